@@ -1,0 +1,1 @@
+"""Deploy models to phones, boards and laptops within a stated budget."""

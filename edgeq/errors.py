@@ -1,0 +1,62 @@
+"""Every error a person can cause says where it is, what is wrong and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+EXIT_PASS = 0
+EXIT_BUDGET_FAILED = 1
+EXIT_INVALID_INPUT = 2
+EXIT_MISSING = 3
+EXIT_INCONCLUSIVE = 4
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    `where` names the place (`recipes/a.yaml:12:5`, a file, an option), `what` says what is wrong
+    there, `remedy` is the next step (a nearest valid word, a command to type).
+    """
+
+    where: str
+    what: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}"
+        return f"{text}\n    {self.remedy}" if self.remedy else text
+
+
+class EdgeqError(Exception):
+    """Base of all errors edgeq raises on purpose; carries one or more problems."""
+
+    exit_code = EXIT_INVALID_INPUT
+
+    def __init__(self, problems: Problem | Iterable[Problem]) -> None:
+        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class InvalidInput(EdgeqError):
+    """A recipe, a device file, a model or a command line is wrong. Exit status 2."""
+
+    exit_code = EXIT_INVALID_INPUT
+
+
+class Missing(EdgeqError):
+    """A tool, a package or a device that is needed is not here. Exit status 3."""
+
+    exit_code = EXIT_MISSING
+
+
+def missing_extra(module: str, extra: str, purpose: str) -> Missing:
+    """The error for a package that belongs to an optional extra which is not installed."""
+    return Missing(
+        Problem(
+            where=module,
+            what=f"not installed; it is needed to {purpose}",
+            remedy=f'install it with: pip install "edgeq[{extra}]"',
+        )
+    )
