@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from edgeq import canonical
+from edgeq.errors import InvalidInput, Problem
 
 ARTIFACT_FILE = "artifact.json"
+MODEL_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
+TOKENIZER_FILE = "tokenizer.json"
+
+# No separators, no "..", no drive letters: a record can never name a place outside its directory.
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+_FETCH_AGAIN = "build or fetch it again; a file that changed is never loaded"
 
 
 class Frozen(BaseModel):
     """An immutable record that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Record = TypeVar("Record", bound=Frozen)
 
 
 class FileRecord(Frozen):
@@ -77,7 +90,7 @@ class Artifact(Frozen):
     weight_bytes: int
     tensors: dict[str, TensorRecord]
     settings: dict[str, Any] = Field(default_factory=dict)
-    files: dict[str, FileRecord]
+    files: dict[FileName, FileRecord]
     sources: dict[str, str] = Field(default_factory=dict)
     tools: dict[str, str]
 
@@ -105,7 +118,71 @@ def record_files(directory: Path, names: list[str]) -> dict[str, FileRecord]:
     }
 
 
+def seal(record: Mapping[str, Any]) -> bytes:
+    """Canonical JSON of `record` with `digest`, the SHA-256 of the record without it."""
+    return canonical.to_json({**record, "digest": canonical.sha256_of(dict(record))}).encode()
+
+
+def unseal(content: bytes, where: str) -> dict[str, Any]:
+    """The record that `seal` wrote; one byte of difference raises InvalidInput at `where`."""
+    try:
+        sealed = json.loads(content)
+        digest = sealed.pop("digest")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise InvalidInput(Problem(where, "is not a record edgeq wrote", _FETCH_AGAIN)) from None
+    record: dict[str, Any] = sealed
+    if canonical.sha256_of(record) != digest or seal(record) != content:
+        raise InvalidInput(Problem(where, "was changed after it was written", _FETCH_AGAIN))
+    return record
+
+
+def parse_record(model: type[Record], record: Mapping[str, Any], where: str) -> Record:
+    """An unsealed `record` as `model`; another version's record raises InvalidInput."""
+    try:
+        return model.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "record"
+        what = f"is not a record this version of edgeq reads: {place}: {first['msg']}"
+        raise InvalidInput(Problem(where, what, "read it with the version that made it")) from None
+
+
 def write_artifact(directory: Path, artifact: Artifact) -> None:
-    """Write `artifact.json` beside the files it describes."""
-    text = canonical.to_json(artifact.model_dump(mode="json"))
-    (directory / ARTIFACT_FILE).write_text(text, encoding="utf-8")
+    """Write `artifact.json` beside the files it describes, with its own digest."""
+    (directory / ARTIFACT_FILE).write_bytes(seal(artifact.model_dump(mode="json")))
+
+
+def read_artifact(directory: Path) -> Artifact:
+    """Read back `artifact.json` and check every file it names, byte for byte.
+
+    Raises InvalidInput naming each file that is missing or changed. Files the record does not
+    name are ignored.
+    """
+    path = directory / ARTIFACT_FILE
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+    artifact = parse_record(Artifact, unseal(content, str(path)), str(path))
+    verify_files(directory, artifact.files)
+    return artifact
+
+
+def verify_files(directory: Path, files: Mapping[str, FileRecord]) -> None:
+    """Compare every file in `directory` with its record; raise InvalidInput naming all that differ.
+
+    Files are hashed in pieces: nothing is held in memory.
+    """
+    problems = []
+    for name, record in files.items():
+        path = directory / name
+        if not path.is_file():
+            problems.append(Problem(str(path), "is missing", _FETCH_AGAIN))
+        elif path.stat().st_size != record.bytes:
+            what = f"has {path.stat().st_size} bytes, recorded were {record.bytes}"
+            problems.append(Problem(str(path), what, _FETCH_AGAIN))
+        elif canonical.sha256_of_file(path) != record.sha256:
+            what = "was changed: its SHA-256 is not the recorded one"
+            problems.append(Problem(str(path), what, _FETCH_AGAIN))
+    if problems:
+        raise InvalidInput(problems)

@@ -1,0 +1,127 @@
+"""What flows through a model on calibration data: ranges, sample rows, second moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.quantize.grids import Floats
+from edgeq.runners.onnx import default_threads, open_session
+
+Feed = Mapping[str, NDArray[np.generic]]
+
+# Enough rows to rank scales by; more only cost time (the ranking is stable from a few hundred).
+_ROWS_KEPT = 2048
+# Second moments are added up many rows at once: one sample's few would be all overhead.
+_ROWS_PER_PRODUCT = 2048
+# Second moments of wide layers are large (columns² × 8 bytes): take layers in turns within this.
+_HESSIAN_BYTES_AT_ONCE = 512 << 20
+
+
+@dataclass(frozen=True)
+class InputStatistics:
+    """What one tensor held during calibration, with its last axis as columns.
+
+    samples: whole samples, each float32 `(rows, columns)`, up to a few thousand rows in all.
+    low, high: smallest and largest value over everything seen.
+    channel_peak: float32 `(columns,)`, largest magnitude per column over everything seen.
+    hessian: float64 `(columns, columns)`, mean of `x xᵀ` over all rows, or None if not asked for.
+    """
+
+    samples: tuple[Floats, ...]
+    low: float
+    high: float
+    channel_peak: Floats
+    hessian: NDArray[np.float64] | None
+
+    @property
+    def rows(self) -> Floats:
+        """All kept rows, float32 `(rows, columns)`."""
+        return np.concatenate(self.samples)
+
+
+class _Collector:
+    """Statistics of one tensor while samples come in."""
+
+    def __init__(self, with_hessian: bool) -> None:
+        self._with_hessian = with_hessian
+        self._samples: list[Floats] = []
+        self._rows_kept = 0
+        self._rows_seen = 0
+        self._low, self._high = 0.0, 0.0
+        self._peak: Floats | None = None
+        self._moment: NDArray[np.float64] | None = None
+        self._pending: list[Floats] = []
+
+    def add(self, value: Floats) -> None:
+        rows = value.reshape(-1, value.shape[-1]).astype(np.float32)
+        if rows.size == 0:
+            return
+        self._low = min(self._low, float(rows.min()))
+        self._high = max(self._high, float(rows.max()))
+        peak = np.abs(rows).max(0)
+        self._peak = peak if self._peak is None else np.maximum(self._peak, peak)
+        self._rows_seen += len(rows)
+        if self._with_hessian:
+            self._pending.append(rows)
+            if sum(map(len, self._pending)) >= _ROWS_PER_PRODUCT:
+                self._add_moment()
+        if self._rows_kept < _ROWS_KEPT:
+            self._samples.append(rows[: _ROWS_KEPT - self._rows_kept])
+            self._rows_kept += len(self._samples[-1])
+
+    def _add_moment(self) -> None:
+        rows = np.concatenate(self._pending)
+        self._pending.clear()
+        moment = (rows.T @ rows).astype(np.float64)
+        self._moment = moment if self._moment is None else self._moment + moment
+
+    def result(self) -> InputStatistics | None:
+        if self._peak is None:
+            return None
+        if self._pending:
+            self._add_moment()
+        hessian = None if self._moment is None else self._moment / self._rows_seen
+        return InputStatistics(tuple(self._samples), self._low, self._high, self._peak, hessian)
+
+
+def collect(
+    model: Path,
+    tensors: Mapping[str, int],
+    feeds: Sequence[Feed],
+    hessians: frozenset[str],
+) -> dict[str, InputStatistics]:
+    """Run the float model on every feed and watch `tensors` (name → columns).
+
+    model: an ONNX file in which every watched tensor is an output. hessians: which tensors'
+    second moments are wanted. Samples run one at a time and unpadded, so no padding enters any
+    statistic. A tensor that held nothing in any feed is missing from the result.
+    """
+    session = open_session(model, threads=default_threads())
+    found: dict[str, InputStatistics] = {}
+    for names in _in_turns(tensors, hessians):
+        collectors = {name: _Collector(name in hessians) for name in names}
+        for feed in feeds:
+            for name, value in zip(names, session.run(names, dict(feed)), strict=True):
+                collectors[name].add(value)
+        results = ((name, collector.result()) for name, collector in collectors.items())
+        found.update({name: result for name, result in results if result is not None})
+    return found
+
+
+def _in_turns(tensors: Mapping[str, int], hessians: frozenset[str]) -> list[list[str]]:
+    """Groups of tensors whose second moments fit in memory together."""
+    turns: list[list[str]] = [[]]
+    used = 0
+    for name, columns in tensors.items():
+        cost = columns * columns * 8 if name in hessians else 0
+        if turns[-1] and used + cost > _HESSIAN_BYTES_AT_ONCE:
+            turns.append([])
+            used = 0
+        turns[-1].append(name)
+        used += cost
+    return turns

@@ -1,0 +1,280 @@
+"""One float graph and one variant in, one quantized `model.onnx` out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgeq.artifact import DATA_FILE, MODEL_FILE, TensorRecord, ValueInfo
+from edgeq.calibration.statistics import Feed, InputStatistics, collect
+from edgeq.errors import InvalidInput, Problem
+from edgeq.export.onnx_build import save_model
+from edgeq.export.onnx_convolution import convolution_output
+from edgeq.export.onnx_quantized import QuantizedWriter
+from edgeq.export.onnx_weights import Weight, find_weights
+from edgeq.quantize.activations import static_range
+from edgeq.quantize.decide import Decision
+from edgeq.quantize.grids import GRIDS
+from edgeq.quantize.model import Quantized, SourceWeight, quantize_weights
+
+Decide = Callable[[str, tuple[int, ...]], Decision]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is in the file that was written, weight by weight, and its interface.
+
+    input_codes: for every coded input, how (smoothing or not, range, error), by the weight's name.
+    """
+
+    tensors: dict[str, TensorRecord]
+    inputs: tuple[ValueInfo, ...]
+    outputs: tuple[ValueInfo, ...]
+    input_codes: dict[str, dict[str, object]]
+
+
+def write_quantized(
+    float_directory: Path,
+    destination: Path,
+    decide: Decide,
+    feeds: Sequence[Feed],
+    progress: Callable[[str], None],
+) -> Written:
+    """Quantize `model.onnx` of `float_directory` into `destination`.
+
+    decide: by name and shape `(rows, …)`, as in `edgeq.quantize.decide`. feeds: calibration
+    samples, needed where a choice asks for statistics. Raises InvalidInput, naming operators and
+    reasons, where quantization was asked for and no weight allows it.
+    """
+    model = ir.load(float_directory / MODEL_FILE)
+    weights = find_weights(model)
+    decisions = {weight.name: _settle(weight, decide) for weight in weights}
+    _refuse_if_nothing(weights, decisions, decide, float_directory)
+    chosen = [weight for weight in weights if decisions[weight.name].choice]
+    statistics = _watch(model, float_directory, chosen, decisions, feeds, progress)
+    sources = [_source(weight, decisions[weight.name]) for weight in chosen]
+    found: dict[str, Quantized] = {}
+    for name, quantized in quantize_weights(sources, statistics):
+        progress(f"quantize {name}")
+        found[name] = quantized
+    _write(model, chosen, found, decisions, statistics)
+    save_model(model, destination / MODEL_FILE)
+    return Written(
+        tensors={weight.name: _record(weight, decisions, found) for weight in weights},
+        inputs=tuple(map(_value_info, model.graph.inputs)),
+        outputs=tuple(map(_value_info, model.graph.outputs)),
+        input_codes={name: _codes_summary(quantized) for name, quantized in found.items()},
+    )
+
+
+def copy_float(float_directory: Path, destination: Path) -> Written:
+    """The float32 variant: the same bytes, with a record of every weight."""
+    for name in (MODEL_FILE, DATA_FILE):
+        if (float_directory / name).exists():
+            shutil.copyfile(float_directory / name, destination / name)
+    model = ir.load(float_directory / MODEL_FILE)
+    keep = Decision(None, "float32 variant")
+    weights = find_weights(model)
+    return Written(
+        tensors={w.name: _record(w, {w.name: keep}, {}) for w in weights},
+        inputs=tuple(map(_value_info, model.graph.inputs)),
+        outputs=tuple(map(_value_info, model.graph.outputs)),
+        input_codes={},
+    )
+
+
+def _settle(weight: Weight, decide: Decide) -> Decision:
+    """A decision that this weight's operators can carry out, or float32 with the reason."""
+    decision = decide(weight.name, weight.shape_by_rows)
+    choice = decision.choice
+    if choice is None:
+        return decision
+    obstacle = weight.obstacle or _obstacle(weight, choice.grid, choice.activations)
+    if obstacle:
+        return Decision(None, f"stays float32: {obstacle}")
+    if weight.role in ("embedding", "recurrent"):
+        # Rows of a table are looked up, not multiplied; an LSTM codes its own inputs.
+        return replace(decision, choice=replace(choice, method="nearest", activations="float32"))
+    if choice.activations == "static-uint8" and not all(u.in_main_graph for u in weight.uses):
+        reason = f"{decision.reason}; dynamic ranges, calibration cannot look into a subgraph"
+        return Decision(replace(choice, activations="dynamic-uint8", ranges=None), reason)
+    return decision
+
+
+def _obstacle(weight: Weight, grid: str, activations: str) -> str:
+    operator = weight.uses[0].node.op_type
+    if weight.role == "convolution":
+        if activations != "static-uint8":
+            return f"{operator} has fast int8 kernels only for static ranges; use int8-static"
+        if not all(use.in_main_graph for use in weight.uses):
+            return f"{operator} is in a subgraph, where calibration cannot look"
+    if weight.role == "recurrent" and grid != "int8":
+        return f"{operator} has quantized kernels only for int8"
+    block = GRIDS[grid].block
+    if weight.role == "embedding" and block and weight.shape[1] % block:
+        return f"{operator} needs rows of a multiple of {block} values, not {weight.shape[1]}"
+    return ""
+
+
+def _refuse_if_nothing(
+    weights: Sequence[Weight],
+    decisions: Mapping[str, Decision],
+    decide: Decide,
+    float_directory: Path,
+) -> None:
+    wanted = [w for w in weights if decide(w.name, w.shape_by_rows).choice is not None]
+    if any(decisions[weight.name].choice for weight in weights):
+        return
+    if not wanted:
+        raise InvalidInput(
+            Problem(
+                str(float_directory / MODEL_FILE),
+                "no weight of this model is to be quantized: every one is small or kept float32",
+                "use the variant float32, or a rule that quantizes something",
+            )
+        )
+    raise InvalidInput(
+        Problem(weight.name, decisions[weight.name].reason, "choose another variant, or float32")
+        for weight in wanted
+    )
+
+
+def _watch(
+    model: ir.Model,
+    float_directory: Path,
+    chosen: Sequence[Weight],
+    decisions: Mapping[str, Decision],
+    feeds: Sequence[Feed],
+    progress: Callable[[str], None],
+) -> dict[str, InputStatistics]:
+    """Statistics of every tensor that a choice depends on."""
+    tensors: dict[str, int] = {}
+    hessians: set[str] = set()
+    for weight in chosen:
+        choice = decisions[weight.name].choice
+        assert choice is not None
+        for use in (use for use in weight.uses if use.in_main_graph):
+            name = use.activation.name or ""
+            if weight.role == "convolution":
+                tensors[name] = 0
+                tensors[convolution_output(use.node).name or ""] = 0
+            elif weight.role == "linear" and (
+                choice.activations != "float32" or choice.method == "gptq"
+            ):
+                tensors[name] = weight.shape[0 if use.inputs_first else 1]
+                if choice.method == "gptq":
+                    hessians.add(name)
+    if not tensors or not feeds:
+        return {}
+    progress(f"calibrate on {len(feeds)} samples")
+    with tempfile.TemporaryDirectory() as folder:
+        watched = _with_outputs(float_directory, Path(folder), list(tensors))
+        return collect(watched, tensors, feeds, frozenset(hessians))
+
+
+def _with_outputs(float_directory: Path, folder: Path, names: list[str]) -> Path:
+    """The graph with the named tensors as outputs, beside a link to its weights."""
+    if (float_directory / DATA_FILE).exists():
+        _link(float_directory / DATA_FILE, folder / DATA_FILE)
+    model = ir.load(float_directory / MODEL_FILE)
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    values.update({value.name: value for value in model.graph.inputs})
+    present = {value.name for value in model.graph.outputs}
+    for name in names:
+        if name not in present and values[name].producer() is not None:
+            value = values[name]
+            value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
+            model.graph.outputs.append(value)
+    ir.save(model, folder / MODEL_FILE)
+    return folder / MODEL_FILE
+
+
+def _link(source: Path, destination: Path) -> None:
+    try:
+        os.link(source, destination)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, destination)
+
+
+def _source(weight: Weight, decision: Decision) -> SourceWeight:
+    assert decision.choice is not None
+    use = weight.uses[0]
+    multiplied = weight.role == "linear" and use.in_main_graph
+    return SourceWeight(
+        weight.name,
+        weight.matrix(),
+        use.activation.name if multiplied else None,
+        decision.choice,
+    )
+
+
+def _write(
+    model: ir.Model,
+    chosen: Sequence[Weight],
+    found: Mapping[str, Quantized],
+    decisions: Mapping[str, Decision],
+    statistics: Mapping[str, InputStatistics],
+) -> None:
+    ranges = {}
+    for weight in chosen:
+        choice = decisions[weight.name].choice
+        if weight.role != "convolution" or choice is None:
+            continue
+        for use in weight.uses:
+            for value in (use.activation, convolution_output(use.node)):
+                name = value.name or ""
+                if name in statistics:
+                    ranges[name] = static_range(statistics[name], choice.ranges or "error")
+    writer = QuantizedWriter(model, ranges)
+    recurrent = {id(w.uses[0].node): [] for w in chosen if w.role == "recurrent"}
+    for weight in chosen:
+        if weight.role == "recurrent":
+            recurrent[id(weight.uses[0].node)].append(weight)
+        else:
+            writer.write(weight, found[weight.name])
+    for inputs, states in recurrent.values():
+        writer.write_recurrent(inputs, states, found)
+
+
+def _record(
+    weight: Weight, decisions: Mapping[str, Decision], found: Mapping[str, Quantized]
+) -> TensorRecord:
+    decision = decisions[weight.name]
+    size = 1
+    for length in weight.shape:
+        size *= length
+    quantized = found.get(weight.name)
+    return TensorRecord(
+        shape=weight.shape,
+        grid=decision.grid,
+        method=quantized.tensor.method if quantized else "none",
+        bytes=quantized.tensor.nbytes if quantized else size * 4,
+        note=decision.reason,
+    )
+
+
+def _codes_summary(quantized: Quantized) -> dict[str, object]:
+    codes = quantized.input_codes
+    if codes is None:
+        return {"activations": quantized.activations}
+    return {
+        "activations": quantized.activations,
+        "smoothed": codes.smoothing is not None,
+        "range": None if codes.low is None else [codes.low, codes.high],
+        "relative_squared_error": codes.error,
+        "relative_squared_error_plain": codes.plain_error,
+    }
+
+
+def _value_info(value: ir.Value) -> ValueInfo:
+    shape = tuple(
+        size if isinstance(size, int) else str(size.value) for size in (value.shape or ())
+    )
+    dtype = value.dtype.numpy().name if value.dtype is not None else "float32"
+    return ValueInfo(name=value.name or "", dtype=dtype, shape=shape)

@@ -1,0 +1,152 @@
+"""Small tools for rewriting ONNX graphs: add a constant, a node, replace a node, save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+CONTRIB = "com.microsoft"
+# Constants below this stay in the graph file, where a shape or an axis belongs.
+_EXTERNAL_FROM_BYTES = 1024
+
+
+class GraphWriter:
+    """Adds nodes and constants to a model under names that are free.
+
+    Constants go to the main graph, where subgraphs see them too.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        self._model = model
+        self._taken = {value.name for value in model.graph.initializers.values()}
+        for node in model.graph.all_nodes():
+            self._taken.update(value.name for value in node.outputs)
+            self._taken.add(node.name)
+
+    def constant(self, name: str, array: np.ndarray | ir.TensorProtocol) -> ir.Value:
+        """A constant of the main graph; a name in use gets a number behind it."""
+        name = self._free(name)
+        tensor = ir.tensor(
+            np.ascontiguousarray(array) if isinstance(array, np.ndarray) and array.ndim else array,
+            name=name,
+        )
+        value = ir.Value(
+            name=name,
+            const_value=tensor,
+            shape=ir.Shape(tensor.shape),
+            type=ir.TensorType(tensor.dtype),
+        )
+        self._model.graph.register_initializer(value)
+        return value
+
+    def emit(
+        self,
+        before: ir.Node,
+        operator: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
+        outputs: int = 1,
+    ) -> ir.Value:
+        """A new node in front of `before`; returns its first output."""
+        node = self._node(operator, inputs, attributes, domain, outputs, before.name)
+        assert before.graph is not None
+        before.graph.insert_before(before, node)
+        return node.outputs[0]
+
+    def emit_after(
+        self, value: ir.Value, operator: str, inputs: Sequence[ir.Value | None]
+    ) -> ir.Value:
+        """A new node right behind the one that makes `value`; returns its output."""
+        producer = value.producer()
+        assert producer is not None and producer.graph is not None
+        node = self._node(operator, inputs, None, "", 1, producer.name)
+        producer.graph.insert_after(producer, node)
+        return node.outputs[0]
+
+    def append(
+        self,
+        operator: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None = None,
+    ) -> ir.Value:
+        """A new node at the end of the main graph; returns its output."""
+        node = self._node(operator, inputs, attributes, "", 1, None)
+        self._model.graph.append(node)
+        return node.outputs[0]
+
+    def replace(
+        self,
+        node: ir.Node,
+        operator: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
+    ) -> ir.Node:
+        """Put a new node with as many outputs in the place of `node`; outputs keep their names."""
+        count = len(node.outputs)
+        new = self._node(operator, inputs, attributes, domain, count, node.name)
+        assert node.graph is not None
+        graph = node.graph
+        graph.insert_before(node, new)
+        for old, value in zip(node.outputs, new.outputs, strict=True):
+            value.name, value.shape, value.type = old.name, old.shape, old.type
+            old.replace_all_uses_with(value, replace_graph_outputs=True)
+        graph.remove(node, safe=True)
+        return new
+
+    def _node(
+        self,
+        operator: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None,
+        domain: str,
+        outputs: int,
+        origin: str | None,
+    ) -> ir.Node:
+        if domain:
+            self._model.graph.opset_imports.setdefault(domain, 1)
+        name = self._free(f"{origin}.{operator}" if origin else operator)
+        node = ir.node(operator, inputs, attributes, domain=domain, num_outputs=outputs, name=name)
+        for position, value in enumerate(node.outputs):
+            value.name = self._free(f"{name}.{position}")
+        return node
+
+    def _free(self, name: str) -> str:
+        candidate, count = name, 1
+        while candidate in self._taken:
+            count += 1
+            candidate = f"{name}.{count}"
+        self._taken.add(candidate)
+        return candidate
+
+
+def save_model(model: ir.Model, path: Path) -> None:
+    """Write `path` and, beside it, `<name>.data` with every constant from 1 KiB on.
+
+    What nothing uses is dropped and doc strings are cleared, so equal graphs have equal bytes.
+    """
+    passes.RemoveUnusedNodesPass()(model)
+    passes.RemoveUnusedOpsetsPass()(model)
+    passes.ClearMetadataAndDocStringPass()(model)
+    _shorten_names(model)
+    data = f"{path.name}.data"
+    ir.save(model, path, external_data=data, size_threshold_bytes=_EXTERNAL_FROM_BYTES)
+
+
+def _shorten_names(model: ir.Model) -> None:
+    """Number the values between nodes: exporters' paths for names are a third of a small graph.
+
+    Weights, nodes, inputs and outputs keep theirs, which is what errors and people refer to.
+    """
+    values = [value for node in model.graph.all_nodes() for value in node.outputs if value.name]
+    inner = [value for value in values if not value.is_graph_output()]
+    for number, value in enumerate(inner):
+        value.name = f"t{number}"

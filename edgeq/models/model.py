@@ -1,0 +1,92 @@
+"""A recipe's model, described without loading its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeq import canonical
+from edgeq.errors import missing_extra
+from edgeq.models.huggingface import ModelDirectory, TensorFacts, read_directory
+from edgeq.models.locate import Located, hub_tensors, locate
+from edgeq.recipe import Recipe
+
+# Layers that a task's output does not depend on; the exporter leaves them out.
+_UNUSED = {"sentence-embedding": ("pooler.", "cls.", "lm_head.", "vocab_")}
+
+
+@dataclass(frozen=True)
+class DescribedModel:
+    """Where a model lies and what a plan needs to know of it.
+
+    tensors: shapes of the weights that an export keeps, outputs or tokens first.
+    directory: facts of a Hugging Face-style directory, None for an .onnx file.
+    """
+
+    located: Located
+    tensors: dict[str, tuple[int, ...]]
+    directory: ModelDirectory | None
+
+    @property
+    def licence(self) -> str | None:
+        """As the model card says it."""
+        return self.directory.licence if self.directory else None
+
+    def sha256(self) -> str:
+        """One hash over every source file that decides what is built; reads them all."""
+        files = self.directory.source_files if self.directory else self._onnx_files()
+        root = self.located.path if self.directory else self.located.path.parent
+        return canonical.sha256_of(
+            {file.relative_to(root).as_posix(): canonical.sha256_of_file(file) for file in files}
+        )
+
+    def _onnx_files(self) -> tuple[Path, ...]:
+        import onnx
+        from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+        path = self.located.path
+        proto = onnx.load(path, load_external_data=False)
+        external = {
+            ExternalDataInfo(tensor).location
+            for tensor in proto.graph.initializer
+            if uses_external_data(tensor)
+        }
+        return (path, *(path.parent / name for name in sorted(external)))
+
+
+def describe(recipe: Recipe, recipe_path: Path, where: str, *, weights: bool) -> DescribedModel:
+    """Find the model of a recipe; with `weights`, fetch all that a build needs.
+
+    Raises InvalidInput or Missing, naming `where` in the recipe.
+    """
+    located = locate(recipe.model.source, recipe_path.parent, where, weights=weights)
+    if located.is_file:
+        return DescribedModel(located, _onnx_tensors(located.path), None)
+    directory = read_directory(located.path, where, _tensors_elsewhere(recipe, located, where))
+    unused = _UNUSED.get(recipe.model.task, ())
+    tensors = {
+        name: facts.shape
+        for name, facts in directory.tensors.items()
+        if not any(part in f".{name}" for part in (f".{prefix}" for prefix in unused))
+        and facts.dtype in ("F32", "F16", "BF16")
+    }
+    return DescribedModel(located, tensors, directory)
+
+
+def _tensors_elsewhere(
+    recipe: Recipe, located: Located, where: str
+) -> dict[str, TensorFacts] | None:
+    """The weights' facts from the hub where only small files were fetched for a plan."""
+    if recipe.model.source.kind != "hub" or any(located.path.glob("*.safetensors")):
+        return None
+    found = hub_tensors(recipe.model.source, where)
+    return {name: TensorFacts(dtype, shape) for name, (dtype, shape) in found.items()}
+
+
+def _onnx_tensors(path: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        from edgeq.export.imported_onnx import read_onnx
+        from edgeq.export.onnx_weights import find_weights
+    except ImportError:
+        raise missing_extra("onnx", "build", "read an .onnx file") from None
+    return {weight.name: weight.shape_by_rows for weight in find_weights(read_onnx(path))}

@@ -1,0 +1,68 @@
+"""Which grid a weight gets: the first rule that matches, else the variant's default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeq.quantize import presets
+from edgeq.quantize.grids import GRIDS
+from edgeq.quantize.model import Choice
+from edgeq.quantize.presets import Variant
+from edgeq.quantize.spec import QuantizeSpec
+
+# Below this many values, scales and the operators to apply them cost more than codes save.
+SMALLEST_WEIGHT = 4096
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one weight, and why: `reason` names the rule, the default or the obstacle.
+
+    `choice` is None for a weight that stays float32.
+    """
+
+    choice: Choice | None
+    reason: str
+
+    @property
+    def grid(self) -> str:
+        """The grid's name, `float32` for none."""
+        return self.choice.grid if self.choice else "float32"
+
+    @property
+    def method(self) -> str:
+        """How it is rounded, `none` for a weight that is not."""
+        return self.choice.method if self.choice else "none"
+
+
+def decide(name: str, shape: tuple[int, ...], variant: Variant, spec: QuantizeSpec) -> Decision:
+    """Decide by name and shape alone, which is all a plan has."""
+    size = 1
+    for length in shape:
+        size *= length
+    if len(shape) < 2 or size < SMALLEST_WEIGHT:
+        return Decision(None, f"fewer than 2 axes or {SMALLEST_WEIGHT} values")
+    index = spec.first_match(name, variant.name)
+    if index is None:
+        grid, reason = variant.weights, "default"
+    else:
+        grid, reason = spec.rules[index].grid, f"rule {index + 1}: {spec.rules[index].match}"
+    if grid == "float32":
+        return Decision(None, reason)
+    own = variant if grid == variant.weights else presets.make_variant(weights=grid)
+    activations = variant.activations if grid == "int8" == variant.weights else own.activations
+    return Decision(Choice(grid, own.method, activations, variant.ranges), reason)
+
+
+def stored_bytes(decision: Decision, shape: tuple[int, ...]) -> int:
+    """Bytes of a weight in a file: codes and scales, or four bytes a value.
+
+    The first axis counts as rows for tables and layers alike, which is how both are stored.
+    """
+    rows = shape[0] if shape else 1
+    columns = 1
+    for length in shape[1:]:
+        columns *= length
+    if decision.choice is None:
+        return rows * columns * 4
+    return GRIDS[decision.choice.grid].nbytes(rows, columns)

@@ -1,0 +1,100 @@
+"""From weights and statistics to codes: what every exporter writes and none rounds again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.calibration.statistics import InputStatistics
+from edgeq.quantize.activations import InputCodes, choose_dynamic, choose_static
+from edgeq.quantize.gptq import gptq
+from edgeq.quantize.grids import GRIDS, Floats, Grid, QuantizedTensor
+from edgeq.quantize.nearest import round_to_nearest
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a plan decided for one weight: its grid, rounding method, and input codes.
+
+    activations is `float32`, `dynamic-uint8` or `static-uint8`; ranges as in a recipe.
+    """
+
+    grid: str
+    method: str
+    activations: str
+    ranges: str | None
+
+
+@dataclass(frozen=True)
+class SourceWeight:
+    """A weight to quantize: float32 `(rows, columns)`, and the tensor that it multiplies.
+
+    `activation` is None where nothing is multiplied (an embedding table) or where calibration
+    cannot look.
+    """
+
+    name: str
+    matrix: Floats
+    activation: str | None
+    choice: Choice
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Codes of one weight and how its input is coded (None: the input stays float32)."""
+
+    tensor: QuantizedTensor
+    input_codes: InputCodes | None
+    activations: str
+
+
+def quantize_weights(
+    weights: Sequence[SourceWeight], statistics: Mapping[str, InputStatistics]
+) -> Iterator[tuple[str, Quantized]]:
+    """Quantize weight by weight, those that share an input together, in the order given.
+
+    Weights with the same input and the same choice share smoothing and range, since the input is
+    coded once for all of them.
+    """
+    groups: dict[tuple[str, str], list[SourceWeight]] = {}
+    for weight in weights:
+        own = weight.activation or f"\0{weight.name}"
+        groups.setdefault((own, weight.choice.activations), []).append(weight)
+    for (activation, _), members in groups.items():
+        seen = statistics.get(activation)
+        codes = _input_codes(members, seen)
+        for weight in members:
+            tensor = _round(weight, GRIDS[weight.choice.grid], seen, codes)
+            yield weight.name, Quantized(tensor, codes, weight.choice.activations)
+
+
+def _input_codes(
+    members: Sequence[SourceWeight], seen: InputStatistics | None
+) -> InputCodes | None:
+    choice = members[0].choice
+    if choice.activations == "float32" or seen is None:
+        return None
+    stacked = np.concatenate([weight.matrix for weight in members])
+    if choice.activations == "static-uint8":
+        return choose_static(seen, stacked, choice.ranges or "error")
+    return choose_dynamic(seen, stacked)
+
+
+def _round(
+    weight: SourceWeight,
+    grid: Grid,
+    seen: InputStatistics | None,
+    codes: InputCodes | None,
+) -> QuantizedTensor:
+    matrix = weight.matrix
+    smoothing = codes.smoothing if codes else None
+    if smoothing is not None:
+        matrix = matrix * smoothing
+    if weight.choice.method == "gptq" and seen is not None and seen.hessian is not None:
+        hessian = seen.hessian
+        if smoothing is not None:
+            hessian = hessian / np.outer(smoothing, smoothing)
+        return gptq(matrix, hessian, grid)
+    return round_to_nearest(matrix, grid)

@@ -1,0 +1,173 @@
+"""A model ready to run: text to vectors, arrays to arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from edgeq.artifact import TOKENIZER_FILE, Artifact, TextSettings, ValueInfo
+from edgeq.errors import InvalidInput, Problem
+from edgeq.runners import onnx
+from edgeq.runners.package import Package, open_package
+from edgeq.runners.prepared import OpenModel, open_model
+
+Array = npt.NDArray[Any]
+_TEXT_TASK = "sentence-embedding"
+
+
+def load(path: Path, *, threads: int | None = None) -> LoadedModel:
+    """Open and verify what lies at `path`. Raises InvalidInput; see `edgeq.load`."""
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise InvalidInput(
+            Problem("threads", f"{threads!r} is not a number of threads", "give ≥ 1")
+        )
+    package = open_package(path)
+    threads = threads or onnx.default_threads()
+    text = package.artifact.text
+    # First, so that the session reuses what parsing the tokenizer freed.
+    tokenizer = _tokenizer(package, text) if text else None
+    return LoadedModel(package.artifact, open_model(package, threads), tokenizer, threads)
+
+
+class LoadedModel:
+    """One artifact with its session and tokenizer. Safe to use from several threads."""
+
+    artifact: Artifact
+    threads: int
+    prepared: bool
+    """Whether the weights are mapped from a copy packed for this CPU."""
+
+    def __init__(
+        self, artifact: Artifact, model: OpenModel, tokenizer: Tokenizer | None, threads: int
+    ) -> None:
+        self.artifact = artifact
+        self.threads = threads
+        self.prepared = model.prepared
+        self._model = model
+        self._tokenizer = tokenizer
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model once on arrays keyed by input name; outputs are keyed by output name.
+
+        Integers are widened and float64 is narrowed to float32 where the model wants it. Raises
+        InvalidInput naming each input that is missing, unknown, or of a wrong type or shape.
+        """
+        ready, problems = {}, []
+        for value in self.artifact.inputs:
+            if value.name not in feeds:
+                problems.append(Problem(f"input {value.name!r}", "is missing", _wanted(value)))
+                continue
+            try:
+                ready[value.name] = _fit(np.asarray(feeds[value.name]), value)
+            except InvalidInput as error:
+                problems.extend(error.problems)
+        known = [value.name for value in self.artifact.inputs]
+        for name in feeds:
+            if name not in known:
+                remedy = f"the model's inputs are: {', '.join(known)}"
+                problems.append(Problem(f"input {name!r}", "is not an input", remedy))
+        if problems:
+            raise InvalidInput(problems)
+        return self._run(ready)
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed each text; float32 of shape (len(texts), dimension), rows of unit length.
+
+        Texts are run one at a time: activations are quantized over the whole tensor, so in a batch
+        neighbours and padding would change an embedding. Longer texts are cut at
+        `artifact.text.max_tokens`.
+        """
+        self._require_text_task()
+        if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+            found = type(texts).__name__
+            raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
+        result = np.empty((len(texts), self.artifact.dimension or 0), np.float32)
+        name = self.artifact.outputs[0].name
+        for index, text in enumerate(texts):
+            result[index] = self._run(self._feeds(text, f"texts[{index}]"))[name][0]
+        return result
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of `text`, special tokens included, cut at `artifact.text.max_tokens`."""
+        return self._encode(text, "text")
+
+    def tokenize(self, text: str) -> dict[str, npt.NDArray[np.int64]]:
+        """The inputs for one text: int64 arrays of shape (1, tokens)."""
+        return self._feeds(text, "text")
+
+    def _encode(self, text: str, where: str) -> list[int]:
+        self._require_text_task()
+        assert self._tokenizer is not None
+        if not isinstance(text, str):
+            raise InvalidInput(Problem(where, f"is a {type(text).__name__}", "give a str"))
+        try:
+            ids: list[int] = self._tokenizer.encode(text).ids
+        except (TypeError, UnicodeEncodeError):
+            what = "holds a lone surrogate, which no UTF-8 text has"
+            remedy = "decode the bytes it came from with errors='replace'"
+            raise InvalidInput(Problem(where, what, remedy)) from None
+        if not ids:
+            raise InvalidInput(Problem(where, "has no token", "leave empty texts out"))
+        return ids
+
+    def _feeds(self, text: str, where: str) -> dict[str, npt.NDArray[np.int64]]:
+        ids = np.array([self._encode(text, where)], np.int64)
+        feeds = {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "token_type_ids": np.zeros_like(ids),
+        }
+        return {value.name: feeds[value.name] for value in self.artifact.inputs}
+
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        names = [value.name for value in self.artifact.outputs]
+        try:
+            return dict(zip(names, self._model.session.run(names, dict(feeds)), strict=True))
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
+            problem = Problem(
+                self.artifact.name, f"onnxruntime stopped on {shapes}: {error}", "change the inputs"
+            )
+            raise InvalidInput(problem) from error
+
+    def _require_text_task(self) -> None:
+        if self.artifact.task != _TEXT_TASK:
+            what = f"its task is {self.artifact.task!r}, not text"
+            raise InvalidInput(Problem(self.artifact.name, what, "use run() with arrays"))
+
+
+def _tokenizer(package: Package, text: TextSettings) -> Tokenizer:
+    """The tokenizer, with the truncation recorded in the artifact and without padding."""
+    if TOKENIZER_FILE not in package.artifact.files:
+        what = f"its record names no {TOKENIZER_FILE}"
+        raise InvalidInput(Problem(str(package.path), what, "build it again"))
+    tokenizer = Tokenizer.from_buffer(package.read(TOKENIZER_FILE))
+    tokenizer.enable_truncation(max_length=text.max_tokens)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _fit(array: Array, value: ValueInfo) -> Array:
+    """`array` as `value` wants it, cast where nothing is lost but float64's precision."""
+    where = f"input {value.name!r}"
+    wanted = np.dtype(value.dtype)
+    narrowing = array.dtype == np.float64 and wanted == np.float32
+    if not narrowing and not np.can_cast(array.dtype, wanted, "safe"):
+        raise InvalidInput(Problem(where, f"has dtype {array.dtype}", _wanted(value)))
+    fits = len(array.shape) == len(value.shape) and all(
+        isinstance(size, str) or size == given
+        for given, size in zip(array.shape, value.shape, strict=True)
+    )
+    if not fits:
+        raise InvalidInput(Problem(where, f"has shape {array.shape}", _wanted(value)))
+    return np.ascontiguousarray(array, wanted).reshape(array.shape)
+
+
+def _wanted(value: ValueInfo) -> str:
+    shape = ", ".join(map(str, value.shape))
+    return f"the model wants {value.dtype} of shape ({shape})"

@@ -1,0 +1,78 @@
+"""What a runner opens: an artifact directory, an unzipped bundle or a bundle `.zip`, verified."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeq import bundle
+from edgeq.artifact import (
+    ARTIFACT_FILE,
+    DATA_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    Artifact,
+    read_artifact,
+    verify_files,
+)
+from edgeq.errors import InvalidInput, Problem
+
+
+@dataclass(frozen=True)
+class Package:
+    """A verified artifact and where its files are: in the directory or in the archive `path`."""
+
+    artifact: Artifact
+    path: Path
+    zipped: bool
+
+    @property
+    def model_files(self) -> tuple[str, ...]:
+        """The names a session needs: the graph and its external data."""
+        return tuple(name for name in self.artifact.files if name != TOKENIZER_FILE)
+
+    @property
+    def data_bytes(self) -> int:
+        """Size of the external data, in bytes."""
+        record = self.artifact.files.get(DATA_FILE)
+        return record.bytes if record else 0
+
+    def read(self, name: str) -> bytes:
+        """The content of one small file."""
+        if self.zipped:
+            return bundle.read_member(self.path, name, self.artifact.files[name])
+        return (self.path / name).read_bytes()
+
+    def extract(self, names: Iterable[str], directory: Path) -> None:
+        """Copy files to `directory` in pieces, comparing them with their record again."""
+        records = {name: self.artifact.files[name] for name in names}
+        if self.zipped:
+            bundle.extract(self.path, records, directory)
+            return
+        for name in records:
+            shutil.copyfile(self.path / name, directory / name)
+        verify_files(directory, records)
+
+
+def open_package(path: Path) -> Package:
+    """Recognise and verify what lies at `path`; every byte is hashed, in pieces.
+
+    Raises InvalidInput if there is nothing, something else, or a file that was changed (named).
+    """
+    if path.is_file():
+        package = Package(bundle.read_bundle(path).artifact, path, zipped=True)
+    elif (path / ARTIFACT_FILE).exists():
+        package = Package(read_artifact(path), path, zipped=False)
+    elif (path / bundle.BUNDLE_FILE).exists():
+        package = Package(bundle.read_bundle_directory(path).artifact, path, zipped=False)
+    else:
+        what = "holds no artifact" if path.is_dir() else "does not exist"
+        remedy = "name an artifact directory that `edgeq build` made or a bundle"
+        raise InvalidInput(Problem(str(path), what, remedy))
+    if MODEL_FILE not in package.artifact.files:
+        raise InvalidInput(
+            Problem(str(path), f"its record names no {MODEL_FILE}", "build it again")
+        )
+    return package

@@ -1,0 +1,225 @@
+"""Copies of a model laid out for this CPU, mapped from disk instead of held in memory.
+
+onnxruntime packs weights for the CPU's kernels when a session opens, in anonymous memory: for a
+22.7 MB int8 encoder that is half of all a process holds. A copy saved with the packed weights is
+mapped instead, but works for one CPU and one version of onnxruntime only, so artifacts and bundles
+stay portable and the copy is made here, once, by a child process: packing in this process would
+cost the memory that the copy is there to save.
+
+A copy is kept only if it answers as the model does, to the bit: onnxruntime 1.31 saves int4 weights
+of `MatMulNBits` with `accuracy_level` 4 in a state that gives unrelated outputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from edgeq.artifact import MODEL_FILE, ValueInfo
+from edgeq.errors import EdgeqError, Missing, Problem
+from edgeq.runners import onnx
+from edgeq.runners.package import Package, open_package
+from edgeq.store import MANIFEST, Store
+
+PREPARE_FROM = 256 * 1024
+"""Bytes of external data from which a prepared copy is worth a child process and a file."""
+KEEP = 2 * 1024**3
+"""Bytes of prepared copies that are kept; the longest unused go first."""
+_STAGE = "prepared"
+_REFUSED = "refused.txt"  # stands in place of a copy that was wrong, so that it is not made again
+_FREE_SIZE = 7  # of dimensions without a fixed size, when a copy is compared with its model
+_LAYOUT = "1"  # of a prepared directory: raise it when what is written changes
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A session, and whether its weights are mapped from a prepared copy.
+
+    `folder` keeps an unpacked archive as long as this object lives.
+    """
+
+    session: onnx.Session
+    prepared: bool
+    folder: tempfile.TemporaryDirectory[str] | None = None
+
+
+def cache_directory() -> Path:
+    """Where prepared copies are kept: `EDGEQ_CACHE`, or the user's cache directory.
+
+    Give every emulated CPU a cache of its own: /proc/cpuinfo shows the host's instruction sets.
+    """
+    chosen = os.environ.get("EDGEQ_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("edgeq")
+
+
+def open_model(package: Package, threads: int) -> OpenModel:
+    """Open the prepared copy of `package`, made now if there is none; else the model as it is.
+
+    Warns (RuntimeWarning) and falls back if the copy cannot be made, e.g. on a read-only disk.
+    """
+    if package.data_bytes >= PREPARE_FROM:
+        try:
+            session = onnx.open_session(_prepared_model(package), threads=threads, optimized=True)
+            return OpenModel(session, prepared=True)
+        except EdgeqError as error:
+            warnings.warn(
+                f"{package.path}: loaded without a prepared copy, which takes up to "
+                f"{package.data_bytes / 2**20:.1f} MiB more memory that cannot be dropped: {error}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+    if not package.zipped:
+        path = package.path / MODEL_FILE
+        return OpenModel(onnx.open_session(path, threads=threads), prepared=False)
+    folder = tempfile.TemporaryDirectory(prefix="edgeq-", ignore_cleanup_errors=True)
+    package.extract(package.model_files, Path(folder.name))
+    session = onnx.open_session(Path(folder.name, MODEL_FILE), threads=threads)
+    return OpenModel(session, prepared=False, folder=folder)
+
+
+def _prepared_model(package: Package) -> Path:
+    """The graph of the prepared copy; raises Missing with the reason if there can be none."""
+    key = _key(package)
+    found = _store().find(_STAGE, key, verify=True)
+    if found is None:
+        _make_in_child(package.path)
+        found = _store().find(_STAGE, key, verify=True)
+    if found is None:
+        raise Missing(Problem(str(cache_directory()), "the copy vanished", "load it again"))
+    if (found / _REFUSED).exists():
+        what = (found / _REFUSED).read_text(encoding="utf-8")
+        raise Missing(Problem(f"onnxruntime {onnx.version()}", what, "try another version of it"))
+    with contextlib.suppress(OSError):  # a cache that others wrote serves too
+        os.utime(found / MANIFEST)
+    return found / MODEL_FILE
+
+
+def _store() -> Store:
+    return Store(cache_directory(), version=_LAYOUT)
+
+
+def _key(package: Package) -> dict[str, object]:
+    files = {name: package.artifact.files[name].sha256 for name in package.model_files}
+    return {"files": files, "onnxruntime": onnx.version(), "cpu": onnx.cpu_facts()}
+
+
+def _make_in_child(path: Path) -> None:
+    """Prepare what lies at `path` in a fresh process; raises Missing with the reason it failed."""
+    if getattr(sys, "frozen", False) or not sys.executable:
+        what = "a frozen application has no Python to start"
+        raise Missing(Problem("preparing", what, "ship EDGEQ_CACHE filled, or do without"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "edgeq.runners.prepared", str(path.absolute())],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+    except OSError as error:
+        what = f"{sys.executable} cannot be started: {error.strerror}"
+        raise Missing(Problem("preparing", what)) from error
+    if child.returncode != 0:
+        reason = child.stderr.strip() or f"ended with status {child.returncode}"
+        remedy = "set EDGEQ_CACHE to a directory that can be written"
+        raise Missing(Problem("preparing", reason.splitlines()[-1], remedy))
+
+
+def _prepare(package: Package, directory: Path) -> None:
+    """Write the optimized model with packed weights to `directory`, or why it was refused."""
+    unpacked = directory / "unpacked"
+    if package.zipped:
+        unpacked.mkdir()
+        package.extract(package.model_files, unpacked)
+    model = (unpacked if package.zipped else package.path) / MODEL_FILE
+    copy = directory / MODEL_FILE
+    onnx.save_optimized(model, copy)
+    reason = _difference(model, copy, package.artifact.inputs)
+    if package.zipped:
+        shutil.rmtree(unpacked)
+    if reason:
+        for path in directory.iterdir():
+            path.unlink()
+        directory.joinpath(_REFUSED).write_text(reason, encoding="utf-8")
+
+
+def _difference(model: Path, copy: Path, inputs: tuple[ValueInfo, ...]) -> str:
+    """Why the prepared `copy` must not stand in for `model`; "" if both give the same bits."""
+    plain = onnx.open_session(model, threads=1)
+    packed = onnx.open_session(copy, threads=1, optimized=True)
+    for integer in (1, 0):
+        feeds = _sample_feeds(inputs, integer)
+        try:
+            expected = plain.run(None, feeds)
+        except Exception:  # onnxruntime's exceptions share no base class
+            continue  # not inputs the model takes, e.g. an index past the end of a table
+        pairs = zip(expected, packed.run(None, feeds), strict=True)
+        same = all(first.tobytes() == second.tobytes() for first, second in pairs)
+        return "" if same else "its saved packed weights give other outputs than the model"
+    return "the model takes none of the inputs that were tried to compare a copy with it"
+
+
+def _sample_feeds(inputs: tuple[ValueInfo, ...], integer: int) -> dict[str, npt.NDArray[Any]]:
+    """Random floats and constant integers in the shapes of `inputs`."""
+    rng = np.random.default_rng(0)
+    feeds = {}
+    for value in inputs:
+        shape = tuple(size if isinstance(size, int) else _FREE_SIZE for size in value.shape)
+        floating = np.issubdtype(np.dtype(value.dtype), np.floating)
+        array = rng.standard_normal(shape) if floating else np.full(shape, integer)
+        feeds[value.name] = array.astype(value.dtype)
+    return feeds
+
+
+def _drop_unused(kept: Path) -> None:
+    """Remove the longest unused copies, never `kept`, until all are within `KEEP` bytes."""
+    copies = [path for path in kept.parent.iterdir() if path.is_dir() and path != kept]
+    room = KEEP - _size(kept)
+    for copy in sorted(copies, key=_last_used, reverse=True):
+        room -= _size(copy)
+        if room < 0:
+            shutil.rmtree(copy, ignore_errors=True)
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _last_used(directory: Path) -> float:
+    manifest = directory / MANIFEST
+    return (manifest if manifest.exists() else directory).stat().st_mtime
+
+
+def main(path: Path) -> None:
+    """Make the prepared copy of what lies at `path`, in this process."""
+    package = open_package(path)
+    made = _store().stage(
+        _STAGE,
+        _key(package),
+        functools.partial(_prepare, package),
+        describe=f"{package.artifact.name} for this CPU",
+        verify=True,
+    )
+    with contextlib.suppress(OSError):  # another process may be removing the same copies
+        _drop_unused(made)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except EdgeqError as error:
+        sys.exit(" ".join(str(error).split()))

@@ -1,0 +1,231 @@
+"""YAML files that people write: read with the place of everything, checked with errors that help.
+
+`read_yaml` keeps the line and column of every key and value. `validate` lays the content against
+a pydantic model and turns every error into a `Problem` that names file, line, column, what is
+wrong and what to write instead.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from edgeq.document import Document, Entry
+from edgeq.errors import InvalidInput, Problem
+from edgeq.wording import Location, describe, example_of, suggest_near
+
+__all__ = ["Document", "by_place", "read_yaml", "validate"]
+
+M = TypeVar("M", bound=BaseModel)
+
+_TAG = "tag:yaml.org,2002:"
+# A YAML 1.2 core schema has no dates: `os: 2024-01-01` is text.
+_AS_TEXT = {f"{_TAG}str", f"{_TAG}timestamp"}
+_AS_PLAIN = {f"{_TAG}null", f"{_TAG}bool", f"{_TAG}int", f"{_TAG}float"}
+
+
+def read_yaml(path: Path) -> Document:
+    """Read a YAML 1.2 file (UTF-8, one document).
+
+    Raises InvalidInput for a file that cannot be read, bad syntax, tabs in the indentation,
+    duplicate keys, merge keys and tags.
+    """
+    text = _read_text(path)
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        root = yaml.compose(text)
+        if root is None:
+            empty = Problem(f"{path}:1:1", "the file is empty", "write at least 'edgeq: 1'")
+            raise InvalidInput(empty)
+        problems: list[Problem] = []
+        entry = _entry_of(root, yaml, path, problems)
+    except ReaderError as error:
+        line, column = _line_and_column(text, error.position)
+        what = f"the character U+{_code_point(error.character):04X} is not allowed in YAML"
+        raise InvalidInput(Problem(f"{path}:{line}:{column}", what, "remove it")) from None
+    except MarkedYAMLError as error:
+        raise InvalidInput(_syntax_problem(path, error)) from None
+    except YAMLError as error:
+        raise InvalidInput(Problem(f"{path}:1:1", f"not valid YAML: {error}")) from None
+    except RecursionError:
+        what = "nested too deeply, or an alias that contains itself"
+        raise InvalidInput(Problem(f"{path}:1:1", what, "write the values out")) from None
+    if problems:
+        raise InvalidInput(problems)
+    return Document(path, entry)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        folder = path.parent
+        names = sorted(file.name for file in folder.glob("*.y*ml")) if folder.is_dir() else []
+        remedy = suggest_near(path.name, names)
+        raise InvalidInput(Problem(str(path), "no such file", remedy)) from None
+    except UnicodeDecodeError as error:
+        where = f"{path}: byte {error.start}"
+        raise InvalidInput(Problem(where, "not UTF-8 text", "save the file as UTF-8")) from None
+    except OSError as error:
+        raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+
+
+def _line_and_column(text: str, position: int) -> tuple[int, int]:
+    before = text[:position]
+    return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1
+
+
+def _code_point(character: str | int) -> int:
+    return character if isinstance(character, int) else ord(character)
+
+
+def _syntax_problem(path: Path, error: MarkedYAMLError) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+    what = ", ".join(part for part in (error.context, error.problem) if part)
+    remedy = ""
+    if "\\t" in what:
+        what, remedy = "a tab where YAML wants spaces", "indent with spaces"
+    elif "mapping values are not allowed" in what:
+        what = "a second ': ' in one value"
+        remedy = "put the value in quotes, or check the indentation"
+    elif "another document" in what:
+        what, remedy = "a second document ('---') begins here", "keep one document in a file"
+    elif error.context_mark and mark and error.context_mark.line != mark.line:
+        remedy = f"it began at line {error.context_mark.line + 1}"
+    return Problem(where, what, remedy)
+
+
+def _entry_of(node: Node, yaml: YAML, path: Path, problems: list[Problem]) -> Entry:
+    line, column = node.start_mark.line + 1, node.start_mark.column + 1
+    if isinstance(node, MappingNode) and node.tag == f"{_TAG}map":
+        return Entry(line, column, _mapping_of(node, yaml, path, problems))
+    if isinstance(node, SequenceNode) and node.tag == f"{_TAG}seq":
+        items = [_entry_of(item, yaml, path, problems) for item in node.value]
+        return Entry(line, column, items)
+    if isinstance(node, ScalarNode) and node.tag in _AS_TEXT:
+        return Entry(line, column, str(node.value), str(node.value))
+    if isinstance(node, ScalarNode) and node.tag in _AS_PLAIN:
+        try:
+            value = yaml.constructor.construct_object(node)
+        except ValueError as error:
+            problems.append(Problem(f"{path}:{line}:{column}", f"not a number: {error}"))
+            value = None
+        return Entry(line, column, value, str(node.value))
+    tag = str(node.tag).removeprefix(_TAG)
+    what = f"the tag {tag!r} is not used here"
+    problems.append(Problem(f"{path}:{line}:{column}", what, "write plain values, without '!'"))
+    return Entry(line, column, None)
+
+
+def _mapping_of(
+    node: MappingNode, yaml: YAML, path: Path, problems: list[Problem]
+) -> dict[str, Entry]:
+    content: dict[str, Entry] = {}
+    for key_node, value_node in node.value:
+        line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
+        where = f"{path}:{line}:{column}"
+        if not isinstance(key_node, ScalarNode):
+            problems.append(Problem(where, "a list or mapping as a key", "use a word as the key"))
+            continue
+        # Keys stay as they are typed: `18: …` is the key '18'.
+        key = str(key_node.value)
+        if key_node.tag == f"{_TAG}merge":
+            what = "merge keys ('<<') are not part of YAML 1.2"
+            problems.append(Problem(where, what, "write the keys out"))
+            continue
+        if key in content:
+            what = f"the key {key!r} appears twice; first at line {content[key].key_line}"
+            problems.append(Problem(where, what, "keep one of them"))
+            continue
+        entry = _entry_of(value_node, yaml, path, problems)
+        entry.key_line, entry.key_column = line, column
+        content[key] = entry
+    return content
+
+
+def validate(document: Document, model: type[M]) -> tuple[M | None, list[Problem]]:
+    """Lay `document` against `model`, strictly, and collect every error.
+
+    So that checks of meaning can run beside the errors found here, the document is then mended:
+    what is wrong is dropped, and where a required key is missing, the field's first example is
+    assumed (`Document.is_assumed` tells); without an example the mapping around it is dropped.
+    The model is what the mended document says, or None where that cannot be.
+    """
+    problems: list[Problem] = []
+    mended = False
+    while True:
+        try:
+            text = json.dumps(document.data)
+            return model.model_validate_json(text, strict=True), by_place(problems)
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+        for found in errors:
+            if _is_aftermath(found, mended):
+                continue
+            problem = _problem_of(document, model, found)
+            if all(problem.where != known.where or _is_key(found) for known in problems):
+                problems.append(problem)
+        if not _mend(document, model, errors):
+            return None, by_place(problems)
+        mended = True
+
+
+def _mend(document: Document, model: type[BaseModel], errors: list[ErrorDetails]) -> bool:
+    """Change the document so that fewer of `errors` remain; False where nothing would be left."""
+    to_drop = []
+    for error in errors:
+        example = example_of(model, error["loc"]) if error["type"] == "missing" else None
+        if document.is_stand_in(error["loc"]):
+            return False
+        if example is not None:
+            document.assume(error["loc"], example)
+        else:
+            to_drop.append(_culprit(error))
+    return document.drop(to_drop)
+
+
+def by_place(problems: list[Problem]) -> list[Problem]:
+    """Problems of one document (`path:line:column`) in the order in which a reader meets them."""
+
+    def line_and_column(problem: Problem) -> tuple[int, int]:
+        _, line, column = problem.where.rsplit(":", 2)
+        return int(line), int(column)
+
+    return sorted(problems, key=line_and_column)
+
+
+def _is_aftermath(error: ErrorDetails, mended: bool) -> bool:
+    """Whether the error only says again that something else was wrong."""
+    if error["type"] == "too_short":
+        # pydantic counts the items that were left after dropping those with errors.
+        return mended or error["ctx"]["actual_length"] < len(error["input"])
+    return mended and error["type"] == "missing"
+
+
+def _is_key(error: ErrorDetails) -> bool:
+    """Whether a key is at fault; only then may one place have several errors.
+
+    Several errors about one value are the branches of a union, of which the first is enough.
+    """
+    return error["type"] in {"missing", "extra_forbidden"}
+
+
+def _culprit(error: ErrorDetails) -> Location:
+    return error["loc"][:-1] if error["type"] == "missing" else error["loc"]
+
+
+def _problem_of(document: Document, model: type[BaseModel], error: ErrorDetails) -> Problem:
+    location = _culprit(error)
+    what, remedy = describe(error, model, document.text(location))
+    name = document.name(error["loc"][:-1] if _is_key(error) else location)
+    where = document.place(location, key=_is_key(error))
+    return Problem(where, f"{name}: {what}" if name else what, remedy)
