@@ -97,7 +97,7 @@ def collect(
 ) -> dict[str, InputStatistics]:
     """Run the float model on every feed and watch `tensors` (name → columns).
 
-    model: an ONNX file in which every watched tensor is an output. hessians: which tensors'
+    model: an ONNX file in which every watched tensor is an input or output. hessians: which tensors'
     second moments are wanted. Samples run one at a time and unpadded, so no padding enters any
     statistic. A tensor that held nothing in any feed is missing from the result.
     """
@@ -106,8 +106,10 @@ def collect(
     for names in _in_turns(tensors, hessians):
         collectors = {name: _Collector(name in hessians) for name in names}
         for feed in feeds:
-            for name, value in zip(names, session.run(names, dict(feed)), strict=True):
-                collectors[name].add(value)
+            inner = [name for name in names if name not in feed]
+            held = {**feed, **dict(zip(inner, session.run(inner, dict(feed)), strict=True))}
+            for name in names:
+                collectors[name].add(held[name])
         results = ((name, collector.result()) for name, collector in collectors.items())
         found.update({name: result for name, result in results if result is not None})
     return found

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import DecodeError
 from onnx_ir.passes import common as passes
 
 from edgeq.artifact import MODEL_FILE
@@ -14,6 +15,8 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.export.onnx_build import save_model
 from edgeq.runners.onnx import open_session
 
+# What onnx and protobuf raise for files that are cut short, damaged or something else.
+_READ_ERRORS = (OSError, ValueError, TypeError, RuntimeError, LookupError, DecodeError)
 # QuantizeLinear takes a scale per channel from here on.
 _OLDEST_OPSET = 13
 _TARGET_OPSET = 17
@@ -27,13 +30,15 @@ def read_onnx(path: Path) -> ir.Model:
     """
     try:
         model = ir.load(path)
+        if not len(model.graph):
+            raise ValueError("it holds no operator")
         missing = _missing_data(model, path)
         if missing:
             what = f"its external data file is missing: {missing}"
             raise InvalidInput(Problem(str(path), what, "put it beside the .onnx file"))
         if (model.graph.opset_imports.get("") or _TARGET_OPSET) < _OLDEST_OPSET:
             model = _upgrade(path)
-    except (OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
+    except _READ_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidInput(
             Problem(str(path), f"cannot be read as an ONNX model: {reason}", "export it again")
