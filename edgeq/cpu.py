@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -172,36 +173,42 @@ def count_slow(capacities: Sequence[int]) -> int:
     return sum(2 * capacity < max(capacities) for capacity in capacities)
 
 
-def memory_limit_files(cgroups: str, mounts: str) -> list[Path]:
-    """Files with the memory limits that hold for a process, from its group up to the root.
+def memory_limit(cgroups: str, mounts: str) -> int | None:
+    """The smallest memory limit of a process's control groups in bytes, None without any.
 
-    `cgroups` is `/proc/self/cgroup`, `mounts` `/proc/self/mountinfo`. Version 2 has `memory.max`,
-    version 1 `memory.limit_in_bytes`; the limit of every parent holds as well.
+    `cgroups` is `/proc/self/cgroup`, `mounts` `/proc/self/mountinfo`. Version 2 keeps limits in
+    `memory.max`, version 1 in `memory.limit_in_bytes`; those of every parent hold as well.
     """
-    files = []
+    limits = []
     for line in mounts.splitlines():
         before, dash, after = line.partition(" - ")
-        fields = before.split()
-        if not dash or len(fields) < 5:
+        fields, system = before.split(), after.split()
+        if not dash or len(fields) < 5 or len(system) < 3:
             continue
-        system, _, options = after.split()[0], None, after.split()[-1].split(",")
-        if system == "cgroup2":
+        if system[0] == "cgroup2":
             name, group = "memory.max", _group_of(cgroups, "")
-        elif system == "cgroup" and "memory" in options:
+        elif system[0] == "cgroup" and "memory" in system[-1].split(","):
             name, group = "memory.limit_in_bytes", _group_of(cgroups, "memory")
         else:
             continue
-        root, point = PurePosixPath(fields[3]), Path(fields[4])
         if group is not None:
-            # A container sees its own part of the tree, mounted at the top.
-            inner = group.relative_to(root) if group.is_relative_to(root) else PurePosixPath()
-            directory = point / inner
-            files += [
-                parent / name
-                for parent in [directory, *directory.parents]
-                if parent.is_relative_to(point)
-            ]
-    return files
+            limits += _limits_up(Path(fields[4]), PurePosixPath(fields[3]), group, name)
+    return min(limits, default=None)
+
+
+def _limits_up(mount: Path, root: PurePosixPath, group: PurePosixPath, name: str) -> list[int]:
+    """The limits in files `name` from `group` to the top of `mount`, which shows what is in `root`.
+
+    A container sees its own group mounted as the top.
+    """
+    inner = group.relative_to(root) if group.is_relative_to(root) else PurePosixPath()
+    directory = mount / inner
+    limits = []
+    for place in (directory, *directory.parents):
+        if place.is_relative_to(mount):
+            with contextlib.suppress(OSError, ValueError):  # none in the root group; "max" is none
+                limits.append(int((place / name).read_text()))
+    return limits
 
 
 def _group_of(cgroups: str, controller: str) -> PurePosixPath | None:
@@ -211,9 +218,3 @@ def _group_of(cgroups: str, controller: str) -> PurePosixPath | None:
         if controller in controllers.split(","):
             return PurePosixPath(path)
     return None
-
-
-def parse_limit(text: str) -> int | None:
-    """Bytes of a limit file; None for `max`, version 2's word for no limit."""
-    text = text.strip()
-    return int(text) if text.isdigit() else None

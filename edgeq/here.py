@@ -46,7 +46,7 @@ def detect() -> Device:
         raise Missing(Problem("here", what, remedy))
     found, cores, origin = _READERS[system](arch)
     ram = psutil.virtual_memory().total
-    limit = _cgroup_limit() if system == "linux" else None
+    limit = cpu.memory_limit(_text(Path("/proc/self/cgroup")), _text(Path("/proc/self/mountinfo")))
     held = limit is not None and limit < ram
     facts: dict[str, Any] = {
         "chip": found.chip or "unknown",
@@ -85,7 +85,8 @@ def _read_linux(arch: Arch) -> tuple[Cpu, Cores | None, str]:
     found = cpu.parse_cpuinfo(_text(Path(origin)), arch, compatible)
     # Intel's hybrids list the CPUs of their Atom cores, Arm's kernels the speed of each core.
     atoms = len(cpu.parse_cpu_list(_text(Path("/sys/devices/cpu_atom/cpus"))))
-    capacities = [int(_text(path)) for path in _CPUS.glob("cpu[0-9]*/cpu_capacity")]
+    told = [_text(path).strip() for path in _CPUS.glob("cpu[0-9]*/cpu_capacity")]
+    capacities = [int(capacity) for capacity in told if capacity.isdigit()]
     slow = atoms or (cpu.count_slow(capacities) if capacities else 0)
     return found, _cores(efficiency=slow), origin
 
@@ -143,15 +144,6 @@ def _kind() -> Kind:
     # psutil has no battery function on systems it knows none of.
     battery = getattr(psutil, "sensors_battery", lambda: None)()
     return "laptop" if battery is not None else "computer"
-
-
-def _cgroup_limit() -> int | None:
-    """The smallest memory limit of this process's control groups in bytes, None without any."""
-    files = cpu.memory_limit_files(
-        _text(Path("/proc/self/cgroup")), _text(Path("/proc/self/mountinfo"))
-    )
-    limits = [cpu.parse_limit(_text(path)) for path in files]
-    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _text(path: Path) -> str:

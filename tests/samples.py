@@ -118,13 +118,18 @@ def tensor_artifact(directory: Path, *, width: int = 512, seed: int = 0) -> Path
     return _save_artifact(directory, "onnx-float32", inputs, outputs, tables, facts)
 
 
-def block_artifact(directory: Path, bits: int, accuracy_level: int, *, width: int = 1024) -> Path:
-    """A tensor artifact of one block-wise quantized product, block 32, symmetric."""
+def block_artifact(directory: Path, bits: int, accuracy_level: int, *, aligned: bool) -> Path:
+    """A tensor artifact of one product, (batch, 1024) to (batch, 1032), quantized in blocks of 32.
+
+    Unless `aligned`, a table of 64 n + 32 bytes lies before the codes in the file.
+    """
     rng = np.random.default_rng(0)
+    width, outputs_width = 1024, 1032
+    rows = 4 if aligned else 5
     tables = {
-        "codes": rng.integers(0, 256, (width, width // 32, 4 * bits), np.uint8),
-        "scales": rng.uniform(0.001, 0.01, width * width // 32).astype(np.float32),
-        "classes": rng.standard_normal((4, width)).astype(np.float32),
+        "classes": rng.standard_normal((rows, outputs_width)).astype(np.float32),
+        "codes": rng.integers(0, 256, (outputs_width, width // 32, 4 * bits), np.uint8),
+        "scales": rng.uniform(0.001, 0.01, outputs_width * width // 32).astype(np.float32),
     }
     product = helper.make_node(
         "MatMulNBits",
@@ -132,19 +137,18 @@ def block_artifact(directory: Path, bits: int, accuracy_level: int, *, width: in
         ["product"],
         domain="com.microsoft",
         K=width,
-        N=width,
+        N=outputs_width,
         bits=bits,
         block_size=32,
         accuracy_level=accuracy_level,
     )
-    node = helper.make_node
-    bias = node("Gather", ["classes", "kind"], ["bias"])
-    add = node("Add", ["product", "bias"], ["logits"])
+    bias = helper.make_node("Gather", ["classes", "kind"], ["bias"])
+    add = helper.make_node("Add", ["product", "bias"], ["logits"])
     inputs = (
         ValueInfo(name="features", dtype="float32", shape=("batch", width)),
         ValueInfo(name="kind", dtype="int64", shape=("batch",)),
     )
-    outputs = (ValueInfo(name="logits", dtype="float32", shape=("batch", width)),)
+    outputs = (ValueInfo(name="logits", dtype="float32", shape=("batch", outputs_width)),)
     directory.mkdir(parents=True, exist_ok=True)
     _save_model(directory, [product, bias, add], inputs, outputs, tables)
     return _save_artifact(directory, "onnx-block", inputs, outputs, tables, {"task": "tensor"})

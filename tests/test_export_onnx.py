@@ -98,8 +98,7 @@ def test_blocks_compute_what_their_codes_dequantize_to(
     }
     codes, scales = tensors["weight.codes"], tensors["weight.scales"]
     expected = table @ unpack_blocks(codes, scales, columns).T
-    # The kernel rounds its input to int8 in blocks: less than 1 % of the output's norm.
-    assert relative_error(run(quantized, feeds[0]), expected) < 0.01
+    assert relative_error(run(quantized, feeds[0]), expected) < 1e-6
 
 
 def unpack_blocks(codes: np.ndarray, scales: np.ndarray, columns: int) -> np.ndarray:

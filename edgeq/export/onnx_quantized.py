@@ -16,8 +16,9 @@ from edgeq.export.onnx_weights import Weight, WeightUse
 from edgeq.quantize.grids import QuantizedTensor
 from edgeq.quantize.model import Quantized
 
-# MatMulNBits may round its input to int8 per block: that is what makes it fast on a CPU.
-_INT8_INPUT_BLOCKS = 4
+# MatMulNBits is written without `accuracy_level`, so that it computes with the codes as they are.
+# Level 4 rounds its input to int8 as well, which is faster on short inputs; but its answers differ
+# between CPUs, and onnxruntime 1.31 writes a prepared copy of it that answers wrongly.
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,7 @@ class QuantizedWriter:
         bits = tensor.grid.bits
         codes = self._writer.constant(f"{weight.name}.codes", pack_blocks(tensor))
         scales = self._writer.constant(f"{weight.name}.scales", tensor.scales)
-        attributes = {
-            "K": columns,
-            "N": rows,
-            "bits": bits,
-            "block_size": block,
-            "accuracy_level": _INT8_INPUT_BLOCKS,
-        }
+        attributes = {"K": columns, "N": rows, "bits": bits, "block_size": block}
         for use in weight.uses:
             bias = use.node.inputs[2] if len(use.node.inputs) > 2 else None
             inputs = [use.activation, codes, scales]

@@ -6,8 +6,9 @@ mapped instead, but works for one CPU and one version of onnxruntime only, so ar
 stay portable and the copy is made here, once, by a child process: packing in this process would
 cost the memory that the copy is there to save.
 
-A copy is kept only if it answers as the model does, to the bit: onnxruntime 1.31 saves int4 weights
-of `MatMulNBits` with `accuracy_level` 4 in a state that gives unrelated outputs.
+A copy is kept only if it answers as the model does, to the bit. onnxruntime 1.31 does not align the
+packed weights it saves, and int4 `MatMulNBits` with `accuracy_level` 4 wants them at multiples of
+64: behind a tensor of another size in the file it reads its block sums from the wrong place.
 """
 
 from __future__ import annotations
@@ -101,7 +102,10 @@ def _prepared_model(package: Package) -> Path:
         raise Missing(Problem(str(cache_directory()), "the copy vanished", "load it again"))
     if (found / _REFUSED).exists():
         what = (found / _REFUSED).read_text(encoding="utf-8")
-        raise Missing(Problem(f"onnxruntime {onnx.version()}", what, "try another version of it"))
+        remedy = (
+            "put tensors whose size is no multiple of 64 bytes last in the model, and build again"
+        )
+        raise Missing(Problem(f"onnxruntime {onnx.version()}", what, remedy))
     with contextlib.suppress(OSError):  # a cache that others wrote serves too
         os.utime(found / MANIFEST)
     return found / MODEL_FILE
