@@ -67,7 +67,6 @@ class TextSettings(Frozen):
     """How text becomes token ids: `tokenizer.json` with its own truncation overridden."""
 
     max_tokens: int
-    pad_token: str
 
 
 class Artifact(Frozen):

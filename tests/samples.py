@@ -82,7 +82,7 @@ def sentence_artifact(directory: Path, *, width: int = 32, seed: int = 0) -> Pat
     wordpiece().save(str(directory / TOKENIZER_FILE))
     facts: dict[str, Any] = {
         "task": "sentence-embedding",
-        "text": TextSettings(max_tokens=MAX_TOKENS, pad_token="[PAD]"),
+        "text": TextSettings(max_tokens=MAX_TOKENS),
         "dimension": DIMENSION,
     }
     return _save_artifact(directory, "onnx-float32", inputs, outputs, tables, facts)

@@ -27,15 +27,13 @@ class InputStatistics:
     """What one tensor held during calibration, with its last axis as columns.
 
     samples: whole samples, each float32 `(rows, columns)`, up to a few thousand rows in all.
-    low, high: smallest and largest value over everything seen.
-    channel_peak: float32 `(columns,)`, largest magnitude per column over everything seen.
+    low, high: float32 `(columns,)`, smallest and largest value of each column over everything seen.
     hessian: float64 `(columns, columns)`, mean of `x xᵀ` over all rows, or None if not asked for.
     """
 
     samples: tuple[Floats, ...]
-    low: float
-    high: float
-    channel_peak: Floats
+    low: Floats
+    high: Floats
     hessian: NDArray[np.float64] | None
 
     @property
@@ -52,8 +50,8 @@ class _Collector:
         self._samples: list[Floats] = []
         self._rows_kept = 0
         self._rows_seen = 0
-        self._low, self._high = 0.0, 0.0
-        self._peak: Floats | None = None
+        self._low: Floats | None = None
+        self._high: Floats | None = None
         self._moment: NDArray[np.float64] | None = None
         self._pending: list[Floats] = []
 
@@ -61,10 +59,9 @@ class _Collector:
         rows = value.reshape(-1, value.shape[-1]).astype(np.float32)
         if rows.size == 0:
             return
-        self._low = min(self._low, float(rows.min()))
-        self._high = max(self._high, float(rows.max()))
-        peak = np.abs(rows).max(0)
-        self._peak = peak if self._peak is None else np.maximum(self._peak, peak)
+        low, high = rows.min(0), rows.max(0)
+        self._low = low if self._low is None else np.minimum(self._low, low)
+        self._high = high if self._high is None else np.maximum(self._high, high)
         self._rows_seen += len(rows)
         if self._with_hessian:
             self._pending.append(rows)
@@ -81,12 +78,12 @@ class _Collector:
         self._moment = moment if self._moment is None else self._moment + moment
 
     def result(self) -> InputStatistics | None:
-        if self._peak is None:
+        if self._low is None or self._high is None:
             return None
         if self._pending:
             self._add_moment()
         hessian = None if self._moment is None else self._moment / self._rows_seen
-        return InputStatistics(tuple(self._samples), self._low, self._high, self._peak, hessian)
+        return InputStatistics(tuple(self._samples), self._low, self._high, hessian)
 
 
 def collect(

@@ -254,9 +254,14 @@ def _record(
         shape=weight.shape,
         grid=decision.grid,
         method=quantized.tensor.method if quantized else "none",
-        bytes=quantized.tensor.nbytes if quantized else size * 4,
+        bytes=_stored_bytes(quantized) if quantized else size * 4,
         note=decision.reason,
     )
+
+
+def _stored_bytes(quantized: Quantized) -> int:
+    beside = quantized.outlier_columns
+    return quantized.tensor.nbytes + (beside.nbytes if beside is not None else 0)
 
 
 def _codes_summary(quantized: Quantized) -> dict[str, object]:
@@ -266,9 +271,10 @@ def _codes_summary(quantized: Quantized) -> dict[str, object]:
     return {
         "activations": quantized.activations,
         "smoothed": codes.smoothing is not None,
+        "outlier_channels": list(codes.outliers),
         "range": None if codes.low is None else [codes.low, codes.high],
-        "relative_squared_error": codes.error,
-        "relative_squared_error_plain": codes.plain_error,
+        "relative_error": codes.error,
+        "relative_error_plain": codes.plain_error,
     }
 
 

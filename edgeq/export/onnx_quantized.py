@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from edgeq.export.onnx_build import CONTRIB, GraphWriter
 from edgeq.export.onnx_convolution import ConvolutionWriter, decode, parameters
 from edgeq.export.onnx_weights import Weight, WeightUse
-from edgeq.quantize.grids import QuantizedTensor
+from edgeq.quantize.activations import InputCodes
+from edgeq.quantize.grids import Floats, QuantizedTensor
 from edgeq.quantize.model import Quantized
 
 # MatMulNBits is written without `accuracy_level`, so that it computes with the codes as they are.
@@ -36,6 +37,7 @@ class QuantizedWriter:
         self._writer = GraphWriter(model)
         self._convolutions = ConvolutionWriter(self._writer, ranges)
         self._coded: dict[tuple[int, int], _CodedInput] = {}
+        self._outliers: dict[tuple[int, int], ir.Value] = {}
 
     def write(self, weight: Weight, quantized: Quantized) -> None:
         """Rewrite every use of `weight`; its float constant is then unused."""
@@ -77,24 +79,42 @@ class QuantizedWriter:
         )
 
     def _write_linear_int8(self, weight: Weight, quantized: Quantized) -> None:
-        tensor = quantized.tensor
+        tensor, input_codes = quantized.tensor, quantized.input_codes
         codes = self._writer.constant(f"{weight.name}.codes", tensor.codes.T)
         scales = self._writer.constant(f"{weight.name}.scales", tensor.scales[:, 0])
         for use in weight.uses:
             coded = self._coded_input(use, quantized)
             bias = use.node.inputs[2] if use.node.op_type == "Gemm" else None
-            if quantized.input_codes is not None and quantized.input_codes.low is not None:
+            inputs: list[ir.Value | None]
+            if input_codes is not None and input_codes.low is not None:
                 left = decode(self._writer, use.node, [coded.codes, coded.scale, coded.zero_point])
                 right = decode(self._writer, use.node, [codes, scales], axis=1)
-                inputs = [left, right] if bias is None else [left, right, bias]
-                operator = "MatMul" if bias is None else "Gemm"
-                self._writer.replace(use.node, operator, inputs)
+                operator, inputs, domain = "MatMul", [left, right], ""
+                if bias is not None:
+                    operator, inputs = "Gemm", [left, right, bias]
             else:
-                inputs = [coded.codes, codes, coded.scale, scales, coded.zero_point, None, bias]
-                operator = "MatMulIntegerToFloat"
-                self._writer.replace(
-                    use.node, operator, inputs if bias is not None else inputs[:5], domain=CONTRIB
-                )
+                operator, domain = "MatMulIntegerToFloat", CONTRIB
+                inputs = [coded.codes, codes, coded.scale, scales, coded.zero_point]
+                inputs += [None, bias] if bias is not None else []
+            if quantized.outlier_columns is None:
+                self._writer.replace(use.node, operator, inputs, domain=domain)
+            else:
+                product = self._writer.emit(use.node, operator, inputs, domain=domain)
+                beside = self._outlier_product(weight, use, quantized)
+                self._writer.replace(use.node, "Sum", [product, beside])
+
+    def _outlier_product(self, weight: Weight, use: WeightUse, quantized: Quantized) -> ir.Value:
+        """The float product of the input's outlier channels."""
+        assert quantized.input_codes is not None and quantized.outlier_columns is not None
+        value, outliers = use.activation, quantized.input_codes.outliers
+        key = (id(value), id(quantized.input_codes))
+        if key not in self._outliers:
+            index = self._writer.constant(f"{value.name}.outliers", np.array(outliers, np.int64))
+            picked = self._writer.emit(use.node, "Gather", [value, index], {"axis": -1})
+            self._outliers[key] = picked
+        columns = quantized.outlier_columns.T
+        stored = self._writer.constant(f"{weight.name}.outliers", columns)
+        return self._writer.emit(use.node, "MatMul", [self._outliers[key], stored])
 
     def _coded_input(self, use: WeightUse, quantized: Quantized) -> _CodedInput:
         """The uint8 codes of the input, made once for all the products of a graph that read it."""
@@ -103,8 +123,9 @@ class QuantizedWriter:
         if key in self._coded:
             return self._coded[key]
         emit, name = self._writer.emit, value.name
-        if codes is not None and codes.smoothing is not None:
-            inverse = self._writer.constant(f"{name}.smoothing", 1 / codes.smoothing)
+        multiplier = _input_multiplier(codes, weight_columns=quantized.tensor.codes.shape[1])
+        if multiplier is not None:
+            inverse = self._writer.constant(f"{name}.smoothing", multiplier)
             value = emit(use.node, "Mul", [value, inverse])
         if codes is not None and codes.low is not None and codes.high is not None:
             scale, zero = parameters(self._writer, str(name), codes.low, codes.high)
@@ -160,6 +181,22 @@ class QuantizedWriter:
                 use.node, "GatherBlockQuantized", inputs, attributes, domain=CONTRIB
             )
             self._writer.replace(use.node, "Cast", [row], {"to": ir.DataType.FLOAT.value})
+
+
+def _input_multiplier(codes: InputCodes | None, weight_columns: int) -> Floats | None:
+    """What the input is multiplied by before it is coded, or None for nothing.
+
+    Static codes of outlier channels may saturate, since their weights' codes are zero; a range
+    taken at run time has to be kept from them.
+    """
+    if codes is None or (codes.smoothing is None and (codes.low is not None or not codes.outliers)):
+        return None
+    multiplier = np.ones(weight_columns, np.float32)
+    if codes.smoothing is not None:
+        multiplier /= codes.smoothing
+    if codes.low is None:
+        multiplier[list(codes.outliers)] = 0
+    return multiplier
 
 
 def pack_blocks(tensor: QuantizedTensor) -> NDArray[np.uint8]:

@@ -1,16 +1,23 @@
-"""How the inputs of a matrix product become 8-bit codes: ranges, and smoothing into the weights.
+"""How the inputs of a matrix product become 8-bit codes: ranges, smoothing, outlier channels.
 
 Per-tensor activation codes lose most where a few channels are far larger than the rest, as after
-the layer norms and activations of transformers. SmoothQuant (Xiao, Lin, Seznec, Wu, Demouth, Han,
-2022, arXiv:2211.10438, eq. 4) divides channel j by `s_j = peak_j^α / weight_peak_j^(1-α)` and
-multiplies the weights by it. Here α is chosen for each product by the error of its output, and
-where plain codes do nearly as well the multiply is saved.
+the layer norms and activations of transformers. Two remedies, each taken only where it
+removes most of the error that is left, because each costs time:
+
+- SmoothQuant (Xiao et al., 2022, arXiv:2211.10438, eq. 4) divides channel j by
+  `s_j = peak_j^α / weight_peak_j^(1-α)` and multiplies the weights by it. α is searched.
+- A few outlier channels are multiplied in float beside the integer product, after LLM.int8()
+  (Dettmers et al., 2022, arXiv:2208.07339), but chosen once, from calibration.
+
+Error is counted row by row, relative to the row's own output: some transformers answer a separator
+token with an output a hundred times larger than any other, which a sum over all rows would follow
+while every other token is ruined (and the norm behind it divides that size away again).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,11 +25,15 @@ from edgeq.calibration.statistics import InputStatistics
 from edgeq.quantize.grids import INT8, Floats
 from edgeq.quantize.nearest import round_to_nearest
 
-_STRENGTHS = (0.5, 0.6, 0.7, 0.8)
-# A multiply more at run time must at least halve the error to be worth its time.
-_WORTH_A_MULTIPLY = 0.5
+_STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+# A dearer kind must leave no more than this share of the error to be worth its time: on MiniLM,
+# from here up the quality gained is within the noise of the task score, and the time is not.
+_WORTH_AN_OPERATOR = 0.35
+_OUTLIERS = 4
 _RANGE_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 _ROWS_FOR_CHOICE = 1024
+_LEAST_NORM = 0.01  # of the median: rows whose output is next to nothing do not decide
+_PERCENTILES = (0.001, 99.999)
 _LEVELS = 255
 
 
@@ -30,13 +41,15 @@ _LEVELS = 255
 class InputCodes:
     """How one tensor becomes uint8 codes.
 
-    smoothing: float32 `(columns,)` to divide by beforehand, or None. low, high: the static range
-    after smoothing (None when ranges are taken at run time). error and plain_error: squared error
-    of the product's output over its squared norm, with these codes and with min-max codes without
-    smoothing, on calibration rows.
+    smoothing: float32 `(columns,)` to divide by beforehand, or None. outliers: columns that are
+    multiplied in float and have no part in the codes. low, high: the static range after smoothing
+    (None when ranges are taken at run time). error and plain_error: mean over
+    calibration rows of the output's squared error relative to its squared norm, with these codes
+    and with the best codes that need no further operator.
     """
 
     smoothing: Floats | None
+    outliers: tuple[int, ...]
     low: float | None
     high: float | None
     error: float
@@ -44,34 +57,35 @@ class InputCodes:
 
 
 def choose_dynamic(statistics: InputStatistics, weight: Floats) -> InputCodes:
-    """Smoothing for ranges taken from each input as it comes.
+    """Codes for ranges taken from each input as it comes.
 
     weight: float32 `(rows, columns)`, of every product that reads this tensor, stacked by rows.
     """
 
-    def dynamic_codes(samples: tuple[Floats, ...]) -> Iterator[tuple[float, float, Floats]]:
-        coded = [_code(sample, *_low_high(sample)) for sample in samples]
+    def dynamic_codes(multiplier: Floats) -> Iterator[tuple[float, float, Floats]]:
+        scaled = [sample * multiplier for sample in _few_rows(statistics.samples)]
+        coded = [_code(sample, *_hull(sample, sample)) for sample in scaled]
         yield 0.0, 0.0, np.concatenate(coded)
 
-    best = _choose(statistics, weight, dynamic_codes)
-    return InputCodes(best.smoothing, None, None, best.error, best.plain_error)
+    codes = _choose(statistics, weight, dynamic_codes, outliers_cost=weight.shape[1])
+    return replace(codes, low=None, high=None)
 
 
 def choose_static(statistics: InputStatistics, weight: Floats, ranges: str) -> InputCodes:
-    """Smoothing and a fixed range; `ranges` is minmax, percentile, entropy or error."""
+    """Codes for a fixed range; `ranges` is minmax, percentile, entropy or error."""
 
-    def static_codes(samples: tuple[Floats, ...]) -> Iterator[tuple[float, float, Floats]]:
-        rows = np.concatenate(samples)
-        for low, high in _candidate_ranges(rows, ranges):
-            yield low, high, _code(rows, low, high)
+    def static_codes(multiplier: Floats) -> Iterator[tuple[float, float, Floats]]:
+        few = np.concatenate(_few_rows(statistics.samples)) * multiplier
+        for low, high in _candidate_ranges(statistics, multiplier, ranges):
+            yield low, high, _code(few, low, high)
 
-    return _choose(statistics, weight, static_codes)
+    return _choose(statistics, weight, static_codes, outliers_cost=0)
 
 
 def static_range(statistics: InputStatistics, ranges: str) -> tuple[float, float]:
     """A fixed range for a tensor that is not the input of a product: least error of its own."""
     rows = statistics.rows
-    candidates = _candidate_ranges(rows, ranges)
+    candidates = _candidate_ranges(statistics, np.ones(rows.shape[1], np.float32), ranges)
     return min(candidates, key=lambda c: float(np.square(_code(rows, *c) - rows).sum()))
 
 
@@ -87,38 +101,70 @@ def scale_and_zero_point(low: float, high: float) -> tuple[np.float32, np.uint8]
     return scale, np.uint8(np.clip(np.rint(-low / scale), 0, _LEVELS))
 
 
-_Coder = Callable[[tuple[Floats, ...]], Iterator[tuple[float, float, Floats]]]
+_Coder = Callable[[Floats], Iterator[tuple[float, float, Floats]]]
 
 
-def _choose(statistics: InputStatistics, weight: Floats, coder: _Coder) -> InputCodes:
-    samples = _few_rows(statistics.samples)
-    wanted = np.concatenate(samples) @ weight.T
-    norm = float(np.square(wanted).sum()) or 1.0
-    plain: InputCodes | None = None
-    best: InputCodes | None = None
-    for smoothing in _smoothings(statistics.channel_peak, weight):
-        smooth = samples if smoothing is None else tuple(s / smoothing for s in samples)
-        scaled = weight if smoothing is None else weight * smoothing
-        coded_weight = round_to_nearest(scaled, INT8).dequantize().T
-        for low, high, coded in coder(smooth):
-            error = float(np.square(coded @ coded_weight - wanted).sum()) / norm
-            plain_error = error if plain is None else plain.plain_error
-            found = InputCodes(smoothing, low, high, error, plain_error)
-            plain = plain or found
-            if smoothing is None and error < plain.error:
-                plain = InputCodes(None, low, high, error, plain.plain_error)
-            if best is None or error < best.error:
-                best = found
-    assert plain is not None and best is not None  # the first candidate is always tried
-    return best if best.error < _WORTH_A_MULTIPLY * plain.error else plain
+def _choose(
+    statistics: InputStatistics, weight: Floats, coder: _Coder, outliers_cost: int
+) -> InputCodes:
+    """The best codes of each kind, from cheap to dear, a dearer one only if it is worth it.
+
+    coder: gives ranges and coded rows for a multiplier per column. outliers_cost: values to be
+    touched more, per row, to keep outliers out of a range that is taken at run time.
+    """
+    rows = np.concatenate(_few_rows(statistics.samples))
+    wanted = rows @ weight.T
+    norms = np.square(wanted).sum(1)
+    norms = np.maximum(norms, max(float(np.median(norms)) * _LEAST_NORM, 1e-12))
+
+    def best_of(outliers: tuple[int, ...], smoothings: Iterable[Floats | None]) -> InputCodes:
+        missing = wanted - rows[:, outliers] @ weight[:, outliers].T
+        found = _candidates(weight, coder, outliers, smoothings, missing, norms)
+        return min(found, key=lambda codes: codes.error)
+
+    peak = np.maximum(np.abs(statistics.low), np.abs(statistics.high))
+    largest = tuple(sorted(int(j) for j in np.argsort(-peak, kind="stable")[:_OUTLIERS]))
+    weight_peak = np.abs(weight).max(0)
+    outputs, inputs = weight.shape
+    kinds: list[tuple[int, tuple[int, ...], Iterable[Floats | None]]] = [
+        (inputs, (), _smoothings(peak, weight_peak, ())),
+        (outputs + outliers_cost, largest, [None]),
+        (outputs + inputs, largest, _smoothings(peak, weight_peak, largest)),
+    ]
+    plain = best = best_of((), [None])
+    for _, outliers, smoothings in sorted(kinds, key=lambda kind: kind[0]):
+        found = best_of(outliers, smoothings)
+        if found.error < _WORTH_AN_OPERATOR * best.error:
+            best = found
+    return replace(best, plain_error=plain.error)
 
 
-def _smoothings(peak: Floats, weight: Floats) -> Iterator[Floats | None]:
-    yield None
-    weight_peak = np.maximum(np.abs(weight).max(0), 1e-5)
+def _candidates(
+    weight: Floats,
+    coder: _Coder,
+    outliers: tuple[int, ...],
+    smoothings: Iterable[Floats | None],
+    wanted: Floats,
+    norms: Floats,
+) -> Iterator[InputCodes]:
+    for smoothing in smoothings:
+        divisor = np.ones(weight.shape[1], np.float32) if smoothing is None else smoothing
+        multiplier = 1 / divisor
+        multiplier[list(outliers)] = 0
+        coded_weight = round_to_nearest(weight * (multiplier > 0) * divisor, INT8).dequantize()
+        for low, high, coded in coder(multiplier):
+            missed = np.square(coded @ coded_weight.T - wanted).sum(1)
+            error = float((missed / norms).mean())
+            yield InputCodes(smoothing, outliers, low, high, error, error)
+
+
+def _smoothings(
+    peak: Floats, weight_peak: Floats, outliers: tuple[int, ...]
+) -> Iterator[Floats]:
     channel_peak = np.maximum(peak, 1e-5)
+    channel_peak[list(outliers)] = np.median(channel_peak)
     for strength in _STRENGTHS:
-        smoothing = channel_peak**strength / weight_peak ** (1 - strength)
+        smoothing = channel_peak**strength / np.maximum(weight_peak, 1e-5) ** (1 - strength)
         yield (smoothing / np.exp(np.log(smoothing).mean())).astype(np.float32)
 
 
@@ -133,8 +179,9 @@ def _few_rows(samples: tuple[Floats, ...]) -> tuple[Floats, ...]:
     return tuple(kept)
 
 
-def _low_high(rows: Floats) -> tuple[float, float]:
-    return min(0.0, float(rows.min())), max(0.0, float(rows.max()))
+def _hull(low: Floats, high: Floats) -> tuple[float, float]:
+    """The range that holds zero and everything between these."""
+    return min(0.0, float(low.min())), max(0.0, float(high.max()))
 
 
 def _code(rows: Floats, low: float, high: float) -> Floats:
@@ -144,16 +191,19 @@ def _code(rows: Floats, low: float, high: float) -> Floats:
     return (codes - np.float32(zero)) * scale
 
 
-def _candidate_ranges(rows: Floats, ranges: str) -> list[tuple[float, float]]:
-    low, high = _low_high(rows)
+def _candidate_ranges(
+    statistics: InputStatistics, multiplier: Floats, ranges: str
+) -> list[tuple[float, float]]:
+    low, high = _hull(statistics.low * multiplier, statistics.high * multiplier)
     if ranges == "minmax":
         return [(low, high)]
+    if ranges == "error":
+        return [(low * share, high * share) for share in _RANGE_SHARES]
+    rows = statistics.rows * multiplier
     if ranges == "percentile":
-        below, above = np.percentile(rows, [0.001, 99.999])
+        below, above = np.percentile(rows, _PERCENTILES)
         return [(min(0.0, float(below)), max(0.0, float(above)))]
-    if ranges == "entropy":
-        return [_least_divergence(rows, low, high)]
-    return [(low * share, high * share) for share in _RANGE_SHARES]
+    return [_least_divergence(rows, low, high)]
 
 
 def _least_divergence(rows: Floats, low: float, high: float) -> tuple[float, float]:

@@ -43,10 +43,15 @@ class SourceWeight:
 
 @dataclass(frozen=True)
 class Quantized:
-    """Codes of one weight and how its input is coded (None: the input stays float32)."""
+    """Codes of one weight and how its input is coded (None: the input stays float32).
+
+    outlier_columns: float32 `(rows, outliers)`, the weights of the input's outlier channels, whose
+    codes are zero; None where there are none.
+    """
 
     tensor: QuantizedTensor
     input_codes: InputCodes | None
+    outlier_columns: Floats | None
     activations: str
 
 
@@ -67,7 +72,8 @@ def quantize_weights(
         codes = _input_codes(members, seen)
         for weight in members:
             tensor = _round(weight, GRIDS[weight.choice.grid], seen, codes)
-            yield weight.name, Quantized(tensor, codes, weight.choice.activations)
+            beside = weight.matrix[:, codes.outliers] if codes and codes.outliers else None
+            yield weight.name, Quantized(tensor, codes, beside, weight.choice.activations)
 
 
 def _input_codes(
@@ -92,6 +98,9 @@ def _round(
     smoothing = codes.smoothing if codes else None
     if smoothing is not None:
         matrix = matrix * smoothing
+    if codes and codes.outliers:
+        matrix = matrix.copy()
+        matrix[:, codes.outliers] = 0
     if weight.choice.method == "gptq" and seen is not None and seen.hessian is not None:
         hessian = seen.hessian
         if smoothing is not None:

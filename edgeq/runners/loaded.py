@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from edgeq.artifact import TOKENIZER_FILE, Artifact, TextSettings, ValueInfo
 from edgeq.errors import InvalidInput, Problem
 from edgeq.runners import onnx
 from edgeq.runners.package import Package, open_package
 from edgeq.runners.prepared import OpenModel, open_model
+from edgeq.runners.text import TextEncoder
 
 Array = npt.NDArray[Any]
-_TEXT_TASK = "sentence-embedding"
 
 
 def load(path: Path, *, threads: int | None = None) -> LoadedModel:
@@ -30,8 +29,8 @@ def load(path: Path, *, threads: int | None = None) -> LoadedModel:
     threads = threads or onnx.default_threads()
     text = package.artifact.text
     # First, so that the session reuses what parsing the tokenizer freed.
-    tokenizer = _tokenizer(package, text) if text else None
-    return LoadedModel(package.artifact, open_model(package, threads), tokenizer, threads)
+    encoder = _text_encoder(package, text) if text else None
+    return LoadedModel(package.artifact, open_model(package, threads), encoder, threads)
 
 
 class LoadedModel:
@@ -43,13 +42,13 @@ class LoadedModel:
     """Whether the weights are mapped from a copy packed for this CPU."""
 
     def __init__(
-        self, artifact: Artifact, model: OpenModel, tokenizer: Tokenizer | None, threads: int
+        self, artifact: Artifact, model: OpenModel, text: TextEncoder | None, threads: int
     ) -> None:
         self.artifact = artifact
         self.threads = threads
         self.prepared = model.prepared
         self._model = model
-        self._tokenizer = tokenizer
+        self._text = text
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model once on arrays keyed by input name; outputs are keyed by output name.
@@ -82,7 +81,7 @@ class LoadedModel:
         neighbours and padding would change an embedding. Longer texts are cut at
         `artifact.text.max_tokens`.
         """
-        self._require_text_task()
+        self._encoder()
         if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
             found = type(texts).__name__
             raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
@@ -94,35 +93,20 @@ class LoadedModel:
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of `text`, special tokens included, cut at `artifact.text.max_tokens`."""
-        return self._encode(text, "text")
+        return self._encoder().ids(text, "text")
 
     def tokenize(self, text: str) -> dict[str, npt.NDArray[np.int64]]:
         """The inputs for one text: int64 arrays of shape (1, tokens)."""
         return self._feeds(text, "text")
 
-    def _encode(self, text: str, where: str) -> list[int]:
-        self._require_text_task()
-        assert self._tokenizer is not None
-        if not isinstance(text, str):
-            raise InvalidInput(Problem(where, f"is a {type(text).__name__}", "give a str"))
-        try:
-            ids: list[int] = self._tokenizer.encode(text).ids
-        except (TypeError, UnicodeEncodeError):
-            what = "holds a lone surrogate, which no UTF-8 text has"
-            remedy = "decode the bytes it came from with errors='replace'"
-            raise InvalidInput(Problem(where, what, remedy)) from None
-        if not ids:
-            raise InvalidInput(Problem(where, "has no token", "leave empty texts out"))
-        return ids
-
     def _feeds(self, text: str, where: str) -> dict[str, npt.NDArray[np.int64]]:
-        ids = np.array([self._encode(text, where)], np.int64)
-        feeds = {
-            "input_ids": ids,
-            "attention_mask": np.ones_like(ids),
-            "token_type_ids": np.zeros_like(ids),
-        }
-        return {value.name: feeds[value.name] for value in self.artifact.inputs}
+        return self._encoder().feeds(text, [value.name for value in self.artifact.inputs], where)
+
+    def _encoder(self) -> TextEncoder:
+        if self._text is None:
+            what = f"its task is {self.artifact.task!r}, not text"
+            raise InvalidInput(Problem(self.artifact.name, what, "use run() with arrays"))
+        return self._text
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         names = [value.name for value in self.artifact.outputs]
@@ -135,21 +119,12 @@ class LoadedModel:
             )
             raise InvalidInput(problem) from error
 
-    def _require_text_task(self) -> None:
-        if self.artifact.task != _TEXT_TASK:
-            what = f"its task is {self.artifact.task!r}, not text"
-            raise InvalidInput(Problem(self.artifact.name, what, "use run() with arrays"))
 
-
-def _tokenizer(package: Package, text: TextSettings) -> Tokenizer:
-    """The tokenizer, with the truncation recorded in the artifact and without padding."""
+def _text_encoder(package: Package, text: TextSettings) -> TextEncoder:
     if TOKENIZER_FILE not in package.artifact.files:
         what = f"its record names no {TOKENIZER_FILE}"
         raise InvalidInput(Problem(str(package.path), what, "build it again"))
-    tokenizer = Tokenizer.from_buffer(package.read(TOKENIZER_FILE))
-    tokenizer.enable_truncation(max_length=text.max_tokens)
-    tokenizer.no_padding()
-    return tokenizer
+    return TextEncoder(package.read(TOKENIZER_FILE), text.max_tokens)
 
 
 def _fit(array: Array, value: ValueInfo) -> Array:

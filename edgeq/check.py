@@ -1,0 +1,53 @@
+"""Artifacts × devices → Verdicts: measure each artifact once, judge it for each device."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgeq.artifact import read_artifact
+from edgeq.judge import Subject, judge
+from edgeq.measure.bench import Bench, Evaluation, Progress
+from edgeq.profile import Device
+from edgeq.recipe import Budgets
+from edgeq.remedies import Alternatives
+from edgeq.verdict import Verdict
+
+__all__ = ["Evaluation", "check"]
+
+
+def check(
+    targets: Mapping[Path, Sequence[Device]],
+    float_dir: Path,
+    *,
+    here: Device,
+    budgets: Budgets,
+    evaluation: Evaluation | None,
+    full: bool,
+    alternatives: Alternatives,
+    progress: Progress,
+) -> list[Verdict]:
+    """A verdict for every artifact directory of `targets` on each of its devices, in that order.
+
+    Everything is run on this machine, which is `here`; what that means for another device is said
+    in each line. `alternatives` are estimated downloads in bytes by variant. A quick check takes
+    about 20 s for each artifact plus one run on each evaluation sample, a full one over 2 min.
+    Raises InvalidInput if an artifact was changed or the evaluation data do not fit the model.
+    """
+    verdicts = []
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        bench = Bench(
+            float_dir,
+            evaluation,
+            cpu=here.chip,
+            effort="full" if full else "quick",
+            progress=progress,
+            folder=Path(folder),
+        )
+        for directory, devices in targets.items():
+            measured, beside = bench.measure(directory)
+            variant = read_artifact(directory).variant
+            subject = Subject(variant, measured, beside, here, alternatives)
+            verdicts += [judge(subject, device, budgets) for device in devices]
+    return verdicts

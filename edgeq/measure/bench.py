@@ -1,0 +1,243 @@
+"""Artifacts → Measurements: each pass in a fresh process, full precision always beside."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq import canonical
+from edgeq.artifact import ARTIFACT_FILE, Artifact, read_artifact
+from edgeq.calibration import data
+from edgeq.measure import arrays, latency
+from edgeq.measure.process import PassFailed, Request, run_worker
+from edgeq.measure.quality import NotComparable, compare, pair_spearman
+from edgeq.measure.records import (
+    Conditions,
+    Effort,
+    Latency,
+    Measurement,
+    Memory,
+    Pass,
+    Quality,
+)
+
+Progress = Callable[[str], None]
+_TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any tokenizer worth timing
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The data set quality is measured on: texts, scored pairs or arrays; see calibration.data."""
+
+    path: Path
+    samples: int | None = None
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What the passes are given, as `Request` names it; scores where there are some."""
+
+    timed: dict[str, Any]
+    judged: dict[str, Any]
+    scores: tuple[float, ...] | None
+
+
+class Bench:
+    """Measures artifacts of one model on this machine beside `float_dir`, full precision.
+
+    `folder` is an existing directory for scratch files that may go once everything is measured.
+    Raises InvalidInput if an artifact was changed or the evaluation data do not fit the model.
+    """
+
+    def __init__(
+        self,
+        float_dir: Path,
+        evaluation: Evaluation | None,
+        *,
+        cpu: str,
+        effort: Effort,
+        progress: Progress,
+        folder: Path,
+    ) -> None:
+        self._float_dir = float_dir
+        self._float = read_artifact(float_dir)
+        self._cpu = cpu
+        self._effort: Effort = effort
+        self._progress = progress
+        self._folder = folder
+        self._data = _read(evaluation, self._float, folder)
+        self._float_outputs: Path | None = None
+        self._float_memory: Memory | None = None
+        self._float_failures: dict[Pass, str] = {}
+        self._measure_float_once()
+
+    def measure(self, artifact_dir: Path) -> tuple[Measurement, Measurement]:
+        """What was seen of the artifact, and of full precision beside it in the same minutes."""
+        artifact = read_artifact(artifact_dir)
+        failures: dict[Pass, str] = {}
+        float_failures = dict(self._float_failures)
+        memory = self._memory(artifact_dir, artifact, failures)
+        # Full precision is timed again beside each artifact: the machine's load changes.
+        beside = self._latency(self._float_dir, self._float, float_failures)
+        times = self._latency(artifact_dir, artifact, failures)
+        quality = self._quality(artifact_dir, artifact, failures)
+        return (
+            _measurement(artifact_dir, artifact, memory, times, quality, failures),
+            _measurement(
+                self._float_dir, self._float, self._float_memory, beside, None, float_failures
+            ),
+        )
+
+    def _measure_float_once(self) -> None:
+        failures = self._float_failures
+        self._float_memory = self._memory(self._float_dir, self._float, failures)
+        if self._data is not None:
+            outputs = self._folder / "float.npy"
+            if self._run("quality", self._float_dir, self._float, failures, outputs=outputs):
+                self._float_outputs = outputs
+
+    def _memory(
+        self, directory: Path, artifact: Artifact, failures: dict[Pass, str]
+    ) -> Memory | None:
+        found = self._run("memory", directory, artifact, failures)
+        if found is None:
+            return None
+        reply, conditions = found
+        return Memory(**reply, conditions=conditions)
+
+    def _latency(
+        self, directory: Path, artifact: Artifact, failures: dict[Pass, str]
+    ) -> Latency | None:
+        found = self._run("latency", directory, artifact, failures)
+        if found is None:
+            return None
+        reply, conditions = found
+        seconds = reply["seconds"]
+        enough = len(seconds) >= latency.P99_SAMPLES
+        return Latency(
+            load_seconds=reply["load_seconds"],
+            warmup_runs=latency.WARMUP_RUNS,
+            runs=reply["runs"],
+            samples_seconds=seconds,
+            p50=latency.quantile(seconds, 0.5),
+            p90=latency.quantile(seconds, 0.9),
+            p99=latency.quantile(seconds, 0.99) if enough else None,
+            conditions=conditions,
+        )
+
+    def _quality(
+        self, directory: Path, artifact: Artifact, failures: dict[Pass, str]
+    ) -> Quality | None:
+        if self._float_outputs is None:
+            return None
+        outputs = self._folder / "artifact.npy"
+        found = self._run("quality", directory, artifact, failures, outputs=outputs)
+        if found is None:
+            return None
+        _, conditions = found
+        try:
+            return self._compare(artifact, outputs, conditions)
+        except NotComparable as error:
+            failures["quality"] = str(error)
+            return None
+        finally:
+            outputs.unlink()
+
+    def _compare(self, artifact: Artifact, outputs: Path, conditions: Conditions) -> Quality:
+        assert self._data is not None and self._float_outputs is not None
+        files = (outputs, self._float_outputs)
+        names = [value.name for value in artifact.outputs]
+        wanted = [value.name for value in self._float.outputs]
+        if names != wanted:
+            raise NotComparable(f"its outputs are {names}, full precision's {wanted}")
+        read = (arrays.read_arrays(file) for file in files)
+        distances = compare(names, *read, logits=artifact.text is None)
+        scores = self._data.scores
+        spearman: list[float | None] = [None, None]
+        if scores is not None:
+            vectors = (np.concatenate(list(arrays.read_arrays(file))) for file in files)
+            spearman = [pair_spearman(rows, scores) for rows in vectors]
+        return Quality(
+            outputs=distances,
+            spearman=spearman[0],
+            float_spearman=spearman[1],
+            conditions=conditions,
+        )
+
+    def _run(
+        self,
+        work: Pass,
+        directory: Path,
+        artifact: Artifact,
+        failures: dict[Pass, str],
+        **more: Any,
+    ) -> tuple[dict[str, Any], Conditions] | None:
+        """The reply of a worker and the conditions it ran under; None if it failed."""
+        self._progress(f"{artifact.name}: {work}")
+        load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        given: dict[str, Any] = {}
+        if self._data is not None:
+            given = self._data.judged if work == "quality" else self._data.timed
+        request = Request(work=work, artifact=directory, effort=self._effort, **given, **more)
+        try:
+            reply = run_worker(request)
+        except PassFailed as error:
+            failures[work] = str(error)
+            return None
+        words = ("runtime", "threads", "prepared", "warnings", "inputs")
+        conditions = Conditions(
+            **{word: reply.pop(word) for word in words},
+            cpu=self._cpu,
+            system=f"{platform.system()} {platform.release()} {platform.machine()}",
+            load_average=load_average,
+            effort=self._effort,
+        )
+        return reply, conditions
+
+
+def _read(evaluation: Evaluation | None, artifact: Artifact, folder: Path) -> _Data | None:
+    """The evaluation data as workers take them; nothing large is handed to a memory pass."""
+    if evaluation is None:
+        return None
+    path, samples = evaluation.path, evaluation.samples
+    scores = None
+    if artifact.text is None:
+        ranks = {value.name: len(value.shape) for value in artifact.inputs}
+        feeds = data.feeds(path, data.read_arrays(path, samples), ranks)
+        feed, first = folder / "feed.npy", next(feeds)
+        arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
+        judged = {"arrays": path.absolute(), "samples": samples}
+        return _Data({"feed": feed}, judged, None)
+    if path.suffix in data.PAIR_SUFFIXES:
+        pairs = data.read_pairs(path, samples)
+        texts, scores = (*pairs.first, *pairs.second), pairs.scores
+    else:
+        texts = tuple(data.read_texts(path, samples))
+    timed = {"text": " ".join(texts)[:_TEXT_FOR_TIMING]}
+    return _Data(timed, {"texts": texts}, scores)
+
+
+def _measurement(
+    directory: Path,
+    artifact: Artifact,
+    memory: Memory | None,
+    times: Latency | None,
+    quality: Quality | None,
+    failures: dict[Pass, str],
+) -> Measurement:
+    return Measurement(
+        artifact=artifact.name,
+        artifact_sha256=canonical.sha256_of_file(directory / ARTIFACT_FILE),
+        download_bytes=artifact.bytes,
+        weight_bytes=artifact.weight_bytes,
+        memory=memory,
+        latency=times,
+        quality=quality,
+        failures=failures,
+    )

@@ -1,0 +1,101 @@
+"""Starting a worker and saying honestly how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from edgeq.artifact import Frozen
+from edgeq.measure.records import Effort, Pass
+
+# Far beyond what a pass takes; a worker that hangs must not hang the check.
+TIMEOUT_SECONDS: dict[Pass, float] = {"memory": 900.0, "latency": 3600.0, "quality": 3600.0}
+
+
+class Request(Frozen):
+    """What one worker shall do.
+
+    Latency and memory run the same input every time: tokens of `text`, repeated, or the arrays
+    in the file `feed`, in the order of the inputs; without it, arrays of the declared shapes.
+    Quality runs `texts`, or `samples` of the data set `arrays`, and writes every output to the
+    file `outputs`. `feed` and `outputs` are files of `edgeq.measure.arrays`.
+    """
+
+    work: Pass
+    artifact: Path
+    threads: int | None = None
+    effort: Effort = "quick"
+    text: str = "A sentence."
+    feed: Path | None = None
+    texts: tuple[str, ...] = ()
+    arrays: Path | None = None
+    samples: int | None = None
+    outputs: Path | None = None
+
+
+class PassFailed(Exception):
+    """A pass that gave no result; the message says what the worker died of."""
+
+
+def run_worker(request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
+    """The reply of a fresh process that does `request`.
+
+    Raises PassFailed if it ends without one: killed (the signal is named), stopped after
+    `timeout_seconds` (default: `TIMEOUT_SECONDS`), or with an error. What it wrote to standard
+    error is then passed on.
+    """
+    limit = TIMEOUT_SECONDS[request.work] if timeout_seconds is None else timeout_seconds
+    command = [sys.executable, "-m", "edgeq.runners.worker"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # Files, not pipes: a grandchild that outlives a killed worker would keep a pipe open.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        worker = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=errors, env=environment
+        )
+        try:
+            worker.communicate(request.model_dump_json().encode(), timeout=limit)
+        except subprocess.TimeoutExpired:
+            what = f"the {request.work} pass did not finish within {limit:g} s and was stopped"
+            raise PassFailed(what) from None
+        finally:
+            _kill_tree(worker)
+        if worker.returncode == 0:
+            reply: dict[str, Any] = json.loads(_text(output))
+            return reply
+        message = _text(errors)
+        sys.stderr.write(message)
+        raise PassFailed(_ending(request.work, worker.returncode, message))
+
+
+def _ending(work: Pass, status: int, message: str) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = ", which is how the system ends a process when memory runs out"
+        return f"the {work} pass was killed by {name}{hint if name == 'SIGKILL' else ''}"
+    reason = " ".join(message.split()[-60:])
+    return f"the {work} pass ended with status {status}: {reason or 'it gave no reason'}"
+
+
+def _kill_tree(worker: subprocess.Popen[bytes]) -> None:
+    """End the worker and what it started, if it still runs."""
+    if worker.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(worker.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+        worker.kill()
+        worker.wait()
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")

@@ -1,0 +1,141 @@
+"""What a measurement is: numbers with their units, and the conditions they were seen under."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgeq.artifact import Frozen
+
+Effort = Literal["quick", "full"]
+Pass = Literal["memory", "latency", "quality"]
+
+
+class Conditions(Frozen):
+    """What besides the artifact decides a number."""
+
+    runtime: str = Field(description="Name and version of what executed the model.")
+    threads: int = Field(description="Threads that one run used.")
+    cpu: str = Field(description="The processor, as the system names it.")
+    system: str = Field(description="Operating system and release.")
+    load_average: float | None = Field(
+        description="Processes that wanted a CPU in the minute before the pass; null where the "
+        "system keeps no such number."
+    )
+    effort: Effort = Field(
+        description="quick: at most 128 runs and 10 s. full: at least 1024 runs and 60 s."
+    )
+    inputs: str = Field(description="What was run, e.g. 'sequence length 128, batch 1'.")
+    prepared: bool = Field(description="Whether weights were mapped from a copy packed for the CPU")
+    warnings: tuple[str, ...] = Field(description="What the loader warned of.")
+
+
+class Quantile(Frozen):
+    """A quantile of the times of single runs with its 95 % confidence interval."""
+
+    seconds: float = Field(description="The order statistic at the quantile, in seconds.")
+    low_seconds: float = Field(description="Lower end of the interval; 0 with too few samples.")
+    high_seconds: float | None = Field(
+        description="Upper end of the interval; null where the samples are too few to bound it."
+    )
+
+
+class Latency(Frozen):
+    """Times of single runs in a fresh process, after warm-up."""
+
+    load_seconds: float = Field(
+        description="Time to open the artifact: verify, map and set up, its files in the page cache"
+    )
+    warmup_runs: int = Field(description="Runs before the first that counts.")
+    runs: int = Field(description="Runs after warm-up, timed or not.")
+    samples_seconds: tuple[float, ...] = Field(
+        description="The time of every timed run, in order. Of very short runs only every n-th is "
+        "timed."
+    )
+    p50: Quantile = Field(description="The median.")
+    p90: Quantile = Field(description="90 % of the runs took no longer.")
+    p99: Quantile | None = Field(description="Null with fewer than 1000 samples.")
+    conditions: Conditions
+
+
+class MemoryReading(Frozen):
+    """Memory of a process at one moment, in bytes."""
+
+    resident_bytes: int = Field(description="Pages in memory, of any kind.")
+    anonymous_bytes: int = Field(
+        description="What cannot be dropped: RssAnon (Linux), phys_footprint (macOS), private "
+        "bytes (Windows)."
+    )
+    file_mapped_bytes: int | None = Field(
+        description="Mapped pages of files, which the system can drop and read again; null where "
+        "the system does not tell."
+    )
+
+
+class Memory(Frozen):
+    """Memory of a fresh process that loads the artifact and runs it, in bytes."""
+
+    baseline: MemoryReading = Field(description="After importing the runtime, before loading.")
+    loaded: MemoryReading = Field(description="After loading.")
+    ran: MemoryReading = Field(description="After the last run.")
+    high_water_bytes: int = Field(
+        description="The most that was ever resident, as the system counted it (VmHWM on Linux)."
+    )
+    anonymous_peak_bytes: int = Field(description="The most that could not be dropped.")
+    runs: int = Field(description="Runs after loading.")
+    conditions: Conditions
+
+    @property
+    def high_water_growth_bytes(self) -> int:
+        """What loading and running added to the resident pages of the baseline."""
+        return self.high_water_bytes - self.baseline.resident_bytes
+
+    @property
+    def anonymous_growth_bytes(self) -> int:
+        """What loading and running added to what cannot be dropped."""
+        return self.anonymous_peak_bytes - self.baseline.anonymous_bytes
+
+
+class OutputQuality(Frozen):
+    """How near one output is to the full-precision model's, over all evaluation samples."""
+
+    samples: int = Field(description="Samples compared.")
+    cosine_mean: float = Field(description="Mean over the samples of the cosine of both outputs.")
+    cosine_low: float = Field(description="The cosine that 1 % of the samples do not exceed.")
+    cosine_min: float = Field(description="The worst sample's cosine.")
+    relative_rms_error: float | None = Field(
+        description="‖a−b‖/‖b‖ over all samples together, b full precision; null where b is zero."
+    )
+    max_absolute_error: float = Field(description="The largest difference of two values.")
+    top1_agreement: float | None = Field(
+        description="Share of rows whose largest value stays at its place; null unless the output "
+        "looks like logits (rows of at least two floats)."
+    )
+
+
+class Quality(Frozen):
+    """Distance from the full-precision model on data that calibration never saw."""
+
+    outputs: dict[str, OutputQuality] = Field(description="By name of the output.")
+    spearman: float | None = Field(
+        description="Correlation × 100 of the cosine of each pair with the scores of the "
+        "evaluation data; null without scores."
+    )
+    float_spearman: float | None = Field(description="The same for the full-precision model.")
+    conditions: Conditions
+
+
+class Measurement(Frozen):
+    """All that was seen of one artifact on one machine. A pass that failed is null, with reason."""
+
+    artifact: str = Field(description="Name of the artifact.")
+    artifact_sha256: str = Field(description="SHA-256 of its artifact.json, which seals all files.")
+    download_bytes: int = Field(description="Size of all its files.")
+    weight_bytes: int = Field(description="Size of the weights alone.")
+    memory: Memory | None = None
+    latency: Latency | None = None
+    quality: Quality | None = None
+    failures: dict[Pass, str] = Field(
+        default_factory=dict, description="Why a pass has no result, by name of the pass."
+    )

@@ -1,0 +1,105 @@
+"""A verdict for a person: a table of at most 80 columns, coloured only where colour means."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import IO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgeq.remedies import format_value
+from edgeq.verdict import Line, Status, Verdict
+
+_WIDTH = 80
+_STYLES: dict[Status, str] = {
+    "pass": "green",
+    "fail": "bold red",
+    "inconclusive": "yellow",
+    "not run": "dim",
+}
+
+
+def make_console(file: IO[str] | None = None) -> Console:
+    """A console on `file` (default: standard output); plain text where it is not a terminal."""
+    console = Console(file=file, highlight=False)
+    console.width = min(console.width, _WIDTH)
+    return console
+
+
+def print_verdict(verdict: Verdict, console: Console) -> None:
+    """The table of one verdict, then what there is to know and to do about its lines."""
+    heading = Text.assemble(
+        (f"{verdict.artifact} on {verdict.device}", "bold"),
+        f" ({verdict.device_name}): ",
+        (verdict.status, _STYLES[verdict.status]),
+    )
+    console.print(heading)
+    console.print(_table(verdict))
+    said: dict[str, list[str]] = {}
+    for line in verdict.lines:
+        said.setdefault(_said(line), []).append(line.budget)
+    for text, budgets in said.items():
+        if text:
+            _print_wrapped(f"{', '.join(budgets)}: {text}", "", console)
+    for note in verdict.notes:
+        _print_wrapped(note, "yellow", console)
+
+
+def _print_wrapped(text: str, style: str, console: Console) -> None:
+    """`text` indented; not rich's own padding, which would fill lines with blanks in a pipe."""
+    lines = textwrap.wrap(
+        text, console.width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+    )
+    console.print(Text("\n".join(lines), style=style))
+
+
+def _table(verdict: Verdict) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="")
+    table.add_column("budget", no_wrap=True)
+    for name in ("limit", "seen", "float", "margin"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("how", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for line in verdict.lines:
+        sign = "<=" if line.bound == "at most" else ">="
+        table.add_row(
+            line.budget,
+            f"{sign} {_short(line.limit, line)}",
+            _short(line.value, line),
+            _short(line.float_value, line),
+            _percent(line.margin_share),
+            line.how,
+            Text(line.status, style=_STYLES[line.status]),
+        )
+    return table
+
+
+def _short(value: float | None, line: Line) -> str:
+    """As elsewhere, but without decimals from 1000 MiB or ms, so that a row fits."""
+    if value is None:
+        return "-"
+    number, _, unit = format_value(value, line.unit).partition(" ")
+    if unit and float(number) >= 1000:
+        number = f"{float(number):.0f}"
+    return f"{number} {unit}".rstrip()
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return "-"
+    return f"{share:+.1%}" if abs(share) < 1 else f"{share:+.0%}"
+
+
+def _said(line: Line) -> str:
+    """Interval, reason and remedy of a line, where there is something to say."""
+    parts = []
+    if line.low is not None:
+        high = "no upper end" if line.high is None else format_value(line.high, line.unit)
+        parts.append(f"95 % interval {format_value(line.low, line.unit)} to {high}")
+    if line.reason and (line.status != "pass" or line.low is not None):
+        parts.append(line.reason)
+    if line.remedy:
+        parts.append(f"next: {line.remedy}")
+    return "; ".join(parts)

@@ -1,0 +1,96 @@
+"""Verdict: a measurement held against budgets, line by line. Its JSON is a stable schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from edgeq.artifact import Frozen
+from edgeq.errors import EXIT_BUDGET_FAILED, EXIT_INCONCLUSIVE, EXIT_MISSING, EXIT_PASS
+from edgeq.measure.records import Measurement
+from edgeq.profile import AppLimit
+
+Status = Literal["pass", "fail", "inconclusive", "not run"]
+How = Literal["measured", "emulated", "estimated", "not run"]
+Unit = Literal["bytes", "seconds", "cosine", "correlation × 100", "relative error", "share"]
+
+# From the worst. What is not run weighs less than what was run and left open: it was never tried.
+_EXIT_STATUS: dict[Status, int] = {
+    "fail": EXIT_BUDGET_FAILED,
+    "inconclusive": EXIT_INCONCLUSIVE,
+    "not run": EXIT_MISSING,
+    "pass": EXIT_PASS,
+}
+
+
+class Line(Frozen):
+    """One budget, or the device's own limit, and what was seen of it. Nothing is rounded."""
+
+    budget: str = Field(
+        description="The recipe's key, e.g. 'memory.peak', or 'device.memory' for what the device "
+        "lets one app use.",
+        examples=["latency.p90"],
+    )
+    unit: Unit = Field(description="The unit of limit, value, interval and margin.")
+    bound: Literal["at most", "at least"] = Field(description="Which side of the limit is good.")
+    limit: float = Field(description="The budget.")
+    value: float | None = Field(description="What was seen; null where nothing was.")
+    low: float | None = Field(
+        default=None, description="Lower end of the 95 % confidence interval, where there is one."
+    )
+    high: float | None = Field(
+        default=None,
+        description="Upper end of the interval; null beside a 'low' means it is not bounded.",
+    )
+    float_value: float | None = Field(
+        default=None, description="The same of full precision, measured beside; null if unknown."
+    )
+    margin: float | None = Field(
+        description="Distance from the value to the limit: positive is room, negative is missing."
+    )
+    margin_share: float | None = Field(
+        description="The margin divided by the size of the limit; null for a limit of 0."
+    )
+    status: Status = Field(
+        description="pass, fail, inconclusive (the limit lies in the interval) or not run."
+    )
+    how: How = Field(
+        description="measured: on this very device. emulated: on a stand-in. estimated: computed. "
+        "not run: nothing stands in for it."
+    )
+    reason: str = Field(description="What there is to know about how it was seen; may be empty.")
+    remedy: str = Field(description="The next step; empty for a pass.")
+
+
+class Verdict(Frozen):
+    """One artifact on one device: every line, and the measurements the lines were read from."""
+
+    edgeq: Literal[1] = 1
+    kind: Literal["verdict"] = "verdict"
+    artifact: str = Field(description="Name of the artifact.")
+    artifact_sha256: str = Field(description="SHA-256 of its artifact.json, which seals all files.")
+    variant: str = Field(description="Name of the variant in the recipe.")
+    device: str = Field(description="Id of the device.")
+    device_name: str = Field(description="What people call it.")
+    app_limit: AppLimit = Field(description="What the device lets one app use.")
+    status: Status = Field(description="The worst status of all lines.")
+    exit_status: int = Field(description="0 pass, 1 fail, 3 not run, 4 inconclusive.")
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = Field(
+        description="What must be said aloud: slower than float, not smaller, warnings."
+    )
+    measurement: Measurement
+    float_measurement: Measurement = Field(description="Full precision, measured beside.")
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The status that decides: fail, else inconclusive, else not run, else pass."""
+    found = set(statuses)
+    return next((status for status in _EXIT_STATUS if status in found), "pass")
+
+
+def exit_status(statuses: Iterable[Status]) -> int:
+    """The exit status for `worst(statuses)`: 0 pass, 1 fail, 3 not run, 4 inconclusive."""
+    return _EXIT_STATUS[worst(statuses)]
