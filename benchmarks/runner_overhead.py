@@ -1,6 +1,6 @@
 """What edgeq's runner costs over a bare onnxruntime loop, in one process on one session.
 
-    python benchmarks/runner_overhead.py ARTIFACT [--tokens 16] [--blocks 40]
+    python benchmarks/runner_overhead.py ARTIFACT [--tokens 16] [--blocks 200]
 
 The runner's time is what the latency pass records: `time_runs` around `LoadedModel.run`. Blocks of
 both alternate, so that what else the machine does meets both alike.
@@ -18,7 +18,7 @@ import edgeq
 from edgeq.measure.process import Request
 from edgeq.runners.worker import fixed_feed
 
-RUNS_PER_BLOCK = 25
+RUNS_PER_BLOCK = 5
 ALLOWED = 1.02
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("artifact", type=Path, help="an artifact directory or a bundle")
     parser.add_argument("--tokens", type=int, help="cut the sequence, for a shorter run")
-    parser.add_argument("--blocks", type=int, default=40, help="pairs of blocks")
+    parser.add_argument("--blocks", type=int, default=200, help="pairs of blocks")
     arguments = parser.parse_args()
 
     model = edgeq.load(arguments.artifact)

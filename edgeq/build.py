@@ -53,6 +53,18 @@ class Built:
     path: Path
     artifact: Artifact
 
+    def summary(self) -> dict[str, Any]:
+        """What a program wants to know of it."""
+        return {
+            "name": self.artifact.name,
+            "path": str(self.path.absolute()),
+            "format": self.artifact.format,
+            "variant": self.artifact.variant,
+            "bytes": self.artifact.bytes,
+            "weight_bytes": self.artifact.weight_bytes,
+            "grids": self.artifact.grid_summary(),
+        }
+
 
 def build(
     planned: Planned, store: Store, progress: Progress, formats: Sequence[str] | None = None

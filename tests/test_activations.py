@@ -38,7 +38,9 @@ def test_zero_is_exact_in_every_range(a: float, b: float) -> None:
 
 
 BOTH = pytest.mark.parametrize(
-    "choose", [choose_dynamic, lambda s, w: choose_static(s, w, "minmax")], ids=["dynamic", "static"]
+    "choose",
+    [choose_dynamic, lambda s, w: choose_static(s, w, "minmax")],
+    ids=["dynamic", "static"],
 )
 
 

@@ -53,7 +53,7 @@ def test_what_is_on_the_grid_already_is_kept(grid: Grid) -> None:
 def test_bytes_count_codes_and_scales() -> None:
     assert INT4_B32.nbytes(10, 64) == 10 * (64 // 2 + 2 * 2)
     assert INT4_B32.nbytes(10, 33) == 10 * (64 // 2 + 2 * 2)  # a short block is stored whole
-    assert INT8.nbytes(10, 64) == 10 * (64 + 4)
+    assert INT8.nbytes(10, 64) == 10 * (64 + 2)
 
 
 def test_searched_scales_beat_the_scale_of_the_largest_weight() -> None:

@@ -94,7 +94,7 @@ def collect(
 ) -> dict[str, InputStatistics]:
     """Run the float model on every feed and watch `tensors` (name → columns).
 
-    model: an ONNX file in which every watched tensor is an input or output. hessians: which tensors'
+    model: an ONNX file in which every watched tensor is an input or output. hessians: those whose
     second moments are wanted. Samples run one at a time and unpadded, so no padding enters any
     statistic. A tensor that held nothing in any feed is missing from the result.
     """

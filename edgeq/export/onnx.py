@@ -254,14 +254,16 @@ def _record(
         shape=weight.shape,
         grid=decision.grid,
         method=quantized.tensor.method if quantized else "none",
-        bytes=_stored_bytes(quantized) if quantized else size * 4,
+        bytes=_stored_bytes(weight, quantized) if quantized else size * 4,
         note=decision.reason,
     )
 
 
-def _stored_bytes(quantized: Quantized) -> int:
+def _stored_bytes(weight: Weight, quantized: Quantized) -> int:
+    """Codes, scales and float columns in the file; only tables have operators for float16 scales."""
     beside = quantized.outlier_columns
-    return quantized.tensor.nbytes + (beside.nbytes if beside is not None else 0)
+    wider = 0 if weight.role == "embedding" else quantized.tensor.scales.size * 2
+    return quantized.tensor.nbytes + wider + (beside.nbytes if beside is not None else 0)
 
 
 def _codes_summary(quantized: Quantized) -> dict[str, object]:

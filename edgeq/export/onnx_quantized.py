@@ -156,13 +156,16 @@ class QuantizedWriter:
     def _write_table_rows(self, weight: Weight, tensor: QuantizedTensor) -> None:
         """Gather codes and row scales, then multiply: a dequantized table would be made whole."""
         codes = self._writer.constant(f"{weight.name}.codes", tensor.codes)
-        scales = self._writer.constant(f"{weight.name}.scales", tensor.scales)
+        stored = tensor.scales.astype(np.float16)
+        scales = self._writer.constant(f"{weight.name}.scales", stored)
+        to_float = {"to": ir.DataType.FLOAT.value}
         for use in weight.uses:
             emit = self._writer.emit
             row = emit(use.node, "Gather", [codes, use.activation])
             scale = emit(use.node, "Gather", [scales, use.activation])
-            values = emit(use.node, "Cast", [row], {"to": ir.DataType.FLOAT.value})
-            self._writer.replace(use.node, "Mul", [values, scale])
+            row = emit(use.node, "Cast", [row], to_float)
+            scale = emit(use.node, "Cast", [scale], to_float)
+            self._writer.replace(use.node, "Mul", [row, scale])
 
     def _write_table_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
         """Look up and dequantize in one operator; scales stay float16 in the file."""

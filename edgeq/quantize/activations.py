@@ -29,7 +29,7 @@ _STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # A dearer kind must leave no more than this share of the error to be worth its time: on MiniLM,
 # from here up the quality gained is within the noise of the task score, and the time is not.
 _WORTH_AN_OPERATOR = 0.35
-_OUTLIERS = 4
+_OUTLIERS = 2
 _RANGE_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 _ROWS_FOR_CHOICE = 1024
 _LEAST_NORM = 0.01  # of the median: rows whose output is next to nothing do not decide
@@ -158,9 +158,7 @@ def _candidates(
             yield InputCodes(smoothing, outliers, low, high, error, error)
 
 
-def _smoothings(
-    peak: Floats, weight_peak: Floats, outliers: tuple[int, ...]
-) -> Iterator[Floats]:
+def _smoothings(peak: Floats, weight_peak: Floats, outliers: tuple[int, ...]) -> Iterator[Floats]:
     channel_peak = np.maximum(peak, 1e-5)
     channel_peak[list(outliers)] = np.median(channel_peak)
     for strength in _STRENGTHS:

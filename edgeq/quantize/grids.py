@@ -21,8 +21,8 @@ class Grid:
     """A symmetric integer number format: `weight ≈ scale × code`, `lowest ≤ code ≤ highest`.
 
     `block` is how many neighbouring columns share a scale; `None` means the whole row does.
-    `scale_dtype` is what a scale can hold: float16 scales are the same on every runtime that
-    has this grid (GGUF stores them so).
+    `scale_dtype` is what a scale can hold: with float16 it is the same on every runtime, since
+    GGUF and Core ML store it so and ONNX can.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Grid:
         return codes.astype(np.float32) * self.spread(scales, codes.shape[1])
 
 
-INT8 = Grid("int8", bits=8, block=None, scale_dtype=np.float32)
+INT8 = Grid("int8", bits=8, block=None, scale_dtype=np.float16)
 INT8_B32 = Grid("int8-b32", bits=8, block=32, scale_dtype=np.float16)
 INT4_B32 = Grid("int4-b32", bits=4, block=32, scale_dtype=np.float16)
 GRIDS = {grid.name: grid for grid in (INT8, INT8_B32, INT4_B32)}

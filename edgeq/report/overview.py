@@ -1,0 +1,112 @@
+"""Plans, artifacts and devices for a person: tables of at most 80 columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgeq.build import Built
+from edgeq.device import Device
+from edgeq.plan import ArtifactPlan, Plan
+from edgeq.units import format_bytes
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return table
+
+
+def print_plan(plan: Plan, devices: Sequence[Device], console: Console) -> None:
+    """What a build would make, tensor group by tensor group, and where it would run."""
+    revision = f" {plan.revision}" if plan.revision else ""
+    licence = plan.licence or "licence unknown"
+    console.print(Text.assemble((plan.recipe, "bold"), f": {plan.source}{revision}, {licence}"))
+    for artifact in plan.artifacts:
+        console.print()
+        _print_artifact(artifact, console)
+    console.print()
+    table = _table("device", "one app may use", "basis", "system", right=["one app may use"])
+    for device in devices:
+        limit = device.app_limit()
+        table.add_row(device.id, format_bytes(limit.bytes), limit.basis, limit.os)
+    console.print(table)
+    if plan.missing_packages:
+        console.print(
+            f'\nto build, install {", ".join(plan.missing_packages)}: pip install "edgeq[build]"',
+            style="yellow",
+        )
+
+
+def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
+    console.print(
+        Text.assemble(
+            (artifact.name, "bold"),
+            f": {format_bytes(artifact.download)} to download (estimated)",
+        )
+    )
+    table = _table("tensors", "grid", "size", "why", right=["size"])
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    small = 0
+    for tensor in artifact.tensors:
+        if tensor.reason.startswith("fewer than"):
+            small += tensor.bytes
+            continue
+        pattern = re.sub(r"(?<![A-Za-z])\d+(?![A-Za-z])", "*", tensor.name)
+        grid = tensor.grid if tensor.method == "none" else f"{tensor.grid} {tensor.method}"
+        groups.setdefault((pattern, grid, tensor.reason), []).append(tensor.bytes)
+    for (pattern, grid, reason), sizes in groups.items():
+        times = f" ×{len(sizes)}" if len(sizes) > 1 else ""
+        why = "" if reason == "default" else reason
+        table.add_row(f"{pattern}{times}", grid, format_bytes(sum(sizes)), why)
+    table.add_row("biases, norms and other small ones", "float32", format_bytes(small), "")
+    console.print(table)
+
+
+def print_built(built: Sequence[Built], console: Console) -> None:
+    """What lies where after a build."""
+    table = _table("artifact", "size", "grids", right=["size"])
+    for item in built:
+        grids = ", ".join(
+            f"{grid} {format_bytes(size)}" for grid, size in item.artifact.grid_summary().items()
+        )
+        table.add_row(item.artifact.name, format_bytes(item.artifact.bytes), grids)
+    console.print(table)
+    for item in built:
+        console.print(str(item.path), style="dim", soft_wrap=True)
+
+
+def print_devices(devices: Sequence[Device], console: Console) -> None:
+    """Every device in one line."""
+    table = _table("id", "chip", "RAM", "one app may use", right=["RAM", "one app may use"])
+    for device in devices:
+        limit = device.app_limit()
+        shown = f"{format_bytes(limit.bytes)} ({limit.basis})"
+        table.add_row(device.id, device.chip, format_bytes(device.ram), shown)
+    console.print(table)
+
+
+def print_device(device: Device, console: Console) -> None:
+    """Every fact of one device with its sources."""
+    console.print(Text(device.name, style="bold"))
+    facts = device.model_dump(mode="json", exclude={"id", "name", "sources"})
+    for name, value in facts.items():
+        if value in (None, [], {}):
+            continue
+        console.print(f"{name}: {_plain(value)}", soft_wrap=True)
+        for note in device.sources.get(name, ()):
+            where = f" <{note.url}>" if note.url else ""
+            console.print(f"    {note.text}{where}", style="dim", soft_wrap=True)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items() if item is not None)
+    if isinstance(value, list):
+        return "; ".join(_plain(item) for item in value)
+    return str(value)
