@@ -260,7 +260,7 @@ def _record(
 
 
 def _stored_bytes(weight: Weight, quantized: Quantized) -> int:
-    """Codes, scales and float columns in the file; only tables have operators for float16 scales."""
+    """Codes, scales and float columns in the file; only tables can have float16 scales there."""
     beside = quantized.outlier_columns
     wider = 0 if weight.role == "embedding" else quantized.tensor.scales.size * 2
     return quantized.tensor.nbytes + wider + (beside.nbytes if beside is not None else 0)

@@ -48,6 +48,7 @@ class LoadedModel:
         self.threads = threads
         self.prepared = model.prepared
         self._model = model
+        self._names = [value.name for value in artifact.outputs]
         self._text = text
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -56,6 +57,14 @@ class LoadedModel:
         Integers are widened and float64 is narrowed to float32 where the model wants it. Raises
         InvalidInput naming each input that is missing, unknown, or of a wrong type or shape.
         """
+        try:
+            # First as they are: a look at every array would be a measurable part of a short run.
+            return self._outputs(self._model.session.run(self._names, feeds))
+        except Exception:  # onnxruntime's exceptions share no base class
+            return self._run(self._fitted(feeds))
+
+    def _fitted(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """`feeds` as the model wants them; raises InvalidInput with all that cannot be fitted."""
         ready, problems = {}, []
         for value in self.artifact.inputs:
             if value.name not in feeds:
@@ -72,7 +81,7 @@ class LoadedModel:
                 problems.append(Problem(f"input {name!r}", "is not an input", remedy))
         if problems:
             raise InvalidInput(problems)
-        return self._run(ready)
+        return ready
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embed each text; float32 of shape (len(texts), dimension), rows of unit length.
@@ -108,10 +117,12 @@ class LoadedModel:
             raise InvalidInput(Problem(self.artifact.name, what, "use run() with arrays"))
         return self._text
 
+    def _outputs(self, values: Sequence[Array]) -> dict[str, Array]:
+        return dict(zip(self._names, values, strict=True))
+
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        names = [value.name for value in self.artifact.outputs]
         try:
-            return dict(zip(names, self._model.session.run(names, dict(feeds)), strict=True))
+            return self._outputs(self._model.session.run(self._names, dict(feeds)))
         except Exception as error:  # onnxruntime's exceptions share no base class
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
             problem = Problem(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -138,9 +139,9 @@ def _make_in_child(path: Path) -> None:
         what = f"{sys.executable} cannot be started: {error.strerror}"
         raise Missing(Problem("preparing", what)) from error
     if child.returncode != 0:
-        reason = child.stderr.strip() or f"ended with status {child.returncode}"
-        remedy = "set EDGEQ_CACHE to a directory that can be written"
-        raise Missing(Problem("preparing", reason.splitlines()[-1], remedy))
+        said = child.stderr.strip().splitlines()
+        reason = said[-1] if said else f"the process ended with status {child.returncode}"
+        raise Missing(Problem("preparing", reason))
 
 
 def _prepare(package: Package, directory: Path) -> None:
@@ -152,13 +153,27 @@ def _prepare(package: Package, directory: Path) -> None:
     model = (unpacked if package.zipped else package.path) / MODEL_FILE
     copy = directory / MODEL_FILE
     onnx.save_optimized(model, copy)
-    reason = _difference(model, copy, package.artifact.inputs)
+    reason = _difference_in_child(model, copy, package.artifact.inputs)
     if package.zipped:
         shutil.rmtree(unpacked)
     if reason:
         for path in directory.iterdir():
             path.unlink()
         directory.joinpath(_REFUSED).write_text(reason, encoding="utf-8")
+
+
+def _difference_in_child(model: Path, copy: Path, inputs: tuple[ValueInfo, ...]) -> str:
+    """`_difference` in a process of its own: packed weights at a wrong address end it."""
+    described = [value.model_dump(mode="json") for value in inputs]
+    child = subprocess.run(
+        [sys.executable, "-m", "edgeq.runners.prepared", str(model), str(copy)],
+        input=json.dumps(described),
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode < 0:
+        return f"its saved packed weights end the process with signal {-child.returncode}"
+    return child.stdout.strip() if child.returncode == 0 else child.stderr.strip()
 
 
 def _difference(model: Path, copy: Path, inputs: tuple[ValueInfo, ...]) -> str:
@@ -222,8 +237,14 @@ def main(path: Path) -> None:
         _drop_unused(made)
 
 
+def _compare(model: Path, copy: Path) -> None:
+    """Print how the `copy` differs from `model`; its inputs come on standard input."""
+    inputs = tuple(ValueInfo.model_validate(value) for value in json.load(sys.stdin))
+    sys.stdout.write(_difference(model, copy, inputs))
+
+
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]))
+        (main if len(sys.argv) == 2 else _compare)(*map(Path, sys.argv[1:]))
     except EdgeqError as error:
         sys.exit(" ".join(str(error).split()))
