@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.artifact import TOKENIZER_FILE, Artifact, TextSettings, ValueInfo
+from edgeq.artifact import TOKENIZER_FILE, Artifact, ValueInfo
 from edgeq.errors import InvalidInput, Problem
 from edgeq.runners import onnx
 from edgeq.runners.package import Package, open_package
@@ -27,10 +28,7 @@ def load(path: Path, *, threads: int | None = None) -> LoadedModel:
         )
     package = open_package(path)
     threads = threads or onnx.default_threads()
-    text = package.artifact.text
-    # First, so that the session reuses what parsing the tokenizer freed.
-    encoder = _text_encoder(package, text) if text else None
-    return LoadedModel(package.artifact, open_model(package, threads), encoder, threads)
+    return LoadedModel(package, open_model(package, threads), threads)
 
 
 class LoadedModel:
@@ -41,15 +39,13 @@ class LoadedModel:
     prepared: bool
     """Whether the weights are mapped from a copy packed for this CPU."""
 
-    def __init__(
-        self, artifact: Artifact, model: OpenModel, text: TextEncoder | None, threads: int
-    ) -> None:
-        self.artifact = artifact
+    def __init__(self, package: Package, model: OpenModel, threads: int) -> None:
+        self.artifact = package.artifact
         self.threads = threads
         self.prepared = model.prepared
         self._model = model
-        self._names = [value.name for value in artifact.outputs]
-        self._text = text
+        self._names = [value.name for value in package.artifact.outputs]
+        self._package = package
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model once on arrays keyed by input name; outputs are keyed by output name.
@@ -90,7 +86,7 @@ class LoadedModel:
         neighbours and padding would change an embedding. Longer texts are cut at
         `artifact.text.max_tokens`.
         """
-        self._encoder()
+        encoder = self._encoder
         if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
             found = type(texts).__name__
             raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
@@ -102,20 +98,26 @@ class LoadedModel:
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of `text`, special tokens included, cut at `artifact.text.max_tokens`."""
-        return self._encoder().ids(text, "text")
+        return self._encoder.ids(text, "text")
 
     def tokenize(self, text: str) -> dict[str, npt.NDArray[np.int64]]:
         """The inputs for one text: int64 arrays of shape (1, tokens)."""
         return self._feeds(text, "text")
 
     def _feeds(self, text: str, where: str) -> dict[str, npt.NDArray[np.int64]]:
-        return self._encoder().feeds(text, [value.name for value in self.artifact.inputs], where)
+        return self._encoder.feeds(text, [value.name for value in self.artifact.inputs], where)
 
+    @functools.cached_property
     def _encoder(self) -> TextEncoder:
-        if self._text is None:
+        """Opened with the first text: arrays need none, and it takes as much memory as some models."""
+        text = self.artifact.text
+        if text is None:
             what = f"its task is {self.artifact.task!r}, not text"
             raise InvalidInput(Problem(self.artifact.name, what, "use run() with arrays"))
-        return self._text
+        if TOKENIZER_FILE not in self.artifact.files:
+            what = f"its record names no {TOKENIZER_FILE}"
+            raise InvalidInput(Problem(str(self._package.path), what, "build it again"))
+        return TextEncoder(self._package.read(TOKENIZER_FILE), text.max_tokens)
 
     def _outputs(self, values: Sequence[Array]) -> dict[str, Array]:
         return dict(zip(self._names, values, strict=True))
@@ -129,13 +131,6 @@ class LoadedModel:
                 self.artifact.name, f"onnxruntime stopped on {shapes}: {error}", "change the inputs"
             )
             raise InvalidInput(problem) from error
-
-
-def _text_encoder(package: Package, text: TextSettings) -> TextEncoder:
-    if TOKENIZER_FILE not in package.artifact.files:
-        what = f"its record names no {TOKENIZER_FILE}"
-        raise InvalidInput(Problem(str(package.path), what, "build it again"))
-    return TextEncoder(package.read(TOKENIZER_FILE), text.max_tokens)
 
 
 def _fit(array: Array, value: ValueInfo) -> Array:

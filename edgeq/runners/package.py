@@ -40,9 +40,11 @@ class Package:
         return record.bytes if record else 0
 
     def read(self, name: str) -> bytes:
-        """The content of one small file."""
+        """The content of one small file, compared with its record once more."""
+        record = self.artifact.files[name]
         if self.zipped:
-            return bundle.read_member(self.path, name, self.artifact.files[name])
+            return bundle.read_member(self.path, name, record)
+        verify_files(self.path, {name: record})
         return (self.path / name).read_bytes()
 
     def extract(self, names: Iterable[str], directory: Path) -> None:
