@@ -11,7 +11,7 @@ from edgeq.measure.records import Measurement, Memory, OutputQuality, Pass, Quan
 from edgeq.profile import Device
 from edgeq.recipe import Budgets
 from edgeq.remedies import Alternatives
-from edgeq.units import format_bytes, format_seconds
+from edgeq.units import MIB, format_bytes, format_seconds
 from edgeq.verdict import How, Line, Status, Unit, Verdict, exit_status, worst
 
 
@@ -189,12 +189,12 @@ class _Judge:
 
     def _peak(self) -> _Seen:
         if self._device.counts == "footprint":
-            return self._memory(lambda memory: memory.anonymous_peak_bytes)
+            return self._memory(lambda memory: memory.footprint_bytes)
         return self._memory(lambda memory: memory.high_water_bytes)
 
     def _growth(self) -> _Seen:
         if self._device.counts == "footprint":
-            return self._memory(lambda memory: memory.anonymous_growth_bytes)
+            return self._memory(lambda m: m.footprint_bytes - m.baseline.anonymous_bytes)
         return self._memory(lambda memory: memory.high_water_growth_bytes)
 
     def _time(self, name: str) -> _Seen:
@@ -275,8 +275,8 @@ def _notes(measured: Measurement, beside: Measurement) -> Iterator[str]:
             yield f"not faster than float beyond the noise: {times} (measured here)"
     if measured.memory and beside.memory:
         growth = measured.memory.anonymous_growth_bytes, beside.memory.anonymous_growth_bytes
-        if growth[0] >= growth[1]:
+        if growth[0] > growth[1] + MIB:  # less is how the heap happened to be laid out
             sizes = f"{format_bytes(growth[0])} against {format_bytes(growth[1])}"
-            yield f"no less anonymous memory than float: {sizes} (measured here)"
+            yield f"more anonymous memory than float: {sizes} (measured here)"
     if measured.memory:
         yield from measured.memory.conditions.warnings

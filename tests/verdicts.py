@@ -72,6 +72,7 @@ def memory(*, high_water: int = 120, anonymous_peak: int = 50) -> Memory:
         baseline=reading(70, 40),
         loaded=reading(80, 45),
         ran=reading(110, 48),
+        with_tokenizer=reading(110, 48),
         high_water_bytes=high_water * MIB,
         anonymous_peak_bytes=anonymous_peak * MIB,
         runs=32,

@@ -111,7 +111,8 @@ def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
             optimization_options=options,
             opt_level=0,
         )
-    return ir.from_proto(optimized.model)
+    fused: ir.Model = ir.from_proto(optimized.model)
+    return fused
 
 
 def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
@@ -127,15 +128,15 @@ def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
         with safe_open(file, framework="np") as opened:
             files.update(dict.fromkeys(opened.keys(), file))
     for node in graph.graph:
-        if node.op_type != "MatMul" or not node.inputs[1] or not node.inputs[1].is_initializer():
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        if weight is None or not weight.is_initializer() or weight.const_value is None:
             continue
-        weight = node.inputs[1]
         stem = re.sub(r"/MatMul(_\d+)?$", "", node.name or "").strip("/").replace("/", ".")
         for name in (n for n in files if n == f"{stem}.weight" or n.endswith(f".{stem}.weight")):
             with safe_open(files[name], framework="np") as opened:
                 values = opened.get_tensor(name)
             if np.array_equal(values.T, weight.const_value.numpy()):
-                graph.graph.initializers.pop(weight.name)
+                graph.graph.initializers.pop(weight.name or "")
                 weight.name = name
                 graph.graph.initializers[name] = weight
                 break
@@ -228,4 +229,5 @@ def _pool_in_numpy(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> 
         pooled = tokens[:, 0]
     else:
         pooled = np.where(seen > 0, tokens, np.finfo(np.float32).min).max(1)
-    return pooled / np.linalg.norm(pooled, axis=-1, keepdims=True) if head.normalize else pooled
+    lengths = np.linalg.norm(pooled, axis=-1, keepdims=True) if head.normalize else 1.0
+    return np.asarray(pooled / lengths)

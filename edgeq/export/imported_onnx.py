@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
@@ -14,6 +16,8 @@ from edgeq.artifact import MODEL_FILE
 from edgeq.errors import InvalidInput, Problem
 from edgeq.export.onnx_build import save_model
 from edgeq.runners.onnx import open_session
+
+Array = npt.NDArray[Any]
 
 # What onnx and protobuf raise for files that are cut short, damaged or something else.
 _READ_ERRORS = (OSError, ValueError, TypeError, RuntimeError, LookupError, DecodeError)
@@ -71,7 +75,8 @@ def _missing_data(model: ir.Model, path: Path) -> str:
 
 def _upgrade(path: Path) -> ir.Model:
     converted = onnx.version_converter.convert_version(onnx.load(path), _TARGET_OPSET)
-    return ir.from_proto(converted)
+    model: ir.Model = ir.from_proto(converted)
+    return model
 
 
 def _fold_batch_norms(model: ir.Model) -> None:
@@ -86,45 +91,51 @@ def _fold_batch_norms(model: ir.Model) -> None:
         convolution = norm.inputs[0].producer()
         if convolution is None or convolution.op_type != "Conv":
             continue
-        alone = len(norm.inputs[0].uses()) == 1 and not norm.inputs[0].is_graph_output()
-        constants = [_constant(value) for value in (*convolution.inputs[1:], *norm.inputs[1:])]
         weight = convolution.inputs[1]
-        if not alone or any(value is None for value in constants) or len(weight.uses()) != 1:
-            continue
-        _fold(model, convolution, norm)
+        used_once = (
+            weight is not None
+            and len(weight.uses()) == len(norm.inputs[0].uses()) == 1
+            and not norm.inputs[0].is_graph_output()
+        )
+        constants = [_constant(value) for value in (weight, *norm.inputs[1:5])]
+        bias = _constant(convolution.inputs[2]) if len(convolution.inputs) > 2 else None
+        bias_is_fixed = len(convolution.inputs) < 3 or bias is not None
+        if used_once and bias_is_fixed and all(value is not None for value in constants):
+            filters, gain, shift, mean, variance = (np.asarray(value) for value in constants)
+            factor = gain / np.sqrt(variance + norm.attributes.get_float("epsilon", 1e-5))
+            folded = filters * factor.reshape(-1, *[1] * (filters.ndim - 1))
+            offset = ((0 if bias is None else bias) - mean) * factor + shift
+            _replace_pair(model, convolution, norm, folded, offset)
 
 
-def _fold(model: ir.Model, convolution: ir.Node, norm: ir.Node) -> None:
-    weight, gain, shift, mean, variance = (
-        _constant(value) for value in (convolution.inputs[1], *norm.inputs[1:5])
-    )
-    bias_value = convolution.inputs[2] if len(convolution.inputs) > 2 else None
-    bias = _constant(bias_value) if bias_value is not None else np.zeros_like(mean)
-    factor = gain / np.sqrt(variance + norm.attributes.get_float("epsilon", 1e-5))
-    folded = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-    convolution.inputs[1].const_value = ir.tensor(folded.astype(np.float32))
-    new_bias = ir.Value(
-        name=f"{convolution.inputs[1].name}.bias",
-        const_value=ir.tensor(((bias - mean) * factor + shift).astype(np.float32)),
+def _replace_pair(
+    model: ir.Model, convolution: ir.Node, norm: ir.Node, filters: Array, bias: Array
+) -> None:
+    """One convolution with these weights in the place of a convolution and its batch norm."""
+    weight = convolution.inputs[1]
+    assert weight is not None
+    weight.const_value = ir.tensor(filters.astype(np.float32))
+    bias_value = ir.Value(
+        name=f"{weight.name}.bias",
+        const_value=ir.tensor(bias.astype(np.float32)),
         type=ir.TensorType(ir.DataType.FLOAT),
-        shape=ir.Shape([len(factor)]),
+        shape=ir.Shape([len(bias)]),
     )
-    model.graph.register_initializer(new_bias)
-    folded_node = ir.node(
+    model.graph.register_initializer(bias_value)
+    folded = ir.node(
         "Conv",
-        [*convolution.inputs[:2], new_bias],
+        [*convolution.inputs[:2], bias_value],
         dict(convolution.attributes),
         name=convolution.name,
     )
-    result = folded_node.outputs[0]
-    old = norm.outputs[0]
+    result, old = folded.outputs[0], norm.outputs[0]
     result.name, result.shape, result.type = old.name, old.shape, old.type
-    model.graph.insert_before(norm, folded_node)
+    model.graph.insert_before(norm, folded)
     old.replace_all_uses_with(result, replace_graph_outputs=True)
     model.graph.remove([norm, convolution], safe=True)
 
 
-def _constant(value: ir.Value | None) -> np.ndarray | None:
+def _constant(value: ir.Value | None) -> Array | None:
     if value is None or value.const_value is None or not value.is_initializer():
         return None
     return value.const_value.numpy()

@@ -232,10 +232,10 @@ def _write(
                 if name in statistics:
                     ranges[name] = static_range(statistics[name], choice.ranges or "error")
     writer = QuantizedWriter(model, ranges)
-    recurrent = {id(w.uses[0].node): [] for w in chosen if w.role == "recurrent"}
+    recurrent: dict[int, list[Weight]] = {}
     for weight in chosen:
         if weight.role == "recurrent":
-            recurrent[id(weight.uses[0].node)].append(weight)
+            recurrent.setdefault(id(weight.uses[0].node), []).append(weight)
         else:
             writer.write(weight, found[weight.name])
     for inputs, states in recurrent.values():

@@ -39,7 +39,7 @@ class GraphWriter:
         value = ir.Value(
             name=name,
             const_value=tensor,
-            shape=ir.Shape(tensor.shape),
+            shape=ir.Shape(tensor.shape.numpy()),
             type=ir.TensorType(tensor.dtype),
         )
         self._model.graph.register_initializer(value)
@@ -152,7 +152,7 @@ def _odd_sizes_last(model: ir.Model) -> None:
     initializers = model.graph.initializers
     by_oddness = sorted(initializers.values(), key=lambda value: _size(value) % _ALIGNMENT != 0)
     initializers.clear()
-    initializers.update({value.name: value for value in by_oddness})
+    initializers.update({value.name or "": value for value in by_oddness})
 
 
 def _size(value: ir.Value) -> int:

@@ -148,7 +148,7 @@ class QuantizedWriter:
         attributes = {"K": columns, "N": rows, "bits": bits, "block_size": block}
         for use in weight.uses:
             bias = use.node.inputs[2] if len(use.node.inputs) > 2 else None
-            inputs = [use.activation, codes, scales]
+            inputs: list[ir.Value | None] = [use.activation, codes, scales]
             if bias is not None:
                 inputs += [None, None, bias]
             self._writer.replace(use.node, "MatMulNBits", inputs, attributes, domain=CONTRIB)

@@ -148,14 +148,14 @@ def _use(node: ir.Node, position: int, value: ir.Value, in_main: bool) -> Weight
 def _gemm_use(node: ir.Node, in_main: bool) -> WeightUse | str:
     alpha = node.attributes.get_float("alpha", 1.0)
     beta = node.attributes.get_float("beta", 1.0)
-    if (alpha, beta) != (1.0, 1.0) or node.attributes.get_int("transA", 0):
+    if (alpha, beta) != (1.0, 1.0) or node.attributes.get_int("transA"):
         return "it scales or transposes its input"
-    return WeightUse(node, "linear", not node.attributes.get_int("transB", 0), in_main)
+    return WeightUse(node, "linear", not node.attributes.get_int("transB"), in_main)
 
 
 def _shape(value: ir.Value) -> tuple[int, ...]:
     assert value.const_value is not None
-    return tuple(int(size) for size in value.const_value.shape)
+    return tuple(value.const_value.shape.numpy())
 
 
 def _array(value: ir.Value) -> NDArray[np.generic]:

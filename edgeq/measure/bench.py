@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeq import canonical
-from edgeq.artifact import ARTIFACT_FILE, Artifact, read_artifact
+from edgeq.artifact import ARTIFACT_FILE, TOKENIZER_FILE, Artifact, read_artifact
 from edgeq.calibration import data
 from edgeq.measure import arrays, latency
 from edgeq.measure.process import PassFailed, Request, run_worker
@@ -26,6 +26,8 @@ from edgeq.measure.records import (
     Pass,
     Quality,
 )
+from edgeq.runners.text import TextEncoder
+from edgeq.runners.worker import sequence
 
 Progress = Callable[[str], None]
 _TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any tokenizer worth timing
@@ -71,7 +73,7 @@ class Bench:
         self._effort: Effort = effort
         self._progress = progress
         self._folder = folder
-        self._data = _read(evaluation, self._float, folder)
+        self._data = _read(evaluation, float_dir, self._float, folder)
         self._float_outputs: Path | None = None
         self._float_memory: Memory | None = None
         self._float_failures: dict[Pass, str] = {}
@@ -201,7 +203,9 @@ class Bench:
         return reply, conditions
 
 
-def _read(evaluation: Evaluation | None, artifact: Artifact, folder: Path) -> _Data | None:
+def _read(
+    evaluation: Evaluation | None, directory: Path, artifact: Artifact, folder: Path
+) -> _Data | None:
     """The evaluation data as workers take them; nothing large is handed to a memory pass."""
     if evaluation is None:
         return None
@@ -219,8 +223,13 @@ def _read(evaluation: Evaluation | None, artifact: Artifact, folder: Path) -> _D
         texts, scores = (*pairs.first, *pairs.second), pairs.scores
     else:
         texts = tuple(data.read_texts(path, samples))
-    timed = {"text": " ".join(texts)[:_TEXT_FOR_TIMING]}
-    return _Data(timed, {"texts": texts}, scores)
+    text = " ".join(texts)[:_TEXT_FOR_TIMING]
+    feed = folder / "feed.npy"
+    encoder = TextEncoder((directory / TOKENIZER_FILE).read_bytes(), artifact.text.max_tokens)
+    names = [value.name for value in artifact.inputs]
+    filled = sequence(encoder.feeds(text, names), artifact.text.max_tokens)
+    arrays.write_arrays(feed, [filled[name] for name in names])
+    return _Data({"feed": feed, "text": text}, {"texts": texts}, scores)
 
 
 def _measurement(

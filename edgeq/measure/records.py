@@ -79,10 +79,16 @@ class Memory(Frozen):
     baseline: MemoryReading = Field(description="After importing the runtime, before loading.")
     loaded: MemoryReading = Field(description="After loading.")
     ran: MemoryReading = Field(description="After the last run.")
+    with_tokenizer: MemoryReading = Field(
+        description="After opening the tokenizer too, where the model has one."
+    )
     high_water_bytes: int = Field(
         description="The most that was ever resident, as the system counted it (VmHWM on Linux)."
     )
-    anonymous_peak_bytes: int = Field(description="The most that could not be dropped.")
+    anonymous_peak_bytes: int = Field(
+        description="The most that could not be dropped while the model was loaded and run, "
+        "without its tokenizer."
+    )
     runs: int = Field(description="Runs after loading.")
     conditions: Conditions
 
@@ -93,8 +99,13 @@ class Memory(Frozen):
 
     @property
     def anonymous_growth_bytes(self) -> int:
-        """What loading and running added to what cannot be dropped."""
+        """What loading and running the model added to what cannot be dropped."""
         return self.anonymous_peak_bytes - self.baseline.anonymous_bytes
+
+    @property
+    def footprint_bytes(self) -> int:
+        """The most that could not be dropped, the tokenizer included."""
+        return max(self.anonymous_peak_bytes, self.with_tokenizer.anonymous_bytes)
 
 
 class OutputQuality(Frozen):

@@ -149,9 +149,11 @@ def _candidates(
 ) -> Iterator[InputCodes]:
     for smoothing in smoothings:
         divisor = np.ones(weight.shape[1], np.float32) if smoothing is None else smoothing
-        multiplier = 1 / divisor
+        multiplier: Floats = np.reciprocal(divisor)
         multiplier[list(outliers)] = 0
-        coded_weight = round_to_nearest(weight * (multiplier > 0) * divisor, INT8).dequantize()
+        scaled: Floats = weight * divisor
+        scaled[:, list(outliers)] = 0
+        coded_weight = round_to_nearest(scaled, INT8).dequantize()
         for low, high, coded in coder(multiplier):
             missed = np.square(coded @ coded_weight.T - wanted).sum(1)
             error = float((missed / norms).mean())
@@ -186,7 +188,8 @@ def _code(rows: Floats, low: float, high: float) -> Floats:
     """`rows` after a round trip through uint8 codes of [low, high]."""
     scale, zero = scale_and_zero_point(low, high)
     codes = np.clip(np.rint(rows / scale) + np.float32(zero), 0, _LEVELS)
-    return (codes - np.float32(zero)) * scale
+    decoded: Floats = (codes - np.float32(zero)) * scale
+    return decoded
 
 
 def _candidate_ranges(

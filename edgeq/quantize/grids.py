@@ -71,7 +71,8 @@ class Grid:
     def encode(self, weight: Floats, scales: Floats) -> Codes:
         """The nearest code of every weight, int8 `(rows, columns)`."""
         ratio = weight / self.spread(scales, weight.shape[1])
-        return np.clip(np.rint(ratio), self.lowest, self.highest).astype(np.int8)
+        codes: Codes = np.clip(np.rint(ratio), self.lowest, self.highest).astype(np.int8)
+        return codes
 
     def decode(self, codes: Codes, scales: Floats) -> Floats:
         """What a runtime computes with: `scale × code`, float32 `(rows, columns)`."""

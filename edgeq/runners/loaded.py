@@ -44,6 +44,7 @@ class LoadedModel:
         self.threads = threads
         self.prepared = model.prepared
         self._model = model
+        self._inputs = [value.name for value in package.artifact.inputs]
         self._names = [value.name for value in package.artifact.outputs]
         self._package = package
 
@@ -93,7 +94,8 @@ class LoadedModel:
         result = np.empty((len(texts), self.artifact.dimension or 0), np.float32)
         name = self.artifact.outputs[0].name
         for index, text in enumerate(texts):
-            result[index] = self._run(self._feeds(text, f"texts[{index}]"))[name][0]
+            feeds = encoder.feeds(text, self._inputs, f"texts[{index}]")
+            result[index] = self._run(feeds)[name][0]
         return result
 
     def tokens(self, text: str) -> list[int]:
@@ -102,14 +104,11 @@ class LoadedModel:
 
     def tokenize(self, text: str) -> dict[str, npt.NDArray[np.int64]]:
         """The inputs for one text: int64 arrays of shape (1, tokens)."""
-        return self._feeds(text, "text")
-
-    def _feeds(self, text: str, where: str) -> dict[str, npt.NDArray[np.int64]]:
-        return self._encoder.feeds(text, [value.name for value in self.artifact.inputs], where)
+        return self._encoder.feeds(text, self._inputs)
 
     @functools.cached_property
     def _encoder(self) -> TextEncoder:
-        """Opened with the first text: arrays need none, and it takes as much memory as some models."""
+        """Opened with the first text: it takes as much memory as some models."""
         text = self.artifact.text
         if text is None:
             what = f"its task is {self.artifact.task!r}, not text"

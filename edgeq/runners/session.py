@@ -68,6 +68,7 @@ def run_arrays(path: Path, inputs: Path, out: Path | None) -> dict[str, npt.NDAr
     outputs = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
     if out is not None:
         partial = out.with_name(f".{out.name}.partial.npz")
-        np.savez(partial, **outputs)
+        arrays_by_name: dict[str, Any] = outputs
+        np.savez(partial, **arrays_by_name)
         partial.replace(out)
     return outputs
