@@ -1,8 +1,58 @@
 """Every test run keeps to its own cache: nothing is left in, or taken from, the user's."""
 
+from __future__ import annotations
+
+import json
 import os
 import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 # Before any test module starts a process of its own.
 _CACHE = tempfile.TemporaryDirectory(prefix="edgeq-tests-", ignore_cleanup_errors=True)
 os.environ["EDGEQ_CACHE"] = _CACHE.name
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with the small BERT, its data and `recipe.yaml`; `store` holds what was built.
+
+    artifacts: what `edgeq build --json` printed, by name.
+    """
+
+    folder: Path
+    store: Path
+    artifacts: dict[str, dict[str, Any]]
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe of tiny_bert.GOOD."""
+        return self.folder / "recipe.yaml"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small BERT in Hugging Face layout, inside a folder with data and a recipe."""
+    for package in ("torch", "transformers", "optimum"):
+        pytest.importorskip(package, reason="the build side is not installed")
+    from tests import tiny_bert
+
+    folder = tmp_path_factory.mktemp("project")
+    tiny_bert.write_data(folder)
+    tiny_bert.write_recipe(folder / "recipe.yaml")
+    return tiny_bert.save_bert(folder / "tiny")
+
+
+@pytest.fixture(scope="session")
+def project(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The small BERT's recipe, built once by the real command."""
+    from tests.tiny_bert import run_edgeq
+
+    store = tmp_path_factory.mktemp("store")
+    done = run_edgeq("build", "recipe.yaml", "--json", store=store, cwd=tiny.parent)
+    assert done.returncode == 0, done.stderr
+    artifacts = {item["name"]: item for item in json.loads(done.stdout)["artifacts"]}
+    return Project(tiny.parent, store, artifacts)
