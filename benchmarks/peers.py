@@ -107,6 +107,9 @@ def latencies(runs: dict[str, Run], blocks: int, vocabulary: int) -> dict[str, l
         run(feed)
     for _ in range(blocks):
         for name, run in runs.items():
+            # The threads of the session before spin for a while, and would take this one's cores.
+            time.sleep(0.05)
+            run(feed)
             for _ in range(RUNS_PER_BLOCK):
                 start = time.perf_counter()
                 run(feed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ from edgeq.artifact import (
     Artifact,
     ModelRecord,
     TextSettings,
+    ValueInfo,
     read_artifact,
     record_files,
     write_artifact,
 )
 from edgeq.calibration import data
 from edgeq.calibration.statistics import Feed
-from edgeq.errors import Missing, Problem
+from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.plan import Planned
 from edgeq.quantize.decide import Decision, decide
 from edgeq.quantize.presets import PRESETS, Variant
@@ -120,7 +121,7 @@ class _Stages:
             "rules": [] if variant.weights == "float32" else rules,
             "calibration": self._calibration_key(variant),
             "licence": planned.plan.licence,
-            "source": planned.plan.source,
+            "source": self._source,
             "revision": planned.plan.revision,
         }
         self._progress(f"{name}: looking in the store")
@@ -128,6 +129,14 @@ class _Stages:
             "artifact", key, lambda to: self._make_artifact(name, variant, to), describe=name
         )
         return Built(path, read_artifact(path))
+
+    @property
+    def _source(self) -> str:
+        """As in the recipe, but of an absolute path, which is this machine's own, the end only."""
+        source = self._planned.recipe.model.source
+        if source.kind in ("file", "directory") and Path(source.value).is_absolute():
+            return Path(source.value).name
+        return str(source)
 
     def _float_graph(self) -> Path:
         return self._store.stage(
@@ -194,7 +203,7 @@ class _Stages:
                 variant=variant.name,
                 task=planned.recipe.model.task,
                 model=ModelRecord(
-                    source=planned.plan.source,
+                    source=self._source,
                     revision=planned.plan.revision,
                     licence=planned.plan.licence,
                     sha256=self._model_sha256,
@@ -222,18 +231,27 @@ class _Stages:
         path = self._planned.path.parent / reference.path
         import onnx_ir as ir
 
-        inputs = {value.name or "": value for value in ir.load(graph / MODEL_FILE).graph.inputs}
+        from edgeq.export.onnx import value_info
+
+        inputs = [value_info(value) for value in ir.load(graph / MODEL_FILE).graph.inputs]
         directory = self._planned.model.directory
         if directory is not None:
             from edgeq.runners.text import TextEncoder
 
             encoder = TextEncoder(directory.tokenizer.read_bytes(), directory.max_tokens)
+            names = [value.name for value in inputs]
             texts = data.read_texts(path, reference.samples)
-            return [encoder.feeds(text, list(inputs)) for text in texts]
+            return [encoder.feeds(text, names) for text in texts]
         return _array_feeds(path, reference, inputs)
 
 
-def _array_feeds(path: Path, reference: DataRef, inputs: Mapping[str, Any]) -> list[Feed]:
+def _array_feeds(path: Path, reference: DataRef, inputs: Sequence[ValueInfo]) -> list[Feed]:
+    from edgeq.runners.loaded import fit
+
     arrays = data.read_arrays(path, reference.samples)
-    ranks = {name: len(value.shape or ()) for name, value in inputs.items()}
-    return list(data.feeds(path, arrays, ranks))
+    feeds = data.feeds(path, arrays, {value.name: len(value.shape) for value in inputs})
+    try:
+        return [{value.name: fit(feed[value.name], value) for value in inputs} for feed in feeds]
+    except InvalidInput as error:
+        problems = [Problem(f"{path}: {p.where}", p.what, p.remedy) for p in error.problems]
+        raise InvalidInput(problems) from None

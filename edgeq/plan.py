@@ -13,7 +13,7 @@ from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
 from edgeq.quantize.decide import decide, stored_bytes
 from edgeq.quantize.presets import Variant
-from edgeq.quantize.spec import QuantizeSpec
+from edgeq.quantize.spec import Format, QuantizeSpec
 from edgeq.recipe import Recipe, load_recipe
 from edgeq.units import Bytes
 from edgeq.wording import suggest
@@ -105,21 +105,24 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
 
 def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
     artifacts = []
-    for target in recipe.targets:
-        for variant in recipe.quantize.variants(target.format):
+    devices: dict[Format, tuple[str, ...]] = {}
+    for target in recipe.targets:  # more than one may ask for the same files
+        devices[target.format] = (*devices.get(target.format, ()), *target.devices)
+    for format, names in devices.items():
+        for variant in recipe.quantize.variants(format):
             tensors = tuple(_tensors(model, variant, recipe.quantize))
             weights = sum(tensor.bytes for tensor in tensors)
             tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
             graph = _GRAPH_BYTES_PER_TENSOR * len(tensors)
             artifacts.append(
                 ArtifactPlan(
-                    name=f"{target.format}-{variant.name}",
-                    format=target.format,
+                    name=f"{format}-{variant.name}",
+                    format=format,
                     variant=variant,
                     tensors=tensors,
                     weight_bytes=weights,
                     download=weights + tokenizer + graph,
-                    devices=target.devices,
+                    devices=names,
                 )
             )
     missing = tuple(name for name in _BUILD_PACKAGES if importlib.util.find_spec(name) is None)
@@ -156,10 +159,15 @@ def _devices(recipe: Recipe, document: Document) -> tuple[dict[str, Device], lis
                 continue
             where = document.place(location)
             try:
-                device = found[name] = load_device(name)
+                device = load_device(name)
             except InvalidInput as error:
-                problems += [Problem(where, p.what, p.remedy) for p in error.problems]
+                problems += [
+                    # In a device's own file, the place there counts too.
+                    Problem(where, p.what if p.where == name else f"{p.where}: {p.what}", p.remedy)
+                    for p in error.problems
+                ]
                 continue
+            found[device.id] = device
             if target.format not in device.runtimes:
                 what = f"{name} cannot run the format {target.format!r}"
                 remedy = f"it runs: {', '.join(device.runtimes)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgeq.calibration import data
 from edgeq.errors import InvalidInput, Problem
-from edgeq.wording import Location, suggest
+from edgeq.wording import Location, suggest, suggest_near
 from edgeq.yamlfile import Document
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
         path = document.path.parent / source.value
         if not (path.is_file() if source.kind == "file" else path.is_dir()):
             what = f"model.source: no {source.kind} {path}"
-            yield Problem(where, what, f"{_RELATIVE}; other sources: package:, hub:")
+            names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+            near = suggest_near(path.name, names)
+            yield Problem(where, what, near or f"{_RELATIVE}; other sources: package:, hub:")
 
 
 def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:

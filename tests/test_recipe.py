@@ -68,8 +68,8 @@ def test_the_shipped_recipe_has_no_problem() -> None:
 def test_the_shipped_data_are_varied_graded_and_apart() -> None:
     calibration, evaluation = DATA / "calibration.txt", DATA / "evaluation.tsv"
     texts, pairs = read_texts(calibration), read_pairs(evaluation)
-    assert len(texts) == len({text.casefold() for text in texts}) == 320
-    assert sum(60 <= len(text.split()) <= 120 for text in texts) == 40
+    assert len(texts) == len({text.casefold() for text in texts}) == 800
+    assert sum(60 <= len(text.split()) <= 120 for text in texts) == 110
     assert pairs.scores is not None
     assert (len(pairs.scores), min(pairs.scores), max(pairs.scores)) == (200, 0, 5)
     assert len(set(zip(pairs.first, pairs.second, strict=True))) == 200

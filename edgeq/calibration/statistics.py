@@ -104,7 +104,9 @@ def collect(
         collectors = {name: _Collector(name in hessians) for name in names}
         for feed in feeds:
             inner = [name for name in names if name not in feed]
-            held = {**feed, **dict(zip(inner, session.run(inner, dict(feed)), strict=True))}
+            # To onnxruntime, no names would mean all outputs.
+            outputs = session.run(inner, dict(feed)) if inner else []
+            held = {**feed, **dict(zip(inner, outputs, strict=True))}
             for name in names:
                 collectors[name].add(held[name])
         results = ((name, collector.result()) for name, collector in collectors.items())

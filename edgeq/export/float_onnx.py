@@ -106,7 +106,7 @@ def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
         optimized = optimize_model(
             str(exported),
             model_type=family,
-            num_heads=int(model.config["num_attention_heads"]),
+            num_heads=model.attention_heads,
             hidden_size=model.hidden_size,
             optimization_options=options,
             opt_level=0,
@@ -116,10 +116,11 @@ def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
 
 
 def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
-    """Give anonymous, transposed weights the name their layer has in the model's files.
+    """Give weights the name they have in the model's files, which rules and plans go by.
 
-    The exporter names nodes after modules (`/encoder/layer.0/output/dense/MatMul`); the values
-    are compared before the name is believed.
+    The exporter leaves transposed weights anonymous but names nodes after modules
+    (`/encoder/layer.0/output/dense/MatMul`); other weights lack the prefix that a model with a
+    task's head has (`bert.`). The values are compared before a name is believed.
     """
     from safetensors import safe_open
 
@@ -127,19 +128,26 @@ def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
     for file in model.weight_files:
         with safe_open(file, framework="np") as opened:
             files.update(dict.fromkeys(opened.keys(), file))
-    for node in graph.graph:
-        weight = node.inputs[1] if node.op_type == "MatMul" else None
-        if weight is None or not weight.is_initializer() or weight.const_value is None:
-            continue
-        stem = re.sub(r"/MatMul(_\d+)?$", "", node.name or "").strip("/").replace("/", ".")
-        for name in (n for n in files if n == f"{stem}.weight" or n.endswith(f".{stem}.weight")):
+
+    def rename(weight: ir.Value, stem: str, *, transposed: bool) -> None:
+        for name in (n for n in files if n == stem or n.endswith(f".{stem}")):
             with safe_open(files[name], framework="np") as opened:
                 values = opened.get_tensor(name)
-            if np.array_equal(values.T, weight.const_value.numpy()):
+            assert weight.const_value is not None
+            if np.array_equal(values.T if transposed else values, weight.const_value.numpy()):
                 graph.graph.initializers.pop(weight.name or "")
                 weight.name = name
                 graph.graph.initializers[name] = weight
                 break
+
+    for node in graph.graph:
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        if weight is not None and weight.is_initializer() and weight.const_value is not None:
+            stem = re.sub(r"/MatMul(_\d+)?$", "", node.name or "").strip("/").replace("/", ".")
+            rename(weight, f"{stem}.weight", transposed=True)
+    for name, weight in list(graph.graph.initializers.items()):
+        if name not in files and weight.const_value is not None:
+            rename(weight, name, transposed=False)
 
 
 def _plain_residuals(graph: ir.Model) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -67,8 +66,8 @@ def write_quantized(
     save_model(model, destination / MODEL_FILE)
     return Written(
         tensors={weight.name: _record(weight, decisions, found) for weight in weights},
-        inputs=tuple(map(_value_info, model.graph.inputs)),
-        outputs=tuple(map(_value_info, model.graph.outputs)),
+        inputs=tuple(map(value_info, model.graph.inputs)),
+        outputs=tuple(map(value_info, model.graph.outputs)),
         input_codes={name: _codes_summary(quantized) for name, quantized in found.items()},
     )
 
@@ -83,8 +82,8 @@ def copy_float(float_directory: Path, destination: Path) -> Written:
     weights = find_weights(model)
     return Written(
         tensors={w.name: _record(w, {w.name: keep}, {}) for w in weights},
-        inputs=tuple(map(_value_info, model.graph.inputs)),
-        outputs=tuple(map(_value_info, model.graph.outputs)),
+        inputs=tuple(map(value_info, model.graph.inputs)),
+        outputs=tuple(map(value_info, model.graph.outputs)),
         input_codes={},
     )
 
@@ -196,9 +195,10 @@ def _with_outputs(float_directory: Path, folder: Path, names: list[str]) -> Path
 
 
 def _link(source: Path, destination: Path) -> None:
+    # Not a hard link: onnx_ir refuses files with more than one, and a killed build would leave it.
     try:
-        os.link(source, destination)
-    except OSError:  # another file system, or one without links
+        destination.symlink_to(source.absolute())
+    except OSError:  # a system or an account without links
         shutil.copyfile(source, destination)
 
 
@@ -280,7 +280,8 @@ def _codes_summary(quantized: Quantized) -> dict[str, object]:
     }
 
 
-def _value_info(value: ir.Value) -> ValueInfo:
+def value_info(value: ir.Value) -> ValueInfo:
+    """Name, dtype and shape of a graph's input or output."""
     shape = tuple(
         size if isinstance(size, int) else str(size.value) for size in (value.shape or ())
     )

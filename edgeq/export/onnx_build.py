@@ -103,6 +103,15 @@ class GraphWriter:
         graph.remove(node, safe=True)
         return new
 
+    def bypass(self, node: ir.Node, value: ir.Value | None) -> None:
+        """Let `value` stand for the one output of `node`, which goes."""
+        assert node.graph is not None and value is not None
+        (old,) = node.outputs
+        if old.is_graph_output():
+            value.name = old.name
+        old.replace_all_uses_with(value, replace_graph_outputs=True)
+        node.graph.remove(node, safe=True)
+
     def _node(
         self,
         operator: str,

@@ -84,7 +84,7 @@ class QuantizedWriter:
         scales = self._writer.constant(f"{weight.name}.scales", tensor.scales[:, 0])
         for use in weight.uses:
             coded = self._coded_input(use, quantized)
-            bias = use.node.inputs[2] if use.node.op_type == "Gemm" else None
+            bias = use.node.inputs[2] if len(use.node.inputs) > 2 else None
             inputs: list[ir.Value | None]
             if input_codes is not None and input_codes.low is not None:
                 left = decode(self._writer, use.node, [coded.codes, coded.scale, coded.zero_point])
@@ -94,6 +94,7 @@ class QuantizedWriter:
                     operator, inputs = "Gemm", [left, right, bias]
             else:
                 operator, domain = "MatMulIntegerToFloat", CONTRIB
+                bias = bias or self._take_bias(use.node)
                 inputs = [coded.codes, codes, coded.scale, scales, coded.zero_point]
                 inputs += [None, bias] if bias is not None else []
             if quantized.outlier_columns is None:
@@ -102,6 +103,28 @@ class QuantizedWriter:
                 product = self._writer.emit(use.node, operator, inputs, domain=domain)
                 beside = self._outlier_product(weight, use, quantized)
                 self._writer.replace(use.node, "Sum", [product, beside])
+
+    def _take_bias(self, product: ir.Node) -> ir.Value | None:
+        """The bias that the next node adds, which then no longer does; None where there is none.
+
+        The integer product adds a bias for nothing while it turns its sums into floats.
+        """
+        consumers = product.outputs[0].consumers()
+        if len(consumers) != 1 or product.outputs[0].is_graph_output():
+            return None
+        (reader,) = consumers
+        if reader.op_type not in ("Add", "BiasGelu"):
+            return None
+        value, bias = reader.inputs
+        if value is not product.outputs[0]:
+            value, bias = bias, value
+        if bias is None or not bias.is_initializer() or len(bias.shape or ()) != 1:
+            return None
+        if reader.op_type == "BiasGelu":
+            self._writer.replace(reader, "Gelu", [value], domain=CONTRIB)
+        else:
+            self._writer.bypass(reader, value)
+        return bias
 
     def _outlier_product(self, weight: Weight, use: WeightUse, quantized: Quantized) -> ir.Value:
         """The float product of the input's outlier channels."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ _POOLINGS: dict[str, Literal["mean", "cls", "max"]] = {
     "pooling_mode_max_tokens": "max",
 }
 _LONGEST_HEADER = 100 << 20  # the safetensors format's own limit
+_VALUE_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
+_INDEX = "model.safetensors.index.json"
+# As in fairseq, where these come from, the first token's position is the padding token's plus one.
+_POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,28 @@ class ModelDirectory:
     weight_files: tuple[Path, ...]
     tokenizer: Path
     head: SentenceHead
+    pooling_file: Path
     max_tokens: int
     licence: str | None
 
     @property
     def hidden_size(self) -> int:
         """Width of a token vector."""
-        return int(self.config["hidden_size"])
+        return self._number("hidden_size", "dim")
+
+    @property
+    def attention_heads(self) -> int:
+        """Attention heads of a layer."""
+        return self._number("num_attention_heads", "n_heads")
+
+    def _number(self, *names: str) -> int:
+        """The first of `names` that the configuration has; DistilBERT has its own."""
+        for name in names:
+            if isinstance(self.config.get(name), int):
+                return int(self.config[name])
+        what = f"has no {names[0]}"
+        where = str(self.path / "config.json")
+        raise InvalidInput(Problem(where, what, "use a model whose config.json says it"))
 
     @property
     def source_files(self) -> tuple[Path, ...]:
@@ -60,12 +80,11 @@ class ModelDirectory:
             "config.json",
             "modules.json",
             "sentence_bert_config.json",
-            "1_Pooling/config.json",
             "tokenizer_config.json",
             "tokenizer.json",
         ]
-        present = [self.path / name for name in names if (self.path / name).is_file()]
-        return (*self.weight_files, *present)
+        files = [*(self.path / name for name in names), self.pooling_file]
+        return (*self.weight_files, *(file for file in files if file.is_file()))
 
 
 def read_directory(
@@ -101,13 +120,15 @@ def read_directory(
                 "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
             )
         )
+    head, pooling_file = _sentence_head(path, where)
     return ModelDirectory(
         path=path,
         config=config,
         tensors=tensors,
         weight_files=weight_files,
         tokenizer=tokenizer,
-        head=_sentence_head(path, where),
+        head=head,
+        pooling_file=pooling_file,
         max_tokens=_max_tokens(path, config, where),
         licence=_licence(path),
     )
@@ -119,30 +140,50 @@ def read_safetensors_header(path: Path) -> dict[str, TensorFacts]:
     Format: 8 bytes little-endian header length, then that much JSON (safetensors README,
     "Format"). Raises InvalidInput for a file that does not hold what its header says.
     """
+    size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        header = file.read(length) if 0 < length <= _LONGEST_HEADER else b""
+        header = file.read(length) if 0 < length <= min(_LONGEST_HEADER, size) else b""
     damaged = InvalidInput(
         Problem(str(path), "not a whole safetensors file", "download or save it again")
     )
     try:
         entries = json.loads(header)
         entries.pop("__metadata__", None)
-        ends = [entry["data_offsets"][1] for entry in entries.values()]
+        ends = [_end(entry) for entry in entries.values()]
         found = {
             name: TensorFacts(entry["dtype"], tuple(entry["shape"]))
             for name, entry in entries.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
-    if 8 + length + max(ends, default=0) != path.stat().st_size:
+    if 8 + length + max(ends, default=0) != size:
         raise damaged
     return found
 
 
+def _end(entry: dict[str, Any]) -> int:
+    """Where a tensor's bytes end; ValueError if its entry contradicts itself."""
+    (start, end), shape, dtype = entry["data_offsets"], entry["shape"], entry["dtype"]
+    if not all(type(number) is int and number >= 0 for number in (start, end, *shape)):
+        raise ValueError("not a size")
+    if not isinstance(dtype, str):
+        raise ValueError("not a dtype")
+    bits = _VALUE_BITS.get(dtype)
+    if bits is not None and (end - start) * 8 != math.prod(shape) * bits:
+        raise ValueError("not the size of its shape")
+    return int(end)
+
+
 def _weight_files(path: Path, where: str) -> tuple[Path, ...]:
     files = tuple(sorted(path.glob("*.safetensors")))
+    if (path / _INDEX).is_file():
+        named = _read_json(path / _INDEX, where).get("weight_map")
+        missing = set(named.values() if isinstance(named, dict) else ()) - {f.name for f in files}
+        if missing:
+            what = f"{path} lacks {min(missing)}, which {_INDEX} names"
+            raise InvalidInput(Problem(where, what, "download or copy the rest of the model"))
     if files:
         return files
     pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
@@ -161,14 +202,22 @@ def _weight_files(path: Path, where: str) -> tuple[Path, ...]:
     )
 
 
-def _sentence_head(path: Path, where: str) -> SentenceHead:
-    """From sentence-transformers' modules.json; without one, mean pooling and unit length."""
-    modules_file = path / "modules.json"
+def _sentence_head(path: Path, where: str) -> tuple[SentenceHead, Path]:
+    """The head and its settings' file, from sentence-transformers' modules.json.
+
+    Without one: mean pooling and unit length.
+    """
+    modules_file, pooling_file = path / "modules.json", path / "1_Pooling" / "config.json"
     if not modules_file.is_file():
-        return SentenceHead("mean", normalize=True)
-    types = [module["type"].rsplit(".", 1)[-1] for module in _read_json(modules_file, where)]
-    unknown = set(types) - {"Transformer", "Pooling", "Normalize"}
-    pooling_file = path / "1_Pooling" / "config.json"
+        return SentenceHead("mean", normalize=True), pooling_file
+    places = {}
+    for module in _read_json(modules_file, where, list):
+        if not isinstance(module, dict):
+            raise _damaged(modules_file, "it is not a list of modules")
+        places[str(module.get("type")).rsplit(".", 1)[-1]] = str(module.get("path", ""))
+    unknown = set(places) - {"Transformer", "Pooling", "Normalize"}
+    if places.get("Pooling"):
+        pooling_file = path / places["Pooling"] / "config.json"
     pooling = _read_json(pooling_file, where) if pooling_file.is_file() else {}
     modes = [key for key, on in pooling.items() if key.startswith("pooling_mode_") and on is True]
     known = [_POOLINGS[mode] for mode in modes if mode in _POOLINGS]
@@ -181,11 +230,13 @@ def _sentence_head(path: Path, where: str) -> SentenceHead:
                 "supported: one of mean, cls or max pooling, then Normalize",
             )
         )
-    return SentenceHead(known[0], normalize="Normalize" in types)
+    return SentenceHead(known[0], normalize="Normalize" in places), pooling_file
 
 
 def _max_tokens(path: Path, config: dict[str, Any], where: str) -> int:
     longest = int(config.get("max_position_embeddings", 512))
+    if config.get("model_type") in _POSITIONS_BEHIND_PADDING:
+        longest -= int(config.get("pad_token_id", 1)) + 1
     settings = path / "sentence_bert_config.json"
     if settings.is_file():
         wanted = _read_json(settings, where).get("max_seq_length")
@@ -206,13 +257,14 @@ def _licence(path: Path) -> str | None:
         if line == "---":
             return None
         if line.startswith("license:"):
-            return line.partition(":")[2].strip() or None
+            return line.partition(":")[2].partition(" #")[0].strip().strip("\"'") or None
     return None
 
 
-def _read_json(path: Path, where: str) -> Any:
+def _read_json(path: Path, where: str, kind: type = dict) -> Any:
+    """The JSON of `path`, which must be of `kind` at its top."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InvalidInput(
             Problem(
@@ -221,7 +273,13 @@ def _read_json(path: Path, where: str) -> Any:
                 "name a directory in the Hugging Face format, or an .onnx file",
             )
         ) from None
-    except ValueError as error:
-        raise InvalidInput(
-            Problem(str(path), f"not valid JSON: {error}", "download or save it again")
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from None
+    if not isinstance(value, kind):
+        raise _damaged(path, f"it holds no {'mapping' if kind is dict else kind.__name__}")
+    return value
+
+
+def _damaged(path: Path, why: str) -> InvalidInput:
+    what = f"cannot be read as the JSON that belongs there: {why}"
+    return InvalidInput(Problem(str(path), what, "download or save it again"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +61,14 @@ def locate(source: Source, base: Path, where: str, *, weights: bool = True) -> L
 def _from_package(name: str, where: str) -> Located:
     """A package that carries a model says where by `get_model_path()` in its top module."""
     module_name = name.replace("-", "_")
-    if importlib.util.find_spec(module_name) is None:
-        raise Missing(Problem(where, f"the package {name} is not installed", f"pip install {name}"))
-    module = importlib.import_module(module_name)
+    # A dotted name is looked for in its parent, which may not be there either.
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # it is there, and misses something else
+        what = f"the package {name} is not installed"
+        raise Missing(Problem(where, what, f"pip install {name}")) from None
     get_path = getattr(module, "get_model_path", None)
     if get_path is None:
         raise InvalidInput(
@@ -73,7 +78,12 @@ def _from_package(name: str, where: str) -> Located:
                 "name a package that carries a model, or give its directory as a path",
             )
         )
-    return Located(Path(get_path()), importlib.metadata.version(name))
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        what = f"{module_name} can be imported, but no installed package {name} has its version"
+        raise Missing(Problem(where, what, f"pip install {name}")) from None
+    return Located(Path(get_path()), version)
 
 
 def _from_hub(source: Source, where: str, weights: bool) -> Located:
@@ -98,6 +108,8 @@ def _from_hub(source: Source, where: str, weights: bool) -> Located:
             return Located(path, path.name)
     except errors.LocalEntryNotFoundError:
         pass  # not in the cache yet
+    except errors.HFValidationError as error:
+        raise InvalidInput(Problem(where, str(error), "write 'hub:owner/name@revision'")) from None
     try:
         path = fetch(_WANTED if weights else _WITHOUT_WEIGHTS, offline=False)
     except errors.RepositoryNotFoundError:
@@ -115,6 +127,9 @@ def _from_hub(source: Source, where: str, weights: bool) -> Located:
             f"as the source ({type(error).__name__})"
         )
         raise Missing(Problem(where, what, remedy)) from None
+    if weights and not any(path.glob("*.safetensors")):
+        # Without a network the cache is taken as it is. Either that, or there are none: ask which.
+        hub_tensors(source, where)
     return Located(path, path.name)
 
 
@@ -124,6 +139,8 @@ def hub_tensors(source: Source, where: str) -> dict[str, tuple[str, tuple[int, .
     from huggingface_hub import errors
 
     try:
+        # Without a network this fails at once; reading headers would try again for 20 s.
+        huggingface_hub.model_info(source.value, revision=source.revision, timeout=10)
         metadata = huggingface_hub.get_safetensors_metadata(source.value, revision=source.revision)
     except errors.NotASafetensorsRepoError:
         what = f"{source} has no safetensors weights; pickled ones can run code and are never read"

@@ -68,7 +68,7 @@ class LoadedModel:
                 problems.append(Problem(f"input {value.name!r}", "is missing", _wanted(value)))
                 continue
             try:
-                ready[value.name] = _fit(np.asarray(feeds[value.name]), value)
+                ready[value.name] = fit(np.asarray(feeds[value.name]), value)
             except InvalidInput as error:
                 problems.extend(error.problems)
         known = [value.name for value in self.artifact.inputs]
@@ -132,8 +132,11 @@ class LoadedModel:
             raise InvalidInput(problem) from error
 
 
-def _fit(array: Array, value: ValueInfo) -> Array:
-    """`array` as `value` wants it, cast where nothing is lost but float64's precision."""
+def fit(array: Array, value: ValueInfo) -> Array:
+    """`array` as `value` wants it, cast where nothing is lost but float64's precision.
+
+    Raises InvalidInput for another dtype or shape.
+    """
     where = f"input {value.name!r}"
     wanted = np.dtype(value.dtype)
     narrowing = array.dtype == np.float64 and wanted == np.float32
