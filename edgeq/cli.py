@@ -65,7 +65,7 @@ def build(
 
 
 @app.command(
-    epilog="Examples: edgeq check recipes/minilm.yaml --device here[/] — "
+    epilog="Examples: edgeq check recipes/minilm.yaml --device here — "
     "edgeq check recipes/minilm.yaml --full --junit verdicts.xml"
 )
 def check(
@@ -131,8 +131,12 @@ def bundle(
         with progress_line() as progress:
             bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress)
     except NotPassed as error:
-        for verdict in error.verdicts:
-            print_verdict(verdict, console)
+        if as_json:
+            dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]
+            _print_json({"verdicts": dumped, "exit_status": error.exit_code})
+        else:
+            for verdict in error.verdicts:
+                print_verdict(verdict, console)
         raise
     if as_json:
         _print_json(bundled.summary())
@@ -159,9 +163,10 @@ def run(
 ) -> None:
     """Run a model: how alike sentences are to it, or arrays to arrays."""
     from edgeq.report.answers import print_outputs, print_similarity
-    from edgeq.runners.session import run_arrays, run_texts
+    from edgeq.runners.session import refuse_unused, run_arrays, run_texts
 
     console = make_console()
+    refuse_unused(texts or [], inputs, out)
     if inputs is not None:
         outputs = run_arrays(path, inputs, out)
         if as_json:

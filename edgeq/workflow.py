@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,10 @@ def _check(
         budgets=planned.recipe.budgets,
         evaluation=evaluation,
         full=full,
-        alternatives={item.artifact.variant: item.artifact.bytes for item in built},
+        alternatives={
+            **{each.variant.name: each.download for each in planned.plan.artifacts},
+            **{item.artifact.variant: item.artifact.bytes for item in built},
+        },
         progress=progress,
     )
 
@@ -203,7 +207,7 @@ def _memory_key(planned: Planned, artifact_sha256: str, device: Device) -> Path:
 def _remember(planned: Planned, verdict: Verdict, device: Device) -> None:
     path = _memory_key(planned, verdict.artifact_sha256, device)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # another check may write it too
     partial.write_text(canonical.to_json(verdict.model_dump(mode="json")), encoding="utf-8")
     partial.replace(path)
 

@@ -72,6 +72,15 @@ def reference(net: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return contents(build(net, tmp_path_factory.mktemp("store")))
 
 
+def in_the_making(store: Path) -> set[tuple[str, int]]:
+    """Directories of stages that are not done; their time tells one build's from another's."""
+    found = set()
+    for path in store.glob("*/*.partial"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add((path.name, path.stat().st_ctime_ns))
+    return found
+
+
 def start(folder: Path, store: Path) -> subprocess.Popen[bytes]:
     """A build in a session of its own, so that all it starts can be killed with it."""
     command = [sys.executable, "-c", "from edgeq.cli import main; main()", "build", "recipe.yaml"]
@@ -171,15 +180,19 @@ def test_a_build_elsewhere_has_the_same_bytes(
 def test_a_killed_build_is_resumed_to_the_same_bytes(
     net: Path, tmp_path: Path, reference: dict[str, dict[str, bytes]], seed: int
 ) -> None:
-    """Killed as soon as a stage is being made, and at random moments after."""
+    """Killed three times, each at a random moment after a stage has begun to be made."""
     moments = random.Random(seed)
     store = tmp_path / "store"
-    for _ in range(2):
+    kills = 0
+    for _ in range(3):
+        before = in_the_making(store)
         process = start(net, store)
         with killed(process):
-            while process.poll() is None and not any(store.glob("*/*.partial")):
-                time.sleep(0.002)
-            time.sleep(moments.uniform(0, 0.3))
+            while process.poll() is None and in_the_making(store) <= before:
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0, 0.4))
+            kills += process.poll() is None
+    assert kills
     for name in ("artifact", "float"):
         for place in (store / name).glob("[0-9a-f]*"):
             if place.is_dir() and place.suffix != ".partial":

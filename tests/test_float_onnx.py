@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +139,10 @@ def test_a_second_export_has_the_same_bytes(tiny: Path, exported: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("pooling", "normalize"), itertools.product(["mean", "cls", "max"], [True, False])
+    ("pooling", "normalize"),
+    [("mean", False), ("cls", True), ("cls", False), ("max", True), ("max", False)],
 )
 def test_other_heads(tiny: Path, tmp_path: Path, pooling: str, normalize: bool) -> None:
-    if (pooling, normalize) == ("mean", True):
-        pytest.skip("the head of every other test here")
     directory = tmp_path / "model"
     directory.mkdir()
     for path in tiny.iterdir():

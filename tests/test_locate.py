@@ -127,6 +127,13 @@ def locate_hub(home: Path, source: str, **environment: str) -> subprocess.Comple
     )
 
 
+NO_WEIGHTS = {"config.json": b"{}"}
+# A download that ended after the first of two files.
+STOPPED = {
+    **NO_WEIGHTS,
+    "model.safetensors.index.json": b'{"weight_map": {"v": "1.safetensors", "w": "2.safetensors"}}',
+    "1.safetensors": SAFETENSORS,
+}
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 # Nothing listens on the discard port: as good as no network, and found out at once.
 UNREACHABLE = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_DOWNLOAD_TIMEOUT": "2"}
@@ -147,7 +154,7 @@ def test_a_cached_repository_is_found_without_network(
 
 
 @pytest.mark.parametrize("environment", [OFFLINE, UNREACHABLE], ids=["offline", "unreachable"])
-@pytest.mark.parametrize("files", [None, {"config.json": b"{}"}], ids=["nothing", "no weights"])
+@pytest.mark.parametrize("files", [None, NO_WEIGHTS, STOPPED], ids=["nothing", "none", "stopped"])
 def test_what_is_not_cached_is_missing_without_network(
     tmp_path: Path, environment: dict[str, str], files: dict[str, bytes] | None
 ) -> None:

@@ -56,7 +56,10 @@ def write_quantized(
     decisions = {weight.name: _settle(weight, decide) for weight in weights}
     _refuse_if_nothing(weights, decisions, decide, float_directory)
     chosen = [weight for weight in weights if decisions[weight.name].choice]
-    statistics = _watch(model, float_directory, chosen, decisions, feeds, progress)
+    # Inside the destination, which is cleaned up after a build that was killed.
+    with tempfile.TemporaryDirectory(dir=destination, prefix="calibrate-") as scratch:
+        directories = float_directory, Path(scratch)
+        statistics = _watch(model, directories, chosen, decisions, feeds, progress)
     sources = [_source(weight, decisions[weight.name]) for weight in chosen]
     found: dict[str, Quantized] = {}
     for name, quantized in quantize_weights(sources, statistics):
@@ -146,13 +149,13 @@ def _refuse_if_nothing(
 
 def _watch(
     model: ir.Model,
-    float_directory: Path,
+    directories: tuple[Path, Path],
     chosen: Sequence[Weight],
     decisions: Mapping[str, Decision],
     feeds: Sequence[Feed],
     progress: Callable[[str], None],
 ) -> dict[str, InputStatistics]:
-    """Statistics of every tensor that a choice depends on."""
+    """Statistics of every tensor that a choice depends on; directories: of the graph, scratch."""
     tensors: dict[str, int] = {}
     hessians: set[str] = set()
     for weight in chosen:
@@ -172,15 +175,18 @@ def _watch(
     if not tensors or not feeds:
         return {}
     progress(f"calibrate on {len(feeds)} samples")
-    with tempfile.TemporaryDirectory() as folder:
-        watched = _with_outputs(float_directory, Path(folder), list(tensors))
-        return collect(watched, tensors, feeds, frozenset(hessians))
+    watched = _with_outputs(*directories, list(tensors))
+    return collect(watched, tensors, feeds, frozenset(hessians))
 
 
 def _with_outputs(float_directory: Path, folder: Path, names: list[str]) -> Path:
-    """The graph with the named tensors as outputs, beside a link to its weights."""
+    """The graph with the named tensors as outputs, beside a copy of its weights.
+
+    No link: onnxruntime refuses symbolic ones, onnx_ir the original of a hard one, which a killed
+    build would leave behind for good.
+    """
     if (float_directory / DATA_FILE).exists():
-        _link(float_directory / DATA_FILE, folder / DATA_FILE)
+        shutil.copyfile(float_directory / DATA_FILE, folder / DATA_FILE)
     model = ir.load(float_directory / MODEL_FILE)
     values = {value.name: value for node in model.graph for value in node.outputs}
     values.update({value.name: value for value in model.graph.inputs})
@@ -192,14 +198,6 @@ def _with_outputs(float_directory: Path, folder: Path, names: list[str]) -> Path
             model.graph.outputs.append(value)
     ir.save(model, folder / MODEL_FILE)
     return folder / MODEL_FILE
-
-
-def _link(source: Path, destination: Path) -> None:
-    # Not a hard link: onnx_ir refuses files with more than one, and a killed build would leave it.
-    try:
-        destination.symlink_to(source.absolute())
-    except OSError:  # a system or an account without links
-        shutil.copyfile(source, destination)
 
 
 def _source(weight: Weight, decision: Decision) -> SourceWeight:

@@ -176,14 +176,23 @@ def _end(entry: dict[str, Any]) -> int:
     return int(end)
 
 
+def missing_shards(path: Path) -> list[str]:
+    """Names of the weight files that the index of a model in several files has and `path` lacks."""
+    index = path / _INDEX
+    if not index.is_file():
+        return []
+    named = _read_json(index, str(index)).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        raise _damaged(index, "it has no weight_map")
+    return sorted(name for name in set(named.values()) if not (path / name).is_file())
+
+
 def _weight_files(path: Path, where: str) -> tuple[Path, ...]:
     files = tuple(sorted(path.glob("*.safetensors")))
-    if (path / _INDEX).is_file():
-        named = _read_json(path / _INDEX, where).get("weight_map")
-        missing = set(named.values() if isinstance(named, dict) else ()) - {f.name for f in files}
-        if missing:
-            what = f"{path} lacks {min(missing)}, which {_INDEX} names"
-            raise InvalidInput(Problem(where, what, "download or copy the rest of the model"))
+    missing = missing_shards(path)
+    if missing:
+        what = f"{path} lacks {missing[0]}, which {_INDEX} names"
+        raise InvalidInput(Problem(where, what, "download or copy the rest of the model"))
     if files:
         return files
     pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.errors import InvalidInput, Missing, Problem, missing_extra
+from edgeq.models.huggingface import missing_shards
 from edgeq.source import Source
 from edgeq.wording import suggest
 
@@ -104,7 +105,7 @@ def _from_hub(source: Source, where: str, weights: bool) -> Located:
 
     try:
         path = fetch(_WANTED, offline=True)
-        if any(path.glob("*.safetensors")) or not weights:
+        if _has_weights(path) or not weights:
             return Located(path, path.name)
     except errors.LocalEntryNotFoundError:
         pass  # not in the cache yet
@@ -127,10 +128,15 @@ def _from_hub(source: Source, where: str, weights: bool) -> Located:
             f"as the source ({type(error).__name__})"
         )
         raise Missing(Problem(where, what, remedy)) from None
-    if weights and not any(path.glob("*.safetensors")):
+    if weights and not _has_weights(path):
         # Without a network the cache is taken as it is. Either that, or there are none: ask which.
         hub_tensors(source, where)
     return Located(path, path.name)
+
+
+def _has_weights(path: Path) -> bool:
+    """Whether a snapshot has all its weights: a download may have been stopped between files."""
+    return any(path.glob("*.safetensors")) and not missing_shards(path)
 
 
 def hub_tensors(source: Source, where: str) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -28,7 +28,7 @@ from edgeq.quantize.nearest import round_to_nearest
 _STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # A dearer kind must leave no more than this share of the error to be worth its time: on MiniLM,
 # from here up the quality gained is within the noise of the task score, and the time is not.
-_WORTH_AN_OPERATOR = 0.35
+_WORTH_AN_OPERATOR = 0.25
 _OUTLIERS = 2
 _RANGE_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 _ROWS_FOR_CHOICE = 1024

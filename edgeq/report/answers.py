@@ -46,6 +46,6 @@ def print_outputs(
         shape = " × ".join(map(str, array.shape))
         values = ", ".join(f"{value:.6g}" for value in array.reshape(-1)[:8])
         more = ", …" if array.size > 8 else ""
-        console.print(f"{name}: {array.dtype} {shape}: {values}{more}", soft_wrap=True)
+        console.print(f"{name}: {array.dtype} {shape}: {values}{more}")
     if out is not None:
         console.print(f"written to {out}", soft_wrap=True)

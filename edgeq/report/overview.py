@@ -12,6 +12,7 @@ from rich.text import Text
 from edgeq.build import Built
 from edgeq.device import Device
 from edgeq.plan import ArtifactPlan, Plan
+from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_bytes
 
 
@@ -98,10 +99,10 @@ def print_device(device: Device, console: Console) -> None:
     for name, value in facts.items():
         if value in (None, [], {}):
             continue
-        console.print(f"{name}: {_plain(value)}", soft_wrap=True)
+        console.print(f"{name}: {_plain(value)}")
         for note in device.sources.get(name, ()):
             where = f" <{note.url}>" if note.url else ""
-            console.print(f"    {note.text}{where}", style="dim", soft_wrap=True)
+            print_wrapped(f"{note.text}{where}", "dim", console)
 
 
 def _plain(value: object) -> str:

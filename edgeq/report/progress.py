@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
+from rich.text import Text
 
 
 @contextlib.contextmanager
@@ -20,4 +21,4 @@ def progress_line() -> Iterator[Callable[[str], None]]:
         yield lambda step: None
         return
     with console.status("start") as status:
-        yield lambda step: status.update(step)
+        yield lambda step: status.update(Text(step))

@@ -22,8 +22,11 @@ _STYLES: dict[Status, str] = {
 
 
 def make_console(file: IO[str] | None = None) -> Console:
-    """A console on `file` (default: standard output); plain text where it is not a terminal."""
-    console = Console(file=file, highlight=False)
+    """A console on `file` (default: standard output); plain text where it is not a terminal.
+
+    Brackets and colons in paths, patterns and sentences are printed as they are.
+    """
+    console = Console(file=file, highlight=False, markup=False, emoji=False)
     console.width = min(console.width, _WIDTH)
     return console
 
@@ -42,17 +45,22 @@ def print_verdict(verdict: Verdict, console: Console) -> None:
         said.setdefault(_said(line), []).append(line.budget)
     for text, budgets in said.items():
         if text:
-            _print_wrapped(f"{', '.join(budgets)}: {text}", "", console)
+            print_wrapped(f"{', '.join(budgets)}: {text}", "", console)
     for note in verdict.notes:
-        _print_wrapped(note, "yellow", console)
+        print_wrapped(note, "yellow", console)
 
 
-def _print_wrapped(text: str, style: str, console: Console) -> None:
+def print_wrapped(text: str, style: str, console: Console) -> None:
     """`text` indented; not rich's own padding, which would fill lines with blanks in a pipe."""
     lines = textwrap.wrap(
-        text, console.width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+        text,
+        console.width,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+        break_long_words=False,
     )
-    console.print(Text("\n".join(lines), style=style))
+    console.print(Text("\n".join(lines), style=style), soft_wrap=True)  # an address stays whole
 
 
 def _table(verdict: Verdict) -> Table:

@@ -54,6 +54,16 @@ def run_texts(path: Path, texts: Sequence[str]) -> Answer:
     return Answer(model.artifact.name, tuple(texts), embeddings, time.perf_counter() - start)
 
 
+def refuse_unused(texts: Sequence[str], inputs: Path | None, out: Path | None) -> None:
+    """Raise InvalidInput where one of the arguments would have no effect."""
+    if texts and inputs is not None:
+        what = f"goes without sentences, {texts[0]!r} would not be read"
+        raise InvalidInput(Problem("--inputs", what, "give sentences or --inputs"))
+    if out is not None and inputs is None:
+        what = "is written for --inputs only"
+        raise InvalidInput(Problem("--out", what, "use --json to get embeddings"))
+
+
 def run_arrays(path: Path, inputs: Path, out: Path | None) -> dict[str, npt.NDArray[Any]]:
     """Run every sample of `inputs` and stack each output along the first axis.
 
