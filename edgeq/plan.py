@@ -11,11 +11,10 @@ from edgeq.artifact import Frozen
 from edgeq.device import Device, load_device
 from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
-from edgeq.quantize.decide import decide, stored_bytes
+from edgeq.quantize.decide import Decision, decide, stored_bytes
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, QuantizeSpec
 from edgeq.recipe import Recipe, load_recipe
-from edgeq.units import Bytes
 from edgeq.wording import suggest
 from edgeq.yamlfile import Document, by_place
 
@@ -36,14 +35,14 @@ class TensorPlan(Frozen):
 
 
 class ArtifactPlan(Frozen):
-    """One artifact of the plan. `download` is estimated: weights exactly, the graph roughly."""
+    """One artifact of the plan. `download_bytes` is estimated: only the graph is not known."""
 
     name: str
     format: str
     variant: Variant
     tensors: tuple[TensorPlan, ...]
-    weight_bytes: Bytes
-    download: Bytes
+    weight_bytes: int
+    download_bytes: int
     devices: tuple[str, ...]
 
 
@@ -121,7 +120,7 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
                     variant=variant,
                     tensors=tensors,
                     weight_bytes=weights,
-                    download=weights + tokenizer + graph,
+                    download_bytes=weights + tokenizer + graph,
                     devices=names,
                 )
             )
@@ -138,15 +137,26 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
 
 def _tensors(model: DescribedModel, variant: Variant, spec: QuantizeSpec) -> Iterator[TensorPlan]:
     for name, shape in model.tensors.items():
-        decision = decide(name, shape, variant, spec)
+        decision = _decide(model, name, shape, variant, spec)
         yield TensorPlan(
             name=name,
             shape=shape,
             grid=decision.grid,
             method=decision.method,
             reason=decision.reason,
-            bytes=stored_bytes(decision, shape),
+            bytes=stored_bytes(decision, shape, is_table=model.is_table(name)),
         )
+
+
+def _decide(
+    model: DescribedModel, name: str, shape: tuple[int, ...], variant: Variant, spec: QuantizeSpec
+) -> Decision:
+    """By name alone; where operators are known, only what they can carry out."""
+    if model.weights is None:
+        return decide(name, shape, variant, spec)
+    from edgeq.export.onnx_weights import settle
+
+    return settle(model.weights[name], lambda name, shape: decide(name, shape, variant, spec))
 
 
 def _devices(recipe: Recipe, document: Document) -> tuple[dict[str, Device], list[Problem]]:

@@ -164,7 +164,7 @@ def _check(
         evaluation=evaluation,
         full=full,
         alternatives={
-            **{each.variant.name: each.download for each in planned.plan.artifacts},
+            **{each.variant.name: each.download_bytes for each in planned.plan.artifacts},
             **{item.artifact.variant: item.artifact.bytes for item in built},
         },
         progress=progress,

@@ -65,7 +65,7 @@ def test_every_tensor_gets_a_grid_and_a_reason(folder: Path) -> None:
     key = dynamic[f"{LAYER}attention.self.key.weight"]
     assert (key.grid, key.method, key.reason) == ("int8", "nearest", "default")
     assert key.shape == (tiny_bert.HIDDEN, tiny_bert.HIDDEN)
-    assert key.bytes == 64 * 64 + 64 * 2
+    assert key.bytes == 64 * 64 + 64 * 4  # ONNX stores the scales of a product as float32
 
     key, value = (int4[f"{LAYER}attention.self.{name}.weight"] for name in ("key", "value"))
     assert (key.grid, key.method) == ("int4-b32", "gptq")
@@ -98,7 +98,7 @@ def test_estimates_hold_for_what_was_built(project: Project) -> None:
     for artifact in make_plan(project.recipe).plan.artifacts:
         built = project.artifacts[artifact.name]
         allowed = max(30 * 1024, 0.03 * built["bytes"])
-        assert abs(artifact.download - built["bytes"]) <= allowed
+        assert abs(artifact.download_bytes - built["bytes"]) <= allowed
 
 
 def test_what_was_planned_is_what_was_built(project: Project) -> None:
@@ -184,7 +184,6 @@ def test_a_plain_onnx_file_is_planned_by_its_own_names(tmp_path: Path) -> None:
     assert tensors["fc.w"].shape == (10, 1024)
 
 
-@pytest.mark.xfail(strict=True, reason="a plan does not know which operator reads a weight")
 def test_a_plan_does_not_promise_what_no_kernel_can_run(tmp_path: Path) -> None:
     """int8-dynamic leaves convolutions in float32, and the sizes have to say so."""
     onnx_models.convolutional(tmp_path / "net.onnx")

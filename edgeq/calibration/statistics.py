@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.quantize.grids import Floats
-from edgeq.runners.onnx import default_threads, open_session
 
 Feed = Mapping[str, NDArray[np.generic]]
 
@@ -98,6 +97,9 @@ def collect(
     second moments are wanted. Samples run one at a time and unpadded, so no padding enters any
     statistic. A tensor that held nothing in any feed is missing from the result.
     """
+    # Here, so that a plan, which only needs the types above, opens no runtime.
+    from edgeq.runners.onnx import default_threads, open_session
+
     session = open_session(model, threads=default_threads())
     found: dict[str, InputStatistics] = {}
     for names in _in_turns(tensors, hessians):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
@@ -16,13 +16,10 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.export.onnx_build import save_model
 from edgeq.export.onnx_convolution import convolution_output
 from edgeq.export.onnx_quantized import QuantizedWriter
-from edgeq.export.onnx_weights import Weight, find_weights
+from edgeq.export.onnx_weights import Decide, Weight, find_weights, settle
 from edgeq.quantize.activations import static_range
 from edgeq.quantize.decide import Decision
-from edgeq.quantize.grids import GRIDS
 from edgeq.quantize.model import Quantized, SourceWeight, quantize_weights
-
-Decide = Callable[[str, tuple[int, ...]], Decision]
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def write_quantized(
     """
     model = ir.load(float_directory / MODEL_FILE)
     weights = find_weights(model)
-    decisions = {weight.name: _settle(weight, decide) for weight in weights}
+    decisions = {weight.name: settle(weight, decide) for weight in weights}
     _refuse_if_nothing(weights, decisions, decide, float_directory)
     chosen = [weight for weight in weights if decisions[weight.name].choice]
     # Inside the destination, which is cleaned up after a build that was killed.
@@ -89,39 +86,6 @@ def copy_float(float_directory: Path, destination: Path) -> Written:
         outputs=tuple(map(value_info, model.graph.outputs)),
         input_codes={},
     )
-
-
-def _settle(weight: Weight, decide: Decide) -> Decision:
-    """A decision that this weight's operators can carry out, or float32 with the reason."""
-    decision = decide(weight.name, weight.shape_by_rows)
-    choice = decision.choice
-    if choice is None:
-        return decision
-    obstacle = weight.obstacle or _obstacle(weight, choice.grid, choice.activations)
-    if obstacle:
-        return Decision(None, f"stays float32: {obstacle}")
-    if weight.role in ("embedding", "recurrent"):
-        # Rows of a table are looked up, not multiplied; an LSTM codes its own inputs.
-        return replace(decision, choice=replace(choice, method="nearest", activations="float32"))
-    if choice.activations == "static-uint8" and not all(u.in_main_graph for u in weight.uses):
-        reason = f"{decision.reason}; dynamic ranges, calibration cannot look into a subgraph"
-        return Decision(replace(choice, activations="dynamic-uint8", ranges=None), reason)
-    return decision
-
-
-def _obstacle(weight: Weight, grid: str, activations: str) -> str:
-    operator = weight.uses[0].node.op_type
-    if weight.role == "convolution":
-        if activations != "static-uint8":
-            return f"{operator} has fast int8 kernels only for static ranges; use int8-static"
-        if not all(use.in_main_graph for use in weight.uses):
-            return f"{operator} is in a subgraph, where calibration cannot look"
-    if weight.role == "recurrent" and grid != "int8":
-        return f"{operator} has quantized kernels only for int8"
-    block = GRIDS[grid].block
-    if weight.role == "embedding" and block and weight.shape[1] % block:
-        return f"{operator} needs rows of a multiple of {block} values, not {weight.shape[1]}"
-    return ""
 
 
 def _refuse_if_nothing(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeq.quantize.decide import SMALLEST_WEIGHT
-from edgeq.quantize.grids import Floats
+from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
+from edgeq.quantize.grids import GRIDS, Floats
 
 Role = Literal["linear", "convolution", "embedding", "recurrent"]
+Decide = Callable[[str, tuple[int, ...]], Decision]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,39 @@ def find_weights(model: ir.Model) -> list[Weight]:
             values[value.name] = value
             users.setdefault(value.name, []).append((node, position, in_main))
     return [_weight(name, values[name], uses) for name, uses in users.items()]
+
+
+def settle(weight: Weight, decide: Decide) -> Decision:
+    """A decision that this weight's operators can carry out, or float32 with the reason."""
+    decision = decide(weight.name, weight.shape_by_rows)
+    choice = decision.choice
+    if choice is None:
+        return decision
+    obstacle = weight.obstacle or _obstacle(weight, choice.grid, choice.activations)
+    if obstacle:
+        return Decision(None, f"stays float32: {obstacle}")
+    if weight.role in ("embedding", "recurrent"):
+        # Rows of a table are looked up, not multiplied; an LSTM codes its own inputs.
+        return replace(decision, choice=replace(choice, method="nearest", activations="float32"))
+    if choice.activations == "static-uint8" and not all(u.in_main_graph for u in weight.uses):
+        reason = f"{decision.reason}; dynamic ranges, calibration cannot look into a subgraph"
+        return Decision(replace(choice, activations="dynamic-uint8", ranges=None), reason)
+    return decision
+
+
+def _obstacle(weight: Weight, grid: str, activations: str) -> str:
+    operator = weight.uses[0].node.op_type
+    if weight.role == "convolution":
+        if activations != "static-uint8":
+            return f"{operator} has fast int8 kernels only for static ranges; use int8-static"
+        if not all(use.in_main_graph for use in weight.uses):
+            return f"{operator} is in a subgraph, where calibration cannot look"
+    if weight.role == "recurrent" and grid != "int8":
+        return f"{operator} has quantized kernels only for int8"
+    block = GRIDS[grid].block
+    if weight.role == "embedding" and block and weight.shape[1] % block:
+        return f"{operator} needs rows of a multiple of {block} values, not {weight.shape[1]}"
+    return ""
 
 
 def _nodes(graph: ir.Graph, in_main: bool) -> Iterator[tuple[ir.Node, bool]]:

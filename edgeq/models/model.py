@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeq import canonical
 from edgeq.errors import missing_extra
 from edgeq.models.huggingface import ModelDirectory, TensorFacts, read_directory
 from edgeq.models.locate import Located, hub_tensors, locate
 from edgeq.recipe import Recipe
+
+if TYPE_CHECKING:
+    from edgeq.export.onnx_weights import Weight
 
 # Layers that a task's output does not depend on; the exporter leaves them out.
 _UNUSED = {"sentence-embedding": ("pooler.", "cls.", "lm_head.", "vocab_")}
@@ -19,13 +23,21 @@ _UNUSED = {"sentence-embedding": ("pooler.", "cls.", "lm_head.", "vocab_")}
 class DescribedModel:
     """Where a model lies and what a plan needs to know of it.
 
-    tensors: shapes of the weights that an export keeps, outputs or tokens first.
+    tensors: shapes of the weights that an export keeps, outputs or tokens first. weights: the same
+    of an .onnx file, with the operators that read them; None where only names are known yet.
     directory: facts of a Hugging Face-style directory, None for an .onnx file.
     """
 
     located: Located
     tensors: dict[str, tuple[int, ...]]
     directory: ModelDirectory | None
+    weights: dict[str, Weight] | None = None
+
+    def is_table(self, name: str) -> bool:
+        """Whether rows of this weight are looked up; by its name where no operator is known."""
+        if self.weights is not None:
+            return bool(self.weights[name].uses) and self.weights[name].role == "embedding"
+        return "embed" in name
 
     @property
     def licence(self) -> str | None:
@@ -61,7 +73,9 @@ def describe(recipe: Recipe, recipe_path: Path, where: str, *, weights: bool) ->
     """
     located = locate(recipe.model.source, recipe_path.parent, where, weights=weights)
     if located.is_file:
-        return DescribedModel(located, _onnx_tensors(located.path), None)
+        found = _onnx_weights(located.path)
+        shapes = {name: weight.shape_by_rows for name, weight in found.items()}
+        return DescribedModel(located, shapes, None, found)
     directory = read_directory(located.path, where, _tensors_elsewhere(recipe, located, where))
     unused = _UNUSED.get(recipe.model.task, ())
     tensors = {
@@ -83,10 +97,10 @@ def _tensors_elsewhere(
     return {name: TensorFacts(dtype, shape) for name, (dtype, shape) in found.items()}
 
 
-def _onnx_tensors(path: Path) -> dict[str, tuple[int, ...]]:
+def _onnx_weights(path: Path) -> dict[str, Weight]:
     try:
         from edgeq.export.imported_onnx import read_onnx
         from edgeq.export.onnx_weights import find_weights
     except ImportError:
         raise missing_extra("onnx", "build", "read an .onnx file") from None
-    return {weight.name: weight.shape_by_rows for weight in find_weights(read_onnx(path))}
+    return {weight.name: weight for weight in find_weights(read_onnx(path))}

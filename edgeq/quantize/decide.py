@@ -54,10 +54,11 @@ def decide(name: str, shape: tuple[int, ...], variant: Variant, spec: QuantizeSp
     return Decision(Choice(grid, own.method, activations, variant.ranges), reason)
 
 
-def stored_bytes(decision: Decision, shape: tuple[int, ...]) -> int:
-    """Bytes of a weight in a file: codes and scales, or four bytes a value.
+def stored_bytes(decision: Decision, shape: tuple[int, ...], *, is_table: bool) -> int:
+    """Bytes of a weight in an ONNX file: codes and scales, or four bytes a value.
 
-    The first axis counts as rows for tables and layers alike, which is how both are stored.
+    The first axis counts as rows for tables and layers alike, which is how both are stored. Only
+    operators that look rows up take float16 scales; for the others they are written as float32.
     """
     rows = shape[0] if shape else 1
     columns = 1
@@ -65,4 +66,6 @@ def stored_bytes(decision: Decision, shape: tuple[int, ...]) -> int:
         columns *= length
     if decision.choice is None:
         return rows * columns * 4
-    return GRIDS[decision.choice.grid].nbytes(rows, columns)
+    grid = GRIDS[decision.choice.grid]
+    wider = 0 if is_table else 2 * rows * grid.blocks(columns)
+    return grid.nbytes(rows, columns) + wider

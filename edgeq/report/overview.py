@@ -48,7 +48,7 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
     console.print(
         Text.assemble(
             (artifact.name, "bold"),
-            f": {format_bytes(artifact.download)} to download (estimated)",
+            f": {format_bytes(artifact.download_bytes)} to download (estimated)",
         )
     )
     table = _table("tensors", "grid", "size", "why", right=["size"])
@@ -63,7 +63,8 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
         groups.setdefault((pattern, grid, tensor.reason), []).append(tensor.bytes)
     for (pattern, grid, reason), sizes in groups.items():
         times = f" ×{len(sizes)}" if len(sizes) > 1 else ""
-        why = "" if reason == "default" else reason
+        # The recipe is at hand for what a rule says; its number is enough to find it.
+        why = "" if reason == "default" else re.sub(r"^(rule \d+):.*", r"\1", reason)
         table.add_row(f"{pattern}{times}", grid, format_bytes(sum(sizes)), why)
     table.add_row("biases, norms and other small ones", "float32", format_bytes(small), "")
     console.print(table)

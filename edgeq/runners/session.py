@@ -75,7 +75,11 @@ def run_arrays(path: Path, inputs: Path, out: Path | None) -> dict[str, npt.NDAr
     arrays = data.read_arrays(inputs)
     ranks = {value.name: len(value.shape) for value in model.artifact.inputs}
     answers = [model.run(feed) for feed in data.feeds(inputs, arrays, ranks)]
-    outputs = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
+    try:
+        outputs = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
+    except ValueError:
+        what = "the samples' outputs differ in shape, so one array cannot hold them"
+        raise InvalidInput(Problem(str(inputs), what, "give samples of one size")) from None
     if out is not None:
         partial = out.with_name(f".{out.name}.partial.npz")
         arrays_by_name: dict[str, Any] = outputs
