@@ -69,7 +69,7 @@ def test_every_tensor_gets_a_grid_and_a_reason(folder: Path) -> None:
 
     key, value = (int4[f"{LAYER}attention.self.{name}.weight"] for name in ("key", "value"))
     assert (key.grid, key.method) == ("int4-b32", "gptq")
-    assert key.bytes == 64 * 64 // 2 + 64 * 2 * 2
+    assert key.bytes == 64 * 64 // 2 + 64 * 2 * 4
     assert (value.grid, value.method) == ("int8", "nearest")
     assert value.reason == "rule 1: *.attention.self.value.weight"
     assert dynamic[value.name].reason == "default"  # the rule is for int4-b32 alone
