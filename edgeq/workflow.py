@@ -96,10 +96,11 @@ def bundle_recipe(
     writable(out, "--out")
     planned = make_plan(recipe, weights=True)
     chosen = _devices(planned, [device])
-    built = {item.artifact.name: item for item in build(planned, Store(), progress)}
-    if artifact is not None and artifact not in built:
+    names = [planned_artifact.name for planned_artifact in planned.plan.artifacts]
+    if artifact is not None and artifact not in names:
         what = f"{recipe} makes no artifact {artifact!r}"
-        raise InvalidInput(Problem("--artifact", what, suggest(artifact, list(built))))
+        raise InvalidInput(Problem("--artifact", what, suggest(artifact, names)))
+    built = {item.artifact.name: item for item in build(planned, Store(), progress)}
     wanted = [built[artifact]] if artifact else list(built.values())
     if allow_unchecked:
         return _write(planned, wanted[0], None, out)
@@ -186,7 +187,7 @@ def _verdicts(
     return [verdict for verdict in known.values() if verdict is not None]
 
 
-def _memory_key(planned: Planned, artifact_sha256: str, device: Device) -> Path:
+def _verdict_path(planned: Planned, artifact_sha256: str, device: Device) -> Path:
     """Where a verdict is remembered: everything but the weather decides the name."""
     reference = planned.recipe.data.evaluation
     evaluation = None
@@ -205,7 +206,7 @@ def _memory_key(planned: Planned, artifact_sha256: str, device: Device) -> Path:
 
 
 def _remember(planned: Planned, verdict: Verdict, device: Device) -> None:
-    path = _memory_key(planned, verdict.artifact_sha256, device)
+    path = _verdict_path(planned, verdict.artifact_sha256, device)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")  # another check may write it too
     partial.write_text(canonical.to_json(verdict.model_dump(mode="json")), encoding="utf-8")
@@ -214,7 +215,7 @@ def _remember(planned: Planned, verdict: Verdict, device: Device) -> None:
 
 def _recall(planned: Planned, built: Built, device: Device) -> Verdict | None:
     sha256 = canonical.sha256_of_file(built.path / ARTIFACT_FILE)
-    path = _memory_key(planned, sha256, device)
+    path = _verdict_path(planned, sha256, device)
     try:
         return Verdict.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):

@@ -17,10 +17,6 @@ from edgeq.quantize.activations import InputCodes
 from edgeq.quantize.grids import Floats, QuantizedTensor
 from edgeq.quantize.model import Quantized
 
-# MatMulNBits is written without `accuracy_level`, so that it computes with the codes as they are.
-# Level 4 rounds its input to int8 as well, which is faster on short inputs; but its answers differ
-# between CPUs, and onnxruntime 1.31 writes a prepared copy of it that answers wrongly.
-
 
 @dataclass(frozen=True)
 class _CodedInput:
@@ -162,6 +158,11 @@ class QuantizedWriter:
         return made
 
     def _write_linear_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
+        """MatMulNBits without `accuracy_level`, so that it computes with the codes as they are.
+
+        Level 4 would round the input to int8 as well: faster on short inputs, but its answers
+        differ between CPUs.
+        """
         block = tensor.grid.block
         assert block is not None
         rows, columns = tensor.codes.shape
