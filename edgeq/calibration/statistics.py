@@ -25,14 +25,18 @@ _HESSIAN_BYTES_AT_ONCE = 512 << 20
 class InputStatistics:
     """What one tensor held during calibration, with its last axis as columns.
 
-    samples: whole samples, each float32 `(rows, columns)`, up to a few thousand rows in all.
+    samples: whole samples, each float32 `(rows, columns)`, up to a few thousand rows in all; none
+    if not asked for.
     low, high: float32 `(columns,)`, smallest and largest value of each column over everything seen.
+    power: float64 `(columns,)`, mean square of each column. count: rows that it is the mean of.
     hessian: float64 `(columns, columns)`, mean of `x xᵀ` over all rows, or None if not asked for.
     """
 
     samples: tuple[Floats, ...]
     low: Floats
     high: Floats
+    power: NDArray[np.float64]
+    count: int
     hessian: NDArray[np.float64] | None
 
     @property
@@ -44,13 +48,14 @@ class InputStatistics:
 class _Collector:
     """Statistics of one tensor while samples come in."""
 
-    def __init__(self, with_hessian: bool) -> None:
+    def __init__(self, with_hessian: bool, with_samples: bool) -> None:
         self._with_hessian = with_hessian
         self._samples: list[Floats] = []
-        self._rows_kept = 0
+        self._rows_wanted = _ROWS_KEPT if with_samples else 0
         self._rows_seen = 0
         self._low: Floats | None = None
         self._high: Floats | None = None
+        self._squares: NDArray[np.float64] | float = 0.0
         self._moment: NDArray[np.float64] | None = None
         self._pending: list[Floats] = []
 
@@ -62,13 +67,14 @@ class _Collector:
         self._low = low if self._low is None else np.minimum(self._low, low)
         self._high = high if self._high is None else np.maximum(self._high, high)
         self._rows_seen += len(rows)
+        self._squares = self._squares + np.square(rows).sum(0, dtype=np.float64)
         if self._with_hessian:
             self._pending.append(rows)
             if sum(map(len, self._pending)) >= _ROWS_PER_PRODUCT:
                 self._add_moment()
-        if self._rows_kept < _ROWS_KEPT:
-            self._samples.append(rows[: _ROWS_KEPT - self._rows_kept])
-            self._rows_kept += len(self._samples[-1])
+        if self._rows_wanted > 0:
+            self._samples.append(rows[: self._rows_wanted])
+            self._rows_wanted -= len(self._samples[-1])
 
     def _add_moment(self) -> None:
         rows = np.concatenate(self._pending)
@@ -82,7 +88,14 @@ class _Collector:
         if self._pending:
             self._add_moment()
         hessian = None if self._moment is None else self._moment / self._rows_seen
-        return InputStatistics(tuple(self._samples), self._low, self._high, hessian)
+        return InputStatistics(
+            samples=tuple(self._samples),
+            low=self._low,
+            high=self._high,
+            power=np.asarray(self._squares / self._rows_seen),
+            count=self._rows_seen,
+            hessian=hessian,
+        )
 
 
 def collect(
@@ -90,12 +103,14 @@ def collect(
     tensors: Mapping[str, int],
     feeds: Sequence[Feed],
     hessians: frozenset[str],
+    samples: frozenset[str] | None = None,
 ) -> dict[str, InputStatistics]:
     """Run the float model on every feed and watch `tensors` (name → columns).
 
     model: an ONNX file in which every watched tensor is an input or output. hessians: those whose
-    second moments are wanted. Samples run one at a time and unpadded, so no padding enters any
-    statistic. A tensor that held nothing in any feed is missing from the result.
+    second moments are wanted. samples: those whose rows are kept, by default all. Samples run one
+    at a time and unpadded, so no padding enters any statistic. A tensor that held nothing in any
+    feed is missing from the result.
     """
     # Here, so that a plan, which only needs the types above, opens no runtime.
     from edgeq.runners.onnx import default_threads, open_session
@@ -103,7 +118,9 @@ def collect(
     session = open_session(model, threads=default_threads())
     found: dict[str, InputStatistics] = {}
     for names in _in_turns(tensors, hessians):
-        collectors = {name: _Collector(name in hessians) for name in names}
+        collectors = {
+            name: _Collector(name in hessians, samples is None or name in samples) for name in names
+        }
         for feed in feeds:
             inner = [name for name in names if name not in feed]
             # To onnxruntime, no names would mean all outputs.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq import canonical
-from edgeq.errors import missing_extra
+from edgeq.errors import EdgeqError, InvalidInput, Problem, missing_extra
+from edgeq.models.architecture import Decoder, decoder_of
 from edgeq.models.huggingface import ModelDirectory, TensorFacts, read_directory
 from edgeq.models.locate import Located, hub_tensors, locate
 from edgeq.recipe import Recipe
@@ -25,13 +27,15 @@ class DescribedModel:
 
     tensors: shapes of the weights that an export keeps, outputs or tokens first. weights: the same
     of an .onnx file, with the operators that read them; None where only names are known yet.
-    directory: facts of a Hugging Face-style directory, None for an .onnx file.
+    directory: facts of a Hugging Face-style directory, None for an .onnx file. decoder: what a
+    language model is, None for other tasks.
     """
 
     located: Located
     tensors: dict[str, tuple[int, ...]]
     directory: ModelDirectory | None
     weights: dict[str, Weight] | None = None
+    decoder: Decoder | None = None
 
     def is_table(self, name: str) -> bool:
         """Whether rows of this weight are looked up; by its name where no operator is known."""
@@ -76,6 +80,8 @@ def describe(recipe: Recipe, recipe_path: Path, where: str, *, weights: bool) ->
         found = _onnx_weights(located.path)
         shapes = {name: weight.shape_by_rows for name, weight in found.items()}
         return DescribedModel(located, shapes, None, found)
+    if recipe.model.task == "text-generation":
+        return _describe_decoder(recipe, located, where)
     directory = read_directory(located.path, where, _tensors_elsewhere(recipe, located, where))
     unused = _UNUSED.get(recipe.model.task, ())
     tensors = {
@@ -85,6 +91,35 @@ def describe(recipe: Recipe, recipe_path: Path, where: str, *, weights: bool) ->
         and facts.dtype in ("F32", "F16", "BF16")
     }
     return DescribedModel(located, tensors, directory)
+
+
+def _describe_decoder(recipe: Recipe, located: Located, where: str) -> DescribedModel:
+    """A language model; its configuration alone says what weights there are."""
+    try:
+        elsewhere = _tensors_elsewhere(recipe, located, where)
+    except EdgeqError:
+        elsewhere = {}  # a plan needs no more than the configuration
+    directory = read_directory(located.path, where, elsewhere)
+    decoder = decoder_of(directory.config, where)
+    wanted = decoder.tensors()
+    if directory.tensors:
+        problems = [
+            Problem(where, f"{located.path}: {what}", "download or save the model again")
+            for what in _missing_weights(wanted, directory.tensors)
+        ]
+        if problems:
+            raise InvalidInput(problems)
+    return DescribedModel(located, wanted, directory, decoder=decoder)
+
+
+def _missing_weights(
+    wanted: dict[str, tuple[int, ...]], held: dict[str, TensorFacts]
+) -> Iterator[str]:
+    for name, shape in wanted.items():
+        if name not in held:
+            yield f"lacks {name}, which its config.json promises"
+        elif held[name].shape != shape:
+            yield f"{name} has the shape {held[name].shape}, config.json promises {shape}"
 
 
 def _tensors_elsewhere(

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from edgeq.quantize import presets
 from edgeq.quantize.grids import GRIDS
 from edgeq.quantize.model import Choice
-from edgeq.quantize.presets import Variant
-from edgeq.quantize.spec import QuantizeSpec
+from edgeq.quantize.spec import Intent
 
 # Below this many values, scales and the operators to apply them cost more than codes save.
 SMALLEST_WEIGHT = 4096
@@ -35,18 +34,20 @@ class Decision:
         return self.choice.method if self.choice else "none"
 
 
-def decide(name: str, shape: tuple[int, ...], variant: Variant, spec: QuantizeSpec) -> Decision:
-    """Decide by name and shape alone, which is all a plan has."""
+def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
+    """Decide by name and shape alone, which is all a plan has; for variants on a grid of ours."""
     size = 1
     for length in shape:
         size *= length
     if len(shape) < 2 or size < SMALLEST_WEIGHT:
         return Decision(None, f"fewer than 2 axes or {SMALLEST_WEIGHT} values")
-    index = spec.first_match(name, variant.name)
-    if index is None:
+    variant = intent.variant
+    exception = intent.exception(name)
+    if exception is None:
         grid, reason = variant.weights, "default"
     else:
-        grid, reason = spec.rules[index].grid, f"rule {index + 1}: {spec.rules[index].match}"
+        index, grid = exception
+        reason = f"rule {index + 1}: {intent.rules[index].match}"
     if grid == "float32":
         return Decision(None, reason)
     own = variant if grid == variant.weights else presets.make_variant(weights=grid)

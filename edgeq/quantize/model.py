@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from edgeq.calibration.statistics import InputStatistics
 from edgeq.quantize.activations import InputCodes, choose_dynamic, choose_static
 from edgeq.quantize.gptq import gptq
-from edgeq.quantize.grids import GRIDS, Floats, Grid, QuantizedTensor
+from edgeq.quantize.grids import GRIDS, Floats, QuantizedTensor
 from edgeq.quantize.nearest import round_to_nearest
 
 
@@ -29,14 +29,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class SourceWeight:
-    """A weight to quantize: float32 `(rows, columns)`, and the tensor that it multiplies.
+    """A weight to quantize, and the tensor that it multiplies.
 
-    `activation` is None where nothing is multiplied (an embedding table) or where calibration
-    cannot look.
+    `read` gives the weight, float32 `(rows, columns)`, when its turn comes. `activation` is None
+    where nothing is multiplied (an embedding table) or where calibration cannot look.
     """
 
     name: str
-    matrix: Floats
+    read: Callable[[], Floats]
     activation: str | None
     choice: Choice
 
@@ -61,7 +61,8 @@ def quantize_weights(
     """Quantize weight by weight, those that share an input together, in the order given.
 
     Weights with the same input and the same choice share smoothing and range, since the input is
-    coded once for all of them.
+    coded once for all of them. Only one weight is in memory at a time, but where ranges are chosen
+    for several.
     """
     groups: dict[tuple[str, str], list[SourceWeight]] = {}
     for weight in weights:
@@ -71,8 +72,9 @@ def quantize_weights(
         seen = statistics.get(activation)
         codes = _input_codes(members, seen)
         for weight in members:
-            tensor = _round(weight, GRIDS[weight.choice.grid], seen, codes)
-            beside = weight.matrix[:, codes.outliers] if codes and codes.outliers else None
+            matrix = weight.read()
+            tensor = _round(matrix, weight.choice, seen, codes)
+            beside = matrix[:, codes.outliers] if codes and codes.outliers else None
             yield weight.name, Quantized(tensor, codes, beside, weight.choice.activations)
 
 
@@ -82,26 +84,23 @@ def _input_codes(
     choice = members[0].choice
     if choice.activations == "float32" or seen is None:
         return None
-    stacked = np.concatenate([weight.matrix for weight in members])
+    stacked = np.concatenate([weight.read() for weight in members])
     if choice.activations == "static-uint8":
         return choose_static(seen, stacked, choice.ranges or "error")
     return choose_dynamic(seen, stacked)
 
 
 def _round(
-    weight: SourceWeight,
-    grid: Grid,
-    seen: InputStatistics | None,
-    codes: InputCodes | None,
+    matrix: Floats, choice: Choice, seen: InputStatistics | None, codes: InputCodes | None
 ) -> QuantizedTensor:
-    matrix = weight.matrix
+    grid = GRIDS[choice.grid]
     smoothing = codes.smoothing if codes else None
     if smoothing is not None:
         matrix = matrix * smoothing
     if codes and codes.outliers:
         matrix = matrix.copy()
         matrix[:, codes.outliers] = 0
-    if weight.choice.method == "gptq" and seen is not None and seen.hessian is not None:
+    if choice.method == "gptq" and seen is not None and seen.hessian is not None:
         hessian = seen.hessian
         if smoothing is not None:
             hessian = hessian / np.outer(smoothing, smoothing)

@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from edgeq.artifact import Frozen
+from edgeq.quantize.gguf_words import UNWEIGHTED, GgufMix, GgufType
 from edgeq.wording import refuse
 
 Grid = Literal["float32", "int8", "int8-b32", "int4-b32"]
 """A number format of weights. `int8`: one scale per output channel, symmetric. `int8-b32` and
 `int4-b32`: symmetric with one scale, representable as fp16, for every 32 values of a row."""
 
+Weights = Literal[Grid, GgufMix]
+"""What a variant makes of the weights: one grid for all, or a mix of GGUF types."""
+
+Format = Literal["onnx", "gguf"]
+
 Activations = Literal["float32", "dynamic-uint8", "static-uint8"]
 """A number format of activations. Dynamic ranges are taken from each input as it comes, static
 ones are fixed from calibration data."""
 
-Method = Literal["nearest", "gptq"]
-"""How a weight is rounded onto its grid: to the nearest code, or by GPTQ (Frantar et al., 2022),
-which rounds column by column and lets later columns make up for the error of earlier ones."""
+Method = Literal["nearest", "gptq", "importance"]
+"""How a weight is rounded onto its grid: to the nearest code, by GPTQ (Frantar et al., 2022),
+which rounds column by column and lets later columns make up for the error of earlier ones, or by
+llama.cpp's search, which weighs each column's error by the mean square of its input."""
 
 Ranges = Literal["minmax", "entropy", "percentile", "error"]
 """How static ranges are chosen from what calibration saw; `error` takes the range that changes
 the output least."""
 
-PresetWord = Literal["float32", "int8-dynamic", "int8-static", "int8-b32", "int4-b32"]
+PresetWord = Literal["float32", "int8-dynamic", "int8-static", "int8-b32", "int4-b32", GgufMix]
 NeutralWord = Literal["int8", "int4"]
 """Words that leave the details to the format: see `NEUTRAL`."""
 
 Preset = Literal[PresetWord, NeutralWord]
-Use = Literal[Grid, PresetWord, NeutralWord]
-"""What a rule may name: the grid of the weights, or a preset that has it."""
+Use = Literal[Grid, "int8-dynamic", "int8-static", NeutralWord, GgufType]
+"""What a rule may name: the grid of the weights, a preset that has it, or a type of GGUF."""
 
-ACTIVATIONS: dict[Grid, tuple[Activations, ...]] = {
+MIXES: tuple[GgufMix, ...] = get_args(GgufMix)
+
+ACTIVATIONS: dict[Weights, tuple[Activations, ...]] = {
     "float32": ("float32",),
     "int8": ("dynamic-uint8", "static-uint8"),
     "int8-b32": ("float32",),
     "int4-b32": ("float32",),
+    **dict.fromkeys(MIXES, ("float32",)),
 }
 """What runs with weights on each grid; the first is the default."""
 
-_DEFAULT_METHOD: dict[Grid, Method] = {"int4-b32": "gptq"}
+METHODS: dict[Weights, tuple[Method, ...]] = {
+    "float32": ("nearest",),
+    "int8": ("nearest", "gptq"),
+    "int8-b32": ("nearest", "gptq"),
+    "int4-b32": ("gptq", "nearest"),
+    **dict.fromkeys(MIXES, ("importance", "nearest")),
+    **dict.fromkeys(UNWEIGHTED, ("nearest",)),
+}
+"""How weights can be rounded onto each grid; the first is the default."""
+
 _DEFAULT_RANGES: Ranges = "error"
 
 
@@ -50,7 +69,7 @@ class Variant(Frozen):
     """
 
     name: str
-    weights: Grid
+    weights: Weights
     activations: Activations
     method: Method
     ranges: Ranges | None
@@ -58,11 +77,18 @@ class Variant(Frozen):
     @property
     def needs_calibration(self) -> bool:
         """Whether building it asks for calibration data."""
-        return self.ranges is not None or self.method == "gptq"
+        return self.ranges is not None or self.method != "nearest"
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """The file formats that can hold it."""
+        if self.weights in MIXES:
+            return ("gguf",)
+        return ("onnx",) if self.weights == "int8" else ("onnx", "gguf")
 
 
 def make_variant(
-    weights: Grid,
+    weights: Weights,
     activations: Activations | None = None,
     method: Method | None = None,
     ranges: Ranges | None = None,
@@ -77,10 +103,12 @@ def make_variant(
     if activations not in allowed:
         what = f"weights {weights!r} do not run with activations {activations!r}"
         raise refuse(what, f"with {weights!r} write: {' or '.join(allowed)}")
-    default_method = _DEFAULT_METHOD.get(weights, "nearest")
-    method = method or default_method
-    if weights == "float32" and method != "nearest":
-        raise refuse(f"method {method!r} has nothing to round in 'float32' weights", "remove it")
+    method = method or METHODS[weights][0]
+    if method not in METHODS[weights]:
+        nothing = f"method {method!r} has nothing to round in 'float32' weights"
+        what = f"weights {weights!r} are not rounded by the method {method!r}"
+        remedy = f"with {weights!r} write: {' or '.join(METHODS[weights])}, or remove it"
+        raise refuse(nothing if weights == "float32" else what, remedy)
     is_static = activations == "static-uint8"
     if ranges and not is_static:
         what = f"calibration {ranges!r} chooses static ranges, but activations are {activations!r}"
@@ -100,11 +128,13 @@ def make_variant(
     return variant
 
 
-def _name_of(weights: Grid, activations: Activations, method: Method, ranges: Ranges | None) -> str:
+def _name_of(
+    weights: Weights, activations: Activations, method: Method, ranges: Ranges | None
+) -> str:
     parts: list[str] = [weights]
     if activations != "float32":
         parts.append(activations.removesuffix("-uint8"))
-    if method != _DEFAULT_METHOD.get(weights, "nearest"):
+    if method != METHODS[weights][0]:
         parts.append(method)
     if ranges not in (None, _DEFAULT_RANGES):
         parts.append(str(ranges))
@@ -120,35 +150,38 @@ PRESETS |= {
         make_variant("int8", "static-uint8"),
         make_variant("int8-b32"),
         make_variant("int4-b32"),
+        *map(make_variant, MIXES),
     )
 }
 
-NEUTRAL: dict[NeutralWord, dict[str, PresetWord]] = {
-    "int8": {"onnx": "int8-dynamic"},
-    "int4": {"onnx": "int4-b32"},
-}
-"""What a format-neutral word means for each format."""
 
-_NEUTRAL_GRIDS: dict[NeutralWord, Grid] = {"int8": "int8", "int4": "int4-b32"}
+def preset(word: Preset, format: Format, task: str) -> Variant:
+    """The variant that a preset word means for a format and a task.
 
+    `int8` leaves activations to the format: encoders and nets on ONNX are fastest with int8
+    activations; language models read every weight for each token, so only weights matter, and
+    GGUF has no other kind.
 
-def preset(word: Preset, format: str) -> Variant:
-    """The variant that a preset word means for a format.
-
-    >>> preset("int4", "onnx").name
-    'int4-b32'
+    >>> preset("int4", "onnx", "tensor").name, preset("int8", "onnx", "text-generation").name
+    ('int4-b32', 'int8-b32')
     """
-    if word == "int8" or word == "int4":
-        return PRESETS[NEUTRAL[word][format]]
+    if word == "int4":
+        return PRESETS["int4-b32"]
+    if word == "int8":
+        is_weight_only = format == "gguf" or task == "text-generation"
+        return PRESETS["int8-b32" if is_weight_only else "int8-dynamic"]
     return PRESETS[word]
 
 
-def grid_of(word: Use) -> Grid:
-    """The number format of weights that a rule's word names, itself a grid or a preset.
+def grid_of(word: Use, format: Format, task: str) -> Grid | GgufType | None:
+    """What a rule's word, a grid, a preset or a GGUF type, means; None where the format lacks it.
 
-    >>> grid_of("int8-static"), grid_of("int4")
+    >>> grid_of("int8-static", "onnx", "tensor"), grid_of("int4", "gguf", "text-generation")
     ('int8', 'int4-b32')
+    >>> grid_of("Q6_K", "onnx", "text-generation") is None
+    True
     """
-    if word == "int8" or word == "int4":
-        return _NEUTRAL_GRIDS[word]
-    return PRESETS[word].weights
+    if word in get_args(GgufType):
+        return word if format == "gguf" else None  # type: ignore[return-value]
+    variant = preset(word, format, task)  # type: ignore[arg-type]
+    return variant.weights if format in variant.formats else None  # type: ignore[return-value]

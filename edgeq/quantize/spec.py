@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from edgeq.artifact import Frozen
 from edgeq.quantize import presets
-from edgeq.quantize.presets import Activations, Grid, Method, Preset, Ranges, Use
+from edgeq.quantize.gguf_words import GgufType
+from edgeq.quantize.presets import (
+    Activations,
+    Format,
+    Grid,
+    Method,
+    Preset,
+    Ranges,
+    Use,
+    Weights,
+)
 from edgeq.wording import refuse
 
-Format = Literal["onnx"]
+__all__ = ["Format", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
 
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -37,9 +48,9 @@ class VariantSpec(Frozen):
         description="The artifact becomes <format>-<name>; without it, made from the settings.",
         examples=["int4-nearest"],
     )
-    weights: Grid = Field(
+    weights: Weights = Field(
         description="Number format of the weights. int8: one scale per output channel; -b32: one "
-        "scale for every 32 values.",
+        "scale for every 32 values; in capitals: llama.cpp's file types, for GGUF.",
         examples=["int4-b32"],
     )
     activations: Activations | None = Field(
@@ -50,7 +61,8 @@ class VariantSpec(Frozen):
     )
     method: Method | None = Field(
         default=None,
-        description="How weights are rounded: to the nearest code, or by GPTQ with calibration.",
+        description="How weights are rounded: to the nearest code, by GPTQ with calibration, or by "
+        "llama.cpp's search weighed with an importance matrix from calibration.",
         examples=["gptq"],
     )
     calibration: Ranges | None = Field(
@@ -64,9 +76,9 @@ def _kind_of_choice(value: Any) -> str:
     return "mapping" if isinstance(value, dict | VariantSpec) else "word"
 
 
-def _variant_of(choice: Preset | VariantSpec, format: Format) -> presets.Variant:
+def _variant_of(choice: Preset | VariantSpec, format: Format, task: str) -> presets.Variant:
     if not isinstance(choice, VariantSpec):
-        return presets.preset(choice, format)
+        return presets.preset(choice, format, task)
     return presets.make_variant(
         weights=choice.weights,
         activations=choice.activations,
@@ -78,7 +90,8 @@ def _variant_of(choice: Preset | VariantSpec, format: Format) -> presets.Variant
 
 def _check_choice(choice: Preset | VariantSpec) -> Any:
     """Refuse settings that do not go together where they stand, not when they are used."""
-    _variant_of(choice, "onnx")
+    if isinstance(choice, VariantSpec):
+        _variant_of(choice, "onnx", "tensor")
     return choice
 
 
@@ -122,10 +135,9 @@ class Rule(Frozen):
         """Whether the rule is meant for this variant."""
         return self.variants is None or variant in self.variants
 
-    @property
-    def grid(self) -> Grid:
-        """The number format that `use` names."""
-        return presets.grid_of(self.use)
+    def grid(self, format: Format, task: str) -> Grid | GgufType | None:
+        """The number format that `use` names; None where `format` does not have it."""
+        return presets.grid_of(self.use, format, task)
 
 
 class QuantizeSpec(Frozen):
@@ -143,13 +155,34 @@ class QuantizeSpec(Frozen):
         "nothing is an error.",
     )
 
-    def variants(self, format: Format) -> tuple[presets.Variant, ...]:
-        """The variants of `default`, in order, with every setting resolved for `format`."""
-        return tuple(_variant_of(choice, format) for choice in self.default)
+    def choices(self, format: Format, task: str) -> tuple[presets.Variant | None, ...]:
+        """What each entry of `default` means for `format`; None where it cannot hold it."""
+        found = (_variant_of(choice, format, task) for choice in self.default)
+        return tuple(variant if format in variant.formats else None for variant in found)
 
-    def first_match(self, tensor: str, variant: str) -> int | None:
-        """The index in `rules` of the rule that decides about a tensor, None for the default."""
+    def intents(self, format: Format, task: str) -> tuple[Intent, ...]:
+        """The variants that become artifacts of `format`, in order, with their rules."""
+        return tuple(
+            Intent(variant, format, task, self.rules)
+            for variant in self.choices(format, task)
+            if variant is not None
+        )
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a recipe wants of every tensor in one artifact: a variant, and its exceptions."""
+
+    variant: presets.Variant
+    format: Format
+    task: str
+    rules: tuple[Rule, ...] = ()
+
+    def exception(self, tensor: str) -> tuple[int, Grid | GgufType] | None:
+        """Index and number format of the rule that decides about a tensor, None for the default."""
         for index, rule in enumerate(self.rules):
-            if rule.covers(variant) and fnmatch.fnmatchcase(tensor, rule.match):
-                return index
+            if rule.covers(self.variant.name) and fnmatch.fnmatchcase(tensor, rule.match):
+                grid = rule.grid(self.format, self.task)
+                if grid is not None:
+                    return index, grid
         return None

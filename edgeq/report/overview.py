@@ -39,23 +39,30 @@ def print_plan(plan: Plan, devices: Sequence[Device], console: Console) -> None:
     console.print(table)
     if plan.missing_packages:
         console.print(
-            f'\nto build, install {", ".join(plan.missing_packages)}: pip install "edgeq[build]"',
+            f"\nto build, install {', '.join(plan.missing_packages)}: "
+            f'pip install "edgeq[{",".join(plan.extras)}]"',
             style="yellow",
         )
+
+
+def _cache(artifact: ArtifactPlan) -> str:
+    if artifact.cache_bytes is None:
+        return ""
+    return f", {format_bytes(artifact.cache_bytes)} for the KV cache"
 
 
 def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
     console.print(
         Text.assemble(
             (artifact.name, "bold"),
-            f": {format_bytes(artifact.download_bytes)} to download (estimated)",
+            f": {format_bytes(artifact.download_bytes)} to download{_cache(artifact)} (estimated)",
         )
     )
     table = _table("tensors", "grid", "size", "why", right=["size"])
     groups: dict[tuple[str, str, str], list[int]] = {}
     small = 0
     for tensor in artifact.tensors:
-        if tensor.reason.startswith("fewer than"):
+        if tensor.reason.startswith("fewer than") or len(tensor.shape) < 2:
             small += tensor.bytes
             continue
         pattern = re.sub(r"(?<![A-Za-z])\d+(?![A-Za-z])", "*", tensor.name)

@@ -1,0 +1,69 @@
+"""What a plan says of every weight, by the rules of the file format it goes into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgeq.artifact import Frozen
+from edgeq.errors import missing_extra
+from edgeq.models.model import DescribedModel
+from edgeq.quantize.decide import Decision, decide, stored_bytes
+from edgeq.quantize.spec import Intent
+
+
+class TensorPlan(Frozen):
+    """What becomes of one weight; `bytes` is what its codes and scales take in the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    grid: str
+    method: str
+    reason: str
+    bytes: int
+
+
+def planned_tensors(model: DescribedModel, intent: Intent) -> Iterator[TensorPlan]:
+    """One plan for every weight of the model. Raises Missing where GGUF's types are not here."""
+    if intent.format == "gguf":
+        yield from _in_gguf(model, intent)
+        return
+    for name, shape in model.tensors.items():
+        decision = _in_onnx(model, name, shape, intent)
+        yield TensorPlan(
+            name=name,
+            shape=shape,
+            grid=decision.grid,
+            method=decision.method,
+            reason=decision.reason,
+            bytes=stored_bytes(decision, shape, is_table=model.is_table(name)),
+        )
+
+
+def _in_onnx(model: DescribedModel, name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
+    """By name alone; where operators are known, only what they can carry out."""
+    if model.weights is None:
+        return decide(name, shape, intent)
+    from edgeq.export.onnx_weights import settle
+
+    return settle(model.weights[name], lambda name, shape: decide(name, shape, intent))
+
+
+def _in_gguf(model: DescribedModel, intent: Intent) -> Iterator[TensorPlan]:
+    try:
+        from edgeq.quantize.decide_gguf import decide_gguf
+    except ImportError:
+        raise missing_extra("gguf", "gguf", "plan and write GGUF files") from None
+    from edgeq.gguf.names import gguf_names, mix_facts
+
+    assert model.directory is not None
+    names = gguf_names(model.directory.config, model.tensors)
+    decisions = decide_gguf(model.tensors, names, mix_facts(model.directory.config), intent)
+    for name, decision in decisions.items():
+        yield TensorPlan(
+            name=name,
+            shape=model.tensors[name],
+            grid=decision.grid,
+            method=decision.method,
+            reason=decision.reason,
+            bytes=decision.bytes,
+        )
