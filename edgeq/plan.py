@@ -65,16 +65,21 @@ class Planned:
         path: Path,
         recipe: Recipe,
         document: Document,
-        devices: dict[str, Device],
+        devices: dict[Format, dict[str, Device]],
         model: DescribedModel,
         plan: Plan,
     ) -> None:
         self.path = path
         self.recipe = recipe
         self.document = document
-        self.devices = devices
+        self.targets = devices
         self.model = model
         self.plan = plan
+
+    @property
+    def devices(self) -> dict[str, Device]:
+        """Every device of the recipe, by its id."""
+        return {id: device for own in self.targets.values() for id, device in own.items()}
 
 
 def make_plan(path: Path, *, weights: bool = False) -> Planned:
@@ -163,8 +168,11 @@ def _packages(recipe: Recipe, artifacts: list[ArtifactPlan]) -> dict[str, tuple[
     return wanted
 
 
-def _devices(recipe: Recipe, document: Document) -> tuple[dict[str, Device], list[Problem]]:
-    found: dict[str, Device] = {}
+def _devices(
+    recipe: Recipe, document: Document
+) -> tuple[dict[Format, dict[str, Device]], list[Problem]]:
+    """The devices of each format's targets, by id."""
+    found: dict[Format, dict[str, Device]] = {}
     problems: list[Problem] = []
     for index, target in enumerate(recipe.targets):
         for position, name in enumerate(target.devices):
@@ -181,7 +189,7 @@ def _devices(recipe: Recipe, document: Document) -> tuple[dict[str, Device], lis
                     for p in error.problems
                 ]
                 continue
-            found[device.id] = device
+            found.setdefault(target.format, {})[device.id] = device
             if target.format not in device.runtimes:
                 what = f"{name} cannot run the format {target.format!r}"
                 remedy = f"it runs: {', '.join(device.runtimes)}"

@@ -18,6 +18,7 @@ from edgeq.device import HERE, Device, load_device
 from edgeq.errors import EXIT_PASS, EdgeqError, InvalidInput, Problem
 from edgeq.files import writable
 from edgeq.plan import Planned, make_plan
+from edgeq.quantize.presets import Format
 from edgeq.store import Store, code_version
 from edgeq.verdict import Verdict, exit_status
 from edgeq.wording import suggest
@@ -147,29 +148,45 @@ def _check(
     full: bool,
     progress: Progress,
 ) -> list[Verdict]:
+    """Verdicts in the order of `built`, each held against full precision in its own format."""
     from edgeq.check import Evaluation, check
 
     reference = planned.recipe.data.evaluation
     evaluation = None
     if reference is not None:
         evaluation = Evaluation(planned.path.parent / reference.path, reference.samples)
-    targets = {
-        item.path: [d for d in devices.values() if item.artifact.format in d.runtimes]
-        for item in built
-    }
-    return check(
-        targets,
-        build_float(planned, Store(), progress).path,
-        here=load_device(HERE),
-        budgets=planned.recipe.budgets,
-        evaluation=evaluation,
-        full=full,
-        alternatives={
-            **{each.variant.name: each.download_bytes for each in planned.plan.artifacts},
-            **{item.artifact.variant: item.artifact.bytes for item in built},
-        },
-        progress=progress,
-    )
+    verdicts: list[Verdict] = []
+    for format in dict.fromkeys(item.artifact.format for item in built):
+        own = [item for item in built if item.artifact.format == format]
+        planned_sizes = {
+            each.variant.name: each.download_bytes
+            for each in planned.plan.artifacts
+            if each.format == format
+        }
+        verdicts += check(
+            {item.path: _targets(planned, format, devices) for item in own},
+            build_float(planned, Store(), progress, format).path,
+            here=load_device(HERE),
+            budgets=planned.recipe.budgets,
+            evaluation=evaluation,
+            full=full,
+            alternatives={
+                **planned_sizes,
+                **{item.artifact.variant: item.artifact.bytes for item in own},
+            },
+            progress=progress,
+        )
+    return verdicts
+
+
+def _targets(planned: Planned, format: Format, devices: dict[str, Device]) -> list[Device]:
+    """Those of `devices` that shall run a format: a recipe's own only where a target says so."""
+    own, elsewhere = planned.targets[format], planned.devices
+    return [
+        device
+        for id, device in devices.items()
+        if format in device.runtimes and (id in own or id not in elsewhere)
+    ]
 
 
 def _verdicts(
@@ -199,6 +216,7 @@ def _verdict_path(planned: Planned, artifact_sha256: str, device: Device) -> Pat
         "device": device.model_dump(mode="json"),
         "here": load_device(HERE).model_dump(mode="json"),
         "budgets": planned.recipe.budgets.model_dump(mode="json"),
+        "workload": planned.recipe.workload.model_dump(mode="json"),
         "evaluation": evaluation,
         "code": code_version(),
     }

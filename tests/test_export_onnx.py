@@ -20,7 +20,7 @@ from edgeq.quantize.decide import decide
 from edgeq.quantize.grids import GRIDS, INT4_B32, INT8_B32
 from edgeq.quantize.nearest import round_to_nearest
 from edgeq.quantize.presets import preset
-from edgeq.quantize.spec import QuantizeSpec, Rule
+from edgeq.quantize.spec import Intent, Rule
 from edgeq.runners.onnx import open_session
 from tests import onnx_models
 
@@ -35,10 +35,9 @@ def quantize(
     plain.mkdir(exist_ok=True)
     quantized.mkdir()
     import_onnx(source, plain)
-    chosen = preset(variant, "onnx")
-    spec = QuantizeSpec(default=(variant,), rules=rules)
+    intent = Intent(preset(variant, "onnx", "tensor"), "onnx", "tensor", rules)
     written = write_quantized(
-        plain, quantized, lambda name, shape: decide(name, shape, chosen, spec), feeds, str
+        plain, quantized, lambda name, shape: decide(name, shape, intent), feeds, str
     )
     return plain / MODEL_FILE, quantized / MODEL_FILE, written
 
@@ -126,7 +125,7 @@ def test_tables_hold_exactly_their_codes(tmp_path: Path, variant: str) -> None:
     rules = (Rule(match="weight", use="float32"),)
     feeds = [{"ids": np.arange(200)}]
     _, quantized, _ = quantize(source, tmp_path, variant, feeds, rules)
-    grid = GRIDS[preset(variant, "onnx").weights]
+    grid = GRIDS[preset(variant, "onnx", "tensor").weights]
     expected = round_to_nearest(table, grid).dequantize() @ weight.T
     # GatherBlockQuantized gives rows in the type of its scales: one rounding of 2⁻¹¹ a value.
     limit = 1e-6 if grid.block is None else 2**-11
@@ -198,7 +197,7 @@ def test_weights_inside_a_loop_are_quantized(tmp_path: Path, variant: str) -> No
     rng = np.random.default_rng(0)
     feeds = [{"x": rng.standard_normal((1, 96)).astype(np.float32)} for _ in range(4)]
     plain, quantized, written = quantize(source, tmp_path, variant, feeds)
-    assert written.tensors["step.w"].grid == preset(variant, "onnx").weights
+    assert written.tensors["step.w"].grid == preset(variant, "onnx", "tensor").weights
     limit = 0.3 if variant == "int4-b32" else 0.05
     assert max(relative_error(run(quantized, f), run(plain, f)) for f in feeds) < limit
     if variant == "int8-static":
@@ -238,11 +237,10 @@ def test_a_watched_value_is_the_one_that_is_multiplied(tmp_path: Path) -> None:
     plain, quantized = tmp_path / "float", tmp_path / "int8"
     plain.mkdir(), quantized.mkdir()
     import_onnx(source, plain)
-    variant = preset("int8-static", "onnx")
-    spec = QuantizeSpec(default=("int8-static",))
+    intent = Intent(preset("int8-static", "onnx", "tensor"), "onnx", "tensor")
     feeds = [{"ids": np.arange(100)}, {"ids": np.arange(100, 200)}]
     written = write_quantized(
-        plain, quantized, lambda n, s: decide(n, s, variant, spec), feeds, str
+        plain, quantized, lambda n, s: decide(n, s, intent), feeds, str
     )
     low, high = written.input_codes["weight"]["range"]
     assert table.min() * 1.001 <= low <= 0 <= high <= table.max() * 1.001

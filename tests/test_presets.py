@@ -10,10 +10,19 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
 from edgeq.quantize import presets
-from edgeq.quantize.presets import ACTIVATIONS, PRESETS, Variant, grid_of, make_variant, preset
+from edgeq.quantize.gguf_words import GgufType
+from edgeq.quantize.presets import (
+    ACTIVATIONS,
+    MIXES,
+    PRESETS,
+    Variant,
+    grid_of,
+    make_variant,
+    preset,
+)
 
 SETTINGS = st.tuples(
-    st.sampled_from(get_args(presets.Grid)),
+    st.sampled_from(get_args(presets.Weights)),
     st.none() | st.sampled_from(get_args(presets.Activations)),
     st.none() | st.sampled_from(get_args(presets.Method)),
     st.none() | st.sampled_from(get_args(presets.Ranges)),
@@ -23,8 +32,10 @@ SETTINGS = st.tuples(
 def test_every_word_has_a_variant_of_its_own_name() -> None:
     assert set(PRESETS) == set(get_args(presets.PresetWord))
     assert all(variant.name == word for word, variant in PRESETS.items())
-    assert preset("int8", "onnx") is PRESETS["int8-dynamic"]
-    assert preset("int4", "onnx") is PRESETS["int4-b32"]
+    assert preset("int8", "onnx", "tensor") is PRESETS["int8-dynamic"]
+    assert preset("int8", "gguf", "sentence-embedding") is PRESETS["int8-b32"]
+    assert preset("int8", "onnx", "text-generation") is PRESETS["int8-b32"]
+    assert preset("int4", "onnx", "tensor") is PRESETS["int4-b32"]
 
 
 def test_presets_mean_what_the_readme_says() -> None:
@@ -37,12 +48,25 @@ def test_presets_mean_what_the_readme_says() -> None:
     )
     assert PRESETS["int4-b32"].method == "gptq"
     needing = {word for word, variant in PRESETS.items() if variant.needs_calibration}
-    assert needing == {"int8-static", "int4-b32"}
+    assert needing == {"int8-static", "int4-b32", *MIXES} - {"F16", "BF16", "Q8_0"}
 
 
-def test_a_rule_can_name_every_grid_and_preset() -> None:
-    assert all(grid_of(word) in get_args(presets.Grid) for word in get_args(presets.Use))
-    assert all(grid_of(grid) == grid for grid in get_args(presets.Grid))
+def test_a_rule_can_name_every_grid_and_type_of_its_format() -> None:
+    grids, types = get_args(presets.Grid), get_args(GgufType)
+    for word in get_args(presets.Use):
+        on_onnx = grid_of(word, "onnx", "tensor")
+        on_gguf = grid_of(word, "gguf", "text-generation")
+        assert (on_onnx in grids) == (word not in types)
+        assert on_onnx is not None or on_gguf == word
+    assert all(grid_of(grid, "onnx", "tensor") == grid for grid in grids)
+    assert grid_of("int8-dynamic", "gguf", "text-generation") is None
+
+
+def test_a_mix_is_for_gguf_and_codes_of_ours_for_both() -> None:
+    for variant in PRESETS.values():
+        assert ("onnx" in variant.formats) == (variant.weights not in MIXES)
+    assert PRESETS["int4-b32"].formats == ("onnx", "gguf")
+    assert PRESETS["int8-static"].formats == ("onnx",)
 
 
 @given(SETTINGS, SETTINGS)

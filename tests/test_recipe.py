@@ -56,7 +56,8 @@ def test_the_shipped_recipe_has_no_problem() -> None:
     recipe, document, problems = load_recipe(SHIPPED)
     assert problems == []
     assert recipe is not None
-    assert [variant.name for variant in recipe.quantize.variants("onnx")] == [
+    intents = recipe.quantize.intents("onnx", "sentence-embedding")
+    assert [intent.variant.name for intent in intents] == [
         "int8-dynamic",
         "int8-static",
         "int4-b32",
@@ -269,7 +270,7 @@ def test_a_rule_that_can_never_apply(tmp_path: Path, rules: list[str], decided: 
 INDEPENDENT = {
     "name: mini": ("nmae: mini\nname: mini", "unknown key 'nmae'"),
     "default: int8": ("default: int9", "'int9' is not a valid word"),
-    "format: onnx": ("format: gguf", "'gguf' is not written"),
+    "format: onnx": ("format: coreml", "'coreml' is not written"),
     "calibration.txt": ("evaluation.tsv", "in the calibration data too"),
     "40 ms": ("40", "'40' has no unit"),
     "task: sentence-embedding": ("task: sentence-embeding", "did you mean 'sentence-embedding'?"),
@@ -299,11 +300,10 @@ def test_the_first_rule_that_matches_decides(tmp_path: Path) -> None:
     recipe, problems = load(tmp_path, text.replace("default: int8", "default: [int8, int4]"))
     assert recipe is not None
     assert problems == []
-    quantize = recipe.quantize
-    assert quantize.first_match("a.bias", "int4-b32") == 0
-    assert quantize.first_match("a.bias", "int8-dynamic") == 1
-    assert quantize.first_match("b.bias", "int8-dynamic") is None
-    assert quantize.rules[1].grid == "int8-b32"
+    int8, int4 = recipe.quantize.intents("onnx", "sentence-embedding")
+    assert int4.exception("a.bias") == (0, "float32")
+    assert int8.exception("a.bias") == (1, "int8-b32")
+    assert int8.exception("b.bias") is None
 
 
 @pytest.mark.parametrize(
