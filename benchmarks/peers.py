@@ -24,7 +24,8 @@ import edgeq
 from edgeq.calibration.data import read_pairs, read_texts
 from edgeq.measure.quality import spearman
 from edgeq.plan import make_plan
-from edgeq.runners.onnx import default_threads, open_session
+from edgeq.runners.base import default_threads
+from edgeq.runners.onnx import open_session
 from edgeq.runners.text import TextEncoder
 from edgeq.workflow import build_recipe
 

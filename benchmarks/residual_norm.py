@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeq.runners.onnx import default_threads, onnxruntime
+from edgeq.runners.base import default_threads
+from edgeq.runners.onnx import onnxruntime
 
 TOKENS, WIDTH, LAYERS, BLOCKS = 128, 384, 12, 400
 

@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeq.runners.loaded import LoadedModel
+    from edgeq.runners.base import Model
 
 __all__ = ["load"]
 
 
-def load(path: str | Path, *, threads: int | None = None) -> LoadedModel:
-    """Open an artifact directory, an unzipped bundle or a bundle `.zip`, offline.
+def load(path: str | Path, *, threads: int | None = None, context: int | None = None) -> Model:
+    """Open an artifact directory, a bundle (`.zip` or unzipped) or a `.gguf` file, offline.
 
-    Every byte is compared with the recorded SHA-256 first; a changed file is refused by name
-    (InvalidInput). `threads` is how many threads one inference uses; by default one per physical
-    core this process may run on.
+    Of artifacts and bundles every byte is compared with the recorded SHA-256 first; a changed file
+    is refused by name (InvalidInput). A bare `.gguf` has no record: only its header is checked.
+    `threads` is how many threads one inference uses; by default one per physical core this process
+    may run on. `context` is how many positions a language model's cache holds; by default those it
+    was trained for, and at most 4096.
 
     >>> import edgeq
     >>> edgeq.load("minilm.zip").embed(["a", "b"]).shape  # doctest: +SKIP
     (2, 384)
+    >>> print(*edgeq.load("wren.gguf").generate("The bird"), sep="")  # doctest: +SKIP
     """
     from edgeq.runners import loaded
 
-    return loaded.load(Path(path), threads=threads)
+    return loaded.load(Path(path), threads=threads, context=context)

@@ -158,14 +158,19 @@ def read_artifact(directory: Path) -> Artifact:
     Raises InvalidInput naming each file that is missing or changed. Files the record does not
     name are ignored.
     """
+    artifact = read_record(directory)
+    verify_files(directory, artifact.files)
+    return artifact
+
+
+def read_record(directory: Path) -> Artifact:
+    """Read back `artifact.json` alone, which is checked itself; raises InvalidInput."""
     path = directory / ARTIFACT_FILE
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
-    artifact = parse_record(Artifact, unseal(content, str(path)), str(path))
-    verify_files(directory, artifact.files)
-    return artifact
+    return parse_record(Artifact, unseal(content, str(path)), str(path))
 
 
 def verify_files(directory: Path, files: Mapping[str, FileRecord]) -> None:

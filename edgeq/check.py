@@ -10,7 +10,7 @@ from edgeq.artifact import read_artifact
 from edgeq.judge import Subject, judge
 from edgeq.measure.bench import Bench, Evaluation, Progress
 from edgeq.profile import Device
-from edgeq.recipe import Budgets
+from edgeq.recipe import Budgets, Workload
 from edgeq.remedies import Alternatives
 from edgeq.verdict import Verdict
 
@@ -27,11 +27,13 @@ def check(
     full: bool,
     alternatives: Alternatives,
     progress: Progress,
+    workload: Workload | None = None,
 ) -> list[Verdict]:
     """A verdict for every artifact directory of `targets` on each of its devices, in that order.
 
     Everything is run on this machine, which is `here`; what that means for another device is said
-    in each line. `alternatives` are estimated downloads in bytes by variant. A quick check takes
+    in each line. `alternatives` are estimated downloads in bytes by variant, `workload` is what
+    language models are asked for (default: that of a recipe without one). A quick check takes
     about 20 s for each artifact plus one run on each evaluation sample, a full one over 2 min.
     Raises InvalidInput if an artifact was changed or the evaluation data do not fit the model.
     """
@@ -44,6 +46,7 @@ def check(
             effort="full" if full else "quick",
             progress=progress,
             folder=Path(folder),
+            workload=workload or Workload(),
         )
         for directory, devices in targets.items():
             measured, beside = bench.measure(directory)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from edgeq.measure.records import Measurement
 from edgeq.profile import Device
-from edgeq.units import MIB, format_bytes, format_seconds
+from edgeq.units import MIB, format_bytes, format_seconds, format_speed
 from edgeq.verdict import Line, Unit
 
 # The last digit `format_value` shows of an ordinary value.
@@ -18,6 +18,9 @@ _STEPS: dict[Unit, float] = {
     "correlation × 100": 1e-2,
     "relative error": 1e-5,
     "share": 1e-5,
+    "tokens/s": 1e-1,
+    "nats": 1e-5,
+    "ratio": 1e-5,
 }
 
 Alternatives = Mapping[str, int]
@@ -34,6 +37,8 @@ def format_value(value: float, unit: Unit) -> str:
         return format_bytes(value)
     if unit == "seconds":
         return format_seconds(value)
+    if unit == "tokens/s":
+        return format_speed(value)
     return f"{value:.2f}" if unit == "correlation × 100" else f"{value:.5f}"
 
 
@@ -44,20 +49,22 @@ def remedy(
     if line.status == "pass":
         return ""
     if line.status == "inconclusive":
-        return _to_settle(measured)
+        return _to_settle(line, measured)
     if line.value is None:
         return "run `edgeq run` on the artifact to see the error; build it again"
     others = {name: size for name, size in alternatives.items() if name != variant}
     if line.unit == "bytes":
         return _smaller(line, measured, others, device)
-    if line.unit == "seconds":
+    if line.unit in ("seconds", "tokens/s"):
         return _faster(line)
     return _better(line, measured, others)
 
 
-def _to_settle(measured: Measurement) -> str:
-    latency = measured.latency
-    if latency is not None and latency.conditions.effort == "quick":
+def _to_settle(line: Line, measured: Measurement) -> str:
+    if line.unit in ("nats", "ratio", "share"):
+        return "judge it on more text: data.evaluation, or its samples"
+    timed = measured.latency or measured.generation
+    if timed is not None and timed.conditions.effort == "quick":
         return "measure longer: `edgeq check --full`"
     return "end other programs and measure again: the limit lies within the noise"
 
@@ -86,9 +93,11 @@ def _smaller(line: Line, measured: Measurement, others: Alternatives, device: De
 
 def _faster(line: Line) -> str:
     assert line.value is not None
-    if line.float_value is not None and line.float_value <= line.limit:
-        return f"float keeps it, with {format_seconds(line.float_value)} (measured)"
-    reach = line.value if line.high is None else line.high
+    is_time = line.bound == "at most"
+    if line.float_value is not None and (line.float_value <= line.limit) == is_time:
+        return f"float keeps it, with {format_value(line.float_value, line.unit)} (measured)"
+    sure = line.high if is_time else line.low
+    reach = line.value if sure is None else sure
     return f"a smaller model, shorter inputs, or a budget of {_reach(reach, line)}"
 
 

@@ -202,8 +202,7 @@ class Stages:
         graph = self.float_graph()
         found = find_codes(
             graph,
-            destination,
-            lambda name, shape: decisions[name],
+            lambda name, shape: decisions.get(name, Decision(None, "not asked for")),
             self.feeds(graph) if needs_data else [],
             lambda step: self.progress(f"{describe}: {step}"),
         )

@@ -186,6 +186,16 @@ def format_seconds(seconds: float) -> str:
     return _for_reader(seconds * 1000, "ms")
 
 
+def format_speed(tokens_per_second: float) -> str:
+    """Tokens per second for a reader.
+
+    >>> format_speed(51.64), format_speed(20), format_speed(1234.5)
+    ('51.6 tok/s', '20 tok/s', '1234 tok/s')
+    """
+    digits = 1 if tokens_per_second < 100 else 0
+    return f"{tokens_per_second:.{digits}f}".removesuffix(".0") + " tok/s"
+
+
 def _for_reader(value: float, unit: str) -> str:
     """One decimal; below 1, two significant digits, so that small is not shown as nothing."""
     text = f"{value:.1f}" if value == 0 or abs(value) >= 1 else f"{value:.2g}"

@@ -14,7 +14,17 @@ from edgeq.profile import AppLimit
 
 Status = Literal["pass", "fail", "inconclusive", "not run"]
 How = Literal["measured", "emulated", "estimated", "not run"]
-Unit = Literal["bytes", "seconds", "cosine", "correlation × 100", "relative error", "share"]
+Unit = Literal[
+    "bytes",
+    "seconds",
+    "tokens/s",
+    "cosine",
+    "correlation × 100",
+    "relative error",
+    "share",
+    "nats",
+    "ratio",
+]
 
 # From the worst. What is not run weighs less than what was run and left open: it was never tried.
 _EXIT_STATUS: dict[Status, int] = {

@@ -175,6 +175,7 @@ def _check(
                 **{item.artifact.variant: item.artifact.bytes for item in own},
             },
             progress=progress,
+            workload=planned.recipe.workload,
         )
     return verdicts
 

@@ -19,7 +19,7 @@ import edgeq
 from edgeq.artifact import ARTIFACT_FILE, DATA_FILE, MODEL_FILE, TOKENIZER_FILE, read_artifact
 from edgeq.bundle import write_bundle
 from edgeq.errors import InvalidInput
-from edgeq.runners.loaded import LoadedModel
+from edgeq.runners.onnx_model import OnnxModel
 from tests import samples
 
 REPOSITORY = Path(__file__).parents[1]
@@ -60,12 +60,12 @@ def tensors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def embedder(sentences: Path) -> LoadedModel:
+def embedder(sentences: Path) -> OnnxModel:
     return edgeq.load(sentences)
 
 
 @pytest.fixture(scope="module")
-def classifier(tensors: Path) -> LoadedModel:
+def classifier(tensors: Path) -> OnnxModel:
     return edgeq.load(tensors)
 
 
@@ -114,7 +114,7 @@ def test_every_form_loads_without_the_build_side(tmp_path: Path, form: str) -> N
     assert (np.array(vectors, np.float32) == expected).all()
 
 
-def test_embed_gives_the_vectors_of_the_graph(embedder: LoadedModel, sentences: Path) -> None:
+def test_embed_gives_the_vectors_of_the_graph(embedder: OnnxModel, sentences: Path) -> None:
     vectors = embedder.embed(TEXTS)
     assert vectors.shape == (len(TEXTS), samples.DIMENSION)
     assert vectors.dtype == np.float32
@@ -123,32 +123,32 @@ def test_embed_gives_the_vectors_of_the_graph(embedder: LoadedModel, sentences: 
         np.testing.assert_allclose(vector, expected, atol=1e-5)
 
 
-def test_no_text_gives_no_row(embedder: LoadedModel) -> None:
+def test_no_text_gives_no_row(embedder: OnnxModel) -> None:
     assert embedder.embed([]).shape == (0, samples.DIMENSION)
     assert embedder.embed([]).dtype == np.float32
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.text(alphabet="abc unsatcatdog ?é\0\n", max_size=60), max_size=6))
-def test_neighbours_do_not_change_an_embedding(embedder: LoadedModel, texts: list[str]) -> None:
+def test_neighbours_do_not_change_an_embedding(embedder: OnnxModel, texts: list[str]) -> None:
     together = embedder.embed(texts)
     for text, vector in zip(texts, together, strict=True):
         assert (embedder.embed([text])[0] == vector).all()
 
 
-def test_a_second_load_gives_the_same_bits(embedder: LoadedModel, sentences: Path) -> None:
+def test_a_second_load_gives_the_same_bits(embedder: OnnxModel, sentences: Path) -> None:
     assert (edgeq.load(str(sentences)).embed(TEXTS) == embedder.embed(TEXTS)).all()
     assert (edgeq.load(sentences, threads=1).embed(TEXTS) == embedder.embed(TEXTS)).all()
 
 
-def test_the_artifact_decides_truncation_and_nothing_is_padded(embedder: LoadedModel) -> None:
+def test_the_artifact_decides_truncation_and_nothing_is_padded(embedder: OnnxModel) -> None:
     # The tokenizer's own file says: cut at 8, pad to 8.
     assert len(embedder.tokens("cat " * 50)) == samples.MAX_TOKENS
     assert embedder.tokens("cat dog") == [2, 7, 8, 3]
     assert embedder.tokens("") == [2, 3]
 
 
-def test_tokenize_gives_what_the_graph_takes(embedder: LoadedModel) -> None:
+def test_tokenize_gives_what_the_graph_takes(embedder: OnnxModel) -> None:
     feeds = embedder.tokenize("a cat")
     assert list(feeds) == ["input_ids", "attention_mask", "token_type_ids"]
     assert {array.dtype for array in feeds.values()} == {np.dtype(np.int64)}
@@ -169,13 +169,13 @@ def test_tokenize_gives_what_the_graph_takes(embedder: LoadedModel) -> None:
     ],
 )
 def test_what_is_not_a_list_of_texts_is_refused(
-    embedder: LoadedModel, texts: Any, named: str
+    embedder: OnnxModel, texts: Any, named: str
 ) -> None:
     with pytest.raises(InvalidInput, match=named):
         embedder.embed(texts)
 
 
-def test_run_gives_the_outputs_by_name(classifier: LoadedModel, tensors: Path) -> None:
+def test_run_gives_the_outputs_by_name(classifier: OnnxModel, tensors: Path) -> None:
     feeds = samples.tensor_feeds(width=16)
     table = constants(tensors)
     hidden = np.maximum(feeds["features"] @ table["hidden.weight"], 0)
@@ -185,7 +185,7 @@ def test_run_gives_the_outputs_by_name(classifier: LoadedModel, tensors: Path) -
     np.testing.assert_allclose(outputs["logits"], expected, atol=1e-5)
 
 
-def test_run_casts_where_nothing_that_matters_is_lost(classifier: LoadedModel) -> None:
+def test_run_casts_where_nothing_that_matters_is_lost(classifier: OnnxModel) -> None:
     feeds = samples.tensor_feeds(width=16)
     expected = classifier.run(feeds)["logits"]
     wider = {
@@ -210,20 +210,20 @@ def test_run_casts_where_nothing_that_matters_is_lost(classifier: LoadedModel) -
     ],
 )
 def test_run_names_the_input_that_is_wrong(
-    classifier: LoadedModel, change: dict[str, Any], named: str
+    classifier: OnnxModel, change: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(InvalidInput, match=named):
         classifier.run({**samples.tensor_feeds(width=16), **change})
 
 
-def test_run_names_all_that_is_wrong_at_once(classifier: LoadedModel) -> None:
+def test_run_names_all_that_is_wrong_at_once(classifier: OnnxModel) -> None:
     with pytest.raises(InvalidInput) as error:
         classifier.run({"features": np.zeros(1, np.float32), "more": np.zeros(1)})
     assert len(error.value.problems) == 3
     assert "float32 of shape (batch, 16)" in str(error.value)
 
 
-def test_a_tensor_model_embeds_no_text(classifier: LoadedModel) -> None:
+def test_a_tensor_model_embeds_no_text(classifier: OnnxModel) -> None:
     with pytest.raises(InvalidInput, match="use run"):
         classifier.embed(["a"])
     with pytest.raises(InvalidInput, match="use run"):

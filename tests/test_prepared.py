@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 import edgeq
 from edgeq.artifact import DATA_FILE, MODEL_FILE
 from edgeq.bundle import write_bundle
-from edgeq.runners import onnx, prepared
+from edgeq.runners import kept, onnx, prepared
+from edgeq.runners.onnx_model import OnnxModel
 from tests import samples
 
 REPOSITORY = Path(__file__).parents[1]
@@ -60,7 +61,7 @@ def zipped(artifact: Path, out: Path) -> Path:
     )
 
 
-def unprepared(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> edgeq.runners.loaded.LoadedModel:
+def unprepared(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> OnnxModel:
     with monkeypatch.context() as patch:
         patch.setattr(prepared, "PREPARE_FROM", 2**40)
         return edgeq.load(artifact)
@@ -201,13 +202,13 @@ def test_the_longest_unused_copies_go_first(
         prepared.main(artifact)
     edgeq.load(artifacts[0])  # so that the second is the longest unused
     one = sum(path.stat().st_size for path in copies(cache)[0].iterdir())
-    monkeypatch.setattr(prepared, "KEEP", int(2.5 * one))
+    monkeypatch.setattr(kept, "KEEP", int(2.5 * one))
     prepared.main(artifacts[2])
-    kept = copies(cache)
-    assert len(kept) == 2
+    left = copies(cache)
+    assert len(left) == 2
     for index in (0, 2):
         prepared.main(artifacts[index])
-    assert set(copies(cache)) == set(kept)
+    assert set(copies(cache)) == set(left)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads RssAnon, which only Linux reports")

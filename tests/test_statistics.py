@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -13,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.calibration import statistics
 from edgeq.calibration.statistics import Feed, InputStatistics, collect
+from edgeq.runners.onnx import Session, open_session
 
 COLUMNS = {"x": 6, "hidden": 10}
 
@@ -23,7 +22,7 @@ def weight() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, weight: np.ndarray) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, weight: np.ndarray) -> Session:
     """`x (tokens, 6)` times a weight, with the inner tensor as an output beside the result."""
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["product"]),
@@ -44,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, weight: np.ndarray) -> Path:
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     path = tmp_path_factory.mktemp("model") / "model.onnx"
     onnx.save(made, path)
-    return path
+    return open_session(path, threads=1)
 
 
 def feeds(lengths: list[int], seed: int) -> list[dict[str, np.ndarray]]:
@@ -64,7 +63,7 @@ def values(samples: list[dict[str, np.ndarray]], weight: np.ndarray) -> dict[str
     seed=st.integers(0, 99),
 )
 def test_statistics_are_those_of_numpy(
-    model: Path, weight: np.ndarray, lengths: list[int], seed: int
+    model: Session, weight: np.ndarray, lengths: list[int], seed: int
 ) -> None:
     samples = feeds(lengths, seed)
     found = collect(model, COLUMNS, samples, frozenset(COLUMNS))
@@ -80,18 +79,18 @@ def test_statistics_are_those_of_numpy(
         np.testing.assert_allclose(seen.hessian, exact.T @ exact / len(rows), rtol=1e-4, atol=1e-4)
 
 
-def test_second_moments_only_where_they_are_wanted(model: Path) -> None:
+def test_second_moments_only_where_they_are_wanted(model: Session) -> None:
     found = collect(model, COLUMNS, feeds([3], 0), frozenset({"hidden"}))
     assert found["x"].hessian is None
     assert found["hidden"].hessian is not None
 
 
-def test_a_tensor_that_held_nothing_is_left_out(model: Path) -> None:
+def test_a_tensor_that_held_nothing_is_left_out(model: Session) -> None:
     assert collect(model, COLUMNS, feeds([0, 0], 0), frozenset(COLUMNS)) == {}
     assert collect(model, COLUMNS, [], frozenset()) == {}
 
 
-def test_kept_rows_are_bounded_and_ranges_see_all(model: Path, weight: np.ndarray) -> None:
+def test_kept_rows_are_bounded_and_ranges_see_all(model: Session, weight: np.ndarray) -> None:
     samples = feeds([1500, 1500, 1500], 1)
     samples[2]["x"][7, 3] = 1000
     seen = collect(model, COLUMNS, samples, frozenset(COLUMNS))["x"]
@@ -103,7 +102,7 @@ def test_kept_rows_are_bounded_and_ranges_see_all(model: Path, weight: np.ndarra
     np.testing.assert_allclose(seen.hessian, exact.T @ exact / 4500, rtol=1e-4)
 
 
-def test_turns_change_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turns_change_nothing(model: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for the second moments of one tensor only, each is watched in a turn of its own."""
     samples: list[Feed] = list(feeds([5, 17, 1], 2))
     together = collect(model, COLUMNS, samples, frozenset(COLUMNS))

@@ -130,7 +130,10 @@ def test_a_worker_out_of_memory_is_a_failed_pass(tensor: Path, tmp_path: Path) -
         "import resource\n"
         "from pathlib import Path\n"
         "from edgeq.measure.process import PassFailed, Request, run_worker\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (150 << 20, 150 << 20))\n"
+        # Enough for what this process is now; the worker needs a runtime and the model besides.
+        "pages = int(Path('/proc/self/statm').read_text().split()[0])\n"
+        "limit = pages * resource.getpagesize() + (16 << 20)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
         "try:\n"
         f"    run_worker(Request(work='memory', artifact=Path({str(tensor)!r})))\n"
         "except PassFailed as error:\n"

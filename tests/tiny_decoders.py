@@ -195,6 +195,19 @@ def _byte_level(splits: list[Any], special: list[str], bos: str | None) -> Token
     return made
 
 
+def _every_merge(vocabulary: dict[str, int], merges: list[Any]) -> list[tuple[str, str]]:
+    """All pairs that give a learned token, as in a tokenizer.json made from a SentencePiece model.
+
+    SentencePiece merges whatever gives the token, not only the pair it was learned from.
+    """
+    found = []
+    for token in dict.fromkeys("".join(merge) for merge in merges):
+        pairs = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
+        known = [pair for pair in pairs if pair[0] in vocabulary and pair[1] in vocabulary]
+        found += sorted(known, key=lambda pair: (vocabulary[pair[0]], vocabulary[pair[1]]))
+    return found
+
+
 def _sentencepiece(prefix: bool) -> Tokenizer:
     """prefix: a space is put before every text (Llama 2, Mistral, Phi-3; not Gemma)."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
@@ -205,11 +218,9 @@ def _sentencepiece(prefix: bool) -> Tokenizer:
     )
     learned.train_from_iterator(_lines(), trainer)
     model = json.loads(learned.to_str())["model"]
-    merges = [tuple(merge) for merge in model["merges"]]
+    merges = _every_merge(model["vocab"], model["merges"])
     made = Tokenizer(
-        models.BPE(
-            model["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True
-        )
+        models.BPE(model["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     )
     spaces = normalizers.Replace(" ", "▁")
     if prefix:

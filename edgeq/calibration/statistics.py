@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.quantize.grids import Floats
+
+if TYPE_CHECKING:  # a plan, which only needs the types here, opens no runtime
+    from edgeq.runners.onnx import Session
 
 Feed = Mapping[str, NDArray[np.generic]]
 
@@ -99,7 +102,7 @@ class _Collector:
 
 
 def collect(
-    model: Path,
+    session: Session,
     tensors: Mapping[str, int],
     feeds: Sequence[Feed],
     hessians: frozenset[str],
@@ -107,15 +110,11 @@ def collect(
 ) -> dict[str, InputStatistics]:
     """Run the float model on every feed and watch `tensors` (name → columns).
 
-    model: an ONNX file in which every watched tensor is an input or output. hessians: those whose
+    session: of a model in which every watched tensor is an input or output. hessians: those whose
     second moments are wanted. samples: those whose rows are kept, by default all. Samples run one
     at a time and unpadded, so no padding enters any statistic. A tensor that held nothing in any
     feed is missing from the result.
     """
-    # Here, so that a plan, which only needs the types above, opens no runtime.
-    from edgeq.runners.onnx import default_threads, open_session
-
-    session = open_session(model, threads=default_threads())
     found: dict[str, InputStatistics] = {}
     for names in _in_turns(tensors, hessians):
         collectors = {

@@ -21,7 +21,8 @@ import onnx_ir as ir
 from edgeq.errors import InvalidInput, Problem
 from edgeq.export.onnx_build import GraphWriter, save_model
 from edgeq.models.huggingface import ModelDirectory, SentenceHead
-from edgeq.runners.onnx import default_threads, open_session
+from edgeq.runners.base import default_threads
+from edgeq.runners.onnx import open_session
 
 # Architectures whose attention onnxruntime's optimizer knows how to fuse, by its own name for it.
 _FUSED_AS = {

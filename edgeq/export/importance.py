@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeq.calibration.statistics import Feed
-from edgeq.export.onnx import input_powers
+from edgeq.export.onnx_statistics import input_powers
 from edgeq.gguf.imatrix import Importance
 from edgeq.gguf.names import gguf_names
 from edgeq.models.huggingface import ModelDirectory
@@ -23,7 +23,7 @@ def importance_of(
     length. dataset: the name of the text, which the matrix carries.
     """
     powers = input_powers(float_directory, feeds)
-    names = gguf_names(directory.config, {name: () for name in powers})
+    names = gguf_names(directory.config, dict.fromkeys(powers, ()))
     window = feeds[0]["input_ids"].shape[-1]
     return Importance(
         sums={names[n]: (power * rows).astype(np.float32) for n, (power, rows) in powers.items()},

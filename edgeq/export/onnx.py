@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,17 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeq.artifact import DATA_FILE, MODEL_FILE, TensorRecord, ValueInfo
-from edgeq.calibration.statistics import Feed, InputStatistics, collect
+from edgeq.calibration.statistics import Feed, InputStatistics
 from edgeq.errors import InvalidInput, Problem
+from edgeq.export.decoder_joined import join_products
 from edgeq.export.onnx_build import save_model
 from edgeq.export.onnx_convolution import convolution_output
 from edgeq.export.onnx_quantized import QuantizedWriter
+from edgeq.export.onnx_statistics import watch
 from edgeq.export.onnx_weights import Decide, Weight, find_weights, settle
 from edgeq.quantize.activations import static_range
 from edgeq.quantize.decide import Decision
+from edgeq.quantize.grids import QuantizedTensor
 from edgeq.quantize.model import Quantized, SourceWeight, quantize_weights
 
 
@@ -48,28 +50,42 @@ def write_quantized(
     samples, needed where a choice asks for statistics. Raises InvalidInput, naming operators and
     reasons, where quantization was asked for and no weight allows it.
     """
-    model = ir.load(float_directory / MODEL_FILE)
-    weights = find_weights(model)
-    decisions = {weight.name: settle(weight, decide) for weight in weights}
-    _refuse_if_nothing(weights, decisions, decide, float_directory)
-    chosen = [weight for weight in weights if decisions[weight.name].choice]
-    # Inside the destination, which is cleaned up after a build that was killed.
-    with tempfile.TemporaryDirectory(dir=destination, prefix="calibrate-") as scratch:
-        directories = float_directory, Path(scratch)
-        statistics = _watch(model, directories, chosen, decisions, feeds, progress)
-    sources = [_source(weight, decisions[weight.name]) for weight in chosen]
-    found: dict[str, Quantized] = {}
-    for name, quantized in quantize_weights(sources, statistics):
-        progress(f"quantize {name}")
-        found[name] = quantized
-    _write(model, chosen, found, decisions, statistics)
-    save_model(model, destination / MODEL_FILE)
-    return Written(
-        tensors={weight.name: _record(weight, decisions, found) for weight in weights},
-        inputs=tuple(map(value_info, model.graph.inputs)),
-        outputs=tuple(map(value_info, model.graph.outputs)),
-        input_codes={name: _codes_summary(quantized) for name, quantized in found.items()},
-    )
+    chosen = _Chosen(float_directory, decide)
+    statistics, found = chosen.quantize(feeds, progress)
+    return chosen.write(destination, found, statistics)
+
+
+def find_codes(
+    float_directory: Path,
+    decide: Decide,
+    feeds: Sequence[Feed],
+    progress: Callable[[str], None],
+) -> dict[str, QuantizedTensor]:
+    """The codes of every weight that `decide` wants on a grid, by name, as for `write_quantized`.
+
+    For choices whose activations stay float32: codes are then all there is to a weight.
+    """
+    chosen = _Chosen(float_directory, decide)
+    _, found = chosen.quantize(feeds, progress)
+    return {name: quantized.tensor for name, quantized in found.items()}
+
+
+def write_codes(
+    float_directory: Path,
+    destination: Path,
+    decide: Decide,
+    codes: Mapping[str, QuantizedTensor],
+) -> Written:
+    """Write `model.onnx` of `float_directory` with `codes` in place of the weights they name.
+
+    decide: as it was for `find_codes`. Nothing is rounded again.
+    """
+    chosen = _Chosen(float_directory, decide)
+    found = {
+        weight.name: Quantized(codes[weight.name], None, None, "float32")
+        for weight in chosen.weights
+    }
+    return chosen.write(destination, found, {})
 
 
 def copy_float(float_directory: Path, destination: Path) -> Written:
@@ -88,92 +104,67 @@ def copy_float(float_directory: Path, destination: Path) -> Written:
     )
 
 
-def _refuse_if_nothing(
-    weights: Sequence[Weight],
-    decisions: Mapping[str, Decision],
-    decide: Decide,
-    float_directory: Path,
-) -> None:
-    wanted = [w for w in weights if decide(w.name, w.shape_by_rows).choice is not None]
-    if any(decisions[weight.name].choice for weight in weights):
-        return
-    if not wanted:
-        raise InvalidInput(
-            Problem(
-                str(float_directory / MODEL_FILE),
-                "no weight of this model is to be quantized: every one is small or kept float32",
-                "use the variant float32, or a rule that quantizes something",
-            )
+class _Chosen:
+    """A float graph and what was decided for each of its weights; `weights` get a grid."""
+
+    def __init__(self, float_directory: Path, decide: Decide) -> None:
+        self._directory = float_directory
+        self._model = ir.load(float_directory / MODEL_FILE)
+        self._all = find_weights(self._model)
+        self._decisions = {weight.name: settle(weight, decide) for weight in self._all}
+        self.weights = [weight for weight in self._all if self._decisions[weight.name].choice]
+        if not self.weights:
+            raise self._nothing(decide)
+
+    def quantize(
+        self, feeds: Sequence[Feed], progress: Callable[[str], None]
+    ) -> tuple[dict[str, InputStatistics], dict[str, Quantized]]:
+        """What calibration saw, by tensor, and codes, by weight."""
+        seen = watch(self._directory, self.weights, self._decisions, feeds, progress)
+        sources = [_source(weight, self._decisions[weight.name]) for weight in self.weights]
+        found = {}
+        for name, quantized in quantize_weights(sources, seen):
+            progress(f"quantize {name}")
+            found[name] = quantized
+        return seen, found
+
+    def write(
+        self,
+        destination: Path,
+        found: Mapping[str, Quantized],
+        statistics: Mapping[str, InputStatistics],
+    ) -> Written:
+        """Write the graph with codes; once only, since the model in memory changes."""
+        _write(self._model, self.weights, found, self._decisions, statistics)
+        save_model(self._model, destination / MODEL_FILE)
+        return Written(
+            tensors={weight.name: _record(weight, self._decisions, found) for weight in self._all},
+            inputs=tuple(map(value_info, self._model.graph.inputs)),
+            outputs=tuple(map(value_info, self._model.graph.outputs)),
+            input_codes={name: _codes_summary(quantized) for name, quantized in found.items()},
         )
-    raise InvalidInput(
-        Problem(weight.name, decisions[weight.name].reason, "choose another variant, or float32")
-        for weight in wanted
-    )
 
-
-def _watch(
-    model: ir.Model,
-    directories: tuple[Path, Path],
-    chosen: Sequence[Weight],
-    decisions: Mapping[str, Decision],
-    feeds: Sequence[Feed],
-    progress: Callable[[str], None],
-) -> dict[str, InputStatistics]:
-    """Statistics of every tensor that a choice depends on; directories: of the graph, scratch."""
-    tensors: dict[str, int] = {}
-    hessians: set[str] = set()
-    for weight in chosen:
-        choice = decisions[weight.name].choice
-        assert choice is not None
-        for use in (use for use in weight.uses if use.in_main_graph):
-            name = use.activation.name or ""
-            if weight.role == "convolution":
-                tensors[name] = 0
-                tensors[convolution_output(use.node).name or ""] = 0
-            elif weight.role == "linear" and (
-                choice.activations != "float32" or choice.method == "gptq"
-            ):
-                tensors[name] = weight.shape[0 if use.inputs_first else 1]
-                if choice.method == "gptq":
-                    hessians.add(name)
-    if not tensors or not feeds:
-        return {}
-    progress(f"calibrate on {len(feeds)} samples")
-    watched = _with_outputs(*directories, list(tensors))
-    return collect(watched, tensors, feeds, frozenset(hessians))
-
-
-def _with_outputs(float_directory: Path, folder: Path, names: list[str]) -> Path:
-    """The graph with the named tensors as outputs, beside a copy of its weights.
-
-    No link: onnxruntime refuses symbolic ones, onnx_ir the original of a hard one, which a killed
-    build would leave behind for good.
-    """
-    if (float_directory / DATA_FILE).exists():
-        shutil.copyfile(float_directory / DATA_FILE, folder / DATA_FILE)
-    model = ir.load(float_directory / MODEL_FILE)
-    values = {value.name: value for node in model.graph for value in node.outputs}
-    values.update({value.name: value for value in model.graph.inputs})
-    present = {value.name for value in model.graph.outputs}
-    for name in names:
-        if name not in present and values[name].producer() is not None:
-            value = values[name]
-            value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
-            model.graph.outputs.append(value)
-    ir.save(model, folder / MODEL_FILE)
-    return folder / MODEL_FILE
+    def _nothing(self, decide: Decide) -> InvalidInput:
+        wanted = [w for w in self._all if decide(w.name, w.shape_by_rows).choice is not None]
+        if not wanted:
+            return InvalidInput(
+                Problem(
+                    str(self._directory / MODEL_FILE),
+                    "no weight of this model is to be quantized: every one is small or kept "
+                    "float32",
+                    "use the variant float32, or a rule that quantizes something",
+                )
+            )
+        return InvalidInput(
+            Problem(w.name, self._decisions[w.name].reason, "choose another variant, or float32")
+            for w in wanted
+        )
 
 
 def _source(weight: Weight, decision: Decision) -> SourceWeight:
     assert decision.choice is not None
-    use = weight.uses[0]
-    multiplied = weight.role == "linear" and use.in_main_graph
-    return SourceWeight(
-        weight.name,
-        weight.matrix(),
-        use.activation.name if multiplied else None,
-        decision.choice,
-    )
+    met = weight.product.activation.name if weight.product is not None else None
+    return SourceWeight(weight.name, weight.matrix, met, decision.choice)
 
 
 def _write(
@@ -202,6 +193,7 @@ def _write(
             writer.write(weight, found[weight.name])
     for inputs, states in recurrent.values():
         writer.write_recurrent(inputs, states, found)
+    join_products(model)
 
 
 def _record(

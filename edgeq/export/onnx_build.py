@@ -14,6 +14,7 @@ CONTRIB = "com.microsoft"
 # Constants below this stay in the graph file, where a shape or an axis belongs.
 _EXTERNAL_FROM_BYTES = 1024
 _ALIGNMENT = 64
+_SAME_BYTES = "edgeq.same_bytes"  # key of ir.Value.meta: the value that the bytes belong to
 
 
 class GraphWriter:
@@ -44,6 +45,14 @@ class GraphWriter:
         )
         self._model.graph.register_initializer(value)
         return value
+
+    def same_bytes(self, name: str, value: ir.Value, shape: tuple[int, int]) -> ir.Value:
+        """A constant of another shape that shares the bytes of the constant `value` in the file."""
+        stored = value.const_value
+        assert stored is not None
+        viewed = self.constant(name, stored.numpy().reshape(shape))
+        viewed.meta[_SAME_BYTES] = value
+        return viewed
 
     def emit(
         self,
@@ -76,9 +85,12 @@ class GraphWriter:
         operator: str,
         inputs: Sequence[ir.Value | None],
         attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
+        outputs: int = 1,
     ) -> ir.Value:
-        """A new node at the end of the main graph; returns its output."""
-        node = self._node(operator, inputs, attributes, "", 1, None)
+        """A new node at the end of the main graph; returns its first output."""
+        node = self._node(operator, inputs, attributes, domain, outputs, None)
         self._model.graph.append(node)
         return node.outputs[0]
 
@@ -148,8 +160,38 @@ def save_model(model: ir.Model, path: Path) -> None:
     passes.ClearMetadataAndDocStringPass()(model)
     _shorten_names(model)
     _odd_sizes_last(model)
+    views = _take_views(model)
     data = f"{path.name}.data"
-    ir.save(model, path, external_data=data, size_threshold_bytes=_EXTERNAL_FROM_BYTES)
+    stored = ir.external_data.unload_from_model(
+        model, path.parent, data, size_threshold_bytes=_EXTERNAL_FROM_BYTES
+    )
+    for view, owner in views:
+        if isinstance(owner.const_value, ir.ExternalTensor):
+            view.const_value = _viewed(owner.const_value, view)
+        stored.graph.register_initializer(view)
+    ir.save(stored, path)
+
+
+def _take_views(model: ir.Model) -> list[tuple[ir.Value, ir.Value]]:
+    """Remove constants that share another's bytes from the model; each with that other one."""
+    initializers = model.graph.initializers
+    views = [value for value in initializers.values() if _SAME_BYTES in value.meta]
+    for value in views:
+        initializers.pop(value.name or "")
+    return [(value, value.meta[_SAME_BYTES]) for value in views]
+
+
+def _viewed(owner: ir.ExternalTensor, view: ir.Value) -> ir.ExternalTensor:
+    assert view.const_value is not None
+    return ir.ExternalTensor(
+        owner.location,
+        owner.offset,
+        owner.length,
+        owner.dtype,
+        shape=ir.Shape(view.const_value.shape.numpy()),
+        name=view.name or "",
+        base_dir=owner.base_dir,
+    )
 
 
 def _odd_sizes_last(model: ir.Model) -> None:

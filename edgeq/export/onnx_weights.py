@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
 from edgeq.quantize.grids import GRIDS, Floats
 
-Role = Literal["linear", "convolution", "embedding", "recurrent"]
+Role = Literal["linear", "convolution", "embedding", "tied", "recurrent"]
+"""What is done with a weight. `tied`: rows are looked up by one node, and multiplied by another."""
 Decide = Callable[[str, tuple[int, ...]], Decision]
+
+_TIED = {"embedding", "linear"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,14 @@ class Weight:
     @property
     def role(self) -> Role:
         """What all its uses do with it."""
-        return self.uses[0].role
+        roles = {use.role for use in self.uses}
+        return "tied" if roles == _TIED else self.uses[0].role
+
+    @property
+    def product(self) -> WeightUse | None:
+        """The first use that multiplies by it, of those that calibration can look at."""
+        uses = (use for use in self.uses if use.role == "linear" and use.in_main_graph)
+        return next(uses, None)
 
     def matrix(self) -> Floats:
         """float32 `(rows, columns)`: outputs by inputs, tokens by features, filters by taps."""
@@ -85,6 +95,8 @@ def find_weights(model: ir.Model) -> list[Weight]:
         for position, value in enumerate(node.inputs):
             if value is None or not _is_weight(value):
                 continue
+            if node.op_type == "GroupQueryAttention":
+                continue  # cosines and sines of positions: computed, not trained
             assert value.name is not None
             values[value.name] = value
             users.setdefault(value.name, []).append((node, position, in_main))
@@ -119,7 +131,9 @@ def _obstacle(weight: Weight, grid: str, activations: str) -> str:
     if weight.role == "recurrent" and grid != "int8":
         return f"{operator} has quantized kernels only for int8"
     block = GRIDS[grid].block
-    if weight.role == "embedding" and block and weight.shape[1] % block:
+    if weight.role == "tied" and not block:
+        return "rows are looked up and multiplied, which only grids of blocks are stored once for"
+    if weight.role in ("embedding", "tied") and block and weight.shape[1] % block:
         return f"{operator} needs rows of a multiple of {block} values, not {weight.shape[1]}"
     return ""
 
@@ -149,7 +163,8 @@ def _weight(name: str, value: ir.Value, users: list[tuple[ir.Node, int, bool]]) 
             obstacles.append(f"{node.op_type} {node.name!r}: {found}")
         else:
             uses.append(found)
-    if len({(use.role, use.inputs_first) for use in uses}) > 1:
+    ways = {(use.role, use.inputs_first) for use in uses}
+    if len(ways) > 1 and ways != {("embedding", False), ("linear", False)}:
         obstacles.append("its nodes read it in different ways")
     if value.const_value is not None and value.const_value.dtype != ir.DataType.FLOAT:
         obstacles.append("the model computes in float16; export it in float32 to quantize it")
@@ -163,6 +178,8 @@ def _use(node: ir.Node, position: int, value: ir.Value, in_main: bool) -> Weight
             return WeightUse(node, "linear", True, in_main)
         case "Gemm", 1:
             return _gemm_use(node, in_main)
+        case "FusedMatMul", 1 if rank == 2:
+            return _fused_use(node, in_main)
         case "Gather", 0 if rank == 2:
             axis = node.attributes.get_int("axis", 0)
             if axis != 0:
@@ -183,6 +200,13 @@ def _gemm_use(node: ir.Node, in_main: bool) -> WeightUse | str:
     alpha = node.attributes.get_float("alpha", 1.0)
     beta = node.attributes.get_float("beta", 1.0)
     if (alpha, beta) != (1.0, 1.0) or node.attributes.get_int("transA"):
+        return "it scales or transposes its input"
+    return WeightUse(node, "linear", not node.attributes.get_int("transB"), in_main)
+
+
+def _fused_use(node: ir.Node, in_main: bool) -> WeightUse | str:
+    others = ("transA", "transBatchA", "transBatchB")
+    if node.attributes.get_float("alpha", 1.0) != 1 or any(map(node.attributes.get_int, others)):
         return "it scales or transposes its input"
     return WeightUse(node, "linear", not node.attributes.get_int("transB"), in_main)
 

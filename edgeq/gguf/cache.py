@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from edgeq.gguf.header import Header
@@ -12,32 +13,60 @@ _CELLS = 256  # llama.cpp allocates positions in multiples of this
 _FULL_EVERY = {"gemma2": 2, "gemma3": 6}
 
 
-def cache_bytes(header: Header, context: int, bytes_per_value: int, batch: int) -> int:
-    """Bytes of keys and values for `context` positions, prompts read `batch` tokens at a time.
+@dataclass(frozen=True)
+class CacheFacts:
+    """What decides the size of a cache.
 
-    Layers with a window keep its positions and those of one batch. Architectures whose windows are
-    not known here count in full, which is never too little.
+    values: of keys and values of one position, layer by layer. window: positions that some layers
+    look back, None if none does. full_every: one layer in how many looks back over everything.
+    """
+
+    values: tuple[int, ...]
+    window: int | None
+    full_every: int
+
+    def bytes(self, context: int, bytes_per_value: int, batch: int) -> int:
+        """Of keys and values for `context` positions, prompts read `batch` tokens at a time.
+
+        Layers with a window keep its positions and those of one batch.
+        """
+        full = _padded(context)
+        windowed = full if self.window is None else min(full, _padded(self.window + batch))
+        cells = (
+            windowed if layer % self.full_every < self.full_every - 1 else full
+            for layer in range(len(self.values))
+        )
+        return bytes_per_value * sum(
+            count * values for count, values in zip(cells, self.values, strict=True)
+        )
+
+
+def cache_facts(header: Header) -> CacheFacts:
+    """From the metadata of a decoder.
+
+    Architectures whose windows are not known here count in full, which is never too little.
     """
     architecture = header.get("general.architecture", "")
 
     def fact(name: str, default: Any = None) -> Any:
         return header.get(f"{architecture}.{name}", default)
 
-    layers, heads = int(fact("block_count")), fact("attention.head_count")
-    kv_heads = fact("attention.head_count_kv", heads)
-    per_layer = kv_heads if isinstance(kv_heads, list) else [kv_heads] * layers
-    width = int(fact("embedding_length")) // max(heads if isinstance(heads, list) else [heads])
-    values = int(fact("attention.key_length", width)) + int(fact("attention.value_length", width))
-    full = _padded(context)
-    window, every = fact("attention.sliding_window"), _FULL_EVERY.get(architecture)
-    windowed = min(full, _padded(int(window) + batch)) if window and every else full
-    cells = [
-        full if every is None or layer % every == every - 1 else windowed for layer in range(layers)
-    ]
-    return sum(
-        count * heads_here * values * bytes_per_value
-        for count, heads_here in zip(cells, per_layer, strict=True)
+    layers = int(fact("block_count", 0))
+    heads = _per_layer(fact("attention.head_count", 0), layers)
+    kv_heads = _per_layer(fact("attention.head_count_kv", heads), layers)
+    width = int(fact("embedding_length", 0)) // max([1, *heads])
+    both = int(fact("attention.key_length", width)) + int(fact("attention.value_length", width))
+    every = _FULL_EVERY.get(architecture, 1)
+    window = fact("attention.sliding_window") if every > 1 else None
+    return CacheFacts(
+        values=tuple(count * both for count in kv_heads),
+        window=int(window) if window else None,
+        full_every=every,
     )
+
+
+def _per_layer(found: Any, layers: int) -> list[int]:
+    return [int(count) for count in (found if isinstance(found, list) else [found] * layers)]
 
 
 def _padded(positions: int) -> int:

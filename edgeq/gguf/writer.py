@@ -13,8 +13,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from edgeq.gguf.header import ALIGNMENT, KINDS, MAGIC, MetaValue
+from edgeq.gguf.header import ALIGNMENT, MAGIC
 from edgeq.gguf.types import GgmlType, nbytes
+from edgeq.gguf.values import KINDS, MetaValue
 
 Chunk = bytes | memoryview | np.ndarray
 TensorSpec = tuple[str, tuple[int, ...], GgmlType]
@@ -30,13 +31,16 @@ def write_gguf(
 
     tensors: name, shape (rows first) and type of each, in the file's order. chunks: the bytes of
     the named tensor, in pieces; asked for once for each, in order. Raises ValueError where their
-    number is not what shape and type ask for.
+    number is not what shape and type ask for, or two tensors have one name.
     """
+    if len({name for name, _, _ in tensors}) < len(tensors):
+        raise ValueError("two tensors have one name")
+    alignment = _alignment(metadata)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(header_bytes(metadata, tensors))
-            _pad(file)
+            _pad(file, alignment)
             for name, shape, type in tensors:
                 written = 0
                 for chunk in chunks(name):
@@ -45,7 +49,7 @@ def write_gguf(
                 if written != nbytes(type, shape):
                     what = f"{name} has {written} bytes, {type.name} {shape} takes"
                     raise ValueError(f"{what} {nbytes(type, shape)}")
-                _pad(file)
+                _pad(file, alignment)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -58,18 +62,23 @@ def header_bytes(metadata: Mapping[str, MetaValue], tensors: Sequence[TensorSpec
     parts = [MAGIC, struct.pack("<IQQ", 3, len(tensors), len(metadata))]
     for key, value in metadata.items():
         parts += [_string(key), _value(value)]
-    offset = 0
+    alignment, offset = _alignment(metadata), 0
     for name, shape, type in tensors:
         parts += [
             _string(name),
             struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), type.id, offset),
         ]
-        offset += -(-nbytes(type, shape) // ALIGNMENT) * ALIGNMENT
+        offset += -(-nbytes(type, shape) // alignment) * alignment
     return b"".join(parts)
 
 
-def _pad(file: BinaryIO) -> None:
-    file.write(bytes(-file.tell() % ALIGNMENT))
+def _alignment(metadata: Mapping[str, MetaValue]) -> int:
+    found = metadata.get("general.alignment")
+    return ALIGNMENT if found is None else int(found.value)
+
+
+def _pad(file: BinaryIO, alignment: int) -> None:
+    file.write(bytes(-file.tell() % alignment))
 
 
 def _string(text: str) -> bytes:

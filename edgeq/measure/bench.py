@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,23 @@ import numpy as np
 from edgeq import canonical
 from edgeq.artifact import ARTIFACT_FILE, TOKENIZER_FILE, Artifact, read_artifact
 from edgeq.calibration import data
-from edgeq.measure import arrays, latency
+from edgeq.measure import arrays, generation, latency
 from edgeq.measure.process import PassFailed, Request, run_worker
 from edgeq.measure.quality import NotComparable, compare, pair_spearman
 from edgeq.measure.records import (
     Conditions,
     Effort,
+    Generation,
+    LanguageQuality,
     Latency,
     Measurement,
     Memory,
     Pass,
     Quality,
 )
+from edgeq.recipe import Workload
+from edgeq.runners.sample_passes import sequence
 from edgeq.runners.text import TextEncoder
-from edgeq.runners.worker import sequence
 
 Progress = Callable[[str], None]
 _TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any tokenizer worth timing
@@ -35,7 +38,10 @@ _TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any tokenizer wor
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The data set quality is measured on: texts, scored pairs or arrays; see calibration.data."""
+    """The data set quality is measured on: texts, scored pairs, arrays, or one long text.
+
+    samples: how many to take; of the long text of a language model, windows. See calibration.data.
+    """
 
     path: Path
     samples: int | None = None
@@ -45,16 +51,17 @@ class Evaluation:
 class _Data:
     """What the passes are given, as `Request` names it; scores where there are some."""
 
-    timed: dict[str, Any]
-    judged: dict[str, Any]
-    scores: tuple[float, ...] | None
+    timed: dict[str, Any] = field(default_factory=dict)
+    judged: dict[str, Any] | None = None
+    scores: tuple[float, ...] | None = None
 
 
 class Bench:
     """Measures artifacts of one model on this machine beside `float_dir`, full precision.
 
-    `folder` is an existing directory for scratch files that may go once everything is measured.
-    Raises InvalidInput if an artifact was changed or the evaluation data do not fit the model.
+    `folder` is an existing directory for scratch files that may go once everything is measured,
+    `workload` what a language model is asked for. Raises InvalidInput if an artifact was changed
+    or the evaluation data do not fit the model.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class Bench:
         effort: Effort,
         progress: Progress,
         folder: Path,
+        workload: Workload,
     ) -> None:
         self._float_dir = float_dir
         self._float = read_artifact(float_dir)
@@ -73,7 +81,11 @@ class Bench:
         self._effort: Effort = effort
         self._progress = progress
         self._folder = folder
-        self._data = _read(evaluation, float_dir, self._float, folder)
+        self._is_language = self._float.task == "text-generation"
+        if self._is_language:
+            self._data = _read_corpus(evaluation, float_dir, workload)
+        else:
+            self._data = _read(evaluation, float_dir, self._float, folder)
         self._float_outputs: Path | None = None
         self._float_memory: Memory | None = None
         self._float_failures: dict[Pass, str] = {}
@@ -86,20 +98,21 @@ class Bench:
         float_failures = dict(self._float_failures)
         memory = self._memory(artifact_dir, artifact, failures)
         # Full precision is timed again beside each artifact: the machine's load changes.
-        beside = self._latency(self._float_dir, self._float, float_failures)
-        times = self._latency(artifact_dir, artifact, failures)
-        quality = self._quality(artifact_dir, artifact, failures)
+        beside = self._times(self._float_dir, self._float, float_failures)
+        times = self._times(artifact_dir, artifact, failures)
+        quality = self._judged(artifact_dir, artifact, failures)
         return (
-            _measurement(artifact_dir, artifact, memory, times, quality, failures),
+            _measurement(artifact_dir, artifact, failures, memory=memory, **times, **quality),
             _measurement(
-                self._float_dir, self._float, self._float_memory, beside, None, float_failures
+                self._float_dir, self._float, float_failures, memory=self._float_memory, **beside
             ),
         )
 
     def _measure_float_once(self) -> None:
         failures = self._float_failures
         self._float_memory = self._memory(self._float_dir, self._float, failures)
-        if self._data is not None:
+        # A language model is compared token by token, both in one process.
+        if self._data.judged is not None and not self._is_language:
             outputs = self._folder / "float.npy"
             if self._run("quality", self._float_dir, self._float, failures, outputs=outputs):
                 self._float_outputs = outputs
@@ -113,17 +126,23 @@ class Bench:
         reply, conditions = found
         return Memory(**reply, conditions=conditions)
 
-    def _latency(
+    def _times(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str]
-    ) -> Latency | None:
+    ) -> dict[str, Latency | Generation]:
+        """The latency pass as the fields of a Measurement; none if it failed."""
         found = self._run("latency", directory, artifact, failures)
         if found is None:
-            return None
+            return {}
         reply, conditions = found
+        load_seconds = reply["load_seconds"]
+        if self._is_language:
+            timing = generation.Timing(reply["first"], reply["tokens"])
+            prompt = self._data.timed["workload"]["prompt"]
+            return {"generation": generation.summarise(timing, prompt, load_seconds, conditions)}
         seconds = reply["seconds"]
         enough = len(seconds) >= latency.P99_SAMPLES
-        return Latency(
-            load_seconds=reply["load_seconds"],
+        times = Latency(
+            load_seconds=load_seconds,
             warmup_runs=latency.WARMUP_RUNS,
             runs=reply["runs"],
             samples_seconds=seconds,
@@ -132,27 +151,35 @@ class Bench:
             p99=latency.quantile(seconds, 0.99) if enough else None,
             conditions=conditions,
         )
+        return {"latency": times}
 
-    def _quality(
+    def _judged(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str]
-    ) -> Quality | None:
+    ) -> dict[str, Quality | LanguageQuality]:
+        """The quality pass as the fields of a Measurement; none if it failed or has no data."""
+        if self._is_language and self._data.judged is not None:
+            found = self._run("quality", directory, artifact, failures)
+            if found is None:
+                return {}
+            reply, conditions = found
+            return {"language": LanguageQuality(**reply, conditions=conditions)}
         if self._float_outputs is None:
-            return None
+            return {}
         outputs = self._folder / "artifact.npy"
         found = self._run("quality", directory, artifact, failures, outputs=outputs)
         if found is None:
-            return None
+            return {}
         _, conditions = found
         try:
-            return self._compare(artifact, outputs, conditions)
+            return {"quality": self._compare(artifact, outputs, conditions)}
         except NotComparable as error:
             failures["quality"] = str(error)
-            return None
+            return {}
         finally:
             outputs.unlink()
 
     def _compare(self, artifact: Artifact, outputs: Path, conditions: Conditions) -> Quality:
-        assert self._data is not None and self._float_outputs is not None
+        assert self._float_outputs is not None
         files = (outputs, self._float_outputs)
         names = [value.name for value in artifact.outputs]
         wanted = [value.name for value in self._float.outputs]
@@ -183,16 +210,16 @@ class Bench:
         """The reply of a worker and the conditions it ran under; None if it failed."""
         self._progress(f"{artifact.name}: {work}")
         load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        given: dict[str, Any] = {}
-        if self._data is not None:
-            given = self._data.judged if work == "quality" else self._data.timed
-        request = Request(work=work, artifact=directory, effort=self._effort, **given, **more)
+        given = self._data.judged if work == "quality" else self._data.timed
+        request = Request(
+            work=work, artifact=directory, effort=self._effort, **(given or {}), **more
+        )
         try:
             reply = run_worker(request)
         except PassFailed as error:
             failures[work] = str(error)
             return None
-        words = ("runtime", "threads", "prepared", "warnings", "inputs")
+        words = ("runtime", "instructions", "threads", "prepared", "warnings", "inputs")
         conditions = Conditions(
             **{word: reply.pop(word) for word in words},
             cpu=self._cpu,
@@ -203,12 +230,27 @@ class Bench:
         return reply, conditions
 
 
+def _read_corpus(evaluation: Evaluation | None, float_dir: Path, workload: Workload) -> _Data:
+    """What the passes of a language model are given: the beginning of a text, or all of it."""
+    timed: dict[str, Any] = {"workload": workload.model_dump()}
+    if evaluation is None:
+        return _Data(timed)
+    text = data.read_corpus(evaluation.path)
+    judged = {
+        **timed,
+        "reference": float_dir.absolute(),
+        "corpus": evaluation.path.absolute(),
+        "samples": evaluation.samples,
+    }
+    return _Data({**timed, "text": text[:_TEXT_FOR_TIMING]}, judged)
+
+
 def _read(
     evaluation: Evaluation | None, directory: Path, artifact: Artifact, folder: Path
-) -> _Data | None:
+) -> _Data:
     """The evaluation data as workers take them; nothing large is handed to a memory pass."""
     if evaluation is None:
-        return None
+        return _Data()
     path, samples = evaluation.path, evaluation.samples
     scores = None
     if artifact.text is None:
@@ -224,29 +266,25 @@ def _read(
     else:
         texts = tuple(data.read_texts(path, samples))
     text = " ".join(texts)[:_TEXT_FOR_TIMING]
-    feed = folder / "feed.npy"
-    encoder = TextEncoder((directory / TOKENIZER_FILE).read_bytes(), artifact.text.max_tokens)
-    names = [value.name for value in artifact.inputs]
-    filled = sequence(encoder.feeds(text, names), artifact.text.max_tokens)
-    arrays.write_arrays(feed, [filled[name] for name in names])
-    return _Data({"feed": feed, "text": text}, {"texts": texts}, scores)
+    timed: dict[str, Any] = {"text": text}
+    if TOKENIZER_FILE in artifact.files:  # a file of its own, whose memory can be told apart
+        feed = folder / "feed.npy"
+        encoder = TextEncoder((directory / TOKENIZER_FILE).read_bytes(), artifact.text.max_tokens)
+        names = [value.name for value in artifact.inputs]
+        filled = sequence(encoder.feeds(text, names), artifact.text.max_tokens)
+        arrays.write_arrays(feed, [filled[name] for name in names])
+        timed["feed"] = feed
+    return _Data(timed, {"texts": texts}, scores)
 
 
 def _measurement(
-    directory: Path,
-    artifact: Artifact,
-    memory: Memory | None,
-    times: Latency | None,
-    quality: Quality | None,
-    failures: dict[Pass, str],
+    directory: Path, artifact: Artifact, failures: dict[Pass, str], **seen: Any
 ) -> Measurement:
     return Measurement(
         artifact=artifact.name,
         artifact_sha256=canonical.sha256_of_file(directory / ARTIFACT_FILE),
         download_bytes=artifact.bytes,
         weight_bytes=artifact.weight_bytes,
-        memory=memory,
-        latency=times,
-        quality=quality,
         failures=failures,
+        **seen,
     )

@@ -21,6 +21,14 @@ from edgeq.measure.records import Effort, Pass
 TIMEOUT_SECONDS: dict[Pass, float] = {"memory": 900.0, "latency": 3600.0, "quality": 3600.0}
 
 
+class Workload(Frozen):
+    """What a language model is asked for, in tokens; `edgeq.recipe.Workload` says more."""
+
+    context: int
+    prompt: int
+    generate: int
+
+
 class Request(Frozen):
     """What one worker shall do.
 
@@ -28,6 +36,10 @@ class Request(Frozen):
     in the file `feed`, in the order of the inputs; without it, arrays of the declared shapes.
     Quality runs `texts`, or `samples` of the data set `arrays`, and writes every output to the
     file `outputs`. `feed` and `outputs` are files of `edgeq.measure.arrays`.
+
+    Of a language model, latency and memory are those of its `workload`, with prompts from `text`.
+    Quality is its divergence from the artifact `reference` on `samples` windows of the text file
+    `corpus`.
     """
 
     work: Pass
@@ -40,6 +52,9 @@ class Request(Frozen):
     arrays: Path | None = None
     samples: int | None = None
     outputs: Path | None = None
+    workload: Workload | None = None
+    reference: Path | None = None
+    corpus: Path | None = None
 
 
 class PassFailed(Exception):

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgeq.artifact import Frozen
+from edgeq.measure.divergence import Divergence
 
 Effort = Literal["quick", "full"]
 Pass = Literal["memory", "latency", "quality"]
@@ -24,9 +25,15 @@ class Conditions(Frozen):
         "system keeps no such number."
     )
     effort: Effort = Field(
-        description="quick: at most 128 runs and 10 s. full: at least 1024 runs and 60 s."
+        description="quick: at most 128 runs and 10 s. full: at least 1024 runs and 60 s. Of "
+        "language models, a run is a text: quick at least 6, full at least 64 and 60 s."
     )
     inputs: str = Field(description="What was run, e.g. 'sequence length 128, batch 1'.")
+    instructions: str = Field(
+        default="",
+        description="What the runtime says of the instruction sets it was built for; empty where "
+        "it chooses its kernels by the CPU it finds.",
+    )
     prepared: bool = Field(description="Whether weights were mapped from a copy packed for the CPU")
     warnings: tuple[str, ...] = Field(description="What the loader warned of.")
 
@@ -56,6 +63,42 @@ class Latency(Frozen):
     p50: Quantile = Field(description="The median.")
     p90: Quantile = Field(description="90 % of the runs took no longer.")
     p99: Quantile | None = Field(description="Null with fewer than 1000 samples.")
+    conditions: Conditions
+
+
+class Rate(Frozen):
+    """Tokens per second with its 95 % confidence interval."""
+
+    tokens_per_second: float = Field(description="At the median of the times.")
+    low_tokens_per_second: float = Field(
+        description="Lower end of the interval; 0 with too few samples."
+    )
+    high_tokens_per_second: float | None = Field(
+        description="Upper end of the interval; null where the samples are too few to bound it."
+    )
+
+
+class Generation(Frozen):
+    """Times of a language model in a fresh process: a prompt, then tokens, text after text."""
+
+    load_seconds: float = Field(
+        description="Time to open the artifact: verify, map and set up, its files in the page cache"
+    )
+    prompt_tokens: int = Field(description="Tokens of the prompt that begins each text.")
+    generated_tokens: int = Field(description="Tokens generated behind the first of each text.")
+    texts: int = Field(description="Texts that were timed, after one and some prompts to warm up.")
+    first_token_seconds: tuple[float, ...] = Field(
+        description="Of each text, the time from its prompt, as tokens, to the first generated one."
+    )
+    token_seconds: tuple[float, ...] = Field(
+        description="The time of every further token, text after text, in order."
+    )
+    first_token_p50: Quantile
+    first_token_p90: Quantile
+    token_p50: Quantile
+    token_p90: Quantile
+    prompt_speed: Rate = Field(description="Prompt tokens by the time to the first token.")
+    generation_speed: Rate = Field(description="Further tokens by the time they took, of a text.")
     conditions: Conditions
 
 
@@ -89,7 +132,14 @@ class Memory(Frozen):
         description="The most that could not be dropped while the model was loaded and run, "
         "without its tokenizer."
     )
-    runs: int = Field(description="Runs after loading.")
+    runs: int = Field(description="Runs after loading; of a language model, tokens.")
+    context: int | None = Field(
+        default=None,
+        description="Positions of a language model's cache, allocated and filled; null for others.",
+    )
+    cache_bytes: int | None = Field(
+        default=None, description="Keys and values of those positions, part of all that ran."
+    )
     conditions: Conditions
 
     @property
@@ -137,6 +187,13 @@ class Quality(Frozen):
     conditions: Conditions
 
 
+class LanguageQuality(Frozen):
+    """Distance of a language model from full precision on text that calibration never saw."""
+
+    divergence: Divergence
+    conditions: Conditions
+
+
 class Measurement(Frozen):
     """All that was seen of one artifact on one machine. A pass that failed is null, with reason."""
 
@@ -146,7 +203,13 @@ class Measurement(Frozen):
     weight_bytes: int = Field(description="Size of the weights alone.")
     memory: Memory | None = None
     latency: Latency | None = None
+    generation: Generation | None = Field(
+        default=None, description="The latency pass of a language model."
+    )
     quality: Quality | None = None
+    language: LanguageQuality | None = Field(
+        default=None, description="The quality pass of a language model."
+    )
     failures: dict[Pass, str] = Field(
         default_factory=dict, description="Why a pass has no result, by name of the pass."
     )

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from edgeq.runners.session import Answer
-from edgeq.units import format_seconds
+from edgeq.runners.session import Answer, Written
+from edgeq.units import format_seconds, format_speed
 
 
 def print_similarity(answer: Answer, console: Console) -> None:
@@ -36,6 +36,18 @@ def print_similarity(answer: Answer, console: Console) -> None:
         f"{answer.artifact}: {width} values a sentence, {took} a sentence (measured here)",
         style="dim",
     )
+
+
+def print_pace(written: Written, console: Console) -> None:
+    """What writing took: the prompt apart from the tokens behind it."""
+    if written.first_seconds is None:
+        console.print(f"{written.artifact}: the text ends with the prompt", style="dim")
+        return
+    pace = f"{written.prompt_tokens} tokens read in {format_seconds(written.first_seconds)}"
+    speed = written.tokens_per_second
+    if speed is not None:
+        pace += f", {len(written.token_seconds)} written at {format_speed(speed)}"
+    console.print(f"{written.artifact}: {pace} (measured here)", style="dim", soft_wrap=True)
 
 
 def print_outputs(

@@ -1,156 +1,42 @@
-"""A model ready to run: text to vectors, arrays to arrays."""
+"""From a path to a model that is ready to run, whatever format and runtime it needs."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from edgeq.artifact import TOKENIZER_FILE, Artifact, ValueInfo
 from edgeq.errors import InvalidInput, Problem
-from edgeq.runners import onnx
+from edgeq.runners.base import Model, default_threads
 from edgeq.runners.package import Package, open_package
-from edgeq.runners.prepared import OpenModel, open_model
-from edgeq.runners.text import TextEncoder
-
-Array = npt.NDArray[Any]
 
 
-def load(path: Path, *, threads: int | None = None) -> LoadedModel:
+def load(path: Path, *, threads: int | None = None, context: int | None = None) -> Model:
     """Open and verify what lies at `path`. Raises InvalidInput; see `edgeq.load`."""
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise InvalidInput(
-            Problem("threads", f"{threads!r} is not a number of threads", "give ≥ 1")
-        )
-    package = open_package(path)
-    threads = threads or onnx.default_threads()
-    return LoadedModel(package, open_model(package, threads), threads)
+    for name, number, noun in (("threads", threads, "threads"), ("context", context, "positions")):
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise InvalidInput(Problem(name, f"{number!r} is not a number of {noun}", "give ≥ 1"))
+    threads = threads or default_threads()
+    if path.suffix == ".gguf" and path.is_file():
+        from edgeq.runners.gguf import open_gguf
+
+        return open_gguf(path, threads=threads, context=context)
+    return _open(open_package(path), threads, context)
 
 
-class LoadedModel:
-    """One artifact with its session and tokenizer. Safe to use from several threads."""
+def _open(package: Package, threads: int, context: int | None) -> Model:
+    artifact = package.artifact
+    if artifact.format == "gguf":
+        from edgeq.runners.gguf import open_gguf
+        from edgeq.runners.kept import model_file
 
-    artifact: Artifact
-    threads: int
-    prepared: bool
-    """Whether the weights are mapped from a copy packed for this CPU."""
+        path = model_file(package)
+        return open_gguf(path, threads=threads, context=context, artifact=artifact)
+    if artifact.task == "text-generation":
+        from edgeq.runners.decoder import open_decoder
 
-    def __init__(self, package: Package, model: OpenModel, threads: int) -> None:
-        self.artifact = package.artifact
-        self.threads = threads
-        self.prepared = model.prepared
-        self._model = model
-        self._inputs = [value.name for value in package.artifact.inputs]
-        self._names = [value.name for value in package.artifact.outputs]
-        self._package = package
+        return open_decoder(package, threads, context)
+    if context is not None:
+        what = f"{artifact.name} has no context to set: its task is {artifact.task!r}"
+        raise InvalidInput(Problem("context", what, "leave it out"))
+    from edgeq.runners.onnx_model import OnnxModel
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the model once on arrays keyed by input name; outputs are keyed by output name.
-
-        Integers are widened and float64 is narrowed to float32 where the model wants it. Raises
-        InvalidInput naming each input that is missing, unknown, or of a wrong type or shape.
-        """
-        try:
-            # First as they are: a look at every array would be a measurable part of a short run.
-            return self._outputs(self._model.session.run(self._names, feeds))
-        except Exception:  # onnxruntime's exceptions share no base class
-            return self._run(self._fitted(feeds))
-
-    def _fitted(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """`feeds` as the model wants them; raises InvalidInput with all that cannot be fitted."""
-        ready, problems = {}, []
-        for value in self.artifact.inputs:
-            if value.name not in feeds:
-                problems.append(Problem(f"input {value.name!r}", "is missing", _wanted(value)))
-                continue
-            try:
-                ready[value.name] = fit(np.asarray(feeds[value.name]), value)
-            except InvalidInput as error:
-                problems.extend(error.problems)
-        known = [value.name for value in self.artifact.inputs]
-        for name in feeds:
-            if name not in known:
-                remedy = f"the model's inputs are: {', '.join(known)}"
-                problems.append(Problem(f"input {name!r}", "is not an input", remedy))
-        if problems:
-            raise InvalidInput(problems)
-        return ready
-
-    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Embed each text; float32 of shape (len(texts), dimension), rows of unit length.
-
-        Texts are run one at a time: activations are quantized over the whole tensor, so in a batch
-        neighbours and padding would change an embedding. Longer texts are cut at
-        `artifact.text.max_tokens`.
-        """
-        encoder = self._encoder
-        if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
-            found = type(texts).__name__
-            raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
-        result = np.empty((len(texts), self.artifact.dimension or 0), np.float32)
-        name = self.artifact.outputs[0].name
-        for index, text in enumerate(texts):
-            feeds = encoder.feeds(text, self._inputs, f"texts[{index}]")
-            result[index] = self._run(feeds)[name][0]
-        return result
-
-    def tokens(self, text: str) -> list[int]:
-        """Token ids of `text`, special tokens included, cut at `artifact.text.max_tokens`."""
-        return self._encoder.ids(text, "text")
-
-    def tokenize(self, text: str) -> dict[str, npt.NDArray[np.int64]]:
-        """The inputs for one text: int64 arrays of shape (1, tokens)."""
-        return self._encoder.feeds(text, self._inputs)
-
-    @functools.cached_property
-    def _encoder(self) -> TextEncoder:
-        """Opened with the first text: it takes as much memory as some models."""
-        text = self.artifact.text
-        if text is None:
-            what = f"its task is {self.artifact.task!r}, not text"
-            raise InvalidInput(Problem(self.artifact.name, what, "use run() with arrays"))
-        if TOKENIZER_FILE not in self.artifact.files:
-            what = f"its record names no {TOKENIZER_FILE}"
-            raise InvalidInput(Problem(str(self._package.path), what, "build it again"))
-        return TextEncoder(self._package.read(TOKENIZER_FILE), text.max_tokens)
-
-    def _outputs(self, values: Sequence[Array]) -> dict[str, Array]:
-        return dict(zip(self._names, values, strict=True))
-
-    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        try:
-            return self._outputs(self._model.session.run(self._names, dict(feeds)))
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
-            problem = Problem(
-                self.artifact.name, f"onnxruntime stopped on {shapes}: {error}", "change the inputs"
-            )
-            raise InvalidInput(problem) from error
-
-
-def fit(array: Array, value: ValueInfo) -> Array:
-    """`array` as `value` wants it, cast where nothing is lost but float64's precision.
-
-    Raises InvalidInput for another dtype or shape.
-    """
-    where = f"input {value.name!r}"
-    wanted = np.dtype(value.dtype)
-    narrowing = array.dtype == np.float64 and wanted == np.float32
-    if not narrowing and not np.can_cast(array.dtype, wanted, "safe"):
-        raise InvalidInput(Problem(where, f"has dtype {array.dtype}", _wanted(value)))
-    fits = len(array.shape) == len(value.shape) and all(
-        isinstance(size, str) or size == given
-        for given, size in zip(array.shape, value.shape, strict=True)
-    )
-    if not fits:
-        raise InvalidInput(Problem(where, f"has shape {array.shape}", _wanted(value)))
-    return np.ascontiguousarray(array, wanted).reshape(array.shape)
-
-
-def _wanted(value: ValueInfo) -> str:
-    shape = ", ".join(map(str, value.shape))
-    return f"the model wants {value.dtype} of shape ({shape})"
+    return OnnxModel(package, threads)

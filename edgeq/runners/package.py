@@ -11,6 +11,7 @@ from edgeq import bundle
 from edgeq.artifact import (
     ARTIFACT_FILE,
     DATA_FILE,
+    GGUF_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
     Artifact,
@@ -29,8 +30,13 @@ class Package:
     zipped: bool
 
     @property
+    def model_name(self) -> str:
+        """The name of the file that a runtime opens."""
+        return GGUF_FILE if self.artifact.format == "gguf" else MODEL_FILE
+
+    @property
     def model_files(self) -> tuple[str, ...]:
-        """The names a session needs: the graph and its external data."""
+        """The names a session needs: the graph and its external data, or the one file."""
         return tuple(name for name in self.artifact.files if name != TOKENIZER_FILE)
 
     @property
@@ -71,10 +77,9 @@ def open_package(path: Path) -> Package:
         package = Package(bundle.read_bundle_directory(path).artifact, path, zipped=False)
     else:
         what = "holds no artifact" if path.is_dir() else "does not exist"
-        remedy = "name an artifact directory that `edgeq build` made or a bundle"
+        remedy = "name an artifact directory that `edgeq build` made, a bundle or a .gguf file"
         raise InvalidInput(Problem(str(path), what, remedy))
-    if MODEL_FILE not in package.artifact.files:
-        raise InvalidInput(
-            Problem(str(path), f"its record names no {MODEL_FILE}", "build it again")
-        )
+    if package.model_name not in package.artifact.files:
+        what = f"its record names no {package.model_name}"
+        raise InvalidInput(Problem(str(path), what, "build it again"))
     return package

@@ -13,7 +13,6 @@ packed weights it saves, and int4 `MatMulNBits` with `accuracy_level` 4 wants th
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -28,22 +27,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
 from edgeq.artifact import MODEL_FILE, ValueInfo
 from edgeq.errors import EdgeqError, Missing, Problem
-from edgeq.runners import onnx
+from edgeq.runners import kept, onnx
 from edgeq.runners.package import Package, open_package
-from edgeq.store import MANIFEST, Store
 
 PREPARE_FROM = 256 * 1024
 """Bytes of external data from which a prepared copy is worth a child process and a file."""
-KEEP = 2 * 1024**3
-"""Bytes of prepared copies that are kept; the longest unused go first."""
 _STAGE = "prepared"
 _REFUSED = "refused.txt"  # stands in place of a copy that was wrong, so that it is not made again
 _FREE_SIZE = 7  # of dimensions without a fixed size, when a copy is compared with its model
-_LAYOUT = "1"  # of a prepared directory: raise it when what is written changes
 
 
 @dataclass(frozen=True)
@@ -56,15 +50,6 @@ class OpenModel:
     session: onnx.Session
     prepared: bool
     folder: tempfile.TemporaryDirectory[str] | None = None
-
-
-def cache_directory() -> Path:
-    """Where prepared copies are kept: `EDGEQ_CACHE`, or the user's cache directory.
-
-    Give every emulated CPU a cache of its own: /proc/cpuinfo shows the host's instruction sets.
-    """
-    chosen = os.environ.get("EDGEQ_CACHE")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("edgeq")
 
 
 def open_model(package: Package, threads: int) -> OpenModel:
@@ -81,7 +66,7 @@ def open_model(package: Package, threads: int) -> OpenModel:
                 f"{package.path}: loaded without a prepared copy, which takes up to "
                 f"{package.data_bytes / 2**20:.1f} MiB more memory that cannot be dropped: {error}",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=_callers_level(),
             )
     if not package.zipped:
         path = package.path / MODEL_FILE
@@ -92,28 +77,31 @@ def open_model(package: Package, threads: int) -> OpenModel:
     return OpenModel(session, prepared=False, folder=folder)
 
 
+def _callers_level() -> int:
+    """The `stacklevel` with which whoever calls this warns about the code that called edgeq."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] == "edgeq":
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def _prepared_model(package: Package) -> Path:
     """The graph of the prepared copy; raises Missing with the reason if there can be none."""
     key = _key(package)
-    found = _store().find(_STAGE, key, verify=True)
+    found = kept.store().find(_STAGE, key, verify=True)
     if found is None:
         _make_in_child(package.path)
-        found = _store().find(_STAGE, key, verify=True)
+        found = kept.store().find(_STAGE, key, verify=True)
     if found is None:
-        raise Missing(Problem(str(cache_directory()), "the copy vanished", "load it again"))
+        raise Missing(Problem(str(kept.cache_directory()), "the copy vanished", "load it again"))
     if (found / _REFUSED).exists():
         what = (found / _REFUSED).read_text(encoding="utf-8")
         remedy = (
             "put tensors whose size is no multiple of 64 bytes last in the model, and build again"
         )
         raise Missing(Problem(f"onnxruntime {onnx.version()}", what, remedy))
-    with contextlib.suppress(OSError):  # a cache that others wrote serves too
-        os.utime(found / MANIFEST)
+    kept.mark_used(found)
     return found / MODEL_FILE
-
-
-def _store() -> Store:
-    return Store(cache_directory(), version=_LAYOUT)
 
 
 def _key(package: Package) -> dict[str, object]:
@@ -180,13 +168,15 @@ def _difference(model: Path, copy: Path, inputs: tuple[ValueInfo, ...]) -> str:
     """Why the prepared `copy` must not stand in for `model`; "" if both give the same bits."""
     plain = onnx.open_session(model, threads=1)
     packed = onnx.open_session(copy, threads=1, optimized=True)
+    # Rows of a cache that no position fills yet may hold anything.
+    names = [v.name for v in plain.get_outputs() if not v.name.startswith("present.")]
     for integer in (1, 0):
         feeds = _sample_feeds(inputs, integer)
         try:
-            expected = plain.run(None, feeds)
+            expected = plain.run(names, feeds)
         except Exception:  # onnxruntime's exceptions share no base class
             continue  # not inputs the model takes, e.g. an index past the end of a table
-        pairs = zip(expected, packed.run(None, feeds), strict=True)
+        pairs = zip(expected, packed.run(names, feeds), strict=True)
         same = all(first.tobytes() == second.tobytes() for first, second in pairs)
         return "" if same else "its saved packed weights give other outputs than the model"
     return "the model takes none of the inputs that were tried to compare a copy with it"
@@ -204,37 +194,17 @@ def _sample_feeds(inputs: tuple[ValueInfo, ...], integer: int) -> dict[str, npt.
     return feeds
 
 
-def _drop_unused(kept: Path) -> None:
-    """Remove the longest unused copies, never `kept`, until all are within `KEEP` bytes."""
-    copies = [path for path in kept.parent.iterdir() if path.is_dir() and path != kept]
-    room = KEEP - _size(kept)
-    for copy in sorted(copies, key=_last_used, reverse=True):
-        room -= _size(copy)
-        if room < 0:
-            shutil.rmtree(copy, ignore_errors=True)
-
-
-def _size(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-
-
-def _last_used(directory: Path) -> float:
-    manifest = directory / MANIFEST
-    return (manifest if manifest.exists() else directory).stat().st_mtime
-
-
 def main(path: Path) -> None:
     """Make the prepared copy of what lies at `path`, in this process."""
     package = open_package(path)
-    made = _store().stage(
+    made = kept.store().stage(
         _STAGE,
         _key(package),
         functools.partial(_prepare, package),
         describe=f"{package.artifact.name} for this CPU",
         verify=True,
     )
-    with contextlib.suppress(OSError):  # another process may be removing the same copies
-        _drop_unused(made)
+    kept.drop_unused(made)
 
 
 def _compare(model: Path, copy: Path) -> None:

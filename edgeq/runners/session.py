@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import edgeq
 from edgeq.calibration import data
 from edgeq.errors import InvalidInput, Problem
 from edgeq.files import writable
+from edgeq.runners.language import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,111 @@ class Answer:
 def run_texts(path: Path, texts: Sequence[str]) -> Answer:
     """Embed `texts` with the model at `path`. Raises InvalidInput where there are none."""
     if not texts:
-        what = "no sentence to embed"
+        what = "no sentence to embed and no --prompt to continue"
         raise InvalidInput(Problem("edgeq run", what, f'type: edgeq run {path} "a sentence"'))
     model = edgeq.load(path)
+    if isinstance(model, LanguageModel):
+        what = "is a language model, which continues a text"
+        raise InvalidInput(Problem(str(path), what, f'type: edgeq run {path} --prompt "…"'))
     start = time.perf_counter()
     embeddings = model.embed(list(texts))
-    return Answer(model.artifact.name, tuple(texts), embeddings, time.perf_counter() - start)
+    return Answer(model.name, tuple(texts), embeddings, time.perf_counter() - start)
 
 
-def refuse_unused(texts: Sequence[str], inputs: Path | None, out: Path | None) -> None:
+@dataclass(frozen=True)
+class Sampling:
+    """How a prompt is continued; None where the command line does not say."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a language model wrote, and the seconds it took.
+
+    first_seconds: from the prompt, as tokens, to the first generated token, None if the text ended
+    there. token_seconds: of each token behind it. runtime: what executed it, with its version.
+    """
+
+    artifact: str
+    runtime: str
+    prompt: str
+    text: str
+    prompt_tokens: int
+    first_seconds: float | None
+    token_seconds: tuple[float, ...]
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of the tokens behind the first; None where there are none."""
+        return len(self.token_seconds) / sum(self.token_seconds) if self.token_seconds else None
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "artifact": self.artifact,
+            "runtime": self.runtime,
+            "prompt": self.prompt,
+            "text": self.text,
+            "prompt_tokens": self.prompt_tokens,
+            "tokens": len(self.token_seconds) + (self.first_seconds is not None),
+            "first_token_seconds": self.first_seconds,
+            "tokens_per_second": self.tokens_per_second,
+        }
+
+
+def write_text(path: Path, prompt: str, sampling: Sampling, show: Callable[[str], None]) -> Written:
+    """Continue `prompt` with the language model at `path`, giving each piece to `show`."""
+    model = edgeq.load(path)
+    if not isinstance(model, LanguageModel):
+        remedy = f'type: edgeq run {path} "a sentence"'
+        raise InvalidInput(Problem("--prompt", f"{model.name} is {model.kind}", remedy))
+    ids = model.tokens(prompt)
+    drawn = model.draw(
+        ids,
+        128 if sampling.max_tokens is None else sampling.max_tokens,
+        sampling.temperature or 0.0,
+        sampling.seed or 0,
+    )
+    times = [time.perf_counter()]
+    pieces = []
+    for piece in model.decoded(_timed(drawn, times)):
+        show(piece)
+        pieces.append(piece)
+    return Written(
+        artifact=model.name,
+        runtime=model.runtime,
+        prompt=prompt,
+        text="".join(pieces),
+        prompt_tokens=len(ids),
+        first_seconds=times[1] - times[0] if len(times) > 1 else None,
+        token_seconds=tuple(b - a for a, b in itertools.pairwise(times[1:])),
+    )
+
+
+def _timed(tokens: Iterator[int], times: list[float]) -> Iterator[int]:
+    for token in tokens:
+        times.append(time.perf_counter())
+        yield token
+
+
+def refuse_unused(
+    texts: Sequence[str],
+    inputs: Path | None,
+    out: Path | None,
+    prompt: str | None = None,
+    sampling: Sampling = Sampling(),
+) -> None:
     """Raise InvalidInput where one of the arguments would have no effect."""
+    if prompt is None and sampling != Sampling():
+        what = "are for --prompt only"
+        remedy = 'give --prompt "…" too'
+        raise InvalidInput(Problem("--max-tokens, --temperature, --seed", what, remedy))
+    if prompt is not None and (texts or inputs is not None):
+        what = "goes without sentences and without --inputs"
+        raise InvalidInput(Problem("--prompt", what, "give one of the three"))
     if texts and inputs is not None:
         what = f"goes without sentences, {texts[0]!r} would not be read"
         raise InvalidInput(Problem("--inputs", what, "give sentences or --inputs"))
@@ -73,6 +170,9 @@ def run_arrays(path: Path, inputs: Path, out: Path | None) -> dict[str, npt.NDAr
         writable(out, "--out")
     model = edgeq.load(path)
     arrays = data.read_arrays(inputs)
+    if model.artifact is None:
+        what = f"is {model.kind} without a record of its inputs"
+        raise InvalidInput(Problem(str(path), what, f"use {model.verbs}"))
     ranks = {value.name: len(value.shape) for value in model.artifact.inputs}
     answers = [model.run(feed) for feed in data.feeds(inputs, arrays, ranks)]
     try:

@@ -1,0 +1,1 @@
+"""Judging a GGUF file that somebody else made."""

@@ -1,0 +1,103 @@
+"""What the model's own directory says, to hold the file's tokenizer and chat template against."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from edgeq.audit.records import Finding, Outcome
+from edgeq.gguf.hard_texts import HARD_TEXTS
+from edgeq.gguf.parity import normal_form
+from edgeq.runners.pieces import DecoderTokenizer
+
+_SHOWN = 40
+
+
+def chat_template(directory: Path) -> str | None:
+    """The chat template of a Hugging Face directory, None without one.
+
+    `chat_template.jinja` goes before tokenizer_config.json, as in transformers; of several, the one
+    called default.
+    """
+    file = directory / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    settings = directory / "tokenizer_config.json"
+    try:
+        found: Any = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
+    except (OSError, ValueError, AttributeError):
+        return None
+    if isinstance(found, list):
+        by_name = {item.get("name"): item.get("template") for item in found}
+        found = by_name.get("default")
+    return found if isinstance(found, str) else None
+
+
+def judge_template(own: str | None, directory: Path) -> tuple[Outcome, list[Finding]]:
+    """Whether the file's template is the reference's."""
+    wanted = chat_template(directory)
+    if own == wanted:
+        detail = "neither has one" if own is None else "the same, character by character"
+        return Outcome(how="measured", passed=True, detail=detail), []
+    if wanted is None:
+        what, matters = "the file has one and the reference has none", False
+    elif own is None:
+        what, matters = "the reference has one and the file has none", True
+    else:
+        what, matters = f"they differ: {_difference(own, wanted)}", True
+    finding = Finding(subject="chat template", matters=matters, what=what)
+    return Outcome(how="measured", passed=False, detail=what), [finding]
+
+
+def _difference(own: str, wanted: str) -> str:
+    pairs = enumerate(zip(own, wanted, strict=False))
+    at = next((place for place, (x, y) in pairs if x != y), min(len(own), len(wanted)))
+    return (
+        f"at character {at} the file has {own[at : at + _SHOWN]!r}, "
+        f"the reference {wanted[at : at + _SHOWN]!r}"
+    )
+
+
+def hard_texts(directory: Path | None) -> tuple[str, ...]:
+    """The texts to be cut into tokens, normalized where the reference's tokenizer does that.
+
+    llama.cpp does not, for any model: a file that somebody made cannot be blamed for it.
+    """
+    if directory is None:
+        return HARD_TEXTS
+    form = normal_form(Tokenizer.from_file(str(directory / "tokenizer.json")))
+    return tuple(unicodedata.normalize(form, text) for text in HARD_TEXTS) if form else HARD_TEXTS
+
+
+def judge_tokens(
+    texts: Sequence[str], ids: Sequence[Sequence[int]], around: Sequence[int], directory: Path
+) -> tuple[Outcome, list[Finding]]:
+    """Whether the file cuts `texts` as the reference's tokenizer.json does.
+
+    ids: of every text in the file, without special tokens; around: of "a", with them.
+    """
+    tokenizer = DecoderTokenizer((directory / "tokenizer.json").read_bytes())
+    wrong = [
+        (text, list(own), wanted)
+        for text, own in zip(texts, ids, strict=True)
+        if list(own) != (wanted := tokenizer.ids(text, special=False))
+    ]
+    findings = []
+    if wrong:
+        text, own, wanted = wrong[0]
+        what = (
+            f"{len(wrong)} of {len(texts)} texts are cut into other tokens than the reference's, "
+            f"the first {text[:_SHOWN]!r}: {own[:8]}, not {wanted[:8]}"
+        )
+        findings.append(Finding(subject="tokenizer", matters=True, what=what))
+    expected = tokenizer.ids("a")
+    if list(around) != expected and not wrong:
+        what = f"with special tokens 'a' is {list(around)}, in the reference {expected}"
+        findings.append(Finding(subject="tokenizer", matters=True, what=what))
+    detail = findings[0].what if findings else f"the same ids for {len(texts)} texts"
+    return Outcome(how="measured", passed=not findings, detail=detail), findings

@@ -1,0 +1,179 @@
+"""`edgeq audit`: whether a GGUF file is what it claims to be, and any good."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgeq.audit import reference as against
+from edgeq.audit import runs
+from edgeq.audit.child import Request
+from edgeq.audit.claims import judge_claim
+from edgeq.audit.metadata import is_language_model, judge_metadata
+from edgeq.audit.plain import text as text_of
+from edgeq.audit.plain import whole
+from edgeq.audit.records import Audit, Finding, Outcome
+from edgeq.audit.values import look
+from edgeq.audit.verdict import judge_quality, sentence
+from edgeq.compare import Comparison, read_text
+from edgeq.errors import InvalidInput, Problem
+from edgeq.gguf.header import Header, read_header
+from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
+from edgeq.models.huggingface import read_directory
+
+_OWN_WINDOW, _OWN_WINDOWS = 128, 8
+"""Windows of the text that a reference writes where none is given: drawing it is slow."""
+
+Progress = Callable[[str], None]
+
+
+def audit(
+    path: Path,
+    reference: Path | None = None,
+    text: Path | None = None,
+    progress: Progress = lambda step: None,
+) -> Audit:
+    """Everything that can be told about the GGUF file at `path`.
+
+    reference: the Hugging Face directory it was made from. text: what the KL divergence is taken
+    on; without it, on text that the reference writes itself. Raises InvalidInput for a file that is
+    malformed, before any C code sees it, and for a reference or a text that is none.
+    """
+    header = read_header(path)
+    if reference is not None:
+        read_directory(reference, "--reference")
+    elif text is not None:
+        what = "is read only to compare with a reference"
+        raise InvalidInput(Problem("--text", what, "give --reference DIR, too"))
+    if text is not None:
+        read_text(text)
+    claim, findings, lines = judge_claim(path, header)
+    findings += judge_metadata(header)
+    findings += _weights(path, header, progress)
+    checks = _Checks(path, header, reference, progress)
+    for check in (checks.open, checks.tokens, checks.template):
+        findings += check()
+    quality, reason = checks.quality(text)
+    findings += judge_quality(quality, claim)
+    return Audit(
+        path=str(path),
+        bytes=header.file_bytes,
+        architecture=text_of(header, "general.architecture"),
+        parameters=sum(math.prod(line.shape) for line in lines),
+        claim=claim,
+        findings=tuple(findings),
+        loading=checks.loading,
+        tokenizer=checks.tokenizer,
+        chat_template=checks.chat_template,
+        quality=quality,
+        quality_not_run=reason,
+        sound=not any(finding.matters for finding in findings),
+        verdict=sentence(claim, findings, checks.tokenizer, quality),
+        tensors=tuple(lines),
+    )
+
+
+def _weights(path: Path, header: Header, progress: Progress) -> list[Finding]:
+    findings = []
+    for index, entry in enumerate(header.tensors.values()):
+        progress(f"read tensor {index + 1} of {len(header.tensors)}")
+        seen = look(path, entry)
+        if seen.problem is not None:
+            # Biases of nothing, and padding, are harmless; a matrix of nothing is not.
+            matters = not seen.all_zero or len(entry.shape) > 1
+            what = f"{entry.name} ({entry.type.name}): {seen.problem}"
+            findings.append(Finding(subject="weights", matters=matters, what=what))
+    return findings
+
+
+def _not_run(reason: str) -> Outcome:
+    return Outcome(how="not run", passed=None, detail=reason)
+
+
+class _Checks:
+    """The checks that need a reference or a runtime; each leaves its outcome here."""
+
+    def __init__(
+        self, path: Path, header: Header, reference: Path | None, progress: Progress
+    ) -> None:
+        self._path, self._header = path, header
+        self._reference, self._progress = reference, progress
+        self._texts = against.hard_texts(reference)
+        self._reply: dict[str, Any] | None = None
+        no_reference = _not_run("no reference was given")
+        self.loading = self.tokenizer = self.chat_template = no_reference
+
+    def open(self) -> list[Finding]:
+        """Whether llama.cpp opens and runs the file."""
+        parts = whole(self._header, "split.count") or 1
+        if parts > 1:
+            self.loading = _not_run(f"it is one part of {parts}")
+            return []
+        if not is_language_model(self._header):
+            self.loading = _not_run("it is no language model")
+            return []
+        try:
+            reply = runs.tokens_of(self._path, self._texts, self._progress)
+        except runs.RunFailed as error:
+            if error.missing:
+                self.loading = _not_run(str(error))
+                return []
+            self.loading = Outcome(how="measured", passed=False, detail=str(error))
+            return [Finding(subject="loading", matters=True, what=str(error))]
+        self._reply = reply if reply["language_model"] else None
+        finite = reply.get("finite", True)
+        detail = reply["runtime"] if finite else "its predictions are NaN or infinite"
+        self.loading = Outcome(how="measured", passed=finite, detail=detail)
+        return [] if finite else [Finding(subject="loading", matters=True, what=detail)]
+
+    def tokens(self) -> list[Finding]:
+        """Whether the file cuts text as the reference does."""
+        if self._reference is None:
+            return []
+        if self._reply is None:
+            self.tokenizer = _not_run("the file was not opened")
+            return []
+        self.tokenizer, findings = against.judge_tokens(
+            self._texts, self._reply["ids"], self._reply["around"], self._reference
+        )
+        return findings
+
+    def template(self) -> list[Finding]:
+        """Whether the file has the reference's chat template."""
+        if self._reference is None:
+            return []
+        own = text_of(self._header, "tokenizer.chat_template")
+        self.chat_template, findings = against.judge_template(own, self._reference)
+        return findings
+
+    def quality(self, text: Path | None) -> tuple[Comparison | None, str | None]:
+        """KL from the reference, or why there is none."""
+        if self._reference is None:
+            return None, "no reference was given"
+        if self._reply is None:
+            return None, "the file was not opened"
+        with tempfile.TemporaryDirectory(prefix="edgeq-audit-") as folder:
+            own = text is None
+            request = Request(
+                work="quality",
+                file=self._path.absolute(),
+                reference=self._reference.absolute(),
+                text=Path(folder) / "text" if text is None else text.absolute(),
+                write_text=own,
+                window=_OWN_WINDOW if own else DEFAULT_WINDOW,
+                windows=_OWN_WINDOWS if own else DEFAULT_WINDOWS,
+            )
+            try:
+                found = Comparison.model_validate(runs.ask(request, self._progress))
+            except runs.RunFailed as error:
+                return None, str(error)
+        given = {"a": self._reference, "b": self._path}
+        sides = {
+            name: getattr(found, name).model_copy(update={"path": str(path)})
+            for name, path in given.items()
+        }
+        used = "what the reference writes itself" if text is None else str(text)
+        return found.model_copy(update={**sides, "text": used}), None

@@ -1,0 +1,69 @@
+"""The audit in one sentence, and when a divergence is too large for what a file claims."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgeq.audit.records import Claim, Finding, Outcome
+from edgeq.compare import Comparison
+
+# Mean KL of Llama-3-8B by type, nats: the table in llama.cpp's perplexity README.
+_PUBLISHED = {
+    "Q8_0": 0.00136,
+    "Q6_K": 0.0055,
+    "Q5_K_M": 0.0108,
+    "Q4_K_M": 0.0313,
+    "Q4_0": 0.0719,
+    "Q3_K_M": 0.0844,
+    "Q2_K": 0.332,
+}
+_TOO_FAR = 10
+"""Times the published figure that no honest file of the type was seen to reach."""
+# Five public Q4_K_M, Q4_K_S and IQ4_XS files of one model of 9 billion weights.
+_ONE_LABEL = "public 4-bit files of one model span 0.0087 to 0.0353"
+
+
+def judge_quality(quality: Comparison | None, claim: Claim) -> list[Finding]:
+    """Whether the mean KL is beyond what the claimed mix can explain."""
+    published = _PUBLISHED.get(claim.mix or "")
+    if quality is None or published is None or quality.kl.mean <= _TOO_FAR * published:
+        return []
+    what = (
+        f"its mean KL from the reference is {quality.kl.mean:.3g} nats, over {_TOO_FAR} times the "
+        f"{published:g} published for {claim.mix} of an 8-billion model: rounding alone does not "
+        "explain it"
+    )
+    return [Finding(subject="quality", matters=True, what=what)]
+
+
+def sentence(
+    claim: Claim, findings: Sequence[Finding], tokenizer: Outcome, quality: Comparison | None
+) -> str:
+    """One plain sentence: what is wrong first, else what was found to hold."""
+    wrong = [finding for finding in findings if finding.matters]
+    if wrong:
+        more = len(wrong) - 1
+        also = f" (and {more} more finding{'s' if more > 1 else ''} that matter)" if more else ""
+        return f"Not sound: {wrong[0].what.rstrip('.')}{also}."
+    parts = [_made(claim)]
+    if tokenizer.passed:
+        parts.append("it cuts text as the reference does")
+    if quality is None:
+        parts.append("how near it is to its model was not measured")
+    else:
+        four = f" ({_ONE_LABEL})" if 3.5 < claim.bits_per_weight < 5.5 else ""
+        parts.append(
+            f"its mean KL from the reference is {quality.kl.mean:.2g} ± "
+            f"{quality.kl.mean_se:.1g} nats{four}"
+        )
+    return f"Sound: {'; '.join(parts)}."
+
+
+def _made(claim: Claim) -> str:
+    bits = f"{claim.bits_per_weight:.2f} bits per weight"
+    if claim.mix is None:
+        return f"{bits}, under no claim that can be held against it"
+    if claim.differing:
+        count = len(claim.differing)
+        return f"{claim.mix} but for {count} tensor{'s' if count > 1 else ''} with more, {bits}"
+    return f"every tensor is as llama.cpp's {claim.mix} has it, {bits}"

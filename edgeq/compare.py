@@ -1,0 +1,150 @@
+"""`edgeq compare`: how far model B is from model A on a text, whatever formats they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+import edgeq
+from edgeq.artifact import ARTIFACT_FILE, Frozen
+from edgeq.bundle import BUNDLE_FILE
+from edgeq.errors import InvalidInput, Problem
+from edgeq.measure.divergence import (
+    DEFAULT_WINDOW,
+    DEFAULT_WINDOWS,
+    Divergence,
+    measure,
+    spread,
+    token_windows,
+)
+from edgeq.runners.language import LanguageModel
+
+_SHOWN = 24  # letters of the text around a token that differs
+
+
+class Side(Frozen):
+    """One of the two models and what ran it."""
+
+    path: str
+    runtime: str = Field(description="Name and version of what executed it.")
+    threads: int
+
+
+class Comparison(Divergence):
+    """The divergence of B from A, and what both are."""
+
+    a: Side = Field(description="The reference.")
+    b: Side = Field(description="The candidate.")
+    text: str = Field(description="The file of the text.")
+    windows_in_text: int = Field(
+        description="Windows the whole text has; those that were used are spread evenly over it."
+    )
+
+
+def compare(
+    a: Path,
+    b: Path,
+    text: Path,
+    *,
+    window: int = DEFAULT_WINDOW,
+    windows: int = DEFAULT_WINDOWS,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Comparison:
+    """Run A, the reference, and B on `windows` windows of `window` tokens of a text file.
+
+    Each of A and B: a Hugging Face directory, an artifact, a bundle or a GGUF file. Raises
+    InvalidInput for what is no language model, a text that is too short, and models that do not
+    cut the text into the same tokens; Missing where a runtime is not installed.
+    """
+    if windows < 2:
+        raise InvalidInput(Problem("--windows", f"{windows} gives no standard error", "give ≥ 2"))
+    content = read_text(text)
+    progress(f"compare: open {a}")
+    reference = open_language_model(a)
+    progress(f"compare: open {b}")
+    candidate = open_language_model(b)
+    first, ids = same_tokens((reference, candidate), (a, b), content)
+    cut = token_windows(ids, window, first)
+    found = measure(reference, candidate, spread(cut, windows), progress)
+    sides = [
+        Side(path=str(path), runtime=model.runtime, threads=model.threads)
+        for path, model in ((a, reference), (b, candidate))
+    ]
+    return Comparison(
+        **dict(found), a=sides[0], b=sides[1], text=str(text), windows_in_text=len(cut)
+    )
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file; InvalidInput for what is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        what = f"is no UTF-8 text: byte {error.start}"
+        raise InvalidInput(Problem(str(path), what, "save it as UTF-8")) from None
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+        raise InvalidInput(Problem(str(path), what, "name a file of plain text")) from None
+
+
+def open_language_model(path: Path, threads: int | None = None) -> LanguageModel:
+    """What lies at `path`, ready to run. Raises InvalidInput for what is no language model."""
+    if is_huggingface(path):
+        from edgeq.runners import transformers
+        from edgeq.runners.base import default_threads
+
+        return transformers.load(path, threads=threads or default_threads())
+    model = edgeq.load(path, threads=threads)
+    if not isinstance(model, LanguageModel):
+        what = f"is {model.kind}, and only language models have a KL divergence"
+        raise InvalidInput(Problem(str(path), what, "check embeddings with: edgeq check"))
+    return model
+
+
+def is_huggingface(path: Path) -> bool:
+    """Whether `path` is a model directory that is neither an artifact nor a bundle."""
+    ours = (ARTIFACT_FILE, BUNDLE_FILE)
+    return (path / "config.json").is_file() and not any((path / name).exists() for name in ours)
+
+
+def beginning(model: LanguageModel) -> int | None:
+    """The token that the model wants before a text, None where it wants none."""
+    with_special, plain = model.tokens("a"), model.tokens("a", special=False)
+    return with_special[0] if with_special[0] != plain[0] else None
+
+
+def same_tokens(
+    models: Sequence[LanguageModel], paths: Sequence[Path], text: str
+) -> tuple[int | None, list[int]]:
+    """The token both models want before a text, and the ids of `text` behind it.
+
+    Raises InvalidInput, showing the first difference, unless both models give the same.
+    """
+    first = [beginning(model) for model in models]
+    if first[0] != first[1]:
+        shown = ["no token" if token is None else f"token {token}" for token in first]
+        what = f"puts {shown[1]} before a text, and {paths[0]} puts {shown[0]}"
+        raise InvalidInput(Problem(str(paths[1]), what, "compare models of one tokenizer"))
+    ids = [model.tokens(text, special=False) for model in models]
+    if ids[0] != ids[1]:
+        raise InvalidInput(_first_difference(models, paths, ids))
+    return first[0], ids[0] if first[0] is None else [first[0], *ids[0]]
+
+
+def _first_difference(
+    models: Sequence[LanguageModel], paths: Sequence[Path], ids: Sequence[Sequence[int]]
+) -> Problem:
+    pairs = enumerate(zip(*ids, strict=False))
+    at = next((place for place, (x, y) in pairs if x != y), min(map(len, ids)))
+    before = models[0].text(ids[0][max(0, at - _SHOWN) : at])[-_SHOWN:]
+    shown = [
+        f"{own[at]} {model.text([own[at]])!r}" if at < len(own) else "the end"
+        for model, own in zip(models, ids, strict=True)
+    ]
+    what = (
+        f"cuts the text into other tokens than {paths[0]}: token {at}, behind {before!r}, "
+        f"is {shown[1]}, not {shown[0]}"
+    )
+    return Problem(str(paths[1]), what, "compare models of one tokenizer")

@@ -1,0 +1,105 @@
+"""Timing a language model: a prompt to the first token, then token after token, again and again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgeq.measure.latency import WARMUP_RUNS, quantile
+from edgeq.measure.records import Conditions, Effort, Generation, Rate
+from edgeq.runners.language import Ids, LanguageModel
+
+QUICK_TEXTS, QUICK_SECONDS = 128, 10.0
+FULL_TEXTS, FULL_SECONDS = 64, 60.0
+LEAST_TEXTS = 6
+"""Fewer have no 95 % interval of their median: 2·½⁶ is 3 %."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds, text after text: to the first token of each, and to each one behind it."""
+
+    first: list[float]
+    tokens: list[list[float]]
+
+
+def time_texts(
+    model: LanguageModel,
+    prompt: Ids,
+    count: int,
+    effort: Effort,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Timing:
+    """Begin texts with the ids in `prompt`, and generate a first token and `count` more in each.
+
+    Greedily, and past end tokens, so that all texts are as long. Each begins with an empty cache.
+    Warms up with some prompts and one text; then quick: 128 texts or 10 s, but at least 6; full:
+    64 texts and 60 s. `clock` gives seconds.
+    """
+    for _ in range(WARMUP_RUNS - 1):
+        model.prefill(prompt)
+    _one_text(model, prompt, count, clock)
+    first: list[float] = []
+    tokens: list[list[float]] = []
+    begin = clock()
+    while not _is_enough(len(first), clock() - begin, effort):
+        seconds, rest = _one_text(model, prompt, count, clock)
+        first.append(seconds)
+        tokens.append(rest)
+    return Timing(first, tokens)
+
+
+def _one_text(
+    model: LanguageModel, prompt: Ids, count: int, clock: Callable[[], float]
+) -> tuple[float, list[float]]:
+    start = clock()
+    token = int(model.prefill(prompt).argmax())
+    now = clock()
+    first = now - start
+    rest: list[float] = []
+    for _ in range(count):
+        token = int(model.step(token).argmax())
+        start, now = now, clock()
+        rest.append(now - start)
+    return first, rest
+
+
+def _is_enough(texts: int, elapsed: float, effort: Effort) -> bool:
+    if effort == "quick":
+        return texts >= QUICK_TEXTS or (texts >= LEAST_TEXTS and elapsed >= QUICK_SECONDS)
+    return texts >= FULL_TEXTS and elapsed >= FULL_SECONDS
+
+
+def summarise(
+    timing: Timing, prompt_tokens: int, load_seconds: float, conditions: Conditions
+) -> Generation:
+    """What the times of `timing` say; speeds are judged text by text."""
+    generated = len(timing.tokens[0])
+    every = [seconds for text in timing.tokens for seconds in text]
+    return Generation(
+        load_seconds=load_seconds,
+        prompt_tokens=prompt_tokens,
+        generated_tokens=generated,
+        texts=len(timing.first),
+        first_token_seconds=tuple(timing.first),
+        token_seconds=tuple(every),
+        first_token_p50=quantile(timing.first, 0.5),
+        first_token_p90=quantile(timing.first, 0.9),
+        token_p50=quantile(every, 0.5),
+        token_p90=quantile(every, 0.9),
+        prompt_speed=_rate(prompt_tokens, timing.first),
+        generation_speed=_rate(generated, [sum(text) for text in timing.tokens]),
+        conditions=conditions,
+    )
+
+
+def _rate(tokens: int, seconds: Sequence[float]) -> Rate:
+    """Tokens per second at the median of `seconds`, which `tokens` took each time."""
+    median = quantile(seconds, 0.5)
+    slowest, fastest = median.high_seconds, median.low_seconds
+    return Rate(
+        tokens_per_second=tokens / median.seconds,
+        low_tokens_per_second=tokens / slowest if slowest is not None else 0.0,
+        high_tokens_per_second=tokens / fastest if fastest > 0 else None,
+    )

@@ -1,0 +1,48 @@
+"""Codes on disk: what a method rounded, exactly, to be written into any format later."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.errors import InvalidInput, Problem
+from edgeq.quantize.grids import GRIDS, QuantizedTensor
+
+
+def save_codes(path: Path, codes: Mapping[str, QuantizedTensor]) -> None:
+    """Write `codes` as a .npz: equal codes give equal bytes.
+
+    For the n-th tensor, int8 `n.codes` and float32 `n.scales` as they are; `names`, `grids` and
+    `methods` are lists in the same order.
+    """
+    arrays: dict[str, Any] = {
+        "names": np.array(list(codes), np.str_),
+        "grids": np.array([tensor.grid.name for tensor in codes.values()], np.str_),
+        "methods": np.array([tensor.method for tensor in codes.values()], np.str_),
+    }
+    for index, tensor in enumerate(codes.values()):
+        arrays[f"{index}.codes"] = tensor.codes
+        arrays[f"{index}.scales"] = tensor.scales
+    partial = path.with_name(f".{path.name}.partial.npz")
+    np.savez(partial, **arrays)
+    partial.replace(path)
+
+
+def load_codes(path: Path) -> dict[str, QuantizedTensor]:
+    """What `save_codes` wrote, in its order. Raises InvalidInput for any other file."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            facts = (stored[key].tolist() for key in ("names", "grids", "methods"))
+            return {
+                name: QuantizedTensor(
+                    GRIDS[grid], stored[f"{index}.codes"], stored[f"{index}.scales"], method
+                )
+                for index, (name, grid, method) in enumerate(zip(*facts, strict=True))
+            }
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        what = f"holds no codes that edgeq wrote: {error}"
+        raise InvalidInput(Problem(str(path), what, "build again")) from None

@@ -1,0 +1,68 @@
+"""A comparison of two models for a person: a table of at most 80 columns."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgeq.compare import Comparison
+from edgeq.report.terminal import print_wrapped
+
+_NOISE_FACTOR = 3
+
+
+def print_comparison(found: Comparison, console: Console) -> None:
+    """What was compared on what, every figure with its standard error, and how to read it."""
+    for name, side in (("A", found.a), ("B", found.b)):
+        console.print(Text(f"{name}  {side.path}", style="bold"), soft_wrap=True)
+        threads = f"{side.threads} thread{'' if side.threads == 1 else 's'}"
+        console.print(Text(f"   {side.runtime}, {threads}", style="dim"), soft_wrap=True)
+    console.print()
+    console.print(_table(found))
+    used = (
+        f"Measured on {found.tokens} tokens: the second halves of {found.windows} of the "
+        f"{found.windows_in_text} windows of {found.window} tokens in {found.text}."
+    )
+    print_wrapped(used, "dim", console)
+    if is_noise(found):
+        what = "The mean KL is no more than rounding: a smaller one would mean nothing."
+        print_wrapped(what, "yellow", console)
+
+
+def is_noise(found: Comparison) -> bool:
+    """Whether the mean KL is within three times what either model differs from itself by."""
+    floor = max(found.noise_floor, found.candidate_noise_floor)
+    return found.kl.mean <= _NOISE_FACTOR * floor
+
+
+def _table(found: Comparison) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    table.add_column("", no_wrap=True)
+    table.add_column("B against A", justify="right", no_wrap=True)
+    table.add_column("± standard error", justify="right", no_wrap=True)
+    kl, errors = found.kl, found.kl_se
+    table.add_row("KL divergence, nats: mean", f"{kl.mean:.3g}", f"{kl.mean_se:.2g}")
+    table.add_row("  noise floor of A, of B", _pair(found), "")
+    for name, value, error in (
+        ("median", kl.median, errors.median),
+        ("90 %", kl.p90, errors.p90),
+        ("95 %", kl.p95, errors.p95),
+        ("99 %", kl.p99, errors.p99),
+        ("99.9 %", kl.p999, errors.p999),
+    ):
+        table.add_row(f"  {name}", f"{value:.3g}", f"{error:.2g}")
+    table.add_row("  largest", f"{kl.max:.3g}", "")
+    same = (f"{found.same_top1:.2%}", f"{found.same_top1_se:.2%}")
+    table.add_row("same likeliest token", *same)
+    dp = (f"{found.rms_dp:.2%}", f"{found.rms_dp_se:.2%}")
+    table.add_row("RMS Δp of the token that follows", *dp)
+    perplexity, errors_of = found.perplexity, found.perplexity_se
+    table.add_row("perplexity of A", f"{perplexity.a:.5g}", f"{errors_of.a:.2g}")
+    table.add_row("perplexity of B", f"{perplexity.b:.5g}", f"{errors_of.b:.2g}")
+    table.add_row("  B / A", f"{perplexity.ratio:.5f}", f"{errors_of.ratio:.2g}")
+    return table
+
+
+def _pair(found: Comparison) -> str:
+    return f"{found.noise_floor:.2g}, {found.candidate_noise_floor:.2g}"

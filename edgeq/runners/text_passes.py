@@ -1,0 +1,101 @@
+"""The measuring passes of language models."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.calibration.data import read_corpus
+from edgeq.calibration.windows import split
+from edgeq.compare import same_tokens
+from edgeq.measure import divergence, generation, memory
+from edgeq.measure.process import Request, Workload
+from edgeq.runners.language import Ids, LanguageModel
+from edgeq.runners.loaded import load
+
+
+def time_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+    """The latency pass: a prompt and tokens behind it, again and again."""
+    work = _workload(request)
+    start = time.perf_counter()
+    model = _load(request.artifact, request.threads, work.context)
+    load_seconds = time.perf_counter() - start
+    ids = np.array(model.tokens(request.text), np.int32)
+    prompt = np.resize(ids, work.prompt)
+    timing = generation.time_texts(model, prompt, work.generate, request.effort)
+    return model, {
+        "load_seconds": load_seconds,
+        "first": timing.first,
+        "tokens": timing.tokens,
+        "inputs": f"prompt {work.prompt}, generate {work.generate}, {_context_words(model)}",
+    }
+
+
+def watch_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+    """The memory pass: loading, and one text that fills the context.
+
+    Any tokens do: with a text's own, the tokenizer's memory could not be told from the model's.
+    """
+    work = _workload(request)
+    baseline = memory.read()
+    with memory.Peak() as peak:
+        model = _load(request.artifact, request.threads, work.context)
+        loaded = memory.read()
+        ids: Ids = np.arange(work.context, dtype=np.int32) % model.vocabulary
+        steps = min(work.generate, work.context - 1)
+        model.prefill(ids[: work.context - steps])
+        for token in ids[work.context - steps :]:
+            model.step(int(token))
+        ran = memory.read()
+    with memory.Peak() as later:
+        model.tokens(request.text)
+        with_tokenizer = memory.read()
+    return model, {
+        "baseline": baseline.model_dump(),
+        "loaded": loaded.model_dump(),
+        "ran": ran.model_dump(),
+        "with_tokenizer": with_tokenizer.model_dump(),
+        "high_water_bytes": max(peak.high_water_bytes, later.high_water_bytes),
+        "anonymous_peak_bytes": peak.anonymous_bytes,
+        "runs": work.context,
+        "context": work.context,
+        "cache_bytes": model.cache_bytes(work.context),
+        "inputs": f"prompt {work.context - steps}, generate {steps}, {_context_words(model)}",
+    }
+
+
+def compare_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+    """The quality pass: how far predictions are from those of the artifact `reference`.
+
+    On windows of 256 tokens, or of the workload's context where that is less.
+    """
+    size = min(divergence.DEFAULT_WINDOW, _workload(request).context)
+    corpus, reference = request.corpus, request.reference
+    assert corpus is not None and reference is not None
+    paths = (reference, request.artifact)
+    models = [_load(path, request.threads, size) for path in paths]
+    first, ids = same_tokens(models, paths, read_corpus(corpus))
+    windows = split(ids, size, first, str(corpus), request.samples)
+    found = divergence.measure(models[0], models[1], windows)
+    return models[1], {
+        "divergence": found.model_dump(),
+        "inputs": f"{len(windows)} windows of {size} tokens, {_context_words(models[1])}",
+    }
+
+
+def _workload(request: Request) -> Workload:
+    assert request.workload is not None  # which every request for a language model has
+    return request.workload
+
+
+def _load(path: Path, threads: int | None, context: int) -> LanguageModel:
+    model = load(path, threads=threads, context=context)
+    assert isinstance(model, LanguageModel)  # its task says so
+    return model
+
+
+def _context_words(model: LanguageModel) -> str:
+    return f"context {model.context} in {model.cache_type}"

@@ -1,0 +1,238 @@
+"""What all language models share: texts begun and continued, tokens drawn, text as it comes."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeq.errors import InvalidInput
+from edgeq.runners.base import Floats
+from edgeq.runners.language import Ids, LanguageModel, choose
+
+VOCABULARY = 24
+
+
+class Table(LanguageModel):
+    """A model whose next scores depend on every token so far: a decaying sum of a table's rows."""
+
+    def __init__(
+        self,
+        pieces: list[bytes] | None = None,
+        ends: frozenset[int] = frozenset(),
+        context: int = 64,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            name="table",
+            artifact=None,
+            runtime="numpy",
+            threads=1,
+            vocabulary=VOCABULARY,
+            context=context,
+            end_tokens=ends,
+        )
+        self._table = np.random.default_rng(seed).standard_normal((VOCABULARY, VOCABULARY))
+        self._pieces = pieces or [bytes([97 + token]) for token in range(VOCABULARY)]
+        self.runs = 0
+        self._clear()
+
+    def tokens(self, text: str, special: bool = True) -> list[int]:
+        return [ord(letter) - 97 for letter in text]
+
+    def piece(self, token_id: int) -> bytes:
+        return self._pieces[token_id]
+
+    def cache_bytes(self, context: int) -> int:
+        return 8 * VOCABULARY
+
+    def _clear(self) -> None:
+        self._sum = np.zeros(VOCABULARY)
+
+    def _append(self, token_ids: Ids, every: bool) -> Floats:
+        self.runs += 1
+        rows = []
+        for token in token_ids:
+            self._sum = 0.5 * self._sum + self._table[token]
+            rows.append(self._sum)
+        return np.array(rows if every else rows[-1:], np.float32)
+
+
+token_lists = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=20)
+
+
+@given(token_lists, st.integers(1, 25))
+def test_one_answer_however_the_text_reaches_the_cache(ids: list[int], piece: int) -> None:
+    model = Table()
+    whole = model.logits(ids)
+    assert (whole.shape, whole.dtype) == ((len(ids), VOCABULARY), np.float32)
+    np.testing.assert_array_equal(model.logits_in_pieces(ids, piece), whole)
+    last = model.prefill(ids[:1])
+    for token in ids[1:]:
+        last = model.step(token)
+    np.testing.assert_array_equal(last, whole[-1])
+    np.testing.assert_array_equal(model.logits(ids), whole)  # nothing is left of the last text
+
+
+@given(
+    st.lists(st.binary(max_size=4), min_size=VOCABULARY, max_size=VOCABULARY),
+    st.integers(0, VOCABULARY - 1),
+    st.integers(1, 40),
+)
+def test_what_is_streamed_is_the_text_of_the_tokens(
+    pieces: list[bytes], first: int, count: int
+) -> None:
+    model = Table(pieces)
+    drawn = list(model.draw([first], count))
+    assert len(drawn) == count
+    shown = list(model.generate(chr(97 + first), count))
+    assert "".join(shown) == model.text(drawn)
+    assert all(shown)
+
+
+def test_a_character_is_shown_when_all_its_bytes_are_there() -> None:
+    cut = "a鳥b".encode()
+    model = Table([cut[i : i + 1] for i in range(len(cut))] * 5)
+    assert list(model.decoded([0, 1, 2, 3, 4])) == ["a", "鳥", "b"]
+    assert list(model.decoded([1, 2])) == ["\ufffd"]
+
+
+def greedy(model: LanguageModel, first: int, count: int) -> list[int]:
+    """By hand: the likeliest token behind all tokens so far, again and again."""
+    ids = [first]
+    for _ in range(count):
+        ids.append(int(model.logits(ids)[-1].argmax()))
+    return ids[1:]
+
+
+@given(st.integers(0, VOCABULARY - 1), st.integers(1, 30))
+def test_temperature_nought_takes_the_likeliest(first: int, count: int) -> None:
+    model = Table()
+    assert list(model.draw([first], count)) == greedy(model, first, count)
+
+
+def test_an_end_token_ends_the_text_and_is_not_shown() -> None:
+    written = greedy(Table(), 0, 30)
+    end = written[5]
+    kept = written[: written.index(end)]
+    model = Table(ends=frozenset([end]))
+    assert list(model.draw([0], 30)) == kept
+    assert "".join(model.generate("a", 30)) == model.text(kept)
+
+
+def test_a_seed_decides_what_is_drawn() -> None:
+    texts = {
+        seed: ["".join(Table().generate("a", 40, temperature=1.5, seed=seed)) for _ in range(2)]
+        for seed in range(4)
+    }
+    assert all(first == again for first, again in texts.values())
+    assert len({first for first, _ in texts.values()}) == 4
+
+
+def test_tokens_are_drawn_as_often_as_their_scores_say() -> None:
+    scores = np.array([0.0, 1.0, -1.0, 2.0, -np.inf], np.float32)
+    temperature, draws = 0.7, 40_000
+    weights = np.exp(scores.astype(np.float64) / temperature)
+    expected = weights / weights.sum()
+    rng = np.random.default_rng(7)
+    counts = np.bincount([choose(scores, temperature, rng) for _ in range(draws)], minlength=5)
+    errors = np.sqrt(draws * expected * (1 - expected))
+    assert np.all(np.abs(counts - draws * expected) <= 5 * errors)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-300, 1e-6))
+def test_a_tiny_temperature_is_greedy(seed: int, temperature: float) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.permutation(VOCABULARY).astype(np.float32)
+    assert choose(scores, temperature, rng) == int(scores.argmax())
+
+
+def test_the_first_of_equals_is_taken() -> None:
+    assert choose(np.array([1, 3, 3], np.float32), 0, np.random.default_rng(0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("ids", "named"),
+    [
+        ([], "none"),
+        ([0, VOCABULARY], f"{VOCABULARY} is not one of"),
+        ([-1], "-1 is not one of"),
+        ([0.5], "float64"),
+        ([[1, 2]], "shape"),
+        ([0] * 65, "65 tokens do not fit"),
+    ],
+)
+def test_ids_that_are_none_are_refused(ids: list[int], named: str) -> None:
+    model = Table()
+    for verb in (model.logits, model.prefill):
+        with pytest.raises(InvalidInput, match=named):
+            verb(ids)
+    assert model.runs == 0
+
+
+def test_a_full_context_is_an_error_and_never_shortened() -> None:
+    model = Table(context=8)
+    model.prefill([1] * 7)
+    model.step(2)
+    with pytest.raises(InvalidInput, match="0 of 8 positions are left"):
+        model.step(3)
+    model.runs = 0
+    with pytest.raises(InvalidInput, match="5 tokens of prompt and 4 more are over the 8"):
+        model.generate("abcde", 4)
+    assert model.runs == 0
+    assert len("".join(model.generate("abcd", 4))) == 4
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_tokens": 0}, {"temperature": -1}, {"temperature": math.nan}]
+)
+def test_options_that_make_no_text_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(InvalidInput, match="make no text"):
+        Table().generate("a", **options)
+
+
+def test_a_text_that_another_call_took_the_cache_from_does_not_go_on() -> None:
+    model = Table()
+    begun = model.generate("a", 10)
+    next(begun)
+    model.logits([1, 2])
+    with pytest.raises(InvalidInput, match="another call began a text"):
+        next(begun)
+
+
+def test_a_text_that_was_not_begun_takes_nothing() -> None:
+    model = Table()
+    waiting = model.generate("a", 10)
+    others = model.generate("b", 10)
+    assert "".join(others) == model.text(greedy(Table(), 1, 10))
+    assert "".join(waiting) == model.text(greedy(Table(), 0, 10))
+
+
+def test_calls_from_several_threads_wait_for_each_other() -> None:
+    model = Table()
+    texts = [[(seed * 7 + i) % VOCABULARY for i in range(40)] for seed in range(6)]
+    expected = [Table().logits(ids) for ids in texts]
+    found: dict[int, Floats] = {}
+
+    def run(index: int) -> None:
+        for _ in range(5):
+            found[index] = model.logits_in_pieces(texts[index], 1)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(texts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index, logits in enumerate(expected):
+        np.testing.assert_array_equal(found[index], logits)
+
+
+def test_verbs_of_other_models_say_what_to_use() -> None:
+    with pytest.raises(InvalidInput, match=r"is a language model: no embed\(\)\n.*logits\(\)"):
+        Table().embed(["a text"])
+    with pytest.raises(InvalidInput, match=r"no run\(\)"):
+        Table().run({})
