@@ -77,7 +77,7 @@ def build(
     _require_tools(planned)
     builder = _Builder(Stages(planned, store, progress))
     spec, task = planned.recipe.quantize, planned.recipe.model.task
-    wanted = dict.fromkeys(artifact.format for artifact in planned.plan.artifacts)
+    wanted = dict.fromkeys(target.format for target in planned.recipe.targets)
     return [
         builder.artifact(intent)
         for format in wanted
@@ -124,6 +124,7 @@ class _Builder:
             "variant": variant.model_dump(mode="json"),
             "rules": [] if is_float else [rule.model_dump(mode="json") for rule in intent.rules],
             "calibration": None if is_float else stages.calibration_key(),
+            "importance": stages.importance_key() if variant.method == "importance" else None,
             "licence": self._planned.plan.licence,
             "source": stages.source,
             "revision": self._planned.plan.revision,
@@ -218,7 +219,7 @@ class _Builder:
             if d.has_own_codes
         }
         weighted = any(d.method == "importance" for d in decisions.values())
-        tensors = write_gguf_model(
+        written = write_gguf_model(
             directory,
             destination / GGUF_FILE,
             decisions,
@@ -227,7 +228,8 @@ class _Builder:
             mix=intent.variant.weights,
             progress=lambda step: stages.progress(f"{name}: {step}"),
         )
-        return _Made([GGUF_FILE], tensors, (), (), _settings(intent))
+        settings = {**_settings(intent), "notes": list(written.notes)}
+        return _Made([GGUF_FILE], written.tensors, (), (), settings)
 
 
 def _settings(intent: Intent) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgeq.artifact import read_artifact
+from edgeq.budgets import Budgets, Workload
 from edgeq.judge import Subject, judge
 from edgeq.measure.bench import Bench, Evaluation, Progress
 from edgeq.profile import Device
-from edgeq.recipe import Budgets, Workload
 from edgeq.remedies import Alternatives
 from edgeq.verdict import Verdict
 

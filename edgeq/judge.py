@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from edgeq import remedies
+from edgeq.budgets import Budgets
 from edgeq.measure.records import Measurement, Memory, Quantile
 from edgeq.profile import Device
-from edgeq.recipe import Budgets
 from edgeq.sight import Seen, Sight, Subject
 from edgeq.units import MIB, format_bytes, format_seconds
 from edgeq.verdict import Line, Status, Unit, Verdict, exit_status, worst

@@ -160,9 +160,10 @@ def _cache_bytes(recipe: Recipe, model: DescribedModel, format: Format) -> int |
 def _packages(recipe: Recipe, artifacts: list[ArtifactPlan]) -> dict[str, tuple[str, ...]]:
     """What a build of these artifacts imports, by extra; calibration runs the graph in float32."""
     is_language = recipe.model.task == "text-generation"
-    wanted = {}
+    wanted: dict[str, tuple[str, ...]] = {}
     if any(a.format == "onnx" or a.variant.needs_calibration for a in artifacts):
-        wanted |= {"language": _DECODER_PACKAGES} if is_language else {"build": _ENCODER_PACKAGES}
+        extra = "language" if is_language else "build"
+        wanted[extra] = _DECODER_PACKAGES if is_language else _ENCODER_PACKAGES
     if any(a.format == "gguf" for a in artifacts):
         wanted["gguf"] = _GGUF_PACKAGES
     return wanted

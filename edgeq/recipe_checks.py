@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgeq.calibration import data
 from edgeq.errors import InvalidInput, Problem
 from edgeq.quantize.presets import METHODS
+from edgeq.recipe_budget_checks import check_budgets
 from edgeq.wording import Location, suggest, suggest_near
 from edgeq.yamlfile import Document
 
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     from edgeq.quantize.spec import Intent, Rule
     from edgeq.recipe import Recipe
 
-_MEASURED = {
-    "sentence-embedding": ("cosine", "spearman"),
-    "text-generation": ("kl", "kl_p99", "top1", "perplexity"),
-    "tensor": ("error", "top1"),
-}
 _SUFFIXES: dict[str, tuple[str, ...]] = {
     "sentence-embedding": data.TEXT_SUFFIXES,
     "text-generation": (".txt",),
@@ -39,7 +35,7 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
         *_check_variants(recipe, document),
         *_check_rules(recipe, document),
         *_check_targets(recipe, document),
-        *_check_budgets(recipe, document),
+        *check_budgets(recipe, document),
     ]
     found = _check_data_files(recipe, document)
     return problems + (found or _check_overlap(recipe, document))
@@ -69,6 +65,7 @@ def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
     formats = list(dict.fromkeys(target.format for target in recipe.targets))
     task = recipe.model.task
     has_data = recipe.data.calibration or document.is_assumed(("data", "calibration"))
+    has_importance = has_data or recipe.data.importance
     seen: dict[str, set[str]] = {format: set() for format in formats}
     choices = [recipe.quantize.choices(format, task) for format in formats]
     for index, meanings in enumerate(zip(*choices, strict=True)):
@@ -86,17 +83,12 @@ def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
                 remedy = "add a target: {format: onnx, devices: [...]}, or take a GGUF type"
             yield Problem(where, what, remedy)
         for format, variant in held.items():
-            yield from _check_variant(variant, format, task, where, name, seen[format], has_data)
+            given = has_importance if variant.method == "importance" else has_data
+            yield from _check_variant(variant, task, where, name, seen[format], given)
 
 
 def _check_variant(
-    variant: Variant,
-    format: str,
-    task: str,
-    where: str,
-    name: str,
-    seen: set[str],
-    has_data: object,
+    variant: Variant, task: str, where: str, name: str, seen: set[str], has_data: object
 ) -> Iterator[Problem]:
     if variant.name in seen:
         what = f"{name}: the variant {variant.name!r} is there twice"
@@ -184,51 +176,8 @@ def _check_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
             seen.add((target.format, device))
 
 
-def _check_budgets(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    if document.is_assumed(("model", "task")):
-        return
-    task = recipe.model.task
-    has_data = recipe.data.evaluation or document.is_assumed(("data", "evaluation"))
-    yield from _check_language_budgets(recipe, document)
-    for key, bound in recipe.budgets.quality.model_dump().items():
-        where = document.place(("budgets", "quality", key), key=True)
-        name = f"budgets.quality.{key}"
-        if bound is None:
-            continue
-        if key not in _MEASURED[task]:
-            what = f"{name}: is not measured for the task {task!r}"
-            yield Problem(where, what, f"measured for it: {', '.join(_MEASURED[task])}")
-        elif not has_data:
-            what = f"{name}: there is no data to measure it on"
-            yield Problem(where, what, "add data.evaluation: {path: ...}")
-
-
-def _check_language_budgets(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """Time of one run is for models that answer in one run; speed is for those that go on."""
-    is_language = recipe.model.task == "text-generation"
-    latency, speed = recipe.budgets.latency, recipe.budgets.speed
-    keys = {
-        ("latency", "p50"): (latency.p50, False),
-        ("latency", "p90"): (latency.p90, False),
-        ("latency", "first_token"): (latency.first_token, True),
-        ("speed", "prompt"): (speed.prompt, True),
-        ("speed", "generation"): (speed.generation, True),
-    }
-    fitting = [".".join(key) for key, (_, language) in keys.items() if language == is_language]
-    for key, (bound, language) in keys.items():
-        if bound is not None and language != is_language:
-            where = document.place(("budgets", *key), key=True)
-            what = f"budgets.{'.'.join(key)}: is not measured for the task {recipe.model.task!r}"
-            yield Problem(where, what, f"measured for it: {', '.join(fitting)}")
-    work = recipe.workload
-    if is_language and work.prompt + work.generate > work.context:
-        where = document.place(("workload", "context"))
-        what = f"workload: {work.prompt} + {work.generate} tokens do not fit {work.context}"
-        yield Problem(where, what, f"write 'context: {work.prompt + work.generate}' or more")
-
-
 def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
-    problems: list[Problem] = []
+    problems = list(_check_importance(recipe, document))
     refs = {"calibration": recipe.data.calibration, "evaluation": recipe.data.evaluation}
     for key, ref in refs.items():
         location: Location = ("data", key, "path")
@@ -253,6 +202,18 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
             what = f"{name}: has no scored pairs, which budgets.quality.spearman needs"
             problems.append(Problem(where, what, "give a .tsv: sentence1, sentence2, score"))
     return problems
+
+
+def _check_importance(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    given = recipe.data.importance
+    location: Location = ("data", "importance", "path")
+    if given is None or document.is_assumed(location):
+        return
+    path = document.path.parent / given.path
+    if not path.is_file():
+        names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        what = f"{document.name(location)}: no file {path}"
+        yield Problem(document.place(location), what, suggest_near(path.name, names) or _RELATIVE)
 
 
 def _read(path: Path, samples: int | None, task: str) -> bool:

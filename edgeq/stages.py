@@ -90,10 +90,18 @@ class Stages:
         path = self.planned.path.parent / reference.path
         return {"sha256": canonical.sha256_of_file(path), "samples": reference.samples}
 
+    def importance_key(self) -> str | None:
+        """SHA-256 of the importance matrix that the recipe names; None if it is to be computed."""
+        given = self.planned.recipe.data.importance
+        return canonical.sha256_of_file(self.planned.path.parent / given.path) if given else None
+
     def importance(self) -> Importance:
-        """The importance matrix of the model on the calibration data, computed once."""
+        """The importance matrix the recipe names, else that of its calibration data, made once."""
         from edgeq.gguf.imatrix import read_imatrix
 
+        given = self.planned.recipe.data.importance
+        if given is not None:
+            return read_imatrix(self.planned.path.parent / given.path)
         key = {**self.float_key(), "calibration": self.calibration_key()}
         place = self.store.stage(
             "importance", key, self._make_importance, describe=self.planned.plan.source

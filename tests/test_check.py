@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeq.budgets import Budgets
 from edgeq.check import Evaluation, check
 from edgeq.device import load_device
 from edgeq.errors import InvalidInput
 from edgeq.judge import decide
 from edgeq.profile import Device
-from edgeq.recipe import Budgets
 from edgeq.report.terminal import make_console, print_verdict
 from edgeq.verdict import Status, Verdict, exit_status, worst
 from tests import samples

@@ -1,8 +1,8 @@
 """Queries, keys and values of a quantized decoder from one product instead of three.
 
 They read the same input, and blocks of codes run along it, so the rows of three weights are those
-of one taller weight, code for code. One call instead of three makes generation of a small model a
-fifth faster (benchmarks/decoder_graphs.py); prompts take the same time.
+of one taller weight, code for code. One call instead of three makes generation of a 5.7 M-parameter
+llama 6 % faster (benchmarks/decoder_graphs.py); prompts take the same time.
 """
 
 from __future__ import annotations

@@ -33,4 +33,5 @@ def pack_codes(tensor: QuantizedTensor) -> NDArray[np.uint8]:
         half = _BLOCK // 2
         packed = lifted[..., :half] | (lifted[..., half:] << np.uint8(4))
     blocks = np.concatenate([scales.reshape(rows, -1, 2), packed], axis=2)
-    return blocks.reshape(rows, -1)
+    result: NDArray[np.uint8] = blocks.reshape(rows, -1)
+    return result

@@ -70,7 +70,8 @@ def tokens_of(tokenizer: Mapping[str, Any], rows: int, where: str) -> Tokens:
 def merge_pairs(tokenizer: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Merges in order; older files write "left right", newer ones pairs."""
     merges: Sequence[Any] = tokenizer["model"].get("merges") or []
-    return [tuple(m.split(" ", 1)) if isinstance(m, str) else (m[0], m[1]) for m in merges]
+    pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges)
+    return [(left, right) for left, right in pairs]
 
 
 def _plain(tokenizer: Mapping[str, Any], rows: int) -> tuple[list[str], list[TokenType]]:

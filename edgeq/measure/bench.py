@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeq import canonical
 from edgeq.artifact import ARTIFACT_FILE, TOKENIZER_FILE, Artifact, read_artifact
+from edgeq.budgets import Workload
 from edgeq.calibration import data
 from edgeq.measure import arrays, generation, latency
 from edgeq.measure.process import PassFailed, Request, run_worker
@@ -28,7 +29,6 @@ from edgeq.measure.records import (
     Pass,
     Quality,
 )
-from edgeq.recipe import Workload
 from edgeq.runners.sample_passes import sequence
 from edgeq.runners.text import TextEncoder
 

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from edgeq.models.huggingface import TensorFacts, read_safetensors_header
 
 Floats = NDArray[np.float32]
 
-_STORED = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Weights:
             wide = (held.astype(np.uint32) << 16).view(np.float32)
         else:
             wide = held.astype(np.float32, copy=False)
-        return wide.reshape(stop - start, *shape[1:])
+        result: Floats = wide.reshape(stop - start, *shape[1:])
+        return result
 
     def read(self, name: str) -> Floats:
         """The whole tensor as float32."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from edgeq.quantize import presets
 from edgeq.quantize.grids import GRIDS
@@ -43,9 +44,9 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
         return Decision(None, f"fewer than 2 axes or {SMALLEST_WEIGHT} values")
     variant = intent.variant
     exception = intent.exception(name)
-    if exception is None:
-        grid, reason = variant.weights, "default"
-    else:
+    grid: Any = variant.weights  # of ours: what goes into GGUF alone is decided elsewhere
+    reason = "default"
+    if exception is not None:
         index, grid = exception
         reason = f"rule {index + 1}: {intent.rules[index].match}"
     if grid == "float32":

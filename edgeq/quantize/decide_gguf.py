@@ -63,7 +63,7 @@ def decide_gguf(
     for name, shape in tensors.items():
         exception = intent.exception(name) if len(shape) > 1 else None
         if weights in MIXES and exception is None:
-            found[name] = _by_library(mixed[names[name]], shape, weighted, weights)
+            found[name] = _by_library(mixed[names[name]], shape, weighted, "default")
         elif exception is not None and exception[1] in TYPES:
             index, grid = exception
             reason = f"rule {index + 1}: {intent.rules[index].match}"

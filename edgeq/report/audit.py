@@ -14,7 +14,6 @@ from edgeq.audit.records import Audit, Outcome, TensorLine
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_bytes
 
-
 _LISTED = 5  # findings on one subject
 
 

@@ -75,8 +75,8 @@ def _table(verdict: Verdict) -> Table:
         table.add_row(
             line.budget,
             f"{sign} {_short(line.limit, line)}",
-            _short(line.value, line),
-            _short(line.float_value, line),
+            _short(line.value, line).removesuffix(" tok/s"),
+            _short(line.float_value, line).removesuffix(" tok/s"),
             _percent(line.margin_share),
             line.how,
             Text(line.status, style=_STYLES[line.status]),
@@ -85,11 +85,11 @@ def _table(verdict: Verdict) -> Table:
 
 
 def _short(value: float | None, line: Line) -> str:
-    """As elsewhere, but without decimals from 1000 MiB or ms, so that a row fits."""
+    """As elsewhere, but without decimals from 100 MiB or ms, so that a row fits."""
     if value is None:
         return "-"
     number, _, unit = format_value(value, line.unit).partition(" ")
-    if unit and float(number) >= 1000:
+    if unit and float(number) >= 100:
         number = f"{float(number):.0f}"
     return f"{number} {unit}".rstrip()
 
