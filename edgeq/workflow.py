@@ -117,6 +117,9 @@ def bundle_recipe(
 
 def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
     """Order of preference: nearest to full precision, then smallest."""
+    language = verdict.measurement.language
+    if language is not None:
+        return -language.divergence.kl.mean, -built.artifact.bytes
     quality = verdict.measurement.quality
     outputs = quality.outputs.values() if quality is not None else ()
     nearest = min((output.cosine_mean for output in outputs), default=float("-inf"))

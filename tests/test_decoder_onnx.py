@@ -109,12 +109,15 @@ def test_logits_are_those_of_transformers_beyond_the_window(make: Make, family: 
 
 def test_short_texts_of_a_longrope_model_turn_by_their_own_angles(make: Make) -> None:
     tiny = make("phi3-longrope")
-    short, long = tiny.ids(32), tiny.ids(33)
+    trained = json.loads((tiny.path / "config.json").read_text())[
+        "original_max_position_embeddings"
+    ]
+    short, long = tiny.ids(trained), tiny.ids(trained + 1)
     model = tiny.graph / MODEL_FILE
     for ids in (short, long):
         found = run_in_pieces(tiny, model, ids, [len(ids)])
         assert np.abs(found - tiny.expected(ids)).max() < WRONG
-    apart = tiny.expected(short) - tiny.expected(long)[:32]
+    apart = tiny.expected(short) - tiny.expected(long)[:trained]
     assert np.abs(apart).max() > 100 * WRONG
 
 

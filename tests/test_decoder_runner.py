@@ -164,7 +164,8 @@ def test_windowed_layers_remember_what_they_need(tmp_path: Path) -> None:
 
 
 def test_a_text_that_outgrows_its_angles_is_computed_again(tmp_path: Path) -> None:
-    source, artifact = tiny_artifact(tmp_path, "phi3-longrope")
+    lengths = {"original_max_position_embeddings": 32, "max_position_embeddings": 128}
+    source, artifact = tiny_artifact(tmp_path, "phi3-longrope", **lengths)
     model = load(artifact)
     ids = random_ids(40, model.vocabulary)  # angles change behind 32
     short, long = by_transformers(source, ids[:32]), by_transformers(source, ids)

@@ -239,8 +239,6 @@ def test_a_watched_value_is_the_one_that_is_multiplied(tmp_path: Path) -> None:
     import_onnx(source, plain)
     intent = Intent(preset("int8-static", "onnx", "tensor"), "onnx", "tensor")
     feeds = [{"ids": np.arange(100)}, {"ids": np.arange(100, 200)}]
-    written = write_quantized(
-        plain, quantized, lambda n, s: decide(n, s, intent), feeds, str
-    )
+    written = write_quantized(plain, quantized, lambda n, s: decide(n, s, intent), feeds, str)
     low, high = written.input_codes["weight"]["range"]
     assert table.min() * 1.001 <= low <= 0 <= high <= table.max() * 1.001

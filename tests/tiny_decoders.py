@@ -76,7 +76,11 @@ _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "phi3": ("Phi3", {}, "sentencepiece"),
     "phi3-longrope": (
         "Phi3",
-        {"rope_scaling": _LONGROPE, "original_max_position_embeddings": 32},
+        {
+            "rope_scaling": _LONGROPE,
+            "original_max_position_embeddings": 256,
+            "max_position_embeddings": 512,
+        },
         "sentencepiece",
     ),
 }
@@ -142,7 +146,9 @@ def tokenizer_of(style: str) -> Tokenizer:
         "sentencepiece": lambda: _sentencepiece(prefix=True),
         "gemma": lambda: _sentencepiece(prefix=False),
         "llama3": lambda: _byte_level(_split(LLAMA3_SPLIT), ["<|begin|>", "<|end|>"], "<|begin|>"),
-        "qwen2": lambda: _byte_level(_split(QWEN2_SPLIT), ["<|end|>", "<|im_start|>"], None),
+        "qwen2": lambda: _composed(
+            _byte_level(_split(QWEN2_SPLIT), ["<|end|>", "<|im_start|>"], None)
+        ),
         "smollm": lambda: _byte_level(
             [pre_tokenizers.Digits(individual_digits=True), _level(True)], ["<|end|>"], None
         ),
@@ -195,6 +201,11 @@ def _byte_level(splits: list[Any], special: list[str], bos: str | None) -> Token
     return made
 
 
+def _composed(made: Tokenizer) -> Tokenizer:
+    made.normalizer = normalizers.NFC()
+    return made
+
+
 def _every_merge(vocabulary: dict[str, int], merges: list[Any]) -> list[tuple[str, str]]:
     """All pairs that give a learned token, as in a tokenizer.json made from a SentencePiece model.
 
@@ -209,16 +220,23 @@ def _every_merge(vocabulary: dict[str, int], merges: list[Any]) -> list[tuple[st
 
 
 def _sentencepiece(prefix: bool) -> Tokenizer:
-    """prefix: a space is put before every text (Llama 2, Mistral, Phi-3; not Gemma)."""
+    """prefix: a space is put before every text (Llama 2, Mistral, Phi-3; not Gemma).
+
+    Gemma has tokens for runs of spaces and line breaks that are found before anything is merged.
+    """
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    runs = [] if prefix else ["▁▁", "▁▁▁", "\n", "\n\n", "\n\n\n", "<h1>"]
     learned = Tokenizer(models.BPE())
     learned.pre_tokenizer = pre_tokenizers.Metaspace("▁", "always")
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=pieces, show_progress=False, initial_alphabet=["▁"]
+        vocab_size=VOCABULARY,
+        special_tokens=pieces + runs,
+        show_progress=False,
+        initial_alphabet=["▁"],
     )
     learned.train_from_iterator(_lines(), trainer)
     model = json.loads(learned.to_str())["model"]
-    merges = _every_merge(model["vocab"], model["merges"])
+    merges = _every_merge(model["vocab"], [*model["merges"], *map(tuple, runs[:2])])
     made = Tokenizer(
         models.BPE(model["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     )
@@ -233,6 +251,7 @@ def _sentencepiece(prefix: bool) -> Tokenizer:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
     )
     made.add_special_tokens([AddedToken(token, normalized=False) for token in pieces[:3]])
+    made.add_tokens([AddedToken(token, normalized=False) for token in runs])
     made.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)]
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from tokenizers import Tokenizer
 
 from edgeq.audit.records import Finding, Outcome
 from edgeq.gguf.hard_texts import HARD_TEXTS
-from edgeq.gguf.parity import normal_form
+from edgeq.gguf.parity import KnownDifferences
 from edgeq.runners.pieces import DecoderTokenizer
 
 _SHOWN = 40
@@ -70,8 +69,8 @@ def hard_texts(directory: Path | None) -> tuple[str, ...]:
     """
     if directory is None:
         return HARD_TEXTS
-    form = normal_form(Tokenizer.from_file(str(directory / "tokenizer.json")))
-    return tuple(unicodedata.normalize(form, text) for text in HARD_TEXTS) if form else HARD_TEXTS
+    known = KnownDifferences(Tokenizer.from_file(str(directory / "tokenizer.json")))
+    return tuple(map(known.without, HARD_TEXTS))
 
 
 def judge_tokens(

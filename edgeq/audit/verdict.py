@@ -20,6 +20,7 @@ _PUBLISHED = {
 _TOO_FAR = 10
 """Times the published figure that no honest file of the type was seen to reach."""
 # Five public Q4_K_M, Q4_K_S and IQ4_XS files of one model of 9 billion weights.
+_ONE_LABEL_MIXES = ("Q4_K_M", "Q4_K_S", "IQ4_XS")
 _ONE_LABEL = "public 4-bit files of one model span 0.0087 to 0.0353"
 
 
@@ -51,7 +52,7 @@ def sentence(
     if quality is None:
         parts.append("how near it is to its model was not measured")
     else:
-        four = f" ({_ONE_LABEL})" if 3.5 < claim.bits_per_weight < 5.5 else ""
+        four = f" ({_ONE_LABEL})" if claim.mix in _ONE_LABEL_MIXES else ""
         parts.append(
             f"its mean KL from the reference is {quality.kl.mean:.2g} ± "
             f"{quality.kl.mean_se:.1g} nats{four}"

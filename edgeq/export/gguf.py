@@ -19,6 +19,7 @@ from edgeq.artifact import TensorRecord
 from edgeq.errors import InvalidInput, Problem
 from edgeq.gguf.codes import STORED_AS, pack_codes
 from edgeq.gguf.convert import read_rows, reorder_codes, row_order
+from edgeq.gguf.header import ALIGNMENT
 from edgeq.gguf.hyperparameters import (
     Hyperparameters,
     decoder_hyperparameters,
@@ -33,7 +34,7 @@ from edgeq.gguf.requantize import quantized_metadata
 from edgeq.gguf.types import TYPES, GgmlType, nbytes
 from edgeq.gguf.values import MetaValue
 from edgeq.gguf.vocabulary import Vocabulary, vocabulary_of
-from edgeq.gguf.writer import ALIGNMENT, TensorSpec, header_bytes, write_gguf
+from edgeq.gguf.writer import TensorSpec, header_bytes, write_gguf
 from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import Weights

@@ -35,8 +35,8 @@ class GraphWriter:
         name = self._free(name)
         tensor = ir.tensor(
             np.ascontiguousarray(array) if isinstance(array, np.ndarray) and array.ndim else array,
-            name=name,
         )
+        tensor.name = name
         value = ir.Value(
             name=name,
             const_value=tensor,
@@ -50,7 +50,10 @@ class GraphWriter:
         """A constant of another shape that shares the bytes of the constant `value` in the file."""
         stored = value.const_value
         assert stored is not None
-        viewed = self.constant(name, stored.numpy().reshape(shape))
+        view = ir.LazyTensor(
+            lambda: ir.tensor(stored.numpy().reshape(shape)), stored.dtype, ir.Shape(shape)
+        )
+        viewed = self.constant(name, view)
         viewed.meta[_SAME_BYTES] = value
         return viewed
 

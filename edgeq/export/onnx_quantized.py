@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeq.export.onnx_build import CONTRIB, GraphWriter
 from edgeq.export.onnx_convolution import ConvolutionWriter, decode, parameters
 from edgeq.export.onnx_weights import Weight, WeightUse
+from edgeq.export.streamed import StreamedTensor
 from edgeq.quantize.activations import InputCodes
 from edgeq.quantize.grids import Floats, QuantizedTensor
 from edgeq.quantize.model import Quantized
@@ -171,8 +172,10 @@ class QuantizedWriter:
     def _write_tied_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
         """Products as ever, and rows looked up in the same bytes under another shape."""
         codes, scales = self._block_constants(weight, tensor)
-        table = self._writer.same_bytes(f"{weight.name}.rows", codes, (len(tensor.codes), -1))
         grid = tensor.grid
+        rows, columns = tensor.codes.shape
+        shape = (rows, columns * grid.bits // 8)
+        table = self._writer.same_bytes(f"{weight.name}.rows", codes, shape)
         attributes = {"block_size": grid.block, "bits": grid.bits, **_TABLE_AXES}
         for use in weight.uses:
             if use.role == "embedding":
@@ -186,7 +189,16 @@ class QuantizedWriter:
     def _block_constants(
         self, weight: Weight, tensor: QuantizedTensor
     ) -> tuple[ir.Value, ir.Value]:
-        codes = self._writer.constant(f"{weight.name}.codes", pack_blocks(tensor))
+        grid, name = tensor.grid, f"{weight.name}.codes"
+        assert grid.block is not None
+        rows, columns = tensor.codes.shape
+
+        def read(start: int, stop: int) -> NDArray[np.uint8]:
+            return pack_blocks(replace(tensor, codes=tensor.codes[start:stop]))
+
+        shape = (rows, grid.blocks(columns), grid.block * grid.bits // 8)
+        packed = StreamedTensor(name, ir.DataType.UINT8, shape, read)
+        codes = self._writer.constant(name, packed)
         return codes, self._writer.constant(f"{weight.name}.scales", tensor.scales)
 
     def _write_product(
@@ -271,8 +283,11 @@ def pack_blocks(tensor: QuantizedTensor) -> NDArray[np.uint8]:
     4-bit codes in a byte the first is the low one. Short last blocks are filled with zeros.
     """
     grid = tensor.grid
-    blocks = grid.split(tensor.codes.astype(np.float32)).astype(np.int16)
-    shifted = (blocks + (1 << (grid.bits - 1))).astype(np.uint8)
+    assert grid.block is not None
+    rows, columns = tensor.codes.shape
+    filling = grid.blocks(columns) * grid.block - columns
+    filled = np.pad(tensor.codes, ((0, 0), (0, filling))).reshape(rows, -1, grid.block)
+    shifted: NDArray[np.uint8] = filled.view(np.uint8) + np.uint8(1 << (grid.bits - 1))
     if grid.bits == 8:
         return shifted
-    return (shifted[..., 0::2] | (shifted[..., 1::2] << 4)).astype(np.uint8)
+    return shifted[..., 0::2] | (shifted[..., 1::2] << np.uint8(4))

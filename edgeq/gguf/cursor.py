@@ -63,7 +63,7 @@ class Cursor:
             raise self.bad(f"{what} is not UTF-8", AGAIN, start) from None
 
     def require(self, count: int, least: int, most: int, what: str) -> None:
-        """Refuse `count` items, of `least` bytes or more, that cannot be here or are over `most`."""
+        """Refuse `count` items, of `least` bytes or more, that cannot be here or exceed `most`."""
         if count * least > self.left:
             told = f"claims {count} {what}, which cannot fit into the {self.left} bytes left"
             raise self.bad(told, AGAIN)

@@ -25,6 +25,11 @@ _POOLING = {"mean": 1, "cls": 2}  # enum llama_pooling_type
 # llama.cpp knows these by their number of layers, and divides by other numbers than elsewhere.
 _SCALED_BY_HIDDEN = {"gemma2": 46, "gemma3_text": 62}
 
+_LONGROPE_NOTE = (
+    "llama.cpp turns positions as in a long text as soon as the context it opens is longer than "
+    "the original one; the model itself only where the text is"
+)
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -73,6 +78,8 @@ def decoder_hyperparameters(
     if decoder.logit_softcap is not None:
         metadata["final_logit_softcapping"] = _real(decoder.logit_softcap)
     scaling, extra = _rope_scaling(decoder, config)
+    if rope_kind(decoder) == "longrope":
+        notes = (*notes, _LONGROPE_NOTE)
     return Hyperparameters({**metadata, **scaling}, extra, notes)
 
 

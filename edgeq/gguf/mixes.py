@@ -2,87 +2,78 @@
 
 The rules are those of llama.cpp's quantizer (src/llama-quant.cpp, `llama_tensor_get_type` and what
 it calls), stated anew; they decide by the kind of a tensor, its layer, and a few facts of the
-model, so a plan needs no weights. Rules for mixtures of experts, Falcon and formats that llama.cpp
-uses for single models are left out: edgeq converts no such model.
+model, so a plan needs no weights. Its rules for the architecture Falcon are left out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
-import gguf
-
+from edgeq.errors import InvalidInput, Problem
+from edgeq.gguf.mix_rules import TABLES, Chooser, MixFacts, layer_of
 from edgeq.gguf.types import TYPES, GgmlType, fallback
 
-_BASE = {
-    **{name: name for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")},
-    **{name: name for name in ("Q6_K", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ3_XXS")},
-    **{"Q2_K": "Q2_K", "Q2_K_S": "Q2_K", "IQ4_NL": "IQ4_NL", "IQ4_XS": "IQ4_XS"},
-    **{f"Q3_K_{size}": "Q3_K" for size in "SML"},
-    **{f"Q{bits}_K_{size}": f"Q{bits}_K" for bits in (4, 5) for size in "SM"},
-    **{"IQ2_S": "IQ2_XS", "IQ2_M": "IQ2_S", "IQ3_XS": "IQ3_S", "IQ3_S": "IQ3_S", "IQ3_M": "IQ3_S"},
+__all__ = ["MIXES", "MixFacts", "file_order", "file_type", "is_quantized", "mix_types"]
+__all__ += ["needs_importance"]
+
+# By name: the number a file has for it (llama.h, `enum llama_ftype`), and the type that tensors
+# get where no rule says otherwise.
+_MIXES: dict[str, tuple[int, str]] = {
+    **{"F32": (0, "F32"), "F16": (1, "F16"), "BF16": (32, "BF16"), "Q8_0": (7, "Q8_0")},
+    **{"Q4_0": (2, "Q4_0"), "Q4_1": (3, "Q4_1"), "Q5_0": (8, "Q5_0"), "Q5_1": (9, "Q5_1")},
+    **{"Q2_K": (10, "Q2_K"), "Q2_K_S": (21, "Q2_K"), "Q6_K": (18, "Q6_K")},
+    **{"Q3_K_S": (11, "Q3_K"), "Q3_K_M": (12, "Q3_K"), "Q3_K_L": (13, "Q3_K")},
+    **{"Q4_K_S": (14, "Q4_K"), "Q4_K_M": (15, "Q4_K")},
+    **{"Q5_K_S": (16, "Q5_K"), "Q5_K_M": (17, "Q5_K")},
+    **{"IQ1_S": (24, "IQ1_S"), "IQ1_M": (31, "IQ1_M")},
+    **{"IQ2_XXS": (19, "IQ2_XXS"), "IQ2_XS": (20, "IQ2_XS")},
+    **{"IQ2_S": (28, "IQ2_XS"), "IQ2_M": (29, "IQ2_S")},
+    **{"IQ3_XXS": (23, "IQ3_XXS"), "IQ3_XS": (22, "IQ3_S")},
+    **{"IQ3_S": (26, "IQ3_S"), "IQ3_M": (27, "IQ3_S")},
+    **{"IQ4_NL": (25, "IQ4_NL"), "IQ4_XS": (30, "IQ4_XS")},
+    **{"TQ1_0": (36, "TQ1_0"), "TQ2_0": (37, "TQ2_0"), "MXFP4_MOE": (38, "MXFP4")},
 }
-MIXES: tuple[str, ...] = tuple(_BASE)
-"""Every mix by its name, and `F32`, in which nothing is quantized."""
+MIXES: tuple[str, ...] = tuple(_MIXES)
+"""Every mix by its name; in `F32` nothing is quantized."""
 
-_TWO_BITS = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M")
-_LARGER_TWO_BITS = ("IQ2_S", "IQ2_M")
-
-# Types too coarse to be rounded without knowing which inputs matter, by llama.cpp's judgement.
+# llama.cpp will not round to these without importance, though its library would for some.
 _COARSE = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS")
 
 # Tensors of two axes that stay as they are: they are small, or no product reads them.
-_KEPT = re.compile(r"_norm\.weight|ffn_gate_inp\.weight|^position_embd\.|^token_types\.")
-_TABLES = {"output.weight": "output", "token_embd.weight": "embedding"}
-_KINDS = {
-    "attn_qkv.weight": "attention_v",
-    "attn_v.weight": "attention_v",
-    "attn_k.weight": "attention_qk",
-    "attn_q.weight": "attention_qk",
-    "attn_output.weight": "attention_output",
-    "ffn_up": "ffn_up_gate",
-    "ffn_gate": "ffn_up_gate",
-    "ffn_down": "ffn_down",
-}
-
-
-@dataclass(frozen=True)
-class MixFacts:
-    """What the rules look at besides tensors: `layers`, and heads of queries and of keys."""
-
-    architecture: str
-    layers: int
-    heads: int
-    kv_heads: int
-
-    @property
-    def shares_much(self) -> bool:
-        """Whether four heads of queries or more share one of keys, which is then worth more."""
-        return self.heads // self.kv_heads >= 4
-
-    @property
-    def is_70b(self) -> bool:
-        """llama.cpp knows the large Llama and Qwen by their 80 layers."""
-        known = self.architecture in ("llama", "qwen2")
-        return known and self.layers == 80 and self.heads != self.kv_heads
+_KEPT = re.compile(
+    r"_norm\.weight|ffn_gate_inp\.weight|ffn_gate_tid2eid\.weight|altup|laurel|per_layer_model_proj"
+    r"|^position_embd\.weight$|^token_types\.weight$|ssm_conv1d|shortconv\.conv\.weight"
+    r"|indexer\.[kq]_proj\.weight|time_mix_(first|[wva][012]|g[12]|decay_w[12]|lerp_fused)\.weight"
+    r"|attn_rel_b\.weight|\.position_embd|sam\.(pos_embd|neck\.|net_)|\.rel_pos|\.patch_embd"
+    r"|\.patch_merger|a\.rvq\.codebook|mm\.a\.code_embd"
+)
 
 
 def file_type(mix: str) -> int:
-    """The number `general.file_type` has for a mix (llama.h, `enum llama_ftype`)."""
-    name = "ALL_F32" if mix == "F32" else f"MOSTLY_{mix}"
-    return int(gguf.LlamaFileType[name])
+    """The number `general.file_type` has for a mix."""
+    return _MIXES[mix][0]
 
 
-def file_order(names: Sequence[str]) -> list[str]:
+def file_order(names: Iterable[str]) -> list[str]:
     """The order llama.cpp's quantizer writes tensors in: by layer, those of none first, by name."""
+    return sorted(names, key=lambda name: (layer_of(name), name))
 
-    def key(name: str) -> tuple[int, str]:
-        layer = re.match(r"blk\.(\d+)\.", name)
-        return (int(layer.group(1)) if layer else -1, name)
 
-    return sorted(names, key=key)
+def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether mixes touch a tensor at all. Axes of length 1 in front do not count."""
+    rows = max(shape[:-1], default=1)
+    return rows > 1 and name.endswith("weight") and not _KEPT.search(name)
+
+
+def needs_importance(mix: str, name: str, type: GgmlType) -> bool:
+    """Whether llama.cpp refuses to make a tensor `type` without an importance matrix.
+
+    Tables are rounded without: they multiply nothing, or importance for them is not collected.
+    """
+    if name in TABLES:
+        return False
+    return type.name in _COARSE or (type.name == "Q2_K" and mix == "Q2_K_S")
 
 
 def mix_types(
@@ -91,153 +82,24 @@ def mix_types(
     facts: MixFacts,
     has_importance: bool,
 ) -> dict[str, GgmlType]:
-    """The type of every tensor, by its name in the file.
+    """The type of every tensor, by its name in the file; F32 for those mixes do not touch.
 
     tensors: name and shape (rows first) of all of a model, in any order. has_importance: whether
-    there is an importance matrix, by which some mixes choose otherwise.
+    there is an importance matrix, by which some mixes choose otherwise. Raises InvalidInput for a
+    mix that llama.cpp does not have.
     """
-    base = TYPES[_BASE[mix]]
+    if mix not in MIXES:
+        raise InvalidInput(Problem(mix, "is no mix of llama.cpp's", f"known: {', '.join(MIXES)}"))
+    base = TYPES[_MIXES[mix][1]]
     shapes = dict(tensors)
-    chooser = _Chooser(mix, base, facts, has_importance, shapes)
+    chooser = Chooser(mix, base.name, facts, has_importance, shapes)
     found = {}
-    for name in file_order(list(shapes)):
+    for name in file_order(shapes):
         shape = shapes[name]
         if not is_quantized(name, shape):
             found[name] = TYPES["F32"]
         elif base.block == 1:
             found[name] = base
         else:
-            found[name] = fallback(chooser.choose(name, shape), shape[-1])
+            found[name] = fallback(TYPES[chooser.choose(name, shape)], shape[-1])
     return {name: found[name] for name, _ in tensors}
-
-
-def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether mixes touch a tensor at all."""
-    return len(shape) > 1 and name.endswith("weight") and not _KEPT.search(name)
-
-
-def needs_importance(mix: str, name: str, type: GgmlType) -> bool:
-    """Whether llama.cpp refuses to make this tensor of a mix without an importance matrix."""
-    coarse = (*_COARSE, "Q2_K") if mix == "Q2_K_S" else _COARSE
-    return name not in _TABLES and type.name in coarse
-
-
-class _Chooser:
-    """Chooses tensor by tensor, in the order of the file: some rules count what came before."""
-
-    def __init__(
-        self,
-        mix: str,
-        base: GgmlType,
-        facts: MixFacts,
-        has_importance: bool,
-        shapes: dict[str, tuple[int, ...]],
-    ) -> None:
-        self._mix, self._base, self._facts = mix, base, facts
-        self._weighted = has_importance
-        self._tied = "output.weight" not in shapes
-        self._values = sum(_kind(name) == "attention_v" for name in shapes)
-        self._seen = {"attention_v": 0, "ffn_down": 0, "ffn_up": 0, "ffn_gate": 0}
-
-    def choose(self, name: str, shape: tuple[int, ...]) -> GgmlType:
-        """What the mix wants, whether rows divide into its blocks or not."""
-        kind = _kind(name)
-        rule = getattr(self, f"_{kind}", None)
-        chosen: str | None = rule(name, shape) if rule else None
-        return TYPES[chosen] if chosen else self._base
-
-    def _count(self, kind: str) -> int:
-        self._seen[kind] += 1
-        return self._seen[kind] - 1
-
-    def _output(self, name: str, shape: tuple[int, ...]) -> str | None:
-        if shape[-1] % self._base.block or self._base.name == "Q8_0":
-            return "Q8_0"
-        coarse = self._mix in _TWO_BITS or self._mix == "IQ3_XXS"
-        return "Q5_K" if coarse else "Q6_K"
-
-    def _embedding(self, name: str, shape: tuple[int, ...]) -> str | None:
-        if self._tied:  # the same table is the output layer
-            return self._output(name, shape)
-        if self._mix in _LARGER_TWO_BITS or self._mix == "IQ3_XXS":
-            return "IQ3_S"
-        return "Q2_K" if self._mix in _TWO_BITS else None
-
-    def _attention_v(self, name: str, shape: tuple[int, ...]) -> str | None:
-        place = self._count("attention_v")
-        chosen = self._value_type(place)
-        if self._mix in _TWO_BITS or not self._facts.is_70b:
-            return chosen
-        return "Q5_K" if (chosen or self._base.name) in ("Q3_K", "Q4_K") else chosen
-
-    def _value_type(self, place: int) -> str | None:
-        mix, shared = self._mix, self._facts.shares_much
-        if mix in _TWO_BITS:
-            return "Q4_K" if shared else "IQ3_S" if mix in _LARGER_TWO_BITS else "Q2_K"
-        if mix in ("Q4_K_M", "Q5_K_M"):
-            return "Q6_K" if _gets_more_bits(place, self._values) else None
-        if mix == "Q4_K_S":
-            return "Q5_K" if place < 4 else None
-        if mix == "Q3_K_M":
-            return "Q5_K" if place < 2 else "Q4_K"
-        if mix == "IQ3_XXS" and not shared:
-            return "IQ3_XXS" if self._weighted else "IQ3_S"
-        always = {"Q3_K_L": "Q5_K", "IQ3_M": "Q4_K", "Q2_K": "Q3_K"}
-        where_shared = {
-            **dict.fromkeys(("Q2_K", "Q2_K_S", "IQ3_XXS", "IQ3_XS", "IQ3_S"), "Q4_K"),
-            **dict.fromkeys(("IQ4_NL", "IQ4_XS"), "Q5_K"),
-        }
-        return where_shared.get(mix, always.get(mix)) if shared else always.get(mix)
-
-    def _attention_qk(self, name: str, shape: tuple[int, ...]) -> str | None:
-        return {"IQ3_XS": "IQ3_XXS", "IQ3_XXS": "IQ2_S"}.get(self._mix)
-
-    def _attention_output(self, name: str, shape: tuple[int, ...]) -> str | None:
-        return {
-            **dict.fromkeys(("IQ1_S", "IQ1_M"), "IQ2_XXS"),
-            **dict.fromkeys((*_LARGER_TWO_BITS, "IQ3_XXS"), "IQ3_S"),
-            **{"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K", "IQ3_M": "Q4_K"},
-        }.get(self._mix)
-
-    def _ffn_down(self, name: str, shape: tuple[int, ...]) -> str | None:
-        layer, layers, mix = self._count("ffn_down"), self._facts.layers, self._mix
-        is_early = layer < layers // 8
-        if mix in _TWO_BITS:
-            wider = "IQ3_S" if mix in _LARGER_TWO_BITS else "Q2_K"
-            return wider if is_early else None
-        if mix in ("Q4_K_M", "Q5_K_M"):
-            return "Q6_K" if _gets_more_bits(layer, layers) else None
-        if mix == "Q3_K_M":
-            return "Q5_K" if layer < layers // 16 else "Q4_K"
-        if mix == "IQ3_XXS" and not self._weighted:
-            return "Q4_K" if is_early else "Q3_K"
-        later = {"Q2_K": "Q3_K", "Q3_K_L": "Q5_K"}.get(mix)
-        return self._early_down() or later if is_early else later
-
-    def _early_down(self) -> str | None:
-        """Of the first eighth of the layers, in mixes that treat them apart."""
-        apart = {"Q2_K_S": "Q4_K", "IQ3_M": "Q4_K", "Q4_K_S": "Q5_K"}
-        with_importance = {"Q4_0": "Q4_1", "Q5_0": "Q5_1"}
-        without = {"IQ4_NL": "Q5_K", "IQ4_XS": "Q5_K"}
-        return (apart | (with_importance if self._weighted else without)).get(self._mix)
-
-    def _ffn_up_gate(self, name: str, shape: tuple[int, ...]) -> str | None:
-        layer, layers = self._count(_up_or_gate(name)), self._facts.layers
-        is_middle = layers // 8 <= layer < 7 * layers // 8
-        return "IQ3_XXS" if self._mix == "IQ3_XS" and is_middle else None
-
-
-def _kind(name: str) -> str:
-    if name in _TABLES:
-        return _TABLES[name]
-    return next((kind for part, kind in _KINDS.items() if part in name), "other")
-
-
-def _up_or_gate(name: str) -> str:
-    return "ffn_up" if "ffn_up" in name else "ffn_gate"
-
-
-def _gets_more_bits(layer: int, layers: int) -> bool:
-    """The first and last eighth, and every third between: llama.cpp's `use_more_bits`."""
-    first = layers // 8
-    return layer < first or layer >= 7 * layers // 8 or (layer - first) % 3 == 2

@@ -129,8 +129,9 @@ def _meanings(
     directory: ModelDirectory, settings: Mapping[str, Any], rows: int, model: str, where: str
 ) -> dict[str, MetaValue]:
     """Ids of the tokens with a meaning, and whether a text gets them at its ends."""
-    ids = _named_ids(directory, settings)
-    first, last = _around(directory.tokenizer, where)
+    tokenizer = Tokenizer.from_file(where)
+    ids = _named_ids(directory, settings, tokenizer)
+    first, last = _around(tokenizer, where)
     if model == "bert":
         ids["bos_token_id"], ids["seperator_token_id"] = first, last
         return {name: MetaValue("uint32", id) for name, id in ids.items() if id is not None}
@@ -139,7 +140,7 @@ def _meanings(
     if ids["eos_token_id"] is None:
         what = "no file names the token that ends a text, and llama.cpp would take any"
         raise InvalidInput(Problem(where, what, "add eos_token to tokenizer_config.json"))
-    ids.setdefault("eot_token_id", _end_of_turn(directory, ids["eos_token_id"]))
+    ids["eot_token_id"] = _end_of_turn(directory, ids["eos_token_id"])
     keys = {
         name: MetaValue("uint32", id)
         for name, id in ids.items()
@@ -150,9 +151,10 @@ def _meanings(
     return keys
 
 
-def _named_ids(directory: ModelDirectory, settings: Mapping[str, Any]) -> dict[str, int | None]:
+def _named_ids(
+    directory: ModelDirectory, settings: Mapping[str, Any], tokenizer: Tokenizer
+) -> dict[str, int | None]:
     """From tokenizer_config.json, else special_tokens_map.json, else config.json."""
-    tokenizer = Tokenizer.from_file(str(directory.tokenizer))
     named = {**_json(directory.path / "special_tokens_map.json"), **settings}
     ids: dict[str, int | None] = {}
     for meaning, key in _MEANINGS.items():
@@ -167,9 +169,8 @@ def _named_ids(directory: ModelDirectory, settings: Mapping[str, Any]) -> dict[s
     return ids
 
 
-def _around(path: Path, where: str) -> tuple[int | None, int | None]:
+def _around(tokenizer: Tokenizer, where: str) -> tuple[int | None, int | None]:
     """The ids a text gets in front and behind; by trying, since files contradict each other."""
-    tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     plain = tokenizer.encode("a", add_special_tokens=False).ids

@@ -74,7 +74,7 @@ class Weights:
         held = np.empty((stop - start) * per_row, stored)
         with place.file.open("rb", buffering=0) as file:
             file.seek(place.start + start * per_row * stored.itemsize)
-            view = memoryview(held).cast("B")
+            view = held.data.cast("B")
             while view:
                 count = file.readinto(view)
                 if not count:

@@ -10,6 +10,7 @@ from edgeq.compare import Comparison
 from edgeq.report.terminal import print_wrapped
 
 _NOISE_FACTOR = 3
+_FLOAT32_NATS = 1e-9  # below it, two runtimes of the same float32 model are as one
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
@@ -33,7 +34,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
 def is_noise(found: Comparison) -> bool:
     """Whether the mean KL is within three times what either model differs from itself by."""
     floor = max(found.noise_floor, found.candidate_noise_floor)
-    return found.kl.mean <= _NOISE_FACTOR * floor
+    return found.kl.mean <= max(_NOISE_FACTOR * floor, _FLOAT32_NATS)
 
 
 def _table(found: Comparison) -> Table:
