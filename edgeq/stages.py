@@ -20,6 +20,7 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.plan import Planned
 from edgeq.quantize.decide import Decision
 from edgeq.recipe import DataRef
+from edgeq.runners.language import DEFAULT_CONTEXT
 from edgeq.store import Store
 
 if TYPE_CHECKING:
@@ -80,7 +81,20 @@ class Stages:
     def float_key(self) -> dict[str, Any]:
         """What the float graph depends on."""
         recipe = self.planned.recipe
-        return {"model": self.model_sha256, "task": recipe.model.task, "tools": self.tools}
+        return {
+            "model": self.model_sha256,
+            "task": recipe.model.task,
+            "context": self._context if self.planned.model.decoder else None,
+            "tools": self.tools,
+        }
+
+    @property
+    def _context(self) -> int:
+        """Positions the graph of a language model has rotary tables for.
+
+        Not fewer than a runner opens by default: each recipe's own would be another graph.
+        """
+        return max(self.planned.recipe.workload.context, DEFAULT_CONTEXT)
 
     def calibration_key(self) -> dict[str, Any] | None:
         """What the calibration data are; None without any."""
@@ -182,7 +196,7 @@ class Stages:
             from edgeq.export.decoder_onnx import export_decoder
 
             self.progress("write the ONNX graph in float32")
-            export_decoder(model.directory, destination)
+            export_decoder(model.directory, destination, self._context)
         else:
             from edgeq.export.float_onnx import export_sentence_encoder
 

@@ -127,7 +127,7 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
     ("qwen3", {}, 128),
     ("phi3", {}, 128),
     ("phi3", {"partial_rotary_factor": 0.5}, 128),
-    ("phi3-longrope", {}, 300),  # original context: 256
+    ("phi3-longrope", {"initializer_range": 0.05}, 300),  # original context: 256
 ]
 
 
@@ -279,7 +279,7 @@ def test_own_codes_give_the_logits_of_their_values(tmp_path: Path) -> None:
     }
     write(source, tmp_path / "model.gguf", "int8-b32", codes)
     found = open_model(tmp_path / "model.gguf").logits(ids)
-    assert np.abs(found - wanted).mean() < 0.02 * np.std(wanted)
+    assert np.abs(found - wanted).mean() < 0.05 * np.std(wanted)
 
 
 def test_a_type_that_codes_are_not_stored_in_is_a_mistake(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ class DescribedModel:
 
     def is_table(self, name: str) -> bool:
         """Whether rows of this weight are looked up; by its name where no operator is known."""
+        if self.decoder is not None and self.decoder.tied:
+            return False  # it is multiplied too, which decides how scales are stored
         if self.weights is not None:
             return bool(self.weights[name].uses) and self.weights[name].role == "embedding"
         return "embed" in name
