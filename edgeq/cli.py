@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from edgeq import canonical
+from edgeq.cli_models import Json, models, print_json
 from edgeq.errors import EdgeqError
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import make_console, print_verdict
@@ -24,20 +24,6 @@ app = typer.Typer(
 )
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
-
-
-def _show(piece: str) -> None:
-    sys.stdout.write(piece)
-    sys.stdout.flush()
-
-
-def _show_nothing(piece: str) -> None:
-    pass
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(canonical.to_json(value))
 
 
 @app.command(epilog="Example: edgeq plan recipes/minilm.yaml")
@@ -48,7 +34,7 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
 
     planned = make_plan(recipe)
     if as_json:
-        _print_json(planned.plan.model_dump(mode="json"))
+        print_json(planned.plan.model_dump(mode="json"))
     else:
         print_plan(planned.plan, list(planned.devices.values()), make_console())
 
@@ -68,7 +54,7 @@ def build(
     with progress_line() as progress:
         built = build_recipe(recipe, target, progress)
     if as_json:
-        _print_json({"artifacts": [item.summary() for item in built]})
+        print_json({"artifacts": [item.summary() for item in built]})
     else:
         print_built(built, make_console())
 
@@ -108,7 +94,7 @@ def check(
         junit.write_text(to_junit(verdicts), encoding="utf-8")
     if as_json:
         dumped = [verdict.model_dump(mode="json") for verdict in verdicts]
-        _print_json({"verdicts": dumped, "exit_status": status})
+        print_json({"verdicts": dumped, "exit_status": status})
     else:
         console = make_console()
         for verdict in verdicts:
@@ -142,124 +128,19 @@ def bundle(
     except NotPassed as error:
         if as_json:
             dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]
-            _print_json({"verdicts": dumped, "exit_status": error.exit_code})
+            print_json({"verdicts": dumped, "exit_status": error.exit_code})
         else:
             for verdict in error.verdicts:
                 print_verdict(verdict, console)
         raise
     if as_json:
-        _print_json(bundled.summary())
+        print_json(bundled.summary())
         return
     if bundled.verdict is not None:
         print_verdict(bundled.verdict, console)
     size = format_bytes(out.stat().st_size)
     checked = "passed" if bundled.verdict else "NOT CHECKED"
     console.print(f"{out}: {bundled.artifact}, {size}, {checked}", soft_wrap=True)
-
-
-@app.command(
-    epilog='Examples: edgeq run minilm.zip "a sentence" "another" — '
-    'edgeq run wren.gguf --prompt "The bird" — '
-    "edgeq run artifact --inputs feeds.npz --out answers.npz"
-)
-def run(
-    path: Annotated[
-        Path, typer.Argument(help="A bundle, an artifact or a .gguf file.", show_default=False)
-    ],
-    texts: Annotated[list[str] | None, typer.Argument(help="Sentences to embed.")] = None,
-    inputs: Annotated[
-        Path | None, typer.Option(help="Arrays for a model of arrays: .npz by input name.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write its outputs, .npz.")] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="Text for a language model to continue.")
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Tokens to generate at most. Default: 128.")
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="0 takes the likeliest token, 1 draws. Default: 0.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of what is drawn. Default: 0.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Run a model: how alike sentences are to it, a text continued, or arrays to arrays."""
-    from edgeq.report.answers import print_outputs, print_pace, print_similarity
-    from edgeq.runners.session import Sampling, refuse_unused, run_arrays, run_texts, write_text
-
-    console = make_console()
-    sampling = Sampling(max_tokens, temperature, seed)
-    refuse_unused(texts or [], inputs, out, prompt, sampling)
-    if prompt is not None:
-        written = write_text(path, prompt, sampling, _show_nothing if as_json else _show)
-        if as_json:
-            _print_json(written.summary())
-        else:
-            _show("\n")
-            print_pace(written, make_console(sys.stderr))
-        return
-    if inputs is not None:
-        outputs = run_arrays(path, inputs, out)
-        if as_json:
-            _print_json({name: array.tolist() for name, array in outputs.items()})
-        else:
-            print_outputs(outputs, out, console)
-        return
-    answer = run_texts(path, texts or [])
-    if as_json:
-        _print_json(answer.summary())
-    else:
-        print_similarity(answer, console)
-
-
-@app.command(epilog="Example: edgeq compare recipes/wren wren-q4.gguf --text held-back.txt")
-def compare(
-    a: Annotated[Path, typer.Argument(help="The reference.", show_default=False)],
-    b: Annotated[Path, typer.Argument(help="What is held against it.", show_default=False)],
-    text: Annotated[Path, typer.Option(help="Text neither was calibrated on.", show_default=False)],
-    window: Annotated[int, typer.Option(help="Tokens of a window.")] = 256,
-    windows: Annotated[int, typer.Option(help="How many, spread over the text.")] = 40,
-    as_json: Json = False,
-) -> None:
-    """How far one language model's predictions are from another's (KL divergence).
-
-    Each may be a Hugging Face directory, a GGUF file, an artifact or a bundle.
-    """
-    from edgeq.compare import compare as run_comparison
-    from edgeq.report.divergence import print_comparison
-
-    with progress_line() as progress:
-        found = run_comparison(a, b, text, window=window, windows=windows, progress=progress)
-    if as_json:
-        _print_json(found.model_dump(mode="json"))
-    else:
-        print_comparison(found, make_console())
-
-
-@app.command(epilog="Example: edgeq audit model-Q4_K_M.gguf --reference recipes/wren")
-def audit(
-    file: Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)],
-    reference: Annotated[
-        Path | None, typer.Option(help="The Hugging Face directory it was made from.")
-    ] = None,
-    text: Annotated[
-        Path | None, typer.Option(help="Text for the KL divergence. Default: the reference's own.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Is this GGUF file any good? Exit status 1 if something was found that matters."""
-    from edgeq.audit.run import audit as run_audit
-    from edgeq.errors import EXIT_BUDGET_FAILED
-    from edgeq.report.audit import print_audit
-
-    with progress_line() as progress:
-        found = run_audit(file, reference, text, progress)
-    if as_json:
-        _print_json(found.model_dump(mode="json"))
-    else:
-        print_audit(found, make_console())
-    if not found.sound:
-        raise typer.Exit(EXIT_BUDGET_FAILED)
 
 
 @app.command(epilog="Examples: edgeq devices — edgeq devices pi5-8gb")
@@ -273,7 +154,7 @@ def devices(
 
     found = [load_device(device)] if device else list_devices()
     if as_json:
-        _print_json({"devices": [item.model_dump(mode="json") for item in found]})
+        print_json({"devices": [item.model_dump(mode="json") for item in found]})
     elif device:
         print_device(found[0], make_console())
     else:
@@ -285,7 +166,10 @@ def schema() -> None:
     """Print the JSON schema of a recipe, with which editors complete and check it."""
     from edgeq.recipe import recipe_schema
 
-    _print_json(recipe_schema())
+    print_json(recipe_schema())
+
+
+app.add_typer(models)
 
 
 def main() -> None:

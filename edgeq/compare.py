@@ -50,21 +50,23 @@ def compare(
     *,
     window: int = DEFAULT_WINDOW,
     windows: int = DEFAULT_WINDOWS,
+    threads: int | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Comparison:
     """Run A, the reference, and B on `windows` windows of `window` tokens of a text file.
 
-    Each of A and B: a Hugging Face directory, an artifact, a bundle or a GGUF file. Raises
-    InvalidInput for what is no language model, a text that is too short, and models that do not
-    cut the text into the same tokens; Missing where a runtime is not installed.
+    Each of A and B: a Hugging Face directory, an artifact, a bundle or a GGUF file. threads: of one
+    run; by default one per physical core. Raises InvalidInput for what is no language model, a text
+    that is too short, and models that do not cut the text into the same tokens; Missing where a
+    runtime is not installed.
     """
     if windows < 2:
         raise InvalidInput(Problem("--windows", f"{windows} gives no standard error", "give ≥ 2"))
     content = read_text(text)
     progress(f"compare: open {a}")
-    reference = open_language_model(a)
+    reference = open_language_model(a, threads)
     progress(f"compare: open {b}")
-    candidate = open_language_model(b)
+    candidate = open_language_model(b, threads)
     first, ids = same_tokens((reference, candidate), (a, b), content)
     cut = token_windows(ids, window, first)
     found = measure(reference, candidate, spread(cut, windows), progress)

@@ -124,6 +124,7 @@ def _case(name: str, arch: str, layers: int, heads: int, kv: int, **more: Any) -
 
 
 _EXPERTS = (*_MIXTURE, "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
+_FEW = ("attn_v", "ffn_down")
 _BIASES = tuple(f"{part}.bias" for part in ("attn_q", "attn_k", "attn_v"))
 CASES = {
     case.name: case
@@ -133,11 +134,11 @@ CASES = {
         _case("llama-576", "llama", 9, 9, 3, width=576, inner=1536, tied=True),
         _case("llama-288", "llama", 8, 8, 2, width=288, inner=768),
         _case("llama-odd", "llama", 3, 4, 1, width=100, inner=160),
-        _case("llama-70b", "llama", 80, 8, 1),
-        _case("llama-65b", "llama", 80, 8, 8),
+        _case("llama-70b", "llama", 80, 8, 1, parts=_FEW),
+        _case("llama-65b", "llama", 80, 8, 8, parts=_FEW),
         _case("mixtral", "llama", 9, 8, 2, experts=8, parts=_EXPERTS),
         _case("qwen2", "qwen2", 8, 14, 2, width=896, inner=512, tied=True, parts=_DENSE + _BIASES),
-        _case("qwen2-80", "qwen2", 80, 8, 8),
+        _case("qwen2-80", "qwen2", 80, 8, 8, parts=_FEW),
         _case("qwen3", "qwen3", 7, 8, 4, parts=(*_DENSE, "attn_q_norm", "attn_k_norm")),
         _case("qwen3moe", "qwen3moe", 9, 8, 2, experts=16, parts=_EXPERTS),
         _case("gemma2", "gemma2", 8, 8, 4, tied=True),
@@ -154,9 +155,9 @@ CASES = {
             parts=("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"),
             others=("position_embd.weight", "token_types.weight"),
         ),
-        _case("deci-80", "deci", 80, 8, 8),
-        _case("olmo-80", "olmo", 80, 8, 8),
-        _case("qwen3-80", "qwen3", 80, 8, 1),
+        _case("deci-80", "deci", 80, 8, 8, parts=_FEW),
+        _case("olmo-80", "olmo", 80, 8, 8, parts=_FEW),
+        _case("qwen3-80", "qwen3", 80, 8, 1, parts=_FEW),
     )
 }
 

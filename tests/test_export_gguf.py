@@ -12,13 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
-
-pytest.importorskip("xllamacpp", reason="GGUF files are checked by llama.cpp itself")
-pytest.importorskip("gguf", reason="GGUF files are read by an independent reader")
-
-import gguf
 
 import edgeq
 from edgeq.errors import InvalidInput
@@ -385,14 +381,14 @@ print(peak - start)
 def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     source = tmp_path / "large"
     source.mkdir()
-    size = save_large(source, hidden=1024, layers=22, wide=2816)
+    size = save_large(source, hidden=1024, layers=13, wide=2816)
     assert size > 280 << 20
     command = [sys.executable, "-c", textwrap.dedent(MEMORY)]
     arguments = [str(source), str(tmp_path / "large.gguf"), "Q8_0"]
     run = subprocess.run(
         [*command, *arguments], capture_output=True, text=True, check=True, timeout=100
     )
-    assert int(run.stdout) < 100 << 20
+    assert int(run.stdout) < 60 << 20
 
 
 def save_large(folder: Path, hidden: int, layers: int, wide: int) -> int:

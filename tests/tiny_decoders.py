@@ -36,7 +36,7 @@ _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3_SPLIT = rf"{_CONTRACTIONS}|\p{{N}}{{1,3}}|{_REST}"
 QWEN2_SPLIT = rf"{_CONTRACTIONS}|\p{{N}}|{_REST}"
 
-_LLAMA3_ROPE = {
+LLAMA3_ROPE = {
     "rope_type": "llama3",
     "factor": 8.0,
     "low_freq_factor": 1.0,
@@ -53,7 +53,7 @@ _LONGROPE = {
 _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "llama": ("Llama", {"tie_word_embeddings": False, "rms_norm_eps": 1e-5}, "sentencepiece"),
     "smollm2": ("Llama", {"tie_word_embeddings": True, "rope_theta": 1e5}, "smollm"),
-    "llama3": ("Llama", {"rope_theta": 5e5, "rope_scaling": _LLAMA3_ROPE}, "llama3"),
+    "llama3": ("Llama", {"rope_theta": 5e5, "rope_scaling": LLAMA3_ROPE}, "llama3"),
     "mistral": ("Mistral", {"sliding_window": WINDOW, "head_dim": 32}, "sentencepiece"),
     "qwen2": ("Qwen2", {"tie_word_embeddings": True, "rope_theta": 1e6}, "qwen2"),
     "qwen3": ("Qwen3", {"tie_word_embeddings": True, "head_dim": 32}, "qwen2"),
@@ -97,7 +97,7 @@ def make(folder: Path, family: str, **overrides: Any) -> Path:
     network(family, **overrides).save_pretrained(folder, safe_serialization=True)
     (folder / "generation_config.json").unlink(missing_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    names = _special_names(style)
+    names = special_names(style)
     settings = {**names, "chat_template": TEMPLATE, "tokenizer_class": "PreTrainedTokenizerFast"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
@@ -108,9 +108,27 @@ def network(family: str, seed: int = 0, **overrides: Any) -> Any:
     import torch
     import transformers
 
+    name = _KINDS[family][0]
+    torch.manual_seed(seed)
+    made = getattr(transformers, f"{name.removesuffix('Text')}ForCausalLM")(
+        configuration(family, **overrides)
+    )
+    with torch.no_grad():
+        for key, weight in made.named_parameters():
+            if weight.ndim == 1:
+                weight += 0.3 * torch.randn(weight.shape)
+            elif "embed_tokens" in key and name.startswith("Gemma"):
+                weight /= 4  # Gemma multiplies them by the square root of the width
+    return made.eval()
+
+
+def configuration(family: str, **overrides: Any) -> Any:
+    """The configuration of `network`, of transformers' class for the family."""
+    import transformers
+
     name, settings, style = _KINDS[family]
     tokenizer = tokenizer_of(style)
-    names = _special_names(style)
+    names = special_names(style)
     ids = {f"{key}_id": tokenizer.token_to_id(token) for key, token in names.items()}
     common = {
         "hidden_size": HIDDEN,
@@ -124,16 +142,7 @@ def network(family: str, seed: int = 0, **overrides: Any) -> Any:
         "pad_token_id": None,
         **{key: value for key, value in ids.items() if value is not None},
     }
-    config = getattr(transformers, f"{name}Config")(**{**common, **settings, **overrides})
-    torch.manual_seed(seed)
-    made = getattr(transformers, f"{name.removesuffix('Text')}ForCausalLM")(config)
-    with torch.no_grad():
-        for key, weight in made.named_parameters():
-            if weight.ndim == 1:
-                weight += 0.3 * torch.randn(weight.shape)
-            elif "embed_tokens" in key and name.startswith("Gemma"):
-                weight /= 4  # Gemma multiplies them by the square root of the width
-    return made.eval()
+    return getattr(transformers, f"{name}Config")(**{**common, **settings, **overrides})
 
 
 @functools.cache
@@ -145,9 +154,9 @@ def tokenizer_of(style: str) -> Tokenizer:
     makers: dict[str, Callable[[], Tokenizer]] = {
         "sentencepiece": lambda: _sentencepiece(prefix=True),
         "gemma": lambda: _sentencepiece(prefix=False),
-        "llama3": lambda: _byte_level(_split(LLAMA3_SPLIT), ["<|begin|>", "<|end|>"], "<|begin|>"),
+        "llama3": lambda: _byte_level(split(LLAMA3_SPLIT), ["<|begin|>", "<|end|>"], "<|begin|>"),
         "qwen2": lambda: _composed(
-            _byte_level(_split(QWEN2_SPLIT), ["<|end|>", "<|im_start|>"], None)
+            _byte_level(split(QWEN2_SPLIT), ["<|end|>", "<|im_start|>"], None)
         ),
         "smollm": lambda: _byte_level(
             [pre_tokenizers.Digits(individual_digits=True), _level(True)], ["<|end|>"], None
@@ -157,7 +166,7 @@ def tokenizer_of(style: str) -> Tokenizer:
     return makers[style]()
 
 
-def _special_names(style: str) -> dict[str, str]:
+def special_names(style: str) -> dict[str, str]:
     if style in ("sentencepiece", "gemma"):
         return {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     if style == "llama3":
@@ -173,7 +182,7 @@ def _level(use_regex: bool) -> Any:
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
 
 
-def _split(expression: str) -> list[Any]:
+def split(expression: str) -> list[Any]:
     return [pre_tokenizers.Split(Regex(expression), "isolated"), _level(False)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,17 @@ _pointer, _long = ctypes.c_void_p, ctypes.c_int64
 _NO_QUANTIZER = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")
 
 
-@functools.cache
+_loading = threading.Lock()
+
+
 def _functions() -> ctypes.CDLL:
+    """The library; whichever thread comes first loads it, and it alone."""
+    with _loading:
+        return _declared()
+
+
+@functools.cache
+def _declared() -> ctypes.CDLL:
     lib = library().lib
     lib.ggml_quantize_chunk.argtypes = [
         *(ctypes.c_int, _pointer, _pointer, _long, _long, _long, _pointer)

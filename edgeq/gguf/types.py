@@ -87,8 +87,7 @@ def nbytes(type: GgmlType, shape: tuple[int, ...]) -> int:
 def fallback(type: GgmlType, columns: int) -> GgmlType:
     """`type`, or what llama.cpp takes in its place for rows of `columns` values.
 
-    Where rows do not divide into blocks of 32 either, llama.cpp takes F16 for the types with larger
-    blocks and refuses the others; here they become F16 too.
+    That is F16 where rows do not divide into blocks of 32 either.
     """
     if columns % type.block == 0:
         return type

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -119,3 +120,10 @@ def _plain(value: object) -> str:
     if isinstance(value, list):
         return "; ".join(_plain(item) for item in value)
     return str(value)
+
+
+def print_quantized(source: Path, out: Path, console: Console) -> None:
+    """How large a file was, and what became of it."""
+    before, after = source.stat().st_size, out.stat().st_size
+    sizes = f"{format_bytes(before)} to {format_bytes(after)}, {before / after:.2f} times smaller"
+    console.print(f"{out}: {sizes}", soft_wrap=True)

@@ -1,0 +1,170 @@
+"""The commands that take a model rather than judge a recipe; `edgeq.cli` joins them to the rest."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeq import canonical
+from edgeq.report.progress import progress_line
+from edgeq.report.terminal import make_console
+
+models = typer.Typer(rich_markup_mode="rich")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+
+def print_json(value: Any) -> None:
+    """Write what `--json` asks for."""
+    sys.stdout.write(canonical.to_json(value))
+
+
+def _show(piece: str) -> None:
+    sys.stdout.write(piece)
+    sys.stdout.flush()
+
+
+def _show_nothing(piece: str) -> None:
+    pass
+
+
+@models.command(
+    epilog='Examples: edgeq run minilm.zip "a sentence" "another" — '
+    'edgeq run wren.gguf --prompt "The bird" — '
+    "edgeq run artifact --inputs feeds.npz --out answers.npz"
+)
+def run(
+    path: Annotated[
+        Path, typer.Argument(help="A bundle, an artifact or a .gguf file.", show_default=False)
+    ],
+    texts: Annotated[list[str] | None, typer.Argument(help="Sentences to embed.")] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Arrays for a model of arrays: .npz by input name.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write its outputs, .npz.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text for a language model to continue.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Tokens to generate at most. Default: 128.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 takes the likeliest token, 1 draws. Default: 0.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of what is drawn. Default: 0.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a model: how alike sentences are to it, a text continued, or arrays to arrays."""
+    from edgeq.report.answers import print_outputs, print_pace, print_similarity
+    from edgeq.runners.session import Sampling, refuse_unused, run_arrays, run_texts, write_text
+
+    console = make_console()
+    sampling = Sampling(max_tokens, temperature, seed)
+    refuse_unused(texts or [], inputs, out, prompt, sampling)
+    if prompt is not None:
+        written = write_text(path, prompt, sampling, _show_nothing if as_json else _show)
+        if as_json:
+            print_json(written.summary())
+        else:
+            _show("\n")
+            print_pace(written, make_console(sys.stderr))
+        return
+    if inputs is not None:
+        outputs = run_arrays(path, inputs, out)
+        if as_json:
+            print_json({name: array.tolist() for name, array in outputs.items()})
+        else:
+            print_outputs(outputs, out, console)
+        return
+    answer = run_texts(path, texts or [])
+    if as_json:
+        print_json(answer.summary())
+    else:
+        print_similarity(answer, console)
+
+
+@models.command(epilog="Example: edgeq compare recipes/wren wren-q4.gguf --text held-back.txt")
+def compare(
+    a: Annotated[Path, typer.Argument(help="The reference.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="What is held against it.", show_default=False)],
+    text: Annotated[Path, typer.Option(help="Text neither was calibrated on.", show_default=False)],
+    window: Annotated[int, typer.Option(help="Tokens of a window.")] = 256,
+    windows: Annotated[int, typer.Option(help="How many, spread over the text.")] = 40,
+    as_json: Json = False,
+) -> None:
+    """How far one language model's predictions are from another's (KL divergence).
+
+    Each may be a Hugging Face directory, a GGUF file, an artifact or a bundle.
+    """
+    from edgeq.compare import compare as run_comparison
+    from edgeq.report.divergence import print_comparison
+
+    with progress_line() as progress:
+        found = run_comparison(a, b, text, window=window, windows=windows, progress=progress)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_comparison(found, make_console())
+
+
+@models.command(epilog="Example: edgeq audit model-Q4_K_M.gguf --reference recipes/wren")
+def audit(
+    file: Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)],
+    reference: Annotated[
+        Path | None, typer.Option(help="The Hugging Face directory it was made from.")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Text for the KL divergence. Default: the reference's own.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Is this GGUF file any good? Exit status 1 if something was found that matters."""
+    from edgeq.audit.run import audit as run_audit
+    from edgeq.errors import EXIT_BUDGET_FAILED
+    from edgeq.report.audit import print_audit
+
+    with progress_line() as progress:
+        found = run_audit(file, reference, text, progress)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_audit(found, make_console())
+    if not found.sound:
+        raise typer.Exit(EXIT_BUDGET_FAILED)
+
+
+@models.command(
+    epilog="Example: edgeq quantize model-f16.gguf model-q4.gguf --mix Q4_K_M --importance m.gguf"
+)
+def quantize(
+    source: Annotated[Path, typer.Argument(help="A GGUF file in F32, F16 or BF16.")],
+    out: Annotated[Path, typer.Argument(help="The GGUF file to write.")],
+    mix: Annotated[str, typer.Option(help="llama.cpp's name for what it becomes.")] = "Q4_K_M",
+    importance: Annotated[
+        Path | None, typer.Option(help="An importance matrix, of edgeq or of llama.cpp.")
+    ] = None,
+) -> None:
+    """Quantize a float GGUF file: byte for byte what llama.cpp makes of it."""
+    from edgeq.report.overview import print_quantized
+    from edgeq.workflow_gguf import quantize_gguf
+
+    with progress_line() as progress:
+        quantize_gguf(source, out, mix, importance, progress)
+    print_quantized(source, out, make_console())
+
+
+@models.command(epilog="Example: edgeq imatrix recipes/wren.yaml --out imatrix.gguf")
+def imatrix(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
+) -> None:
+    """Write the importance matrix of a recipe's model, in llama.cpp's format."""
+    from edgeq.workflow_gguf import importance_of_recipe
+
+    with progress_line() as progress:
+        found = importance_of_recipe(recipe, out, progress)
+    tokens = found.chunks * found.chunk_tokens
+    make_console().print(f"{out}: {len(found.sums)} weights, {tokens} tokens", soft_wrap=True)

@@ -1,0 +1,511 @@
+"""`edgeq audit`: what a GGUF file claims, what it holds, and whether the two agree."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+gguf = pytest.importorskip("gguf", reason="the gguf package is not installed")
+pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
+
+from edgeq.audit import child, reference, runs
+from edgeq.audit.claims import judge_claim, label_in
+from edgeq.audit.metadata import judge_metadata
+from edgeq.audit.records import Audit, Finding
+from edgeq.audit.run import audit
+from edgeq.audit.values import look
+from edgeq.audit.verdict import judge_quality
+from edgeq.compare import Comparison, Side
+from edgeq.errors import InvalidInput
+from edgeq.gguf.header import Header, MetaValue, TensorEntry, read_header
+from edgeq.gguf.mixes import MIXES
+from edgeq.gguf.requantize import quantize_file
+from edgeq.gguf.types import TYPES
+from edgeq.gguf.writer import write_gguf
+from edgeq.measure.divergence import Scores, summarise
+from tests.gguf_artifacts import write_file
+from tests.table_model import Table
+from tests.test_cli import answered, for_a_person, refused
+from tests.tiny_bert import run_edgeq
+
+ROOT = Path(__file__).parent.parent
+WREN = ROOT / "recipes" / "wren"
+TEXT = ROOT / "recipes" / "data" / "wren-evaluation.txt"
+FILE_TYPE = "general.file_type"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gguf")
+
+
+@pytest.fixture(scope="module")
+def wide(folder: Path) -> Path:
+    return write_file(WREN, folder / "wren-F32.gguf")
+
+
+@pytest.fixture(scope="module")
+def good(folder: Path, wide: Path) -> Path:
+    """The real model in a mix, as llama.cpp quantizes it."""
+    quantize_file(wide, folder / "wren-Q4_K_M.gguf", "Q4_K_M")
+    return folder / "wren-Q4_K_M.gguf"
+
+
+def changed(
+    source: Path,
+    path: Path,
+    metadata: dict[str, MetaValue | None] | None = None,
+    data: dict[str, Callable[[bytes], bytes]] | None = None,
+    without: tuple[str, ...] = (),
+) -> Path:
+    """A copy of a GGUF file with other metadata (None leaves a key out) or tensor bytes."""
+    header = read_header(source)
+    content = source.read_bytes()
+    kept = {key: value for key, value in {**header.metadata, **(metadata or {})}.items() if value}
+    entries = [entry for entry in header.tensors.values() if entry.name not in without]
+
+    def chunks(name: str) -> Iterator[bytes]:
+        entry = header.tensors[name]
+        own = content[entry.offset : entry.offset + entry.nbytes]
+        yield (data or {}).get(name, bytes)(own)
+
+    write_gguf(path, kept, [(entry.name, entry.shape, entry.type) for entry in entries], chunks)
+    return path
+
+
+def what_matters(findings: list[Finding] | tuple[Finding, ...]) -> dict[str, str]:
+    """The findings that matter, by subject."""
+    return {finding.subject: finding.what for finding in findings if finding.matters}
+
+
+# -- a file that is what it says
+
+
+def test_a_sound_file(good: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT.read_text(encoding="utf-8")[:3500], encoding="utf-8")
+    arguments = ["audit", good, "--reference", WREN, "--text", text, "--json"]
+    found = Audit.model_validate(answered(run_edgeq(*arguments, store=tmp_path, cwd=tmp_path)))
+    assert found.sound
+    assert found.verdict.startswith("Sound: every tensor is as llama.cpp's Q4_K_M has it")
+    assert (found.claim.in_name, found.claim.recorded) == ("Q4_K_M", "Q4_K_M")
+    assert found.claim.differing == ()
+    assert found.claim.bits_per_weight == found.claim.claimed_bits_per_weight
+    assert len(found.tensors) == 56
+    assert {line.type for line in found.tensors} == {"F32", "Q4_K", "Q6_K"}
+    assert all(line.claimed_type == line.type for line in found.tensors)
+    weights = sum(math.prod(line.shape) for line in found.tensors)
+    assert found.parameters == weights == 5771520
+    assert found.loading.passed and "llama.cpp" in found.loading.detail
+    assert found.tokenizer.passed and found.chat_template.passed
+    assert found.quality is not None and found.quality_not_run is None
+    assert 0.002 < found.quality.kl.mean < 0.02
+    assert (found.quality.a.path, found.quality.b.path) == (str(WREN), str(good))
+    assert f"{found.quality.kl.mean:.2g}" in found.verdict
+
+
+def test_a_sound_file_for_a_person(good: Path, tmp_path: Path) -> None:
+    shown = for_a_person(run_edgeq("audit", good, store=tmp_path, cwd=tmp_path))
+    assert "Sound: " in shown
+    assert "blk.*.attn_k.weight ×6" in shown
+    assert shown.count("not run") == 3  # what needs a reference
+    assert "how near it is to its model was not measured" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("mix", ["Q8_0", "Q2_K", "Q3_K_M", "Q5_K_S", "IQ4_NL", "F16", "BF16"])
+def test_every_mix_is_recognised(folder: Path, wide: Path, mix: str) -> None:
+    path = folder / f"mix-{mix}.gguf"
+    quantize_file(wide, path, mix)
+    header = read_header(path)
+    claim, findings, lines = judge_claim(path, header)
+    assert (claim.in_name, claim.recorded, claim.mix) == (mix, mix, mix)
+    assert claim.differing == () and not findings
+    total = sum(entry.nbytes for entry in header.tensors.values())
+    assert claim.bits_per_weight == pytest.approx(8 * total / 5771520)
+    for entry in header.tensors.values():
+        seen = look(path, entry)
+        assert seen.read and seen.problem is None
+    assert not what_matters(judge_metadata(header))
+
+
+# -- claims
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("Llama-3.2-1B-Instruct-Q4_K_M.gguf", "Q4_K_M"),
+        ("model.q4_k_m.gguf", "Q4_K_M"),
+        ("x-Q8_0-00001-of-00003.gguf", "Q8_0"),
+        ("Q2_K-distilled-IQ3_XXS.gguf", "IQ3_XXS"),
+        ("m-UD-Q4_K_XL.gguf", "Q4_K_XL"),
+        ("m-fp16.gguf", "F16"),
+        ("m.BF16.gguf", "BF16"),
+        ("m-f32.gguf", "F32"),
+        ("Qwen3-0.6B.gguf", None),
+        ("sq4_0x.gguf", None),
+        ("model.gguf", None),
+    ],
+)
+def test_labels_in_file_names(name: str, label: str | None) -> None:
+    assert label_in(name) == label
+
+
+def test_every_mix_has_a_label() -> None:
+    assert [label_in(f"m-{mix.lower()}.gguf") for mix in MIXES] == list(MIXES)
+
+
+def test_a_name_that_the_tensors_do_not_keep(good: Path, tmp_path: Path) -> None:
+    path = tmp_path / "wren-Q8_0.gguf"
+    shutil.copyfile(good, path)
+    shown = for_a_person(run_edgeq("audit", path, store=tmp_path, cwd=tmp_path), 1)
+    said = " ".join(shown.split())
+    assert "Not sound: its name says Q8_0, its general.file_type Q4_K_M" in said
+    assert "of 56 tensors are not of the type llama.cpp gives them in Q8_0" in said
+    assert "claimed" in shown
+
+
+def test_one_tensor_with_fewer_bits(good: Path, tmp_path: Path) -> None:
+    """As a careless maker would save a few bytes; more bits are no deceit."""
+    header = read_header(good)
+    name = "blk.0.ffn_down.weight"
+    assert header.tensors[name].type.name == "Q4_K"
+    for type, matters in (("Q3_K", True), ("Q5_K", False)):
+        path = tmp_path / f"{type}-Q4_K_M.gguf"
+        entry = header.tensors[name]
+        specs = [
+            (e.name, e.shape, TYPES[type] if e.name == name else e.type)
+            for e in header.tensors.values()
+        ]
+        content = good.read_bytes()
+        zeros = bytes(math.prod(entry.shape) // 256 * TYPES[type].block_bytes)
+        write_gguf(
+            path,
+            header.metadata,
+            specs,
+            lambda n: [
+                zeros
+                if n == name
+                else content[header.tensors[n].offset :][: header.tensors[n].nbytes]
+            ],
+        )
+        claim, findings, _ = judge_claim(path, read_header(path))
+        assert claim.differing == (name,)
+        assert [finding.matters for finding in findings] == [matters]
+        assert f"{name} {type} (not Q4_K)" in findings[0].what
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "said"),
+    [
+        ("m-Q4_K_XL.gguf", {}, "Q4_K_XL is not one of llama.cpp's own mixes"),
+        ("m.gguf", {FILE_TYPE: None}, "neither the file's name nor"),
+        ("m.gguf", {FILE_TYPE: MetaValue("uint32", 999)}, "unknown type 999 is not one of"),
+        ("m.gguf", {"split.count": MetaValue("uint16", 3)}, "one part of 3"),
+        ("m.gguf", {"llama.block_count": None}, "the metadata lack what Q4_K_M depends on"),
+        ("m.gguf", {"llama.expert_count": MetaValue("uint32", 8)}, "rules of its own"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_held_to_a_mix_is_only_noted(
+    good: Path, tmp_path: Path, name: str, metadata: dict[str, Any], said: str
+) -> None:
+    path = changed(good, tmp_path / name, metadata)
+    claim, findings, lines = judge_claim(path, read_header(path))
+    assert claim.mix is None and claim.claimed_bits_per_weight is None
+    assert any(said in finding.what for finding in findings)
+    assert not [finding for finding in findings if finding.matters]
+    assert all(line.claimed_type is None for line in lines)
+
+
+# -- metadata
+
+
+@pytest.mark.parametrize(
+    ("metadata", "matters", "said"),
+    [
+        ({"general.architecture": None}, True, "general.architecture is missing"),
+        ({"llama.context_length": None}, True, "llama.context_length is missing"),
+        ({"llama.attention.head_count": None}, True, "llama.attention.head_count is missing"),
+        ({"llama.rope.freq_base": None}, False, "10000 is assumed"),
+        ({"llama.block_count": MetaValue("uint32", 7)}, True, "7 layers, and holds 6"),
+        ({"tokenizer.ggml.tokens": None}, True, "it has no vocabulary"),
+        ({"tokenizer.ggml.pre": None}, True, "tokenizer.ggml.pre is missing"),
+        ({"tokenizer.ggml.pre": MetaValue("string", "default")}, False, "is 'default'"),
+        ({"tokenizer.ggml.merges": None}, True, "tokenizer.ggml.merges is missing"),
+        ({"tokenizer.ggml.eos_token_id": None}, True, "an answer may never end"),
+        ({"tokenizer.ggml.bos_token_id": None}, False, "bos_token_id is missing"),
+        ({"tokenizer.ggml.eos_token_id": MetaValue("uint32", 4096)}, True, "none of the 4096"),
+        ({"tokenizer.ggml.eos_token_id": MetaValue("string", "x")}, True, "none of the 4096"),
+        ({"general.license": None}, False, "general.license is missing"),
+        ({"tokenizer.chat_template": None}, False, "no chat template"),
+        (
+            {"tokenizer.ggml.token_type": MetaValue("array", np.ones(3, "<i4"), "int32")},
+            True,
+            "4096 tokens have 3 entries",
+        ),
+        (
+            {"tokenizer.ggml.tokens": MetaValue("array", ["a", "b"], "string")},
+            True,
+            "the vocabulary has 2 tokens, and the embedding 4096",
+        ),
+        ({"quantize.imatrix.file": MetaValue("string", "x")}, False, "nothing says from which"),
+    ],
+    ids=str,
+)
+def test_holes_in_metadata(
+    good: Path, tmp_path: Path, metadata: dict[str, Any], matters: bool, said: str
+) -> None:
+    found = judge_metadata(read_header(changed(good, tmp_path / "m.gguf", metadata)))
+    assert [finding.matters for finding in found if said in finding.what] == [matters]
+
+
+def test_few_bits_without_an_importance_matrix_are_noted(folder: Path, wide: Path) -> None:
+    quantize_file(wide, folder / "few.gguf", "Q2_K")
+    found = judge_metadata(read_header(folder / "few.gguf"))
+    assert any("fewer than 4 bits" in finding.what for finding in found)
+
+
+def test_a_file_of_another_kind_is_not_asked_for_a_vocabulary(good: Path, tmp_path: Path) -> None:
+    adapter = {"general.type": MetaValue("string", "adapter"), "tokenizer.ggml.tokens": None}
+    path = changed(good, tmp_path / "m-Q4_K_M.gguf", adapter)
+    found = audit(path)
+    assert found.sound
+    assert (found.loading.how, found.loading.detail) == ("not run", "it is no language model")
+
+
+# -- values of weights
+
+
+def entry_of(path: Path, type: str, blocks: np.ndarray) -> TensorEntry:
+    """A file of nothing but blocks, and a tensor that is them."""
+    path.write_bytes(blocks.tobytes())
+    shape = (len(blocks), TYPES[type].block)
+    return TensorEntry("t", shape, TYPES[type], 0, blocks.nbytes)
+
+
+SCALED = [name for name in TYPES if name not in ("I8", "I16", "I32", "I64", "F64", "NVFP4")]
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_scales_are_where_they_are_looked_for(tmp_path: Path, name: str) -> None:
+    """Against the gguf package's dequantizer, on blocks of random bytes and on quantized zeros."""
+    type = TYPES[name]
+    kind = gguf.GGMLQuantizationType[name]
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (4000, type.block_bytes)).astype(np.uint8)
+    with np.errstate(all="ignore"):
+        try:
+            values = gguf.quants.dequantize(blocks, kind)
+        except NotImplementedError:
+            pytest.skip(f"the gguf package cannot read {name}")
+    seen = look(tmp_path / "t", entry_of(tmp_path / "t", name, blocks))
+    broken = ~np.isfinite(values).all(1)
+    assert seen.not_finite == broken.sum()
+    assert broken.any()  # so there was something to find
+    assert (
+        seen.problem
+        == f"{broken.sum()} {'weights' if type.block == 1 else 'blocks'} are NaN or infinite"
+    )
+    nothing = np.zeros((8, type.block_bytes), np.uint8)
+    seen = look(tmp_path / "t", entry_of(tmp_path / "t", name, nothing))
+    if gguf.quants.dequantize(nothing, kind).any():
+        assert seen.problem is None  # a scale of zero bits is small there, not zero
+    else:
+        assert seen.problem == "all its weights are zero"
+
+
+def test_scales_that_cannot_be(tmp_path: Path) -> None:
+    scales = np.full(5000, 0.01, "<f2")
+    blocks = np.zeros((5000, 18), np.uint8)
+    blocks[:, :2] = scales.view(np.uint8).reshape(-1, 2)
+    assert look(tmp_path / "t", entry_of(tmp_path / "t", "Q4_0", blocks)).problem is None
+    blocks[7, :2] = np.array([1000.0], "<f2").view(np.uint8)
+    found = look(tmp_path / "t", entry_of(tmp_path / "t", "Q4_0", blocks)).problem
+    assert found is not None and "times the median" in found
+    floats = np.ones((40, 4), np.uint8)
+    floats[3] = np.array([1e6], "<f4").view(np.uint8)
+    found = look(tmp_path / "t", entry_of(tmp_path / "t", "F32", floats)).problem
+    assert found is not None and "beyond what float16 holds" in found
+
+
+def test_broken_weights_matter(good: Path, tmp_path: Path) -> None:
+    def nan(own: bytes) -> bytes:
+        return own[: 144 * 100] + np.array([np.nan], "<f2").tobytes() + own[144 * 100 + 2 :]
+
+    data = {
+        "blk.2.ffn_up.weight": nan,
+        "blk.1.attn_k.weight": lambda own: bytes(len(own)),
+        "blk.0.attn_norm.weight": lambda own: bytes(len(own)),
+    }
+    path = changed(good, tmp_path / "m-Q4_K_M.gguf", data=data)
+    found = audit(path)
+    assert not found.sound
+    said = {finding.what: finding.matters for finding in found.findings}
+    assert said["blk.2.ffn_up.weight (Q4_K): 1 blocks are NaN or infinite"]
+    assert said["blk.1.attn_k.weight (Q4_K): all its weights are zero"]
+    assert not said["blk.0.attn_norm.weight (F32): all its weights are zero"]
+    assert found.loading.passed is False  # NaN comes out where NaN went in
+    assert "NaN" in found.loading.detail
+
+
+# -- tokenizer and chat template
+
+
+def reference_with(folder: Path, **settings: Any) -> Path:
+    """The reference with another tokenizer_config.json."""
+    shutil.copytree(WREN, folder)
+    file = folder / "tokenizer_config.json"
+    file.chmod(0o644)
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    return folder
+
+
+def test_chat_templates(tmp_path: Path) -> None:
+    one = reference_with(tmp_path / "one", chat_template="{{ x }}")
+    several = [{"name": "tool", "template": "t"}, {"name": "default", "template": "d"}]
+    assert reference.chat_template(reference_with(tmp_path / "n", chat_template=several)) == "d"
+    assert reference.chat_template(WREN) is None
+    for own, directory, passed, matters, said in (
+        (None, WREN, True, [], "neither has one"),
+        ("{{ x }}", one, True, [], "the same"),
+        (None, one, False, [True], "the reference has one and the file has none"),
+        ("{{ x }}", WREN, False, [False], "the file has one and the reference has none"),
+        ("{{ y }}", one, False, [True], "at character 3 the file has 'y }}'"),
+    ):
+        outcome, findings = reference.judge_template(own, directory)
+        assert outcome.passed is passed and said in outcome.detail
+        assert [finding.matters for finding in findings] == matters
+    (one / "chat_template.jinja").write_text("jinja")
+    assert reference.chat_template(one) == "jinja"
+
+
+def test_another_tokenizer_is_found(good: Path, tmp_path: Path) -> None:
+    pre = {"tokenizer.ggml.pre": MetaValue("string", "llama-bpe")}
+    path = changed(good, tmp_path / "m-Q4_K_M.gguf", pre)
+    said = refused_reference(path, WREN)
+    assert "texts are cut into other tokens than the reference's" in said["tokenizer"]
+    bos = {"tokenizer.ggml.add_bos_token": MetaValue("bool", True)}
+    said = refused_reference(changed(good, tmp_path / "n-Q4_K_M.gguf", bos), WREN)
+    assert "with special tokens 'a' is [0, 66], in the reference [66]" in said["tokenizer"]
+
+
+def refused_reference(path: Path, directory: Path) -> dict[str, str]:
+    """What matters in the tokenizer of a file against a reference; no KL is taken."""
+    texts = reference.hard_texts(directory)
+    reply = runs.tokens_of(path, texts, str)
+    outcome, findings = reference.judge_tokens(texts, reply["ids"], reply["around"], directory)
+    assert outcome.passed is False
+    return what_matters(findings)
+
+
+# -- quality
+
+
+def comparison(kl: float) -> Comparison:
+    """A comparison whose every token has this divergence."""
+    same = np.full(10, kl)
+    scores = Scores(same, same + 3, same + 3, same * 0, same * 0 + 1)
+    side = Side(path="x", runtime="r", threads=1)
+    found = summarise([scores, scores], 22, (0.0, 0.0))
+    return Comparison(**dict(found), a=side, b=side, text="t", windows_in_text=2)
+
+
+def test_a_distance_no_rounding_explains(good: Path) -> None:
+    claim, _, _ = judge_claim(good, read_header(good))
+    assert not judge_quality(comparison(0.1), claim)
+    (finding,) = judge_quality(comparison(0.5), claim)
+    assert finding.matters and "over 10 times the 0.0313 published for Q4_K_M" in finding.what
+
+
+def test_a_reference_writes_its_own_text() -> None:
+    model = Table(ends=frozenset({3}))
+    model.tokens = lambda text, special=True: [1]  # type: ignore[method-assign]
+    text = child.own_text(model, 200)
+    assert 100 < len(text) <= 400
+    assert text == child.own_text(Table(ends=frozenset({3})) if False else model, 200)
+
+
+def test_without_torch_the_divergence_is_not_run(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch shadowed by a module that cannot be imported."""
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch', name='torch')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = shutil.copyfile(good, tmp_path / "wren-Q4_K_M.gguf")
+    found = audit(path, WREN, TEXT)
+    assert found.sound and found.quality is None
+    assert (
+        found.quality_not_run
+        == "torch: not installed; it is needed to run a Hugging Face directory"
+    )
+    assert found.tokenizer.passed
+
+
+# -- the child process
+
+
+def test_a_crash_in_c_is_a_finding(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that kills its process: here by a module that does so when it is imported."""
+    path = shutil.copyfile(good, tmp_path / "m-Q4_K_M.gguf")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'edgeq.audit.child' in ' '.join(sys.orig_argv): os.abort()\n"
+    )
+    found = audit(path)
+    assert not found.sound
+    assert found.loading.passed is False
+    assert found.loading.detail == "the process that ran it was killed by SIGABRT"
+
+
+def test_a_child_that_says_nothing_is_told(good: Path) -> None:
+    request = child.Request(work="quality", file=good)
+    with pytest.raises(runs.RunFailed, match="status 1: .*needs a reference and a text"):
+        runs.ask(request, str)
+
+
+# -- the command
+
+
+def test_what_is_asked_wrongly_is_refused(good: Path, tmp_path: Path) -> None:
+    for arguments, said in (
+        ([good, "--text", TEXT], "--reference DIR"),
+        ([good, "--reference", tmp_path], "config.json"),
+        ([good, "--reference", WREN, "--text", tmp_path / "none"], "cannot be read"),
+        ([tmp_path / "none.gguf"], "does not exist"),
+        ([tmp_path], "is no file"),
+    ):
+        assert said in refused(run_edgeq("audit", *arguments, store=tmp_path, cwd=tmp_path), 2)
+
+
+def test_the_command_needs_no_torch(good: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from edgeq.audit.run import audit; from pathlib import Path; "
+        f"found = audit(Path({str(good)!r})); assert found.sound; "
+        "print(sorted({'torch', 'transformers', 'onnx', 'onnx_ir', 'xllamacpp'} & set(sys.modules)))"
+    )
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_malformed_header_is_an_error_not_a_finding(good: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.gguf"
+    path.write_bytes(good.read_bytes()[:-100])
+    with pytest.raises(InvalidInput, match="would end at byte"):
+        audit(path)
+
+
+def header_of(path: Path) -> Header:
+    return read_header(path)
