@@ -56,10 +56,10 @@ def quantize_file(
     mix cannot do without.
     """
     writable(destination, str(destination))
+    header = read_header(source)
     if destination.exists() and destination.samefile(source):
         what = "is the file to be quantized"
         raise InvalidInput(Problem(str(destination), what, "write to another"))
-    header = read_header(source)
     types = types_of(header, mix, importance is not None)
     order = file_order(types)
     weights = {
