@@ -227,6 +227,7 @@ class _Builder:
             stages.importance() if weighted else None,
             mix=intent.variant.weights,
             progress=lambda step: stages.progress(f"{name}: {step}"),
+            name=Path(self._planned.recipe.model.source.value).name,
         )
         settings = {**_settings(intent), "notes": list(written.notes)}
         return _Made([GGUF_FILE], written.tensors, (), (), settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,22 +14,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-gguf = pytest.importorskip("gguf", reason="the gguf package is not installed")
+pytest.importorskip("gguf", reason="the gguf package is not installed")
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
+
+import gguf
 
 from edgeq.audit import child, reference, runs
 from edgeq.audit.claims import judge_claim, label_in
 from edgeq.audit.metadata import judge_metadata
 from edgeq.audit.records import Audit, Finding
 from edgeq.audit.run import audit
-from edgeq.audit.values import look
+from edgeq.audit.values import _FLOATS, _SCALES, look
 from edgeq.audit.verdict import judge_quality
 from edgeq.compare import Comparison, Side
 from edgeq.errors import InvalidInput
-from edgeq.gguf.header import Header, MetaValue, TensorEntry, read_header
+from edgeq.gguf.header import MetaValue, TensorEntry, read_header
 from edgeq.gguf.mixes import MIXES
 from edgeq.gguf.requantize import quantize_file
-from edgeq.gguf.types import TYPES
+from edgeq.gguf.types import TYPES, nbytes
 from edgeq.gguf.writer import write_gguf
 from edgeq.measure.divergence import Scores, summarise
 from tests.gguf_artifacts import write_file
@@ -40,6 +43,7 @@ ROOT = Path(__file__).parent.parent
 WREN = ROOT / "recipes" / "wren"
 TEXT = ROOT / "recipes" / "data" / "wren-evaluation.txt"
 FILE_TYPE = "general.file_type"
+WEIGHTS = 5770496  # of wren, its two tied tables counted once
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +107,7 @@ def test_a_sound_file(good: Path, tmp_path: Path) -> None:
     assert {line.type for line in found.tensors} == {"F32", "Q4_K", "Q6_K"}
     assert all(line.claimed_type == line.type for line in found.tensors)
     weights = sum(math.prod(line.shape) for line in found.tensors)
-    assert found.parameters == weights == 5771520
+    assert found.parameters == weights == WEIGHTS
     assert found.loading.passed and "llama.cpp" in found.loading.detail
     assert found.tokenizer.passed and found.chat_template.passed
     assert found.quality is not None and found.quality_not_run is None
@@ -125,11 +129,11 @@ def test_every_mix_is_recognised(folder: Path, wide: Path, mix: str) -> None:
     path = folder / f"mix-{mix}.gguf"
     quantize_file(wide, path, mix)
     header = read_header(path)
-    claim, findings, lines = judge_claim(path, header)
+    claim, findings, _ = judge_claim(path, header)
     assert (claim.in_name, claim.recorded, claim.mix) == (mix, mix, mix)
     assert claim.differing == () and not findings
     total = sum(entry.nbytes for entry in header.tensors.values())
-    assert claim.bits_per_weight == pytest.approx(8 * total / 5771520)
+    assert claim.bits_per_weight == pytest.approx(8 * total / WEIGHTS)
     for entry in header.tensors.values():
         seen = look(path, entry)
         assert seen.read and seen.problem is None
@@ -179,24 +183,12 @@ def test_one_tensor_with_fewer_bits(good: Path, tmp_path: Path) -> None:
     name = "blk.0.ffn_down.weight"
     assert header.tensors[name].type.name == "Q4_K"
     for type, matters in (("Q3_K", True), ("Q5_K", False)):
+        types = {other: entry.type for other, entry in header.tensors.items()}
+        types[name] = TYPES[type]
+        specs = [(other, header.tensors[other].shape, types[other]) for other in types]
+        empty = {other: bytes(nbytes(types[other], shape)) for other, shape, _ in specs}
         path = tmp_path / f"{type}-Q4_K_M.gguf"
-        entry = header.tensors[name]
-        specs = [
-            (e.name, e.shape, TYPES[type] if e.name == name else e.type)
-            for e in header.tensors.values()
-        ]
-        content = good.read_bytes()
-        zeros = bytes(math.prod(entry.shape) // 256 * TYPES[type].block_bytes)
-        write_gguf(
-            path,
-            header.metadata,
-            specs,
-            lambda n: [
-                zeros
-                if n == name
-                else content[header.tensors[n].offset :][: header.tensors[n].nbytes]
-            ],
-        )
+        write_gguf(path, header.metadata, specs, lambda other, held=empty: [held[other]])
         claim, findings, _ = judge_claim(path, read_header(path))
         assert claim.differing == (name,)
         assert [finding.matters for finding in findings] == [matters]
@@ -211,7 +203,15 @@ def test_one_tensor_with_fewer_bits(good: Path, tmp_path: Path) -> None:
         ("m.gguf", {FILE_TYPE: MetaValue("uint32", 999)}, "unknown type 999 is not one of"),
         ("m.gguf", {"split.count": MetaValue("uint16", 3)}, "one part of 3"),
         ("m.gguf", {"llama.block_count": None}, "the metadata lack what Q4_K_M depends on"),
-        ("m.gguf", {"llama.expert_count": MetaValue("uint32", 8)}, "rules of its own"),
+        (
+            "m.gguf",
+            {
+                "general.architecture": MetaValue("string", "falcon"),
+                "falcon.block_count": MetaValue("uint32", 6),
+                "falcon.attention.head_count": MetaValue("uint32", 4),
+            },
+            "rules of its own for falcon",
+        ),
     ],
     ids=str,
 )
@@ -292,7 +292,8 @@ def entry_of(path: Path, type: str, blocks: np.ndarray) -> TensorEntry:
     return TensorEntry("t", shape, TYPES[type], 0, blocks.nbytes)
 
 
-SCALED = [name for name in TYPES if name not in ("I8", "I16", "I32", "I64", "F64", "NVFP4")]
+READABLE = (*_SCALES, *_FLOATS, "BF16", "IQ1_M")
+SCALED = [kind.name for kind in gguf.GGMLQuantizationType if kind.name in READABLE]
 
 
 @pytest.mark.parametrize("name", SCALED)
@@ -317,10 +318,16 @@ def test_scales_are_where_they_are_looked_for(tmp_path: Path, name: str) -> None
     )
     nothing = np.zeros((8, type.block_bytes), np.uint8)
     seen = look(tmp_path / "t", entry_of(tmp_path / "t", name, nothing))
-    if gguf.quants.dequantize(nothing, kind).any():
-        assert seen.problem is None  # a scale of zero bits is small there, not zero
-    else:
-        assert seen.problem == "all its weights are zero"
+    assert seen.problem == "all its weights are zero"
+
+
+def test_scales_that_are_powers_of_two(tmp_path: Path) -> None:
+    """MXFP4 has no zero scale, and one that is no number (OCP Microscaling, E8M0)."""
+    blocks = np.full((100, 17), 120, np.uint8)
+    assert look(tmp_path / "t", entry_of(tmp_path / "t", "MXFP4", blocks)).problem is None
+    blocks[7, 0] = 255
+    found = look(tmp_path / "t", entry_of(tmp_path / "t", "MXFP4", blocks)).problem
+    assert found == "1 block is NaN or infinite"
 
 
 def test_scales_that_cannot_be(tmp_path: Path) -> None:
@@ -350,11 +357,11 @@ def test_broken_weights_matter(good: Path, tmp_path: Path) -> None:
     found = audit(path)
     assert not found.sound
     said = {finding.what: finding.matters for finding in found.findings}
-    assert said["blk.2.ffn_up.weight (Q4_K): 1 blocks are NaN or infinite"]
+    assert said["blk.2.ffn_up.weight (Q4_K): 1 block is NaN or infinite"]
     assert said["blk.1.attn_k.weight (Q4_K): all its weights are zero"]
     assert not said["blk.0.attn_norm.weight (F32): all its weights are zero"]
-    assert found.loading.passed is False  # NaN comes out where NaN went in
-    assert "NaN" in found.loading.detail
+    # Rounding activations to 8 bits swallows a NaN: predictions alone would not have shown it.
+    assert found.loading.passed
 
 
 # -- tokenizer and chat template
@@ -431,7 +438,17 @@ def test_a_reference_writes_its_own_text() -> None:
     model.tokens = lambda text, special=True: [1]  # type: ignore[method-assign]
     text = child.own_text(model, 200)
     assert 100 < len(text) <= 400
-    assert text == child.own_text(Table(ends=frozenset({3})) if False else model, 200)
+    assert text == child.own_text(model, 200)
+
+
+def test_quality_on_a_text_of_the_reference_s_own(good: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the build side is not installed")
+    pytest.importorskip("transformers", reason="the build side is not installed")
+    text = tmp_path / "text"
+    asked = {"file": good, "reference": WREN, "text": text, "window": 32, "windows": 3}
+    found = child.quality(child.Request(work="quality", write_text=True, **asked))
+    assert Comparison.model_validate(found).windows == 3
+    assert 60 < len(text.read_text(encoding="utf-8").split()) < 120
 
 
 def test_without_torch_the_divergence_is_not_run(
@@ -448,6 +465,11 @@ def test_without_torch_the_divergence_is_not_run(
         == "torch: not installed; it is needed to run a Hugging Face directory"
     )
     assert found.tokenizer.passed
+
+
+def test_a_model_of_a_short_context_is_opened(good: Path, tmp_path: Path) -> None:
+    short = {"llama.context_length": MetaValue("uint32", 40)}
+    assert audit(changed(good, tmp_path / "m-Q4_K_M.gguf", short)).loading.passed
 
 
 # -- the child process
@@ -470,7 +492,7 @@ def test_a_crash_in_c_is_a_finding(
 
 def test_a_child_that_says_nothing_is_told(good: Path) -> None:
     request = child.Request(work="quality", file=good)
-    with pytest.raises(runs.RunFailed, match="status 1: .*needs a reference and a text"):
+    with pytest.raises(runs.RunFailed, match=r"status 1: .*needs a reference and a text"):
         runs.ask(request, str)
 
 
@@ -492,10 +514,9 @@ def test_the_command_needs_no_torch(good: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from edgeq.audit.run import audit; from pathlib import Path; "
         f"found = audit(Path({str(good)!r})); assert found.sound; "
-        "print(sorted({'torch', 'transformers', 'onnx', 'onnx_ir', 'xllamacpp'} & set(sys.modules)))"
+        "heavy = {'torch', 'transformers', 'onnx', 'onnx_ir', 'xllamacpp'}; "
+        "print(sorted(heavy & set(sys.modules)))"
     )
-    import subprocess
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -505,7 +526,3 @@ def test_a_malformed_header_is_an_error_not_a_finding(good: Path, tmp_path: Path
     path.write_bytes(good.read_bytes()[:-100])
     with pytest.raises(InvalidInput, match="would end at byte"):
         audit(path)
-
-
-def header_of(path: Path) -> Header:
-    return read_header(path)

@@ -23,7 +23,7 @@ from tests import onnx_models, samples, tiny_bert
 from tests.conftest import Project
 from tests.tiny_bert import run_edgeq
 
-COMMANDS = ("plan", "build", "check", "bundle", "run", "devices", "schema")
+COMMANDS = ("plan", "build", "check", "bundle", "run", "devices", "schema", "compare", "audit")
 FOREIGN = "pi5-8gb" if load_device("here").arch == "x86_64" else "x86-laptop-8gb"
 Done = subprocess.CompletedProcess[str]
 

@@ -6,6 +6,8 @@ import importlib.util
 import inspect
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ pytest.importorskip("transformers", reason="the build side is not installed")
 pytest.importorskip("torch", reason="the build side is not installed")
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 
-from edgeq import cli, compare
+from edgeq import cli_models, compare
 from edgeq.errors import InvalidInput, Missing
 from edgeq.gguf.requantize import quantize_file
 from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
@@ -250,6 +252,17 @@ def test_reading_a_directory_needs_no_runtime() -> None:
     assert importlib.util.find_spec("xllamacpp") is not None
 
 
+def test_two_files_need_no_torch(files: Path) -> None:
+    code = (
+        "import sys; from edgeq.compare import compare; from pathlib import Path; "
+        f"compare(Path({str(files / 'wren-F32.gguf')!r}), Path({str(files / 'wren-Q8_0.gguf')!r}), "
+        f"Path({str(TEXT)!r}), window=32, windows=2, threads=1); "
+        "print(sorted({'torch', 'transformers', 'onnx', 'onnx_ir'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 # -- the command
 
 
@@ -269,7 +282,8 @@ def test_the_command_in_json(files: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_for_a_person(files: Path, tmp_path: Path) -> None:
-    arguments = ["compare", files / "wren-F32.gguf", WREN, "--text", TEXT, "--windows", "2"]
+    same = files / "wren-F32.gguf"
+    arguments = ["compare", same, same, "--text", TEXT, "--windows", "2"]
     arguments += ["--window", "64"]
     shown = for_a_person(run_edgeq(*arguments, store=tmp_path, cwd=tmp_path))
     assert "KL divergence, nats: mean" in shown
@@ -281,6 +295,6 @@ def test_the_command_for_a_person(files: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_takes_the_library_s_defaults() -> None:
-    given = inspect.signature(cli.compare).parameters
+    given = inspect.signature(cli_models.compare).parameters
     assert given["window"].default == DEFAULT_WINDOW
     assert given["windows"].default == DEFAULT_WINDOWS

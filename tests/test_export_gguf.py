@@ -20,6 +20,9 @@ import edgeq
 from edgeq.errors import InvalidInput
 from edgeq.export.gguf import WrittenGguf, planned_bytes, write_gguf_model
 from edgeq.gguf.header import read_header
+from edgeq.gguf.mixes import mix_types
+from edgeq.gguf.names import gguf_names, mix_facts
+from edgeq.gguf.requantize import quantize_file
 from edgeq.gguf.types import TYPES, nbytes
 from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory, read_directory
@@ -276,6 +279,26 @@ def test_own_codes_give_the_logits_of_their_values(tmp_path: Path) -> None:
     write(source, tmp_path / "model.gguf", "int8-b32", codes)
     found = open_model(tmp_path / "model.gguf").logits(ids)
     assert np.abs(found - wanted).mean() < 0.05 * np.std(wanted)
+
+
+@pytest.mark.parametrize("mix", ["F16", "Q8_0", "Q4_K_M"])
+def test_a_mix_is_what_quantizing_the_float_file_gives(tmp_path: Path, mix: str) -> None:
+    """With names, order, metadata and every rounding: the two files are equal to the byte."""
+    directory = read_directory(WREN, "wren")
+    write(WREN, tmp_path / "float.gguf")
+    quantize_file(tmp_path / "float.gguf", tmp_path / "two-steps.gguf", mix)
+    shapes = shapes_of(directory)
+    names = gguf_names(directory.config, shapes)
+    stored = [(names[name], shape) for name, shape in shapes.items()]
+    types = mix_types(mix, stored, mix_facts(directory.config), has_importance=False)
+    decisions = {
+        name: GgufDecision(types[names[name]], types[names[name]].name, "nearest", mix, 0)
+        for name in shapes
+    }
+    write_gguf_model(
+        directory, tmp_path / "one.gguf", decisions, {}, None, mix=mix, progress=lambda step: None
+    )
+    assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "two-steps.gguf").read_bytes()
 
 
 def test_a_type_that_codes_are_not_stored_in_is_a_mistake(tmp_path: Path) -> None:

@@ -266,6 +266,14 @@ def test_other_kinds_of_tokenizers_are_refused(tmp_path: Path, model: Any) -> No
         vocabulary_of(save(tmp_path, Tokenizer(model)), 1)
 
 
+def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:
+    directory = save_style(tmp_path, "gpt2")
+    content = directory.tokenizer.read_text(encoding="utf-8")
+    directory.tokenizer.write_text(content[: len(content) // 2], encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"tokenizer\.json: is no tokenizer"):
+        vocabulary_of(directory, 700)
+
+
 def test_bert_with_another_normalizer_is_refused(tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()

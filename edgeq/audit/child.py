@@ -15,7 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from edgeq.artifact import Frozen
+from edgeq.audit.plain import text, whole
 from edgeq.errors import EdgeqError, Missing
+from edgeq.gguf.header import read_header
 from edgeq.runners.language import LanguageModel, choose
 from edgeq.units import GIB
 
@@ -49,10 +51,12 @@ def tokens(request: Request) -> dict[str, Any]:
     """
     import edgeq
 
-    model = edgeq.load(request.file, context=_CONTEXT)
+    header = read_header(request.file)
+    trained = whole(header, f"{text(header, 'general.architecture')}.context_length")
+    model = edgeq.load(request.file, context=min(trained or _CONTEXT, _CONTEXT))
     if not isinstance(model, LanguageModel):
         return {"runtime": model.runtime, "language_model": False}
-    ids = [model.tokens(text, special=False) for text in request.texts]
+    ids = [model.tokens(given, special=False) for given in request.texts]
     first = [token for part in ids for token in part][: min(_LOOKED_AT, model.context)]
     return {
         "runtime": model.runtime,
@@ -108,8 +112,8 @@ def own_text(model: LanguageModel, wanted: int) -> str:
     return b"".join(pieces).decode("utf-8", "replace")
 
 
-def _step(text: str) -> None:
-    print(f"{STEP}{text}", file=sys.stderr, flush=True)
+def _step(step: str) -> None:
+    print(f"{STEP}{step}", file=sys.stderr, flush=True)
 
 
 def _limit(file: Path) -> None:

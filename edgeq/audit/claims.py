@@ -7,13 +7,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import gguf
 import numpy as np
 
 from edgeq.audit.plain import text, whole
 from edgeq.audit.records import Claim, Finding, TensorLine
 from edgeq.gguf.header import Header
-from edgeq.gguf.mixes import MIXES, MixFacts, is_quantized, mix_types
+from edgeq.gguf.mixes import MIXES, MixFacts, file_type, is_quantized, mix_types
 from edgeq.gguf.types import TYPES, GgmlType, nbytes
 
 _LABEL = re.compile(
@@ -24,10 +23,10 @@ _SAME = {"FP16": "F16", "FP32": "F32"}
 _FLOATS = ("F32", "F16", "BF16")
 _WIDE = 0.02  # share of its size by which a file may miss its claim without a word
 
+_FILE_TYPES = {file_type(mix): mix for mix in MIXES} | {39: "NVFP4", 40: "Q1_0"}
 _GUESSED = 1024  # is added to general.file_type where a tool guessed it
 
-# Architectures and mixtures of experts that llama.cpp's mixes treat in ways `mix_types` does not.
-_OWN_RULES = ("falcon",)
+_OWN_RULES = ("falcon",)  # that `mix_types` leaves out
 
 
 def label_in(name: str) -> str | None:
@@ -48,11 +47,8 @@ def recorded_type(header: Header) -> str | None:
     number = whole(header, "general.file_type")
     if number is None:
         return None
-    try:
-        name = gguf.LlamaFileType(number % _GUESSED).name
-    except ValueError:
-        return f"unknown type {number}"
-    return str(name).removeprefix("MOSTLY_").removeprefix("ALL_")
+    number %= _GUESSED
+    return _FILE_TYPES.get(number, f"unknown type {number}")
 
 
 def judge_claim(path: Path, header: Header) -> tuple[Claim, list[Finding], list[TensorLine]]:
@@ -104,9 +100,8 @@ def _cannot_hold(mix: str, header: Header) -> str | None:
     facts = _facts(header)
     if facts is None:
         return f"the metadata lack what {mix} depends on: layers and heads"
-    experts = whole(header, f"{facts.architecture}.expert_count") or 0
-    if experts or facts.architecture in _OWN_RULES:
-        return f"llama.cpp's {mix} has rules of its own for such a model, which are not checked"
+    if facts.architecture in _OWN_RULES:
+        return f"llama.cpp's {mix} has rules of its own for {facts.architecture}, not checked here"
     return None
 
 
@@ -145,7 +140,10 @@ def _facts(header: Header) -> MixFacts | None:
     kv_heads = number("attention.head_count_kv") or heads
     if not arch or not layers or not heads or not kv_heads or min(layers, heads, kv_heads) < 1:
         return None
-    return MixFacts(architecture=arch, layers=layers, heads=heads, kv_heads=kv_heads)
+    experts = number("expert_count") or 0
+    return MixFacts(
+        architecture=arch, layers=layers, heads=heads, kv_heads=kv_heads, experts=experts
+    )
 
 
 def _line(header: Header, name: str, types: Mapping[str, GgmlType]) -> TensorLine:

@@ -34,6 +34,7 @@ class TensorLine(Frozen):
     claimed_type: str | None = Field(
         description="What the claimed mix gives this tensor; null where no mix is claimed."
     )
+    problem: str | None = Field(default=None, description="What is wrong with its values.")
 
 
 class Claim(Frozen):

@@ -15,7 +15,7 @@ from edgeq.audit.claims import judge_claim
 from edgeq.audit.metadata import is_language_model, judge_metadata
 from edgeq.audit.plain import text as text_of
 from edgeq.audit.plain import whole
-from edgeq.audit.records import Audit, Finding, Outcome
+from edgeq.audit.records import Audit, Finding, Outcome, TensorLine
 from edgeq.audit.values import look
 from edgeq.audit.verdict import judge_quality, sentence
 from edgeq.compare import Comparison, read_text
@@ -52,7 +52,8 @@ def audit(
         read_text(text)
     claim, findings, lines = judge_claim(path, header)
     findings += judge_metadata(header)
-    findings += _weights(path, header, progress)
+    lines, broken = _look_at_weights(header, lines, progress)
+    findings += broken
     checks = _Checks(path, header, reference, progress)
     for check in (checks.open, checks.tokens, checks.template):
         findings += check()
@@ -76,17 +77,27 @@ def audit(
     )
 
 
-def _weights(path: Path, header: Header, progress: Progress) -> list[Finding]:
+def _look_at_weights(
+    header: Header, lines: list[TensorLine], progress: Progress
+) -> tuple[list[TensorLine], list[Finding]]:
+    """Every tensor with what is wrong with its values, and one finding for each sort of wrong."""
+    seen: dict[tuple[str, bool], list[str]] = {}
+    looked: list[TensorLine] = []
+    for index, line in enumerate(lines):
+        progress(f"read tensor {index + 1} of {len(lines)}")
+        values = look(header.path, header.tensors[line.name])
+        if values.problem is not None:
+            # Biases of nothing are harmless; a matrix of nothing is not.
+            matters = not values.all_zero or len(line.shape) > 1
+            said = f"{line.name} ({line.type}): {values.problem}"
+            seen.setdefault((values.sort, matters), []).append(said)
+            line = line.model_copy(update={"problem": values.problem})
+        looked.append(line)
     findings = []
-    for index, entry in enumerate(header.tensors.values()):
-        progress(f"read tensor {index + 1} of {len(header.tensors)}")
-        seen = look(path, entry)
-        if seen.problem is not None:
-            # Biases of nothing, and padding, are harmless; a matrix of nothing is not.
-            matters = not seen.all_zero or len(entry.shape) > 1
-            what = f"{entry.name} ({entry.type.name}): {seen.problem}"
-            findings.append(Finding(subject="weights", matters=matters, what=what))
-    return findings
+    for (sort, matters), texts in seen.items():
+        more = f", and {len(texts) - 1} other tensors {sort}" if len(texts) > 1 else ""
+        findings.append(Finding(subject="weights", matters=matters, what=f"{texts[0]}{more}"))
+    return looked, findings
 
 
 def _not_run(reason: str) -> Outcome:
@@ -118,11 +129,12 @@ class _Checks:
         try:
             reply = runs.tokens_of(self._path, self._texts, self._progress)
         except runs.RunFailed as error:
+            reason = self._reason(error)
             if error.missing:
-                self.loading = _not_run(str(error))
+                self.loading = _not_run(reason)
                 return []
-            self.loading = Outcome(how="measured", passed=False, detail=str(error))
-            return [Finding(subject="loading", matters=True, what=str(error))]
+            self.loading = Outcome(how="measured", passed=False, detail=reason)
+            return [Finding(subject="loading", matters=True, what=reason)]
         self._reply = reply if reply["language_model"] else None
         finite = reply.get("finite", True)
         detail = reply["runtime"] if finite else "its predictions are NaN or infinite"
@@ -169,7 +181,7 @@ class _Checks:
             try:
                 found = Comparison.model_validate(runs.ask(request, self._progress))
             except runs.RunFailed as error:
-                return None, str(error)
+                return None, self._reason(error)
         given = {"a": self._reference, "b": self._path}
         sides = {
             name: getattr(found, name).model_copy(update={"path": str(path)})
@@ -177,3 +189,7 @@ class _Checks:
         }
         used = "what the reference writes itself" if text is None else str(text)
         return found.model_copy(update={**sides, "text": used}), None
+
+    def _reason(self, error: runs.RunFailed) -> str:
+        """What it says, without the name of the file that all of this is about."""
+        return str(error).removeprefix(f"{self._path.absolute()}: ")

@@ -71,10 +71,19 @@ class Values:
     unit: str = "weights"
 
     @property
+    def sort(self) -> str:
+        """What `problem` says, of more than one tensor."""
+        if self.not_finite:
+            return "with NaN or infinity"
+        return "of zeros" if self.all_zero else "with absurd values"
+
+    @property
     def problem(self) -> str | None:
         """What is wrong with the tensor, None where nothing is."""
         if self.not_finite:
-            return f"{self.not_finite} {self.unit} are NaN or infinite"
+            verb = "is" if self.not_finite == 1 else "are"
+            count = f"{self.not_finite} {self.unit if self.not_finite > 1 else self.unit[:-1]}"
+            return f"{count} {verb} NaN or infinite"
         if self.largest > _LARGEST:
             return f"its largest value is {self.largest:.3g}, beyond what float16 holds"
         if self.ratio > _ABSURD_RATIO:
@@ -90,7 +99,8 @@ def look(path: Path, tensor: TensorEntry) -> Values:
         return Values(read=False)
     exponents = np.zeros(64, np.int64)  # of scales: float16 spans 2^-24 to 2^16
     for part in _parts(path, tensor):
-        values = np.abs(part.astype(np.float64))
+        with np.errstate(invalid="ignore"):  # a NaN that signals
+            values = np.abs(part.astype(np.float64))
         finite = np.isfinite(values)
         whole = finite.reshape(len(values), -1).all(1)
         seen.not_finite += len(whole) - int(whole.sum())

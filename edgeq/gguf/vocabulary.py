@@ -44,6 +44,7 @@ def vocabulary_of(directory: ModelDirectory, rows: int) -> Vocabulary:
     Raises InvalidInput for a tokenizer that llama.cpp cannot take the place of.
     """
     where = str(directory.tokenizer)
+    reference = _load(directory.tokenizer)
     tokenizer = _json(directory.tokenizer)
     settings = _json(directory.path / "tokenizer_config.json")
     tokens = tokens_of(tokenizer, rows, where)
@@ -61,7 +62,7 @@ def vocabulary_of(directory: ModelDirectory, rows: int) -> Vocabulary:
         keys.update(_bert_keys(directory, tokenizer, where))
     if tokens.model == "llama":
         keys["add_space_prefix"] = MetaValue("bool", _has_space_prefix(tokenizer))
-    keys.update(_meanings(directory, settings, rows, tokens.model, where))
+    keys.update(_meanings(directory, settings, reference, rows, tokens.model))
     metadata = {f"tokenizer.ggml.{name}": value for name, value in keys.items()}
     metadata.update(_chat_templates(directory.path, settings))
     return Vocabulary(metadata, phi3_strips(tokenizer))
@@ -77,6 +78,18 @@ def phi3_strips(tokenizer: Mapping[str, Any]) -> bool:
     return all(text in added for text in _PHI3_ENDS) and any(
         token.get("rstrip") for token in added.values()
     )
+
+
+def _load(path: Path) -> Tokenizer:
+    """The tokenizer, whole texts and nothing around them but its own special tokens."""
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more precise
+        what = f"is no tokenizer: {error}"
+        raise InvalidInput(Problem(str(path), what, "download or save it again")) from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -126,10 +139,14 @@ def _bert_keys(
 
 
 def _meanings(
-    directory: ModelDirectory, settings: Mapping[str, Any], rows: int, model: str, where: str
+    directory: ModelDirectory,
+    settings: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    rows: int,
+    model: str,
 ) -> dict[str, MetaValue]:
     """Ids of the tokens with a meaning, and whether a text gets them at its ends."""
-    tokenizer = Tokenizer.from_file(where)
+    where = str(directory.tokenizer)
     ids = _named_ids(directory, settings, tokenizer)
     first, last = _around(tokenizer, where)
     if model == "bert":
@@ -171,8 +188,6 @@ def _named_ids(
 
 def _around(tokenizer: Tokenizer, where: str) -> tuple[int | None, int | None]:
     """The ids a text gets in front and behind; by trying, since files contradict each other."""
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     plain = tokenizer.encode("a", add_special_tokens=False).ids
     whole = tokenizer.encode("a").ids
     start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
@@ -198,7 +213,7 @@ def _chat_templates(path: Path, settings: Mapping[str, Any]) -> dict[str, MetaVa
     found = settings.get("chat_template")
     named = {"default": found} if isinstance(found, str) else {}
     if isinstance(found, list):
-        named = {entry["name"]: entry["template"] for entry in found}
+        named = {str(entry["name"]): str(entry["template"]) for entry in found}
     file = path / "chat_template.jinja"
     if file.is_file():
         named["default"] = file.read_text(encoding="utf-8")
