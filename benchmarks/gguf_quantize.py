@@ -4,8 +4,9 @@
 
 PYTHON is an interpreter that has llama-cpp-python. A Llama of random weights is made in a temporary
 directory; then, one after the other and as often as asked, a fresh process of each quantizes it.
-Printed: the seconds of both without starting up, their ratio (above 1 edgeq is faster), the memory
-of edgeq's process (highest sample of its anonymous memory; high-water mark of all its memory, which
+Printed: the seconds of both without starting up, their ratio (above 1 edgeq is faster), the same of
+the time of all threads together, which other work on the machine changes less; the memory of
+edgeq's process (highest sample of its anonymous memory; high-water mark of all its memory, which
 includes libraries), and whether the files are equal byte for byte.
 """
 
@@ -38,18 +39,21 @@ OURS = """
 import sys, time
 from pathlib import Path
 from edgeq.gguf.requantize import quantize_file
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 quantize_file(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], threads=int(sys.argv[4]))
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time() - cpu)
 print(open("/proc/self/status").read())
 """
 
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds; MiB of anonymous memory at its highest sample, and of all memory at its highest."""
+    """Seconds, and those of all threads together; highest sample of anonymous memory, in MiB, and
+    the high-water mark of all memory.
+    """
 
     seconds: float
+    cpu: float
     anonymous: float = 0.0
     resident: float = 0.0
 
@@ -108,7 +112,8 @@ def run_ours(source: Path, destination: Path, mix: str, threads: int) -> Run:
             time.sleep(0.01)
         said = process.stdout.read().splitlines() if process.stdout else []
     resident = next(int(line.split()[1]) for line in said if line.startswith("VmHWM"))
-    return Run(float(said[0]), anonymous / 1024, resident / 1024)
+    seconds, cpu = map(float, said[0].split())
+    return Run(seconds, cpu, anonymous / 1024, resident / 1024)
 
 
 def _status(process: int, field: str) -> int:
@@ -133,7 +138,7 @@ def run_theirs(python: str, source: Path, destination: Path, mix: str, threads: 
     (answer,) = json.loads(done.stdout.splitlines()[-1])
     if answer["failure"]:
         raise SystemExit(answer["failure"])
-    return Run(answer["seconds"])
+    return Run(answer["seconds"], answer["cpu"])
 
 
 def compare(source: Path, python: str, mix: str, threads: int, repeats: int) -> None:
@@ -148,12 +153,15 @@ def compare(source: Path, python: str, mix: str, threads: int, repeats: int) -> 
                 run = run_theirs(python, source, files[who], mix, threads)
             runs[who].append(run)
     ours, theirs = (statistics.median(run.seconds for run in runs[who]) for who in files)
+    cpu = [statistics.median(run.cpu for run in runs[who]) for who in files]
+    equal = filecmp.cmp(*files.values(), shallow=False)
+    each = ", ".join(f"{who} {[round(run.seconds, 2) for run in runs[who]]}" for who in files)
     print(
-        f"{mix}: edgeq {ours:.2f} s, llama.cpp {theirs:.2f} s, ratio {theirs / ours:.2f}; "
-        f"anonymous memory {max(run.anonymous for run in runs['edgeq']):.0f} MiB, "
+        f"{mix}: edgeq {ours:.2f} s, llama.cpp {theirs:.2f} s, ratio {theirs / ours:.2f} "
+        f"({each}); of all threads {cpu[0]:.2f} and {cpu[1]:.2f} s, ratio {cpu[1] / cpu[0]:.2f}\n"
+        f"  anonymous memory {max(run.anonymous for run in runs['edgeq']):.0f} MiB, "
         f"high-water mark {max(run.resident for run in runs['edgeq']):.0f} MiB; "
-        f"files {'equal' if filecmp.cmp(*files.values(), shallow=False) else 'DIFFERENT'}; seconds "
-        + ", ".join(f"{who} {[round(run.seconds, 2) for run in runs[who]]}" for who in files),
+        f"files {'equal' if equal else 'DIFFERENT'}",
         flush=True,
     )
 

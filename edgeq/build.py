@@ -230,7 +230,13 @@ class _Builder:
             name=Path(self._planned.recipe.model.source.value).name,
         )
         settings = {**_settings(intent), "notes": list(written.notes)}
-        return _Made([GGUF_FILE], written.tensors, (), (), settings)
+        inputs: tuple[ValueInfo, ...] = ()
+        outputs: tuple[ValueInfo, ...] = ()
+        if model.decoder is None:  # what the same model has as an ONNX file
+            width = directory.hidden_size
+            inputs = (ValueInfo(name="input_ids", dtype="int64", shape=(1, "tokens")),)
+            outputs = (ValueInfo(name="sentence_embedding", dtype="float32", shape=(1, width)),)
+        return _Made([GGUF_FILE], written.tensors, inputs, outputs, settings)
 
 
 def _settings(intent: Intent) -> dict[str, Any]:

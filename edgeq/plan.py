@@ -23,8 +23,6 @@ _GRAPH_BYTES_PER_TENSOR = 600
 _ENCODER_PACKAGES = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "safetensors")
 _DECODER_PACKAGES = ("onnx", "onnx_ir")
 _GGUF_PACKAGES = ("gguf", "xllamacpp")
-# One value in the cache of a language model: onnxruntime's CPU kernels keep float32, llama.cpp f16.
-_CACHE_BYTES_PER_VALUE: dict[Format, int] = {"onnx": 4, "gguf": 2}
 
 
 class ArtifactPlan(Frozen):
@@ -124,7 +122,7 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
                     tensors=tensors,
                     weight_bytes=weights,
                     download_bytes=weights + _beside_weights(model, intent, len(tensors)),
-                    cache_bytes=_cache_bytes(recipe, model, format),
+                    cache_bytes=_cache_bytes(recipe, model, intent),
                     devices=names,
                 )
             )
@@ -150,10 +148,12 @@ def _beside_weights(model: DescribedModel, intent: Intent, tensors: int) -> int:
     return tokenizer // 2
 
 
-def _cache_bytes(recipe: Recipe, model: DescribedModel, format: Format) -> int | None:
+def _cache_bytes(recipe: Recipe, model: DescribedModel, intent: Intent) -> int | None:
+    """Keys and values: float32 in onnxruntime's CPU kernels and beside float weights, else f16."""
     if model.decoder is None:
         return None
-    per_token = model.decoder.cache_bytes_per_token(_CACHE_BYTES_PER_VALUE[format])
+    is_half = intent.format == "gguf" and intent.variant.weights != "float32"
+    per_token = model.decoder.cache_bytes_per_token(2 if is_half else 4)
     return int(recipe.workload.context * per_token)
 
 

@@ -81,8 +81,9 @@ class _Claim(NamedTuple):
 def read_header(path: Path) -> Header:
     """Read and check everything in front of the tensors' data.
 
-    Raises InvalidInput naming file and byte for whatever is damaged, contradictory or unknown. In
-    memory it takes no more than the file is large and a few MiB.
+    Raises InvalidInput naming file and byte for whatever is damaged, contradictory or unknown.
+    Arrays take what they take in the file; names, texts and entries, which take more as objects,
+    are limited to 16 MiB and 2^16 each.
     """
     try:
         if not path.is_file():
