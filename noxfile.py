@@ -54,15 +54,17 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def light(session: nox.Session) -> None:
-    """What a device needs: open a bundle and embed, with nothing of the build side installed.
+    """What a device needs: open a bundle and run it, with nothing of the build side installed.
 
-    Give the bundle: nox -s light -- minilm.zip
+    Give the bundle, and for a language model a prompt: nox -s light -- wren.zip "It was"
     """
     bundle = session.posargs[0] if session.posargs else "minilm.zip"
     if not Path(bundle).is_file():
         session.error(f"{bundle} is not there: edgeq bundle {_RECIPE} --out {bundle}")
     session.install(".")
-    session.run("edgeq", "run", bundle, "a sentence", "another")
+    prompt = session.posargs[1:2]
+    texts = ["--prompt", *prompt] if prompt else ["a sentence", "another"]
+    session.run("edgeq", "run", bundle, *texts)
     absent = "import importlib.util as u; assert not any(map(u.find_spec, ['torch', 'onnx']))"
     session.run("python", "-c", absent)
 

@@ -112,13 +112,21 @@ class Llama:
         return InvalidInput(Problem(str(where), f"{self.runtime} {what}: {said}", remedy))
 
 
-@functools.cache
+_loading = threading.Lock()  # two threads that load the library at once end the process
+
+
 def library() -> Llama:
     """The build of llama.cpp for this process: EDGEQ_LLAMA, else xllamacpp, else llama_cpp.
 
     Raises Missing if there is none, or none of the version whose structures are known here, or
     if the system lacks a library it needs.
     """
+    with _loading:
+        return _library()
+
+
+@functools.cache
+def _library() -> Llama:
     build = _chosen()
     found = importlib.metadata.version(build.distribution)
     install = f'pip install "{build.distribution}=={build.version}"'

@@ -87,6 +87,9 @@ def print_built(built: Sequence[Built], console: Console) -> None:
         )
         table.add_row(item.artifact.name, format_bytes(item.artifact.bytes), grids)
     console.print(table)
+    notes = {note: None for item in built for note in item.artifact.settings.get("notes", ())}
+    for note in notes:
+        print_wrapped(f"note: {note}", console)
     for item in built:
         console.print(str(item.path), style="dim", soft_wrap=True)
 
