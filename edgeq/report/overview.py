@@ -89,7 +89,7 @@ def print_built(built: Sequence[Built], console: Console) -> None:
     console.print(table)
     notes = {note: None for item in built for note in item.artifact.settings.get("notes", ())}
     for note in notes:
-        print_wrapped(f"note: {note}", console)
+        print_wrapped(f"note: {note}", "yellow", console)
     for item in built:
         console.print(str(item.path), style="dim", soft_wrap=True)
 
