@@ -16,7 +16,8 @@ from edgeq.quantize.activations import (
 
 def statistics_of(rows: np.ndarray, samples: int = 8) -> InputStatistics:
     pieces = tuple(np.array_split(rows.astype(np.float32), samples))
-    return InputStatistics(pieces, rows.min(0), rows.max(0), None)
+    power = np.square(rows, dtype=np.float64).mean(0)
+    return InputStatistics(pieces, rows.min(0), rows.max(0), power, len(rows), None)
 
 
 @pytest.fixture
