@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from edgeq.gguf.mixes import mix_types
+from edgeq.gguf.mixes import MIXES, mix_types
 from edgeq.gguf.names import gguf_names, mix_facts
+from edgeq.gguf.types import TYPES
 from edgeq.models.architecture import decoder_of
 from edgeq.quantize.decide_gguf import GgufDecision, decide_gguf
+from edgeq.quantize.gguf_words import GgufMix, GgufType
 from edgeq.quantize.presets import Preset, preset
 from edgeq.quantize.spec import Intent, Rule
 
@@ -77,3 +80,9 @@ def test_rows_that_do_not_divide_are_told() -> None:
     assert odd.type.name == "F16" and "blocks of 32" in odd.reason
     ruled = decided("int4", Rule(match=QUERY, use="Q6_K"), hidden=96, heads=2)[QUERY]
     assert ruled.type.name == "Q8_0" and "rows of 96" in ruled.reason
+
+
+def test_the_words_of_recipes_are_known_to_the_format() -> None:
+    assert set(get_args(GgufType)) <= set(TYPES)
+    assert set(get_args(GgufMix)) <= set(MIXES)
+    assert {"F16", "BF16", "Q8_0", "Q4_K_M", "IQ4_XS"} <= set(get_args(GgufMix))
