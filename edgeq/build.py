@@ -67,9 +67,13 @@ class _Made:
 
 
 def build(
-    planned: Planned, store: Store, progress: Progress, formats: Sequence[str] | None = None
+    planned: Planned,
+    store: Store,
+    progress: Progress,
+    formats: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[Built]:
-    """Every artifact of the plan, in its order; `formats` leaves out the others.
+    """Every artifact of the plan, in its order; `formats` and `names` leave out the others.
 
     Raises Missing where the build side is not installed, InvalidInput where the model or its
     data does not allow what the recipe asks for.
@@ -83,6 +87,7 @@ def build(
         for format in wanted
         if formats is None or format in formats
         for intent in spec.intents(format, task)
+        if names is None or intent.name in names
     ]
 
 
@@ -115,7 +120,7 @@ class _Builder:
 
     def artifact(self, intent: Intent) -> Built:
         stages, variant = self._stages, intent.variant
-        name = f"{intent.format}-{variant.name}"
+        name = intent.name
         is_float = variant.weights == "float32"
         key = {
             **stages.float_key(),

@@ -34,7 +34,7 @@ class ArtifactPlan(Frozen):
     """
 
     name: str
-    format: str
+    format: Format
     variant: Variant
     tensors: tuple[TensorPlan, ...]
     weight_bytes: int
@@ -116,7 +116,7 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
             weights = sum(tensor.bytes for tensor in tensors)
             artifacts.append(
                 ArtifactPlan(
-                    name=f"{format}-{intent.variant.name}",
+                    name=intent.name,
                     format=format,
                     variant=intent.variant,
                     tensors=tensors,

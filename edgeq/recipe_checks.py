@@ -145,8 +145,7 @@ def _check_use(
     if not lacking:
         return
     location: Location = ("quantize", "rules", index, "use")
-    artifact = f"{lacking[0].format}-{lacking[0].variant.name}"
-    what = f"{document.name(location)}: {artifact} cannot hold {rule.use!r}"
+    what = f"{document.name(location)}: {lacking[0].name} cannot hold {rule.use!r}"
     others = [i.variant.name for i in covered if i not in lacking]
     others = [name for name in others if name not in {i.variant.name for i in lacking}]
     remedy = "choose a number format that every target has, e.g. int8-b32"

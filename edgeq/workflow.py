@@ -97,15 +97,16 @@ def bundle_recipe(
     writable(out, "--out")
     planned = make_plan(recipe, weights=True)
     chosen = _devices(planned, [device])
-    names = [planned_artifact.name for planned_artifact in planned.plan.artifacts]
+    able = [a for a in planned.plan.artifacts if _targets(planned, a.format, chosen)]
+    names = [each.name for each in able]
     if artifact is not None and artifact not in names:
-        what = f"{recipe} makes no artifact {artifact!r}"
+        what = f"{recipe} makes no artifact {artifact!r} for {device}"
         raise InvalidInput(Problem("--artifact", what, suggest(artifact, names)))
-    built = {item.artifact.name: item for item in build(planned, Store(), progress)}
-    wanted = [built[artifact]] if artifact else list(built.values())
+    wanted = [artifact] if artifact else names
+    built = {item.artifact.name: item for item in build(planned, Store(), progress, names=wanted)}
     if allow_unchecked:
-        return _write(planned, wanted[0], None, out)
-    verdicts = _verdicts(planned, wanted, chosen, progress)
+        return _write(planned, built[wanted[0]], None, out)
+    verdicts = _verdicts(planned, list(built.values()), chosen, progress)
     passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
     if not passed:
         what = f"nothing passed on {device}, so there is nothing to ship"

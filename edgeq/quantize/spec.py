@@ -178,6 +178,11 @@ class Intent:
     task: str
     rules: tuple[Rule, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """What the artifact is called."""
+        return f"{self.format}-{self.variant.name}"
+
     def exception(self, tensor: str) -> tuple[int, Grid | GgufType] | None:
         """Index and number format of the rule that decides about a tensor, None for the default."""
         for index, rule in enumerate(self.rules):
