@@ -106,7 +106,7 @@ def _require_tools(planned: Planned) -> None:
             Problem(
                 "build",
                 f"not installed: {', '.join(missing)}",
-                f'install the build side with: pip install "edgeq[{",".join(extras)}]"',
+                f'install the build side with: pip install ".[{",".join(extras)}]"',
             )
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -174,6 +175,8 @@ app.add_typer(models)
 
 def main() -> None:
     """Entry point; an error that edgeq expects ends in its message and exit status."""
+    # Ended from outside, half-written files are removed as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except EdgeqError as error:

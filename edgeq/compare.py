@@ -24,6 +24,10 @@ from edgeq.runners.language import LanguageModel
 _SHOWN = 24  # letters of the text around a token that differs
 
 
+class OtherTokens(InvalidInput):
+    """The two models do not cut the text into the same tokens."""
+
+
 class Side(Frozen):
     """One of the two models and what ran it."""
 
@@ -67,6 +71,8 @@ def compare(
     reference = open_language_model(a, threads)
     progress(f"compare: open {b}")
     candidate = open_language_model(b, threads)
+    for path, model in ((a, reference), (b, candidate)):
+        _fits(path, model, window)
     first, ids = same_tokens((reference, candidate), (a, b), content)
     cut = token_windows(ids, window, first)
     found = measure(reference, candidate, spread(cut, windows), progress)
@@ -77,6 +83,14 @@ def compare(
     return Comparison(
         **dict(found), a=sides[0], b=sides[1], text=str(text), windows_in_text=len(cut)
     )
+
+
+def _fits(path: Path, model: LanguageModel, window: int) -> None:
+    if window > model.context:
+        what = f"{window} tokens do not fit {path}, which was trained or built for {model.longest}"
+        if model.context < model.longest:
+            what += f" and is opened for {model.context}"
+        raise InvalidInput(Problem("--window", what, f"give {model.context} or fewer"))
 
 
 def read_text(path: Path) -> str:
@@ -122,16 +136,16 @@ def same_tokens(
 ) -> tuple[int | None, list[int]]:
     """The token both models want before a text, and the ids of `text` behind it.
 
-    Raises InvalidInput, showing the first difference, unless both models give the same.
+    Raises OtherTokens, showing the first difference, unless both models give the same.
     """
     first = [beginning(model) for model in models]
     if first[0] != first[1]:
         shown = ["no token" if token is None else f"token {token}" for token in first]
         what = f"puts {shown[1]} before a text, and {paths[0]} puts {shown[0]}"
-        raise InvalidInput(Problem(str(paths[1]), what, "compare models of one tokenizer"))
+        raise OtherTokens(Problem(str(paths[1]), what, "compare models of one tokenizer"))
     ids = [model.tokens(text, special=False) for model in models]
     if ids[0] != ids[1]:
-        raise InvalidInput(_first_difference(models, paths, ids))
+        raise OtherTokens(_first_difference(models, paths, ids))
     return first[0], ids[0] if first[0] is None else [first[0], *ids[0]]
 
 

@@ -45,6 +45,10 @@ class InvalidInput(EdgeqError):
     exit_code = EXIT_INVALID_INPUT
 
 
+class NotComputed(InvalidInput):
+    """A model gives no numbers, or its runtime stops: its own fault, not that of what was asked."""
+
+
 class Missing(EdgeqError):
     """A tool, a package or a device that is needed is not here. Exit status 3."""
 
@@ -57,6 +61,6 @@ def missing_extra(module: str, extra: str, purpose: str) -> Missing:
         Problem(
             where=module,
             what=f"not installed; it is needed to {purpose}",
-            remedy=f'install it with: pip install "edgeq[{extra}]"',
+            remedy=f'install it, where edgeq lies, with: pip install ".[{extra}]"',
         )
     )

@@ -15,7 +15,7 @@ from edgeq.plan_tensors import TensorPlan, planned_tensors
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe import Recipe, load_recipe
-from edgeq.wording import suggest
+from edgeq.wording import suggest_near
 from edgeq.yamlfile import Document, by_place
 
 # The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
@@ -51,6 +51,7 @@ class Plan(Frozen):
     revision: str | None
     licence: str | None
     artifacts: tuple[ArtifactPlan, ...]
+    size_budget: int | None
     missing_packages: tuple[str, ...]
     extras: tuple[str, ...]
 
@@ -96,6 +97,7 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
         try:
             model = describe(recipe, path, where, weights=weights)
             problems += _unmatched_rules(recipe, document, model)
+            problems += _untrained_context(recipe, document, model)
         except EdgeqError as error:
             if not isinstance(error, InvalidInput) and not problems:
                 raise
@@ -134,6 +136,7 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
         revision=model.located.revision,
         licence=recipe.model.licence or model.licence,
         artifacts=tuple(artifacts),
+        size_budget=recipe.budgets.size.download,
         missing_packages=missing,
         extras=tuple(wanted),
     )
@@ -207,7 +210,23 @@ def _unmatched_rules(
             continue
         if not any(fnmatch.fnmatchcase(name, rule.match) for name in model.tensors):
             what = f"quantize.rules[{index}]: {rule.match!r} matches no tensor of the model"
-            yield Problem(document.place(location), what, suggest(rule.match, list(model.tensors)))
+            names = list(model.tensors)
+            near = suggest_near(rule.match, names)
+            middle = names[len(names) // 2]
+            remedy = f"rules take the names of the model's own files, e.g. {middle!r}"
+            yield Problem(document.place(location), what, near or remedy)
+
+
+def _untrained_context(
+    recipe: Recipe, document: Document, model: DescribedModel
+) -> Iterator[Problem]:
+    asked = recipe.workload.context
+    if model.decoder is not None and asked > model.decoder.context:
+        trained = model.decoder.context
+        what = f"workload.context: {asked} positions, and the model was trained for {trained}"
+        yield Problem(
+            document.place(("workload", "context")), what, f"write 'context: {trained}' or less"
+        )
 
 
 def _names_place(problems: list[Problem], where: str) -> bool:

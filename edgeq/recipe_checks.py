@@ -23,8 +23,6 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "text-generation": (".txt",),
     "tensor": data.ARRAY_SUFFIXES,
 }
-# Of a book's lines, the short ones (headings, "Enter Macbeth.") come again in other books.
-_LEAST_WORDS = {"text-generation": 8}
 _RELATIVE = "paths are relative to the recipe"
 
 
@@ -237,13 +235,15 @@ def _check_overlap(recipe: Recipe, document: Document) -> list[Problem]:
     if calibration is None or evaluation is None or not is_known:
         return []
     folder = document.path.parent
-    least_words = _LEAST_WORDS.get(recipe.model.task, 1)
-    shared = data.overlap(folder / calibration.path, folder / evaluation.path, least_words)
+    is_corpus = recipe.model.task == "text-generation"
+    compare = data.shared_passages if is_corpus else data.overlap
+    shared = compare(folder / calibration.path, folder / evaluation.path)
     if not shared:
         return []
     where = document.place(("data", "evaluation", "path"))
+    noun = "passages" if is_corpus else "samples"
     what = (
-        f"data.evaluation: {len(shared)} of its samples are in the calibration data too, "
+        f"data.evaluation: {len(shared)} of its {noun} are in the calibration data too, "
         f"e.g. {shared[0][:60]!r}"
     )
     return [Problem(where, what, "remove them from one; quality is judged on unseen data")]

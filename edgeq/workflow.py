@@ -110,7 +110,7 @@ def bundle_recipe(
     passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
     if not passed:
         what = f"nothing passed on {device}, so there is nothing to ship"
-        remedy = "see the table for what would fit; --allow-unchecked bundles without a pass"
+        remedy = "the table says what to do next; --allow-unchecked bundles without a pass"
         raise NotPassed(verdicts, Problem(str(recipe), what, remedy))
     best = max(passed, key=lambda verdict: _nearness(verdict, built[verdict.artifact]))
     return _write(planned, built[best.artifact], best, out)
@@ -223,6 +223,7 @@ def _verdict_path(planned: Planned, artifact_sha256: str, device: Device) -> Pat
         "budgets": planned.recipe.budgets.model_dump(mode="json"),
         "workload": planned.recipe.workload.model_dump(mode="json"),
         "evaluation": evaluation,
+        "runtime": os.environ.get("EDGEQ_LLAMA"),
         "code": code_version(),
     }
     return Store().root / "verdict" / f"{canonical.sha256_of(key)}.json"

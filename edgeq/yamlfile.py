@@ -8,6 +8,8 @@ wrong and what to write instead.
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import TypeVar
 
@@ -194,11 +196,14 @@ def _mend(document: Document, model: type[BaseModel], errors: list[ErrorDetails]
 
 
 def by_place(problems: list[Problem]) -> list[Problem]:
-    """Problems of one document (`path:line:column`) in the order in which a reader meets them."""
+    """Problems in the order in which a reader of one document (`path:line:column`) meets them.
 
-    def line_and_column(problem: Problem) -> tuple[int, int]:
-        _, line, column = problem.where.rsplit(":", 2)
-        return int(line), int(column)
+    Those of other files come behind.
+    """
+
+    def line_and_column(problem: Problem) -> tuple[float, float]:
+        place = re.fullmatch(r".*:(\d+):(\d+)", problem.where)
+        return (int(place[1]), int(place[2])) if place else (math.inf, math.inf)
 
     return sorted(problems, key=line_and_column)
 

@@ -19,6 +19,7 @@ class Table(LanguageModel):
         ends: frozenset[int] = frozenset(),
         context: int = 64,
         seed: int = 0,
+        longest: int | None = None,
     ) -> None:
         super().__init__(
             name="table",
@@ -28,6 +29,7 @@ class Table(LanguageModel):
             vocabulary=VOCABULARY,
             context=context,
             end_tokens=ends,
+            longest=longest,
         )
         self._table = np.random.default_rng(seed).standard_normal((VOCABULARY, VOCABULARY))
         self._pieces = pieces or [bytes([97 + token]) for token in range(VOCABULARY)]
@@ -37,7 +39,7 @@ class Table(LanguageModel):
     def tokens(self, text: str, special: bool = True) -> list[int]:
         return [ord(letter) - 97 for letter in text]
 
-    def piece(self, token_id: int) -> bytes:
+    def _piece(self, token_id: int) -> bytes:
         return self._pieces[token_id]
 
     def cache_bytes(self, context: int) -> int:

@@ -18,22 +18,25 @@ pytest.importorskip("gguf", reason="the gguf package is not installed")
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 
 import gguf
+from rich.console import Console
 
 from edgeq.audit import child, reference, runs
 from edgeq.audit.claims import judge_claim, label_in
 from edgeq.audit.metadata import judge_metadata
-from edgeq.audit.records import Audit, Finding
+from edgeq.audit.records import Audit, Finding, Outcome
 from edgeq.audit.run import audit
+from edgeq.audit.structure import judge_structure
 from edgeq.audit.values import _FLOATS, _SCALES, look
-from edgeq.audit.verdict import judge_quality
+from edgeq.audit.verdict import judge_quality, sentence
 from edgeq.compare import Comparison, Side
 from edgeq.errors import InvalidInput
 from edgeq.gguf.header import MetaValue, TensorEntry, read_header
-from edgeq.gguf.mixes import MIXES
+from edgeq.gguf.mixes import MIXES, file_type
 from edgeq.gguf.requantize import quantize_file
 from edgeq.gguf.types import TYPES, nbytes
 from edgeq.gguf.writer import write_gguf
 from edgeq.measure.divergence import Scores, summarise
+from edgeq.report.audit import print_audit
 from tests.gguf_artifacts import write_file
 from tests.table_model import Table
 from tests.test_cli import answered, for_a_person, refused
@@ -120,7 +123,7 @@ def test_a_sound_file_for_a_person(good: Path, tmp_path: Path) -> None:
     shown = for_a_person(run_edgeq("audit", good, store=tmp_path, cwd=tmp_path))
     assert "Sound: " in shown
     assert "blk.*.attn_k.weight ×6" in shown
-    assert shown.count("not run") == 3  # what needs a reference
+    assert shown.count("not run") == 4  # what needs a reference
     assert "how near it is to its model was not measured" in " ".join(shown.split())
 
 
@@ -224,6 +227,26 @@ def test_what_cannot_be_held_to_a_mix_is_only_noted(
     assert any(said in finding.what for finding in findings)
     assert not [finding for finding in findings if finding.matters]
     assert all(line.claimed_type is None for line in lines)
+
+
+@pytest.mark.parametrize("name", ["q4.gguf", "wren-Q4_K.gguf"])
+def test_a_vague_name_leaves_the_claim_to_the_record(good: Path, tmp_path: Path, name: str) -> None:
+    path = changed(good, tmp_path / name)
+    claim, findings, _ = judge_claim(path, read_header(path))
+    assert claim.mix == "Q4_K_M" and claim.differing == () and not findings
+    lying = changed(good, path, {FILE_TYPE: MetaValue("uint32", file_type("Q4_0"))})
+    claim, findings, _ = judge_claim(lying, read_header(lying))
+    assert claim.mix == "Q4_0" and "llama.cpp gives them in Q4_0" in findings[0].what
+    silent = changed(good, path, {FILE_TYPE: None})
+    claim, findings, _ = judge_claim(silent, read_header(silent))
+    assert claim.mix is None and "is not one of llama.cpp's own mixes" in findings[0].what
+
+
+def test_a_vague_name_of_other_bits_than_the_record(good: Path, tmp_path: Path) -> None:
+    path = changed(good, tmp_path / "iq2.gguf")
+    claim, findings, _ = judge_claim(path, read_header(path))
+    assert claim.mix == "Q4_K_M"
+    assert what_matters(findings)["name"] == "its name says IQ2, its general.file_type Q4_K_M"
 
 
 # -- metadata
@@ -405,6 +428,113 @@ def test_another_tokenizer_is_found(good: Path, tmp_path: Path) -> None:
     assert "with special tokens 'a' is [0, 66], in the reference [66]" in said["tokenizer"]
 
 
+def test_two_tokens_that_changed_places_are_found(good: Path, tmp_path: Path) -> None:
+    """No hard text uses either of them."""
+    directory = swapped_reference(tmp_path / "reference", 1000, 1001)
+    tokens = read_header(good).metadata["tokenizer.ggml.tokens"].value
+    (finding,) = reference.judge_table(read_header(good), directory)
+    assert finding.matters
+    first = f"2 of 4096 tokens are not the reference's, the first is 1000: {tokens[1000]!r}"
+    assert finding.what == f"{first}, not {tokens[1001]!r}"
+    assert not reference.judge_table(read_header(good), WREN)
+    added = swapped_reference(tmp_path / "added", 0, 1)
+    assert "2 of 4096 tokens" in reference.judge_table(read_header(good), added)[0].what
+
+
+def test_a_text_that_is_cut_otherwise_matters(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Met only where the divergence is taken: the other checks are shut off."""
+    pytest.importorskip("torch", reason="the build side is not installed")
+    pytest.importorskip("transformers", reason="the build side is not installed")
+    directory = swapped_reference(tmp_path / "reference", 1000, 1001)
+    path = shutil.copyfile(good, tmp_path / "wren-Q4_K_M.gguf")
+    token = read_header(good).metadata["tokenizer.ggml.tokens"].value[1000]
+    text = tmp_path / "text.txt"
+    text.write_text(f"{token.replace('Ġ', ' ')} " * 2000, encoding="utf-8")
+    with monkeypatch.context() as patched:
+        patched.setattr(reference, "judge_table", lambda header, directory: [])
+        found = audit(path, directory, text)
+    assert not found.sound and found.quality is None and found.tokenizer.passed is False
+    assert "cuts the text into other tokens" in what_matters(found.findings)["tokenizer"]
+    found = audit(path, directory, text)
+    subjects = [finding.subject for finding in found.findings if finding.matters]
+    assert subjects == ["tokenizer"] and "4096 tokens are not" in found.verdict
+
+
+def swapped_reference(folder: Path, one: int, other: int) -> Path:
+    """The reference with two ids of its vocabulary changed."""
+    shutil.copytree(WREN, folder)
+    file = folder / "tokenizer.json"
+    file.chmod(0o644)
+    tokenizer = json.loads(file.read_text(encoding="utf-8"))
+    swap = {one: other, other: one}
+    vocabulary = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {text: swap.get(id, id) for text, id in vocabulary.items()}
+    for token in tokenizer["added_tokens"]:
+        token["id"] = swap.get(token["id"], token["id"])
+    file.write_text(json.dumps(tokenizer), encoding="utf-8")
+    return folder
+
+
+# -- layers and widths
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"num_hidden_layers": 5}, "6 layers, not 5"),
+        ({"hidden_size": 512}, "256 hidden values, not 512"),
+        ({"num_attention_heads": 8}, "4 heads, not 8"),
+        ({"num_key_value_heads": 4}, "2 key-value heads, not 4"),
+        ({"intermediate_size": 700}, "768 feed-forward values, not 700"),
+        ({"vocab_size": 4000}, "4096 rows of the vocabulary, not 4000"),
+    ],
+    ids=str,
+)
+def test_another_structure_matters(
+    good: Path, tmp_path: Path, setting: dict[str, int], said: str
+) -> None:
+    outcome, findings = judge_structure(read_header(good), configured(tmp_path / "r", **setting))
+    assert outcome.passed is False and outcome.detail == said
+    assert said in what_matters(findings)["structure"]
+
+
+def test_layers_that_each_have_their_own_width(good: Path, tmp_path: Path) -> None:
+    path, values = tmp_path / "m.gguf", np.full(6, 768, "<i4")
+    key = "llama.feed_forward_length"
+    changed(good, path, {key: MetaValue("array", values, "int32")})
+    assert judge_structure(read_header(path), WREN)[0].passed
+    values[2] = 700
+    changed(good, path, {key: MetaValue("array", values, "int32")})
+    outcome, _ = judge_structure(read_header(path), WREN)
+    assert outcome.detail == "700/768 feed-forward values, not 768"
+
+
+def test_an_unknown_architecture_is_told(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch', name='torch')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = shutil.copyfile(good, tmp_path / "wren-Q4_K_M.gguf")
+    found = audit(path, configured(tmp_path / "r", model_type="falcon_h1"))
+    assert found.structure.how == "not run"
+    assert "its layers and widths could not be compared with the reference's" in found.verdict
+    (finding,) = [finding for finding in found.findings if finding.subject == "structure"]
+    assert "the architecture 'falcon_h1' is not supported" in finding.what
+    known = audit(path, WREN)
+    assert known.structure.passed and "it has the reference's layers and widths" in known.verdict
+
+
+def configured(folder: Path, **settings: Any) -> Path:
+    """The reference with another config.json."""
+    shutil.copytree(WREN, folder)
+    file = folder / "config.json"
+    file.chmod(0o644)
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    return folder
+
+
 def refused_reference(path: Path, directory: Path) -> dict[str, str]:
     """What matters in the tokenizer of a file against a reference; no KL is taken."""
     texts = reference.hard_texts(directory)
@@ -428,9 +558,31 @@ def comparison(kl: float) -> Comparison:
 
 def test_a_distance_no_rounding_explains(good: Path) -> None:
     claim, _, _ = judge_claim(good, read_header(good))
-    assert not judge_quality(comparison(0.1), claim)
-    (finding,) = judge_quality(comparison(0.5), claim)
-    assert finding.matters and "over 10 times the 0.0313 published for Q4_K_M" in finding.what
+    assert not judge_quality(comparison(0.12), claim)
+    (finding,) = judge_quality(comparison(0.13), claim)
+    assert finding.matters and "over 0.125; 0.0313 were published for Q4_K_M" in finding.what
+    for mix, bits, most in (
+        ("Q8_0", 8.5, 0.015),
+        ("IQ4_XS", 4.3, 0.15),
+        (None, 4.0, 0.15),
+        ("F16", 16.0, 0.015),
+        ("IQ3_S", 3.4, None),
+    ):
+        other = claim.model_copy(update={"mix": mix, "bits_per_weight": bits})
+        assert not judge_quality(comparison(0.99 * (most or 1)), other)
+        assert bool(judge_quality(comparison(1.01 * (most or 1)), other)) is (most is not None)
+
+
+def test_one_finding_matters_and_two_matter(good: Path) -> None:
+    claim, _, _ = judge_claim(good, read_header(good))
+    none = Outcome(how="not run", passed=None, detail="")
+    finding = Finding(subject="name", matters=True, what="wrong")
+    said = [sentence(claim, [finding] * count, none, none, None) for count in (1, 2, 3)]
+    assert said == [
+        "Not sound: wrong.",
+        "Not sound: wrong (and 1 more finding that matters).",
+        "Not sound: wrong (and 2 more findings that matter).",
+    ]
 
 
 def test_a_reference_writes_its_own_text() -> None:
@@ -460,10 +612,12 @@ def test_without_torch_the_divergence_is_not_run(
     path = shutil.copyfile(good, tmp_path / "wren-Q4_K_M.gguf")
     found = audit(path, WREN, TEXT)
     assert found.sound and found.quality is None
-    assert (
-        found.quality_not_run
-        == "torch: not installed; it is needed to run a Hugging Face directory"
-    )
+    assert found.quality_not_run is not None
+    assert found.quality_not_run.startswith("torch: not installed; it is needed to run a Hugging")
+    assert 'pip install ".[build]"' in found.quality_not_run
+    console = Console(record=True, width=80)
+    print_audit(found, console)
+    assert '".[build]"' in console.export_text()
     assert found.tokenizer.passed
 
 
@@ -519,6 +673,13 @@ def test_the_command_needs_no_torch(good: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_importance_matrix_is_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "imatrix.gguf"
+    write_gguf(path, {"general.type": MetaValue("string", "imatrix")}, [], lambda name: ())
+    said = refused(run_edgeq("audit", path, store=tmp_path, cwd=tmp_path), 2)
+    assert "is an importance matrix, not a model" in " ".join(said.split())
 
 
 def test_a_malformed_header_is_an_error_not_a_finding(good: Path, tmp_path: Path) -> None:

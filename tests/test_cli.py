@@ -366,7 +366,7 @@ def test_a_missing_recipe_is_exit_2(tmp_path: Path) -> None:
         (("bundle", "recipe.yaml", "--out", "nowhere/o.zip"), "nowhere"),
         (("check", "recipe.yaml", "--junit", "nowhere/v.xml"), "nowhere"),
         (("run", "nothing.zip", "ba"), "nothing.zip"),
-        (("run", "tiny"), "edgeq run tiny"),
+        (("run", "tiny"), "holds no artifact"),
         (("run", "tiny", "ba"), "holds no artifact"),
     ],
     ids=str,

@@ -51,7 +51,7 @@ class Bigrams(LanguageModel):
     def tokens(self, text: str, special: bool = True) -> list[int]:
         return [ord(letter) % self.vocabulary for letter in text]
 
-    def piece(self, token_id: int) -> bytes:
+    def _piece(self, token_id: int) -> bytes:
         return bytes([token_id])
 
     def cache_bytes(self, context: int) -> int:

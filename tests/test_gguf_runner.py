@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 pytest.importorskip("gguf", reason="gguf is not installed")
@@ -25,7 +27,7 @@ from edgeq.bundle import write_bundle
 from edgeq.errors import InvalidInput
 from edgeq.gguf.llama_abi import LogCallback
 from edgeq.gguf.llama_api import library
-from edgeq.measure.process import PassFailed, Request, Workload, run_worker
+from edgeq.measure.process import Request, Workload, run_worker
 from edgeq.runners import kept
 from edgeq.runners.gguf import GgufEncoder, GgufLanguageModel
 from tests import tiny_bert, tiny_decoders
@@ -268,7 +270,7 @@ def test_verbs_of_other_models_say_what_to_use(wren: GgufLanguageModel) -> None:
     ("environment", "named"),
     [
         ({"EDGEQ_LLAMA": "llama"}, "'llama' is not a known build of llama.cpp"),
-        ({"HIDE": "xllamacpp llama_cpp"}, 'pip install "edgeq[gguf]"'),
+        ({"HIDE": "xllamacpp llama_cpp"}, 'pip install ".[gguf]"'),
         ({"EDGEQ_LLAMA": "llama_cpp", "HIDE": "llama_cpp"}, "llama_cpp"),
     ],
 )
@@ -424,10 +426,8 @@ def test_the_passes_of_a_language_model(small: Path, plain: Path, tmp_path: Path
     assert (same["same_top1"], same["windows"], same["window"]) == (1, 4, 64)
 
 
-def test_a_workload_the_model_cannot_hold_fails_with_the_reason(
-    small: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(PassFailed, match="trained for 1024"):
+def test_a_workload_the_model_cannot_hold_is_refused_with_the_reason(small: Path) -> None:
+    with pytest.raises(InvalidInput, match="trained for 1024"):
         run_worker(
             Request(
                 work="memory",
@@ -435,6 +435,15 @@ def test_a_workload_the_model_cannot_hold_fails_with_the_reason(
                 workload=Workload(context=2048, prompt=16, generate=4),
             )
         )
+
+
+@given(st.integers(-(2**70), 2**70))
+def test_ids_of_no_token_never_reach_the_library(wren: GgufLanguageModel, token: int) -> None:
+    if 0 <= token < wren.vocabulary:
+        token += wren.vocabulary
+    for verb in (wren.piece, lambda token: wren.text([0, token])):
+        with pytest.raises(InvalidInput, match="token ids"):
+            verb(token)
 
 
 def edgeq_run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -455,7 +464,8 @@ def test_the_command_line_continues_a_prompt(small: Path) -> None:
     done = edgeq_run(small, "--prompt", "Once upon a time", "--max-tokens", "12")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "".join(model.generate("Once upon a time", 12)) + "\n"
-    assert "tok/s (measured here)" in done.stderr
+    assert "12 written, at " in done.stderr
+    assert "tok/s behind the first (measured here)" in " ".join(done.stderr.split())
     done = edgeq_run(small, "--prompt", "Once", "--temperature", "1", "--seed", "4", "--json")
     answer = json.loads(done.stdout)
     assert answer["text"] == "".join(model.generate("Once", temperature=1, seed=4))
@@ -469,7 +479,9 @@ def test_the_command_line_continues_a_prompt(small: Path) -> None:
         (["--prompt", "a", "--max-tokens", "2000"], "over the 1024 positions"),
         (["--prompt", "a", "b"], "goes without sentences"),
         (["--seed", "3"], "are for --prompt only"),
-        ([], "no --prompt to continue"),
+        ([], "--prompt"),
+        (["--prompt", ""], "prompt: is empty"),
+        (["--prompt", "a", "--seed", "-8"], "seed: -8"),
     ],
 )
 def test_the_command_line_says_what_to_type(arguments: list[str], named: str, small: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,12 +141,68 @@ def test_a_full_context_is_an_error_and_never_shortened() -> None:
     assert len("".join(model.generate("abcd", 4))) == 4
 
 
+@given(st.lists(st.integers() | st.text(max_size=2) | st.floats() | st.none(), max_size=4))
+def test_only_tokens_of_the_model_have_a_text(ids: list[Any]) -> None:
+    model = Table()
+    if all(isinstance(token, int) and 0 <= token < VOCABULARY for token in ids):
+        assert model.text(ids) == "".join(chr(97 + token) for token in ids)
+        return
+    with pytest.raises(InvalidInput, match="token ids"):
+        model.text(ids)
+
+
+@pytest.mark.parametrize("token", [-1, VOCABULARY, 2**40, 2**70, "a", 0.0, None, [1]])
+def test_what_is_no_token_has_no_piece(token: Any) -> None:
+    with pytest.raises(InvalidInput, match="token ids"):
+        Table().piece(token)
+
+
 @pytest.mark.parametrize(
-    "options", [{"max_tokens": 0}, {"temperature": -1}, {"temperature": math.nan}]
+    "options",
+    [
+        {"max_tokens": 0},
+        {"max_tokens": 2.5},
+        {"temperature": -1},
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"temperature": "a"},
+        {"seed": -8},
+        {"seed": "a"},
+    ],
 )
-def test_options_that_make_no_text_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(InvalidInput, match="make no text"):
-        Table().generate("a", **options)
+def test_options_that_make_no_text_are_refused_by_name(options: dict[str, Any]) -> None:
+    model = Table()
+    (name,) = options
+    with pytest.raises(InvalidInput, match=f"^{name}: .* is no"):
+        model.generate("a", **options)
+    assert model.runs == 0
+
+
+def test_all_options_that_are_none_are_named_at_once() -> None:
+    with pytest.raises(InvalidInput) as raised:
+        Table().generate("a", 0, temperature=-1, seed=-1)
+    assert {problem.where for problem in raised.value.problems} == {
+        "max_tokens",
+        "temperature",
+        "seed",
+    }
+
+
+def test_an_empty_prompt_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="prompt: is empty, and table puts no token"):
+        Table().generate("")
+
+
+@given(st.integers(1, 20), st.integers(1, 20))
+def test_a_larger_context_is_advised_where_there_is_one(context: int, more: int) -> None:
+    for longest, advised in ((context, False), (context + more, True)):
+        model = Table(context=context, longest=longest)
+        with pytest.raises(InvalidInput) as scored:
+            model.logits([0] * (context + 1))
+        with pytest.raises(InvalidInput) as drawn:
+            model.draw([0], context)
+        for raised in (scored, drawn):
+            assert (f"larger context, {longest} at most" in str(raised.value)) is advised
 
 
 def test_a_text_that_another_call_took_the_cache_from_does_not_go_on() -> None:

@@ -276,6 +276,9 @@ def test_what_is_no_artifact_is_said(tmp_path: Path) -> None:
         (tmp_path / "file.zip").write_bytes(content)
         with pytest.raises(InvalidInput, match=r"file\.zip"):
             edgeq.load(tmp_path / "file.zip")
+    (tmp_path / "base.yaml").write_text("edgeq: 1")
+    with pytest.raises(InvalidInput, match=r"is a YAML file, no model\n.*edgeq build .*base\.yaml"):
+        edgeq.load(tmp_path / "base.yaml")
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])

@@ -90,9 +90,14 @@ def test_a_mistake_is_told_with_its_remedy(
     assert any(what in problem.what and remedy in problem.remedy for problem in told), told
 
 
-def test_headings_may_come_again(tmp_path: Path) -> None:
-    """Two books share "Chapter One"; a whole sentence they do not."""
+def test_headings_may_come_again_but_no_passage(tmp_path: Path) -> None:
+    """Two books share "Chapter One"; a passage they do not, however its lines are broken."""
     assert problems_of(tmp_path, GOOD) == []
-    (tmp_path / "evaluation.txt").write_text("A text of nine words that comes here first.\n")
+    words = [f"word{i}" for i in range(40)]
+    (tmp_path / "calibration.txt").write_text("Chapter One\n" + "\n".join(words[:30]))
+    evaluation = tmp_path / "evaluation.txt"
+    evaluation.write_text("Chapter One\n" + " ".join(words[18:]).upper())
+    assert load_recipe(tmp_path / "recipe.yaml")[2] == []  # 12 words
+    evaluation.write_text("Chapter One\n" + " ".join(words[16:]).upper())
     (problem,) = load_recipe(tmp_path / "recipe.yaml")[2]
-    assert "1 of its samples" in problem.what
+    assert "2 of its passages" in problem.what

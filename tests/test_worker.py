@@ -15,6 +15,7 @@ import pytest
 
 import edgeq
 from edgeq.artifact import DATA_FILE, MODEL_FILE
+from edgeq.errors import InvalidInput, Missing
 from edgeq.measure.arrays import read_arrays, write_arrays
 from edgeq.measure.process import PassFailed, Request, run_worker
 from tests import samples
@@ -99,9 +100,45 @@ def test_a_changed_artifact_is_named(tmp_path: Path, capfd: pytest.CaptureFixtur
     artifact = samples.tensor_artifact(tmp_path / "artifact")
     model = artifact / MODEL_FILE
     model.write_bytes(model.read_bytes()[:-1] + b"?")
-    with pytest.raises(PassFailed, match=r"latency pass ended with status 2: .*model\.onnx"):
+    with pytest.raises(InvalidInput, match=r"model\.onnx: was changed") as raised:
         run_worker(Request(work="latency", artifact=artifact))
-    assert "was changed" in capfd.readouterr().err
+    assert len(raised.value.problems) == 1
+    assert raised.value.problems[0].remedy
+    assert capfd.readouterr().err == ""  # whoever started the command is told once
+
+
+@pytest.mark.parametrize(
+    ("raised", "fault"),
+    [
+        ("InvalidInput(Problem('a', 'b', 'c'))", InvalidInput),
+        ("Missing([Problem('a', 'b'), Problem('d', 'e')])", Missing),
+        ("NotComputed(Problem('a', 'b'))", PassFailed),
+        ("RuntimeError('a')", PassFailed),
+        ("SystemExit(2)", PassFailed),
+    ],
+)
+def test_only_what_was_asked_wrongly_is_no_failed_pass(
+    raised: str,
+    fault: type[Exception],
+    tensor: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Python imports this module by itself when a process begins, and the worker's pass is replaced.
+    program = (
+        "import sys\n"
+        "if 'edgeq.runners.worker' in sys.orig_argv:\n"
+        "    from edgeq.errors import InvalidInput, Missing, NotComputed, Problem\n"
+        "    from edgeq.runners import sample_passes\n"
+        "    def watch_sample(request):\n"
+        f"        raise {raised}\n"
+        "    sample_passes.watch_sample = watch_sample\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(program)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(fault) as found:
+        run_worker(Request(work="memory", artifact=tensor))
+    assert type(found.value) is fault
 
 
 def kill_next_child(before: set[int]) -> None:

@@ -112,6 +112,20 @@ def own_text(model: LanguageModel, wanted: int) -> str:
     return b"".join(pieces).decode("utf-8", "replace")
 
 
+def _failure(error: EdgeqError) -> dict[str, Any]:
+    """What went wrong, and its sort; with what to install, where that is all there is to do."""
+    from edgeq.compare import OtherTokens
+
+    missing = isinstance(error, Missing)
+    said = (f"{problem.where}: {problem.what}" for problem in error.problems)
+    remedies = dict.fromkeys(problem.remedy for problem in error.problems if missing)
+    return {
+        "error": "; ".join([*said, *filter(None, remedies)]),
+        "missing": missing,
+        "other_tokens": isinstance(error, OtherTokens),
+    }
+
+
 def _step(step: str) -> None:
     print(f"{STEP}{step}", file=sys.stderr, flush=True)
 
@@ -141,8 +155,7 @@ def main() -> None:
     try:
         reply = {"tokens": tokens, "quality": quality}[request.work](request)
     except EdgeqError as error:
-        said = "; ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
-        reply = {"error": said, "missing": isinstance(error, Missing)}
+        reply = _failure(error)
     with reply_to:
         json.dump(reply, reply_to)
 

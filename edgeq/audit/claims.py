@@ -55,7 +55,7 @@ def judge_claim(path: Path, header: Header) -> tuple[Claim, list[Finding], list[
     """The claim, what is wrong with it, and every tensor of the file."""
     in_name, recorded = label_in(path.name), recorded_type(header)
     importance = any(key.startswith("quantize.imatrix.") for key in header.metadata)
-    mix = in_name or recorded
+    mix = recorded if in_name is None or (recorded and _is_vague(in_name)) else in_name
     types: Mapping[str, GgmlType] = {}
     findings = _disagreement(in_name, recorded)
     reason = None if mix is None else _cannot_hold(mix, header)
@@ -86,8 +86,24 @@ def _disagreement(in_name: str | None, recorded: str | None) -> list[Finding]:
     if in_name is None or recorded is None or in_name == recorded:
         return []
     # A name that no mix has is its author's own; the record then names the nearest of llama.cpp's.
+    matters = in_name in MIXES
+    if _is_vague(in_name):
+        if _digit(in_name) == _digit(recorded):
+            return []
+        matters = True
     what = f"its name says {in_name}, its general.file_type {recorded}"
-    return [Finding(subject="name", matters=in_name in MIXES, what=what)]
+    return [Finding(subject="name", matters=matters, what=what)]
+
+
+def _is_vague(label: str) -> bool:
+    """Whether a label is the beginning that several mixes share: "Q4", "IQ2", "Q5_K"."""
+    return label not in MIXES and any(mix.startswith(f"{label}_") for mix in MIXES)
+
+
+def _digit(label: str) -> str | None:
+    """The bits that a type's name states."""
+    found = re.search(r"\d", label)
+    return found[0] if found else None
 
 
 def _cannot_hold(mix: str, header: Header) -> str | None:

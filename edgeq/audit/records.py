@@ -9,7 +9,16 @@ from pydantic import Field
 from edgeq.artifact import Frozen
 from edgeq.compare import Comparison
 
-Subject = Literal["name", "weights", "metadata", "tokenizer", "chat template", "loading", "quality"]
+Subject = Literal[
+    "name",
+    "weights",
+    "metadata",
+    "structure",
+    "tokenizer",
+    "chat template",
+    "loading",
+    "quality",
+]
 
 
 class Finding(Frozen):
@@ -71,7 +80,12 @@ class Audit(Frozen):
     claim: Claim
     findings: tuple[Finding, ...]
     loading: Outcome = Field(description="Opened and run by llama.cpp, in a process of its own.")
-    tokenizer: Outcome = Field(description="Ids of a set of hard texts, against the reference.")
+    structure: Outcome = Field(
+        description="Layers, widths, heads and vocabulary, against the reference's config.json."
+    )
+    tokenizer: Outcome = Field(
+        description="The token of every id, and ids of a set of hard texts, against the reference."
+    )
     chat_template: Outcome = Field(description="Against the reference's.")
     quality: Comparison | None = Field(
         description="The file (B) against the reference (A); null where it was not run."

@@ -1,4 +1,4 @@
-"""What the model's own directory says, to hold the file's tokenizer and chat template against."""
+"""What the model's own directory says, to hold the file's tokens and chat template against."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from edgeq.audit.plain import text as text_of
 from edgeq.audit.records import Finding, Outcome
 from edgeq.gguf.hard_texts import HARD_TEXTS
+from edgeq.gguf.header import Header
 from edgeq.gguf.parity import KnownDifferences
+from edgeq.gguf.tokens import WORD_START
 from edgeq.runners.pieces import DecoderTokenizer
 
 _SHOWN = 40
@@ -73,6 +76,50 @@ def hard_texts(directory: Path | None) -> tuple[str, ...]:
     return tuple(map(known.without, HARD_TEXTS))
 
 
+def has_known_differences(content: str, directory: Path) -> bool:
+    """Whether llama.cpp cuts `content` otherwise than the reference whatever the file says."""
+    known = KnownDifferences(Tokenizer.from_file(str(directory / "tokenizer.json")))
+    return known.without(content) != content
+
+
+def judge_table(header: Header, directory: Path) -> list[Finding]:
+    """Whether every id of the reference's vocabulary has the same text in the file.
+
+    Texts alone do not show it: they may use neither of two tokens that changed places. Ids that the
+    file has no room for are left to the comparison of the vocabularies' sizes.
+    """
+    found = header.metadata.get("tokenizer.ggml.tokens")
+    if found is None or found.kind != "array":
+        return []  # a hole that is found without a reference
+    own = list(found.value)
+    is_bert = text_of(header, "tokenizer.ggml.model") == "bert"
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    added = tokenizer.get_added_tokens_decoder()
+    wanted = {id: text for text, id in tokenizer.get_vocab(with_added_tokens=True).items()}
+    wanted.update({id: token.content for id, token in added.items()})
+    wrong = [
+        (id, own[id], text)
+        for id, text in sorted(wanted.items())
+        if id < len(own) and own[id] not in _spellings(text, id in added, is_bert)
+    ]
+    if not wrong:
+        return []
+    id, held, text = wrong[0]
+    verb = "token is not" if len(wrong) == 1 else "tokens are not"
+    what = (
+        f"{len(wrong)} of {len(own)} {verb} the reference's, the first is {id}: "
+        f"{str(held)[:_SHOWN]!r}, not {text[:_SHOWN]!r}"
+    )
+    return [Finding(subject="tokenizer", matters=True, what=what)]
+
+
+def _spellings(text: str, is_added: bool, is_bert: bool) -> tuple[str, ...]:
+    """How a GGUF file may write a token: converters spell two kinds otherwise."""
+    if is_bert:  # the start of a word is marked instead of its continuation
+        return text, text[2:] if text.startswith("##") else WORD_START + text
+    return (text, text.replace(WORD_START, " ")) if is_added else (text,)
+
+
 def judge_tokens(
     texts: Sequence[str], ids: Sequence[Sequence[int]], around: Sequence[int], directory: Path
 ) -> tuple[Outcome, list[Finding]]:
@@ -98,5 +145,9 @@ def judge_tokens(
     if list(around) != expected and not wrong:
         what = f"with special tokens 'a' is {list(around)}, in the reference {expected}"
         findings.append(Finding(subject="tokenizer", matters=True, what=what))
-    detail = findings[0].what if findings else f"the same ids for {len(texts)} texts"
+    detail = (
+        findings[0].what
+        if findings
+        else f"the same tokens, and the same ids for {len(texts)} texts"
+    )
     return Outcome(how="measured", passed=not findings, detail=detail), findings

@@ -16,6 +16,7 @@ from edgeq.audit.metadata import is_language_model, judge_metadata
 from edgeq.audit.plain import text as text_of
 from edgeq.audit.plain import whole
 from edgeq.audit.records import Audit, Finding, Outcome, TensorLine
+from edgeq.audit.structure import judge_structure
 from edgeq.audit.values import look
 from edgeq.audit.verdict import judge_quality, sentence
 from edgeq.compare import Comparison, read_text
@@ -40,9 +41,13 @@ def audit(
 
     reference: the Hugging Face directory it was made from. text: what the KL divergence is taken
     on; without it, on text that the reference writes itself. Raises InvalidInput for a file that is
-    malformed, before any C code sees it, and for a reference or a text that is none.
+    malformed, before any C code sees it, or an importance matrix, and for a reference or a text
+    that is none.
     """
     header = read_header(path)
+    if text_of(header, "general.type") == "imatrix":
+        what = "is an importance matrix, not a model"
+        raise InvalidInput(Problem(str(path), what, "audit the model that was quantized with it"))
     if reference is not None:
         read_directory(reference, "--reference")
     elif text is not None:
@@ -55,10 +60,10 @@ def audit(
     lines, broken = _look_at_weights(header, lines, progress)
     findings += broken
     checks = _Checks(path, header, reference, progress)
-    for check in (checks.open, checks.tokens, checks.template):
+    for check in (checks.structure_of_both, checks.open, checks.tokens, checks.template):
         findings += check()
-    quality, reason = checks.quality(text)
-    findings += judge_quality(quality, claim)
+    quality, reason, cut_otherwise = checks.quality(text)
+    findings += [*cut_otherwise, *judge_quality(quality, claim)]
     return Audit(
         path=str(path),
         bytes=header.file_bytes,
@@ -67,12 +72,13 @@ def audit(
         claim=claim,
         findings=tuple(findings),
         loading=checks.loading,
+        structure=checks.structure,
         tokenizer=checks.tokenizer,
         chat_template=checks.chat_template,
         quality=quality,
         quality_not_run=reason,
         sound=not any(finding.matters for finding in findings),
-        verdict=sentence(claim, findings, checks.tokenizer, quality),
+        verdict=sentence(claim, findings, checks.structure, checks.tokenizer, quality),
         tensors=tuple(lines),
     )
 
@@ -104,6 +110,10 @@ def _not_run(reason: str) -> Outcome:
     return Outcome(how="not run", passed=None, detail=reason)
 
 
+def _failed(reason: str) -> Outcome:
+    return Outcome(how="measured", passed=False, detail=reason)
+
+
 class _Checks:
     """The checks that need a reference or a runtime; each leaves its outcome here."""
 
@@ -115,7 +125,14 @@ class _Checks:
         self._texts = against.hard_texts(reference)
         self._reply: dict[str, Any] | None = None
         no_reference = _not_run("no reference was given")
-        self.loading = self.tokenizer = self.chat_template = no_reference
+        self.loading = self.structure = self.tokenizer = self.chat_template = no_reference
+
+    def structure_of_both(self) -> list[Finding]:
+        """Whether the file has the reference's layers and widths."""
+        if self._reference is None:
+            return []
+        self.structure, findings = judge_structure(self._header, self._reference)
+        return findings
 
     def open(self) -> list[Finding]:
         """Whether llama.cpp opens and runs the file."""
@@ -133,7 +150,7 @@ class _Checks:
             if error.missing:
                 self.loading = _not_run(reason)
                 return []
-            self.loading = Outcome(how="measured", passed=False, detail=reason)
+            self.loading = _failed(reason)
             return [Finding(subject="loading", matters=True, what=reason)]
         self._reply = reply if reply["language_model"] else None
         finite = reply.get("finite", True)
@@ -145,12 +162,16 @@ class _Checks:
         """Whether the file cuts text as the reference does."""
         if self._reference is None:
             return []
+        findings = against.judge_table(self._header, self._reference)
         if self._reply is None:
             self.tokenizer = _not_run("the file was not opened")
-            return []
-        self.tokenizer, findings = against.judge_tokens(
-            self._texts, self._reply["ids"], self._reply["around"], self._reference
-        )
+        else:
+            self.tokenizer, cut_otherwise = against.judge_tokens(
+                self._texts, self._reply["ids"], self._reply["around"], self._reference
+            )
+            findings += cut_otherwise
+        if findings:
+            self.tokenizer = _failed(findings[0].what)
         return findings
 
     def template(self) -> list[Finding]:
@@ -161,12 +182,12 @@ class _Checks:
         self.chat_template, findings = against.judge_template(own, self._reference)
         return findings
 
-    def quality(self, text: Path | None) -> tuple[Comparison | None, str | None]:
-        """KL from the reference, or why there is none."""
+    def quality(self, text: Path | None) -> tuple[Comparison | None, str | None, list[Finding]]:
+        """KL from the reference, or why there is none and what is to be found in that."""
         if self._reference is None:
-            return None, "no reference was given"
+            return None, "no reference was given", []
         if self._reply is None:
-            return None, "the file was not opened"
+            return None, "the file was not opened", []
         with tempfile.TemporaryDirectory(prefix="edgeq-audit-") as folder:
             own = text is None
             request = Request(
@@ -181,14 +202,26 @@ class _Checks:
             try:
                 found = Comparison.model_validate(runs.ask(request, self._progress))
             except runs.RunFailed as error:
-                return None, self._reason(error)
+                return None, self._reason(error), self._cut_otherwise(error, request)
         given = {"a": self._reference, "b": self._path}
         sides = {
             name: getattr(found, name).model_copy(update={"path": str(path)})
             for name, path in given.items()
         }
         used = "what the reference writes itself" if text is None else str(text)
-        return found.model_copy(update={**sides, "text": used}), None
+        return found.model_copy(update={**sides, "text": used}), None, []
+
+    def _cut_otherwise(self, error: runs.RunFailed, request: Request) -> list[Finding]:
+        """What a KL pass shows that did not begin, since the models read another text each."""
+        assert request.text is not None and self._reference is not None
+        if not error.other_tokens or self.tokenizer.passed is False:
+            return []
+        reason = self._reason(error)
+        if against.has_known_differences(read_text(request.text), self._reference):
+            what = f"{reason}; on this text llama.cpp does so whatever a file says"
+            return [Finding(subject="tokenizer", matters=False, what=what)]
+        self.tokenizer = _failed(reason)
+        return [Finding(subject="tokenizer", matters=True, what=reason)]
 
     def _reason(self, error: runs.RunFailed) -> str:
         """What it says, without the name of the file that all of this is about."""

@@ -19,11 +19,14 @@ _SECONDS = {"tokens": 600.0, "quality": 4 * 3600.0}
 
 
 class RunFailed(Exception):
-    """A run without a result; `missing` where only a package is missing."""
+    """A run without a result.
 
-    def __init__(self, reason: str, *, missing: bool = False) -> None:
+    missing: only a package is. other_tokens: the file cuts the text otherwise than its reference.
+    """
+
+    def __init__(self, reason: str, *, missing: bool = False, other_tokens: bool = False) -> None:
         super().__init__(reason)
-        self.missing = missing
+        self.missing, self.other_tokens = missing, other_tokens
 
 
 def ask(request: Request, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -76,7 +79,9 @@ def _reply(status: int, content: bytes, said: list[str]) -> dict[str, Any]:
         reason = " ".join(" ".join(said).split()[-40:]) or "no reason given"
         raise RunFailed(f"the process that ran it ended with status {status}: {reason}") from None
     if "error" in reply:
-        raise RunFailed(reply["error"], missing=reply["missing"])
+        raise RunFailed(
+            reply["error"], missing=reply["missing"], other_tokens=reply["other_tokens"]
+        )
     return reply
 
 

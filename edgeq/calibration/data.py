@@ -154,10 +154,8 @@ def _slices(arrays: Mapping[str, Array], ranks: Mapping[str, int]) -> Iterator[d
         }
 
 
-def overlap(calibration: Path, evaluation: Path, least_words: int = 1) -> list[str]:
+def overlap(calibration: Path, evaluation: Path) -> list[str]:
     """The samples of `evaluation` that calibration has too, in the file's order.
-
-    `least_words` leaves out shorter texts: headings come again in texts that are not the same.
 
     Whole files are compared, whatever number of samples a recipe takes. Texts are equal when they
     are after Unicode NFKC, case folding and joining of blanks; arrays when every byte is. Costs one
@@ -165,7 +163,25 @@ def overlap(calibration: Path, evaluation: Path, least_words: int = 1) -> list[s
     """
     seen = {key for key, _ in _keys(calibration)}
     found = {key: shown for key, shown in _keys(evaluation) if key in seen}
-    return [shown for shown in found.values() if len(shown.split()) >= least_words]
+    return list(found.values())
+
+
+def shared_passages(calibration: Path, evaluation: Path, words: int = 13) -> list[str]:
+    """Passages of so many words of `evaluation` that calibration has too, wherever lines break.
+
+    13 words are what Brown et al. ("Language Models are Few-Shot Learners", 2020, appendix C) take
+    for a text that was seen before. Compared after Unicode NFKC and case folding.
+    """
+    texts = [
+        unicodedata.normalize("NFKC", read_corpus(path)).casefold().split()
+        for path in (calibration, evaluation)
+    ]
+    words = min(words, *map(len, texts))
+    seen, judged = (
+        {" ".join(text[start : start + words]): None for start in range(len(text) - words + 1)}
+        for text in texts
+    )
+    return [passage for passage in judged if passage in seen]
 
 
 def _keys(path: Path) -> Iterator[tuple[bytes, str]]:

@@ -104,6 +104,10 @@ def read_imatrix(path: Path) -> Importance:
     Raises InvalidInput for another kind of file, for a sum without its count or a count that does
     not fit it, and for values that are negative or not finite.
     """
+    if path.suffix == ".dat":
+        what = "is of the format that llama.cpp had before GGUF"
+        remedy = "convert it: llama-imatrix --in-file OLD.dat -o NEW.gguf"
+        raise InvalidInput(Problem(str(path), what, remedy))
     header = read_header(path)
     if header.get("general.type") != "imatrix":
         what = "is a GGUF file, but no importance matrix"

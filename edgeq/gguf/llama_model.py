@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import InvalidInput, Problem
+from edgeq.errors import InvalidInput, NotComputed, Problem
 from edgeq.gguf.llama_abi import Batch
 from edgeq.gguf.llama_api import Llama, library
 
@@ -153,4 +153,5 @@ class LlamaModel:
         )
         status = function(self._pointers.context, batch)
         if status != 0:
-            raise self.llama.refusal(self.path, f"stopped with status {status}")
+            refusal = self.llama.refusal(self.path, f"stopped with status {status}")
+            raise NotComputed(refusal.problems)

@@ -178,11 +178,10 @@ def _named_ids(
         token = named.get(meaning)
         text = token.get("content") if isinstance(token, dict) else token
         found = tokenizer.token_to_id(text) if isinstance(text, str) else None
-        if found is None:
-            other = directory.config.get(f"{meaning}_id")
-            found = other[0] if isinstance(other, list) and other else other
-        if isinstance(found, int):
-            ids[key] = found
+        other: Any = directory.config.get(f"{meaning}_id") if found is None else found
+        number = other[0] if isinstance(other, list) and other else other
+        if isinstance(number, int):
+            ids[key] = number
     return ids
 
 
@@ -191,7 +190,8 @@ def _around(tokenizer: Tokenizer, where: str) -> tuple[int | None, int | None]:
     plain = tokenizer.encode("a", add_special_tokens=False).ids
     whole = tokenizer.encode("a").ids
     start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
-    front, behind = whole[:start], whole[start + len(plain) :]
+    front: list[int | None] = [*whole[:start]]
+    behind: list[int | None] = [*whole[start + len(plain) :]]
     if len(front) > 1 or len(behind) > 1:
         what = f"it puts {front} in front of a text and {behind} behind; llama.cpp puts one at most"
         raise InvalidInput(Problem(where, what, "build this model for ONNX"))

@@ -29,6 +29,7 @@ from edgeq.measure.records import (
     Pass,
     Quality,
 )
+from edgeq.runners import text_passes
 from edgeq.runners.sample_passes import sequence
 from edgeq.runners.text import TextEncoder
 
@@ -83,7 +84,7 @@ class Bench:
         self._folder = folder
         self._is_language = self._float.task == "text-generation"
         if self._is_language:
-            self._data = _read_corpus(evaluation, float_dir, workload)
+            self._data = _read_corpus(evaluation, float_dir, self._float, workload)
         else:
             self._data = _read(evaluation, float_dir, self._float, folder)
         self._float_outputs: Path | None = None
@@ -230,12 +231,16 @@ class Bench:
         return reply, conditions
 
 
-def _read_corpus(evaluation: Evaluation | None, float_dir: Path, workload: Workload) -> _Data:
+def _read_corpus(
+    evaluation: Evaluation | None, float_dir: Path, artifact: Artifact, workload: Workload
+) -> _Data:
     """What the passes of a language model are given: the beginning of a text, or all of it."""
     timed: dict[str, Any] = {"workload": workload.model_dump()}
     if evaluation is None:
         return _Data(timed)
     text = data.read_corpus(evaluation.path)
+    window = text_passes.window_tokens(workload.context)
+    text_passes.check_corpus(float_dir, artifact, evaluation.path, evaluation.samples, window)
     judged = {
         **timed,
         "reference": float_dir.absolute(),

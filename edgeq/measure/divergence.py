@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from edgeq.artifact import Frozen
-from edgeq.errors import InvalidInput, Problem
+from edgeq.errors import InvalidInput, NotComputed, Problem
 from edgeq.measure import clusters
 from edgeq.runners.language import LanguageModel
 
@@ -168,7 +168,7 @@ def _score_block(reference: Floats, candidate: Floats, following: Sequence[int])
 def _log_softmax(logits: Floats, where: str) -> Doubles:
     if not np.isfinite(logits).all():
         what = "hold NaN or infinity, which no distribution has"
-        raise InvalidInput(Problem(where, what, "the model is broken, or overflows in its runtime"))
+        raise NotComputed(Problem(where, what, "the model is broken, or overflows in its runtime"))
     result = logits.astype(np.float64)
     result -= result.max(1, keepdims=True)
     result -= np.log(np.exp(result).sum(1, keepdims=True))

@@ -15,6 +15,7 @@ from typing import IO, Any
 import psutil
 
 from edgeq.artifact import Frozen
+from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.measure.records import Effort, Pass
 
 # Far beyond what a pass takes; a worker that hangs must not hang the check.
@@ -57,6 +58,9 @@ class Request(Frozen):
     corpus: Path | None = None
 
 
+_FAULTS = {fault.exit_code: fault for fault in (InvalidInput, Missing)}
+
+
 class PassFailed(Exception):
     """A pass that gave no result; the message says what the worker died of."""
 
@@ -66,7 +70,8 @@ def run_worker(request: Request, timeout_seconds: float | None = None) -> dict[s
 
     Raises PassFailed if it ends without one: killed (the signal is named), stopped after
     `timeout_seconds` (default: `TIMEOUT_SECONDS`), or with an error. What it wrote to standard
-    error is then passed on.
+    error is then passed on. Raises the worker's own InvalidInput or Missing where the request
+    cannot be done as it is, which says nothing about the artifact.
     """
     limit = TIMEOUT_SECONDS[request.work] if timeout_seconds is None else timeout_seconds
     command = [sys.executable, "-m", "edgeq.runners.worker"]
@@ -86,9 +91,16 @@ def run_worker(request: Request, timeout_seconds: float | None = None) -> dict[s
         if worker.returncode == 0:
             reply: dict[str, Any] = json.loads(_text(output))
             return reply
+        if worker.returncode in _FAULTS and (problems := _problems(_text(output))):
+            raise _FAULTS[worker.returncode](problems)
         message = _text(errors)
         sys.stderr.write(message)
         raise PassFailed(_ending(request.work, worker.returncode, message))
+
+
+def _problems(reply: str) -> list[Problem]:
+    """What a worker says is wrong with its request; none if it came to an end without a word."""
+    return [Problem(**problem) for problem in json.loads(reply)] if reply else []
 
 
 def _ending(work: Pass, status: int, message: str) -> str:

@@ -27,6 +27,16 @@ _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
 }
 
 
+_ROPE_SETTINGS = {
+    "linear": ("factor",),
+    "llama3": (
+        *("factor", "low_freq_factor", "high_freq_factor"),
+        "original_max_position_embeddings",
+    ),
+    "longrope": ("short_factor", "long_factor"),
+}
+
+
 @dataclass(frozen=True)
 class Decoder:
     """A decoder-only transformer with rotary positions and a gated feed-forward layer.
@@ -157,6 +167,8 @@ def _refuse_unknown_settings(config: Mapping[str, Any], where: str) -> None:
         f"hidden_act {activation!r}": activation not in _ACTIVATIONS,
         f"rope_scaling {kind!r}": kind not in ("default", "linear", "llama3", "longrope"),
         "quantization_config": "quantization_config" in config,
+        f"rope_scaling {kind!r} without its settings": kind in _ROPE_SETTINGS
+        and not all(key in scaling for key in _ROPE_SETTINGS[kind]),
     }
     problems = [
         Problem(where, f"config.json: {name} is not supported", "use a model without it")

@@ -120,6 +120,8 @@ def read_directory(
                 "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
             )
         )
+    if not isinstance(_read_json(tokenizer, where).get("model"), dict):
+        raise _damaged(tokenizer, "it has no model")
     head, pooling_file = _sentence_head(path, where)
     return ModelDirectory(
         path=path,

@@ -112,6 +112,8 @@ def _from_hub(source: Source, where: str, weights: bool) -> Located:
     except errors.HFValidationError as error:
         raise InvalidInput(Problem(where, str(error), "write 'hub:owner/name@revision'")) from None
     try:
+        # Without a network this fails at once; a download would try again for half a minute.
+        huggingface_hub.model_info(source.value, revision=source.revision, timeout=10)
         path = fetch(_WANTED if weights else _WITHOUT_WEIGHTS, offline=False)
     except errors.RepositoryNotFoundError:
         remedy = "check the spelling; for a private or gated one, log in with: hf auth login"

@@ -122,6 +122,9 @@ def _missing_weights(
             yield f"lacks {name}, which its config.json promises"
         elif held[name].shape != shape:
             yield f"{name} has the shape {held[name].shape}, config.json promises {shape}"
+    for name in held:
+        if name not in wanted and name.startswith("model.layers.") and name.endswith(".weight"):
+            yield f"has {name}, which its config.json does not know"
 
 
 def _tensors_elsewhere(

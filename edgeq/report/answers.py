@@ -44,9 +44,10 @@ def print_pace(written: Written, console: Console) -> None:
         console.print(f"{written.artifact}: the text ends with the prompt", style="dim")
         return
     pace = f"{written.prompt_tokens} tokens read in {format_seconds(written.first_seconds)}"
+    pace += f", {written.tokens} written"
     speed = written.tokens_per_second
-    if speed is not None:
-        pace += f", {len(written.token_seconds)} written at {format_speed(speed)}"
+    if speed is not None:  # the first token came with the prompt, and is not in it
+        pace += f", at {format_speed(speed)} behind the first"
     console.print(f"{written.artifact}: {pace} (measured here)", style="dim", soft_wrap=True)
 
 

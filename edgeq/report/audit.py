@@ -83,13 +83,15 @@ def _checks(found: Audit) -> Table:
     table.add_column("", overflow="fold")
     for name, outcome in (
         ("runs in llama.cpp", found.loading),
+        ("layers and widths", found.structure),
         ("tokenizer", found.tokenizer),
         ("chat template", found.chat_template),
     ):
         table.add_row(name, _word(outcome), Text(outcome.detail))
     kl = found.quality
     if kl is None:
-        table.add_row("KL from reference", Text("not run", style="dim"), found.quality_not_run)
+        reason = Text(found.quality_not_run or "")  # "pip install .[build]" is no markup
+        table.add_row("KL from reference", Text("not run", style="dim"), reason)
         return table
     detail = (
         f"mean {kl.kl.mean:.3g} ± {kl.kl.mean_se:.2g} nats, 99 % {kl.kl.p99:.3g}, same top token "

@@ -32,6 +32,9 @@ def print_plan(plan: Plan, devices: Sequence[Device], console: Console) -> None:
     for artifact in plan.artifacts:
         console.print()
         _print_artifact(artifact, console)
+        if plan.size_budget is not None and artifact.download_bytes > plan.size_budget:
+            over = format_bytes(artifact.download_bytes - plan.size_budget)
+            console.print(f"  over size.download by {over} (estimated)", style="red")
     console.print()
     table = _table("device", "one app may use", "basis", "system", right=["one app may use"])
     for device in devices:
@@ -41,7 +44,7 @@ def print_plan(plan: Plan, devices: Sequence[Device], console: Console) -> None:
     if plan.missing_packages:
         console.print(
             f"\nto build, install {', '.join(plan.missing_packages)}: "
-            f'pip install "edgeq[{",".join(plan.extras)}]"',
+            f'pip install ".[{",".join(plan.extras)}]"',
             style="yellow",
         )
 

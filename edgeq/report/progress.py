@@ -1,24 +1,43 @@
-"""One line that says what is going on, on standard error, and only where somebody looks."""
+"""What is going on, on standard error: a line that changes, or in a log a line now and then."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.text import Text
 
+_SECONDS_BETWEEN_LINES = 10.0
+
 
 @contextlib.contextmanager
 def progress_line() -> Iterator[Callable[[str], None]]:
-    """A function that shows the current step; it shows nothing when standard error is piped.
+    """A function that shows the current step.
+
+    Where standard error is no terminal, the step that is current every 10 s gets a line: enough to
+    see in a log that something goes on, and nothing at all for what is quick.
 
     >>> with progress_line() as progress:
     ...     progress("measure latency")
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda step: None
+        yield _now_and_then(console)
         return
     with console.status("start") as status:
         yield lambda step: status.update(Text(step))
+
+
+def _now_and_then(console: Console) -> Callable[[str], None]:
+    begun = shown = time.monotonic()
+
+    def show(step: str) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown >= _SECONDS_BETWEEN_LINES:
+            shown = now
+            console.print(Text(f"{now - begun:4.0f} s  {step}"), soft_wrap=True)
+
+    return show

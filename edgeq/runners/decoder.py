@@ -60,6 +60,7 @@ class OnnxDecoder(LanguageModel):
             threads=threads,
             vocabulary=int(scores.shape[-1]),
             context=context or min(DEFAULT_CONTEXT, held),
+            longest=held,
             end_tokens=frozenset(map(int, facts.get(END_KEY, "").split())),
         )
         self.prepared = model.prepared
@@ -73,8 +74,7 @@ class OnnxDecoder(LanguageModel):
         """See `LanguageModel.tokens`."""
         return self._tokenizer.ids(text, special)
 
-    def piece(self, token_id: int) -> bytes:
-        """See `LanguageModel.piece`."""
+    def _piece(self, token_id: int) -> bytes:
         return self._tokenizer.piece(token_id)
 
     def cache_bytes(self, context: int) -> int:

@@ -82,6 +82,7 @@ class GgufLanguageModel(LanguageModel):
             threads=threads,
             vocabulary=model.vocabulary,
             context=context or min(DEFAULT_CONTEXT, model.trained_context),
+            longest=model.trained_context,
             end_tokens=_Ends(model),
         )
         self.system = model.llama.system
@@ -95,8 +96,7 @@ class GgufLanguageModel(LanguageModel):
         """See `LanguageModel.tokens`; by the vocabulary in the file."""
         return self._model.tokens(text, special)
 
-    def piece(self, token_id: int) -> bytes:
-        """See `LanguageModel.piece`."""
+    def _piece(self, token_id: int) -> bytes:
         return self._model.piece(token_id)
 
     def cache_bytes(self, context: int) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import math
+import numbers
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -24,7 +26,8 @@ the keys and values of all of them at once, and models are trained for up to a m
 class LanguageModel(Model, ABC):
     """A decoder with its KV cache and tokenizer. One call at a time; calls of others wait.
 
-    vocabulary: number of tokens. context: positions the cache holds. end_tokens: tokens that end a
+    vocabulary: number of tokens. context: positions the cache holds. longest: those it could be
+    opened for, as many as it was trained or its file was built for. end_tokens: tokens that end a
     text. Subclasses give the five abstract verbs; `_append` is the only one that runs the model.
     """
 
@@ -32,6 +35,7 @@ class LanguageModel(Model, ABC):
     verbs = "logits(), generate(), prefill() or step()"
     vocabulary: int
     context: int
+    longest: int
     end_tokens: Container[int]
     cache_type = "float32"
     """Of the keys and values; subclasses that keep others say so."""
@@ -46,10 +50,12 @@ class LanguageModel(Model, ABC):
         vocabulary: int,
         context: int,
         end_tokens: Container[int],
+        longest: int | None = None,
     ) -> None:
         self.name, self.artifact = name, artifact
         self.runtime, self.threads = runtime, threads
         self.vocabulary, self.context, self.end_tokens = vocabulary, context, end_tokens
+        self.longest = longest or context
         self._position = 0
         self._lock = threading.RLock()
         self._texts_begun = 0  # tells a generation that another call took the cache from it
@@ -63,8 +69,8 @@ class LanguageModel(Model, ABC):
         """
 
     @abstractmethod
-    def piece(self, token_id: int) -> bytes:
-        """The UTF-8 bytes a token stands for, often only a part of a character; special: none."""
+    def _piece(self, token_id: int) -> bytes:
+        """`piece` of an id that is in the vocabulary."""
 
     @abstractmethod
     def cache_bytes(self, context: int) -> int:
@@ -83,9 +89,21 @@ class LanguageModel(Model, ABC):
     def _clear(self) -> None:
         """Empty the cache, so that the next position is the first."""
 
-    def text(self, token_ids: Sequence[int]) -> str:
-        """The text of `token_ids`; bytes that are no UTF-8 become U+FFFD."""
-        return b"".join(map(self.piece, token_ids)).decode("utf-8", "replace")
+    def piece(self, token_id: int) -> bytes:
+        """The UTF-8 bytes a token stands for, often only a part of a character; special: none.
+
+        Raises InvalidInput for what is no token of the model.
+        """
+        return self._piece(int(self._known(_array([token_id]))[0]))
+
+    def text(self, token_ids: Sequence[int] | Array) -> str:
+        """The text of `token_ids`; bytes that are no UTF-8 become U+FFFD.
+
+        Raises InvalidInput for what are no tokens of the model.
+        """
+        ids = _array(token_ids)
+        known = self._known(ids).tolist() if ids.size else []
+        return b"".join(map(self._piece, known)).decode("utf-8", "replace")
 
     def logits(self, token_ids: Sequence[int] | Array) -> Floats:
         """Scores of the next token behind every position; float32 (n, vocabulary).
@@ -135,10 +153,18 @@ class LanguageModel(Model, ABC):
         Ends with an end token, which is not shown, or after `max_tokens`. Temperature 0 takes the
         likeliest token, the first of equals; above, tokens are drawn from
         softmax(logits / temperature): the same logits and `seed` give the same text. A character
-        is shown once all of its bytes are there. Raises InvalidInput, before anything runs, if
-        prompt and `max_tokens` together do not fit `context`.
+        is shown once all of its bytes are there. Raises InvalidInput, before anything runs, for an
+        option that is none, and if prompt and `max_tokens` together do not fit `context`.
         """
-        return self.decoded(self.draw(self.tokens(prompt), max_tokens, temperature, seed))
+        return self.decoded(self.draw(self.prompt_tokens(prompt), max_tokens, temperature, seed))
+
+    def prompt_tokens(self, prompt: str) -> list[int]:
+        """Token ids of a text to continue; InvalidInput where there is none to begin with."""
+        ids = self.tokens(prompt)
+        if not ids:
+            what = f"is empty, and {self.name} puts no token of its own before a text"
+            raise InvalidInput(Problem("prompt", what, "give a text of a letter or more"))
+        return ids
 
     def draw(
         self,
@@ -151,16 +177,14 @@ class LanguageModel(Model, ABC):
 
         While it goes on, no other text can be begun: the next token then raises InvalidInput.
         """
-        if max_tokens < 1 or not temperature >= 0:
-            what = f"max_tokens {max_tokens} and temperature {temperature} make no text"
-            raise InvalidInput(Problem("generate", what, "give max_tokens ≥ 1, temperature ≥ 0"))
+        _check_sampling(max_tokens, temperature, seed)
         ids = self._checked(token_ids, self.context)
         if len(ids) + max_tokens > self.context:
             what = (
                 f"{len(ids)} tokens of prompt and {max_tokens} more are over the "
                 f"{self.context} positions it was opened for"
             )
-            remedy = "shorten the prompt, lower max_tokens, or load it with a larger context"
+            remedy = "shorten the prompt or lower max_tokens" + self._or_larger()
             raise InvalidInput(Problem(self.name, what, remedy))
         return self._drawn(ids, max_tokens, temperature, np.random.default_rng(seed))
 
@@ -206,10 +230,24 @@ class LanguageModel(Model, ABC):
 
     def _checked(self, token_ids: Sequence[int] | Array, room: int) -> Ids:
         """`token_ids` as int32 (n,), n from 1 to `room`, or InvalidInput."""
-        ids = np.asarray(token_ids)
+        ids = _array(token_ids)
         if ids.size == 0:
             remedy = "give one or more; this model puts none in front of an empty text"
             raise InvalidInput(Problem("token ids", "there are none", remedy))
+        ids = self._known(ids)
+        if len(ids) > room:
+            what = f"{len(ids)} tokens do not fit: {room} of {self.context} positions are left"
+            raise InvalidInput(Problem(self.name, what, "give fewer tokens" + self._or_larger()))
+        return ids.astype(np.int32)
+
+    def _or_larger(self) -> str:
+        """The advice to open the model for more positions, where it has more."""
+        if self.context >= self.longest:
+            return ""
+        return f", or load the model with a larger context, {self.longest} at most"
+
+    def _known(self, ids: Array) -> Array:
+        """`ids`, integers of shape (n,) that are all in the vocabulary, or InvalidInput."""
         if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
             what = f"are {ids.dtype} of shape {ids.shape}"
             raise InvalidInput(Problem("token ids", what, "give a list of int, one or more"))
@@ -217,11 +255,31 @@ class LanguageModel(Model, ABC):
         if len(wrong):
             what = f"{wrong[0]} is not one of the model's {self.vocabulary} tokens"
             raise InvalidInput(Problem("token ids", what, "take them from tokens()"))
-        if len(ids) > room:
-            what = f"{len(ids)} tokens do not fit: {room} of {self.context} positions are left"
-            remedy = "give fewer tokens, or load the model with a larger context"
-            raise InvalidInput(Problem(self.name, what, remedy))
-        return ids.astype(np.int32)
+        return ids
+
+
+def _array(token_ids: Sequence[int] | Array) -> Array:
+    try:
+        return np.asarray(token_ids)
+    except ValueError:  # lists of different lengths
+        what = "are lists in a list"
+        raise InvalidInput(Problem("token ids", what, "give a list of int")) from None
+
+
+def _check_sampling(max_tokens: int, temperature: float, seed: int) -> None:
+    """Raise InvalidInput for each option that is none."""
+    counts = {"max_tokens": (max_tokens, 1), "seed": (seed, 0)}
+    problems = [
+        Problem(name, f"{value!r} is no whole number from {least} on", f"give {least} or more")
+        for name, (value, least) in counts.items()
+        if not isinstance(value, numbers.Integral) or value < least
+    ]
+    is_number = isinstance(temperature, numbers.Real)
+    if not is_number or not math.isfinite(temperature) or temperature < 0:
+        what = f"{temperature!r} is no number from 0 on"
+        problems.append(Problem("temperature", what, "give 0 for the likeliest, 1 to draw"))
+    if problems:
+        raise InvalidInput(problems)
 
 
 def choose(scores: Floats, temperature: float, rng: np.random.Generator) -> int:

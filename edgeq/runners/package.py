@@ -69,6 +69,9 @@ def open_package(path: Path) -> Package:
 
     Raises InvalidInput if there is nothing, something else, or a file that was changed (named).
     """
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
+        remedy = f"build a recipe, and name what it made: edgeq build {path}"
+        raise InvalidInput(Problem(str(path), "is a YAML file, no model", remedy))
     if path.is_file():
         package = Package(bundle.read_bundle(path).artifact, path, zipped=True)
     elif (path / ARTIFACT_FILE).exists():

@@ -47,13 +47,15 @@ class Answer:
 
 def run_texts(path: Path, texts: Sequence[str]) -> Answer:
     """Embed `texts` with the model at `path`. Raises InvalidInput where there are none."""
-    if not texts:
-        what = "no sentence to embed and no --prompt to continue"
-        raise InvalidInput(Problem("edgeq run", what, f'type: edgeq run {path} "a sentence"'))
     model = edgeq.load(path)
     if isinstance(model, LanguageModel):
         what = "is a language model, which continues a text"
         raise InvalidInput(Problem(str(path), what, f'type: edgeq run {path} --prompt "…"'))
+    if not texts:
+        what, given = f"is {model.kind}: it needs sentences", '"a sentence"'
+        if model.artifact is not None and model.artifact.text is None:
+            what, given = f"is {model.kind}: it needs arrays", "--inputs feeds.npz"
+        raise InvalidInput(Problem(str(path), what, f"type: edgeq run {path} {given}"))
     start = time.perf_counter()
     embeddings = model.embed(list(texts))
     return Answer(model.name, tuple(texts), embeddings, time.perf_counter() - start)
@@ -85,6 +87,11 @@ class Written:
     token_seconds: tuple[float, ...]
 
     @property
+    def tokens(self) -> int:
+        """How many were generated; the first comes from the pass over the prompt."""
+        return len(self.token_seconds) + (self.first_seconds is not None)
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Of the tokens behind the first; None where there are none."""
         return len(self.token_seconds) / sum(self.token_seconds) if self.token_seconds else None
@@ -97,7 +104,7 @@ class Written:
             "prompt": self.prompt,
             "text": self.text,
             "prompt_tokens": self.prompt_tokens,
-            "tokens": len(self.token_seconds) + (self.first_seconds is not None),
+            "tokens": self.tokens,
             "first_token_seconds": self.first_seconds,
             "tokens_per_second": self.tokens_per_second,
         }
@@ -109,12 +116,12 @@ def write_text(path: Path, prompt: str, sampling: Sampling, show: Callable[[str]
     if not isinstance(model, LanguageModel):
         remedy = f'type: edgeq run {path} "a sentence"'
         raise InvalidInput(Problem("--prompt", f"{model.name} is {model.kind}", remedy))
-    ids = model.tokens(prompt)
+    ids = model.prompt_tokens(prompt)
     drawn = model.draw(
         ids,
         128 if sampling.max_tokens is None else sampling.max_tokens,
-        sampling.temperature or 0.0,
-        sampling.seed or 0,
+        0.0 if sampling.temperature is None else sampling.temperature,
+        0 if sampling.seed is None else sampling.seed,
     )
     times = [time.perf_counter()]
     pieces = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeq.artifact import GGUF_FILE, TOKENIZER_FILE, Artifact
 from edgeq.calibration.data import read_corpus
 from edgeq.calibration.windows import split
 from edgeq.compare import same_tokens
@@ -15,6 +17,7 @@ from edgeq.measure import divergence, generation, memory
 from edgeq.measure.process import Request, Workload
 from edgeq.runners.language import Ids, LanguageModel
 from edgeq.runners.loaded import load
+from edgeq.runners.pieces import DecoderTokenizer
 
 
 def time_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
@@ -72,7 +75,7 @@ def compare_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
 
     On windows of 256 tokens, or of the workload's context where that is less.
     """
-    size = min(divergence.DEFAULT_WINDOW, _workload(request).context)
+    size = window_tokens(_workload(request).context)
     corpus, reference = request.corpus, request.reference
     assert corpus is not None and reference is not None
     paths = (reference, request.artifact)
@@ -84,6 +87,32 @@ def compare_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
         "divergence": found.model_dump(),
         "inputs": f"{len(windows)} windows of {size} tokens, {_context_words(models[1])}",
     }
+
+
+def window_tokens(context: int) -> int:
+    """Tokens of a window that quality is measured on, in a workload of `context` positions."""
+    return min(divergence.DEFAULT_WINDOW, context)
+
+
+def check_corpus(
+    directory: Path, artifact: Artifact, corpus: Path, samples: int | None, size: int
+) -> None:
+    """Raise InvalidInput if the text has not the windows that `compare_text` will cut it into.
+
+    With the tokenizer of the artifact in `directory`, whose weights stay on disk.
+    """
+    tokens = _tokenizer(directory, artifact)
+    with_special, plain = tokens("a", True), tokens("a", False)
+    first = with_special[:1] if with_special[0] != plain[0] else []
+    split([*first, *tokens(read_corpus(corpus), False)], size, None, str(corpus), samples)
+
+
+def _tokenizer(directory: Path, artifact: Artifact) -> Callable[[str, bool], list[int]]:
+    if artifact.format == "gguf":
+        from edgeq.gguf.llama_model import LlamaModel
+
+        return LlamaModel(directory / GGUF_FILE, vocabulary_only=True).tokens
+    return DecoderTokenizer((directory / TOKENIZER_FILE).read_bytes()).ids
 
 
 def _workload(request: Request) -> Workload:

@@ -94,8 +94,7 @@ class TransformersModel(LanguageModel):
         """See `LanguageModel.tokens`; by `tokenizer.json`, which transformers may overrule."""
         return self._tokenizer.ids(text, special)
 
-    def piece(self, token_id: int) -> bytes:
-        """See `LanguageModel.piece`."""
+    def _piece(self, token_id: int) -> bytes:
         return self._tokenizer.piece(token_id)
 
     def cache_bytes(self, context: int) -> int:

@@ -1,11 +1,14 @@
 """The fresh process of one measuring pass: `python -m edgeq.runners.worker`.
 
 One JSON `Request` on standard input, one JSON reply on standard output. Whatever else a library
-prints goes to standard error. Exit status 2 with the reason on standard error if it cannot be done.
+prints goes to standard error. Exit status 2 where the request is wrong, 3 where something is not
+installed: the reply then is a list of problems. All else that fails gives its reason on standard
+error and another status.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -14,7 +17,7 @@ import warnings
 from typing import IO, Any
 
 from edgeq.artifact import Artifact, read_record
-from edgeq.errors import EXIT_INVALID_INPUT, EdgeqError
+from edgeq.errors import EdgeqError, NotComputed
 from edgeq.measure.process import Request
 from edgeq.runners import sample_passes, text_passes
 
@@ -70,9 +73,13 @@ def main() -> int:
     reply = _only_reply_on_stdout()
     try:
         result = perform(Request.model_validate_json(sys.stdin.buffer.read()))
-    except EdgeqError as error:
+    except NotComputed as error:
         print(error, file=sys.stderr)
-        return EXIT_INVALID_INPUT
+        return 1
+    except EdgeqError as error:
+        with reply:
+            json.dump([dataclasses.asdict(problem) for problem in error.problems], reply)
+        return error.exit_code
     with reply:
         json.dump(result, reply)
     return 0
