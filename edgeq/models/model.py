@@ -17,6 +17,7 @@ from edgeq.recipe import Recipe
 if TYPE_CHECKING:
     from edgeq.export.onnx_weights import Weight
 
+_MISFITS_TOLD = 3  # one wrong number in a configuration makes dozens
 # Layers that a task's output does not depend on; the exporter leaves them out.
 _UNUSED = {"sentence-embedding": ("pooler.", "cls.", "lm_head.", "vocab_")}
 
@@ -105,18 +106,21 @@ def _describe_decoder(recipe: Recipe, located: Located, where: str) -> Described
     decoder = decoder_of(directory.config, where)
     wanted = decoder.tensors()
     if directory.tensors:
+        told = list(_misfits(wanted, directory.tensors))
+        if len(told) > _MISFITS_TOLD:
+            rest = len(told) - _MISFITS_TOLD
+            told[_MISFITS_TOLD:] = [f"and {rest} more weights do not fit its config.json"]
         problems = [
             Problem(where, f"{located.path}: {what}", "download or save the model again")
-            for what in _missing_weights(wanted, directory.tensors)
+            for what in told
         ]
         if problems:
             raise InvalidInput(problems)
     return DescribedModel(located, wanted, directory, decoder=decoder)
 
 
-def _missing_weights(
-    wanted: dict[str, tuple[int, ...]], held: dict[str, TensorFacts]
-) -> Iterator[str]:
+def _misfits(wanted: dict[str, tuple[int, ...]], held: dict[str, TensorFacts]) -> Iterator[str]:
+    """What a configuration promises and the files do not keep, or hold beyond it."""
     for name, shape in wanted.items():
         if name not in held:
             yield f"lacks {name}, which its config.json promises"
