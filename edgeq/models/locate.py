@@ -14,6 +14,7 @@ from edgeq.wording import suggest
 
 # What a build reads of a repository: weights, configuration, tokenizer, sentence head, licence.
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.md", "LICENSE*", "1_Pooling/*"]
+_HTTP_CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "httpx2", "httpcore2")
 _WITHOUT_WEIGHTS = [pattern for pattern in _WANTED if pattern != "*.safetensors"]
 
 
@@ -123,7 +124,9 @@ def _from_hub(source: Source, where: str, weights: bool) -> Located:
         what = f"{source.value} has no revision {source.revision}"
         remedy = "give a branch, a tag or a full commit of that model"
         raise InvalidInput(Problem(where, what, remedy)) from None
-    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
+    except Exception as error:
+        if not _is_of_the_network(error):
+            raise
         what = f"{source} is not in the cache and the hub cannot be reached"
         remedy = (
             "connect once so that it is cached, or copy the model here and name its directory "
@@ -134,6 +137,12 @@ def _from_hub(source: Source, where: str, weights: bool) -> Located:
         # Without a network the cache is taken as it is. Either that, or there are none: ask which.
         hub_tensors(source, where)
     return Located(path, path.name)
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Whether a hub could not be asked; the errors of its newer HTTP clients are no OSError."""
+    client = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or client in _HTTP_CLIENTS
 
 
 def _has_weights(path: Path) -> bool:
@@ -154,7 +163,9 @@ def hub_tensors(source: Source, where: str) -> dict[str, tuple[str, tuple[int, .
         what = f"{source} has no safetensors weights; pickled ones can run code and are never read"
         remedy = "convert it once where you trust it, with save_pretrained(safe_serialization=True)"
         raise InvalidInput(Problem(where, what, remedy)) from None
-    except (errors.HfHubHTTPError, OSError) as error:
+    except Exception as error:
+        if not _is_of_the_network(error):
+            raise
         what = f"the weights' shapes of {source} cannot be read: {type(error).__name__}"
         raise Missing(Problem(where, what, "connect, or build once so that it is cached")) from None
     return {
