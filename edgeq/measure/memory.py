@@ -14,6 +14,7 @@ import sys
 import threading
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psutil
 
@@ -122,3 +123,25 @@ def _footprint() -> tuple[int, int]:
     if library.proc_pid_rusage(psutil.Process().pid, _RUSAGE_INFO_V4, buffer) != 0:
         raise OSError(ctypes.get_errno(), "proc_pid_rusage failed")
     return parse_rusage(buffer.raw)
+
+
+def reply(
+    baseline: MemoryReading,
+    loaded: MemoryReading,
+    ran: MemoryReading,
+    with_tokenizer: MemoryReading,
+    peak: Peak,
+    later: Peak,
+) -> dict[str, Any]:
+    """What a memory pass says in plain JSON, by the fields of `edgeq.measure.records.Memory`.
+
+    peak: over loading and running. later: over opening the tokenizer.
+    """
+    return {
+        "baseline": baseline.model_dump(),
+        "loaded": loaded.model_dump(),
+        "ran": ran.model_dump(),
+        "with_tokenizer": with_tokenizer.model_dump(),
+        "high_water_bytes": max(peak.high_water_bytes, later.high_water_bytes),
+        "anonymous_peak_bytes": peak.anonymous_bytes,
+    }

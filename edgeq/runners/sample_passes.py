@@ -53,12 +53,7 @@ def watch_sample(request: Request) -> tuple[Model, dict[str, Any]]:
             model.tokens(request.text)
         with_tokenizer = memory.read()
     return model, {
-        "baseline": baseline.model_dump(),
-        "loaded": loaded.model_dump(),
-        "ran": ran.model_dump(),
-        "with_tokenizer": with_tokenizer.model_dump(),
-        "high_water_bytes": max(peak.high_water_bytes, later.high_water_bytes),
-        "anonymous_peak_bytes": peak.anonymous_bytes,
+        **memory.reply(baseline, loaded, ran, with_tokenizer, peak, later),
         "runs": MEMORY_RUNS,
         "inputs": inputs,
     }

@@ -57,12 +57,7 @@ def watch_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
         model.tokens(request.text)
         with_tokenizer = memory.read()
     return model, {
-        "baseline": baseline.model_dump(),
-        "loaded": loaded.model_dump(),
-        "ran": ran.model_dump(),
-        "with_tokenizer": with_tokenizer.model_dump(),
-        "high_water_bytes": max(peak.high_water_bytes, later.high_water_bytes),
-        "anonymous_peak_bytes": peak.anonymous_bytes,
+        **memory.reply(baseline, loaded, ran, with_tokenizer, peak, later),
         "runs": work.context,
         "context": work.context,
         "cache_bytes": model.cache_bytes(work.context),
