@@ -134,11 +134,6 @@ class Decoder:
         return shapes
 
 
-def is_supported(config: Mapping[str, Any]) -> bool:
-    """Whether `decoder_of` knows this model type."""
-    return config.get("model_type") in FAMILIES
-
-
 def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
     """Read a `config.json`; `where` is the place that errors name.
 
