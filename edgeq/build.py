@@ -25,6 +25,7 @@ from edgeq.artifact import (
 )
 from edgeq.errors import Missing, Problem
 from edgeq.plan import Planned
+from edgeq.plan_tensors import gguf_decisions
 from edgeq.quantize.decide import Decision, decide
 from edgeq.quantize.model import Choice
 from edgeq.quantize.presets import PRESETS, Format
@@ -210,14 +211,11 @@ class _Builder:
 
     def _write_gguf(self, name: str, intent: Intent, destination: Path) -> _Made:
         from edgeq.export.gguf import write_gguf_model
-        from edgeq.gguf.names import gguf_names, mix_facts
-        from edgeq.quantize.decide_gguf import decide_gguf
 
         stages, model = self._stages, self._planned.model
         directory = model.directory
         assert directory is not None
-        names = gguf_names(directory.config, model.tensors)
-        decisions = decide_gguf(model.tensors, names, mix_facts(directory.config), intent)
+        decisions = gguf_decisions(model, intent)
         own = {
             tensor: Decision(Choice(d.grid, d.method, "float32", None), d.reason)
             for tensor, d in decisions.items()

@@ -11,10 +11,11 @@ from edgeq.artifact import Frozen
 from edgeq.device import Device, load_device
 from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
-from edgeq.plan_tensors import TensorPlan, planned_tensors
+from edgeq.plan_tensors import TensorPlan, gguf_decisions, planned_tensors
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe import Recipe, load_recipe
+from edgeq.runners.language import DEFAULT_CONTEXT
 from edgeq.wording import suggest_near
 from edgeq.yamlfile import Document, by_place
 
@@ -28,9 +29,9 @@ _GGUF_PACKAGES = ("gguf", "xllamacpp")
 class ArtifactPlan(Frozen):
     """One artifact of the plan.
 
-    `download_bytes` is estimated: the graph of an ONNX file and the vocabulary of a GGUF file are
-    not known before they are made. `cache_bytes`: keys and values of a language model at
-    `workload.context` positions, None for other tasks.
+    `download_bytes` is estimated: the graph of an ONNX file is not known before it is made, nor is
+    the vocabulary of a GGUF file where only its model's configuration is here. `cache_bytes`: keys
+    and values of a language model at `workload.context` positions, None for other tasks.
     """
 
     name: str
@@ -123,7 +124,9 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
                     variant=intent.variant,
                     tensors=tensors,
                     weight_bytes=weights,
-                    download_bytes=weights + _beside_weights(model, intent, len(tensors)),
+                    download_bytes=_download_bytes(
+                        model, intent, recipe.workload.context, weights, len(tensors)
+                    ),
                     cache_bytes=_cache_bytes(recipe, model, intent),
                     devices=names,
                 )
@@ -142,13 +145,32 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
     )
 
 
-def _beside_weights(model: DescribedModel, intent: Intent, tensors: int) -> int:
-    """What a file holds besides weights: graph and tokenizer, or the metadata of a GGUF file."""
+def _download_bytes(
+    model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
+) -> int:
+    """Weights with what stands beside them: graph and tokenizer, or the metadata of a GGUF file."""
     tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
     if intent.format == "onnx":
-        return tokenizer + _GRAPH_BYTES_PER_TENSOR * tensors
+        return (
+            weights + tokenizer + _GRAPH_BYTES_PER_TENSOR * tensors + _rotary_bytes(model, context)
+        )
+    assert model.directory is not None
+    if model.directory.tensors:
+        from edgeq.export.gguf import planned_bytes
+
+        decisions = gguf_decisions(model, intent)
+        return planned_bytes(model.directory, decisions, mix=intent.variant.weights)
     # tokenizer.json spells every token and merge with quotes and indentation, GGUF without.
-    return tokenizer // 2
+    return weights + tokenizer // 2
+
+
+def _rotary_bytes(model: DescribedModel, context: int) -> int:
+    """A decoder's ONNX graph has the sines and cosines of every position it is good for."""
+    if model.decoder is None:
+        return 0
+    positions = min(max(context, DEFAULT_CONTEXT), model.decoder.context)
+    tables = 2 if model.decoder.rope_local_theta else 1
+    return tables * positions * model.decoder.rope_dim * 4
 
 
 def _cache_bytes(recipe: Recipe, model: DescribedModel, intent: Intent) -> int | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from edgeq.artifact import Frozen
 from edgeq.errors import missing_extra
 from edgeq.models.model import DescribedModel
 from edgeq.quantize.decide import Decision, decide, stored_bytes
 from edgeq.quantize.spec import Intent
+
+if TYPE_CHECKING:
+    from edgeq.quantize.decide_gguf import GgufDecision
 
 
 class TensorPlan(Frozen):
@@ -48,7 +52,8 @@ def _in_onnx(model: DescribedModel, name: str, shape: tuple[int, ...], intent: I
     return settle(model.weights[name], lambda name, shape: decide(name, shape, intent))
 
 
-def _in_gguf(model: DescribedModel, intent: Intent) -> Iterator[TensorPlan]:
+def gguf_decisions(model: DescribedModel, intent: Intent) -> dict[str, GgufDecision]:
+    """What becomes of every weight in a GGUF file. Raises Missing without the package gguf."""
     try:
         from edgeq.quantize.decide_gguf import decide_gguf
     except ImportError:
@@ -57,8 +62,11 @@ def _in_gguf(model: DescribedModel, intent: Intent) -> Iterator[TensorPlan]:
 
     assert model.directory is not None
     names = gguf_names(model.directory.config, model.tensors)
-    decisions = decide_gguf(model.tensors, names, mix_facts(model.directory.config), intent)
-    for name, decision in decisions.items():
+    return decide_gguf(model.tensors, names, mix_facts(model.directory.config), intent)
+
+
+def _in_gguf(model: DescribedModel, intent: Intent) -> Iterator[TensorPlan]:
+    for name, decision in gguf_decisions(model, intent).items():
         yield TensorPlan(
             name=name,
             shape=model.tensors[name],

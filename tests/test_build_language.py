@@ -15,6 +15,7 @@ from edgeq.gguf.header import read_header
 from edgeq.gguf.imatrix import read_imatrix
 from edgeq.gguf.requantize import quantize_file
 from edgeq.measure.divergence import measure, token_windows
+from edgeq.plan import make_plan
 from edgeq.runners.language import LanguageModel
 from edgeq.runners.loaded import load
 from edgeq.workflow import build_recipe
@@ -81,6 +82,13 @@ def test_every_variant_is_there_in_each_format_that_holds_it(built: dict[str, Bu
         assert read_artifact(item.path) == item.artifact
     rule = built["gguf-Q4_K_M"].artifact.tensors["model.layers.0.mlp.down_proj.weight"]
     assert (rule.grid, rule.note) == ("Q8_0", "rule 1: *.layers.0.mlp.down_proj.weight")
+
+
+def test_a_plan_knows_the_sizes(project: Path, built: dict[str, Built]) -> None:
+    for artifact in make_plan(project / "recipe.yaml").plan.artifacts:
+        size = built[artifact.name].artifact.bytes
+        least = 0.999 if artifact.format == "gguf" else 0.99  # the graph itself is estimated
+        assert least < artifact.download_bytes / size < 2 - least, artifact.name
 
 
 @pytest.mark.parametrize("variant", ["int8-b32", "int4-b32"])
