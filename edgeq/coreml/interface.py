@@ -59,8 +59,11 @@ def checked(
     where: str, inputs: dict[str, Input], given: dict[str, npt.ArrayLike]
 ) -> dict[str, Array]:
     """The given arrays, if they are the wanted inputs. InvalidInput names all that differ."""
-    problems = [Problem(where, f"has no input {name!r}", f"its inputs: {', '.join(inputs)}")
-                for name in given if name not in inputs]  # fmt: skip
+    problems = [
+        Problem(where, f"has no input {name!r}", f"its inputs: {', '.join(inputs)}")
+        for name in given
+        if name not in inputs
+    ]
     arrays = {}
     for name, wanted in inputs.items():
         if name not in given:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgeq.coreml.operators import (
     activation,
     attention,
+    classification,
     convolution,
     elementwise,
     indexing,
@@ -22,6 +23,7 @@ __all__ = [
     "OPERATORS",
     "activation",
     "attention",
+    "classification",
     "convolution",
     "elementwise",
     "indexing",

@@ -31,7 +31,7 @@ def erf(x: Array) -> Array:
     a = nearest * np.float32(_STEP)
     d = size - a
     curve = 1 - d * (a - d * (a * a * np.float32(2 / 3) - np.float32(1 / 3)))
-    return np.copysign(_ERF[nearest] + _SLOPE[nearest] * d * curve, x)
+    return np.asarray(np.copysign(_ERF[nearest] + _SLOPE[nearest] * d * curve, x))
 
 
 @operator("sigmoid")
@@ -43,17 +43,17 @@ def sigmoid(x: Array) -> Array:
 @operator("silu")
 def silu(x: Array) -> Array:
     """`x · sigmoid(x)`."""
-    return x * sigmoid(x)
+    return np.asarray(x * sigmoid(x))
 
 
 @operator("gelu")
 def gelu(x: Array, mode: str = "EXACT") -> Array:
     """`x` times the share of a normal distribution below `x`, exact or by one of two formulas."""
     if mode == "EXACT":
-        return np.float32(0.5) * x * (1 + erf(x * np.float32(math.sqrt(0.5))))
+        return np.asarray(np.float32(0.5) * x * (1 + erf(x * np.float32(math.sqrt(0.5)))))
     if mode == "TANH_APPROXIMATION":
         inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
-        return np.float32(0.5) * x * (1 + np.tanh(inner))
+        return np.asarray(np.float32(0.5) * x * (1 + np.tanh(inner)))
     if mode == "SIGMOID_APPROXIMATION":
         return x * sigmoid(np.float32(1.702) * x)
     raise ValueError(f"gelu has no mode {mode!r}")
@@ -62,19 +62,19 @@ def gelu(x: Array, mode: str = "EXACT") -> Array:
 @operator("relu")
 def relu(x: Array) -> Array:
     """The larger of `x` and 0."""
-    return np.maximum(x, 0)
+    return np.asarray(np.maximum(x, 0))
 
 
 @operator("relu6")
 def relu6(x: Array) -> Array:
     """`x` held between 0 and 6."""
-    return np.minimum(np.maximum(x, 0), 6)
+    return np.asarray(np.minimum(np.maximum(x, 0), 6))
 
 
 @operator("clamped_relu")
 def clamped_relu(x: Array, alpha: Array, beta: Array) -> Array:
     """Leaky ReLU of slope `alpha`, at most `beta`."""
-    return np.minimum(np.where(x >= 0, x, alpha * x), beta)
+    return np.asarray(np.minimum(np.where(x >= 0, x, alpha * x), beta))
 
 
 @operator("leaky_relu")
@@ -104,7 +104,7 @@ def thresholded_relu(x: Array, alpha: Array) -> Array:
 @operator("sigmoid_hard")
 def sigmoid_hard(x: Array, alpha: Array, beta: Array) -> Array:
     """`alpha · x + beta`, held between 0 and 1."""
-    return np.minimum(np.maximum(alpha * x + beta, 0), 1)
+    return np.asarray(np.minimum(np.maximum(alpha * x + beta, 0), 1))
 
 
 @operator("linear_activation")
@@ -122,7 +122,7 @@ def scaled_tanh(x: Array, alpha: Array, beta: Array) -> Array:
 @operator("softplus")
 def softplus(x: Array) -> Array:
     """`log(1 + exp(x))`."""
-    return np.logaddexp(x, np.float32(0))
+    return np.asarray(np.logaddexp(x, np.float32(0)))
 
 
 @operator("softsign")

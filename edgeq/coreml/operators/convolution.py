@@ -41,7 +41,7 @@ def conv(
     columns = columns.reshape(n, parts, math.prod(places), -1)
     matrix = weight.reshape(parts, len(weight) // parts, -1).swapaxes(1, 2)
     result = np.matmul(columns, matrix).swapaxes(2, 3).reshape(n, len(weight), *places)
-    return result if bias is None else result + bias.reshape(-1, *[1] * len(kernel))
+    return np.asarray(result if bias is None else result + bias.reshape(-1, *[1] * len(kernel)))
 
 
 @operator("max_pool")
@@ -131,7 +131,8 @@ def _pads(
 def _windows(x: Array, reach: list[int], steps: list[int], gaps: list[int]) -> Array:
     """A view (items, channels, places…, kernel…) of `x`."""
     rank = len(reach)
-    view = sliding_window_view(x, reach, axis=tuple(range(2, 2 + rank)))
+    axes = tuple(range(2, 2 + rank))
+    view = sliding_window_view(x, tuple(reach), axis=axes)  # type: ignore[call-overload]
     every = [slice(None, None, n) for n in (*steps, *gaps)]
     return np.asarray(view[(slice(None), slice(None), *every)])
 

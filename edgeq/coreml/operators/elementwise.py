@@ -80,13 +80,13 @@ def cast(x: Array, dtype: str) -> Array:
 @operator("clip")
 def clip(x: Array, alpha: Array, beta: Array) -> Array:
     """`x` held between `alpha` and `beta`."""
-    return np.minimum(np.maximum(x, alpha), beta)
+    return np.asarray(np.minimum(np.maximum(x, alpha), beta))
 
 
 @operator("threshold")
 def threshold(x: Array, alpha: Array) -> Array:
     """The larger of `x` and `alpha`."""
-    return np.maximum(x, alpha)
+    return np.asarray(np.maximum(x, alpha))
 
 
 @operator("inverse")

@@ -59,7 +59,7 @@ def flatten2d(x: Array, axis: int = 1) -> Array:
 
 @operator("concat", moves=True)
 def concat(values: list[Array], axis: int, interleave: bool = False) -> Array:
-    """Arrays one behind the other along `axis`, or their slices in turn. Scalars become a vector."""
+    """Arrays one behind the other along `axis`, or their slices in turn. Scalars make a vector."""
     parts = [np.atleast_1d(value) for value in values]
     place = int(axis) % parts[0].ndim
     if not interleave:
