@@ -27,6 +27,8 @@ Value = Any
 """A variable of the program, a known array, a weight, or None for an input that is left out."""
 Handler = Callable[["Translator", ir.Node, list[Value]], Any]
 
+_UNKNOWN = object()  # what an operator without a handler gives
+
 HANDLERS: dict[str, Handler] = {}
 """By ONNX operator; filled by the modules `coreml_operators` and `coreml_layers`."""
 
@@ -88,12 +90,12 @@ class Translator:
         self._model = model
         self._weights = weights
         self._values: dict[str, Value] = {}
+        self._unknown: set[str] = set()
         self.writer = writer
         self.emit = writer.emit
 
     def outputs(self) -> dict[str, Any]:
         """Every output of the graph, by name. Raises InvalidInput for unknown operators."""
-        self._refuse_unknown()
         self._values.update(self.writer.inputs)
         for name, value in self._model.graph.initializers.items():
             assert value.const_value is not None
@@ -103,10 +105,14 @@ class Translator:
         for index, node in enumerate(self._model.graph):
             args = [None if v is None else self._values[v.name or ""] for v in node.inputs]
             node.name = node.name or f"{node.op_type}_{index}"
-            made = self._fold(node, args)
+            made = self._made(node, args)
             results = list(made) if isinstance(made, list | tuple) else [made]
             for value, result in zip(node.outputs, results, strict=False):
                 self._values[value.name or ""] = result
+        if self._unknown:
+            names = ", ".join(sorted(self._unknown))
+            what = f"edgeq does not write these operators for Core ML: {names}"
+            raise InvalidInput(Problem(MODEL_FILE, what, "target another format"))
         return {v.name or "": self._variable(v.name or "") for v in self._model.graph.outputs}
 
     def known(self, value: Value) -> Array | None:
@@ -146,24 +152,20 @@ class Translator:
             raise InvalidInput(Problem(name, "this output does not depend on any input", ""))
         return value
 
-    def _fold(self, node: ir.Node, args: list[Value]) -> Any:
+    def _made(self, node: ir.Node, args: list[Value]) -> Any:
         if node.op_type == "Constant":
-            value = node.attributes["value"].as_tensor()
-            return np.asarray(value.numpy())
+            return np.asarray(node.attributes["value"].as_tensor().numpy())
         if args and all(arg is None or isinstance(arg, np.ndarray) for arg in args):
             return _evaluate(node, args)
+        if node.op_type not in HANDLERS:
+            self._unknown.add(node.op_type)
+        if node.op_type not in HANDLERS or any(arg is _UNKNOWN for arg in args):
+            return [_UNKNOWN] * len(node.outputs)
         try:
             return HANDLERS[node.op_type](self, node, args)
         except (ValueError, NotImplementedError, KeyError) as error:
             what = f"{node.op_type} cannot be written as Core ML has it: {error}"
             raise InvalidInput(Problem(str(node.name), what, "target another format")) from error
-
-    def _refuse_unknown(self) -> None:
-        known = {*HANDLERS, "Constant", "ConstantOfShape", "Range"}
-        names = sorted({n.op_type for n in self._model.graph if n.op_type not in known})
-        if names:
-            what = f"edgeq does not write these operators for Core ML: {', '.join(names)}"
-            raise InvalidInput(Problem(MODEL_FILE, what, "target another format"))
 
 
 def _evaluate(node: ir.Node, args: list[Value]) -> Any:

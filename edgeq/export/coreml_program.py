@@ -170,7 +170,19 @@ class ProgramWriter:
 
     def _add(self, kind: str, name: str, wanted: str, values: Mapping[str, Any]) -> Any:
         prepared = {key: self._prepare(key, value, wanted) for key, value in values.items()}
-        return getattr(self._mb, kind)(name=self._free(identifier(name)), **prepared)
+        made = getattr(self._mb, kind)(name=self._free(identifier(name)), **prepared)
+        operation = (made[0] if isinstance(made, list | tuple) else made).op
+        # What was left out the builder has filled in, under names that count up for ever.
+        filled = {key: var for key, var in operation.inputs.items() if key not in values}
+        if filled:
+            shared = {key: self._default(var, operation) for key, var in filled.items()}
+            operation.set_inputs(type_inference=False, **shared)
+        return made
+
+    def _default(self, var: Any, operation: Any) -> Any:
+        if isinstance(var.val, str):
+            return self._shared(var.val, var.val, before=operation)
+        return self._shared(np.asarray(var.val), before=operation)
 
     def _prepare(self, key: str, value: Any, wanted: str) -> Any:
         if isinstance(value, Weight):
@@ -191,14 +203,13 @@ class ProgramWriter:
             return self._shared(np.clip(held, bounds.min, bounds.max).astype(np.int32))
         return self._shared(held)
 
-    def _shared(self, value: Any, word: str = "") -> Any:
+    def _shared(self, value: Any, word: str = "", before: Any = None) -> Any:
         """A constant; equal ones are one, which keeps the program short."""
         key = (word, "") if word else (f"{value.dtype}{value.shape}", value.tobytes().hex())
         if key not in self._constants:
             scalar = value if word or value.ndim else value[()]
-            self._constants[key] = self._mb.const(
-                val=scalar, name=self._free(f"c{len(self._constants)}")
-            )
+            name = self._free(f"c{len(self._constants)}")
+            self._constants[key] = self._mb.const(val=scalar, name=name, before_op=before)
         return self._constants[key]
 
     def _weight(self, weight: Weight, wanted: str) -> Any:
