@@ -267,3 +267,18 @@ def test_an_overflow_is_named_once(simple: Path) -> None:
     (found,) = scan(program, {"x": x})
     assert (found.kind, found.makes, found.count, found.of) == ("mul", "infinity", 1, 6)
     assert found.inputs["x"] == (1, pytest.approx(3e38))
+
+
+def test_what_follows_from_an_overflow_is_not_reported(tmp_path: Path) -> None:
+    """∞ − ∞ would be NaN; what to change is the product before it."""
+    coremltools()
+    from coremltools.converters.mil import Builder as mb  # noqa: N813
+
+    def build(x: Any) -> Any:
+        large = mb.mul(x=x, y=np.float32(1e30), name="large")
+        return mb.add(x=mb.sub(x=large, y=large), y=mb.log(x=x, name="logarithm"), name="output")
+
+    program = load(save_program(build, tmp_path / "p.mlpackage", mb.TensorSpec((2,))))
+    (found,) = scan(program, {"x": [1e20, 1]})
+    assert found.output == "large"
+    assert [f.output for f in scan(program, {"x": [1e20, -1]})] == ["large", "logarithm"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import sys
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_image_classifiers(network: Any, tmp_path: Path) -> None:
     with torch.no_grad():
         # The scores of a fresh network hardly depend on the image; these do.
         module.head.weight.mul_(20)
-        images = torch.randn(3, 1, 3, 32, 32)
+        images = torch.randn(3, 1, 3, 32, 32) * torch.tensor([0.5, 2, 8]).reshape(3, 1, 1, 1, 1)
         want = np.stack([module(image).numpy() for image in images])
     spread = want.std(0).mean()
     assert spread > 0.01
@@ -175,6 +176,7 @@ def test_compressed_weights_are_what_the_codes_say(
     compress(converted["fp16"], config=only).save(str(path))
     program = load(path)
     constants = program.constants()
+    same = copy.deepcopy(encoder)
     compared = 0
     for operation in program.functions["main"].block.operations:
         if operation.kind.startswith("constexpr_"):
@@ -184,19 +186,28 @@ def test_compressed_weights_are_what_the_codes_say(
                 if isinstance(binding, Literal)
             }
             want = dequantized(parameters, operation.kind).astype(np.float16)
-            np.testing.assert_array_equal(constants[operation.outputs[0].name], want)
+            output = operation.outputs[0].name
+            np.testing.assert_array_equal(constants[output], want)
+            parameter = named(same, output)
+            assert (parameter.numpy() != want).any()
+            parameter.copy_(torch.from_numpy(want))
             compared += 1
     assert compared == 36  # six weights in each of six layers
+    # What the codes cost in quality is theirs; the executor does what torch does with them.
     inputs = sentence()
-    kept = {
-        "int4-b32": 0.9,
-        "uint4-b32": 0.9,
-        "int8-channel": 0.998,
-        "palette4": 0.5,
-        "palette6-g16": 0.9,
-    }
-    agreement = cosine(program.predict(inputs)["output"], hidden(encoder, inputs))
-    assert kept[name] < agreement < 0.99999
+    got = program.predict(inputs)["output"]
+    assert cosine(got, hidden(same, inputs)) > 0.99999
+    assert cosine(got, hidden(encoder, inputs)) < 0.9995
+
+
+def named(encoder: Any, constant: str) -> Any:
+    """The parameter in torch that a constant was made of: its name with `_` for each dot."""
+    (found,) = (
+        parameter.data
+        for name, parameter in encoder.named_parameters()
+        if constant.startswith(name.replace(".", "_") + "_to_fp16")
+    )
+    return found
 
 
 def test_one_changed_code_changes_the_answer(packages: dict[str, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,9 +72,9 @@ def compile_block(block: Block, outer: Mapping[str, Any], rounding: bool, where:
     """
     _refuse_unknown(block, where)
     constants: dict[str, Any] = {}
+    known = ChainMap(constants, dict(outer))
     steps: list[Step] = []
     for operation, release in zip(block.operations, _releases(block), strict=True):
-        known = {**outer, **constants}
         if operation.is_constant:
             constants |= _constant(operation, known, rounding, where)
         else:
@@ -115,11 +116,11 @@ def _releases(block: Block) -> list[tuple[str, ...]]:
 def _constant(
     operation: Operation, known: Mapping[str, Any], rounding: bool, where: str
 ) -> dict[str, Any]:
-    arguments = {
-        parameter: binding.read() if isinstance(binding, Literal) else known[binding]
-        for parameter, (binding, *_) in operation.inputs.items()
-    }
     try:
+        arguments = {
+            parameter: binding.read() if isinstance(binding, Literal) else known[binding]
+            for parameter, (binding, *_) in operation.inputs.items()
+        }
         made = (
             arguments["val"]
             if operation.kind == "const"
@@ -131,7 +132,7 @@ def _constant(
             for output, result in zip(operation.outputs, results, strict=True)
         }
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        what = f"{operation} has no valid value: {error}"
+        what = f"{operation} has no valid value: {type(error).__name__}: {error}"
         raise InvalidInput(Problem(where, what, "export the package again")) from error
 
 
@@ -155,9 +156,8 @@ def _step(
                 names.append(name)
             else:
                 names.append(binding)
-        visible = {**known, **constants}
-        if all(name in visible for name in names):
-            values = [visible[name] for name in names]
+        if all(name in known for name in names):
+            values = [known[name] for name in names]
             fixed[parameter] = values if parameter in LISTS else values[0]
         else:
             bound[parameter] = tuple(names)
@@ -167,9 +167,6 @@ def _step(
         fixed=fixed,
         bound=bound,
         moves=operation.kind in MOVES,
-        blocks=tuple(
-            compile_block(block, {**known, **constants}, rounding, where)
-            for block in operation.blocks
-        ),
+        blocks=tuple(compile_block(block, known, rounding, where) for block in operation.blocks),
         release=release,
     )

@@ -47,41 +47,46 @@ def scan(
 ) -> list[NotFinite]:
     """Run a program once and report every operator where a NaN or an infinity begins, in order.
 
-    An infinity that is passed on is not reported again, nor is one that comes from a constant: a
+    What follows from a reported one is not reported, nor an infinity that comes from a constant: a
     mask of −∞ is meant so. What such a mask does wrong (0 · −∞) is a NaN and is reported. Raises
     what `Program.predict` raises.
     """
     found: list[NotFinite] = []
-    program.predict(inputs, state, function=function, watch=lambda seen: found.extend(_new(seen)))
+    caused: set[str] = set()
+
+    def look(seen: Evaluated) -> None:
+        operation = seen.operation
+        follows = not caused.isdisjoint(operation.names())
+        begun = [] if follows else _begun(seen)
+        found.extend(begun)
+        if begun or follows:
+            pairs = zip(operation.outputs, seen.outputs, strict=True)
+            caused.update(named.name for named, value in pairs if not _is_finite(value))
+        if follows and operation.kind == "write_state":
+            caused.add(seen.inputs["input"])
+
+    program.predict(inputs, state, function=function, watch=look)
     return found
 
 
-def _new(seen: Evaluated) -> list[NotFinite]:
+def _begun(seen: Evaluated) -> list[NotFinite]:
     arrays = dict(_floats(seen.inputs))
-    had_nan = any(np.isnan(a).any() for a in arrays.values())
-    had_infinity = had_nan or any(np.isinf(a).any() for a in arrays.values())
-    found = []
-    for named, value in zip(seen.operation.outputs, seen.outputs, strict=True):
-        if not _is_float(value) or np.isfinite(value).all():
+    had_nan = any(np.isnan(array).any() for array in arrays.values())
+    had_infinity = had_nan or any(np.isinf(array).any() for array in arrays.values())
+    operation, found = seen.operation, []
+    for named, value in zip(operation.outputs, seen.outputs, strict=True):
+        if _is_finite(value):
             continue
-        nan, infinity = int(np.isnan(value).sum()), int(np.isinf(value).sum())
-        begins: list[tuple[Literal["NaN", "infinity"], int]] = []
-        if nan and not had_nan:
-            begins.append(("NaN", nan))
-        if infinity and not had_infinity:
-            begins.append(("infinity", infinity))
+        counts: list[tuple[Literal["NaN", "infinity"], int]] = []
+        if not had_nan:
+            counts.append(("NaN", int(np.isnan(value).sum())))
+        if not had_infinity:
+            counts.append(("infinity", int(np.isinf(value).sum())))
         ranges = {name: _range(array) for name, array in arrays.items()}
         found += [
-            NotFinite(
-                seen.operation.name,
-                seen.operation.kind,
-                named.name,
-                makes,
-                count,
-                value.size,
-                ranges,
-            )
-            for makes, count in begins
+            NotFinite(operation.name, operation.kind, named.name, makes, n, value.size, ranges)
+            for makes, n in counts
+            if n
         ]
     return found
 
@@ -98,6 +103,10 @@ def _floats(inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _is_float(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
+def _is_finite(value: Any) -> bool:
+    return not _is_float(value) or bool(np.isfinite(value).all())
 
 
 def _range(array: Any) -> tuple[float, float]:

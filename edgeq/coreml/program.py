@@ -100,6 +100,7 @@ def _operation(message: Any, decoder: Decoder) -> Operation:
     inputs = {
         parameter: tuple(_binding(binding, decoder) for binding in argument.arguments)
         for parameter, argument in message.inputs.items()
+        if argument.arguments
     }
     attributes = {name: _literal(value, decoder) for name, value in message.attributes.items()}
     label = attributes.pop("name", None)
