@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,12 +139,59 @@ def test_a_damaged_package_is_refused(copied: Path, file: Any, content: Any, sai
         load(copied)
 
 
+def test_no_damage_goes_unexplained(copied: Path) -> None:
+    """A bit turned anywhere in the program: it still runs, or InvalidInput says why it does not."""
+    whole = (copied / MODEL).read_bytes()
+    turn = np.random.default_rng(0)
+    refused = 0
+    for place in turn.integers(0, len(whole), 400):
+        bit = 1 << int(turn.integers(0, 7))
+        damaged = whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :]
+        (copied / MODEL).write_bytes(damaged)
+        try:
+            load(copied).predict({"x": np.ones((2, 3))})
+        except InvalidInput:
+            refused += 1
+    assert 100 < refused < 400
+
+
 def test_no_file_outside_of_the_package_is_read(copied: Path) -> None:
     manifest = json.loads((copied / "Manifest.json").read_text())
     manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"] = "../../other"
     (copied / "Manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InvalidInput, match="outside of the package"):
         load(copied)
+
+
+def test_each_function_of_a_package_can_be_called(simple: Path, tmp_path: Path) -> None:
+    ct = coremltools()
+
+    def negated(model: Any) -> None:
+        operations(model)[-1].type = "abs"
+
+    other = edit(Path(shutil.copytree(simple, tmp_path / "abs.mlpackage")), negated)
+    both = ct.utils.MultiFunctionDescriptor()
+    both.add_function(str(simple), "main", "relu")
+    both.add_function(str(other), "main", "abs")
+    both.default_function_name = "relu"
+    ct.utils.save_multifunction(both, str(tmp_path / "both.mlpackage"))
+    program = load(tmp_path / "both.mlpackage")
+    assert set(program.functions) == {"relu", "abs"}
+    x = {"x": np.full((2, 3), -1)}
+    assert program.predict(x)["output"].max() == 0
+    assert program.predict(x, function="abs")["output"].min() == 3
+
+
+def test_neither_coremltools_nor_torch_is_loaded(simple: Path) -> None:
+    code = (
+        "import sys; from edgeq.coreml import load; load(sys.argv[1]); "
+        "print([m for m in ('coremltools', 'torch', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(simple)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    assert done.stderr == ""
 
 
 def test_conditions_and_loops(tmp_path: Path) -> None:

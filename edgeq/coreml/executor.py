@@ -186,6 +186,10 @@ class _Run:
             values.update({o.name: r for o, r in zip(outputs, results, strict=True)})
             for name in step.release:
                 del values[name]
+        missing = [name for name in block.outputs if name not in values]
+        if missing:
+            what = f"a block returns {', '.join(missing)}, which no operator makes"
+            raise InvalidInput(Problem(self._where, what, "export the package again"))
         return [values[name] for name in block.outputs]
 
     def _step(self, step: Step, values: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -193,6 +197,8 @@ class _Run:
         try:
             arguments = step.arguments(values)
             results = self._results(step, arguments, values)
+            if len(results) != len(operation.outputs):
+                raise ValueError(f"it has {len(results)} results")
             if not step.moves:
                 pairs = zip(results, operation.outputs, strict=True)
                 results = tuple(conform(r, output.type, self._rounding) for r, output in pairs)

@@ -78,7 +78,10 @@ class Decoder:
             values = unpacked(data, element, count)
         else:
             stated = getattr(message, form).values if form else ()
-            values = np.array(stated, dtype=element.storage)
+            try:
+                values = np.array(stated, dtype=element.storage)
+            except (ValueError, OverflowError) as error:
+                raise self._problem(f"a constant is no {element.name}: {error}") from error
         if values.size != count:
             raise self._problem(f"a constant has {values.size} values, its shape says {count}")
         return values.reshape(shape)
