@@ -21,8 +21,8 @@ from safetensors.numpy import load_file, save_file
 from edgeq.coreml import Program, load
 from edgeq.errors import InvalidInput
 from edgeq.export.coreml import export_decoder_coreml, refuse_overflow
+from edgeq.export.coreml_constants import identifier
 from edgeq.export.coreml_package import MODEL_PATH, WEIGHTS_PATH
-from edgeq.export.coreml_program import identifier
 from edgeq.export.coreml_targets import IOS17
 from edgeq.export.decoder_onnx import decoder_feeds
 from edgeq.export.onnx import write_codes

@@ -71,7 +71,7 @@ def export_decoder_coreml(
         CONTEXT_KEY: str(context),
         END_KEY: " ".join(map(str, end_tokens(directory))),
     }
-    write_package(program, writer.readers, target, metadata, destination)
+    write_package(program, writer.constants.readers, target, metadata, destination)
 
 
 def export_graph_coreml(
@@ -109,7 +109,7 @@ def export_graph_coreml(
         outputs = Translator(model, writer, program_weights(model, codes)).outputs()
         program = writer.finish(outputs)
     check_patterns(float32, writer)
-    write_package(program, writer.readers, target, {}, destination)
+    write_package(program, writer.constants.readers, target, {}, destination)
 
 
 def refuse_overflow(package: Path, calls: Sequence[Mapping[str, npt.ArrayLike]]) -> None:

@@ -8,21 +8,20 @@ of tokens ever changes.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgeq.export.coreml_program import Input, ProgramWriter, Weight
-from edgeq.export.decoder_rope import Rotation, Rotations
+from edgeq.export.coreml_constants import Weight
+from edgeq.export.coreml_places import Places, find_places
+from edgeq.export.coreml_program import Input, ProgramWriter
+from edgeq.export.decoder_rope import Rotations
 from edgeq.models.architecture import Decoder
 from edgeq.models.weights import Weights
 from edgeq.quantize.grids import QuantizedTensor
 
 IDS, POSITION, LOGITS = "input_ids", "position", "logits"
-_MASKED = -30000.0  # added to scores: finite in float16, and so are two of them
 
 
 def decoder_inputs(decoder: Decoder, context: int, tokens: tuple[int, ...]) -> list[Input]:
@@ -40,20 +39,6 @@ def decoder_inputs(decoder: Decoder, context: int, tokens: tuple[int, ...]) -> l
 def state_name(layer: int, part: str) -> str:
     """The state that holds the keys (`key`) or values (`value`) of a layer."""
     return f"cache_{layer}_{part}"
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where the tokens of a call are.
-
-    begin, end: int32 (4,), the part of a state that they fill. masks: what is added to scores, by
-    window, (1, 1, 1, tokens, context). turns: cosines and sines, by rotation, (tokens, rope_dim).
-    """
-
-    begin: Any
-    end: Any
-    masks: Mapping[int | None, Any]
-    turns: Mapping[int | None, tuple[Any, Any]]
 
 
 class DecoderProgram:
@@ -81,7 +66,8 @@ class DecoderProgram:
         """Logits of every token, (1, tokens, vocabulary)."""
         decoder, emit = self._decoder, self._emit
         ids = self._writer.inputs[IDS]
-        places = self._places(ids, self._writer.inputs[POSITION], turned)
+        position = self._writer.inputs[POSITION]
+        places = find_places(self._writer, decoder, self._context, ids, position, turned)
         table = self._held["model.embed_tokens.weight"]
         hidden = emit("gather", "model.embed_tokens", x=table, indices=ids, axis=0)
         if decoder.embedding_scale != 1:
@@ -93,55 +79,7 @@ class DecoderProgram:
         logits = self._product(hidden, "lm_head", output)
         return self._capped(logits, "lm_head.softcap", decoder.logit_softcap)
 
-    def _places(self, ids: Any, position: Any, turned: Rotations) -> _Places:
-        """All from the shape of the ids, by operators whose shapes follow from it alone."""
-        emit, decoder = self._emit, self._decoder
-        none = emit("mul", "positions.none", x=ids, y=np.int32(0))
-        ones = emit("add", "positions.ones", x=none, y=np.int32(1))
-        count = emit("reduce_sum", "positions.count", x=ones, axes=[1], keep_dims=False)
-        counted = emit("cumsum", "positions.counted", x=ones, axis=1)
-        behind = emit("add", "positions.behind", x=counted, y=position)
-        rows = emit("sub", "positions.rows", x=behind, y=np.int32(1))
-        after = emit("add", "positions.after", x=position, y=count)
-        # The other axes of a state are written whole: their ends are masked.
-        zero = np.zeros(1, np.int32)
-        begin = emit("concat", "positions.begin", values=[zero, zero, position, zero], axis=0)
-        end = emit("concat", "positions.end", values=[zero, zero, after, zero], axis=0)
-        rows = emit("squeeze", "positions.flat", x=rows, axes=[0])
-        windows = dict.fromkeys(decoder.windows)
-        masks = {window: self._mask(rows, window) for window in windows}
-        turns: dict[int | None, tuple[Any, Any]] = {}
-        for window in windows:
-            same = window is None or turned.windowed is turned.whole
-            name, rotation = ("rope", turned.whole) if same else ("rope.windowed", turned.windowed)
-            turns[window] = self._turn(name, rotation, rows)
-        return _Places(begin, end, masks, turns)
-
-    def _mask(self, rows: Any, window: int | None) -> Any:
-        emit, stem = self._emit, "mask" if window is None else f"mask.window{window}"
-        columns = np.arange(self._context, dtype=np.int32)[None, :]
-        column = emit("expand_dims", f"{stem}.rows", x=rows, axes=[1])
-        seen = emit("less_equal", f"{stem}.seen", x=columns, y=column)
-        if window is not None:
-            first = emit("sub", f"{stem}.first", x=column, y=np.int32(window))
-            near = emit("greater", f"{stem}.near", x=columns, y=first)
-            seen = emit("logical_and", f"{stem}.both", x=seen, y=near)
-        kept = self._writer.cast(seen, self._writer.precision(stem))
-        hidden = emit("sub", f"{stem}.hidden", x=1.0, y=kept)
-        added = emit("mul", stem, x=hidden, y=_MASKED)
-        return emit("expand_dims", f"{stem}.heads", x=added, axes=[0, 1, 2])
-
-    def _turn(self, name: str, rotation: Rotation, rows: Any) -> tuple[Any, Any]:
-        """Cosines and sines of the tokens, both halves of the columns alike."""
-        found = []
-        for part in ("cosines", "sines"):
-            values = getattr(rotation, part)(0, self._context)
-            table = Weight(f"{name}.{part}.table", values.shape, functools.partial(_same, values))
-            half = self._emit("gather", f"{name}.{part}.half", x=table, indices=rows, axis=0)
-            found.append(self._emit("concat", f"{name}.{part}", values=[half, half], axis=-1))
-        return found[0], found[1]
-
-    def _layer(self, layer: int, hidden: Any, places: _Places) -> Any:
+    def _layer(self, layer: int, hidden: Any, places: Places) -> Any:
         decoder, stem = self._decoder, f"model.layers.{layer}"
         normed = self._norm(hidden, f"{stem}.input_layernorm", decoder.hidden)
         attended = self._attention(layer, normed, places)
@@ -156,7 +94,7 @@ class DecoderProgram:
             fed = self._norm(fed, f"{stem}.post_feedforward_layernorm", decoder.hidden)
         return self._emit("add", f"{stem}.output", x=hidden, y=fed)
 
-    def _attention(self, layer: int, hidden: Any, places: _Places) -> Any:
+    def _attention(self, layer: int, hidden: Any, places: Places) -> Any:
         decoder, emit, stem = self._decoder, self._emit, f"model.layers.{layer}.self_attn"
         window = decoder.windows[layer]
         query, key, value = self._query_key_value(hidden, stem)
@@ -223,7 +161,7 @@ class DecoderProgram:
             total = emit("concat", f"{stem}.whole", values=[total, parts[2]], axis=-1)
         return total
 
-    def _kept(self, state: str, value: Any, places: _Places) -> Any:
+    def _kept(self, state: str, value: Any, places: Places) -> Any:
         """Write `value` into the state where its tokens belong; gives the whole state."""
         emit, held = self._emit, self._writer.inputs[state]
         before = emit("read_state", f"{state}_before", input=held)
@@ -301,7 +239,3 @@ class DecoderProgram:
     def _weight(self, name: str) -> Weight:
         read = self._weights.read
         return Weight(name, self._shapes[name], lambda: read(name), self._codes.get(name))
-
-
-def _same(values: np.ndarray) -> np.ndarray:
-    return values

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from edgeq.artifact import MODEL_FILE
 from edgeq.errors import InvalidInput, Problem
 from edgeq.export import onnx_weights
-from edgeq.export.coreml_program import Input, ProgramWriter, Weight
+from edgeq.export.coreml_constants import Weight
+from edgeq.export.coreml_program import Input, ProgramWriter
 from edgeq.quantize.grids import QuantizedTensor
 
 Array = NDArray[Any]

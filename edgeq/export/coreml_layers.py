@@ -6,8 +6,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from edgeq.export.coreml_constants import Weight
 from edgeq.export.coreml_graph import Translator, Value, handles
-from edgeq.export.coreml_program import Weight
 
 _MASKED = -30000.0  # added to scores: finite in float16, and so are two of them
 

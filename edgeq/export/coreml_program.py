@@ -7,38 +7,18 @@ digits and underscores, as the format wants it: `identifier` says how.
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgeq.export.coreml_package import Read
-from edgeq.export.coreml_targets import IOS18, Target
+from edgeq.export.coreml_constants import Array, Constants, Weight, identifier
+from edgeq.export.coreml_targets import Target
 from edgeq.export.coreml_tools import load_coremltools
-from edgeq.quantize.grids import QuantizedTensor
-from edgeq.quantize.palette import Palette, pack
 
 Compute = Literal["float16", "float32"]
-Array = NDArray[Any]
-
-# What a mask may hold in float16: far below any score, and two of them are still finite.
-_LEAST_MASK = 30000.0
-_SMALLEST_EPSILON = 2.0**-23  # a smaller one would be zero in float16
-_FLOAT16 = np.finfo(np.float16)
-
-
-def identifier(name: str) -> str:
-    """The name as a program has it.
-
-    >>> identifier("model.layers.0.mlp.up_proj.weight"), identifier("/encoder/Add_1")
-    ('model_layers_0_mlp_up_proj_weight', 'encoder_Add_1')
-    """
-    plain = re.sub(r"[^A-Za-z0-9_]", "_", name.strip("/"))
-    return plain if re.match("[A-Za-z_]", plain) else f"_{plain}"
 
 
 @dataclass(frozen=True)
@@ -48,20 +28,6 @@ class Input:
     name: str
     shapes: tuple[tuple[int, ...], ...]
     dtype: Literal["int32", "float32", "state"]
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A weight by the name it has in the model's own files; outputs, tokens or filters first.
-
-    read: its values, float of any width. codes: instead of them, where it is on a grid; a weight
-    of more axes than two has its rows' codes in one row.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    read: Read
-    codes: QuantizedTensor | None = None
 
 
 class ProgramWriter:
@@ -82,13 +48,12 @@ class ProgramWriter:
         from coremltools.converters.mil import Builder, mil
 
         self.target = target
-        self.readers: dict[str, Read] = {}
+        self.constants = Constants(target, self._free)
         self.matched: set[str] = set()
         self._mb, self._mil, self._types = Builder, mil, mil.types
         self._compute, self._float32 = compute, tuple(float32)
         self._names: dict[str, int] = {}
         self._casts: dict[tuple[str, str], Any] = {}
-        self._constants: dict[tuple[str, str], Any] = {}
         self._inputs = tuple(inputs)
         self._function = mil.Function(
             self._placeholders(), getattr(self._tools.target, target.name)
@@ -143,7 +108,8 @@ class ProgramWriter:
         key = (value.name, dtype)
         if key not in self._casts:
             name = self._free(f"{value.name}_to_{dtype}")
-            self._casts[key] = self._mb.cast(x=value, dtype=dtype, name=name)
+            word = self.constants.shared(dtype, dtype)
+            self._casts[key] = self._mb.cast(x=value, dtype=word, name=name)
         return self._casts[key]
 
     def dtype(self, value: Any) -> str:
@@ -155,10 +121,10 @@ class ProgramWriter:
         named = []
         for name, value in outputs.items():
             wanted = "int32" if self.dtype(value) in ("int32", "bool") else "fp32"
-            if self.dtype(value) == wanted:
-                named.append(self._mb.identity(x=value, name=self._free(name)))
-            else:
-                named.append(self._mb.cast(x=value, dtype=wanted, name=self._free(name)))
+            kind, more = "identity", {}
+            if self.dtype(value) != wanted:
+                kind, more = "cast", {"dtype": self.constants.shared(wanted, wanted)}
+            named.append(getattr(self._mb, kind)(x=value, name=self._free(name), **more))
         self._function.set_outputs(named)
         self._function.set_input_types(self._input_types())
         program = self._mil.Program()
@@ -181,100 +147,19 @@ class ProgramWriter:
 
     def _default(self, var: Any, operation: Any) -> Any:
         if isinstance(var.val, str):
-            return self._shared(var.val, var.val, before=operation)
-        return self._shared(np.asarray(var.val), before=operation)
+            return self.constants.shared(var.val, var.val, before=operation)
+        return self.constants.shared(np.asarray(var.val), before=operation)
 
     def _prepare(self, key: str, value: Any, wanted: str) -> Any:
         if isinstance(value, Weight):
-            return self._weight(value, wanted)
+            return self.constants.weight(value, wanted)
         if isinstance(value, self._mil.Var):
             if self._types.is_state(value.sym_type) or self.dtype(value) not in ("fp16", "fp32"):
                 return value
             return self.cast(value, wanted)
         if isinstance(value, list | tuple) and any(isinstance(v, self._mil.Var) for v in value):
             return [self._prepare(key, item, wanted) for item in value]
-        if isinstance(value, str):
-            return self._shared(value, value)
-        held = np.asarray(value)
-        if held.dtype.kind == "f":
-            return self._shared(_narrow(key, held, wanted))
-        if held.dtype.kind in "iu" and held.dtype.itemsize > 1:
-            bounds = np.iinfo(np.int32)
-            return self._shared(np.clip(held, bounds.min, bounds.max).astype(np.int32))
-        return self._shared(held)
-
-    def _shared(self, value: Any, word: str = "", before: Any = None) -> Any:
-        """A constant; equal ones are one, which keeps the program short."""
-        key = (word, "") if word else (f"{value.dtype}{value.shape}", value.tobytes().hex())
-        if key not in self._constants:
-            scalar = value if word or value.ndim else value[()]
-            name = self._free(f"c{len(self._constants)}")
-            self._constants[key] = self._mb.const(val=scalar, name=name, before_op=before)
-        return self._constants[key]
-
-    def _weight(self, weight: Weight, wanted: str) -> Any:
-        key = (weight.name, wanted)
-        if key not in self._constants:
-            name = self._free(identifier(weight.name))
-            if weight.codes is None:
-                self._constants[key] = self._plain(name, weight, wanted)
-            elif isinstance(weight.codes.grid, Palette):
-                self._constants[key] = self._looked_up(name, weight, weight.codes, wanted)
-            else:
-                self._constants[key] = self._scaled(name, weight, weight.codes, wanted)
-        return self._constants[key]
-
-    def _plain(self, name: str, weight: Weight, wanted: str) -> Any:
-        dtype = _NUMPY[wanted]
-        return self._large(name, dtype, weight.shape, lambda: weight.read().astype(dtype))
-
-    def _scaled(self, name: str, weight: Weight, codes: QuantizedTensor, wanted: str) -> Any:
-        dtype = _NUMPY[wanted]
-        rows = codes.codes.shape[0]
-        if self.target < IOS18:
-            return self._mb.constexpr_affine_dequantize(
-                quantized_data=codes.codes.reshape(weight.shape),
-                zero_point=np.int8(0),
-                scale=codes.scales.reshape(rows).astype(dtype),
-                axis=np.int32(0),
-                name=name,
-            )
-        stored = self._types.int4 if codes.grid.bits == 4 else self._types.int8
-        data_type = self._mil.types.nptype_from_builtin(stored)
-        # Blocks run along the second axis; a filter's other axes have length 1 then.
-        shape = (rows, codes.scales.shape[1], *[1] * (len(weight.shape) - 2))
-        return self._mb.constexpr_blockwise_shift_scale(
-            data=self._large(
-                f"{name}_codes", data_type, weight.shape, lambda: codes.codes.reshape(weight.shape)
-            ),
-            scale=codes.scales.astype(dtype).reshape(shape),
-            name=name,
-        )
-
-    def _looked_up(self, name: str, weight: Weight, codes: QuantizedTensor, wanted: str) -> Any:
-        bits, dtype = codes.grid.bits, _NUMPY[wanted]
-        tables = codes.scales.astype(dtype)
-        if self.target < IOS18:
-            return self._mb.constexpr_lut_to_dense(
-                indices=pack(codes.codes, bits),
-                lut=tables[0],
-                shape=np.array(weight.shape, np.uint32),
-                name=name,
-            )
-        data_type = self._mil.types.nptype_from_builtin(getattr(self._types, f"uint{bits}"))
-        indices = codes.codes.astype(np.uint8).reshape(weight.shape)
-        shape = (len(tables), *[1] * (len(weight.shape) - 1), 1 << bits, 1)
-        return self._mb.constexpr_lut_to_dense(
-            indices=self._large(f"{name}_indices", data_type, weight.shape, lambda: indices),
-            lut=tables.reshape(shape),
-            name=name,
-        )
-
-    def _large(self, name: str, dtype: Any, shape: tuple[int, ...], read: Read) -> Any:
-        """A constant that is read when it is written: until then one zero stands for all."""
-        free = self._free(name)
-        self.readers[free] = read
-        return self._mb.const(val=np.broadcast_to(np.zeros((), dtype), shape), name=free)
+        return self.constants.number(key, value, wanted)
 
     def _free(self, name: str) -> str:
         count = self._names.get(name, -1) + 1
@@ -318,16 +203,3 @@ class ProgramWriter:
             dtype = np.int32 if value.dtype == "int32" else np.float32
             found.append(self._tools.TensorType(name=value.name, shape=shape, dtype=dtype))
         return tuple(found)
-
-
-_NUMPY: dict[str, type[np.floating[Any]]] = {"fp16": np.float16, "fp32": np.float32}
-
-
-def _narrow(key: str, value: Array, wanted: str) -> Array:
-    """A float constant in the type wanted; masks and epsilons so that they stay what they are."""
-    if wanted == "fp32":
-        return value.astype(np.float32)
-    if key == "epsilon":
-        return np.maximum(value, _SMALLEST_EPSILON).astype(np.float16)
-    beyond = np.abs(value) > _FLOAT16.max
-    return np.where(beyond, np.sign(value) * _LEAST_MASK, value).astype(np.float16)
