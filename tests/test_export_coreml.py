@@ -276,3 +276,29 @@ def test_coremltools_has_nothing_to_say(encoder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(encoder), str(tmp_path / "a.mlpackage")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_coremltools_reads_what_was_written(encoder: Path, tmp_path: Path) -> None:
+    """Its package library and its program loader check names, types and the file of weights."""
+    import coremltools
+    from coremltools.converters.mil.frontend.milproto.load import load as load_program
+
+    package = tmp_path / "a.mlpackage"
+    codes = nearest(encoder, "int4-b32")
+    export_graph_coreml(encoder, package, codes, shapes=text_shapes(8, 24))
+    model = coremltools.models.MLModel(str(package), skip_model_load=True)
+    spec = model.get_spec()
+    shapes = [
+        tuple(s.shape)
+        for s in spec.description.input[0].type.multiArrayType.enumeratedShapes.shapes
+    ]
+    assert shapes == [(1, 8), (1, 24)]
+    assert [(o.name, tuple(o.type.multiArrayType.shape)) for o in spec.description.output] == [
+        ("sentence_embedding", (1, tiny_bert.HIDDEN))
+    ]
+    program = load_program(spec, spec.specificationVersion, model.weights_dir)
+    weights = program.functions["main"].find_ops(op_type="constexpr_blockwise_shift_scale")
+    found = {op.name: op.materialized_val_inference() for op in weights}
+    for name, tensor in codes.items():
+        expected = tensor.dequantize().astype(np.float16)
+        assert np.array_equal(found[identifier(name)], expected), name
