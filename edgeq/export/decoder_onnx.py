@@ -47,15 +47,15 @@ def export_decoder(
     Raises InvalidInput for weights that are missing or of another shape than config.json says.
     """
     decoder = decoder_of(directory.config, str(directory.path / "config.json"))
-    _check_weights(directory, decoder)
+    check_weights(directory, decoder)
     positions = min(context, decoder.context)
     graph = DecoderGraph(decoder, Weights(directory.weight_files), positions)
     model = graph.build(rotations(decoder, directory.config))
-    model.metadata_props[END_KEY] = " ".join(map(str, _end_tokens(directory)))
+    model.metadata_props[END_KEY] = " ".join(map(str, end_tokens(directory)))
     save_model(model, destination / MODEL_FILE)
 
 
-def _end_tokens(directory: ModelDirectory) -> list[int]:
+def end_tokens(directory: ModelDirectory) -> list[int]:
     """Of generation_config.json, else of config.json; some models have several."""
     path = directory.path / "generation_config.json"
     named = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -63,7 +63,7 @@ def _end_tokens(directory: ModelDirectory) -> list[int]:
     return [found] if isinstance(found, int) else list(found or [])
 
 
-def _check_weights(directory: ModelDirectory, decoder: Decoder) -> None:
+def check_weights(directory: ModelDirectory, decoder: Decoder) -> None:
     problems = []
     for name, shape in decoder.tensors().items():
         found = directory.tensors.get(name)

@@ -60,12 +60,14 @@ def find_codes(
     decide: Decide,
     feeds: Sequence[Feed],
     progress: Callable[[str], None],
+    settle: Callable[[Weight, Decide], Decision] = settle,
 ) -> dict[str, QuantizedTensor]:
     """The codes of every weight that `decide` wants on a grid, by name, as for `write_quantized`.
 
-    For choices whose activations stay float32: codes are then all there is to a weight.
+    For choices whose activations stay float32: codes are then all there is to a weight. settle: a
+    decision that the format at hand can carry out; ONNX's own without it.
     """
-    chosen = _Chosen(float_directory, decide)
+    chosen = _Chosen(float_directory, decide, settle)
     _, found = chosen.quantize(feeds, progress)
     return {name: quantized.tensor for name, quantized in found.items()}
 
@@ -107,7 +109,12 @@ def copy_float(float_directory: Path, destination: Path) -> Written:
 class _Chosen:
     """A float graph and what was decided for each of its weights; `weights` get a grid."""
 
-    def __init__(self, float_directory: Path, decide: Decide) -> None:
+    def __init__(
+        self,
+        float_directory: Path,
+        decide: Decide,
+        settle: Callable[[Weight, Decide], Decision] = settle,
+    ) -> None:
         self._directory = float_directory
         self._model = ir.load(float_directory / MODEL_FILE)
         self._all = find_weights(self._model)

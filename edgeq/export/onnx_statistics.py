@@ -42,7 +42,7 @@ def watch(
                 tensors.update(dict.fromkeys(around, 0))
                 samples |= around
             elif use.role == "linear" and (
-                choice.activations != "float32" or choice.method == "gptq"
+                choice.activations != "float32" or choice.method in ("gptq", "kmeans")
             ):
                 tensors[name] = weight.shape[0 if use.inputs_first else 1]
                 if choice.method == "gptq":

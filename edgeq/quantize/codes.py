@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from edgeq.errors import InvalidInput, Problem
-from edgeq.quantize.grids import GRIDS, QuantizedTensor
+from edgeq.quantize.grids import GRIDS, Grid, QuantizedTensor
+from edgeq.quantize.palette import PALETTES
+
+_GRIDS: dict[str, Grid] = {**GRIDS, **PALETTES}
 
 
 def save_codes(path: Path, codes: Mapping[str, QuantizedTensor]) -> None:
@@ -39,7 +42,7 @@ def load_codes(path: Path) -> dict[str, QuantizedTensor]:
             facts = (stored[key].tolist() for key in ("names", "grids", "methods"))
             return {
                 name: QuantizedTensor(
-                    GRIDS[grid], stored[f"{index}.codes"], stored[f"{index}.scales"], method
+                    _GRIDS[grid], stored[f"{index}.codes"], stored[f"{index}.scales"], method
                 )
                 for index, (name, grid, method) in enumerate(zip(*facts, strict=True))
             }

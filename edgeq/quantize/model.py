@@ -12,6 +12,7 @@ from edgeq.quantize.activations import InputCodes, choose_dynamic, choose_static
 from edgeq.quantize.gptq import gptq
 from edgeq.quantize.grids import GRIDS, Floats, QuantizedTensor
 from edgeq.quantize.nearest import round_to_nearest
+from edgeq.quantize.palette import PALETTES, cluster
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def _input_codes(
 def _round(
     matrix: Floats, choice: Choice, seen: InputStatistics | None, codes: InputCodes | None
 ) -> QuantizedTensor:
+    if choice.grid in PALETTES:
+        return cluster(matrix, PALETTES[choice.grid], _importance(seen))
     grid = GRIDS[choice.grid]
     smoothing = codes.smoothing if codes else None
     if smoothing is not None:
@@ -106,3 +109,7 @@ def _round(
             hessian = hessian / np.outer(smoothing, smoothing)
         return gptq(matrix, hessian, grid)
     return round_to_nearest(matrix, grid)
+
+
+def _importance(seen: InputStatistics | None) -> Floats | None:
+    return None if seen is None else seen.power.astype(np.float32)

@@ -1,0 +1,17 @@
+"""Core ML packages read and executed on any system: a reference for the numbers in the file.
+
+Only numpy and the protobuf classes that ship with coremltools are used: nothing of coremltools'
+converter takes part, so what wrote a package and what reads it are not the same code.
+
+>>> from edgeq.coreml import load
+>>> program = load("model.mlpackage")  # doctest: +SKIP
+>>> state = program.make_state()  # doctest: +SKIP
+>>> program.predict({"input_ids": [[1]]}, state)["logits"]  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from edgeq.coreml.executor import Evaluated, Precision, Program, State, load
+from edgeq.coreml.finite import NotFinite, scan
+
+__all__ = ["Evaluated", "NotFinite", "Precision", "Program", "State", "load", "scan"]

@@ -1,0 +1,55 @@
+"""The oldest operating systems that can run what a Core ML package holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Target:
+    """A release of the operating systems, as `specification` counts them in a model file."""
+
+    specification: int
+    ios: int
+    macos: int
+
+    @property
+    def name(self) -> str:
+        """As Apple's own tools write it, e.g. `iOS18`."""
+        return f"iOS{self.ios}"
+
+    def __str__(self) -> str:
+        return f"iOS {self.ios} / macOS {self.macos}"
+
+
+IOS16 = Target(7, 16, 13)
+IOS17 = Target(8, 17, 14)
+IOS18 = Target(9, 18, 15)
+TARGETS = {target.name: target for target in (IOS16, IOS17, IOS18)}
+
+_SINCE = {
+    "float32": IOS16,
+    "float16": IOS16,
+    "int8": IOS16,
+    "palette4": IOS16,
+    "palette6": IOS16,
+    "int8-b32": IOS18,
+    "int4-b32": IOS18,
+    "palette4-g16": IOS18,
+    "palette6-g16": IOS18,
+}
+STATES = IOS18
+"""Since when a program can keep keys and values from one call to the next."""
+SEVERAL_SHAPES = IOS18
+"""Since when more than one input can have one of several listed shapes."""
+
+
+def needs_os(grid: str) -> Target:
+    """The oldest release that can read weights on a grid, by the grid's name.
+
+    One table of values, or one scale per row, for a tensor: since iOS 16 (operators
+    constexpr_lut_to_dense and constexpr_affine_dequantize); scales for blocks and tables for groups
+    of rows: since iOS 18 (constexpr_blockwise_shift_scale and the newer constexpr_lut_to_dense).
+    Raises KeyError for a grid that Core ML does not have.
+    """
+    return _SINCE[grid]
