@@ -11,6 +11,7 @@ from edgeq.artifact import Frozen
 from edgeq.device import Device, load_device
 from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
+from edgeq.plan_coreml import compute_of, target_of, too_old
 from edgeq.plan_tensors import TensorPlan, gguf_decisions, planned_tensors
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
@@ -24,6 +25,9 @@ _GRAPH_BYTES_PER_TENSOR = 600
 _ENCODER_PACKAGES = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "safetensors")
 _DECODER_PACKAGES = ("onnx", "onnx_ir")
 _GGUF_PACKAGES = ("gguf", "xllamacpp")
+_COREML_PACKAGES = ("coremltools",)
+# The text of a Core ML program: seen between 330 (MiniLM) and 2,600 bytes a weight.
+_PROGRAM_BYTES_PER_TENSOR = 1200
 
 
 class ArtifactPlan(Frozen):
@@ -32,6 +36,7 @@ class ArtifactPlan(Frozen):
     `download_bytes` is estimated: the graph of an ONNX file is not known before it is made, nor is
     the vocabulary of a GGUF file where only its model's configuration is here. `cache_bytes`: keys
     and values of a language model at `workload.context` positions, None for other tasks.
+    `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
     """
 
     name: str
@@ -41,6 +46,7 @@ class ArtifactPlan(Frozen):
     weight_bytes: int
     download_bytes: int
     cache_bytes: int | None = None
+    deployment_target: str | None = None
     devices: tuple[str, ...]
 
 
@@ -105,7 +111,12 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
             problems += error.problems
     if problems or model is None:
         raise InvalidInput(by_place(problems))
-    return Planned(path, recipe, document, devices, model, _plan(recipe, model))
+    plan = _plan(recipe, model)
+    packages = {a.name: a.tensors for a in plan.artifacts if a.format == "coreml"}
+    problems += too_old(recipe, document, packages, devices.get("coreml", {}))
+    if problems:
+        raise InvalidInput(by_place(problems))
+    return Planned(path, recipe, document, devices, model, plan)
 
 
 def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
@@ -115,7 +126,9 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
         devices[target.format] = (*devices.get(target.format, ()), *target.devices)
     for format, names in devices.items():
         for intent in recipe.quantize.intents(format, recipe.model.task):
-            tensors = tuple(planned_tensors(model, intent))
+            compute = compute_of(intent.variant, recipe.coreml)
+            tensors = tuple(planned_tensors(model, intent, compute))
+            oldest = str(target_of(recipe, tensors)[0]) if format == "coreml" else None
             weights = sum(tensor.bytes for tensor in tensors)
             artifacts.append(
                 ArtifactPlan(
@@ -128,6 +141,7 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
                         model, intent, recipe.workload.context, weights, len(tensors)
                     ),
                     cache_bytes=_cache_bytes(recipe, model, intent),
+                    deployment_target=oldest,
                     devices=names,
                 )
             )
@@ -154,6 +168,8 @@ def _download_bytes(
         return (
             weights + tokenizer + _GRAPH_BYTES_PER_TENSOR * tensors + _rotary_bytes(model, context)
         )
+    if intent.format == "coreml":
+        return weights + tokenizer + _PROGRAM_BYTES_PER_TENSOR * tensors
     assert model.directory is not None
     if model.directory.tensors:
         from edgeq.export.gguf import planned_bytes
@@ -174,10 +190,12 @@ def _rotary_bytes(model: DescribedModel, context: int) -> int:
 
 
 def _cache_bytes(recipe: Recipe, model: DescribedModel, intent: Intent) -> int | None:
-    """Keys and values: float32 in onnxruntime's CPU kernels and beside float weights, else f16."""
+    """Keys and values: float32 in onnxruntime's CPU kernels and beside GGUF's float weights."""
     if model.decoder is None:
         return None
-    is_half = intent.format == "gguf" and intent.variant.weights != "float32"
+    is_half = intent.format == "coreml" or (
+        intent.format == "gguf" and intent.variant.weights != "float32"
+    )
     per_token = model.decoder.cache_bytes_per_token(2 if is_half else 4)
     return int(recipe.workload.context * per_token)
 
@@ -186,11 +204,13 @@ def _packages(recipe: Recipe, artifacts: list[ArtifactPlan]) -> dict[str, tuple[
     """What a build of these artifacts imports, by extra; calibration runs the graph in float32."""
     is_language = recipe.model.task == "text-generation"
     wanted: dict[str, tuple[str, ...]] = {}
-    if any(a.format == "onnx" or a.variant.needs_calibration for a in artifacts):
+    if any(a.format in ("onnx", "coreml") or a.variant.needs_calibration for a in artifacts):
         extra = "language" if is_language else "build"
         wanted[extra] = _DECODER_PACKAGES if is_language else _ENCODER_PACKAGES
     if any(a.format == "gguf" for a in artifacts):
         wanted["gguf"] = _GGUF_PACKAGES
+    if any(a.format == "coreml" for a in artifacts):
+        wanted["coreml"] = _COREML_PACKAGES
     return wanted
 
 

@@ -125,7 +125,7 @@ def refuse_overflow(package: Path, calls: Sequence[Mapping[str, npt.ArrayLike]])
             found.setdefault(seen.operator, seen)
     if found:
         raise InvalidInput(
-            Problem(name, str(seen), f"compute it in float32: {name}")
+            Problem(name, str(seen), f'compute it in float32: add coreml: {{float32: ["{name}"]}}')
             for name, seen in found.items()
         )
 
