@@ -22,7 +22,6 @@ from edgeq.artifact import (
     record_files,
     write_artifact,
 )
-from edgeq.errors import Missing, Problem
 from edgeq.made import Made, settings_of
 from edgeq.plan import Planned
 from edgeq.plan_tensors import gguf_decisions
@@ -32,6 +31,7 @@ from edgeq.quantize.presets import PRESETS, Format
 from edgeq.quantize.spec import Intent
 from edgeq.stages import Progress, Stages
 from edgeq.store import Store
+from edgeq.tools import require
 
 _GGUF_TOOLS = ("gguf", "numpy", "tokenizers", "xllamacpp")
 _COREML_TOOL = "coremltools"
@@ -69,37 +69,25 @@ def build(
     Raises Missing where the build side is not installed, InvalidInput where the model or its
     data does not allow what the recipe asks for.
     """
-    _require_tools(planned)
-    builder = _Builder(Stages(planned, store, progress))
     spec, task = planned.recipe.quantize, planned.recipe.model.task
     wanted = dict.fromkeys(target.format for target in planned.recipe.targets)
-    return [
-        builder.artifact(intent)
+    intents = [
+        intent
         for format in wanted
         if formats is None or format in formats
         for intent in spec.intents(format, task)
         if names is None or intent.name in names
     ]
+    require(intents)
+    builder = _Builder(Stages(planned, store, progress))
+    return [builder.artifact(intent) for intent in intents]
 
 
 def build_float(planned: Planned, store: Store, progress: Progress, format: Format) -> Built:
     """The full-precision artifact that the others of `format` are held against."""
-    _require_tools(planned)
     intent = Intent(PRESETS["float32"], format, planned.recipe.model.task)
+    require([intent])
     return _Builder(Stages(planned, store, progress)).artifact(intent)
-
-
-def _require_tools(planned: Planned) -> None:
-    missing = planned.plan.missing_packages
-    if missing:
-        extras = planned.plan.extras
-        raise Missing(
-            Problem(
-                "build",
-                f"not installed: {', '.join(missing)}",
-                f'install the build side with: pip install ".[{",".join(extras)}]"',
-            )
-        )
 
 
 class _Builder:

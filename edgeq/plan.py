@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from edgeq.artifact import Frozen
@@ -17,15 +16,12 @@ from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe import Recipe, load_recipe
 from edgeq.runners.language import DEFAULT_CONTEXT
+from edgeq.tools import missing, packages
 from edgeq.wording import suggest_near
 from edgeq.yamlfile import Document, by_place
 
 # The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
 _GRAPH_BYTES_PER_TENSOR = 600
-_ENCODER_PACKAGES = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "safetensors")
-_DECODER_PACKAGES = ("onnx", "onnx_ir")
-_GGUF_PACKAGES = ("gguf", "xllamacpp")
-_COREML_PACKAGES = ("coremltools",)
 # The text of a Core ML program: seen between 330 (MiniLM) and 2,600 bytes a weight.
 _PROGRAM_BYTES_PER_TENSOR = 1200
 
@@ -121,11 +117,13 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
 
 def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
     artifacts = []
+    intents = []
     devices: dict[Format, tuple[str, ...]] = {}
     for target in recipe.targets:  # more than one may ask for the same files
         devices[target.format] = (*devices.get(target.format, ()), *target.devices)
     for format, names in devices.items():
         for intent in recipe.quantize.intents(format, recipe.model.task):
+            intents.append(intent)
             compute = compute_of(intent.variant, recipe.coreml)
             tensors = tuple(planned_tensors(model, intent, compute))
             oldest = str(target_of(recipe, tensors)[0]) if format == "coreml" else None
@@ -145,8 +143,7 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
                     devices=names,
                 )
             )
-    wanted = _packages(recipe, artifacts)
-    missing = tuple(n for names in wanted.values() for n in names if not find_spec(n))
+    wanted = packages(intents)
     return Plan(
         recipe=recipe.name,
         source=str(recipe.model.source),
@@ -154,7 +151,7 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
         licence=recipe.model.licence or model.licence,
         artifacts=tuple(artifacts),
         size_budget=recipe.budgets.size.download,
-        missing_packages=missing,
+        missing_packages=missing(wanted),
         extras=tuple(wanted),
     )
 
@@ -198,20 +195,6 @@ def _cache_bytes(recipe: Recipe, model: DescribedModel, intent: Intent) -> int |
     )
     per_token = model.decoder.cache_bytes_per_token(2 if is_half else 4)
     return int(recipe.workload.context * per_token)
-
-
-def _packages(recipe: Recipe, artifacts: list[ArtifactPlan]) -> dict[str, tuple[str, ...]]:
-    """What a build of these artifacts imports, by extra; calibration runs the graph in float32."""
-    is_language = recipe.model.task == "text-generation"
-    wanted: dict[str, tuple[str, ...]] = {}
-    if any(a.format in ("onnx", "coreml") or a.variant.needs_calibration for a in artifacts):
-        extra = "language" if is_language else "build"
-        wanted[extra] = _DECODER_PACKAGES if is_language else _ENCODER_PACKAGES
-    if any(a.format == "gguf" for a in artifacts):
-        wanted["gguf"] = _GGUF_PACKAGES
-    if any(a.format == "coreml" for a in artifacts):
-        wanted["coreml"] = _COREML_PACKAGES
-    return wanted
 
 
 def _devices(
