@@ -32,7 +32,10 @@ class StoreLimit:
 
 
 _APP_STORE = "https://developer.apple.com/help/app-store-connect/reference/maximum-build-file-sizes"
-_CELLULAR = "https://www.webnews.it/2019/05/31/app-store-200-mb-rete-cellulare/"
+_CELLULAR = (  # the setting since iOS 13: "Ask If Over 200 MB"
+    "https://is.jablickar.cz/"
+    "jak-na-iphone-povolit-stahovani-velkych-aplikaci-z-app-store-pres-mobilni-data/"
+)
 _PLAY = "https://support.google.com/googleplay/android-developer/answer/9859372"
 
 STORE_LIMITS = (
