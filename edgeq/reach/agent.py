@@ -1,6 +1,6 @@
 """What runs on the other machine: keeps files by hash, starts processes, and leaves nothing.
 
-This file and the other `agent_` files are sent as text and run on any POSIX Python of 3.10 or later, so
+The `agent` files are sent as text and run on any POSIX Python of 3.10 or later, so
 they import nothing but the standard library. Both sides send a `beat` now and then; an agent that
 hears nothing ends what it started, waits for the other side to come back, and then removes
 everything and ends. A new agent for the same session takes over from the old one.
