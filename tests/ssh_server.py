@@ -22,7 +22,6 @@ class SshServer:
         self._path = path or os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self._open: list[asyncssh.SSHServerConnection] = []
         self._children: set[int] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -96,8 +95,13 @@ class SshServer:
             start_new_session=True,
         )
         self._children.add(child.pid)
-        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+        assert child.stdin and child.stdout and child.stderr
+        given = asyncio.create_task(_copy(process.stdin, child.stdin))
+        await asyncio.gather(
+            _copy(child.stdout, process.stdout), _copy(child.stderr, process.stderr)
+        )
         status = await child.wait()
+        given.cancel()
         self._children.discard(child.pid)
         if status < 0:
             process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
@@ -111,3 +115,13 @@ class SshServer:
 
     async def _close_listener(self) -> None:
         self._listener.close()
+
+
+async def _copy(source: Any, sink: Any) -> None:
+    """Until the end of either; a command's input is then closed."""
+    with contextlib.suppress(asyncssh.Error, OSError):
+        while piece := await source.read(1 << 16):
+            sink.write(piece)
+            await sink.drain()
+    if isinstance(sink, asyncio.StreamWriter):
+        sink.close()

@@ -63,15 +63,15 @@ def test_answers_there_are_the_bits_of_those_here(
 
 
 def test_files_beside_the_artifact_travel_too(machine: Machine, tmp_path: Path) -> None:
-    tensor = samples.tensor_artifact(tmp_path / "tensor")
-    feeds = samples.tensor_feeds(batch=4)
+    tensor = samples.tensor_artifact(tmp_path / "tensor", width=16)
+    feeds = samples.tensor_feeds(batch=4, width=16)
     np.savez(tmp_path / "data.npz", **feeds)
     write_arrays(tmp_path / "feed", [array[:1] for array in feeds.values()])
     with machine.place() as place:
         timed = place.run(Request(work="latency", artifact=tensor, feed=tmp_path / "feed"))
         answered = Request(work="quality", artifact=tensor, arrays=tmp_path / "data.npz", samples=2)
         reply = place.run(answered.model_copy(update={"outputs": tmp_path / "there"}))
-    assert timed["inputs"] == "first evaluation sample: features 1×512, kind 1"
+    assert timed["inputs"] == "first evaluation sample: features 1×16, kind 1"
     assert reply["inputs"] == "2 evaluation samples"
     run_worker(answered.model_copy(update={"outputs": tmp_path / "here"}))
     assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()

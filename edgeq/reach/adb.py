@@ -17,6 +17,7 @@ from edgeq.reach.link import Channel, Lost
 from edgeq.reach.place import Unreachable
 from edgeq.reach.remote import RemotePlace
 
+_WORDS_SECONDS = 2.0
 _START_SECONDS = 30.0  # adb starts its server first, if none runs
 
 
@@ -93,7 +94,8 @@ class _AdbChannel:
     async def last_words(self) -> str:
         said = b""
         with contextlib.suppress(OSError, asyncio.TimeoutError):
-            said = await asyncio.wait_for(self._stderr.read(), 5)
+            while piece := await asyncio.wait_for(self._stderr.read(4096), _WORDS_SECONDS):
+                said += piece
         return " ".join(said.decode(errors="replace").split()[-60:])
 
     def abort(self) -> None:

@@ -122,11 +122,7 @@ class Agent:
             **header["environment"],
         }
         # Files, not pipes: a grandchild that outlives a killed process would keep a pipe open.
-        with (
-            tempfile.TemporaryFile(dir=room) as given,
-            tempfile.TemporaryFile(dir=room) as output,
-            tempfile.TemporaryFile(dir=room) as errors,
-        ):
+        with _scratch() as given, _scratch() as output, _scratch() as errors:
             given.write(payload)
             given.seek(0)
             self._worker = subprocess.Popen(
@@ -220,6 +216,13 @@ def _hash_of(part: Path, size: int) -> hashlib._Hash:
             while piece := file.read(min(1 << 20, size - file.tell())):
                 digest.update(piece)
     return digest
+
+
+def _scratch() -> IO[bytes]:
+    """A file that no disk holds where there is such a thing: a full one shall be told of."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("edgeq"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _text(file: IO[bytes]) -> str:

@@ -39,7 +39,15 @@ class Cargo:
         if sum(left.values()) > answer["free"]:
             raise self._full(sum(left.values()), answer["free"], "")
         for sha, have in missing.items():
-            await self._put(link, paths[sha], sha, have, sum(left.values()))
+            needed = sum(left.values())
+            # A part that was damaged between two connections is found out at its end, and dropped.
+            if not (
+                await self._put(link, paths[sha], sha, have, needed)
+                or await self._put(link, paths[sha], sha, 0, needed)
+            ):
+                what = f"it changed while it was copied to {self._address.name}"
+                remedy = "check again once it is written"
+                raise InvalidInput(Problem(str(paths[sha]), what, remedy))
             del left[sha]
         return hashes
 
@@ -87,8 +95,8 @@ class Cargo:
         self.refuse(answer, needed)
         return answer
 
-    async def _put(self, link: Link, path: Path, sha256: str, have: int, needed: int) -> None:
-        """Send the file from the byte `have` on, where an earlier connection was cut."""
+    async def _put(self, link: Link, path: Path, sha256: str, have: int, needed: int) -> bool:
+        """Send the file from the byte `have` on; whether all of it then has its hash."""
         size = path.stat().st_size
         offset = have if have <= size else 0
         first = True
@@ -111,10 +119,7 @@ class Cargo:
                 self.copied_bytes += len(piece)
                 offset, needed, first = offset + len(piece), needed - len(piece), False
                 if last:
-                    break
-        if not answer["ok"]:
-            what = f"it changed while it was copied to {self._address.name}"
-            raise InvalidInput(Problem(str(path), what, "check again once it is written"))
+                    return bool(answer["ok"])
 
     def refuse(self, answer: dict[str, Any], needed: int = 0) -> None:
         """Raise Missing if the answer is an error of the system there."""

@@ -18,6 +18,7 @@ from edgeq.reach.remote import RemotePlace
 
 CONNECT_SECONDS = 15.0
 LOGIN_SECONDS = 30.0
+_WORDS_SECONDS = 2.0
 
 
 class SshPlace(RemotePlace):
@@ -62,7 +63,8 @@ class _SshChannel:
     async def last_words(self) -> str:
         said = b""
         with contextlib.suppress(asyncssh.Error, OSError, asyncio.TimeoutError):
-            said = await asyncio.wait_for(self._process.stderr.read(), 5)
+            while piece := await asyncio.wait_for(self._process.stderr.read(4096), _WORDS_SECONDS):
+                said += piece
         return " ".join(said.decode(errors="replace").split()[-60:])
 
     def abort(self) -> None:
