@@ -15,7 +15,8 @@ import pytest
 
 pytest.importorskip("asyncssh", reason="the extra 'ssh' is not installed")
 
-from edgeq.reach.remote import RemotePlace
+from edgeq.reach.address import parse_address
+from edgeq.reach.ssh import SshPlace
 from tests.ssh_server import SshServer
 
 WAIT_SECONDS = 30.0
@@ -31,11 +32,8 @@ class Machine:
         self.told: list[str] = []
         self.on_progress: Callable[[str], None] = lambda _: None
 
-    def place(self, options: str = "", **limits: float) -> RemotePlace:
+    def place(self, options: str = "", **limits: float) -> SshPlace:
         """The machine as a place that gives up after little silence and does not linger."""
-        from edgeq.reach.address import parse_address
-        from edgeq.reach.ssh import SshPlace
-
         address = parse_address(f"ssh://someone@127.0.0.1:{self.server.port}{options}")
         short = {"silence_seconds": 6.0, "linger_seconds": 1.0}
         return SshPlace(address, self._tell, **{**short, **limits})

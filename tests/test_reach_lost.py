@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("asyncssh", reason="the extra 'ssh' is not installed")
+
 from edgeq.errors import InvalidInput, Missing
 from edgeq.measure.process import PassFailed, Request
 from edgeq.reach.address import parse_address

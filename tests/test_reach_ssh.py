@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import venv
@@ -241,18 +240,3 @@ def test_the_settings_of_the_user_count(machine: Machine, tmp_path: Path) -> Non
     )
     with place_for("ssh://board") as place:
         assert place.device().id == "ssh-board"
-
-
-def test_another_version_there_is_said(machine: Machine) -> None:
-    from edgeq.reach.needs import differences
-
-    with machine.place() as place:
-        place.device()
-        assert place._session is not None
-        facts = json.loads(json.dumps(place._session.facts))
-    facts["packages"]["onnxruntime"] = "1.23.0"
-    import onnxruntime
-
-    assert differences(facts) == (
-        f"onnxruntime is 1.23.0 there and {onnxruntime.__version__} here",
-    )
