@@ -19,6 +19,7 @@ pytest.importorskip("asyncssh", reason="the extra 'ssh' is not installed")
 
 from edgeq.errors import InvalidInput, Missing
 from edgeq.measure.process import PassFailed, Request
+from edgeq.reach import ssh
 from edgeq.reach.address import parse_address
 from edgeq.reach.place import Unreachable
 from edgeq.reach.ssh import SshPlace
@@ -143,6 +144,16 @@ def size_of(request: Request) -> int:
     assert request.arrays is not None
     files = [*request.artifact.iterdir(), request.arrays]
     return sum(file.stat().st_size for file in files)
+
+
+def test_a_port_that_never_answers_is_given_up(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as dumb:
+        address = parse_address(f"ssh://someone@127.0.0.1:{dumb.getsockname()[1]}")
+        with SshPlace(address) as place, pytest.raises(Unreachable, match=r"no answer within 0\.5"):
+            place.device()
 
 
 def test_a_cut_copy_goes_on_where_it_was(machine: Machine, tensor: Path, tmp_path: Path) -> None:

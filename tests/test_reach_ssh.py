@@ -16,7 +16,7 @@ from edgeq.artifact import MODEL_FILE
 from edgeq.device import matches
 from edgeq.errors import InvalidInput, Missing
 from edgeq.measure.arrays import write_arrays
-from edgeq.measure.process import Request, run_worker
+from edgeq.measure.process import Request, Workload, run_worker
 from edgeq.profile import Device
 from edgeq.reach.place import Unreachable, place_for
 from tests import samples
@@ -74,6 +74,25 @@ def test_files_beside_the_artifact_travel_too(machine: Machine, tmp_path: Path) 
     assert reply["inputs"] == "2 evaluation samples"
     run_worker(answered.model_copy(update={"outputs": tmp_path / "here"}))
     assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()
+
+
+def test_a_language_model_is_compared_there_as_here(machine: Machine, tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="the extra 'gguf' is not installed")
+    pytest.importorskip("xllamacpp", reason="the extra 'gguf' is not installed")
+    from tests.gguf_artifacts import WREN, gguf_artifact
+
+    corpus = next((WREN.parent / "data").glob("wren-evaluation*"))
+    request = Request(
+        work="quality",
+        artifact=gguf_artifact(WREN, tmp_path / "small", "Q4_0"),
+        reference=gguf_artifact(WREN, tmp_path / "float", "F16"),
+        corpus=corpus,
+        samples=2,
+        threads=1,
+        workload=Workload(context=128, prompt=64, generate=8),
+    )
+    with machine.place() as place:
+        assert place.run(request) == run_worker(request)
 
 
 def test_only_what_is_missing_is_copied(machine: Machine, sentence: Path, tmp_path: Path) -> None:

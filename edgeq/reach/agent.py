@@ -164,7 +164,7 @@ class Agent:
         """Send a file in pieces; the reply that ends it is its hash."""
         digest = hashlib.sha256()
         with Path(header["path"]).open("rb") as file:
-            while piece := file.read(1 << 20):
+            while piece := file.read(1 << 18):
                 digest.update(piece)
                 self._outbox.send({"op": "piece"}, piece)
         return {"sha256": digest.hexdigest()}

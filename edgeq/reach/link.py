@@ -19,6 +19,7 @@ PATIENCE_SECONDS = 120.0
 _GREETING = re.compile(rb"edgeq-python (\d+)\.(\d+)\.(\d+) (.*)\n$")
 _NOISE = 1 << 16  # bytes that a login may write before the agent's first word
 _LINE = 4096
+_PIECE = 1 << 14  # bytes
 # Any Python can run this much, and says its version first.
 _STARTER = """
 import sys
@@ -164,8 +165,7 @@ class Link:
         """Take in what comes; beats only show that the other side lives."""
         try:
             while True:
-                words = f"was silent for {self._silence:g} s"
-                header, payload = await _within(self._silence, words, self._message())
+                header, payload = await self._message()
                 if header.get("op") != "beat":
                     await self._replies.put((header, payload))
         except Lost as error:
@@ -176,9 +176,19 @@ class Link:
             self._channel.abort()
 
     async def _message(self) -> tuple[dict[str, Any], bytes]:
-        size = int.from_bytes(await self._channel.read(4), "big")
-        header = json.loads(await self._channel.read(size))
-        return header, await self._channel.read(header["size"])
+        size = int.from_bytes(await self._read(4), "big")
+        header = json.loads(await self._read(size))
+        return header, await self._read(header["size"])
+
+    async def _read(self, size: int) -> bytes:
+        """In pieces: a slow line is not silent."""
+        words = f"was silent for {self._silence:g} s"
+        pieces = []
+        while size:
+            piece = await _within(self._silence, words, self._channel.read(min(size, _PIECE)))
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
 
     async def _beat(self) -> None:
         with contextlib.suppress(Lost):

@@ -33,7 +33,12 @@ class SshPlace(RemotePlace):
         wrapped = f"exec sh -c {shlex.quote(command)}"
         try:
             connection = await asyncssh.connect(self._address.host or "", **_options(self._address))
-            process = await connection.create_process(wrapped, encoding=None)
+            try:
+                starting = connection.create_process(wrapped, encoding=None)
+                process = await asyncio.wait_for(starting, CONNECT_SECONDS)
+            except BaseException:
+                connection.abort()
+                raise
         except (asyncssh.Error, OSError, asyncio.TimeoutError, ValueError) as error:
             raise _unreachable(self._address, error) from None
         return _SshChannel(connection, process)
