@@ -45,16 +45,18 @@ class Machine:
             for folder, folders, names in os.walk(self.home)  # unlike a glob, it bears removals
             for name in (*folders, *names)
         ]
-        return sorted(files) + [" ".join(found.cmdline()) for found in self.processes()]
+        return sorted(files) + [command for _, command in self._running()]
 
     def processes(self, module: str = "") -> list[psutil.Process]:
         """Processes with this home whose command line holds `module`."""
+        return [process for process, command in self._running() if module in command]
+
+    def _running(self) -> list[tuple[psutil.Process, str]]:
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                here = process.environ().get("HOME") == str(self.home)
-                if here and module in " ".join(process.cmdline()):
-                    found.append(process)
+            with contextlib.suppress(psutil.Error):  # it ends while it is looked at
+                if process.environ().get("HOME") == str(self.home):
+                    found.append((process, " ".join(process.cmdline())))
         return found
 
     def workers(self) -> list[psutil.Process]:
@@ -63,7 +65,8 @@ class Machine:
 
     def agents(self) -> list[psutil.Process]:
         """The processes that wait there for what is asked."""
-        return [process for process in self.processes("edgeq-python") if process.name() != "sh"]
+        found = self._running()
+        return [process for process, command in found if "edgeq-python" in command]
 
     def _tell(self, message: str) -> None:
         self.told.append(message)

@@ -105,7 +105,8 @@ def _unreachable(address: Address, error: Exception) -> Unreachable:
         remedy = f"log in once and compare the fingerprint that is shown: ssh {port}{login}"
     elif isinstance(error, asyncssh.PermissionDenied):
         what = "it accepts none of your SSH keys"
-        remedy = f"let it accept one: ssh-copy-id {port}{login}"
+        remedy = f"let it accept one: ssh-copy-id {port}{login}; "
+        remedy += "a key with a passphrase must be unlocked first: ssh-add"
     elif isinstance(error, socket.gaierror):
         what = f"no machine is known by the name {address.host!r}"
         remedy = "look for a typing error, or write its IP address"
