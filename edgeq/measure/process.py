@@ -84,18 +84,29 @@ def run_worker(request: Request, timeout_seconds: float | None = None) -> dict[s
         try:
             worker.communicate(request.model_dump_json().encode(), timeout=limit)
         except subprocess.TimeoutExpired:
-            what = f"the {request.work} pass did not finish within {limit:g} s and was stopped"
-            raise PassFailed(what) from None
+            raise stopped(request.work, limit) from None
         finally:
             _kill_tree(worker)
-        if worker.returncode == 0:
-            reply: dict[str, Any] = json.loads(_text(output))
-            return reply
-        if worker.returncode in _FAULTS and (problems := _problems(_text(output))):
-            raise _FAULTS[worker.returncode](problems)
-        message = _text(errors)
-        sys.stderr.write(message)
-        raise PassFailed(_ending(request.work, worker.returncode, message))
+        return conclude(request.work, worker.returncode, _text(output), _text(errors))
+
+
+def stopped(work: Pass, seconds: float) -> PassFailed:
+    """The error for a worker that was stopped because it took longer than `seconds`."""
+    return PassFailed(f"the {work} pass did not finish within {seconds:g} s and was stopped")
+
+
+def conclude(work: Pass, status: int, output: str, errors: str) -> dict[str, Any]:
+    """The reply of a worker that ended with `status`, negative for a signal.
+
+    `output` and `errors` are what it wrote to standard output and error. Raises as `run_worker`.
+    """
+    if status == 0:
+        reply: dict[str, Any] = json.loads(output)
+        return reply
+    if status in _FAULTS and (problems := _problems(output)):
+        raise _FAULTS[status](problems)
+    sys.stderr.write(errors)
+    raise PassFailed(_ending(work, status, errors))
 
 
 def _problems(reply: str) -> list[Problem]:
