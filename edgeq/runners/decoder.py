@@ -19,7 +19,6 @@ from edgeq.runners.package import Package
 from edgeq.runners.pieces import DecoderTokenizer
 from edgeq.runners.prepared import open_model
 
-
 _AT_ONCE = 512
 """Tokens in one run: attention holds heads × tokens × positions numbers, and logits are wide."""
 
