@@ -37,6 +37,4 @@ def load(
     """
     from edgeq.runners import loaded
 
-    return loaded.load(
-        Path(path), threads=threads, context=context, compute_units=compute_units
-    )
+    return loaded.load(Path(path), threads=threads, context=context, compute_units=compute_units)

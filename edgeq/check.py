@@ -9,7 +9,8 @@ from pathlib import Path
 from edgeq.artifact import read_artifact
 from edgeq.budgets import Budgets, Workload
 from edgeq.judge import Subject, judge
-from edgeq.measure.bench import Bench, Evaluation, Progress
+from edgeq.measure.bench import Bench, Progress
+from edgeq.measure.given import Evaluation
 from edgeq.profile import Device
 from edgeq.remedies import Alternatives
 from edgeq.verdict import Verdict
@@ -42,7 +43,7 @@ def check(
         bench = Bench(
             float_dir,
             evaluation,
-            cpu=here.chip,
+            here=here,
             effort="full" if full else "quick",
             progress=progress,
             folder=Path(folder),

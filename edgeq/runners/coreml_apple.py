@@ -47,7 +47,9 @@ class AppleBackend(Backend):
         except Exception as error:  # coremltools raises nothing more precise
             said = [*(str(warning.message) for warning in caught), str(error)]
             what = f"Core ML cannot open it: {' '.join(said[0].split())}"
-            remedy = "see which release of macOS it is for: settings.deployment_target in its record"
+            remedy = (
+                "see which release of macOS it is for: settings.deployment_target in its record"
+            )
             raise NotComputed(Problem(str(path), what, remedy)) from None
         self.threads = os.cpu_count() or 1  # Core ML takes what it wants and does not tell
         release = platform.mac_ver()[0]

@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from edgeq.coreml import Interface, load, read_interface
+from edgeq.coreml.schema import messages
 from edgeq.errors import InvalidInput, Problem, missing_extra
+from edgeq.export.coreml_tools import load_coremltools
 from edgeq.runners.base import Array
 from edgeq.wording import suggest
 
@@ -51,6 +53,13 @@ class Backend(ABC):
 def runs_here() -> bool:
     """Whether this system has Core ML."""
     return sys.platform == "darwin"
+
+
+def import_runtime() -> None:
+    """Have what executes packages in memory. Raises Missing without coremltools."""
+    messages()
+    if runs_here():
+        load_coremltools()
 
 
 def open_backend(path: Path, threads: int | None, compute_units: str | None) -> Backend:
