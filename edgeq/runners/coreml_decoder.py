@@ -92,7 +92,10 @@ class CoremlDecoder(LanguageModel):
                 self._state,
             )
             found = np.asarray(answer[_LOGITS], np.float32)[0, : len(piece)]
-            logits[done : done + len(piece)] = found if every else found[-1]
+            if every:
+                logits[done : done + len(piece)] = found
+            else:
+                logits[0] = found[-1]
             done += len(piece)
             self._used += len(piece)
         return logits
