@@ -119,6 +119,7 @@ def bundle(
     as_json: Json = False,
 ) -> None:
     """Pack the best artifact that passes, with its tokenizer, for an app that is offline."""
+    from edgeq.report.overview import print_limits
     from edgeq.units import format_bytes
     from edgeq.workflow import NotPassed, bundle_recipe
 
@@ -142,6 +143,7 @@ def bundle(
     size = format_bytes(out.stat().st_size)
     checked = "passed" if bundled.verdict else "NOT CHECKED"
     console.print(f"{out}: {bundled.artifact}, {size}, {checked}", soft_wrap=True)
+    print_limits(bundled.limits, console)
 
 
 @app.command(epilog="Examples: edgeq devices — edgeq devices pi5-8gb")

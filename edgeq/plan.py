@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from edgeq.advice import advice_for
 from edgeq.artifact import Frozen
 from edgeq.device import Device, load_device
 from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
 from edgeq.plan_coreml import compute_of, target_of, too_old
-from edgeq.plan_tensors import TensorPlan, gguf_decisions, planned_tensors
+from edgeq.plan_tensors import TensorPlan, bytes_by_grid, gguf_decisions, planned_tensors
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe import Recipe, load_recipe
@@ -37,6 +38,7 @@ class ArtifactPlan(Frozen):
     the vocabulary of a GGUF file where only its model's configuration is here. `cache_bytes`: keys
     and values of a language model at `workload.context` positions, None for other tasks.
     `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
+    `advice`: what its Core ML devices make of its number formats.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ArtifactPlan(Frozen):
     cache_bytes: int | None = None
     deployment_target: str | None = None
     devices: tuple[str, ...]
+    advice: tuple[str, ...] = ()
 
 
 class Plan(Frozen):
@@ -111,7 +114,7 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
             problems += error.problems
     if problems or model is None:
         raise InvalidInput(by_place(problems))
-    plan = _plan(recipe, model)
+    plan = _plan(recipe, model, devices.get("coreml", {}))
     packages = {a.name: a.tensors for a in plan.artifacts if a.format == "coreml"}
     problems += too_old(recipe, document, packages, devices.get("coreml", {}))
     if problems:
@@ -119,7 +122,8 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     return Planned(path, recipe, document, devices, model, plan)
 
 
-def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
+def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) -> Plan:
+    """apple: the devices of Core ML targets, by id."""
     artifacts = []
     devices: dict[Format, tuple[str, ...]] = {}
     for target in recipe.targets:  # more than one may ask for the same files
@@ -143,6 +147,7 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
                     cache_bytes=_cache_bytes(recipe, model, intent),
                     deployment_target=oldest,
                     devices=names,
+                    advice=_advice(recipe, tensors, compute, apple) if oldest else (),
                 )
             )
     wanted = _packages(recipe, artifacts)
@@ -157,6 +162,14 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
         missing_packages=missing,
         extras=tuple(wanted),
     )
+
+
+def _advice(
+    recipe: Recipe, tensors: tuple[TensorPlan, ...], compute: str, devices: Mapping[str, Device]
+) -> tuple[str, ...]:
+    grids, float32 = bytes_by_grid(tensors), recipe.coreml.float32
+    lines = [advice_for(grids, device, compute, float32) for device in devices.values()]
+    return tuple(line for each in lines for line in each)
 
 
 def _download_bytes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from edgeq.artifact import Frozen
@@ -25,6 +25,14 @@ class TensorPlan(Frozen):
     method: str
     reason: str
     bytes: int
+
+
+def bytes_by_grid(tensors: Iterable[TensorPlan]) -> dict[str, int]:
+    """Bytes of weights by the name of their grid."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors:
+        sizes[tensor.grid] = sizes.get(tensor.grid, 0) + tensor.bytes
+    return sizes
 
 
 def planned_tensors(
