@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from edgeq.compute_units import Unit as ComputeUnit
 from edgeq.device import HERE, matches
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.records import (
@@ -174,7 +175,7 @@ class Sight:
             return self._worst_output(lambda output: output.top1_agreement, min)
         return self._divergence(lambda found: (found.same_top1, found.same_top1_se))
 
-    def placement(self, unit: str) -> Seen:
+    def placement(self, unit: ComputeUnit) -> Seen:
         """The share of operators that Core ML runs on a unit: npu or gpu."""
         absent = self._absent("latency")
         if absent is not None:

@@ -14,6 +14,7 @@ pytest.importorskip("coremltools", reason="coremltools is not installed")
 
 from edgeq.budgets import Workload
 from edgeq.canonical import sha256_of_file
+from edgeq.check import _units
 from edgeq.device import load_device
 from edgeq.measure.bench import Bench
 from edgeq.measure.given import Evaluation
@@ -212,3 +213,19 @@ def test_a_recipe_without_core_ml_cannot_ask_where_it_runs(tmp_path: Path) -> No
 def test_this_machine_has_core_ml_only_on_macos() -> None:
     here = load_device("here")
     assert ("coreml" in here.runtimes) == (here.os == "macos")
+
+
+def test_core_ml_may_use_what_the_profile_of_this_machine_says() -> None:
+    profile = load_device("macbook-air-m2")
+    here = MACOS.model_copy(
+        update={
+            **{name: getattr(profile, name) for name in ("arch", "chip", "ram")},
+            "instruction_sets": profile.instruction_sets,
+            "compute_units": "all",
+        }
+    )
+    other = load_device("iphone-15-pro").model_copy(update={"compute_units": "cpu_only"})
+    own = profile.model_copy(update={"compute_units": "cpu_and_ne"})
+    assert _units(here, [other, own]) == "cpu_and_ne"
+    assert _units(here, [other]) == "all"
+    assert _units(load_device("here"), [other, own]) == load_device("here").compute_units

@@ -13,6 +13,7 @@ import numpy as np
 from edgeq import canonical
 from edgeq.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.budgets import Workload
+from edgeq.compute_units import ComputeUnits
 from edgeq.measure import arrays, generation, latency
 from edgeq.measure.given import Evaluation, given_samples, given_to_language_model
 from edgeq.measure.process import PassFailed, Request, run_worker
@@ -53,7 +54,7 @@ class Bench:
         progress: Progress,
         folder: Path,
         workload: Workload,
-        compute_units: str | None = None,
+        compute_units: ComputeUnits | None = None,
     ) -> None:
         self._float_dir = float_dir
         self._float = read_artifact(float_dir)

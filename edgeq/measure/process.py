@@ -15,6 +15,7 @@ from typing import IO, Any
 import psutil
 
 from edgeq.artifact import Frozen
+from edgeq.compute_units import ComputeUnits
 from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.measure.records import Effort, Pass
 
@@ -56,7 +57,7 @@ class Request(Frozen):
     workload: Workload | None = None
     reference: Path | None = None
     corpus: Path | None = None
-    compute_units: str | None = None
+    compute_units: ComputeUnits | None = None
 
 
 _FAULTS = {fault.exit_code: fault for fault in (InvalidInput, Missing)}

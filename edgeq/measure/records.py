@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgeq.artifact import Frozen
+from edgeq.compute_units import ComputeUnits
 from edgeq.measure.divergence import Divergence
 
 Effort = Literal["quick", "full"]
@@ -224,9 +225,7 @@ class UnitShares(Frozen):
 class Placement(Frozen):
     """Where Core ML means to run a model's operators: its compute plan on this machine."""
 
-    compute_units: str = Field(
-        description="What it may use: all, cpu_only, cpu_and_gpu, cpu_and_ne."
-    )
+    compute_units: ComputeUnits = Field(description="What Core ML may use.")
     operators: int = Field(description="Operators in the plan; constants are none.")
     share: UnitShares = Field(description="Of the operators.")
     cost: UnitShares | None = Field(

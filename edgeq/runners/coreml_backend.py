@@ -6,19 +6,17 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
+from edgeq.compute_units import ComputeUnits
 from edgeq.coreml import Interface, load, read_interface
 from edgeq.coreml.schema import messages
 from edgeq.errors import InvalidInput, Problem, missing_extra
 from edgeq.export.coreml_tools import load_coremltools
 from edgeq.runners.base import Array
 from edgeq.wording import suggest
-
-ComputeUnits = Literal["all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"]
-"""The units Core ML may use, as its own tools call them; `ne` is the Neural Engine."""
 
 
 class Backend(ABC):

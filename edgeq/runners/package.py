@@ -59,12 +59,11 @@ class Package:
     def extract(self, names: Iterable[str], directory: Path) -> None:
         """Copy files to `directory` in pieces, comparing them with their record again."""
         records = {name: self.artifact.files[name] for name in names}
-        for name in records:
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
         if self.zipped:
             bundle.extract(self.path, records, directory)
             return
         for name in records:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.path / name, directory / name)
         verify_files(directory, records)
 
