@@ -17,7 +17,7 @@ from edgeq import swift_templates as templates
 from edgeq.artifact import COREML_PACKAGE, TOKENIZER_FILE, Artifact
 from edgeq.coreml.package import open_package
 from edgeq.errors import InvalidInput, Problem
-from edgeq.runners.decoder import CONTEXT_KEY, END_KEY
+from edgeq.runners.metadata import CONTEXT_KEY, END_KEY
 
 SWIFT_FILE = "EdgeqModel.swift"
 _IDS, _POSITION, _LOGITS = "input_ids", "position", "logits"

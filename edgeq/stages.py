@@ -246,7 +246,7 @@ class Stages:
 
 
 def _array_feeds(path: Path, reference: DataRef, inputs: Sequence[ValueInfo]) -> list[Feed]:
-    from edgeq.runners.onnx_model import fit
+    from edgeq.runners.samples import fit
 
     arrays = data.read_arrays(path, reference.samples)
     feeds = data.feeds(path, arrays, {value.name: len(value.shape) for value in inputs})

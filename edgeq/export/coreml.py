@@ -21,7 +21,7 @@ from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import Weights
 from edgeq.quantize.grids import QuantizedTensor
-from edgeq.runners.decoder import CONTEXT_KEY, END_KEY
+from edgeq.runners.metadata import CONTEXT_KEY, END_KEY
 
 
 def export_decoder_coreml(

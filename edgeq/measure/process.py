@@ -15,6 +15,7 @@ from typing import IO, Any
 import psutil
 
 from edgeq.artifact import Frozen
+from edgeq.compute_units import ComputeUnits
 from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.measure.records import Effort, Pass
 
@@ -40,7 +41,7 @@ class Request(Frozen):
 
     Of a language model, latency and memory are those of its `workload`, with prompts from `text`.
     Quality is its divergence from the artifact `reference` on `samples` windows of the text file
-    `corpus`.
+    `corpus`. `compute_units` are those of a Core ML package, as `edgeq.load` takes them.
     """
 
     work: Pass
@@ -56,6 +57,7 @@ class Request(Frozen):
     workload: Workload | None = None
     reference: Path | None = None
     corpus: Path | None = None
+    compute_units: ComputeUnits | None = None
 
 
 _FAULTS = {fault.exit_code: fault for fault in (InvalidInput, Missing)}
