@@ -66,6 +66,10 @@ class PassFailed(Exception):
     """A pass that gave no result; the message says what the worker died of."""
 
 
+class PassStopped(PassFailed):
+    """A pass that took too long and was ended."""
+
+
 def run_worker(
     request: Request,
     timeout_seconds: float | None = None,
@@ -78,10 +82,10 @@ def run_worker(
     `prefix` goes before the worker's command line: a program that becomes or runs the rest of it.
     `environment` is added to this process's.
 
-    Raises PassFailed if the worker ends without a reply: killed (the signal is named), stopped
-    after `timeout_seconds` (default: `TIMEOUT_SECONDS`), or with an error. What it wrote to
-    standard error is then passed on. Raises its own InvalidInput or Missing where the request
-    cannot be done as it is, which says nothing about the artifact.
+    Raises PassFailed if the worker ends without a reply: killed (the signal is named) or with an
+    error; what it wrote to standard error is then passed on. Raises PassStopped after
+    `timeout_seconds` (default: `TIMEOUT_SECONDS`), and the worker's own InvalidInput or Missing
+    where the request cannot be done as it is, which says nothing about the artifact.
     """
     limit = TIMEOUT_SECONDS[request.work] if timeout_seconds is None else timeout_seconds
     command = [*prefix, sys.executable, "-m", "edgeq.runners.worker"]
@@ -96,7 +100,7 @@ def run_worker(
             worker.communicate(request.model_dump_json().encode(), timeout=limit)
         except subprocess.TimeoutExpired:
             what = f"the {request.work} pass did not finish within {limit:g} s and was stopped"
-            raise PassFailed(what) from None
+            raise PassStopped(what) from None
         finally:
             _kill_tree(worker)
         if worker.returncode == 0:
