@@ -214,8 +214,15 @@ class LimitedPlace(Here):
                     raise Missing(Problem("memory limit", what, _NO_GROUPS)) from None
                 limit = f"the limit of {format_bytes(self.limit_bytes)} ({self.mechanism})"
                 stopped = isinstance(error, PassStopped)
-                raise OverLimit(f"under {limit}, {error}", usage, stopped=stopped) from None
+                raise OverLimit(f"under {limit}, {_said(error)}", usage, stopped=stopped) from None
             return reply, Usage(*held.taken(), warm)
+
+
+def _said(error: PassFailed | InvalidInput) -> str:
+    """What went wrong; not the remedy, which is none when memory ran out."""
+    if isinstance(error, InvalidInput):
+        return "; ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
+    return str(error)
 
 
 def _kept_of(artifact: Path) -> Iterator[Path]:
