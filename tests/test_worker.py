@@ -189,6 +189,16 @@ def test_a_worker_that_takes_too_long_is_stopped(sentence: Path) -> None:
     assert not [c for c in psutil.Process().children() if "edgeq.runners.worker" in c.cmdline()]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no sh")
+def test_a_prefix_becomes_the_worker_and_sees_its_environment(tensor: Path, tmp_path: Path) -> None:
+    prefix = ["/bin/sh", "-c", 'echo "$EDGEQ_TEST $$" > "$0" && exec "$@"', str(tmp_path / "said")]
+    reply = run_worker(
+        Request(work="memory", artifact=tensor), prefix=prefix, environment={"EDGEQ_TEST": "a b"}
+    )
+    assert reply["runs"] > 0
+    assert (tmp_path / "said").read_text().startswith("a b ")
+
+
 def test_only_the_reply_is_on_standard_output(tensor: Path) -> None:
     # What any library of the worker prints must not end up in the reply.
     program = (

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,21 +68,35 @@ class PassFailed(Exception):
     """A pass that gave no result; the message says what the worker died of."""
 
 
-def run_worker(request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
+class PassStopped(PassFailed):
+    """A pass that took too long and was ended."""
+
+
+def run_worker(
+    request: Request,
+    timeout_seconds: float | None = None,
+    *,
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The reply of a fresh process that does `request`.
 
-    Raises PassFailed if it ends without one: killed (the signal is named), stopped after
-    `timeout_seconds` (default: `TIMEOUT_SECONDS`), or with an error. What it wrote to standard
-    error is then passed on. Raises the worker's own InvalidInput or Missing where the request
-    cannot be done as it is, which says nothing about the artifact.
+    `prefix` goes before the worker's command line: a program that becomes or runs the rest of it.
+    `environment` is added to this process's.
+
+    Raises PassFailed if the worker ends without a reply: killed (the signal is named) or with an
+    error; what it wrote to standard error is then passed on. Raises PassStopped after
+    `timeout_seconds` (default: `TIMEOUT_SECONDS`), and the worker's own InvalidInput or Missing
+    where the request cannot be done as it is, which says nothing about the artifact.
     """
     limit = TIMEOUT_SECONDS[request.work] if timeout_seconds is None else timeout_seconds
-    command = [sys.executable, "-m", "edgeq.runners.worker"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [*prefix, sys.executable, "-m", "edgeq.runners.worker"]
+    search = os.pathsep.join(filter(None, sys.path))
+    variables = {**os.environ, "PYTHONPATH": search, **(environment or {})}
     # Files, not pipes: a grandchild that outlives a killed worker would keep a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         worker = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=errors, env=environment
+            command, stdin=subprocess.PIPE, stdout=output, stderr=errors, env=variables
         )
         try:
             worker.communicate(request.model_dump_json().encode(), timeout=limit)
@@ -92,9 +107,9 @@ def run_worker(request: Request, timeout_seconds: float | None = None) -> dict[s
         return conclude(request.work, worker.returncode, _text(output), _text(errors))
 
 
-def stopped(work: Pass, seconds: float) -> PassFailed:
+def stopped(work: Pass, seconds: float) -> PassStopped:
     """The error for a worker that was stopped because it took longer than `seconds`."""
-    return PassFailed(f"the {work} pass did not finish within {seconds:g} s and was stopped")
+    return PassStopped(f"the {work} pass did not finish within {seconds:g} s and was stopped")
 
 
 def conclude(work: Pass, status: int, output: str, errors: str) -> dict[str, Any]:
