@@ -15,14 +15,13 @@ import numpy as np
 
 from edgeq import canonical
 from edgeq.estimate.fitting import fit, without_each_chip
-from edgeq.estimate.kinds import backend_kind
+from edgeq.estimate.kinds import backend_kind, group
 from edgeq.estimate.prompt import fit_prompt, prompt_without_each_chip
 from edgeq.estimate.speed import CONSTANTS, Constants
 from edgeq.estimate.spread import (
     Miss,
     calibrated_misses,
     decode_misses,
-    group,
     prompt_misses,
     range_of,
     ranges,
@@ -82,7 +81,7 @@ def main() -> None:
             bandwidth_range=(min(p.bandwidth for p in used), max(p.bandwidth for p in used)),
             decode=fit(used),
             decode_range=ranges(decode),
-            calibrated_range=ranges(calibrated),
+            calibrated_range=ranges(calibrated, fewest=2),
             prompt=fit_prompt(used),
             prompt_range=ranges(prompt),
         )

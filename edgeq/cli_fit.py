@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from edgeq.cli_models import Json, print_json
-from edgeq.estimate.quality import Purpose
+from edgeq.purpose import Purpose
 from edgeq.report.terminal import make_console
 
 fitting = typer.Typer(rich_markup_mode="rich")

@@ -16,22 +16,24 @@ from edgeq.estimate.bandwidth import memory_bandwidth
 from edgeq.estimate.contents import Contents
 from edgeq.estimate.devices import Estimates, best_backend, estimate_for
 from edgeq.estimate.interval import Interval
-from edgeq.estimate.quality import TOLERANCE, Loss, Purpose, expected_loss
+from edgeq.estimate.quality import Loss, expected_loss
 from edgeq.estimate.subject import Subject
 from edgeq.estimate.variants import variants
 from edgeq.profile import Device, Entitlement
+from edgeq.purpose import TOLERANCE, USES, Purpose
+from edgeq.quantize.presets import PRESETS
 from edgeq.units import format_bytes
 
 Fits = Literal["yes", "likely", "with entitlement", "no"]
 """yes: all of the interval is under the limit. likely: the estimate is. with entitlement: under
 the limit of an app that was granted more memory."""
 
+CALIBRATION = "calibration.txt"
+"""What the next step calls a file of texts that quantizing may look at."""
+
 _DEFAULT_CONTEXT = 4096
 _OF_RAM = 0.85  # what one program can have of a device's memory, its system beside; rule of thumb
 _ENTITLEMENT: Entitlement = "increased-memory-limit"
-
-
-_USES: dict[Purpose, str] = {"chat": "a chat", "code": "code", "search": "a search"}
 
 
 class Candidate(Frozen):
@@ -147,13 +149,13 @@ def recommend(
             chosen = min(kept, key=_cost)
             best = "fastest" if chosen.estimates.latency else "smallest, so the fastest to write,"
             reason = (
-                f"of what fits, the {best} whose expected loss {_USES[purpose]} bears "
+                f"of what fits, the {best} whose expected loss {USES[purpose]} bears "
                 f"({_loss_words(chosen.loss)}; up to {TOLERANCE[purpose]:g})"
             )
             return chosen, reason + _degree_words(degree, chosen)
         if fitting:
             chosen = min(fitting, key=lambda one: one.loss.amount.value if one.loss else math.inf)
-            known = f"loses more than {_USES[purpose]} usually bears ({_loss_words(chosen.loss)})"
+            known = f"loses more than {USES[purpose]} usually bears ({_loss_words(chosen.loss)})"
             words = known if chosen.loss else "has no published figure for its loss"
             return chosen, f"it fits, but {words}{_degree_words(degree, chosen)}"
     least = min(held, key=lambda one: one.memory.value)
@@ -258,6 +260,8 @@ def _next_step(
         f"quantize: {{default: {chosen.preset}}}",
         f"targets: [{{format: {chosen.format}, devices: [{device.id}]}}]",
     ]
+    if PRESETS[chosen.preset].needs_calibration:
+        lines.insert(3, f"data: {{calibration: {{path: {CALIBRATION}}}}}  # texts like your app's")
     if context is not None:
         lines.append(f"workload: {{context: {context}}}")
     return tuple(lines)

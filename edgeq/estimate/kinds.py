@@ -7,6 +7,7 @@ and three of formats, and a name nobody has seen falls back to what all of them 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 Backend = Literal["metal", "cpu", "plain-cpu", "gpu", "npu", "any"]
@@ -44,6 +45,19 @@ def family(quant: str) -> Family:
     if re.match(r"(IQ|TQ|Q[123](_|$))", name):
         return "low"
     return "k" if re.match(r"Q\d_K", name) else "flat"
+
+
+def group(backend: str, quant: str) -> str:
+    """What shares an interval: a kind of backend with a family of formats."""
+    return f"{backend_kind(backend)} {family(quant)}"
+
+
+def range_for(
+    known: Mapping[str, tuple[float, float]], backend: str, quant: str
+) -> tuple[float, float]:
+    """Of the narrowest group that is known: its own, its kind of backend's, else that of `all`."""
+    kind = backend_kind(backend)
+    return known.get(group(backend, quant)) or known.get(kind) or known["all"]
 
 
 def bits_per_weight(quant: str) -> float:

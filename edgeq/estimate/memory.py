@@ -46,7 +46,7 @@ _GGUF_ENCODER = 8.0  # MiB: an encoder's graph has all of its outputs
 
 _SAMPLE_TOKENS = 128
 """Tokens of the text that an encoder is measured with."""
-_UNKNOWN_ACTIVATIONS = (16.0, 4.0, 96.0)  # MiB of a model of arrays: value, low, high
+_UNKNOWN_ACTIVATIONS = (8.0, 2.0, 96.0)  # MiB of a model of arrays: value, low, high
 
 _DOUBT_BYTES, _DOUBT_SHARE = 16 * MIB, 0.04
 _FAR_SHARE = 0.15  # more where neither this runtime's build nor this system was measured

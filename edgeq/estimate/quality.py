@@ -13,8 +13,6 @@ from edgeq.artifact import Frozen
 from edgeq.estimate.interval import Interval
 from edgeq.estimate.kinds import bits_per_weight
 
-Purpose = Literal["chat", "code", "search"]
-
 # Mean KL divergence (nats a token) from the float model, Llama 3 8B: llama.cpp,
 # tools/perplexity/README.md. Q4_K_M with an importance matrix; the others as published without.
 _KL = {
@@ -41,10 +39,6 @@ _COSINE_LOSS = {
     "int4-b32": 0.0252,
 }
 _COSINE_DOUBT = 3.0
-
-TOLERANCE: dict[Purpose, float] = {"chat": 0.05, "code": 0.015, "search": 0.015}
-"""The loss that a use bears, a rule of thumb: KL in nats a token of language models (a wrong token
-in code breaks it, in a chat it is another word), 1 − cosine of embeddings."""
 
 
 class Loss(Frozen):

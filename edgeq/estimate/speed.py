@@ -15,7 +15,7 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.estimate.calibrate import Correction, Measured, correct
 from edgeq.estimate.fitting import DecodeFit
 from edgeq.estimate.interval import Interval
-from edgeq.estimate.kinds import backend_kind, family
+from edgeq.estimate.kinds import backend_kind, range_for
 from edgeq.estimate.prompt import PromptFit
 
 _DOUBT_BEYOND = 0.15  # of a log range, for every e-fold outside of the fitted sizes
@@ -78,13 +78,13 @@ def estimate_decode(
     kind = backend_kind(backend)
     fixed = correct(held.decode, measured, bandwidth, kind) if measured else Correction()
     value = 1 / fixed.seconds(held.decode, bytes_per_token, bandwidth, kind, quant)
-    low, high = _range(held.decode_range, backend, quant)
+    low, high = range_for(held.decode_range, backend, quant)
     basis = f"memory bandwidth, fitted on {held.points} published speeds of {held.chips} chips"
     if measured:
-        narrow = _range(held.calibrated_range, backend, quant)
+        narrow = range_for(held.calibrated_range, backend, quant)
         trust = min(1.0, len(measured) / 2)  # one point does not tell reading from the rest
         low, high = (
-            (1 - trust) * wide + trust * close
+            (1 - trust) * wide + trust * math.copysign(min(abs(wide), abs(close)), wide)
             for wide, close in zip((low, high), narrow, strict=True)
         )
         basis += f", and {len(measured)} measured on this device"
@@ -106,16 +106,11 @@ def estimate_prompt(*, parameters: float, bandwidth: float, backend: str, quant:
     _positive(parameters=parameters, bandwidth=bandwidth)
     held = constants()
     value = held.prompt.speed(parameters, bandwidth, backend_kind(backend))
-    low, high = _range(held.prompt_range, backend, quant)
+    low, high = range_for(held.prompt_range, backend, quant)
     basis = "the class of chip that its memory bandwidth tells"
     return Interval(
         value=value, low=value * math.exp(low), high=value * math.exp(high), basis=basis
     )
-
-
-def _range(known: dict[str, tuple[float, float]], backend: str, quant: str) -> tuple[float, float]:
-    kind = backend_kind(backend)
-    return known.get(f"{kind} {family(quant)}") or known.get(kind) or known["all"]
 
 
 def _beyond(number: float, known: tuple[float, float]) -> float:

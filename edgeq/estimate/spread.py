@@ -11,13 +11,12 @@ import numpy as np
 
 from edgeq.estimate.calibrate import Measured, correct
 from edgeq.estimate.fitting import DecodeFit
-from edgeq.estimate.kinds import backend_kind, family
+from edgeq.estimate.kinds import backend_kind, group
 from edgeq.estimate.prompt import PromptFit
 from edgeq.estimate.table import Point
 
-_ENOUGH_CHIPS = 2
 _TAIL = 0.05
-_FEW_CHIPS = 2.0  # the tails of n chips are widened by this many n-ths: the next may be odder
+_FEW_CHIPS = 4.0  # the tails of n chips are widened by this many n-ths: the next may be odder
 _PAIRS = 40
 
 
@@ -32,11 +31,6 @@ class Miss:
     def error(self) -> float:
         """|estimated speed / true speed − 1|, a share of one."""
         return abs(math.exp(-self.log_ratio) - 1)
-
-
-def group(backend: str, quant: str) -> str:
-    """What shares an interval: a kind of backend with a family of formats."""
-    return f"{backend_kind(backend)} {family(quant)}"
 
 
 def decode_misses(points: Sequence[Point], fits: Mapping[str, DecodeFit]) -> list[Miss]:
@@ -104,8 +98,8 @@ def range_of(misses: Iterable[Miss]) -> tuple[float, float]:
     return min(float(low * wider), 0.0), max(float(high * wider), 0.0)
 
 
-def ranges(misses: Sequence[Miss]) -> dict[str, tuple[float, float]]:
-    """`range_of` each group with enough chips, of each kind of backend, and of `all`."""
+def ranges(misses: Sequence[Miss], fewest: int = 3) -> dict[str, tuple[float, float]]:
+    """`range_of` each group with `fewest` chips or more, of each kind of backend, and of `all`."""
     found = {"all": range_of(misses)}
     names = {group(m.point.backend, m.point.quant) for m in misses}
     for name in sorted(names | {name.split()[0] for name in names}):
@@ -114,6 +108,6 @@ def ranges(misses: Sequence[Miss]) -> dict[str, tuple[float, float]]:
             for miss in misses
             if name in (both := group(miss.point.backend, miss.point.quant), both.split()[0])
         ]
-        if len({miss.point.chip for miss in own}) >= _ENOUGH_CHIPS:
+        if len({miss.point.chip for miss in own}) >= fewest:
             found[name] = range_of(own)
     return found

@@ -108,7 +108,7 @@ def _of_directory(folder: Path, where: str, source: str, config_file: Path | Non
         raise InvalidInput(Problem(str(file), "is not a configuration", "download it again"))
     tokenizer = folder / "tokenizer.json"
     return Subject(
-        name=file.resolve().parent.name if source in (".", "") else source,
+        name=source if ":" in source else file.resolve().parent.name,
         source=source,
         sizes=sizes_of_config(config, str(file)),
         config=config,
