@@ -256,7 +256,7 @@ def _next_step(
     lines = [
         "edgeq: 1",
         "name: my-app",
-        f"model: {{source: {json_text(subject.source)}, task: {task}}}",
+        f"model: {{source: {_yaml_word(subject.source)}, task: {task}}}",
         f"quantize: {{default: {chosen.preset}}}",
         f"targets: [{{format: {chosen.format}, devices: [{device.id}]}}]",
     ]
@@ -267,7 +267,7 @@ def _next_step(
     return tuple(lines)
 
 
-def json_text(text: str) -> str:
+def _yaml_word(text: str) -> str:
     """`text` as YAML takes it between brackets: quoted where it could mean something else."""
     plain = all(letter.isalnum() or letter in "./_-@:" for letter in text) and ": " not in text
     return text if plain and text else "'" + text.replace("'", "''") + "'"

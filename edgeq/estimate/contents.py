@@ -77,7 +77,7 @@ def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Co
     sizes = sizes_of_decoder(model.decoder) if model.decoder else None
     return Contents(
         format=plan.format,
-        label=plan.variant.name,
+        label=_label(plan.variant.name, plan.variant.weights, task),
         task=task,
         weights=weights,
         file_bytes=plan.download_bytes,
@@ -95,7 +95,7 @@ def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Cont
     told = artifact.files.get(TOKENIZER_FILE)
     return Contents(
         format=artifact.format,
-        label=artifact.variant,
+        label=_label(artifact.variant, artifact.settings.get("weights"), artifact.task),
         task=artifact.task,
         weights=weights,
         file_bytes=artifact.bytes,
@@ -103,6 +103,11 @@ def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Cont
         tokenizer_bytes=told.bytes if told else guessed_tokenizer(found),
         max_tokens=longest,
     )
+
+
+def _label(name: str, weights: str | None, task: str) -> str:
+    """A variant may have any name; what its weights are decides how fast they are read."""
+    return weights if weights and task == "text-generation" else name
 
 
 def guessed_tokenizer(sizes: Sizes | None) -> int:

@@ -16,15 +16,6 @@ class Interval(Frozen):
     high: float
     basis: str
 
-    def scaled(self, factor: float, basis: str | None = None) -> Interval:
-        """All three times `factor`, which is positive; in another unit, say."""
-        return Interval(
-            value=self.value * factor,
-            low=self.low * factor,
-            high=self.high * factor,
-            basis=basis or self.basis,
-        )
-
     def inverse(self, numerator: float, basis: str | None = None) -> Interval:
         """`numerator` divided by it: seconds from a speed, with the ends changed round."""
         return Interval(
