@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edgeq.artifact import read_artifact
 from edgeq.budgets import Budgets, Workload
 from edgeq.compute_units import ComputeUnits
+from edgeq.estimate.devices import Estimates
 from edgeq.judge import Subject, judge
 from edgeq.measure.bench import Bench, Progress
 from edgeq.measure.given import Evaluation
 from edgeq.profile import Device, matches
+from edgeq.reach.place import Place
 from edgeq.remedies import Alternatives
 from edgeq.verdict import Verdict
+
+Expected = Callable[[str, Device], Estimates]
+"""What to expect of an artifact, by its name, on a device."""
 
 __all__ = ["Evaluation", "check"]
 
@@ -23,28 +28,31 @@ def check(
     targets: Mapping[Path, Sequence[Device]],
     float_dir: Path,
     *,
-    here: Device,
+    place: Place,
     budgets: Budgets,
     evaluation: Evaluation | None,
     full: bool,
     alternatives: Alternatives,
     progress: Progress,
     workload: Workload | None = None,
+    expected: Expected | None = None,
 ) -> list[Verdict]:
     """A verdict for every artifact directory of `targets` on each of its devices, in that order.
 
-    Everything is run on this machine, which is `here`; what that means for another device is said
-    in each line. `alternatives` are estimated downloads in bytes by variant, `workload` is what
-    language models are asked for (default: that of a recipe without one). A quick check takes
+    Everything is run in one place; what that means for another device is said in each line.
+    `alternatives` are estimated downloads in bytes by variant, `workload` is what
+    language models are asked for (default: that of a recipe without one), `expected` tells what to
+    expect of an artifact on a device where nothing can be measured. A quick check takes
     about 20 s for each artifact plus one run on each evaluation sample, a full one over 2 min.
     Raises InvalidInput if an artifact was changed or the evaluation data do not fit the model.
     """
     verdicts = []
+    here = place.device()
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         bench = Bench(
             float_dir,
             evaluation,
-            here=here,
+            place=place,
             effort="full" if full else "quick",
             progress=progress,
             folder=Path(folder),
@@ -54,8 +62,10 @@ def check(
         for directory, devices in targets.items():
             measured, beside = bench.measure(directory)
             variant = read_artifact(directory).variant
-            subject = Subject(variant, measured, beside, here, alternatives)
-            verdicts += [judge(subject, device, budgets) for device in devices]
+            for device in devices:
+                estimates = expected(measured.artifact, device) if expected else None
+                subject = Subject(variant, measured, beside, here, alternatives, place, estimates)
+                verdicts.append(judge(subject, device, budgets))
     return verdicts
 
 

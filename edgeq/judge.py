@@ -107,6 +107,8 @@ class _Judge:
             bounded = seen.low is not None
             low = seen.value if seen.low is None else seen.low
             status = decide(low, seen.high if bounded else seen.value, limit, at_most=at_most)
+            if seen.how == "estimated" and status != "fail":  # what nobody ran has not passed
+                status = "not run"
             margin = limit - seen.value if at_most else seen.value - limit
         line = Line(
             budget=budget,

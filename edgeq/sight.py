@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from edgeq.compute_units import Unit as ComputeUnit
-from edgeq.device import HERE, matches
+from edgeq.device import matches
+from edgeq.estimate.devices import Estimates
+from edgeq.estimate.interval import Interval
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.records import (
     Conditions,
@@ -21,6 +23,7 @@ from edgeq.measure.records import (
     Rate,
 )
 from edgeq.profile import Device, InstructionSet
+from edgeq.reach.place import Here, Place
 from edgeq.remedies import Alternatives, format_value
 from edgeq.runners.instructions import lacking
 from edgeq.verdict import How, Unit
@@ -35,13 +38,19 @@ _NORMAL_95 = 1.959963984540054  # half a 95 % interval, in standard errors
 
 @dataclass(frozen=True)
 class Subject:
-    """What is judged: an artifact's measurement, full precision's, and where they were made."""
+    """What is judged: an artifact's measurement, full precision's, and where they were made.
+
+    here: the facts of that place. expected: what to expect on the device that is judged for, for
+    what cannot be measured.
+    """
 
     variant: str
     measured: Measurement
     beside: Measurement
     here: Device
     alternatives: Alternatives
+    place: Place = field(default_factory=Here)
+    expected: Estimates | None = None
 
 
 @dataclass(frozen=True)
@@ -68,20 +77,25 @@ class Sight:
         self._measured, self._beside = subject.measured, subject.beside
         self._here = subject.here
         self._device = device
-        self._is_here = device.id == HERE or matches(device, subject.here)
+        self._place, self._expected = subject.place, subject.expected
+        is_same = device.id == subject.here.id or matches(device, subject.here)
+        self._is_here = is_same and subject.place.how == "measured"
         self._same_arch = device.arch == subject.here.arch
 
     def peak(self) -> Seen:
         """The most memory of the process, as the device's system counts it."""
+        told = self._expected
+        expected = told.memory.counted(self._device.counts) if told else None
         if self._device.counts == "footprint":
-            return self._memory(lambda memory: memory.footprint_bytes)
-        return self._memory(lambda memory: memory.high_water_bytes)
+            return self._memory(lambda memory: memory.footprint_bytes, expected)
+        return self._memory(lambda memory: memory.high_water_bytes, expected)
 
     def growth(self) -> Seen:
         """What loading and running added to it."""
         if self._device.counts == "footprint":
-            return self._memory(lambda m: m.footprint_bytes - m.baseline.anonymous_bytes)
-        return self._memory(lambda memory: memory.high_water_growth_bytes)
+            return self._memory(lambda m: m.footprint_bytes - m.baseline.anonymous_bytes, None)
+        expected = self._expected.memory.growth if self._expected else None
+        return self._memory(lambda memory: memory.high_water_growth_bytes, expected)
 
     def size(self) -> Seen:
         """What is downloaded."""
@@ -90,17 +104,24 @@ class Sight:
     def latency(self, name: str) -> Seen:
         """A quantile of the times of single runs: p50 or p90."""
         seen, beside = self._measured.latency, self._beside.latency
-        return self._time(seen, beside, lambda times: getattr(times, name))
+        expected = self._expected.latency if self._expected else None
+        return self._time(seen, beside, lambda times: getattr(times, name), expected)
 
     def first_token(self) -> Seen:
         """The time to the first token that 90 % of texts keep."""
         seen, beside = self._measured.generation, self._beside.generation
-        return self._time(seen, beside, lambda times: times.first_token_p90)
+        expected = self._expected.first_token if self._expected else None
+        return self._time(seen, beside, lambda times: times.first_token_p90, expected)
 
     def speed(self, name: str) -> Seen:
         """Tokens per second of `prompt` or `generation`."""
         seen, beside = self._measured.generation, self._beside.generation
-        return self._time(seen, beside, lambda times: getattr(times, f"{name}_speed"), "tokens/s")
+        expected = None
+        if self._expected is not None:
+            expected = self._expected.prompt if name == "prompt" else self._expected.decode
+        return self._time(
+            seen, beside, lambda times: getattr(times, f"{name}_speed"), expected, "tokens/s"
+        )
 
     def _worst_output(
         self,
@@ -177,7 +198,7 @@ class Sight:
 
     def placement(self, unit: ComputeUnit) -> Seen:
         """The share of operators that Core ML runs on a unit: npu or gpu."""
-        absent = self._absent("latency")
+        absent = self._absent("latency", None)
         if absent is not None:
             return absent
         if not self._is_here:
@@ -191,10 +212,10 @@ class Sight:
             reason=f"{seen.operators} operators, compute units {seen.compute_units}",
         )
 
-    def _absent(self, work: Pass) -> Seen | None:
+    def _absent(self, work: Pass, expected: Interval | None) -> Seen | None:
         """What may be said of a pass that had nothing to run on; None where it had."""
         reason = self._measured.absent.get(work)
-        return None if reason is None else self._on_device(reason)
+        return None if reason is None else self._on_device(reason, expected)
 
     def _how(self, conditions: Conditions | None = None) -> tuple[How, str]:
         if conditions is not None and conditions.reference:
@@ -203,23 +224,35 @@ class Sight:
         if self._is_here:
             return "measured", ""
         here = self._here
+        if self._place.how == "emulated":
+            return "emulated", f"run on {self._place.name}"
         if self._same_arch:
             return "emulated", f"run on {here.chip}, which has the same architecture"
         reason = f"run on {here.arch}; kernels for {self._device.arch} may answer differently"
         return "emulated", reason
 
-    def _on_device(self, reason: str) -> Seen:
+    def _on_device(self, reason: str, expected: Interval | None = None) -> Seen:
+        """For what only the device itself can show; `expected` is told, and never a pass."""
         remedy = f"run `edgeq check --device here` on {self._device.name}"
         if self._device.os == "ios":  # where no Python runs
             remedy = f"measure it in an app on {self._device.name}"
-        return Seen(how="not run", reason=reason, remedy=remedy)
+        if expected is None:
+            return Seen(how="not run", reason=reason, remedy=remedy)
+        return Seen(
+            value=expected.value,
+            low=expected.low,
+            high=expected.high,
+            how="estimated",
+            reason=f"{reason}; estimate: {expected.basis}",
+            remedy=remedy,
+        )
 
-    def _memory(self, read: Callable[[Memory], int]) -> Seen:
-        absent = self._absent("memory")
+    def _memory(self, read: Callable[[Memory], int], expected: Interval | None) -> Seen:
+        absent = self._absent("memory", expected)
         if absent is not None:
             return absent
         if not self._same_arch:
-            return self._on_device(f"this machine is {self._here.arch}")
+            return self._on_device(f"it was run on {self._here.arch}", expected)
         how, reason = self._how()
         seen, beside = self._measured.memory, self._beside.memory
         if seen is None:
@@ -237,13 +270,14 @@ class Sight:
         seen: Timed | None,
         beside: Timed | None,
         read: Callable[[Timed], Quantile | Rate],
+        expected: Interval | None,
         unit: Unit = "seconds",
     ) -> Seen:
-        absent = self._absent("latency")
+        absent = self._absent("latency", expected)
         if absent is not None:
             return absent
         if not self._is_here:
-            return self._on_device(f"time on this machine ({self._here.chip}) is another")
+            return self._on_device(f"time on {self._here.chip} is another", expected)
         if seen is None:
             return Seen(failure=self._measured.failures.get("latency", ""))
         value, low, high = _interval(read(seen))
@@ -274,6 +308,9 @@ class Sight:
         return Seen(how="not run", reason=reason, remedy=NATIVE_BUILD)
 
     def _no_quality(self) -> Seen:
+        absent = self._absent("quality", None)
+        if absent is not None:
+            return absent
         failure = self._measured.failures.get("quality", "")
         unknown = self._beside.failures.get("quality")
         if failure:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from edgeq.budgets import Workload
 from edgeq.compute_units import ComputeUnits
 from edgeq.measure import arrays, generation, latency
 from edgeq.measure.given import Evaluation, given_samples, given_to_language_model
-from edgeq.measure.process import PassFailed, Request, run_worker
+from edgeq.measure.process import PassFailed, Request
 from edgeq.measure.quality import NotComparable, compare, pair_spearman
 from edgeq.measure.records import (
     Conditions,
@@ -30,18 +28,18 @@ from edgeq.measure.records import (
     Placement,
     Quality,
 )
-from edgeq.profile import Device
+from edgeq.reach.place import ALL_PASSES, Place, Unreachable
 
 Progress = Callable[[str], None]
 
 
 class Bench:
-    """Measures artifacts of one model on this machine beside `float_dir`, full precision.
+    """Measures artifacts of one model in one place beside `float_dir`, full precision.
 
-    `here` is this machine, `folder` an existing directory for scratch files that may go once
-    everything is measured, `workload` what a language model is asked for, `compute_units` what Core
-    ML may use, on a Mac. Raises InvalidInput if an artifact was changed or the evaluation data do
-    not fit the model.
+    `folder` is an existing directory for scratch files that may go once everything is measured,
+    `workload` what a language model is asked for, `compute_units` what Core ML may use, on a Mac.
+    Raises InvalidInput if an artifact was changed or the evaluation data do not fit the model,
+    Missing if the place lacks something or is lost.
     """
 
     def __init__(
@@ -49,7 +47,7 @@ class Bench:
         float_dir: Path,
         evaluation: Evaluation | None,
         *,
-        here: Device,
+        place: Place,
         effort: Effort,
         progress: Progress,
         folder: Path,
@@ -58,8 +56,9 @@ class Bench:
     ) -> None:
         self._float_dir = float_dir
         self._float = read_artifact(float_dir)
-        self._cpu = here.chip
-        self._absent = _absent(self._float, here)
+        self._place = place
+        self._cpu = place.device().chip
+        self._absent = _absent(self._float, place)
         self._compute_units = compute_units
         self._effort: Effort = effort
         self._progress = progress
@@ -196,7 +195,7 @@ class Bench:
             download_bytes=artifact.bytes,
             weight_bytes=artifact.weight_bytes,
             failures=failures,
-            absent=self._absent,
+            absent={work: why for work, why in self._absent.items() if not _has(work, seen)},
             **seen,
         )
 
@@ -212,7 +211,7 @@ class Bench:
         if work in self._absent:
             return None
         self._progress(f"{artifact.name}: {work}")
-        load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        system, load_average = self._place.surroundings()
         given = self._data.judged if work == "quality" else self._data.timed
         request = Request(
             work=work,
@@ -223,25 +222,39 @@ class Bench:
             **more,
         )
         try:
-            reply = run_worker(request)
+            reply = self._place.run(request)
         except PassFailed as error:
             failures[work] = str(error)
+            return None
+        except Unreachable as error:
+            lost = "; ".join(problem.what for problem in error.problems)
+            self._absent = {**dict.fromkeys(ALL_PASSES, lost), **self._absent}
             return None
         words = ("runtime", "reference", "instructions", "threads", "prepared", "warnings")
         conditions = Conditions(
             **{word: reply.pop(word) for word in words},
             inputs=reply.pop("inputs"),
             cpu=self._cpu,
-            system=f"{platform.system()} {platform.release()} {platform.machine()}",
+            system=system,
             load_average=load_average,
             effort=self._effort,
         )
         return reply, conditions
 
 
-def _absent(artifact: Artifact, here: Device) -> dict[Pass, str]:
-    """Why passes have nothing to run on here: quality alone has a reference for every format."""
-    if artifact.format != "coreml" or artifact.format in here.runtimes:
-        return {}
-    reason = f"Core ML runs on Apple's systems alone; this machine is {here.os} on {here.arch}"
-    return {"memory": reason, "latency": reason}
+def _has(work: Pass, seen: dict[str, Any]) -> bool:
+    """Whether a pass gave something before its place was lost."""
+    fields = {"latency": ("latency", "generation"), "quality": ("quality", "language")}
+    return any(seen.get(name) is not None for name in fields.get(work, (work,)))
+
+
+def _absent(artifact: Artifact, place: Place) -> dict[Pass, str]:
+    """Why passes have nothing to run on there: quality alone has a reference for every format."""
+    reason = f"on {place.name} it would mean nothing: its CPU is emulated"
+    absent = dict.fromkeys(ALL_PASSES - place.passes, reason)
+    machine = place.device()
+    if artifact.format == "coreml" and artifact.format not in machine.runtimes:
+        system = f"{machine.os} on {machine.arch}"
+        reason = f"Core ML runs on Apple's systems alone; this machine is {system}"
+        absent |= {"memory": reason, "latency": reason}
+    return absent
