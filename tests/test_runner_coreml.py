@@ -273,6 +273,14 @@ def test_nothing_heavy_is_imported_and_nothing_said(wren: Wren) -> None:
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.strip()
 
 
+def test_times_of_the_reference_are_called_so(wren: Wren, encoders: Pair) -> None:
+    code = "from edgeq.cli import main; main()"
+    for arguments in ((wren.half, "--prompt", "A", "--max-tokens", "2"), (encoders.coreml, "ba")):
+        done = in_a_process(code, "run", *arguments)
+        said = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode == 0 and "measured here, by edgeq's executor" in said
+
+
 def test_without_coremltools_the_extra_is_named(wren: Wren) -> None:
     code = "import sys; sys.modules['coremltools'] = None; from edgeq.cli import main; main()"
     done = in_a_process(code, "run", wren.half, "--prompt", "A")

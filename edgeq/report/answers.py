@@ -33,9 +33,14 @@ def print_similarity(answer: Answer, console: Console) -> None:
     console.print(table)
     took = format_seconds(answer.seconds / count)
     console.print(
-        f"{answer.artifact}: {width} values a sentence, {took} a sentence (measured here)",
+        f"{answer.artifact}: {width} values a sentence, {took} a sentence ({_seen(answer)})",
         style="dim",
     )
+
+
+def _seen(result: Answer | Written) -> str:
+    """How times came about; those of a stand-in are not of the runtime that an app has."""
+    return f"measured here, by {result.runtime}" if result.is_reference else "measured here"
 
 
 def print_pace(written: Written, console: Console) -> None:
@@ -48,7 +53,7 @@ def print_pace(written: Written, console: Console) -> None:
     speed = written.tokens_per_second
     if speed is not None:  # the first token came with the prompt, and is not in it
         pace += f", at {format_speed(speed)} behind the first"
-    console.print(f"{written.artifact}: {pace} (measured here)", style="dim", soft_wrap=True)
+    console.print(f"{written.artifact}: {pace} ({_seen(written)})", style="dim", soft_wrap=True)
 
 
 def print_outputs(

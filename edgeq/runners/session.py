@@ -21,9 +21,14 @@ from edgeq.runners.language import LanguageModel
 
 @dataclass(frozen=True)
 class Answer:
-    """Embeddings float32 `(texts, dimension)` and the seconds that computing them took."""
+    """Embeddings float32 `(texts, dimension)` and the seconds that computing them took.
+
+    runtime: what executed it, with its version. is_reference: whether that stands in for another.
+    """
 
     artifact: str
+    runtime: str
+    is_reference: bool
     texts: tuple[str, ...]
     embeddings: npt.NDArray[np.float32]
     seconds: float
@@ -38,6 +43,7 @@ class Answer:
         """Plain values for JSON."""
         return {
             "artifact": self.artifact,
+            "runtime": self.runtime,
             "texts": list(self.texts),
             "embeddings": self.embeddings.tolist(),
             "similarity": self.similarity().tolist(),
@@ -58,7 +64,14 @@ def run_texts(path: Path, texts: Sequence[str]) -> Answer:
         raise InvalidInput(Problem(str(path), what, f"type: edgeq run {path} {given}"))
     start = time.perf_counter()
     embeddings = model.embed(list(texts))
-    return Answer(model.name, tuple(texts), embeddings, time.perf_counter() - start)
+    return Answer(
+        artifact=model.name,
+        runtime=model.runtime,
+        is_reference=model.is_reference,
+        texts=tuple(texts),
+        embeddings=embeddings,
+        seconds=time.perf_counter() - start,
+    )
 
 
 @dataclass(frozen=True)
@@ -76,10 +89,12 @@ class Written:
 
     first_seconds: from the prompt, as tokens, to the first generated token, None if the text ended
     there. token_seconds: of each token behind it. runtime: what executed it, with its version.
+    is_reference: whether that stands in for another.
     """
 
     artifact: str
     runtime: str
+    is_reference: bool
     prompt: str
     text: str
     prompt_tokens: int
@@ -131,6 +146,7 @@ def write_text(path: Path, prompt: str, sampling: Sampling, show: Callable[[str]
     return Written(
         artifact=model.name,
         runtime=model.runtime,
+        is_reference=model.is_reference,
         prompt=prompt,
         text="".join(pieces),
         prompt_tokens=len(ids),
