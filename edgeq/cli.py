@@ -74,6 +74,13 @@ def check(
             help="A device id or file, or 'here'; may be repeated. Default: the recipe's."
         ),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to run it: ssh://user@host[:port], adb[:serial], emulate or here. "
+            "Default: as the device's profile says; without --device, that machine is judged."
+        ),
+    ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
     ] = False,
@@ -86,12 +93,12 @@ def check(
     from edgeq.files import writable
     from edgeq.report.junit import junit as to_junit
     from edgeq.verdict import exit_status
-    from edgeq.workflow import check_recipe
+    from edgeq.workflow_check import check_recipe
 
     if junit is not None:
         writable(junit, "--junit")
     with progress_line() as progress:
-        verdicts = check_recipe(recipe, device or [], full, progress)
+        verdicts = check_recipe(recipe, device or [], full, progress, on)
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:
         junit.write_text(to_junit(verdicts), encoding="utf-8")

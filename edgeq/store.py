@@ -27,7 +27,9 @@ MANIFEST = "stage.json"
 _PACKAGE = Path(__file__).parent
 _NOT_IN_RESULTS = (
     "cli.py",
+    "cli_emulate.py",
     "cli_fit.py",
+    "cli_fits.py",
     "cli_models.py",
     "estimate",
     "fit.py",

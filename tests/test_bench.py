@@ -12,7 +12,6 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 pytest.importorskip("gguf", reason="gguf is not installed")
 
 from edgeq.budgets import Workload
-from edgeq.device import load_device
 from edgeq.errors import InvalidInput
 from edgeq.measure.bench import Bench
 from edgeq.measure.given import Evaluation
@@ -26,7 +25,7 @@ def bench(artifact: Path, evaluation: Evaluation, context: int, steps: list[str]
     return Bench(
         artifact,
         evaluation,
-        here=load_device("here"),
+        place=Here(),
         effort="quick",
         progress=steps.append,
         folder=artifact.parent,

@@ -19,6 +19,7 @@ from edgeq.device import load_device
 from edgeq.errors import InvalidInput
 from edgeq.judge import decide
 from edgeq.profile import Device
+from edgeq.reach.place import Here
 from edgeq.report.terminal import make_console, print_verdict
 from edgeq.verdict import Status, Verdict, exit_status, worst
 from tests import samples
@@ -280,7 +281,7 @@ def run_check(targets: dict[Path, list[Device]], float_dir: Path, data: Path) ->
     return check(
         targets,
         float_dir,
-        here=load_device("here"),
+        place=Here(),
         budgets=Budgets.model_validate(ALL_BUDGETS),
         evaluation=Evaluation(data),
         full=False,

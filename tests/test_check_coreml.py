@@ -19,6 +19,7 @@ from edgeq.device import load_device
 from edgeq.measure.bench import Bench
 from edgeq.measure.given import Evaluation
 from edgeq.measure.records import Measurement, Placement, UnitShares
+from edgeq.reach.place import Here
 from edgeq.recipe import load_recipe
 from edgeq.verdict import Verdict
 from tests import tiny_bert
@@ -123,6 +124,13 @@ def test_build_servers_see_skipped_cases(checked: Checked) -> None:
         assert skipped == NOT_RUN and suite.attrib["failures"] == "0"
 
 
+class AMac(Here):
+    """This machine, as if it were one that has Core ML."""
+
+    def device(self) -> Device:
+        return MACOS
+
+
 def test_where_there_is_core_ml_every_pass_is_run(
     checked: Checked, coreml_store: Path, tiny: Path, tmp_path: Path
 ) -> None:
@@ -136,7 +144,7 @@ def test_where_there_is_core_ml_every_pass_is_run(
     bench = Bench(
         built,
         Evaluation(tiny.parent / "evaluation.tsv", 4),
-        here=MACOS,
+        place=AMac(),
         effort="quick",
         progress=lambda step: None,
         folder=tmp_path,

@@ -24,12 +24,12 @@ from edgeq import coreml
 from edgeq.artifact import COREML_PACKAGE, read_record, record_files, write_artifact
 from edgeq.budgets import Workload
 from edgeq.bundle import write_bundle
-from edgeq.device import load_device
 from edgeq.errors import InvalidInput, NotComputed
 from edgeq.export.coreml_tools import load_coremltools
 from edgeq.measure.bench import Bench
 from edgeq.measure.given import Evaluation
 from edgeq.quantize.grids import QuantizedTensor
+from edgeq.reach.place import Here
 from edgeq.runners import coreml_backend
 from edgeq.runners.coreml_decoder import CoremlDecoder
 from edgeq.runners.language import LanguageModel
@@ -243,7 +243,7 @@ def test_quality_is_a_divergence_from_another_package(wren: Wren, tmp_path: Path
     bench = Bench(
         wren.single,
         Evaluation(WREN.parent / "data" / "wren-evaluation.txt", 2),
-        here=load_device("here"),
+        place=Here(),
         effort="quick",
         progress=lambda step: None,
         folder=tmp_path,

@@ -1,0 +1,69 @@
+"""What to expect of a recipe's artifacts on a device, corrected by what was measured on it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from edgeq import canonical
+from edgeq.estimate.calibrate import Measured
+from edgeq.estimate.contents import Contents, contents_of_plan
+from edgeq.estimate.devices import Estimates, estimate_for
+from edgeq.plan import Planned
+from edgeq.profile import Device, matches
+from edgeq.reach.place import Place
+from edgeq.store import Store
+from edgeq.verdict import Verdict
+
+
+def expected(planned: Planned, artifact: str, device: Device) -> Estimates:
+    """Memory and speed of an artifact of the plan, by its name."""
+    workload = planned.recipe.workload
+    return estimate_for(
+        _contents(planned, artifact),
+        device,
+        context=workload.context,
+        prompt=workload.prompt,
+        measured=_seen(device),
+    )
+
+
+def remember_speed(planned: Planned, verdict: Verdict, device: Device, place: Place) -> None:
+    """Keep the generation speed that was measured on `device` itself, to estimate others."""
+    seen = verdict.measurement.generation
+    machine = place.device()
+    is_own = device.id == machine.id or matches(device, machine)
+    if seen is None or place.how != "measured" or not is_own:
+        return
+    contents = _contents(planned, verdict.artifact)
+    record = {
+        "bytes_per_token": contents.bytes_per_token,
+        "quant": contents.label,
+        "tokens_per_second": seen.generation_speed.tokens_per_second,
+    }
+    path = _folder(device) / f"{verdict.artifact_sha256}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(record), encoding="utf-8")
+    partial.replace(path)
+
+
+def _seen(device: Device) -> list[Measured]:
+    found = []
+    for path in sorted(_folder(device).glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, TypeError):  # another version's is left out
+            found.append(Measured(**json.loads(path.read_bytes())))
+    return found
+
+
+def _folder(device: Device) -> Path:
+    """A folder for each device as it is described: other facts are another device."""
+    facts = device.model_dump(mode="json", exclude={"reach", "sources", "advice"})
+    return Store().root / "speed" / canonical.sha256_of(facts)
+
+
+def _contents(planned: Planned, artifact: str) -> Contents:
+    plan = next(each for each in planned.plan.artifacts if each.name == artifact)
+    return contents_of_plan(plan, planned.recipe.model.task, planned.model)
