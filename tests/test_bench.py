@@ -15,6 +15,7 @@ from edgeq.budgets import Workload
 from edgeq.errors import InvalidInput
 from edgeq.measure.bench import Bench
 from edgeq.measure.given import Evaluation
+from edgeq.reach.place import Here
 from tests.decoder_artifacts import WREN, decoder_artifact, float_graph
 from tests.gguf_artifacts import gguf_artifact
 

@@ -19,6 +19,7 @@ from edgeq.device import load_device
 from edgeq.measure.bench import Bench
 from edgeq.measure.given import Evaluation
 from edgeq.measure.records import Measurement, Placement, UnitShares
+from edgeq.profile import Device
 from edgeq.reach.place import Here
 from edgeq.recipe import load_recipe
 from edgeq.verdict import Verdict
