@@ -14,11 +14,14 @@ from edgeq.coreml import Program, load
 from edgeq.export.coreml import export_decoder_coreml, export_graph_coreml, refuse_overflow
 from edgeq.export.coreml_decoder import IDS, POSITION
 from edgeq.export.coreml_targets import Target
-from edgeq.export.coreml_weights import settle_coreml
+from edgeq.export.coreml_weights import find_coded_coreml, settle_coreml
+from edgeq.export.onnx import Found, codes_summary
 from edgeq.made import Made, settings_of
 from edgeq.plan_coreml import compute_of, lengths_of, target_of
 from edgeq.plan_tensors import TensorPlan, coreml_decisions, planned_tensors
+from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import QuantizedTensor
+from edgeq.quantize.model import Quantized
 from edgeq.quantize.spec import Intent
 from edgeq.runners.lengths import filled
 from edgeq.stages import Stages
@@ -41,10 +44,11 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     compute = compute_of(intent.variant, spec)
     plans = tuple(planned_tensors(planned.model, intent, compute))
     target, *_ = target_of(planned.recipe, plans)
-    codes = _codes(stages, name, intent)
+    found = _found(stages, name, intent)
+    codes = {tensor: held.tensor for tensor, held in found.weights.items()}
     package = destination / COREML_PACKAGE
     stages.progress(f"{name}: write the package")
-    _export(stages, package, codes, intent, target)
+    _export(stages, package, found, intent, target)
     stages.progress(f"{name}: look for infinities")
     calls = _calls(stages, load(package, "float32").inputs())
     refuse_overflow(package, calls)
@@ -72,14 +76,34 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
             "float32": list(spec.float32),
             "deployment_target": {"ios": target.ios, "macos": target.macos},
             "scanned": len(calls),
+            "inputs": {
+                tensor: codes_summary(held)
+                for tensor, held in found.weights.items()
+                if held.input_codes
+            },
         },
         max_tokens=longest,
     )
 
 
-def _codes(stages: Stages, name: str, intent: Intent) -> dict[str, QuantizedTensor]:
+def _found(stages: Stages, name: str, intent: Intent) -> Found:
+    """Codes of every weight that is on a grid, and of what it multiplies where that is coded."""
     model = stages.planned.model
     decisions = coreml_decisions(model, intent)
+    if any(decision.activations != "float32" for decision in decisions.values()):
+        graph = stages.float_graph()
+        return find_coded_coreml(
+            graph,
+            lambda tensor, _: decisions.get(tensor, Decision(None, "not asked for")),
+            stages.feeds(graph),
+            lambda step: stages.progress(f"{name}: {step}"),
+        )
+    codes = _codes(stages, name, decisions)
+    return Found({n: Quantized(held, None, None, "float32") for n, held in codes.items()}, {})
+
+
+def _codes(stages: Stages, name: str, decisions: dict[str, Decision]) -> dict[str, QuantizedTensor]:
+    model = stages.planned.model
     grids = {decision.grid for decision in decisions.values() if decision.choice}
     if not grids:
         return {}
@@ -91,7 +115,7 @@ def _codes(stages: Stages, name: str, intent: Intent) -> dict[str, QuantizedTens
 def _export(
     stages: Stages,
     package: Path,
-    codes: dict[str, QuantizedTensor],
+    found: Found,
     intent: Intent,
     target: Target,
 ) -> None:
@@ -104,7 +128,7 @@ def _export(
         export_decoder_coreml(
             model.directory,
             package,
-            codes,
+            {name: held.tensor for name, held in found.weights.items()},
             context=planned.recipe.workload.context,
             tokens=DECODER_TOKENS,
             compute=compute,
@@ -116,7 +140,7 @@ def _export(
     export_graph_coreml(
         graph,
         package,
-        codes,
+        found,
         shapes=_shapes(stages, graph),
         compute=compute,
         float32=float32,

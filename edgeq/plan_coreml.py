@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from edgeq.errors import Problem
 from edgeq.export.coreml_targets import (
+    CODED_INPUTS,
     IOS16,
     SEVERAL_SHAPES,
     STATES,
@@ -36,11 +37,28 @@ def lengths_of(spec: CoremlSpec, longest: int) -> tuple[int, ...]:
     return tuple(sorted({min(length, longest) for length in asked}))
 
 
+def activations_advice(variant: Variant) -> str | None:
+    """What to know of a package whose activations are coded; None for one where they are not."""
+    if variant.activations == "float32":
+        return None
+    return (
+        "INT8 activations pay on the Neural Engine of A17 Pro, M4 and later; elsewhere they can be "
+        "slower than float. Their ranges are edgeq's own, from the calibration data: coremltools "
+        "takes ranges on macOS alone"
+    )
+
+
 def needed_target(
-    grids: Iterable[str], *, has_states: bool = False, has_several_shapes: bool = False
+    grids: Iterable[str],
+    *,
+    has_coded_inputs: bool = False,
+    has_states: bool = False,
+    has_several_shapes: bool = False,
 ) -> tuple[Target, str]:
     """The oldest release that can run a package, and what in it asks for that."""
-    needs = {grid: needs_os(grid) for grid in grids}
+    needs = {grid: needs_os(grid) for grid in sorted(grids)}
+    if has_coded_inputs:
+        needs["8-bit activations"] = CODED_INPUTS
     if has_states:
         needs["a cache that the model keeps itself"] = STATES
     if has_several_shapes:
@@ -51,8 +69,10 @@ def needed_target(
 
 def target_of(recipe: Recipe, tensors: Iterable[TensorPlan]) -> tuple[Target, Target, str]:
     """The release a package is made for, the one it needs, and what in it asks for that."""
+    held = tuple(tensors)
     needed, what = needed_target(
-        {tensor.grid for tensor in tensors},
+        {tensor.grid for tensor in held},
+        has_coded_inputs=any(tensor.activations != "float32" for tensor in held),
         has_states=recipe.model.task == "text-generation",
         has_several_shapes=len(recipe.coreml.lengths or ()) > 1,
     )

@@ -14,13 +14,22 @@ from edgeq.export.coreml_decoder import LOGITS, DecoderProgram, decoder_inputs
 from edgeq.export.coreml_graph import Translator, graph_inputs, load_graph, program_weights
 from edgeq.export.coreml_package import write_package
 from edgeq.export.coreml_program import Compute, ProgramWriter
-from edgeq.export.coreml_targets import IOS18, SEVERAL_SHAPES, STATES, Target, needs_os
+from edgeq.export.coreml_targets import (
+    CODED_INPUTS,
+    IOS18,
+    SEVERAL_SHAPES,
+    STATES,
+    Target,
+    needs_os,
+)
 from edgeq.export.decoder_onnx import check_weights, end_tokens
 from edgeq.export.decoder_rope import depends_on_length, rotations
+from edgeq.export.onnx import Found
 from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import Weights
 from edgeq.quantize.grids import QuantizedTensor
+from edgeq.quantize.model import Quantized
 from edgeq.runners.decoder import CONTEXT_KEY, END_KEY
 
 
@@ -77,7 +86,7 @@ def export_decoder_coreml(
 def export_graph_coreml(
     float_directory: Path,
     destination: Path,
-    codes: Mapping[str, QuantizedTensor],
+    codes: Mapping[str, QuantizedTensor] | Found,
     *,
     shapes: Mapping[str, Sequence[tuple[int, ...]]],
     compute: Compute = "float16",
@@ -86,7 +95,8 @@ def export_graph_coreml(
 ) -> None:
     """Write the float ONNX graph of an encoder or a classifier as the package `destination`.
 
-    codes: by the names that the graph has, the weights that are on a grid. shapes: for every input
+    codes: by the names that the graph has, the weights that are on a grid; `Found` has the codes of
+    what they multiply too. shapes: for every input
     whose shape the graph leaves open, the shapes it can have; a list of several becomes a choice
     (`EnumeratedShapes`), the first is the default. compute, float32: as for the decoder.
 
@@ -101,15 +111,28 @@ def export_graph_coreml(
     if target < SEVERAL_SHAPES and sum(len(value.shapes) > 1 for value in inputs) > 1:
         what = f"{target} takes one input of several shapes, this model has more"
         raise InvalidInput(Problem(str(destination), what, f"one shape, or {SEVERAL_SHAPES}"))
-    for name, held in codes.items():
-        if target < needs_os(held.grid.name):
-            what = f"{target} does not run {held.grid.name}"
-            raise InvalidInput(Problem(name, what, f"target {needs_os(held.grid.name)}"))
+    found = codes if isinstance(codes, Found) else _weights_alone(codes)
+    for name, held in found.weights.items():
+        _check_release(name, held, target)
     with ProgramWriter(inputs, target, compute, float32) as writer:
-        outputs = Translator(model, writer, program_weights(model, codes)).outputs()
+        weights = program_weights(model, found.weights, found.ranges)
+        outputs = Translator(model, writer, weights).outputs()
         program = writer.finish(outputs)
     check_patterns(float32, writer)
     write_package(program, writer.constants.readers, target, {}, destination)
+
+
+def _weights_alone(codes: Mapping[str, QuantizedTensor]) -> Found:
+    return Found({name: Quantized(held, None, None, "float32") for name, held in codes.items()}, {})
+
+
+def _check_release(name: str, held: Quantized, target: Target) -> None:
+    needs = {held.tensor.grid.name: needs_os(held.tensor.grid.name)}
+    if held.activations != "float32":
+        needs[held.activations] = CODED_INPUTS
+    for what, needed in needs.items():
+        if target < needed:
+            raise InvalidInput(Problem(name, f"{target} does not run {what}", f"target {needed}"))
 
 
 def refuse_overflow(package: Path, calls: Sequence[Mapping[str, npt.ArrayLike]]) -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from edgeq.export.coreml_package import Read
 from edgeq.export.coreml_targets import IOS18, Target
 from edgeq.export.coreml_tools import load_coremltools
-from edgeq.quantize.grids import QuantizedTensor
+from edgeq.quantize.activations import InputCodes
+from edgeq.quantize.grids import Floats, QuantizedTensor
 from edgeq.quantize.palette import Palette, pack
 
 Array = NDArray[Any]
@@ -42,13 +43,17 @@ class Weight:
     """A weight by the name it has in the model's own files; outputs, tokens or filters first.
 
     read: its values, float of any width. codes: instead of them, where it is on a grid; a weight
-    of more axes than two has its rows' codes in one row.
+    of more axes than two has its rows' codes in one row. inputs: how what it is multiplied with is
+    coded; None where that stays float. beside: float32 `(rows, outliers)`, the values for the
+    input's outlier channels, whose codes are zero.
     """
 
     name: str
     shape: tuple[int, ...]
     read: Read
     codes: QuantizedTensor | None = None
+    inputs: InputCodes | None = None
+    beside: Floats | None = None
 
 
 class Constants:

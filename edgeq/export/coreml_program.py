@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgeq.export.coreml_activations import InputCoder
 from edgeq.export.coreml_constants import Array, Constants, Weight, identifier
 from edgeq.export.coreml_targets import Target
 from edgeq.export.coreml_tools import load_coremltools
@@ -50,6 +51,7 @@ class ProgramWriter:
         self.target = target
         self.constants = Constants(target, self._free)
         self.matched: set[str] = set()
+        self._coder = InputCoder(self)
         self._mb, self._mil, self._types = Builder, mil, mil.types
         self._compute, self._float32 = compute, tuple(float32)
         self._names: dict[str, int] = {}
@@ -84,14 +86,28 @@ class ProgramWriter:
         """Like `emit`, in float16 whatever was asked for: states hold nothing else."""
         return self._add(kind, name, "fp16", values)
 
+    def in_float32(self, kind: str, name: str, **values: Any) -> Any:
+        """Like `emit`, in float32 whatever was asked for."""
+        return self._add(kind, name, "fp32", values)
+
     def linear(self, name: str, x: Any, weight: Weight, bias: Array | None = None) -> Any:
-        """`x @ weight.T + bias`; without a bias the operator wants zeros, which are shared."""
+        """`x @ weight.T + bias`; without a bias the operator wants zeros, which are shared.
+
+        Where the weight says how, its input is coded first.
+        """
         if bias is None:
             zeros = np.zeros(weight.shape[0], np.float16)
             shift = Weight(f"zeros.{len(zeros)}", zeros.shape, lambda: zeros)
         else:
             shift = Weight(f"{name}.bias", bias.shape, lambda: bias)
-        return self.emit("linear", name, x=x, weight=weight, bias=shift)
+        product = self.emit("linear", name, x=self.coded(x, weight), weight=weight, bias=shift)
+        if weight.beside is None:
+            return product
+        return self._coder.beside(name, x, weight, product)
+
+    def coded(self, x: Any, weight: Weight) -> Any:
+        """What a weight multiplies in place of `x`: `x` itself, or what its codes mean."""
+        return x if weight.inputs is None else self._coder.coded(x, weight.inputs)
 
     def precision(self, name: str) -> str:
         """`fp16` or `fp32`: what the operator of that name computes in."""
