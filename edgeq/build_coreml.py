@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeq.artifact import COREML_PACKAGE, MODEL_FILE, TOKENIZER_FILE, TensorRecord, ValueInfo
 from edgeq.coreml import Program, load
+from edgeq.coreml.images import pixels
 from edgeq.export.coreml import export_decoder_coreml, export_graph_coreml, refuse_overflow
 from edgeq.export.coreml_decoder import IDS, POSITION
 from edgeq.export.coreml_targets import Target
@@ -18,6 +19,7 @@ from edgeq.export.coreml_weights import find_coded_coreml, settle_coreml
 from edgeq.export.onnx import Found, codes_summary
 from edgeq.made import Made, settings_of
 from edgeq.plan_coreml import compute_of, lengths_of, target_of
+from edgeq.plan_images import image_of, labels_of
 from edgeq.plan_tensors import TensorPlan, coreml_decisions, planned_tensors
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import QuantizedTensor
@@ -74,6 +76,8 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
             **settings_of(intent),
             "compute": compute,
             "float32": list(spec.float32),
+            "image": spec.image.model_dump(mode="json") if spec.image else None,
+            "labels": bool(spec.labels),
             "deployment_target": {"ios": target.ios, "macos": target.macos},
             "scanned": len(calls),
             "inputs": {
@@ -145,6 +149,8 @@ def _export(
         compute=compute,
         float32=float32,
         target=target,
+        image=image_of(spec),
+        labels=labels_of(planned.recipe, planned.path),
     )
 
 
@@ -170,6 +176,9 @@ def _calls(stages: Stages, inputs: dict[str, Any]) -> list[Call]:
     """Inputs to look for infinities with: the first calibration samples, or made up ones."""
     model = stages.planned.model
     feeds: list[Call] = [dict(feed) for feed in stages.feeds(stages.float_graph())[:_SCANNED]]
+    image = stages.planned.recipe.coreml.image
+    for feed in feeds if image else []:
+        feed[image.input] = pixels(feed[image.input], image.scale, image.bias)
     if model.decoder is not None:
         count = max(DECODER_TOKENS)
         rows = [feed["input_ids"][:, :count] for feed in feeds] or [np.arange(count)[None]]
@@ -242,6 +251,8 @@ def _outputs(program: Program) -> tuple[ValueInfo, ...]:
     }
     found = []
     for name in program.outputs():
+        if types[name].element is None or types[name].element.name == "string":
+            continue  # a classifier's label and shares, which follow from its first output
         shape = tuple("tokens" if n is None else n for n in types[name].shape)
         dtype = "int32" if "int" in str(types[name]) else "float32"
         found.append(ValueInfo(name=name, dtype=dtype, shape=shape))

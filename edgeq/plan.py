@@ -12,6 +12,7 @@ from edgeq.device import Device, load_device
 from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
 from edgeq.plan_coreml import compute_of, target_of, too_old
+from edgeq.plan_images import misfits
 from edgeq.plan_tensors import TensorPlan, gguf_decisions, planned_tensors
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
@@ -114,6 +115,8 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     plan = _plan(recipe, model)
     packages = {a.name: a.tensors for a in plan.artifacts if a.format == "coreml"}
     problems += too_old(recipe, document, packages, devices.get("coreml", {}))
+    if packages:
+        problems += misfits(recipe, document, model.located.path)
     if problems:
         raise InvalidInput(by_place(problems))
     return Planned(path, recipe, document, devices, model, plan)

@@ -10,6 +10,7 @@ from edgeq.calibration import data
 from edgeq.errors import InvalidInput, Problem
 from edgeq.quantize.presets import METHODS
 from edgeq.recipe_budget_checks import check_budgets
+from edgeq.recipe_coreml_checks import check_coreml
 from edgeq.wording import Location, suggest, suggest_near
 from edgeq.yamlfile import Document
 
@@ -34,6 +35,7 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
         *_check_rules(recipe, document),
         *_check_targets(recipe, document),
         *check_budgets(recipe, document),
+        *check_coreml(recipe, document),
     ]
     found = _check_data_files(recipe, document)
     return problems + (found or _check_overlap(recipe, document))

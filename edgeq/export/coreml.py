@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy.typing as npt
@@ -12,8 +14,16 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.export import coreml_layers, coreml_operators  # noqa: F401  (they register)
 from edgeq.export.coreml_decoder import LOGITS, DecoderProgram, decoder_inputs
 from edgeq.export.coreml_graph import Translator, graph_inputs, load_graph, program_weights
-from edgeq.export.coreml_package import write_package
-from edgeq.export.coreml_program import Compute, ProgramWriter
+from edgeq.export.coreml_images import (
+    LABEL,
+    PROBABILITIES,
+    Image,
+    classified,
+    colour_layout,
+    normalised,
+)
+from edgeq.export.coreml_package import Classes, write_package
+from edgeq.export.coreml_program import Compute, Input, ProgramWriter
 from edgeq.export.coreml_targets import (
     CODED_INPUTS,
     IOS18,
@@ -92,6 +102,8 @@ def export_graph_coreml(
     compute: Compute = "float16",
     float32: Sequence[str] = (),
     target: Target = IOS18,
+    image: Image | None = None,
+    labels: Sequence[str] = (),
 ) -> None:
     """Write the float ONNX graph of an encoder or a classifier as the package `destination`.
 
@@ -100,6 +112,9 @@ def export_graph_coreml(
     whose shape the graph leaves open, the shapes it can have; a list of several becomes a choice
     (`EnumeratedShapes`), the first is the default. compute, float32: as for the decoder.
 
+    image: the input that takes pixels. labels: names of the classes, of which the program then has
+    two more outputs: `classLabel`, the most probable, and `classLabel_probs`, the shares of all.
+
     Inputs are the graph's own, integers as int32; outputs are float32.
 
     Raises InvalidInput for operators that edgeq does not write for Core ML, naming them, for
@@ -107,7 +122,7 @@ def export_graph_coreml(
     match no operator.
     """
     model = load_graph(float_directory)
-    inputs = graph_inputs(model, shapes)
+    inputs = [_with_pixels(value, image) for value in graph_inputs(model, shapes)]
     if target < SEVERAL_SHAPES and sum(len(value.shapes) > 1 for value in inputs) > 1:
         what = f"{target} takes one input of several shapes, this model has more"
         raise InvalidInput(Problem(str(destination), what, f"one shape, or {SEVERAL_SHAPES}"))
@@ -116,10 +131,20 @@ def export_graph_coreml(
         _check_release(name, held, target)
     with ProgramWriter(inputs, target, compute, float32) as writer:
         weights = program_weights(model, found.weights, found.ranges)
-        outputs = Translator(model, writer, weights).outputs()
-        program = writer.finish(outputs)
+        given = {image.input: normalised(writer, image)} if image else {}
+        outputs = Translator(model, writer, weights, given).outputs()
+        name, logits = next(iter(outputs.items()))
+        last = functools.partial(classified, writer, name, logits, labels) if labels else None
+        program = writer.finish(outputs, last)
     check_patterns(float32, writer)
-    write_package(program, writer.constants.readers, target, {}, destination)
+    classes = Classes(tuple(labels), LABEL, PROBABILITIES) if labels else None
+    write_package(program, writer.constants.readers, target, {}, destination, classes)
+
+
+def _with_pixels(value: Input, image: Image | None) -> Input:
+    if image is None or value.name != image.input:
+        return value
+    return replace(value, pixels=colour_layout(image))
 
 
 def _weights_alone(codes: Mapping[str, QuantizedTensor]) -> Found:

@@ -114,8 +114,16 @@ def _stored(value: ir.Value) -> Array:
 class Translator:
     """One graph into one writer; handlers call `emit`, `known` and `name`."""
 
-    def __init__(self, model: ir.Model, writer: ProgramWriter, weights: Mapping[str, Weight]):
+    def __init__(
+        self,
+        model: ir.Model,
+        writer: ProgramWriter,
+        weights: Mapping[str, Weight],
+        given: Mapping[str, Any],
+    ) -> None:
+        """given: what the graph takes in place of the program's inputs of the same names."""
         self._model = model
+        self._given = given
         self._weights = weights
         self._values: dict[str, Value] = {}
         self._unknown: set[str] = set()
@@ -124,7 +132,7 @@ class Translator:
 
     def outputs(self) -> dict[str, Any]:
         """Every output of the graph, by name. Raises InvalidInput for unknown operators."""
-        self._values.update(self.writer.inputs)
+        self._values.update({**self.writer.inputs, **self._given})
         for name, value in self._model.graph.initializers.items():
             assert value.const_value is not None
             self._values[name] = self._weights.get(name)

@@ -7,7 +7,7 @@ digits and underscores, as the format wants it: `identifier` says how.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
@@ -24,11 +24,15 @@ Compute = Literal["float16", "float32"]
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a program: int32 or float32 of one of several shapes; or a state, float16."""
+    """An input of a program: int32 or float32 of one of several shapes; or a state, float16.
+
+    pixels: for an image, the layout of its pixels in coremltools' words.
+    """
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
     dtype: Literal["int32", "float32", "state"]
+    pixels: Any = None
 
 
 class ProgramWriter:
@@ -132,8 +136,21 @@ class ProgramWriter:
         """`fp16`, `fp32`, `int32`, `bool` …: what a variable holds."""
         return str(self._types.builtin_to_string(value.dtype))
 
-    def finish(self, outputs: Mapping[str, Any]) -> Any:
-        """The program; its outputs are float32 (or int32) and have the names given."""
+    def classify(self, shares: Any, labels: list[str], names: tuple[str, str]) -> list[Any]:
+        """Add the operator that ends a classifier; gives the label and the shares by label."""
+        classes = self._mb.const(val=self._mil.mil_list(labels), name=self._free("labels"))
+        made = list(self._mb.classify(probabilities=shares, classes=classes))
+        for variable, name in zip(made, names, strict=True):
+            variable.name = self._free(name)
+        return made
+
+    def finish(
+        self, outputs: Mapping[str, Any], last: Callable[[], list[Any]] | None = None
+    ) -> Any:
+        """The program; its outputs are float32 (or int32) and have the names given.
+
+        last: adds what has to be the last operator, and gives more outputs as they are.
+        """
         named = []
         for name, value in outputs.items():
             wanted = "int32" if self.dtype(value) in ("int32", "bool") else "fp32"
@@ -141,7 +158,7 @@ class ProgramWriter:
             if self.dtype(value) != wanted:
                 kind, more = "cast", {"dtype": self.constants.shared(wanted, wanted)}
             named.append(getattr(self._mb, kind)(x=value, name=self._free(name), **more))
-        self._function.set_outputs(named)
+        self._function.set_outputs(named + (last() if last else []))
         self._function.set_input_types(self._input_types())
         program = self._mil.Program()
         program.add_function("main", self._function)
@@ -209,6 +226,15 @@ class ProgramWriter:
             if value.dtype == "state":
                 wrapped = self._tools.TensorType(shape=value.shapes[0], dtype=np.float16)
                 found.append(self._tools.StateType(wrapped_type=wrapped, name=value.name))
+                continue
+            if value.pixels is not None:
+                (shape,) = value.shapes
+                layout = value.pixels
+                found.append(
+                    self._tools.ImageType(
+                        name=value.name, shape=shape, color_layout=layout, channel_first=True
+                    )
+                )
                 continue
             several = len(value.shapes) > 1
             shape = (
