@@ -1,4 +1,4 @@
-"""What a plan knows of classifiers for Core ML: the image that goes in, the labels that come out."""
+"""What a plan knows of classifiers for Core ML: images that go in, labels that come out."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ def misfits(recipe: Recipe, document: Document, graph: Path) -> Iterator[Problem
     classes = tuple(model.graph.outputs[0].shape or ())[-1:]
     labels = labels_of(recipe, document.path)
     if labels and classes and isinstance(classes[0], int) and classes[0] != len(labels):
-        what = f"coreml.labels: {len(labels)} labels, and the model tells {classes[0]} classes apart"
+        what = f"coreml.labels: {len(labels)} labels for the model's {classes[0]} classes"
         where = document.place(("coreml", "labels"))
         yield Problem(where, what, "give one label a line for each class")

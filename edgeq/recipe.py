@@ -109,7 +109,9 @@ class TargetSpec(Frozen):
 
 
 def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, int | float) else value
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 _ByChannel = Annotated[
@@ -127,12 +129,13 @@ class ImageSpec(Frozen):
     )
     scale: _ByChannel = Field(
         default=(1.0,),
-        description="The model was trained with pixel × scale + bias: one number, or one a channel.",
+        description="The model was trained with pixel × scale + bias: one number, or one for "
+        "each channel.",
         examples=[[0.01712, 0.01751, 0.01743]],
     )
     bias: _ByChannel = Field(
         default=(0.0,),
-        description="What is added after the scale: one number, or one a channel.",
+        description="What is added after the scale: one number, or one for each channel.",
         examples=[[-2.118, -2.036, -1.804]],
     )
     color: Literal["RGB", "BGR", "grayscale"] = Field(

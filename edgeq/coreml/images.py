@@ -10,7 +10,9 @@ import numpy.typing as npt
 _MOST = 255.0
 
 
-def pixels(array: npt.ArrayLike, scale: Sequence[float], bias: Sequence[float]) -> npt.NDArray[np.float32]:
+def pixels(
+    array: npt.ArrayLike, scale: Sequence[float], bias: Sequence[float]
+) -> npt.NDArray[np.float32]:
     """The pixels, float32 (1, channels, height, width), whole numbers from 0 to 255.
 
     array: `pixel × scale + bias`, of the same shape. scale, bias: one number, or one a channel.

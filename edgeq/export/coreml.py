@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy.typing as npt
-
-from edgeq.coreml import NotFinite, load, scan
 from edgeq.errors import InvalidInput, Problem
 from edgeq.export import coreml_layers, coreml_operators  # noqa: F401  (they register)
 from edgeq.export.coreml_decoder import LOGITS, DecoderProgram, decoder_inputs
@@ -158,24 +155,6 @@ def _check_release(name: str, held: Quantized, target: Target) -> None:
     for what, needed in needs.items():
         if target < needed:
             raise InvalidInput(Problem(name, f"{target} does not run {what}", f"target {needed}"))
-
-
-def refuse_overflow(package: Path, calls: Sequence[Mapping[str, npt.ArrayLike]]) -> None:
-    """Run a package on some inputs and raise InvalidInput if NaN or infinity begins anywhere.
-
-    calls: inputs by name; for a language model, one text each, from an empty cache. Every operator
-    is named once, as patterns for `float32` name it.
-    """
-    program = load(package)
-    found: dict[str, NotFinite] = {}
-    for inputs in calls:
-        for seen in scan(program, inputs, program.make_state()):
-            found.setdefault(seen.operator, seen)
-    if found:
-        raise InvalidInput(
-            Problem(name, str(seen), f'compute it in float32: add coreml: {{float32: ["{name}"]}}')
-            for name, seen in found.items()
-        )
 
 
 def check_patterns(float32: Sequence[str], writer: ProgramWriter) -> None:

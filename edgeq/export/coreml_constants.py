@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.errors import InvalidInput, Problem
 from edgeq.export.coreml_package import Read
 from edgeq.export.coreml_targets import IOS18, Target
 from edgeq.export.coreml_tools import load_coremltools
@@ -112,7 +113,7 @@ class Constants:
 
     def _plain(self, name: str, weight: Weight, wanted: str) -> Any:
         dtype = _NUMPY[wanted]
-        return self._large(name, dtype, weight.shape, lambda: weight.read().astype(dtype))
+        return self._large(name, dtype, weight.shape, lambda: _held(weight, dtype))
 
     def _scaled(self, name: str, weight: Weight, codes: QuantizedTensor, wanted: str) -> Any:
         dtype = _NUMPY[wanted]
@@ -163,6 +164,17 @@ class Constants:
             return self._mb.const(val=read().astype(dtype), name=free)
         self.readers[free] = read
         return self._mb.const(val=np.broadcast_to(np.zeros((), dtype), shape), name=free)
+
+
+def _held(weight: Weight, dtype: type[np.floating[Any]]) -> Array:
+    """The weight's values. Raises InvalidInput for those that the type cannot hold."""
+    values = weight.read()
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > float(np.finfo(dtype).max):
+        what = f"its values, up to {largest:g}, do not fit into {np.dtype(dtype).name}"
+        remedy = "name the operators that read it in coreml.float32, or write compute: float32"
+        raise InvalidInput(Problem(weight.name, what, remedy))
+    return values.astype(dtype)
 
 
 def _narrow(key: str, value: Array, wanted: str) -> Array:
