@@ -11,7 +11,7 @@ from edgeq.artifact import Frozen
 from edgeq.device import Device, load_device
 from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
-from edgeq.plan_coreml import compute_of, target_of, too_old
+from edgeq.plan_coreml import compute_of, program_bytes, target_of, too_old
 from edgeq.plan_images import misfits
 from edgeq.plan_tensors import TensorPlan, gguf_decisions, planned_tensors
 from edgeq.quantize.presets import Variant
@@ -27,8 +27,6 @@ _ENCODER_PACKAGES = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "saf
 _DECODER_PACKAGES = ("onnx", "onnx_ir")
 _GGUF_PACKAGES = ("gguf", "xllamacpp")
 _COREML_PACKAGES = ("coremltools",)
-# The text of a Core ML program: seen between 330 (MiniLM) and 2,600 bytes a weight.
-_PROGRAM_BYTES_PER_TENSOR = 1200
 
 
 class ArtifactPlan(Frozen):
@@ -172,7 +170,7 @@ def _download_bytes(
             weights + tokenizer + _GRAPH_BYTES_PER_TENSOR * tensors + _rotary_bytes(model, context)
         )
     if intent.format == "coreml":
-        return weights + tokenizer + _PROGRAM_BYTES_PER_TENSOR * tensors
+        return weights + tokenizer + program_bytes(model, context, tensors)
     assert model.directory is not None
     if model.directory.tensors:
         from edgeq.export.gguf import planned_bytes

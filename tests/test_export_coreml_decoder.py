@@ -145,6 +145,19 @@ def test_a_package_is_as_large_as_its_codes(wren: Wren) -> None:
     assert (package / MODEL_PATH).stat().st_size < 25_000 * decoder.layers
 
 
+def test_a_tied_table_in_both_float_types_is_stored_once(wren: Wren) -> None:
+    """The output layer alone computes in float32: the codes are not written twice."""
+    sizes = []
+    for place, float32 in (("half", ()), ("mixed", ("lm_head",))):
+        package = export(WREN, wren.folder / place, wren.codes, float32=float32)
+        sizes.append((package / WEIGHTS_PATH).stat().st_size)
+        held = load(package).constants()
+        tables = [held[name] for name in held if name.startswith("embed_tokens_weight")]
+        assert len([t for t in tables if t.dtype == np.float32]) == 1 + bool(float32)
+    table = wren.codes["model.embed_tokens.weight"]
+    assert sizes[1] - sizes[0] < 6 * table.scales.size < table.codes.size / 2
+
+
 def test_equal_codes_give_equal_bytes(wren: Wren) -> None:
     pair = [export(WREN, wren.folder / f"{i}.mlpackage", wren.codes) for i in range(2)]
     files = [
@@ -164,9 +177,9 @@ def test_an_overflow_is_named_and_float32_ends_it(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         refuse_overflow(export(source, tmp_path / "a.mlpackage"), [[call]])
     first = caught.value.problems[0]
-    assert "'model_layers_1_mlp_gated' makes infinity" in first.what
+    assert "'layers_1_mlp_gated' makes infinity" in first.what
     cure = tuple(re.findall(r'"([^"]+)"', caught.value.problems[-1].remedy))
-    assert cure == ("model_layers_1_mlp_gated", "model_layers_1_mlp_down_proj")
+    assert cure == ("layers_1_mlp_gated", "layers_1_mlp_down_proj")
     refuse_overflow(export(source, tmp_path / "b.mlpackage", float32=cure), [[call]])
 
 

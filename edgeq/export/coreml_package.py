@@ -75,6 +75,7 @@ def _specification(
     classes: Classes | None,
 ) -> Any:
     tools = load_coremltools()
+    places: dict[str, int] = {}
     from coremltools.converters.mil.backend.mil import load as backend
 
     class Exporter(backend.MILProtoExporter):  # type: ignore[misc,unused-ignore]
@@ -84,16 +85,18 @@ def _specification(
             read = readers.get(var.name)
             if read is None:
                 return super().create_file_value(var)
-            values = read()
-            if values.shape != var.shape:
-                raise ValueError(f"{var.name}: {values.shape} values for {var.shape}")
-            held = backend.create_file_value_tensor(
+            if var.name not in places:  # several operators may decompress the same codes
+                values = read()
+                if values.shape != var.shape:
+                    raise ValueError(f"{var.name}: {values.shape} values for {var.shape}")
+                writer = self.get_blob_writer(self.get_weight_path(var.op))
+                places[var.name] = _append(writer, var, values)
+            return backend.create_file_value_tensor(
                 file_name="@model_path/weights/weight.bin",
-                offset=_append(self.get_blob_writer(self.get_weight_path(var.op)), var, values),
+                offset=places[var.name],
                 dim=var.shape,
                 data_type=backend.types_to_proto_primitive(var.dtype),
             )
-            return held
 
     exporter = Exporter(program, str(weights), target.specification)
     ends = classes or Classes((), "", "")
