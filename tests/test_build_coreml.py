@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from edgeq.runners.onnx import open_session
 from edgeq.runners.text import TextEncoder
 from edgeq.store import Store
 from tests import onnx_models, tiny_bert
+from tests.decoder_artifacts import WREN
 
 TEXT = """\
 edgeq: 1
@@ -38,6 +40,17 @@ quantize: {default: %s}
 targets:
   - {format: coreml, devices: [iphone-15-pro]}
 coreml: {lengths: [32]%s}
+"""
+BOTH = """\
+edgeq: 1
+name: wren
+model: {{source: {model}, task: text-generation}}
+data:
+  calibration: {{path: {data}, samples: 4}}
+quantize: {{default: {{weights: int4-b32, method: nearest}}}}
+targets:
+  - {{format: coreml, devices: [iphone-15-pro]}}
+  - {{format: gguf, devices: [here]}}
 """
 CLASSES = 10
 IMAGE = """\
@@ -236,3 +249,42 @@ def test_codes_of_activations_are_those_of_the_onnx_artifact(folder: Path) -> No
     texts = [tiny_bert.sentence(seed, 9) for seed in range(6)]
     pairs = list(zip(embeddings(on_coreml, texts), embeddings(on_onnx, texts), strict=True))
     assert min(cosine(a, b) for a, b in pairs) > 0.9999
+
+
+@pytest.mark.skipif(not find_spec("xllamacpp"), reason="the GGUF side is not installed")
+def test_one_rounding_is_in_both_formats(tmp_path: Path) -> None:
+    """The weights of a GGUF artifact and of a package, value for value."""
+    from gguf import GGUFReader, dequantize
+
+    text = BOTH.format(model=WREN, data=WREN.parent / "data" / "wren-calibration.txt")
+    built = build(
+        make_plan(tiny_bert.write_recipe(tmp_path / "recipe.yaml", text), weights=True),
+        Store(tmp_path / "store"),
+        str,
+    )
+    paths = {each.artifact.format: each.path for each in built}
+    constants = load(paths["coreml"] / COREML_PACKAGE).constants()
+    tensors = {t.name: t for t in GGUFReader(paths["gguf"] / "model.gguf").tensors}
+    compared = 0
+    for layer in range(6):
+        for theirs, ours in (("ffn_up", "up"), ("ffn_down", "down"), ("ffn_gate", "gate")):
+            held = tensors[f"blk.{layer}.{theirs}.weight"]
+            expected = dequantize(held.data, held.tensor_type).astype(np.float16)
+            found = constants[f"layers_{layer}_mlp_{ours}_proj_weight"]
+            assert np.array_equal(found.astype(np.float16), expected)
+            compared += 1
+    assert compared == 18
+
+
+def test_nothing_unexplained_is_said(classifier: Path) -> None:
+    """Neither coremltools nor what it imports says a word; warnings of all kinds are on."""
+    folder = classifier.parent
+    plain = IMAGE.replace("[float16, int8, int8-static, palette6]", "[float16, palette6]")
+    recipe = tiny_bert.write_recipe(folder / "quiet.yaml", plain)
+    store, always = folder / "quiet", {"PYTHONWARNINGS": "always"}
+    done = tiny_bert.run_edgeq("plan", recipe, store=store, cwd=folder, **always)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = tiny_bert.run_edgeq("build", recipe, store=store, cwd=folder, **always)
+    said = [line for line in done.stderr.splitlines() if not re.match(r" *\d+ s  coreml-", line)]
+    assert (done.returncode, said) == (0, [])
+    assert done.stdout.startswith("artifact") and "arning" not in done.stdout

@@ -38,7 +38,7 @@ def planned(folder: Path, default: str, release: str, more: str = "", rules: str
     """Deployment targets by variant, for a phone on a release of iOS."""
     (folder / "devices").mkdir(exist_ok=True)
     profile = SHIPPED.read_text().replace('os_version: "18"', f'os_version: "{release}"')
-    profile = profile.replace("id: iphone-15-pro", "id: phone")
+    profile = profile.replace("id: iphone-15-pro", "id: phone").replace('os: ">=17"', 'os: ">=16"')
     (folder / "devices" / "phone.yaml").write_text(profile)
     text = RECIPE % (default, "phone", more)
     text = text.replace("targets:", f"  rules: [{rules}]\ntargets:")
