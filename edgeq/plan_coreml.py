@@ -28,6 +28,7 @@ DEFAULT_LENGTH = 128
 
 _ENCODER_BYTES_PER_TENSOR = 760
 _DECODER_BYTES_PER_TENSOR = 2150
+_OPERATOR_BYTES_PER_CONSTANT = 900
 
 
 def compute_of(variant: Variant, spec: CoremlSpec) -> Compute:
@@ -81,6 +82,8 @@ def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
     output layer's bias beside them.
     """
     decoder = model.decoder
+    if model.weights is not None:
+        return _bytes_beside(model)
     if decoder is None:
         return _ENCODER_BYTES_PER_TENSOR * tensors
     positions = min(context, decoder.context)
@@ -88,6 +91,20 @@ def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
     rotations = 2 if decoder.rope_local_theta else 1
     tables = rotations * rows * decoder.rope_dim * 4 + positions * 4 + decoder.vocabulary * 2
     return _DECODER_BYTES_PER_TENSOR * tensors + tables
+
+
+def _bytes_beside(model: DescribedModel) -> int:
+    """Of an .onnx file: its small constants in float16, and the operators around all of them."""
+    from edgeq.export.imported_onnx import read_onnx
+
+    held = read_onnx(model.located.path).graph.initializers
+    arrays = {name: value.const_value for name, value in held.items()}
+    small = sum(
+        array.size
+        for name, array in arrays.items()
+        if array is not None and array.dtype.is_floating_point() and name not in model.tensors
+    )
+    return 2 * small + _OPERATOR_BYTES_PER_CONSTANT * len(arrays)
 
 
 def target_of(recipe: Recipe, tensors: Iterable[TensorPlan]) -> tuple[Target, Target, str]:
