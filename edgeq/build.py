@@ -24,6 +24,7 @@ from edgeq.artifact import (
 )
 from edgeq.made import Made, settings_of
 from edgeq.plan import Planned
+from edgeq.plan_images import labels_of
 from edgeq.plan_tensors import gguf_decisions
 from edgeq.quantize.decide import Decision, decide
 from edgeq.quantize.model import Choice
@@ -127,6 +128,7 @@ class _Builder:
         recipe = self._planned.recipe
         return {
             "coreml": recipe.coreml.model_dump(mode="json"),
+            "labels": labels_of(recipe, self._planned.path),
             "context": recipe.workload.context if self._planned.model.decoder else None,
         }
 

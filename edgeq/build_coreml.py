@@ -11,14 +11,20 @@ import numpy as np
 
 from edgeq.artifact import COREML_PACKAGE, MODEL_FILE, TOKENIZER_FILE, TensorRecord, ValueInfo
 from edgeq.coreml import Program, load
-from edgeq.export.coreml import export_decoder_coreml, export_graph_coreml, refuse_overflow
+from edgeq.coreml.images import pixels
+from edgeq.export.coreml import export_decoder_coreml, export_graph_coreml
 from edgeq.export.coreml_decoder import IDS, POSITION
+from edgeq.export.coreml_overflow import refuse_overflow
 from edgeq.export.coreml_targets import Target
-from edgeq.export.coreml_weights import settle_coreml
+from edgeq.export.coreml_weights import find_coded_coreml, settle_coreml
+from edgeq.export.onnx import Found, codes_summary
 from edgeq.made import Made, settings_of
 from edgeq.plan_coreml import compute_of, lengths_of, target_of
+from edgeq.plan_images import image_of, labels_of
 from edgeq.plan_tensors import TensorPlan, coreml_decisions, planned_tensors
+from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import QuantizedTensor
+from edgeq.quantize.model import Quantized
 from edgeq.quantize.spec import Intent
 from edgeq.runners.lengths import filled
 from edgeq.stages import Stages
@@ -26,6 +32,7 @@ from edgeq.stages import Stages
 DECODER_TOKENS = (1, 32)
 """How many tokens one call of a language model can have: the next one, or a piece of a prompt."""
 _SCANNED = 4  # samples that are run in search of infinities
+_SCANNED_TOKENS = 128  # of each, for a language model
 _BLOCKS = {"int8-b32", "int4-b32"}
 Call = dict[str, Any]
 
@@ -41,13 +48,15 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     compute = compute_of(intent.variant, spec)
     plans = tuple(planned_tensors(planned.model, intent, compute))
     target, *_ = target_of(planned.recipe, plans)
-    codes = _codes(stages, name, intent)
+    found = _found(stages, name, intent)
+    codes = {tensor: held.tensor for tensor, held in found.weights.items()}
     package = destination / COREML_PACKAGE
     stages.progress(f"{name}: write the package")
-    _export(stages, package, codes, intent, target)
+    _export(stages, package, found, intent, target)
     stages.progress(f"{name}: look for infinities")
-    calls = _calls(stages, load(package, "float32").inputs())
-    refuse_overflow(package, calls)
+    texts = _texts(stages, load(package).inputs())
+    where = planned.document.place(("coreml", "float32"))
+    refuse_overflow(package, texts, where, spec.float32)
     files = [
         path.relative_to(destination).as_posix()
         for path in sorted(package.rglob("*"))
@@ -70,16 +79,38 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
             **settings_of(intent),
             "compute": compute,
             "float32": list(spec.float32),
+            "image": spec.image.model_dump(mode="json") if spec.image else None,
+            "labels": bool(spec.labels),
             "deployment_target": {"ios": target.ios, "macos": target.macos},
-            "scanned": len(calls),
+            "scanned": sum(map(len, texts)),
+            "inputs": {
+                tensor: codes_summary(held)
+                for tensor, held in found.weights.items()
+                if held.input_codes
+            },
         },
         max_tokens=longest,
     )
 
 
-def _codes(stages: Stages, name: str, intent: Intent) -> dict[str, QuantizedTensor]:
+def _found(stages: Stages, name: str, intent: Intent) -> Found:
+    """Codes of every weight that is on a grid, and of what it multiplies where that is coded."""
     model = stages.planned.model
     decisions = coreml_decisions(model, intent)
+    if any(decision.activations != "float32" for decision in decisions.values()):
+        graph = stages.float_graph()
+        return find_coded_coreml(
+            graph,
+            lambda tensor, _: decisions.get(tensor, Decision(None, "not asked for")),
+            stages.feeds(graph),
+            lambda step: stages.progress(f"{name}: {step}"),
+        )
+    codes = _codes(stages, name, decisions)
+    return Found({n: Quantized(held, None, None, "float32") for n, held in codes.items()}, {})
+
+
+def _codes(stages: Stages, name: str, decisions: dict[str, Decision]) -> dict[str, QuantizedTensor]:
+    model = stages.planned.model
     grids = {decision.grid for decision in decisions.values() if decision.choice}
     if not grids:
         return {}
@@ -91,7 +122,7 @@ def _codes(stages: Stages, name: str, intent: Intent) -> dict[str, QuantizedTens
 def _export(
     stages: Stages,
     package: Path,
-    codes: dict[str, QuantizedTensor],
+    found: Found,
     intent: Intent,
     target: Target,
 ) -> None:
@@ -104,7 +135,7 @@ def _export(
         export_decoder_coreml(
             model.directory,
             package,
-            codes,
+            {name: held.tensor for name, held in found.weights.items()},
             context=planned.recipe.workload.context,
             tokens=DECODER_TOKENS,
             compute=compute,
@@ -116,11 +147,13 @@ def _export(
     export_graph_coreml(
         graph,
         package,
-        codes,
+        found,
         shapes=_shapes(stages, graph),
         compute=compute,
         float32=float32,
         target=target,
+        image=image_of(spec),
+        labels=labels_of(planned.recipe, planned.path),
     )
 
 
@@ -142,21 +175,36 @@ def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]
     return shapes
 
 
-def _calls(stages: Stages, inputs: dict[str, Any]) -> list[Call]:
-    """Inputs to look for infinities with: the first calibration samples, or made up ones."""
+def _texts(stages: Stages, inputs: dict[str, Any]) -> list[list[Call]]:
+    """Inputs to look for infinities with: the first calibration samples, or made up ones.
+
+    A language model gets the beginning of each in several calls.
+    """
     model = stages.planned.model
     feeds: list[Call] = [dict(feed) for feed in stages.feeds(stages.float_graph())[:_SCANNED]]
+    image = stages.planned.recipe.coreml.image
+    if image is not None:
+        for feed in feeds:
+            feed[image.input] = pixels(feed[image.input], image.scale, image.bias)
     if model.decoder is not None:
-        count = max(DECODER_TOKENS)
-        rows = [feed["input_ids"][:, :count] for feed in feeds] or [np.arange(count)[None]]
-        position = np.zeros(1, np.int32)
-        return [{IDS: filled(row, count), POSITION: position} for row in rows]
+        context = min(stages.planned.recipe.workload.context, model.decoder.context)
+        longest = min(_SCANNED_TOKENS, context)
+        rows = [feed["input_ids"][:, :longest] for feed in feeds]
+        return [_pieces(row, inputs[IDS]) for row in rows or [np.arange(longest)[None]]]
     if not feeds:
-        return [{name: _made_up(value) for name, value in inputs.items()}]
+        return [[{name: _made_up(value) for name, value in inputs.items()}]]
     return [
-        {name: _fitting(array, inputs[name]) for name, array in feed.items() if name in inputs}
+        [{name: _fitting(array, inputs[name]) for name, array in feed.items() if name in inputs}]
         for feed in feeds
     ]
+
+
+def _pieces(ids: Any, value: Any) -> list[Call]:
+    """A text as calls of as many tokens as one can have; a rest that fills none is left out."""
+    count = max(shape[-1] for shape in value.shapes or [tuple(low for low, _ in value.ranges)])
+    starts = range(0, ids.shape[-1] - count + 1, count)
+    calls = [{IDS: ids[:, at : at + count], POSITION: np.array([at], np.int32)} for at in starts]
+    return calls or [{IDS: filled(ids, count), POSITION: np.zeros(1, np.int32)}]
 
 
 def _made_up(value: Any) -> Any:
@@ -218,6 +266,9 @@ def _outputs(program: Program) -> tuple[ValueInfo, ...]:
     }
     found = []
     for name in program.outputs():
+        element = types[name].element
+        if element is None or element.name == "string":
+            continue  # a classifier's label and shares, which follow from its first output
         shape = tuple("tokens" if n is None else n for n in types[name].shape)
         dtype = "int32" if "int" in str(types[name]) else "float32"
         found.append(ValueInfo(name=name, dtype=dtype, shape=shape))

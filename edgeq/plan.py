@@ -11,7 +11,8 @@ from edgeq.artifact import Frozen
 from edgeq.device import Device, load_device
 from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
-from edgeq.plan_coreml import compute_of, target_of, too_old
+from edgeq.plan_coreml import activations_advice, compute_of, program_bytes, target_of, too_old
+from edgeq.plan_images import misfits
 from edgeq.plan_tensors import TensorPlan, bytes_by_grid, gguf_decisions, planned_tensors
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
@@ -23,8 +24,6 @@ from edgeq.yamlfile import Document, by_place
 
 # The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
 _GRAPH_BYTES_PER_TENSOR = 600
-# The text of a Core ML program: seen between 330 (MiniLM) and 2,600 bytes a weight.
-_PROGRAM_BYTES_PER_TENSOR = 1200
 
 
 class ArtifactPlan(Frozen):
@@ -113,6 +112,8 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     plan = _plan(recipe, model, devices.get("coreml", {}))
     packages = {a.name: a.tensors for a in plan.artifacts if a.format == "coreml"}
     problems += too_old(recipe, document, packages, devices.get("coreml", {}))
+    if packages:
+        problems += misfits(recipe, document, model.located.path)
     if problems:
         raise InvalidInput(by_place(problems))
     return Planned(path, recipe, document, devices, model, plan)
@@ -145,7 +146,7 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
                     cache_bytes=_cache_bytes(recipe, model, intent),
                     deployment_target=oldest,
                     devices=names,
-                    advice=_advice(recipe, tensors, compute, apple) if oldest else (),
+                    advice=_advice(recipe, intent, tensors, apple) if oldest else (),
                 )
             )
     wanted = packages(intents)
@@ -162,11 +163,16 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
 
 
 def _advice(
-    recipe: Recipe, tensors: tuple[TensorPlan, ...], compute: str, devices: Mapping[str, Device]
+    recipe: Recipe,
+    intent: Intent,
+    tensors: tuple[TensorPlan, ...],
+    devices: Mapping[str, Device],
 ) -> tuple[str, ...]:
     grids, float32 = bytes_by_grid(tensors), recipe.coreml.float32
+    compute = compute_of(intent.variant, recipe.coreml)
     lines = [advice_for(grids, device, compute, float32) for device in devices.values()]
-    return tuple(line for each in lines for line in each)
+    told = activations_advice(intent.variant)
+    return (*(line for each in lines for line in each), *([told] if told else []))
 
 
 def _download_bytes(
@@ -179,7 +185,7 @@ def _download_bytes(
             weights + tokenizer + _GRAPH_BYTES_PER_TENSOR * tensors + _rotary_bytes(model, context)
         )
     if intent.format == "coreml":
-        return weights + tokenizer + _PROGRAM_BYTES_PER_TENSOR * tensors
+        return weights + tokenizer + program_bytes(model, context, tensors)
     assert model.directory is not None
     if model.directory.tensors:
         from edgeq.export.gguf import planned_bytes

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from edgeq.errors import Problem
+from edgeq.export.coreml_places import ANGLES
 from edgeq.export.coreml_targets import (
+    CODED_INPUTS,
     IOS16,
     SEVERAL_SHAPES,
     STATES,
@@ -13,6 +15,7 @@ from edgeq.export.coreml_targets import (
     Target,
     needs_os,
 )
+from edgeq.models.model import DescribedModel
 from edgeq.plan_tensors import TensorPlan
 from edgeq.profile import Device, in_range
 from edgeq.quantize.presets import Variant
@@ -21,6 +24,11 @@ from edgeq.yamlfile import Document
 
 DEFAULT_LENGTH = 128
 """Tokens of one run of an encoder where a recipe does not say how many."""
+
+
+_ENCODER_BYTES_PER_TENSOR = 760
+_DECODER_BYTES_PER_TENSOR = 2150
+_OPERATOR_BYTES_PER_CONSTANT = 900
 
 
 def compute_of(variant: Variant, spec: CoremlSpec) -> Compute:
@@ -36,11 +44,28 @@ def lengths_of(spec: CoremlSpec, longest: int) -> tuple[int, ...]:
     return tuple(sorted({min(length, longest) for length in asked}))
 
 
+def activations_advice(variant: Variant) -> str | None:
+    """What to know of a package whose activations are coded; None for one where they are not."""
+    if variant.activations == "float32":
+        return None
+    return (
+        "INT8 activations pay on the Neural Engine of A17 Pro, M4 and later; elsewhere they can be "
+        "slower than float. Their ranges are edgeq's own, from the calibration data: coremltools "
+        "takes ranges on macOS alone"
+    )
+
+
 def needed_target(
-    grids: Iterable[str], *, has_states: bool = False, has_several_shapes: bool = False
+    grids: Iterable[str],
+    *,
+    has_coded_inputs: bool = False,
+    has_states: bool = False,
+    has_several_shapes: bool = False,
 ) -> tuple[Target, str]:
     """The oldest release that can run a package, and what in it asks for that."""
-    needs = {grid: needs_os(grid) for grid in grids}
+    needs = {grid: needs_os(grid) for grid in sorted(grids)}
+    if has_coded_inputs:
+        needs["8-bit activations"] = CODED_INPUTS
     if has_states:
         needs["a cache that the model keeps itself"] = STATES
     if has_several_shapes:
@@ -49,10 +74,45 @@ def needed_target(
     return (needs[what], what) if what else (IOS16, "")
 
 
+def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
+    """What a package holds beyond its weights: the program, its tables, padding (estimated).
+
+    Seen: 63,000 bytes of program and 13,000 of padding for the 101 weights of MiniLM, 111,000 and
+    7,000 for the 56 of a llama of 6 layers, which has tables, a mask's columns and zeros for the
+    output layer's bias beside them.
+    """
+    decoder = model.decoder
+    if model.weights is not None:
+        return _bytes_beside(model)
+    if decoder is None:
+        return _ENCODER_BYTES_PER_TENSOR * tensors
+    positions = min(context, decoder.context)
+    rows = -(-positions // ANGLES) + ANGLES
+    rotations = 2 if decoder.rope_local_theta else 1
+    tables = rotations * rows * decoder.rope_dim * 4 + positions * 4 + decoder.vocabulary * 2
+    return _DECODER_BYTES_PER_TENSOR * tensors + tables
+
+
+def _bytes_beside(model: DescribedModel) -> int:
+    """Of an .onnx file: its small constants in float16, and the operators around all of them."""
+    from edgeq.export.imported_onnx import read_onnx
+
+    held = read_onnx(model.located.path).graph.initializers
+    arrays = {name: value.const_value for name, value in held.items()}
+    small = sum(
+        array.size
+        for name, array in arrays.items()
+        if array is not None and array.dtype.is_floating_point() and name not in model.tensors
+    )
+    return 2 * small + _OPERATOR_BYTES_PER_CONSTANT * len(arrays)
+
+
 def target_of(recipe: Recipe, tensors: Iterable[TensorPlan]) -> tuple[Target, Target, str]:
     """The release a package is made for, the one it needs, and what in it asks for that."""
+    held = tuple(tensors)
     needed, what = needed_target(
-        {tensor.grid for tensor in tensors},
+        {tensor.grid for tensor in held},
+        has_coded_inputs=any(tensor.activations != "float32" for tensor in held),
         has_states=recipe.model.task == "text-generation",
         has_several_shapes=len(recipe.coreml.lengths or ()) > 1,
     )

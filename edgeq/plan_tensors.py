@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class TensorPlan(Frozen):
-    """What becomes of one weight; `bytes` is what its codes and scales take in the file."""
+    """What becomes of one weight; `bytes` is what its codes and scales take in the file.
+
+    activations: the number format of what it multiplies, `float32` for any width of float.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -25,6 +28,7 @@ class TensorPlan(Frozen):
     method: str
     reason: str
     bytes: int
+    activations: str = "float32"
 
 
 def bytes_by_grid(tensors: Iterable[TensorPlan]) -> dict[str, int]:
@@ -57,6 +61,7 @@ def planned_tensors(
             method=decision.method,
             reason=decision.reason,
             bytes=stored_bytes(decision, shape, is_table=model.is_table(name)),
+            activations=decision.activations,
         )
 
 
@@ -94,6 +99,7 @@ def _in_coreml(model: DescribedModel, intent: Intent, compute: str) -> Iterator[
             method=decision.method,
             reason=decision.reason,
             bytes=stored_bytes_coreml(decision, shape, compute),
+            activations=decision.activations,
         )
 
 

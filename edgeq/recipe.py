@@ -108,6 +108,41 @@ class TargetSpec(Frozen):
     )
 
 
+def _as_tuple(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+_ByChannel = Annotated[
+    tuple[float, ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=3)
+]
+
+
+class ImageSpec(Frozen):
+    """An input that takes an image of the app's own, a buffer of pixels from 0 to 255."""
+
+    input: str = Field(
+        min_length=1,
+        description="The input of the .onnx file, of the shape (1, channels, height, width).",
+        examples=["pixel_values"],
+    )
+    scale: _ByChannel = Field(
+        default=(1.0,),
+        description="The model was trained with pixel × scale + bias: one number, or one for "
+        "each channel.",
+        examples=[[0.01712, 0.01751, 0.01743]],
+    )
+    bias: _ByChannel = Field(
+        default=(0.0,),
+        description="What is added after the scale: one number, or one for each channel.",
+        examples=[[-2.118, -2.036, -1.804]],
+    )
+    color: Literal["RGB", "BGR", "grayscale"] = Field(
+        default="RGB", description="The order of the channels that the model was trained with."
+    )
+
+
 class CoremlSpec(Frozen):
     """How Core ML packages are made, beyond how their weights are quantized."""
 
@@ -140,6 +175,19 @@ class CoremlSpec(Frozen):
         description=".onnx files: the shape of each input that leaves one open. Without it, open "
         "lengths become 1.",
         examples=[{"pixel_values": [1, 3, 224, 224]}],
+    )
+    image: ImageSpec | None = Field(
+        default=None,
+        description=".onnx files: the input that takes an image. Data sets stay arrays as the "
+        ".onnx file takes them.",
+        examples=[{"input": "pixel_values", "scale": 0.00392157}],
+    )
+    labels: str | None = Field(
+        default=None,
+        min_length=1,
+        description=".onnx files: a text file, relative to the recipe, with the name of one class "
+        "a line, in the order of the first output. The package then answers with a label as well.",
+        examples=["labels.txt"],
     )
 
 

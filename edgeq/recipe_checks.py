@@ -10,12 +10,13 @@ from edgeq.calibration import data
 from edgeq.errors import InvalidInput, Problem
 from edgeq.quantize.presets import METHODS
 from edgeq.recipe_budget_checks import check_budgets
+from edgeq.recipe_coreml_checks import check_coreml
 from edgeq.wording import Location, suggest, suggest_near
 from edgeq.yamlfile import Document
 
 if TYPE_CHECKING:
     from edgeq.quantize.presets import Variant
-    from edgeq.quantize.spec import Intent, Rule
+    from edgeq.quantize.spec import Intent, Rule, VariantSpec
     from edgeq.recipe import Recipe
 
 _SUFFIXES: dict[str, tuple[str, ...]] = {
@@ -34,6 +35,7 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
         *_check_rules(recipe, document),
         *_check_targets(recipe, document),
         *check_budgets(recipe, document),
+        *check_coreml(recipe, document),
     ]
     found = _check_data_files(recipe, document)
     return problems + (found or _check_overlap(recipe, document))
@@ -77,12 +79,22 @@ def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
         ):
             what = f"{name}: no target can hold it: {', '.join(formats)} cannot"
             remedy = "add a target: {format: gguf, devices: [...]}"
-            if "onnx" not in formats:
+            if formats == ["coreml"] and _is_dynamic(recipe.quantize.default[index]):
+                remedy = (
+                    "a Core ML program has no ranges taken at run time; write 'int8-static', or "
+                    "'int8', which codes the weights alone"
+                )
+            elif "onnx" not in formats:
                 remedy = "add a target: {format: onnx, devices: [...]}, or take a GGUF type"
             yield Problem(where, what, remedy)
         for format, variant in held.items():
             given = has_importance if variant.method == "importance" else has_data
             yield from _check_variant(variant, task, where, name, seen[format], given)
+
+
+def _is_dynamic(choice: str | VariantSpec) -> bool:
+    word = choice if isinstance(choice, str) else choice.activations
+    return word in ("int8-dynamic", "dynamic-uint8")
 
 
 def _check_variant(

@@ -164,6 +164,13 @@ def test_minilm_is_as_good_and_as_small_as_its_grid_allows(tmp_path: Path) -> No
         coded = sum(tensor.codes.size for tensor in codes.values())
         ideal = sum(t.nbytes for t in codes.values()) + 2 * (values - coded)
         assert ideal < size < 1.03 * ideal
+    codes = nearest(graph, "int4-b32")
+    (tmp_path / "onnx").mkdir()
+    write_codes(graph, tmp_path / "onnx", grid_for("int4-b32"), codes)
+    (same,) = open_session(tmp_path / "onnx" / "model.onnx", threads=1).run(None, feed)
+    export_graph_coreml(graph, tmp_path / "int4.mlpackage", codes, shapes=text_shapes(32))
+    answer = load(tmp_path / "int4.mlpackage").predict(feed)["sentence_embedding"]
+    assert cosine(answer, same) >= 0.9999
 
 
 def classifier(name: str) -> torch.nn.Module:

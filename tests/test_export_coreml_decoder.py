@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from safetensors.numpy import load_file, save_file
 
 from edgeq.coreml import Program, load
 from edgeq.errors import InvalidInput
-from edgeq.export.coreml import export_decoder_coreml, refuse_overflow
+from edgeq.export.coreml import export_decoder_coreml
 from edgeq.export.coreml_constants import identifier
+from edgeq.export.coreml_overflow import refuse_overflow
 from edgeq.export.coreml_package import MODEL_PATH, WEIGHTS_PATH
 from edgeq.export.coreml_targets import IOS17
 from edgeq.export.decoder_onnx import decoder_feeds
@@ -143,6 +145,19 @@ def test_a_package_is_as_large_as_its_codes(wren: Wren) -> None:
     assert (package / MODEL_PATH).stat().st_size < 25_000 * decoder.layers
 
 
+def test_a_tied_table_in_both_float_types_is_stored_once(wren: Wren) -> None:
+    """The output layer alone computes in float32: the codes are not written twice."""
+    sizes = []
+    for place, float32 in (("half", ()), ("mixed", ("lm_head",))):
+        package = export(WREN, wren.folder / place, wren.codes, float32=float32)
+        sizes.append((package / WEIGHTS_PATH).stat().st_size)
+        held = load(package).constants()
+        tables = [held[name] for name in held if name.startswith("embed_tokens_weight")]
+        assert len([t for t in tables if t.dtype == np.float32]) == 1 + bool(float32)
+    table = wren.codes["model.embed_tokens.weight"]
+    assert sizes[1] - sizes[0] < 6 * table.scales.size < table.codes.size / 2
+
+
 def test_equal_codes_give_equal_bytes(wren: Wren) -> None:
     pair = [export(WREN, wren.folder / f"{i}.mlpackage", wren.codes) for i in range(2)]
     files = [
@@ -160,11 +175,38 @@ def test_an_overflow_is_named_and_float32_ends_it(tmp_path: Path) -> None:
     save_file(weights, source / "model.safetensors", {"format": "pt"})
     call = {"input_ids": [range(3, 19)], "position": [0]}
     with pytest.raises(InvalidInput) as caught:
-        refuse_overflow(export(source, tmp_path / "a.mlpackage"), [call])
+        refuse_overflow(export(source, tmp_path / "a.mlpackage"), [[call]])
     first = caught.value.problems[0]
-    assert first.where == "model_layers_1_mlp_gated" and "makes infinity" in first.what
-    fixed = export(source, tmp_path / "b.mlpackage", float32=("model.layers.1.mlp*",))
-    refuse_overflow(fixed, [call])
+    assert "'layers_1_mlp_gated' makes infinity" in first.what
+    cure = tuple(re.findall(r'"([^"]+)"', caught.value.problems[-1].remedy))
+    assert cure == ("layers_1_mlp_gated", "layers_1_mlp_down_proj")
+    refuse_overflow(export(source, tmp_path / "b.mlpackage", float32=cure), [[call]])
+
+
+def test_an_overflow_late_in_a_text_is_found(tmp_path: Path) -> None:
+    """One token alone overflows, and it stands in the second call."""
+    source = tiny_decoders.make(tmp_path / "model", "llama")
+    weights = load_file(source / "model.safetensors")
+    late = 7
+    weights["model.embed_tokens.weight"][late] = 65500  # what float16 just holds
+    weights["model.layers.0.self_attn.o_proj.weight"] *= 1e3
+    save_file(weights, source / "model.safetensors", {"format": "pt"})
+    package = export(source, tmp_path / "a.mlpackage")
+    first = {"input_ids": [[3] * PIECE], "position": [0]}
+    second = {"input_ids": [[late] * PIECE], "position": [PIECE]}
+    refuse_overflow(package, [[first]])
+    with pytest.raises(InvalidInput, match="makes infinity"):
+        refuse_overflow(package, [[first, second]])
+
+
+def test_a_weight_beyond_float16_is_named(tmp_path: Path) -> None:
+    source = tiny_decoders.make(tmp_path / "model", "llama")
+    weights = load_file(source / "model.safetensors")
+    weights["model.layers.0.mlp.up_proj.weight"] *= 1e8
+    save_file(weights, source / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InvalidInput, match=r"layers\.0\.mlp\.up_proj\.weight: .* into float16"):
+        export(source, tmp_path / "a.mlpackage")
+    assert not (tmp_path / "a.mlpackage").exists()
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy.typing as npt
-
-from edgeq.coreml import NotFinite, load, scan
 from edgeq.errors import InvalidInput, Problem
 from edgeq.export import coreml_layers, coreml_operators  # noqa: F401  (they register)
 from edgeq.export.coreml_decoder import LOGITS, DecoderProgram, decoder_inputs
 from edgeq.export.coreml_graph import Translator, graph_inputs, load_graph, program_weights
-from edgeq.export.coreml_package import write_package
-from edgeq.export.coreml_program import Compute, ProgramWriter
-from edgeq.export.coreml_targets import IOS18, SEVERAL_SHAPES, STATES, Target, needs_os
+from edgeq.export.coreml_images import (
+    LABEL,
+    PROBABILITIES,
+    Image,
+    classified,
+    colour_layout,
+    normalised,
+)
+from edgeq.export.coreml_package import Classes, write_package
+from edgeq.export.coreml_program import Compute, Input, ProgramWriter
+from edgeq.export.coreml_targets import (
+    CODED_INPUTS,
+    IOS18,
+    SEVERAL_SHAPES,
+    STATES,
+    Target,
+    needs_os,
+)
 from edgeq.export.decoder_onnx import check_weights, end_tokens
 from edgeq.export.decoder_rope import depends_on_length, rotations
+from edgeq.export.onnx import Found
 from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import Weights
 from edgeq.quantize.grids import QuantizedTensor
+from edgeq.quantize.model import Quantized
 from edgeq.runners.metadata import CONTEXT_KEY, END_KEY
 
 
@@ -77,18 +93,24 @@ def export_decoder_coreml(
 def export_graph_coreml(
     float_directory: Path,
     destination: Path,
-    codes: Mapping[str, QuantizedTensor],
+    codes: Mapping[str, QuantizedTensor] | Found,
     *,
     shapes: Mapping[str, Sequence[tuple[int, ...]]],
     compute: Compute = "float16",
     float32: Sequence[str] = (),
     target: Target = IOS18,
+    image: Image | None = None,
+    labels: Sequence[str] = (),
 ) -> None:
     """Write the float ONNX graph of an encoder or a classifier as the package `destination`.
 
-    codes: by the names that the graph has, the weights that are on a grid. shapes: for every input
+    codes: by the names that the graph has, the weights that are on a grid; `Found` has the codes of
+    what they multiply too. shapes: for every input
     whose shape the graph leaves open, the shapes it can have; a list of several becomes a choice
     (`EnumeratedShapes`), the first is the default. compute, float32: as for the decoder.
+
+    image: the input that takes pixels. labels: names of the classes, of which the program then has
+    two more outputs: `classLabel`, the most probable, and `classLabel_probs`, the shares of all.
 
     Inputs are the graph's own, integers as int32; outputs are float32.
 
@@ -97,37 +119,42 @@ def export_graph_coreml(
     match no operator.
     """
     model = load_graph(float_directory)
-    inputs = graph_inputs(model, shapes)
+    inputs = [_with_pixels(value, image) for value in graph_inputs(model, shapes)]
     if target < SEVERAL_SHAPES and sum(len(value.shapes) > 1 for value in inputs) > 1:
         what = f"{target} takes one input of several shapes, this model has more"
         raise InvalidInput(Problem(str(destination), what, f"one shape, or {SEVERAL_SHAPES}"))
-    for name, held in codes.items():
-        if target < needs_os(held.grid.name):
-            what = f"{target} does not run {held.grid.name}"
-            raise InvalidInput(Problem(name, what, f"target {needs_os(held.grid.name)}"))
+    found = codes if isinstance(codes, Found) else _weights_alone(codes)
+    for name, held in found.weights.items():
+        _check_release(name, held, target)
     with ProgramWriter(inputs, target, compute, float32) as writer:
-        outputs = Translator(model, writer, program_weights(model, codes)).outputs()
-        program = writer.finish(outputs)
+        weights = program_weights(model, found.weights, found.ranges)
+        given = {image.input: normalised(writer, image)} if image else {}
+        outputs = Translator(model, writer, weights, given).outputs()
+        name, logits = next(iter(outputs.items()))
+        last = functools.partial(classified, writer, name, logits, labels) if labels else None
+        program = writer.finish(outputs, last)
     check_patterns(float32, writer)
-    write_package(program, writer.constants.readers, target, {}, destination)
+    classes = Classes(tuple(labels), LABEL, PROBABILITIES) if labels else None
+    write_package(program, writer.constants.readers, target, {}, destination, classes)
 
 
-def refuse_overflow(package: Path, calls: Sequence[Mapping[str, npt.ArrayLike]]) -> None:
-    """Run a package on some inputs and raise InvalidInput if NaN or infinity begins anywhere.
+def _with_pixels(value: Input, image: Image | None) -> Input:
+    if image is None or value.name != image.input:
+        return value
+    return replace(value, pixels=colour_layout(image))
 
-    calls: inputs by name; for a language model, one text each, from an empty cache. Every operator
-    is named once, as patterns for `float32` name it.
-    """
-    program = load(package)
-    found: dict[str, NotFinite] = {}
-    for inputs in calls:
-        for seen in scan(program, inputs, program.make_state()):
-            found.setdefault(seen.operator, seen)
-    if found:
-        raise InvalidInput(
-            Problem(name, str(seen), f'compute it in float32: add coreml: {{float32: ["{name}"]}}')
-            for name, seen in found.items()
-        )
+
+def _weights_alone(codes: Mapping[str, QuantizedTensor]) -> Found:
+    return Found({name: Quantized(held, None, None, "float32") for name, held in codes.items()}, {})
+
+
+def _check_release(name: str, held: Quantized, target: Target) -> None:
+    needs = {held.tensor.grid.name: needs_os(held.tensor.grid.name)}
+    if held.activations != "float32":
+        needs[held.activations] = CODED_INPUTS
+    for what, needed in needs.items():
+        if target < needed:
+            raise InvalidInput(Problem(name, f"{target} does not run {what}", f"target {needed}"))
 
 
 def check_patterns(float32: Sequence[str], writer: ProgramWriter) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.errors import InvalidInput, Problem
 from edgeq.export.coreml_package import Read
 from edgeq.export.coreml_targets import IOS18, Target
 from edgeq.export.coreml_tools import load_coremltools
-from edgeq.quantize.grids import QuantizedTensor
+from edgeq.quantize.activations import InputCodes
+from edgeq.quantize.grids import Floats, QuantizedTensor
 from edgeq.quantize.palette import Palette, pack
 
 Array = NDArray[Any]
@@ -28,12 +30,12 @@ _NUMPY: dict[str, type[np.floating[Any]]] = {"fp16": np.float16, "fp32": np.floa
 
 
 def identifier(name: str) -> str:
-    """The name as a program has it.
+    """The name as a program has it, without the `model.` that all names of a model begin with.
 
     >>> identifier("model.layers.0.mlp.up_proj.weight"), identifier("/encoder/Add_1")
-    ('model_layers_0_mlp_up_proj_weight', 'encoder_Add_1')
+    ('layers_0_mlp_up_proj_weight', 'encoder_Add_1')
     """
-    plain = re.sub(r"[^A-Za-z0-9_]", "_", name.strip("/"))
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name.strip("/").removeprefix("model."))
     return plain if re.match("[A-Za-z_]", plain) else f"_{plain}"
 
 
@@ -42,13 +44,17 @@ class Weight:
     """A weight by the name it has in the model's own files; outputs, tokens or filters first.
 
     read: its values, float of any width. codes: instead of them, where it is on a grid; a weight
-    of more axes than two has its rows' codes in one row.
+    of more axes than two has its rows' codes in one row. inputs: how what it is multiplied with is
+    coded; None where that stays float. beside: float32 `(rows, outliers)`, the values for the
+    input's outlier channels, whose codes are zero.
     """
 
     name: str
     shape: tuple[int, ...]
     read: Read
     codes: QuantizedTensor | None = None
+    inputs: InputCodes | None = None
+    beside: Floats | None = None
 
 
 class Constants:
@@ -96,18 +102,18 @@ class Constants:
         """A weight for an operator that computes in `wanted`; one for all of them."""
         key = (weight.name, wanted)
         if key not in self._made:
-            name = self._free(identifier(weight.name))
+            name = identifier(weight.name)
             if weight.codes is None:
                 self._made[key] = self._plain(name, weight, wanted)
             elif isinstance(weight.codes.grid, Palette):
-                self._made[key] = self._looked_up(name, weight, weight.codes, wanted)
+                self._made[key] = self._looked_up(self._free(name), weight, weight.codes, wanted)
             else:
-                self._made[key] = self._scaled(name, weight, weight.codes, wanted)
+                self._made[key] = self._scaled(self._free(name), weight, weight.codes, wanted)
         return self._made[key]
 
     def _plain(self, name: str, weight: Weight, wanted: str) -> Any:
         dtype = _NUMPY[wanted]
-        return self._large(name, dtype, weight.shape, lambda: weight.read().astype(dtype))
+        return self._large(name, dtype, weight.shape, lambda: _held(weight, dtype))
 
     def _scaled(self, name: str, weight: Weight, codes: QuantizedTensor, wanted: str) -> Any:
         dtype = _NUMPY[wanted]
@@ -125,9 +131,7 @@ class Constants:
         # Blocks run along the second axis; a filter's other axes have length 1 then.
         shape = (rows, codes.scales.shape[1], *[1] * (len(weight.shape) - 2))
         return self._mb.constexpr_blockwise_shift_scale(
-            data=self._large(
-                f"{name}_codes", data_type, weight.shape, lambda: codes.codes.reshape(weight.shape)
-            ),
+            data=self._coded(weight, data_type, lambda: codes.codes.reshape(weight.shape)),
             scale=codes.scales.astype(dtype).reshape(shape),
             name=name,
         )
@@ -146,10 +150,18 @@ class Constants:
         indices = codes.codes.astype(np.uint8).reshape(weight.shape)
         shape = (len(tables), *[1] * (len(weight.shape) - 1), 1 << bits, 1)
         return self._mb.constexpr_lut_to_dense(
-            indices=self._large(f"{name}_indices", data_type, weight.shape, lambda: indices),
+            indices=self._coded(weight, data_type, lambda: indices),
             lut=tables.reshape(shape),
             name=name,
         )
+
+    def _coded(self, weight: Weight, dtype: Any, read: Read) -> Any:
+        """The codes of a weight, one constant for the float types that it is used in."""
+        key = (weight.name, "codes")
+        if key not in self._made:
+            name = f"{identifier(weight.name)}_codes"
+            self._made[key] = self._large(name, dtype, weight.shape, read)
+        return self._made[key]
 
     def _large(self, name: str, dtype: Any, shape: tuple[int, ...], read: Read) -> Any:
         """A constant that is read when it is written: until then one zero stands for all."""
@@ -158,6 +170,17 @@ class Constants:
             return self._mb.const(val=read().astype(dtype), name=free)
         self.readers[free] = read
         return self._mb.const(val=np.broadcast_to(np.zeros((), dtype), shape), name=free)
+
+
+def _held(weight: Weight, dtype: type[np.floating[Any]]) -> Array:
+    """The weight's values. Raises InvalidInput for those that the type cannot hold."""
+    values = weight.read()
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > float(np.finfo(dtype).max):
+        what = f"its values, up to {largest:g}, do not fit into {np.dtype(dtype).name}"
+        remedy = "name the operators that read it in coreml.float32, or write compute: float32"
+        raise InvalidInput(Problem(weight.name, what, remedy))
+    return values.astype(dtype)
 
 
 def _narrow(key: str, value: Array, wanted: str) -> Array:

@@ -152,8 +152,8 @@ class DecoderProgram:
         turning = value
         if rest:
             turning = emit("concat", f"{stem}.turning", values=[parts[0], parts[1]], axis=-1)
-        negative = emit("mul", f"{stem}.negative", x=parts[1], y=-1.0)
-        other = emit("concat", f"{stem}.other", values=[negative, parts[0]], axis=-1)
+        # The minus sign of the first half is in the sines.
+        other = emit("concat", f"{stem}.other", values=[parts[1], parts[0]], axis=-1)
         left = emit("mul", f"{stem}.cosine", x=turning, y=turn[0])
         right = emit("mul", f"{stem}.sine", x=other, y=turn[1])
         total = emit("add", stem, x=left, y=right)

@@ -21,7 +21,8 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.export import onnx_weights
 from edgeq.export.coreml_constants import Weight
 from edgeq.export.coreml_program import Input, ProgramWriter
-from edgeq.quantize.grids import QuantizedTensor
+from edgeq.quantize.activations import InputCodes
+from edgeq.quantize.model import Quantized
 
 Array = NDArray[Any]
 Value = Any
@@ -67,16 +68,42 @@ def graph_inputs(model: ir.Model, shapes: Mapping[str, Sequence[tuple[int, ...]]
     return found
 
 
-def program_weights(model: ir.Model, codes: Mapping[str, QuantizedTensor]) -> dict[str, Weight]:
-    """The graph's weights by name, with outputs, tokens or filters first where it multiplies."""
+def program_weights(
+    model: ir.Model,
+    codes: Mapping[str, Quantized],
+    ranges: Mapping[str, tuple[float, float]],
+) -> dict[str, Weight]:
+    """The graph's weights by name, with outputs, tokens or filters first where it multiplies.
+
+    ranges: static ranges of what is convolved, by the tensor's name.
+    """
     found = {}
     for weight in onnx_weights.find_weights(model):
         if weight.uses and not weight.obstacle and weight.role == "linear":
             shape, read = weight.shape_by_rows, weight.matrix
         else:
             shape, read = weight.shape, functools.partial(_stored, weight.value)
-        found[weight.name] = Weight(weight.name, shape, read, codes.get(weight.name))
+        held = codes.get(weight.name)
+        found[weight.name] = Weight(
+            weight.name,
+            shape,
+            read,
+            held.tensor if held else None,
+            inputs=(held.input_codes if held else None) or _convolved(weight, ranges),
+            beside=held.outlier_columns if held else None,
+        )
     return found
+
+
+def _convolved(
+    weight: onnx_weights.Weight, ranges: Mapping[str, tuple[float, float]]
+) -> InputCodes | None:
+    """The codes of what a filter meets; where it meets several tensors, of a range for all."""
+    seen = [use.activation.name or "" for use in weight.uses if use.role == "convolution"]
+    if not seen or any(name not in ranges for name in seen):
+        return None
+    low, high = min(ranges[name][0] for name in seen), max(ranges[name][1] for name in seen)
+    return InputCodes(None, (), low, high, 0.0, 0.0)
 
 
 def _stored(value: ir.Value) -> Array:
@@ -87,8 +114,16 @@ def _stored(value: ir.Value) -> Array:
 class Translator:
     """One graph into one writer; handlers call `emit`, `known` and `name`."""
 
-    def __init__(self, model: ir.Model, writer: ProgramWriter, weights: Mapping[str, Weight]):
+    def __init__(
+        self,
+        model: ir.Model,
+        writer: ProgramWriter,
+        weights: Mapping[str, Weight],
+        given: Mapping[str, Any],
+    ) -> None:
+        """given: what the graph takes in place of the program's inputs of the same names."""
         self._model = model
+        self._given = given
         self._weights = weights
         self._values: dict[str, Value] = {}
         self._unknown: set[str] = set()
@@ -97,7 +132,7 @@ class Translator:
 
     def outputs(self) -> dict[str, Any]:
         """Every output of the graph, by name. Raises InvalidInput for unknown operators."""
-        self._values.update(self.writer.inputs)
+        self._values.update({**self.writer.inputs, **self._given})
         for name, value in self._model.graph.initializers.items():
             assert value.const_value is not None
             self._values[name] = self._weights.get(name)

@@ -45,7 +45,7 @@ def _convolution(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     weight = args[1]
     spatial = len(t.shape(weight)) - 2
     values: dict[str, Any] = {
-        "x": args[0],
+        "x": t.writer.coded(args[0], weight) if isinstance(weight, Weight) else args[0],
         "weight": weight,
         "strides": _ints(node, "strides", [1] * spatial),
         "dilations": _ints(node, "dilations", [1] * spatial),

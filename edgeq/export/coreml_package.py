@@ -11,6 +11,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +30,35 @@ MODEL_PATH = f"Data/{_ITEMS}/model.mlmodel"
 WEIGHTS_PATH = f"Data/{_ITEMS}/weights/weight.bin"
 
 
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a classifier, and the names of its last two outputs."""
+
+    labels: tuple[str, ...]
+    label: str
+    probabilities: str
+
+
 def write_package(
     program: Any,
     readers: Mapping[str, Read],
     target: Target,
     metadata: Mapping[str, str],
     destination: Path,
+    classes: Classes | None = None,
 ) -> None:
     """Write a MIL program (of coremltools) as the package `destination`, a directory.
 
     readers: values of constants by their names in the program, where the program itself holds only
     their shapes; each is asked for once, when its turn to be written comes. metadata: kept in the
-    model as user-defined. The directory appears when it is whole; what was there is replaced.
+    model as user-defined. classes: of a program that ends in `classify`. The directory appears when
+    it is whole; what was there is replaced.
     """
     partial = destination.with_name(f".{destination.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     weights = partial / WEIGHTS_PATH
     weights.parent.mkdir(parents=True)
-    spec = _specification(program, readers, target, weights.parent)
+    spec = _specification(program, readers, target, weights.parent, classes)
     spec.description.metadata.userDefined.update(metadata)
     (partial / MODEL_PATH).write_bytes(spec.SerializeToString(deterministic=True))
     _write_manifest(partial)
@@ -55,8 +67,15 @@ def write_package(
     partial.replace(destination)
 
 
-def _specification(program: Any, readers: Mapping[str, Read], target: Target, weights: Path) -> Any:
-    load_coremltools()
+def _specification(
+    program: Any,
+    readers: Mapping[str, Read],
+    target: Target,
+    weights: Path,
+    classes: Classes | None,
+) -> Any:
+    tools = load_coremltools()
+    places: dict[str, int] = {}
     from coremltools.converters.mil.backend.mil import load as backend
 
     class Exporter(backend.MILProtoExporter):  # type: ignore[misc,unused-ignore]
@@ -66,20 +85,30 @@ def _specification(program: Any, readers: Mapping[str, Read], target: Target, we
             read = readers.get(var.name)
             if read is None:
                 return super().create_file_value(var)
-            values = read()
-            if values.shape != var.shape:
-                raise ValueError(f"{var.name}: {values.shape} values for {var.shape}")
-            held = backend.create_file_value_tensor(
+            if var.name not in places:  # several operators may decompress the same codes
+                values = read()
+                if values.shape != var.shape:
+                    raise ValueError(f"{var.name}: {values.shape} values for {var.shape}")
+                writer = self.get_blob_writer(self.get_weight_path(var.op))
+                places[var.name] = _append(writer, var, values)
+            return backend.create_file_value_tensor(
                 file_name="@model_path/weights/weight.bin",
-                offset=_append(self.get_blob_writer(self.get_weight_path(var.op)), var, values),
+                offset=places[var.name],
                 dim=var.shape,
                 data_type=backend.types_to_proto_primitive(var.dtype),
             )
-            return held
 
     exporter = Exporter(program, str(weights), target.specification)
+    ends = classes or Classes((), "", "")
     described = backend.CoreMLProtoExporter(
-        program, exporter.export(), "", "", None, "mlprogram", "milinternal", target.specification
+        program,
+        exporter.export(),
+        ends.label,
+        ends.probabilities,
+        tools.ClassifierConfig(list(classes.labels)) if classes else None,
+        "mlprogram",
+        "milinternal",
+        target.specification,
     )
     return described.export(target.specification)
 

@@ -16,6 +16,9 @@ from edgeq.models.architecture import Decoder
 
 _MASKED = -30000.0  # added to scores: finite in float16, and so are two of them
 
+ANGLES = 64
+"""Positions of a short table of angles."""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -84,14 +87,37 @@ def _mask(writer: ProgramWriter, context: int, rows: Any, window: int | None) ->
 def _turn(
     writer: ProgramWriter, context: int, name: str, rotation: Rotation, rows: Any
 ) -> tuple[Any, Any]:
-    """Cosines and sines of the tokens, both halves of the columns alike."""
-    found = []
-    for part in ("cosines", "sines"):
-        values = getattr(rotation, part)(0, context)
-        table = Weight(f"{name}.{part}.table", values.shape, functools.partial(_same, values))
-        half = writer.emit("gather", f"{name}.{part}.half", x=table, indices=rows, axis=0)
-        found.append(writer.emit("concat", f"{name}.{part}", values=[half, half], axis=-1))
-    return found[0], found[1]
+    """Cosines of the tokens, both halves of the columns alike, and sines, the first half negative.
+
+    A table of every position would be as large as a small model's layer. A position is a multiple
+    of `ANGLES` and a rest: two short tables, joined by the cosine and sine of a sum in float32.
+    """
+    emit = writer.in_float32
+    step = np.int32(ANGLES)
+    many = emit("floor_div", f"{name}.many", x=rows, y=step)
+    rest = emit("mod", f"{name}.rest", x=rows, y=step)
+    held = Rotation(rotation.frequencies * np.float32(ANGLES), 1.0)
+    counts = {"far": (held, -(-context // ANGLES), many), "near": (rotation, ANGLES, rest)}
+    cosines: list[Any] = []
+    sines: list[Any] = []
+    for part, (each, length, index) in counts.items():
+        for word, found in (("cosines", cosines), ("sines", sines)):
+            values = getattr(each, word)(0, length)
+            table = Weight(
+                f"{name}.{part}.{word}.table", values.shape, functools.partial(_same, values)
+            )
+            found.append(emit("gather", f"{name}.{part}.{word}", x=table, indices=index, axis=0))
+    both = emit("mul", f"{name}.cosine_both", x=cosines[0], y=cosines[1])
+    less = emit("mul", f"{name}.cosine_less", x=sines[0], y=sines[1])
+    cosine = emit("sub", f"{name}.cosine_half", x=both, y=less)
+    first = emit("mul", f"{name}.sine_first", x=sines[0], y=cosines[1])
+    second = emit("mul", f"{name}.sine_second", x=cosines[0], y=sines[1])
+    sine = emit("add", f"{name}.sine_half", x=first, y=second)
+    negative = emit("mul", f"{name}.sine_negative", x=sine, y=-1.0)
+    return (
+        writer.emit("concat", f"{name}.cosines", values=[cosine, cosine], axis=-1),
+        writer.emit("concat", f"{name}.sines", values=[negative, sine], axis=-1),
+    )
 
 
 def _same(values: np.ndarray) -> np.ndarray:

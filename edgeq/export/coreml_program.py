@@ -7,13 +7,14 @@ digits and underscores, as the format wants it: `identifier` says how.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 
+from edgeq.export.coreml_activations import InputCoder
 from edgeq.export.coreml_constants import Array, Constants, Weight, identifier
 from edgeq.export.coreml_targets import Target
 from edgeq.export.coreml_tools import load_coremltools
@@ -23,11 +24,15 @@ Compute = Literal["float16", "float32"]
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a program: int32 or float32 of one of several shapes; or a state, float16."""
+    """An input of a program: int32 or float32 of one of several shapes; or a state, float16.
+
+    pixels: for an image, the layout of its pixels in coremltools' words.
+    """
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
     dtype: Literal["int32", "float32", "state"]
+    pixels: Any = None
 
 
 class ProgramWriter:
@@ -50,6 +55,7 @@ class ProgramWriter:
         self.target = target
         self.constants = Constants(target, self._free)
         self.matched: set[str] = set()
+        self._coder = InputCoder(self)
         self._mb, self._mil, self._types = Builder, mil, mil.types
         self._compute, self._float32 = compute, tuple(float32)
         self._names: dict[str, int] = {}
@@ -84,14 +90,28 @@ class ProgramWriter:
         """Like `emit`, in float16 whatever was asked for: states hold nothing else."""
         return self._add(kind, name, "fp16", values)
 
+    def in_float32(self, kind: str, name: str, **values: Any) -> Any:
+        """Like `emit`, in float32 whatever was asked for."""
+        return self._add(kind, name, "fp32", values)
+
     def linear(self, name: str, x: Any, weight: Weight, bias: Array | None = None) -> Any:
-        """`x @ weight.T + bias`; without a bias the operator wants zeros, which are shared."""
+        """`x @ weight.T + bias`; without a bias the operator wants zeros, which are shared.
+
+        Where the weight says how, its input is coded first.
+        """
         if bias is None:
             zeros = np.zeros(weight.shape[0], np.float16)
             shift = Weight(f"zeros.{len(zeros)}", zeros.shape, lambda: zeros)
         else:
             shift = Weight(f"{name}.bias", bias.shape, lambda: bias)
-        return self.emit("linear", name, x=x, weight=weight, bias=shift)
+        product = self.emit("linear", name, x=self.coded(x, weight), weight=weight, bias=shift)
+        if weight.beside is None:
+            return product
+        return self._coder.beside(name, x, weight, product)
+
+    def coded(self, x: Any, weight: Weight) -> Any:
+        """What a weight multiplies in place of `x`: `x` itself, or what its codes mean."""
+        return x if weight.inputs is None else self._coder.coded(x, weight.inputs)
 
     def precision(self, name: str) -> str:
         """`fp16` or `fp32`: what the operator of that name computes in."""
@@ -116,8 +136,21 @@ class ProgramWriter:
         """`fp16`, `fp32`, `int32`, `bool` …: what a variable holds."""
         return str(self._types.builtin_to_string(value.dtype))
 
-    def finish(self, outputs: Mapping[str, Any]) -> Any:
-        """The program; its outputs are float32 (or int32) and have the names given."""
+    def classify(self, shares: Any, labels: list[str], names: tuple[str, str]) -> list[Any]:
+        """Add the operator that ends a classifier; gives the label and the shares by label."""
+        classes = self._mb.const(val=self._mil.mil_list(labels), name=self._free("labels"))
+        made = list(self._mb.classify(probabilities=shares, classes=classes))
+        for variable, name in zip(made, names, strict=True):
+            variable.name = self._free(name)
+        return made
+
+    def finish(
+        self, outputs: Mapping[str, Any], last: Callable[[], list[Any]] | None = None
+    ) -> Any:
+        """The program; its outputs are float32 (or int32) and have the names given.
+
+        last: adds what has to be the last operator, and gives more outputs as they are.
+        """
         named = []
         for name, value in outputs.items():
             wanted = "int32" if self.dtype(value) in ("int32", "bool") else "fp32"
@@ -125,7 +158,7 @@ class ProgramWriter:
             if self.dtype(value) != wanted:
                 kind, more = "cast", {"dtype": self.constants.shared(wanted, wanted)}
             named.append(getattr(self._mb, kind)(x=value, name=self._free(name), **more))
-        self._function.set_outputs(named)
+        self._function.set_outputs(named + (last() if last else []))
         self._function.set_input_types(self._input_types())
         program = self._mil.Program()
         program.add_function("main", self._function)
@@ -193,6 +226,15 @@ class ProgramWriter:
             if value.dtype == "state":
                 wrapped = self._tools.TensorType(shape=value.shapes[0], dtype=np.float16)
                 found.append(self._tools.StateType(wrapped_type=wrapped, name=value.name))
+                continue
+            if value.pixels is not None:
+                (shape,) = value.shapes
+                layout = value.pixels
+                found.append(
+                    self._tools.ImageType(
+                        name=value.name, shape=shape, color_layout=layout, channel_first=True
+                    )
+                )
                 continue
             several = len(value.shapes) > 1
             shape = (

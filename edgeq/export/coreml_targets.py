@@ -38,6 +38,8 @@ _SINCE = {
     "palette4-g16": IOS18,
     "palette6-g16": IOS18,
 }
+CODED_INPUTS = IOS17
+"""Since when what a weight multiplies can have codes (operators quantize and dequantize)."""
 STATES = IOS18
 """Since when a program can keep keys and values from one call to the next."""
 SEVERAL_SHAPES = IOS18

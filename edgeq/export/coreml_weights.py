@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgeq.calibration.statistics import Feed
-from edgeq.export.onnx import find_codes
+from edgeq.export.onnx import Found, find_codes, find_quantized
 from edgeq.export.onnx_weights import Decide, Weight
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.decide_coreml import settled
@@ -21,7 +21,14 @@ def settle_coreml(weight: Weight, decide: Decide) -> Decision:
         found = "edgeq does not write recurrent layers for Core ML"
     if decision.choice is not None and found:
         return Decision(None, f"stays float: {found}")
-    return settled(decision, weight.shape_by_rows, is_multiplied=weight.product is not None)
+    is_convolved = weight.role == "convolution" and all(use.in_main_graph for use in weight.uses)
+    is_multiplied = weight.product is not None
+    return settled(
+        decision,
+        weight.shape_by_rows,
+        is_multiplied=is_multiplied,
+        is_seen=is_multiplied or is_convolved,
+    )
 
 
 def find_codes_coreml(
@@ -35,3 +42,13 @@ def find_codes_coreml(
     As `edgeq.export.onnx.find_codes`, which gives the same codes where both formats have the grid.
     """
     return find_codes(float_directory, decide, feeds, progress, settle_coreml)
+
+
+def find_coded_coreml(
+    float_directory: Path,
+    decide: Decide,
+    feeds: Sequence[Feed],
+    progress: Callable[[str], None],
+) -> Found:
+    """Codes of weights as `find_codes_coreml` gives them, and how what they multiply is coded."""
+    return find_quantized(float_directory, decide, feeds, progress, settle_coreml)

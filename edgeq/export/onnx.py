@@ -67,9 +67,32 @@ def find_codes(
     For choices whose activations stay float32: codes are then all there is to a weight. settle: a
     decision that the format at hand can carry out; ONNX's own without it.
     """
-    chosen = _Chosen(float_directory, decide, settle)
-    _, found = chosen.quantize(feeds, progress)
+    found = find_quantized(float_directory, decide, feeds, progress, settle).weights
     return {name: quantized.tensor for name, quantized in found.items()}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Codes of weights and of what they multiply, by the weight's name.
+
+    ranges: of tensors around convolutions, which have a range of their own, by the tensor's name.
+    """
+
+    weights: dict[str, Quantized]
+    ranges: dict[str, tuple[float, float]]
+
+
+def find_quantized(
+    float_directory: Path,
+    decide: Decide,
+    feeds: Sequence[Feed],
+    progress: Callable[[str], None],
+    settle: Callable[[Weight, Decide], Decision] = settle,
+) -> Found:
+    """As `find_codes`, with the codes of activations where a choice wants them."""
+    chosen = _Chosen(float_directory, decide, settle)
+    statistics, found = chosen.quantize(feeds, progress)
+    return Found(found, chosen.ranges(statistics))
 
 
 def write_codes(
@@ -142,14 +165,28 @@ class _Chosen:
         statistics: Mapping[str, InputStatistics],
     ) -> Written:
         """Write the graph with codes; once only, since the model in memory changes."""
-        _write(self._model, self.weights, found, self._decisions, statistics)
+        _write(self._model, self.weights, found, self.ranges(statistics))
         save_model(self._model, destination / MODEL_FILE)
         return Written(
             tensors={weight.name: _record(weight, self._decisions, found) for weight in self._all},
             inputs=tuple(map(value_info, self._model.graph.inputs)),
             outputs=tuple(map(value_info, self._model.graph.outputs)),
-            input_codes={name: _codes_summary(quantized) for name, quantized in found.items()},
+            input_codes={name: codes_summary(quantized) for name, quantized in found.items()},
         )
+
+    def ranges(self, statistics: Mapping[str, InputStatistics]) -> dict[str, tuple[float, float]]:
+        """Static ranges of the tensors around convolutions that calibration has seen."""
+        ranges = {}
+        for weight in self.weights:
+            choice = self._decisions[weight.name].choice
+            if weight.role != "convolution" or choice is None or choice.ranges is None:
+                continue
+            for use in weight.uses:
+                for value in (use.activation, convolution_output(use.node)):
+                    name = value.name or ""
+                    if name in statistics:
+                        ranges[name] = static_range(statistics[name], choice.ranges)
+        return ranges
 
     def _nothing(self, decide: Decide) -> InvalidInput:
         wanted = [w for w in self._all if decide(w.name, w.shape_by_rows).choice is not None]
@@ -178,19 +215,8 @@ def _write(
     model: ir.Model,
     chosen: Sequence[Weight],
     found: Mapping[str, Quantized],
-    decisions: Mapping[str, Decision],
-    statistics: Mapping[str, InputStatistics],
+    ranges: Mapping[str, tuple[float, float]],
 ) -> None:
-    ranges = {}
-    for weight in chosen:
-        choice = decisions[weight.name].choice
-        if weight.role != "convolution" or choice is None:
-            continue
-        for use in weight.uses:
-            for value in (use.activation, convolution_output(use.node)):
-                name = value.name or ""
-                if name in statistics:
-                    ranges[name] = static_range(statistics[name], choice.ranges or "error")
     writer = QuantizedWriter(model, ranges)
     recurrent: dict[int, list[Weight]] = {}
     for weight in chosen:
@@ -227,7 +253,8 @@ def _stored_bytes(weight: Weight, quantized: Quantized) -> int:
     return quantized.tensor.nbytes + wider + (beside.nbytes if beside is not None else 0)
 
 
-def _codes_summary(quantized: Quantized) -> dict[str, object]:
+def codes_summary(quantized: Quantized) -> dict[str, object]:
+    """How the input of one weight is coded, for the record of an artifact."""
     codes = quantized.input_codes
     if codes is None:
         return {"activations": quantized.activations}

@@ -34,6 +34,11 @@ class Decision:
         """How it is rounded, `none` for a weight that is not."""
         return self.choice.method if self.choice else "none"
 
+    @property
+    def activations(self) -> str:
+        """The number format of what it multiplies."""
+        return self.choice.activations if self.choice else "float32"
+
 
 def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
     """Decide by name and shape alone, which is all a plan has; for variants on a grid of ours."""

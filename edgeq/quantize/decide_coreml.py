@@ -16,13 +16,19 @@ Decide = Callable[[str, tuple[int, ...]], Decision]
 
 def decide_coreml(name: str, shape: tuple[int, ...], intent: Intent, *, is_table: bool) -> Decision:
     """Decide by name and shape alone. is_table: rows are looked up, and not multiplied too."""
-    return settled(decide(name, shape, intent), shape, is_multiplied=not is_table)
+    is_multiplied = not is_table
+    return settled(
+        decide(name, shape, intent), shape, is_multiplied=is_multiplied, is_seen=is_multiplied
+    )
 
 
-def settled(decision: Decision, shape: tuple[int, ...], *, is_multiplied: bool) -> Decision:
+def settled(
+    decision: Decision, shape: tuple[int, ...], *, is_multiplied: bool, is_seen: bool
+) -> Decision:
     """A decision that a package can hold, or float with the reason.
 
-    is_multiplied: whether calibration can see what meets the weight in a product.
+    is_multiplied: whether calibration can see what meets the weight in a product. is_seen: that,
+    or what it is convolved with; only what is seen can have a static range.
     """
     choice = decision.choice
     if choice is None:
@@ -36,6 +42,8 @@ def settled(decision: Decision, shape: tuple[int, ...], *, is_multiplied: bool) 
     method = choice.method
     if not is_multiplied:
         method = "kmeans" if choice.grid in PALETTES else "nearest"
+    if choice.activations == "static-uint8" and grid == "int8" and is_seen:
+        return Decision(Choice(grid, method, "static-uint8", choice.ranges), reason)
     return Decision(Choice(grid, method, "float32", None), reason)
 
 

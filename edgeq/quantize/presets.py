@@ -80,6 +80,12 @@ METHODS: dict[Weights, tuple[Method, ...]] = {
 
 _DEFAULT_RANGES: Ranges = "error"
 
+_INT8_FORMATS: dict[Activations, tuple[Format, ...]] = {
+    "float32": ("coreml",),
+    "dynamic-uint8": ("onnx",),  # ranges of a Core ML program are constants
+    "static-uint8": ("onnx", "coreml"),
+}
+
 
 class Variant(Frozen):
     """One way to quantize a model; artifacts are named `<format>-<name>`.
@@ -106,7 +112,7 @@ class Variant(Frozen):
         if self.weights in PALETTE_WORDS or self.weights == "float16":
             return ("coreml",)
         if self.weights == "int8":
-            return ("coreml",) if self.activations == "float32" else ("onnx",)
+            return _INT8_FORMATS[self.activations]
         return ("onnx", "gguf", "coreml")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.coreml.images import pixels
 from edgeq.errors import InvalidInput, Problem
 from edgeq.runners.base import Array, Model
 from edgeq.runners.coreml_backend import Backend, open_backend
@@ -43,9 +44,14 @@ class CoremlModel(SampleModel):
         """See `SampleModel.run`.
 
         Tokens of a text are filled up with zeros to the next length that the package takes; the
-        attention mask is 0 there.
+        attention mask is 0 there. Of an image, the array is what the .onnx file would take, and
+        becomes the pixels that the package does.
         """
         given = {name: np.asarray(array) for name, array in feeds.items()}
+        image = self.artifact.settings.get("image")
+        if image is not None and image["input"] in given:
+            name = image["input"]
+            given[name] = pixels(given[name], image["scale"], image["bias"])
         if self.artifact.text is not None:
             given = {name: self._filled_up(name, array) for name, array in given.items()}
         ready = self._fitted(given)
