@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from edgeq.artifact import Frozen
 from edgeq.errors import InvalidInput, Problem
 from edgeq.quantize.presets import Grid
+from edgeq.reach.address import parse_address
 from edgeq.units import Bytes, BytesPerSecond
 from edgeq.wording import refuse, suggest
 
@@ -41,6 +49,15 @@ def _check_range(value: Any) -> Any:
 
 VersionRange = Annotated[str, BeforeValidator(_check_range)]
 """Versions of an operating system: `any`, or bounds that must all hold, e.g. `>=17,<18`."""
+
+
+def _check_reach(value: str) -> str:
+    parse_address(value)
+    return value
+
+
+Reach = Annotated[str, AfterValidator(_check_reach)]
+"""How a device is reached, as `edgeq.reach.address.parse_address` reads it."""
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -140,8 +157,12 @@ class Device(Frozen):
     runtimes: tuple[Literal["onnx", "coreml", "gguf"], ...] = Field(
         min_length=1, description="File formats that have a runtime for it."
     )
-    reach: Literal["here"] | None = Field(
-        default=None, description="How to run on it. here: this machine; without it, not at all."
+    reach: Reach | None = Field(
+        default=None,
+        description="How to run on it: here, ssh://user@host[:port], adb[:serial] or emulate (on a "
+        "stand-in). ssh and adb take ?python=/path and ?directory=/path, both there. Without it, "
+        "not at all.",
+        examples=["ssh://pi@pi5.local"],
     )
     advice: dict[Grid, Text] = Field(default={}, description="What to know about a number format.")
     sources: dict[str, tuple[Note, ...]] = Field(description="For every fact, who says so.")
