@@ -56,7 +56,7 @@ static long call(long number, long a, long b, long c, long d, long e, long f)
     return result;
 }
 enum { OPEN = 2, WRITE = 1, CLOSE = 3, STAT = 4, FSTAT = 5, MMAP = 9, MPROTECT = 10,
-       SIGACTION = 13 };
+       SIGACTION = 13, READLINK = 89 };
 
 static unsigned long length(const char *text)
 {
@@ -168,9 +168,12 @@ unsigned int la_version(unsigned int version) { return version < LAV_CURRENT ? v
 unsigned int la_objopen(struct link_map *object, Lmid_t namespace, uintptr_t *cookie)
 {
     struct kernel_stat about;
-    const char *path = object->l_name && *object->l_name ? object->l_name : "/proc/self/exe";
+    static char program[4096];             /* which has no name in the linker's list */
+    const char *path = object->l_name && *object->l_name ? object->l_name : program;
     uint64_t i, at;
     (void)namespace, (void)cookie;
+    if (path == program)
+        call(READLINK, (long)"/proc/self/exe", (long)program, sizeof program - 1, 0, 0, 0);
     if (!table || call(STAT, (long)path, (long)&about, 0, 0, 0, 0) != 0) return 0;
     for (i = 0; i < table->files; i++)
         if (files[i].inode == about.ino && files[i].device == about.dev &&

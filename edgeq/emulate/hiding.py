@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import struct
 import subprocess
@@ -102,8 +101,7 @@ class Table:
             return []
         lines = path.read_text(encoding="utf-8").splitlines()
         path.unlink()
-        # The program itself has no name in the linker's list.
-        return sorted({_PYTHON if line == "/proc/self/exe" else line for line in lines})
+        return sorted(set(lines))
 
     def _write(self) -> None:
         files, places = [], []
@@ -117,9 +115,6 @@ class Table:
         partial = self.path.with_name(f"{self.path.name}.partial")
         partial.write_bytes(b"".join([_MAGIC, counts, *masks, *files, *places]))
         partial.replace(self.path)
-
-
-_PYTHON = os.path.realpath("/proc/self/exe")
 
 
 @functools.cache

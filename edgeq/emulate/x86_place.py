@@ -143,6 +143,8 @@ class MaskedPlace(Place):
             "GLIBC_TUNABLES": glibc_tunables(self.cpu_class.hidden),
             "EDGEQ_HIDE_CPUID": str(folder / "table"),
             "EDGEQ_CPUINFO": str(folder / "cpuinfo"),
+            # Who names a kernel there would get it, whatever the CPU has; an empty name is none.
+            **{name: "" for name in ("OPENBLAS_CORETYPE",) if name in os.environ},
             # Prepared copies are packed for the instruction sets that are seen.
             "EDGEQ_CACHE": str(kept.cache_directory() / "emulated" / f"x86-{self.cpu_class.name}"),
         }

@@ -11,25 +11,19 @@ import bisect
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from edgeq.emulate import elf
+from edgeq.emulate.elf import Segment
 from edgeq.errors import missing_extra
 
 CPUID = b"\x0f\xa2"
-_LOADED, _UNWIND, _EXECUTABLE = 1, 0x6474E550, 1  # PT_LOAD, PT_GNU_EH_FRAME, PF_X
+_UNWIND, _EXECUTABLE = 0x6474E550, 1  # PT_GNU_EH_FRAME, PF_X
 _X86_64 = 62  # EM_X86_64
 # How a .eh_frame_hdr with a sorted table is encoded: pc-relative pointer to the frames, a count in
 # 4 bytes, pairs of 4-byte offsets from the header's own address (Linux Standard Base, 10.6.2).
 _SORTED_TABLE = b"\x01\x1b\x03\x3b"
 _FURTHEST = 1 << 20  # bytes: no function without unwind information is longer
-
-
-class _Segment(NamedTuple):
-    kind: int
-    flags: int
-    offset: int
-    address: int
-    bytes: int
 
 
 def find_cpuid(path: Path) -> tuple[int, ...]:
@@ -40,14 +34,14 @@ def find_cpuid(path: Path) -> tuple[int, ...]:
     Raises Missing if there is anything to decode and capstone, which does it, is not installed.
     """
     content = path.read_bytes()
-    if content[:5] != b"\x7fELF\x02" or struct.unpack_from("<H", content, 18)[0] != _X86_64:
+    if elf.machine(content) != _X86_64:
         return ()
-    segments = list(_segments(content))
+    segments = list(elf.segments(content))
     starts: list[int] | None = None
     decoder: Any = None
     places = []
     for segment in segments:
-        if segment.kind != _LOADED or not segment.flags & _EXECUTABLE:
+        if segment.kind != elf.LOADED or not segment.flags & _EXECUTABLE:
             continue
         for at in _occurrences(content, segment):
             if starts is None:
@@ -58,16 +52,7 @@ def find_cpuid(path: Path) -> tuple[int, ...]:
     return tuple(places)
 
 
-def _segments(content: bytes) -> Iterator[_Segment]:
-    (table,) = struct.unpack_from("<Q", content, 32)
-    size, count = struct.unpack_from("<HH", content, 54)
-    for index in range(count):
-        at = table + index * size
-        kind, flags, offset, address, _, stored = struct.unpack_from("<IIQQQQ", content, at)
-        yield _Segment(kind, flags, offset, address, stored)
-
-
-def _occurrences(content: bytes, segment: _Segment) -> Iterator[int]:
+def _occurrences(content: bytes, segment: Segment) -> Iterator[int]:
     end = segment.offset + segment.bytes
     at = content.find(CPUID, segment.offset, end)
     while at >= 0:
@@ -75,7 +60,7 @@ def _occurrences(content: bytes, segment: _Segment) -> Iterator[int]:
         at = content.find(CPUID, at + 1, end)
 
 
-def _function_starts(content: bytes, segments: list[_Segment]) -> list[int]:
+def _function_starts(content: bytes, segments: list[Segment]) -> list[int]:
     """Sorted addresses at which functions start; empty where the file has no such table."""
     header = next((segment for segment in segments if segment.kind == _UNWIND), None)
     if header is None or content[header.offset : header.offset + 4] != _SORTED_TABLE:
@@ -90,7 +75,7 @@ def _last_up_to(starts: list[int], at: int) -> int:
     return starts[index - 1] if index else 0
 
 
-def _is_instruction(decoder: Any, content: bytes, segment: _Segment, start: int, at: int) -> bool:
+def _is_instruction(decoder: Any, content: bytes, segment: Segment, start: int, at: int) -> bool:
     """Whether an instruction starts at the address `at`, decoding from the one at `start`."""
     if at - start > _FURTHEST:
         return False

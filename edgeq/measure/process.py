@@ -72,11 +72,13 @@ def run_worker(
     *,
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    interpreter: str | None = None,
 ) -> dict[str, Any]:
     """The reply of a fresh process that does `request`.
 
     `prefix` goes before the worker's command line: a program that becomes or runs the rest of it.
-    `environment` is added to this process's.
+    `environment` is added to this process's. `interpreter` is the Python that runs it, this
+    process's own by default.
 
     Raises PassFailed if the worker ends without a reply: killed (the signal is named), stopped
     after `timeout_seconds` (default: `TIMEOUT_SECONDS`), or with an error. What it wrote to
@@ -84,7 +86,7 @@ def run_worker(
     cannot be done as it is, which says nothing about the artifact.
     """
     limit = TIMEOUT_SECONDS[request.work] if timeout_seconds is None else timeout_seconds
-    command = [*prefix, sys.executable, "-m", "edgeq.runners.worker"]
+    command = [*prefix, interpreter or sys.executable, "-m", "edgeq.runners.worker"]
     search = os.pathsep.join(filter(None, sys.path))
     variables = {**os.environ, "PYTHONPATH": search, **(environment or {})}
     # Files, not pipes: a grandchild that outlives a killed worker would keep a pipe open.
