@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from edgeq.cli_emulate import emulators
 from edgeq.cli_models import Json, models, print_json
 from edgeq.errors import EdgeqError
 from edgeq.report.progress import progress_line
@@ -171,6 +172,7 @@ def schema() -> None:
 
 
 app.add_typer(models)
+app.add_typer(emulators)
 
 
 def main() -> None:

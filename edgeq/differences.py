@@ -8,89 +8,36 @@ compared by its logits. `edgeq.differences_statistics` says what counts as diffe
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from edgeq import canonical
-from edgeq.artifact import ARTIFACT_FILE, Artifact, Frozen, read_artifact
+from edgeq.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.differences_probe import Operator, Probe, make_probe
+from edgeq.differences_records import (
+    Differences,
+    OperatorDifference,
+    PlaceDifferences,
+    Status,
+)
 from edgeq.differences_samples import CONTEXT, TEXTS, graph_feeds
 from edgeq.differences_statistics import Statistics, compare
-from edgeq.errors import EXIT_BUDGET_FAILED, EXIT_MISSING, EXIT_PASS, EdgeqError
+from edgeq.errors import EdgeqError
 from edgeq.measure import arrays
 from edgeq.measure.process import PassFailed, Request, Workload
 from edgeq.reach.place import Here, Place
-from edgeq.verdict import How
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str], None]
-Status = Literal["same", "cured", "differs", "not run"]
 _SHOWN = 5  # operators, the furthest off: the rest differ for the same reason
 _WHOLE_TIMES = 1.0  # another CPU may not be further off than quantization itself
 _UNKNOWN_NOISE = 0.05  # of the whole answer, where no full precision tells
-
-
-class OperatorDifference(Frozen):
-    """One operator whose answer on recorded inputs is beyond noise."""
-
-    name: str = Field(description="The node in the graph as onnxruntime runs it.")
-    kind: str = Field(description="Its type.", examples=["MatMulNBits"])
-    why: str = Field(description="In which way it differs.")
-    statistics: Statistics
-
-
-class PlaceDifferences(Frozen):
-    """One artifact on one place."""
-
-    place: str = Field(description="Name of the place.", examples=["arm64: dotprod"])
-    how: How = Field(description="measured, emulated or not run.")
-    status: Status = Field(
-        description="same: no operator differs. cured: some do without a setting, which the loader "
-        "sets there. differs: the answers that an app would get differ. not run: see the reason."
-    )
-    reason: str = Field(description="Why it differs or was not run; may be empty.")
-    operator: str | None = Field(
-        default=None, description="Type of the operator that is furthest off, without settings."
-    )
-    operators: tuple[OperatorDifference, ...] = Field(
-        default=(), description="Those furthest off without settings, the furthest first."
-    )
-    differing: int = Field(default=0, description="How many operators differ without settings.")
-    compared: int = Field(default=0, description="How many were compared; 0: the whole alone.")
-    cure: dict[str, str] = Field(
-        default={}, description="Session entries with which no operator differs any more."
-    )
-    whole: Statistics | None = Field(
-        default=None,
-        description="The artifact's outputs as an app gets them, beside this machine's.",
-    )
-
-
-class Differences(Frozen):
-    """One artifact on every place, beside this machine."""
-
-    edgeq: Literal[1] = 1
-    kind: Literal["differences"] = "differences"
-    artifact: str
-    artifact_sha256: str = Field(description="SHA-256 of its artifact.json.")
-    reference: str = Field(description="What the places are compared with.")
-    places: tuple[PlaceDifferences, ...]
-
-    @property
-    def exit_status(self) -> int:
-        """1 if answers differ, 3 if nothing could be run, else 0."""
-        found = {place.status for place in self.places}
-        if "differs" in found:
-            return EXIT_BUDGET_FAILED
-        return EXIT_MISSING if found == {"not run"} else EXIT_PASS
 
 
 def find_differences(
@@ -272,9 +219,9 @@ class _Check:
         self._written += 1
         outputs = self._folder / f"answers {self._written}.npy"
         place.run(request.model_copy(update={"outputs": outputs}))
-        with contextlib.ExitStack() as stack:
-            stack.callback(outputs.unlink)
-            return list(arrays.read_arrays(outputs))
+        answers = list(arrays.read_arrays(outputs))
+        outputs.unlink()
+        return answers
 
     @staticmethod
     def _probe_request(probe: Path, feeds: Path) -> Request:

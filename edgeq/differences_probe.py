@@ -55,11 +55,12 @@ class Probe:
     ) -> Path:
         """The probe as an artifact in `folder`, which is made; returns it.
 
-        settings: session entries in place of those the loader chooses where it runs. exact:
-        operators shall not round their inputs.
+        settings: session entries in place of those the artifact names, or else the loader chooses
+        where it runs. exact: operators shall not round their inputs.
         """
         from edgeq.runners.onnx import SESSION_KEY
 
+        chosen = self.artifact.settings.get(SESSION_KEY) if settings is None else dict(settings)
         model = _exact(self.model) if exact else self.model
         folder.mkdir(parents=True)
         (folder / MODEL_FILE).write_bytes(model.SerializeToString())
@@ -71,7 +72,7 @@ class Probe:
                 "outputs": tuple(_values(model.graph.output)),
                 "text": None,
                 "dimension": None,
-                "settings": {} if settings is None else {SESSION_KEY: dict(settings)},
+                "settings": {} if chosen is None else {SESSION_KEY: chosen},
                 "files": record_files(folder, [MODEL_FILE]),
             }
         )

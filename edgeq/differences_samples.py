@@ -1,4 +1,4 @@
-"""What models are asked when places are compared: a few inputs of one shape, the same everywhere."""
+"""What models are asked when places are compared: a few inputs, the same everywhere."""
 
 from __future__ import annotations
 

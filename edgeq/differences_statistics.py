@@ -53,7 +53,10 @@ class Statistics(Frozen):
     elements: int = Field(description="How many numbers were compared.")
     rms: float = Field(description="RMS of the difference from the exact answer.")
     largest: float = Field(description="The largest difference of one element.")
-    noise_rms: float = Field(description="RMS of differences that right kernels have.")
+    noise_rms: float = Field(
+        description="RMS of differences that right kernels have; of whole "
+        "outputs, what quantization does to them, and 0 where full precision was not given."
+    )
     noise_largest: float = Field(description="The largest of those.")
     norm_ratio: float = Field(description="Length of the answer through that of the exact one.")
     slope: float = Field(description="Of a regression through the origin on the exact answer.")

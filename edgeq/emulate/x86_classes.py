@@ -140,6 +140,12 @@ CLASSES: dict[str, CpuClass] = {
             ("avx2", "avx_vnni"),
             (*_AMX, *_LATER_VNNI, *_LATER_512, *_FIRST_512),
         ),
+        CpuClass(
+            "avx512-vnni",
+            "Ice Lake, Zen 4: AVX-512 with VNNI",
+            ("avx512", "avx512_vnni"),
+            (*_AMX, *_LATER_VNNI, "avx512_fp16", "avx_vnni"),
+        ),
         CpuClass("avx512", "Skylake-X, 2017: AVX-512 without VNNI", ("avx512",), _NO_VNNI),
     )
 }

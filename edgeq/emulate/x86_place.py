@@ -17,7 +17,7 @@ from edgeq.emulate import hiding
 from edgeq.emulate.hiding import Table
 from edgeq.emulate.x86_classes import CLASSES, CpuClass, class_without, glibc_tunables
 from edgeq.errors import InvalidInput, Missing, Problem
-from edgeq.measure.process import PassFailed, Request, run_worker
+from edgeq.measure.process import Request, run_worker
 from edgeq.profile import Device
 from edgeq.reach.place import ALL_PASSES, Place
 from edgeq.runners import kept
@@ -97,12 +97,12 @@ class MaskedPlace(Place):
         self._device: Device | None = None
 
     def run(self, request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
-        """See `Place.run`. PassFailed too for a runtime compiled for what this class lacks."""
+        """See `Place.run`. Missing too for a runtime compiled for what this class lacks."""
         environment = self.environment()
         for _ in range(_MOST_ROUNDS):
             reply = run_worker(request, timeout_seconds, environment=environment)
             if not self._learn():
-                self._refuse_beyond(request, reply["instructions"])
+                self._refuse_beyond(reply["instructions"])
                 return reply
         raise self._restless()
 
@@ -179,11 +179,12 @@ class MaskedPlace(Place):
         what = f"other libraries were loaded in each of {_MOST_ROUNDS} runs"
         return Missing(Problem(self.name, what, "start it where no library changes"))
 
-    def _refuse_beyond(self, request: Request, system: str) -> None:
+    def _refuse_beyond(self, system: str) -> None:
         """A library compiled for one CPU asks nothing, so that here it ran as it must not there."""
         extra = beyond(system, self.device().instruction_sets)
         if extra:
-            raise PassFailed(
-                f"the {request.work} pass would be killed by SIGILL: this build of the runtime "
-                f"uses {', '.join(extra)}, which {self.cpu_class.words} has not"
+            what = (
+                f"this build of the runtime uses {', '.join(extra)}, which {self.cpu_class.words} "
+                "has not: it would be killed there by SIGILL"
             )
+            raise Missing(Problem(self.name, what, "install a build for that CPU"))

@@ -41,7 +41,7 @@ class Request(Frozen):
 
     Of a language model, latency and memory are those of its `workload`, with prompts from `text`.
     Quality is its divergence from the artifact `reference` on `samples` windows of the text file
-    `corpus`.
+    `corpus`; or, of `texts`, the logits of every position, written to `outputs`.
     """
 
     work: Pass
