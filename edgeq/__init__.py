@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(path: str | Path, *, threads: int | None = None, context: int | None = None) -> Model:
+def load(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    context: int | None = None,
+    compute_units: str | None = None,
+) -> Model:
     """Open an artifact directory, a bundle (`.zip` or unzipped) or a `.gguf` file, offline.
 
     Of artifacts and bundles every byte is compared with the recorded SHA-256 first; a changed file
@@ -20,6 +26,10 @@ def load(path: str | Path, *, threads: int | None = None, context: int | None = 
     may run on. `context` is how many positions a language model's cache holds; by default those it
     was trained for, and at most 4096.
 
+    Core ML packages run on Core ML on macOS, on as many threads as it takes, and on those of its
+    `compute_units` that are named: all (default), cpu_only, cpu_and_gpu, cpu_and_ne. Elsewhere a
+    slow reference gives the same numbers, on one thread by default.
+
     >>> import edgeq
     >>> edgeq.load("minilm.zip").embed(["a", "b"]).shape  # doctest: +SKIP
     (2, 384)
@@ -27,4 +37,4 @@ def load(path: str | Path, *, threads: int | None = None, context: int | None = 
     """
     from edgeq.runners import loaded
 
-    return loaded.load(Path(path), threads=threads, context=context)
+    return loaded.load(Path(path), threads=threads, context=context, compute_units=compute_units)

@@ -16,10 +16,13 @@ ARTIFACT_FILE = "artifact.json"
 MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 GGUF_FILE = "model.gguf"
+COREML_PACKAGE = "model.mlpackage"
 TOKENIZER_FILE = "tokenizer.json"
 
-# No separators, no "..", no drive letters: a record can never name a place outside its directory.
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+# Plain names with "/" between, no "..", no drive letters: a record can never name a place outside
+# its directory. Core ML's packages are directories.
+_PLAIN = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+FileName = Annotated[str, StringConstraints(pattern=rf"^(?:{_PLAIN}/)*{_PLAIN}$")]
 _FETCH_AGAIN = "build or fetch it again; a file that changed is never loaded"
 
 
@@ -79,7 +82,7 @@ class Artifact(Frozen):
 
     edgeq: Literal[1] = 1
     name: str
-    format: Literal["onnx", "gguf"]
+    format: Literal["onnx", "gguf", "coreml"]
     variant: str
     task: str
     model: ModelRecord

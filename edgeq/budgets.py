@@ -139,6 +139,21 @@ class QualityBudget(Frozen):
     )
 
 
+class PlacementBudget(Frozen):
+    """Where Core ML means to run a package's operators, by its compute plan on the device."""
+
+    npu: Fraction | None = Field(
+        default=None,
+        description="Lower bound of the share of operators on the Neural Engine.",
+        examples=[0.9],
+    )
+    gpu: Fraction | None = Field(
+        default=None,
+        description="Lower bound of the share of operators on the GPU.",
+        examples=[0.9],
+    )
+
+
 class Budgets(Frozen):
     """What must hold for an artifact to pass; each is optional."""
 
@@ -148,4 +163,7 @@ class Budgets(Frozen):
     size: SizeBudget = Field(default=SizeBudget(), description="What an app has to download.")
     quality: QualityBudget = Field(
         default=QualityBudget(), description="How near it is to the full-precision model."
+    )
+    placement: PlacementBudget = Field(
+        default=PlacementBudget(), description="Core ML packages: which units run them."
     )

@@ -16,14 +16,13 @@ from edgeq.artifact import (
     TOKENIZER_FILE,
     Artifact,
     ModelRecord,
-    TensorRecord,
     TextSettings,
     ValueInfo,
     read_artifact,
     record_files,
     write_artifact,
 )
-from edgeq.errors import Missing, Problem
+from edgeq.made import Made, settings_of
 from edgeq.plan import Planned
 from edgeq.plan_tensors import gguf_decisions
 from edgeq.quantize.decide import Decision, decide
@@ -32,8 +31,10 @@ from edgeq.quantize.presets import PRESETS, Format
 from edgeq.quantize.spec import Intent
 from edgeq.stages import Progress, Stages
 from edgeq.store import Store
+from edgeq.tools import require
 
 _GGUF_TOOLS = ("gguf", "numpy", "tokenizers", "xllamacpp")
+_COREML_TOOL = "coremltools"
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,6 @@ class Built:
         }
 
 
-@dataclass(frozen=True)
-class _Made:
-    """What a format's writer says of the files it wrote, for the record."""
-
-    files: list[str]
-    tensors: dict[str, TensorRecord]
-    inputs: tuple[ValueInfo, ...]
-    outputs: tuple[ValueInfo, ...]
-    settings: dict[str, Any]
-
-
 def build(
     planned: Planned,
     store: Store,
@@ -79,37 +69,25 @@ def build(
     Raises Missing where the build side is not installed, InvalidInput where the model or its
     data does not allow what the recipe asks for.
     """
-    _require_tools(planned)
-    builder = _Builder(Stages(planned, store, progress))
     spec, task = planned.recipe.quantize, planned.recipe.model.task
     wanted = dict.fromkeys(target.format for target in planned.recipe.targets)
-    return [
-        builder.artifact(intent)
+    intents = [
+        intent
         for format in wanted
         if formats is None or format in formats
         for intent in spec.intents(format, task)
         if names is None or intent.name in names
     ]
+    require(intents)
+    builder = _Builder(Stages(planned, store, progress))
+    return [builder.artifact(intent) for intent in intents]
 
 
 def build_float(planned: Planned, store: Store, progress: Progress, format: Format) -> Built:
     """The full-precision artifact that the others of `format` are held against."""
-    _require_tools(planned)
     intent = Intent(PRESETS["float32"], format, planned.recipe.model.task)
+    require([intent])
     return _Builder(Stages(planned, store, progress)).artifact(intent)
-
-
-def _require_tools(planned: Planned) -> None:
-    missing = planned.plan.missing_packages
-    if missing:
-        extras = planned.plan.extras
-        raise Missing(
-            Problem(
-                "build",
-                f"not installed: {', '.join(missing)}",
-                f'install the build side with: pip install ".[{",".join(extras)}]"',
-            )
-        )
 
 
 class _Builder:
@@ -131,6 +109,7 @@ class _Builder:
             "rules": [] if is_float else [rule.model_dump(mode="json") for rule in intent.rules],
             "calibration": None if is_float else stages.calibration_key(),
             "importance": stages.importance_key() if variant.method == "importance" else None,
+            **self._coreml_key(intent),
             "licence": self._planned.plan.licence,
             "source": stages.source,
             "revision": self._planned.plan.revision,
@@ -141,18 +120,35 @@ class _Builder:
         )
         return Built(path, read_artifact(path))
 
+    def _coreml_key(self, intent: Intent) -> dict[str, Any]:
+        """What of a recipe decides about a package beyond its weights."""
+        if intent.format != "coreml":
+            return {}
+        recipe = self._planned.recipe
+        return {
+            "coreml": recipe.coreml.model_dump(mode="json"),
+            "context": recipe.workload.context if self._planned.model.decoder else None,
+        }
+
     def _tools(self, intent: Intent) -> dict[str, str]:
         if intent.format == "onnx":
             return self._stages.tools
+        if intent.format == "coreml":
+            return {**self._stages.tools, _COREML_TOOL: importlib.metadata.version(_COREML_TOOL)}
         own = {name: importlib.metadata.version(name) for name in _GGUF_TOOLS}
         return {**self._stages.tools, **own} if intent.variant.needs_calibration else own
 
     def _make(self, name: str, intent: Intent, destination: Path) -> None:
         planned, stages, variant = self._planned, self._stages, intent.variant
-        writers = {"onnx": self._write_onnx, "gguf": self._write_gguf}
+        writers = {
+            "onnx": self._write_onnx,
+            "gguf": self._write_gguf,
+            "coreml": self._write_coreml,
+        }
         made = writers[intent.format](name, intent, destination)
         directory, decoder = planned.model.directory, planned.model.decoder
         longest = decoder.context if decoder else directory.max_tokens if directory else 0
+        longest = made.max_tokens or longest
         is_float = variant.weights == "float32"
         calibration = None if is_float else stages.calibration_key()
         write_artifact(
@@ -181,7 +177,7 @@ class _Builder:
             ),
         )
 
-    def _write_onnx(self, name: str, intent: Intent, destination: Path) -> _Made:
+    def _write_onnx(self, name: str, intent: Intent, destination: Path) -> Made:
         from edgeq.export import onnx
 
         stages, variant = self._stages, intent.variant
@@ -206,10 +202,15 @@ class _Builder:
         if directory is not None:
             shutil.copyfile(directory.tokenizer, destination / TOKENIZER_FILE)
             files.append(TOKENIZER_FILE)
-        settings = {**_settings(intent), "inputs": written.input_codes}
-        return _Made(files, written.tensors, written.inputs, written.outputs, settings)
+        settings = {**settings_of(intent), "inputs": written.input_codes}
+        return Made(files, written.tensors, written.inputs, written.outputs, settings)
 
-    def _write_gguf(self, name: str, intent: Intent, destination: Path) -> _Made:
+    def _write_coreml(self, name: str, intent: Intent, destination: Path) -> Made:
+        from edgeq.build_coreml import write_coreml
+
+        return write_coreml(self._stages, name, intent, destination)
+
+    def _write_gguf(self, name: str, intent: Intent, destination: Path) -> Made:
         from edgeq.export.gguf import write_gguf_model
 
         stages, model = self._stages, self._planned.model
@@ -232,14 +233,14 @@ class _Builder:
             progress=lambda step: stages.progress(f"{name}: {step}"),
             name=Path(self._planned.recipe.model.source.value).name,
         )
-        settings = {**_settings(intent), "notes": list(written.notes)}
+        settings = {**settings_of(intent), "notes": list(written.notes)}
         inputs: tuple[ValueInfo, ...] = ()
         outputs: tuple[ValueInfo, ...] = ()
         if model.decoder is None:  # what the same model has as an ONNX file
             width = directory.hidden_size
             inputs = (ValueInfo(name="input_ids", dtype="int64", shape=(1, "tokens")),)
             outputs = (ValueInfo(name="sentence_embedding", dtype="float32", shape=(1, width)),)
-        return _Made([GGUF_FILE], written.tensors, inputs, outputs, settings)
+        return Made([GGUF_FILE], written.tensors, inputs, outputs, settings)
 
 
 def _settings(intent: Intent) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from edgeq.artifact import read_artifact
 from edgeq.budgets import Budgets, Workload
+from edgeq.compute_units import ComputeUnits
 from edgeq.judge import Subject, judge
-from edgeq.measure.bench import Bench, Evaluation, Progress
-from edgeq.profile import Device
+from edgeq.measure.bench import Bench, Progress
+from edgeq.measure.given import Evaluation
+from edgeq.profile import Device, matches
 from edgeq.remedies import Alternatives
 from edgeq.verdict import Verdict
 
@@ -42,11 +44,12 @@ def check(
         bench = Bench(
             float_dir,
             evaluation,
-            cpu=here.chip,
+            here=here,
             effort="full" if full else "quick",
             progress=progress,
             folder=Path(folder),
             workload=workload or Workload(),
+            compute_units=_units(here, [device for each in targets.values() for device in each]),
         )
         for directory, devices in targets.items():
             measured, beside = bench.measure(directory)
@@ -54,3 +57,8 @@ def check(
             subject = Subject(variant, measured, beside, here, alternatives)
             verdicts += [judge(subject, device, budgets) for device in devices]
     return verdicts
+
+
+def _units(here: Device, devices: Sequence[Device]) -> ComputeUnits | None:
+    """What Core ML may use: as the first profile says that this machine is; None without it."""
+    return next((device for device in devices if matches(device, here)), here).compute_units

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 
 from edgeq.cli_emulate import emulators
+from edgeq.cli_fit import fitting
+from edgeq.cli_fits import limits
 from edgeq.cli_models import Json, models, print_json
 from edgeq.errors import EdgeqError
 from edgeq.report.progress import progress_line
@@ -120,6 +122,7 @@ def bundle(
     as_json: Json = False,
 ) -> None:
     """Pack the best artifact that passes, with its tokenizer, for an app that is offline."""
+    from edgeq.report.overview import print_limits
     from edgeq.units import format_bytes
     from edgeq.workflow import NotPassed, bundle_recipe
 
@@ -143,6 +146,7 @@ def bundle(
     size = format_bytes(out.stat().st_size)
     checked = "passed" if bundled.verdict else "NOT CHECKED"
     console.print(f"{out}: {bundled.artifact}, {size}, {checked}", soft_wrap=True)
+    print_limits(bundled.limits, console)
 
 
 @app.command(epilog="Examples: edgeq devices — edgeq devices pi5-8gb")
@@ -173,6 +177,8 @@ def schema() -> None:
 
 app.add_typer(models)
 app.add_typer(emulators)
+app.add_typer(limits)
+app.add_typer(fitting)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
 
 from edgeq.profile import Cores, InstructionSet
 
@@ -173,42 +174,57 @@ def count_slow(capacities: Sequence[int]) -> int:
     return sum(2 * capacity < max(capacities) for capacity in capacities)
 
 
-def memory_limit(cgroups: str, mounts: str) -> int | None:
-    """The smallest memory limit of a process's control groups in bytes, None without any.
+class Hierarchy(NamedTuple):
+    """Memory control groups of a process as one mounted file system shows them.
 
-    `cgroups` is `/proc/self/cgroup`, `mounts` `/proc/self/mountinfo`. Version 2 keeps limits in
-    `memory.max`, version 1 in `memory.limit_in_bytes`; those of every parent hold as well.
+    groups: the process's own group, then each parent up to the top that the mount shows.
     """
-    limits = []
+
+    version: Literal[1, 2]
+    groups: tuple[Path, ...]
+
+
+def hierarchies(cgroups: str, mounts: str) -> list[Hierarchy]:
+    """Where the memory control groups of a process are mounted.
+
+    `cgroups` is `/proc/self/cgroup`, `mounts` `/proc/self/mountinfo`. A container sees its own
+    group mounted as the top.
+    """
+    found = []
     for line in mounts.splitlines():
         before, dash, after = line.partition(" - ")
         fields, system = before.split(), after.split()
         if not dash or len(fields) < 5 or len(system) < 3:
             continue
+        version: Literal[1, 2]
         if system[0] == "cgroup2":
-            name, group = "memory.max", _group_of(cgroups, "")
+            version, group = 2, _group_of(cgroups, "")
         elif system[0] == "cgroup" and "memory" in system[-1].split(","):
-            name, group = "memory.limit_in_bytes", _group_of(cgroups, "memory")
+            version, group = 1, _group_of(cgroups, "memory")
         else:
             continue
         if group is not None:
-            limits += _limits_up(Path(fields[4]), PurePosixPath(fields[3]), group, name)
-    return min(limits, default=None)
+            mount, root = Path(fields[4]), PurePosixPath(fields[3])
+            inner = group.relative_to(root) if group.is_relative_to(root) else PurePosixPath()
+            directory = mount / inner
+            ups = [place for place in directory.parents if place.is_relative_to(mount)]
+            found.append(Hierarchy(version, (directory, *ups)))
+    return found
 
 
-def _limits_up(mount: Path, root: PurePosixPath, group: PurePosixPath, name: str) -> list[int]:
-    """The limits in files `name` from `group` to the top of `mount`, which shows what is in `root`.
+def memory_limit(cgroups: str, mounts: str) -> int | None:
+    """The smallest memory limit of a process's control groups in bytes, None without any.
 
-    A container sees its own group mounted as the top.
+    Arguments as of `hierarchies`. Version 2 keeps limits in `memory.max`, version 1 in
+    `memory.limit_in_bytes`; those of every parent hold as well.
     """
-    inner = group.relative_to(root) if group.is_relative_to(root) else PurePosixPath()
-    directory = mount / inner
     limits = []
-    for place in (directory, *directory.parents):
-        if place.is_relative_to(mount):
-            with contextlib.suppress(OSError, ValueError):  # none in the root group; "max" is none
-                limits.append(int((place / name).read_text()))
-    return limits
+    for hierarchy in hierarchies(cgroups, mounts):
+        name = "memory.max" if hierarchy.version == 2 else "memory.limit_in_bytes"
+        for group in hierarchy.groups:
+            with contextlib.suppress(OSError, ValueError):  # none in the root; "max" is none
+                limits.append(int((group / name).read_text()))
+    return min(limits, default=None)
 
 
 def _group_of(cgroups: str, controller: str) -> PurePosixPath | None:

@@ -30,7 +30,7 @@ from edgeq.differences_samples import CONTEXT, TEXTS, graph_feeds
 from edgeq.differences_statistics import Statistics, compare
 from edgeq.errors import EdgeqError
 from edgeq.measure import arrays
-from edgeq.measure.process import PassFailed, Request, Workload
+from edgeq.measure.process import PassFailed, PassStopped, Request, Workload
 from edgeq.reach.place import Here, Place
 
 Array = npt.NDArray[Any]
@@ -109,12 +109,13 @@ class _Check:
             if operators.status == "differs":
                 return operators
             return self._with_whole(place, operators)
+        except PassStopped as stopped:  # an emulator is slow, which says nothing of answers
+            return _not_run(place, str(stopped))
         except PassFailed as failed:
             # Here it ran: what fails there is a difference too.
             return _result(place, "differs", str(failed))
         except EdgeqError as error:
-            why = " ".join(str(error).split())
-            return PlaceDifferences(place=place.name, how="not run", status="not run", reason=why)
+            return _not_run(place, " ".join(str(error).split()))
 
     def _operators(self, place: Place) -> PlaceDifferences:
         """Each operator alone, without settings; where some differ, with them."""
@@ -244,6 +245,10 @@ class _Check:
 
 def _result(place: Place, status: Status, reason: str, **facts: Any) -> PlaceDifferences:
     return PlaceDifferences(place=place.name, how=place.how, status=status, reason=reason, **facts)
+
+
+def _not_run(place: Place, reason: str) -> PlaceDifferences:
+    return PlaceDifferences(place=place.name, how="not run", status="not run", reason=reason)
 
 
 def _distance(statistics: Statistics) -> float:

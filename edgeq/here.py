@@ -58,7 +58,7 @@ def detect() -> Device:
         "os_version": _os_version(system),
         "app_memory": (AppMemory(os="any", limit=limit if held else ram, basis="read"),),
         "counts": "footprint" if system == "macos" else "high-water",
-        "runtimes": ("onnx", "gguf"),
+        "runtimes": ("onnx", "gguf", "coreml") if system == "macos" else ("onnx", "gguf"),
     }
     notes = dict.fromkeys(facts, "read off this machine")
     if found.chip is None:

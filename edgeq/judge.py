@@ -83,6 +83,9 @@ class _Judge:
         yield "quality", "kl", "nats", sight.kl, True
         yield "quality", "kl_p99", "nats", sight.kl_p99, True
         yield "quality", "perplexity", "ratio", sight.perplexity, True
+        if self._subject.measured.format == "coreml":
+            yield "placement", "npu", "share", lambda: sight.placement("npu"), False
+            yield "placement", "gpu", "share", lambda: sight.placement("gpu"), False
 
     def _line(
         self,

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
-from importlib.util import find_spec
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from edgeq.advice import advice_for
 from edgeq.artifact import Frozen
 from edgeq.device import Device, load_device
 from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
-from edgeq.plan_tensors import TensorPlan, gguf_decisions, planned_tensors
+from edgeq.plan_coreml import compute_of, target_of, too_old
+from edgeq.plan_tensors import TensorPlan, bytes_by_grid, gguf_decisions, planned_tensors
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe import Recipe, load_recipe
 from edgeq.runners.language import DEFAULT_CONTEXT
+from edgeq.tools import missing, packages
 from edgeq.wording import suggest_near
 from edgeq.yamlfile import Document, by_place
 
 # The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
 _GRAPH_BYTES_PER_TENSOR = 600
-_ENCODER_PACKAGES = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "safetensors")
-_DECODER_PACKAGES = ("onnx", "onnx_ir")
-_GGUF_PACKAGES = ("gguf", "xllamacpp")
+# The text of a Core ML program: seen between 330 (MiniLM) and 2,600 bytes a weight.
+_PROGRAM_BYTES_PER_TENSOR = 1200
 
 
 class ArtifactPlan(Frozen):
@@ -32,6 +33,8 @@ class ArtifactPlan(Frozen):
     `download_bytes` is estimated: the graph of an ONNX file is not known before it is made, nor is
     the vocabulary of a GGUF file where only its model's configuration is here. `cache_bytes`: keys
     and values of a language model at `workload.context` positions, None for other tasks.
+    `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
+    `advice`: what its Core ML devices make of its number formats.
     """
 
     name: str
@@ -41,7 +44,9 @@ class ArtifactPlan(Frozen):
     weight_bytes: int
     download_bytes: int
     cache_bytes: int | None = None
+    deployment_target: str | None = None
     devices: tuple[str, ...]
+    advice: tuple[str, ...] = ()
 
 
 class Plan(Frozen):
@@ -105,17 +110,27 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
             problems += error.problems
     if problems or model is None:
         raise InvalidInput(by_place(problems))
-    return Planned(path, recipe, document, devices, model, _plan(recipe, model))
+    plan = _plan(recipe, model, devices.get("coreml", {}))
+    packages = {a.name: a.tensors for a in plan.artifacts if a.format == "coreml"}
+    problems += too_old(recipe, document, packages, devices.get("coreml", {}))
+    if problems:
+        raise InvalidInput(by_place(problems))
+    return Planned(path, recipe, document, devices, model, plan)
 
 
-def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
+def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) -> Plan:
+    """apple: the devices of Core ML targets, by id."""
     artifacts = []
+    intents = []
     devices: dict[Format, tuple[str, ...]] = {}
     for target in recipe.targets:  # more than one may ask for the same files
         devices[target.format] = (*devices.get(target.format, ()), *target.devices)
     for format, names in devices.items():
         for intent in recipe.quantize.intents(format, recipe.model.task):
-            tensors = tuple(planned_tensors(model, intent))
+            intents.append(intent)
+            compute = compute_of(intent.variant, recipe.coreml)
+            tensors = tuple(planned_tensors(model, intent, compute))
+            oldest = str(target_of(recipe, tensors)[0]) if format == "coreml" else None
             weights = sum(tensor.bytes for tensor in tensors)
             artifacts.append(
                 ArtifactPlan(
@@ -128,11 +143,12 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
                         model, intent, recipe.workload.context, weights, len(tensors)
                     ),
                     cache_bytes=_cache_bytes(recipe, model, intent),
+                    deployment_target=oldest,
                     devices=names,
+                    advice=_advice(recipe, tensors, compute, apple) if oldest else (),
                 )
             )
-    wanted = _packages(recipe, artifacts)
-    missing = tuple(n for names in wanted.values() for n in names if not find_spec(n))
+    wanted = packages(intents)
     return Plan(
         recipe=recipe.name,
         source=str(recipe.model.source),
@@ -140,9 +156,17 @@ def _plan(recipe: Recipe, model: DescribedModel) -> Plan:
         licence=recipe.model.licence or model.licence,
         artifacts=tuple(artifacts),
         size_budget=recipe.budgets.size.download,
-        missing_packages=missing,
+        missing_packages=missing(wanted),
         extras=tuple(wanted),
     )
+
+
+def _advice(
+    recipe: Recipe, tensors: tuple[TensorPlan, ...], compute: str, devices: Mapping[str, Device]
+) -> tuple[str, ...]:
+    grids, float32 = bytes_by_grid(tensors), recipe.coreml.float32
+    lines = [advice_for(grids, device, compute, float32) for device in devices.values()]
+    return tuple(line for each in lines for line in each)
 
 
 def _download_bytes(
@@ -154,6 +178,8 @@ def _download_bytes(
         return (
             weights + tokenizer + _GRAPH_BYTES_PER_TENSOR * tensors + _rotary_bytes(model, context)
         )
+    if intent.format == "coreml":
+        return weights + tokenizer + _PROGRAM_BYTES_PER_TENSOR * tensors
     assert model.directory is not None
     if model.directory.tensors:
         from edgeq.export.gguf import planned_bytes
@@ -174,24 +200,14 @@ def _rotary_bytes(model: DescribedModel, context: int) -> int:
 
 
 def _cache_bytes(recipe: Recipe, model: DescribedModel, intent: Intent) -> int | None:
-    """Keys and values: float32 in onnxruntime's CPU kernels and beside float weights, else f16."""
+    """Keys and values: float32 in onnxruntime's CPU kernels and beside GGUF's float weights."""
     if model.decoder is None:
         return None
-    is_half = intent.format == "gguf" and intent.variant.weights != "float32"
+    is_half = intent.format == "coreml" or (
+        intent.format == "gguf" and intent.variant.weights != "float32"
+    )
     per_token = model.decoder.cache_bytes_per_token(2 if is_half else 4)
     return int(recipe.workload.context * per_token)
-
-
-def _packages(recipe: Recipe, artifacts: list[ArtifactPlan]) -> dict[str, tuple[str, ...]]:
-    """What a build of these artifacts imports, by extra; calibration runs the graph in float32."""
-    is_language = recipe.model.task == "text-generation"
-    wanted: dict[str, tuple[str, ...]] = {}
-    if any(a.format == "onnx" or a.variant.needs_calibration for a in artifacts):
-        extra = "language" if is_language else "build"
-        wanted[extra] = _DECODER_PACKAGES if is_language else _ENCODER_PACKAGES
-    if any(a.format == "gguf" for a in artifacts):
-        wanted["gguf"] = _GGUF_PACKAGES
-    return wanted
 
 
 def _devices(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from edgeq.artifact import Frozen
 from edgeq.errors import missing_extra
 from edgeq.models.model import DescribedModel
 from edgeq.quantize.decide import Decision, decide, stored_bytes
+from edgeq.quantize.decide_coreml import decide_coreml, stored_bytes_coreml
 from edgeq.quantize.spec import Intent
 
 if TYPE_CHECKING:
@@ -26,10 +27,26 @@ class TensorPlan(Frozen):
     bytes: int
 
 
-def planned_tensors(model: DescribedModel, intent: Intent) -> Iterator[TensorPlan]:
-    """One plan for every weight of the model. Raises Missing where GGUF's types are not here."""
+def bytes_by_grid(tensors: Iterable[TensorPlan]) -> dict[str, int]:
+    """Bytes of weights by the name of their grid."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors:
+        sizes[tensor.grid] = sizes.get(tensor.grid, 0) + tensor.bytes
+    return sizes
+
+
+def planned_tensors(
+    model: DescribedModel, intent: Intent, compute: str = "float16"
+) -> Iterator[TensorPlan]:
+    """One plan for every weight of the model. Raises Missing where GGUF's types are not here.
+
+    compute: what operators of a Core ML package compute in.
+    """
     if intent.format == "gguf":
         yield from _in_gguf(model, intent)
+        return
+    if intent.format == "coreml":
+        yield from _in_coreml(model, intent, compute)
         return
     for name, shape in model.tensors.items():
         decision = _in_onnx(model, name, shape, intent)
@@ -50,6 +67,34 @@ def _in_onnx(model: DescribedModel, name: str, shape: tuple[int, ...], intent: I
     from edgeq.export.onnx_weights import settle
 
     return settle(model.weights[name], lambda name, shape: decide(name, shape, intent))
+
+
+def coreml_decisions(model: DescribedModel, intent: Intent) -> dict[str, Decision]:
+    """What becomes of every weight in a Core ML package: on a grid, or float."""
+    if model.weights is None:
+        return {
+            name: decide_coreml(name, shape, intent, is_table=model.is_table(name))
+            for name, shape in model.tensors.items()
+        }
+    from edgeq.export.coreml_weights import settle_coreml
+
+    return {
+        name: settle_coreml(weight, lambda name, shape: decide(name, shape, intent))
+        for name, weight in model.weights.items()
+    }
+
+
+def _in_coreml(model: DescribedModel, intent: Intent, compute: str) -> Iterator[TensorPlan]:
+    for name, decision in coreml_decisions(model, intent).items():
+        shape = model.tensors[name]
+        yield TensorPlan(
+            name=name,
+            shape=shape,
+            grid=decision.grid if decision.choice else compute,
+            method=decision.method,
+            reason=decision.reason,
+            bytes=stored_bytes_coreml(decision, shape, compute),
+        )
 
 
 def gguf_decisions(model: DescribedModel, intent: Intent) -> dict[str, GgufDecision]:

@@ -15,8 +15,8 @@ from pydantic import (
 )
 
 from edgeq.artifact import Frozen
+from edgeq.compute_units import ALLOWED, ComputeUnits, Suited, Unit, WeightGrid
 from edgeq.errors import InvalidInput, Problem
-from edgeq.quantize.presets import Grid
 from edgeq.reach.address import parse_address
 from edgeq.units import Bytes, BytesPerSecond
 from edgeq.wording import refuse, suggest
@@ -34,7 +34,9 @@ Basis = Literal["read", "measured", "rule of thumb"]
 """How a limit is known: read off this machine, measured by somebody, or a rule of ours."""
 
 _WORDS = {"x86_64": get_args(X86Set), "aarch64": get_args(ArmSet)}
-_NOT_FACTS = {"id", "name", "kind", "reach"}
+# What we do with a device rather than what it is: no source can be asked for it.
+_NOT_FACTS = {"id", "name", "kind", "reach", "compute_units"}
+_APPLE: tuple[System, ...] = ("ios", "macos")
 _BOUND = re.compile(r"\s*(>=|<)\s*(\d+(?:\.\d+)*)\s*")
 
 
@@ -164,7 +166,19 @@ class Device(Frozen):
         "not at all.",
         examples=["ssh://pi@pi5.local"],
     )
-    advice: dict[Grid, Text] = Field(default={}, description="What to know about a number format.")
+    compute_units: ComputeUnits | None = Field(
+        default=None,
+        validate_default=True,
+        description="What Core ML may use there, on Apple's systems alone; without it, all.",
+    )
+    suits: dict[Unit, tuple[Suited, ...]] = Field(
+        default={},
+        description="Which number formats a unit runs well; float32 where it can compute in it.",
+        examples=[{"gpu": ["float32", "float16", "int4-b32"], "npu": ["float16", "int8"]}],
+    )
+    advice: dict[WeightGrid, Text] = Field(
+        default={}, description="What to know about a number format."
+    )
     sources: dict[str, tuple[Note, ...]] = Field(description="For every fact, who says so.")
 
     @field_validator("instruction_sets")
@@ -190,6 +204,28 @@ class Device(Frozen):
             what = f"two limits for release {version} with the same entitlement"
             raise refuse(what, "let their 'os' ranges not overlap")
         return limits
+
+    @field_validator("compute_units")
+    @classmethod
+    def _check_core_ml(cls, units: ComputeUnits | None, info: ValidationInfo) -> Any:
+        system = info.data.get("os")
+        if system in _APPLE:
+            return units or "all"
+        if units is not None and system is not None:
+            raise refuse(f"there is no Core ML on {system}", "leave it out")
+        return units
+
+    @field_validator("suits")
+    @classmethod
+    def _check_units_are_there(
+        cls, suits: dict[Unit, tuple[Suited, ...]], info: ValidationInfo
+    ) -> Any:
+        there = ("cpu", *info.data.get("accelerators", ()))
+        for unit in suits:
+            if unit not in there:
+                what = f"{unit!r} is not among its accelerators"
+                raise refuse(what, f"it has: {', '.join(there)}")
+        return suits
 
     @field_validator("sources")
     @classmethod
@@ -221,6 +257,12 @@ class Device(Frozen):
                 )
         what = f"no limit is known for {self.os} {self.os_version} with {entitlement!r}"
         raise InvalidInput(Problem(self.id, what, "add it to 'app_memory' with its source"))
+
+    @property
+    def usable_units(self) -> tuple[Unit, ...]:
+        """What Core ML may use: those of its units that `compute_units` allows."""
+        allowed = ALLOWED[self.compute_units or "cpu_only"]
+        return tuple(unit for unit in ("cpu", *self.accelerators) if unit in allowed)
 
 
 # What makers and systems put around the name of the same chip.

@@ -20,21 +20,14 @@ from edgeq.wording import refuse
 from edgeq.yamlfile import Document, by_place, read_yaml, validate
 
 Task = Literal["sentence-embedding", "text-generation", "tensor"]
-
-_LATER_FORMATS = ("coreml",)
+Compute = Literal["float16", "float32"]
+DeploymentTarget = Literal["iOS16", "iOS17", "iOS18"]
 
 
 def _check_version(value: Any) -> Any:
     if value != 1 or isinstance(value, bool):
         what = f"this edgeq reads recipes of version 1, not {value!r}"
         raise refuse(what, "write 'edgeq: 1', or install the edgeq that reads this version")
-    return value
-
-
-def _check_format(value: Any) -> Any:
-    if value in _LATER_FORMATS:
-        what = f"the format {value!r} is not written by this version"
-        raise refuse(what, "write 'format: onnx' or 'format: gguf'")
     return value
 
 
@@ -107,13 +100,46 @@ class DataSpec(Frozen):
 class TargetSpec(Frozen):
     """A file format and the devices that shall run it."""
 
-    format: Annotated[Format, BeforeValidator(_check_format)] = Field(
-        description="The file format to write.", examples=["onnx"]
-    )
+    format: Format = Field(description="The file format to write.", examples=["onnx"])
     devices: tuple[str, ...] = Field(
         min_length=1,
         description="Device ids; `edgeq devices` lists them. here: the machine that runs edgeq.",
         examples=[["x86-laptop-8gb"]],
+    )
+
+
+class CoremlSpec(Frozen):
+    """How Core ML packages are made, beyond how their weights are quantized."""
+
+    compute: Compute = Field(
+        default="float16",
+        description="What operators compute in. The Neural Engine knows float16 alone.",
+    )
+    float32: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        description="Operators that compute in float32 all the same, by patterns of their names: "
+        "the cure where a value does not fit into float16.",
+        examples=[["*.attention.self.softmax"]],
+    )
+    deployment_target: DeploymentTarget | None = Field(
+        default=None,
+        description="The oldest release that shall run it (iOS16 means macOS 13 too, and so on). "
+        "Without it, the oldest that can.",
+        examples=["iOS17"],
+    )
+    lengths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=128,  # what EnumeratedShapes can hold
+        description="Encoders: numbers of tokens that one run can have; a text is filled up to "
+        "the next. Without it, 128; more than one asks for iOS 18.",
+        examples=[[32, 128]],
+    )
+    inputs: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(
+        default={},
+        description=".onnx files: the shape of each input that leaves one open. Without it, open "
+        "lengths become 1.",
+        examples=[{"pixel_values": [1, 3, 224, 224]}],
     )
 
 
@@ -138,6 +164,7 @@ class Recipe(Frozen):
         description="File formats and the devices that shall run them.",
         examples=[[{"format": "onnx", "devices": ["x86-laptop-8gb"]}]],
     )
+    coreml: CoremlSpec = Field(default=CoremlSpec(), description="How Core ML packages are made.")
     workload: Workload = Field(
         default=Workload(), description="What an app does with a language model."
     )

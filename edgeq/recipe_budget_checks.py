@@ -25,6 +25,7 @@ def check_budgets(recipe: Recipe, document: Document) -> Iterator[Problem]:
     task = recipe.model.task
     has_data = recipe.data.evaluation or document.is_assumed(("data", "evaluation"))
     yield from _check_language_budgets(recipe, document)
+    yield from _check_placement(recipe, document)
     for key, bound in recipe.budgets.quality.model_dump().items():
         where = document.place(("budgets", "quality", key), key=True)
         name = f"budgets.quality.{key}"
@@ -36,6 +37,17 @@ def check_budgets(recipe: Recipe, document: Document) -> Iterator[Problem]:
         elif not has_data:
             what = f"{name}: there is no data to measure it on"
             yield Problem(where, what, "add data.evaluation: {path: ...}")
+
+
+def _check_placement(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Only Core ML tells where it runs what."""
+    if any(target.format == "coreml" for target in recipe.targets):
+        return
+    for key, bound in recipe.budgets.placement.model_dump().items():
+        if bound is not None:
+            where = document.place(("budgets", "placement", key), key=True)
+            what = f"budgets.placement.{key}: is measured for Core ML alone, which is no target"
+            yield Problem(where, what, "remove it, or add a target: {format: coreml, devices: […]}")
 
 
 def _check_language_budgets(recipe: Recipe, document: Document) -> Iterator[Problem]:

@@ -92,7 +92,7 @@ def _check_variant(
         what = f"{name}: the variant {variant.name!r} is there twice"
         yield Problem(where, what, "remove one, or give it a 'name' and other settings")
     seen.add(variant.name)
-    if task == "text-generation" and variant.weights == "int8":
+    if task == "text-generation" and variant.activations != "float32":
         what = f"{name}: {variant.name!r} codes activations, which no language model here does"
         yield Problem(where, what, "write 'int8-b32', which codes the weights alone")
     elif variant.needs_calibration and not has_data:

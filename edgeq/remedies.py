@@ -57,6 +57,11 @@ def remedy(
         return _smaller(line, measured, others, device)
     if line.unit in ("seconds", "tokens/s"):
         return _faster(line)
+    if line.budget.startswith("placement."):
+        return (
+            "another grid: the Neural Engine likes int8 per channel and palettes, the GPU blocks "
+            f"(`edgeq plan` says more), or a budget of {_reach(line.value, line)}"
+        )
     return _better(line, measured, others)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from edgeq.compute_units import Unit as ComputeUnit
 from edgeq.device import HERE, matches
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.records import (
@@ -15,6 +16,7 @@ from edgeq.measure.records import (
     Measurement,
     Memory,
     OutputQuality,
+    Pass,
     Quantile,
     Rate,
 )
@@ -109,7 +111,7 @@ class Sight:
         quality = self._measured.quality
         if quality is None:
             return self._no_quality()
-        how, reason = self._how()
+        how, reason = self._how(quality.conditions)
         known = [value for value in map(read, quality.outputs.values()) if value is not None]
         if not known:
             reason = "no output has it: only rows of two or more floats, or values that vary"
@@ -129,7 +131,7 @@ class Sight:
         quality = self._measured.quality
         if quality is None:
             return self._no_quality()
-        how, reason = self._how()
+        how, reason = self._how(quality.conditions)
         if quality.spearman is None:
             reason = "the evaluation data have no scores that vary"
             remedy = "add a column 'score' to them, or remove this budget"
@@ -143,7 +145,7 @@ class Sight:
         quality = self._measured.language
         if quality is None:
             return self._no_quality()
-        how, reason = self._how()
+        how, reason = self._how(quality.conditions)
         value, error = read(quality.divergence)
         half = _NORMAL_95 * error
         return Seen(value=value, low=value - half, high=value + half, how=how, reason=reason)
@@ -173,7 +175,31 @@ class Sight:
             return self._worst_output(lambda output: output.top1_agreement, min)
         return self._divergence(lambda found: (found.same_top1, found.same_top1_se))
 
-    def _how(self) -> tuple[How, str]:
+    def placement(self, unit: ComputeUnit) -> Seen:
+        """The share of operators that Core ML runs on a unit: npu or gpu."""
+        absent = self._absent("latency")
+        if absent is not None:
+            return absent
+        if not self._is_here:
+            return self._on_device(f"Core ML places operators by the chip, here {self._here.chip}")
+        seen, beside = self._measured.placement, self._beside.placement
+        if seen is None:
+            return Seen(failure=self._measured.failures.get("latency", ""))
+        return Seen(
+            value=getattr(seen.share, unit),
+            float_value=getattr(beside.share, unit) if beside else None,
+            reason=f"{seen.operators} operators, compute units {seen.compute_units}",
+        )
+
+    def _absent(self, work: Pass) -> Seen | None:
+        """What may be said of a pass that had nothing to run on; None where it had."""
+        reason = self._measured.absent.get(work)
+        return None if reason is None else self._on_device(reason)
+
+    def _how(self, conditions: Conditions | None = None) -> tuple[How, str]:
+        if conditions is not None and conditions.reference:
+            reason = f"by {conditions.runtime}; the device's own may answer a little differently"
+            return "emulated", reason
         if self._is_here:
             return "measured", ""
         here = self._here
@@ -184,9 +210,14 @@ class Sight:
 
     def _on_device(self, reason: str) -> Seen:
         remedy = f"run `edgeq check --device here` on {self._device.name}"
+        if self._device.os == "ios":  # where no Python runs
+            remedy = f"measure it in an app on {self._device.name}"
         return Seen(how="not run", reason=reason, remedy=remedy)
 
     def _memory(self, read: Callable[[Memory], int]) -> Seen:
+        absent = self._absent("memory")
+        if absent is not None:
+            return absent
         if not self._same_arch:
             return self._on_device(f"this machine is {self._here.arch}")
         how, reason = self._how()
@@ -208,6 +239,9 @@ class Sight:
         read: Callable[[Timed], Quantile | Rate],
         unit: Unit = "seconds",
     ) -> Seen:
+        absent = self._absent("latency")
+        if absent is not None:
+            return absent
         if not self._is_here:
             return self._on_device(f"time on this machine ({self._here.chip}) is another")
         if seen is None:

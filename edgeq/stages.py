@@ -10,7 +10,7 @@ import functools
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgeq import canonical
 from edgeq.artifact import MODEL_FILE, ValueInfo
@@ -24,11 +24,13 @@ from edgeq.runners.language import DEFAULT_CONTEXT
 from edgeq.store import Store
 
 if TYPE_CHECKING:
+    from edgeq.export.onnx_weights import Weight
     from edgeq.gguf.imatrix import Importance
     from edgeq.quantize.grids import QuantizedTensor
 
 Progress = Callable[[str], None]
 Decide = Callable[[str, tuple[int, ...]], Decision]
+Settle: TypeAlias = "Callable[[Weight, Decide], Decision]"
 
 # Whatever one of these computes can change a built file.
 _ENCODER_TOOLS = (
@@ -122,10 +124,14 @@ class Stages:
         )
         return read_imatrix(place / _IMATRIX_FILE)
 
-    def codes(self, decisions: dict[str, Decision], describe: str) -> dict[str, QuantizedTensor]:
-        """Codes of every weight that `decisions` put on a grid of blocks, by name.
+    def codes(
+        self, decisions: dict[str, Decision], describe: str, settle: Settle | None = None
+    ) -> dict[str, QuantizedTensor]:
+        """Codes of every weight that `decisions` put on a grid of ours, by name.
 
-        The key holds what decides about codes and nothing else: formats that want the same share.
+        settle: what a format makes of a decision once it sees the weight's operators; without it,
+        what every format does. The key holds what decides about codes and nothing else: formats
+        that want the same share.
         """
         from edgeq.quantize.codes import load_codes
 
@@ -134,15 +140,16 @@ class Stages:
             for name, decision in decisions.items()
             if decision.choice is not None
         }
-        needs_data = any(method == "gptq" for _, method in chosen.values())
+        needs_data = any(method in ("gptq", "kmeans") for _, method in chosen.values())
         key = {
             **self.float_key(),
             "grids": chosen,
             "calibration": self.calibration_key() if needs_data else None,
+            **({"settled by": settle.__name__} if settle else {}),
         }
 
         def make(destination: Path) -> None:
-            self._make_codes(destination, decisions, describe, needs_data)
+            self._make_codes(destination, decisions, describe, needs_data, settle)
 
         return load_codes(self.store.stage("codes", key, make, describe=describe) / _CODES_FILE)
 
@@ -216,9 +223,15 @@ class Stages:
         write_imatrix(destination / _IMATRIX_FILE, found)
 
     def _make_codes(
-        self, destination: Path, decisions: dict[str, Decision], describe: str, needs_data: bool
+        self,
+        destination: Path,
+        decisions: dict[str, Decision],
+        describe: str,
+        needs_data: bool,
+        settle: Settle | None,
     ) -> None:
         from edgeq.export.onnx import find_codes
+        from edgeq.export.onnx_weights import settle as settle_everywhere
         from edgeq.quantize.codes import save_codes
 
         graph = self.float_graph()
@@ -227,12 +240,13 @@ class Stages:
             lambda name, shape: decisions.get(name, Decision(None, "not asked for")),
             self.feeds(graph) if needs_data else [],
             lambda step: self.progress(f"{describe}: {step}"),
+            settle or settle_everywhere,
         )
         save_codes(destination / _CODES_FILE, found)
 
 
 def _array_feeds(path: Path, reference: DataRef, inputs: Sequence[ValueInfo]) -> list[Feed]:
-    from edgeq.runners.onnx_model import fit
+    from edgeq.runners.samples import fit
 
     arrays = data.read_arrays(path, reference.samples)
     feeds = data.feeds(path, arrays, {value.name: len(value.shape) for value in inputs})

@@ -20,6 +20,7 @@ from edgeq.files import writable
 from edgeq.plan import Planned, make_plan
 from edgeq.quantize.presets import Format
 from edgeq.store import Store, code_version
+from edgeq.stores import LimitLine, sized
 from edgeq.verdict import Verdict, exit_status
 from edgeq.wording import suggest
 
@@ -38,11 +39,15 @@ class NotPassed(EdgeqError):
 
 @dataclass(frozen=True)
 class Bundled:
-    """A written bundle: the artifact in it and its verdict, None if it was not checked."""
+    """A written bundle: the artifact in it and its verdict, None if it was not checked.
+
+    limits: its size and memory against those of the device's store and the device.
+    """
 
     path: Path
     artifact: str
     verdict: Verdict | None
+    limits: tuple[LimitLine, ...]
 
     def summary(self) -> dict[str, Any]:
         """What a program wants to know of it."""
@@ -51,6 +56,7 @@ class Bundled:
             "artifact": self.artifact,
             "bytes": self.path.stat().st_size,
             "checked": self.verdict is not None,
+            "limits": [line.model_dump(mode="json") for line in self.limits],
         }
 
 
@@ -97,6 +103,7 @@ def bundle_recipe(
     writable(out, "--out")
     planned = make_plan(recipe, weights=True)
     chosen = _devices(planned, [device])
+    (target,) = chosen.values()
     able = [a for a in planned.plan.artifacts if _targets(planned, a.format, chosen)]
     names = [each.name for each in able]
     if artifact is not None and artifact not in names:
@@ -105,7 +112,7 @@ def bundle_recipe(
     wanted = [artifact] if artifact else names
     built = {item.artifact.name: item for item in build(planned, Store(), progress, names=wanted)}
     if allow_unchecked:
-        return _write(planned, built[wanted[0]], None, out)
+        return _write(planned, built[wanted[0]], None, target, out)
     verdicts = _verdicts(planned, list(built.values()), chosen, progress)
     passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
     if not passed:
@@ -113,7 +120,7 @@ def bundle_recipe(
         remedy = "the table says what to do next; --allow-unchecked bundles without a pass"
         raise NotPassed(verdicts, Problem(str(recipe), what, remedy))
     best = max(passed, key=lambda verdict: _nearness(verdict, built[verdict.artifact]))
-    return _write(planned, built[best.artifact], best, out)
+    return _write(planned, built[best.artifact], best, target, out)
 
 
 def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
@@ -246,7 +253,12 @@ def _recall(planned: Planned, built: Built, device: Device) -> Verdict | None:
         return None
 
 
-def _write(planned: Planned, built: Built, verdict: Verdict | None, out: Path) -> Bundled:
+def _write(
+    planned: Planned, built: Built, verdict: Verdict | None, device: Device, out: Path
+) -> Bundled:
+    plans = {each.name: each for each in planned.plan.artifacts}
+    cache = plans[built.artifact.name].cache_bytes
+    limits = sized(built.artifact, device, verdict, cache)
     licence_file = next(iter(sorted(planned.model.located.path.glob("LICENSE*"))), None)
     text = None
     if licence_file is not None:
@@ -259,5 +271,6 @@ def _write(planned: Planned, built: Built, verdict: Verdict | None, out: Path) -
         licence=planned.plan.licence,
         licence_text=text,
         unchecked=verdict is None,
+        limits=limits,
     )
-    return Bundled(out, built.artifact.name, verdict)
+    return Bundled(out, built.artifact.name, verdict, limits)

@@ -49,6 +49,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def coreml_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The build store of the tests of Core ML: the small BERT's float graph is made once."""
+    return tmp_path_factory.mktemp("coreml-store")
+
+
+@pytest.fixture(scope="session")
 def project(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The small BERT's recipe, built once by the real command."""
     from tests.tiny_bert import run_edgeq

@@ -88,10 +88,10 @@ def sentence_artifact(directory: Path, *, width: int = 32, seed: int = 0) -> Pat
     return _save_artifact(directory, "onnx-float32", inputs, outputs, tables, facts)
 
 
-def tensor_artifact(directory: Path, *, width: int = 512, seed: int = 0) -> Path:
+def tensor_artifact(directory: Path, *, width: int = 512, seed: int = 0, deeper: int = 0) -> Path:
     """A tensor artifact, (batch, width) float32 and (batch,) int64 to (batch, 10) logits.
 
-    Its external data is 1 MiB at the default width.
+    Its external data is 1 MiB at the default width, and as much again for each layer `deeper`.
     """
     rng = np.random.default_rng(seed)
     tables = {
@@ -100,8 +100,15 @@ def tensor_artifact(directory: Path, *, width: int = 512, seed: int = 0) -> Path
         "classes": rng.standard_normal((4, 10)).astype(np.float32),
     }
     node = helper.make_node
+    first, stack = "features", []
+    for index in range(deeper):
+        name = f"deep{index}"
+        tables[f"{name}.weight"] = np.roll(tables["hidden.weight"], index + 1)
+        stack.append(node("MatMul", [first, f"{name}.weight"], [name]))
+        first = name
     nodes = [
-        node("MatMul", ["features", "hidden.weight"], ["hidden"]),
+        *stack,
+        node("MatMul", [first, "hidden.weight"], ["hidden"]),
         node("Relu", ["hidden"], ["active"]),
         node("MatMul", ["active", "head.weight"], ["head"]),
         node("Gather", ["classes", "kind"], ["bias"]),

@@ -12,8 +12,10 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 pytest.importorskip("gguf", reason="gguf is not installed")
 
 from edgeq.budgets import Workload
+from edgeq.device import load_device
 from edgeq.errors import InvalidInput
-from edgeq.measure.bench import Bench, Evaluation
+from edgeq.measure.bench import Bench
+from edgeq.measure.given import Evaluation
 from tests.decoder_artifacts import WREN, decoder_artifact, float_graph
 from tests.gguf_artifacts import gguf_artifact
 
@@ -24,7 +26,7 @@ def bench(artifact: Path, evaluation: Evaluation, context: int, steps: list[str]
     return Bench(
         artifact,
         evaluation,
-        cpu="",
+        here=load_device("here"),
         effort="quick",
         progress=steps.append,
         folder=artifact.parent,

@@ -5,19 +5,29 @@ import os
 import shutil
 import struct
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 import edgeq
-from edgeq.artifact import DATA_FILE, MODEL_FILE, TOKENIZER_FILE, seal, unseal
+from edgeq.artifact import (
+    DATA_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    FileName,
+    FileRecord,
+    seal,
+    unseal,
+)
 from edgeq.bundle import BUNDLE_FILE, extract, read_bundle, write_bundle
 from edgeq.errors import InvalidInput
 from tests import samples
 
+FILE_NAME: TypeAdapter[str] = TypeAdapter(FileName)
 VERDICT = {"device": "here", "status": "pass", "lines": [{"budget": "size", "margin": 0.25}]}
 
 
@@ -180,7 +190,23 @@ def test_a_missing_entry_is_refused(bundle: Path, tmp_path: Path) -> None:
         edgeq.load(path)
 
 
-@pytest.mark.parametrize("name", ["../model.onnx", "a/b", "/etc/passwd", "a\\b", ".hidden", "c:x"])
+OUTSIDE = [
+    *(
+        "../model.onnx",
+        "a/../../b",
+        "a/..",
+        "/etc/passwd",
+        "a\\b",
+        "..\\b",
+        ".hidden",
+        "c:x",
+        "c:/x",
+    ),
+    *("a//b", "a/", "a/./b", "a/.hidden", "a\n", "a\0b"),
+]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_a_record_that_names_a_place_outside_is_refused(
     bundle: Path, tmp_path: Path, name: str
 ) -> None:
@@ -193,6 +219,28 @@ def test_a_record_that_names_a_place_outside_is_refused(
     with pytest.raises(InvalidInput, match="not a record this version"):
         edgeq.load(path)
     assert [path.name for path in tmp_path.iterdir()] == ["forged.zip"]
+
+
+@given(
+    st.lists(
+        st.sampled_from(["..", ".", "", "a", "b.c", "c:", "\\", "~", "a\\b", "\0"]), max_size=5
+    )
+    | st.lists(st.text(max_size=4), max_size=4)
+)
+def test_no_name_leads_outside(scratch: Path, parts: list[str]) -> None:
+    """A name is refused before anything is read, or lies below the directory on any system."""
+    name = "/".join(parts)
+    try:
+        FILE_NAME.validate_python(name)
+    except ValueError:
+        nothing = FileRecord(bytes=0, sha256="")
+        with pytest.raises(InvalidInput, match="may lead outside"):
+            extract(scratch.with_name("none.zip"), {name: nothing}, scratch.parent)
+        return
+    for system in (PurePosixPath, PureWindowsPath):
+        path = system(name)
+        assert not path.is_absolute() and not path.drive and ".." not in path.parts
+        assert path.parts == tuple(name.split("/"))
 
 
 def test_a_file_with_other_content_of_equal_size_is_refused_when_extracted(

@@ -271,6 +271,8 @@ def bundle(project: Project, checked: Any) -> Path:
         ]
         for verdict in checked["verdicts"]
     }
+    limits = found.pop("limits")
+    assert [(line["limit"], line["how"]) for line in limits] == [("app-memory.none", "measured")]
     assert found == {
         "path": str(path),
         "artifact": max(cosines, key=lambda name: cosines[name]),

@@ -35,7 +35,7 @@ def test_a_shipped_profile_is_whole(name: str) -> None:
     assert found.id == name
     assert found.app_limit().bytes < found.ram
     assert found.reach is None
-    unsourced = {"id", "name", "kind", "reach", "sources"}
+    unsourced = {"id", "name", "kind", "reach", "compute_units", "sources"}
     for fact, value in found:
         assert not value or fact in unsourced or all(note.text for note in found.sources[fact])
     assert Device.model_validate_json(found.model_dump_json()) == found
@@ -95,6 +95,10 @@ def test_the_limit_is_that_of_the_release(tmp_path: Path, release: str, gibibyte
         ("id: pi5-8gb", "id: pi5", "write 'id: pi5-8gb', or rename the file"),
         ("id: pi5-8gb", "id: here", "'here' is the machine that runs edgeq"),
         ("int4-b32: >-", "int4-b31: >-", "did you mean 'int4-b32'?"),
+        ("counts: ", "compute_units: all\ncounts: ", "there is no Core ML on linux"),
+        ("counts: ", "suits: {npu: [int8]}\ncounts: ", "'npu' is not among its accelerators"),
+        ("counts: ", "suits: {cpu: [int8]}\ncounts: ", "no source for suits"),
+        ("counts: ", "suits: {cpu: [int9]}\ncounts: ", "did you mean 'int8'?"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(

@@ -30,12 +30,15 @@ SETTINGS = st.tuples(
 
 
 def test_every_word_has_a_variant_of_its_own_name() -> None:
-    assert set(PRESETS) == set(get_args(presets.PresetWord))
+    # int8 alone is no preset of one meaning, but on Core ML the variant is called so.
+    assert set(PRESETS) == {*get_args(presets.PresetWord), "int8"}
     assert all(variant.name == word for word, variant in PRESETS.items())
     assert preset("int8", "onnx", "tensor") is PRESETS["int8-dynamic"]
     assert preset("int8", "gguf", "sentence-embedding") is PRESETS["int8-b32"]
     assert preset("int8", "onnx", "text-generation") is PRESETS["int8-b32"]
     assert preset("int4", "onnx", "tensor") is PRESETS["int4-b32"]
+    assert preset("int8", "coreml", "text-generation") is PRESETS["int8"]
+    assert preset("int4", "coreml", "tensor") is PRESETS["int4-b32"]
 
 
 def test_presets_mean_what_the_readme_says() -> None:
@@ -53,19 +56,26 @@ def test_presets_mean_what_the_readme_says() -> None:
 
 def test_a_rule_can_name_every_grid_and_type_of_its_format() -> None:
     grids, types = get_args(presets.Grid), get_args(GgufType)
+    apples = {*get_args(presets.PaletteGrid), "float16"}
     for word in get_args(presets.Use):
         on_onnx = grid_of(word, "onnx", "tensor")
         on_gguf = grid_of(word, "gguf", "text-generation")
-        assert (on_onnx in grids) == (word not in types)
-        assert on_onnx is not None or on_gguf == word
+        on_coreml = grid_of(word, "coreml", "tensor")
+        assert (on_onnx in grids) == (word not in types and word not in apples)
+        assert on_onnx is not None or word in (on_gguf, on_coreml)
+        assert (on_coreml == word) == (word in apples or word in grids)
     assert all(grid_of(grid, "onnx", "tensor") == grid for grid in grids)
     assert grid_of("int8-dynamic", "gguf", "text-generation") is None
 
 
-def test_a_mix_is_for_gguf_and_codes_of_ours_for_both() -> None:
+def test_a_mix_is_for_gguf_palettes_for_core_ml_and_blocks_of_ours_for_all() -> None:
     for variant in PRESETS.values():
-        assert ("onnx" in variant.formats) == (variant.weights not in MIXES)
-    assert PRESETS["int4-b32"].formats == ("onnx", "gguf")
+        assert (variant.formats == ("gguf",)) == (variant.weights in MIXES)
+        if variant.weights in get_args(presets.PaletteGrid):
+            assert variant.formats == ("coreml",)
+    for word in ("float32", "int8-b32", "int4-b32"):
+        assert PRESETS[word].formats == ("onnx", "gguf", "coreml")
+    assert PRESETS["int8"].formats == PRESETS["float16"].formats == ("coreml",)
     assert PRESETS["int8-static"].formats == ("onnx",)
 
 

@@ -146,6 +146,7 @@ def measurement(**changes: Any) -> Measurement:
     """Of a 23 MiB artifact that does everything well."""
     facts: dict[str, Any] = {
         "artifact": "onnx-int8-dynamic",
+        "format": "onnx",
         "artifact_sha256": "a" * 64,
         "download_bytes": 23 * MIB,
         "weight_bytes": 22 * MIB,

@@ -13,5 +13,17 @@ from __future__ import annotations
 
 from edgeq.coreml.executor import Evaluated, Precision, Program, State, load
 from edgeq.coreml.finite import NotFinite, scan
+from edgeq.coreml.interface import Input, Interface, read_interface
 
-__all__ = ["Evaluated", "NotFinite", "Precision", "Program", "State", "load", "scan"]
+__all__ = [
+    "Evaluated",
+    "Input",
+    "Interface",
+    "NotFinite",
+    "Precision",
+    "Program",
+    "State",
+    "load",
+    "read_interface",
+    "scan",
+]

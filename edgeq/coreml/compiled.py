@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.coreml.half import rounded
 from edgeq.coreml.operators import MOVES, OPERATORS
 from edgeq.coreml.program import Block, Literal, Operation
 from edgeq.coreml.types import ValueType
@@ -61,7 +62,7 @@ def conform(value: Any, declared: ValueType, rounding: bool) -> Any:
     if element is None or element.name == "string":
         return value
     if element.name == "fp16" and rounding:
-        return np.asarray(value).astype(np.float16).astype(np.float32)
+        return rounded(np.asarray(value))
     return np.asarray(value, np.float32 if element.is_float else element.storage)
 
 

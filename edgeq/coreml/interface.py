@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.coreml.program import Function
+from edgeq.coreml.package import open_package
+from edgeq.coreml.program import Function, read_functions
 from edgeq.coreml.types import Array, ValueType
+from edgeq.coreml.values import Decoder
 from edgeq.errors import InvalidInput, Problem
 
 Range = tuple[int, int | None]
@@ -39,6 +42,34 @@ class Input:
         if self.shapes:
             return " or ".join(map(str, self.shapes))
         return f"({', '.join(_range_text(*bounds) for bounds in self.ranges)})"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a package takes, gives and remembers, read without its weights.
+
+    inputs: of its default function, by name. states: their types, by name. metadata: what its
+    author wrote into it (`userDefined`).
+    """
+
+    inputs: dict[str, Input]
+    states: dict[str, ValueType]
+    metadata: dict[str, str]
+
+
+def read_interface(path: Path) -> Interface:
+    """The interface of the package at `path`. Raises what `edgeq.coreml.load` does."""
+    package = open_package(path)
+    description = package.description
+    decoder = Decoder(str(path), package.weights)
+    functions = read_functions(package.specification.mlProgram, decoder, str(path))
+    name = description.defaultFunctionName or "main"
+    if name not in functions:
+        what = f"has no function {name!r}, which it names as its default"
+        raise InvalidInput(Problem(str(path), what, "export the package again"))
+    states = {n.name: n.type for n in functions[name].inputs if n.type.is_state}
+    metadata = dict(description.metadata.userDefined)
+    return Interface(inputs_of(functions[name], description), states, metadata)
 
 
 def inputs_of(function: Function, description: Any) -> dict[str, Input]:

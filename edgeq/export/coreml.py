@@ -21,7 +21,7 @@ from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import Weights
 from edgeq.quantize.grids import QuantizedTensor
-from edgeq.runners.decoder import CONTEXT_KEY, END_KEY
+from edgeq.runners.metadata import CONTEXT_KEY, END_KEY
 
 
 def export_decoder_coreml(
@@ -125,7 +125,7 @@ def refuse_overflow(package: Path, calls: Sequence[Mapping[str, npt.ArrayLike]])
             found.setdefault(seen.operator, seen)
     if found:
         raise InvalidInput(
-            Problem(name, str(seen), f"compute it in float32: {name}")
+            Problem(name, str(seen), f'compute it in float32: add coreml: {{float32: ["{name}"]}}')
             for name, seen in found.items()
         )
 

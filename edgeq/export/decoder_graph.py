@@ -12,7 +12,7 @@ from edgeq.export.onnx_build import CONTRIB, GraphWriter
 from edgeq.export.streamed import StreamedTensor
 from edgeq.models.architecture import Decoder
 from edgeq.models.weights import Weights
-from edgeq.runners.decoder import CONTEXT_KEY, SWITCH_KEY
+from edgeq.runners.metadata import CONTEXT_KEY, SWITCH_KEY
 
 _OPSET = 21
 _IR_VERSION = 10

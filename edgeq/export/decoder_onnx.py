@@ -22,8 +22,8 @@ from edgeq.export.onnx_build import save_model
 from edgeq.models.architecture import Decoder, decoder_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import Weights
-from edgeq.runners.decoder import END_KEY
 from edgeq.runners.language import DEFAULT_CONTEXT
+from edgeq.runners.metadata import END_KEY
 
 
 def export_decoder(

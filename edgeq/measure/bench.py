@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeq import canonical
-from edgeq.artifact import ARTIFACT_FILE, TOKENIZER_FILE, Artifact, read_artifact
+from edgeq.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.budgets import Workload
-from edgeq.calibration import data
+from edgeq.compute_units import ComputeUnits
 from edgeq.measure import arrays, generation, latency
+from edgeq.measure.given import Evaluation, given_samples, given_to_language_model
 from edgeq.measure.process import PassFailed, Request, run_worker
 from edgeq.measure.quality import NotComparable, compare, pair_spearman
 from edgeq.measure.records import (
@@ -27,42 +27,21 @@ from edgeq.measure.records import (
     Measurement,
     Memory,
     Pass,
+    Placement,
     Quality,
 )
-from edgeq.runners import text_passes
-from edgeq.runners.sample_passes import sequence
-from edgeq.runners.text import TextEncoder
+from edgeq.profile import Device
 
 Progress = Callable[[str], None]
-_TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any tokenizer worth timing
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The data set quality is measured on: texts, scored pairs, arrays, or one long text.
-
-    samples: how many to take; of the long text of a language model, windows. See calibration.data.
-    """
-
-    path: Path
-    samples: int | None = None
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What the passes are given, as `Request` names it; scores where there are some."""
-
-    timed: dict[str, Any] = field(default_factory=dict)
-    judged: dict[str, Any] | None = None
-    scores: tuple[float, ...] | None = None
 
 
 class Bench:
     """Measures artifacts of one model on this machine beside `float_dir`, full precision.
 
-    `folder` is an existing directory for scratch files that may go once everything is measured,
-    `workload` what a language model is asked for. Raises InvalidInput if an artifact was changed
-    or the evaluation data do not fit the model.
+    `here` is this machine, `folder` an existing directory for scratch files that may go once
+    everything is measured, `workload` what a language model is asked for, `compute_units` what Core
+    ML may use, on a Mac. Raises InvalidInput if an artifact was changed or the evaluation data do
+    not fit the model.
     """
 
     def __init__(
@@ -70,23 +49,26 @@ class Bench:
         float_dir: Path,
         evaluation: Evaluation | None,
         *,
-        cpu: str,
+        here: Device,
         effort: Effort,
         progress: Progress,
         folder: Path,
         workload: Workload,
+        compute_units: ComputeUnits | None = None,
     ) -> None:
         self._float_dir = float_dir
         self._float = read_artifact(float_dir)
-        self._cpu = cpu
+        self._cpu = here.chip
+        self._absent = _absent(self._float, here)
+        self._compute_units = compute_units
         self._effort: Effort = effort
         self._progress = progress
         self._folder = folder
         self._is_language = self._float.task == "text-generation"
         if self._is_language:
-            self._data = _read_corpus(evaluation, float_dir, self._float, workload)
+            self._data = given_to_language_model(evaluation, float_dir, self._float, workload)
         else:
-            self._data = _read(evaluation, float_dir, self._float, folder)
+            self._data = given_samples(evaluation, float_dir, self._float, folder)
         self._float_outputs: Path | None = None
         self._float_memory: Memory | None = None
         self._float_failures: dict[Pass, str] = {}
@@ -103,9 +85,14 @@ class Bench:
         times = self._times(artifact_dir, artifact, failures)
         quality = self._judged(artifact_dir, artifact, failures)
         return (
-            _measurement(artifact_dir, artifact, failures, memory=memory, **times, **quality),
-            _measurement(
-                self._float_dir, self._float, float_failures, memory=self._float_memory, **beside
+            self._measurement(
+                artifact_dir, artifact, failures, {"memory": memory, **times, **quality}
+            ),
+            self._measurement(
+                self._float_dir,
+                self._float,
+                float_failures,
+                {"memory": self._float_memory, **beside},
             ),
         )
 
@@ -129,30 +116,29 @@ class Bench:
 
     def _times(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str]
-    ) -> dict[str, Latency | Generation]:
-        """The latency pass as the fields of a Measurement; none if it failed."""
+    ) -> dict[str, Latency | Generation | Placement]:
+        """The latency pass as the fields of a Measurement; none if it failed or was not run."""
         found = self._run("latency", directory, artifact, failures)
         if found is None:
             return {}
         reply, conditions = found
-        load_seconds = reply["load_seconds"]
+        seen: dict[str, Latency | Generation | Placement] = {}
+        if "placement" in reply:
+            seen["placement"] = Placement(**reply["placement"], conditions=conditions)
+        loading = {
+            "load_seconds": reply["load_seconds"],
+            "compiled_load_seconds": reply.get("compiled_load_seconds"),
+        }
         if self._is_language:
-            timing = generation.Timing(reply["first"], reply["tokens"])
+            texts = generation.Timing(reply["first"], reply["tokens"])
             prompt = self._data.timed["workload"]["prompt"]
-            return {"generation": generation.summarise(timing, prompt, load_seconds, conditions)}
-        seconds = reply["seconds"]
-        enough = len(seconds) >= latency.P99_SAMPLES
-        times = Latency(
-            load_seconds=load_seconds,
-            warmup_runs=latency.WARMUP_RUNS,
-            runs=reply["runs"],
-            samples_seconds=seconds,
-            p50=latency.quantile(seconds, 0.5),
-            p90=latency.quantile(seconds, 0.9),
-            p99=latency.quantile(seconds, 0.99) if enough else None,
-            conditions=conditions,
-        )
-        return {"latency": times}
+            seen["generation"] = generation.summarise(
+                texts, prompt, conditions=conditions, **loading
+            )
+            return seen
+        runs = latency.Timing(reply["seconds"], reply["runs"])
+        seen["latency"] = latency.summarise(runs, conditions=conditions, **loading)
+        return seen
 
     def _judged(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str]
@@ -200,6 +186,20 @@ class Bench:
             conditions=conditions,
         )
 
+    def _measurement(
+        self, directory: Path, artifact: Artifact, failures: dict[Pass, str], seen: dict[str, Any]
+    ) -> Measurement:
+        return Measurement(
+            artifact=artifact.name,
+            format=artifact.format,
+            artifact_sha256=canonical.sha256_of_file(directory / ARTIFACT_FILE),
+            download_bytes=artifact.bytes,
+            weight_bytes=artifact.weight_bytes,
+            failures=failures,
+            absent=self._absent,
+            **seen,
+        )
+
     def _run(
         self,
         work: Pass,
@@ -208,21 +208,29 @@ class Bench:
         failures: dict[Pass, str],
         **more: Any,
     ) -> tuple[dict[str, Any], Conditions] | None:
-        """The reply of a worker and the conditions it ran under; None if it failed."""
+        """The reply of a worker and its conditions; None if it failed or has nothing to run on."""
+        if work in self._absent:
+            return None
         self._progress(f"{artifact.name}: {work}")
         load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         given = self._data.judged if work == "quality" else self._data.timed
         request = Request(
-            work=work, artifact=directory, effort=self._effort, **(given or {}), **more
+            work=work,
+            artifact=directory,
+            effort=self._effort,
+            compute_units=self._compute_units if artifact.format == "coreml" else None,
+            **(given or {}),
+            **more,
         )
         try:
             reply = run_worker(request)
         except PassFailed as error:
             failures[work] = str(error)
             return None
-        words = ("runtime", "instructions", "threads", "prepared", "warnings", "inputs")
+        words = ("runtime", "reference", "instructions", "threads", "prepared", "warnings")
         conditions = Conditions(
             **{word: reply.pop(word) for word in words},
+            inputs=reply.pop("inputs"),
             cpu=self._cpu,
             system=f"{platform.system()} {platform.release()} {platform.machine()}",
             load_average=load_average,
@@ -231,65 +239,9 @@ class Bench:
         return reply, conditions
 
 
-def _read_corpus(
-    evaluation: Evaluation | None, float_dir: Path, artifact: Artifact, workload: Workload
-) -> _Data:
-    """What the passes of a language model are given: the beginning of a text, or all of it."""
-    timed: dict[str, Any] = {"workload": workload.model_dump()}
-    if evaluation is None:
-        return _Data(timed)
-    text = data.read_corpus(evaluation.path)
-    window = text_passes.window_tokens(workload.context)
-    text_passes.check_corpus(float_dir, artifact, evaluation.path, evaluation.samples, window)
-    judged = {
-        **timed,
-        "reference": float_dir.absolute(),
-        "corpus": evaluation.path.absolute(),
-        "samples": evaluation.samples,
-    }
-    return _Data({**timed, "text": text[:_TEXT_FOR_TIMING]}, judged)
-
-
-def _read(
-    evaluation: Evaluation | None, directory: Path, artifact: Artifact, folder: Path
-) -> _Data:
-    """The evaluation data as workers take them; nothing large is handed to a memory pass."""
-    if evaluation is None:
-        return _Data()
-    path, samples = evaluation.path, evaluation.samples
-    scores = None
-    if artifact.text is None:
-        ranks = {value.name: len(value.shape) for value in artifact.inputs}
-        feeds = data.feeds(path, data.read_arrays(path, samples), ranks)
-        feed, first = folder / "feed.npy", next(feeds)
-        arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
-        judged = {"arrays": path.absolute(), "samples": samples}
-        return _Data({"feed": feed}, judged, None)
-    if path.suffix in data.PAIR_SUFFIXES:
-        pairs = data.read_pairs(path, samples)
-        texts, scores = (*pairs.first, *pairs.second), pairs.scores
-    else:
-        texts = tuple(data.read_texts(path, samples))
-    text = " ".join(texts)[:_TEXT_FOR_TIMING]
-    timed: dict[str, Any] = {"text": text}
-    if TOKENIZER_FILE in artifact.files:  # a file of its own, whose memory can be told apart
-        feed = folder / "feed.npy"
-        encoder = TextEncoder((directory / TOKENIZER_FILE).read_bytes(), artifact.text.max_tokens)
-        names = [value.name for value in artifact.inputs]
-        filled = sequence(encoder.feeds(text, names), artifact.text.max_tokens)
-        arrays.write_arrays(feed, [filled[name] for name in names])
-        timed["feed"] = feed
-    return _Data(timed, {"texts": texts}, scores)
-
-
-def _measurement(
-    directory: Path, artifact: Artifact, failures: dict[Pass, str], **seen: Any
-) -> Measurement:
-    return Measurement(
-        artifact=artifact.name,
-        artifact_sha256=canonical.sha256_of_file(directory / ARTIFACT_FILE),
-        download_bytes=artifact.bytes,
-        weight_bytes=artifact.weight_bytes,
-        failures=failures,
-        **seen,
-    )
+def _absent(artifact: Artifact, here: Device) -> dict[Pass, str]:
+    """Why passes have nothing to run on here: quality alone has a reference for every format."""
+    if artifact.format != "coreml" or artifact.format in here.runtimes:
+        return {}
+    reason = f"Core ML runs on Apple's systems alone; this machine is {here.os} on {here.arch}"
+    return {"memory": reason, "latency": reason}

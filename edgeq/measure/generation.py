@@ -72,13 +72,21 @@ def _is_enough(texts: int, elapsed: float, effort: Effort) -> bool:
 
 
 def summarise(
-    timing: Timing, prompt_tokens: int, load_seconds: float, conditions: Conditions
+    timing: Timing,
+    prompt_tokens: int,
+    load_seconds: float,
+    conditions: Conditions,
+    compiled_load_seconds: float | None = None,
 ) -> Generation:
-    """What the times of `timing` say; speeds are judged text by text."""
+    """What the times of `timing` say; speeds are judged text by text.
+
+    The loading times are as `Generation` has them.
+    """
     generated = len(timing.tokens[0])
     every = [seconds for text in timing.tokens for seconds in text]
     return Generation(
         load_seconds=load_seconds,
+        compiled_load_seconds=compiled_load_seconds,
         prompt_tokens=prompt_tokens,
         generated_tokens=generated,
         texts=len(timing.first),

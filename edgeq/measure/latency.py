@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.measure.records import Effort, Quantile
+from edgeq.measure.records import Conditions, Effort, Latency, Quantile
 
 WARMUP_RUNS = 5
 QUICK_RUNS, QUICK_SECONDS = 128, 10.0
@@ -67,6 +67,27 @@ def _is_enough(samples: int, elapsed: float, effort: Effort) -> bool:
     if effort == "quick":
         return samples >= QUICK_RUNS or (samples > 0 and elapsed >= QUICK_SECONDS)
     return samples >= FULL_RUNS and elapsed >= FULL_SECONDS
+
+
+def summarise(
+    timing: Timing,
+    load_seconds: float,
+    conditions: Conditions,
+    compiled_load_seconds: float | None = None,
+) -> Latency:
+    """What the times of `timing` say; the loading times are as `Latency` has them."""
+    seconds = timing.seconds
+    return Latency(
+        load_seconds=load_seconds,
+        compiled_load_seconds=compiled_load_seconds,
+        warmup_runs=WARMUP_RUNS,
+        runs=timing.runs,
+        samples_seconds=tuple(seconds),
+        p50=quantile(seconds, 0.5),
+        p90=quantile(seconds, 0.9),
+        p99=quantile(seconds, 0.99) if len(seconds) >= P99_SAMPLES else None,
+        conditions=conditions,
+    )
 
 
 def quantile(samples: Sequence[float], q: float, confidence: float = _CONFIDENCE) -> Quantile:

@@ -16,6 +16,7 @@ from typing import IO, Any
 import psutil
 
 from edgeq.artifact import Frozen
+from edgeq.compute_units import ComputeUnits
 from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.measure.records import Effort, Pass
 
@@ -42,6 +43,7 @@ class Request(Frozen):
     Of a language model, latency and memory are those of its `workload`, with prompts from `text`.
     Quality is its divergence from the artifact `reference` on `samples` windows of the text file
     `corpus`; or, of `texts`, the logits of every position, written to `outputs`.
+    `compute_units` are those of a Core ML package, as `edgeq.load` takes them.
     """
 
     work: Pass
@@ -57,6 +59,7 @@ class Request(Frozen):
     workload: Workload | None = None
     reference: Path | None = None
     corpus: Path | None = None
+    compute_units: ComputeUnits | None = None
 
 
 _FAULTS = {fault.exit_code: fault for fault in (InvalidInput, Missing)}
@@ -64,6 +67,10 @@ _FAULTS = {fault.exit_code: fault for fault in (InvalidInput, Missing)}
 
 class PassFailed(Exception):
     """A pass that gave no result; the message says what the worker died of."""
+
+
+class PassStopped(PassFailed):
+    """A pass that took too long and was ended."""
 
 
 def run_worker(
@@ -80,10 +87,10 @@ def run_worker(
     `environment` is added to this process's. `interpreter` is the Python that runs it, this
     process's own by default.
 
-    Raises PassFailed if the worker ends without a reply: killed (the signal is named), stopped
-    after `timeout_seconds` (default: `TIMEOUT_SECONDS`), or with an error. What it wrote to
-    standard error is then passed on. Raises its own InvalidInput or Missing where the request
-    cannot be done as it is, which says nothing about the artifact.
+    Raises PassFailed if the worker ends without a reply: killed (the signal is named) or with an
+    error; what it wrote to standard error is then passed on. Raises PassStopped after
+    `timeout_seconds` (default: `TIMEOUT_SECONDS`), and the worker's own InvalidInput or Missing
+    where the request cannot be done as it is, which says nothing about the artifact.
     """
     limit = TIMEOUT_SECONDS[request.work] if timeout_seconds is None else timeout_seconds
     command = [*prefix, interpreter or sys.executable, "-m", "edgeq.runners.worker"]
@@ -97,18 +104,29 @@ def run_worker(
         try:
             worker.communicate(request.model_dump_json().encode(), timeout=limit)
         except subprocess.TimeoutExpired:
-            what = f"the {request.work} pass did not finish within {limit:g} s and was stopped"
-            raise PassFailed(what) from None
+            raise stopped(request.work, limit) from None
         finally:
             _kill_tree(worker)
-        if worker.returncode == 0:
-            reply: dict[str, Any] = json.loads(_text(output))
-            return reply
-        if worker.returncode in _FAULTS and (problems := _problems(_text(output))):
-            raise _FAULTS[worker.returncode](problems)
-        message = _text(errors)
-        sys.stderr.write(message)
-        raise PassFailed(_ending(request.work, worker.returncode, message))
+        return conclude(request.work, worker.returncode, _text(output), _text(errors))
+
+
+def stopped(work: Pass, seconds: float) -> PassStopped:
+    """The error for a worker that was stopped because it took longer than `seconds`."""
+    return PassStopped(f"the {work} pass did not finish within {seconds:g} s and was stopped")
+
+
+def conclude(work: Pass, status: int, output: str, errors: str) -> dict[str, Any]:
+    """The reply of a worker that ended with `status`, negative for a signal.
+
+    `output` and `errors` are what it wrote to standard output and error. Raises as `run_worker`.
+    """
+    if status == 0:
+        reply: dict[str, Any] = json.loads(output)
+        return reply
+    if status in _FAULTS and (problems := _problems(output)):
+        raise _FAULTS[status](problems)
+    sys.stderr.write(errors)
+    raise PassFailed(_ending(work, status, errors))
 
 
 def _problems(reply: str) -> list[Problem]:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgeq.artifact import Frozen
+from edgeq.compute_units import ComputeUnits
 from edgeq.measure.divergence import Divergence
 
 Effort = Literal["quick", "full"]
@@ -17,7 +18,14 @@ class Conditions(Frozen):
     """What besides the artifact decides a number."""
 
     runtime: str = Field(description="Name and version of what executed the model.")
-    threads: int = Field(description="Threads that one run used.")
+    reference: bool = Field(
+        default=False,
+        description="Whether something slow and exact executed it in place of the runtime that the "
+        "device has.",
+    )
+    threads: int = Field(
+        description="Threads that one run used; Core ML, which does not tell, takes no more."
+    )
     cpu: str = Field(description="The processor, as the system names it.")
     system: str = Field(description="Operating system and release.")
     load_average: float | None = Field(
@@ -52,7 +60,13 @@ class Latency(Frozen):
     """Times of single runs in a fresh process, after warm-up."""
 
     load_seconds: float = Field(
-        description="Time to open the artifact: verify, map and set up, its files in the page cache"
+        description="Time to open the artifact: verify, map and set up (Core ML: compile), its "
+        "files in the page cache."
+    )
+    compiled_load_seconds: float | None = Field(
+        default=None,
+        description="Core ML: time to open the compiled model again, as an app does that ships it "
+        "compiled; null for others.",
     )
     warmup_runs: int = Field(description="Runs before the first that counts.")
     runs: int = Field(description="Runs after warm-up, timed or not.")
@@ -82,7 +96,13 @@ class Generation(Frozen):
     """Times of a language model in a fresh process: a prompt, then tokens, text after text."""
 
     load_seconds: float = Field(
-        description="Time to open the artifact: verify, map and set up, its files in the page cache"
+        description="Time to open the artifact: verify, map and set up (Core ML: compile), its "
+        "files in the page cache."
+    )
+    compiled_load_seconds: float | None = Field(
+        default=None,
+        description="Core ML: time to open the compiled model again, as an app does that ships it "
+        "compiled; null for others.",
     )
     prompt_tokens: int = Field(description="Tokens of the prompt that begins each text.")
     generated_tokens: int = Field(description="Tokens generated behind the first of each text.")
@@ -194,10 +214,34 @@ class LanguageQuality(Frozen):
     conditions: Conditions
 
 
+class UnitShares(Frozen):
+    """Shares of the units that can run a model; together 1."""
+
+    cpu: float
+    gpu: float
+    npu: float = Field(description="The Neural Engine.")
+
+
+class Placement(Frozen):
+    """Where Core ML means to run a model's operators: its compute plan on this machine."""
+
+    compute_units: ComputeUnits = Field(description="What Core ML may use.")
+    operators: int = Field(description="Operators in the plan; constants are none.")
+    share: UnitShares = Field(description="Of the operators.")
+    cost: UnitShares | None = Field(
+        description="Of the cost that Core ML estimates of them; null where it gives none."
+    )
+    conditions: Conditions
+
+
 class Measurement(Frozen):
-    """All that was seen of one artifact on one machine. A pass that failed is null, with reason."""
+    """All that was seen of one artifact on one machine.
+
+    A pass that failed, or had nothing to run on, is null, with its reason.
+    """
 
     artifact: str = Field(description="Name of the artifact.")
+    format: Literal["onnx", "gguf", "coreml"] = Field(description="Its file format.")
     artifact_sha256: str = Field(description="SHA-256 of its artifact.json, which seals all files.")
     download_bytes: int = Field(description="Size of all its files.")
     weight_bytes: int = Field(description="Size of the weights alone.")
@@ -209,6 +253,13 @@ class Measurement(Frozen):
     quality: Quality | None = None
     language: LanguageQuality | None = Field(
         default=None, description="The quality pass of a language model."
+    )
+    placement: Placement | None = Field(
+        default=None, description="Core ML's compute plan, told by the latency pass."
+    )
+    absent: dict[Pass, str] = Field(
+        default_factory=dict,
+        description="Why a pass was not run: the machine has nothing to run it on.",
     )
     failures: dict[Pass, str] = Field(
         default_factory=dict, description="Why a pass has no result, by name of the pass."

@@ -49,7 +49,7 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
     if exception is not None:
         index, grid = exception
         reason = f"rule {index + 1}: {intent.rules[index].match}"
-    if grid == "float32":
+    if grid in ("float32", "float16"):  # Core ML keeps such a weight in what its program computes
         return Decision(None, reason)
     own = variant if grid == variant.weights else presets.make_variant(weights=grid)
     activations = variant.activations if grid == "int8" == variant.weights else own.activations
@@ -69,5 +69,5 @@ def stored_bytes(decision: Decision, shape: tuple[int, ...], *, is_table: bool) 
     if decision.choice is None:
         return rows * columns * 4
     grid = GRIDS[decision.choice.grid]
-    wider = 0 if is_table else 2 * rows * grid.blocks(columns)
+    wider = 0 if is_table else 2 * grid.scale_count(rows, columns)
     return grid.nbytes(rows, columns) + wider

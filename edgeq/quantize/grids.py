@@ -44,12 +44,15 @@ class Grid:
         """How many scales a row of `columns` weights has; the last block may be short."""
         return 1 if self.block is None else -(-columns // self.block)
 
+    def scale_count(self, rows: int, columns: int) -> int:
+        """How many scales a `(rows, columns)` weight has."""
+        return rows * self.blocks(columns)
+
     def nbytes(self, rows: int, columns: int) -> int:
         """Bytes of packed codes and scales of a `(rows, columns)` weight."""
-        per_row = self.blocks(columns)
-        stored = columns if self.block is None else per_row * self.block
+        stored = columns if self.block is None else self.blocks(columns) * self.block
         scale_size = np.dtype(self.scale_dtype).itemsize
-        return rows * (stored * self.bits // 8 + per_row * scale_size)
+        return rows * (stored * self.bits // 8) + self.scale_count(rows, columns) * scale_size
 
     def storable(self, scales: NDArray[np.floating]) -> Floats:
         """`scales` rounded to what the format can hold, as float32, and none of them zero."""

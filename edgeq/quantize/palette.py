@@ -45,9 +45,13 @@ class Palette(Grid):
         """How many tables a weight of `rows` rows has."""
         return 1 if self.rows is None else -(-rows // self.rows)
 
+    def scale_count(self, rows: int, columns: int) -> int:
+        """How many values the tables of a `(rows, columns)` weight have."""
+        return self.groups(rows) * (1 << self.bits)
+
     def nbytes(self, rows: int, columns: int) -> int:
         """Bytes of packed indices and tables of a `(rows, columns)` weight."""
-        tables = self.groups(rows) * (1 << self.bits) * np.dtype(self.scale_dtype).itemsize
+        tables = self.scale_count(rows, columns) * np.dtype(self.scale_dtype).itemsize
         return -(-rows * columns * self.bits // 8) + tables
 
     def decode(self, codes: Codes, scales: Floats) -> Floats:

@@ -12,48 +12,67 @@ Grid = Literal["float32", "int8", "int8-b32", "int4-b32"]
 """A number format of weights. `int8`: one scale per output channel, symmetric. `int8-b32` and
 `int4-b32`: symmetric with one scale, representable as fp16, for every 32 values of a row."""
 
-Weights = Literal[Grid, GgufMix]
-"""What a variant makes of the weights: one grid for all, or a mix of GGUF types."""
+PaletteGrid = Literal["palette4", "palette6", "palette4-g16", "palette6-g16"]
+"""Number formats of Core ML alone: 4 or 6 bits choose from a table of values, which a whole tensor
+or 16 neighbouring rows share."""
 
-Format = Literal["onnx", "gguf"]
+Weights = Literal[Grid, PaletteGrid, "float16", GgufMix]
+"""What a variant makes of the weights: one grid for all, or a mix of GGUF types. `float16` is for
+Core ML, which computes in it; in GGUF it is the mix F16."""
+
+Format = Literal["onnx", "gguf", "coreml"]
 
 Activations = Literal["float32", "dynamic-uint8", "static-uint8"]
 """A number format of activations. Dynamic ranges are taken from each input as it comes, static
 ones are fixed from calibration data."""
 
-Method = Literal["nearest", "gptq", "importance"]
+Method = Literal["nearest", "gptq", "importance", "kmeans"]
 """How a weight is rounded onto its grid: to the nearest code, by GPTQ (Frantar et al., 2022),
 which rounds column by column and lets later columns make up for the error of earlier ones, or by
-llama.cpp's search, which weighs each column's error by the mean square of its input."""
+llama.cpp's search, which weighs each column's error by the mean square of its input. Palettes are
+made by k-means, weighed the same way where there is calibration data."""
 
 Ranges = Literal["minmax", "entropy", "percentile", "error"]
 """How static ranges are chosen from what calibration saw; `error` takes the range that changes
 the output least."""
 
-PresetWord = Literal["float32", "int8-dynamic", "int8-static", "int8-b32", "int4-b32", GgufMix]
+PresetWord = Literal[
+    "float32",
+    "float16",
+    "int8-dynamic",
+    "int8-static",
+    "int8-b32",
+    "int4-b32",
+    PaletteGrid,
+    GgufMix,
+]
 NeutralWord = Literal["int8", "int4"]
 """Words that leave the details to the format: see `NEUTRAL`."""
 
 Preset = Literal[PresetWord, NeutralWord]
-Use = Literal[Grid, "int8-dynamic", "int8-static", NeutralWord, GgufType]
+Use = Literal[Grid, PaletteGrid, "float16", "int8-dynamic", "int8-static", NeutralWord, GgufType]
 """What a rule may name: the grid of the weights, a preset that has it, or a type of GGUF."""
 
 MIXES: tuple[GgufMix, ...] = get_args(GgufMix)
+PALETTE_WORDS: tuple[PaletteGrid, ...] = get_args(PaletteGrid)
 
 ACTIVATIONS: dict[Weights, tuple[Activations, ...]] = {
     "float32": ("float32",),
-    "int8": ("dynamic-uint8", "static-uint8"),
+    "float16": ("float32",),
+    "int8": ("dynamic-uint8", "static-uint8", "float32"),
     "int8-b32": ("float32",),
     "int4-b32": ("float32",),
-    **dict.fromkeys(MIXES, ("float32",)),
+    **dict.fromkeys((*PALETTE_WORDS, *MIXES), ("float32",)),
 }
 """What runs with weights on each grid; the first is the default."""
 
 METHODS: dict[Weights, tuple[Method, ...]] = {
     "float32": ("nearest",),
+    "float16": ("nearest",),
     "int8": ("nearest", "gptq"),
     "int8-b32": ("nearest", "gptq"),
     "int4-b32": ("gptq", "nearest"),
+    **dict.fromkeys(PALETTE_WORDS, ("kmeans",)),
     **dict.fromkeys(MIXES, ("importance", "nearest")),
     **dict.fromkeys(UNWEIGHTED, ("nearest",)),
 }
@@ -77,14 +96,18 @@ class Variant(Frozen):
     @property
     def needs_calibration(self) -> bool:
         """Whether building it asks for calibration data."""
-        return self.ranges is not None or self.method != "nearest"
+        return self.ranges is not None or self.method in ("gptq", "importance")
 
     @property
     def formats(self) -> tuple[Format, ...]:
         """The file formats that can hold it."""
         if self.weights in MIXES:
             return ("gguf",)
-        return ("onnx",) if self.weights == "int8" else ("onnx", "gguf")
+        if self.weights in PALETTE_WORDS or self.weights == "float16":
+            return ("coreml",)
+        if self.weights == "int8":
+            return ("coreml",) if self.activations == "float32" else ("onnx",)
+        return ("onnx", "gguf", "coreml")
 
 
 def make_variant(
@@ -146,10 +169,13 @@ PRESETS |= {
     variant.name: variant
     for variant in (
         make_variant("float32"),
+        make_variant("float16"),
+        make_variant("int8", "float32"),
         make_variant("int8", "dynamic-uint8"),
         make_variant("int8", "static-uint8"),
         make_variant("int8-b32"),
         make_variant("int4-b32"),
+        *map(make_variant, PALETTE_WORDS),
         *map(make_variant, MIXES),
     )
 }
@@ -158,9 +184,9 @@ PRESETS |= {
 def preset(word: Preset, format: Format, task: str) -> Variant:
     """The variant that a preset word means for a format and a task.
 
-    `int8` leaves activations to the format: encoders and nets on ONNX are fastest with int8
+    `int8` leaves the rest to the format: encoders and nets on ONNX are fastest with int8
     activations; language models read every weight for each token, so only weights matter, and
-    GGUF has no other kind.
+    GGUF has no other kind. On Core ML it is one scale per channel, which every unit reads.
 
     >>> preset("int4", "onnx", "tensor").name, preset("int8", "onnx", "text-generation").name
     ('int4-b32', 'int8-b32')
@@ -168,6 +194,8 @@ def preset(word: Preset, format: Format, task: str) -> Variant:
     if word == "int4":
         return PRESETS["int4-b32"]
     if word == "int8":
+        if format == "coreml":
+            return PRESETS["int8"]
         is_weight_only = format == "gguf" or task == "text-generation"
         return PRESETS["int8-b32" if is_weight_only else "int8-dynamic"]
     return PRESETS[word]

@@ -81,7 +81,7 @@ def _variant_of(choice: Preset | VariantSpec, format: Format, task: str) -> pres
         return presets.preset(choice, format, task)
     return presets.make_variant(
         weights=choice.weights,
-        activations=choice.activations,
+        activations=choice.activations or ("float32" if format == "coreml" else None),
         method=choice.method,
         ranges=choice.calibration,
         name=choice.name,

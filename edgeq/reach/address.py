@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from edgeq.wording import refuse, suggest
 
@@ -48,6 +48,13 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         user = f"{self.user}@" if self.user else ""
         return f"ssh://{user}{host}{f':{self.port}' if self.port else ''}"
+
+    @property
+    def text(self) -> str:
+        """What `parse_address` reads as this."""
+        options = (("python", self.python), ("directory", self.directory))
+        query = urlencode([(name, path) for name, path in options if path], safe="/")
+        return f"{self.name}?{query}" if query else self.name
 
 
 def parse_address(text: str) -> Address:

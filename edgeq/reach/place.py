@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 from abc import ABC, abstractmethod
@@ -12,11 +13,11 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic_core import PydanticCustomError
 
 from edgeq import here
-from edgeq.errors import InvalidInput, Missing, Problem
+from edgeq.errors import InvalidInput, Missing, Problem, missing_extra
 from edgeq.measure.process import Request, run_worker
 from edgeq.measure.records import Pass
 from edgeq.profile import Device
-from edgeq.reach.address import Address, parse_address
+from edgeq.reach.address import parse_address
 from edgeq.verdict import How
 
 _AnyPlace = TypeVar("_AnyPlace", bound="Place")
@@ -97,12 +98,17 @@ class Here(Place):
         return here.detect()
 
 
-def place_for(reach: str, emulated: Callable[[], Place] | None = None) -> Place:
+def place_for(
+    reach: str,
+    emulated: Callable[[], Place] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Place:
     """The place that `reach` names: `here`, `ssh://user@host[:port]`, `adb[:serial]`, `emulate`.
 
     `emulated` makes the stand-in that `emulate` means for a device; it depends on the device's CPU.
-    Nothing is connected or started yet. Raises InvalidInput for text that names no place and for
-    `emulate` without a stand-in, Missing where what reaches it is not installed.
+    `progress` is told what takes time. Nothing is connected or started yet. Raises InvalidInput for
+    text that names no place and for `emulate` without a stand-in, Missing where what reaches it is
+    not installed.
     """
     try:
         address = parse_address(reach)
@@ -116,8 +122,12 @@ def place_for(reach: str, emulated: Callable[[], Place] | None = None) -> Place:
             what = "'emulate' needs a device whose CPU is stood in for"
             raise InvalidInput(Problem("reach", what, "name the device too: --device pi5-8gb"))
         return emulated()
-    return _remote(address)
+    if address.kind == "adb":
+        from edgeq.reach.adb import AdbPlace
 
+        return AdbPlace(address, progress)
+    if importlib.util.find_spec("asyncssh") is None:
+        raise missing_extra("asyncssh", "ssh", f"reach {address.name}")
+    from edgeq.reach.ssh import SshPlace
 
-def _remote(address: Address) -> Place:
-    raise Missing(Problem(address.name, "cannot be reached by this version"))
+    return SshPlace(address, progress)

@@ -14,6 +14,7 @@ from edgeq.build import Built
 from edgeq.device import Device
 from edgeq.plan import ArtifactPlan, Plan
 from edgeq.report.terminal import print_wrapped
+from edgeq.stores import LimitLine
 from edgeq.units import format_bytes
 
 
@@ -62,12 +63,14 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
             f": {format_bytes(artifact.download_bytes)} to download{_cache(artifact)} (estimated)",
         )
     )
+    if artifact.deployment_target is not None:
+        console.print(f"  for {artifact.deployment_target} and later")
     table = _table("tensors", "grid", "size", "why", right=["size"])
     groups: dict[tuple[str, str, str], list[int]] = {}
-    small = 0
+    small: dict[str, int] = {}
     for tensor in artifact.tensors:
         if tensor.reason.startswith("fewer than") or len(tensor.shape) < 2:
-            small += tensor.bytes
+            small[tensor.grid] = small.get(tensor.grid, 0) + tensor.bytes
             continue
         pattern = re.sub(r"(?<![A-Za-z])\d+(?![A-Za-z])", "*", tensor.name)
         grid = tensor.grid if tensor.method == "none" else f"{tensor.grid} {tensor.method}"
@@ -77,8 +80,11 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
         # The recipe is at hand for what a rule says; its number is enough to find it.
         why = "" if reason == "default" else re.sub(r"^(rule \d+):.*", r"\1", reason)
         table.add_row(f"{pattern}{times}", grid, format_bytes(sum(sizes)), why)
-    table.add_row("biases, norms and other small ones", "float32", format_bytes(small), "")
+    for grid, size in small.items():
+        table.add_row("biases, norms and other small ones", grid, format_bytes(size), "")
     console.print(table)
+    for line in artifact.advice:
+        print_wrapped(line, "dim", console)
 
 
 def print_built(built: Sequence[Built], console: Console) -> None:
@@ -95,6 +101,12 @@ def print_built(built: Sequence[Built], console: Console) -> None:
         print_wrapped(f"note: {note}", "yellow", console)
     for item in built:
         console.print(str(item.path), style="dim", soft_wrap=True)
+
+
+def print_limits(limits: Sequence[LimitLine], console: Console) -> None:
+    """A bundle's size and memory against what stores take and a device lets one app use."""
+    for line in limits:
+        print_wrapped(line.text, "dim" if line.within else "yellow", console)
 
 
 def print_devices(devices: Sequence[Device], console: Console) -> None:

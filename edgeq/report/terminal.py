@@ -13,7 +13,7 @@ from edgeq.remedies import format_value
 from edgeq.verdict import Line, Status, Verdict
 
 _WIDTH = 80
-_STYLES: dict[Status, str] = {
+STATUS_STYLES: dict[Status, str] = {
     "pass": "green",
     "fail": "bold red",
     "inconclusive": "yellow",
@@ -36,7 +36,7 @@ def print_verdict(verdict: Verdict, console: Console) -> None:
     heading = Text.assemble(
         (f"{verdict.artifact} on {verdict.device}", "bold"),
         f" ({verdict.device_name}): ",
-        (verdict.status, _STYLES[verdict.status]),
+        (verdict.status, STATUS_STYLES[verdict.status]),
     )
     console.print(heading)
     console.print(_table(verdict))
@@ -79,7 +79,7 @@ def _table(verdict: Verdict) -> Table:
             _short(line.float_value, line).removesuffix(" tok/s"),
             _percent(line.margin_share),
             line.how,
-            Text(line.status, style=_STYLES[line.status]),
+            Text(line.status, style=STATUS_STYLES[line.status]),
         )
     return table
 

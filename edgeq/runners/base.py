@@ -33,6 +33,7 @@ class Model:
     threads: how many one run uses. runtime: name and version of what executes it.
     system: what the runtime says of the instruction sets it was built for; "" where it chooses
     its kernels by the CPU. prepared: whether weights are mapped from a copy packed for this CPU.
+    is_reference: whether something slow and exact executes it in place of the device's runtime.
     """
 
     kind = "model"
@@ -43,6 +44,7 @@ class Model:
     runtime: str
     system: str = ""
     prepared: bool = False
+    is_reference: bool = False
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Arrays by input name to arrays by output name."""
@@ -69,6 +71,13 @@ class Model:
     ) -> Iterator[str]:
         """Continue `prompt`, piece by piece."""
         raise self._unfit("generate")
+
+    def facts(self) -> dict[str, Any]:
+        """What only some runtimes tell of an open model, in plain JSON.
+
+        Core ML: `compiled_load_seconds` and `placement`, as `edgeq.measure.records` has them.
+        """
+        return {}
 
     def _unfit(self, verb: str) -> InvalidInput:
         return InvalidInput(Problem(self.name, f"is {self.kind}: no {verb}()", f"use {self.verbs}"))

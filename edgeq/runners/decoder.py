@@ -14,16 +14,10 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.runners import onnx
 from edgeq.runners.base import Floats
 from edgeq.runners.language import DEFAULT_CONTEXT, Ids, LanguageModel
+from edgeq.runners.metadata import CONTEXT_KEY, END_KEY, SWITCH_KEY
 from edgeq.runners.package import Package
 from edgeq.runners.pieces import DecoderTokenizer
 from edgeq.runners.prepared import open_model
-
-CONTEXT_KEY = "edgeq.context"
-"""Metadata of a graph: positions that its rotary tables hold."""
-SWITCH_KEY = "edgeq.rope_switch"
-"""Metadata of a graph: texts over this length turn keys by other angles; absent where none do."""
-END_KEY = "edgeq.end_tokens"
-"""Metadata of a graph: ids of the tokens that end a text, with spaces between."""
 
 _AT_ONCE = 512
 """Tokens in one run: attention holds heads × tokens × positions numbers, and logits are wide."""

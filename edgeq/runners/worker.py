@@ -43,6 +43,7 @@ def perform(request: Request) -> dict[str, Any]:
     return {
         **reply,
         "runtime": model.runtime,
+        "reference": model.is_reference,
         "instructions": model.system,
         "threads": model.threads,
         "prepared": model.prepared,
@@ -55,6 +56,9 @@ def _import_runtime(artifact: Artifact) -> None:
     if artifact.format == "gguf":
         importlib.import_module("edgeq.runners.gguf")
         importlib.import_module("edgeq.gguf.llama_api").library()
+    elif artifact.format == "coreml":
+        importlib.import_module("edgeq.runners.coreml")
+        importlib.import_module("edgeq.runners.coreml_backend").import_runtime()
     elif artifact.task == "text-generation":
         importlib.import_module("edgeq.runners.decoder")
     else:

@@ -1,0 +1,224 @@
+"""One artifact as a Core ML package: written, run once in search of infinities, recorded."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.artifact import COREML_PACKAGE, MODEL_FILE, TOKENIZER_FILE, TensorRecord, ValueInfo
+from edgeq.coreml import Program, load
+from edgeq.export.coreml import export_decoder_coreml, export_graph_coreml, refuse_overflow
+from edgeq.export.coreml_decoder import IDS, POSITION
+from edgeq.export.coreml_targets import Target
+from edgeq.export.coreml_weights import settle_coreml
+from edgeq.made import Made, settings_of
+from edgeq.plan_coreml import compute_of, lengths_of, target_of
+from edgeq.plan_tensors import TensorPlan, coreml_decisions, planned_tensors
+from edgeq.quantize.grids import QuantizedTensor
+from edgeq.quantize.spec import Intent
+from edgeq.runners.lengths import filled
+from edgeq.stages import Stages
+
+DECODER_TOKENS = (1, 32)
+"""How many tokens one call of a language model can have: the next one, or a piece of a prompt."""
+_SCANNED = 4  # samples that are run in search of infinities
+_BLOCKS = {"int8-b32", "int4-b32"}
+Call = dict[str, Any]
+
+
+def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -> Made:
+    """Write the package and, for texts, the tokenizer into the directory `destination`.
+
+    Raises InvalidInput for operators that Core ML cannot have, and where NaN or infinity begins in
+    one on calibration data.
+    """
+    planned = stages.planned
+    spec = planned.recipe.coreml
+    compute = compute_of(intent.variant, spec)
+    plans = tuple(planned_tensors(planned.model, intent, compute))
+    target, *_ = target_of(planned.recipe, plans)
+    codes = _codes(stages, name, intent)
+    package = destination / COREML_PACKAGE
+    stages.progress(f"{name}: write the package")
+    _export(stages, package, codes, intent, target)
+    stages.progress(f"{name}: look for infinities")
+    calls = _calls(stages, load(package, "float32").inputs())
+    refuse_overflow(package, calls)
+    files = [
+        path.relative_to(destination).as_posix()
+        for path in sorted(package.rglob("*"))
+        if path.is_file()
+    ]
+    directory = planned.model.directory
+    longest = None
+    if directory is not None:
+        shutil.copyfile(directory.tokenizer, destination / TOKENIZER_FILE)
+        files.append(TOKENIZER_FILE)
+        if planned.model.decoder is None:
+            longest = max(lengths_of(spec, directory.max_tokens))
+    program = load(package)
+    return Made(
+        files=files,
+        tensors=_records(plans, codes, compute),
+        inputs=_inputs(program),
+        outputs=_outputs(program),
+        settings={
+            **settings_of(intent),
+            "compute": compute,
+            "float32": list(spec.float32),
+            "deployment_target": {"ios": target.ios, "macos": target.macos},
+            "scanned": len(calls),
+        },
+        max_tokens=longest,
+    )
+
+
+def _codes(stages: Stages, name: str, intent: Intent) -> dict[str, QuantizedTensor]:
+    model = stages.planned.model
+    decisions = coreml_decisions(model, intent)
+    grids = {decision.grid for decision in decisions.values() if decision.choice}
+    if not grids:
+        return {}
+    # Layers and tables of a directory are what every format has: their codes are shared.
+    is_shared = model.directory is not None and grids <= _BLOCKS
+    return stages.codes(decisions, name, None if is_shared else settle_coreml)
+
+
+def _export(
+    stages: Stages,
+    package: Path,
+    codes: dict[str, QuantizedTensor],
+    intent: Intent,
+    target: Target,
+) -> None:
+    planned = stages.planned
+    spec, model = planned.recipe.coreml, planned.model
+    compute = compute_of(intent.variant, spec)
+    float32 = spec.float32 if compute == "float16" else ()
+    if model.decoder is not None:
+        assert model.directory is not None
+        export_decoder_coreml(
+            model.directory,
+            package,
+            codes,
+            context=planned.recipe.workload.context,
+            tokens=DECODER_TOKENS,
+            compute=compute,
+            float32=float32,
+            target=target,
+        )
+        return
+    graph = stages.float_graph()
+    export_graph_coreml(
+        graph,
+        package,
+        codes,
+        shapes=_shapes(stages, graph),
+        compute=compute,
+        float32=float32,
+        target=target,
+    )
+
+
+def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]:
+    """For every input that the graph leaves open, the shapes it gets."""
+    import onnx_ir as ir
+
+    planned = stages.planned
+    spec, directory = planned.recipe.coreml, planned.model.directory
+    shapes: dict[str, Sequence[tuple[int, ...]]] = {}
+    for value in ir.load(graph / MODEL_FILE).graph.inputs:
+        assert value.name is not None
+        if directory is not None:
+            shapes[value.name] = [(1, n) for n in lengths_of(spec, directory.max_tokens)]
+        elif value.name in spec.inputs:
+            shapes[value.name] = [spec.inputs[value.name]]
+        else:
+            shapes[value.name] = [tuple(d if isinstance(d, int) else 1 for d in value.shape or ())]
+    return shapes
+
+
+def _calls(stages: Stages, inputs: dict[str, Any]) -> list[Call]:
+    """Inputs to look for infinities with: the first calibration samples, or made up ones."""
+    model = stages.planned.model
+    feeds: list[Call] = [dict(feed) for feed in stages.feeds(stages.float_graph())[:_SCANNED]]
+    if model.decoder is not None:
+        count = max(DECODER_TOKENS)
+        rows = [feed["input_ids"][:, :count] for feed in feeds] or [np.arange(count)[None]]
+        position = np.zeros(1, np.int32)
+        return [{IDS: filled(row, count), POSITION: position} for row in rows]
+    if not feeds:
+        return [{name: _made_up(value) for name, value in inputs.items()}]
+    return [
+        {name: _fitting(array, inputs[name]) for name, array in feed.items() if name in inputs}
+        for feed in feeds
+    ]
+
+
+def _made_up(value: Any) -> Any:
+    """Ones of the first shape an input can have."""
+    shape = value.shapes[0] if value.shapes else tuple(low for low, _ in value.ranges)
+    return np.ones(shape, np.float32)
+
+
+def _fitting(array: Any, value: Any) -> Any:
+    """A sample as an input takes it: texts are filled up, or cut, to a length it can have."""
+    if value.allows(array.shape):
+        return array
+    shapes = value.shapes or [tuple(low for low, _ in value.ranges)]
+    lengths = sorted(shape[-1] for shape in shapes)
+    length = next((n for n in lengths if n >= array.shape[-1]), lengths[-1])
+    return filled(array[..., :length], length)
+
+
+def _records(
+    plans: Sequence[TensorPlan], codes: dict[str, QuantizedTensor], compute: str
+) -> dict[str, TensorRecord]:
+    """What became of every weight; one whose codes nobody found is float."""
+    records = {}
+    for plan in plans:
+        held = codes.get(plan.name)
+        width = 2 if compute == "float16" else 4
+        size = int(np.prod(plan.shape)) * width
+        if held is not None:
+            rows, columns = held.codes.shape
+            size = held.nbytes + (width - 2) * held.grid.scale_count(rows, columns)
+        records[plan.name] = TensorRecord(
+            shape=plan.shape,
+            grid=held.grid.name if held else compute,
+            method=held.method if held else "none",
+            bytes=size,
+            note=plan.reason,
+        )
+    return records
+
+
+def _inputs(program: Program) -> tuple[ValueInfo, ...]:
+    """The inputs, a length of which there are several by the name `tokens`."""
+    found = []
+    for name, value in program.inputs().items():
+        several = len(value.shapes) > 1
+        lows = tuple(low for low, _ in value.ranges)
+        shape: tuple[int | str, ...] = (*lows[:-1], "tokens") if several else lows
+        dtype = "int32" if "int" in str(value.type) else "float32"
+        found.append(ValueInfo(name=name, dtype=dtype, shape=shape))
+    return tuple(found)
+
+
+def _outputs(program: Program) -> tuple[ValueInfo, ...]:
+    function = program.functions[program.default]
+    types = {
+        output.name: output.type
+        for operation in function.block.operations
+        for output in operation.outputs
+    }
+    found = []
+    for name in program.outputs():
+        shape = tuple("tokens" if n is None else n for n in types[name].shape)
+        dtype = "int32" if "int" in str(types[name]) else "float32"
+        found.append(ValueInfo(name=name, dtype=dtype, shape=shape))
+    return tuple(found)

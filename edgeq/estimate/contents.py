@@ -1,0 +1,120 @@
+"""What a model's files hold, by whichever record tells it: a plan's, an artifact's, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from edgeq.artifact import TOKENIZER_FILE, Artifact
+from edgeq.estimate.sizes import Sizes, sizes_of_decoder, sizes_of_shapes
+
+if TYPE_CHECKING:  # a plan tells estimates too
+    from edgeq.models.model import DescribedModel
+    from edgeq.plan import ArtifactPlan
+
+Runtime = Literal["onnx", "gguf", "coreml"]
+_JSON_PER_TOKEN = 70  # bytes of tokenizer.json for a token with its merges, where it is not here
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight in a file: its shape, the number format, the bytes it takes with scales."""
+
+    shape: tuple[int, ...]
+    grid: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A model in a file format.
+
+    weights: by Hugging Face's names. file_bytes: of all files. sizes: None for what is no
+    transformer with usual names. label: of the mix or preset, e.g. `Q4_K_M`. tokenizer_bytes: of
+    its `tokenizer.json`, in this file format or the one it came from. max_tokens: of an encoder's
+    input.
+    """
+
+    format: Runtime
+    label: str
+    task: str
+    weights: Mapping[str, Weight]
+    file_bytes: int
+    sizes: Sizes | None
+    tokenizer_bytes: int
+    max_tokens: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of all weights in the file."""
+        return sum(weight.bytes for weight in self.weights.values())
+
+    @property
+    def weights_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every weight, by name."""
+        return {name: weight.shape for name, weight in self.weights.items()}
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether every weight is: then llama.cpp's cache is float32 here too."""
+        return all(weight.grid.upper() in ("F32", "FLOAT32") for weight in self.weights.values())
+
+    @property
+    def bytes_per_token(self) -> float:
+        """What is read of the weights to write one token."""
+        if self.sizes is None:
+            return float(self.weight_bytes)
+        share = self.sizes.share
+        return sum(weight.bytes * share(name) for name, weight in self.weights.items())
+
+
+def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Contents:
+    """Of a planned artifact of `model`, for the recipe's `task`."""
+    weights = {t.name: Weight(t.shape, t.grid, t.bytes) for t in plan.tensors}
+    directory = model.directory
+    longest = directory.max_tokens if directory else 0
+    sizes = sizes_of_decoder(model.decoder) if model.decoder else None
+    return Contents(
+        format=plan.format,
+        label=_label(plan.variant.name, plan.variant.weights, task),
+        task=task,
+        weights=weights,
+        file_bytes=plan.download_bytes,
+        sizes=sizes or _told(weights, task, longest),
+        tokenizer_bytes=directory.tokenizer.stat().st_size if directory else 0,
+        max_tokens=longest,
+    )
+
+
+def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Contents:
+    """Of a built one; `sizes` where its model is known, else from the shapes of its weights."""
+    weights = {n: Weight(t.shape, t.grid, t.bytes) for n, t in artifact.tensors.items()}
+    longest = artifact.text.max_tokens if artifact.text else 0
+    found = sizes or _told(weights, artifact.task, longest)
+    told = artifact.files.get(TOKENIZER_FILE)
+    return Contents(
+        format=artifact.format,
+        label=_label(artifact.variant, artifact.settings.get("weights"), artifact.task),
+        task=artifact.task,
+        weights=weights,
+        file_bytes=artifact.bytes,
+        sizes=found,
+        tokenizer_bytes=told.bytes if told else guessed_tokenizer(found),
+        max_tokens=longest,
+    )
+
+
+def _label(name: str, weights: str | None, task: str) -> str:
+    """A variant may have any name; what its weights are decides how fast they are read."""
+    return weights if weights and task == "text-generation" else name
+
+
+def guessed_tokenizer(sizes: Sizes | None) -> int:
+    """About the bytes of a tokenizer nobody has seen."""
+    return sizes.vocabulary * _JSON_PER_TOKEN if sizes else 0
+
+
+def _told(weights: Mapping[str, Weight], task: str, longest: int) -> Sizes | None:
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    return sizes_of_shapes(shapes, is_decoder=task == "text-generation", longest=longest)

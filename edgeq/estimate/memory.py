@@ -1,0 +1,280 @@
+"""How much memory a process takes that runs a model, from what its files hold.
+
+A sum of parts that the runtimes are seen to allocate; each is a formula of the model's sizes. Their
+few constants were taken from memory passes of models of 4 to 620 MiB, 2 to 12 layers and 4,096 to
+64,000 tokens (Linux, x86-64, Python 3.11, onnxruntime 1.31, llama.cpp of xllamacpp 2026.10), and
+`benchmarks/memory_estimates.py` holds the estimates against passes made now.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgeq.artifact import Frozen
+from edgeq.estimate.contents import Contents, Runtime
+from edgeq.estimate.interval import Interval
+from edgeq.estimate.sizes import Sizes, table_name
+from edgeq.units import MIB
+
+_F32 = 4
+_BATCH = 512
+"""Tokens of a prompt that both runtimes take at once; what they need meanwhile grows with it."""
+
+_IMPORTED = {"onnx": (35.4, 32.0), "gguf": (28.0, 30.5), "coreml": (35.4, 32.0)}
+"""Python with the runtime, nothing loaded: MiB that cannot be dropped, MiB of mapped files."""
+_TOUCHED_CODE = {"onnx": 12.7, "gguf": 2.3, "coreml": 12.7}
+"""Code of the runtime's library that running maps on top, in MiB."""
+
+# onnxruntime
+_ONNX_SESSION = 4.0  # MiB: the graph, the arena's first steps, threads
+_ONNX_FEED_FORWARD = _ONNX_ATTENTION = 4  # tensors of each width that are alive at the same time
+_PACKED_PER_BLOCK = 8  # bytes: prepared blocks of 32 also hold their scale and sum as floats
+_BLOCK = 32
+_BLOCK_KERNEL = 4.0  # MiB: what kernels for blocks need besides
+_TABLE_LOAD = 17.0  # MiB, beside a decoder's token table, which is held twice while it loads
+_TOKENIZER_HELD, _TOKENIZER_OPENING = 7.4, 11.7  # times the bytes of tokenizer.json
+
+# llama.cpp
+_GGUF_MODEL = 4.4  # MiB
+_GGUF_PER_TOKEN = 190  # bytes of a token in its vocabulary
+_GGUF_PER_JSON_BYTE = 2.6  # merges, by the size of the tokenizer.json that they come from
+_GGUF_GRAPH = 1.5  # MiB
+_GGUF_CELLS = 256
+_GGUF_ENCODER = 8.0  # MiB: an encoder's graph has all of its outputs
+
+_SAMPLE_TOKENS = 128
+"""Tokens of the text that an encoder is measured with."""
+_UNKNOWN_ACTIVATIONS = (8.0, 2.0, 96.0)  # MiB of a model of arrays: value, low, high
+
+_DOUBT_BYTES, _DOUBT_SHARE = 16 * MIB, 0.04
+_FAR_SHARE = 0.15  # more where neither this runtime's build nor this system was measured
+
+
+class MemoryEstimate(Frozen):
+    """Bytes of one process. peak: all resident pages. footprint: what cannot be dropped.
+
+    growth: what loading and running add to the peak of the runtime alone. parts: what makes the
+    peak, by words for a reader.
+    """
+
+    peak: Interval
+    footprint: Interval
+    growth: Interval
+    parts: dict[str, float]
+
+    def counted(self, counts: str) -> Interval:
+        """By what a device's system counts: `footprint`, else all resident pages."""
+        return self.footprint if counts == "footprint" else self.peak
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Bytes beyond the runtime itself. loading_*: the most while it loads, where that is told."""
+
+    mapped: float
+    cache: float
+    activations: float
+    held: float  # by the session, tokenizer, vocabulary
+    loading_anonymous: float = 0.0
+    loading_mapped: float = 0.0
+
+    @property
+    def anonymous(self) -> float:
+        return max(self.cache + self.activations + self.held, self.loading_anonymous)
+
+    @property
+    def resident(self) -> float:
+        running = self.cache + self.activations + self.held + self.mapped
+        return max(running, self.loading_anonymous + self.loading_mapped)
+
+
+def estimate_memory(
+    contents: Contents, *, context: int = 4096, measured_here: bool = True
+) -> MemoryEstimate:
+    """Memory of a process of edgeq that opens `contents` and runs it.
+
+    context: positions of a language model's cache, all of them filled. measured_here: whether the
+    device's system and processor are ones that the constants were taken on; the interval is wider
+    elsewhere. Weights are mapped, as edgeq's runners do where they can.
+    """
+    parts = _RUNTIMES[contents.format](contents, context)
+    anonymous, mapped = (size * MIB for size in _IMPORTED[contents.format])
+    peak = anonymous + mapped + parts.resident
+    footprint = anonymous + parts.anonymous
+    if contents.sizes is None and contents.format == "onnx":
+        _, few, many = (size * MIB for size in _UNKNOWN_ACTIVATIONS)
+        below, above = parts.activations - few, many - parts.activations
+        basis = "sizes of its weights; what its operators need in between is not known"
+    else:
+        below = above = 0.0
+        basis = "sizes from its configuration, and what the runtime was seen to allocate"
+    near = measured_here and contents.format != "coreml"
+    if not near:
+        basis += ", on another system"
+
+    def about(value: float, least: float) -> Interval:
+        share = _DOUBT_SHARE if near else _FAR_SHARE
+        doubt = _DOUBT_BYTES + share * value + (0 if near else _DOUBT_BYTES)
+        return Interval(
+            value=value,
+            low=max(least, value - doubt - below),
+            high=value + doubt + above,
+            basis=basis,
+        )
+
+    return MemoryEstimate(
+        peak=about(peak, 0.0),
+        footprint=about(footprint, 0.0),
+        growth=about(parts.resident, 0.0),
+        parts={
+            "the runtime": anonymous + mapped,
+            "weights and code, mapped": parts.mapped,
+            "keys and values": parts.cache,
+            "activations": parts.activations,
+            "session and tokenizer": parts.held,
+            "while loading": max(0.0, peak - anonymous - mapped - _running(parts)),
+        },
+    )
+
+
+def _running(parts: _Parts) -> float:
+    return parts.mapped + parts.cache + parts.activations + parts.held
+
+
+def _onnx(contents: Contents, context: int) -> _Parts:
+    """onnxruntime with weights mapped from a prepared copy, float32 in between."""
+    sizes = contents.sizes
+    mapped = _onnx_mapped(contents)
+    held = _ONNX_SESSION * MIB
+    if sizes is None:
+        return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB, held)
+    held += _TOKENIZER_HELD * contents.tokenizer_bytes
+    if any(_in_blocks(weight.grid) for weight in contents.weights.values()):
+        held += _BLOCK_KERNEL * MIB
+    if not sizes.is_decoder:
+        tokens = min(_SAMPLE_TOKENS, contents.max_tokens or _SAMPLE_TOKENS)
+        scores = 2 * sizes.heads * tokens**2 * _F32
+        return _Parts(mapped, 0, _onnx_activations(sizes, tokens) + scores, held)
+    table = _table_bytes(contents)
+    opening = _TOKENIZER_OPENING * contents.tokenizer_bytes
+    is_float = _table_grid(contents) in ("float32", "f32")
+    return _Parts(
+        mapped=mapped,
+        cache=sizes.cache_bytes(context, _F32),
+        activations=_onnx_activations(sizes, min(_BATCH, context)) + 2 * sizes.vocabulary * _F32,
+        held=held,
+        loading_anonymous=max(table + _TABLE_LOAD * MIB, held + opening),
+        # A float table is mapped at that moment too, codes are not yet.
+        loading_mapped=(table if is_float else 0) + _TOUCHED_CODE["onnx"] * MIB,
+    )
+
+
+def _onnx_activations(sizes: Sizes, tokens: int) -> float:
+    attention = sizes.query + 2 * sizes.key
+    per_token = _ONNX_FEED_FORWARD * sizes.wide + _ONNX_ATTENTION * attention
+    return float(tokens * per_token * _F32)
+
+
+def _onnx_mapped(contents: Contents) -> float:
+    """Bytes of the prepared copy that come to be resident, and of the library's code.
+
+    Of a token table that is only looked up, the rows of one text: next to nothing. One that is the
+    output layer too is there twice in float32: packed for the product, and as it is.
+    """
+    sizes, name = contents.sizes, table_name(contents.weights_shapes)
+    blocks = sum(
+        _PACKED_PER_BLOCK * math.prod(weight.shape) / _BLOCK
+        for own, weight in contents.weights.items()
+        if _in_blocks(weight.grid) and (own != name or (sizes is not None and sizes.tied))
+    )
+    stored = contents.file_bytes - (contents.tokenizer_bytes if contents.format == "onnx" else 0)
+    code = _TOUCHED_CODE["onnx"] * MIB
+    if sizes is None or name is None:
+        return stored + blocks + code
+    table = _table_bytes(contents)
+    if not sizes.tied:
+        return stored - table + blocks + code
+    twice = table if _table_grid(contents) == "float32" else 0
+    return stored + twice + blocks + code
+
+
+def _gguf(contents: Contents, context: int) -> _Parts:
+    """llama.cpp on the CPU as edgeq opens it: mapped, not repacked, flash attention off."""
+    sizes = contents.sizes
+    mapped = contents.file_bytes + _TOUCHED_CODE["gguf"] * MIB
+    held = _GGUF_MODEL * MIB + _GGUF_PER_JSON_BYTE * contents.tokenizer_bytes
+    if sizes is None:
+        return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB, held)
+    held += _GGUF_PER_TOKEN * sizes.vocabulary
+    if not sizes.is_decoder:
+        tokens = contents.max_tokens or _BATCH
+        work = _gguf_activations(sizes, tokens, tokens, halves=True)
+        return _Parts(mapped, 0, work + _GGUF_ENCODER * MIB, held)
+    batch = min(_BATCH, context)
+    halves = not contents.is_float32
+    return _Parts(
+        mapped=mapped,
+        cache=gguf_cache_bytes(sizes, context, 2 if halves else 4),
+        activations=_gguf_activations(sizes, batch, context, halves=halves),
+        held=held,
+    )
+
+
+def gguf_cache_bytes(sizes: Sizes, context: int, bytes_per_value: float) -> float:
+    """Keys and values as llama.cpp allocates them: in steps, windows with room for one batch."""
+    full = _padded(context)
+    batch = min(_BATCH, context)
+    positions = sum(
+        full if window is None else min(full, _padded(window + batch)) for window in sizes.windows
+    )
+    return 2 * positions * sizes.key * bytes_per_value + sizes.state
+
+
+def _gguf_activations(sizes: Sizes, batch: int, context: int, *, halves: bool) -> float:
+    """Scores of every head for a batch, in halves once more where the cache is; two of each width.
+
+    halves: keys and values in float16: scores are converted before they meet the values.
+    """
+    scores = sizes.heads * batch * _padded(context) * _F32
+    widths = 2 * batch * (sizes.wide + sizes.hidden) * _F32
+    logits = 2 * sizes.vocabulary * _F32
+    return (1.5 if halves else 1.0) * scores + widths + logits + _GGUF_GRAPH * MIB
+
+
+def _padded(positions: int) -> int:
+    return -(-positions // _GGUF_CELLS) * _GGUF_CELLS
+
+
+def _coreml(contents: Contents, context: int) -> _Parts:
+    """Core ML: weights mapped, activations and cache in float16. Nothing of it was measured."""
+    sizes = contents.sizes
+    mapped = contents.file_bytes + _TOUCHED_CODE["coreml"] * MIB
+    held = _ONNX_SESSION * MIB + _TOKENIZER_HELD * contents.tokenizer_bytes
+    if sizes is None:
+        return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB / 2, held)
+    tokens = min(_BATCH, context) if sizes.is_decoder else _SAMPLE_TOKENS
+    cache = sizes.cache_bytes(context, 2) if sizes.is_decoder else 0.0
+    return _Parts(mapped, cache, _onnx_activations(sizes, tokens) / 2, held)
+
+
+def _in_blocks(grid: str) -> bool:
+    return grid.endswith(f"-b{_BLOCK}")
+
+
+def _table_bytes(contents: Contents) -> int:
+    name = table_name(contents.weights_shapes)
+    return contents.weights[name].bytes if name else 0
+
+
+def _table_grid(contents: Contents) -> str:
+    name = table_name(contents.weights_shapes)
+    return contents.weights[name].grid.lower() if name else ""
+
+
+_RUNTIMES: dict[Runtime, Callable[[Contents, int], _Parts]] = {
+    "onnx": _onnx,
+    "gguf": _gguf,
+    "coreml": _coreml,
+}

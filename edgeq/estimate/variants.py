@@ -1,0 +1,103 @@
+"""What a model would be in each format and preset, from its configuration: no weight is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from edgeq.errors import EdgeqError
+from edgeq.estimate.contents import Contents, Runtime, Weight, guessed_tokenizer
+from edgeq.estimate.kinds import bits_per_weight
+from edgeq.estimate.sizes import Sizes, table_name
+from edgeq.quantize.decide import decide, stored_bytes
+from edgeq.quantize.presets import PRESETS, Format
+from edgeq.quantize.spec import Intent
+
+DECODER_PRESETS: dict[Runtime, tuple[str, ...]] = {
+    "gguf": ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K"),
+    "onnx": ("float32", "int8-b32", "int4-b32"),
+}
+"""Presets whose loss was published, nearest to the float model first."""
+ENCODER_PRESETS: dict[Runtime, tuple[str, ...]] = {
+    "onnx": ("float32", "int8-b32", "int8-dynamic", "int8-static", "int4-b32"),
+    "gguf": ("float32", "int8-b32"),
+}
+_GRAPH_PER_WEIGHT = 600  # bytes of an .onnx graph
+# Bits that llama.cpp's mixes come to where its rules cannot be asked: its Llama 3 8B files.
+_MIX_BITS = {"Q2_K": 3.16, "Q3_K_M": 4.0, "Q4_0": 4.64, "Q4_K_M": 4.89, "Q5_K_M": 5.7, "Q6_K": 6.56}
+
+
+def variants(
+    sizes: Sizes, config: Mapping[str, Any], formats: Sequence[Runtime], tokenizer_bytes: int
+) -> Iterator[Contents]:
+    """The model in every preset of `formats`.
+
+    config: of the model, as its config.json has it. tokenizer_bytes: 0 where it is not here.
+    """
+    presets = DECODER_PRESETS if sizes.is_decoder else ENCODER_PRESETS
+    for format in ("gguf", "onnx"):
+        if format not in formats:
+            continue
+        for label in presets[format]:
+            weights = _weights(sizes, config, format, label)
+            tokenizer = tokenizer_bytes or guessed_tokenizer(sizes)
+            beside = (
+                tokenizer + _GRAPH_PER_WEIGHT * len(weights)
+                if format == "onnx"
+                else tokenizer // 2  # without the quotes and indentation of JSON
+            )
+            yield Contents(
+                format=format,
+                label=label,
+                task="text-generation" if sizes.is_decoder else "sentence-embedding",
+                weights=weights,
+                file_bytes=sum(weight.bytes for weight in weights.values()) + beside,
+                sizes=sizes,
+                tokenizer_bytes=tokenizer,
+                max_tokens=sizes.longest,
+            )
+
+
+def _weights(
+    sizes: Sizes, config: Mapping[str, Any], format: Format, label: str
+) -> dict[str, Weight]:
+    task = "text-generation" if sizes.is_decoder else "sentence-embedding"
+    intent = Intent(PRESETS[label], format, task)
+    if format == "onnx":
+        return _in_onnx(sizes, intent)
+    try:
+        from edgeq.gguf.names import gguf_names, mix_facts
+        from edgeq.quantize.decide_gguf import decide_gguf
+
+        shapes = dict(sizes.shapes)
+        names = gguf_names(config, shapes)
+        decisions = decide_gguf(shapes, names, mix_facts(config), intent)
+        return {
+            name: Weight(shapes[name], made.grid, made.bytes) for name, made in decisions.items()
+        }
+    except (EdgeqError, ImportError, KeyError):
+        return _by_bits(sizes, label)  # an architecture that edgeq does not write yet
+
+
+def _in_onnx(sizes: Sizes, intent: Intent) -> dict[str, Weight]:
+    table = table_name(sizes.shapes)
+    found = {}
+    for name, shape in sizes.shapes.items():
+        decision = decide(name, shape, intent)
+        is_table = name == table and not (sizes.is_decoder and sizes.tied)
+        size = stored_bytes(decision, shape, is_table=is_table)
+        found[name] = Weight(shape, decision.grid, size)
+    return found
+
+
+def _by_bits(sizes: Sizes, label: str) -> dict[str, Weight]:
+    bits = _MIX_BITS.get(label, bits_per_weight(label))
+    return {
+        name: Weight(shape, label if len(shape) > 1 else "F32", _stored(shape, bits))
+        for name, shape in sizes.shapes.items()
+    }
+
+
+def _stored(shape: tuple[int, ...], bits: float) -> int:
+    return math.ceil(math.prod(shape) * (bits if len(shape) > 1 else 32) / 8)

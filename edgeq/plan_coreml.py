@@ -1,0 +1,101 @@
+"""What a plan says of Core ML packages: which release they need, and which device lacks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from edgeq.errors import Problem
+from edgeq.export.coreml_targets import (
+    IOS16,
+    SEVERAL_SHAPES,
+    STATES,
+    TARGETS,
+    Target,
+    needs_os,
+)
+from edgeq.plan_tensors import TensorPlan
+from edgeq.profile import Device, in_range
+from edgeq.quantize.presets import Variant
+from edgeq.recipe import Compute, CoremlSpec, Recipe
+from edgeq.yamlfile import Document
+
+DEFAULT_LENGTH = 128
+"""Tokens of one run of an encoder where a recipe does not say how many."""
+
+
+def compute_of(variant: Variant, spec: CoremlSpec) -> Compute:
+    """What the operators of a variant compute in."""
+    if variant.weights in ("float32", "float16"):
+        return variant.weights
+    return spec.compute
+
+
+def lengths_of(spec: CoremlSpec, longest: int) -> tuple[int, ...]:
+    """How many tokens one run of an encoder can have, rising; none more than `longest`."""
+    asked = spec.lengths or (DEFAULT_LENGTH,)
+    return tuple(sorted({min(length, longest) for length in asked}))
+
+
+def needed_target(
+    grids: Iterable[str], *, has_states: bool = False, has_several_shapes: bool = False
+) -> tuple[Target, str]:
+    """The oldest release that can run a package, and what in it asks for that."""
+    needs = {grid: needs_os(grid) for grid in grids}
+    if has_states:
+        needs["a cache that the model keeps itself"] = STATES
+    if has_several_shapes:
+        needs["inputs of more than one length"] = SEVERAL_SHAPES
+    what = max(needs, key=lambda each: needs[each], default="")
+    return (needs[what], what) if what else (IOS16, "")
+
+
+def target_of(recipe: Recipe, tensors: Iterable[TensorPlan]) -> tuple[Target, Target, str]:
+    """The release a package is made for, the one it needs, and what in it asks for that."""
+    needed, what = needed_target(
+        {tensor.grid for tensor in tensors},
+        has_states=recipe.model.task == "text-generation",
+        has_several_shapes=len(recipe.coreml.lengths or ()) > 1,
+    )
+    asked = recipe.coreml.deployment_target
+    return (TARGETS[asked] if asked else needed), needed, what
+
+
+def too_old(
+    recipe: Recipe,
+    document: Document,
+    artifacts: Mapping[str, tuple[TensorPlan, ...]],
+    devices: Mapping[str, Device],
+) -> Iterator[Problem]:
+    """What a release cannot run: the one asked for, and those of the devices of Core ML targets.
+
+    artifacts: the weights of every Core ML artifact, by its name.
+    """
+    for name, tensors in artifacts.items():
+        target, needed, what = target_of(recipe, tensors)
+        if target < needed:
+            location = ("coreml", "deployment_target")
+            said = f"coreml.deployment_target: {target.name} does not run {what}, as {name} has it"
+            remedy = f"write 'deployment_target: {needed.name}', or {_others(recipe, target)}"
+            yield Problem(document.place(location), said, remedy)
+            continue
+        for index, asked in enumerate(recipe.targets):
+            for position, id in enumerate(asked.devices):
+                device = devices.get(id)
+                if asked.format != "coreml" or device is None or _runs(device, target):
+                    continue
+                where = document.place(("targets", index, "devices", position))
+                reason = f", for {what}" if target == needed and what else ""
+                said = f"{id} has {device.os} {device.os_version}, {name} needs {target}{reason}"
+                yield Problem(where, said, f"leave the device out, or {_others(recipe, IOS16)}")
+
+
+def _runs(device: Device, target: Target) -> bool:
+    release = target.macos if device.os == "macos" else target.ios
+    return in_range(device.os_version, f">={release}")
+
+
+def _others(recipe: Recipe, target: Target) -> str:
+    if recipe.model.task == "text-generation":
+        return "take another format: a language model of Core ML keeps its cache since iOS 18"
+    words = [word for word in ("int8", "palette4", "palette6") if needs_os(word) <= target]
+    return f"quantize to {', '.join(words)}, which {target} runs, and to one length"

@@ -1,0 +1,79 @@
+"""Which grid each weight gets in a Core ML package, and which release can read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.grids import GRIDS
+from edgeq.quantize.model import Choice
+from edgeq.quantize.palette import PALETTES
+from edgeq.quantize.spec import Intent
+
+Decide = Callable[[str, tuple[int, ...]], Decision]
+
+
+def decide_coreml(name: str, shape: tuple[int, ...], intent: Intent, *, is_table: bool) -> Decision:
+    """Decide by name and shape alone. is_table: rows are looked up, and not multiplied too."""
+    return settled(decide(name, shape, intent), shape, is_multiplied=not is_table)
+
+
+def settled(decision: Decision, shape: tuple[int, ...], *, is_multiplied: bool) -> Decision:
+    """A decision that a package can hold, or float with the reason.
+
+    is_multiplied: whether calibration can see what meets the weight in a product.
+    """
+    choice = decision.choice
+    if choice is None:
+        return decision
+    found = obstacle(choice.grid, shape)
+    if found:
+        return Decision(None, f"stays float: {found}")
+    grid, reason = fitting(choice.grid, shape), decision.reason
+    if grid != choice.grid:
+        reason += f"; one table, {shape[0]} rows are not in groups"
+    method = choice.method
+    if not is_multiplied:
+        method = "kmeans" if choice.grid in PALETTES else "nearest"
+    return Decision(Choice(grid, method, "float32", None), reason)
+
+
+def obstacle(grid: str, shape: tuple[int, ...]) -> str:
+    """Why Core ML cannot hold a weight of this shape on the grid; empty where it can.
+
+    shape: outputs, tokens or filters first. Blocks run along its second axis, which the format
+    wants to be whole blocks.
+    """
+    if grid in PALETTES:
+        return ""
+    block = GRIDS[grid].block
+    if block is None:
+        return ""
+    if any(length != 1 for length in shape[2:]):
+        return f"blocks of {block} cannot run over the taps of a filter; use int8 or a palette"
+    if shape[1] % block:
+        return f"{grid} needs columns in blocks of {block}, not {shape[1]}"
+    return ""
+
+
+def fitting(grid: str, shape: tuple[int, ...]) -> str:
+    """The grid itself; for palettes whose groups do not divide the rows, the one of whole tensors.
+
+    >>> fitting("palette4-g16", (30522, 384)), fitting("palette4-g16", (384, 384))
+    ('palette4', 'palette4-g16')
+    """
+    rows = PALETTES[grid].rows if grid in PALETTES else None
+    return grid.partition("-")[0] if rows is not None and shape[0] % rows else grid
+
+
+def stored_bytes_coreml(decision: Decision, shape: tuple[int, ...], compute: str) -> int:
+    """Bytes of a weight in a package that computes in `compute`: codes and scales, or values."""
+    width = 2 if compute == "float16" else 4
+    if decision.choice is None:
+        return math.prod(shape) * width
+    name = decision.choice.grid
+    rows, columns = shape[0], math.prod(shape[1:])
+    grid = PALETTES.get(name) or GRIDS[name]
+    wider = (width - 2) * grid.scale_count(rows, columns)
+    return grid.nbytes(rows, columns) + wider

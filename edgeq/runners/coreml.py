@@ -1,0 +1,72 @@
+"""Core ML packages: models of text and arrays, and language models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeq.errors import InvalidInput, Problem
+from edgeq.runners.base import Array, Model
+from edgeq.runners.coreml_backend import Backend, open_backend
+from edgeq.runners.coreml_decoder import CoremlDecoder
+from edgeq.runners.kept import model_file
+from edgeq.runners.lengths import filled, next_length
+from edgeq.runners.package import Package
+from edgeq.runners.samples import SampleModel
+
+
+def open_coreml(
+    package: Package, threads: int | None, context: int | None, compute_units: str | None
+) -> Model:
+    """Open the model in `package`; see `edgeq.load` for what the arguments mean.
+
+    Raises InvalidInput for arguments that do not fit the model, Missing without coremltools.
+    """
+    backend = open_backend(model_file(package), threads, compute_units)
+    if package.artifact.task == "text-generation":
+        return CoremlDecoder(package, backend, context)
+    return CoremlModel(package, backend)
+
+
+class CoremlModel(SampleModel):
+    """An encoder or a model of arrays as a Core ML package."""
+
+    def __init__(self, package: Package, backend: Backend) -> None:
+        super().__init__(package)
+        self.runtime, self.threads = backend.runtime, backend.threads
+        self.is_reference = backend.is_reference
+        self._backend = backend
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """See `SampleModel.run`.
+
+        Tokens of a text are filled up with zeros to the next length that the package takes; the
+        attention mask is 0 there.
+        """
+        given = {name: np.asarray(array) for name, array in feeds.items()}
+        if self.artifact.text is not None:
+            given = {name: self._filled_up(name, array) for name, array in given.items()}
+        ready = self._fitted(given)
+        inputs = self._backend.interface.inputs
+        problems = [
+            Problem(f"input {name!r}", f"has shape {array.shape}", f"it can be {wanted.wanted}")
+            for name, array in ready.items()
+            if not (wanted := inputs[name]).allows(array.shape)
+        ]
+        if problems:
+            raise InvalidInput(problems)
+        answer = self._backend.predict(ready)
+        return {v.name: np.asarray(answer[v.name], v.dtype) for v in self.artifact.outputs}
+
+    def facts(self) -> dict[str, Any]:
+        """See `Model.facts`."""
+        return self._backend.facts()
+
+    def _filled_up(self, name: str, array: Array) -> Array:
+        wanted = self._backend.interface.inputs.get(name)
+        if wanted is None or array.ndim != 2:
+            return array
+        length = next_length(wanted, array.shape[-1])
+        return array if length is None else filled(array, length)
