@@ -73,7 +73,7 @@ def judge_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
 
 def answer_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
     """Logits of every position of every text, float32 (tokens, vocabulary), to a file."""
-    model = _load(request.artifact, request.threads, _workload(request).context)
+    model = _load(request.artifact, request, _workload(request).context)
     assert request.outputs is not None
     answers = (model.logits(model.tokens(text)) for text in request.texts)
     count = arrays.write_arrays(request.outputs, answers)
