@@ -33,14 +33,23 @@ Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=Fals
 @app.command(epilog="Example: edgeq plan recipes/minilm.yaml")
 def plan(recipe: Recipe, as_json: Json = False) -> None:
     """Show what a build would make of every tensor, without loading a weight."""
+    from edgeq.expected import expected_everywhere
     from edgeq.plan import make_plan
+    from edgeq.report.expectations import print_expected
     from edgeq.report.overview import print_plan
 
     planned = make_plan(recipe)
+    estimates = expected_everywhere(planned)
     if as_json:
-        print_json(planned.plan.model_dump(mode="json"))
+        dumped = {
+            name: {id: each.model_dump(mode="json") for id, each in own.items()}
+            for name, own in estimates.items()
+        }
+        print_json({**planned.plan.model_dump(mode="json"), "estimates": dumped})
     else:
-        print_plan(planned.plan, list(planned.devices.values()), make_console())
+        console = make_console()
+        print_plan(planned.plan, list(planned.devices.values()), console)
+        print_expected(estimates, planned.devices, console)
 
 
 @app.command(epilog="Example: edgeq build recipes/minilm.yaml --target onnx")
