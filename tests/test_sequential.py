@@ -12,13 +12,14 @@ import onnx_ir as ir
 import pytest
 
 from edgeq.calibration.statistics import Feed
-from edgeq.export import sequential
 from edgeq.export.decoder_onnx import decoder_feeds, export_decoder
+from edgeq.export.onnx import find_codes, write_codes
 from edgeq.export.onnx_weights import Weight, find_weights
 from edgeq.export.pieces import Pieces, Samples
 from edgeq.export.sequential import round_in_sequence
 from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory, read_directory
+from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import QuantizedTensor
 from edgeq.quantize.model import Choice
 from edgeq.runners.onnx import open_session
@@ -100,16 +101,25 @@ def test_a_stopped_build_goes_on_with_the_same_codes(wren: Path, tmp_path: Path)
     assert all(same(again[name], whole[name]) for name in whole)
 
 
-def test_a_fall_back_is_told_and_recorded(wren: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One short window teaches nothing that holds for the next."""
-    feeds = feeds_of(read_directory(WREN, "test"), 8, 3)
-    monkeypatch.setattr(sequential, "_JUDGES", 2)
+def test_a_fall_back_is_told_and_recorded(wren: Path, tmp_path: Path) -> None:
+    """One token, over and over, teaches nothing that holds for the text that judges."""
+    feeds = feeds_of(read_directory(WREN, "test"), 8)
+    for feed in feeds[:7]:
+        feed["input_ids"][:] = 7
+    choice = Choice("int4-b32", "gptq", "float32", None)
+
+    def decide(name: str, shape: tuple[int, ...]) -> Decision:
+        return Decision(choice if ".5.mlp" in name else None, "asked for")
+
     steps: list[str] = []
-    found = round_in_sequence(wren, choices(wren, [0, 5]), {}, feeds, steps.append)
-    plain = {name for name, tensor in found.items() if tensor.method == "nearest"}
-    assert plain == {
-        step.split()[1].rstrip(":") for step in steps if "worse on samples held back" in step
-    }
+    codes = find_codes(wren, decide, feeds, steps.append)
+    plain = {name for name, tensor in codes.items() if tensor.method == "nearest"}
+    told = {step.split()[1].rstrip(":") for step in steps if "worse on samples held back" in step}
+    assert plain == told != set()
+    written = write_codes(wren, tmp_path, decide, codes)
+    for name in codes:
+        assert ("for gptq was worse" in written.tensors[name].note) == (name in plain)
+        assert written.tensors[name].method == codes[name].method
 
 
 def test_no_gain_from_the_evaluation_text(tmp_path: Path) -> None:
