@@ -21,6 +21,7 @@ from edgeq.emulate import x86_place
 from edgeq.emulate.arm_place import ArmPlace
 from edgeq.emulate.x86_place import MaskedPlace
 from edgeq.errors import InvalidInput, Missing
+from edgeq.measure.process import PassStopped
 from edgeq.reach.place import Here
 from edgeq.report.differences import print_differences
 from edgeq.report.terminal import make_console
@@ -267,6 +268,21 @@ def test_a_place_out_of_reach_is_not_run(tmp_path: Path) -> None:
     found = find_differences(artifact, [Lost()], lambda words: None)
     assert found.exit_status == 3
     assert found.places[0].status == "not run" and "does not answer" in found.places[0].reason
+
+
+class Slow(Here):
+    """A place that takes too long."""
+
+    name = "slow"
+
+    def run(self, request: object, timeout_seconds: float | None = None) -> dict[str, object]:
+        raise PassStopped("the quality pass did not finish")
+
+
+def test_a_place_that_is_too_slow_is_to_be_asked_again(tmp_path: Path) -> None:
+    artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    (found,) = find_differences(artifact, [Slow()], lambda words: None).places
+    assert (found.status, found.settled) == ("not run", False)
 
 
 def test_a_changed_artifact_is_refused(tmp_path: Path) -> None:
