@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from edgeq.emulate.arm import find_arm
 from edgeq.emulate.catalogue import stand_in, stand_ins
 from edgeq.errors import EdgeqError
 from edgeq.measure.bench import Progress
+from edgeq.measure.process import PassFailed
 from edgeq.reach.place import Here, Place
 from edgeq.store import Store
 
@@ -44,8 +46,9 @@ class Comparison:
     def of(self, artifact_dir: Path) -> Differences | None:
         """What is different where; classes that cannot be had are in it as not run.
 
-        None for a Core ML package: none of its kernels can be had on these CPUs. Raises
-        InvalidInput for a changed artifact.
+        An artifact that cannot be compared, such as one that does not run here either, is not run
+        anywhere, with the reason. None for a Core ML package: none of its kernels can be had on
+        these CPUs. Raises InvalidInput for a changed artifact.
         """
         artifact = read_artifact(artifact_dir)
         if artifact.format == "coreml":
@@ -53,9 +56,14 @@ class Comparison:
         key = _key(artifact_dir, self._float_dir, self._reasons)
         found = _recall(key)
         if found is None:
-            found = self._find(artifact_dir)
+            try:
+                found = self._find(artifact_dir)
+            except (EdgeqError, PassFailed) as error:
+                reason = " ".join(str(error).split())
+                return _compared_nowhere(artifact.name, key["artifact"], reason, self._reasons)
             if all(place.settled for place in found.places):
-                _keep(key, found)
+                # A stand-in that could not be made after all is tried again the next time.
+                _keep(_key(artifact_dir, self._float_dir, self._reasons), found)
         lacking = tuple(_lacking(name, reason) for name, reason in self._reasons.items() if reason)
         return found.model_copy(update={"places": found.places + lacking})
 
@@ -95,6 +103,16 @@ class Comparison:
 def reachable() -> list[str]:
     """Names of the stand-ins that can be had here: what a remembered verdict depends on."""
     return [name for name, reason in stand_ins().items() if reason is None]
+
+
+def _compared_nowhere(
+    name: str, sha256: str, reason: str, reasons: Mapping[str, str | None]
+) -> Differences:
+    places = (
+        _lacking(Here.name, reason),
+        *(_lacking(each, known or reason) for each, known in reasons.items()),
+    )
+    return Differences(artifact=name, artifact_sha256=sha256, reference=Here.name, places=places)
 
 
 def _lacking(name: str, reason: str) -> PlaceDifferences:

@@ -130,7 +130,12 @@ def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Fe
     session = open_graph(exposed.SerializeToString(), directory, threads=1)
     names = [value.name for value in session.get_outputs()]
     for sample in samples:
-        yield {**sample, **dict(zip(names, session.run(names, sample), strict=True))}
+        try:
+            made_here = session.run(names, sample)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            what = f"does not run inputs that its record allows: {error}"
+            raise InvalidInput(Problem(str(directory), what)) from error
+        yield {**sample, **dict(zip(names, made_here, strict=True))}
 
 
 def _take_apart(fused: Any, record: Feed) -> tuple[Any, tuple[Operator, ...]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.artifact import read_artifact, write_artifact
+from edgeq.artifact import MODEL_FILE, read_artifact, record_files, write_artifact
+from edgeq.device import load_device
 from edgeq.differences_check import Comparison
 from edgeq.differences_records import Differences, PlaceDifferences
 from edgeq.emulate import x86_place
@@ -18,6 +19,7 @@ from edgeq.verdict import Verdict
 from tests import samples
 from tests.stand_ins import need
 from tests.test_differences import products_artifact
+from tests.test_differences_lines import judged
 from tests.verdicts import verdict
 
 
@@ -90,6 +92,22 @@ def test_what_died_is_not_remembered(store: Path, tmp_path: Path) -> None:
     for _ in range(2):
         comparison.of(directory)
     assert comparison.made == 2 and list(store.glob("differences/*")) == before
+
+
+def test_what_does_not_run_here_either_is_compared_nowhere(store: Path, tmp_path: Path) -> None:
+    directory = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / MODEL_FILE).write_bytes(b"no graph")
+    files = record_files(broken, [MODEL_FILE])
+    write_artifact(broken, read_artifact(directory).model_copy(update={"files": files}))
+    with Comparison(directory, lambda words: None) as comparison:
+        found = comparison.of(broken)
+    assert found is not None and found.exit_status == 3
+    assert "onnxruntime" in found.places[0].reason
+    verdict_here = judged(load_device("here"), *found.places)
+    assert all(line.budget != "device.answers" for line in verdict_here.lines)
+    assert any("onnxruntime" in note for note in verdict_here.notes)
 
 
 def test_a_core_ml_package_is_not_compared(store: Path, tmp_path: Path) -> None:
