@@ -94,6 +94,12 @@ def check(
     full: Annotated[
         bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
     ] = False,
+    limit: Annotated[
+        bool,
+        typer.Option(
+            "--limit", help="Run under each device's real memory limit, too, and the budget's."
+        ),
+    ] = False,
     junit: Annotated[
         Path | None, typer.Option(help="Also write the verdicts as JUnit XML.", dir_okay=False)
     ] = None,
@@ -108,7 +114,7 @@ def check(
     if junit is not None:
         writable(junit, "--junit")
     with progress_line() as progress:
-        verdicts = check_recipe(recipe, device or [], full, progress, on)
+        verdicts = check_recipe(recipe, device or [], full, progress, on, limit)
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:
         junit.write_text(to_junit(verdicts), encoding="utf-8")

@@ -176,7 +176,7 @@ def test_check(checked: Any, project: Project) -> None:
     assert names == list(project.artifacts)
     for verdict in checked["verdicts"]:
         budgets = [line["budget"] for line in verdict["lines"]]
-        assert budgets == ["device.memory", "size.download", "quality.cosine"]
+        assert budgets == ["device.memory", "device.answers", "size.download", "quality.cosine"]
         assert {line["status"] for line in verdict["lines"]} == {"pass"}
         assert {line["how"] for line in verdict["lines"]} == {"measured"}
         assert verdict["float_measurement"]["artifact"] == "onnx-float32"

@@ -12,6 +12,7 @@ from edgeq.measure.divergence import Divergence
 
 Effort = Literal["quick", "full"]
 Pass = Literal["memory", "latency", "quality"]
+How = Literal["measured", "emulated", "estimated", "not run"]
 
 
 class Conditions(Frozen):
