@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from edgeq.cli_emulate import emulators
 from edgeq.cli_fit import fitting
 from edgeq.cli_fits import limits
 from edgeq.cli_models import Json, models, print_json
@@ -182,6 +183,7 @@ def schema() -> None:
 
 
 app.add_typer(models)
+app.add_typer(emulators)
 app.add_typer(limits)
 app.add_typer(fitting)
 
