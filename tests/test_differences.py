@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from onnx import helper
 from edgeq.artifact import ValueInfo, read_artifact, write_artifact
 from edgeq.differences import find_differences
 from edgeq.differences_probe import make_probe
+from edgeq.differences_records import Differences
 from edgeq.differences_samples import graph_feeds
 from edgeq.differences_statistics import compare
 from edgeq.emulate import x86_place
@@ -20,6 +22,8 @@ from edgeq.emulate.arm_place import ArmPlace
 from edgeq.emulate.x86_place import MaskedPlace
 from edgeq.errors import InvalidInput, Missing
 from edgeq.reach.place import Here
+from edgeq.report.differences import print_differences
+from edgeq.report.terminal import make_console
 from edgeq.runners.onnx import CURES, SESSION_KEY
 from tests import samples
 from tests.stand_ins import need, need_arm, users_cache
@@ -237,5 +241,15 @@ def test_the_command_prints_and_ends_with_its_status(
     printed = json.loads(done.stdout)
     assert [place["place"] for place in printed["places"]] == ["here", "x86: avx2"]
     assert printed["exit_status"] == 0
+    console = make_console(io.StringIO())
+    print_differences(
+        Differences.model_validate({k: v for k, v in printed.items() if k != "exit_status"}),
+        console,
+    )
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split()[:4] == ["x86:", "avx2", "emulated", "cured"] for line in lines)
+    assert "session.x64quantprecision=1" in console.file.getvalue()
     shown = CliRunner().invoke(app, ["emulate"])
     assert shown.exit_code == 0 and "x86: avx2: ready" in shown.stdout

@@ -36,7 +36,6 @@ def _table(found: Differences) -> Table:
         table.add_column(name, no_wrap=True)
     table.add_column("operators", justify="right", no_wrap=True)
     table.add_column("outputs off by", justify="right", no_wrap=True)
-    table.add_column("worst operator", no_wrap=True)
     for place in found.places:
         table.add_row(
             place.place,
@@ -44,7 +43,6 @@ def _table(found: Differences) -> Table:
             Text(place.status, style=_STYLES[place.status]),
             f"{place.differing} of {place.compared}" if place.compared else "-",
             f"{place.whole.rms:.2%}" if place.whole else "-",
-            place.operator or "-",
         )
     return table
 
