@@ -12,23 +12,24 @@ import logging
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
 from edgeq.errors import InvalidInput, Problem, missing_extra
-from edgeq.matrix.job import Job, do_job
+from edgeq.matrix.job import Job, Outcome, do_job
 from edgeq.matrix.parcels import PIECE_BYTES, receive
 from edgeq.reach.place import Unreachable
 
 try:
     import dask
-    from distributed import Client, Future, Nanny, Scheduler, Security, SpecCluster
+    from distributed import Client, Future, KilledWorker, Nanny, Scheduler, Security, SpecCluster
 except ImportError:
     raise missing_extra("distributed", "matrix", "measure a matrix") from None
 
 _DEATHS = 2
 """So many workers may die of a job; the one after that ends it."""
-_CONNECT_SECONDS = 15.0
+_CONNECT_SECONDS, _FETCH_SECONDS = 15.0, 10.0
 _LOCAL = {
     "distributed.scheduler.allowed-failures": _DEATHS,
     # Each would take time from what is measured on this machine, or listen where nobody asks.
@@ -60,6 +61,21 @@ class Cluster:
             allow_other_workers=worker is not None,
             pure=False,
         )
+
+    def result(self, future: Future) -> Outcome | None:
+        """What a finished job gave; None if that is not to be had now, as when a worker ended."""
+        try:
+            found: Outcome = future.result(timeout=_FETCH_SECONDS)
+        except (TimeoutError, asyncio.TimeoutError, asyncio.CancelledError, CancelledError):
+            return None
+        return found
+
+    def reason(self, future: Future) -> str:
+        """Why a job ended with an error: it killed every worker, or one cannot even read it."""
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            return f"{error.allowed_failures + 1} workers died while they measured it"
+        return f"a worker could not begin it: {' '.join(str(error).split())}"
 
     def offered(self) -> list[set[str]] | None:
         """The device ids that each worker there is now offers; None if the scheduler is silent."""

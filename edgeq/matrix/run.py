@@ -153,14 +153,15 @@ class _Run:
             time.sleep(_LOOK_SECONDS)
             offers.look(set(work.job.devices) for work in pending.values())
             for key, work in list(pending.items()):
-                outcome = self._outcome(futures[key], work, offers)
+                outcome = self._outcome(cluster, futures[key], work, offers)
                 if outcome is None:
                     continue
-                if outcome.lacking and sent[key] < _DELIVERIES:
+                if outcome.lacking:
                     sent[key] += 1
                     problem = self._deliver(cluster, work, outcome)
-                    if not problem:
-                        futures[key] = cluster.submit(work.job, key, outcome.worker)
+                    if sent[key] < _DELIVERIES:
+                        worker = None if problem else outcome.worker
+                        futures[key] = cluster.submit(work.job, key, worker)
                         continue
                     outcome = replace(outcome, problem=problem)
                 with contextlib.suppress(Exception):  # a scheduler that is lost keeps nothing
@@ -168,26 +169,27 @@ class _Run:
                 del pending[key]
                 self._fill(work, outcome)
 
-    def _outcome(self, future: Future, work: Work, offers: Offers) -> Outcome | None:
+    def _outcome(
+        self, cluster: Cluster, future: Future, work: Work, offers: Offers
+    ) -> Outcome | None:
         """What became of a job; None while it is under way."""
         if future.status == "finished":
-            found: Outcome = future.result()
-            return found
+            return cluster.result(future)
         if future.status == "error":
-            return Outcome("", problem=" ".join(str(future.exception()).split()))
+            return Outcome("", problem=cluster.reason(future))
         if offers.lost:
             return Outcome("", problem=f"the scheduler {self._scheduler or ''} was lost")
         if offers.nobody_has(work.job.devices):
             return Outcome("", problem=self._nobody(work))
-        if future.status in ("cancelled", "lost"):
-            return Outcome("", problem="the scheduler dropped it")
-        return None
+        if future.status == "cancelled":
+            return Outcome("", problem="the scheduler dropped it, or was lost")
+        return None  # also if its result was lost with a worker: then it is done again
 
     def _nobody(self, work: Work) -> str:
-        devices = ", ".join(work.job.devices)
-        command = f'dask worker {self._scheduler} --resources "{devices}=1"'
+        resources = " ".join(f"{id}=1" for id in work.job.devices)
+        command = f'dask worker {self._scheduler} --resources "{resources}"'
         start = f"; on it, run: {command}" if self._scheduler else ""
-        return f"no worker offers {devices}{start}"
+        return f"no worker offers {', '.join(work.job.devices)}{start}"
 
     def _deliver(self, cluster: Cluster, work: Work, outcome: Outcome) -> str:
         """Send what a worker lacks; why it could not be, or nothing."""

@@ -36,7 +36,7 @@ def print_matrix(judged: Sequence[Judged], console: Console, *, lines: bool) -> 
         own = [each for each in judged if each.verdict.device == device]
         hows = Counter(line.how for each in own for line in each.verdict.lines)
         known = ", ".join(f"{hows[how]} {how}" for how in _HOWS if hows[how])
-        print_wrapped(f"{device}: lines {known}", "", console)
+        print_wrapped(f"{device}, lines: {known}", "", console)
     for text in _shortfalls(judged):
         print_wrapped(text, "", console)
 
