@@ -36,7 +36,8 @@ def need_arm() -> None:
 def require_stand_ins() -> None:
     """End the session where `EDGEQ_REQUIRE` names what is unknown or cannot be had here.
 
-    The Arm system is set up first, where that is required.
+    The Arm system is set up first, where that is required. What tests start is required nothing:
+    it has a cache of its own, without emulators.
     """
     if "EDGEQ_REQUIRE" not in os.environ:
         return
@@ -51,3 +52,4 @@ def require_stand_ins() -> None:
             required.require_stand_ins()
     except EdgeqError as error:
         pytest.exit(str(error), returncode=error.exit_code)
+    del os.environ["EDGEQ_REQUIRE"]

@@ -13,20 +13,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 pytest.importorskip("distributed", reason="the extra 'matrix' is not installed")
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 pytest.importorskip("gguf", reason="gguf is not installed")
 
+from edgeq.cli import app
 from edgeq.errors import InvalidInput
-from edgeq.matrix import cluster
+from edgeq.matrix import cluster, job
 from edgeq.matrix.parcels import parcel_of
 from edgeq.matrix.run import Judged, run_matrix
 from edgeq.reach.place import Unreachable
-from edgeq.verdict import exit_status
+from edgeq.verdict import Verdict, exit_status
 from tests.matrix_recipes import RECIPES, write_recipe
 
 LAPTOP, BOARD = "x86-laptop-8gb", "pi5-8gb"
@@ -124,7 +127,16 @@ def test_a_killed_workers_cells_are_measured_again_and_each_is_there_once(tmp_pa
     assert board.read_bytes() == before
     assert again[1] == found[1]
     assert again[0] != found[0]  # other samples of time
-    assert run_matrix([recipe], [], quiet, on="here", out=out) == again
+    command = ["matrix", str(recipe), "--on", "here", "--out", str(out), "--json"]
+    done = CliRunner().invoke(app, [*command, "--junit", str(tmp_path / "junit.xml")])
+    printed = json.loads(done.stdout)
+    assert [Judged("small", Verdict.model_validate(each)) for each in printed["verdicts"]] == again
+    assert printed["recipes"] == ["small", "small"]
+    assert done.exit_code == printed["exit_status"] == 3
+    suites = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert [suite.get("name") for suite in suites] == [
+        f"small: gguf-int8-b32 on {id}" for id in (LAPTOP, BOARD)
+    ]
 
 
 def test_what_kills_every_worker_is_not_run(
@@ -237,3 +249,24 @@ def test_what_is_asked_for_wrongly_is_refused_before_anything_is_built(tmp_path:
     broken.write_text(recipe.read_text().replace("budgets", "budget"))
     with pytest.raises(InvalidInput, match=r"broken\.yaml"):
         run_matrix([recipe, broken], [], quiet)
+
+
+def test_what_dask_sets_for_its_workers_does_not_reach_what_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as a nanny sets it
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")  # by somebody else
+    job._restore_environment()
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert "MALLOC_TRIM_THRESHOLD_" not in os.environ
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
+
+
+def test_the_command_line_loads_nothing_of_dask() -> None:
+    code = "import sys, edgeq, edgeq.cli; print({'dask', 'distributed'} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
