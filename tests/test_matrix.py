@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -99,7 +100,12 @@ def lines(judged: Judged) -> dict[str, tuple[str, str, str]]:
     return {line.budget: (line.status, line.how, line.reason) for line in judged.verdict.lines}
 
 
-def test_a_killed_workers_cells_are_measured_again_and_each_is_there_once(tmp_path: Path) -> None:
+def test_a_killed_workers_cells_are_measured_again_and_each_is_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     recipe, out = write_recipe(tmp_path, devices=f"{LAPTOP}, {BOARD}"), tmp_path / "out"
     killed: list[psutil.Process] = []
     killer = threading.Thread(target=kill_a_worker, args=[killed])
@@ -109,6 +115,7 @@ def test_a_killed_workers_cells_are_measured_again_and_each_is_there_once(tmp_pa
     worker, child = killed
     assert ended(worker)
     assert ended(child)
+    assert list(temporary.iterdir()) == []
 
     assert [(each.recipe, each.verdict.device) for each in found] == [
         ("small", LAPTOP),

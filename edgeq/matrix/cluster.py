@@ -112,12 +112,13 @@ def local_cluster(places: Iterable[Mapping[str, int]]) -> Iterator[Cluster]:
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeq-"))
-        stack.enter_context(dask.config.set(_LOCAL))
+        stack.enter_context(dask.config.set({**_LOCAL, "temporary-directory": folder}))
         security = Security.temporary()
         common: dict[str, Any] = {
             "nthreads": 1,
             "memory_limit": 0,
             "silence_logs": logging.CRITICAL,
+            "env": {"TMPDIR": folder},  # what a killed worker leaves goes with the rest
             "local_directory": folder,
             "security": security,
             "host": "127.0.0.1",
