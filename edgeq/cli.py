@@ -13,6 +13,7 @@ from rich.console import Console
 from edgeq.cli_emulate import emulators
 from edgeq.cli_fit import fitting
 from edgeq.cli_fits import limits
+from edgeq.cli_matrix import matrices
 from edgeq.cli_models import Json, models, print_json
 from edgeq.errors import EdgeqError
 from edgeq.report.progress import progress_line
@@ -201,6 +202,7 @@ app.add_typer(models)
 app.add_typer(emulators)
 app.add_typer(limits)
 app.add_typer(fitting)
+app.add_typer(matrices)
 
 
 def main() -> None:

@@ -24,10 +24,14 @@ def emulate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Set up what stands in for other CPUs (about 200 MB), or say which can be had here."""
+    """Set up what stands in for other CPUs (about 200 MB), or say which can be had here.
+
+    Exit status 3 if one that EDGEQ_REQUIRE names cannot.
+    """
     console = make_console()
     if what is None:
         from edgeq.emulate.catalogue import stand_ins
+        from edgeq.emulate.required import require_stand_ins
 
         reasons = stand_ins()
         if as_json:
@@ -35,6 +39,7 @@ def emulate(
         else:
             for name, reason in reasons.items():
                 print_wrapped(f"{name}: {reason or 'ready'}", "dim" if reason else "", console)
+        require_stand_ins()
         return
     from edgeq.emulate.arm import set_up_arm, size
     from edgeq.units import format_bytes

@@ -30,9 +30,11 @@ _NOT_IN_RESULTS = (
     "cli_emulate.py",
     "cli_fit.py",
     "cli_fits.py",
+    "cli_matrix.py",
     "cli_models.py",
     "estimate",
     "fit.py",
+    "matrix",
     "purpose.py",
     "report",
 )  # what a person looks at changes no artifact

@@ -151,7 +151,7 @@ def qdq_artifact(directory: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def avx2() -> Iterator[MaskedPlace]:
-    need("x86-mask", x86_place.available("avx2"))
+    need(x86_place.available("avx2"))
     with MaskedPlace("avx2") as place:
         yield place
 
@@ -226,7 +226,7 @@ def test_a_gguf_file_is_compared_by_its_logits(avx2: MaskedPlace, tmp_path: Path
     pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
     from tests.gguf_artifacts import WREN, gguf_artifact
 
-    need("x86-mask", x86_place.available("avx"))
+    need(x86_place.available("avx"))
     quantized = gguf_artifact(WREN, tmp_path / "quantized", "Q8_0")
     precise = gguf_artifact(WREN, tmp_path / "precise")
     with MaskedPlace("avx") as avx:
@@ -300,7 +300,7 @@ def test_the_command_prints_and_ends_with_its_status(
 
     from edgeq.cli import app
 
-    need("x86-mask", x86_place.available("avx2"))
+    need(x86_place.available("avx2"))
     done = CliRunner().invoke(app, ["differences", str(products), "--on", "avx2", "--json"])
     assert done.exit_code == 0, done.output
     printed = json.loads(done.stdout)
