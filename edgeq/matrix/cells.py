@@ -11,7 +11,7 @@ from edgeq import canonical, here
 from edgeq.artifact import ARTIFACT_FILE
 from edgeq.build import Built, build, build_float
 from edgeq.device import HERE, Device, load_device, matches
-from edgeq.emulate.places import stand_in
+from edgeq.emulate.catalogue import stand_in_for
 from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.estimate.devices import Estimates
 from edgeq.expected import expected
@@ -200,7 +200,7 @@ def address_of(device: Device, format: Format) -> str:
     if device.id == HERE or format == "coreml" or matches(device, here.detect()):
         return HERE
     try:
-        stand_in(device).close()
+        stand_in_for(device).close()
     except Missing:
         return HERE
     return "emulate"

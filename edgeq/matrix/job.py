@@ -86,13 +86,13 @@ def do_job(job: Job) -> Outcome:
 
 def _check(job: Job, there: Mapping[Path, Path]) -> list[Verdict]:
     from edgeq.check import Evaluation, check
-    from edgeq.emulate.places import stand_in
+    from edgeq.emulate.catalogue import stand_in_for
 
     evaluation = None
     if job.evaluation is not None:
         evaluation = Evaluation(there[job.evaluation.path], job.samples)
     first = next(iter(job.devices.values()))
-    with place_for(job.address, lambda: stand_in(first)) as place:
+    with place_for(job.address, lambda: stand_in_for(first)) as place:
         return check(
             {there[parcel.path]: [job.devices[id] for id in ids] for parcel, ids in job.targets},
             there[job.full_precision.path],
