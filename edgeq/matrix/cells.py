@@ -11,6 +11,7 @@ from edgeq import canonical, here
 from edgeq.artifact import ARTIFACT_FILE
 from edgeq.build import Built, build, build_float
 from edgeq.device import HERE, Device, load_device, matches
+from edgeq.differences_check import reachable
 from edgeq.emulate.catalogue import stand_in_for
 from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.estimate.devices import Estimates
@@ -81,7 +82,7 @@ class Row:
             for (address, _), devices in places.items():
                 job = self._job(address, devices, own, reference, full)
                 # Which machine of a cluster it will be is not known.
-                machine = here.detect().model_dump(mode="json") if grouped else None
+                machine = [here.detect().model_dump(mode="json"), reachable()] if grouped else None
                 cells = [
                     Cell(item.artifact.name, device.id, self._key(job, item, device, machine))
                     for item in own

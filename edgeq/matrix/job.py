@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from edgeq.budgets import Budgets, Workload
+from edgeq.device import HERE
 from edgeq.errors import EdgeqError
 from edgeq.estimate.devices import Estimates
 from edgeq.matrix.parcels import Lacking, Parcel, laid_out
@@ -86,25 +88,36 @@ def do_job(job: Job) -> Outcome:
 
 def _check(job: Job, there: Mapping[Path, Path]) -> list[Verdict]:
     from edgeq.check import Evaluation, check
+    from edgeq.differences_check import Comparison
     from edgeq.emulate.catalogue import stand_in_for
 
     evaluation = None
     if job.evaluation is not None:
         evaluation = Evaluation(there[job.evaluation.path], job.samples)
     first = next(iter(job.devices.values()))
-    with place_for(job.address, lambda: stand_in_for(first)) as place:
+    full_precision = there[job.full_precision.path]
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(place_for(job.address, lambda: stand_in_for(first)))
+        comparison = None
+        if job.address == HERE:  # as in every check: beside what is measured on this machine
+            comparison = stack.enter_context(Comparison(full_precision, _quiet))
         return check(
             {there[parcel.path]: [job.devices[id] for id in ids] for parcel, ids in job.targets},
-            there[job.full_precision.path],
+            full_precision,
             place=place,
             budgets=job.budgets,
             evaluation=evaluation,
             full=job.full,
             alternatives=job.alternatives,
-            progress=lambda _: None,
+            progress=_quiet,
             workload=job.workload,
             expected=lambda artifact, device: job.expected[artifact, device.id],
+            compare=comparison.of if comparison else None,
         )
+
+
+def _quiet(step: str) -> None:
+    """A worker shows nobody what it is at."""
 
 
 def _alone(address: str) -> FileLock:
