@@ -16,7 +16,9 @@ from edgeq.report.terminal import make_console, print_wrapped
 emulators = typer.Typer(rich_markup_mode="rich")
 
 
-@emulators.command(epilog="Examples: edgeq emulate arm64 — edgeq emulate")
+@emulators.command(
+    rich_help_panel="Devices", epilog="Examples: edgeq emulate arm64 — edgeq emulate"
+)
 def emulate(
     what: Annotated[
         Literal["arm64"] | None,
@@ -55,8 +57,9 @@ def emulate(
 
 
 @emulators.command(
+    rich_help_panel="Devices",
     epilog="Examples: edgeq differences .edgeq/artifact/1f0c… — "
-    "edgeq differences model --on avx2 --on dotprod"
+    "edgeq differences model --on avx2 --on dotprod",
 )
 def differences(
     artifact: Annotated[Path, typer.Argument(help="An artifact directory.", show_default=False)],

@@ -15,8 +15,9 @@ matrices = typer.Typer(rich_markup_mode="rich")
 
 
 @matrices.command(
+    rich_help_panel="Devices",
     epilog="Examples: edgeq matrix recipes/minilm.yaml recipes/wren.yaml --out verdicts — "
-    "edgeq matrix recipes/wren.yaml --device pi5-8gb --scheduler tcp://lab:8786"
+    "edgeq matrix recipes/wren.yaml --device pi5-8gb --scheduler tcp://lab:8786",
 )
 def matrix(
     recipes: Annotated[list[Path], typer.Argument(help="Recipe files.", show_default=False)],

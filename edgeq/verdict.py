@@ -51,7 +51,9 @@ class Line(Frozen):
     limit: float = Field(description="The budget.")
     value: float | None = Field(description="What was seen; null where nothing was.")
     low: float | None = Field(
-        default=None, description="Lower end of the 95 % confidence interval, where there is one."
+        default=None,
+        description="Lower end of the 95 % confidence interval, where there is one; of an "
+        "estimate, of the range that holds nine truths in ten.",
     )
     high: float | None = Field(
         default=None,

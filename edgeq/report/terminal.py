@@ -109,7 +109,8 @@ def _said(line: Line, tried: bool) -> str:
     parts = []
     if line.low is not None:
         high = "no upper end" if line.high is None else format_value(line.high, line.unit)
-        parts.append(f"95 % interval {format_value(line.low, line.unit)} to {high}")
+        what = "nine in ten" if line.how == "estimated" else "95 % interval"
+        parts.append(f"{what} {format_value(line.low, line.unit)} to {high}")
     if line.reason and (tried or line.status != "pass" or line.low is not None):
         parts.append(line.reason)
     if line.remedy:
