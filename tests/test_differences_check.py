@@ -38,7 +38,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(store: Path, artifact: Path) -> Differences:
-    need("x86-mask", x86_place.available("avx2"))
+    need(x86_place.available("avx2"))
     said: list[str] = []
     with Comparison(artifact, said.append) as comparison:
         result = comparison.of(artifact)

@@ -76,7 +76,8 @@ def test_a_mix_is_for_gguf_palettes_for_core_ml_and_blocks_of_ours_for_all() -> 
     for word in ("float32", "int8-b32", "int4-b32"):
         assert PRESETS[word].formats == ("onnx", "gguf", "coreml")
     assert PRESETS["int8"].formats == PRESETS["float16"].formats == ("coreml",)
-    assert PRESETS["int8-static"].formats == ("onnx",)
+    assert PRESETS["int8-static"].formats == ("onnx", "coreml")
+    assert PRESETS["int8-dynamic"].formats == ("onnx",)
 
 
 @given(SETTINGS, SETTINGS)
