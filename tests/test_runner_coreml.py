@@ -211,8 +211,11 @@ def test_pieces_of_any_size_give_the_same(wren: Wren) -> None:
     ids = np.random.default_rng(0).integers(3, 600, CONTEXT - 5)
     whole = model.logits(ids)
     for piece in (1, 7, 33):
-        assert np.allclose(model.logits_in_pieces(ids, piece), whole, atol=1e-3)
-    assert np.allclose(model.prefill(ids), whole[-1], atol=1e-3)
+        found = model.logits_in_pieces(ids, piece)
+        # Keys and values are kept in float16: a sum in another order may round to the next one.
+        assert np.abs(found - whole).max() < 0.02
+        assert np.sqrt(np.mean((found - whole) ** 2)) < 1e-3
+    assert np.abs(model.prefill(ids) - whole[-1]).max() < 0.02
     assert model.cache_bytes(1) == model.cache_bytes(CONTEXT) == 2 * 12 * 2 * CONTEXT * 64
 
 
