@@ -31,6 +31,7 @@ _NOT_IN_RESULTS = (
     "cli_fit.py",
     "cli_fits.py",
     "cli_models.py",
+    "cli_report.py",
     "estimate",
     "fit.py",
     "purpose.py",
