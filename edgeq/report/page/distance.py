@@ -265,10 +265,11 @@ def _frontier(values: Values, x: Spec, y: Spec) -> Spec:
     named: list[Spec] = [
         {
             "transform": [{"filter": f"datum.best && datum.side === '{side}'"}],
-            "mark": {"type": "text", "align": side, "dx": dx, "dy": -9},
+            "mark": {"type": "text", "align": side, "dx": dx, "dy": dy},
             "encoding": {**base, "text": {"field": "name"}},
         }
-        for side, dx in (("left", 6), ("right", -6))
+        # The line falls to the right: names stand where it is not.
+        for side, dx, dy in (("left", 6, -9), ("right", -6, 15))
     ]
     return {
         "data": {"name": "table", "values": values},

@@ -91,16 +91,22 @@ def headline(report: Report) -> str:
     if not found:
         return "Nothing was checked: this page tells what was built."
     if len(ready) == len(found):
-        where = "every device asked about" if len(found) > 1 else found[0].device.name
-        return f"Ready to ship on {where}."
+        return f"Ready to ship on {_named(found)}."
     if ready:
-        names = ", ".join(card.device.name for card in ready)
-        return (
-            f"Ready to ship on {names}; not on {len(found) - len(ready)} of {len(found)} devices."
-        )
+        words = [f"Ready to ship on {_named(ready)}."]
+        failed = [card for card in found if card.status == "fail"]
+        rest = [card for card in found if not card.best and card.status != "fail"]
+        words += [f"Nothing keeps every budget on {_named(failed)}."] if failed else []
+        words += [f"Not proven on {_named(rest)}."] if rest else []
+        return " ".join(words)
     if any(card.status == "fail" for card in found):
         return "Nothing keeps every budget yet."
     return "Nothing is proven to keep every budget yet: some of it was not run."
+
+
+def _named(found: Sequence[Card]) -> str:
+    names = [card.device.name for card in found]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def chosen(report: Report) -> list[str]:
