@@ -1,4 +1,4 @@
-"""`edgeq report`; `edgeq.cli` joins it to the rest."""
+"""`edgeq report` and `edgeq explain`; `edgeq.cli` joins them to the rest."""
 
 from __future__ import annotations
 
@@ -48,3 +48,34 @@ def report(
 
         size = format_bytes(out.stat().st_size)
         make_console().print(f"{out}: {size}. {headline(found)}", soft_wrap=True)
+
+
+@reports.command(
+    epilog="Examples: edgeq explain recipes/minilm.yaml --device here — edgeq explain report.html"
+)
+def explain(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A recipe, a bundle, or a page of edgeq report.", show_default=False),
+    ],
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A device id or file, or 'here'; may be repeated. Default: the recipe's."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say in plain words what was done to a model and what came of it, for people new to this."""
+    from edgeq.explain.facts import facts_of
+    from edgeq.explain.piece import write
+    from edgeq.report.explanation import print_piece
+    from edgeq.report.page.write import open_report
+
+    with progress_line() as progress:
+        report = open_report(source, device or [], progress)
+    piece = write(facts_of(report)).piece
+    if as_json:
+        print_json(piece.model_dump(mode="json"))
+    else:
+        print_piece(piece, make_console())

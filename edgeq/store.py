@@ -33,6 +33,7 @@ _NOT_IN_RESULTS = (
     "cli_models.py",
     "cli_report.py",
     "estimate",
+    "explain",
     "fit.py",
     "purpose.py",
     "report",

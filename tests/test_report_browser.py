@@ -128,7 +128,7 @@ def test_the_page_can_be_gone_through_by_keys(shown: Browser, pages: dict[str, P
     assert shown.run("document.activeElement.id") == "main"
     shown.open(pages["language"])
     reached = [shown.press(TAB) for _ in range(10)]
-    assert reached[1:4] == ["Verdict", "What to try", "Memory"]
+    assert reached[1:4] == ["Verdict", "What to try", "In plain words"]
     tables = shown.run("document.querySelectorAll('figure details').length")
     seen = 0
     for _ in range(60):  # through the rest, opening every table on the way

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edgeq.errors import InvalidInput
 from edgeq.measure.records import Memory
 from edgeq.report.page import figures, memory, record, words
-from edgeq.report.page.distance import Point, best, distance_figures
+from edgeq.report.page.distance import distance_figures
+from edgeq.report.page.frontier import Point, best
 from edgeq.report.page.tensors import bits_of, place_of, tensor_figure
 from edgeq.report.page.times import time_figures
 from tests import report_samples as samples
@@ -169,8 +170,9 @@ def test_what_is_joined_beats_all_the_rest(pairs: list[tuple[int, int]]) -> None
     [
         ("model.layers.11.mlp.down_proj.weight", ("11", "down_proj")),
         ("encoder.layer.0.attention.self.query.weight", ("0", "query")),
+        ("encoder.layer.2.attention.output.dense.weight", ("2", "attention.output")),
         ("blk.3.ffn_up.weight", ("3", "ffn_up")),
-        ("embeddings.word_embeddings.weight", ("–", "embeddings.word_embeddings")),
+        ("embeddings.word_embeddings.weight", ("–", "word_embeddings")),
     ],
 )
 def test_tensors_have_a_layer_and_a_kind(name: str, place: tuple[str, str]) -> None:

@@ -121,7 +121,7 @@ def _limit_name(limit: AppLimit) -> str:
 
 def _limit_words(device: ReportedDevice, largest: str, size: float) -> str:
     words = [
-        f"{device.name} lets one app use {format_bytes(limit.bytes)}"
+        f"One app may use {format_bytes(limit.bytes)} on {device.name}"
         + ("" if limit.entitlement == "none" else f" with the entitlement {limit.entitlement}")
         + f" ({limit.basis})."
         for limit in device.limits

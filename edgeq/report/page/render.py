@@ -8,6 +8,8 @@ from importlib import resources
 from typing import Any
 
 from edgeq.errors import Missing, Problem
+from edgeq.explain.facts import facts_of
+from edgeq.explain.piece import write
 from edgeq.report.page import words
 from edgeq.report.page.distance import distance_figures
 from edgeq.report.page.figures import Figure, chart
@@ -66,6 +68,7 @@ def _content(report: Report) -> dict[str, Any]:
     qualities = {n: m.quality for n in order if (m := measured[n]).quality is not None}
     return {
         "report": report,
+        "piece": write(facts_of(report)).piece if report.verdicts and report.artifacts else None,
         "headline": words.headline(report),
         "cards": words.cards(report),
         "misses": words.misses(report),

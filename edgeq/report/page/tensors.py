@@ -12,7 +12,7 @@ from edgeq.report.page.record import Report, ReportedArtifact
 from edgeq.units import format_bytes
 
 _LAYER = re.compile(r"^(?:.*\.)?(?:layers?|blk|blocks?|h)\.(\d+)\.(.+)$")
-_PREFIX = re.compile(r"^(?:self_attn|mlp|attention\.self|model)\.")
+_USUAL = re.compile(r"^(?:self_attn|mlp|attention\.self|model|embeddings)\.|\.dense$")
 _OUTSIDE = "–"
 _BITS = {  # below how many bits a weight; the colour
     "2": (3.0, "var(--b2)"),
@@ -37,7 +37,7 @@ def place_of(name: str) -> tuple[str, str]:
     plain = name.removesuffix(".weight")
     found = _LAYER.match(plain)
     layer, kind = found.groups() if found else (_OUTSIDE, plain)
-    return layer, _PREFIX.sub("", kind)
+    return layer, _USUAL.sub("", kind)
 
 
 def bits_of(record: TensorRecord) -> float:

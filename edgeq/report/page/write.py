@@ -39,6 +39,22 @@ def write_report(
     return report
 
 
+def open_report(source: Path, devices: Sequence[str], progress: Callable[[str], None]) -> Report:
+    """The report of a recipe or bundle, or that which a page of `edgeq report` carries.
+
+    Raises InvalidInput for devices of a page or bundle, and what making the report raises.
+    """
+    from edgeq.report.page.gather import report_of
+    from edgeq.report.page.record import read_report
+
+    if source.suffix != ".html":
+        return report_of(source, devices, progress)
+    if devices:
+        remedy = "leave --device out, or name the recipe"
+        raise InvalidInput(Problem("--device", "a page tells of its own devices", remedy))
+    return read_report(source)
+
+
 def write_page(
     report: Report, out: Path, progress: Callable[[str], None] = lambda step: None
 ) -> None:
