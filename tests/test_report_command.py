@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeq.explain.facts import facts_of
+from edgeq.explain.piece import Piece, write
+from edgeq.explain.rules import problems
 from edgeq.report.page.record import Report, read_report
 from tests.tiny_bert import run_edgeq
 
@@ -74,6 +77,14 @@ def test_the_page_holds_what_was_measured(made: Made) -> None:
     for artifact in report.artifacts:
         assert artifact.sha256 in text
         assert all(file.sha256 in text for file in artifact.record.files.values())
+
+
+def test_a_real_report_is_explained_by_the_rules(made: Made) -> None:
+    written = write(facts_of(read_report(made.page)))
+    assert problems(written) == []
+    done = run_edgeq("explain", "report.html", "--json", store=made.store, cwd=made.folder)
+    assert done.returncode == 0, done.stderr
+    assert Piece.model_validate_json(done.stdout) == written.piece
 
 
 def test_what_was_measured_is_not_measured_again(made: Made) -> None:

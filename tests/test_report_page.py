@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgeq.errors import InvalidInput
 from edgeq.measure.records import Memory
-from edgeq.report.page import figures, memory, record, words
+from edgeq.report.page import figures, frontier, memory, record, words
 from edgeq.report.page.distance import distance_figures
 from edgeq.report.page.frontier import Point, best
 from edgeq.report.page.tensors import bits_of, place_of, tensor_figure
@@ -47,6 +48,22 @@ def test_a_page_carries_its_report_and_is_small(page: str, tmp_path: Path) -> No
     path.write_text(page, encoding="utf-8")
     assert record.read_report(path) == samples.report()
     assert len(page.encode()) < MOST_BYTES
+
+
+def test_the_page_of_a_large_model_is_small_too() -> None:
+    from edgeq.report.page.render import render
+
+    report = samples.report()
+    large = [
+        each.model_copy(
+            update={"record": samples.artifact(each.record.name, "int4-b32", layers=800)}
+        )
+        for each in report.artifacts
+    ]
+    page = render(report.model_copy(update={"artifacts": tuple(large)}))
+    assert len(page.encode()) < MOST_BYTES
+    assert "Tensors of gguf-int4-b32" in page  # what to ship
+    assert "Tensors of gguf-int8-b32" not in page
 
 
 def test_a_page_names_nothing_to_fetch(page: str) -> None:
@@ -163,6 +180,28 @@ def test_what_is_joined_beats_all_the_rest(pairs: list[tuple[int, int]]) -> None
     for one in front:
         beaten = [o for o in points if o.bytes <= one.bytes and o.loss <= one.loss]
         assert {(o.bytes, o.loss) for o in beaten} == {(one.bytes, one.loss)}
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 999)), min_size=2, max_size=12))
+def test_names_on_the_plane_do_not_cover_each_other(pairs: list[tuple[int, int]]) -> None:
+    points = [
+        Point(f"gguf-Q{i}", "gguf", x * MIB, y / 1000, 0, 0) for i, (x, y) in enumerate(pairs)
+    ]
+    places = frontier._places(points, (0.0, 31.0), (0.0005, 2.0))
+    boxes = []
+    for point, place in zip(points, places, strict=True):
+        if place is not None:
+            align, right, down = frontier._PLACES[place]
+            x = 255 * point.bytes / MIB / 31 + right
+            y = 340 * (1 - math.log(point.loss / 0.0005) / math.log(2.0 / 0.0005)) + down
+            wide = 6 * len(point.name)
+            boxes.append((x - wide if align == "right" else x, y, wide))
+    for i, (left, y, wide) in enumerate(boxes):
+        assert left >= 0
+        assert left + wide <= 255
+        for other, at, length in boxes[:i]:
+            apart = left >= other + length or other >= left + wide
+            assert apart or abs(y - at) >= 12
 
 
 @pytest.mark.parametrize(

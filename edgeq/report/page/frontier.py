@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeq.measure.records import Measurement
-from edgeq.report.page.figures import DATA, MUTED, Figure, Spec, Table, Values, across
+from edgeq.report.page.figures import DATA, INK, MUTED, Figure, Spec, Table, Values, across
 from edgeq.report.page.record import Report
 from edgeq.units import MIB, format_bytes
 
 _FORMATS = {"gguf": "var(--m2)", "onnx": "var(--m3)", "coreml": "var(--m1)"}
+_Box = tuple[float, float, float, float]
+_WIDTH, _HEIGHT, _LETTER = 255, 340, 6.9  # of the plot on a phone, and of its type; pixels
+# Beside a point: alignment, and pixels right and down. The best fall to the right, so that above
+# right and below left of them is room.
+_PLACES: dict[str, tuple[str, int, int]] = {
+    "above right": ("left", 8, -9),
+    "below left": ("right", -8, 12),
+    "below right": ("left", 8, 12),
+    "above left": ("right", -8, -9),
+}
 _NORMAL_95 = 1.959963984540054  # half a 95 % interval, in standard errors
 
 
@@ -57,7 +68,7 @@ def _figure(report: Report, points: Sequence[Point]) -> Figure:
     title = "distance (mean KL, nats)" if is_language else "distance (1 − cosine)"
     y = across("loss", title, (0.7 * min(losses), 1.5 * max(losses)), log=True)
     y["axis"] = {**y["axis"], "labelFlush": False, "orient": "left"}
-    values = _points(points, x["scale"]["domain"][1], is_language)
+    values = _points(points, x, y, is_language)
     spread = "its 95 % interval" if is_language else "how far the worst 1 % of the texts go"
     return Figure(
         id="frontier",
@@ -78,27 +89,54 @@ def best(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def _points(points: Sequence[Point], end: float, is_language: bool) -> Values:
+def _points(points: Sequence[Point], x: Spec, y: Spec, is_language: bool) -> Values:
     front = {point.name for point in best(points)}
-    values: Values = []
-    lowest, highest = min(p.bytes for p in points) / MIB, end
-    for point in sorted(points, key=lambda p: (p.name not in front, p.bytes)):
-        at = (point.bytes / MIB - lowest) / (highest - lowest)
-        values.append(
-            {
-                "name": point.name,
-                "format": point.format,
-                "mib": point.bytes / MIB,
-                "loss": point.loss,
-                "low": point.low,
-                "high": point.high,
-                "best": point.name in front,
-                "side": "right" if at > 0.5 else "left",
-                "tip": f"{point.name}: {format_bytes(point.bytes)}, "
-                + (f"KL {point.loss:.2e} nats" if is_language else f"1 − cosine {point.loss:.2e}"),
-            }
-        )
-    return values
+    ordered = sorted(points, key=lambda p: (p.name not in front, p.bytes))
+    places = _places(ordered, x["scale"]["domain"], y["scale"]["domain"])
+    return [
+        {
+            "name": point.name,
+            "format": point.format,
+            "mib": point.bytes / MIB,
+            "loss": point.loss,
+            "low": point.low,
+            "high": point.high,
+            "best": point.name in front,
+            "place": place,
+            "tip": f"{point.name}: {format_bytes(point.bytes)}, "
+            + (f"KL {point.loss:.2e} nats" if is_language else f"1 − cosine {point.loss:.2e}"),
+        }
+        for point, place in zip(ordered, places, strict=True)
+    ]
+
+
+def _places(
+    points: Sequence[Point], across: Sequence[float], up: Sequence[float]
+) -> list[str | None]:
+    """Where the name of each point has room on a phone, first come first served; None: nowhere."""
+    spots = []
+    for point in points:
+        right = (point.bytes / MIB - across[0]) / (across[1] - across[0])
+        above = math.log(point.loss / up[0]) / math.log(up[1] / up[0])
+        spots.append((_WIDTH * right, _HEIGHT * (1 - above)))
+    taken = [(px - 6, py - 6, px + 6, py + 6) for px, py in spots]
+    places: list[str | None] = []
+    for point, (px, py) in zip(points, spots, strict=True):
+        wide, found = _LETTER * len(point.name), None
+        for place, (align, dx, dy) in _PLACES.items():
+            left = px + dx - (wide if align == "right" else 0)
+            box = (left, py + dy - 7, left + wide, py + dy + 5)
+            inside = box[0] >= 0 and box[2] <= _WIDTH and box[1] >= 0 and box[3] <= _HEIGHT
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                found = place
+                break
+        places.append(found)
+    return places
+
+
+def _overlap(a: _Box, b: _Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _frontier(values: Values, x: Spec, y: Spec) -> Spec:
@@ -111,17 +149,20 @@ def _frontier(values: Values, x: Spec, y: Spec) -> Spec:
     base: Spec = {"x": x, "y": y}
     named: list[Spec] = [
         {
-            "transform": [{"filter": f"datum.best && datum.side === '{side}'"}],
-            "mark": {"type": "text", "align": side, "dx": dx, "dy": dy},
-            "encoding": {**base, "text": {"field": "name"}},
+            "transform": [{"filter": f"datum.place === '{place}'"}],
+            "mark": {"type": "text", "align": align, "baseline": "middle", "dx": dx, "dy": dy},
+            "encoding": {
+                **base,
+                "text": {"field": "name"},
+                "color": {"condition": {"test": "datum.best", "value": INK}, "value": MUTED},
+            },
         }
-        # The line falls to the right: names stand where it is not.
-        for side, dx, dy in (("left", 6, -9), ("right", -6, 15))
+        for place, (align, dx, dy) in _PLACES.items()
     ]
     return {
         "data": {"name": DATA, "values": values},
         "width": "container",
-        "height": 340,
+        "height": _HEIGHT,
         "layer": [
             {
                 "transform": [{"filter": "datum.best"}],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -18,6 +18,7 @@ from edgeq.report.page.record import Report, carried
 from edgeq.report.page.tensors import tensor_figure, tensor_tables
 from edgeq.report.page.times import time_figures
 
+_MOST_BYTES = 2_990_000
 _TOKENS_SHOWN = 3  # of the worst of each artifact, before one asks for more
 
 
@@ -45,23 +46,29 @@ def render(report: Report, progress: Callable[[str], None] = lambda step: None) 
     )
     environment.filters["chart"] = chart
     progress("draw the charts")
-    page = environment.get_template("page.html").render(
-        **_content(report),
-        carried=carried(report),
-        library=_library(),
-        style=_template("style.css"),
-        script=_template("page.js"),
-    )
+    template = environment.get_template("page.html")
+    fixed = {
+        "carried": carried(report),
+        "library": _library(),
+        "style": _template("style.css"),
+        "script": _template("page.js"),
+    }
+    order = words.chosen(report)
+    for names in (None, order[:4], order[:1], []):  # tensors are most of a large model's page
+        page: str = template.render(**_content(report, names), **fixed)
+        if len(page.encode()) < _MOST_BYTES:
+            break
     return page + "\n"
 
 
-def _content(report: Report) -> dict[str, Any]:
+def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
+    """What the template shows. names: of the artifacts whose tensors are told, None for all."""
     figures: dict[str, list[Figure]] = {
         "memory": memory_figures(report),
         "times": time_figures(report),
         "distance": distance_figures(report),
     }
-    tensors = tensor_figure(report)
+    tensors = tensor_figure(report, names)
     order = words.chosen(report)
     measured = {m.artifact: m for m, _ in report.measurements()}
     languages = {n: m.language for n in order if (m := measured[n]).language is not None}
@@ -78,7 +85,7 @@ def _content(report: Report) -> dict[str, Any]:
         "tokens_shown": _TOKENS_SHOWN,
         "neighbours": {n: q.neighbours for n, q in qualities.items() if q.neighbours},
         "tensors": tensors,
-        "tensor_tables": [] if tensors else tensor_tables(report),
+        "tensor_tables": [] if tensors else tensor_tables(report, names),
         "differences": words.differences_table(report),
         "verdict_tables": [(v, words.verdict_table(v)) for v in report.verdicts],
         "provenance": [words.how_table(report), words.version_table(report)],

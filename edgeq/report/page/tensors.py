@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from edgeq.artifact import TensorRecord
 from edgeq.report.page.figures import DATA, Figure, Spec, Table, Values
@@ -45,14 +45,18 @@ def bits_of(record: TensorRecord) -> float:
     return 8 * record.bytes / math.prod(record.shape)
 
 
-def tensor_figure(report: Report) -> Figure | None:
-    """The map of all artifacts, one at a time by choice; None for tensors without usual names."""
-    values = [value for artifact in report.artifacts for value in _values(artifact)]
+def tensor_figure(report: Report, names: Collection[str] | None = None) -> Figure | None:
+    """The map of artifacts, one at a time by choice; None for tensors without usual names.
+
+    names: of the artifacts; without them, all.
+    """
+    shown = [a for a in report.artifacts if names is None or a.record.name in names]
+    values = [value for artifact in shown for value in _values(artifact)]
     kinds = {value["kind"]: None for value in values}
     layers = {value["layer"]: None for value in values}
     if not values or len(kinds) > _MOST_KINDS or len(layers) < 2:
         return None
-    by_loss = any(artifact.losses for artifact in report.artifacts)
+    by_loss = any(artifact.losses for artifact in shown)
     size = (
         "The larger a square, the more the model loses by rounding it alone."
         if by_loss
@@ -62,15 +66,16 @@ def tensor_figure(report: Report) -> Figure | None:
         id="tensors",
         title="How many bits each weight got",
         text=f"Columns are the model's layers, “{_OUTSIDE}” is what lies outside of them; rows are "
-        f"kinds of weights. {size} Hover for the exact figures, or open the tables.",
-        spec=_map(values, list(kinds), sorted(layers, key=_order), report),
-        tables=[_table(artifact) for artifact in report.artifacts],
+        f"kinds of weights. {size} Hover for the exact figures, or open the tables."
+        + ("" if len(shown) == len(report.artifacts) else " Other artifacts: see --json."),
+        spec=_map(values, list(kinds), sorted(layers, key=_order)),
+        tables=[_table(artifact) for artifact in shown],
     )
 
 
-def tensor_tables(report: Report) -> list[Table]:
+def tensor_tables(report: Report, names: Collection[str] | None = None) -> list[Table]:
     """The same in words, where there is no map."""
-    return [_table(artifact) for artifact in report.artifacts]
+    return [_table(a) for a in report.artifacts if names is None or a.record.name in names]
 
 
 def _values(artifact: ReportedArtifact) -> Values:
@@ -115,11 +120,11 @@ def _order(layer: str) -> int:
     return -1 if layer == _OUTSIDE else int(layer)
 
 
-def _map(values: Values, kinds: list[str], layers: list[str], report: Report) -> Spec:
+def _map(values: Values, kinds: list[str], layers: list[str]) -> Spec:
     used = {value["bits"] for value in values}
     colours = {bits: colour for bits, (_, colour) in _BITS.items() if bits in used}
     side = min(20.0, max(5.0, 0.92 * _PHONE / len(layers)))
-    names = [artifact.record.name for artifact in report.artifacts]
+    names = list(dict.fromkeys(value["artifact"] for value in values))
     return {
         "data": {"name": DATA, "values": values},
         "params": [
