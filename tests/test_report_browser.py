@@ -210,4 +210,5 @@ def test_the_page_prints(shown: Browser, pages: dict[str, Path]) -> None:
     shown.open(pages["language"], dark=True)
     printed = shown.print()
     assert printed.startswith(b"%PDF")
+    assert shown.run("document.querySelector('.plain').open")  # what paper could not open
     assert printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") >= 2

@@ -6,11 +6,13 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeq.differences_records import Differences, PlaceDifferences
 from edgeq.errors import InvalidInput
 from edgeq.measure.records import Memory
 from edgeq.report.page import figures, frontier, memory, record, words
@@ -276,6 +278,27 @@ def test_a_pass_that_failed_says_why() -> None:
     found = verdicts.verdict(samples.BUDGETS, measured=broken)
     told = words.misses(report.model_copy(update={"verdicts": (found,)}))
     assert any("killed by SIGKILL" in miss.what for miss in told)
+
+
+def test_where_cpus_differ_is_told_with_the_cure() -> None:
+    """Read from whatever carries it: verdicts of checks that compared CPUs, and no others."""
+    place = PlaceDifferences(
+        place="x86: avx2", how="emulated", status="cured", reason="saturates",
+        operator="MatMulInteger", differing=3, compared=40, cure={"session.x64quantprecision": "1"},
+    )  # fmt: skip
+    found = Differences(
+        artifact="onnx-int8", artifact_sha256="a" * 64, reference="here", places=(place,)
+    )
+    with_it = SimpleNamespace(differences=found)
+    report = record.Report.model_construct(verdicts=(with_it, with_it, SimpleNamespace()))
+    table = words.differences_table(report)
+    assert table is not None
+    (row,) = table.rows
+    assert len(row) == len(table.columns)
+    assert {"x86: avx2", "cured", "MatMulInteger", "3 of 40", "session.x64quantprecision=1"} <= {
+        *row
+    }
+    assert words.differences_table(samples.report()) is None
 
 
 def test_verdicts_alone_make_a_page(tmp_path: Path) -> None:

@@ -16,6 +16,11 @@
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
   document.addEventListener("scroll", hide, { passive: true });
 
+  // On paper nothing can be opened: the words and the budgets are, the long tables stay shut.
+  window.addEventListener("beforeprint", () => {
+    for (const part of document.querySelectorAll(".plain, #lines details")) part.open = true;
+  });
+
   const draw = (script) => {
     const id = script.dataset.chart;
     const spec = JSON.parse(script.textContent);
