@@ -1,12 +1,16 @@
-"""`nox` runs lint, types and tests; `nox -s device` checks the recipe on every device profile.
+"""`nox` runs lint, types, tests and Arm; `nox -s device` checks the recipe on every device profile.
 
-nox                                     lint, types, tests: what continuous integration runs
+nox                                     lint, types, tests, arm: what continuous integration runs
+nox -s arm                              sets up 64-bit Arm, and runs the tests that need it
 nox -s light                            the device side alone, in an environment without torch
 nox -s "device(pi5-8gb)"                one device; `nox -s device -- pi5-8gb` does the same
 nox -t phone                            every device of a kind: laptop, board, phone
 nox -s device -- here recipes/my.yaml   another recipe
+
+EDGEQ_REQUIRE=arm64,x86-mask,cgroup nox     what must not be missing: without it, nothing passes
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +18,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "tests", "arm"]
 nox.options.reuse_existing_virtualenvs = True
 
 _RECIPE = "recipes/minilm.yaml"
@@ -41,7 +45,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy --strict over the package; torch is not needed for that."""
-    session.install("-e", ".", "mypy>=1.11", "onnx==1.23.2", "onnx-ir==1.1.0")
+    session.install("-e", ".[ssh]", "mypy>=1.11", "onnx==1.23.2", "onnx-ir==1.1.0")
     session.run("mypy")
 
 
@@ -69,22 +73,42 @@ def light(session: nox.Session) -> None:
     session.run("python", "-c", absent)
 
 
+@nox.session
+def arm(session: nox.Session) -> None:
+    """The tests that run on emulated 64-bit Arm, set up in the user's cache where that can be."""
+    session.install("-e", ".[language,gguf,emulate]", "pytest>=8", "hypothesis>=6.100")
+    done = session.run("edgeq", "emulate", "arm64", success_codes=range(256), silent=True)
+    session.log(str(done).strip())
+    if "ready" not in str(done) and "arm64" not in _required():
+        session.skip("not run: 64-bit Arm cannot be set up here; the line above says why")
+    tests = session.posargs or ["tests/test_emulate_arm.py", "tests/test_differences.py"]
+    session.run("pytest", *tests, env={"EDGEQ_REQUIRE": ",".join({*_required(), "arm64"})})
+
+
 @nox.session(venv_backend="none", tags=["device"])
 @nox.parametrize("profile", _profiles())
 def device(session: nox.Session, profile: str) -> None:
-    """Check a recipe on a device, in the environment edgeq is installed in.
+    """Check a recipe for a device, in the environment edgeq is installed in.
 
-    A session is skipped, not passed, where something could not be run for that device.
+    On the device where its profile says how to reach it, else on its stand-in, else here; the
+    column 'how' of each line says which. A session is skipped, not passed, where something could
+    not be run for that device, and fails where EDGEQ_REQUIRE names a stand-in that is not here.
     """
     names = [argument for argument in session.posargs if not argument.endswith(".yaml")]
     recipes = [argument for argument in session.posargs if argument.endswith(".yaml")]
     if names and profile not in names:
         session.skip("not asked for")
-    recipe = recipes[0] if recipes else _RECIPE
+    edgeq = [sys.executable, "-m", "edgeq"]
+    if subprocess.run([*edgeq, "emulate"]).returncode:
+        session.error("a stand-in that EDGEQ_REQUIRE names is not here: status 3")
     Path("build").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "edgeq", "check", recipe, "--device", profile]
+    command = [*edgeq, "matrix", *(recipes or [_RECIPE]), "--device", profile, "--lines"]
     status = subprocess.run([*command, "--junit", f"build/junit-{profile}.xml"]).returncode
     if status == _NOT_RUN:
         session.skip(f"not run: parts need the device {profile} itself; the table says which")
     if status:
-        session.error(f"{recipe} did not pass on {profile}: exit status {status}")
+        session.error(f"it did not pass on {profile}: exit status {status}")
+
+
+def _required() -> set:
+    return set(filter(None, os.environ.get("EDGEQ_REQUIRE", "").split(",")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,15 +10,22 @@ from pathlib import Path
 from edgeq.artifact import read_artifact
 from edgeq.budgets import Budgets, Workload
 from edgeq.compute_units import ComputeUnits
+from edgeq.differences_records import Differences
+from edgeq.emulate.limits import Limiter
+from edgeq.emulate.limits_records import Tried
 from edgeq.estimate.devices import Estimates
-from edgeq.judge import Subject, judge
+from edgeq.judge import judge
 from edgeq.measure.bench import Bench, Progress
 from edgeq.measure.given import Evaluation
 from edgeq.profile import Device, matches
 from edgeq.reach.place import Place
 from edgeq.remedies import Alternatives
+from edgeq.seen import Subject
+from edgeq.under_limit import limiter_for, limits_of, try_limits
 from edgeq.verdict import Verdict
 
+Compare = Callable[[Path], Differences | None]
+"""An artifact's answers on other CPUs, by its directory."""
 Expected = Callable[[str, Device], Estimates]
 """What to expect of an artifact, by its name, on a device."""
 
@@ -36,18 +44,23 @@ def check(
     progress: Progress,
     workload: Workload | None = None,
     expected: Expected | None = None,
+    compare: Compare | None = None,
+    limit: bool = False,
 ) -> list[Verdict]:
     """A verdict for every artifact directory of `targets` on each of its devices, in that order.
 
     Everything is run in one place; what that means for another device is said in each line.
     `alternatives` are estimated downloads in bytes by variant, `workload` is what
     language models are asked for (default: that of a recipe without one), `expected` tells what to
-    expect of an artifact on a device where nothing can be measured. A quick check takes
-    about 20 s for each artifact plus one run on each evaluation sample, a full one over 2 min.
-    Raises InvalidInput if an artifact was changed or the evaluation data do not fit the model.
+    expect of an artifact on a device where nothing can be measured, `compare` gives its answers
+    on other CPUs. With `limit` it is run under the memory limits of devices and budgets, too.
+    A quick check takes about 20 s for each artifact plus one run on each evaluation sample, a full
+    one over 2 min. Raises InvalidInput if an artifact was changed, the evaluation data do not fit
+    the model or memory shall be limited elsewhere than here, Missing where it cannot be.
     """
     verdicts = []
     here = place.device()
+    limiter = limiter_for(place) if limit else None
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         bench = Bench(
             float_dir,
@@ -61,12 +74,38 @@ def check(
         )
         for directory, devices in targets.items():
             measured, beside = bench.measure(directory)
-            variant = read_artifact(directory).variant
+            subject = Subject(
+                variant=read_artifact(directory).variant,
+                measured=measured,
+                beside=beside,
+                here=here,
+                alternatives=alternatives,
+                place=place,
+                differences=compare(directory) if compare else None,
+                tried=_tried(bench, directory, devices, budgets, here, limiter, progress),
+            )
             for device in devices:
                 estimates = expected(measured.artifact, device) if expected else None
-                subject = Subject(variant, measured, beside, here, alternatives, place, estimates)
-                verdicts.append(judge(subject, device, budgets))
+                judged = dataclasses.replace(subject, expected=estimates)
+                verdicts.append(judge(judged, device, budgets))
     return verdicts
+
+
+def _tried(
+    bench: Bench,
+    directory: Path,
+    devices: Sequence[Device],
+    budgets: Budgets,
+    here: Device,
+    limiter: Limiter | None,
+    progress: Progress,
+) -> Tried | None:
+    """The artifact under the limits of its devices, if memory shall be limited."""
+    artifact = read_artifact(directory)
+    limits = limits_of(devices, here, budgets.memory.peak)
+    if limiter is None or not limits or artifact.format not in here.runtimes:
+        return None
+    return try_limits(bench.timed_request(directory), limits, limiter, progress)
 
 
 def _units(here: Device, devices: Sequence[Device]) -> ComputeUnits | None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from edgeq.cli_emulate import emulators
 from edgeq.cli_fit import fitting
 from edgeq.cli_fits import limits
+from edgeq.cli_matrix import matrices
 from edgeq.cli_models import Json, models, print_json
 from edgeq.cli_report import reports
 from edgeq.errors import EdgeqError
@@ -95,6 +96,12 @@ def check(
     full: Annotated[
         bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
     ] = False,
+    limit: Annotated[
+        bool,
+        typer.Option(
+            "--limit", help="Run under each device's real memory limit, too, and the budget's."
+        ),
+    ] = False,
     junit: Annotated[
         Path | None, typer.Option(help="Also write the verdicts as JUnit XML.", dir_okay=False)
     ] = None,
@@ -109,7 +116,7 @@ def check(
     if junit is not None:
         writable(junit, "--junit")
     with progress_line() as progress:
-        verdicts = check_recipe(recipe, device or [], full, progress, on)
+        verdicts = check_recipe(recipe, device or [], full, progress, on, limit)
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:
         junit.write_text(to_junit(verdicts), encoding="utf-8")
@@ -196,6 +203,7 @@ app.add_typer(models)
 app.add_typer(emulators)
 app.add_typer(limits)
 app.add_typer(fitting)
+app.add_typer(matrices)
 app.add_typer(reports)
 
 

@@ -16,7 +16,9 @@ from edgeq.report.terminal import make_console, print_wrapped
 emulators = typer.Typer(rich_markup_mode="rich")
 
 
-@emulators.command(epilog="Examples: edgeq emulate arm64 — edgeq emulate")
+@emulators.command(
+    rich_help_panel="Devices", epilog="Examples: edgeq emulate arm64 — edgeq emulate"
+)
 def emulate(
     what: Annotated[
         Literal["arm64"] | None,
@@ -24,10 +26,14 @@ def emulate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Set up what stands in for other CPUs (about 200 MB), or say which can be had here."""
+    """Set up what stands in for other CPUs (about 200 MB), or say which can be had here.
+
+    Exit status 3 if one that EDGEQ_REQUIRE names cannot.
+    """
     console = make_console()
     if what is None:
         from edgeq.emulate.catalogue import stand_ins
+        from edgeq.emulate.required import require_stand_ins
 
         reasons = stand_ins()
         if as_json:
@@ -35,6 +41,7 @@ def emulate(
         else:
             for name, reason in reasons.items():
                 print_wrapped(f"{name}: {reason or 'ready'}", "dim" if reason else "", console)
+        require_stand_ins()
         return
     from edgeq.emulate.arm import set_up_arm, size
     from edgeq.units import format_bytes
@@ -50,8 +57,9 @@ def emulate(
 
 
 @emulators.command(
+    rich_help_panel="Devices",
     epilog="Examples: edgeq differences .edgeq/artifact/1f0c… — "
-    "edgeq differences model --on avx2 --on dotprod"
+    "edgeq differences model --on avx2 --on dotprod",
 )
 def differences(
     artifact: Annotated[Path, typer.Argument(help="An artifact directory.", show_default=False)],

@@ -14,8 +14,9 @@ fitting = typer.Typer(rich_markup_mode="rich")
 
 
 @fitting.command(
+    rich_help_panel="Devices",
     epilog="Examples: edgeq fit recipes/wren --device pi5-8gb — "
-    "edgeq fit config.json --device macbook-air-m2 --context 8192 --for code"
+    "edgeq fit config.json --device macbook-air-m2 --context 8192 --for code",
 )
 def fit(
     model: Annotated[

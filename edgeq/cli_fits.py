@@ -15,8 +15,9 @@ limits = typer.Typer(rich_markup_mode="rich")
 
 
 @limits.command(
+    rich_help_panel="Devices",
     epilog="Examples: edgeq fits minilm.zip --device here — "
-    "edgeq fits wren-q4.gguf --device x86-laptop-8gb --slowdown 1.2"
+    "edgeq fits wren-q4.gguf --device x86-laptop-8gb --slowdown 1.2",
 )
 def fits(
     artifact: Annotated[

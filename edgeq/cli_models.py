@@ -32,9 +32,10 @@ def _show_nothing(piece: str) -> None:
 
 
 @models.command(
+    rich_help_panel="Models and files",
     epilog='Examples: edgeq run minilm.zip "a sentence" "another" — '
     'edgeq run wren.gguf --prompt "The bird" — '
-    "edgeq run artifact --inputs feeds.npz --out answers.npz"
+    "edgeq run artifact --inputs feeds.npz --out answers.npz",
 )
 def run(
     path: Annotated[
@@ -86,7 +87,10 @@ def run(
         print_similarity(answer, console)
 
 
-@models.command(epilog="Example: edgeq compare recipes/wren wren-q4.gguf --text held-back.txt")
+@models.command(
+    rich_help_panel="Models and files",
+    epilog="Example: edgeq compare recipes/wren wren-q4.gguf --text held-back.txt",
+)
 def compare(
     a: Annotated[Path, typer.Argument(help="The reference.", show_default=False)],
     b: Annotated[Path, typer.Argument(help="What is held against it.", show_default=False)],
@@ -110,7 +114,10 @@ def compare(
         print_comparison(found, make_console())
 
 
-@models.command(epilog="Example: edgeq audit model-Q4_K_M.gguf --reference recipes/wren")
+@models.command(
+    rich_help_panel="Models and files",
+    epilog="Example: edgeq audit model-Q4_K_M.gguf --reference recipes/wren",
+)
 def audit(
     file: Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)],
     reference: Annotated[
@@ -137,7 +144,8 @@ def audit(
 
 
 @models.command(
-    epilog="Example: edgeq quantize model-f16.gguf model-q4.gguf --mix Q4_K_M --importance m.gguf"
+    rich_help_panel="Models and files",
+    epilog="Example: edgeq quantize model-f16.gguf model-q4.gguf --mix Q4_K_M --importance m.gguf",
 )
 def quantize(
     source: Annotated[Path, typer.Argument(help="A GGUF file in F32, F16 or BF16.")],
@@ -156,7 +164,10 @@ def quantize(
     print_quantized(source, out, make_console())
 
 
-@models.command(epilog="Example: edgeq imatrix recipes/wren.yaml --out imatrix.gguf")
+@models.command(
+    rich_help_panel="Models and files",
+    epilog="Example: edgeq imatrix recipes/wren.yaml --out imatrix.gguf",
+)
 def imatrix(
     recipe: Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],

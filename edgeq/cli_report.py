@@ -15,8 +15,9 @@ reports = typer.Typer(rich_markup_mode="rich")
 
 
 @reports.command(
+    rich_help_panel="Recipes",
     epilog="Examples: edgeq report recipes/minilm.yaml -o report.html — "
-    "edgeq report minilm.zip -o report.html"
+    "edgeq report minilm.zip -o report.html",
 )
 def report(
     source: Annotated[Path, typer.Argument(help="A recipe or a bundle.", show_default=False)],
@@ -51,7 +52,8 @@ def report(
 
 
 @reports.command(
-    epilog="Examples: edgeq explain recipes/minilm.yaml --device here — edgeq explain report.html"
+    rich_help_panel="Recipes",
+    epilog="Examples: edgeq explain recipes/minilm.yaml --device here — edgeq explain report.html",
 )
 def explain(
     source: Annotated[

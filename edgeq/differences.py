@@ -27,7 +27,7 @@ from edgeq.differences_records import (
     Status,
 )
 from edgeq.differences_samples import CONTEXT, TEXTS, graph_feeds
-from edgeq.differences_statistics import Statistics, compare
+from edgeq.differences_statistics import WHOLE_TIMES, Statistics, compare
 from edgeq.errors import EdgeqError
 from edgeq.measure import arrays
 from edgeq.measure.process import PassFailed, PassStopped, Request, Workload
@@ -36,7 +36,6 @@ from edgeq.reach.place import Here, Place
 Array = npt.NDArray[Any]
 Progress = Callable[[str], None]
 _SHOWN = 5  # operators, the furthest off: the rest differ for the same reason
-_WHOLE_TIMES = 1.0  # another CPU may not be further off than quantization itself
 _UNKNOWN_NOISE = 0.05  # of the whole answer, where no full precision tells
 
 
@@ -105,15 +104,12 @@ class _Check:
         """What is different on `place`."""
         self._progress(f"{self._artifact.name}: {place.name}")
         try:
-            operators = self._operators(place)
-            if operators.status == "differs":
-                return operators
-            return self._with_whole(place, operators)
+            return self._with_whole(place, self._operators(place))
         except PassStopped as stopped:  # an emulator is slow, which says nothing of answers
-            return _not_run(place, str(stopped))
+            return _not_run(place, str(stopped), settled=False)
         except PassFailed as failed:
             # Here it ran: what fails there is a difference too.
-            return _result(place, "differs", str(failed))
+            return _result(place, "differs", str(failed), settled=False)
         except EdgeqError as error:
             return _not_run(place, " ".join(str(error).split()))
 
@@ -155,8 +151,8 @@ class _Check:
             )
         )
         update: dict[str, Any] = {"whole": whole}
-        faults = known.faults(_WHOLE_TIMES)
-        if faults:
+        faults = known.faults(WHOLE_TIMES)
+        if faults and found.status != "differs":  # by an operator: that is the cause
             update |= {"status": "differs", "reason": f"its outputs: {'; '.join(faults)}"}
         return found.model_copy(update=update)
 
@@ -247,8 +243,10 @@ def _result(place: Place, status: Status, reason: str, **facts: Any) -> PlaceDif
     return PlaceDifferences(place=place.name, how=place.how, status=status, reason=reason, **facts)
 
 
-def _not_run(place: Place, reason: str) -> PlaceDifferences:
-    return PlaceDifferences(place=place.name, how="not run", status="not run", reason=reason)
+def _not_run(place: Place, reason: str, *, settled: bool = True) -> PlaceDifferences:
+    return PlaceDifferences(
+        place=place.name, how="not run", status="not run", reason=reason, settled=settled
+    )
 
 
 def _distance(statistics: Statistics) -> float:

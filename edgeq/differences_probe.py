@@ -130,7 +130,12 @@ def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Fe
     session = open_graph(exposed.SerializeToString(), directory, threads=1)
     names = [value.name for value in session.get_outputs()]
     for sample in samples:
-        yield {**sample, **dict(zip(names, session.run(names, sample), strict=True))}
+        try:
+            made_here = session.run(names, sample)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            what = f"does not run inputs that its record allows: {error}"
+            raise InvalidInput(Problem(str(directory), what)) from error
+        yield {**sample, **dict(zip(names, made_here, strict=True))}
 
 
 def _take_apart(fused: Any, record: Feed) -> tuple[Any, tuple[Operator, ...]]:
@@ -138,6 +143,7 @@ def _take_apart(fused: Any, record: Feed) -> tuple[Any, tuple[Operator, ...]]:
     onnx = _onnx()
     graph = fused.graph
     constants = {constant.name for constant in graph.initializer}
+    own_codes = _OwnCodes(graph.initializer)
     nodes, operators = [], []
     inputs: dict[str, Any] = {}
     outputs: list[Any] = []
@@ -153,6 +159,7 @@ def _take_apart(fused: Any, record: Feed) -> tuple[Any, tuple[Operator, ...]]:
             if name in record and name not in constants:
                 alone.input[position] = f"in.{name}"
                 inputs.setdefault(name, _declare(f"in.{name}", record[name]))
+        own_codes.give(alone, index)
         own = []
         for position, name in enumerate(node.output):
             if name:
@@ -162,11 +169,37 @@ def _take_apart(fused: Any, record: Feed) -> tuple[Any, tuple[Operator, ...]]:
         nodes.append(alone)
         operators.append(Operator(alone.name, node.op_type, tuple(own), tuple(fed)))
     probe = onnx.helper.make_graph(
-        nodes, "probe", list(inputs.values()), outputs, graph.initializer
+        nodes, "probe", list(inputs.values()), outputs, own_codes.constants
     )
     model = onnx.helper.make_model(probe, opset_imports=fused.opset_import)
     model.ir_version = fused.ir_version
     return model, tuple(operators)
+
+
+class _OwnCodes:
+    """Gives every operator int8 constants of its own, as they have before they are fused.
+
+    Fusion leaves one zero point to all operators whose weights have none. Where onnxruntime turns
+    int8 constants into uint8 (`session.x64quantprecision`) it adds one under a name made of the old
+    one's, once for every operator, and refuses the second.
+    """
+
+    def __init__(self, constants: Any) -> None:
+        int8 = _onnx().TensorProto.INT8
+        self.constants = list(constants)
+        self._codes = {each.name: each for each in constants if each.data_type == int8}
+        self._taken: set[str] = set()
+
+    def give(self, node: Any, index: int) -> None:
+        """Let `node`, the graph's `index`-th, take copies of what another one has taken."""
+        for position, name in enumerate(node.input):
+            if name in self._taken:
+                copy = _onnx().TensorProto()
+                copy.CopyFrom(self._codes[name])
+                copy.name = node.input[position] = f"{name} {index} {position}"
+                self.constants.append(copy)
+            elif name in self._codes:
+                self._taken.add(name)
 
 
 def _declare(name: str, array: Array) -> Any:

@@ -9,7 +9,7 @@ from pydantic import Field
 from edgeq.artifact import Frozen
 from edgeq.differences_statistics import Statistics
 from edgeq.errors import EXIT_BUDGET_FAILED, EXIT_MISSING, EXIT_PASS
-from edgeq.verdict import How
+from edgeq.measure.records import How
 
 Status = Literal["same", "cured", "differs", "not run"]
 
@@ -43,6 +43,11 @@ class PlaceDifferences(Frozen):
     compared: int = Field(default=0, description="How many were compared; 0: the whole alone.")
     cure: dict[str, str] = Field(
         default={}, description="Session entries with which no operator differs any more."
+    )
+    settled: bool = Field(
+        default=True,
+        description="Whether another comparison would find the same: false where a pass took too "
+        "long there, or died.",
     )
     whole: Statistics | None = Field(
         default=None,

@@ -36,7 +36,10 @@ noise."""
 OPERATOR_TIMES = 4.0
 """How much more than noise is still noise: it is measured on other values than it is held against.
 """
-_LEAST_RMS = 1e-3  # of the output: no grid of 8 bits or fewer is that exact
+WHOLE_TIMES = 1.0
+"""The same of a whole artifact's outputs, whose noise is what quantization does to them: another
+CPU may not be further off."""
+LEAST_RMS = 1e-3  # of the output: no grid of 8 bits or fewer is that exact
 _LEAST_MAX = 2e-2  # of the output's RMS: more than one code tipped over does to an element
 _LEAST_BIAS = 1e-3  # ten layers of it are 1 %
 _GROUPS = 50  # of rows, for the jackknife
@@ -64,12 +67,16 @@ class Statistics(Frozen):
     slope_high: float | None = Field(description="Upper end of it.")
     finite: bool = Field(description="Whether NaN and infinities are where they should be.")
 
+    def allowed(self, times: float = OPERATOR_TIMES) -> float:
+        """The largest `rms` that `times` the noise explains."""
+        return max(LEAST_RMS, times * self.noise_rms)
+
     def faults(self, times: float = OPERATOR_TIMES) -> list[str]:
         """In which ways this is beyond `times` the noise, in words; empty where it is not."""
         if not self.finite:
             return ["NaN or infinity where there should be none"]
         found = []
-        if self.rms > max(_LEAST_RMS, times * self.noise_rms):
+        if self.rms > self.allowed(times):
             found.append(f"off by {self.rms:.2%} of the output, noise is {self.noise_rms:.2%}")
         elif self.largest > max(_LEAST_MAX, times * self.noise_largest):
             found.append(f"one element off by {self.largest:.1%} of the output's size")

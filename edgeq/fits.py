@@ -13,9 +13,10 @@ from edgeq import here as this_machine
 from edgeq.artifact import Artifact, Frozen
 from edgeq.budgets import Workload
 from edgeq.device import HERE, Device, matches
-from edgeq.emulate.limits import Mechanism, available
+from edgeq.emulate.limits import available
+from edgeq.emulate.limits_records import Mechanism, Trial
 from edgeq.emulate.limits_search import Search
-from edgeq.emulate.limits_trial import Trial, Trials
+from edgeq.emulate.limits_trial import Trials
 from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.measure import process
 from edgeq.measure.process import PassFailed, Request

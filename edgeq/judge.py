@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 
 from edgeq import remedies
 from edgeq.budgets import Budgets
+from edgeq.differences_lines import answers_line, answers_notes
 from edgeq.measure.records import Measurement, Memory, Quantile
 from edgeq.profile import Device
-from edgeq.sight import Seen, Sight, Subject
+from edgeq.seen import Seen, Subject
+from edgeq.sight import Sight
+from edgeq.under_limit import under_limit
 from edgeq.units import MIB, format_bytes, format_seconds
 from edgeq.verdict import Line, Status, Unit, Verdict, exit_status, worst
 
@@ -30,9 +33,11 @@ def judge(subject: Subject, device: Device, budgets: Budgets) -> Verdict:
         status=worst(statuses),
         exit_status=exit_status(statuses),
         lines=lines,
-        notes=tuple(_notes(measured, subject.beside)),
+        notes=(*_notes(measured, subject.beside), *_answers_notes(subject, device)),
         measurement=measured,
         float_measurement=subject.beside,
+        differences=subject.differences,
+        tried=subject.tried,
     )
 
 
@@ -59,11 +64,22 @@ class _Judge:
     def lines(self, budgets: Budgets) -> Iterator[Line]:
         limit = self._device.app_limit()
         basis = f"limit for {limit.os}: {limit.basis}"
-        yield self._line("device.memory", "bytes", limit.bytes, self._sight.peak(), basis)
+        memory = self._line("device.memory", "bytes", limit.bytes, self._sight.peak(), basis)
+        yield self._under_limit(memory)
+        subject = self._subject
+        if subject.differences is not None:
+            answers = answers_line(subject.differences, self._device, subject.here)
+            if answers is not None:
+                yield answers
         for group, key, unit, see, at_most in self._seen():
             bound = getattr(getattr(budgets, group), key)
             if bound is not None:
-                yield self._line(f"{group}.{key}", unit, bound, see(), at_most=at_most)
+                line = self._line(f"{group}.{key}", unit, bound, see(), at_most=at_most)
+                yield self._under_limit(line) if line.budget == "memory.peak" else line
+
+    def _under_limit(self, line: Line) -> Line:
+        tried = self._subject.tried
+        return line if tried is None else under_limit(line, tried)
 
     def _seen(self) -> Iterator[tuple[str, str, Unit, Callable[[], Seen], bool]]:
         """Every budget a recipe can have: its place and unit, its sight, and which side is good."""
@@ -155,6 +171,11 @@ def _notes(measured: Measurement, beside: Measurement) -> Iterator[str]:
             yield f"more anonymous memory than float: {sizes} (measured here)"
     if measured.memory:
         yield from measured.memory.conditions.warnings
+
+
+def _answers_notes(subject: Subject, device: Device) -> Iterator[str]:
+    if subject.differences is not None:
+        yield from answers_notes(subject.differences, device, subject.here)
 
 
 def _cache_note(memory: Memory, cache_bytes: int) -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from edgeq.compute_units import Unit as ComputeUnit
 from edgeq.device import matches
-from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.records import (
     Conditions,
     Generation,
     Latency,
-    Measurement,
     Memory,
     OutputQuality,
     Pass,
@@ -23,9 +21,9 @@ from edgeq.measure.records import (
     Rate,
 )
 from edgeq.profile import Device, InstructionSet
-from edgeq.reach.place import Here, Place
-from edgeq.remedies import Alternatives, format_value
+from edgeq.remedies import format_value
 from edgeq.runners.instructions import lacking
+from edgeq.seen import Seen, Subject
 from edgeq.verdict import How, Unit
 
 NATIVE_BUILD = (
@@ -34,40 +32,6 @@ NATIVE_BUILD = (
 )
 Timed = TypeVar("Timed", Latency, Generation)
 _NORMAL_95 = 1.959963984540054  # half a 95 % interval, in standard errors
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is judged: an artifact's measurement, full precision's, and where they were made.
-
-    here: the facts of that place. expected: what to expect on the device that is judged for, for
-    what cannot be measured.
-    """
-
-    variant: str
-    measured: Measurement
-    beside: Measurement
-    here: Device
-    alternatives: Alternatives
-    place: Place = field(default_factory=Here)
-    expected: Estimates | None = None
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What was seen of one budget.
-
-    `failure` says what a pass died of, `remedy` what would let run what was not.
-    """
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    float_value: float | None = None
-    how: How = "measured"
-    reason: str = ""
-    failure: str = ""
-    remedy: str = ""
 
 
 class Sight:

@@ -30,11 +30,13 @@ _NOT_IN_RESULTS = (
     "cli_emulate.py",
     "cli_fit.py",
     "cli_fits.py",
+    "cli_matrix.py",
     "cli_models.py",
     "cli_report.py",
     "estimate",
     "explain",
     "fit.py",
+    "matrix",
     "purpose.py",
     "report",
 )  # what a person looks at changes no artifact
@@ -110,6 +112,17 @@ class Store:
                 if not _is_whole(place, verify):
                     _make(place, make, {"name": name, "key": dict(key), "what": describe})
         return place
+
+    @contextlib.contextmanager
+    def workplace(self, name: str, key: Mapping[str, Any]) -> Iterator[Path]:
+        """A folder for what a long stage has finished so far, kept until the stage is whole.
+
+        For use inside `make` of the same stage: what an ended process left there is found again.
+        """
+        place = self.place(name, key).with_suffix(".steps")
+        place.mkdir(parents=True, exist_ok=True)
+        yield place
+        shutil.rmtree(place, ignore_errors=True)
 
     def _create_root(self) -> None:
         if not self.root.is_dir():

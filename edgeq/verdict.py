@@ -8,12 +8,15 @@ from typing import Literal
 from pydantic import Field
 
 from edgeq.artifact import Frozen
+from edgeq.differences_records import Differences
+from edgeq.emulate.limits_records import Tried
 from edgeq.errors import EXIT_BUDGET_FAILED, EXIT_INCONCLUSIVE, EXIT_MISSING, EXIT_PASS
-from edgeq.measure.records import Measurement
+from edgeq.measure.records import How, Measurement
 from edgeq.profile import AppLimit
 
+__all__ = ["How", "Line", "Status", "Unit", "Verdict", "exit_status", "worst"]
+
 Status = Literal["pass", "fail", "inconclusive", "not run"]
-How = Literal["measured", "emulated", "estimated", "not run"]
 Unit = Literal[
     "bytes",
     "seconds",
@@ -40,7 +43,7 @@ class Line(Frozen):
 
     budget: str = Field(
         description="The recipe's key, e.g. 'memory.peak', or 'device.memory' for what the device "
-        "lets one app use.",
+        "lets one app use, or 'device.answers' for its CPU's answers beside this machine's.",
         examples=["latency.p90"],
     )
     unit: Unit = Field(description="The unit of limit, value, interval and margin.")
@@ -48,7 +51,9 @@ class Line(Frozen):
     limit: float = Field(description="The budget.")
     value: float | None = Field(description="What was seen; null where nothing was.")
     low: float | None = Field(
-        default=None, description="Lower end of the 95 % confidence interval, where there is one."
+        default=None,
+        description="Lower end of the 95 % confidence interval, where there is one; of an "
+        "estimate, of the range that holds nine truths in ten.",
     )
     high: float | None = Field(
         default=None,
@@ -93,6 +98,17 @@ class Verdict(Frozen):
     )
     measurement: Measurement
     float_measurement: Measurement = Field(description="Full precision, measured beside.")
+    differences: Differences | None = Field(
+        default=None,
+        description="The artifact's answers on this machine and on every CPU class that stands in "
+        "for one here, each beside this machine's; classes that cannot be had are not run. Null "
+        "for a Core ML package, and for what was run on another machine.",
+    )
+    tried: Tried | None = Field(
+        default=None,
+        description="The artifact under the memory limits of the checked devices and of the "
+        "budget, with `--limit`; null without.",
+    )
 
 
 def worst(statuses: Iterable[Status]) -> Status:

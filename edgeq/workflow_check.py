@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -13,12 +14,13 @@ from edgeq import canonical
 from edgeq.artifact import ARTIFACT_FILE
 from edgeq.build import Built, build, build_float
 from edgeq.device import HERE, Device, load_device
+from edgeq.differences_check import Comparison, reachable
 from edgeq.errors import InvalidInput, Problem
 from edgeq.expected import expected, remember_speed
 from edgeq.measure.given import Evaluation
 from edgeq.plan import Planned, make_plan
 from edgeq.quantize.presets import Format
-from edgeq.reach.place import Place, place_for
+from edgeq.reach.place import Here, Place, place_for
 from edgeq.stages import Progress
 from edgeq.store import Store, code_version
 from edgeq.verdict import Verdict
@@ -30,11 +32,14 @@ def check_recipe(
     full: bool,
     progress: Progress,
     on: str | None = None,
+    limit: bool = False,
 ) -> list[Verdict]:
     """Measure every artifact and judge it for `devices`; without any, for the recipe's own.
 
     on: where everything runs, as `edgeq.reach.place.place_for` takes it; without it, each device's
     profile says so. With it and without `devices`, the machine that it reaches is what is judged.
+    limit: run under the memory limits of devices and of the budget, too, which is possible here
+    alone (see `edgeq.under_limit`).
     """
     progress("read the recipe")
     planned = make_plan(recipe, weights=True)
@@ -43,10 +48,10 @@ def check_recipe(
             machine = place.device()
             _require_format(planned, machine, on)
             built = build(planned, Store(), progress)
-            return _check(planned, built, {machine.id: machine}, full, place, progress)
+            return _check(planned, built, {machine.id: machine}, full, place, progress, limit)
     chosen = chosen_devices(planned, devices)
     built = build(planned, Store(), progress)
-    return verdicts_of(planned, built, chosen, full, progress, on)
+    return verdicts_of(planned, built, chosen, full, progress, on, limit)
 
 
 def verdicts_of(
@@ -56,12 +61,13 @@ def verdicts_of(
     full: bool,
     progress: Progress,
     on: str | None = None,
+    limit: bool = False,
 ) -> list[Verdict]:
     """Verdicts of artifacts on devices, in the order of artifacts; each is remembered."""
     found: list[Verdict] = []
     for address, own in _by_place(devices, on).items():
         with _place(address, own, progress) as place:
-            found += _check(planned, built, own, full, place, progress)
+            found += _check(planned, built, own, full, place, progress, limit)
     return _in_order(found, built, devices)
 
 
@@ -150,6 +156,7 @@ def _check(
     full: bool,
     place: Place,
     progress: Progress,
+    limit: bool = False,
 ) -> list[Verdict]:
     """Verdicts from one place, each held against full precision in its own format."""
     from edgeq.check import check
@@ -160,25 +167,38 @@ def _check(
         own = [item for item in built if item.artifact.format == format]
         if not judged:
             continue
-        verdicts += check(
-            {item.path: judged for item in own},
-            build_float(planned, Store(), progress, format).path,
-            place=place,
-            budgets=planned.recipe.budgets,
-            evaluation=_evaluation(planned),
-            full=full,
-            alternatives={
-                **dict(_planned_sizes(planned, format)),
-                **{item.artifact.variant: item.artifact.bytes for item in own},
-            },
-            progress=progress,
-            workload=planned.recipe.workload,
-            expected=functools.partial(expected, planned),
-        )
+        float_dir = build_float(planned, Store(), progress, format).path
+        with _comparison(place, float_dir, progress) as comparison:
+            verdicts += check(
+                {item.path: judged for item in own},
+                float_dir,
+                place=place,
+                budgets=planned.recipe.budgets,
+                evaluation=_evaluation(planned),
+                full=full,
+                alternatives={
+                    **dict(_planned_sizes(planned, format)),
+                    **{item.artifact.variant: item.artifact.bytes for item in own},
+                },
+                progress=progress,
+                workload=planned.recipe.workload,
+                expected=functools.partial(expected, planned),
+                compare=comparison.of if comparison else None,
+                limit=limit,
+            )
     for verdict in verdicts:
         _remember(planned, verdict, devices[verdict.device], place)
         remember_speed(planned, verdict, devices[verdict.device], place)
     return verdicts
+
+
+def _comparison(
+    place: Place, float_dir: Path, progress: Progress
+) -> contextlib.AbstractContextManager[Comparison | None]:
+    """What compares answers between CPUs, where this machine is the place."""
+    if not isinstance(place, Here):
+        return contextlib.nullcontext()
+    return Comparison(float_dir, progress)
 
 
 def _evaluation(planned: Planned) -> Evaluation | None:
@@ -205,6 +225,7 @@ def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place:
         "artifact": artifact_sha256,
         "device": device.model_dump(mode="json"),
         "place": [place.name, place.device().model_dump(mode="json")],
+        "stand_ins": reachable() if isinstance(place, Here) else [],
         "budgets": planned.recipe.budgets.model_dump(mode="json"),
         "workload": planned.recipe.workload.model_dump(mode="json"),
         "evaluation": evaluation,

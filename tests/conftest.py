@@ -18,6 +18,13 @@ USERS_CACHE = os.environ.get("EDGEQ_CACHE")
 os.environ["EDGEQ_CACHE"] = _CACHE.name
 
 
+def pytest_sessionstart() -> None:
+    """No test is skipped for want of what `EDGEQ_REQUIRE` names: without it there is no session."""
+    from tests.stand_ins import require_stand_ins
+
+    require_stand_ins()
+
+
 @dataclass(frozen=True)
 class Project:
     """A folder with the small BERT, its data and `recipe.yaml`; `store` holds what was built.

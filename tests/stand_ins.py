@@ -1,4 +1,4 @@
-"""Which stand-ins tests may use: those that are there, and those that `EDGEQ_REQUIRE` names."""
+"""Which stand-ins tests may use: those that are there; `EDGEQ_REQUIRE` names what must be."""
 
 import contextlib
 import os
@@ -20,25 +20,36 @@ def users_cache() -> Iterator[None]:
         yield
 
 
-def required(name: str) -> bool:
-    """Whether `EDGEQ_REQUIRE` (names with commas between) says that `name` must be had here."""
-    return name in os.environ.get("EDGEQ_REQUIRE", "").split(",")
-
-
-def need(name: str, reason: str | None) -> None:
-    """Skip with `reason` if there is one; fail where `name` is required."""
+def need(reason: str | None) -> None:
+    """Skip with `reason` if there is one; where it was required, the session has not begun."""
     if reason is not None:
-        (pytest.fail if required(name) else pytest.skip)(reason)
+        pytest.skip(reason)
 
 
 def need_arm() -> None:
-    """Skip unless the Arm system is set up; set it up where `arm64` is required.
-
-    In the user's cache: call it inside `users_cache`.
-    """
+    """Skip unless the Arm system is set up in the user's cache: call it inside `users_cache`."""
     from edgeq.emulate import arm_place
-    from edgeq.emulate.arm import set_up_arm
 
-    if required("arm64"):
-        set_up_arm(print)
-    need("arm64", arm_place.available())
+    need(arm_place.available())
+
+
+def require_stand_ins() -> None:
+    """End the session where `EDGEQ_REQUIRE` names what is unknown or cannot be had here.
+
+    The Arm system is set up first, where that is required. What tests start is required nothing:
+    it has a cache of its own, without emulators.
+    """
+    if "EDGEQ_REQUIRE" not in os.environ:
+        return
+    from edgeq.emulate import required
+    from edgeq.emulate.arm import set_up_arm
+    from edgeq.errors import EdgeqError
+
+    try:
+        with users_cache():
+            if "arm64" in required.required():
+                set_up_arm(print)
+            required.require_stand_ins()
+    except EdgeqError as error:
+        pytest.exit(str(error), returncode=error.exit_code)
+    del os.environ["EDGEQ_REQUIRE"]

@@ -64,8 +64,10 @@ def refused(done: Done, status: int) -> str:
     assert "Traceback" not in done.stderr
     assert done.returncode == status, done.stderr
     assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    return done.stderr
+    # What takes over ten seconds is told line by line, and a busy machine makes everything slow.
+    told = re.sub(r"^ +\d+ s  .*\n", "", done.stderr, flags=re.MULTILINE)
+    assert told.startswith("error: ")
+    return told
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +176,7 @@ def test_check(checked: Any, project: Project) -> None:
     assert names == list(project.artifacts)
     for verdict in checked["verdicts"]:
         budgets = [line["budget"] for line in verdict["lines"]]
-        assert budgets == ["device.memory", "size.download", "quality.cosine"]
+        assert budgets == ["device.memory", "device.answers", "size.download", "quality.cosine"]
         assert {line["status"] for line in verdict["lines"]} == {"pass"}
         assert {line["how"] for line in verdict["lines"]} == {"measured"}
         assert verdict["float_measurement"]["artifact"] == "onnx-float32"
@@ -239,10 +241,12 @@ def test_another_architecture_is_not_run(project: Project, checked: Any) -> None
     for verdict in verdicts:
         hows = {line["budget"]: line["how"] for line in verdict["lines"]}
         assert hows == {
-            "device.memory": "not run",
+            "device.memory": "estimated",
             "size.download": "measured",
             "quality.cosine": "emulated",
         }
+        statuses = {line["budget"]: line["status"] for line in verdict["lines"]}
+        assert statuses["device.memory"] == "not run"  # an estimate passes nothing
     done = ask(project, "bundle", "recipe.yaml", "--device", FOREIGN, "--out", "foreign.zip")
     assert "not run" in for_a_person(done, 3)
     assert not (project.folder / "foreign.zip").exists()

@@ -21,6 +21,7 @@ from edgeq.emulate import x86_place
 from edgeq.emulate.arm_place import ArmPlace
 from edgeq.emulate.x86_place import MaskedPlace
 from edgeq.errors import InvalidInput, Missing
+from edgeq.measure.process import PassStopped
 from edgeq.reach.place import Here
 from edgeq.report.differences import print_differences
 from edgeq.report.terminal import make_console
@@ -117,9 +118,40 @@ def products_artifact(directory: Path) -> Path:
     return samples._save_artifact(directory, "onnx-int8", inputs, outputs, tables, facts)
 
 
+def qdq_artifact(directory: Path) -> Path:
+    """Two products whose weights have a scale per channel and no zero point, as QDQ."""
+    rng = np.random.default_rng(0)
+    tables: dict[str, np.ndarray] = {}
+    nodes = []
+    for name in ("a", "b"):
+        tables |= {
+            f"{name}.codes": rng.integers(-127, 128, (WIDTH, WIDTH), np.int8),
+            f"{name}.scales": rng.uniform(0.001, 0.01, WIDTH).astype(np.float32),
+            f"{name}.scale": np.array(0.03, np.float32),
+            f"{name}.zero": np.array(128, np.uint8),
+        }
+        grid = [f"{name}.scale", f"{name}.zero"]
+        nodes += [
+            helper.make_node("QuantizeLinear", ["features", *grid], [f"{name}.q"]),
+            helper.make_node("DequantizeLinear", [f"{name}.q", *grid], [f"{name}.x"]),
+            helper.make_node(
+                "DequantizeLinear", [f"{name}.codes", f"{name}.scales"], [f"{name}.w"], axis=1
+            ),
+            helper.make_node("MatMul", [f"{name}.x", f"{name}.w"], [f"{name}.logits"], name),
+        ]
+    inputs = (ValueInfo(name="features", dtype="float32", shape=("batch", WIDTH)),)
+    outputs = tuple(
+        ValueInfo(name=f"{name}.logits", dtype="float32", shape=("batch", WIDTH)) for name in "ab"
+    )
+    directory.mkdir(parents=True)
+    samples._save_model(directory, nodes, inputs, outputs, tables)
+    facts = {"task": "tensor"}
+    return samples._save_artifact(directory, "onnx-int8-static", inputs, outputs, tables, facts)
+
+
 @pytest.fixture(scope="module")
 def avx2() -> Iterator[MaskedPlace]:
-    need("x86-mask", x86_place.available("avx2"))
+    need(x86_place.available("avx2"))
     with MaskedPlace("avx2") as place:
         yield place
 
@@ -136,6 +168,24 @@ def test_saturation_is_found_and_its_cure_tried(products: Path, avx2: MaskedPlac
     assert masked.operator in ("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
     assert masked.differing == 2 and masked.operators[0].statistics.rms > 0.01
     assert masked.how == "emulated" and masked.whole is not None
+
+
+def test_fused_products_that_share_a_zero_point_can_be_cured(
+    avx2: MaskedPlace, tmp_path: Path
+) -> None:
+    artifact_dir = qdq_artifact(tmp_path / "artifact")
+    artifact = read_artifact(artifact_dir)
+    probe = make_probe(artifact_dir, artifact, graph_feeds(artifact_dir, artifact))
+    products = [node for node in probe.model.graph.node if node.op_type == "MatMulIntegerToFloat"]
+    int8 = {each.name for each in probe.model.graph.initializer if each.data_type == 3}
+    codes = [name for node in products for name in node.input if name in int8]
+    assert len(products) == 2 and len(codes) == 4 and len(set(codes)) == 4
+    (masked,) = find_differences(artifact_dir, [avx2], lambda words: None).places
+    assert (masked.status, masked.operator, masked.differing) == (
+        "cured",
+        "MatMulIntegerToFloat",
+        2,
+    )
 
 
 def test_an_uncured_difference_is_an_error(
@@ -176,7 +226,7 @@ def test_a_gguf_file_is_compared_by_its_logits(avx2: MaskedPlace, tmp_path: Path
     pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
     from tests.gguf_artifacts import WREN, gguf_artifact
 
-    need("x86-mask", x86_place.available("avx"))
+    need(x86_place.available("avx"))
     quantized = gguf_artifact(WREN, tmp_path / "quantized", "Q8_0")
     precise = gguf_artifact(WREN, tmp_path / "precise")
     with MaskedPlace("avx") as avx:
@@ -220,6 +270,21 @@ def test_a_place_out_of_reach_is_not_run(tmp_path: Path) -> None:
     assert found.places[0].status == "not run" and "does not answer" in found.places[0].reason
 
 
+class Slow(Here):
+    """A place that takes too long."""
+
+    name = "slow"
+
+    def run(self, request: object, timeout_seconds: float | None = None) -> dict[str, object]:
+        raise PassStopped("the quality pass did not finish")
+
+
+def test_a_place_that_is_too_slow_is_to_be_asked_again(tmp_path: Path) -> None:
+    artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    (found,) = find_differences(artifact, [Slow()], lambda words: None).places
+    assert (found.status, found.settled) == ("not run", False)
+
+
 def test_a_changed_artifact_is_refused(tmp_path: Path) -> None:
     artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
     with (artifact / "model.onnx").open("ab") as file:
@@ -235,7 +300,7 @@ def test_the_command_prints_and_ends_with_its_status(
 
     from edgeq.cli import app
 
-    need("x86-mask", x86_place.available("avx2"))
+    need(x86_place.available("avx2"))
     done = CliRunner().invoke(app, ["differences", str(products), "--on", "avx2", "--json"])
     assert done.exit_code == 0, done.output
     printed = json.loads(done.stdout)

@@ -54,7 +54,7 @@ def masked(own_cache: None) -> Iterator[Callable[[str], MaskedPlace]]:
 
         @functools.cache
         def start(name: str) -> MaskedPlace:
-            need("x86-mask", x86_place.available(name))
+            need(x86_place.available(name))
             return stack.enter_context(MaskedPlace(name))
 
         yield start
@@ -86,7 +86,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_only_instructions_count_as_cpuid(tmp_path: Path) -> None:
-    need("x86-mask", x86_place.available("sse4"))
+    need(x86_place.available("sse4"))
     library = tmp_path / "library.so"
     compiler = hiding.compiler()
     assert compiler is not None
@@ -124,7 +124,7 @@ def test_answers_are_those_of_the_class(place: MaskedPlace, models: Path) -> Non
 def find_qemu_x86() -> Path:
     with users_cache():
         qemu = find_qemu("x86_64")
-    need("qemu-x86_64", None if qemu else "no qemu-x86_64 here: edgeq emulate arm64 fetches one")
+    need(None if qemu else "no qemu-x86_64 here: edgeq emulate arm64 fetches one")
     assert qemu is not None
     return qemu
 
@@ -156,7 +156,7 @@ def test_a_pass_runs_there(masked: Callable[[str], MaskedPlace], tmp_path: Path,
 
 
 def test_closing_leaves_nothing() -> None:
-    need("x86-mask", x86_place.available("avx2"))
+    need(x86_place.available("avx2"))
     place = MaskedPlace("avx2")
     folder = Path(place.environment()["EDGEQ_HIDE_CPUID"]).parent
     assert folder.exists()

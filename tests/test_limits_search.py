@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeq.emulate.limits_records import Trial
 from edgeq.emulate.limits_search import Search, whole
-from edgeq.emulate.limits_trial import Trial
 from edgeq.units import MIB
 
 SIZES = st.integers(1, 2**36)

@@ -42,12 +42,21 @@ def stand_in_for(device: Device) -> Place:
 
     Raises Missing with the reason where there is none here.
     """
+    name = class_of_device(device)
+    if name is None:
+        what = "its profile names no instruction sets that a stand-in could have"
+        raise Missing(Problem(device.id, what, "add 'instruction_sets' to the profile"))
+    return stand_in(name)
+
+
+def class_of_device(device: Device) -> str | None:
+    """The name of that stand-in, whether it can be had here or not; None if there is none."""
     sets = set(device.instruction_sets)
     if device.arch == "aarch64":
-        return ArmPlace("i8mm" if "i8mm" in sets else "dotprod" if "dotprod" in sets else "armv8.0")
+        newest = "i8mm" if "i8mm" in sets else "dotprod" if "dotprod" in sets else "armv8.0"
+        return f"{_ARM}: {newest}"
     # From the newest: what a CPU has, the classes before it have too.
     for name in ("avx512-vnni", "avx512", "avx-vnni", "avx2", "avx", "sse4"):
         if set(x86_classes.CLASSES[name].needs) <= sets:
-            return MaskedPlace(name)
-    what = "its profile names no instruction sets that a stand-in could have"
-    raise Missing(Problem(device.id, what, "add 'instruction_sets' to the profile"))
+            return f"{_X86}: {name}"
+    return None

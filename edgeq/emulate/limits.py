@@ -24,11 +24,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from edgeq.artifact import read_record
 from edgeq.emulate import limits_groups, limits_pages
 from edgeq.emulate.limits_groups import Group
+from edgeq.emulate.limits_records import Mechanism
 from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.measure.process import PassFailed, PassStopped, Request, run_worker
 from edgeq.reach.place import Here
@@ -36,7 +37,6 @@ from edgeq.runners import kept
 from edgeq.store import MANIFEST
 from edgeq.units import MIB, format_bytes
 
-Mechanism = Literal["cgroup v2", "cgroup v1", "RLIMIT_DATA"]
 _NO_GROUPS = (
     "run as root, or where the user owns a control group with the memory controller; a container "
     "needs its groups mounted writable"

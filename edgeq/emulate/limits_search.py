@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgeq.emulate.limits_trial import Trial
+from edgeq.emulate.limits_records import Trial
 from edgeq.units import MIB
 
 _STEP, _SHARE = MIB, 0.02

@@ -12,56 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import Field
-
-from edgeq.artifact import Frozen
 from edgeq.emulate.limits import LimitedPlace, Limiter, OverLimit, Usage
+from edgeq.emulate.limits_records import Trial
 from edgeq.measure.latency import quantile
 from edgeq.measure.process import Request, run_worker
 from edgeq.units import format_bytes
 
-Outcome = Literal["fits", "too slow", "killed"]
 _NEAR = 1.25  # a ratio this near to the bound is not believed at once
 _ATTEMPTS = 3
 # A pass gets this much of the time that it took without a limit, and at least so many seconds.
 _PATIENCE, _LEAST_SECONDS = 10.0, 30.0
-
-
-class Trial(Frozen):
-    """One limit, and what became of an artifact under it. Memory is of the whole process."""
-
-    limit_bytes: int = Field(description="The limit, of Python, runtime and model together.")
-    outcome: Outcome = Field(
-        description="fits: survived, fast enough. too slow: survived, or was stopped for taking "
-        "too long. killed: ended for want of memory, or by the error that it made."
-    )
-    group_peak_bytes: int | None = Field(
-        description="The most that was charged against the limit, page cache included; null where "
-        "the mechanism does not count."
-    )
-    high_water_bytes: int | None = Field(
-        default=None, description="The most that was resident; null where it did not get so far."
-    )
-    anonymous_peak_bytes: int | None = Field(
-        default=None, description="The most that could not be dropped."
-    )
-    p50_seconds: float | None = Field(
-        default=None, description="Median time of a run, of a language model a token."
-    )
-    unlimited_p50_seconds: float | None = Field(
-        default=None, description="The same without a limit, in the same minutes."
-    )
-    ratio: float | None = Field(default=None, description="The one by the other.")
-    attempts: int = Field(default=1, description="How often latency was measured for it.")
-    warm_bytes: int = Field(
-        default=0, description="Of its files, what the limit did not hold: see `limits.Usage`."
-    )
-    reason: str = Field(default="", description="What it died of, if it did.")
-
-    @property
-    def survived(self) -> bool:
-        """Whether every pass came to its end, or would have."""
-        return self.outcome != "killed"
 
 
 @dataclass

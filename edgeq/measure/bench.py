@@ -96,6 +96,10 @@ class Bench:
             ),
         )
 
+    def timed_request(self, artifact_dir: Path) -> Request:
+        """What the memory and latency passes are asked of an artifact, with quick effort."""
+        return Request(work="memory", artifact=artifact_dir, **self._data.timed)
+
     def _measure_float_once(self) -> None:
         failures = self._float_failures
         self._float_memory = self._memory(self._float_dir, self._float, failures)

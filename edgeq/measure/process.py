@@ -19,6 +19,7 @@ from edgeq.artifact import Frozen
 from edgeq.compute_units import ComputeUnits
 from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.measure.records import Effort, Pass
+from edgeq.runners.parent import PARENT
 
 # Far beyond what a pass takes; a worker that hangs must not hang the check.
 TIMEOUT_SECONDS: dict[Pass, float] = {"memory": 900.0, "latency": 3600.0, "quality": 3600.0}
@@ -95,7 +96,8 @@ def run_worker(
     limit = TIMEOUT_SECONDS[request.work] if timeout_seconds is None else timeout_seconds
     command = [*prefix, interpreter or sys.executable, "-m", "edgeq.runners.worker"]
     search = os.pathsep.join(filter(None, sys.path))
-    variables = {**os.environ, "PYTHONPATH": search, **(environment or {})}
+    own = {"PYTHONPATH": search, PARENT: str(os.getpid())}
+    variables = {**os.environ, **own, **(environment or {})}
     # Files, not pipes: a grandchild that outlives a killed worker would keep a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         worker = subprocess.Popen(

@@ -13,6 +13,7 @@ from edgeq.measure.neighbours import Neighbours
 
 Effort = Literal["quick", "full"]
 Pass = Literal["memory", "latency", "quality"]
+How = Literal["measured", "emulated", "estimated", "not run"]
 
 
 class Conditions(Frozen):

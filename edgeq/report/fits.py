@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeq.emulate.limits_trial import Trial
+from edgeq.emulate.limits_records import Trial
 from edgeq.fits import AppVerdict, Fits
 from edgeq.report.terminal import STATUS_STYLES, print_wrapped
 from edgeq.units import format_bytes, format_seconds

@@ -41,8 +41,9 @@ def print_verdict(verdict: Verdict, console: Console) -> None:
     console.print(heading)
     console.print(_table(verdict))
     said: dict[str, list[str]] = {}
+    limits = {trial.limit_bytes for trial in verdict.tried.trials} if verdict.tried else set()
     for line in verdict.lines:
-        said.setdefault(_said(line), []).append(line.budget)
+        said.setdefault(_said(line, line.limit in limits), []).append(line.budget)
     for text, budgets in said.items():
         if text:
             print_wrapped(f"{', '.join(budgets)}: {text}", "", console)
@@ -100,13 +101,17 @@ def _percent(share: float | None) -> str:
     return f"{share:+.1%}" if abs(share) < 1 else f"{share:+.0%}"
 
 
-def _said(line: Line) -> str:
-    """Interval, reason and remedy of a line, where there is something to say."""
+def _said(line: Line, tried: bool) -> str:
+    """Interval, reason and remedy of a line, where there is something to say.
+
+    tried: its limit was put to the test, and the reason says with what result.
+    """
     parts = []
     if line.low is not None:
         high = "no upper end" if line.high is None else format_value(line.high, line.unit)
-        parts.append(f"95 % interval {format_value(line.low, line.unit)} to {high}")
-    if line.reason and (line.status != "pass" or line.low is not None):
+        what = "nine in ten" if line.how == "estimated" else "95 % interval"
+        parts.append(f"{what} {format_value(line.low, line.unit)} to {high}")
+    if line.reason and (tried or line.status != "pass" or line.low is not None):
         parts.append(line.reason)
     if line.remedy:
         parts.append(f"next: {line.remedy}")

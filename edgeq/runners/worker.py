@@ -20,6 +20,7 @@ from edgeq.artifact import Artifact, read_record
 from edgeq.errors import EdgeqError, NotComputed
 from edgeq.measure.process import Request
 from edgeq.runners import sample_passes, text_passes
+from edgeq.runners.parent import end_with_parent
 
 _SAMPLES = {
     "latency": sample_passes.time_sample,
@@ -74,6 +75,7 @@ def _only_reply_on_stdout() -> IO[str]:
 
 def main() -> int:
     """Read a request, do it, write the reply; the exit status."""
+    end_with_parent()
     reply = _only_reply_on_stdout()
     try:
         result = perform(Request.model_validate_json(sys.stdin.buffer.read()))

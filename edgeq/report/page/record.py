@@ -99,7 +99,7 @@ class Report(Frozen):
 
     def differences(self) -> list[Differences]:
         """What was found of answers that differ between CPUs; of each artifact once."""
-        found = [getattr(verdict, "differences", None) for verdict in self.verdicts]
+        found = [verdict.differences for verdict in self.verdicts]
         return list({each.artifact: each for each in found if each is not None}.values())
 
 
