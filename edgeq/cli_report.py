@@ -15,7 +15,6 @@ reports = typer.Typer(rich_markup_mode="rich")
 
 
 @reports.command(
-    rich_help_panel="Recipes",
     epilog="Examples: edgeq report recipes/minilm.yaml -o report.html — "
     "edgeq report minilm.zip -o report.html",
 )
@@ -52,7 +51,6 @@ def report(
 
 
 @reports.command(
-    rich_help_panel="Recipes",
     epilog="Examples: edgeq explain recipes/minilm.yaml --device here — edgeq explain report.html",
 )
 def explain(

@@ -22,7 +22,7 @@ edgeq: 1
 name: wren
 model: {source: ./wren, task: text-generation, licence: apache-2.0}
 data: {evaluation: {path: evaluation.txt}}
-quantize: {default: [int8, Q8_0]}
+quantize: {default: int8}
 targets: [{format: gguf, devices: [here]}]
 workload: {context: 32, prompt: 8, generate: 2}
 budgets: {size: {download: 7 MiB}, quality: {kl: 0.05}}
@@ -31,7 +31,7 @@ budgets: {size: {download: 7 MiB}, quality: {kl: 0.05}}
 
 @dataclass(frozen=True)
 class Made:
-    """A folder with a recipe, its store and the page of both of its artifacts."""
+    """A folder with a recipe, its store and the page of its artifact."""
 
     folder: Path
     store: Path
@@ -57,7 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def test_the_page_holds_what_was_measured(made: Made) -> None:
     report = read_report(made.page)
-    assert [artifact.record.name for artifact in report.artifacts] == ["gguf-int8-b32", "gguf-Q8_0"]
+    assert [artifact.record.name for artifact in report.artifacts] == ["gguf-int8-b32"]
     assert report.command == "edgeq report recipe.yaml --out report.html"
     for measured, beside in report.measurements():
         assert measured.language is not None
@@ -94,14 +94,14 @@ def test_what_was_measured_is_not_measured_again(made: Made) -> None:
 
 
 def test_a_bundle_tells_what_was_seen_when_it_was_made(made: Made) -> None:
-    arguments = ("recipe.yaml", "--artifact", "gguf-int8-b32", "--out", "wren.zip")
+    arguments = ("recipe.yaml", "--out", "wren.zip")
     done = run_edgeq("bundle", *arguments, store=made.store, cwd=made.folder)
     assert done.returncode == 0, done.stderr
     done = run_edgeq("report", "wren.zip", "-o", "bundle.html", store=made.store, cwd=made.folder)
     assert done.returncode == 0, done.stderr
     own = read_report(made.folder / "bundle.html")
     whole = read_report(made.page)
-    assert own.verdicts == tuple(v for v in whole.verdicts if v.artifact == "gguf-int8-b32")
+    assert own.verdicts == whole.verdicts
     assert own.artifacts[0].sha256 == whole.artifacts[0].sha256
     assert own.recipe == RECIPE
     # `here` was that machine, whose profile no bundle holds.

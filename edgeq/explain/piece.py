@@ -120,7 +120,7 @@ def _idea(facts: Facts, analogy: Analogy) -> str:
         )
     return (
         f"{start} Here, {facts.original_size} became {facts.size}: {facts.smaller} times smaller, "
-        f"with {facts.bits} bits for most weights."
+        f"with {facts.bits} bits for most weights, all that belongs to them included."
     )
 
 
