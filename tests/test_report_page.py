@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgeq.differences_records import Differences, PlaceDifferences
 from edgeq.errors import InvalidInput
 from edgeq.measure.records import Memory
-from edgeq.report.page import figures, frontier, memory, record, words
+from edgeq.report.page import cpus, figures, frontier, memory, record, words
 from edgeq.report.page.distance import distance_figures
 from edgeq.report.page.frontier import Point, best
 from edgeq.report.page.tensors import bits_of, place_of, tensor_figure
@@ -290,14 +290,14 @@ def test_where_cpus_differ_is_told_with_the_cure() -> None:
     report = samples.report()
     told = tuple(v.model_copy(update={"differences": found}) for v in report.verdicts[:2])
     report = report.model_copy(update={"verdicts": (*told, *report.verdicts[2:])})
-    table = words.differences_table(report)
-    assert table is not None
-    (row,) = table.rows
-    assert len(row) == len(table.columns)
-    assert {"x86: avx2", "cured", "MatMulInteger", "3 of 40", "session.x64quantprecision=1"} <= {
-        *row
-    }
-    assert words.differences_table(samples.report()) is None
+    (told_once,) = cpus.compared(report)
+    assert told_once.title == "onnx-int8: 1 the same with a setting of the loader"
+    assert told_once.is_fine
+    assert told_once.notes == ["x86: avx2: saturates"]
+    (row,) = told_once.table.rows
+    assert len(row) == len(told_once.table.columns)
+    assert {"x86: avx2", "MatMulInteger", "3 of 40", "session.x64quantprecision=1"} <= {*row}
+    assert cpus.compared(samples.report()) == []
 
 
 def test_verdicts_alone_make_a_page(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from edgeq.errors import Missing, Problem
 from edgeq.explain.facts import facts_of
 from edgeq.explain.piece import write
 from edgeq.report.page import words
+from edgeq.report.page.cpus import compared
 from edgeq.report.page.distance import distance_figures
 from edgeq.report.page.figures import Figure, chart
 from edgeq.report.page.memory import memory_figures
@@ -86,7 +87,7 @@ def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
         "neighbours": {n: q.neighbours for n, q in qualities.items() if q.neighbours},
         "tensors": tensors,
         "tensor_tables": [] if tensors else tensor_tables(report, names),
-        "differences": words.differences_table(report),
+        "compared": compared(report),
         "verdict_tables": [(v, words.verdict_table(v)) for v in report.verdicts],
         "provenance": [words.how_table(report), words.version_table(report)],
         "hashes": words.hash_table(report),

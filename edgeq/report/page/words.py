@@ -265,26 +265,3 @@ def hash_table(report: Report) -> Table:
     }
     rows += [["went in", name, "", sha256] for name, sha256 in sorted(sources)]
     return Table("SHA-256 of every file", ("of", "file", "size", "SHA-256"), rows, frozenset({2}))
-
-
-def differences_table(report: Report) -> Table | None:
-    """Where CPUs answer differently; None where that was not asked."""
-    rows = [
-        [
-            each.artifact,
-            place.place,
-            place.how,
-            place.status,
-            place.operator or "",
-            f"{place.differing} of {place.compared}" if place.compared else "",
-            ", ".join(f"{key}={value}" for key, value in place.cure.items()),
-            place.reason,
-        ]
-        for each in report.differences()
-        for place in each.places
-    ]
-    if not rows:
-        return None
-    columns = ("artifact", "CPU", "how", "answers", "furthest operator", "operators that differ",
-               "what the loader sets", "note")  # fmt: skip
-    return Table("Answers of other CPUs beside this machine's", columns, rows)
