@@ -281,7 +281,7 @@ def test_a_pass_that_failed_says_why() -> None:
 
 def test_where_cpus_differ_is_told_with_the_cure() -> None:
     place = PlaceDifferences(
-        place="x86: avx2", how="emulated", status="cured", reason="saturates",
+        place="x86: avx2", how="emulated", status="cured", reason="x86: avx2: saturates\n  set it",
         operator="MatMulInteger", differing=3, compared=40, cure={"session.x64quantprecision": "1"},
     )  # fmt: skip
     found = Differences(
@@ -293,7 +293,7 @@ def test_where_cpus_differ_is_told_with_the_cure() -> None:
     (told_once,) = cpus.compared(report)
     assert told_once.title == "onnx-int8: 1 the same with a setting of the loader"
     assert told_once.is_fine
-    assert told_once.notes == ["x86: avx2: saturates"]
+    assert told_once.notes == ["x86: avx2: saturates; set it"]
     (row,) = told_once.table.rows
     assert len(row) == len(told_once.table.columns)
     assert {"x86: avx2", "MatMulInteger", "3 of 40", "session.x64quantprecision=1"} <= {*row}

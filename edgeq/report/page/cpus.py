@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeq.differences_records import Differences
+from edgeq.differences_records import Differences, PlaceDifferences
 from edgeq.report.page.figures import Table
 from edgeq.report.page.record import Report
 
@@ -52,5 +52,11 @@ def _compared(found: Differences) -> Compared:
         title=f"{found.artifact}: {words}",
         is_fine=not counts["differs"],
         table=Table(f"Answers of {found.artifact} beside {found.reference}", columns, rows),
-        notes=[f"{place.place}: {place.reason}" for place in found.places if place.reason],
+        notes=[_note(place) for place in found.places if place.reason],
     )
+
+
+def _note(place: PlaceDifferences) -> str:
+    """Why, in a line; some reasons name their place themselves."""
+    reason = "; ".join(line.strip() for line in place.reason.splitlines())
+    return f"{place.place}: {reason.removeprefix(f'{place.place}: ')}"
