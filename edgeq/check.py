@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgeq.artifact import read_artifact
@@ -64,7 +66,7 @@ def check(
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         bench = Bench(
             float_dir,
-            evaluation,
+            _bearable(evaluation, place),
             place=place,
             effort="full" if full else "quick",
             progress=progress,
@@ -106,6 +108,13 @@ def _tried(
     if limiter is None or not limits or artifact.format not in here.runtimes:
         return None
     return try_limits(bench.timed_request(directory), limits, limiter, progress)
+
+
+def _bearable(evaluation: Evaluation | None, place: Place) -> Evaluation | None:
+    """The evaluation data, or as many of their samples as the place can be asked for."""
+    if evaluation is None or place.most_samples is None:
+        return evaluation
+    return replace(evaluation, samples=min(evaluation.samples or sys.maxsize, place.most_samples))
 
 
 def _units(here: Device, devices: Sequence[Device]) -> ComputeUnits | None:
