@@ -15,6 +15,7 @@ from edgeq.cli_fit import fitting
 from edgeq.cli_fits import limits
 from edgeq.cli_matrix import matrices
 from edgeq.cli_models import Json, models, print_json
+from edgeq.cli_report import reports
 from edgeq.errors import EdgeqError
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import make_console, print_verdict
@@ -203,6 +204,7 @@ app.add_typer(emulators)
 app.add_typer(limits)
 app.add_typer(fitting)
 app.add_typer(matrices)
+app.add_typer(reports)
 
 
 def main() -> None:

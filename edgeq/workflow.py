@@ -94,7 +94,7 @@ def bundle_recipe(
     built = {item.artifact.name: item for item in build(planned, Store(), progress, names=wanted)}
     if allow_unchecked:
         return _write(planned, built[wanted[0]], None, target, out)
-    verdicts = kept_verdicts(planned, list(built.values()), target, progress)
+    verdicts = kept_verdicts(planned, list(built.values()), chosen, progress)
     passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
     if not passed:
         what = f"nothing passed on {device}, so there is nothing to ship"

@@ -68,22 +68,27 @@ def verdicts_of(
     for address, own in _by_place(devices, on).items():
         with _place(address, own, progress) as place:
             found += _check(planned, built, own, full, place, progress, limit)
-    order = {item.artifact.name: index for index, item in enumerate(built)}
-    ids = list(devices)
-    return sorted(found, key=lambda each: (order[each.artifact], ids.index(each.device)))
+    return _in_order(found, built, devices)
 
 
 def kept_verdicts(
-    planned: Planned, built: Sequence[Built], device: Device, progress: Progress
+    planned: Planned, built: Sequence[Built], devices: dict[str, Device], progress: Progress
 ) -> list[Verdict]:
-    """Remembered verdicts where there are some, new ones otherwise, in the order of `built`."""
-    with _place(device.reach or HERE, {device.id: device}, progress) as place:
-        known = {item.path: _recall(planned, item, device, place) for item in built}
-        missing = [item for item in built if known[item.path] is None]
-        fresh = _check(planned, missing, {device.id: device}, False, place, progress)
-        for item, verdict in zip(missing, fresh, strict=True):
-            known[item.path] = verdict
-    return [verdict for verdict in known.values() if verdict is not None]
+    """Remembered verdicts where there are some, new ones otherwise; ordered as `verdicts_of`'s."""
+    found: list[Verdict] = []
+    for address, own in _by_place(devices, None).items():
+        with _place(address, own, progress) as place:
+            missing = []
+            for item in built:
+                judged = targets(planned, item.artifact.format, own)
+                kept = [_recall(planned, item, device, place) for device in judged]
+                known = [verdict for verdict in kept if verdict is not None]
+                if len(known) == len(judged):
+                    found += known
+                else:
+                    missing.append(item)
+            found += _check(planned, missing, own, False, place, progress)
+    return _in_order(found, built, devices)
 
 
 def chosen_devices(planned: Planned, names: Sequence[str]) -> dict[str, Device]:
@@ -109,6 +114,15 @@ def targets(planned: Planned, format: Format, devices: dict[str, Device]) -> lis
         for id, device in devices.items()
         if format in device.runtimes and (id in own or id not in elsewhere)
     ]
+
+
+def _in_order(
+    verdicts: Sequence[Verdict], built: Sequence[Built], devices: dict[str, Device]
+) -> list[Verdict]:
+    """By artifact, as they were built, then by device."""
+    order = {item.artifact.name: index for index, item in enumerate(built)}
+    ids = list(devices)
+    return sorted(verdicts, key=lambda each: (order[each.artifact], ids.index(each.device)))
 
 
 def _require_format(planned: Planned, device: Device, name: str) -> None:

@@ -14,6 +14,7 @@ from edgeq.budgets import Workload
 from edgeq.compute_units import ComputeUnits
 from edgeq.measure import arrays, generation, latency
 from edgeq.measure.given import Evaluation, given_samples, given_to_language_model
+from edgeq.measure.neighbours import neighbours
 from edgeq.measure.process import PassFailed, Request
 from edgeq.measure.quality import NotComparable, compare, pair_spearman
 from edgeq.measure.records import (
@@ -179,13 +180,17 @@ class Bench:
         distances = compare(names, *read, logits=artifact.text is None)
         scores = self._data.scores
         spearman: list[float | None] = [None, None]
-        if scores is not None:
-            vectors = (np.concatenate(list(arrays.read_arrays(file))) for file in files)
-            spearman = [pair_spearman(rows, scores) for rows in vectors]
+        nearest = None
+        if artifact.task == "sentence-embedding":
+            vectors = [np.concatenate(list(arrays.read_arrays(file))) for file in files]
+            nearest = neighbours((self._data.judged or {})["texts"], vectors[1], vectors[0])
+            if scores is not None:
+                spearman = [pair_spearman(rows, scores) for rows in vectors]
         return Quality(
             outputs=distances,
             spearman=spearman[0],
             float_spearman=spearman[1],
+            neighbours=nearest,
             conditions=conditions,
         )
 

@@ -22,6 +22,7 @@ from pydantic import Field
 from edgeq.artifact import Frozen
 from edgeq.errors import InvalidInput, NotComputed, Problem
 from edgeq.measure import clusters
+from edgeq.measure.disagreement import Disagreement, Histogram, Worst, histogram
 from edgeq.runners.language import LanguageModel
 
 Doubles = npt.NDArray[np.float64]
@@ -91,6 +92,10 @@ class Divergence(Frozen):
     )
     windows: int
     window: int = Field(description="Tokens of a window; the predictions of half of it count.")
+    histogram: Histogram | None = Field(default=None, description="Of the KL of every token.")
+    worst: tuple[Disagreement, ...] = Field(
+        default=(), description="Where the two disagree most, the largest KL first."
+    )
     how: Literal["measured"] = "measured"
 
 
@@ -183,7 +188,8 @@ def measure(
 ) -> Divergence:
     """Run both models on every window (see `token_windows`) and compare their predictions.
 
-    Memory: the logits of one window of both models; of every token five numbers are kept.
+    Memory: the logits of one window of both models; of every token five numbers are kept, and of
+    the worst few their context.
     Raises InvalidInput where the vocabularies differ, a window does not fit a model's context, or
     a model gives values that are no numbers.
     """
@@ -194,18 +200,20 @@ def measure(
         what = "two windows are the least that have an error"
         raise InvalidInput(Problem("windows", what, "give more text, or a shorter window"))
     begun = time.monotonic()
-    scores, noise = [], []
+    scores, noise, worst = [], [], Worst(reference)
     noisy = spread(range(len(windows)), _NOISE_WINDOWS)
     for index, window in enumerate(windows):
         logits = [_second_half(model.logits(window)) for model in (reference, candidate)]
         following = window[len(window) // 2 + 1 :]
         scores.append(score(logits[0], logits[1], following))
+        worst.add(index, window, logits, scores[-1].kl)
         if index in noisy:
             noise.append(_noise((reference, candidate), logits, window))
         left = (time.monotonic() - begun) / (index + 1) * (len(windows) - index - 1)
         progress(f"compare: window {index + 1} of {len(windows)}, about {left:.0f} s left")
     floors = np.mean(noise, axis=0)
-    return summarise(scores, len(windows[0]), (float(floors[0]), float(floors[1])))
+    found = summarise(scores, len(windows[0]), (float(floors[0]), float(floors[1])))
+    return found.model_copy(update={"worst": worst.found()})
 
 
 def _second_half(logits: Floats) -> Floats:
@@ -282,4 +290,5 @@ def summarise(
         tokens=sum(map(len, kl)),
         windows=len(windows),
         window=window,
+        histogram=histogram(np.concatenate(kl)),
     )

@@ -9,6 +9,7 @@ from pydantic import Field
 from edgeq.artifact import Frozen
 from edgeq.compute_units import ComputeUnits
 from edgeq.measure.divergence import Divergence
+from edgeq.measure.neighbours import Neighbours
 
 Effort = Literal["quick", "full"]
 Pass = Literal["memory", "latency", "quality"]
@@ -205,6 +206,9 @@ class Quality(Frozen):
         "evaluation data; null without scores."
     )
     float_spearman: float | None = Field(description="The same for the full-precision model.")
+    neighbours: Neighbours | None = Field(
+        default=None, description="Nearest texts before and after; null for what embeds no texts."
+    )
     conditions: Conditions
 
 

@@ -1,0 +1,175 @@
+"""A recipe, or a bundle that was made of one → Report."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from edgeq import canonical
+from edgeq.artifact import ARTIFACT_FILE, seal
+from edgeq.build import build
+from edgeq.bundle import read_bundle
+from edgeq.device import HERE, Device, load_device
+from edgeq.errors import EdgeqError, InvalidInput, Problem
+from edgeq.estimate.contents import Contents, contents_of_artifact, contents_of_plan
+from edgeq.estimate.devices import estimate_for
+from edgeq.estimate.memory import estimate_memory
+from edgeq.expected import expected
+from edgeq.plan import make_plan
+from edgeq.profile import AppLimit, Entitlement
+from edgeq.report.page.record import (
+    ContextMemory,
+    Report,
+    ReportedArtifact,
+    ReportedDevice,
+    thinned,
+)
+from edgeq.runners.language import DEFAULT_CONTEXT
+from edgeq.store import Store
+from edgeq.verdict import Verdict
+from edgeq.workflow_check import chosen_devices, kept_verdicts
+
+Progress = Callable[[str], None]
+_MOST_CONTEXTS = 5
+_ENTITLEMENTS: tuple[Entitlement, ...] = ("none", "increased-memory-limit")
+
+
+def report_of(path: Path, devices: Sequence[str], progress: Progress) -> Report:
+    """Everything known of the recipe or bundle at `path`.
+
+    Of a recipe, artifacts are built and verdicts measured where none are remembered: for `devices`,
+    by id or file, or without any for the recipe's own. A bundle tells what was seen when it was
+    made. Raises what building and checking raise.
+    """
+    if zipfile.is_zipfile(path):
+        if devices:
+            remedy = "leave --device out, or name the recipe"
+            raise InvalidInput(Problem("--device", "a bundle tells of its own device", remedy))
+        return _of_bundle(path)
+    return _of_recipe(path, devices, progress)
+
+
+def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
+    progress("read the recipe")
+    planned = make_plan(path, weights=True)
+    devices = chosen_devices(planned, names)
+    built = build(planned, Store(), progress)
+    verdicts, step = thinned(tuple(kept_verdicts(planned, built, devices, progress)))
+    plans, model = {each.name: each for each in planned.plan.artifacts}, planned.model
+    artifacts = tuple(
+        ReportedArtifact(
+            record=item.artifact,
+            sha256=canonical.sha256_of_file(item.path / ARTIFACT_FILE),
+            estimates={
+                device.id: expected(planned, item.artifact.name, device)
+                for device in devices.values()
+                if item.artifact.format in device.runtimes
+            },
+            contexts=_lengths(
+                contents_of_plan(plans[item.artifact.name], planned.recipe.model.task, model),
+                planned.recipe.workload.context,
+            ),
+        )
+        for item in built
+    )
+    options = "".join(f" --device {name}" for name in names)
+    return Report(
+        version=importlib.metadata.version("edgeq"),
+        name=planned.plan.recipe,
+        command=f"edgeq report {path.as_posix()}{options} --out report.html",
+        recipe=path.read_text(encoding="utf-8"),
+        task=planned.recipe.model.task,
+        devices=tuple(_device(device) for device in devices.values()),
+        artifacts=artifacts,
+        verdicts=verdicts,
+        kept=step,
+    )
+
+
+def _of_bundle(path: Path) -> Report:
+    bundle = read_bundle(path)
+    verdicts, step = thinned(tuple(map(Verdict.model_validate, bundle.verdicts)))
+    artifact = bundle.artifact
+    profiles = {verdict.device: _profile(verdict.device) for verdict in verdicts}
+    contents = contents_of_artifact(artifact)
+    context = _measured_context(verdicts)
+    estimates = {
+        id: estimate_for(contents, profile, context=context)
+        for id, profile in profiles.items()
+        if profile is not None
+    }
+    sha256 = hashlib.sha256(seal(artifact.model_dump(mode="json"))).hexdigest()
+    return Report(
+        version=importlib.metadata.version("edgeq"),
+        name=path.stem,
+        command=f"edgeq report {path.as_posix()} --out report.html",
+        recipe=bundle.recipe,
+        task=artifact.task,
+        devices=tuple(
+            _device(profile) if (profile := profiles[v.device]) else _told(v) for v in verdicts
+        ),
+        artifacts=(
+            ReportedArtifact(
+                record=artifact,
+                sha256=sha256,
+                estimates=estimates,
+                contexts=_lengths(contents, context),
+            ),
+        ),
+        verdicts=verdicts,
+        kept=step,
+    )
+
+
+def _device(device: Device) -> ReportedDevice:
+    return ReportedDevice(
+        id=device.id,
+        name=device.name,
+        chip=device.chip,
+        ram=device.ram,
+        counts=device.counts,
+        limits=tuple(_limits(device)),
+    )
+
+
+def _limits(device: Device) -> Iterator[AppLimit]:
+    for entitlement in _ENTITLEMENTS:
+        with contextlib.suppress(InvalidInput):  # few systems know the second
+            yield device.app_limit(entitlement)
+
+
+def _profile(id: str) -> Device | None:
+    """The profile of a device that a bundle names; this machine is not that bundle's `here`."""
+    if id == HERE:
+        return None
+    try:
+        return load_device(id)
+    except EdgeqError:  # a file of whoever made the bundle
+        return None
+
+
+def _told(verdict: Verdict) -> ReportedDevice:
+    return ReportedDevice(id=verdict.device, name=verdict.device_name, limits=(verdict.app_limit,))
+
+
+def _measured_context(verdicts: Sequence[Verdict]) -> int:
+    found = (verdict.measurement.memory for verdict in verdicts)
+    return next((each.context for each in found if each and each.context), DEFAULT_CONTEXT)
+
+
+def _lengths(contents: Contents, context: int) -> tuple[ContextMemory, ...]:
+    """Memory at the workload's context, and at twice that and so on as long as it was trained."""
+    sizes = contents.sizes
+    if sizes is None or not sizes.is_decoder:
+        return ()
+    lengths = [context]
+    while len(lengths) < _MOST_CONTEXTS and 2 * lengths[-1] <= sizes.longest:
+        lengths.append(2 * lengths[-1])
+    return tuple(
+        ContextMemory(context=each, parts=estimate_memory(contents, context=each).parts)
+        for each in lengths
+    )

@@ -1,0 +1,168 @@
+"""What a report holds: the schema of `edgeq report --json`, which the page carries as well."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import lzma
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from edgeq.artifact import Artifact, Frozen
+from edgeq.differences_records import Differences
+from edgeq.errors import InvalidInput, Problem
+from edgeq.estimate.devices import Estimates
+from edgeq.measure.records import Measurement
+from edgeq.profile import AppLimit
+from edgeq.verdict import Verdict
+
+_OPENING = '<script type="application/vnd.edgeq.report" id="report">'
+_CARRIED = re.compile(re.escape(_OPENING) + r"([A-Za-z0-9+/=\s]+)</script>")
+_MOST_SAMPLES = 120_000  # about 1 MB of the page
+
+
+class ReportedDevice(Frozen):
+    """A device that something was judged for.
+
+    chip, ram and counts are unknown where its profile is not at hand.
+    """
+
+    id: str
+    name: str
+    chip: str | None = None
+    ram: int | None = Field(default=None, description="Bytes.")
+    counts: Literal["high-water", "footprint"] | None = Field(
+        default=None, description="What its system holds against the limit."
+    )
+    limits: tuple[AppLimit, ...] = Field(
+        description="What one app may use: without an entitlement first, then with one."
+    )
+
+
+class ContextMemory(Frozen):
+    """Estimated memory of one context length, by part, in bytes."""
+
+    context: int
+    parts: dict[str, float]
+
+
+class ReportedArtifact(Frozen):
+    """A built artifact, and what to expect of it where it cannot be measured."""
+
+    record: Artifact
+    sha256: str = Field(description="Of its artifact.json.")
+    estimates: dict[str, Estimates] = Field(description="By id of the device.")
+    contexts: tuple[ContextMemory, ...] = Field(
+        default=(), description="Of language models: memory by length of the context, estimated."
+    )
+    losses: dict[str, float] = Field(
+        default_factory=dict,
+        description="What the model loses by each tensor's rounding alone, where it was measured: "
+        "mean KL in nats, or mean 1 − cosine.",
+    )
+
+
+class Report(Frozen):
+    """All that is known of a recipe's artifacts on its devices."""
+
+    edgeq: Literal[1] = 1
+    kind: Literal["report"] = "report"
+    version: str = Field(description="Of edgeq.")
+    name: str = Field(description="Of the recipe.")
+    command: str = Field(description="What makes this report again.")
+    recipe: str = Field(description="The text of the recipe.")
+    task: str
+    devices: tuple[ReportedDevice, ...]
+    artifacts: tuple[ReportedArtifact, ...]
+    verdicts: tuple[Verdict, ...]
+    kept: int = Field(default=1, description="Of the samples of times, every so manieth is here.")
+
+    def artifact(self, name: str) -> ReportedArtifact:
+        """The artifact of this name; raises KeyError."""
+        return {each.record.name: each for each in self.artifacts}[name]
+
+    def measurements(self) -> list[tuple[Measurement, Measurement]]:
+        """Of each artifact that was measured, and full precision beside it; one of each.
+
+        Verdicts of several devices may hold the same measurement. Of different ones, that which
+        was seen on the device itself comes first.
+        """
+        best: dict[str, Verdict] = {}
+        for verdict in self.verdicts:
+            before = best.get(verdict.artifact)
+            if before is None or _seen(verdict) > _seen(before):
+                best[verdict.artifact] = verdict
+        return [(each.measurement, each.float_measurement) for each in best.values()]
+
+    def differences(self) -> list[Differences]:
+        """What was found of answers that differ between CPUs; of each artifact once."""
+        found = [verdict.differences for verdict in self.verdicts]
+        return list({each.artifact: each for each in found if each is not None}.values())
+
+
+def _seen(verdict: Verdict) -> int:
+    return sum(line.how == "measured" for line in verdict.lines)
+
+
+def thinned(verdicts: tuple[Verdict, ...]) -> tuple[tuple[Verdict, ...], int]:
+    """`verdicts` with so few samples of times that a page can carry them, and the step taken."""
+    total = sum(_count(m) for v in verdicts for m in (v.measurement, v.float_measurement))
+    step = max(1, -(-total // _MOST_SAMPLES))
+    if step == 1:
+        return verdicts, 1
+    fewer = (
+        verdict.model_copy(
+            update={
+                "measurement": _thin(verdict.measurement, step),
+                "float_measurement": _thin(verdict.float_measurement, step),
+            }
+        )
+        for verdict in verdicts
+    )
+    return tuple(fewer), step
+
+
+def _count(measured: Measurement) -> int:
+    times = len(measured.latency.samples_seconds) if measured.latency else 0
+    return times + (len(measured.generation.token_seconds) if measured.generation else 0)
+
+
+def _thin(measured: Measurement, step: int) -> Measurement:
+    changes: dict[str, object] = {}
+    if measured.latency:
+        fewer = {"samples_seconds": measured.latency.samples_seconds[::step]}
+        changes["latency"] = measured.latency.model_copy(update=fewer)
+    if measured.generation:
+        fewer = {"token_seconds": measured.generation.token_seconds[::step]}
+        changes["generation"] = measured.generation.model_copy(update=fewer)
+    return measured.model_copy(update=changes)
+
+
+def carried(report: Report) -> str:
+    """The element of a page that carries `report` whole."""
+    # Verdicts of several devices repeat the same measurements, far apart: LZMA sees that.
+    packed = lzma.compress(report.model_dump_json().encode(), preset=6)
+    return f"{_OPENING}{base64.b64encode(packed).decode()}</script>"
+
+
+def read_report(path: Path) -> Report:
+    """The report that the page at `path` carries. Raises InvalidInput for any other file."""
+    remedy = "write it again with: edgeq report"
+    try:
+        found = _CARRIED.search(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(
+            Problem(str(path), f"cannot be read: {error.strerror}", remedy)
+        ) from None
+    except UnicodeDecodeError:
+        found = None
+    if found is None:
+        raise InvalidInput(Problem(str(path), "is no report that edgeq wrote", remedy))
+    try:
+        return Report.model_validate_json(lzma.decompress(base64.b64decode(found[1])))
+    except (binascii.Error, lzma.LZMAError, ValidationError, EOFError):
+        what = "is a report of another version, or was changed"
+        raise InvalidInput(Problem(str(path), what, remedy)) from None

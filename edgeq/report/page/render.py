@@ -1,0 +1,110 @@
+"""Report → one HTML file that asks the network for nothing."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from importlib import resources
+from typing import Any
+
+from edgeq.errors import Missing, Problem
+from edgeq.explain.facts import facts_of
+from edgeq.explain.piece import write
+from edgeq.report.page import words
+from edgeq.report.page.cpus import compared
+from edgeq.report.page.distance import distance_figures
+from edgeq.report.page.figures import Figure, chart
+from edgeq.report.page.memory import memory_figures
+from edgeq.report.page.record import Report, carried
+from edgeq.report.page.tensors import tensor_figure, tensor_tables
+from edgeq.report.page.times import time_figures
+
+_MOST_BYTES = 2_990_000
+_TOKENS_SHOWN = 3  # of the worst of each artifact, before one asks for more
+
+
+def require() -> None:
+    """Raise Missing, with the command that installs it, where a page cannot be written."""
+    from importlib.util import find_spec
+
+    absent = [name for name in ("jinja2", "vl_convert") if find_spec(name) is None]
+    if absent:
+        what = f"not installed: {', '.join(absent)}"
+        raise Missing(Problem("report", what, 'install it with: pip install ".[report]"'))
+
+
+def render(report: Report, progress: Callable[[str], None] = lambda step: None) -> str:
+    """The page. Raises Missing where the packages that make charts are not installed."""
+    require()
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["chart"] = chart
+    progress("draw the charts")
+    template = environment.get_template("page.html")
+    fixed = {
+        "carried": carried(report),
+        "library": _library(),
+        "style": _template("style.css"),
+        "script": _template("page.js"),
+    }
+    order = words.chosen(report)
+    for names in (None, order[:4], order[:1], []):  # tensors are most of a large model's page
+        page: str = template.render(**_content(report, names), **fixed)
+        if len(page.encode()) < _MOST_BYTES:
+            break
+    return page + "\n"
+
+
+def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
+    """What the template shows. names: of the artifacts whose tensors are told, None for all."""
+    figures: dict[str, list[Figure]] = {
+        "memory": memory_figures(report),
+        "times": time_figures(report),
+        "distance": distance_figures(report),
+    }
+    tensors = tensor_figure(report, names)
+    order = words.chosen(report)
+    measured = {m.artifact: m for m, _ in report.measurements()}
+    languages = {n: m.language for n in order if (m := measured[n]).language is not None}
+    qualities = {n: m.quality for n in order if (m := measured[n]).quality is not None}
+    return {
+        "report": report,
+        "piece": write(facts_of(report)).piece if report.verdicts and report.artifacts else None,
+        "headline": words.headline(report),
+        "cards": words.cards(report),
+        "misses": words.misses(report),
+        "signs": words.SIGNS,
+        "figures": figures,
+        "tokens": {n: q.divergence.worst for n, q in languages.items() if q.divergence.worst},
+        "tokens_shown": _TOKENS_SHOWN,
+        "neighbours": {n: q.neighbours for n, q in qualities.items() if q.neighbours},
+        "tensors": tensors,
+        "tensor_tables": [] if tensors else tensor_tables(report, names),
+        "compared": compared(report),
+        "verdict_tables": [(v, words.verdict_table(v)) for v in report.verdicts],
+        "provenance": [words.how_table(report), words.version_table(report)],
+        "hashes": words.hash_table(report),
+    }
+
+
+def _template(name: str) -> str:
+    return (resources.files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _library() -> str:
+    """Vega with Vega-Lite, which draw the charts.
+
+    Vega's own name is bound to nothing in that bundle, so that its embedding is what is called.
+    """
+    import vl_convert
+
+    source: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return source.replace("</script", "<\\/script")

@@ -1,0 +1,196 @@
+"""The map of tensors: layers × kinds, bits as colour, size by what matters."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+
+from edgeq.artifact import TensorRecord
+from edgeq.report.page.figures import DATA, Figure, Spec, Table, Values
+from edgeq.report.page.record import Report, ReportedArtifact
+from edgeq.units import format_bytes
+
+_LAYER = re.compile(r"^(?:.*\.)?(?:layers?|blk|blocks?|h)\.(\d+)\.(.+)$")
+_USUAL = re.compile(r"^(?:self_attn|mlp|attention\.self|model|embeddings)\.|\.dense$")
+_OUTSIDE = "–"
+_BITS = {  # below how many bits a weight; the colour
+    "2": (3.0, "var(--b2)"),
+    "3": (4.0, "var(--b3)"),
+    "4": (5.0, "var(--b4)"),
+    "5": (6.0, "var(--b5)"),
+    "6": (7.5, "var(--b6)"),
+    "8": (10.0, "var(--b8)"),
+    "16": (20.0, "var(--b16)"),
+    "32": (math.inf, "var(--b32)"),
+}
+_MOST_KINDS = 40
+_PHONE = 215.0  # pixels that columns have there
+
+
+def place_of(name: str) -> tuple[str, str]:
+    """Layer and kind of a tensor by its name.
+
+    >>> place_of("model.layers.3.self_attn.q_proj.weight"), place_of("model.embed_tokens.weight")
+    (('3', 'q_proj'), ('–', 'embed_tokens'))
+    """
+    plain = name.removesuffix(".weight")
+    found = _LAYER.match(plain)
+    layer, kind = found.groups() if found else (_OUTSIDE, plain)
+    return layer, _USUAL.sub("", kind)
+
+
+def bits_of(record: TensorRecord) -> float:
+    """Bits a weight in the file, scales and zero points included."""
+    return 8 * record.bytes / math.prod(record.shape)
+
+
+def tensor_figure(report: Report, names: Collection[str] | None = None) -> Figure | None:
+    """The map of artifacts, one at a time by choice; None for tensors without usual names.
+
+    names: of the artifacts; without them, all.
+    """
+    shown = [a for a in report.artifacts if names is None or a.record.name in names]
+    values = [value for artifact in shown for value in _values(artifact)]
+    kinds = {value["kind"]: None for value in values}
+    layers = {value["layer"]: None for value in values}
+    if not values or len(kinds) > _MOST_KINDS or len(layers) < 2:
+        return None
+    by_loss = any(artifact.losses for artifact in shown)
+    size = (
+        "The larger a square, the more the model loses by rounding it alone."
+        if by_loss
+        else "The larger a square, the more of the file it takes."
+    )
+    return Figure(
+        id="tensors",
+        title="How many bits each weight got",
+        text=f"Columns are the model's layers, “{_OUTSIDE}” is what lies outside of them; rows are "
+        f"kinds of weights. {size} Hover for the exact figures, or open the tables."
+        + ("" if len(shown) == len(report.artifacts) else " Other artifacts: see --json."),
+        spec=_map(values, list(kinds), sorted(layers, key=_order)),
+        tables=[_table(artifact) for artifact in shown],
+    )
+
+
+def tensor_tables(report: Report, names: Collection[str] | None = None) -> list[Table]:
+    """The same in words, where there is no map."""
+    return [_table(a) for a in report.artifacts if names is None or a.record.name in names]
+
+
+def _values(artifact: ReportedArtifact) -> Values:
+    matrices = {name: r for name, r in artifact.record.tensors.items() if _is_matrix(r)}
+    # Tables that embed are larger than all else; roots keep the rest to be seen.
+    weight: Mapping[str, float] = artifact.losses or {
+        name: math.sqrt(record.bytes) for name, record in matrices.items()
+    }
+    most = max((weight.get(name, 0.0) for name in matrices), default=1.0) or 1.0
+    values = []
+    for name, record in matrices.items():
+        layer, kind = place_of(name)
+        bits = bits_of(record)
+        loss = artifact.losses.get(name)
+        values.append(
+            {
+                "artifact": artifact.record.name,
+                "tensor": name,
+                "layer": layer,
+                "kind": kind,
+                "bits": next(word for word, (end, _) in _BITS.items() if bits < end),
+                "exact": bits,
+                "weight": max(0.0, weight.get(name, 0.0)) / most,
+                "tip": f"{name}: {record.grid}, {bits:.2f} bits a weight, {record.method}, "
+                f"{format_bytes(record.bytes)}, {_shape(record)}"
+                + (f", loses {loss:.2e} alone" if loss is not None else "")
+                + (f"; {record.note}" if record.note not in ("", "default") else ""),
+            }
+        )
+    return values
+
+
+def _is_matrix(record: TensorRecord) -> bool:
+    return len(record.shape) > 1 and math.prod(record.shape) > 0
+
+
+def _shape(record: TensorRecord) -> str:
+    return " × ".join(map(str, record.shape))
+
+
+def _order(layer: str) -> int:
+    return -1 if layer == _OUTSIDE else int(layer)
+
+
+def _map(values: Values, kinds: list[str], layers: list[str]) -> Spec:
+    used = {value["bits"] for value in values}
+    colours = {bits: colour for bits, (_, colour) in _BITS.items() if bits in used}
+    side = min(20.0, max(5.0, 0.92 * _PHONE / len(layers)))
+    names = list(dict.fromkeys(value["artifact"] for value in values))
+    return {
+        "data": {"name": DATA, "values": values},
+        "params": [
+            {
+                "name": "artifact",
+                "value": names[0],
+                "bind": {"input": "select", "options": names, "name": "Artifact "},
+            }
+        ],
+        "transform": [{"filter": "datum.artifact === artifact"}],
+        "width": "container",
+        "height": 25 * len(kinds),
+        "mark": {"type": "square", "opacity": 1},
+        "encoding": {
+            "x": {
+                "field": "layer",
+                "type": "ordinal",
+                "scale": {"domain": layers},
+                "axis": {"title": "layer", "labelAngle": 0, "labelOverlap": True, "ticks": False},
+            },
+            "y": {
+                "field": "kind",
+                "type": "ordinal",
+                "scale": {"domain": kinds},
+                "axis": {"title": None, "ticks": False, "labelLimit": 132, "grid": True},
+            },
+            "color": {
+                "field": "bits",
+                "type": "ordinal",
+                "scale": {"domain": list(colours), "range": list(colours.values())},
+                "legend": {"title": "bits a weight", "orient": "top", "symbolType": "square"},
+            },
+            "size": {
+                "field": "weight",
+                "type": "quantitative",
+                "scale": {"domain": [0, 1], "range": [side**2 / 8, side**2]},
+                "legend": None,
+            },
+            "tooltip": {"field": "tip"},
+        },
+    }
+
+
+def _table(artifact: ReportedArtifact) -> Table:
+    rows = []
+    small: dict[str, int] = {}
+    for name, record in artifact.record.tensors.items():
+        if not _is_matrix(record):
+            small[record.grid] = small.get(record.grid, 0) + record.bytes
+            continue
+        loss = artifact.losses.get(name)
+        rows.append(
+            [
+                name,
+                _shape(record),
+                record.grid,
+                record.method,
+                f"{bits_of(record):.2f}",
+                format_bytes(record.bytes),
+                "" if loss is None else f"{loss:.2e}",
+                "" if record.note == "default" else record.note,
+            ]
+        )
+    rows += [
+        ["biases, norms and other small ones", "", grid, "none", "", format_bytes(size), "", ""]
+        for grid, size in small.items()
+    ]
+    columns = ("tensor", "shape", "grid", "method", "bits", "size", "loss alone", "why")
+    return Table(f"Tensors of {artifact.record.name}", columns, rows, frozenset({4, 5, 6}))

@@ -1,0 +1,69 @@
+"""`edgeq report`: gather, render, write beside and rename."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edgeq.errors import InvalidInput, Problem
+from edgeq.files import writable
+from edgeq.report.page.record import Report
+
+
+def write_report(
+    source: Path,
+    out: Path | None,
+    devices: Sequence[str],
+    without_page: bool,
+    progress: Callable[[str], None],
+) -> Report:
+    """The report of a recipe or bundle, its page written to `out` where that is given.
+
+    Raises InvalidInput where there is neither a file to write nor `without_page`, or for devices of
+    a bundle; Missing where the packages that make charts are not installed, before any work.
+    """
+    from edgeq.report.page.gather import report_of
+
+    if out is None and not without_page:
+        remedy = "add -o report.html, or --json for the data alone"
+        raise InvalidInput(Problem("--out", "no file to write is named", remedy))
+    if out is not None:
+        from edgeq.report.page.render import require
+
+        require()
+        writable(out, "--out")
+    report = report_of(source, devices, progress)
+    if out is not None:
+        write_page(report, out, progress)
+    return report
+
+
+def open_report(source: Path, devices: Sequence[str], progress: Callable[[str], None]) -> Report:
+    """The report of a recipe or bundle, or that which a page of `edgeq report` carries.
+
+    Raises InvalidInput for devices of a page or bundle, and what making the report raises.
+    """
+    from edgeq.report.page.gather import report_of
+    from edgeq.report.page.record import read_report
+
+    if source.suffix != ".html":
+        return report_of(source, devices, progress)
+    if devices:
+        remedy = "leave --device out, or name the recipe"
+        raise InvalidInput(Problem("--device", "a page tells of its own devices", remedy))
+    return read_report(source)
+
+
+def write_page(
+    report: Report, out: Path, progress: Callable[[str], None] = lambda step: None
+) -> None:
+    """Write the page of `report` to `out`, which is there whole or not at all."""
+    from edgeq.report.page.render import render
+
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(render(report, progress), encoding="utf-8")
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)

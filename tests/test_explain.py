@@ -1,0 +1,186 @@
+"""The explanation in plain words: what it says of what happened, and the rules it keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeq.errors import InvalidInput
+from edgeq.explain.facts import Facts, facts_of
+from edgeq.explain.glossary import variant_words
+from edgeq.explain.piece import Written, write
+from edgeq.explain.rules import problems
+from edgeq.report.page.record import Report
+from edgeq.report.terminal import make_console
+from tests import report_samples as samples
+from tests import verdicts
+
+MIB = 1 << 20
+
+
+def facts(report: Report, **changes: Any) -> Facts:
+    return dataclasses.replace(facts_of(report), **changes)
+
+
+def failed_memory() -> Report:
+    """A language model that needs more memory than its budget, quantized or not."""
+    large = verdicts.memory(high_water=300, anonymous_peak=200).model_copy(
+        update={"context": 1024, "cache_bytes": 6 * MIB}
+    )
+    measured = samples.language_model("gguf-int4-b32", 4.5, 0.005, memory=large)
+    beside = verdicts.full_precision(
+        artifact="gguf-float32",
+        memory=verdicts.memory(high_water=420, anonymous_peak=300),
+        latency=None,
+        generation=verdicts.spoken(first=0.4),
+    )
+    found = verdicts.verdict(samples.BUDGETS, measured=measured, beside=beside)
+    whole = samples.report()
+    return whole.model_copy(update={"verdicts": (found,), "devices": whole.devices[:1]})
+
+
+REPORTS = {
+    "encoder passed": samples.encoder_report,
+    "language model passed": samples.report,
+    "memory failed": failed_memory,
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_piece_keeps_the_rules(name: str) -> None:
+    written = write(facts_of(REPORTS[name]()))
+    assert problems(written) == []
+    text = written.piece.text
+    assert written.facts.device in text
+    assert written.facts.size in text
+    assert [len(part.points) for part in written.piece.parts if part.points] == [3]
+
+
+@pytest.mark.parametrize("variant", ["Q4_K_M", "Q2_K", "Q8_0", "IQ4_XS", "int8", "palette6-g16"])
+@pytest.mark.parametrize("methods", [("gptq", "nearest"), ("importance",), ("kmeans",), ()])
+def test_every_format_and_method_keeps_the_rules(variant: str, methods: tuple[str, ...]) -> None:
+    told = facts(samples.report(), variant=variant, weights=variant, methods=methods)
+    written = write(told)
+    assert problems(written) == []
+    assert variant_words(variant, variant, told.format)[0] in written.piece.text
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_what_is_not_known_is_not_told(name: str) -> None:
+    """A report with nothing measured but the size still makes a piece, without figures."""
+    told = facts(
+        REPORTS[name](), exceptions=None, mapped=None, held=None, same_words=None,
+        other_words=None, places=None, likeness=None, moved=None, smaller=None, methods=(),
+    )  # fmt: skip
+    written = write(told)
+    assert problems(written) == []
+    assert "not seen here" in written.piece.text
+    assert "None" not in written.piece.text
+
+
+def test_a_failure_reads_differently_from_a_pass() -> None:
+    passed, failed = write(facts_of(samples.report())), write(facts_of(failed_memory()))
+    assert passed.piece.title.endswith("fits this machine")
+    assert failed.piece.title.endswith("does not fit this machine yet")
+    assert passed.analogies != failed.analogies
+    text = failed.piece.text
+    assert (
+        "memory while it runs is 300.0 MiB where 256.0 MiB is the limit, 44.0 MiB too far" in text
+    )
+    assert "memory while it runs came to 420.0 MiB, and 256.0 MiB was the limit" in text
+    (told,) = failed.facts.failed
+    assert told.remedy in text
+    assert "suitcase" in text
+
+
+def test_what_was_not_run_is_no_pass() -> None:
+    report = samples.report()
+    phone = tuple(v for v in report.verdicts if v.device == "iphone-14" and v.status != "fail")
+    written = write(facts_of(report.model_copy(update={"verdicts": phone})))
+    assert written.piece.title == "model on iPhone 14: not proven yet"
+    assert "that is no pass" in written.piece.text
+    assert problems(written) == []
+
+
+def test_more_bits_for_some_are_told_with_what_they_take() -> None:
+    written = write(facts_of(samples.report()))
+    kept = written.facts.exceptions
+    assert kept is not None
+    assert (kept.kinds, kept.bits, written.facts.bits) == ("embed_tokens", "8.5", "4.5")
+    assert f"{kept.kinds} kept {kept.bits} bits instead of 4.5" in written.piece.text
+
+
+def edited(text: str, *, part: int = 2) -> Written:
+    """A good piece with `text` added to one of its parts."""
+    written = write(facts_of(samples.report()))
+    parts = list(written.piece.parts)
+    changed = (*parts[part].paragraphs, text)
+    parts[part] = parts[part].model_copy(update={"paragraphs": changed})
+    piece = written.piece.model_copy(update={"parts": tuple(parts)})
+    return dataclasses.replace(written, piece=piece)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("It works like magic.", "promises"),
+        ("The affine map is cheap.", "jargon"),
+        ("The KL divergence is small.", "jargon"),
+        ("Tensor cores help.", "jargon"),
+        ("Meet Sarah, who builds an app.", "an invented person"),
+        ("Imagine a developer in a hurry.", "an invented person"),
+        ("It runs 40 times an hour.", "a number from nowhere"),
+        ("It takes 4.6 MiB.", "a number from nowhere"),
+        ("Think of a garden hose.", "an analogy from nowhere"),
+        ("Gguf files are common.", "is called GGUF"),
+        ("It was rounded by gptq.", "is called GPTQ"),
+        ("We chose q4_k_m for it.", "is called Q4_K_M"),
+    ],
+)
+def test_the_linter_finds_what_breaks_a_rule(text: str, found: str) -> None:
+    assert any(problem.startswith(found) or found in problem for problem in problems(edited(text)))
+
+
+def test_a_speed_that_nobody_measured_is_found() -> None:
+    written = edited("It is much faster now.")
+    assert problems(written) == []  # the waiting was measured, beside the original's
+    unseen = tuple(b for b in written.facts.budgets if not b.budget.startswith("latency."))
+    silent = dataclasses.replace(written, facts=dataclasses.replace(written.facts, budgets=unseen))
+    assert any("speed" in problem for problem in problems(silent))
+
+
+def test_an_analogy_that_is_missing_is_found() -> None:
+    written = write(facts_of(samples.report()))
+    parts = [part for part in written.piece.parts if part.title != "The intent"]
+    piece = written.piece.model_copy(update={"parts": (*parts, parts[0])})
+    assert problems(dataclasses.replace(written, piece=piece))
+
+
+def test_nothing_checked_is_nothing_to_explain() -> None:
+    with pytest.raises(InvalidInput, match="nothing of it was checked"):
+        facts_of(samples.report(verdicts=()))
+
+
+def test_a_page_is_explained_within_80_columns(tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert", reason="the extra [report] is not installed")
+    from edgeq.report.explanation import print_piece
+    from edgeq.report.page.write import open_report, write_page
+
+    page = tmp_path / "report.html"
+    write_page(samples.report(), page)
+    piece = write(facts_of(open_report(page, [], lambda step: None))).piece
+    assert piece == write(facts_of(samples.report())).piece
+    text = page.read_text(encoding="utf-8")
+    assert piece.title in text
+    assert piece.parts[3].points[0] in text
+    with (tmp_path / "out.txt").open("w+") as file:
+        print_piece(piece, make_console(file))
+        file.seek(0)
+        lines = file.read().splitlines()
+    assert max(len(line) for line in lines if "http" not in line) <= 80
+    assert " ".join(" ".join(lines).split()).count(piece.parts[1].paragraphs[0]) == 1
+    with pytest.raises(InvalidInput, match="--device"):
+        open_report(page, ["here"], lambda step: None)
