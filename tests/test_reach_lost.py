@@ -279,8 +279,10 @@ def test_interrupted_it_ends_what_it_started(
     machine: Machine, tensor: Path, tmp_path: Path
 ) -> None:
     program = (
-        "import sys; from pathlib import Path;"
+        "import signal, sys; from pathlib import Path;"
         "from edgeq.measure.process import Request; from edgeq.reach.place import place_for\n"
+        # Started in the background, tests inherit that the signal is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "request = Request(work='latency', artifact=Path(sys.argv[2]), effort='full')\n"
         "with place_for(sys.argv[1]) as place: place.run(request)"
     )
