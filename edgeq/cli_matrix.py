@@ -75,11 +75,7 @@ def matrix(
     verdicts = [each.verdict for each in judged]
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:
-        named = [  # two recipes may make artifacts of the same name
-            each.verdict.model_copy(update={"artifact": f"{each.recipe}: {each.verdict.artifact}"})
-            for each in judged
-        ]
-        junit.write_text(to_junit(named), encoding="utf-8")
+        junit.write_text(to_junit([each.named() for each in judged]), encoding="utf-8")
     if as_json:
         dumped = [verdict.model_dump(mode="json") for verdict in verdicts]
         recipes_of = [each.recipe for each in judged]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
@@ -206,17 +207,18 @@ def test_fp16_stays_as_near_as_fp16_is(wren: Wren) -> None:
     assert 0 < difference.max() < 0.02 * np.abs(single.logits(ids)).max()
 
 
-def test_pieces_of_any_size_give_the_same(wren: Wren) -> None:
-    model = opened(wren.single)
+def test_pieces_of_any_size_give_the_same(wren: Wren, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To rounding in float32; the cache's float16 adds what another order of sums tips over."""
     ids = np.random.default_rng(0).integers(3, 600, CONTEXT - 5)
-    whole = model.logits(ids)
-    for piece in (1, 7, 33):
-        found = model.logits_in_pieces(ids, piece)
-        # Keys and values are kept in float16: a sum in another order may round to the next one.
-        assert np.abs(found - whole).max() < 0.02
-        assert np.sqrt(np.mean((found - whole) ** 2)) < 1e-3
-    assert np.abs(model.prefill(ids) - whole[-1]).max() < 0.02
-    assert model.cache_bytes(1) == model.cache_bytes(CONTEXT) == 2 * 12 * 2 * CONTEXT * 64
+    exact = functools.partial(coreml_backend.load, precision="float32")
+    for load, most in ((coreml_backend.load, 4e-3), (exact, 1e-4)):
+        monkeypatch.setattr(coreml_backend, "load", load)
+        model = opened(wren.single)
+        whole = model.logits(ids)
+        for piece in (1, 7, 33):
+            assert np.abs(model.logits_in_pieces(ids, piece) - whole).max() < most
+        assert np.allclose(model.prefill(ids), whole[-1], atol=1e-4)
+        assert model.cache_bytes(1) == model.cache_bytes(CONTEXT) == 2 * 12 * 2 * CONTEXT * 64
 
 
 def test_every_position_can_be_used_and_no_more(wren: Wren) -> None:

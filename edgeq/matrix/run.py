@@ -38,6 +38,11 @@ class Judged:
     recipe: str
     verdict: Verdict
 
+    def named(self) -> Verdict:
+        """The verdict with the recipe's name too: two recipes may make artifacts of one name."""
+        name = f"{self.recipe}: {self.verdict.artifact}"
+        return self.verdict.model_copy(update={"artifact": name})
+
 
 def run_matrix(
     recipes: Sequence[Path],
