@@ -90,6 +90,9 @@ def test_more_memory_granted_lets_more_fit(tmp_path: Path) -> None:
     answer = ask(config, "iphone-15-pro")
     assert answer.chosen is not None and answer.chosen.startswith("gguf-Q")
     assert "the app needs the entitlement" in answer.reason
+    longer = ask(config, "iphone-15-pro", context=6144)
+    assert "entitlement" in longer.reason
+    assert "loses more than a chat" in longer.reason
 
 
 def test_nothing_fits_and_it_says_what_would_help(tmp_path: Path) -> None:
