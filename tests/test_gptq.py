@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 
-from edgeq.quantize.gptq import gptq
-from edgeq.quantize.grids import GRIDS, INT4_B32, Grid
+from edgeq.quantize.grids import GRIDS, INT4_B32, Grid, QuantizedTensor
 from edgeq.quantize.nearest import round_to_nearest
+from edgeq.quantize.objective import Moments
+from edgeq.quantize.rounding import round_tensor
+
+
+def gptq(weight: np.ndarray, hessian: np.ndarray, grid: Grid) -> QuantizedTensor:
+    return round_tensor(weight, Moments(hessian), grid, "gptq")
 
 
 def correlated_inputs(rows: int, columns: int, seed: int) -> np.ndarray:

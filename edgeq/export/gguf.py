@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgeq.artifact import TensorRecord
 from edgeq.errors import InvalidInput, Problem
-from edgeq.gguf.codes import STORED_AS, pack_codes
+from edgeq.gguf.blocks import STORED_AS, pack_codes
 from edgeq.gguf.convert import read_rows, reorder_codes, row_order
 from edgeq.gguf.header import ALIGNMENT
 from edgeq.gguf.hyperparameters import (
@@ -86,7 +86,7 @@ def write_gguf_model(
         own: TensorRecord(
             shape=file.shapes[own],
             grid=decision.grid if own in codes else file.types[own].name,
-            method=decision.method,
+            method=codes[own].method if own in codes else decision.method,
             bytes=nbytes(file.types[own], file.shapes[own]),
             note=decision.reason,
         )

@@ -18,10 +18,11 @@ from edgeq.export.onnx_convolution import convolution_output
 from edgeq.export.onnx_quantized import QuantizedWriter
 from edgeq.export.onnx_statistics import watch
 from edgeq.export.onnx_weights import Decide, Weight, find_weights, settle
+from edgeq.export.sequential import goes_in_sequence, round_in_sequence
 from edgeq.quantize.activations import static_range
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import QuantizedTensor
-from edgeq.quantize.model import Quantized, SourceWeight, quantize_weights
+from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
 
 
 @dataclass(frozen=True)
@@ -150,13 +151,27 @@ class _Chosen:
         self, feeds: Sequence[Feed], progress: Callable[[str], None]
     ) -> tuple[dict[str, InputStatistics], dict[str, Quantized]]:
         """What calibration saw, by tensor, and codes, by weight."""
-        seen = watch(self._directory, self.weights, self._decisions, feeds, progress)
-        sources = [_source(weight, self._decisions[weight.name]) for weight in self.weights]
+        choices = {weight.name: self._choice(weight) for weight in self.weights}
+        later = [w for w in self.weights if feeds and goes_in_sequence(w, choices[w.name])]
+        waiting = {weight.name for weight in later}
+        first = [weight for weight in self.weights if weight.name not in waiting]
+        seen = watch(self._directory, first, self._decisions, feeds, progress)
+        sources = [_source(weight, choices[weight.name]) for weight in first]
         found = {}
         for name, quantized in quantize_weights(sources, seen):
             progress(f"quantize {name}")
             found[name] = quantized
-        return seen, found
+        if later:
+            fixed = {w.name: (w, found[w.name].tensor) for w in first if _is_exact(w, found)}
+            pairs = [(weight, choices[weight.name]) for weight in later]
+            codes = round_in_sequence(self._directory, pairs, fixed, feeds, progress)
+            found |= {name: Quantized(codes[name], None, None, "float32") for name in codes}
+        return seen, {weight.name: found[weight.name] for weight in self.weights}
+
+    def _choice(self, weight: Weight) -> Choice:
+        choice = self._decisions[weight.name].choice
+        assert choice is not None
+        return choice
 
     def write(
         self,
@@ -205,10 +220,15 @@ class _Chosen:
         )
 
 
-def _source(weight: Weight, decision: Decision) -> SourceWeight:
-    assert decision.choice is not None
+def _source(weight: Weight, choice: Choice) -> SourceWeight:
     met = weight.product.activation.name if weight.product is not None else None
-    return SourceWeight(weight.name, weight.matrix, met, decision.choice)
+    return SourceWeight(weight.name, weight.matrix, met, choice)
+
+
+def _is_exact(weight: Weight, found: Mapping[str, Quantized]) -> bool:
+    """Whether a weight's codes alone stand for it, in the place where the graph has it."""
+    is_matrix = weight.role in ("linear", "embedding", "tied")
+    return is_matrix and found[weight.name].activations == "float32"
 
 
 def _write(

@@ -11,7 +11,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
-from edgeq.quantize.grids import GRIDS, Floats
+from edgeq.quantize.grids import Floats
+from edgeq.quantize.model import grid_named
 
 Role = Literal["linear", "convolution", "embedding", "tied", "recurrent"]
 """What is done with a weight. `tied`: rows are looked up by one node, and multiplied by another."""
@@ -130,7 +131,7 @@ def _obstacle(weight: Weight, grid: str, activations: str) -> str:
             return f"{operator} is in a subgraph, where calibration cannot look"
     if weight.role == "recurrent" and grid != "int8":
         return f"{operator} has quantized kernels only for int8"
-    block = GRIDS[grid].block
+    block = grid_named(grid).block
     if weight.role == "tied" and not block:
         return "rows are looked up and multiplied, which only grids of blocks are stored once for"
     if weight.role in ("embedding", "tied") and block and weight.shape[1] % block:

@@ -11,9 +11,10 @@ import numpy as np
 
 from edgeq.errors import InvalidInput, Problem
 from edgeq.quantize.grids import GRIDS, Grid, QuantizedTensor
+from edgeq.quantize.kgrids import KGRIDS
 from edgeq.quantize.palette import PALETTES
 
-_GRIDS: dict[str, Grid] = {**GRIDS, **PALETTES}
+_GRIDS: dict[str, Grid] = {**GRIDS, **PALETTES, **KGRIDS}
 
 
 def save_codes(path: Path, codes: Mapping[str, QuantizedTensor]) -> None:

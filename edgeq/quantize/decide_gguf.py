@@ -2,7 +2,7 @@
 
 A variant on a grid of ours (`int4-b32`, `int8-b32`) is stored in the type with the same bits
 (Q4_0, Q8_0) and never rounded again; a mix leaves the choice for every tensor to llama.cpp's rules
-and the rounding to its library.
+and the rounding to its library, or by the method `gptq` to us.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from edgeq.gguf.types import TYPES, GgmlType, fallback, nbytes
 from edgeq.quantize.decide import decide
 from edgeq.quantize.gguf_words import UNWEIGHTED
 from edgeq.quantize.grids import GRIDS
+from edgeq.quantize.kgrids import GGUF_GRIDS
 from edgeq.quantize.presets import MIXES
 from edgeq.quantize.spec import Intent
 
@@ -25,9 +26,9 @@ _STORED_AS = {"int4-b32": "Q4_0", "int8-b32": "Q8_0", "float32": "F32"}
 class GgufDecision:
     """What becomes of one weight in a GGUF file.
 
-    type: how it is stored. grid: `int4-b32` or `int8-b32` where the codes are our own, else the
-    type's name. method: how it is rounded, `none` for floats. reason: the rule, the mix, or the
-    obstacle.
+    type: how it is stored. grid: `int4-b32` or `int8-b32` for Q4_0 and Q8_0 where the codes are
+    our own, else the type's name. method: how it is rounded, `none` for floats. reason: the rule,
+    the mix, or the obstacle.
     """
 
     type: GgmlType
@@ -39,7 +40,7 @@ class GgufDecision:
     @property
     def has_own_codes(self) -> bool:
         """Whether codes of ours are stored as they are."""
-        return self.grid in GRIDS
+        return self.grid in GRIDS or self.method == "gptq"
 
 
 def decide_gguf(
@@ -63,25 +64,28 @@ def decide_gguf(
     for name, shape in tensors.items():
         exception = intent.exception(name) if len(shape) > 1 else None
         if weights in MIXES and exception is None:
-            found[name] = _by_library(mixed[names[name]], shape, weighted, "default")
+            found[name] = _in_type(mixed[names[name]], shape, intent, "default")
         elif exception is not None and exception[1] in TYPES:
             index, grid = exception
             reason = f"rule {index + 1}: {intent.rules[index].match}"
-            found[name] = _by_library(TYPES[grid], shape, weighted, reason)
+            found[name] = _in_type(TYPES[grid], shape, intent, reason)
         else:
             found[name] = _own_grid(name, shape, intent)
     return found
 
 
-def _by_library(
-    wanted: GgmlType, shape: tuple[int, ...], weighted: bool, reason: str
-) -> GgufDecision:
+def _in_type(wanted: GgmlType, shape: tuple[int, ...], intent: Intent, reason: str) -> GgufDecision:
     type = fallback(wanted, shape[-1]) if len(shape) > 1 else wanted
     if type is not wanted:
         reason = f"{reason}; rows of {shape[-1]} do not divide into blocks of {wanted.name}"
     if type.block == 1:
         return GgufDecision(type, type.name, "none", reason, nbytes(type, shape))
-    rounding = "importance" if weighted and type.name not in UNWEIGHTED else "nearest"
+    method = intent.variant.method
+    if method == "gptq" and type.name in GGUF_GRIDS:
+        grid = GGUF_GRIDS[type.name].name
+        return GgufDecision(type, grid, method, reason, nbytes(type, shape))
+    weighted = method != "nearest" and type.name not in UNWEIGHTED
+    rounding = "importance" if weighted else "nearest"
     return GgufDecision(type, type.name, rounding, reason, nbytes(type, shape))
 
 

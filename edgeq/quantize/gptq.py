@@ -10,50 +10,47 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.quantize.grids import Codes, Floats, Grid, QuantizedTensor
-from edgeq.quantize.nearest import search_scales
+from edgeq.quantize.grids import Codes, Floats, Grid
+from edgeq.quantize.objective import Objective
 
 _COLUMNS_AT_ONCE = 128
-_DAMPING = 0.01  # of the mean input power, as in the paper
 
 
-def gptq(weight: Floats, hessian: NDArray[np.float64], grid: Grid) -> QuantizedTensor:
-    """Quantize so that `inputs @ weight.T` changes least on the calibration inputs.
+def feed_errors(target: Objective, grid: Grid, scales: Floats) -> Codes:
+    """Codes of `target.weight` on `grid` with the given scales, int8 `(rows, columns)`."""
+    columns = target.weight.shape[1]
+    order = np.argsort(-np.diag(target.hessian), kind="stable")
+    upper = _inverse_factor(target.hessian[np.ix_(order, order)])
+    steps, offsets = grid.affine(scales, columns)
+    codes = _round_columns(target.weight[:, order], steps[:, order], offsets[:, order], upper, grid)
+    return codes[:, np.argsort(order)]
 
-    weight: float32 `(rows, columns)`. hessian: float64 `(columns, columns)`, the mean of
-    `x xᵀ` over calibration inputs `x` of this layer.
+
+def _inverse_factor(hessian: NDArray[np.float64]) -> Floats:
+    """Upper Cholesky factor of the inverse.
+
+    That is the inverse of the lower factor of the Hessian taken from its last row and column on.
     """
-    power = np.diag(hessian).copy()
-    scales = search_scales(weight, grid, importance=power.astype(np.float32))
-    order = np.argsort(-power, kind="stable")
-    upper = _inverse_factor(hessian, power, order)
-    codes = _round_columns(
-        weight[:, order], grid.spread(scales, weight.shape[1])[:, order], upper, grid
-    )
-    return QuantizedTensor(grid, codes[:, np.argsort(order)], scales, "gptq")
+    reverse = np.linalg.cholesky(hessian[::-1, ::-1])
+    inverse = np.linalg.inv(reverse)[::-1, ::-1]
+    return np.ascontiguousarray(inverse).astype(np.float32)
 
 
-def _inverse_factor(
-    hessian: NDArray[np.float64], power: NDArray[np.float64], order: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Upper Cholesky factor of the inverse of the damped Hessian, columns in `order`."""
-    mean = power.mean()
-    damped = hessian + np.eye(len(power)) * (_DAMPING * mean if mean > 0 else 1.0)
-    inverse = np.linalg.inv(damped[np.ix_(order, order)])
-    return np.linalg.cholesky(inverse).T
-
-
-def _round_columns(weight: Floats, scales: Floats, upper: NDArray[np.float64], grid: Grid) -> Codes:
-    left = weight.astype(np.float64)
-    columns = left.shape[1]
+def _round_columns(
+    weight: Floats, steps: Floats, offsets: Floats, upper: Floats, grid: Grid
+) -> Codes:
+    left = weight.T.copy()  # columns first: each is then one run of memory
+    steps, offsets = np.ascontiguousarray(steps.T), np.ascontiguousarray(offsets.T)
+    inverse = np.divide(1, steps, out=np.zeros_like(steps), where=steps != 0)
+    columns = len(left)
     codes = np.zeros(left.shape, np.int8)
     for start in range(0, columns, _COLUMNS_AT_ONCE):
         stop = min(start + _COLUMNS_AT_ONCE, columns)
-        errors = np.zeros((left.shape[0], stop - start))
+        errors = np.empty((stop - start, left.shape[1]), np.float32)
         for j in range(start, stop):
-            code = np.clip(np.rint(left[:, j] / scales[:, j]), grid.lowest, grid.highest)
-            codes[:, j] = code
-            errors[:, j - start] = (left[:, j] - code * scales[:, j]) / upper[j, j]
-            left[:, j:stop] -= errors[:, j - start, None] * upper[j, j:stop]
-        left[:, stop:] -= errors @ upper[start:stop, stop:]
-    return codes
+            code = np.rint((left[j] - offsets[j]) * inverse[j]).clip(grid.lowest, grid.highest)
+            codes[j] = code
+            errors[j - start] = (left[j] - code * steps[j] - offsets[j]) / upper[j, j]
+            left[j + 1 : stop] -= upper[j, j + 1 : stop, None] * errors[j - start]
+        left[stop:] -= upper[start:stop, stop:].T @ errors
+    return np.ascontiguousarray(codes.T)

@@ -71,15 +71,25 @@ class Grid:
         size = columns if self.block is None else self.block
         return np.repeat(scales, size, axis=1)[:, :columns]
 
+    def affine(self, scales: Floats, columns: int) -> tuple[Floats, Floats]:
+        """Step and offset of every weight, which is `step × code + offset`; both `(rows, columns)`.
+
+        Where a step is zero the code says nothing.
+        """
+        steps = self.spread(scales, columns)
+        return steps, np.zeros_like(steps)
+
     def encode(self, weight: Floats, scales: Floats) -> Codes:
         """The nearest code of every weight, int8 `(rows, columns)`."""
-        ratio = weight / self.spread(scales, weight.shape[1])
+        steps, offsets = self.affine(scales, weight.shape[1])
+        ratio = np.divide(weight - offsets, steps, out=np.zeros_like(weight), where=steps != 0)
         codes: Codes = np.clip(np.rint(ratio), self.lowest, self.highest).astype(np.int8)
         return codes
 
     def decode(self, codes: Codes, scales: Floats) -> Floats:
-        """What a runtime computes with: `scale × code`, float32 `(rows, columns)`."""
-        return codes.astype(np.float32) * self.spread(scales, codes.shape[1])
+        """What a runtime computes with: `step × code + offset`, float32 `(rows, columns)`."""
+        steps, offsets = self.affine(scales, codes.shape[1])
+        return codes.astype(np.float32) * steps + offsets
 
 
 INT8 = Grid("int8", bits=8, block=None, scale_dtype=np.float16)

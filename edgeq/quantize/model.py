@@ -9,10 +9,16 @@ import numpy as np
 
 from edgeq.calibration.statistics import InputStatistics
 from edgeq.quantize.activations import InputCodes, choose_dynamic, choose_static
-from edgeq.quantize.gptq import gptq
-from edgeq.quantize.grids import GRIDS, Floats, QuantizedTensor
-from edgeq.quantize.nearest import round_to_nearest
+from edgeq.quantize.grids import GRIDS, Floats, Grid, QuantizedTensor
+from edgeq.quantize.kgrids import GGUF_GRIDS
+from edgeq.quantize.objective import Moments
 from edgeq.quantize.palette import PALETTES, cluster
+from edgeq.quantize.rounding import round_tensor
+
+
+def grid_named(name: str) -> Grid:
+    """The grid that a choice means: one of ours, or a GGUF type's. Raises KeyError."""
+    return GRIDS.get(name) or GGUF_GRIDS[name]
 
 
 @dataclass(frozen=True)
@@ -96,19 +102,19 @@ def _round(
 ) -> QuantizedTensor:
     if choice.grid in PALETTES:
         return cluster(matrix, PALETTES[choice.grid], _importance(seen))
-    grid = GRIDS[choice.grid]
     smoothing = codes.smoothing if codes else None
     if smoothing is not None:
         matrix = matrix * smoothing
     if codes and codes.outliers:
         matrix = matrix.copy()
         matrix[:, codes.outliers] = 0
-    if choice.method == "gptq" and seen is not None and seen.hessian is not None:
+    moments = None
+    if seen is not None and seen.hessian is not None:
         hessian = seen.hessian
         if smoothing is not None:
             hessian = hessian / np.outer(smoothing, smoothing)
-        return gptq(matrix, hessian, grid)
-    return round_to_nearest(matrix, grid)
+        moments = Moments(hessian)
+    return round_tensor(matrix, moments, grid_named(choice.grid), choice.method)
 
 
 def _importance(seen: InputStatistics | None) -> Floats | None:

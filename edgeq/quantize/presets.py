@@ -73,7 +73,7 @@ METHODS: dict[Weights, tuple[Method, ...]] = {
     "int8-b32": ("nearest", "gptq"),
     "int4-b32": ("gptq", "nearest"),
     **dict.fromkeys(PALETTE_WORDS, ("kmeans",)),
-    **dict.fromkeys(MIXES, ("importance", "nearest")),
+    **dict.fromkeys(MIXES, ("importance", "nearest", "gptq")),
     **dict.fromkeys(UNWEIGHTED, ("nearest",)),
 }
 """How weights can be rounded onto each grid; the first is the default."""
