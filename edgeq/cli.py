@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from edgeq.cli_allocate import allocating
 from edgeq.cli_fit import fitting
 from edgeq.cli_fits import limits
 from edgeq.cli_models import Json, models, print_json
@@ -36,6 +37,11 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
     from edgeq.report.overview import print_plan
 
     planned = make_plan(recipe)
+    if planned.recipe.quantize.fit:
+        from edgeq.workflow_allocate import foreseen
+
+        with progress_line() as progress:
+            planned = foreseen(planned, progress)
     if as_json:
         print_json(planned.plan.model_dump(mode="json"))
     else:
@@ -184,6 +190,7 @@ def schema() -> None:
 app.add_typer(models)
 app.add_typer(limits)
 app.add_typer(fitting)
+app.add_typer(allocating)
 
 
 def main() -> None:

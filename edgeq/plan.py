@@ -14,7 +14,7 @@ from edgeq.models.model import DescribedModel, describe
 from edgeq.plan_coreml import activations_advice, compute_of, program_bytes, target_of, too_old
 from edgeq.plan_images import misfits
 from edgeq.plan_tensors import TensorPlan, bytes_by_grid, gguf_decisions, planned_tensors
-from edgeq.quantize.presets import Variant
+from edgeq.quantize.presets import Variant, Weights
 from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe import Recipe, load_recipe
 from edgeq.runners.language import DEFAULT_CONTEXT
@@ -33,7 +33,8 @@ class ArtifactPlan(Frozen):
     the vocabulary of a GGUF file where only its model's configuration is here. `cache_bytes`: keys
     and values of a language model at `workload.context` positions, None for other tasks.
     `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
-    `advice`: what its Core ML devices make of its number formats.
+    `advice`: what its Core ML devices make of its number formats. `pending`: why its tensors are
+    not known yet, for a budget whose number formats are chosen when it is built; else empty.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ArtifactPlan(Frozen):
     deployment_target: str | None = None
     devices: tuple[str, ...]
     advice: tuple[str, ...] = ()
+    pending: str = ""
 
 
 class Plan(Frozen):
@@ -79,6 +81,16 @@ class Planned:
         self.targets = devices
         self.model = model
         self.plan = plan
+
+    def settle(self, intent: Intent) -> None:
+        """Replace the pending artifact of a budget by what it became."""
+        found = []
+        for artifact in self.plan.artifacts:
+            if artifact.name == intent.name:
+                apple = self.targets.get("coreml", {})
+                artifact = plan_artifact(self.recipe, self.model, intent, artifact.devices, apple)
+            found.append(artifact)
+        self.plan = self.plan.model_copy(update={"artifacts": tuple(found)})
 
     @property
     def devices(self) -> dict[str, Device]:
@@ -129,24 +141,21 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
     for format, names in devices.items():
         for intent in recipe.quantize.intents(format, recipe.model.task):
             intents.append(intent)
-            compute = compute_of(intent.variant, recipe.coreml)
-            tensors = tuple(planned_tensors(model, intent, compute))
-            oldest = str(target_of(recipe, tensors)[0]) if format == "coreml" else None
-            weights = sum(tensor.bytes for tensor in tensors)
+            artifacts.append(plan_artifact(recipe, model, intent, names, apple))
+        for fit in recipe.quantize.fit:
+            variant = pending_variant(fit.variant_name, format)
+            intents.append(Intent(variant, format, recipe.model.task, recipe.quantize.rules))
             artifacts.append(
                 ArtifactPlan(
-                    name=intent.name,
+                    name=f"{format}-{fit.variant_name}",
                     format=format,
-                    variant=intent.variant,
-                    tensors=tensors,
-                    weight_bytes=weights,
-                    download_bytes=_download_bytes(
-                        model, intent, recipe.workload.context, weights, len(tensors)
-                    ),
-                    cache_bytes=_cache_bytes(recipe, model, intent),
-                    deployment_target=oldest,
+                    variant=variant,
+                    tensors=(),
+                    weight_bytes=0,
+                    download_bytes=fit.size or 0,
+                    cache_bytes=_cache_bytes(recipe, model, intents[-1]),
                     devices=names,
-                    advice=_advice(recipe, intent, tensors, apple) if oldest else (),
+                    pending="what each tensor costs is measured when it is built",
                 )
             )
     wanted = packages(intents)
@@ -159,6 +168,40 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
         size_budget=recipe.budgets.size.download,
         missing_packages=missing(wanted),
         extras=tuple(wanted),
+    )
+
+
+def pending_variant(name: str, format: Format) -> Variant:
+    """A variant for a budget whose number formats are still to be found: by GPTQ, whatever."""
+    weights: Weights = "Q4_K_M" if format == "gguf" else "int4-b32"
+    return Variant(name=name, weights=weights, activations="float32", method="gptq", ranges=None)
+
+
+def plan_artifact(
+    recipe: Recipe,
+    model: DescribedModel,
+    intent: Intent,
+    devices: tuple[str, ...],
+    apple: Mapping[str, Device],
+) -> ArtifactPlan:
+    """One artifact of a recipe's model. apple: the devices of Core ML targets, by id."""
+    tensors = tuple(planned_tensors(model, intent, compute_of(intent.variant, recipe.coreml)))
+    is_package = intent.format == "coreml"
+    oldest = str(target_of(recipe, tensors)[0]) if is_package else None
+    weights = sum(tensor.bytes for tensor in tensors)
+    return ArtifactPlan(
+        name=intent.name,
+        format=intent.format,
+        variant=intent.variant,
+        tensors=tensors,
+        weight_bytes=weights,
+        download_bytes=_download_bytes(
+            model, intent, recipe.workload.context, weights, len(tensors)
+        ),
+        cache_bytes=_cache_bytes(recipe, model, intent),
+        deployment_target=oldest,
+        devices=devices,
+        advice=_advice(recipe, intent, tensors, apple) if is_package else (),
     )
 
 

@@ -27,14 +27,17 @@ MANIFEST = "stage.json"
 _PACKAGE = Path(__file__).parent
 _NOT_IN_RESULTS = (
     "cli.py",
+    "cli_allocate.py",
     "cli_emulate.py",
     "cli_fit.py",
     "cli_fits.py",
     "cli_models.py",
     "estimate",
     "fit.py",
+    "frontier.py",
     "purpose.py",
     "report",
+    "workflow_allocate.py",
 )  # what a person looks at changes no artifact
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
@@ -22,9 +23,10 @@ from edgeq.quantize.presets import (
     Use,
     Weights,
 )
+from edgeq.units import MIB, Bytes, Seconds, TokensPerSecond
 from edgeq.wording import refuse
 
-__all__ = ["Format", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
+__all__ = ["FitSpec", "Format", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
 
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -140,13 +142,113 @@ class Rule(Frozen):
         return presets.grid_of(self.use, format, task)
 
 
+class FitQuality(Frozen):
+    """How far from full precision it may be, on calibration data that rounding does not see."""
+
+    kl: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Language models: upper bound of the mean KL divergence, in nats.",
+        examples=[0.02],
+    )
+    cosine: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Other models: lower bound of the mean cosine of the outputs.",
+        examples=[0.99],
+    )
+
+
+class FitSpec(Frozen):
+    """A budget instead of bits: every tensor gets the number format that serves the whole best.
+
+    With `quality`, the smallest file that keeps it and all else; without, the best that fits.
+    """
+
+    name: Name | None = Field(
+        default=None,
+        description="The artifact becomes <format>-<name>; without it, made from the budget.",
+        examples=["fit-phone"],
+    )
+    size: Bytes | None = Field(
+        default=None, description="Upper bound of all files together.", examples=["4.2 MiB"]
+    )
+    memory: Bytes | None = Field(
+        default=None,
+        description="Upper bound of what a process takes, estimated, on each of the devices.",
+        examples=["64 MiB"],
+    )
+    latency: Seconds | None = Field(
+        default=None,
+        description="Upper bound of one run, or of a language model until its first token, "
+        "estimated, on each of the devices.",
+        examples=["40 ms"],
+    )
+    speed: TokensPerSecond | None = Field(
+        default=None,
+        description="Language models: lower bound of generation, estimated, on each device.",
+        examples=["20 tok/s"],
+    )
+    quality: FitQuality = Field(
+        default=FitQuality(), description="What must be kept; the smallest file then."
+    )
+    trials: int = Field(
+        default=3, ge=1, description="How many whole models are built and measured at most."
+    )
+    minutes: float = Field(
+        default=10,
+        gt=0,
+        allow_inf_nan=False,
+        description="After so many minutes no further trial begins.",
+    )
+
+    @property
+    def limit(self) -> float | None:
+        """The largest loss, a KL divergence or 1 − cosine; None where quality has no bound."""
+        cosine = self.quality.cosine
+        return self.quality.kl or (None if cosine is None else 1 - cosine)
+
+    @property
+    def bounds(self) -> dict[str, str]:
+        """What is asked for, by its name in a recipe, in a word each."""
+        sizes = {"size": self.size, "memory": self.memory}
+        found = {key: f"{value / MIB:.6g}mib" for key, value in sizes.items() if value}
+        if self.latency:
+            found["latency"] = f"{self.latency * 1000:.6g}ms"
+        if self.speed:
+            found["speed"] = f"{self.speed:.6g}tps"
+        if self.quality.kl:
+            found["kl"] = f"{self.quality.kl:g}"
+        if self.quality.cosine:
+            found["cosine"] = f"{self.quality.cosine:g}"
+        return found
+
+    @property
+    def variant_name(self) -> str:
+        """`fit-4.2mib`, `fit-kl-0.02`, or as the recipe names it."""
+        if self.name:
+            return self.name
+        parts = (v if k == "size" else f"{k}-{v}" for k, v in self.bounds.items())
+        return "-".join(("fit", *parts)).replace("+", "")
+
+
 class QuantizeSpec(Frozen):
-    """How to quantize. Every variant in `default` becomes an artifact of its own."""
+    """How to quantize: every variant in `default`, and every budget in `fit`, is an artifact."""
 
     default: Annotated[tuple[Choice, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(),
         min_length=1,
         description="One variant or a list of them; each a preset word or a mapping of settings.",
         examples=["int8", ["int8-dynamic", "int4-b32"]],
+        json_schema_extra=_allow_single,
+    )
+    fit: Annotated[tuple[FitSpec, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(),
+        min_length=1,
+        description="A budget, or a list of them: what each tensor becomes is chosen to fit it.",
+        examples=[{"size": "4.2 MiB"}, {"quality": {"kl": 0.02}}],
         json_schema_extra=_allow_single,
     )
     rules: tuple[Rule, ...] = Field(
@@ -171,23 +273,29 @@ class QuantizeSpec(Frozen):
 
 @dataclass(frozen=True)
 class Intent:
-    """What a recipe wants of every tensor in one artifact: a variant, and its exceptions."""
+    """What a recipe wants of every tensor in one artifact: a variant, and its exceptions.
+
+    chosen: number formats by tensor name, found for a budget; they decide before rules do.
+    """
 
     variant: presets.Variant
     format: Format
     task: str
     rules: tuple[Rule, ...] = ()
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """What the artifact is called."""
         return f"{self.format}-{self.variant.name}"
 
-    def exception(self, tensor: str) -> tuple[int, Grid | GgufType] | None:
-        """Index and number format of the rule that decides about a tensor, None for the default."""
+    def exception(self, tensor: str) -> tuple[str, Any] | None:
+        """Why a tensor is no default, and its number format; None where it is."""
+        if tensor in self.chosen:
+            return "fit", self.chosen[tensor]
         for index, rule in enumerate(self.rules):
             if rule.covers(self.variant.name) and fnmatch.fnmatchcase(tensor, rule.match):
                 grid = rule.grid(self.format, self.task)
                 if grid is not None:
-                    return index, grid
+                    return f"rule {index + 1}: {rule.match}", grid
         return None
