@@ -23,13 +23,14 @@ from edgeq.artifact import (
     write_artifact,
 )
 from edgeq.made import Made, settings_of
-from edgeq.plan import Planned, pending_variant
+from edgeq.plan import Planned
 from edgeq.plan_images import labels_of
 from edgeq.plan_tensors import gguf_decisions
 from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.model import Choice
 from edgeq.quantize.presets import PRESETS, Format
-from edgeq.quantize.spec import FitSpec, Intent
+from edgeq.quantize.spec import Intent
 from edgeq.stages import Progress, Stages
 from edgeq.store import Store
 from edgeq.tools import require
@@ -82,15 +83,11 @@ def build(
     require(intents)
     builder = _Builder(Stages(planned, store, progress))
     found = {intent.name: builder.artifact(intent) for intent in intents}
-    pending = {
-        f"{format}-{fit.variant_name}": (format, fit)
-        for format in wanted
-        if formats is None or format in formats
-        for fit in spec.fit
-    }
-    for name, (format, fit) in pending.items():
-        if names is None or name in names:
-            found[name] = builder.fitted(format, fit)
+    for format in wanted:
+        for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
+            if (formats is None or format in formats) and (names is None or intent.name in names):
+                require([intent])
+                found[intent.name] = builder.fitted(format, fit)
     order = [artifact.name for artifact in planned.plan.artifacts]
     return [found[name] for name in order if name in found]
 
@@ -127,7 +124,6 @@ class _Builder:
         """The artifact that a budget became; the plan then knows it, too."""
         from edgeq.allocate.allocation import allocate
 
-        require([Intent(pending_variant("", format), format, self._planned.recipe.model.task)])
         found, _ = allocate(self._stages, format, fit, artifact_maker(self._stages))
         self._planned.settle(found)
         return self.artifact(found)

@@ -29,8 +29,9 @@ from edgeq.measure.clusters import mean
 from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
 from edgeq.measure.quality import cosine
 from edgeq.plan import Planned, make_plan, plan_artifact
+from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.presets import Format, make_variant, preset
-from edgeq.quantize.spec import FitSpec, Intent
+from edgeq.quantize.spec import Intent
 from edgeq.stages import Progress, Stages
 from edgeq.store import Store
 from edgeq.wording import suggest

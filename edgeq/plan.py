@@ -14,7 +14,7 @@ from edgeq.models.model import DescribedModel, describe
 from edgeq.plan_coreml import activations_advice, compute_of, program_bytes, target_of, too_old
 from edgeq.plan_images import misfits
 from edgeq.plan_tensors import TensorPlan, bytes_by_grid, gguf_decisions, planned_tensors
-from edgeq.quantize.presets import Variant, Weights
+from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe import Recipe, load_recipe
 from edgeq.runners.language import DEFAULT_CONTEXT
@@ -142,18 +142,18 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
         for intent in recipe.quantize.intents(format, recipe.model.task):
             intents.append(intent)
             artifacts.append(plan_artifact(recipe, model, intent, names, apple))
-        for fit in recipe.quantize.fit:
-            variant = pending_variant(fit.variant_name, format)
-            intents.append(Intent(variant, format, recipe.model.task, recipe.quantize.rules))
+        pending = recipe.quantize.pending(format, recipe.model.task)
+        for fit, intent in zip(recipe.quantize.fit, pending, strict=True):
+            intents.append(intent)
             artifacts.append(
                 ArtifactPlan(
-                    name=f"{format}-{fit.variant_name}",
+                    name=intent.name,
                     format=format,
-                    variant=variant,
+                    variant=intent.variant,
                     tensors=(),
                     weight_bytes=0,
                     download_bytes=fit.size or 0,
-                    cache_bytes=_cache_bytes(recipe, model, intents[-1]),
+                    cache_bytes=_cache_bytes(recipe, model, intent),
                     devices=names,
                     pending="what each tensor costs is measured when it is built",
                 )
@@ -169,12 +169,6 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
         missing_packages=missing(wanted),
         extras=tuple(wanted),
     )
-
-
-def pending_variant(name: str, format: Format) -> Variant:
-    """A variant for a budget whose number formats are still to be found: by GPTQ, whatever."""
-    weights: Weights = "Q4_K_M" if format == "gguf" else "int4-b32"
-    return Variant(name=name, weights=weights, activations="float32", method="gptq", ranges=None)
 
 
 def plan_artifact(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgeq.build import artifact_maker
 from edgeq.errors import InvalidInput, Problem
-from edgeq.plan import Planned, make_plan, pending_variant
-from edgeq.quantize.presets import Format
+from edgeq.plan import Planned, make_plan
+from edgeq.quantize.presets import Format, make_variant
 from edgeq.quantize.spec import Intent
 from edgeq.stages import Progress, Stages
 from edgeq.store import Store
@@ -35,7 +35,7 @@ def sensitivity_of_recipe(recipe: Path, target: str | None, progress: Progress) 
         what = "has no calibration data to measure on"
         raise InvalidInput(Problem(str(recipe), what, "add data: {calibration: {path: ...}}"))
     format: Format = next(each for each in formats if target in (None, each))
-    require([_example(planned, format)])
+    require([Intent(make_variant("int4-b32"), format, planned.recipe.model.task)])
     from edgeq.allocate.measure import Ground
 
     stages = Stages(planned, Store(), progress)
@@ -49,18 +49,14 @@ def foreseen(planned: Planned, progress: Progress) -> Planned:
     an artifact pending.
     """
     for format in planned.targets:
-        fits = planned.recipe.quantize.fit
-        if not fits or missing(packages([_example(planned, format)])):
+        spec = planned.recipe.quantize
+        if missing(packages(spec.pending(format, planned.recipe.model.task))):
             continue
         from edgeq.allocate.allocation import foresee
 
         stages = Stages(planned, Store(), progress)
-        for fit in fits:
+        for fit in spec.fit:
             intent = foresee(stages, format, fit, artifact_maker(stages))
             if intent is not None:
                 planned.settle(intent)
     return planned
-
-
-def _example(planned: Planned, format: Format) -> Intent:
-    return Intent(pending_variant("fit", format), format, planned.recipe.model.task)

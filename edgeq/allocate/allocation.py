@@ -17,8 +17,9 @@ from edgeq.allocate.sensitivity import Sensitivity
 from edgeq.allocate.solve import Choices, best_within, smallest_within, total
 from edgeq.artifact import Frozen, read_artifact
 from edgeq.errors import InvalidInput, Problem
+from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.presets import Format
-from edgeq.quantize.spec import FitSpec, Intent
+from edgeq.quantize.spec import Intent
 from edgeq.stages import Stages
 from edgeq.units import format_bytes
 

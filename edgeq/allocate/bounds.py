@@ -13,8 +13,8 @@ from edgeq.estimate.contents import contents_of_plan
 from edgeq.estimate.devices import estimate_for
 from edgeq.models.model import DescribedModel
 from edgeq.plan import ArtifactPlan, Planned, plan_artifact
+from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.presets import Format
-from edgeq.quantize.spec import FitSpec
 from edgeq.recipe import Recipe
 from edgeq.units import format_bytes, format_seconds, format_speed
 

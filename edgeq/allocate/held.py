@@ -38,8 +38,8 @@ def learnt_from(feeds: Sequence[Feed], count: int) -> list[Feed]:
 class HeldBack:
     """Samples that were set aside, and what the float model makes of them.
 
-    feeds: inputs of the float graph, at most `count`. decoder: None for other tasks. Language models
-    are judged on the second halves of windows of 256 tokens, as for a user.
+    feeds: inputs of the float graph, at most `count`. decoder: None for other tasks. Language
+    models are judged on the second halves of windows of 256 tokens, as they are for a user.
     """
 
     def __init__(self, feeds: Sequence[Feed], count: int, decoder: Decoder | None) -> None:

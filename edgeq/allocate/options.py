@@ -13,8 +13,9 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.models.model import DescribedModel
 from edgeq.plan_coreml import compute_of
 from edgeq.plan_tensors import TensorPlan, planned_tensors
+from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.presets import Format, Method, Variant, Weights
-from edgeq.quantize.spec import FitSpec, Intent
+from edgeq.quantize.spec import Intent
 from edgeq.recipe import Recipe
 
 # llama.cpp's K-quants; where rows do not divide into their blocks, its legacy types stand in for

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+)
 
 from edgeq.artifact import Frozen
 from edgeq.quantize import presets
+from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.gguf_words import GgufType
+from edgeq.quantize.name import Name
 from edgeq.quantize.presets import (
     Activations,
     Format,
@@ -23,23 +32,8 @@ from edgeq.quantize.presets import (
     Use,
     Weights,
 )
-from edgeq.units import MIB, Bytes, Seconds, TokensPerSecond
-from edgeq.wording import refuse
 
 __all__ = ["FitSpec", "Format", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
-
-_PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-
-
-def _check_name(value: Any) -> Any:
-    if isinstance(value, str) and not _PLAIN_NAME.fullmatch(value):
-        what = f"{value!r} cannot be a name: it becomes part of file names"
-        raise refuse(what, "use a-z, 0-9, '-', '_' and '.', e.g. 'minilm-search'")
-    return value
-
-
-Name = Annotated[str, BeforeValidator(_check_name)]
-"""A word that can be part of a file name."""
 
 
 class VariantSpec(Frozen):
@@ -142,98 +136,6 @@ class Rule(Frozen):
         return presets.grid_of(self.use, format, task)
 
 
-class FitQuality(Frozen):
-    """How far from full precision it may be, on calibration data that rounding does not see."""
-
-    kl: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Language models: upper bound of the mean KL divergence, in nats.",
-        examples=[0.02],
-    )
-    cosine: float | None = Field(
-        default=None,
-        gt=0,
-        lt=1,
-        description="Other models: lower bound of the mean cosine of the outputs.",
-        examples=[0.99],
-    )
-
-
-class FitSpec(Frozen):
-    """A budget instead of bits: every tensor gets the number format that serves the whole best.
-
-    With `quality`, the smallest file that keeps it and all else; without, the best that fits.
-    """
-
-    name: Name | None = Field(
-        default=None,
-        description="The artifact becomes <format>-<name>; without it, made from the budget.",
-        examples=["fit-phone"],
-    )
-    size: Bytes | None = Field(
-        default=None, description="Upper bound of all files together.", examples=["4.2 MiB"]
-    )
-    memory: Bytes | None = Field(
-        default=None,
-        description="Upper bound of what a process takes, estimated, on each of the devices.",
-        examples=["64 MiB"],
-    )
-    latency: Seconds | None = Field(
-        default=None,
-        description="Upper bound of one run, or of a language model until its first token, "
-        "estimated, on each of the devices.",
-        examples=["40 ms"],
-    )
-    speed: TokensPerSecond | None = Field(
-        default=None,
-        description="Language models: lower bound of generation, estimated, on each device.",
-        examples=["20 tok/s"],
-    )
-    quality: FitQuality = Field(
-        default=FitQuality(), description="What must be kept; the smallest file then."
-    )
-    trials: int = Field(
-        default=3, ge=1, description="How many whole models are built and measured at most."
-    )
-    minutes: float = Field(
-        default=10,
-        gt=0,
-        allow_inf_nan=False,
-        description="After so many minutes no further trial begins.",
-    )
-
-    @property
-    def limit(self) -> float | None:
-        """The largest loss, a KL divergence or 1 − cosine; None where quality has no bound."""
-        cosine = self.quality.cosine
-        return self.quality.kl or (None if cosine is None else 1 - cosine)
-
-    @property
-    def bounds(self) -> dict[str, str]:
-        """What is asked for, by its name in a recipe, in a word each."""
-        sizes = {"size": self.size, "memory": self.memory}
-        found = {key: f"{value / MIB:.6g}mib" for key, value in sizes.items() if value}
-        if self.latency:
-            found["latency"] = f"{self.latency * 1000:.6g}ms"
-        if self.speed:
-            found["speed"] = f"{self.speed:.6g}tps"
-        if self.quality.kl:
-            found["kl"] = f"{self.quality.kl:g}"
-        if self.quality.cosine:
-            found["cosine"] = f"{self.quality.cosine:g}"
-        return found
-
-    @property
-    def variant_name(self) -> str:
-        """`fit-4.2mib`, `fit-kl-0.02`, or as the recipe names it."""
-        if self.name:
-            return self.name
-        parts = (v if k == "size" else f"{k}-{v}" for k, v in self.bounds.items())
-        return "-".join(("fit", *parts)).replace("+", "")
-
-
 class QuantizeSpec(Frozen):
     """How to quantize: every variant in `default`, and every budget in `fit`, is an artifact."""
 
@@ -257,10 +159,35 @@ class QuantizeSpec(Frozen):
         "nothing is an error.",
     )
 
+    @model_serializer(mode="wrap")
+    def _without_empty(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What a file leaves out stays out: an empty list in it would be a mistake."""
+        held: dict[str, Any] = inner(self)
+        return {key: value for key, value in held.items() if value or key == "rules"}
+
     def choices(self, format: Format, task: str) -> tuple[presets.Variant | None, ...]:
         """What each entry of `default` means for `format`; None where it cannot hold it."""
         found = (_variant_of(choice, format, task) for choice in self.default)
         return tuple(variant if format in variant.formats else None for variant in found)
+
+    def pending(self, format: Format, task: str) -> tuple[Intent, ...]:
+        """What stands for each budget while its number formats are still to be found."""
+        weights: Weights = "Q4_K_M" if format == "gguf" else "int4-b32"
+        return tuple(
+            Intent(
+                presets.Variant(
+                    name=fit.variant_name,
+                    weights=weights,
+                    activations="float32",
+                    method="gptq",
+                    ranges=None,
+                ),
+                format,
+                task,
+                self.rules,
+            )
+            for fit in self.fit
+        )
 
     def intents(self, format: Format, task: str) -> tuple[Intent, ...]:
         """The variants that become artifacts of `format`, in order, with their rules."""
