@@ -41,7 +41,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy --strict over the package; torch is not needed for that."""
-    session.install("-e", ".", "mypy>=1.11", "onnx==1.23.2", "onnx-ir==1.1.0")
+    session.install("-e", ".[ssh]", "mypy>=1.11", "onnx==1.23.2", "onnx-ir==1.1.0")
     session.run("mypy")
 
 

@@ -18,6 +18,7 @@ DATA_FILE = "model.onnx.data"
 GGUF_FILE = "model.gguf"
 COREML_PACKAGE = "model.mlpackage"
 TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_SETTINGS_FILE = "tokenizer_config.json"
 
 # Plain names with "/" between, no "..", no drive letters: a record can never name a place outside
 # its directory. Core ML's packages are directories.

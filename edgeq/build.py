@@ -22,6 +22,7 @@ from edgeq.artifact import (
     record_files,
     write_artifact,
 )
+from edgeq.errors import missing_extra
 from edgeq.made import Made, settings_of
 from edgeq.plan import Planned
 from edgeq.plan_images import labels_of
@@ -122,7 +123,10 @@ class _Builder:
 
     def fitted(self, format: Format, fit: FitSpec) -> Built:
         """The artifact that a budget became; the plan then knows it, too."""
-        from edgeq.allocate.allocation import allocate
+        try:
+            from edgeq.allocate.allocation import allocate
+        except ImportError:
+            raise missing_extra("scipy", "fit", "choose number formats for a budget") from None
 
         found, _ = allocate(self._stages, format, fit, artifact_maker(self._stages))
         self._planned.settle(found)

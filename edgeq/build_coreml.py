@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.artifact import COREML_PACKAGE, MODEL_FILE, TOKENIZER_FILE, TensorRecord, ValueInfo
+from edgeq.artifact import (
+    COREML_PACKAGE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    TOKENIZER_SETTINGS_FILE,
+    TensorRecord,
+    ValueInfo,
+)
 from edgeq.coreml import Program, load
 from edgeq.coreml.images import pixels
 from edgeq.export.coreml import export_decoder_coreml, export_graph_coreml
@@ -67,6 +74,10 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     if directory is not None:
         shutil.copyfile(directory.tokenizer, destination / TOKENIZER_FILE)
         files.append(TOKENIZER_FILE)
+        settings = directory.tokenizer.with_name(TOKENIZER_SETTINGS_FILE)
+        if settings.is_file():  # what Swift's tokenizer wants beside
+            shutil.copyfile(settings, destination / TOKENIZER_SETTINGS_FILE)
+            files.append(TOKENIZER_SETTINGS_FILE)
         if planned.model.decoder is None:
             longest = max(lengths_of(spec, directory.max_tokens))
     program = load(package)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from edgeq.cli_allocate import allocating
+from edgeq.cli_emulate import emulators
 from edgeq.cli_fit import fitting
 from edgeq.cli_fits import limits
 from edgeq.cli_models import Json, models, print_json
@@ -33,7 +34,9 @@ Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=Fals
 @app.command(epilog="Example: edgeq plan recipes/minilm.yaml")
 def plan(recipe: Recipe, as_json: Json = False) -> None:
     """Show what a build would make of every tensor, without loading a weight."""
+    from edgeq.expected import expected_everywhere
     from edgeq.plan import make_plan
+    from edgeq.report.expectations import print_expected
     from edgeq.report.overview import print_plan
 
     planned = make_plan(recipe)
@@ -42,10 +45,17 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
 
         with progress_line() as progress:
             planned = foreseen(planned, progress)
+    estimates = expected_everywhere(planned)
     if as_json:
-        print_json(planned.plan.model_dump(mode="json"))
+        dumped = {
+            name: {id: each.model_dump(mode="json") for id, each in own.items()}
+            for name, own in estimates.items()
+        }
+        print_json({**planned.plan.model_dump(mode="json"), "estimates": dumped})
     else:
-        print_plan(planned.plan, list(planned.devices.values()), make_console())
+        console = make_console()
+        print_plan(planned.plan, list(planned.devices.values()), console)
+        print_expected(estimates, planned.devices, console)
 
 
 @app.command(epilog="Example: edgeq build recipes/minilm.yaml --target onnx")
@@ -188,6 +198,7 @@ def schema() -> None:
 
 
 app.add_typer(models)
+app.add_typer(emulators)
 app.add_typer(limits)
 app.add_typer(fitting)
 app.add_typer(allocating)

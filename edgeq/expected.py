@@ -30,6 +30,20 @@ def expected(planned: Planned, artifact: str, device: Device) -> Estimates:
     )
 
 
+def expected_everywhere(planned: Planned) -> dict[str, dict[str, Estimates]]:
+    """For every artifact of the plan, by name, what to expect on each of its devices, by id.
+
+    One whose tensors are not decided yet is left out.
+    """
+    return {
+        artifact.name: {
+            id: expected(planned, artifact.name, planned.devices[id]) for id in artifact.devices
+        }
+        for artifact in planned.plan.artifacts
+        if not artifact.pending
+    }
+
+
 def remember_speed(planned: Planned, verdict: Verdict, device: Device, place: Place) -> None:
     """Keep the generation speed that was measured on `device` itself, to estimate others."""
     seen = verdict.measurement.generation

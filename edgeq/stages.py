@@ -149,7 +149,8 @@ class Stages:
         }
 
         def make(destination: Path) -> None:
-            self._make_codes(destination, decisions, describe, needs_data, settle)
+            with self.store.workplace("codes", key) as steps:
+                self._make_codes(destination, decisions, describe, needs_data, settle, steps)
 
         return load_codes(self.store.stage("codes", key, make, describe=describe) / _CODES_FILE)
 
@@ -229,6 +230,7 @@ class Stages:
         describe: str,
         needs_data: bool,
         settle: Settle | None,
+        steps: Path,
     ) -> None:
         from edgeq.export.onnx import find_codes
         from edgeq.export.onnx_weights import settle as settle_everywhere
@@ -241,6 +243,7 @@ class Stages:
             self.feeds(graph) if needs_data else [],
             lambda step: self.progress(f"{describe}: {step}"),
             settle or settle_everywhere,
+            kept=steps,
         )
         save_codes(destination / _CODES_FILE, found)
 

@@ -112,6 +112,17 @@ class Store:
                     _make(place, make, {"name": name, "key": dict(key), "what": describe})
         return place
 
+    @contextlib.contextmanager
+    def workplace(self, name: str, key: Mapping[str, Any]) -> Iterator[Path]:
+        """A folder for what a long stage has finished so far, kept until the stage is whole.
+
+        For use inside `make` of the same stage: what an ended process left there is found again.
+        """
+        place = self.place(name, key).with_suffix(".steps")
+        place.mkdir(parents=True, exist_ok=True)
+        yield place
+        shutil.rmtree(place, ignore_errors=True)
+
     def _create_root(self) -> None:
         if not self.root.is_dir():
             self.root.mkdir(parents=True, exist_ok=True)

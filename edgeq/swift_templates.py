@@ -68,7 +68,7 @@ TOKENS = """\
 //
 // Texts: this file takes token ids, so that it needs no package. The product `Tokenizers` of
 // https://github.com/huggingface/swift-transformers makes them from a folder with %tokenizer
-// and the tokenizer_config.json of the same model (get that one from where the model came from):
+// and the tokenizer_config.json of the same model:
 //     let tokenizer = try await AutoTokenizer.from(modelFolder: folder)
 //     let ids = tokenizer.encode(text: text)
 """

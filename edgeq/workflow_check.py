@@ -123,10 +123,10 @@ def _by_place(devices: dict[str, Device], on: str | None) -> dict[str, dict[str,
 
 
 def _place(address: str, devices: dict[str, Device], progress: Progress) -> Place:
-    from edgeq.emulate.places import stand_in
+    from edgeq.emulate.catalogue import stand_in_for
 
     (first, *_) = devices.values()
-    return place_for(address.partition(" ")[0], lambda: stand_in(first), progress)
+    return place_for(address.partition(" ")[0], lambda: stand_in_for(first), progress)
 
 
 def _check(

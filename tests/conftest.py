@@ -13,6 +13,8 @@ import pytest
 
 # Before any test module starts a process of its own.
 _CACHE = tempfile.TemporaryDirectory(prefix="edgeq-tests-", ignore_cleanup_errors=True)
+USERS_CACHE = os.environ.get("EDGEQ_CACHE")
+"""What the user's cache is; emulators that were set up lie there."""
 os.environ["EDGEQ_CACHE"] = _CACHE.name
 
 

@@ -76,7 +76,12 @@ def estimate_for(
     """
     backend = backend or runner_backend(device)
     near = device.os == "linux" and device.arch == "x86_64"
-    memory = estimate_memory(contents, context=context, measured_here=near)
+    memory = estimate_memory(
+        contents,
+        context=context,
+        measured_here=near,
+        with_python=device.os not in ("ios", "android"),
+    )
     sizes = contents.sizes
     if sizes is None:
         return Estimates(memory=memory, backend=backend, unknown="its operators are not known")

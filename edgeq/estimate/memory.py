@@ -91,16 +91,22 @@ class _Parts:
 
 
 def estimate_memory(
-    contents: Contents, *, context: int = 4096, measured_here: bool = True
+    contents: Contents,
+    *,
+    context: int = 4096,
+    measured_here: bool = True,
+    with_python: bool = True,
 ) -> MemoryEstimate:
     """Memory of a process of edgeq that opens `contents` and runs it.
 
     context: positions of a language model's cache, all of them filled. measured_here: whether the
     device's system and processor are ones that the constants were taken on; the interval is wider
-    elsewhere. Weights are mapped, as edgeq's runners do where they can.
+    elsewhere. with_python: False for an app without it, whose own memory comes on top. Weights are
+    mapped, as edgeq's runners do where they can; Core ML may copy them for its units.
     """
     parts = _RUNTIMES[contents.format](contents, context)
-    anonymous, mapped = (size * MIB for size in _IMPORTED[contents.format])
+    imported = _IMPORTED[contents.format] if with_python else (0.0, 0.0)
+    anonymous, mapped = (size * MIB for size in imported)
     peak = anonymous + mapped + parts.resident
     footprint = anonymous + parts.anonymous
     if contents.sizes is None and contents.format == "onnx":
@@ -111,15 +117,20 @@ def estimate_memory(
         below = above = 0.0
         basis = "sizes from its configuration, and what the runtime was seen to allocate"
     near = measured_here and contents.format != "coreml"
-    if not near:
+    if contents.format == "coreml":
+        basis = "sizes from its configuration, weights copied once; low: they stay mapped"
+        below = float(contents.weight_bytes)
+    elif not near:
         basis += ", on another system"
+    if not with_python:
+        basis += "; beside the app's own memory"
 
     def about(value: float, least: float) -> Interval:
         share = _DOUBT_SHARE if near else _FAR_SHARE
         doubt = _DOUBT_BYTES + share * value + (0 if near else _DOUBT_BYTES)
         return Interval(
             value=value,
-            low=max(least, value - doubt - below),
+            low=max(least, value - below - (0 if contents.format == "coreml" else doubt)),
             high=value + doubt + above,
             basis=basis,
         )
@@ -248,10 +259,10 @@ def _padded(positions: int) -> int:
 
 
 def _coreml(contents: Contents, context: int) -> _Parts:
-    """Core ML: weights mapped, activations and cache in float16. Nothing of it was measured."""
+    """Core ML: weights copied, activations and cache in float16. Nothing of it was measured."""
     sizes = contents.sizes
-    mapped = contents.file_bytes + _TOUCHED_CODE["coreml"] * MIB
-    held = _ONNX_SESSION * MIB + _TOKENIZER_HELD * contents.tokenizer_bytes
+    mapped = _TOUCHED_CODE["coreml"] * MIB
+    held = contents.file_bytes + _ONNX_SESSION * MIB + _TOKENIZER_HELD * contents.tokenizer_bytes
     if sizes is None:
         return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB / 2, held)
     tokens = min(_BATCH, context) if sizes.is_decoder else _SAMPLE_TOKENS

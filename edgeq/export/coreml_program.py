@@ -165,7 +165,22 @@ class ProgramWriter:
         from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
         PASS_REGISTRY["common::dead_code_elimination"](program)
+        self._shorten()
         return program
+
+    def _shorten(self) -> None:
+        """Give values between operators short names: those of operators say what they are.
+
+        Each name is in the file where the value is made and wherever it is used. Constants keep
+        theirs, which is what codes are read back by.
+        """
+        kept = {value.name for value in self._function.outputs}
+        for operation in self._function.operations:
+            if operation.op_type == "const" or operation.op_type.startswith("constexpr_"):
+                continue
+            for value in operation.outputs:
+                if value.name not in kept:
+                    value.name = self._free("v")
 
     def _add(self, kind: str, name: str, wanted: str, values: Mapping[str, Any]) -> Any:
         prepared = {key: self._prepare(key, value, wanted) for key, value in values.items()}

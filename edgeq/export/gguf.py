@@ -40,6 +40,7 @@ from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import Weights
 from edgeq.quantize.decide_gguf import GgufDecision
 from edgeq.quantize.grids import Floats, QuantizedTensor
+from edgeq.quantize.rounding import with_fall_back
 
 _BYTES_AT_ONCE = 4 << 20
 # Added to a vector as they are, where no kernel reads a quantized one.
@@ -88,7 +89,7 @@ def write_gguf_model(
             grid=decision.grid if own in codes else file.types[own].name,
             method=codes[own].method if own in codes else decision.method,
             bytes=nbytes(file.types[own], file.shapes[own]),
-            note=decision.reason,
+            note=with_fall_back(decision.reason, decision.method, codes.get(own)),
         )
         for own, decision in decisions.items()
     }

@@ -23,6 +23,7 @@ from edgeq.quantize.activations import static_range
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import QuantizedTensor
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
+from edgeq.quantize.rounding import with_fall_back
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,16 @@ def find_codes(
     feeds: Sequence[Feed],
     progress: Callable[[str], None],
     settle: Callable[[Weight, Decide], Decision] = settle,
+    kept: Path | None = None,
 ) -> dict[str, QuantizedTensor]:
     """The codes of every weight that `decide` wants on a grid, by name, as for `write_quantized`.
 
     For choices whose activations stay float32: codes are then all there is to a weight. settle: a
-    decision that the format at hand can carry out; ONNX's own without it.
+    decision that the format at hand can carry out; ONNX's own without it. kept: a folder of this
+    very work where finished layers are stored, and found again after an end.
     """
-    found = find_quantized(float_directory, decide, feeds, progress, settle).weights
+    chosen = _Chosen(float_directory, decide, settle)
+    _, found = chosen.quantize(feeds, progress, kept)
     return {name: quantized.tensor for name, quantized in found.items()}
 
 
@@ -148,7 +152,7 @@ class _Chosen:
             raise self._nothing(decide)
 
     def quantize(
-        self, feeds: Sequence[Feed], progress: Callable[[str], None]
+        self, feeds: Sequence[Feed], progress: Callable[[str], None], kept: Path | None = None
     ) -> tuple[dict[str, InputStatistics], dict[str, Quantized]]:
         """What calibration saw, by tensor, and codes, by weight."""
         choices = {weight.name: self._choice(weight) for weight in self.weights}
@@ -164,7 +168,7 @@ class _Chosen:
         if later:
             fixed = {w.name: (w, found[w.name].tensor) for w in first if _is_exact(w, found)}
             pairs = [(weight, choices[weight.name]) for weight in later]
-            codes = round_in_sequence(self._directory, pairs, fixed, feeds, progress)
+            codes = round_in_sequence(self._directory, pairs, fixed, feeds, progress, kept)
             found |= {name: Quantized(codes[name], None, None, "float32") for name in codes}
         return seen, {weight.name: found[weight.name] for weight in self.weights}
 
@@ -262,7 +266,9 @@ def _record(
         grid=decision.grid,
         method=quantized.tensor.method if quantized else "none",
         bytes=_stored_bytes(weight, quantized) if quantized else size * 4,
-        note=decision.reason,
+        note=with_fall_back(
+            decision.reason, decision.method, quantized.tensor if quantized else None
+        ),
     )
 
 

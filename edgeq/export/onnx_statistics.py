@@ -52,7 +52,7 @@ def watch(
     if not tensors or not feeds:
         return {}
     progress(f"calibrate on {len(feeds)} samples")
-    session = _open(float_directory, list(tensors))
+    session = open_watched(float_directory, list(tensors))
     return collect(session, tensors, feeds, frozenset(hessians), frozenset(samples))
 
 
@@ -70,7 +70,7 @@ def input_powers(float_directory: Path, feeds: Sequence[Feed]) -> dict[str, Powe
             name = weight.product.activation.name or ""
             names[weight.name] = name
             tensors[name] = weight.shape[0 if weight.product.inputs_first else 1]
-    session = _open(float_directory, list(tensors))
+    session = open_watched(float_directory, list(tensors))
     found = collect(session, tensors, feeds, frozenset(), frozenset())
     return {
         weight: (found[name].power, found[name].count)
@@ -79,7 +79,7 @@ def input_powers(float_directory: Path, feeds: Sequence[Feed]) -> dict[str, Powe
     }
 
 
-def _open(float_directory: Path, names: list[str]) -> Session:
+def open_watched(float_directory: Path, names: list[str]) -> Session:
     """The graph with the named tensors, where they are not inputs, as its only outputs."""
     model = ir.load(float_directory / MODEL_FILE)
     values = {value.name: value for node in model.graph for value in node.outputs}

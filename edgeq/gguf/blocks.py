@@ -36,7 +36,8 @@ class _Content:
 
 
 class _Part(Protocol):
-    size: int
+    @property
+    def size(self) -> int: ...
 
     def read(self, held: Bytes, into: _Content) -> None: ...
     def write(self, content: _Content) -> Bytes: ...

@@ -42,7 +42,8 @@ class Request(Frozen):
 
     Of a language model, latency and memory are those of its `workload`, with prompts from `text`.
     Quality is its divergence from the artifact `reference` on `samples` windows of the text file
-    `corpus`. `compute_units` are those of a Core ML package, as `edgeq.load` takes them.
+    `corpus`; or, of `texts`, the logits of every position, written to `outputs`.
+    `compute_units` are those of a Core ML package, as `edgeq.load` takes them.
     """
 
     work: Pass
@@ -78,11 +79,13 @@ def run_worker(
     *,
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    interpreter: str | None = None,
 ) -> dict[str, Any]:
     """The reply of a fresh process that does `request`.
 
     `prefix` goes before the worker's command line: a program that becomes or runs the rest of it.
-    `environment` is added to this process's.
+    `environment` is added to this process's. `interpreter` is the Python that runs it, this
+    process's own by default.
 
     Raises PassFailed if the worker ends without a reply: killed (the signal is named) or with an
     error; what it wrote to standard error is then passed on. Raises PassStopped after
@@ -90,7 +93,7 @@ def run_worker(
     where the request cannot be done as it is, which says nothing about the artifact.
     """
     limit = TIMEOUT_SECONDS[request.work] if timeout_seconds is None else timeout_seconds
-    command = [*prefix, sys.executable, "-m", "edgeq.runners.worker"]
+    command = [*prefix, interpreter or sys.executable, "-m", "edgeq.runners.worker"]
     search = os.pathsep.join(filter(None, sys.path))
     variables = {**os.environ, "PYTHONPATH": search, **(environment or {})}
     # Files, not pipes: a grandchild that outlives a killed worker would keep a pipe open.

@@ -84,7 +84,8 @@ class _State:
         """How far along `direction`, `(columns, rows)` in `part`, the objective is least."""
         bent = (direction * (self._inner[part, part] @ direction)).sum(0)
         down = (direction * self._slope[part]).sum(0)
-        return np.divide(down, bent, out=np.zeros_like(down), where=bent > 0)
+        far: Floats = np.divide(down, bent, out=np.zeros_like(down), where=bent > 0)
+        return far
 
     def _walk(self, part: slice, direction: Floats, far: Floats) -> None:
         moved = direction * far
@@ -93,8 +94,9 @@ class _State:
 
     def _move_scale(self, held: Floats) -> None:
         whole = slice(0, len(self._codes))
-        wanted = held[:, 0] + self._line(whole, self._codes)
-        new = self.grid.storable(wanted)
+        with np.errstate(over="ignore"):
+            new = self.grid.storable(held[:, 0] + self._line(whole, self._codes))
+        new = np.where(np.isfinite(new), new, held[:, 0])
         self._walk(whole, self._codes, new - held[:, 0])
         held[:, 0] = new
 

@@ -51,6 +51,13 @@ def round_tensor(
     return _gptq(objective(weight, moments, _USUAL_DAMPING), grid)
 
 
+def with_fall_back(reason: str, asked: str, tensor: QuantizedTensor | None) -> str:
+    """`reason`, and what `round_judged` did where it did not use the method that was asked for."""
+    if tensor is None or tensor.method == asked or asked not in ("gptq", "importance"):
+        return reason
+    return f"{reason}; {tensor.method}, for {asked} was worse on calibration data held back"
+
+
 def round_judged(weight: Floats, seen: Seen, grid: Grid, method: str) -> QuantizedTensor:
     """`round_tensor`, or plain rounding where that is better on what was held back.
 
@@ -70,10 +77,14 @@ def _target(weight: Floats, seen: Seen) -> Objective:
     """The unrounded weight that is best on what was held back, of several and the float one."""
     if seen.fit.cross is None:
         return objective(weight, seen.fit, _USUAL_DAMPING)
-    targets = [objective(weight, seen.fit, damping) for damping in _DAMPINGS]
-    errors = [seen.held.error(weight, target.weight) for target in targets]
-    if min(errors) < 0:
-        return targets[errors.index(min(errors))]
+    best, least = None, 0.0
+    for damping in _DAMPINGS:
+        target = objective(weight, seen.fit, damping)
+        error = seen.held.error(weight, target.weight)
+        if error < least:
+            best, least = target, error
+    if best is not None:
+        return best
     return objective(weight, seen.fit.as_if_whole(), _USUAL_DAMPING)
 
 

@@ -39,8 +39,24 @@ def lacking(system: str, present: Sequence[InstructionSet]) -> list[InstructionS
     """
     if not system:
         return []
-    entries = (entry.split(":")[-1].partition("=") for entry in system.split("|"))
-    used = {name.strip() for name, _, value in entries if value.strip() == "1"}
+    used = _used(system)
     if "AVX512_VNNI" in used:
         used.add("AVX_VNNI")
     return [word for word in present if word in _NAMES and _NAMES[word] not in used]
+
+
+def beyond(system: str, present: Sequence[InstructionSet]) -> list[InstructionSet]:
+    """The sets that a build which says `system` of itself uses and a CPU with `present` lacks.
+
+    Such a build is killed there by its first instruction of that kind.
+
+    >>> beyond("CPU : AVX2 = 1 | FMA = 1", ["avx"])
+    ['avx2', 'fma']
+    """
+    used = _used(system)
+    return [word for word, name in _NAMES.items() if name in used and word not in present]
+
+
+def _used(system: str) -> set[str]:
+    entries = (entry.split(":")[-1].partition("=") for entry in system.split("|"))
+    return {name.strip() for name, _, value in entries if value.strip() == "1"}

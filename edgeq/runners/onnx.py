@@ -17,6 +17,7 @@ import ctypes
 import functools
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InvalidInput, Problem
+from edgeq.profile import Arch
 from edgeq.runners.base import default_threads
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -36,6 +38,14 @@ _PRODUCT_MODEL = base64.b64decode(
     "CAoCCEAKAghAYhMKAXkSDgoMCAYSCAoCCAEKAghAQgQKABAN"
 )
 Session: TypeAlias = onnxruntime.InferenceSession
+CURES: dict[Arch, dict[str, str]] = {
+    "aarch64": {"mlas.disable_kleidiai": "1"},
+    "x86_64": {"session.x64quantprecision": "1"},
+}
+"""Configuration entries that make kernels of an architecture exact, see `session_settings`."""
+SESSION_KEY = "session"
+"""In an artifact's settings: entries in place of `session_settings()`, so that it can be seen what
+those are good for. No build writes them."""
 _ERROR = 3  # onnxruntime's severity: warnings about its own fallbacks are no use to a caller
 _ARENA_STEP = 64 * 1024  # bytes; onnxruntime's own steps of 1 and 2 MiB are left half empty
 _EXTERNAL_FROM_BYTES = 1024  # smaller constants stay in the graph, where they can be folded
@@ -69,9 +79,9 @@ def session_settings() -> dict[str, str]:
     """
     machine = platform.machine().lower()
     if machine in {"aarch64", "arm64"}:
-        return {"mlas.disable_kleidiai": "1"}
+        return CURES["aarch64"]
     x86 = machine in {"x86_64", "amd64", "i386", "i686", "x86"}
-    return {"session.x64quantprecision": "1"} if x86 and products_saturate() else {}
+    return CURES["x86_64"] if x86 and products_saturate() else {}
 
 
 def cpu_facts() -> dict[str, str]:
@@ -85,16 +95,23 @@ def cpu_facts() -> dict[str, str]:
     return {**facts, **session_settings()}
 
 
-def open_session(model: Path, *, threads: int, optimized: bool = False) -> Session:
+def open_session(
+    model: Path,
+    *,
+    threads: int,
+    optimized: bool = False,
+    settings: Mapping[str, str] | None = None,
+) -> Session:
     """A session on the CPU for `model`, whose external data lies beside it.
 
     `optimized` says that the graph was written by `save_optimized` here and needs no second pass.
+    `settings` are configuration entries in place of those that this CPU needs (`session_settings`).
     Raises InvalidInput with onnxruntime's reason if it cannot run the model.
     """
     _register_arena()
     options = _options(threads)
-    settings = {**session_settings(), "session.use_env_allocators": "1"}
-    for name, value in settings.items():
+    chosen = session_settings() if settings is None else settings
+    for name, value in {**chosen, "session.use_env_allocators": "1"}.items():
         options.add_session_config_entry(name, value)
     if optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -139,6 +156,18 @@ def save_optimized(model: Path, destination: Path) -> None:
     }
     for name, value in settings.items():
         options.add_session_config_entry(name, value)
+    options.optimized_model_filepath = str(destination)
+    _create(model, options)
+
+
+def save_fused(model: Path, destination: Path) -> None:
+    """Write `model` with onnxruntime's fusions, those any CPU gets, to look at what it executes.
+
+    External data stays where it is, and the graph refers to it by its name. Entries that a CPU
+    needs are left out: they act where the graph is run.
+    """
+    options = _options(default_threads())
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(destination)
     _create(model, options)
 

@@ -57,7 +57,8 @@ def open_model(package: Package, threads: int) -> OpenModel:
 
     Warns (RuntimeWarning) and falls back if the copy cannot be made, e.g. on a read-only disk.
     """
-    if package.data_bytes >= PREPARE_FROM:
+    settings = package.artifact.settings.get(onnx.SESSION_KEY)
+    if settings is None and package.data_bytes >= PREPARE_FROM:
         try:
             session = onnx.open_session(_prepared_model(package), threads=threads, optimized=True)
             return OpenModel(session, prepared=True)
@@ -70,10 +71,12 @@ def open_model(package: Package, threads: int) -> OpenModel:
             )
     if not package.zipped:
         path = package.path / MODEL_FILE
-        return OpenModel(onnx.open_session(path, threads=threads), prepared=False)
+        session = onnx.open_session(path, threads=threads, settings=settings)
+        return OpenModel(session, prepared=False)
     folder = tempfile.TemporaryDirectory(prefix="edgeq-", ignore_cleanup_errors=True)
     package.extract(package.model_files, Path(folder.name))
-    session = onnx.open_session(Path(folder.name, MODEL_FILE), threads=threads)
+    path = Path(folder.name, MODEL_FILE)
+    session = onnx.open_session(path, threads=threads, settings=settings)
     return OpenModel(session, prepared=False, folder=folder)
 
 

@@ -13,7 +13,7 @@ from edgeq.artifact import GGUF_FILE, TOKENIZER_FILE, Artifact
 from edgeq.calibration.data import read_corpus
 from edgeq.calibration.windows import split
 from edgeq.compare import same_tokens
-from edgeq.measure import divergence, generation, memory
+from edgeq.measure import arrays, divergence, generation, memory
 from edgeq.measure.process import Request, Workload
 from edgeq.runners.language import Ids, LanguageModel
 from edgeq.runners.loaded import load
@@ -64,6 +64,20 @@ def watch_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
         "cache_bytes": model.cache_bytes(work.context),
         "inputs": f"prompt {work.context - steps}, generate {steps}, {_context_words(model)}",
     }
+
+
+def judge_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+    """The quality pass: the answers to `texts` if there are some, else a comparison."""
+    return answer_texts(request) if request.texts else compare_text(request)
+
+
+def answer_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+    """Logits of every position of every text, float32 (tokens, vocabulary), to a file."""
+    model = _load(request.artifact, request, _workload(request).context)
+    assert request.outputs is not None
+    answers = (model.logits(model.tokens(text)) for text in request.texts)
+    count = arrays.write_arrays(request.outputs, answers)
+    return model, {"inputs": f"{count} texts, {_context_words(model)}"}
 
 
 def compare_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:

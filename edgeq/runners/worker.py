@@ -29,7 +29,7 @@ _SAMPLES = {
 _TEXTS = {
     "latency": text_passes.time_texts,
     "memory": text_passes.watch_text,
-    "quality": text_passes.compare_text,
+    "quality": text_passes.judge_text,
 }
 
 

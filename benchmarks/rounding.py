@@ -1,0 +1,137 @@
+"""Time and memory of rounding a language model to four bits, on random models that grow.
+
+    python benchmarks/rounding.py                      hidden sizes 128, 256, 512
+    python benchmarks/rounding.py --hidden 256 512 1024 --layers 4 --windows 32
+
+Each model is made, calibrated and rounded in a process of its own, with all the cores there are.
+Anonymous memory is the growth of the high-water mark over that of the imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+VOCABULARY, TOKENS = 1000, 256
+
+
+def make(folder: Path, hidden: int, layers: int) -> None:
+    """A random llama of `hidden` columns, its feed-forward layer three times as wide."""
+    shape = {
+        "hidden_size": hidden,
+        "intermediate_size": 3 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 64,
+        "num_key_value_heads": hidden // 64,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": TOKENS,
+        "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+        "tie_word_embeddings": True,
+        "model_type": "llama",
+    }
+    (folder / "config.json").write_text(json.dumps(shape), encoding="utf-8")
+
+
+def graph(folder: Path) -> int:
+    """Write the float graph with random weights; returns how many weights there are."""
+    from safetensors.numpy import save_file
+
+    from edgeq.export.decoder_graph import DecoderGraph
+    from edgeq.export.decoder_rope import rotations
+    from edgeq.export.onnx_build import save_model
+    from edgeq.models.architecture import decoder_of
+    from edgeq.models.weights import Weights
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    decoder = decoder_of(config, "config.json")
+    random = np.random.default_rng(0)
+    weights = {}
+    for name, form in decoder.tensors().items():
+        spread = form[-1] ** -0.5 if len(form) > 1 else 0.1
+        drawn = random.standard_normal(form, np.float32) * np.float32(spread)
+        weights[name] = drawn + np.float32(len(form) == 1)
+    save_file(weights, folder / "model.safetensors")
+    model = DecoderGraph(decoder, Weights([folder / "model.safetensors"]), TOKENS)
+    save_model(model.build(rotations(decoder, config)), folder / "model.onnx")
+    return sum(weight.size for weight in weights.values())
+
+
+def measure(hidden: int, layers: int, windows: int) -> dict[str, float]:
+    """Seconds and bytes of rounding one model; runs alone in its process."""
+    from edgeq.export.decoder_onnx import decoder_feeds
+    from edgeq.export.onnx import find_codes
+    from edgeq.models.architecture import decoder_of
+    from edgeq.quantize.decide import Decision
+    from edgeq.quantize.model import Choice
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        make(folder, hidden, layers)
+        count = subprocess.run(
+            [sys.executable, __file__, "--graph", place], check=True, capture_output=True, text=True
+        ).stdout
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        random = np.random.default_rng(1)
+        ids = random.integers(0, VOCABULARY, (windows, TOKENS)).tolist()
+        feeds = decoder_feeds(decoder_of(config, "config.json"), ids)
+        choice = Choice("int4-b32", "gptq", "float32", None)
+        decision = Decision(choice, "benchmark")
+        kept = Decision(None, "small")
+
+        def decide(name: str, shape: tuple[int, ...]) -> Decision:
+            return decision if "proj" in name else kept
+
+        before = peak_bytes()
+        start = time.perf_counter()
+        find_codes(folder, decide, feeds, str)
+        seconds = time.perf_counter() - start
+    return {"weights": int(count), "seconds": seconds, "bytes": peak_bytes() - before}
+
+
+def peak_bytes() -> int:
+    """The most resident memory this process ever had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    """Measure each size in its own process and print a line for it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hidden", type=int, nargs="+", default=[128, 256, 512])
+    parser.add_argument("--layers", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--windows", type=int, default=32)
+    parser.add_argument("--graph", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.graph:
+        print(graph(given.graph))
+        return
+    if given.alone:
+        print(json.dumps(measure(given.hidden[0], given.layers[0], given.windows)))
+        return
+    print("hidden  layers  weights       s  s per M weights  peak MiB  float model MiB")
+    for hidden in given.hidden:
+        for layers in given.layers:
+            words = ["--hidden", hidden, "--layers", layers, "--windows", given.windows]
+            command = [sys.executable, __file__, "--alone", *map(str, words)]
+            ran = subprocess.run(command, check=True, capture_output=True, text=True)
+            found = json.loads(ran.stdout)
+            millions = found["weights"] / 1e6
+            print(
+                f"{hidden:6}  {layers:6}  {millions:6.2f}M  {found['seconds']:6.1f}"
+                f"  {found['seconds'] / millions:15.2f}  {found['bytes'] / 2**20:8.1f}"
+                f"  {millions * 4e6 / 2**20:15.1f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
