@@ -67,7 +67,7 @@ def intent_of(
     used: dict[str, int] = {}
     for use in chosen.values():
         used[use] = used.get(use, 0) + 1
-    most = max(used, key=lambda use: used[use], default="float32")
+    most = max(used, key=lambda use: used[use], default="Q4_K")
     weights: Weights = _MIX_OF[most] if format == "gguf" else "int8-b32"
     if format == "coreml":
         weights = "float16"

@@ -119,7 +119,7 @@ def _change(change: Floats, seen: InputStatistics | None) -> float:
 
 def _anchors(options: Sequence[Option]) -> list[Option]:
     """The narrowest format and a middling one: widths that budgets really lead to."""
-    return [options[0], *options[1:][: len(options) // 2][-1:]]
+    return [options[0], *options[1:][: max(1, (len(options) - 1) // 2)][-1:]]
 
 
 def _kind(name: str) -> str:
