@@ -11,19 +11,16 @@ from edgeq.artifact import Frozen
 from edgeq.device import Device, load_device
 from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
-from edgeq.plan_coreml import activations_advice, compute_of, program_bytes, target_of, too_old
+from edgeq.plan_coreml import activations_advice, compute_of, target_of, too_old
 from edgeq.plan_images import misfits
-from edgeq.plan_tensors import TensorPlan, bytes_by_grid, gguf_decisions, planned_tensors
+from edgeq.plan_sizes import cache_bytes, download_bytes
+from edgeq.plan_tensors import TensorPlan, bytes_by_grid, planned_tensors
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe import Recipe, load_recipe
-from edgeq.runners.language import DEFAULT_CONTEXT
 from edgeq.tools import missing, packages
 from edgeq.wording import suggest_near
 from edgeq.yamlfile import Document, by_place
-
-# The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
-_GRAPH_BYTES_PER_TENSOR = 600
 
 
 class ArtifactPlan(Frozen):
@@ -153,7 +150,7 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
                     tensors=(),
                     weight_bytes=0,
                     download_bytes=fit.size or 0,
-                    cache_bytes=_cache_bytes(recipe, model, intent),
+                    cache_bytes=cache_bytes(recipe, model, intent),
                     devices=names,
                     pending="what each tensor costs is measured when it is built",
                 )
@@ -189,10 +186,10 @@ def plan_artifact(
         variant=intent.variant,
         tensors=tensors,
         weight_bytes=weights,
-        download_bytes=_download_bytes(
+        download_bytes=download_bytes(
             model, intent, recipe.workload.context, weights, len(tensors)
         ),
-        cache_bytes=_cache_bytes(recipe, model, intent),
+        cache_bytes=cache_bytes(recipe, model, intent),
         deployment_target=oldest,
         devices=devices,
         advice=_advice(recipe, intent, tensors, apple) if is_package else (),
@@ -210,47 +207,6 @@ def _advice(
     lines = [advice_for(grids, device, compute, float32) for device in devices.values()]
     told = activations_advice(intent.variant)
     return (*(line for each in lines for line in each), *([told] if told else []))
-
-
-def _download_bytes(
-    model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
-) -> int:
-    """Weights with what stands beside them: graph and tokenizer, or the metadata of a GGUF file."""
-    tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
-    if intent.format == "onnx":
-        return (
-            weights + tokenizer + _GRAPH_BYTES_PER_TENSOR * tensors + _rotary_bytes(model, context)
-        )
-    if intent.format == "coreml":
-        return weights + tokenizer + program_bytes(model, context, tensors)
-    assert model.directory is not None
-    if model.directory.tensors:
-        from edgeq.export.gguf import planned_bytes
-
-        decisions = gguf_decisions(model, intent)
-        return planned_bytes(model.directory, decisions, mix=intent.variant.weights)
-    # tokenizer.json spells every token and merge with quotes and indentation, GGUF without.
-    return weights + tokenizer // 2
-
-
-def _rotary_bytes(model: DescribedModel, context: int) -> int:
-    """A decoder's ONNX graph has the sines and cosines of every position it is good for."""
-    if model.decoder is None:
-        return 0
-    positions = min(max(context, DEFAULT_CONTEXT), model.decoder.context)
-    tables = 2 if model.decoder.rope_local_theta else 1
-    return tables * positions * model.decoder.rope_dim * 4
-
-
-def _cache_bytes(recipe: Recipe, model: DescribedModel, intent: Intent) -> int | None:
-    """Keys and values: float32 in onnxruntime's CPU kernels and beside GGUF's float weights."""
-    if model.decoder is None:
-        return None
-    is_half = intent.format == "coreml" or (
-        intent.format == "gguf" and intent.variant.weights != "float32"
-    )
-    per_token = model.decoder.cache_bytes_per_token(2 if is_half else 4)
-    return int(recipe.workload.context * per_token)
 
 
 def _devices(
