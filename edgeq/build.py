@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from edgeq.artifact import (
     record_files,
     write_artifact,
 )
+from edgeq.errors import missing_extra
 from edgeq.made import Made, settings_of
 from edgeq.plan import Planned
 from edgeq.plan_images import labels_of
 from edgeq.plan_tensors import gguf_decisions
 from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.model import Choice
 from edgeq.quantize.presets import PRESETS, Format
 from edgeq.quantize.spec import Intent
@@ -81,7 +83,14 @@ def build(
     ]
     require(intents)
     builder = _Builder(Stages(planned, store, progress))
-    return [builder.artifact(intent) for intent in intents]
+    found = {intent.name: builder.artifact(intent) for intent in intents}
+    for format in wanted:
+        for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
+            if (formats is None or format in formats) and (names is None or intent.name in names):
+                require([intent])
+                found[intent.name] = builder.fitted(format, fit)
+    order = [artifact.name for artifact in planned.plan.artifacts]
+    return [found[name] for name in order if name in found]
 
 
 def build_float(planned: Planned, store: Store, progress: Progress, format: Format) -> Built:
@@ -91,12 +100,37 @@ def build_float(planned: Planned, store: Store, progress: Progress, format: Form
     return _Builder(Stages(planned, store, progress)).artifact(intent)
 
 
+def artifact_maker(stages: Stages) -> Callable[[Intent], Path]:
+    """What makes artifacts from `stages`, or finds them, and tells where they are.
+
+    It raises what `build` does.
+    """
+    builder = _Builder(stages)
+
+    def make(intent: Intent) -> Path:
+        require([intent])
+        return builder.artifact(intent).path
+
+    return make
+
+
 class _Builder:
     """One artifact after the other, from the stages they share."""
 
     def __init__(self, stages: Stages) -> None:
         self._stages = stages
         self._planned = stages.planned
+
+    def fitted(self, format: Format, fit: FitSpec) -> Built:
+        """The artifact that a budget became; the plan then knows it, too."""
+        try:
+            from edgeq.allocate.allocation import allocate
+        except ImportError:
+            raise missing_extra("scipy", "fit", "choose number formats for a budget") from None
+
+        found, _ = allocate(self._stages, format, fit, artifact_maker(self._stages))
+        self._planned.settle(found)
+        return self.artifact(found)
 
     def artifact(self, intent: Intent) -> Built:
         stages, variant = self._stages, intent.variant
@@ -108,6 +142,7 @@ class _Builder:
             "tools": self._tools(intent),
             "variant": variant.model_dump(mode="json"),
             "rules": [] if is_float else [rule.model_dump(mode="json") for rule in intent.rules],
+            **({"chosen": dict(intent.chosen)} if intent.chosen else {}),
             "calibration": None if is_float else stages.calibration_key(),
             "importance": stages.importance_key() if variant.method == "importance" else None,
             **self._coreml_key(intent),

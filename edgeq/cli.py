@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from edgeq.cli_allocate import allocating
 from edgeq.cli_emulate import emulators
 from edgeq.cli_fit import fitting
 from edgeq.cli_fits import limits
@@ -41,6 +42,11 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
     from edgeq.report.overview import print_plan
 
     planned = make_plan(recipe)
+    if planned.recipe.quantize.fit:
+        from edgeq.workflow_allocate import foreseen
+
+        with progress_line() as progress:
+            planned = foreseen(planned, progress)
     estimates = expected_everywhere(planned)
     if as_json:
         dumped = {
@@ -205,6 +211,7 @@ app.add_typer(limits)
 app.add_typer(fitting)
 app.add_typer(matrices)
 app.add_typer(reports)
+app.add_typer(allocating)
 
 
 def main() -> None:

@@ -31,12 +31,16 @@ def expected(planned: Planned, artifact: str, device: Device) -> Estimates:
 
 
 def expected_everywhere(planned: Planned) -> dict[str, dict[str, Estimates]]:
-    """For every artifact of the plan, by name, what to expect on each of its devices, by id."""
+    """For every artifact of the plan, by name, what to expect on each of its devices, by id.
+
+    One whose tensors are not decided yet is left out.
+    """
     return {
         artifact.name: {
             id: expected(planned, artifact.name, planned.devices[id]) for id in artifact.devices
         }
         for artifact in planned.plan.artifacts
+        if not artifact.pending
     }
 
 

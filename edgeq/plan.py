@@ -11,19 +11,16 @@ from edgeq.artifact import Frozen
 from edgeq.device import Device, load_device
 from edgeq.errors import EdgeqError, InvalidInput, Problem
 from edgeq.models.model import DescribedModel, describe
-from edgeq.plan_coreml import activations_advice, compute_of, program_bytes, target_of, too_old
+from edgeq.plan_coreml import activations_advice, compute_of, target_of, too_old
 from edgeq.plan_images import misfits
-from edgeq.plan_tensors import TensorPlan, bytes_by_grid, gguf_decisions, planned_tensors
+from edgeq.plan_sizes import cache_bytes, download_bytes
+from edgeq.plan_tensors import TensorPlan, bytes_by_grid, planned_tensors
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe import Recipe, load_recipe
-from edgeq.runners.language import DEFAULT_CONTEXT
 from edgeq.tools import missing, packages
 from edgeq.wording import suggest_near
 from edgeq.yamlfile import Document, by_place
-
-# The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
-_GRAPH_BYTES_PER_TENSOR = 600
 
 
 class ArtifactPlan(Frozen):
@@ -33,7 +30,8 @@ class ArtifactPlan(Frozen):
     the vocabulary of a GGUF file where only its model's configuration is here. `cache_bytes`: keys
     and values of a language model at `workload.context` positions, None for other tasks.
     `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
-    `advice`: what its Core ML devices make of its number formats.
+    `advice`: what its Core ML devices make of its number formats. `pending`: why its tensors are
+    not known yet, for a budget whose number formats are chosen when it is built; else empty.
     """
 
     name: str
@@ -46,6 +44,7 @@ class ArtifactPlan(Frozen):
     deployment_target: str | None = None
     devices: tuple[str, ...]
     advice: tuple[str, ...] = ()
+    pending: str = ""
 
 
 class Plan(Frozen):
@@ -79,6 +78,16 @@ class Planned:
         self.targets = devices
         self.model = model
         self.plan = plan
+
+    def settle(self, intent: Intent) -> None:
+        """Replace the pending artifact of a budget by what it became."""
+        found = []
+        for artifact in self.plan.artifacts:
+            if artifact.name == intent.name:
+                apple = self.targets.get("coreml", {})
+                artifact = plan_artifact(self.recipe, self.model, intent, artifact.devices, apple)
+            found.append(artifact)
+        self.plan = self.plan.model_copy(update={"artifacts": tuple(found)})
 
     @property
     def devices(self) -> dict[str, Device]:
@@ -129,24 +138,21 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
     for format, names in devices.items():
         for intent in recipe.quantize.intents(format, recipe.model.task):
             intents.append(intent)
-            compute = compute_of(intent.variant, recipe.coreml)
-            tensors = tuple(planned_tensors(model, intent, compute))
-            oldest = str(target_of(recipe, tensors)[0]) if format == "coreml" else None
-            weights = sum(tensor.bytes for tensor in tensors)
+            artifacts.append(plan_artifact(recipe, model, intent, names, apple))
+        pending = recipe.quantize.pending(format, recipe.model.task)
+        for fit, intent in zip(recipe.quantize.fit, pending, strict=True):
+            intents.append(intent)
             artifacts.append(
                 ArtifactPlan(
                     name=intent.name,
                     format=format,
                     variant=intent.variant,
-                    tensors=tensors,
-                    weight_bytes=weights,
-                    download_bytes=_download_bytes(
-                        model, intent, recipe.workload.context, weights, len(tensors)
-                    ),
-                    cache_bytes=_cache_bytes(recipe, model, intent),
-                    deployment_target=oldest,
+                    tensors=(),
+                    weight_bytes=0,
+                    download_bytes=fit.size or 0,
+                    cache_bytes=cache_bytes(recipe, model, intent),
                     devices=names,
-                    advice=_advice(recipe, intent, tensors, apple) if oldest else (),
+                    pending="what each tensor costs is measured when it is built",
                 )
             )
     wanted = packages(intents)
@@ -162,6 +168,34 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
     )
 
 
+def plan_artifact(
+    recipe: Recipe,
+    model: DescribedModel,
+    intent: Intent,
+    devices: tuple[str, ...],
+    apple: Mapping[str, Device],
+) -> ArtifactPlan:
+    """One artifact of a recipe's model. apple: the devices of Core ML targets, by id."""
+    tensors = tuple(planned_tensors(model, intent, compute_of(intent.variant, recipe.coreml)))
+    is_package = intent.format == "coreml"
+    oldest = str(target_of(recipe, tensors)[0]) if is_package else None
+    weights = sum(tensor.bytes for tensor in tensors)
+    return ArtifactPlan(
+        name=intent.name,
+        format=intent.format,
+        variant=intent.variant,
+        tensors=tensors,
+        weight_bytes=weights,
+        download_bytes=download_bytes(
+            model, intent, recipe.workload.context, weights, len(tensors)
+        ),
+        cache_bytes=cache_bytes(recipe, model, intent),
+        deployment_target=oldest,
+        devices=devices,
+        advice=_advice(recipe, intent, tensors, apple) if is_package else (),
+    )
+
+
 def _advice(
     recipe: Recipe,
     intent: Intent,
@@ -173,47 +207,6 @@ def _advice(
     lines = [advice_for(grids, device, compute, float32) for device in devices.values()]
     told = activations_advice(intent.variant)
     return (*(line for each in lines for line in each), *([told] if told else []))
-
-
-def _download_bytes(
-    model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
-) -> int:
-    """Weights with what stands beside them: graph and tokenizer, or the metadata of a GGUF file."""
-    tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
-    if intent.format == "onnx":
-        return (
-            weights + tokenizer + _GRAPH_BYTES_PER_TENSOR * tensors + _rotary_bytes(model, context)
-        )
-    if intent.format == "coreml":
-        return weights + tokenizer + program_bytes(model, context, tensors)
-    assert model.directory is not None
-    if model.directory.tensors:
-        from edgeq.export.gguf import planned_bytes
-
-        decisions = gguf_decisions(model, intent)
-        return planned_bytes(model.directory, decisions, mix=intent.variant.weights)
-    # tokenizer.json spells every token and merge with quotes and indentation, GGUF without.
-    return weights + tokenizer // 2
-
-
-def _rotary_bytes(model: DescribedModel, context: int) -> int:
-    """A decoder's ONNX graph has the sines and cosines of every position it is good for."""
-    if model.decoder is None:
-        return 0
-    positions = min(max(context, DEFAULT_CONTEXT), model.decoder.context)
-    tables = 2 if model.decoder.rope_local_theta else 1
-    return tables * positions * model.decoder.rope_dim * 4
-
-
-def _cache_bytes(recipe: Recipe, model: DescribedModel, intent: Intent) -> int | None:
-    """Keys and values: float32 in onnxruntime's CPU kernels and beside GGUF's float weights."""
-    if model.decoder is None:
-        return None
-    is_half = intent.format == "coreml" or (
-        intent.format == "gguf" and intent.variant.weights != "float32"
-    )
-    per_token = model.decoder.cache_bytes_per_token(2 if is_half else 4)
-    return int(recipe.workload.context * per_token)
 
 
 def _devices(

@@ -80,6 +80,16 @@ class ImportanceRef(Frozen):
     )
 
 
+class SensitivityRef(Frozen):
+    """What each tensor costs in quality, measured before."""
+
+    path: str = Field(
+        min_length=1,
+        description="A file that `edgeq sensitivity` wrote, relative to the recipe.",
+        examples=["sensitivity.json"],
+    )
+
+
 class DataSpec(Frozen):
     """The data sets. No sample of evaluation may be in calibration."""
 
@@ -91,6 +101,10 @@ class DataSpec(Frozen):
         default=None,
         description="For GGUF: an importance matrix to round with, in place of the one that is "
         "computed from the calibration data.",
+    )
+    sensitivity: SensitivityRef | None = Field(
+        default=None,
+        description="For quantize.fit: what each tensor costs, in place of measuring it.",
     )
     evaluation: DataRef | None = Field(
         default=None, description="What quality is measured on; never seen by quantization."

@@ -11,6 +11,7 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.quantize.presets import METHODS
 from edgeq.recipe_budget_checks import check_budgets
 from edgeq.recipe_coreml_checks import check_coreml
+from edgeq.recipe_fit_checks import check_fits
 from edgeq.wording import Location, suggest, suggest_near
 from edgeq.yamlfile import Document
 
@@ -36,6 +37,7 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
         *_check_targets(recipe, document),
         *check_budgets(recipe, document),
         *check_coreml(recipe, document),
+        *check_fits(recipe, document),
     ]
     found = _check_data_files(recipe, document)
     return problems + (found or _check_overlap(recipe, document))
@@ -119,7 +121,12 @@ def _check_variant(
 def _check_rules(recipe: Recipe, document: Document) -> Iterator[Problem]:
     task = recipe.model.task
     formats = {target.format for target in recipe.targets}
-    intents = [intent for f in sorted(formats) for intent in recipe.quantize.intents(f, task)]
+    spec = recipe.quantize
+    intents = [
+        intent
+        for f in sorted(formats)
+        for intent in (*spec.intents(f, task), *spec.pending(f, task))
+    ]
     names = list(dict.fromkeys(intent.variant.name for intent in intents))
     # A default that is wrong itself cannot tell which names there would be.
     names_are_known = not document.is_assumed(("quantize", "default"))
@@ -186,7 +193,7 @@ def _check_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
 
 
 def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
-    problems = list(_check_importance(recipe, document))
+    problems = list(_check_given(recipe, document))
     refs = {"calibration": recipe.data.calibration, "evaluation": recipe.data.evaluation}
     for key, ref in refs.items():
         location: Location = ("data", key, "path")
@@ -213,16 +220,19 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
     return problems
 
 
-def _check_importance(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    given = recipe.data.importance
-    location: Location = ("data", "importance", "path")
-    if given is None or document.is_assumed(location):
-        return
-    path = document.path.parent / given.path
-    if not path.is_file():
-        names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-        what = f"{document.name(location)}: no file {path}"
-        yield Problem(document.place(location), what, suggest_near(path.name, names) or _RELATIVE)
+def _check_given(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Files that edgeq or another tool computed before."""
+    for key in ("importance", "sensitivity"):
+        given = getattr(recipe.data, key)
+        location: Location = ("data", key, "path")
+        if given is None or document.is_assumed(location):
+            continue
+        path = document.path.parent / given.path
+        if not path.is_file():
+            names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+            what = f"{document.name(location)}: no file {path}"
+            remedy = suggest_near(path.name, names) or _RELATIVE
+            yield Problem(document.place(location), what, remedy)
 
 
 def _read(path: Path, samples: int | None, task: str) -> bool:

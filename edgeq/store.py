@@ -27,6 +27,7 @@ MANIFEST = "stage.json"
 _PACKAGE = Path(__file__).parent
 _NOT_IN_RESULTS = (
     "cli.py",
+    "cli_allocate.py",
     "cli_emulate.py",
     "cli_fit.py",
     "cli_fits.py",
@@ -36,9 +37,11 @@ _NOT_IN_RESULTS = (
     "estimate",
     "explain",
     "fit.py",
+    "frontier.py",
     "matrix",
     "purpose.py",
     "report",
+    "workflow_allocate.py",
 )  # what a person looks at changes no artifact
 
 

@@ -294,8 +294,8 @@ def test_the_first_rule_that_matches_decides(tmp_path: Path) -> None:
     assert recipe is not None
     assert problems == []
     int8, int4 = recipe.quantize.intents("onnx", "sentence-embedding")
-    assert int4.exception("a.bias") == (0, "float32")
-    assert int8.exception("a.bias") == (1, "int8-b32")
+    assert int4.exception("a.bias") == ("rule 1: *.bias", "float32")
+    assert int8.exception("a.bias") == ("rule 2: a.*", "int8-b32")
     assert int8.exception("b.bias") is None
 
 

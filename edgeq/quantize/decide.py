@@ -52,8 +52,7 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
     grid: Any = variant.weights  # of ours: what goes into GGUF alone is decided elsewhere
     reason = "default"
     if exception is not None:
-        index, grid = exception
-        reason = f"rule {index + 1}: {intent.rules[index].match}"
+        reason, grid = exception
     if grid in ("float32", "float16"):  # Core ML keeps such a weight in what its program computes
         return Decision(None, reason)
     own = variant if grid == variant.weights else presets.make_variant(weights=grid)

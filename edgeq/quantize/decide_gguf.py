@@ -66,8 +66,7 @@ def decide_gguf(
         if weights in MIXES and exception is None:
             found[name] = _in_type(mixed[names[name]], shape, intent, "default")
         elif exception is not None and exception[1] in TYPES:
-            index, grid = exception
-            reason = f"rule {index + 1}: {intent.rules[index].match}"
+            reason, grid = exception
             found[name] = _in_type(TYPES[grid], shape, intent, reason)
         else:
             found[name] = _own_grid(name, shape, intent)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import fnmatch
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+)
 
 from edgeq.artifact import Frozen
 from edgeq.quantize import presets
+from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.gguf_words import GgufType
+from edgeq.quantize.name import Name
 from edgeq.quantize.presets import (
     Activations,
     Format,
@@ -22,22 +32,8 @@ from edgeq.quantize.presets import (
     Use,
     Weights,
 )
-from edgeq.wording import refuse
 
-__all__ = ["Format", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
-
-_PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-
-
-def _check_name(value: Any) -> Any:
-    if isinstance(value, str) and not _PLAIN_NAME.fullmatch(value):
-        what = f"{value!r} cannot be a name: it becomes part of file names"
-        raise refuse(what, "use a-z, 0-9, '-', '_' and '.', e.g. 'minilm-search'")
-    return value
-
-
-Name = Annotated[str, BeforeValidator(_check_name)]
-"""A word that can be part of a file name."""
+__all__ = ["FitSpec", "Format", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
 
 
 class VariantSpec(Frozen):
@@ -141,12 +137,20 @@ class Rule(Frozen):
 
 
 class QuantizeSpec(Frozen):
-    """How to quantize. Every variant in `default` becomes an artifact of its own."""
+    """How to quantize: every variant in `default`, and every budget in `fit`, is an artifact."""
 
     default: Annotated[tuple[Choice, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(),
         min_length=1,
         description="One variant or a list of them; each a preset word or a mapping of settings.",
         examples=["int8", ["int8-dynamic", "int4-b32"]],
+        json_schema_extra=_allow_single,
+    )
+    fit: Annotated[tuple[FitSpec, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(),
+        min_length=1,
+        description="A budget, or a list of them: what each tensor becomes is chosen to fit it.",
+        examples=[{"size": "4.2 MiB"}, {"quality": {"kl": 0.02}}],
         json_schema_extra=_allow_single,
     )
     rules: tuple[Rule, ...] = Field(
@@ -155,10 +159,35 @@ class QuantizeSpec(Frozen):
         "nothing is an error.",
     )
 
+    @model_serializer(mode="wrap")
+    def _without_empty(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What a file leaves out stays out: an empty list in it would be a mistake."""
+        held: dict[str, Any] = inner(self)
+        return {key: value for key, value in held.items() if value or key == "rules"}
+
     def choices(self, format: Format, task: str) -> tuple[presets.Variant | None, ...]:
         """What each entry of `default` means for `format`; None where it cannot hold it."""
         found = (_variant_of(choice, format, task) for choice in self.default)
         return tuple(variant if format in variant.formats else None for variant in found)
+
+    def pending(self, format: Format, task: str) -> tuple[Intent, ...]:
+        """What stands for each budget while its number formats are still to be found."""
+        weights: Weights = "Q4_K_M" if format == "gguf" else "int4-b32"
+        return tuple(
+            Intent(
+                presets.Variant(
+                    name=fit.variant_name,
+                    weights=weights,
+                    activations="float32",
+                    method="gptq",
+                    ranges=None,
+                ),
+                format,
+                task,
+                self.rules,
+            )
+            for fit in self.fit
+        )
 
     def intents(self, format: Format, task: str) -> tuple[Intent, ...]:
         """The variants that become artifacts of `format`, in order, with their rules."""
@@ -171,23 +200,29 @@ class QuantizeSpec(Frozen):
 
 @dataclass(frozen=True)
 class Intent:
-    """What a recipe wants of every tensor in one artifact: a variant, and its exceptions."""
+    """What a recipe wants of every tensor in one artifact: a variant, and its exceptions.
+
+    chosen: number formats by tensor name, found for a budget; they decide before rules do.
+    """
 
     variant: presets.Variant
     format: Format
     task: str
     rules: tuple[Rule, ...] = ()
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """What the artifact is called."""
         return f"{self.format}-{self.variant.name}"
 
-    def exception(self, tensor: str) -> tuple[int, Grid | GgufType] | None:
-        """Index and number format of the rule that decides about a tensor, None for the default."""
+    def exception(self, tensor: str) -> tuple[str, Any] | None:
+        """Why a tensor is no default, and its number format; None where it is."""
+        if tensor in self.chosen:
+            return "fit", self.chosen[tensor]
         for index, rule in enumerate(self.rules):
             if rule.covers(self.variant.name) and fnmatch.fnmatchcase(tensor, rule.match):
                 grid = rule.grid(self.format, self.task)
                 if grid is not None:
-                    return index, grid
+                    return f"rule {index + 1}: {rule.match}", grid
         return None

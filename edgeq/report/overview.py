@@ -57,6 +57,9 @@ def _cache(artifact: ArtifactPlan) -> str:
 
 
 def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
+    if artifact.pending:
+        console.print(Text.assemble((artifact.name, "bold"), f": {artifact.pending}"))
+        return
     console.print(
         Text.assemble(
             (artifact.name, "bold"),

@@ -1,0 +1,120 @@
+"""How many bytes the tensors may take, so that size, memory and speed are what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from edgeq.allocate.options import find_options, intent_of
+from edgeq.allocate.solve import Choices, Priced, best_within
+from edgeq.device import Device
+from edgeq.errors import InvalidInput, Problem
+from edgeq.estimate.contents import contents_of_plan
+from edgeq.estimate.devices import estimate_for
+from edgeq.models.model import DescribedModel
+from edgeq.plan import ArtifactPlan, Planned, plan_artifact
+from edgeq.quantize.fit_spec import FitSpec
+from edgeq.quantize.presets import Format
+from edgeq.recipe import Recipe
+from edgeq.units import format_bytes, format_seconds, format_speed
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an allocation has to live. fixed: tensors without a choice, and what they are."""
+
+    recipe: Recipe
+    model: DescribedModel
+    format: Format
+    devices: Mapping[str, Device]
+    fit: FitSpec
+    fixed: Mapping[str, str]
+
+    def plan(self, chosen: Mapping[str, str]) -> ArtifactPlan:
+        """The artifact that a choice would become."""
+        intent = intent_of(
+            self.recipe, self.format, self.fit.variant_name, {**self.fixed, **chosen}
+        )
+        apple = self.devices if self.format == "coreml" else {}
+        return plan_artifact(self.recipe, self.model, intent, tuple(self.devices), apple)
+
+    def exceeded(self, chosen: Mapping[str, str]) -> list[str]:
+        """What of memory, latency and speed a choice would not keep, on which device, in words."""
+        fit = self.fit
+        if not (fit.memory or fit.latency or fit.speed):
+            return []
+        contents = contents_of_plan(self.plan(chosen), self.recipe.model.task, self.model)
+        found = []
+        for device in self.devices.values():
+            workload = self.recipe.workload
+            told = estimate_for(contents, device, context=workload.context, prompt=workload.prompt)
+            memory = told.memory.counted(device.counts)
+            if fit.memory and memory.value > fit.memory:
+                found.append(f"{format_bytes(memory.value)} of memory on {device.id}")
+            waited = told.latency or told.first_token
+            if fit.latency and (waited is None or waited.value > fit.latency):
+                seen = format_seconds(waited.value) if waited else f"no latency ({told.unknown})"
+                found.append(f"{seen} on {device.id}")
+            if fit.speed and (told.decode is None or told.decode.value < fit.speed):
+                seen = (
+                    format_speed(told.decode.value) if told.decode else f"no speed ({told.unknown})"
+                )
+                found.append(f"{seen} on {device.id}")
+        return found
+
+
+def uses(picked: Mapping[str, Priced]) -> dict[str, str]:
+    """What every tensor becomes."""
+    return {name: option.use for name, option in picked.items()}
+
+
+def most_bytes(site: Site, choices: Choices, beside: int | None = None) -> int:
+    """The most bytes that tensors may take together within everything but quality.
+
+    beside: bytes of the files that are no tensors with a choice, where an artifact has shown them;
+    else as planned. Raises InvalidInput where not even the smallest choice keeps the bounds.
+    """
+    smallest, largest = (
+        sum(pick(option.bytes for option in own) for own in choices.values()) for pick in (min, max)
+    )
+    least = uses(best_within(choices, smallest))
+    cap = largest
+    if site.fit.size is not None:
+        if beside is None:
+            beside = site.plan(least).download_bytes - smallest
+        cap = min(cap, site.fit.size - beside)
+        if cap < smallest:
+            nearest = format_bytes(smallest + beside)
+            raise _infeasible(site, f"the smallest that this model becomes is {nearest}")
+    found = site.exceeded(least)
+    if found:
+        raise _infeasible(site, f"the smallest that this model becomes is estimated at {found[0]}")
+    return _bisect(smallest, cap, lambda size: not site.exceeded(uses(best_within(choices, size))))
+
+
+def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The largest number for which `holds` does; it does for `low`."""
+    if holds(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _infeasible(site: Site, what: str) -> InvalidInput:
+    name = f"quantize.fit: {site.format}-{site.fit.variant_name}"
+    return InvalidInput(
+        Problem(name, f"cannot be kept: {what}", "give it more, or a smaller model")
+    )
+
+
+def sizes_of(planned: Planned, format: Format) -> tuple[int, int]:
+    """Bytes of the smallest and the largest file that a choice of number formats can become."""
+    recipe, model = planned.recipe, planned.model
+    options = find_options(model, recipe, format)
+    found = []
+    for end in (0, -1):
+        intent = intent_of(recipe, format, "fit", {n: own[end].use for n, own in options.items()})
+        found.append(plan_artifact(recipe, model, intent, (), {}).download_bytes)
+    return found[0], found[1]

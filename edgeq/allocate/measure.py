@@ -1,0 +1,204 @@
+"""Sensitivities and losses of whole models, each in the store under all that it depends on."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import edgeq
+from edgeq import canonical
+from edgeq.allocate.chain import Chain
+from edgeq.allocate.held import HeldBack, learnt_from
+from edgeq.allocate.options import Options, find_options, intent_of
+from edgeq.allocate.sense import tensor_costs
+from edgeq.allocate.sensitivity import FILE, Sensitivity, Whole, read_sensitivity
+from edgeq.allocate.solve import best_within, total
+from edgeq.artifact import Frozen
+from edgeq.errors import InvalidInput, Problem
+from edgeq.export.coreml_weights import settle_coreml
+from edgeq.export.onnx import find_codes
+from edgeq.export.onnx_weights import settle
+from edgeq.measure.clusters import Estimate
+from edgeq.quantize.decide import Decision
+from edgeq.quantize.grids import Floats
+from edgeq.quantize.model import Choice
+from edgeq.quantize.presets import Format
+from edgeq.quantize.spec import Intent
+from edgeq.stages import Stages
+
+if TYPE_CHECKING:
+    from edgeq.calibration.statistics import Feed
+
+Build = Callable[[Intent], Path]
+"""Makes an artifact, or finds it, and tells where it is."""
+
+_TENSOR_SAMPLES = 8
+_WHOLE_SAMPLES = 24
+_LEARNT = 48  # samples that rounding learns from here; a build takes all
+_LEARNT_WHOLE = 32
+# Whole models that are measured: at these shares of the way from the smallest to the largest.
+_SHARES = (0.12, 0.4)
+_LOSS_FILE = "loss.json"
+
+
+class Loss(Frozen):
+    """What an artifact loses on held-back samples, by its own runtime; and the error of that."""
+
+    loss: float
+    error: float
+    samples: int
+
+
+class Ground:
+    """One model and one format: what tensors cost, what whole artifacts lose."""
+
+    def __init__(self, stages: Stages, format: Format, build: Build) -> None:
+        self.stages, self.format, self._build = stages, format, build
+        self.recipe, self.model = stages.planned.recipe, stages.planned.model
+        self.options: Options = find_options(self.model, self.recipe, format)
+
+    def key(self) -> dict[str, object]:
+        """What a sensitivity depends on."""
+        own = {name: [[o.use, o.method] for o in each] for name, each in self.options.items()}
+        return {
+            **self.stages.float_key(),
+            "format": self.format,
+            "calibration": self.stages.calibration_key(),
+            "options": own,
+        }
+
+    def known(self) -> Sensitivity | None:
+        """The sensitivity if it is given or in the store. Raises InvalidInput for another's."""
+        given = self.recipe.data.sensitivity
+        if given is not None:
+            return self._given(self.stages.planned.path.parent / given.path)
+        place = self.stages.store.find("sensitivity", self.key())
+        return read_sensitivity(place / FILE) if place else None
+
+    def sensitivity(self) -> Sensitivity:
+        """What each tensor costs: given, found, or measured now."""
+        found = self.known()
+        if found is not None:
+            return found
+        place = self.stages.store.stage("sensitivity", self.key(), self._make)
+        return read_sensitivity(place / FILE)
+
+    def loss(self, intent: Intent) -> Loss:
+        """What an artifact loses; it is built first."""
+        path = self._build(intent)
+        key = {"artifact": path.name, "calibration": self.stages.calibration_key()}
+
+        def make(destination: Path) -> None:
+            self.stages.progress(f"{intent.name}: measure on held-back calibration data")
+            with self._held(_WHOLE_SAMPLES) as (_, held):
+                found = held.of_model(edgeq.load(path))
+            lost = Loss(loss=found.value, error=found.error, samples=len(held.feeds))
+            (destination / _LOSS_FILE).write_text(lost.model_dump_json(), encoding="utf-8")
+
+        place = self.stages.store.stage("loss", key, make, describe=intent.name)
+        return Loss.model_validate_json((place / _LOSS_FILE).read_bytes())
+
+    def _given(self, path: Path) -> Sensitivity:
+        found = read_sensitivity(path)
+        what = None
+        if found.model_sha256 != self.stages.model_sha256:
+            what = "was measured on another model"
+        elif found.format != self.format:
+            what = f"was measured for {found.format}, and the target is {self.format}"
+        elif not set(found.tensors) <= set(self.options):
+            what = "names tensors that this model has no choice for"
+        if what:
+            raise InvalidInput(Problem(str(path), what, "remove data.sensitivity, or measure anew"))
+        return found
+
+    @functools.cached_property
+    def _feeds(self) -> list[Feed]:
+        return self.stages.feeds(self.stages.float_graph())
+
+    @contextlib.contextmanager
+    def _held(self, count: int) -> Iterator[tuple[Chain, HeldBack]]:
+        with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+            held = HeldBack(self._feeds, count, self.model.decoder)
+            chain = Chain(self.stages.float_graph(), held.feeds)
+            held.keep(chain, Path(folder))
+            yield chain, held
+
+    def _make(self, destination: Path) -> None:
+        directory, progress = self.stages.float_graph(), self.stages.progress
+        with self._held(_TENSOR_SAMPLES) as (chain, held):
+            learnt = learnt_from(self._feeds, _LEARNT)
+            costs = tensor_costs(directory, chain, held, self.options, learnt, progress)
+        bare = Sensitivity(
+            format=self.format,
+            measure="kl" if self.model.decoder else "cosine",
+            model_sha256=self.stages.model_sha256,
+            data_sha256=str((self.stages.calibration_key() or {}).get("sha256")),
+            samples=len(held.feeds),
+            whole_samples=0,
+            tensors=costs,
+            wholes=(),
+            floor=0.0,
+        )
+        wholes, samples = self._wholes(bare)
+        found = {"wholes": wholes, "whole_samples": samples, "floor": self._floor(bare)}
+        done = bare.model_copy(update=found)
+        text = canonical.to_json(done.model_dump(mode="json"))
+        (destination / FILE).write_text(text, encoding="utf-8")
+
+    def _wholes(self, bare: Sensitivity) -> tuple[tuple[Whole, ...], int]:
+        """Whole models at a few sizes, with codes that know of each other."""
+        choices = bare.choices({name: self.options[name] for name in bare.tensors})
+        ends = [
+            sum(pick(option.bytes for option in own) for own in choices.values())
+            for pick in (min, max)
+        ]
+        found = []
+        with self._held(_WHOLE_SAMPLES) as (chain, held):
+            for index, share in enumerate(_SHARES):
+                picked = best_within(choices, int(ends[0] + share * (ends[1] - ends[0])))
+                step = f"whole model {index + 1} of {len(_SHARES)}"
+                lost = self._whole({n: o.use for n, o in picked.items()}, chain, held, step)
+                added, size = total(picked)
+                if added > 0 and lost.value > 0:
+                    found.append(
+                        Whole(additive=added, loss=lost.value, error=lost.error, bytes=size)
+                    )
+        return tuple(found), len(held.feeds)
+
+    def _whole(
+        self, chosen: Mapping[str, str], chain: Chain, held: HeldBack, step: str
+    ) -> Estimate:
+        decisions: dict[str, Decision] = {}
+        for name, use in chosen.items():
+            option = next(o for o in self.options[name] if o.use == use)
+            choice = Choice(option.grid, option.method, "float32", None)
+            decisions[name] = Decision(None if option.method == "none" else choice, "fit")
+        codes = find_codes(
+            self.stages.float_graph(),
+            lambda name, shape: decisions.get(name, Decision(None, "no choice")),
+            learnt_from(self._feeds, _LEARNT_WHOLE),
+            lambda text: self.stages.progress(f"{step}: {text}"),
+            settle_coreml if self.format == "coreml" else settle,
+        )
+        changed: dict[str, Floats] = {name: code.dequantize() for name, code in codes.items()}
+        return held.of_graph(chain, changed)
+
+    def _floor(self, bare: Sensitivity) -> float:
+        """What the runtime loses beside its weights, seen with weights that lose next to nothing.
+
+        Core ML's stand-in off a Mac rounds nothing that the float graph does not.
+        """
+        if self.format == "coreml":
+            return 0.0
+        widest = {
+            name: [option for option in own if option.method != "none"][-1].use
+            for name, own in self.options.items()
+        }
+        intent = intent_of(self.recipe, self.format, "fit-floor", widest, "nearest")
+        seen = self.loss(intent).loss
+        added = sum(bare.tensors[n][use].loss for n, use in widest.items() if n in bare.tensors)
+        return max(0.0, seen - added)

@@ -1,0 +1,98 @@
+"""The frontier for a person: a table of at most 80 columns, and a picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgeq.frontier import Frontier
+from edgeq.report.terminal import print_wrapped
+from edgeq.units import MIB, format_bytes, format_seconds
+
+_NORMAL_95 = 1.96
+_MEASURES = {"kl": "mean KL divergence, nats", "cosine": "mean 1 − cosine"}
+
+
+def print_frontier(found: Frontier, console: Console) -> None:
+    """Every point, from the smallest file on; those that no smaller one beats are bold."""
+    best = set(found.best())
+    console.print(Text(f"{found.model}: {_MEASURES[found.measure]}, on {found.data}", "bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    for name in ("artifact", "size", "loss", "± error", "time", "made by"):
+        right = name not in ("artifact", "made by")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for point in found.points:
+        time = "" if point.seconds is None else format_seconds(point.seconds.value)
+        row = (point.name, format_bytes(point.bytes), f"{point.loss:.3g}", f"{point.error:.2g}")
+        table.add_row(*row, time, point.made_by, style="bold" if point in best else None)
+    console.print(table)
+    words = (
+        f"Sizes and losses are measured; times, of one token or one run on {found.device}, are "
+        "estimated. Bold: no smaller file is nearer to full precision."
+    )
+    print_wrapped(words, "dim", console)
+
+
+def frontier_picture(found: Frontier) -> dict[str, Any]:
+    """A Vega-Lite specification: loss over size, both logarithmic, with 95 % intervals."""
+    values = [
+        {
+            "name": point.name,
+            "made by": point.made_by,
+            "format": point.format,
+            "MiB": point.bytes / MIB,
+            "loss": point.loss,
+            "low": max(point.loss - _NORMAL_95 * point.error, point.loss / 10),
+            "high": point.loss + _NORMAL_95 * point.error,
+            "ms": point.seconds.value * 1000 if point.seconds else None,
+        }
+        for point in found.points
+        if point.loss > 0
+    ]
+    x = {"field": "MiB", "type": "quantitative", "scale": {"type": "log", "nice": False}}
+    x["axis"] = {"title": "size, MiB", "format": "~g"}
+    colour = {"field": "made by", "type": "nominal", "title": "made by"}
+    loss: dict[str, Any] = {
+        "field": "loss",
+        "type": "quantitative",
+        "scale": {"type": "log"},
+        "title": _MEASURES[found.measure],
+    }
+    tip = [{"field": name} for name in ("name", "MiB", "loss", "ms", "made by")]
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "title": f"{found.model} on {found.device}",
+        "width": 640,
+        "height": 420,
+        "data": {"values": values},
+        "encoding": {"x": x, "color": colour},
+        "layer": [
+            {
+                "mark": {"type": "rule"},
+                "encoding": {
+                    "y": {**loss, "field": "low", "scale": {"type": "log"}},
+                    "y2": {"field": "high"},
+                },
+            },
+            {
+                "mark": {"type": "line", "opacity": 0.5},
+                "transform": [{"filter": "datum['made by'] == 'allocation'"}],
+                "encoding": {"y": loss, "detail": {"field": "format"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 60},
+                "encoding": {
+                    "y": loss,
+                    "shape": {"field": "format", "type": "nominal"},
+                    "tooltip": tip,
+                },
+            },
+            {
+                "mark": {"type": "text", "align": "left", "dx": 7, "dy": -5, "fontSize": 9},
+                "encoding": {"y": loss, "text": {"field": "name"}},
+            },
+        ],
+    }
