@@ -33,7 +33,7 @@ def _show_nothing(piece: str) -> None:
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog='Examples: edgeq run minilm.zip "a sentence" "another" — '
+    epilog='Examples: edgeq run minilm.zip "a question" "an answer" "another" — '
     'edgeq run wren.gguf --prompt "The bird" — '
     "edgeq run artifact --inputs feeds.npz --out answers.npz",
 )
@@ -41,7 +41,10 @@ def run(
     path: Annotated[
         Path, typer.Argument(help="A bundle, an artifact or a .gguf file.", show_default=False)
     ],
-    texts: Annotated[list[str] | None, typer.Argument(help="Sentences to embed.")] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Sentences; the others are ranked by their likeness to the first."),
+    ] = None,
     inputs: Annotated[
         Path | None, typer.Option(help="Arrays for a model of arrays: .npz by input name.")
     ] = None,
@@ -71,7 +74,8 @@ def run(
             print_json(written.summary())
         else:
             _show("\n")
-            print_pace(written, make_console(sys.stderr))
+            if sys.stdout.isatty():
+                print_pace(written, make_console(sys.stderr))
         return
     if inputs is not None:
         outputs = run_arrays(path, inputs, out)
@@ -89,29 +93,44 @@ def run(
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog="Example: edgeq compare recipes/wren wren-q4.gguf --text held-back.txt",
+    epilog="Examples: edgeq compare recipes/wren.yaml wren-q4.gguf --text held-back.txt — "
+    'edgeq compare recipes/wren.yaml wren-q4.gguf --prompt "The whale" — '
+    "edgeq compare recipes/minilm.yaml minilm.zip --text sentences.txt",
 )
 def compare(
     a: Annotated[Path, typer.Argument(help="The reference.", show_default=False)],
     b: Annotated[Path, typer.Argument(help="What is held against it.", show_default=False)],
-    text: Annotated[Path, typer.Option(help="Text neither was calibrated on.", show_default=False)],
-    window: Annotated[int, typer.Option(help="Tokens of a window.")] = 256,
-    windows: Annotated[int, typer.Option(help="How many, spread over the text.")] = 40,
+    text: Annotated[
+        Path | None, typer.Option(help="Text neither was calibrated on: figures for all of it.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text for both to continue: answers side by side.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of an answer at most. Default: 64.")
+    ] = None,
+    window: Annotated[int | None, typer.Option(help="Tokens of a window. Default: 256.")] = None,
+    windows: Annotated[
+        int | None, typer.Option(help="How many, spread over the text. Default: 40.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """How far one language model's predictions are from another's (KL divergence).
+    """How far one model is from another, in figures for a text or in their answers to a prompt.
 
-    Each may be a Hugging Face directory, a GGUF file, an artifact or a bundle.
+    Language models: the KL divergence of their predictions. Encoders: the cosine of their vectors,
+    and the texts that get another nearest one. Each may be a recipe, for full precision of its
+    model, an artifact, a bundle, a GGUF file or, of language models, a Hugging Face directory.
     """
-    from edgeq.compare import compare as run_comparison
-    from edgeq.report.divergence import print_comparison
+    from edgeq.report.divergence import print_compared
+    from edgeq.workflow_compare import Asked, compare_models
 
+    asked = Asked(text, prompt, max_tokens, window, windows)
     with progress_line() as progress:
-        found = run_comparison(a, b, text, window=window, windows=windows, progress=progress)
+        found = compare_models(a, b, asked, progress)
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        print_comparison(found, make_console())
+        print_compared(found, make_console())
 
 
 @models.command(

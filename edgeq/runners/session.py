@@ -39,6 +39,12 @@ class Answer:
         unit = self.embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
         return np.asarray(unit @ unit.T, np.float32)
 
+    def ranked(self) -> list[tuple[str, float]]:
+        """Every text but the first with its cosine to the first, the nearest first."""
+        likeness = self.similarity()[0]
+        order = sorted(range(1, len(self.texts)), key=lambda index: -likeness[index])
+        return [(self.texts[index], float(likeness[index])) for index in order]
+
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
@@ -107,6 +113,11 @@ class Written:
         return len(self.token_seconds) + (self.first_seconds is not None)
 
     @property
+    def prompt_tokens_per_second(self) -> float | None:
+        """Of the prompt, until the first token; None where none was written."""
+        return self.prompt_tokens / self.first_seconds if self.first_seconds else None
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Of the tokens behind the first; None where there are none."""
         return len(self.token_seconds) / sum(self.token_seconds) if self.token_seconds else None
@@ -121,6 +132,7 @@ class Written:
             "prompt_tokens": self.prompt_tokens,
             "tokens": self.tokens,
             "first_token_seconds": self.first_seconds,
+            "prompt_tokens_per_second": self.prompt_tokens_per_second,
             "tokens_per_second": self.tokens_per_second,
         }
 
