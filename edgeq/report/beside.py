@@ -27,10 +27,7 @@ def print_side_by_side(found: SideBySide, console: Console) -> None:
     table.add_row(*(_answer(spoken, parts) for spoken in (found.a, found.b)))
     table.add_row("", "")
     table.add_row(*(Text(_pace(spoken), style="dim") for spoken in (found.a, found.b)))
-    # Not rich's own padding, which would fill lines with blanks in a pipe.
-    with console.capture() as captured:
-        console.print(table)
-    console.out("\n".join(line.rstrip() for line in captured.get().splitlines()), highlight=False)
+    console.print(table)
     console.print()
     _print_parting(found, console)
 
