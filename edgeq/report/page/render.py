@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from edgeq.errors import Missing, Problem
-from edgeq.explain.facts import facts_of
+from edgeq.explain.measured import facts_of
 from edgeq.explain.piece import write
 from edgeq.report.page import words
 from edgeq.report.page.cpus import compared

@@ -13,7 +13,8 @@ from edgeq.units import format_bytes
 
 _LAYER = re.compile(r"^(?:.*\.)?(?:layers?|blk|blocks?|h)\.(\d+)\.(.+)$")
 _USUAL = re.compile(r"^(?:self_attn|mlp|attention\.self|model|embeddings)\.|\.dense$")
-_OUTSIDE = "–"
+OUTSIDE = "–"
+"""The layer of what lies outside of all."""
 _BITS = {  # below how many bits a weight; the colour
     "2": (3.0, "var(--b2)"),
     "3": (4.0, "var(--b3)"),
@@ -36,7 +37,7 @@ def place_of(name: str) -> tuple[str, str]:
     """
     plain = name.removesuffix(".weight")
     found = _LAYER.match(plain)
-    layer, kind = found.groups() if found else (_OUTSIDE, plain)
+    layer, kind = found.groups() if found else (OUTSIDE, plain)
     return layer, _USUAL.sub("", kind)
 
 
@@ -51,6 +52,7 @@ def tensor_figure(report: Report, names: Collection[str] | None = None) -> Figur
     names: of the artifacts; without them, all.
     """
     shown = [a for a in report.artifacts if names is None or a.record.name in names]
+    shown.sort(key=lambda a: a.fitted is None)  # where the map says most comes first
     values = [value for artifact in shown for value in _values(artifact)]
     kinds = {value["kind"]: None for value in values}
     layers = {value["layer"]: None for value in values}
@@ -59,7 +61,7 @@ def tensor_figure(report: Report, names: Collection[str] | None = None) -> Figur
     return Figure(
         id="tensors",
         title="How many bits each weight got",
-        text=f"Columns are the model's layers, “{_OUTSIDE}” is what lies outside of them; rows are "
+        text=f"Columns are the model's layers, “{OUTSIDE}” is what lies outside of them; rows are "
         f"kinds of weights. {_size_words(report, shown)} Hover for the exact figures, or open the "
         "tables."
         + ("" if len(shown) == len(report.artifacts) else " Other artifacts: see --json."),
@@ -173,7 +175,7 @@ def _shape(record: TensorRecord) -> str:
 
 
 def _order(layer: str) -> int:
-    return -1 if layer == _OUTSIDE else int(layer)
+    return -1 if layer == OUTSIDE else int(layer)
 
 
 def _map(values: Values, kinds: list[str], layers: list[str]) -> Spec:
