@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeq import canonical
+from edgeq.cli_help import examples
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import make_console
 
@@ -33,9 +34,11 @@ def _show_nothing(piece: str) -> None:
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog='Examples: edgeq run minilm.zip "a question" "an answer" "another" — '
-    'edgeq run wren.gguf --prompt "The bird" — '
-    "edgeq run artifact --inputs feeds.npz --out answers.npz",
+    epilog=examples(
+        'edgeq run minilm.zip "a question" "an answer" "another"',
+        'edgeq run wren.gguf --prompt "The bird"',
+        "edgeq run artifact --inputs feeds.npz --out answers.npz",
+    ),
 )
 def run(
     path: Annotated[
@@ -93,9 +96,11 @@ def run(
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog="Examples: edgeq compare recipes/wren.yaml wren-q4.gguf --text held-back.txt — "
-    'edgeq compare recipes/wren.yaml wren-q4.gguf --prompt "The whale" — '
-    "edgeq compare recipes/minilm.yaml minilm.zip --text sentences.txt",
+    epilog=examples(
+        "edgeq compare recipes/wren.yaml wren-q4.gguf --text held-back.txt",
+        'edgeq compare recipes/wren.yaml wren-q4.gguf --prompt "The whale"',
+        "edgeq compare recipes/minilm.yaml minilm.zip --text sentences.txt",
+    ),
 )
 def compare(
     a: Annotated[Path, typer.Argument(help="The reference.", show_default=False)],
@@ -135,7 +140,7 @@ def compare(
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog="Example: edgeq audit model-Q4_K_M.gguf --reference recipes/wren",
+    epilog=examples("edgeq audit model-Q4_K_M.gguf --reference recipes/wren"),
 )
 def audit(
     file: Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)],
@@ -164,7 +169,7 @@ def audit(
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog="Example: edgeq quantize model-f16.gguf model-q4.gguf --mix Q4_K_M --importance m.gguf",
+    epilog=examples("edgeq quantize model-f16.gguf model-q4.gguf --mix Q4_K_M --importance m.gguf"),
 )
 def quantize(
     source: Annotated[Path, typer.Argument(help="A GGUF file in F32, F16 or BF16.")],
@@ -173,6 +178,7 @@ def quantize(
     importance: Annotated[
         Path | None, typer.Option(help="An importance matrix, of edgeq or of llama.cpp.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Quantize a float GGUF file: byte for byte what llama.cpp makes of it."""
     from edgeq.report.overview import print_quantized
@@ -180,16 +186,21 @@ def quantize(
 
     with progress_line() as progress:
         quantize_gguf(source, out, mix, importance, progress)
-    print_quantized(source, out, make_console())
+    if as_json:
+        sizes = {"source_bytes": source.stat().st_size, "bytes": out.stat().st_size}
+        print_json({"path": str(out.absolute()), "mix": mix, **sizes})
+    else:
+        print_quantized(source, out, make_console())
 
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog="Example: edgeq imatrix recipes/wren.yaml --out imatrix.gguf",
+    epilog=examples("edgeq imatrix recipes/wren.yaml --out imatrix.gguf"),
 )
 def imatrix(
     recipe: Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
+    as_json: Json = False,
 ) -> None:
     """Write the importance matrix of a recipe's model, in llama.cpp's format."""
     from edgeq.workflow_gguf import importance_of_recipe
@@ -197,4 +208,7 @@ def imatrix(
     with progress_line() as progress:
         found = importance_of_recipe(recipe, out, progress)
     tokens = found.chunks * found.chunk_tokens
-    make_console().print(f"{out}: {len(found.sums)} weights, {tokens} tokens", soft_wrap=True)
+    if as_json:
+        print_json({"path": str(out.absolute()), "weights": len(found.sums), "tokens": tokens})
+    else:
+        make_console().print(f"{out}: {len(found.sums)} weights, {tokens} tokens", soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeq.cli_help import examples
 from edgeq.cli_models import Json, print_json
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import make_console
@@ -15,8 +16,9 @@ reports = typer.Typer(rich_markup_mode="rich")
 
 
 @reports.command(
-    epilog="Examples: edgeq report recipes/minilm.yaml -o report.html — "
-    "edgeq report minilm.zip -o report.html",
+    epilog=examples(
+        "edgeq report recipes/minilm.yaml -o report.html", "edgeq report minilm.zip -o report.html"
+    ),
 )
 def report(
     source: Annotated[Path, typer.Argument(help="A recipe or a bundle.", show_default=False)],
@@ -51,8 +53,11 @@ def report(
 
 
 @reports.command(
-    epilog="Examples: edgeq explain recipes/minilm.yaml --device here — "
-    "edgeq explain report.html — edgeq explain recipes/qwen3-0.6b.yaml --plan",
+    epilog=examples(
+        "edgeq explain recipes/minilm.yaml --device here",
+        "edgeq explain report.html",
+        "edgeq explain recipes/qwen3-0.6b.yaml --plan",
+    ),
 )
 def explain(
     source: Annotated[

@@ -32,6 +32,7 @@ _NOT_IN_RESULTS = (
     "cli_emulate.py",
     "cli_fit.py",
     "cli_fits.py",
+    "cli_help.py",
     "cli_matrix.py",
     "cli_models.py",
     "cli_report.py",

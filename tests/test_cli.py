@@ -83,7 +83,7 @@ def checked(project: Project) -> Any:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_shows_an_example(command: str, tmp_path: Path) -> None:
     shown = for_a_person(run_edgeq(command, "--help", store=tmp_path, cwd=tmp_path))
-    assert re.search(rf"Examples?: edgeq {command}", shown)
+    assert re.search(rf"Examples?:\s+edgeq {command}", shown)
 
 
 def test_the_command_lists_its_verbs_and_exit_statuses(tmp_path: Path) -> None:
