@@ -62,6 +62,9 @@ def run(
         float | None, typer.Option(help="0 takes the likeliest token, 1 draws. Default: 0.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of what is drawn. Default: 0.")] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Answer the prompt, by the file's chat template.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a model: how alike sentences are to it, a text continued, or arrays to arrays."""
@@ -70,9 +73,10 @@ def run(
 
     console = make_console()
     sampling = Sampling(max_tokens, temperature, seed)
-    refuse_unused(texts or [], inputs, out, prompt, sampling)
+    refuse_unused(texts or [], inputs, out, prompt, sampling, chat)
     if prompt is not None:
-        written = write_text(path, prompt, sampling, _show_nothing if as_json else _show)
+        show = _show_nothing if as_json else _show
+        written = write_text(path, prompt, sampling, show, chat=chat)
         if as_json:
             print_json(written.summary())
         else:

@@ -16,6 +16,7 @@ import edgeq
 from edgeq.calibration import data
 from edgeq.errors import InvalidInput, Problem
 from edgeq.files import writable
+from edgeq.runners.chat import chat_prompt
 from edgeq.runners.language import LanguageModel
 
 
@@ -137,13 +138,18 @@ class Written:
         }
 
 
-def write_text(path: Path, prompt: str, sampling: Sampling, show: Callable[[str], None]) -> Written:
-    """Continue `prompt` with the language model at `path`, giving each piece to `show`."""
+def write_text(
+    path: Path, prompt: str, sampling: Sampling, show: Callable[[str], None], *, chat: bool = False
+) -> Written:
+    """Continue `prompt` with the language model at `path`, giving each piece to `show`.
+
+    chat: answer it instead, as a message in the words of the model's chat template.
+    """
     model = edgeq.load(path)
     if not isinstance(model, LanguageModel):
         remedy = f'type: edgeq run {path} "a sentence"'
         raise InvalidInput(Problem("--prompt", f"{model.name} is {model.kind}", remedy))
-    ids = model.prompt_tokens(prompt)
+    ids = model.prompt_tokens(chat_prompt(model, prompt) if chat else prompt)
     drawn = model.draw(
         ids,
         128 if sampling.max_tokens is None else sampling.max_tokens,
@@ -179,8 +185,11 @@ def refuse_unused(
     out: Path | None,
     prompt: str | None = None,
     sampling: Sampling = Sampling(),
+    chat: bool = False,
 ) -> None:
     """Raise InvalidInput where one of the arguments would have no effect."""
+    if prompt is None and chat:
+        raise InvalidInput(Problem("--chat", "is for --prompt only", 'give --prompt "…" too'))
     if prompt is None and sampling != Sampling():
         what = "are for --prompt only"
         remedy = 'give --prompt "…" too'
