@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from edgeq.verdict import Status
 
 BUDGETS = {
-    "device.memory": "what it takes of the memory that the device gives one app",
+    "device.memory": "what it uses of the memory allowed to one app",
     "device.answers": "the likeness of its answers on that processor to those here",
     "memory.peak": "memory while it runs",
     "memory.growth": "the memory it adds to an app",
     "latency.p50": "the typical time of one run",
-    "latency.p90": "the time that nine in ten runs keep to",
+    "latency.p90": "the time nine in ten runs stay within",
     "latency.first_token": "the wait for the first word",
     "speed.prompt": "the speed at which it reads",
     "speed.generation": "the speed at which it writes",

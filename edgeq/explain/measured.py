@@ -130,7 +130,7 @@ _ASKED = {
     "latency": "at most {} of waiting",
     "speed": "at least {}",
     "quality.kl": "predictions at most {} away from the original's",
-    "quality.cosine": "answers at least {} like the original's, where identical is one",
+    "quality.cosine": "answers that score at least {} for likeness to the original's",
 }
 
 

@@ -199,7 +199,7 @@ def _found(facts: Facts) -> tuple[str, ...]:
         # One next step is enough; the report has them all.
         remedies = [each.remedy for each in facts.failed if each.remedy]
         if remedies:
-            paragraphs.append(f"The next thing to try: {remedies[0]}.")
+            paragraphs.append(f"What the report advises: {remedies[0]}.")
     if kept:
         leads: dict[str, str] = {
             "pass": f"{facts.artifact} stays within every limit",

@@ -15,7 +15,10 @@ def bits_point(facts: Facts, name: str, variant: Cited) -> str:
 
 def rounding_point(facts: Facts, known: list[tuple[str, Cited]]) -> str:
     """How weights were rounded, and how near the answers are."""
-    names = " and ".join(name for name, _ in known) or "no more than the number format asks for"
+    names = (
+        ", and for the rest ".join(name for name, _ in known)
+        or "no more than the number format asks for"
+    )
     text = " ".join([f"Careful rounding: {names}.", *(fact.text for _, fact in known)])
     return f"{text} It protects the answers. Result: {_quality(facts)}."
 
@@ -37,11 +40,11 @@ def _kept_point(facts: Facts, kept: Kept) -> str:
 
 def _price(kept: Kept) -> str:
     """What more bits take, and what they are for, where that was measured."""
-    takes = f"they take {kept.bytes}, {kept.share} of the file"
+    takes = f"that takes {kept.bytes}, {kept.share} of the file"
     if kept.harm is None:
         return takes
     return (
-        f"{takes}; they are {kept.weights} of the weights, and when each part was rounded alone "
+        f"{takes}. These are {kept.weights} of the weights, and when each part was rounded alone "
         f"to the fewest bits on offer, {kept.harm} of the harm came from them"
     )
 
@@ -63,7 +66,7 @@ def _budget_point(facts: Facts, budget: Budgeted) -> str:
     elif facts.same_words is not None:
         text += f"in {facts.size}, {own} of the next words stay the same"
     else:
-        text += f"in {facts.size}, its answers are {own} like the original's"
+        text += f"in {facts.size}, its answers score {own} for likeness to the original's"
     if own is not None and budget.other_quality is not None:
         text += f"; in {budget.other_size}, {budget.other} comes to {budget.other_quality}"
     text += "."
@@ -98,7 +101,10 @@ def _quality(facts: Facts) -> str:
             f"same next word as the original in {facts.same_words} of them"
         )
     if facts.likeness is not None:
-        return f"its answers are {facts.likeness} like the original's, where identical is one"
+        return (
+            f"its answers score {facts.likeness} for likeness to the original's, where one means "
+            "identical"
+        )
     return "not seen here, since quality was not measured"
 
 
@@ -116,8 +122,8 @@ def trade(facts: Facts) -> str:
     if facts.moved is not None:
         changed, texts = facts.moved
         return (
-            f"The smaller model is not the same model. Of {texts} sentences, {changed} have "
-            "another nearest sentence than before. It matters where only the first hit is shown, "
+            "The smaller model is not the same model. Asked for the nearest sentence, it answers "
+            f"differently for {changed} of {texts}. It matters where only the first hit is shown, "
             "or where a fixed threshold decides. It matters less for lists of results that a "
             "person looks through."
         )
