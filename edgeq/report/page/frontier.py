@@ -144,7 +144,8 @@ def _text(report: Report, is_language: bool) -> str:
     return (
         f"{text} Ringed points are this recipe's; the others are what edgeq frontier measured "
         f"beside them, on the same data ({report.frontier.data}): standard formats, and number "
-        "formats that edgeq chose for other sizes."
+        "formats that edgeq chose for other sizes. A file that both measured stands where edgeq "
+        "frontier saw it."
     )
 
 
