@@ -306,15 +306,14 @@ def test_the_command_prints_and_ends_with_its_status(
     printed = json.loads(done.stdout)
     assert [place["place"] for place in printed["places"]] == ["here", "x86: avx2"]
     assert printed["exit_status"] == 0
-    console = make_console(io.StringIO())
+    file = io.StringIO()
     print_differences(
         Differences.model_validate({k: v for k, v in printed.items() if k != "exit_status"}),
-        console,
+        make_console(file),
     )
-    assert isinstance(console.file, io.StringIO)
-    lines = console.file.getvalue().splitlines()
+    lines = file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert any(line.split()[:4] == ["x86:", "avx2", "emulated", "cured"] for line in lines)
-    assert "session.x64quantprecision=1" in console.file.getvalue()
+    assert "session.x64quantprecision=1" in file.getvalue()
     shown = CliRunner().invoke(app, ["emulate"])
     assert shown.exit_code == 0 and "x86: avx2: ready" in shown.stdout

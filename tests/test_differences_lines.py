@@ -101,10 +101,9 @@ def answers(verdict: Verdict) -> Line | None:
 
 def printed(verdict: Verdict) -> str:
     """As a person sees it, on plain lines of at most 80 characters."""
-    console = make_console(io.StringIO())
-    print_verdict(verdict, console)
-    assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
+    file = io.StringIO()
+    print_verdict(verdict, make_console(file))
+    text = file.getvalue()
     assert text.isascii() and max(map(len, text.splitlines())) <= 80
     return text
 
