@@ -1,0 +1,140 @@
+"""Markdown of tables, and of what a JSON schema says of a field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Schema = Mapping[str, Any]
+_QUANTITIES = {
+    "MiB|": "a size with its unit",
+    "/s|": "a bandwidth with its unit",
+    "ms|": "a time with its unit",
+    "tok/s": "a speed in tok/s",
+    "%?": "a share",
+}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; a bar inside a cell is escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def code(value: Any) -> str:
+    """A value as a person writes it in YAML, as code."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"`{text}`"
+
+
+def plain(text: str) -> str:
+    """Text of a description, of which nothing is markup."""
+    return "".join(f"\\{c}" if c in "*_<>[]#" else c for c in text)
+
+
+def kind(schema: Schema, names: Mapping[str, str]) -> str:
+    """What a field takes, in words. names: what objects of `$defs` are called, with their link."""
+    if "$ref" in schema:
+        return names[schema["$ref"].rpartition("/")[2]]
+    if "enum" in schema:
+        return _choices(schema["enum"])
+    if "const" in schema:
+        return code(schema["const"])
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            found = [kind(each, names) for each in schema[key] if each.get("type") != "null"]
+            return " or ".join(dict.fromkeys(found))
+    if schema.get("type") == "array":
+        return f"list of {kind(schema.get('items', {}), names)}"
+    if schema.get("type") == "object":
+        inner = schema.get("additionalProperties")
+        return f"mapping to {kind(inner, names)}" if isinstance(inner, dict) else "mapping"
+    for part, words in _QUANTITIES.items():
+        if part in schema.get("pattern", ""):
+            return words
+    return {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(
+        schema.get("type", ""), schema.get("type", "anything")
+    )
+
+
+_MANY = 12
+
+
+def _choices(words: Sequence[Any]) -> str:
+    if len(words) <= _MANY:
+        return ", ".join(map(code, words))
+    return f'<span class="many">{", ".join(map(code, words))}</span>'
+
+
+def _default(name: str, schema: Schema, required: bool) -> str:
+    if required:
+        return "**required**"
+    value = schema.get("default")
+    is_empty = value in (None, [], {}, ()) or isinstance(value, dict)
+    return "" if is_empty else code(value)
+
+
+def _rows(schema: Schema, names: Mapping[str, str]) -> Iterator[list[str]]:
+    for name, field in schema.get("properties", {}).items():
+        said = plain(field.get("description", ""))
+        examples = ", ".join(map(code, field.get("examples", ())))
+        default = _default(name, field, name in schema.get("required", ()))
+        yield [code(name), f"{said}<br>E.g. {examples}" if examples else said,
+               kind(field, names), default]  # fmt: skip
+
+
+def fields(schema: Schema, names: Mapping[str, str]) -> str:
+    """The table of an object's fields."""
+    return table(["key", "meaning", "takes", "default"], list(_rows(schema, names)))
+
+
+def parts_of(schema: Schema, path: str, definitions: Schema) -> Iterator[tuple[str, str]]:
+    """Every object below `schema`, by its name in `$defs` and the first path that leads to it."""
+    for name, field in schema.get("properties", {}).items():
+        for reference, suffix in _references(field):
+            inner = f"{path}.{name}{suffix}".lstrip(".")
+            yield reference, inner
+            yield from parts_of(definitions[reference], inner, definitions)
+
+
+def _references(field: Schema) -> Iterator[tuple[str, str]]:
+    if "$ref" in field:
+        yield field["$ref"].rpartition("/")[2], ""
+    for key in ("anyOf", "oneOf"):
+        for each in field.get(key, ()):
+            yield from _references(each)
+    if isinstance(field.get("items"), dict):
+        yield from ((name, f"[]{suffix}") for name, suffix in _references(field["items"]))
+    if isinstance(field.get("additionalProperties"), dict):
+        inner = field["additionalProperties"]
+        yield from ((name, f".NAME{suffix}") for name, suffix in _references(inner))
+
+
+def objects(schema: Schema, root: str, *, level: int = 2, without: Sequence[str] = ()) -> str:
+    """All of a schema: a section for every object, the whole first, called `root`."""
+    definitions = schema.get("$defs", {})
+    paths: dict[str, str] = {}
+    for reference, path in parts_of(schema, "", definitions):
+        if reference not in without:
+            paths.setdefault(reference, path)
+    names = {name: f"[`{path}`](#{_anchor(root, path)})" for name, path in paths.items()}
+    names |= {name: f"a {name}" for name in definitions if name not in paths}
+    mark = "#" * level
+    said = [f"{mark} {root} {{ #{_anchor(root, '')} }}\n\n{plain(schema.get('description', ''))}\n",
+            fields(schema, names)]  # fmt: skip
+    for name, path in paths.items():
+        held = definitions[name]
+        said.append(f"{mark}# `{path}` {{ #{_anchor(root, path)} }}\n")
+        said.append(f"{plain(held.get('description', ''))}\n")
+        said.append(fields(held, names))
+    return "\n".join(said)
+
+
+def _anchor(root: str, path: str) -> str:
+    text = f"{root}-{path}".casefold().replace("[]", "").replace(".json", "")
+    return "".join(c if c.isalnum() else "-" for c in text).strip("-")
