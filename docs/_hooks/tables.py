@@ -33,8 +33,12 @@ def code(value: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """Text of a description, of which nothing is markup."""
-    return "".join(f"\\{c}" if c in "*_<>[]#" else c for c in text)
+    """Text of a description, of which nothing is markup but code in backticks."""
+    parts = text.split("`")
+    for index in range(0, len(parts), 2):
+        held = parts[index].replace("<", "&lt;").replace(">", "&gt;")
+        parts[index] = "".join(f"\\{c}" if c in "*_[]#" else c for c in held)
+    return "`".join(parts)
 
 
 def kind(schema: Schema, names: Mapping[str, str]) -> str:
@@ -52,8 +56,8 @@ def kind(schema: Schema, names: Mapping[str, str]) -> str:
     if schema.get("type") == "array":
         return f"list of {kind(schema.get('items', {}), names)}"
     if schema.get("type") == "object":
-        inner = schema.get("additionalProperties")
-        return f"mapping to {kind(inner, names)}" if isinstance(inner, dict) else "mapping"
+        inner = _values(schema)
+        return f"mapping to {kind(inner, names)}" if inner else "mapping"
     for part, words in _QUANTITIES.items():
         if part in schema.get("pattern", ""):
             return words
@@ -110,9 +114,15 @@ def _references(field: Schema) -> Iterator[tuple[str, str]]:
             yield from _references(each)
     if isinstance(field.get("items"), dict):
         yield from ((name, f"[]{suffix}") for name, suffix in _references(field["items"]))
-    if isinstance(field.get("additionalProperties"), dict):
-        inner = field["additionalProperties"]
+    inner = _values(field)
+    if inner:
         yield from ((name, f".NAME{suffix}") for name, suffix in _references(inner))
+
+
+def _values(schema: Schema) -> Schema:
+    """What the values of a mapping are, where its keys are free; empty for another schema."""
+    patterns = [*schema.get("patternProperties", {}).values(), schema.get("additionalProperties")]
+    return next((each for each in patterns if isinstance(each, dict)), {})
 
 
 def objects(schema: Schema, root: str, *, level: int = 2, without: Sequence[str] = ()) -> str:
