@@ -58,8 +58,9 @@ def _section(name: str, command: Any) -> str:
     rows = [_row(each, context) for each in own]
     if rows:
         said.append(table(["argument or option", "meaning", "takes", "default"], rows))
-    for example in _examples(command.epilog or ""):
-        said.append(f"```text\n{example}\n```")
+    examples = _examples(command.epilog or "")
+    if examples:
+        said.append("\n".join(["For example:\n", "```text", *examples, "```"]))
     return "\n\n".join(said)
 
 
@@ -73,7 +74,7 @@ def _row(parameter: Any, context: Any) -> list[str]:
     names = [parameter.name.upper()] if is_argument else parameter.opts
     takes = parameter.display_type(context).strip("<>{}[]").replace("list[str", "list[str]")
     repeated = " (repeatable)" if getattr(parameter, "multiple", False) else ""
-    words = {"bool": "nothing", "str": "text", "int": "whole number", "float": "number",
+    words = {"bool": "a switch", "str": "text", "int": "whole number", "float": "number",
              "path": "file", "list[str]": "text", "list[Path": "files"}  # fmt: skip
     default = parameter.default
     shown = "" if default in (None, False, ()) or callable(default) else code(default)

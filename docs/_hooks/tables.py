@@ -28,8 +28,15 @@ def _cell(text: str) -> str:
 
 def code(value: Any) -> str:
     """A value as a person writes it in YAML, as code."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f"`{text}`"
+    return f"`{_yaml(value)}`"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_yaml(held)}' for key, held in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_yaml, value))}]"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def plain(text: str) -> str:
@@ -51,8 +58,7 @@ def kind(schema: Schema, names: Mapping[str, str]) -> str:
         return code(schema["const"])
     for key in ("anyOf", "oneOf"):
         if key in schema:
-            found = [kind(each, names) for each in schema[key] if each.get("type") != "null"]
-            return " or ".join(dict.fromkeys(found))
+            return _one_of([each for each in schema[key] if each.get("type") != "null"], names)
     if schema.get("type") == "array":
         return f"list of {kind(schema.get('items', {}), names)}"
     if schema.get("type") == "object":
@@ -64,6 +70,16 @@ def kind(schema: Schema, names: Mapping[str, str]) -> str:
     return {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(
         schema.get("type", ""), schema.get("type", "anything")
     )
+
+
+def _one_of(schemas: Sequence[Schema], names: Mapping[str, str]) -> str:
+    single = [each for each in schemas if each.get("type") != "array"]
+    found = [kind(each, names) for each in single]
+    for each in schemas:
+        if each.get("type") == "array":  # of what may stand alone, too
+            is_same = each.get("items") in single
+            found.append("a list of them" if is_same else kind(each, names))
+    return ", or ".join(dict.fromkeys(found))
 
 
 _MANY = 12
@@ -128,18 +144,20 @@ def _values(schema: Schema) -> Schema:
 def objects(schema: Schema, root: str, *, level: int = 2, without: Sequence[str] = ()) -> str:
     """All of a schema: a section for every object, the whole first, called `root`."""
     definitions = schema.get("$defs", {})
-    paths: dict[str, str] = {}
+    paths: dict[str, dict[str, None]] = {}
     for reference, path in parts_of(schema, "", definitions):
         if reference not in without:
-            paths.setdefault(reference, path)
-    names = {name: f"[`{path}`](#{_anchor(root, path)})" for name, path in paths.items()}
+            paths.setdefault(reference, {})[path] = None
+    first = {name: next(iter(own)) for name, own in paths.items()}
+    names = {name: f"[`{path}`](#{_anchor(root, path)})" for name, path in first.items()}
     names |= {name: f"a {name}" for name in definitions if name not in paths}
     mark = "#" * level
     said = [f"{mark} {root} {{ #{_anchor(root, '')} }}\n\n{plain(schema.get('description', ''))}\n",
             fields(schema, names)]  # fmt: skip
-    for name, path in paths.items():
+    for name, own in paths.items():
         held = definitions[name]
-        said.append(f"{mark}# `{path}` {{ #{_anchor(root, path)} }}\n")
+        title = ", ".join(map(code, own))
+        said.append(f"{mark}# {title} {{ #{_anchor(root, first[name])} }}\n")
         said.append(f"{plain(held.get('description', ''))}\n")
         said.append(fields(held, names))
     return "\n".join(said)
