@@ -46,7 +46,7 @@ def commands() -> str:
 
 
 def _first(command: Any) -> str:
-    return " ".join((command.help or "").split("\n\n")[0].split())
+    return " ".join(_help(command).split("\n\n")[0].split())
 
 
 def _section(name: str, command: Any) -> str:
@@ -54,7 +54,7 @@ def _section(name: str, command: Any) -> str:
     own = [each for each in command.params if each.name != "help"]
     arguments = [each for each in own if each.param_type_name == "argument"]
     usage = " ".join(["edgeq", name, *map(_usage, arguments), "[OPTIONS]"])
-    said = [f"## {name} {{ #{name} }}", plain(command.help or ""), f"```text\n{usage}\n```"]
+    said = [f"## {name} {{ #{name} }}", plain(_help(command)), f"```text\n{usage}\n```"]
     rows = [_row(each, context) for each in own]
     if rows:
         said.append(table(["argument or option", "meaning", "takes", "default"], rows))
@@ -80,10 +80,15 @@ def _row(parameter: Any, context: Any) -> list[str]:
     shown = "" if default in (None, False, ()) or callable(default) else code(default)
     return [
         ", ".join(map(code, names)),
-        plain(parameter.help or ""),
+        plain(_help(parameter)),
         words.get(takes, takes.replace("|", ", ")) + repeated,
         "**required**" if parameter.required else shown,
     ]
+
+
+def _help(told: Any) -> str:
+    """The help of a command or parameter, without what escapes it from markup of a terminal."""
+    return (told.help or "").replace("\\[", "[")
 
 
 def _examples(epilog: str) -> list[str]:

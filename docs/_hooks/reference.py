@@ -104,13 +104,14 @@ def records() -> str:
     artifact, bundle, verdict = (
         model.model_json_schema(mode="serialization") for model in (Artifact, Bundle, Verdict)
     )
+    known = ("Artifact", *artifact["$defs"])
     return _page(
         "JSON records",
         f"`{ARTIFACT_FILE}` lies in every artifact and `{BUNDLE_FILE}` first in every bundle; both "
         "end with `digest`, the SHA-256 of the record without it, so that a changed byte is "
         "noticed. A verdict is what `edgeq check --json` prints a list of, and what a bundle "
         "carries. Sizes are in bytes, times in seconds; nothing is rounded.",
-        tables.objects(artifact, ARTIFACT_FILE),
-        tables.objects(bundle, BUNDLE_FILE, without=("Artifact", *artifact["$defs"])),
-        tables.objects(verdict, "verdict"),
+        tables.objects(artifact, ARTIFACT_FILE, written=False),
+        tables.objects(bundle, BUNDLE_FILE, written=False, without=known),
+        tables.objects(verdict, "verdict", written=False),
     )

@@ -83,6 +83,7 @@ def _one_of(schemas: Sequence[Schema], names: Mapping[str, str]) -> str:
 
 
 _MANY = 12
+_PLACES = 2  # a part of a record can have twenty
 
 
 def _choices(words: Sequence[Any]) -> str:
@@ -108,9 +109,11 @@ def _rows(schema: Schema, names: Mapping[str, str]) -> Iterator[list[str]]:
                kind(field, names), default]  # fmt: skip
 
 
-def fields(schema: Schema, names: Mapping[str, str]) -> str:
-    """The table of an object's fields."""
-    return table(["key", "meaning", "takes", "default"], list(_rows(schema, names)))
+def fields(schema: Schema, names: Mapping[str, str], *, written: bool) -> str:
+    """The table of an object's fields. written: by a person, who may leave some out."""
+    columns = 4 if written else 3
+    head = ["key", "meaning", "takes" if written else "holds", "default"]
+    return table(head[:columns], [row[:columns] for row in _rows(schema, names)])
 
 
 def parts_of(schema: Schema, path: str, definitions: Schema) -> Iterator[tuple[str, str]]:
@@ -141,7 +144,7 @@ def _values(schema: Schema) -> Schema:
     return next((each for each in patterns if isinstance(each, dict)), {})
 
 
-def objects(schema: Schema, root: str, *, level: int = 2, without: Sequence[str] = ()) -> str:
+def objects(schema: Schema, root: str, *, written: bool = True, without: Sequence[str] = ()) -> str:
     """All of a schema: a section for every object, the whole first, called `root`."""
     definitions = schema.get("$defs", {})
     paths: dict[str, dict[str, None]] = {}
@@ -151,15 +154,17 @@ def objects(schema: Schema, root: str, *, level: int = 2, without: Sequence[str]
     first = {name: next(iter(own)) for name, own in paths.items()}
     names = {name: f"[`{path}`](#{_anchor(root, path)})" for name, path in first.items()}
     names |= {name: f"a {name}" for name in definitions if name not in paths}
-    mark = "#" * level
-    said = [f"{mark} {root} {{ #{_anchor(root, '')} }}\n\n{plain(schema.get('description', ''))}\n",
-            fields(schema, names)]  # fmt: skip
+    said = [
+        f"## {root} {{ #{_anchor(root, '')} }}\n",
+        f"{plain(schema.get('description', ''))}\n",
+        fields(schema, names, written=written),
+    ]
     for name, own in paths.items():
         held = definitions[name]
-        title = ", ".join(map(code, own))
-        said.append(f"{mark}# {title} {{ #{_anchor(root, first[name])} }}\n")
+        title = ", ".join(map(code, list(own)[:_PLACES])) + (" …" if len(own) > _PLACES else "")
+        said.append(f"### {title} {{ #{_anchor(root, first[name])} }}\n")
         said.append(f"{plain(held.get('description', ''))}\n")
-        said.append(fields(held, names))
+        said.append(fields(held, names, written=written))
     return "\n".join(said)
 
 
