@@ -30,7 +30,7 @@ def sensitivity(
         typer.Option(help="Write it as JSON, for data: {sensitivity: {path: ...}}."),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw it: .html, .svg or .png (needs .\\[report]).")
+        Path | None, typer.Option(help="Draw it: .html, .svg or .png (needs .[report]).")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -66,7 +66,7 @@ def frontier(
     recipe: Recipe,
     device: Annotated[str, typer.Option(help="A device id or file, or 'here'.")] = "here",
     out: Annotated[
-        Path | None, typer.Option(help="Draw it: .html, .svg or .png (needs .\\[report]).")
+        Path | None, typer.Option(help="Draw it: .html, .svg or .png (needs .[report]).")
     ] = None,
     as_json: Json = False,
 ) -> None:

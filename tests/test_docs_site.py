@@ -161,6 +161,12 @@ def test_the_reference_has_every_field_and_command(pages: dict[Path, Page]) -> N
     assert absent == {name: [] for name in wanted}
 
 
+def test_every_command_has_an_example(pages: dict[Path, Page]) -> None:
+    shown = _text(pages, "commands").split("For example:")
+    assert len(shown) == len(commands.group().commands) + 1
+    assert all(each.strip().startswith("edgeq ") for each in shown[1:])
+
+
 def test_a_reader_sees_why_something_is_not_run(pages: dict[Path, Page]) -> None:
     everything = " ".join(page.text for page in pages.values())
     reasons = [fence.reason for fence in all_fences() if fence.reason]

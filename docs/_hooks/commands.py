@@ -92,8 +92,9 @@ def _help(told: Any) -> str:
 
 
 def _examples(epilog: str) -> list[str]:
-    told = re.sub(r"^Examples?: ", "", " ".join(epilog.split()))
-    return [each for each in told.split(" — ") if each.startswith("edgeq")]
+    """The command lines behind a command's help, each by itself."""
+    told = re.split(r"\n\n| — ", re.sub(r"^Examples?:\s*", "", epilog))
+    return [" ".join(each.split()) for each in told if each.startswith("edgeq")]
 
 
 def statuses() -> str:
