@@ -167,6 +167,17 @@ def test_every_command_has_an_example(pages: dict[Path, Page]) -> None:
     assert all(each.strip().startswith("edgeq ") for each in shown[1:])
 
 
+# What edgeq says to processes of its own.
+_INNER = {"EDGEQ_CPUINFO", "EDGEQ_HIDE_CPUID", "EDGEQ_PARENT"}
+
+
+def test_the_reference_has_every_variable(pages: dict[Path, Page]) -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "edgeq").rglob("*.py")]
+    read = set(re.findall(r"EDGEQ_[A-Z_]+", " ".join(sources))) - _INNER
+    told = set(re.findall(r"EDGEQ_[A-Z_]+", _text(pages, "environment")))
+    assert read == told
+
+
 def test_a_reader_sees_why_something_is_not_run(pages: dict[Path, Page]) -> None:
     everything = " ".join(page.text for page in pages.values())
     reasons = [fence.reason for fence in all_fences() if fence.reason]
