@@ -133,15 +133,20 @@ def foresee(stages: Stages, format: Format, fit: FitSpec, build: Build) -> Inten
     Nothing is measured. Raises InvalidInput for a budget that cannot be kept.
     """
     ground = Ground(stages, format, build)
-    place = stages.store.find("allocation", _key(ground, fit))
-    if place is not None:
-        done = Allocation.model_validate_json((place / FILE).read_bytes())
+    done = made_before(ground, fit)
+    if done is not None:
         return intent_of(ground.recipe, format, done.name, done.kept.chosen)
     known = ground.known()
     if known is None:
         return None
     search = _search(ground, known, fit)
     return search.intent(search.next())
+
+
+def made_before(ground: Ground, fit: FitSpec) -> Allocation | None:
+    """What became of a budget in an earlier build; None where there was none."""
+    place = ground.stages.store.find("allocation", _key(ground, fit))
+    return Allocation.model_validate_json((place / FILE).read_bytes()) if place else None
 
 
 def allocate(
