@@ -12,6 +12,7 @@ _ENCODER = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "safetensors"
 _DECODER = ("onnx", "onnx_ir")
 _GGUF = ("gguf", "xllamacpp")
 _COREML = ("coremltools",)
+_RECOVER = ("torch", "transformers")
 
 
 def packages(intents: Iterable[Intent]) -> dict[str, tuple[str, ...]]:
@@ -26,6 +27,8 @@ def packages(intents: Iterable[Intent]) -> dict[str, tuple[str, ...]]:
             wanted["gguf"] = _GGUF
         if intent.format == "coreml":
             wanted["coreml"] = _COREML
+        if intent.variant.recover:
+            wanted["recover"] = _RECOVER
     return wanted
 
 

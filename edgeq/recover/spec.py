@@ -1,0 +1,44 @@
+"""How a recipe asks for recovery."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from edgeq.artifact import Frozen
+
+
+class RecoverSpec(Frozen):
+    """An adapter of low rank beside the quantized weights, trained towards the full model's logits.
+
+    For language models in GGUF and ONNX. It looks at calibration text alone.
+    """
+
+    rank: int = Field(
+        default=8,
+        ge=1,
+        le=256,
+        description="Rank of the two factors beside every layer's weight; bytes grow with it.",
+        examples=[8],
+    )
+    steps: int = Field(
+        default=300,
+        ge=1,
+        le=100_000,
+        description="Steps of training; each looks at a few thousand tokens of calibration text.",
+        examples=[300],
+    )
+    learning_rate: float = Field(
+        default=1e-3,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The largest step size of AdamW; it falls to zero as a cosine.",
+        examples=[0.001],
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="Decides the order of the text; the same seed gives the same bytes.",
+        examples=[0],
+    )
