@@ -33,7 +33,7 @@ class LowRank(torch.nn.Module):  # type: ignore[misc]
         super().__init__()
         self.linear = linear
         lost = torch.from_numpy(full) - linear.weight
-        up, down = _approximated(lost, rank)
+        up, down = approximated(lost, rank)
         self.down, self.up = torch.nn.Parameter(down), torch.nn.Parameter(up)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -122,7 +122,7 @@ def _split(
     return list(zip(hidden.split(_ROWS_AT_ONCE), wanted.split(_ROWS_AT_ONCE), strict=True))
 
 
-def _approximated(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+def approximated(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Factors `(rows, rank)` and `(rank, columns)`, alike in size, whose product is nearest.
 
     By subspace iteration (Halko et al. 2011, algorithm 4.4) from a fixed start.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common as passes
 
 from edgeq.export.onnx_build import GraphWriter
 from edgeq.recover.adapter import Adapter, Factors
@@ -20,6 +21,9 @@ def add_adapter(model: ir.Model, adapter: Adapter) -> None:
     Factors are float16 in the file, as constants; a runtime widens them once, when it loads.
     Raises ValueError where the graph has no product for a weight of the adapter.
     """
+    if not adapter:
+        return
+    passes.RemoveUnusedNodesPass()(model)  # such as the three products that were joined
     writer = GraphWriter(model)
     waiting = dict(adapter)
     for node in list(model.graph):
