@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgeq.errors import Problem
+from edgeq.recover.spec import LEAST, too_few
 from edgeq.wording import Location
 from edgeq.yamlfile import Document
 
@@ -31,6 +32,12 @@ def check_recover(recipe: Recipe, document: Document) -> Iterator[Problem]:
         if recipe.model.task != "text-generation" and is_task_known:
             what = f"{name}: only a language model has logits to be trained towards"
             yield Problem(where, what, f"remove it; the task is {recipe.model.task!r}")
+    calibration = recipe.data.calibration
+    place: Location = ("data", "calibration", "samples")
+    known = calibration and not document.is_assumed(place)
+    if calibration and known and (asked or fits) and (calibration.samples or LEAST) < LEAST:
+        what = f"{document.name(place)}: {too_few(calibration.samples or 0)}"
+        yield Problem(document.place(place), what, f"write {LEAST} or more, or remove 'recover'")
     formats = {target.format for target in recipe.targets}
     for location in fits if "coreml" in formats else ():
         what = f"{document.name((*location, 'recover'))}: Core ML packages have no adapter"

@@ -6,6 +6,14 @@ from pydantic import Field
 
 from edgeq.artifact import Frozen
 
+LEAST = 16
+"""Windows of calibration text: of fewer, less than two would be held back."""
+
+
+def too_few(windows: int) -> str:
+    """Why so many windows will not do."""
+    return f"{windows} windows of text; every eighth is held back to judge recovery by"
+
 
 class RecoverSpec(Frozen):
     """An adapter of low rank beside the quantized weights, trained towards the full model's logits.

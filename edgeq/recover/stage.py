@@ -18,14 +18,13 @@ from edgeq.quantize.grids import Floats, QuantizedTensor
 from edgeq.recover.adapter import load_adapter, planned_factors, save_adapter
 from edgeq.recover.record import Recovery, versions
 from edgeq.recover.recovered import Recovered
-from edgeq.recover.spec import RecoverSpec
+from edgeq.recover.spec import LEAST, RecoverSpec, too_few
 from edgeq.stages import Stages
 
 Values: TypeAlias = Iterator[tuple[str, Floats]]
 """Matrices by their Hugging Face names, float32 `(rows, columns)`, one after the other."""
 
 _ADAPTER, _RECORD = "adapter.npz", "recovery.json"
-_LEAST = 16  # windows: two of them judge
 
 
 def recover_gguf(stages: Stages, describe: str, spec: RecoverSpec, destination: Path) -> Recovered:
@@ -108,10 +107,9 @@ def _recover(
 
 def _windows(stages: Stages) -> list[list[int]]:
     feeds = stages.feeds(stages.float_graph())
-    if len(feeds) < _LEAST:
-        what = f"{len(feeds)} windows of text; every eighth is held back to judge recovery by"
-        remedy = f"give text for {_LEAST} or more, or remove 'recover'"
-        raise InvalidInput(Problem("data.calibration", what, remedy))
+    if len(feeds) < LEAST:
+        remedy = f"give text for {LEAST} or more, or remove 'recover'"
+        raise InvalidInput(Problem("data.calibration", too_few(len(feeds)), remedy))
     return [feed["input_ids"][0].tolist() for feed in feeds]
 
 
@@ -124,5 +122,6 @@ def _digest(values: Values) -> str:
     digest = hashlib.sha256()
     for name, rows in values:
         digest.update(f"{name}\0{rows.shape}\0".encode())
-        digest.update(np.ascontiguousarray(rows, "<f4").data)
+        # Of the two zeros one stands for both: which one a product gives depends on its order.
+        digest.update(np.ascontiguousarray(rows + np.float32(0), "<f4").data)
     return digest.hexdigest()
