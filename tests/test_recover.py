@@ -28,7 +28,7 @@ from edgeq.recover.train import train
 from tests import tiny_decoders
 
 ROOT = Path(__file__).parent.parent
-SPEC = RecoverSpec(rank=4, steps=12, learning_rate=0.001, seed=3)
+SPEC = RecoverSpec(rank=4, steps=6, learning_rate=0.002, seed=3)
 
 
 def opened(folder: Path) -> tuple[ModelDirectory, Decoder]:
@@ -53,16 +53,16 @@ def recovered(
 ) -> tuple[Adapter, Recovery]:
     """An adapter for the rounded model in `folder`, from sixteen short windows of random tokens."""
     directory, decoder = opened(folder)
-    windows = np.random.default_rng(0).integers(3, 600, (16, 32)).tolist()
+    windows = np.random.default_rng(0).integers(3, 600, (16, 20)).tolist()
     names = list(planned_factors(decoder.tensors(), spec.rank))
     steps.mkdir(exist_ok=True)
     values = rounded(directory, decoder, step)
-    return train(directory, decoder, values, names, windows, spec, steps, progress)
+    return train(directory, decoder, values, names, windows, spec, steps, progress, 1)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_decoders.make(tmp_path_factory.mktemp("model"), "gemma2")
+    return tiny_decoders.make(tmp_path_factory.mktemp("model"), "smollm2")
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +79,11 @@ def test_an_adapter_gives_something_back(
 ) -> None:
     """Seen by a plain forward pass of weights with the factors multiplied in."""
     adapter, record, _ = whole
-    assert record.is_kept and record.kl_after < 0.97 * record.kl_before
-    assert record.best_step > 6, "a resumed training has something left to do"
-    assert (record.rank, record.seed, record.held_back_tokens) == (4, 3, 64)
+    assert record.is_kept and record.kl_after < 0.99 * record.kl_before
+    assert record.best_step > 3, "a resumed training has something left to do"
+    assert (record.rank, record.seed, record.held_back_tokens) == (4, 3, 40)
     directory, decoder = opened(model)
-    windows = np.random.default_rng(0).integers(3, 600, (16, 32))
+    windows = np.random.default_rng(0).integers(3, 600, (16, 20))
     judges = torch.from_numpy(windows[7::8])
 
     def scores(change: Callable[[str, Floats], Floats], step: float) -> torch.Tensor:
@@ -106,28 +106,34 @@ def test_an_adapter_gives_something_back(
         assert float(found) == pytest.approx(recorded, rel=1e-3)
 
 
-@pytest.mark.parametrize("moment", ["window 9 of", "step 6 of"])
 def test_a_killed_training_goes_on_to_the_same_bytes(
-    moment: str, model: Path, whole: tuple[Adapter, Recovery, bytes], tmp_path: Path
+    model: Path, whole: tuple[Adapter, Recovery, bytes], tmp_path: Path
 ) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
 from tests.test_recover import SPEC, recovered
 def progress(step):
-    if {moment!r} in step:
+    if "step 4 of 6" in step:
         os.kill(os.getpid(), signal.SIGKILL)
 recovered(Path({str(model)!r}), Path({str(tmp_path / "steps")!r}), 1.0, SPEC, progress)
 """
+
+    def stop(step: str) -> None:
+        if "window 9 of 16" in step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recovered(model, tmp_path / "steps", 1.0, SPEC, stop)
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
     assert ran.returncode == -signal.SIGKILL
     steps: list[str] = []
     adapter, record = recovered(model, tmp_path / "steps", 1.0, SPEC, steps.append)
+    assert any("go on behind step 3" in step for step in steps)
+    assert not any("window" in step for step in steps), "what is done is not done again"
     save_adapter(tmp_path / "adapter.npz", adapter)
     assert (tmp_path / "adapter.npz").read_bytes() == whole[2]
     assert record == whole[1]
-    assert not any("window 1 of 16" in step for step in steps), "nothing is done twice"
-    assert any("go on behind step 5" in step for step in steps) == ("step" in moment)
 
 
 def test_what_cannot_be_bettered_gets_no_adapter(model: Path, tmp_path: Path) -> None:

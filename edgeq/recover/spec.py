@@ -36,12 +36,12 @@ class RecoverSpec(Frozen):
         examples=[300],
     )
     learning_rate: float = Field(
-        default=1e-3,
+        default=2e-3,
         gt=0,
         le=1,
         allow_inf_nan=False,
         description="The largest step size of AdamW; it falls to zero as a cosine.",
-        examples=[0.001],
+        examples=[0.002],
     )
     seed: int = Field(
         default=0,

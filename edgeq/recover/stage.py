@@ -19,6 +19,7 @@ from edgeq.recover.adapter import load_adapter, planned_factors, save_adapter
 from edgeq.recover.record import Recovery, versions
 from edgeq.recover.recovered import Recovered
 from edgeq.recover.spec import LEAST, RecoverSpec, too_few
+from edgeq.runners.base import default_threads
 from edgeq.stages import Stages
 
 Values: TypeAlias = Iterator[tuple[str, Floats]]
@@ -93,6 +94,7 @@ def _recover(
                 spec,
                 steps,
                 lambda step: stages.progress(f"{describe}: {step}"),
+                default_threads(),
             )
         save_adapter(destination / _ADAPTER, adapter)
         (destination / _RECORD).write_text(record.model_dump_json(), encoding="utf-8")

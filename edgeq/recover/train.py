@@ -26,7 +26,6 @@ from edgeq.recover.adapter import Factors
 from edgeq.recover.network import Network, factors_of
 from edgeq.recover.record import Recovery, versions
 from edgeq.recover.spec import RecoverSpec
-from edgeq.runners.base import default_threads
 
 Progress = Callable[[str], None]
 
@@ -57,14 +56,15 @@ def train(
     spec: RecoverSpec,
     steps: Path,
     progress: Progress,
+    threads: int,
 ) -> tuple[dict[str, Factors], Recovery]:
     """An adapter for the weights `names`, by name; empty where none does better.
 
     values: weights that differ from the model's, as the runtime has them. windows: token ids of
     calibration text, eight or more. steps: a folder of this very work; what an ended process left
-    there is taken up again, and gives the bytes that an undisturbed one gives.
+    there is taken up again, and gives the bytes that an undisturbed one gives with as many threads.
     """
-    with _deterministic():
+    with _deterministic(threads):
         network = Network(directory, decoder)
         lessons = _Lessons(network, windows, steps, progress)
         network.freeze(values)
@@ -75,15 +75,15 @@ def train(
 
 
 @contextlib.contextmanager
-def _deterministic() -> Iterator[None]:
+def _deterministic(threads: int) -> Iterator[None]:
     """The same sums in the same order, for as long as it lasts."""
-    threads, was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(default_threads())
+    before, was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
         torch.use_deterministic_algorithms(was)
 
 
