@@ -3,6 +3,7 @@
 nox                                     lint, types, tests, arm: what continuous integration runs
 nox -s arm                              sets up 64-bit Arm, and runs the tests that need it
 nox -s light                            the device side alone, in an environment without torch
+nox -s docs                             the documentation, as a site in site/
 nox -s "device(pi5-8gb)"                one device; `nox -s device -- pi5-8gb` does the same
 nox -t phone                            every device of a kind: laptop, board, phone
 nox -s device -- here recipes/my.yaml   another recipe
@@ -71,6 +72,13 @@ def light(session: nox.Session) -> None:
     session.run("edgeq", "run", bundle, *texts)
     absent = "import importlib.util as u; assert not any(map(u.find_spec, ['torch', 'onnx']))"
     session.run("python", "-c", absent)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site in site/; a dead link or a field that is gone ends it."""
+    session.install("-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", *session.posargs)
 
 
 @nox.session

@@ -38,66 +38,80 @@ Record = TypeVar("Record", bound=Frozen)
 
 
 class FileRecord(Frozen):
-    bytes: int
-    sha256: str
+    """Size and content of one file."""
+
+    bytes: int = Field(description="Its size.")
+    sha256: str = Field(description="SHA-256 of its bytes, in hexadecimal digits.")
 
 
 class TensorRecord(Frozen):
-    """What was done to one weight. `bytes` counts codes, scales and zero points in the file."""
+    """What was done to one weight."""
 
-    shape: tuple[int, ...]
-    grid: str
-    method: str
-    bytes: int
-    note: str = ""
+    shape: tuple[int, ...] = Field(description="As the model has it.")
+    grid: str = Field(description="The number format it is stored in.")
+    method: str = Field(description="How it was rounded.")
+    bytes: int = Field(description="Codes, scales and zero points in the file.")
+    note: str = Field(default="", description="Why it is so, where it is not the variant's own.")
 
 
 class ValueInfo(Frozen):
-    """An input or output of a model: `shape` holds numbers and names of free dimensions."""
+    """An input or output of a model."""
 
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
+    name: str = Field(description="Its name in the file.")
+    dtype: str = Field(description="The type of its values, as numpy calls it.")
+    shape: tuple[int | str, ...] = Field(description="Numbers, and names of free dimensions.")
 
 
 class ModelRecord(Frozen):
-    """Where the weights came from. `sha256` covers every source file that was read."""
+    """Where the weights came from."""
 
-    source: str
-    revision: str | None = None
-    licence: str | None = None
-    sha256: str
+    source: str = Field(description="As the recipe names it.")
+    revision: str | None = Field(default=None, description="The hub's commit, where it has one.")
+    licence: str | None = Field(default=None, description="Of the weights (SPDX), if it is known.")
+    sha256: str = Field(description="SHA-256 over every source file that was read.")
 
 
 class TextSettings(Frozen):
     """How text becomes token ids: `tokenizer.json` with its own truncation overridden."""
 
-    max_tokens: int
+    max_tokens: int = Field(description="A longer text is cut to so many tokens.")
 
 
 class Artifact(Frozen):
-    """One built model: its files, what each weight became, and everything that went in.
+    """One built model: its files, what each weight became, and everything that went in."""
 
-    `weight_bytes` is what the quantized and float weights occupy, without graph and tokenizer.
-    `settings` are facts a runner needs or a reader asks for (activation scheme, calibration).
-    """
-
-    edgeq: Literal[1] = 1
-    name: str
-    format: Literal["onnx", "gguf", "coreml"]
-    variant: str
-    task: str
-    model: ModelRecord
-    inputs: tuple[ValueInfo, ...]
-    outputs: tuple[ValueInfo, ...]
-    text: TextSettings | None = None
-    dimension: int | None = None
-    weight_bytes: int
-    tensors: dict[str, TensorRecord]
-    settings: dict[str, Any] = Field(default_factory=dict)
-    files: dict[FileName, FileRecord]
-    sources: dict[str, str] = Field(default_factory=dict)
-    tools: dict[str, str]
+    edgeq: Literal[1] = Field(default=1, description="The version of this record.")
+    name: str = Field(description="<format>-<variant>.")
+    format: Literal["onnx", "gguf", "coreml"] = Field(description="The file format.")
+    variant: str = Field(description="The recipe's name for how it is quantized.")
+    task: str = Field(description="What the model does, as the recipe says.")
+    model: ModelRecord = Field(description="The model it was built from.")
+    inputs: tuple[ValueInfo, ...] = Field(
+        description="What it takes; empty for language models in GGUF."
+    )
+    outputs: tuple[ValueInfo, ...] = Field(
+        description="What it gives; empty for language models in GGUF."
+    )
+    text: TextSettings | None = Field(
+        default=None, description="How text becomes token ids; null for what takes no text."
+    )
+    dimension: int | None = Field(
+        default=None, description="Values of an embedding; null for other models."
+    )
+    weight_bytes: int = Field(
+        description="What quantized and float weights occupy, without graph and tokenizer."
+    )
+    tensors: dict[str, TensorRecord] = Field(description="By the model's names of its weights.")
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Facts that a runner needs or a reader asks for, by format: the activations' "
+        "scheme, calibration, context.",
+    )
+    files: dict[FileName, FileRecord] = Field(description="Every file beside the record.")
+    sources: dict[str, str] = Field(
+        default_factory=dict, description="SHA-256 of the data that went in, by their use."
+    )
+    tools: dict[str, str] = Field(description="Versions of what made it, by package.")
 
     @property
     def bytes(self) -> int:

@@ -22,7 +22,6 @@ from edgeq.artifact import (
     record_files,
     write_artifact,
 )
-from edgeq.errors import missing_extra
 from edgeq.made import Made, settings_of
 from edgeq.plan import Planned
 from edgeq.plan_images import labels_of
@@ -88,7 +87,7 @@ def build(
     for format in wanted:
         for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
             if (formats is None or format in formats) and (names is None or intent.name in names):
-                require([intent])
+                require([intent], fits=True)
                 found[intent.name] = builder.fitted(format, fit)
     order = [artifact.name for artifact in planned.plan.artifacts]
     return [found[name] for name in order if name in found]
@@ -124,10 +123,7 @@ class _Builder:
 
     def fitted(self, format: Format, fit: FitSpec) -> Built:
         """The artifact that a budget became; the plan then knows it, too."""
-        try:
-            from edgeq.allocate.allocation import allocate
-        except ImportError:
-            raise missing_extra("scipy", "fit", "choose number formats for a budget") from None
+        from edgeq.allocate.allocation import allocate
 
         found, _ = allocate(self._stages, format, fit, artifact_maker(self._stages))
         self._planned.settle(found)

@@ -43,24 +43,26 @@ _NAME: TypeAdapter[str] = TypeAdapter(FileName)
 
 
 class Bundle(Frozen):
-    """What a bundle holds and what is known about it: `bundle.json`.
+    """What a bundle holds and what is known about it: `bundle.json`."""
 
-    `checked` says that every verdict in it was asked for and passed; a bundle written with
-    `--allow-unchecked` carries false. `files` are the artifact's own, `extras` what an app's
-    developer gets beside them. `limits`: its size and memory against those of stores and device.
-    """
-
-    edgeq: Literal[1] = 1
-    kind: Literal["bundle"] = "bundle"
-    checked: bool
-    artifact: Artifact
-    files: dict[FileName, FileRecord]
-    extras: dict[FileName, FileRecord] = Field(default_factory=dict)
-    licence: str | None
-    licence_text: str | None
-    recipe: str
-    verdicts: tuple[dict[str, Any], ...]
-    limits: tuple[LimitLine, ...] = ()
+    edgeq: Literal[1] = Field(default=1, description="The version of this record.")
+    kind: Literal["bundle"] = Field(default="bundle", description="What this record is.")
+    checked: bool = Field(
+        description="Whether every verdict in it was asked for and passed; false after "
+        "--allow-unchecked."
+    )
+    artifact: Artifact = Field(description="The record of the artifact, whole.")
+    files: dict[FileName, FileRecord] = Field(description="The artifact's own files.")
+    extras: dict[FileName, FileRecord] = Field(
+        default_factory=dict, description="What an app's developer gets beside them."
+    )
+    licence: str | None = Field(description="Of the weights (SPDX), if it is known.")
+    licence_text: str | None = Field(description="Its text, where the model came with one.")
+    recipe: str = Field(description="The text of the recipe it was made from.")
+    verdicts: tuple[dict[str, Any], ...] = Field(description="The verdicts that it passed.")
+    limits: tuple[LimitLine, ...] = Field(
+        default=(), description="Its size and memory against those of stores and device."
+    )
 
     @model_validator(mode="after")
     def _files_are_the_artifacts(self) -> Bundle:

@@ -14,6 +14,7 @@ from edgeq.cli_allocate import allocating
 from edgeq.cli_emulate import emulators
 from edgeq.cli_fit import fitting
 from edgeq.cli_fits import limits
+from edgeq.cli_help import examples, fill_paragraphs
 from edgeq.cli_matrix import matrices
 from edgeq.cli_models import Json, models, print_json
 from edgeq.cli_report import reports
@@ -33,7 +34,7 @@ app = typer.Typer(
 Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
 
 
-@app.command(epilog="Example: edgeq plan recipes/minilm.yaml")
+@app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
 def plan(recipe: Recipe, as_json: Json = False) -> None:
     """Show what a build would make of every tensor, without loading a weight."""
     from edgeq.expected import expected_everywhere
@@ -60,7 +61,7 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
         print_expected(estimates, planned.devices, console)
 
 
-@app.command(epilog="Example: edgeq build recipes/minilm.yaml --target onnx")
+@app.command(epilog=examples("edgeq build recipes/minilm.yaml --target onnx"))
 def build(
     recipe: Recipe,
     target: Annotated[
@@ -81,8 +82,10 @@ def build(
 
 
 @app.command(
-    epilog="Examples: edgeq check recipes/minilm.yaml --device here — "
-    "edgeq check recipes/minilm.yaml --full --junit verdicts.xml"
+    epilog=examples(
+        "edgeq check recipes/minilm.yaml --device here",
+        "edgeq check recipes/minilm.yaml --full --junit verdicts.xml",
+    )
 )
 def check(
     recipe: Recipe,
@@ -137,7 +140,7 @@ def check(
     raise typer.Exit(status)
 
 
-@app.command(epilog="Example: edgeq bundle recipes/minilm.yaml --device here --out minilm.zip")
+@app.command(epilog=examples("edgeq bundle recipes/minilm.yaml --device here --out minilm.zip"))
 def bundle(
     recipe: Recipe,
     out: Annotated[Path, typer.Option(help="The .zip to write.", show_default=False)],
@@ -179,7 +182,7 @@ def bundle(
     print_limits(bundled.limits, console)
 
 
-@app.command(epilog="Examples: edgeq devices — edgeq devices pi5-8gb")
+@app.command(epilog=examples("edgeq devices", "edgeq devices pi5-8gb"))
 def devices(
     device: Annotated[str | None, typer.Argument(help="Show all facts of this one.")] = None,
     as_json: Json = False,
@@ -197,7 +200,7 @@ def devices(
         print_devices(found, make_console())
 
 
-@app.command(epilog="Example: edgeq schema > recipes/recipe.schema.json")
+@app.command(epilog=examples("edgeq schema > recipes/recipe.schema.json"))
 def schema() -> None:
     """Print the JSON schema of a recipe, with which editors complete and check it."""
     from edgeq.recipe import recipe_schema
@@ -205,13 +208,9 @@ def schema() -> None:
     print_json(recipe_schema())
 
 
-app.add_typer(models)
-app.add_typer(emulators)
-app.add_typer(limits)
-app.add_typer(fitting)
-app.add_typer(matrices)
-app.add_typer(reports)
-app.add_typer(allocating)
+for group in (models, emulators, limits, fitting, matrices, reports, allocating):
+    fill_paragraphs(group)
+    app.add_typer(group)
 
 
 def main() -> None:

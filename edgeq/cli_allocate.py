@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeq.cli_help import examples
 from edgeq.cli_models import Json, print_json
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import make_console
@@ -17,8 +18,10 @@ Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=Fals
 
 
 @allocating.command(
-    epilog="Examples: edgeq sensitivity recipes/wren.yaml --out wren-sensitivity.json — "
-    "edgeq sensitivity recipes/wren.yaml --picture wren.svg"
+    epilog=examples(
+        "edgeq sensitivity recipes/wren.yaml --out wren-sensitivity.json",
+        "edgeq sensitivity recipes/wren.yaml --picture wren.svg",
+    )
 )
 def sensitivity(
     recipe: Recipe,
@@ -30,7 +33,7 @@ def sensitivity(
         typer.Option(help="Write it as JSON, for data: {sensitivity: {path: ...}}."),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw it: .html, .svg or .png (needs .[report]).")
+        Path | None, typer.Option(help="Draw it: .html, .svg or .png (needs the extra report).")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -60,13 +63,13 @@ def sensitivity(
 
 
 @allocating.command(
-    epilog="Example: edgeq frontier recipes/wren.yaml --device here --out wren-frontier.html"
+    epilog=examples("edgeq frontier recipes/wren.yaml --device here --out wren-frontier.html")
 )
 def frontier(
     recipe: Recipe,
     device: Annotated[str, typer.Option(help="A device id or file, or 'here'.")] = "here",
     out: Annotated[
-        Path | None, typer.Option(help="Draw it: .html, .svg or .png (needs .[report]).")
+        Path | None, typer.Option(help="Draw it: .html, .svg or .png (needs the extra report).")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from edgeq.cli_help import examples
 from edgeq.cli_models import Json, print_json
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import make_console, print_wrapped
@@ -17,7 +18,7 @@ emulators = typer.Typer(rich_markup_mode="rich")
 
 
 @emulators.command(
-    rich_help_panel="Devices", epilog="Examples: edgeq emulate arm64 — edgeq emulate"
+    rich_help_panel="Devices", epilog=examples("edgeq emulate arm64", "edgeq emulate")
 )
 def emulate(
     what: Annotated[
@@ -58,8 +59,9 @@ def emulate(
 
 @emulators.command(
     rich_help_panel="Devices",
-    epilog="Examples: edgeq differences .edgeq/artifact/1f0c… — "
-    "edgeq differences model --on avx2 --on dotprod",
+    epilog=examples(
+        "edgeq differences .edgeq/artifact/1f0c…", "edgeq differences model --on avx2 --on dotprod"
+    ),
 )
 def differences(
     artifact: Annotated[Path, typer.Argument(help="An artifact directory.", show_default=False)],

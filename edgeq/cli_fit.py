@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from edgeq.cli_help import examples
 from edgeq.cli_models import Json, print_json
 from edgeq.purpose import Purpose
 from edgeq.report.terminal import make_console
@@ -15,8 +16,10 @@ fitting = typer.Typer(rich_markup_mode="rich")
 
 @fitting.command(
     rich_help_panel="Devices",
-    epilog="Examples: edgeq fit recipes/wren --device pi5-8gb — "
-    "edgeq fit config.json --device macbook-air-m2 --context 8192 --for code",
+    epilog=examples(
+        "edgeq fit recipes/wren --device pi5-8gb",
+        "edgeq fit config.json --device macbook-air-m2 --context 8192 --for code",
+    ),
 )
 def fit(
     model: Annotated[

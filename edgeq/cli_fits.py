@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeq.cli_help import examples
 from edgeq.cli_models import Json, print_json
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import make_console
@@ -16,8 +17,10 @@ limits = typer.Typer(rich_markup_mode="rich")
 
 @limits.command(
     rich_help_panel="Devices",
-    epilog="Examples: edgeq fits minilm.zip --device here — "
-    "edgeq fits wren-q4.gguf --device x86-laptop-8gb --slowdown 1.2",
+    epilog=examples(
+        "edgeq fits minilm.zip --device here",
+        "edgeq fits wren-q4.gguf --device x86-laptop-8gb --slowdown 1.2",
+    ),
 )
 def fits(
     artifact: Annotated[

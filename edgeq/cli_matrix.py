@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeq.cli_help import examples
 from edgeq.cli_models import Json, print_json
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import make_console
@@ -16,8 +17,10 @@ matrices = typer.Typer(rich_markup_mode="rich")
 
 @matrices.command(
     rich_help_panel="Devices",
-    epilog="Examples: edgeq matrix recipes/minilm.yaml recipes/wren.yaml --out verdicts — "
-    "edgeq matrix recipes/wren.yaml --device pi5-8gb --scheduler tcp://lab:8786",
+    epilog=examples(
+        "edgeq matrix recipes/minilm.yaml recipes/wren.yaml --out verdicts",
+        "edgeq matrix recipes/wren.yaml --device pi5-8gb --scheduler tcp://lab:8786",
+    ),
 )
 def matrix(
     recipes: Annotated[list[Path], typer.Argument(help="Recipe files.", show_default=False)],

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeq import canonical
+from edgeq.cli_help import examples
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import make_console
 
@@ -33,15 +34,20 @@ def _show_nothing(piece: str) -> None:
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog='Examples: edgeq run minilm.zip "a sentence" "another" — '
-    'edgeq run wren.gguf --prompt "The bird" — '
-    "edgeq run artifact --inputs feeds.npz --out answers.npz",
+    epilog=examples(
+        'edgeq run minilm.zip "a question" "an answer" "another"',
+        'edgeq run wren.gguf --prompt "The bird"',
+        "edgeq run artifact --inputs feeds.npz --out answers.npz",
+    ),
 )
 def run(
     path: Annotated[
         Path, typer.Argument(help="A bundle, an artifact or a .gguf file.", show_default=False)
     ],
-    texts: Annotated[list[str] | None, typer.Argument(help="Sentences to embed.")] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Sentences; the others are ranked by their likeness to the first."),
+    ] = None,
     inputs: Annotated[
         Path | None, typer.Option(help="Arrays for a model of arrays: .npz by input name.")
     ] = None,
@@ -56,6 +62,9 @@ def run(
         float | None, typer.Option(help="0 takes the likeliest token, 1 draws. Default: 0.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of what is drawn. Default: 0.")] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Answer the prompt, by the file's chat template.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a model: how alike sentences are to it, a text continued, or arrays to arrays."""
@@ -64,14 +73,16 @@ def run(
 
     console = make_console()
     sampling = Sampling(max_tokens, temperature, seed)
-    refuse_unused(texts or [], inputs, out, prompt, sampling)
+    refuse_unused(texts or [], inputs, out, prompt, sampling, chat)
     if prompt is not None:
-        written = write_text(path, prompt, sampling, _show_nothing if as_json else _show)
+        show = _show_nothing if as_json else _show
+        written = write_text(path, prompt, sampling, show, chat=chat)
         if as_json:
             print_json(written.summary())
         else:
             _show("\n")
-            print_pace(written, make_console(sys.stderr))
+            if sys.stdout.isatty():
+                print_pace(written, make_console(sys.stderr))
         return
     if inputs is not None:
         outputs = run_arrays(path, inputs, out)
@@ -89,34 +100,51 @@ def run(
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog="Example: edgeq compare recipes/wren wren-q4.gguf --text held-back.txt",
+    epilog=examples(
+        "edgeq compare recipes/wren.yaml wren-q4.gguf --text held-back.txt",
+        'edgeq compare recipes/wren.yaml wren-q4.gguf --prompt "The whale"',
+        "edgeq compare recipes/minilm.yaml minilm.zip --text sentences.txt",
+    ),
 )
 def compare(
     a: Annotated[Path, typer.Argument(help="The reference.", show_default=False)],
     b: Annotated[Path, typer.Argument(help="What is held against it.", show_default=False)],
-    text: Annotated[Path, typer.Option(help="Text neither was calibrated on.", show_default=False)],
-    window: Annotated[int, typer.Option(help="Tokens of a window.")] = 256,
-    windows: Annotated[int, typer.Option(help="How many, spread over the text.")] = 40,
+    text: Annotated[
+        Path | None, typer.Option(help="Text neither was calibrated on: figures for all of it.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text for both to continue: answers side by side.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of an answer at most. Default: 64.")
+    ] = None,
+    window: Annotated[int | None, typer.Option(help="Tokens of a window. Default: 256.")] = None,
+    windows: Annotated[
+        int | None, typer.Option(help="How many, spread over the text. Default: 40.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """How far one language model's predictions are from another's (KL divergence).
+    """How far one model is from another, in figures for a text or in their answers to a prompt.
 
-    Each may be a Hugging Face directory, a GGUF file, an artifact or a bundle.
+    Language models: the KL divergence of their predictions. Encoders: the cosine of their vectors,
+    and the texts that get another nearest one. Each may be a recipe, for full precision of its
+    model, an artifact, a bundle, a GGUF file or, of language models, a Hugging Face directory.
     """
-    from edgeq.compare import compare as run_comparison
-    from edgeq.report.divergence import print_comparison
+    from edgeq.report.divergence import print_compared
+    from edgeq.workflow_compare import Asked, compare_models
 
+    asked = Asked(text, prompt, max_tokens, window, windows)
     with progress_line() as progress:
-        found = run_comparison(a, b, text, window=window, windows=windows, progress=progress)
+        found = compare_models(a, b, asked, progress)
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        print_comparison(found, make_console())
+        print_compared(found, make_console())
 
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog="Example: edgeq audit model-Q4_K_M.gguf --reference recipes/wren",
+    epilog=examples("edgeq audit model-Q4_K_M.gguf --reference recipes/wren"),
 )
 def audit(
     file: Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)],
@@ -145,7 +173,7 @@ def audit(
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog="Example: edgeq quantize model-f16.gguf model-q4.gguf --mix Q4_K_M --importance m.gguf",
+    epilog=examples("edgeq quantize model-f16.gguf model-q4.gguf --mix Q4_K_M --importance m.gguf"),
 )
 def quantize(
     source: Annotated[Path, typer.Argument(help="A GGUF file in F32, F16 or BF16.")],
@@ -154,6 +182,7 @@ def quantize(
     importance: Annotated[
         Path | None, typer.Option(help="An importance matrix, of edgeq or of llama.cpp.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Quantize a float GGUF file: byte for byte what llama.cpp makes of it."""
     from edgeq.report.overview import print_quantized
@@ -161,16 +190,21 @@ def quantize(
 
     with progress_line() as progress:
         quantize_gguf(source, out, mix, importance, progress)
-    print_quantized(source, out, make_console())
+    if as_json:
+        sizes = {"source_bytes": source.stat().st_size, "bytes": out.stat().st_size}
+        print_json({"path": str(out.absolute()), "mix": mix, **sizes})
+    else:
+        print_quantized(source, out, make_console())
 
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog="Example: edgeq imatrix recipes/wren.yaml --out imatrix.gguf",
+    epilog=examples("edgeq imatrix recipes/wren.yaml --out imatrix.gguf"),
 )
 def imatrix(
     recipe: Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
+    as_json: Json = False,
 ) -> None:
     """Write the importance matrix of a recipe's model, in llama.cpp's format."""
     from edgeq.workflow_gguf import importance_of_recipe
@@ -178,4 +212,7 @@ def imatrix(
     with progress_line() as progress:
         found = importance_of_recipe(recipe, out, progress)
     tokens = found.chunks * found.chunk_tokens
-    make_console().print(f"{out}: {len(found.sums)} weights, {tokens} tokens", soft_wrap=True)
+    if as_json:
+        print_json({"path": str(out.absolute()), "weights": len(found.sums), "tokens": tokens})
+    else:
+        make_console().print(f"{out}: {len(found.sums)} weights, {tokens} tokens", soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeq.cli_help import examples
 from edgeq.cli_models import Json, print_json
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import make_console
@@ -15,8 +16,9 @@ reports = typer.Typer(rich_markup_mode="rich")
 
 
 @reports.command(
-    epilog="Examples: edgeq report recipes/minilm.yaml -o report.html — "
-    "edgeq report minilm.zip -o report.html",
+    epilog=examples(
+        "edgeq report recipes/minilm.yaml -o report.html", "edgeq report minilm.zip -o report.html"
+    ),
 )
 def report(
     source: Annotated[Path, typer.Argument(help="A recipe or a bundle.", show_default=False)],
@@ -51,7 +53,11 @@ def report(
 
 
 @reports.command(
-    epilog="Examples: edgeq explain recipes/minilm.yaml --device here — edgeq explain report.html",
+    epilog=examples(
+        "edgeq explain recipes/minilm.yaml --device here",
+        "edgeq explain report.html",
+        "edgeq explain recipes/qwen3-0.6b.yaml --plan",
+    ),
 )
 def explain(
     source: Annotated[
@@ -64,17 +70,22 @@ def explain(
             help="A device id or file, or 'here'; may be repeated. Default: the recipe's."
         ),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Of a recipe: what is planned, by estimates; builds nothing."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say in plain words what was done to a model and what came of it, for people new to this."""
-    from edgeq.explain.facts import facts_of
+    """Say in plain words what was done to a model and what came of it, for people new to this.
+
+    Of a recipe, what was built and checked before is found again, the rest is done now.
+    """
     from edgeq.explain.piece import write
+    from edgeq.explain.told import facts_of_source
     from edgeq.report.explanation import print_piece
-    from edgeq.report.page.write import open_report
 
     with progress_line() as progress:
-        report = open_report(source, device or [], progress)
-    piece = write(facts_of(report)).piece
+        piece = write(facts_of_source(source, device or [], plan, progress)).piece
     if as_json:
         print_json(piece.model_dump(mode="json"))
     else:

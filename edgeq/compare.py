@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
@@ -19,6 +20,7 @@ from edgeq.measure.divergence import (
     spread,
     token_windows,
 )
+from edgeq.runners.base import Model
 from edgeq.runners.language import LanguageModel
 
 _SHOWN = 24  # letters of the text around a token that differs
@@ -47,6 +49,19 @@ class Comparison(Divergence):
     )
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to run, and where it was named."""
+
+    path: Path
+    model: Model
+
+    @property
+    def side(self) -> Side:
+        """What a comparison records of it."""
+        return Side(path=str(self.path), runtime=self.model.runtime, threads=self.model.threads)
+
+
 def compare(
     a: Path,
     b: Path,
@@ -59,30 +74,40 @@ def compare(
 ) -> Comparison:
     """Run A, the reference, and B on `windows` windows of `window` tokens of a text file.
 
-    Each of A and B: a Hugging Face directory, an artifact, a bundle or a GGUF file. threads: of one
-    run; by default one per physical core. Raises InvalidInput for what is no language model, a text
-    that is too short, and models that do not cut the text into the same tokens; Missing where a
-    runtime is not installed.
+    Each of A and B: what `open_any` opens. threads: of one run; by default one per physical core.
+    Raises InvalidInput for what is no language model, a text that is too short, and models that do
+    not cut the text into the same tokens; Missing where a runtime is not installed.
     """
-    if windows < 2:
-        raise InvalidInput(Problem("--windows", f"{windows} gives no standard error", "give ≥ 2"))
+    _check_windows(windows)
+    read_text(text)  # what cannot be read is told before a model is opened
+    first, second = (open_any(path, threads, progress) for path in (a, b))
+    return compare_opened(first, second, text, window=window, windows=windows, progress=progress)
+
+
+def compare_opened(
+    a: Opened,
+    b: Opened,
+    text: Path,
+    *,
+    window: int = DEFAULT_WINDOW,
+    windows: int = DEFAULT_WINDOWS,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Comparison:
+    """`compare` of models that are open."""
+    _check_windows(windows)
     content = read_text(text)
-    progress(f"compare: open {a}")
-    reference = open_language_model(a, threads)
-    progress(f"compare: open {b}")
-    candidate = open_language_model(b, threads)
-    for path, model in ((a, reference), (b, candidate)):
+    reference, candidate = (_language_model(each) for each in (a, b))
+    for path, model in ((a.path, reference), (b.path, candidate)):
         _fits(path, model, window)
-    first, ids = same_tokens((reference, candidate), (a, b), content)
+    first, ids = same_tokens((reference, candidate), (a.path, b.path), content)
     cut = token_windows(ids, window, first)
     found = measure(reference, candidate, spread(cut, windows), progress)
-    sides = [
-        Side(path=str(path), runtime=model.runtime, threads=model.threads)
-        for path, model in ((a, reference), (b, candidate))
-    ]
-    return Comparison(
-        **dict(found), a=sides[0], b=sides[1], text=str(text), windows_in_text=len(cut)
-    )
+    return Comparison(**dict(found), a=a.side, b=b.side, text=str(text), windows_in_text=len(cut))
+
+
+def _check_windows(windows: int) -> None:
+    if windows < 2:
+        raise InvalidInput(Problem("--windows", f"{windows} gives no standard error", "give ≥ 2"))
 
 
 def _fits(path: Path, model: LanguageModel, window: int) -> None:
@@ -105,17 +130,48 @@ def read_text(path: Path) -> str:
         raise InvalidInput(Problem(str(path), what, "name a file of plain text")) from None
 
 
-def open_language_model(path: Path, threads: int | None = None) -> LanguageModel:
-    """What lies at `path`, ready to run. Raises InvalidInput for what is no language model."""
+def open_any(
+    path: Path,
+    threads: int | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Opened:
+    """What lies at `path`, ready to run.
+
+    A recipe stands for full precision of its model, in its first format, which is built where it
+    is not there; a Hugging Face directory is a language model that transformers runs; the rest is
+    what `edgeq.load` takes, and raises.
+    """
+    progress(f"compare: open {path}")
+    if path.suffix in (".yaml", ".yml"):
+        return Opened(path, edgeq.load(_full_precision(path, progress), threads=threads))
     if is_huggingface(path):
         from edgeq.runners import transformers
         from edgeq.runners.base import default_threads
 
-        return transformers.load(path, threads=threads or default_threads())
-    model = edgeq.load(path, threads=threads)
+        return Opened(path, transformers.load(path, threads=threads or default_threads()))
+    return Opened(path, edgeq.load(path, threads=threads))
+
+
+def _full_precision(recipe: Path, progress: Callable[[str], None]) -> Path:
+    from edgeq.build import build_float
+    from edgeq.plan import make_plan
+    from edgeq.store import Store
+
+    planned = make_plan(recipe, weights=True)
+    return build_float(planned, Store(), progress, next(iter(planned.targets))).path
+
+
+def open_language_model(path: Path, threads: int | None = None) -> LanguageModel:
+    """What lies at `path`, ready to run. Raises InvalidInput for what is no language model."""
+    return _language_model(open_any(path, threads))
+
+
+def _language_model(opened: Opened) -> LanguageModel:
+    model = opened.model
     if not isinstance(model, LanguageModel):
         what = f"is {model.kind}, and only language models have a KL divergence"
-        raise InvalidInput(Problem(str(path), what, "check embeddings with: edgeq check"))
+        remedy = "compare it with another encoder, or check it: edgeq check"
+        raise InvalidInput(Problem(str(opened.path), what, remedy))
     return model
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 import edgeq
 from edgeq import canonical
@@ -18,13 +16,13 @@ from edgeq.allocate.allocation import allocate
 from edgeq.allocate.bounds import sizes_of
 from edgeq.artifact import Frozen, read_artifact
 from edgeq.build import artifact_maker, build_float
-from edgeq.calibration import data
 from edgeq.compare import compare
+from edgeq.compare_encoders import texts_of
 from edgeq.device import Device
 from edgeq.errors import InvalidInput, Problem
 from edgeq.estimate.contents import contents_of_plan
 from edgeq.estimate.devices import estimate_for
-from edgeq.estimate.interval import Interval
+from edgeq.frontier_records import Frontier, MadeBy, Point, remember
 from edgeq.measure.clusters import mean
 from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
 from edgeq.measure.quality import cosine
@@ -37,7 +35,6 @@ from edgeq.store import Store
 from edgeq.wording import suggest
 from edgeq.workflow_check import chosen_devices, targets
 
-MadeBy = Literal["llama.cpp mix", "preset", "allocation"]
 Maker = Callable[[Intent], Path]
 
 _MIXES = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_0", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q6_K")
@@ -53,41 +50,6 @@ class Seen(Frozen):
 
     loss: float
     error: float
-
-
-class Point(Frozen):
-    """One file."""
-
-    name: str
-    made_by: MadeBy
-    format: Format
-    bytes: int = Field(description="Of all files, measured.")
-    loss: float = Field(description="Mean KL divergence in nats, or mean 1 − cosine, measured.")
-    error: float = Field(description="Standard error of the loss, clustered by window or text.")
-    predicted: float | None = Field(
-        default=None, description="Of an allocation: its loss as predicted on calibration data."
-    )
-    seconds: Interval | None = Field(
-        default=None, description="Of one token, or of one run: estimated for the device."
-    )
-
-
-class Frontier(Frozen):
-    """Points from the smallest file to the largest. measure: what the loss is."""
-
-    model: str
-    device: str
-    measure: Literal["kl", "cosine"]
-    data: str
-    points: tuple[Point, ...]
-
-    def best(self) -> tuple[Point, ...]:
-        """Points that no smaller file beats."""
-        found: list[Point] = []
-        for point in self.points:
-            if not found or point.loss < found[-1].loss:
-                found.append(point)
-        return tuple(found)
 
 
 def frontier(recipe: Path, device: str, progress: Progress) -> Frontier:
@@ -108,13 +70,15 @@ def frontier(recipe: Path, device: str, progress: Progress) -> Frontier:
         raise InvalidInput(Problem("--device", what, suggest(device, list(planned.devices))))
     work = _Work(planned, own, Store(), progress)
     points = [point for format in formats for point in work.points(format)]
-    return Frontier(
+    found = Frontier(
         model=planned.recipe.name,
         device=own.id,
         measure="kl" if planned.model.decoder else "cosine",
         data=planned.recipe.data.evaluation.path,
         points=tuple(sorted(points, key=lambda point: (point.bytes, point.name))),
     )
+    remember(found, planned, own)
+    return found
 
 
 class _Work:
@@ -218,7 +182,7 @@ class _Work:
             return Seen(loss=kl.mean, error=kl.mean_se)
         models = [edgeq.load(each) for each in (reference, path)]
         if task == "sentence-embedding":
-            texts = _texts(data_file, samples)
+            texts = texts_of(data_file, samples)
             answers = [model.embed(texts) for model in models]
             pairs = zip(*(answer.astype(np.float64) for answer in answers), strict=True)
             found = mean([np.array([1 - cosine(a, b)]) for a, b in pairs])
@@ -226,10 +190,3 @@ class _Work:
         raise InvalidInput(
             Problem("edgeq frontier", "takes language models and encoders", "see edgeq check")
         )
-
-
-def _texts(path: Path, samples: int | None) -> list[str]:
-    if path.suffix in data.PAIR_SUFFIXES:
-        pairs = data.read_pairs(path, samples)
-        return list(dict.fromkeys([*pairs.first, *pairs.second]))
-    return data.read_texts(path, samples)

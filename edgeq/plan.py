@@ -95,12 +95,14 @@ class Planned:
         return {id: device for own in self.targets.values() for id, device in own.items()}
 
 
-def make_plan(path: Path, *, weights: bool = False) -> Planned:
+def make_plan(path: Path, *, weights: bool = False, judged: bool = True) -> Planned:
     """Resolve the recipe at `path`; with `weights`, its model is fetched whole.
+
+    judged: whether something will be measured on its evaluation data, which else stay unopened.
 
     Raises InvalidInput with every independent problem of recipe, devices, data and model at once.
     """
-    recipe, document, problems = load_recipe(path)
+    recipe, document, problems = load_recipe(path, judged=judged)
     if recipe is None:
         raise InvalidInput(problems)
     devices, device_problems = _devices(recipe, document)
@@ -155,7 +157,7 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
                     pending="what each tensor costs is measured when it is built",
                 )
             )
-    wanted = packages(intents)
+    wanted = packages(intents, fits=bool(recipe.quantize.fit))
     return Plan(
         recipe=recipe.name,
         source=str(recipe.model.source),

@@ -119,10 +119,10 @@ class AppMemory(Frozen):
 class AppLimit(Frozen):
     """What one app may use on a device, in bytes, and under which conditions."""
 
-    bytes: Bytes
-    os: str
-    entitlement: Entitlement
-    basis: Basis
+    bytes: Bytes = Field(description="The limit.")
+    os: str = Field(description="The system and the release that are assumed.")
+    entitlement: Entitlement = Field(description="What the app must have been granted.")
+    basis: Basis = Field(description="How the limit is known.")
 
 
 class Device(Frozen):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeq.calibration import data
-from edgeq.errors import InvalidInput, Problem
+from edgeq.errors import Problem
 from edgeq.quantize.presets import METHODS
 from edgeq.recipe_budget_checks import check_budgets
 from edgeq.recipe_coreml_checks import check_coreml
+from edgeq.recipe_data_checks import check_data
 from edgeq.recipe_fit_checks import check_fits
 from edgeq.recipe_recover_checks import check_recover
 from edgeq.wording import Location, suggest, suggest_near
@@ -21,17 +20,10 @@ if TYPE_CHECKING:
     from edgeq.quantize.spec import Intent, Rule, VariantSpec
     from edgeq.recipe import Recipe
 
-_SUFFIXES: dict[str, tuple[str, ...]] = {
-    "sentence-embedding": data.TEXT_SUFFIXES,
-    "text-generation": (".txt",),
-    "tensor": data.ARRAY_SUFFIXES,
-}
-_RELATIVE = "paths are relative to the recipe"
 
-
-def check(recipe: Recipe, document: Document) -> list[Problem]:
-    """Every problem of meaning, each with its place in the file. Reads the data sets, once each."""
-    problems = [
+def check(recipe: Recipe, document: Document, *, judged: bool) -> list[Problem]:
+    """Every problem of meaning, each with its place in the file. judged: see `check_data`."""
+    return [
         *_check_source(recipe, document),
         *_check_variants(recipe, document),
         *_check_rules(recipe, document),
@@ -40,9 +32,8 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
         *check_coreml(recipe, document),
         *check_fits(recipe, document),
         *check_recover(recipe, document),
+        *check_data(recipe, document, judged=judged),
     ]
-    found = _check_data_files(recipe, document)
-    return problems + (found or _check_overlap(recipe, document))
 
 
 def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
@@ -62,7 +53,8 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
             what = f"model.source: no {source.kind} {path}"
             names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
             near = suggest_near(path.name, names)
-            yield Problem(where, what, near or f"{_RELATIVE}; other sources: package:, hub:")
+            remedy = "paths are relative to the recipe; other sources: package:, hub:"
+            yield Problem(where, what, near or remedy)
 
 
 def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
@@ -200,82 +192,3 @@ def _check_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
                 what = f"{document.name(location)}: {device!r} is there twice for {target.format}"
                 yield Problem(document.place(location), what, "remove one of them")
             seen.add((target.format, device))
-
-
-def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
-    problems = list(_check_given(recipe, document))
-    refs = {"calibration": recipe.data.calibration, "evaluation": recipe.data.evaluation}
-    for key, ref in refs.items():
-        location: Location = ("data", key, "path")
-        if ref is None or document.is_assumed(location):
-            continue
-        where, name = document.place(location), document.name(location)
-        wanted = _SUFFIXES[recipe.model.task]
-        suffix = Path(ref.path).suffix
-        if suffix not in wanted and not document.is_assumed(("model", "task")):
-            what = f"{name}: the task {recipe.model.task!r} does not read {ref.path!r}"
-            problems.append(Problem(where, what, f"give a file that ends in {' or '.join(wanted)}"))
-            continue
-        try:
-            has_scores = _read(document.path.parent / ref.path, ref.samples, recipe.model.task)
-        except InvalidInput as error:
-            problems += [
-                Problem(where, f"{name}: {each.where}: {each.what}", each.remedy or _RELATIVE)
-                for each in error.problems
-            ]
-            continue
-        if key == "evaluation" and recipe.budgets.quality.spearman is not None and not has_scores:
-            what = f"{name}: has no scored pairs, which budgets.quality.spearman needs"
-            problems.append(Problem(where, what, "give a .tsv: sentence1, sentence2, score"))
-    return problems
-
-
-def _check_given(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """Files that edgeq or another tool computed before."""
-    for key in ("importance", "sensitivity"):
-        given = getattr(recipe.data, key)
-        location: Location = ("data", key, "path")
-        if given is None or document.is_assumed(location):
-            continue
-        path = document.path.parent / given.path
-        if not path.is_file():
-            names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-            what = f"{document.name(location)}: no file {path}"
-            remedy = suggest_near(path.name, names) or _RELATIVE
-            yield Problem(document.place(location), what, remedy)
-
-
-def _read(path: Path, samples: int | None, task: str) -> bool:
-    """Read a data set, which raises what is wrong with it; whether it has scored pairs."""
-    if task == "text-generation":
-        data.read_corpus(path)
-        return False
-    if path.suffix in data.ARRAY_SUFFIXES:
-        data.read_arrays(path, samples)
-        return False
-    if path.suffix in data.PAIR_SUFFIXES:
-        return data.read_pairs(path, samples).scores is not None
-    data.read_texts(path, samples)
-    return False
-
-
-def _check_overlap(recipe: Recipe, document: Document) -> list[Problem]:
-    calibration, evaluation = recipe.data.calibration, recipe.data.evaluation
-    is_known = not any(
-        document.is_assumed(("data", key, "path")) for key in ("calibration", "evaluation")
-    )
-    if calibration is None or evaluation is None or not is_known:
-        return []
-    folder = document.path.parent
-    is_corpus = recipe.model.task == "text-generation"
-    compare = data.shared_passages if is_corpus else data.overlap
-    shared = compare(folder / calibration.path, folder / evaluation.path)
-    if not shared:
-        return []
-    where = document.place(("data", "evaluation", "path"))
-    noun = "passages" if is_corpus else "samples"
-    what = (
-        f"data.evaluation: {len(shared)} of its {noun} are in the calibration data too, "
-        f"e.g. {shared[0][:60]!r}"
-    )
-    return [Problem(where, what, "remove them from one; quality is judged on unseen data")]

@@ -13,10 +13,14 @@ _DECODER = ("onnx", "onnx_ir")
 _GGUF = ("gguf", "xllamacpp")
 _COREML = ("coremltools",)
 _RECOVER = ("torch", "transformers")
+_FIT = ("scipy",)
 
 
-def packages(intents: Iterable[Intent]) -> dict[str, tuple[str, ...]]:
-    """The packages that building imports, by extra. Calibration runs the graph in float32."""
+def packages(intents: Iterable[Intent], *, fits: bool = False) -> dict[str, tuple[str, ...]]:
+    """The packages that building imports, by extra. Calibration runs the graph in float32.
+
+    fits: whether number formats are to be chosen for a budget.
+    """
     wanted: dict[str, tuple[str, ...]] = {}
     for intent in intents:
         is_language = intent.task == "text-generation"
@@ -29,6 +33,8 @@ def packages(intents: Iterable[Intent]) -> dict[str, tuple[str, ...]]:
             wanted["coreml"] = _COREML
         if intent.variant.recover:
             wanted["recover"] = _RECOVER
+    if fits:
+        wanted["fit"] = _FIT
     return wanted
 
 
@@ -37,9 +43,9 @@ def missing(wanted: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(name for names in wanted.values() for name in names if not find_spec(name))
 
 
-def require(intents: Iterable[Intent]) -> None:
+def require(intents: Iterable[Intent], *, fits: bool = False) -> None:
     """Raise Missing, with the command that installs it, where something is not there."""
-    wanted = packages(intents)
+    wanted = packages(intents, fits=fits)
     absent = missing(wanted)
     if absent:
         raise Missing(

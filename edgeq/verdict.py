@@ -82,8 +82,8 @@ class Line(Frozen):
 class Verdict(Frozen):
     """One artifact on one device: every line, and the measurements the lines were read from."""
 
-    edgeq: Literal[1] = 1
-    kind: Literal["verdict"] = "verdict"
+    edgeq: Literal[1] = Field(default=1, description="The version of this record.")
+    kind: Literal["verdict"] = Field(default="verdict", description="What this record is.")
     artifact: str = Field(description="Name of the artifact.")
     artifact_sha256: str = Field(description="SHA-256 of its artifact.json, which seals all files.")
     variant: str = Field(description="Name of the variant in the recipe.")
@@ -92,11 +92,11 @@ class Verdict(Frozen):
     app_limit: AppLimit = Field(description="What the device lets one app use.")
     status: Status = Field(description="The worst status of all lines.")
     exit_status: int = Field(description="0 pass, 1 fail, 3 not run, 4 inconclusive.")
-    lines: tuple[Line, ...]
+    lines: tuple[Line, ...] = Field(description="Every budget, and the device's own limit.")
     notes: tuple[str, ...] = Field(
         description="What must be said aloud: slower than float, not smaller, warnings."
     )
-    measurement: Measurement
+    measurement: Measurement = Field(description="What the lines were read from.")
     float_measurement: Measurement = Field(description="Full precision, measured beside.")
     differences: Differences | None = Field(
         default=None,

@@ -58,7 +58,7 @@ class Bundled:
 def build_recipe(recipe: Path, formats: Sequence[str] | None, progress: Progress) -> list[Built]:
     """Build every artifact of a recipe, or those of `formats`."""
     progress("read the recipe")
-    planned = make_plan(recipe, weights=True)
+    planned = make_plan(recipe, weights=True, judged=False)
     known = {artifact.format for artifact in planned.plan.artifacts}
     for format in formats or ():
         if format not in known:

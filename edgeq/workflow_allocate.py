@@ -26,7 +26,7 @@ def sensitivity_of_recipe(recipe: Path, target: str | None, progress: Progress) 
     installed.
     """
     progress("read the recipe")
-    planned = make_plan(recipe, weights=True)
+    planned = make_plan(recipe, weights=True, judged=False)
     formats = list(planned.targets)
     if target is not None and target not in formats:
         what = f"{recipe} has no target of the format {target!r}"
@@ -35,7 +35,7 @@ def sensitivity_of_recipe(recipe: Path, target: str | None, progress: Progress) 
         what = "has no calibration data to measure on"
         raise InvalidInput(Problem(str(recipe), what, "add data: {calibration: {path: ...}}"))
     format: Format = next(each for each in formats if target in (None, each))
-    require([Intent(make_variant("int4-b32"), format, planned.recipe.model.task)])
+    require([Intent(make_variant("int4-b32"), format, planned.recipe.model.task)], fits=True)
     from edgeq.allocate.measure import Ground
 
     stages = Stages(planned, Store(), progress)
@@ -50,7 +50,7 @@ def foreseen(planned: Planned, progress: Progress) -> Planned:
     """
     for format in planned.targets:
         spec = planned.recipe.quantize
-        if missing(packages(spec.pending(format, planned.recipe.model.task))):
+        if missing(packages(spec.pending(format, planned.recipe.model.task), fits=True)):
             continue
         from edgeq.allocate.allocation import foresee
 

@@ -39,14 +39,18 @@ class Browser:
 
     def open(self, page: Path, *, width: int = 1280, dark: bool = False) -> None:
         """Open a file as a screen of `width` pixels shows it, and wait for its charts."""
+        self.go(page.absolute().as_uri(), width=width, dark=dark)
+        self.wait("edgeqCharts.then(charts => Object.keys(charts))")
+
+    def go(self, address: str, *, width: int = 1280, dark: bool = False) -> None:
+        """Open an address as a screen of `width` pixels shows it."""
         screen = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         self.messages()
         self.requests()
-        self._driver.get(page.absolute().as_uri())
-        self.wait("edgeqCharts.then(charts => Object.keys(charts))")
+        self._driver.get(address)
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""

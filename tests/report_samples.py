@@ -11,12 +11,19 @@ from edgeq.device import load_device
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
 from edgeq.estimate.memory import MemoryEstimate
+from edgeq.frontier_records import Frontier, Point
 from edgeq.measure.disagreement import Candidate, Disagreement, histogram
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.neighbours import Change, Neighbour, Neighbours
 from edgeq.measure.records import LanguageQuality, Measurement
 from edgeq.report.page.gather import _device
-from edgeq.report.page.record import ContextMemory, Report, ReportedArtifact
+from edgeq.report.page.record import (
+    ContextMemory,
+    Fitted,
+    Report,
+    ReportedArtifact,
+    Sensed,
+)
 from tests import verdicts
 
 HOSTILE = "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>&"
@@ -144,6 +151,81 @@ def report(**changes: Any) -> Report:
         "verdicts": tuple(found),
     }
     return Report(**{**facts, **changes})
+
+
+def allocated_report() -> Report:
+    """The language model with a third artifact, made for a budget, and all that is known of it."""
+    whole = report()
+    beside = verdicts.full_precision(
+        artifact="gguf-float32", latency=None, generation=verdicts.spoken(first=0.4, token=0.1)
+    )
+    measured = language_model("gguf-fit-4.5mib", 4.4, 0.002)
+    found = verdicts.verdict(BUDGETS, measured=measured, beside=beside)
+    mixed = _allocated(artifact(measured.artifact, "int4-b32"))
+    made = ReportedArtifact(
+        record=mixed,
+        sha256="c" * 64,
+        estimates={},
+        losses={name: sensed(name) for name, t in mixed.tensors.items() if len(t.shape) > 1},
+        fitted=Fitted(
+            asked={"size": "4.5 MiB"},
+            measure="kl",
+            predicted=0.0021,
+            measured=0.0019,
+            error=0.0001,
+            samples=24,
+            trials=2,
+        ),
+    )
+    other = whole.artifacts[1].model_copy(update={"losses": made.losses})
+    return whole.model_copy(
+        update={
+            "artifacts": (whole.artifacts[0], other, made),
+            "verdicts": (*whole.verdicts, found),
+            "recipe_path": "sample.yaml",
+            "frontier": frontier(),
+        }
+    )
+
+
+def _allocated(record: Artifact) -> Artifact:
+    """With a layer's value projection in eight bits."""
+    name = "model.layers.0.self_attn.v_proj.weight"
+    tensors = {n: t.model_copy(update={"note": "fit"}) for n, t in record.tensors.items()}
+    tensors[name] = _tensor((64, 64), "int8-b32", "gptq").model_copy(update={"note": "fit"})
+    return record.model_copy(update={"tensors": tensors, "variant": "fit-4.5mib"})
+
+
+def sensed(name: str) -> Sensed:
+    """What a tensor costs: most of all the token table and the first layer's values."""
+    loss = 0.04 if "embed" in name else 0.02 if "layers.0.self_attn.v_proj" in name else 0.001
+    return Sensed(least="Q2_K", loss=loss, error=loss / 10, here=loss / 20, measure="kl")
+
+
+def frontier() -> Frontier:
+    """Two standard files, and what was chosen for the size of one of them."""
+    points = [
+        ("gguf-Q3_K_M", "llama.cpp mix", 3.3, 0.015),
+        ("gguf-fit-at-q3_k_m", "allocation", 3.3, 0.006),
+        ("gguf-int4-b32", "preset", 3.9, 0.0047),
+    ]
+    return Frontier(
+        model="sample",
+        device="here",
+        measure="kl",
+        data="held-back.txt",
+        points=tuple(
+            Point(
+                name=name,
+                made_by=made,  # type: ignore[arg-type]
+                format="gguf",
+                bytes=int(mib * MIB),
+                loss=loss,
+                error=loss / 30,
+            )
+            for name, made, mib, loss in points
+        ),
+    )
 
 
 def encoder_report() -> Report:

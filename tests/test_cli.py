@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 import edgeq
+from edgeq.compare_encoders import EncoderComparison
 from edgeq.device import load_device
 from edgeq.recipe import recipe_schema
 from tests import onnx_models, samples, tiny_bert
@@ -82,7 +83,7 @@ def checked(project: Project) -> Any:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_shows_an_example(command: str, tmp_path: Path) -> None:
     shown = for_a_person(run_edgeq(command, "--help", store=tmp_path, cwd=tmp_path))
-    assert re.search(rf"Examples?: edgeq {command}", shown)
+    assert re.search(rf"Examples?:\s+edgeq {command}", shown)
 
 
 def test_the_command_lists_its_verbs_and_exit_statuses(tmp_path: Path) -> None:
@@ -322,10 +323,39 @@ def test_run(project: Project, bundle: Path) -> None:
     np.testing.assert_allclose(found["similarity"], vectors @ vectors.T, atol=1e-6)
     shown = for_a_person(ask(project, "run", bundle, *texts))
     assert "(measured here)" in shown
+    ranked = sorted(texts[1:], key=lambda text: -found["similarity"][0][texts.index(text)])
+    rows = [
+        line.split(maxsplit=1)[1] for line in shown.splitlines() if line.startswith(("0.", "1."))
+    ]
+    assert rows == ranked
+    assert shown.startswith(texts[0])
     assert "cosine" not in for_a_person(ask(project, "run", bundle, "ba"))
     shown = for_a_person(ask(project, "run", bundle, "[red]ba[/red]", "[/x] be"))
     assert "[red]ba[/red]" in shown
     assert "[/x] be" in shown
+
+
+def test_compare_shows_the_neighbours_that_change(project: Project, tmp_path: Path) -> None:
+    """The recipe itself stands for full precision of its model."""
+    small = project.artifacts["onnx-int4-b32"]["path"]
+    arguments = ["compare", "recipe.yaml", small, "--text", "evaluation.tsv"]
+    found = EncoderComparison.model_validate(answered(ask(project, *arguments, "--json")))
+    assert (found.a.path, found.b.path) == ("recipe.yaml", small)
+    assert found.texts == 24
+    assert 0.5 < found.cosine_min <= found.cosine_mean < 1
+    near = found.neighbours
+    assert near is not None
+    assert near.texts == 24
+    shown = for_a_person(ask(project, *arguments))
+    assert f"{near.changed} of 24" in shown
+    for change in near.changes:
+        assert all(text in " ".join(shown.split()) for text in (change.text, change.now.text))
+    itself = ["compare", small, small, "--text", "evaluation.tsv", "--json"]
+    same = EncoderComparison.model_validate(answered(ask(project, *itself)))
+    assert same.neighbours is not None
+    assert (same.cosine_min, same.neighbours.changed) == (pytest.approx(1), 0)
+    for wrong in (["--prompt", "ba"], ["--text", "evaluation.tsv", "--window", "8"], []):
+        assert "--" in refused(ask(project, "compare", small, small, *wrong), 2)
 
 
 def test_a_changed_bundle_is_refused_by_name(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import shutil
 import subprocess
@@ -18,10 +17,10 @@ pytest.importorskip("transformers", reason="the build side is not installed")
 pytest.importorskip("torch", reason="the build side is not installed")
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 
-from edgeq import cli_models, compare
+from edgeq import compare
+from edgeq.beside import SideBySide
 from edgeq.errors import InvalidInput, Missing
 from edgeq.gguf.requantize import quantize_file
-from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
 from edgeq.models.huggingface import read_directory
 from edgeq.runners import transformers
 from edgeq.runners.pieces import DecoderTokenizer
@@ -299,7 +298,13 @@ def test_the_command_for_a_person(files: Path, tmp_path: Path) -> None:
     assert "none.gguf" in refused(done, 2)
 
 
-def test_the_command_takes_the_library_s_defaults() -> None:
-    given = inspect.signature(cli_models.compare).parameters
-    assert given["window"].default == DEFAULT_WINDOW
-    assert given["windows"].default == DEFAULT_WINDOWS
+def test_answers_side_by_side(files: Path, tmp_path: Path) -> None:
+    arguments = ["compare", files / "wren-F32.gguf", files / "wren-Q4_K_M.gguf"]
+    arguments += ["--prompt", "The whale", "--max-tokens", "24"]
+    done = run_edgeq(*arguments, "--json", store=tmp_path, cwd=tmp_path)
+    found = SideBySide.model_validate(answered(done))
+    for spoken, file in ((found.a, "wren-F32.gguf"), (found.b, "wren-Q4_K_M.gguf")):
+        model = compare.open_language_model(files / file)
+        assert spoken.text == "".join(model.generate("The whale", 24))
+    shown = for_a_person(run_edgeq(*arguments, store=tmp_path, cwd=tmp_path))
+    assert ("▶" in shown) == ("They part at token" in shown) == (found.parting is not None)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from edgeq.budgets import Budgets
 from edgeq.errors import InvalidInput
-from edgeq.explain.facts import Facts, facts_of
+from edgeq.explain.facts import BUDGETS, Facts
 from edgeq.explain.glossary import variant_words
+from edgeq.explain.measured import facts_of
 from edgeq.explain.piece import Written, write
 from edgeq.explain.rules import problems
 from edgeq.report.page.record import Report
@@ -46,6 +48,7 @@ REPORTS = {
     "encoder passed": samples.encoder_report,
     "language model passed": samples.report,
     "memory failed": failed_memory,
+    "allocated": samples.allocated_report,
 }
 
 
@@ -72,7 +75,7 @@ def test_every_format_and_method_keeps_the_rules(variant: str, methods: tuple[st
 def test_what_is_not_known_is_not_told(name: str) -> None:
     """A report with nothing measured but the size still makes a piece, without figures."""
     told = facts(
-        REPORTS[name](), exceptions=None, mapped=None, held=None, same_words=None,
+        REPORTS[name](), exceptions=None, budgeted=None, mapped=None, held=None, same_words=None,
         other_words=None, places=None, likeness=None, moved=None, smaller=None, methods=(),
     )  # fmt: skip
     written = write(told)
@@ -90,7 +93,7 @@ def test_a_failure_reads_differently_from_a_pass() -> None:
     assert (
         "memory while it runs is 300.0 MiB where 256.0 MiB is the limit, 44.0 MiB too far" in text
     )
-    assert "memory while it runs came to 420.0 MiB, and 256.0 MiB was the limit" in text
+    assert "memory while it runs came to 420.0 MiB, and 256.0 MiB is the limit" in text
     (told,) = failed.facts.failed
     assert told.remedy in text
     assert "suitcase" in text
@@ -109,8 +112,62 @@ def test_more_bits_for_some_are_told_with_what_they_take() -> None:
     written = write(facts_of(samples.report()))
     kept = written.facts.exceptions
     assert kept is not None
-    assert (kept.kinds, kept.bits, written.facts.bits) == ("embed_tokens", "8.5", "4.5")
+    assert (kept.kinds, kept.bits, written.facts.bits) == (
+        "the table of words (embed_tokens)",
+        "8.5",
+        "4.5",
+    )
     assert f"{kept.kinds} kept {kept.bits} bits instead of 4.5" in written.piece.text
+
+
+def test_what_an_allocation_bought_is_told() -> None:
+    written = write(facts_of(samples.allocated_report()))
+    facts, text = written.facts, written.piece.text
+    assert facts.artifact == "gguf-fit-4.5mib"  # of all that pass the nearest
+    assert "Asked for was a file of at most 4.5 MiB." in text
+    assert "The table of words (embed_tokens) and attention (v_proj) in layer 0 of 4 kept" in text
+    # 0.04 and 0.02 of 0.071 are theirs, by the measurement of each tensor alone.
+    assert "85% of the harm came from them" in text
+    assert "mixed precision" in text
+    assert "within 11% of what was foreseen" in text  # 0.0021 for 0.0019
+    own, other = (
+        m.language.divergence.same_top1
+        for m, _ in samples.allocated_report().measurements()
+        if m.language is not None and m.artifact in ("gguf-fit-4.5mib", "gguf-int4-b32")
+    )
+    assert facts.budgeted is not None
+    assert facts.budgeted.other == "gguf-int4-b32"  # the nearest in size
+    assert facts.budgeted.other_quality == f"{other:.1%}"
+    assert facts.same_words == f"{own:.1%}"
+    assert "gguf-int4-b32 comes to" in text
+
+
+def test_of_what_is_equally_far_the_nearest_to_the_original_is_told() -> None:
+    report = samples.allocated_report()
+    phone = tuple(v for v in report.verdicts if v.device == "iphone-14" and v.status != "fail")
+    own = report.verdicts[-1].model_copy(update={"device": "iphone-14", "status": "not run"})
+    both = report.model_copy(update={"verdicts": (*phone, own), "devices": report.devices[1:]})
+    assert facts_of(both).artifact == "gguf-fit-4.5mib"
+
+
+def test_every_budget_has_plain_words() -> None:
+    named = {
+        f"{group}.{key}"
+        for group, field in Budgets.model_fields.items()
+        for key in field.annotation.model_fields  # type: ignore[union-attr]
+    }
+    assert set(BUDGETS) == named | {"device.memory", "device.answers"}
+
+
+def test_a_processor_that_answers_otherwise_is_told() -> None:
+    report = samples.report()
+    verdict = report.verdicts[-2]
+    lines = [*verdict.lines]
+    lines[-1] = lines[-1].model_copy(update={"budget": "device.answers", "status": "fail"})
+    changed = verdict.model_copy(update={"lines": tuple(lines), "status": "fail"})
+    written = write(facts_of(report.model_copy(update={"verdicts": (changed,)})))
+    assert BUDGETS["device.answers"] in written.piece.text
+    assert problems(written) == []
 
 
 def edited(text: str, *, part: int = 2) -> Written:

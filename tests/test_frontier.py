@@ -15,7 +15,7 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 from edgeq.allocate.sensitivity import Cost, Sensitivity
 from edgeq.errors import InvalidInput
-from edgeq.frontier import Frontier, Point
+from edgeq.frontier_records import Frontier, Point
 from edgeq.report.frontier import frontier_picture, print_frontier
 from edgeq.report.pictures import check_picture, save_picture
 from edgeq.report.sensitivity import print_sensitivity, sensitivity_picture

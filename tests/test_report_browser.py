@@ -29,7 +29,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     folder = tmp_path_factory.mktemp("pages")
     hostile = samples.report(name=samples.HOSTILE, recipe=samples.HOSTILE)
-    made = {"language": samples.report(), "encoder": samples.encoder_report(), "hostile": hostile}
+    made = {
+        "language": samples.report(),
+        "encoder": samples.encoder_report(),
+        "hostile": hostile,
+        "allocated": samples.allocated_report(),
+    }
     for name, report in made.items():
         write_page(report, folder / f"{name}.html")
     return {name: folder / f"{name}.html" for name in made}
@@ -43,6 +48,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("language", DESKTOP, False),
         ("language", DESKTOP, True),
         ("encoder", PHONE, False),
+        ("allocated", PHONE, False),
+        ("allocated", DESKTOP, True),
         ("hostile", PHONE, True),
     ],
 )
@@ -91,6 +98,34 @@ def test_charts_hold_what_was_measured(shown: Browser, pages: dict[str, Path]) -
     assert {v["bits"] for v in shown_tensors if v["kind"] == "q_proj"} == {"8", "4"}
 
 
+def test_sensitivities_and_the_frontier_are_drawn(shown: Browser, pages: dict[str, Path]) -> None:
+    """Read back from the drawing: the larger a loss the larger its square, rings are ours."""
+    shown.open(pages["allocated"])
+    shown.run(
+        "(() => { const s = document.querySelector('#tensors-controls select');"
+        "s.value = 'gguf-fit-4.5mib'; s.dispatchEvent(new Event('change')) })()"
+    )
+    shown.wait("edgeqCharts.then(c => c.tensors.runAsync()).then(() => 0)")
+    drawn = shown.run(
+        "[...document.querySelectorAll('#tensors .mark-symbol.role-mark path')].map(p =>"
+        "[p.__data__.datum.tensor, p.getBBox().width])"
+    )
+    losses = samples.allocated_report().artifact("gguf-fit-4.5mib").losses
+    assert {name for name, _ in drawn} == set(losses)
+    ordered = sorted(drawn, key=lambda pair: losses[pair[0]].loss)
+    assert [width for _, width in ordered] == sorted(width for _, width in drawn)
+    assert ordered[-1][1] > 1.5 * ordered[0][1]
+    points = shown.wait("edgeqCharts.then(c => c.frontier.data('table'))")
+    report = samples.allocated_report()
+    assert report.frontier is not None
+    assert {p.loss for p in report.frontier.points} < {point["loss"] for point in points}
+    rings = shown.run(
+        "[...document.querySelectorAll('#frontier .mark-symbol.role-mark path')].filter(p =>"
+        "getComputedStyle(p).stroke !== 'none').length"
+    )
+    assert rings == len(report.measurements())
+
+
 def test_hills_stand_where_their_values_are(shown: Browser, pages: dict[str, Path]) -> None:
     """Read back from the drawing itself: the widest bar of memory ends at its scale's place."""
     shown.open(pages["language"])
@@ -105,9 +140,12 @@ def test_hills_stand_where_their_values_are(shown: Browser, pages: dict[str, Pat
     assert drawn[0] == pytest.approx(drawn[1], abs=1.5)
 
 
-def test_every_text_of_a_chart_is_within_it(shown: Browser, pages: dict[str, Path]) -> None:
+@pytest.mark.parametrize("page", ["language", "allocated"])
+def test_every_text_of_a_chart_is_within_it(
+    shown: Browser, pages: dict[str, Path], page: str
+) -> None:
     for width in (PHONE, DESKTOP):
-        shown.open(pages["language"], width=width)
+        shown.open(pages[page], width=width)
         assert shown.run("document.querySelectorAll('.chart svg text').length") > 50
         cut = shown.run(
             "[...document.querySelectorAll('.chart')].flatMap(c => {"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.explain.facts import facts_of
+from edgeq.explain.measured import facts_of
 from edgeq.explain.piece import Piece, write
 from edgeq.explain.rules import problems
 from edgeq.report.page.record import Report, read_report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -17,7 +18,7 @@ from edgeq.measure.records import Memory
 from edgeq.report.page import cpus, figures, frontier, memory, record, words
 from edgeq.report.page.distance import distance_figures
 from edgeq.report.page.frontier import Point, best
-from edgeq.report.page.tensors import bits_of, place_of, tensor_figure
+from edgeq.report.page.tensors import bits_of, fitted_table, place_of, tensor_figure
 from edgeq.report.page.times import time_figures
 from tests import report_samples as samples
 from tests import verdicts
@@ -97,7 +98,7 @@ def test_every_chart_has_tables_or_repeats_one_that_has() -> None:
 
 
 def test_charts_are_vega_lite_that_compiles() -> None:
-    for report in (samples.report(), samples.encoder_report()):
+    for report in (samples.report(), samples.encoder_report(), samples.allocated_report()):
         tensors = tensor_figure(report)
         assert tensors is not None
         for each in (
@@ -232,17 +233,80 @@ def test_the_map_of_tensors_tells_what_is_in_the_file() -> None:
 
 
 def test_what_rounding_alone_loses_decides_the_size_of_a_square() -> None:
-    report = samples.report()
-    names = list(report.artifacts[0].record.tensors)
-    lost = {name: float(i) for i, name in enumerate(names)}
-    changed = report.artifacts[0].model_copy(update={"losses": lost})
-    figure = tensor_figure(report.model_copy(update={"artifacts": (changed,)}))
+    report = samples.allocated_report()
+    figure = tensor_figure(report, ["gguf-fit-4.5mib"])
     assert figure is not None
-    drawn = [(v["tensor"], v["weight"]) for v in values(figure)]
-    assert sorted(drawn, key=lambda pair: lost[str(pair[0])]) == sorted(
-        drawn, key=lambda pair: float(str(pair[1]))
+    lost = report.artifact("gguf-fit-4.5mib").losses
+    drawn = {str(v["tensor"]): v for v in values(figure)}
+    assert set(drawn) == set(lost)
+    for name, other in itertools.pairwise(sorted(drawn, key=lambda n: lost[n].loss)):
+        sizes = [float(str(drawn[n]["weight"])) for n in (name, other)]
+        assert sizes[0] <= sizes[1]
+        assert (sizes[0] < sizes[1]) == (lost[name].loss < lost[other].loss)
+    assert max(float(str(v["weight"])) for v in values(figure)) == 1
+    for name, value in drawn.items():
+        assert f"rounded alone to Q2_K: mean KL, nats {lost[name].loss:.2e}" in str(value["tip"])
+        assert f"as here: {lost[name].here:.2e}" in str(value["tip"])
+    assert "loses when that one alone is rounded to Q2_K" in figure.text
+    assert "edgeq sensitivity" not in figure.text
+
+
+def test_where_no_sensitivity_was_measured_the_command_is_named() -> None:
+    report = samples.report(recipe_path="my/recipe.yaml")
+    figure = tensor_figure(report)
+    assert figure is not None
+    assert "not measured; run: edgeq sensitivity my/recipe.yaml --target gguf." in figure.text
+    assert "takes" in figure.text
+    sizes = {float(str(v["weight"])) for v in values(figure) if v["kind"] == "q_proj"}
+    assert len(sizes) == 2  # by their bytes, in two artifacts
+
+
+def test_a_budget_is_told_with_what_was_foreseen_and_measured() -> None:
+    assert fitted_table(samples.report()) is None
+    table = fitted_table(samples.allocated_report())
+    assert table is not None
+    (row,) = table.rows
+    assert len(row) == len(table.columns)
+    assert {"gguf-fit-4.5mib", "size 4.5 MiB", "2.10e-03", "1.90e-03 ± 1.0e-04"} <= {*row}
+
+
+def test_the_frontier_holds_what_edgeq_frontier_measured() -> None:
+    report = samples.allocated_report()
+    figure = frontier.frontier_figure(report)
+    assert figure is not None
+    drawn = {str(v["name"]): v for v in values(figure)}
+    own = {m.artifact: m for m, _ in report.measurements()}
+    assert {name for name, v in drawn.items() if v["own"]} == set(own)
+    assert drawn["gguf-fit-4.5mib"]["made"] == "allocation"
+    assert report.frontier is not None
+    for point in report.frontier.points:
+        # The recipe's file of the same name has rules, so it is another.
+        shown = drawn[f"{point.name}, no rules" if point.name in own else point.name]
+        assert shown["loss"] == point.loss
+        assert shown["mib"] == point.bytes / MIB
+        assert shown["made"] == point.made_by
+        assert shown["high"] == pytest.approx(point.loss + 1.96 * point.error, rel=1e-3)
+        assert shown["low"] == pytest.approx(point.loss - 1.96 * point.error, rel=1e-3)
+    assert len(drawn) == len(own) + 3
+    assert frontier.frontier_note(report) == ""
+    bare = report.model_copy(update={"frontier": None})
+    assert frontier.frontier_note(bare).endswith("run: edgeq frontier sample.yaml")
+    assert "Ringed" in figure.text
+
+
+def test_a_file_that_both_measured_is_drawn_once() -> None:
+    report = samples.allocated_report()
+    measured = report.verdicts[-1].measurement
+    assert report.frontier is not None
+    same = report.frontier.points[1].model_copy(
+        update={"name": measured.artifact, "bytes": measured.download_bytes}
     )
-    assert "loses by rounding" in figure.text
+    changed = report.frontier.model_copy(update={"points": (same,)})
+    figure = frontier.frontier_figure(report.model_copy(update={"frontier": changed}))
+    assert figure is not None
+    (drawn,) = (v for v in values(figure) if v["name"] == measured.artifact)
+    assert (drawn["own"], drawn["loss"]) == (True, same.loss)
+    assert len(values(figure)) == 3
 
 
 def test_the_verdict_in_a_sentence() -> None:

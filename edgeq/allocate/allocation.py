@@ -133,18 +133,23 @@ def foresee(stages: Stages, format: Format, fit: FitSpec, build: Build) -> Inten
 
     Nothing is measured. Raises InvalidInput for a budget that cannot be kept.
     """
-    ground, asked = Ground(stages, format, build), fit
-    fit = _left_for_weights(ground, asked)
-    place = stages.store.find("allocation", _key(ground, fit))
-    if place is not None:
-        done = Allocation.model_validate_json((place / FILE).read_bytes())
+    ground = Ground(stages, format, build)
+    done = made_before(ground, fit)
+    if done is not None:
         found = intent_of(ground.recipe, format, done.name, done.kept.chosen)
-        return _with_adapter(found, asked)
+        return _with_adapter(found, fit)
     known = ground.known()
     if known is None:
         return None
-    search = _search(ground, known, fit)
-    return _with_adapter(search.intent(search.next()), asked)
+    search = _search(ground, known, _left_for_weights(ground, fit))
+    return _with_adapter(search.intent(search.next()), fit)
+
+
+def made_before(ground: Ground, fit: FitSpec) -> Allocation | None:
+    """What became of a budget in an earlier build; None where there was none."""
+    key = _key(ground, _left_for_weights(ground, fit))
+    place = ground.stages.store.find("allocation", key)
+    return Allocation.model_validate_json((place / FILE).read_bytes()) if place else None
 
 
 def allocate(

@@ -105,7 +105,7 @@ def read_arrays(path: Path, samples: int | None = None, seed: int = 0) -> dict[s
 
 def _load_arrays(path: Path) -> dict[str, Array]:
     if not path.is_file():
-        raise _no_such_file(path)
+        raise no_such_file(path)
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is not a zip file")
@@ -221,7 +221,7 @@ def _lines(path: Path) -> list[str]:
         # Not splitlines(): a text may hold a form feed or U+2028.
         return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
     except FileNotFoundError:
-        raise _no_such_file(path) from None
+        raise no_such_file(path) from None
     except UnicodeDecodeError as error:
         where = f"{path}: byte {error.start}"
         raise InvalidInput(Problem(where, "not UTF-8 text", "save the file as UTF-8")) from None
@@ -279,7 +279,8 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _no_such_file(path: Path) -> InvalidInput:
+def no_such_file(path: Path) -> InvalidInput:
+    """The error for a file that is not there, with the name that was meant."""
     folder = path.parent
     names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     return InvalidInput(Problem(str(path), "no such file", suggest_near(path.name, names)))

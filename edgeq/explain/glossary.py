@@ -76,12 +76,39 @@ def variant_words(variant: str, weights: str, format: str) -> tuple[str, Cited]:
         return "a palette", Cited(text, METHODS["kmeans"][1].source)
     if kind == "float":
         text = f"{name} keeps every weight as it is, in {bits} bits."
+        if bits == "16":
+            text = f"{name} stores every weight in half of the usual 32 bits, as exactly as fits."
         return name, Cited(text, _FLOATS)
     shared = f"each block of {block} weights" if block else "each row of a layer"
     text = f"{name} stores a weight in {bits} bits, and {shared} has a scale of its own."
     if format == "gguf":
         return name, Cited(f"{text} GGUF calls it Q{bits}_0.", _GGML)
     return name, Cited(text, _ONNX)
+
+
+def grid_name(grid: str) -> str:
+    """The right name of a number format that a record names.
+
+    >>> grid_name("int4-b32"), grid_name("Q3_K"), grid_name("F32")
+    ('INT4', 'Q3_K', 'FLOAT32')
+    """
+    if re.fullmatch(r"I?Q\d.*", grid):
+        return grid
+    return re.sub(r"^F(\d+)$", r"FLOAT\1", grid.partition("-")[0].upper())
+
+
+def mixed_words(formats: str, format: str) -> tuple[str, Cited]:
+    """What it is called when every weight has a number format of its own; `formats` names them."""
+    start = f"Each part of the model got one of {formats}: "
+    if format == "gguf":
+        text = (
+            f"{start}the digit stands for about how many bits a weight takes, K for a format in "
+            "which small blocks of weights share a scale and blocks of blocks share another."
+        )
+        return "mixed precision", Cited(text, _K_QUANTS)
+    text = f"{start}the digits are how many bits a weight takes, and weights that lie together "
+    source = METHODS["kmeans"][1].source if format == "coreml" else _ONNX
+    return "mixed precision", Cited(f"{text}share a scale.", source)
 
 
 def _mix_words(name: str, bits: str, kind: str, size: str | None) -> Cited:

@@ -8,7 +8,8 @@ from edgeq.artifact import Frozen
 from edgeq.explain import analogies
 from edgeq.explain.analogies import Analogy
 from edgeq.explain.facts import Facts, Told
-from edgeq.explain.glossary import METHODS, Cited, variant_words
+from edgeq.explain.glossary import METHODS, Cited, mixed_words, variant_words
+from edgeq.explain.points import bits_point, rounding_point, third_point, trade
 
 _TASKS = {
     "text-generation": "a language model: it continues a text, word by word",
@@ -16,6 +17,9 @@ _TASKS = {
     "sentences of like meaning get like numbers",
     "tensor": "a model that turns given numbers into others, such as an image into its subject",
 }
+
+
+_DONE = {False: "What was done", True: "What will be done"}
 
 
 class Part(Frozen):
@@ -56,48 +60,65 @@ class Written:
 
 def write(facts: Facts) -> Written:
     """The piece for these facts: it reads otherwise for what passed, failed or was not run."""
-    name, variant = variant_words(facts.variant, facts.weights, facts.format)
+    name, variant = _variant(facts)
     known = [METHODS[method] for method in facts.methods if method in METHODS]
     cited = (variant, *(fact for _, fact in known))
     opening, closing = _opening(facts), _closing(facts)
     points = (
-        _bits_point(facts, name, variant),
-        _rounding_point(facts, known),
-        _kept_point(facts) if facts.exceptions else _memory_point(facts),
+        bits_point(facts, name, variant),
+        rounding_point(facts, known),
+        third_point(facts),
     )
     parts = (
         Part(title="The problem", paragraphs=(_problem(facts),)),
         Part(title="What quantization is", paragraphs=(_idea(facts, opening),)),
         Part(title=_outcome_title(facts), paragraphs=_outcome(facts)),
-        Part(title="What was done", paragraphs=(), points=points),
-        Part(title="What it costs", paragraphs=(_trade(facts),)),
+        Part(title=_DONE[facts.is_planned], paragraphs=(), points=points),
+        Part(title="What it costs", paragraphs=(trade(facts),)),
         Part(title="The intent", paragraphs=(_intent(facts, closing),)),
     )
+    sources = tuple(dict.fromkeys(fact.source for fact in cited))
+    piece = Piece(title=_title(facts), parts=parts, sources=sources)
+    return Written(piece, facts, cited, (opening, closing))
+
+
+def _title(facts: Facts) -> str:
+    if facts.is_planned:
+        return f"{facts.model} on {facts.device}: the plan"
     titles = {
         "pass": f"{facts.model} fits {facts.device}",
         "fail": f"{facts.model} does not fit {facts.device} yet",
     }
-    title = titles.get(facts.status, f"{facts.model} on {facts.device}: not proven yet")
-    piece = Piece(title=title, parts=parts, sources=tuple(fact.source for fact in cited))
-    return Written(piece, facts, cited, (opening, closing))
+    return titles.get(facts.status, f"{facts.model} on {facts.device}: not proven yet")
+
+
+def _variant(facts: Facts) -> tuple[str, Cited]:
+    if facts.budgeted is not None:
+        return mixed_words(facts.budgeted.formats, facts.format)
+    return variant_words(facts.variant, facts.weights, facts.format)
 
 
 def _problem(facts: Facts) -> str:
-    start = f"{facts.model} is {_TASKS[facts.task]}. It shall run on {facts.device}."
+    start = f"{facts.model} is {_TASKS[facts.task]}. It is meant to run on {facts.device}."
+    before = "As it was trained"
+    if facts.is_planned:
+        before = f"With {facts.original_bits} bits for every weight"
     over = [each for each in facts.budgets if each.is_over and each.original]
     if over:
+        would = "would come" if facts.is_planned else "came"
         pains = "; ".join(
-            f"{each.words} came to {each.original}, and {each.limit} was the limit"
+            f"{each.words} {would} to {each.original}, and {each.limit} is the limit"
             for each in over[:2]
         )
-        return f"{start} As it was trained, it did not fit: {pains}."
+        fit = "it would not fit" if facts.is_planned else "it did not fit"
+        return f"{start} {before}, {fit}: {pains}."
     memory = facts.budget("memory.peak", "device.memory")
     more = ""
     if memory is not None and memory.original:
         more = f", and {memory.words} came to {memory.original}"
     return (
-        f"{start} As it was trained, it is a download of {facts.original_size}{more}. Every user "
-        "pays for that, in storage and in waiting for the download."
+        f"{start} {before}, it is a download of {facts.original_size}{more}. Every user pays for "
+        "that, in storage and in waiting for the download."
     )
 
 
@@ -115,43 +136,81 @@ def _idea(facts: Facts, analogy: Analogy) -> str:
     )
     if facts.smaller is None:
         return (
-            f"{start} Here it did not pay: {facts.original_size} became {facts.size}, because what "
-            "was left as it was makes up most of the file."
+            f"{start} Here it does not pay: {facts.original_size} become {facts.size}, because "
+            "what is left as it was makes up most of the file."
         )
+    become, take = ("would become", "would take") if facts.is_planned else ("became", "take")
     return (
-        f"{start} Here, {facts.original_size} became {facts.size}: {facts.smaller} times smaller, "
-        f"with {facts.bits} bits for most weights, all that belongs to them included."
+        f"{start} Here, {facts.original_size} {become} {facts.size}: {facts.smaller} times "
+        f"smaller. Most weights {take} {facts.bits} bits, all overhead counted, instead of "
+        f"{facts.original_bits}."
     )
 
 
 def _outcome_title(facts: Facts) -> str:
+    if facts.is_planned:
+        return "What is expected"
     titles = {"pass": "Why it works now", "fail": "What still does not fit"}
     return titles.get(facts.status, "What is known so far")
 
 
 def _outcome(facts: Facts) -> tuple[str, ...]:
+    return _expected(facts) if facts.is_planned else _found(facts)
+
+
+def _expected(facts: Facts) -> tuple[str, ...]:
+    """Of a plan: what is computed, what it seems to miss, and what nobody can know yet."""
+    known = [each for each in facts.budgets if each.value is not None]
+    if len(known) > 1:
+        known = [each for each in known if each.budget != "device.memory" or each.missing]
+    paragraphs = []
+    missed = [each for each in known if each.missing]
+    within = [each for each in known if not each.missing]
+    if missed:
+        told = "; ".join(map(_missed, missed))
+        paragraphs.append(f"By calculation, {facts.artifact} would not keep every limit: {told}.")
+    if within:
+        told = "; ".join(f"{e.words}, {e.value} (limit {e.limit})" for e in within)
+        lead = "What it would keep" if missed else f"By calculation, {facts.artifact} has room"
+        paragraphs.append(f"{lead}: {told}.")
+    unknown = ", ".join(each.words for each in facts.budgets if each.value is None)
+    if unknown:
+        paragraphs.append(f"What no calculation can tell beforehand: {unknown}.")
+    if facts.pending:
+        names = " and ".join(facts.pending)
+        paragraphs.append(
+            f"The recipe also sets a budget in place of bits, for {names}: which parts get how "
+            "many bits is worked out when it is built."
+        )
+    paragraphs.append(
+        "Nothing of this was built or run: these are estimates, and an estimate is no pass."
+    )
+    return tuple(paragraphs)
+
+
+def _found(facts: Facts) -> tuple[str, ...]:
     kept = [each for each in facts.budgets if each.status == "pass" and each.budget in _TOLD]
     if len(kept) > 1:  # a recipe's own budgets say more than the device's limit
         kept = [each for each in kept if each.budget != "device.memory"]
     paragraphs = []
     if facts.failed:
         missed = "; ".join(map(_missed, facts.failed))
-        paragraphs.append(f"{facts.artifact} is what came nearest, and it fails: {missed}.")
+        paragraphs.append(f"{facts.artifact} came nearest, and it is not enough: {missed}.")
         # One next step is enough; the report has them all.
         remedies = [each.remedy for each in facts.failed if each.remedy]
         if remedies:
-            paragraphs.append(f"What the report says to try next: {remedies[0]}.")
+            paragraphs.append(f"What the report advises: {remedies[0]}.")
     if kept:
         leads: dict[str, str] = {
-            "pass": f"{facts.artifact} keeps its budgets",
-            "fail": "What it does keep",
+            "pass": f"{facts.artifact} stays within every limit",
+            "fail": "The limits that it does keep",
         }
-        lead = leads.get(facts.status, f"What {facts.artifact} is seen to keep")
+        lead = leads.get(facts.status, f"The limits that {facts.artifact} was seen to keep")
         paragraphs.append(f"{lead}: {'; '.join(map(_seen, kept))}.")
     if facts.open:
         names = ", ".join(each.words for each in facts.open)
         paragraphs.append(
-            f"Nobody has seen on the device itself: {names}. Until somebody has, that is no pass."
+            f"Not seen on the device itself yet: {names}. Until it is, that is no pass."
         )
     if any(each.how == "emulated" for each in kept):
         paragraphs.append(
@@ -177,78 +236,18 @@ def _missed(each: Told) -> str:
     return f"{each.words} is {each.value} where {each.limit} is the limit{missing}"
 
 
-def _bits_point(facts: Facts, name: str, variant: Cited) -> str:
-    result = f"the file has {facts.size} instead of {facts.original_size}"
-    return f"Fewer bits: {name}. {variant.text} It protects the download. Result: {result}."
-
-
-def _rounding_point(facts: Facts, known: list[tuple[str, Cited]]) -> str:
-    names = " and ".join(name for name, _ in known) or "rounding"
-    what = " ".join(fact.text for _, fact in known)
-    return f"Careful rounding: {names}. {what} It protects the answers. Result: {_quality(facts)}."
-
-
-def _kept_point(facts: Facts) -> str:
-    kept = facts.exceptions
-    assert kept is not None  # who calls has asked
-    return (
-        f"More bits where they count: {kept.kinds} kept {kept.bits} bits instead of {facts.bits}. "
-        "It protects what every answer passes through. Result: they take "
-        f"{kept.bytes}, {kept.share} of the file."
-    )
-
-
-def _memory_point(facts: Facts) -> str:
-    start = "Weights read in place: the file is mapped into memory, not copied. It protects the "
-    start += "other apps. Result: "
-    if facts.mapped is None or facts.held is None:
-        return f"{start}not seen here, since memory was not measured."
-    return (
-        f"{start}{facts.mapped} of what it uses can be dropped by the system at any moment and "
-        f"read again; {facts.held} cannot."
-    )
-
-
-def _quality(facts: Facts) -> str:
-    if facts.same_words is not None:
-        return (
-            f"at {facts.places} places of a text that it had not been fitted to, it expects the "
-            f"same next word as the original in {facts.same_words} of them"
-        )
-    if facts.likeness is not None:
-        return f"its answers are {facts.likeness} like the original's, where identical is one"
-    return "not seen here, since quality was not measured"
-
-
-def _trade(facts: Facts) -> str:
-    if facts.other_words is not None:
-        return (
-            "The smaller model is not the same model: where the text was to go on, it would have "
-            f"chosen another word than the original in {facts.other_words} of the places. It "
-            "matters where a single word decides: code, figures, names, quotations. It matters "
-            "less for drafts, suggestions and summaries that somebody reads before they are used."
-        )
-    if facts.moved is not None:
-        changed, texts = facts.moved
-        return (
-            f"The smaller model is not the same model. Of {texts} sentences, {changed} have "
-            "another nearest sentence than before. It matters where only the first hit is shown, "
-            "or where a fixed threshold decides. It matters less for lists of results that a "
-            "person looks through."
-        )
-    return (
-        "The smaller model is not the same model. What that does to your task, the evaluation data "
-        f"say: {_quality(facts)}. It matters most where close calls are common."
-    )
-
-
 def _closing(facts: Facts) -> Analogy:
+    if facts.is_planned:
+        return analogies.ENGINE
     if facts.failed:
         return analogies.REPACK if _opening(facts) != analogies.SUITCASE else analogies.EDITOR
     return analogies.EDITOR if facts.exceptions else analogies.ENGINE
 
 
 def _intent(facts: Facts, analogy: Analogy) -> str:
+    if facts.is_planned:
+        end = "Here the gauge was not read yet; building and checking the recipe does that."
+        return f"{analogy.text} {end}"
     if facts.failed:
         end = "The report says what each part takes, so the next choice is not a guess."
     elif facts.open:

@@ -73,12 +73,13 @@ def _without_names(written: Written, text: str) -> str:
     facts = written.facts
     for each in facts.failed:
         text = text.replace(each.remedy or "…", "…")
-    kept = facts.exceptions.kinds if facts.exceptions else ""
-    for name in sorted(
-        {facts.name, facts.model, facts.device, facts.artifact, kept, *facts.others} - {""},
-        key=len,
-        reverse=True,
-    ):
+    kept, budget = facts.exceptions, facts.budgeted
+    names = {facts.name, facts.model, facts.device, facts.artifact, *facts.others, *facts.pending}
+    if kept is not None:
+        names |= {kept.kinds, kept.kinds[:1].upper() + kept.kinds[1:]}
+    if budget is not None:
+        names.add(budget.other or "")
+    for name in sorted(names - {""}, key=len, reverse=True):
         text = text.replace(name, "…")
     return text
 

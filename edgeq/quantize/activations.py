@@ -154,10 +154,15 @@ def _candidates(
         scaled: Floats = weight * divisor
         scaled[:, list(outliers)] = 0
         coded_weight = round_to_nearest(scaled, INT8).dequantize()
+        least = np.inf
         for low, high, coded in coder(multiplier):
             missed = np.square(coded @ coded_weight.T - wanted).sum(1)
             error = float((missed / norms).mean())
             yield InputCodes(smoothing, outliers, low, high, error, error)
+            # Ranges get narrower: from where clipping outweighs finer steps on, it only gets worse.
+            if error > least:
+                break
+            least = error
 
 
 def _smoothings(peak: Floats, weight_peak: Floats, outliers: tuple[int, ...]) -> Iterator[Floats]:

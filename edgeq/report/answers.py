@@ -6,36 +6,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edgeq.runners.session import Answer, Written
 from edgeq.units import format_seconds, format_speed
 
 
 def print_similarity(answer: Answer, console: Console) -> None:
-    """Every sentence with its nearest other one, and what it took."""
+    """The other sentences, the nearest to the first on top, and what embedding took."""
     count, width = answer.embeddings.shape
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
-    table.add_column("sentence", overflow="fold", ratio=1)
     if count > 1:
-        table.add_column("nearest other", overflow="fold", ratio=1)
+        console.print(Text(answer.texts[0], style="bold"))
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
         table.add_column("cosine", justify="right", no_wrap=True)
-    similarity = answer.similarity()
-    for index, text in enumerate(answer.texts):
-        others = similarity[index].copy()
-        others[index] = -np.inf
-        nearest = int(others.argmax())
-        found = [answer.texts[nearest], f"{others[nearest]:.4f}"] if count > 1 else []
-        table.add_row(text, *found)
-    console.print(table)
+        table.add_column("nearest first", overflow="fold")
+        for text, likeness in answer.ranked():
+            table.add_row(f"{likeness:.4f}", Text(text))
+        console.print(table)
     took = format_seconds(answer.seconds / count)
-    console.print(
-        f"{answer.artifact}: {width} values a sentence, {took} a sentence ({_seen(answer)})",
-        style="dim",
-    )
+    words = f"{answer.artifact}: {width} values a sentence, {took} a sentence ({_seen(answer)})"
+    console.print(Text(words, style="dim"))
 
 
 def _seen(result: Answer | Written) -> str:
@@ -48,11 +41,13 @@ def print_pace(written: Written, console: Console) -> None:
     if written.first_seconds is None:
         console.print(f"{written.artifact}: the text ends with the prompt", style="dim")
         return
-    pace = f"{written.prompt_tokens} tokens read in {format_seconds(written.first_seconds)}"
-    pace += f", {written.tokens} written"
+    pace = f"{written.prompt_tokens} tokens of prompt"
+    reading = written.prompt_tokens_per_second
+    pace += f" at {format_speed(reading)}" if reading is not None else ""
+    pace += f", first token after {format_seconds(written.first_seconds)}"
     speed = written.tokens_per_second
     if speed is not None:  # the first token came with the prompt, and is not in it
-        pace += f", at {format_speed(speed)} behind the first"
+        pace += f", {len(written.token_seconds)} more at {format_speed(speed)}"
     console.print(f"{written.artifact}: {pace} ({_seen(written)})", style="dim", soft_wrap=True)
 
 

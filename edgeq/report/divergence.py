@@ -6,20 +6,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeq.compare import Comparison
+from edgeq.beside import SideBySide
+from edgeq.compare import Comparison, Side
+from edgeq.compare_encoders import EncoderComparison
+from edgeq.report.beside import print_side_by_side
 from edgeq.report.terminal import print_wrapped
 
 _NOISE_FACTOR = 3
 _FLOAT32_NATS = 1e-9  # below it, two runtimes of the same float32 model are as one
 
 
+def print_compared(found: Comparison | EncoderComparison | SideBySide, console: Console) -> None:
+    """Whatever `edgeq compare` found."""
+    if isinstance(found, SideBySide):
+        print_side_by_side(found, console)
+    elif isinstance(found, EncoderComparison):
+        print_encoders(found, console)
+    else:
+        print_comparison(found, console)
+
+
 def print_comparison(found: Comparison, console: Console) -> None:
     """What was compared on what, every figure with its standard error, and how to read it."""
-    for name, side in (("A", found.a), ("B", found.b)):
-        console.print(Text(f"{name}  {side.path}", style="bold"), soft_wrap=True)
-        threads = f"{side.threads} thread{'' if side.threads == 1 else 's'}"
-        console.print(Text(f"   {side.runtime}, {threads}", style="dim"), soft_wrap=True)
-    console.print()
+    _print_sides(found.a, found.b, console)
     console.print(_table(found))
     used = (
         f"Measured on {found.tokens} tokens: the second halves of {found.windows} of the "
@@ -29,6 +38,40 @@ def print_comparison(found: Comparison, console: Console) -> None:
     if is_noise(found):
         what = "The mean KL is no more than rounding: a smaller one would mean nothing."
         print_wrapped(what, "yellow", console)
+
+
+def print_encoders(found: EncoderComparison, console: Console) -> None:
+    """How alike the vectors of both are, and the texts that get another nearest one."""
+    _print_sides(found.a, found.b, console)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    table.add_column("", no_wrap=True)
+    table.add_column("B against A", justify="right", no_wrap=True)
+    table.add_column("± standard error", justify="right", no_wrap=True)
+    error = f"{found.cosine_mean_se:.2g}"
+    table.add_row("cosine of both vectors, mean", f"{found.cosine_mean:.5f}", error)
+    table.add_row("  of the text that moved most", f"{found.cosine_min:.5f}", "")
+    near = found.neighbours
+    if near is not None:
+        table.add_row("texts with another nearest one", f"{near.changed} of {near.texts}", "")
+    console.print(table)
+    print_wrapped(f"Measured on {found.texts} texts of {found.text}.", "dim", console)
+    for change in near.changes if near is not None else ():
+        console.print()
+        print_wrapped(change.text, "bold", console)
+        for letter, neighbour in (("A", change.was), ("B", change.now)):
+            cosines = f"{neighbour.reference:.4f} in A, {neighbour.candidate:.4f} in B"
+            print_wrapped(f"nearest in {letter}: {neighbour.text} ({cosines})", "", console)
+    if near is not None and near.changed > len(near.changes) > 0:
+        more = f"and {near.changed - len(near.changes)} more, that lose less"
+        print_wrapped(more, "dim", console)
+
+
+def _print_sides(a: Side, b: Side, console: Console) -> None:
+    for name, side in (("A", a), ("B", b)):
+        console.print(Text(f"{name}  {side.path}", style="bold"), soft_wrap=True)
+        threads = f"{side.threads} thread{'' if side.threads == 1 else 's'}"
+        console.print(Text(f"   {side.runtime}, {threads}", style="dim"), soft_wrap=True)
+    console.print()
 
 
 def is_noise(found: Comparison) -> bool:

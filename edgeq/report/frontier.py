@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeq.frontier import Frontier
+from edgeq.frontier_records import Frontier
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import MIB, format_bytes, format_seconds
 

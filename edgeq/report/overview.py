@@ -13,6 +13,7 @@ from rich.text import Text
 from edgeq.build import Built
 from edgeq.device import Device
 from edgeq.plan import ArtifactPlan, Plan
+from edgeq.plan_tensors import TensorPlan
 from edgeq.report.terminal import print_wrapped
 from edgeq.stores import LimitLine
 from edgeq.units import format_bytes
@@ -69,7 +70,7 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
     if artifact.deployment_target is not None:
         console.print(f"  for {artifact.deployment_target} and later")
     table = _table("tensors", "grid", "size", "why", right=["size"])
-    groups: dict[tuple[str, str, str], list[int]] = {}
+    groups: dict[tuple[str, str, str], list[TensorPlan]] = {}
     small: dict[str, int] = {}
     for tensor in artifact.tensors:
         if tensor.reason.startswith("fewer than") or len(tensor.shape) < 2:
@@ -77,12 +78,12 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
             continue
         pattern = re.sub(r"(?<![A-Za-z])\d+(?![A-Za-z])", "*", tensor.name)
         grid = tensor.grid if tensor.method == "none" else f"{tensor.grid} {tensor.method}"
-        groups.setdefault((pattern, grid, tensor.reason), []).append(tensor.bytes)
-    for (pattern, grid, reason), sizes in groups.items():
-        times = f" ×{len(sizes)}" if len(sizes) > 1 else ""
+        groups.setdefault((pattern, grid, tensor.reason), []).append(tensor)
+    for (pattern, grid, reason), own in groups.items():
+        name = f"{pattern} ×{len(own)}" if len(own) > 1 else own[0].name
         # The recipe is at hand for what a rule says; its number is enough to find it.
         why = "" if reason == "default" else re.sub(r"^(rule \d+):.*", r"\1", reason)
-        table.add_row(f"{pattern}{times}", grid, format_bytes(sum(sizes)), why)
+        table.add_row(name, grid, format_bytes(sum(tensor.bytes for tensor in own)), why)
     for grid, size in small.items():
         table.add_row("biases, norms and other small ones", grid, format_bytes(size), "")
     console.print(table)
@@ -114,11 +115,13 @@ def print_limits(limits: Sequence[LimitLine], console: Console) -> None:
 
 def print_devices(devices: Sequence[Device], console: Console) -> None:
     """Every device in one line."""
-    table = _table("id", "chip", "RAM", "one app may use", right=["RAM", "one app may use"])
+    table = _table("id", "chip", "RAM", "for one app", "basis", right=["RAM", "for one app"])
+    for column in (0, 2, 3, 4):
+        table.columns[column].no_wrap = True
     for device in devices:
         limit = device.app_limit()
-        shown = f"{format_bytes(limit.bytes)} ({limit.basis})"
-        table.add_row(device.id, device.chip, format_bytes(device.ram), shown)
+        sizes = format_bytes(device.ram), format_bytes(limit.bytes)
+        table.add_row(device.id, device.chip, *sizes, limit.basis)
     console.print(table)
 
 

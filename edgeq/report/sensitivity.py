@@ -11,6 +11,7 @@ from rich.text import Text
 
 from edgeq.allocate.sensitivity import Sensitivity
 from edgeq.report.terminal import print_wrapped
+from edgeq.units import format_bytes
 
 _SHOWN = 40
 _MEASURES = {"kl": "mean KL divergence, nats", "cosine": "mean 1 − cosine"}
@@ -34,7 +35,7 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
         print_wrapped(f"and {len(ordered) - _SHOWN} more; --json has all", "dim", console)
     for whole in found.wholes:
         words = (
-            f"a whole model of {whole.bytes} bytes: losses add up to {whole.additive:.3g}, "
+            f"a whole model of {format_bytes(whole.bytes)}: losses add up to {whole.additive:.3g}, "
             f"measured {whole.loss:.3g} ± {whole.error:.2g}"
         )
         print_wrapped(words, "", console)
@@ -99,5 +100,5 @@ def _most(found: Sensitivity, name: str) -> float:
 
 
 def _short(name: str, width: int) -> str:
-    text = re.sub(r"^(model|encoder)\.|\.weight$", "", name)
+    text = re.sub(r"^(model|encoder)\.(layers?\.)?|\.weight$", "", name)
     return text if len(text) <= width else f"…{text[-(width - 1) :]}"

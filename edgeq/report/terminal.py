@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import re
 import textwrap
-from typing import IO
+from typing import IO, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +30,30 @@ def make_console(file: IO[str] | None = None) -> Console:
     """
     console = Console(file=file, highlight=False, markup=False, emoji=False)
     console.width = min(console.width, _WIDTH)
+    if not console.is_terminal:
+        console.file = cast("IO[str]", _Trimmed(console.file))
     return console
+
+
+class _Trimmed(io.TextIOBase):
+    """A file without the blanks that fill the rows of a table, which only a terminal needs."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The file's own; rich asks which characters it can show."""
+        return getattr(self._file, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write `text`, whole lines, without blanks at their ends."""
+        self._file.write(re.sub(r" +(?=\n)", "", text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._file.flush()
 
 
 def print_verdict(verdict: Verdict, console: Console) -> None:
@@ -52,7 +77,7 @@ def print_verdict(verdict: Verdict, console: Console) -> None:
 
 
 def print_wrapped(text: str, style: str, console: Console) -> None:
-    """`text` indented; not rich's own padding, which would fill lines with blanks in a pipe."""
+    """`text` in lines of the console's width, indented; no word of it is broken."""
     lines = textwrap.wrap(
         text,
         console.width,

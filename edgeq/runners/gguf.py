@@ -95,6 +95,9 @@ class GgufLanguageModel(LanguageModel):
         self._cache = cache_facts(header)  # the header holds the whole vocabulary
         floats = all(tensor.type.name == "F32" for tensor in header.tensors.values())
         self.cache_type = "float32" if floats else "float16"
+        template = header.get("tokenizer.chat_template")  # of a file that anybody may have made
+        self.chat_template = template if isinstance(template, str) else None
+        self.begin_text, self.end_text = (_spelled(header, kind) for kind in ("bos", "eos"))
         self._every: bool | None = None  # what the open context was opened for
 
     def tokens(self, text: str, special: bool = True) -> list[int]:
@@ -138,6 +141,14 @@ class GgufLanguageModel(LanguageModel):
             swa_full=False,
         )
         self._every = every
+
+
+def _spelled(header: Header, kind: str) -> str:
+    """How a token with a meaning is spelled; empty where the file names none."""
+    tokens = header.get("tokenizer.ggml.tokens", ())
+    id = header.get(f"tokenizer.ggml.{kind}_token_id")
+    known = isinstance(tokens, Sequence) and isinstance(id, int) and 0 <= id < len(tokens)
+    return str(tokens[id]) if known else ""
 
 
 class GgufEncoder(Model):

@@ -39,6 +39,9 @@ class LanguageModel(Model, ABC):
     end_tokens: Container[int]
     cache_type = "float32"
     """Of the keys and values; subclasses that keep others say so."""
+    chat_template: str | None = None
+    begin_text = end_text = ""
+    """Where the file has a template, which `edgeq.runners.chat` applies; and spellings for it."""
 
     def __init__(
         self,

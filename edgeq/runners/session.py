@@ -16,6 +16,7 @@ import edgeq
 from edgeq.calibration import data
 from edgeq.errors import InvalidInput, Problem
 from edgeq.files import writable
+from edgeq.runners.chat import chat_prompt
 from edgeq.runners.language import LanguageModel
 
 
@@ -38,6 +39,12 @@ class Answer:
         norms = np.linalg.norm(self.embeddings, axis=1, keepdims=True)
         unit = self.embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
         return np.asarray(unit @ unit.T, np.float32)
+
+    def ranked(self) -> list[tuple[str, float]]:
+        """Every text but the first with its cosine to the first, the nearest first."""
+        likeness = self.similarity()[0]
+        order = sorted(range(1, len(self.texts)), key=lambda index: -likeness[index])
+        return [(self.texts[index], float(likeness[index])) for index in order]
 
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -107,6 +114,11 @@ class Written:
         return len(self.token_seconds) + (self.first_seconds is not None)
 
     @property
+    def prompt_tokens_per_second(self) -> float | None:
+        """Of the prompt, until the first token; None where none was written."""
+        return self.prompt_tokens / self.first_seconds if self.first_seconds else None
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Of the tokens behind the first; None where there are none."""
         return len(self.token_seconds) / sum(self.token_seconds) if self.token_seconds else None
@@ -121,17 +133,23 @@ class Written:
             "prompt_tokens": self.prompt_tokens,
             "tokens": self.tokens,
             "first_token_seconds": self.first_seconds,
+            "prompt_tokens_per_second": self.prompt_tokens_per_second,
             "tokens_per_second": self.tokens_per_second,
         }
 
 
-def write_text(path: Path, prompt: str, sampling: Sampling, show: Callable[[str], None]) -> Written:
-    """Continue `prompt` with the language model at `path`, giving each piece to `show`."""
+def write_text(
+    path: Path, prompt: str, sampling: Sampling, show: Callable[[str], None], *, chat: bool = False
+) -> Written:
+    """Continue `prompt` with the language model at `path`, giving each piece to `show`.
+
+    chat: answer it instead, as a message in the words of the model's chat template.
+    """
     model = edgeq.load(path)
     if not isinstance(model, LanguageModel):
         remedy = f'type: edgeq run {path} "a sentence"'
         raise InvalidInput(Problem("--prompt", f"{model.name} is {model.kind}", remedy))
-    ids = model.prompt_tokens(prompt)
+    ids = model.prompt_tokens(chat_prompt(model, prompt) if chat else prompt)
     drawn = model.draw(
         ids,
         128 if sampling.max_tokens is None else sampling.max_tokens,
@@ -167,8 +185,11 @@ def refuse_unused(
     out: Path | None,
     prompt: str | None = None,
     sampling: Sampling = Sampling(),
+    chat: bool = False,
 ) -> None:
     """Raise InvalidInput where one of the arguments would have no effect."""
+    if prompt is None and chat:
+        raise InvalidInput(Problem("--chat", "is for --prompt only", 'give --prompt "…" too'))
     if prompt is None and sampling != Sampling():
         what = "are for --prompt only"
         remedy = 'give --prompt "…" too'

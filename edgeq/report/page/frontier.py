@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from edgeq import frontier_records
+from edgeq.artifact import Artifact
 from edgeq.measure.records import Measurement
 from edgeq.report.page.figures import DATA, INK, MUTED, Figure, Spec, Table, Values, across
 from edgeq.report.page.record import Report
 from edgeq.units import MIB, format_bytes
 
-_FORMATS = {"gguf": "var(--m2)", "onnx": "var(--m3)", "coreml": "var(--m1)"}
+ALLOCATION, MIX, PRESET = "allocation", "llama.cpp mix", "preset"
+_MADE = {ALLOCATION: "var(--accent)", MIX: "var(--m2)", PRESET: "var(--m3)"}
 _Box = tuple[float, float, float, float]
 _WIDTH, _HEIGHT, _LETTER = 255, 340, 6.9  # of the plot on a phone, and of its type; pixels
 # Beside a point: alignment, and pixels right and down. The best fall to the right, so that above
@@ -27,7 +30,11 @@ _NORMAL_95 = 1.959963984540054  # half a 95 % interval, in standard errors
 
 @dataclass(frozen=True)
 class Point:
-    """An artifact on the plane of size and loss; loss is KL in nats, or 1 − cosine."""
+    """An artifact on the plane of size and loss; loss is KL in nats, or 1 − cosine.
+
+    low, high: ends of the bar through it. made: what chose its number formats. own: whether the
+    recipe makes it.
+    """
 
     name: str
     format: str
@@ -35,32 +42,80 @@ class Point:
     loss: float
     low: float
     high: float
-
-
-def _point(measured: Measurement) -> Point | None:
-    size = measured.download_bytes
-    if measured.language is not None:
-        kl = measured.language.divergence.kl
-        half = _NORMAL_95 * kl.mean_se
-        ends = (max(kl.mean - half, kl.mean / 10), kl.mean + half)
-        return Point(measured.artifact, measured.format, size, kl.mean, *ends)
-    if measured.quality is not None:
-        worst = min(measured.quality.outputs.values(), key=lambda o: o.cosine_mean)
-        loss = 1 - worst.cosine_mean
-        return Point(measured.artifact, measured.format, size, loss, loss, 1 - worst.cosine_low)
-    return None
+    made: str = PRESET
+    own: bool = True
 
 
 def frontier_figure(report: Report) -> Figure | None:
-    """Size against quality; None with fewer than two artifacts whose quality was measured."""
-    points = [point for measured, _ in report.measurements() if (point := _point(measured))]
+    """Size against quality: the recipe's artifacts, and all that `edgeq frontier` measured.
+
+    None with fewer than two points.
+    """
+    found = {point.name: point for point in _measured(report)}
+    if report.frontier is not None:
+        for each in report.frontier.points:
+            own = found.get(each.name)
+            same = own is not None and own.bytes == each.bytes  # rules make another of one name
+            name = each.name if own is None or same else f"{each.name}, no rules"
+            found[name] = _known(each, name, own=same)
+    points = list(found.values())
     return _figure(report, points) if len(points) > 1 else None
+
+
+def frontier_note(report: Report) -> str:
+    """What to run for a comparison with other mixes and sizes; empty where it was measured."""
+    if report.frontier is not None or report.task == "tensor":
+        return ""
+    return (
+        "Other standard mixes, and what edgeq would choose at other sizes, were not measured "
+        f"beside these; run: edgeq frontier {report.recipe_path}"
+    )
+
+
+def _measured(report: Report) -> list[Point]:
+    """The recipe's artifacts whose quality was measured."""
+    points = []
+    fitted = {each.record.name for each in report.artifacts if each.fitted is not None}
+    mixes = {each.record.name for each in report.artifacts if _is_mix(each.record)}
+    for measured, _ in report.measurements():
+        name = measured.artifact
+        made = ALLOCATION if name in fitted else MIX if name in mixes else PRESET
+        ends = _ends(measured, bars=report.frontier is None)
+        if ends is not None:
+            points.append(Point(name, measured.format, measured.download_bytes, *ends, made))
+    return points
+
+
+def _is_mix(record: Artifact) -> bool:
+    return record.settings.get("method") == "importance"
+
+
+def _ends(measured: Measurement, *, bars: bool) -> tuple[float, float, float] | None:
+    """Loss, and the ends of its bar; None where quality was not measured.
+
+    bars: whether an encoder's, which is no interval of its mean, may stand beside the others.
+    """
+    if measured.language is not None:
+        kl = measured.language.divergence.kl
+        half = _NORMAL_95 * kl.mean_se
+        return kl.mean, max(kl.mean - half, kl.mean / 10), kl.mean + half
+    if measured.quality is not None:
+        worst = min(measured.quality.outputs.values(), key=lambda o: o.cosine_mean)
+        loss = 1 - worst.cosine_mean
+        return loss, loss, 1 - worst.cosine_low if bars else loss
+    return None
+
+
+def _known(each: frontier_records.Point, name: str, *, own: bool) -> Point:
+    half = _NORMAL_95 * each.error
+    ends = (max(each.loss - half, each.loss / 10), each.loss + half)
+    return Point(name, each.format, each.bytes, each.loss, *ends, each.made_by, own)
 
 
 def _figure(report: Report, points: Sequence[Point]) -> Figure:
     is_language = report.task == "text-generation"
     least = min((p.loss for p in points if p.loss > 0), default=1e-9)
-    points = [p if p.loss > 0 else Point(p.name, p.format, p.bytes, *[least] * 3) for p in points]
+    points = [p if p.loss > 0 else replace(p, loss=least, low=least, high=least) for p in points]
     sizes = [point.bytes / MIB for point in points]
     span = max(sizes) - min(sizes) or 1.0
     x = across("mib", "download, MiB", (min(sizes) - 0.08 * span, max(sizes) + 0.12 * span))
@@ -68,15 +123,28 @@ def _figure(report: Report, points: Sequence[Point]) -> Figure:
     title = "distance (mean KL, nats)" if is_language else "distance (1 − cosine)"
     y = across("loss", title, (0.7 * min(losses), 1.5 * max(losses)), log=True)
     y["axis"] = {**y["axis"], "labelFlush": False, "orient": "left"}
-    values = _points(points, x, y, is_language)
-    spread = "its 95 % interval" if is_language else "how far the worst 1 % of the texts go"
     return Figure(
         id="frontier",
         title="Size against quality",
-        text="Left is smaller, lower is nearer to full precision. The line joins the artifacts "
-        f"that no other beats in both; the bar through a point is {spread}.",
-        spec=_frontier(values, x, y),
+        text=_text(report, is_language),
+        spec=_frontier(_points(points, x, y, is_language), x, y),
         tables=(_points_table(points, title),),
+    )
+
+
+def _text(report: Report, is_language: bool) -> str:
+    interval = is_language or report.frontier is not None
+    spread = "its 95 % interval" if interval else "how far the worst 1 % of the texts go"
+    text = (
+        "Left is smaller, lower is nearer to full precision. The dashed line joins those that no "
+        f"other beats in both; the bar through a point is {spread}."
+    )
+    if report.frontier is None:
+        return text
+    return (
+        f"{text} Ringed points are this recipe's; the others are what edgeq frontier measured "
+        f"beside them, on the same data ({report.frontier.data}): standard formats, and number "
+        "formats that edgeq chose for other sizes."
     )
 
 
@@ -101,10 +169,13 @@ def _points(points: Sequence[Point], x: Spec, y: Spec, is_language: bool) -> Val
             "loss": point.loss,
             "low": point.low,
             "high": point.high,
+            "made": point.made,
+            "own": point.own,
             "best": point.name in front,
             "place": place,
             "tip": f"{point.name}: {format_bytes(point.bytes)}, "
-            + (f"KL {point.loss:.2e} nats" if is_language else f"1 − cosine {point.loss:.2e}"),
+            + (f"KL {point.loss:.2e} nats" if is_language else f"1 − cosine {point.loss:.2e}")
+            + f", {point.made}",
         }
         for point, place in zip(ordered, places, strict=True)
     ]
@@ -140,11 +211,19 @@ def _overlap(a: _Box, b: _Box) -> bool:
 
 
 def _frontier(values: Values, x: Spec, y: Spec) -> Spec:
-    formats = {f: c for f, c in _FORMATS.items() if f in {value["format"] for value in values}}
+    used = {value["made"] for value in values}
+    made = {word: colour for word, colour in _MADE.items() if word in used}
+    formats = list(dict.fromkeys(value["format"] for value in values))
+    legend: Spec = {"title": None, "orient": "top", "columns": 3}
     colour: Spec = {
+        "field": "made",
+        "scale": {"domain": list(made), "range": list(made.values())},
+        "legend": legend if len(made) > 1 else None,
+    }
+    shape: Spec = {
         "field": "format",
-        "scale": {"domain": list(formats), "range": list(formats.values())},
-        "legend": {"title": None, "orient": "top"} if len(formats) > 1 else None,
+        "scale": {"domain": formats},
+        "legend": {**legend, "symbolFillColor": MUTED} if len(formats) > 1 else None,
     }
     base: Spec = {"x": x, "y": y}
     named: list[Spec] = [
@@ -159,6 +238,8 @@ def _frontier(values: Values, x: Spec, y: Spec) -> Spec:
         }
         for place, (align, dx, dy) in _PLACES.items()
     ]
+    # Where all points are the recipe's own there is nothing to tell apart.
+    ringed = "datum.own" if not all(value["own"] for value in values) else "false"
     return {
         "data": {"name": DATA, "values": values},
         "width": "container",
@@ -183,7 +264,8 @@ def _frontier(values: Values, x: Spec, y: Spec) -> Spec:
                 "encoding": {
                     **base,
                     "color": colour,
-                    "shape": {"field": "format", "scale": {"domain": list(formats)}},
+                    "shape": shape,
+                    "stroke": {"condition": {"test": ringed, "value": INK}, "value": None},
                     "tooltip": {"field": "tip"},
                 },
             },
@@ -200,9 +282,10 @@ def _points_table(points: Sequence[Point], title: str) -> Table:
             format_bytes(point.bytes),
             f"{point.loss:.2e}",
             f"{point.low:.2e} to {point.high:.2e}",
+            point.made,
             "yes" if point.name in front else "no",
         ]
         for point in sorted(points, key=lambda point: point.bytes)
     ]
-    columns = ("artifact", "download", title, "interval", "unbeaten")
+    columns = ("artifact", "download", title, "interval", "made by", "unbeaten")
     return Table("Size and quality of every artifact", columns, rows, frozenset({1, 2, 3}))

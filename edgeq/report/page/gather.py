@@ -6,10 +6,10 @@ import contextlib
 import hashlib
 import importlib.metadata
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from edgeq import canonical
+from edgeq import canonical, frontier_records
 from edgeq.artifact import ARTIFACT_FILE, seal
 from edgeq.build import build
 from edgeq.bundle import read_bundle
@@ -19,7 +19,8 @@ from edgeq.estimate.contents import Contents, contents_of_artifact, contents_of_
 from edgeq.estimate.devices import estimate_for
 from edgeq.estimate.memory import estimate_memory
 from edgeq.expected import expected
-from edgeq.plan import make_plan
+from edgeq.frontier_records import Frontier
+from edgeq.plan import Planned, make_plan
 from edgeq.profile import AppLimit, Entitlement
 from edgeq.report.page.record import (
     ContextMemory,
@@ -28,6 +29,7 @@ from edgeq.report.page.record import (
     ReportedDevice,
     thinned,
 )
+from edgeq.report.page.sensed import Known
 from edgeq.runners.language import DEFAULT_CONTEXT
 from edgeq.store import Store
 from edgeq.verdict import Verdict
@@ -59,6 +61,7 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
     devices = chosen_devices(planned, names)
     built = build(planned, Store(), progress)
     verdicts, step = thinned(tuple(kept_verdicts(planned, built, devices, progress)))
+    known = Known(planned, progress)
     plans, model = {each.name: each for each in planned.plan.artifacts}, planned.model
     artifacts = tuple(
         ReportedArtifact(
@@ -73,6 +76,8 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
                 contents_of_plan(plans[item.artifact.name], planned.recipe.model.task, model),
                 planned.recipe.workload.context,
             ),
+            losses=known.losses(item.artifact),
+            fitted=known.fitted(item.artifact),
         )
         for item in built
     )
@@ -82,12 +87,21 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
         name=planned.plan.recipe,
         command=f"edgeq report {path.as_posix()}{options} --out report.html",
         recipe=path.read_text(encoding="utf-8"),
+        recipe_path=path.as_posix(),
         task=planned.recipe.model.task,
         devices=tuple(_device(device) for device in devices.values()),
         artifacts=artifacts,
         verdicts=verdicts,
+        frontier=_frontier(planned, devices),
         kept=step,
     )
+
+
+def _frontier(planned: Planned, devices: Mapping[str, Device]) -> Frontier | None:
+    """What is known for one of the devices, or for this machine; sizes and losses are the same."""
+    found = (frontier_records.known(planned, device) for device in devices.values())
+    own = next((each for each in found if each is not None), None)
+    return own or frontier_records.known(planned, load_device(HERE))
 
 
 def _of_bundle(path: Path) -> Report:

@@ -15,6 +15,7 @@ from edgeq.artifact import Artifact, Frozen
 from edgeq.differences_records import Differences
 from edgeq.errors import InvalidInput, Problem
 from edgeq.estimate.devices import Estimates
+from edgeq.frontier_records import Frontier
 from edgeq.measure.records import Measurement
 from edgeq.profile import AppLimit
 from edgeq.verdict import Verdict
@@ -49,6 +50,36 @@ class ContextMemory(Frozen):
     parts: dict[str, float]
 
 
+class Sensed(Frozen):
+    """What rounding one tensor alone costs the model: mean KL in nats, or mean 1 − cosine."""
+
+    least: str = Field(description="The number format with the fewest bits that it may have.")
+    loss: float = Field(description="In that format.")
+    error: float | None = Field(
+        description="Standard error of the loss; None where it lies between measured ones."
+    )
+    here: float | None = Field(
+        description="In the format that it has in this artifact, as rounded for the measurement; "
+        "None where that one was not measured."
+    )
+    measure: Literal["kl", "cosine"]
+
+
+class Fitted(Frozen):
+    """What became of a budget: the loss that was foreseen, and what the whole file loses.
+
+    On held-back samples of the calibration data: mean KL in nats, or mean 1 − cosine.
+    """
+
+    asked: dict[str, str] = Field(description="The bounds, as a recipe writes them.")
+    measure: Literal["kl", "cosine"]
+    predicted: float
+    measured: float
+    error: float = Field(description="Standard error of what was measured.")
+    samples: int
+    trials: int = Field(description="Whole models that were built and measured for it.")
+
+
 class ReportedArtifact(Frozen):
     """A built artifact, and what to expect of it where it cannot be measured."""
 
@@ -58,10 +89,12 @@ class ReportedArtifact(Frozen):
     contexts: tuple[ContextMemory, ...] = Field(
         default=(), description="Of language models: memory by length of the context, estimated."
     )
-    losses: dict[str, float] = Field(
+    losses: dict[str, Sensed] = Field(
         default_factory=dict,
-        description="What the model loses by each tensor's rounding alone, where it was measured: "
-        "mean KL in nats, or mean 1 − cosine.",
+        description="By tensor, what `edgeq sensitivity` measured; empty where it never ran.",
+    )
+    fitted: Fitted | None = Field(
+        default=None, description="Of a budget in `quantize.fit`: what it became."
     )
 
 
@@ -74,10 +107,16 @@ class Report(Frozen):
     name: str = Field(description="Of the recipe.")
     command: str = Field(description="What makes this report again.")
     recipe: str = Field(description="The text of the recipe.")
+    recipe_path: str = Field(
+        default="RECIPE", description="Of the recipe, for commands that are named in the page."
+    )
     task: str
     devices: tuple[ReportedDevice, ...]
     artifacts: tuple[ReportedArtifact, ...]
     verdicts: tuple[Verdict, ...]
+    frontier: Frontier | None = Field(
+        default=None, description="What `edgeq frontier` measured; None where it never ran."
+    )
     kept: int = Field(default=1, description="Of the samples of times, every so manieth is here.")
 
     def artifact(self, name: str) -> ReportedArtifact:

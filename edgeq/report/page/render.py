@@ -8,15 +8,16 @@ from importlib import resources
 from typing import Any
 
 from edgeq.errors import Missing, Problem
-from edgeq.explain.facts import facts_of
+from edgeq.explain.measured import facts_of
 from edgeq.explain.piece import write
 from edgeq.report.page import words
 from edgeq.report.page.cpus import compared
 from edgeq.report.page.distance import distance_figures
 from edgeq.report.page.figures import Figure, chart
+from edgeq.report.page.frontier import frontier_note
 from edgeq.report.page.memory import memory_figures
 from edgeq.report.page.record import Report, carried
-from edgeq.report.page.tensors import tensor_figure, tensor_tables
+from edgeq.report.page.tensors import fitted_table, tensor_figure, tensor_tables
 from edgeq.report.page.times import time_figures
 
 _MOST_BYTES = 2_990_000
@@ -85,6 +86,8 @@ def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
         "tokens": {n: q.divergence.worst for n, q in languages.items() if q.divergence.worst},
         "tokens_shown": _TOKENS_SHOWN,
         "neighbours": {n: q.neighbours for n, q in qualities.items() if q.neighbours},
+        "frontier_note": frontier_note(report),
+        "fitted": fitted_table(report),
         "tensors": tensors,
         "tensor_tables": [] if tensors else tensor_tables(report, names),
         "compared": compared(report),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from edgeq.artifact import TensorRecord
 from edgeq.report.page.figures import DATA, Figure, Spec, Table, Values
-from edgeq.report.page.record import Report, ReportedArtifact
+from edgeq.report.page.record import Report, ReportedArtifact, Sensed
 from edgeq.units import format_bytes
 
 _LAYER = re.compile(r"^(?:.*\.)?(?:layers?|blk|blocks?|h)\.(\d+)\.(.+)$")
 _USUAL = re.compile(r"^(?:self_attn|mlp|attention\.self|model|embeddings)\.|\.dense$")
-_OUTSIDE = "–"
+OUTSIDE = "–"
+"""The layer of what lies outside of all."""
 _BITS = {  # below how many bits a weight; the colour
     "2": (3.0, "var(--b2)"),
     "3": (4.0, "var(--b3)"),
@@ -36,7 +37,7 @@ def place_of(name: str) -> tuple[str, str]:
     """
     plain = name.removesuffix(".weight")
     found = _LAYER.match(plain)
-    layer, kind = found.groups() if found else (_OUTSIDE, plain)
+    layer, kind = found.groups() if found else (OUTSIDE, plain)
     return layer, _USUAL.sub("", kind)
 
 
@@ -51,26 +52,73 @@ def tensor_figure(report: Report, names: Collection[str] | None = None) -> Figur
     names: of the artifacts; without them, all.
     """
     shown = [a for a in report.artifacts if names is None or a.record.name in names]
+    shown.sort(key=lambda a: a.fitted is None)  # where the map says most comes first
     values = [value for artifact in shown for value in _values(artifact)]
     kinds = {value["kind"]: None for value in values}
     layers = {value["layer"]: None for value in values}
     if not values or len(kinds) > _MOST_KINDS or len(layers) < 2:
         return None
-    by_loss = any(artifact.losses for artifact in shown)
-    size = (
-        "The larger a square, the more the model loses by rounding it alone."
-        if by_loss
-        else "The larger a square, the more of the file it takes."
-    )
     return Figure(
         id="tensors",
         title="How many bits each weight got",
-        text=f"Columns are the model's layers, “{_OUTSIDE}” is what lies outside of them; rows are "
-        f"kinds of weights. {size} Hover for the exact figures, or open the tables."
+        text=f"Columns are the model's layers, “{OUTSIDE}” is what lies outside of them; rows are "
+        f"kinds of weights. {_size_words(report, shown)} Hover for the exact figures, or open the "
+        "tables."
         + ("" if len(shown) == len(report.artifacts) else " Other artifacts: see --json."),
         spec=_map(values, list(kinds), sorted(layers, key=_order)),
         tables=[_table(artifact) for artifact in shown],
     )
+
+
+def _size_words(report: Report, shown: Sequence[ReportedArtifact]) -> str:
+    """What the size of a square says, and what to run where it cannot say how sensitive one is."""
+    found = {a.record.format: next(iter(a.losses.values())) for a in shown if a.losses}
+    told = [
+        f"to {each.least}" + (f" in {format}" if len(found) > 1 else "")
+        for format, each in found.items()
+    ]
+    size = (
+        f"The larger a square, the more the model loses when that one alone is rounded "
+        f"{' and '.join(told)}."
+        if found
+        else "The larger a square, the more of the file it takes."
+    )
+    absent = dict.fromkeys(a.record.format for a in shown if not a.losses)
+    if not absent:
+        return size
+    commands = " and ".join(
+        f"edgeq sensitivity {report.recipe_path} --target {format}" for format in absent
+    )
+    where = (
+        f" in {', '.join(absent)}, where a square's size is its share of the file" if found else ""
+    )
+    return f"{size} How sensitive the model is to each was not measured{where}; run: {commands}."
+
+
+def fitted_table(report: Report) -> Table | None:
+    """Budgets that were met by choosing number formats: what was foreseen, what was measured."""
+    rows = []
+    for artifact in report.artifacts:
+        found = artifact.fitted
+        if found is not None:
+            rows.append(
+                [
+                    artifact.record.name,
+                    ", ".join(f"{name} {value}" for name, value in found.asked.items()),
+                    format_bytes(artifact.record.bytes),
+                    f"{found.predicted:.2e}",
+                    f"{found.measured:.2e} ± {found.error:.1e}",
+                    MEASURES[found.measure],
+                    f"{found.samples} samples, {found.trials} trial{'s' * (found.trials > 1)}",
+                ]
+            )
+    columns = ("artifact", "asked for", "file", "loss foreseen", "loss measured", "in", "seen on")
+    caption = "Number formats chosen for a budget; losses on held-back calibration data"
+    return Table(caption, columns, rows, frozenset({2, 3, 4})) if rows else None
+
+
+MEASURES = {"kl": "mean KL, nats", "cosine": "1 − cosine"}
+"""What losses are."""
 
 
 def tensor_tables(report: Report, names: Collection[str] | None = None) -> list[Table]:
@@ -80,16 +128,15 @@ def tensor_tables(report: Report, names: Collection[str] | None = None) -> list[
 
 def _values(artifact: ReportedArtifact) -> Values:
     matrices = {name: r for name, r in artifact.record.tensors.items() if _is_matrix(r)}
-    # Tables that embed are larger than all else; roots keep the rest to be seen.
-    weight: Mapping[str, float] = artifact.losses or {
-        name: math.sqrt(record.bytes) for name, record in matrices.items()
-    }
+    # Losses and sizes are of many magnitudes; roots keep the small ones to be seen.
+    weight: Mapping[str, float] = {
+        name: math.sqrt(max(0.0, each.loss)) for name, each in artifact.losses.items()
+    } or {name: math.sqrt(record.bytes) for name, record in matrices.items()}
     most = max((weight.get(name, 0.0) for name in matrices), default=1.0) or 1.0
     values = []
     for name, record in matrices.items():
         layer, kind = place_of(name)
         bits = bits_of(record)
-        loss = artifact.losses.get(name)
         values.append(
             {
                 "artifact": artifact.record.name,
@@ -101,11 +148,22 @@ def _values(artifact: ReportedArtifact) -> Values:
                 "weight": max(0.0, weight.get(name, 0.0)) / most,
                 "tip": f"{name}: {record.grid}, {bits:.2f} bits a weight, {record.method}, "
                 f"{format_bytes(record.bytes)}, {_shape(record)}"
-                + (f", loses {loss:.2e} alone" if loss is not None else "")
+                + _alone(artifact.losses.get(name), record)
                 + (f"; {record.note}" if record.note not in ("", "default") else ""),
             }
         )
     return values
+
+
+def _alone(sensed: Sensed | None, record: TensorRecord) -> str:
+    """What the model loses by rounding this tensor alone, in words."""
+    if sensed is None:
+        return ""
+    error = f" ± {sensed.error:.1e}" if sensed.error is not None else ", between measured ones"
+    text = f"; rounded alone to {sensed.least}: {MEASURES[sensed.measure]} {sensed.loss:.2e}{error}"
+    if sensed.here is not None and sensed.here != sensed.loss:
+        text += f"; to {record.grid}, as here: {sensed.here:.2e}"
+    return text
 
 
 def _is_matrix(record: TensorRecord) -> bool:
@@ -117,7 +175,7 @@ def _shape(record: TensorRecord) -> str:
 
 
 def _order(layer: str) -> int:
-    return -1 if layer == _OUTSIDE else int(layer)
+    return -1 if layer == OUTSIDE else int(layer)
 
 
 def _map(values: Values, kinds: list[str], layers: list[str]) -> Spec:
@@ -175,7 +233,7 @@ def _table(artifact: ReportedArtifact) -> Table:
         if not _is_matrix(record):
             small[record.grid] = small.get(record.grid, 0) + record.bytes
             continue
-        loss = artifact.losses.get(name)
+        sensed = artifact.losses.get(name)
         rows.append(
             [
                 name,
@@ -184,13 +242,17 @@ def _table(artifact: ReportedArtifact) -> Table:
                 record.method,
                 f"{bits_of(record):.2f}",
                 format_bytes(record.bytes),
-                "" if loss is None else f"{loss:.2e}",
+                "" if sensed is None else f"{sensed.loss:.2e} ({sensed.least})",
+                "" if sensed is None or sensed.here is None else f"{sensed.here:.2e}",
                 "" if record.note == "default" else record.note,
             ]
         )
     rows += [
-        ["biases, norms and other small ones", "", grid, "none", "", format_bytes(size), "", ""]
+        ["biases, norms and other small ones", "", grid, "none", "", format_bytes(size), "", "", ""]
         for grid, size in small.items()
     ]
-    columns = ("tensor", "shape", "grid", "method", "bits", "size", "loss alone", "why")
-    return Table(f"Tensors of {artifact.record.name}", columns, rows, frozenset({4, 5, 6}))
+    columns = (
+        "tensor", "shape", "grid", "method", "bits", "size", "loss alone, fewest bits",
+        "loss alone, as here", "why",
+    )  # fmt: skip
+    return Table(f"Tensors of {artifact.record.name}", columns, rows, frozenset({4, 5, 6, 7}))

@@ -151,7 +151,7 @@ def _where(report: Report, kind: _Kind) -> str:
     }
     words = " ".join(machines)
     if others:
-        words += f" The time on {', '.join(others)} is another, and was not measured."
+        words += f" For {', '.join(others)} that is no measurement."
     return words
 
 

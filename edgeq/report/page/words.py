@@ -63,7 +63,7 @@ def _own(report: Report, device: ReportedDevice) -> list[Verdict]:
 def _card(report: Report, device: ReportedDevice) -> Card:
     own = _own(report, device)
     passed = [verdict for verdict in own if verdict.status == "pass"]
-    best = min(passed, key=_loss) if passed else None
+    best = min(passed, key=loss) if passed else None
     # One that can be shipped is what a device is asked about.
     statuses = {verdict.status for verdict in own}
     status = next(word for word in ("pass", "inconclusive", "not run", "fail") if word in statuses)
@@ -73,7 +73,7 @@ def _card(report: Report, device: ReportedDevice) -> Card:
     return Card(device, rows, status, words, best.artifact if best else None)
 
 
-def _loss(verdict: Verdict) -> tuple[float, int]:
+def loss(verdict: Verdict) -> tuple[float, int]:
     """Order of preference: nearest to full precision, then smallest; as a bundle chooses."""
     measured = verdict.measurement
     if measured.language is not None:
@@ -112,8 +112,8 @@ def _named(found: Sequence[Card]) -> str:
 def chosen(report: Report) -> list[str]:
     """Artifacts in the order in which a reader wants their details: what to ship first."""
     best = [card.best for card in cards(report) if card.best]
-    loss = {v.artifact: _loss(v) for v in report.verdicts}
-    rest = sorted(loss, key=lambda name: loss[name])
+    losses = {v.artifact: loss(v) for v in report.verdicts}
+    rest = sorted(losses, key=lambda name: losses[name])
     return list(dict.fromkeys([*best, *rest]))
 
 

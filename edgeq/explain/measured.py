@@ -1,0 +1,165 @@
+"""Report → the facts that the piece tells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from edgeq.artifact import TensorRecord
+from edgeq.errors import InvalidInput, Problem
+from edgeq.explain.facts import Budgeted, Facts, Told
+from edgeq.explain.glossary import grid_name
+from edgeq.explain.parts import model_name
+from edgeq.explain.weights import exceptions, matrices, methods, number, usual_bits
+from edgeq.measure.records import Measurement
+from edgeq.remedies import format_value
+from edgeq.report.page import words
+from edgeq.report.page.record import Report, ReportedArtifact
+from edgeq.report.page.tensors import bits_of
+from edgeq.units import format_bytes
+from edgeq.verdict import Line, Verdict
+
+
+def facts_of(report: Report) -> Facts:
+    """What to tell of a report: what to ship on the first device that has it, or what came nearest.
+
+    Raises InvalidInput for a report of which nothing was checked.
+    """
+    if not report.verdicts:
+        what = "nothing of it was checked, so there is nothing to explain"
+        raise InvalidInput(Problem(report.name, what, "check it first: edgeq check"))
+    cards = words.cards(report)
+    card = next((card for card in cards if card.best), cards[0])
+    own = [verdict for verdict in report.verdicts if verdict.device == card.device.id]
+    verdict = min(own, key=lambda v: (v.artifact != card.best, _distance(v), words.loss(v)))
+    artifact = report.artifact(verdict.artifact)
+    record, measured, beside = artifact.record, verdict.measurement, verdict.float_measurement
+    tensors = matrices(record.tensors)
+    losses = {name: max(0.0, each.loss) for name, each in artifact.losses.items()}
+    language, quality = measured.language, measured.quality
+    near = quality.neighbours if quality is not None else None
+    ratio = beside.download_bytes / measured.download_bytes
+    return Facts(
+        name=report.name,
+        model=model_name(record.model.source),
+        task=report.task,
+        device=card.device.name,
+        artifact=record.name,
+        format=record.format,
+        variant=record.variant,
+        weights=str(record.settings.get("weights", record.variant)),
+        status=verdict.status,
+        size=format_bytes(measured.download_bytes),
+        original_size=format_bytes(beside.download_bytes),
+        smaller=f"{ratio:.1f}" if ratio > 1.05 else None,
+        budgets=tuple(map(_told, verdict.lines)),
+        bits=number(usual_bits(tensors)),
+        methods=methods(tensors),
+        exceptions=exceptions(tensors, record.bytes, losses),
+        budgeted=_budgeted(report, artifact, measured),
+        mapped=_mapped(verdict),
+        held=_held(verdict),
+        same_words=_same_words(measured),
+        other_words=f"{1 - language.divergence.same_top1:.1%}" if language else None,
+        places=str(language.divergence.tokens) if language else None,
+        likeness=_likeness(measured),
+        moved=(str(near.changed), str(near.texts)) if near is not None else None,
+        others=tuple(c.device.name for c in cards if c is not card),
+    )
+
+
+def _distance(verdict: Verdict) -> tuple[int, float]:
+    """From what came nearest to its budgets: few that failed, then little that is missing."""
+    missing = [line for line in verdict.lines if line.status == "fail"]
+    return len(missing), sum(-(line.margin_share or -1.0) for line in missing)
+
+
+def _told(line: Line) -> Told:
+    original = line.float_value
+    over = original is not None and (
+        original > line.limit if line.bound == "at most" else original < line.limit
+    )
+    is_short = line.margin is not None and line.margin < 0
+    return Told(
+        budget=line.budget,
+        limit=format_value(line.limit, line.unit),
+        value=None if line.value is None else format_value(line.value, line.unit),
+        original=None if original is None else format_value(original, line.unit),
+        is_over=over,
+        status=line.status,
+        how=line.how,
+        missing=format_value(-(line.margin or 0.0), line.unit) if is_short else None,
+        remedy=line.remedy,
+    )
+
+
+def _budgeted(report: Report, artifact: ReportedArtifact, measured: Measurement) -> Budgeted | None:
+    """What was asked for, how well it was foreseen, and what is beside it at a like size."""
+    found = artifact.fitted
+    if found is None:
+        return None
+    fitted = {each.record.name for each in report.artifacts if each.fitted is not None}
+    others = [
+        each
+        for each, _ in report.measurements()
+        if each.format == measured.format and each.artifact not in fitted and _quality(each)
+    ]
+    size = measured.download_bytes
+    other = min(others, key=lambda each: abs(each.download_bytes - size), default=None)
+    gap = abs(found.predicted / found.measured - 1) if found.measured > 0 else None
+    return Budgeted(
+        formats=_formats(matrices(artifact.record.tensors)),
+        asked=" and ".join(_ASKED[name].format(value) for name, value in found.asked.items()),
+        gap=None if gap is None else f"{max(1, math.ceil(100 * gap))}%",
+        other=other.artifact if other else None,
+        other_size=format_bytes(other.download_bytes) if other else None,
+        other_quality=_quality(other) if other else None,
+    )
+
+
+def _formats(tensors: Mapping[str, TensorRecord]) -> str:
+    """Names of the number formats, from the fewest bits."""
+    bits = {grid_name(each.grid): bits_of(each) for each in tensors.values()}
+    names = sorted(bits, key=lambda name: bits[name])
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+_ASKED = {
+    "size": "a file of at most {}",
+    "memory": "at most {} of memory",
+    "latency": "at most {} of waiting",
+    "speed": "at least {}",
+    "quality.kl": "predictions at most {} away from the original's",
+    "quality.cosine": "answers that score at least {} for likeness to the original's",
+}
+
+
+def _same_words(measured: Measurement) -> str | None:
+    language = measured.language
+    return f"{language.divergence.same_top1:.1%}" if language is not None else None
+
+
+def _likeness(measured: Measurement) -> str | None:
+    quality = measured.quality
+    return (
+        f"{min(o.cosine_mean for o in quality.outputs.values()):.4f}"
+        if quality is not None
+        else None
+    )
+
+
+def _quality(measured: Measurement) -> str | None:
+    return _same_words(measured) or _likeness(measured)
+
+
+def _mapped(verdict: Verdict) -> str | None:
+    memory = verdict.measurement.memory
+    if memory is None or memory.ran.file_mapped_bytes is None:
+        return None
+    more = memory.ran.file_mapped_bytes - (memory.baseline.file_mapped_bytes or 0)
+    return format_bytes(more) if more > 0 else None
+
+
+def _held(verdict: Verdict) -> str | None:
+    memory = verdict.measurement.memory
+    return format_bytes(max(0, memory.anonymous_growth_bytes)) if memory is not None else None

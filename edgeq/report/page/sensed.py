@@ -1,0 +1,117 @@
+"""What the store knows of a built recipe: what tensors cost, and what budgets became."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from edgeq.artifact import Artifact
+from edgeq.build import artifact_maker
+from edgeq.errors import InvalidInput
+from edgeq.plan import Planned
+from edgeq.quantize.presets import Format, make_variant
+from edgeq.quantize.spec import Intent
+from edgeq.report.page.record import Fitted, Sensed
+from edgeq.stages import Progress, Stages
+from edgeq.store import Store
+from edgeq.tools import missing, packages
+from edgeq.units import format_bytes, format_seconds, format_speed
+
+if TYPE_CHECKING:
+    from edgeq.allocate.measure import Ground
+    from edgeq.allocate.sensitivity import Sensitivity
+    from edgeq.quantize.fit_spec import FitSpec
+
+
+class Known:
+    """What was measured of a plan's model before; nothing is built or measured for it."""
+
+    def __init__(self, planned: Planned, progress: Progress) -> None:
+        self._planned = planned
+        self._stages = Stages(planned, Store(), progress)
+        self._grounds: dict[Format, Ground | None] = {}
+
+    def losses(self, record: Artifact) -> dict[str, Sensed]:
+        """What each tensor of an artifact costs; empty where `edgeq sensitivity` never ran."""
+        ground = self._ground(record.format)
+        if ground is None:
+            return {}
+        try:
+            found = ground.known()
+        except InvalidInput:  # the recipe names that of another format
+            return {}
+        return _sensed(record, found, ground) if found is not None else {}
+
+    def fitted(self, record: Artifact) -> Fitted | None:
+        """What an artifact was foreseen to lose and what it does; None unless it was a budget."""
+        ground = self._ground(record.format)
+        for fit in self._planned.recipe.quantize.fit:
+            if ground is not None and fit.variant_name == record.variant:
+                return _fitted(ground, fit)
+        return None
+
+    def _ground(self, format: Format) -> Ground | None:
+        """None where nothing can have been measured: what measures is not installed."""
+        if format not in self._grounds:
+            self._grounds[format] = self._open(format)
+        return self._grounds[format]
+
+    def _open(self, format: Format) -> Ground | None:
+        intent = Intent(make_variant("int4-b32"), format, self._planned.recipe.model.task)
+        if missing({**packages([intent]), "fit": ("scipy",)}):
+            return None
+        from edgeq.allocate.measure import Ground
+
+        try:
+            return Ground(self._stages, format, artifact_maker(self._stages))
+        except InvalidInput:  # nothing of the model has a choice
+            return None
+
+
+def _sensed(record: Artifact, found: Sensitivity, ground: Ground) -> dict[str, Sensed]:
+    told = {}
+    for name, tensor in record.tensors.items():
+        costs = found.tensors.get(name)
+        if not costs:
+            continue
+        options = [option for option in ground.options[name] if option.use in costs]
+        own = next((o for o in options if tensor.grid in (o.grid, o.use)), None)
+        least = options[0].use
+        told[name] = Sensed(
+            least=least,
+            loss=costs[least].loss,
+            error=costs[least].error,
+            here=costs[own.use].loss if own is not None else None,
+            measure=found.measure,
+        )
+    return told
+
+
+def _fitted(ground: Ground, fit: FitSpec) -> Fitted | None:
+    from edgeq.allocate.allocation import made_before
+
+    done = made_before(ground, fit)
+    if done is None:
+        return None
+    return Fitted(
+        asked=_asked(fit),
+        measure="kl" if done.measure == "kl" else "cosine",
+        predicted=done.kept.predicted,
+        measured=done.kept.measured,
+        error=done.kept.error,
+        samples=done.samples,
+        trials=len(done.trials),
+    )
+
+
+def _asked(fit: FitSpec) -> dict[str, str]:
+    """The budget as a recipe writes it."""
+    told: Mapping[str, str | None] = {
+        "size": format_bytes(fit.size) if fit.size else None,
+        "memory": format_bytes(fit.memory) if fit.memory else None,
+        "latency": format_seconds(fit.latency) if fit.latency else None,
+        "speed": format_speed(fit.speed) if fit.speed else None,
+        "quality.kl": f"{fit.quality.kl:g}" if fit.quality.kl else None,
+        "quality.cosine": f"{fit.quality.cosine:g}" if fit.quality.cosine else None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
