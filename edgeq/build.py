@@ -31,6 +31,7 @@ from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.model import Choice
 from edgeq.quantize.presets import PRESETS, Format
 from edgeq.quantize.spec import Intent
+from edgeq.recover.recovered import Recovered
 from edgeq.stages import Progress, Stages
 from edgeq.store import Store
 from edgeq.tools import require
@@ -214,6 +215,7 @@ class _Builder:
         from edgeq.export import onnx
 
         stages, variant = self._stages, intent.variant
+        recovered = Recovered()
         graph = stages.float_graph()
         if variant.weights == "float32":
             written = onnx.copy_float(graph, destination)
@@ -221,7 +223,13 @@ class _Builder:
             tensors = self._planned.model.tensors
             decisions = {n: decide(n, shape, intent) for n, shape in tensors.items()}
             codes = stages.codes(decisions, name)
-            written = onnx.write_codes(graph, destination, lambda n, _: decisions[n], codes)
+            if variant.recover:
+                from edgeq.recover.stage import recover_codes
+
+                recovered = recover_codes(stages, name, variant.recover, codes)
+            written = onnx.write_codes(
+                graph, destination, lambda n, _: decisions[n], codes, recovered.adapter
+            )
         else:
             written = onnx.write_quantized(
                 graph,
@@ -235,8 +243,9 @@ class _Builder:
         if directory is not None:
             shutil.copyfile(directory.tokenizer, destination / TOKENIZER_FILE)
             files.append(TOKENIZER_FILE)
-        settings = {**settings_of(intent), "inputs": written.input_codes}
-        return Made(files, written.tensors, written.inputs, written.outputs, settings)
+        settings = {**settings_of(intent), "inputs": written.input_codes, **recovered.settings}
+        records = {**written.tensors, **recovered.tensors}
+        return Made(files, records, written.inputs, written.outputs, settings)
 
     def _write_coreml(self, name: str, intent: Intent, destination: Path) -> Made:
         from edgeq.build_coreml import write_coreml
@@ -266,15 +275,19 @@ class _Builder:
             progress=lambda step: stages.progress(f"{name}: {step}"),
             name=Path(self._planned.recipe.model.source.value).name,
         )
-        settings = {**settings_of(intent), "notes": list(written.notes)}
+        files, recovered = [GGUF_FILE], Recovered()
+        if intent.variant.recover:
+            from edgeq.recover.stage import recover_gguf
+
+            recovered = recover_gguf(stages, name, intent.variant.recover, destination)
+            files += recovered.files
+        notes = {"notes": [*written.notes, *recovered.notes]}
+        settings = {**settings_of(intent), **recovered.settings, **notes}
         inputs: tuple[ValueInfo, ...] = ()
         outputs: tuple[ValueInfo, ...] = ()
         if model.decoder is None:  # what the same model has as an ONNX file
             width = directory.hidden_size
             inputs = (ValueInfo(name="input_ids", dtype="int64", shape=(1, "tokens")),)
             outputs = (ValueInfo(name="sentence_embedding", dtype="float32", shape=(1, width)),)
-        return Made([GGUF_FILE], written.tensors, inputs, outputs, settings)
-
-
-def _settings(intent: Intent) -> dict[str, Any]:
-    return intent.variant.model_dump(mode="json", exclude={"name"})
+        records = {**written.tensors, **recovered.tensors}
+        return Made(files, records, inputs, outputs, settings)

@@ -7,6 +7,7 @@ from edgeq.plan_coreml import program_bytes
 from edgeq.plan_tensors import gguf_decisions
 from edgeq.quantize.spec import Intent
 from edgeq.recipe import Recipe
+from edgeq.recover.sizes import adapter_bytes
 from edgeq.runners.language import DEFAULT_CONTEXT
 
 # The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
@@ -29,7 +30,9 @@ def download_bytes(
         from edgeq.export.gguf import planned_bytes
 
         decisions = gguf_decisions(model, intent)
-        return planned_bytes(model.directory, decisions, mix=intent.variant.weights)
+        recover = intent.variant.recover
+        beside = adapter_bytes(model, "gguf", recover.rank) if recover else 0
+        return beside + planned_bytes(model.directory, decisions, mix=intent.variant.weights)
     # tokenizer.json spells every token and merge with quotes and indentation, GGUF without.
     return weights + tokenizer // 2
 

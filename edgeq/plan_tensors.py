@@ -11,6 +11,7 @@ from edgeq.models.model import DescribedModel
 from edgeq.quantize.decide import Decision, decide, stored_bytes
 from edgeq.quantize.decide_coreml import decide_coreml, stored_bytes_coreml
 from edgeq.quantize.spec import Intent
+from edgeq.recover.adapter import GRID, METHOD, planned_factors
 
 if TYPE_CHECKING:
     from edgeq.quantize.decide_gguf import GgufDecision
@@ -44,8 +45,24 @@ def planned_tensors(
 ) -> Iterator[TensorPlan]:
     """One plan for every weight of the model. Raises Missing where GGUF's types are not here.
 
-    compute: what operators of a Core ML package compute in.
+    compute: what operators of a Core ML package compute in. Factors of an adapter come last, each
+    pair under its weight's name.
     """
+    yield from _weights(model, intent, compute)
+    recover = intent.variant.recover
+    for name, size in planned_factors(model.tensors, recover.rank if recover else 0).items():
+        if recover:
+            yield TensorPlan(
+                name=f"{name}.adapter",
+                shape=(recover.rank, sum(model.tensors[name])),
+                grid=GRID,
+                method=METHOD,
+                reason="recover",
+                bytes=size,
+            )
+
+
+def _weights(model: DescribedModel, intent: Intent, compute: str) -> Iterator[TensorPlan]:
     if intent.format == "gguf":
         yield from _in_gguf(model, intent)
         return

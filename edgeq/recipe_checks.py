@@ -11,6 +11,7 @@ from edgeq.recipe_budget_checks import check_budgets
 from edgeq.recipe_coreml_checks import check_coreml
 from edgeq.recipe_data_checks import check_data
 from edgeq.recipe_fit_checks import check_fits
+from edgeq.recipe_recover_checks import check_recover
 from edgeq.wording import Location, suggest, suggest_near
 from edgeq.yamlfile import Document
 
@@ -30,6 +31,7 @@ def check(recipe: Recipe, document: Document, *, judged: bool) -> list[Problem]:
         *check_budgets(recipe, document),
         *check_coreml(recipe, document),
         *check_fits(recipe, document),
+        *check_recover(recipe, document),
         *check_data(recipe, document, judged=judged),
     ]
 
@@ -73,7 +75,9 @@ def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
         ):
             what = f"{name}: no target can hold it: {', '.join(formats)} cannot"
             remedy = "add a target: {format: gguf, devices: [...]}"
-            if formats == ["coreml"] and _is_dynamic(recipe.quantize.default[index]):
+            if formats == ["coreml"] and _recovers(recipe.quantize.default[index]):
+                remedy = "Core ML packages have no adapter: remove 'recover', or add a target"
+            elif formats == ["coreml"] and _is_dynamic(recipe.quantize.default[index]):
                 remedy = (
                     "a Core ML program has no ranges taken at run time; write 'int8-static', or "
                     "'int8', which codes the weights alone"
@@ -82,8 +86,13 @@ def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
                 remedy = "add a target: {format: onnx, devices: [...]}, or take a GGUF type"
             yield Problem(where, what, remedy)
         for format, variant in held.items():
-            given = has_importance if variant.method == "importance" else has_data
+            needs_text = variant.recover or variant.method != "importance"
+            given = has_data if needs_text else has_importance
             yield from _check_variant(variant, task, where, name, seen[format], given)
+
+
+def _recovers(choice: str | VariantSpec) -> bool:
+    return not isinstance(choice, str) and choice.recover is not None
 
 
 def _is_dynamic(choice: str | VariantSpec) -> bool:
@@ -103,9 +112,10 @@ def _check_variant(
         yield Problem(where, what, "write 'int8-b32', which codes the weights alone")
     elif variant.needs_calibration and not has_data:
         why = "fixes ranges from" if variant.ranges else f"rounds by {variant.method!r} with"
+        why = "is recovered on" if variant.recover else why
         what = f"{name}: {variant.name!r} {why} calibration data, and there is none"
         other = ""
-        if "nearest" in METHODS[variant.weights] and not variant.ranges:
+        if "nearest" in METHODS[variant.weights] and not (variant.ranges or variant.recover):
             other = f", or write {{weights: {variant.weights}, method: nearest}}"
         yield Problem(where, what, f"add data.calibration: {{path: ...}}{other}")
 

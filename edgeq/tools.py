@@ -12,6 +12,7 @@ _ENCODER = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "safetensors"
 _DECODER = ("onnx", "onnx_ir")
 _GGUF = ("gguf", "xllamacpp")
 _COREML = ("coremltools",)
+_RECOVER = ("torch", "transformers")
 _FIT = ("scipy",)
 
 
@@ -30,6 +31,8 @@ def packages(intents: Iterable[Intent], *, fits: bool = False) -> dict[str, tupl
             wanted["gguf"] = _GGUF
         if intent.format == "coreml":
             wanted["coreml"] = _COREML
+        if intent.variant.recover:
+            wanted["recover"] = _RECOVER
     if fits:
         wanted["fit"] = _FIT
     return wanted

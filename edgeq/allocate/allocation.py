@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import Field
@@ -20,6 +20,7 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.presets import Format
 from edgeq.quantize.spec import Intent
+from edgeq.recover.sizes import adapter_bytes
 from edgeq.stages import Stages
 from edgeq.units import format_bytes
 
@@ -135,17 +136,19 @@ def foresee(stages: Stages, format: Format, fit: FitSpec, build: Build) -> Inten
     ground = Ground(stages, format, build)
     done = made_before(ground, fit)
     if done is not None:
-        return intent_of(ground.recipe, format, done.name, done.kept.chosen)
+        found = intent_of(ground.recipe, format, done.name, done.kept.chosen)
+        return _with_adapter(found, fit)
     known = ground.known()
     if known is None:
         return None
-    search = _search(ground, known, fit)
-    return search.intent(search.next())
+    search = _search(ground, known, _left_for_weights(ground, fit))
+    return _with_adapter(search.intent(search.next()), fit)
 
 
 def made_before(ground: Ground, fit: FitSpec) -> Allocation | None:
     """What became of a budget in an earlier build; None where there was none."""
-    place = ground.stages.store.find("allocation", _key(ground, fit))
+    key = _key(ground, _left_for_weights(ground, fit))
+    place = ground.stages.store.find("allocation", key)
     return Allocation.model_validate_json((place / FILE).read_bytes()) if place else None
 
 
@@ -158,7 +161,8 @@ def allocate(
     input gives the same choice, but where `fit.minutes` ends a search earlier on a slower machine.
     Raises InvalidInput for a budget that cannot be kept, with the nearest that can.
     """
-    ground = Ground(stages, format, build)
+    ground, asked = Ground(stages, format, build), fit
+    fit = _left_for_weights(ground, asked)
 
     def make(destination: Path) -> None:
         found = _find(_search(ground, ground.sensitivity(), fit), build)
@@ -168,7 +172,21 @@ def allocate(
     describe = f"{format}-{fit.variant_name}"
     place = stages.store.stage("allocation", _key(ground, fit), make, describe=describe)
     done = Allocation.model_validate_json((place / FILE).read_bytes())
-    return intent_of(ground.recipe, format, done.name, done.kept.chosen), done
+    found = intent_of(ground.recipe, format, done.name, done.kept.chosen)
+    return _with_adapter(found, asked), done
+
+
+def _left_for_weights(ground: Ground, fit: FitSpec) -> FitSpec:
+    """The budget without what an adapter takes of it, which is known beforehand."""
+    if fit.recover is None:
+        return fit
+    return fit.beside(adapter_bytes(ground.model, ground.format, fit.recover.rank))
+
+
+def _with_adapter(found: Intent, fit: FitSpec) -> Intent:
+    """Trials are of weights alone; the adapter is trained for those that are kept."""
+    variant = found.variant.model_copy(update={"recover": fit.recover})
+    return replace(found, variant=variant)
 
 
 def _key(ground: Ground, fit: FitSpec) -> dict[str, object]:

@@ -24,6 +24,8 @@ from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import QuantizedTensor
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
 from edgeq.quantize.rounding import with_fall_back
+from edgeq.recover.adapter import Adapter
+from edgeq.recover.onnx import add_adapter
 
 
 @dataclass(frozen=True)
@@ -105,17 +107,19 @@ def write_codes(
     destination: Path,
     decide: Decide,
     codes: Mapping[str, QuantizedTensor],
+    adapter: Adapter | None = None,
 ) -> Written:
     """Write `model.onnx` of `float_directory` with `codes` in place of the weights they name.
 
-    decide: as it was for `find_codes`. Nothing is rounded again.
+    decide: as it was for `find_codes`. Nothing is rounded again. adapter: what is added to the
+    products of some weights.
     """
     chosen = _Chosen(float_directory, decide)
     found = {
         weight.name: Quantized(codes[weight.name], None, None, "float32")
         for weight in chosen.weights
     }
-    return chosen.write(destination, found, {})
+    return chosen.write(destination, found, {}, adapter)
 
 
 def copy_float(float_directory: Path, destination: Path) -> Written:
@@ -182,9 +186,11 @@ class _Chosen:
         destination: Path,
         found: Mapping[str, Quantized],
         statistics: Mapping[str, InputStatistics],
+        adapter: Adapter | None = None,
     ) -> Written:
         """Write the graph with codes; once only, since the model in memory changes."""
         _write(self._model, self.weights, found, self.ranges(statistics))
+        add_adapter(self._model, adapter or {})
         save_model(self._model, destination / MODEL_FILE)
         return Written(
             tensors={weight.name: _record(weight, self._decisions, found) for weight in self._all},

@@ -135,6 +135,11 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "llama_model_default_params": (ModelParams,),
     "llama_model_load_from_file": (_pointer, _text, ModelParams),
     "llama_model_free": (None, _pointer),
+    "llama_adapter_lora_init": (_pointer, _pointer, _text),
+    "llama_set_adapters_lora": (
+        *(_int, _pointer, ctypes.POINTER(_pointer)),
+        *(ctypes.c_size_t, ctypes.POINTER(_float)),
+    ),
     "llama_model_get_vocab": (_pointer, _pointer),
     "llama_model_n_ctx_train": (_int, _pointer),
     "llama_model_n_embd": (_int, _pointer),

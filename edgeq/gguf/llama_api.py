@@ -91,6 +91,22 @@ class Llama:
             raise self.refusal(path, "cannot open it")
         return model
 
+    def open_adapter(self, model: int, path: Path) -> int:
+        """Load the adapter in the file `path` for `model`, with which it is freed.
+
+        Raises InvalidInput with llama.cpp's reason; read the header first, as for a model.
+        """
+        self._log.pop()
+        adapter: int | None = self.lib.llama_adapter_lora_init(model, os.fsencode(path))
+        if not adapter:
+            raise self.refusal(path, "cannot open it")
+        return adapter
+
+    def use_adapter(self, context: int, adapter: int) -> None:
+        """Have every product in `context` take what `adapter` adds to it."""
+        adapters, scales = (ctypes.c_void_p * 1)(adapter), (ctypes.c_float * 1)(1.0)
+        self.lib.llama_set_adapters_lora(context, adapters, 1, scales)
+
     def open_context(self, model: int, where: Path, **settings: Any) -> int:
         """A `struct llama_context *` for `model`, for `llama_free`; defaults but for `settings`.
 

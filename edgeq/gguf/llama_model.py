@@ -37,12 +37,15 @@ class _Pointers:
 class LlamaModel:
     """One file, its weights mapped. One thread at a time.
 
-    path: the file. vocabulary: number of tokens. trained_context: positions it was trained for.
-    width: values of a vector that an encoder gives. Raises what `library` and `Llama.open_model`
-    raise; read the header first, llama.cpp does not survive every damaged file.
+    path: the file. adapter: a file of llama.cpp's LoRA kind, which is held in memory. vocabulary:
+    number of tokens. trained_context: positions it was trained for. width: values of a vector that
+    an encoder gives. Raises what `library`, `Llama.open_model` and `Llama.open_adapter` raise; read
+    headers first, llama.cpp does not survive every damaged file.
     """
 
-    def __init__(self, path: Path, *, vocabulary_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, vocabulary_only: bool = False, adapter: Path | None = None
+    ) -> None:
         self.path = path
         self.llama = library()
         self._lib = self.llama.lib
@@ -51,6 +54,7 @@ class LlamaModel:
         )
         weakref.finalize(self, self._pointers.free)
         model = self._pointers.model
+        self._adapter = self.llama.open_adapter(model, adapter) if adapter else None
         self._tokens = self._lib.llama_model_get_vocab(model)
         self.vocabulary = int(self._lib.llama_vocab_n_tokens(self._tokens))
         self.trained_context = int(self._lib.llama_model_n_ctx_train(model))
@@ -104,6 +108,8 @@ class LlamaModel:
         self._pointers.context = self.llama.open_context(
             self._pointers.model, self.path, **{**cpu, **settings}
         )
+        if self._adapter:
+            self.llama.use_adapter(self._pointers.context, self._adapter)
         self._batch = int(self._lib.llama_n_batch(self._pointers.context))
 
     def clear(self) -> None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from edgeq.artifact import Frozen
 from edgeq.quantize.name import Name
+from edgeq.recover.spec import RecoverSpec
 from edgeq.units import MIB, Bytes, Seconds, TokensPerSecond
 
 
@@ -61,6 +62,12 @@ class FitSpec(Frozen):
     quality: FitQuality = Field(
         default=FitQuality(), description="What must be kept; the smallest file then."
     )
+    recover: RecoverSpec | None = Field(
+        default=None,
+        description="Language models in GGUF and ONNX: a part of the bytes for a low-rank adapter, "
+        "trained beside the weights that are chosen for the rest.",
+        examples=[{"rank": 4}],
+    )
     trials: int = Field(
         default=3, ge=1, description="How many whole models are built and measured at most."
     )
@@ -97,5 +104,14 @@ class FitSpec(Frozen):
         """`fit-4.2mib`, `fit-kl-0.02`, or as the recipe names it."""
         if self.name:
             return self.name
-        parts = (v if k == "size" else f"{k}-{v}" for k, v in self.bounds.items())
+        parts = [v if k == "size" else f"{k}-{v}" for k, v in self.bounds.items()]
+        parts += [f"recover{self.recover.rank}"] if self.recover else []
         return "-".join(("fit", *parts)).replace("+", "")
+
+    def beside(self, taken: int) -> FitSpec:
+        """What is left for the weights beside an adapter of `taken` bytes."""
+        left = {
+            "size": self.size and max(1, self.size - taken),
+            "memory": self.memory and max(1, self.memory - taken),
+        }
+        return self.model_copy(update={**left, "name": self.variant_name, "recover": None})

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from edgeq.artifact import Frozen
 from edgeq.quantize.gguf_words import UNWEIGHTED, GgufMix, GgufType
+from edgeq.recover.spec import RecoverSpec
 from edgeq.wording import refuse
 
 Grid = Literal["float32", "int8", "int8-b32", "int4-b32"]
@@ -79,6 +80,8 @@ METHODS: dict[Weights, tuple[Method, ...]] = {
 """How weights can be rounded onto each grid; the first is the default."""
 
 _DEFAULT_RANGES: Ranges = "error"
+# Nothing was lost, or no runtime of theirs adds to a product.
+_WITHOUT_ADAPTER = ("float32", "float16", "F32", "F16", "BF16", "int8", *PALETTE_WORDS)
 
 _INT8_FORMATS: dict[Activations, tuple[Format, ...]] = {
     "float32": ("coreml",),
@@ -90,7 +93,7 @@ _INT8_FORMATS: dict[Activations, tuple[Format, ...]] = {
 class Variant(Frozen):
     """One way to quantize a model; artifacts are named `<format>-<name>`.
 
-    `ranges` is None unless the activations are static.
+    `ranges` is None unless the activations are static, `recover` without an adapter.
     """
 
     name: str
@@ -98,11 +101,13 @@ class Variant(Frozen):
     activations: Activations
     method: Method
     ranges: Ranges | None
+    recover: RecoverSpec | None = None
 
     @property
     def needs_calibration(self) -> bool:
         """Whether building it asks for calibration data."""
-        return self.ranges is not None or self.method in ("gptq", "importance")
+        weighted = self.method in ("gptq", "importance")
+        return self.ranges is not None or weighted or self.recover is not None
 
     @property
     def formats(self) -> tuple[Format, ...]:
@@ -113,7 +118,7 @@ class Variant(Frozen):
             return ("coreml",)
         if self.weights == "int8":
             return _INT8_FORMATS[self.activations]
-        return ("onnx", "gguf", "coreml")
+        return ("onnx", "gguf") if self.recover else ("onnx", "gguf", "coreml")
 
 
 def make_variant(
@@ -122,6 +127,7 @@ def make_variant(
     method: Method | None = None,
     ranges: Ranges | None = None,
     name: str | None = None,
+    recover: RecoverSpec | None = None,
 ) -> Variant:
     """A variant with defaults filled in; the name tells every setting that is not a default.
 
@@ -138,17 +144,21 @@ def make_variant(
         what = f"weights {weights!r} are not rounded by the method {method!r}"
         remedy = f"with {weights!r} write: {' or '.join(METHODS[weights])}, or remove it"
         raise refuse(nothing if weights == "float32" else what, remedy)
+    if recover and (activations != "float32" or weights in _WITHOUT_ADAPTER):
+        what = f"weights {weights!r} with activations {activations!r} have no adapter beside them"
+        raise refuse(what, "remove 'recover', or take int4-b32, int8-b32 or a mix of GGUF")
     is_static = activations == "static-uint8"
     if ranges and not is_static:
         what = f"calibration {ranges!r} chooses static ranges, but activations are {activations!r}"
         raise refuse(what, "remove it, or write 'activations: static-uint8'")
     ranges = (ranges or _DEFAULT_RANGES) if is_static else None
     variant = Variant(
-        name=name or _name_of(weights, activations, method, ranges),
+        name=name or _name_of(weights, activations, method, ranges, recover),
         weights=weights,
         activations=activations,
         method=method,
         ranges=ranges,
+        recover=recover,
     )
     owner = PRESETS.get(variant.name)
     if owner is not None and owner != variant:
@@ -158,7 +168,11 @@ def make_variant(
 
 
 def _name_of(
-    weights: Weights, activations: Activations, method: Method, ranges: Ranges | None
+    weights: Weights,
+    activations: Activations,
+    method: Method,
+    ranges: Ranges | None,
+    recover: RecoverSpec | None,
 ) -> str:
     parts: list[str] = [weights]
     if activations != "float32":
@@ -167,6 +181,8 @@ def _name_of(
         parts.append(method)
     if ranges not in (None, _DEFAULT_RANGES):
         parts.append(str(ranges))
+    if recover:
+        parts.append(f"recover{recover.rank}")
     return "-".join(parts)
 
 

@@ -32,6 +32,7 @@ from edgeq.quantize.presets import (
     Use,
     Weights,
 )
+from edgeq.recover.spec import RecoverSpec
 
 __all__ = ["FitSpec", "Format", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
 
@@ -66,6 +67,12 @@ class VariantSpec(Frozen):
         description="How static ranges are chosen; error: the range that changes the output least.",
         examples=["error"],
     )
+    recover: RecoverSpec | None = Field(
+        default=None,
+        description="Language models in GGUF and ONNX: train a low-rank adapter beside the weights "
+        "that gives back some of what few bits took. Without it, none.",
+        examples=[{"rank": 8, "steps": 300}],
+    )
 
 
 def _kind_of_choice(value: Any) -> str:
@@ -81,6 +88,7 @@ def _variant_of(choice: Preset | VariantSpec, format: Format, task: str) -> pres
         method=choice.method,
         ranges=choice.calibration,
         name=choice.name,
+        recover=choice.recover,
     )
 
 
@@ -181,6 +189,7 @@ class QuantizeSpec(Frozen):
                     activations="float32",
                     method="gptq",
                     ranges=None,
+                    recover=fit.recover,
                 ),
                 format,
                 task,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeq.artifact import Artifact
+from edgeq.artifact import ADAPTER_FILE, Artifact
 from edgeq.errors import InvalidInput, Problem
 from edgeq.gguf.cache import cache_facts
 from edgeq.gguf.header import Header, read_header
@@ -34,7 +34,7 @@ _PROMPT = 512
 def open_gguf(
     path: Path, *, threads: int, context: int | None = None, artifact: Artifact | None = None
 ) -> Model:
-    """Open a `.gguf`; `artifact` is its record where it has one.
+    """Open a `.gguf`; `artifact` is its record where it has one, with its adapter if it names one.
 
     context: positions of a language model's cache, at most what it was trained for. Raises
     InvalidInput for a file that is damaged, or that llama.cpp does not know, with its reason;
@@ -47,7 +47,12 @@ def open_gguf(
         if context is not None:
             raise InvalidInput(Problem("context", f"{name} is a sentence encoder", "leave it out"))
         return GgufEncoder(LlamaModel(path), name, artifact, header, threads)
-    return GgufLanguageModel(LlamaModel(path), name, artifact, header, threads, context)
+    adapter = None
+    if artifact is not None and ADAPTER_FILE in artifact.files:
+        adapter = path.with_name(ADAPTER_FILE)
+        read_header(adapter)
+    model = LlamaModel(path, adapter=adapter)
+    return GgufLanguageModel(model, name, artifact, header, threads, context)
 
 
 class _Ends(Container[int]):

@@ -39,11 +39,14 @@ def load(path: Path, *, threads: int) -> TransformersModel:
         raise InvalidInput(Problem(str(path), what, "use the model it was made from"))
     torch.set_num_threads(threads)
     runtime = f"transformers {transformers.__version__}, torch {torch.__version__}"
-    return TransformersModel(directory, _open(directory), runtime, threads)
+    return TransformersModel(directory, open_module(directory), runtime, threads)
 
 
-def _open(directory: ModelDirectory) -> Any:
-    """The model as transformers builds it; a weight it would make up is an error."""
+def open_module(directory: ModelDirectory) -> Any:
+    """The model as transformers builds it, a torch module in float32, in evaluation mode.
+
+    Raises InvalidInput for what it cannot open; a weight that it would make up is an error, too.
+    """
     import torch
     import transformers
 
