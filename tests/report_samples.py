@@ -16,6 +16,8 @@ from edgeq.measure.disagreement import Candidate, Disagreement, histogram
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.neighbours import Change, Neighbour, Neighbours
 from edgeq.measure.records import LanguageQuality, Measurement
+from edgeq.recover.adapter import GRID, METHOD
+from edgeq.recover.record import Recovery
 from edgeq.report.page.gather import _device
 from edgeq.report.page.record import (
     ContextMemory,
@@ -35,6 +37,9 @@ BUDGETS: dict[str, Any] = {
     "quality": {"kl": 0.03},
 }
 _BITS = {"int8-b32": 8.5, "int4-b32": 4.5, "float32": 32.0}
+
+
+_ADAPTER = TensorRecord(shape=(8, 128), grid=GRID, method=METHOD, bytes=2048, note="recover")
 
 
 def tensors(grid: str, layers: int) -> dict[str, TensorRecord]:
@@ -186,6 +191,33 @@ def allocated_report() -> Report:
             "frontier": frontier(),
         }
     )
+
+
+def recovered_report() -> Report:
+    """The language model, whose artifacts have an adapter beside one of their weights."""
+    whole = report()
+    recovery = Recovery(
+        rank=8,
+        steps=300,
+        seed=0,
+        learning_rate=0.002,
+        tokens=4096,
+        held_back_tokens=2048,
+        kl_before=0.025,
+        kl_after=0.02,
+        best_step=280,
+        is_kept=True,
+        trained_with={},
+    )
+
+    def beside(artifact: ReportedArtifact) -> ReportedArtifact:
+        record = artifact.record
+        tensors = {**record.tensors, "model.layers.0.self_attn.v_proj.weight.adapter": _ADAPTER}
+        settings = {**record.settings, "recovery": recovery.model_dump(mode="json")}
+        changed = record.model_copy(update={"tensors": tensors, "settings": settings})
+        return artifact.model_copy(update={"record": changed})
+
+    return whole.model_copy(update={"artifacts": tuple(map(beside, whole.artifacts))})
 
 
 def _allocated(record: Artifact) -> Artifact:

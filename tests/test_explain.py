@@ -49,6 +49,7 @@ REPORTS = {
     "language model passed": samples.report,
     "memory failed": failed_memory,
     "allocated": samples.allocated_report,
+    "recovered": samples.recovered_report,
 }
 
 
@@ -60,6 +61,14 @@ def test_every_piece_keeps_the_rules(name: str) -> None:
     assert written.facts.device in text
     assert written.facts.size in text
     assert [len(part.points) for part in written.piece.parts if part.points] == [3]
+
+
+def test_recovery_says_what_it_gave_back() -> None:
+    text = write(facts_of(samples.recovered_report())).piece.text
+    assert "QLoRA" in text
+    assert "came 20% nearer" in text
+    assert "float16" not in text.casefold()  # the adapter is none of the weights
+    assert "QLoRA" not in write(facts_of(samples.report())).piece.text
 
 
 @pytest.mark.parametrize("variant", ["Q4_K_M", "Q2_K", "Q8_0", "IQ4_XS", "int8", "palette6-g16"])

@@ -87,6 +87,17 @@ class Budgeted:
 
 
 @dataclass(frozen=True)
+class Recovered:
+    """A low-rank adapter beside the rounded weights: what it takes, and what it gave back.
+
+    nearer: by what share predictions on held-back calibration text came nearer to the original's.
+    """
+
+    size: str
+    nearer: str
+
+
+@dataclass(frozen=True)
 class Facts:
     """What the piece tells. Figures are texts as they will stand there.
 
@@ -111,6 +122,7 @@ class Facts:
     methods: tuple[str, ...]
     exceptions: Kept | None
     budgeted: Budgeted | None
+    recovered: Recovered | None
     mapped: str | None
     held: str | None
     same_words: str | None

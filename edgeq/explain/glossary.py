@@ -49,6 +49,13 @@ METHODS = {
 }
 """How weights are rounded: the method's name, and what it does."""
 
+RECOVERY = Cited(
+    "Beside the rounded weights, which stay as they are, a small addition was trained to answer as "
+    "the original does, which is the idea of QLoRA.",
+    "Dettmers and others, QLoRA, https://arxiv.org/abs/2305.14314",
+)
+"""What an adapter is."""
+
 _K_QUANTS = "llama.cpp, k-quants, https://github.com/ggml-org/llama.cpp/pull/1684"
 _GGML = "llama.cpp, https://github.com/ggml-org/llama.cpp"
 _ONNX = "ONNX, DequantizeLinear, https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from edgeq.artifact import TensorRecord
+from edgeq.artifact import Artifact, TensorRecord
 from edgeq.errors import InvalidInput, Problem
-from edgeq.explain.facts import Budgeted, Facts, Told
+from edgeq.explain.facts import Budgeted, Facts, Recovered, Told
 from edgeq.explain.glossary import grid_name
 from edgeq.explain.parts import model_name
 from edgeq.explain.weights import exceptions, matrices, methods, number, usual_bits
 from edgeq.measure.records import Measurement
+from edgeq.recover.adapter import METHOD as ADAPTER
+from edgeq.recover.record import Recovery
 from edgeq.remedies import format_value
 from edgeq.report.page import words
 from edgeq.report.page.record import Report, ReportedArtifact
@@ -57,6 +59,7 @@ def facts_of(report: Report) -> Facts:
         methods=methods(tensors),
         exceptions=exceptions(tensors, record.bytes, losses),
         budgeted=_budgeted(report, artifact, measured),
+        recovered=_recovered(record),
         mapped=_mapped(verdict),
         held=_held(verdict),
         same_words=_same_words(measured),
@@ -115,6 +118,16 @@ def _budgeted(report: Report, artifact: ReportedArtifact, measured: Measurement)
         other_size=format_bytes(other.download_bytes) if other else None,
         other_quality=_quality(other) if other else None,
     )
+
+
+def _recovered(record: Artifact) -> Recovered | None:
+    """What an adapter gave back; None without one."""
+    held = [each.bytes for each in record.tensors.values() if each.method == ADAPTER]
+    if not held:
+        return None
+    found = Recovery.model_validate(record.settings["recovery"])
+    nearer = f"{1 - found.kl_after / found.kl_before:.0%}"
+    return Recovered(format_bytes(sum(held)), nearer)
 
 
 def _formats(tensors: Mapping[str, TensorRecord]) -> str:

@@ -8,7 +8,7 @@ from edgeq.artifact import Frozen
 from edgeq.explain import analogies
 from edgeq.explain.analogies import Analogy
 from edgeq.explain.facts import Facts, Told
-from edgeq.explain.glossary import METHODS, Cited, mixed_words, variant_words
+from edgeq.explain.glossary import METHODS, RECOVERY, Cited, mixed_words, variant_words
 from edgeq.explain.points import bits_point, rounding_point, third_point, trade
 
 _TASKS = {
@@ -62,7 +62,7 @@ def write(facts: Facts) -> Written:
     """The piece for these facts: it reads otherwise for what passed, failed or was not run."""
     name, variant = _variant(facts)
     known = [METHODS[method] for method in facts.methods if method in METHODS]
-    cited = (variant, *(fact for _, fact in known))
+    cited = (variant, *(fact for _, fact in known), *([RECOVERY] if facts.recovered else []))
     opening, closing = _opening(facts), _closing(facts)
     points = (
         bits_point(facts, name, variant),

@@ -98,6 +98,7 @@ def facts_of_artifact(
         methods=methods(tensors),
         exceptions=exceptions(tensors, artifact.download_bytes, {}),
         budgeted=None,
+        recovered=None,
         mapped=None,
         held=None,
         same_words=None,

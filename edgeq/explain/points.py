@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeq.explain.facts import Budgeted, Facts, Kept
-from edgeq.explain.glossary import Cited
+from edgeq.explain.glossary import RECOVERY, Cited
 
 
 def bits_point(facts: Facts, name: str, variant: Cited) -> str:
@@ -20,6 +20,11 @@ def rounding_point(facts: Facts, known: list[tuple[str, Cited]]) -> str:
         or "no more than the number format asks for"
     )
     text = " ".join([f"Careful rounding: {names}.", *(fact.text for _, fact in known)])
+    if facts.recovered is not None:
+        text += (
+            f" {RECOVERY.text} It takes {facts.recovered.size}, and on text held back from it the "
+            f"predictions came {facts.recovered.nearer} nearer to the original's."
+        )
     return f"{text} It protects the answers. Result: {_quality(facts)}."
 
 

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from edgeq.explain.facts import Kept
 from edgeq.explain.parts import parts_of
+from edgeq.recover.adapter import METHOD as ADAPTER
 from edgeq.units import format_bytes
 
 _KEPT = 0.75  # bits more than most have
@@ -29,8 +30,12 @@ W = TypeVar("W", bound=Weight)
 
 
 def matrices(weights: Mapping[str, W]) -> dict[str, W]:
-    """Those of more than one axis, which are nearly all of a model."""
-    return {name: each for name, each in weights.items() if _count(each) and len(each.shape) > 1}
+    """Those of more than one axis, which are nearly all of a model, without what was added."""
+    return {
+        name: each
+        for name, each in weights.items()
+        if _count(each) and len(each.shape) > 1 and each.method != ADAPTER
+    }
 
 
 def usual_bits(weights: Weights) -> float:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from edgeq.artifact import TensorRecord
+from edgeq.recover.adapter import METHOD as ADAPTER
 from edgeq.report.page.figures import DATA, Figure, Spec, Table, Values
 from edgeq.report.page.record import Report, ReportedArtifact, Sensed
 from edgeq.units import format_bytes
@@ -167,7 +168,8 @@ def _alone(sensed: Sensed | None, record: TensorRecord) -> str:
 
 
 def _is_matrix(record: TensorRecord) -> bool:
-    return len(record.shape) > 1 and math.prod(record.shape) > 0
+    """A weight of more than one axis; what was trained beside weights is none."""
+    return len(record.shape) > 1 and math.prod(record.shape) > 0 and record.method != ADAPTER
 
 
 def _shape(record: TensorRecord) -> str:
