@@ -52,9 +52,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, with the build side and the real model."""
+    """Every test, with the build side and the real model; a file's tests share what they build."""
     session.install("-e", ".[dev]")
-    session.run("pytest", *session.posargs)
+    side_by_side = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
+    session.run("pytest", *(session.posargs or side_by_side))
 
 
 @nox.session

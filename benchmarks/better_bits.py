@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeq.artifact import DATA_FILE, MODEL_FILE, read_artifact, record_files, write_artifact
@@ -36,12 +37,16 @@ TABLE = "model.embed_tokens.weight"
 
 @dataclass(frozen=True)
 class File:
-    """One file of the comparison. ours: whether edgeq chose its codes."""
+    """One file of the comparison. ours: whether edgeq chose its codes.
+
+    against: the peer of the same bytes; without one, every peer that is no smaller.
+    """
 
     name: str
     path: Path
     bytes: int
     ours: bool
+    against: str = ""
 
 
 class Bench:
@@ -74,15 +79,20 @@ class Bench:
         return File(name, folder, sum(record.bytes for record in files.values()), False)
 
     def show(self, files: list[File], reference: Path) -> None:
-        """A line for each file; the ratio is to the best peer that is no smaller."""
-        seen: dict[str, float] = {}
-        for file in files:
-            found = compare(
-                reference, file.path, self._asked.evaluation, windows=self._asked.windows
-            ).kl
-            seen[file.name] = found.mean
-            peers = [seen[f.name] for f in files if not f.ours and f.bytes >= file.bytes]
-            ratio = f"{found.mean / min(peers):6.3f}" if file.ours and peers else ""
+        """A line for each file; the ratio is to the best of the peers that it stands against."""
+        text, windows = self._asked.evaluation, self._asked.windows
+        peers: list[tuple[File, float]] = []
+        for file in sorted(files, key=lambda file: file.ours):
+            found = compare(reference, file.path, text, windows=windows).kl
+            if not file.ours:
+                peers.append((file, found.mean))
+            fair = (
+                kl
+                for peer, kl in peers
+                if (peer.name == file.against if file.against else peer.bytes >= file.bytes)
+            )
+            best = min(fair, default=None)
+            ratio = f"{found.mean / best:6.3f}" if file.ours and best else ""
             print(
                 f"{file.name:28} {file.bytes:9}  {found.mean:.6f} ± {found.mean_se:.6f}  {ratio}",
                 flush=True,
@@ -126,7 +136,10 @@ def gguf(bench: Bench) -> None:
         for mix, peer in zip(MIXES, peers[1:], strict=True)
     ]
     ours = bench.built("gguf", {"default": same, "fit": fits})
-    bench.show([*peers, *(file_of(each, True) for each in ours)], bench.whole("gguf"))
+    named = [file_of(each, True) for each in ours]
+    against = [f"gguf-llama-{file.name.split('-', 2)[2]}" for file in named]
+    named = [replace(file, against=peer) for file, peer in zip(named, against, strict=True)]
+    bench.show([*peers, *named], bench.whole("gguf"))
 
 
 def onnx(bench: Bench) -> None:
@@ -252,14 +265,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=FORMATS, default=FORMATS)
     parser.add_argument("--verbose", action="store_true", help="tell every step")
     asked = parser.parse_args()
+    logging.disable(logging.WARNING)  # onnxruntime's tools tell of every node
     sections = {"gguf": gguf, "onnx": onnx, "coreml": coreml}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(asked, Path(folder))
         for format in asked.only:
             begun = time.monotonic()
-            print(
-                f"\n{format}: mean KL on {asked.windows} windows; ratio to the best peer no smaller"
-            )
+            print(f"\n{format}: mean KL on {asked.windows} windows; ratio to the peer of its size")
             sections[format](bench)
             print(f"{time.monotonic() - begun:.0f} s, with what the store already had", flush=True)
 
