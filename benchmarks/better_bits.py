@@ -241,7 +241,9 @@ def _coremltools(bench: Bench, package: Path) -> Iterator[tuple[str, Path]]:
             op_type_configs={"linear": how, "gather": how, "matmul": how}
         )
         (found,) = package.glob("*.mlpackage")
-        model = coremltools.models.MLModel(str(found), skip_model_load=True)
+        copied = bench.temporary(f"opened-{mode}") / found.name
+        shutil.copytree(found, copied)  # coremltools writes into what it opens
+        model = coremltools.models.MLModel(str(copied), skip_model_load=True)
         tools.linear_quantize_weights(model, config).save(str(folder / found.name))
         yield f"coremltools {mode}", folder
 
