@@ -219,6 +219,10 @@ class _Builder:
         graph = stages.float_graph()
         if variant.weights == "float32":
             written = onnx.copy_float(graph, destination)
+        elif variant.method == "awq":
+            from edgeq.build_folded import write_folded
+
+            written = write_folded(stages, name, intent, destination)
         elif self._planned.model.decoder is not None:
             tensors = self._planned.model.tensors
             decisions = {n: decide(n, shape, intent) for n, shape in tensors.items()}
@@ -264,7 +268,7 @@ class _Builder:
             for tensor, d in decisions.items()
             if d.has_own_codes
         }
-        weighted = any(d.method == "importance" for d in decisions.values())
+        weighted = any(d.method == "importance" and not d.has_own_codes for d in decisions.values())
         written = write_gguf_model(
             directory,
             destination / GGUF_FILE,

@@ -140,7 +140,9 @@ class Stages:
             for name, decision in decisions.items()
             if decision.choice is not None
         }
-        needs_data = any(method in ("gptq", "kmeans") for _, method in chosen.values())
+        needs_data = any(
+            method in ("gptq", "importance", "kmeans") for _, method in chosen.values()
+        )
         key = {
             **self.float_key(),
             "grids": chosen,

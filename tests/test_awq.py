@@ -9,6 +9,7 @@ import pytest
 
 from edgeq.export.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.export.onnx_folded import fold_graph
+from edgeq.export.onnx_weights import Weight
 from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import read_directory
 from edgeq.quantize.awq import column_factors
@@ -29,12 +30,13 @@ def test_a_folded_graph_computes_the_same_floats(tmp_path: Path) -> None:
     windows = np.random.default_rng(0).integers(2, 4000, (3, 48)).tolist()
     feeds = decoder_feeds(decoder_of(directory.config, "test"), windows)
 
-    def grid_of(name: str) -> Grid | None:
-        return INT4_B32 if "layers" in name else None
+    def grid_of(weight: Weight) -> Grid | None:
+        return INT4_B32 if "layers" in weight.name else None
 
-    factors = fold_graph(plain, folded, grid_of, feeds)
-    assert any("layernorm" in name for name in factors)
-    assert any("up_proj" in name for name in factors)
+    folds = fold_graph(plain, folded, grid_of, feeds)
+    assert any("layernorm" in fold.taker for fold in folds)
+    assert any("up_proj" in fold.taker for fold in folds)
+    assert all("layers" in name for fold in folds for name in fold.weights)
     sessions = [open_session(folder / "model.onnx", threads=1) for folder in (plain, folded)]
     for feed in feeds:
         logits = [session.run(["logits"], dict(feed))[0] for session in sessions]

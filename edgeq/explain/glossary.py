@@ -29,6 +29,14 @@ METHODS = {
             "https://arxiv.org/abs/2106.08295",
         ),
     ),
+    "awq": (
+        "AWQ",
+        Cited(
+            "Columns of weights that meet strong inputs are made larger before rounding, and what "
+            "comes before them smaller by as much, so that they get finer steps.",
+            "Lin and others, AWQ, https://arxiv.org/abs/2306.00978",
+        ),
+    ),
     "kmeans": (
         "a palette",
         Cited(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +20,30 @@ from edgeq.quantize.grids import Floats, Grid
 from edgeq.quantize.objective import Moments
 
 _NORMS = ("SimplifiedLayerNormalization", "LayerNormalization")
-GridOf = Callable[[str], "Grid | None"]
+GridOf = Callable[[Weight], "Grid | None"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What was folded at one place: weights by name, and what took their factors back.
+
+    taker: a gain, which was divided by the factors, or a weight, whose rows were. factors: float32
+    `(columns,)`.
+    """
+
+    weights: tuple[str, ...]
+    taker: str
+    factors: Floats
 
 
 def fold_graph(
     float_directory: Path, destination: Path, grid_of: GridOf, feeds: Sequence[Feed]
-) -> dict[str, Floats]:
+) -> list[Fold]:
     """Write `model.onnx` to `destination` with AWQ's factors folded in, wherever they help.
 
-    grid_of: what a weight, by name, will be rounded to, None for one that stays float. Inputs of
-    products are scaled where a norm with a gain makes them, or a product of two tensors, one of
-    them a weight's own output, and nothing but weights that will be rounded reads them. Returns
-    each folded input's factors, float32 `(columns,)`, by the name of what took them back: a gain,
-    which was divided by them, or a weight, whose rows were.
+    grid_of: what a weight will be rounded to, None for one that stays float. Inputs of products are
+    scaled where a norm with a gain makes them, or a product of two tensors, one of them a weight's
+    own output, and nothing but weights that will be rounded reads them.
     """
     model = ir.load(float_directory / MODEL_FILE)
     groups: dict[str, list[Weight]] = {}
@@ -42,15 +54,15 @@ def fold_graph(
     foldable = {
         name: group
         for name, group in groups.items()
-        if takers[name] and all(grid_of(weight.name) for weight in group)
+        if takers[name] and all(grid_of(weight) for weight in group)
     }
     widths = {name: group[0].shape_by_rows[1] for name, group in foldable.items()}
     hessians = frozenset(widths)
     session = open_watched(float_directory, list(widths))
     seen = collect(session, widths, feeds, hessians, frozenset())
-    found = {}
+    found = []
     for name, group in foldable.items():
-        grid, hessian = grid_of(group[0].name), seen[name].hessian
+        grid, hessian = grid_of(group[0]), seen[name].hessian
         assert grid is not None and hessian is not None
         matrices = [weight.matrix() for weight in group]
         factors = column_factors(matrices, Moments(hessian), grid)
@@ -63,7 +75,8 @@ def fold_graph(
             array = value.const_value.numpy()
             divided = array / (factors if array.ndim == 1 or transposed else factors[:, None])
             _put(value, divided, transposed=False)
-        found[str(takers[name][0][0].name)] = factors
+        names = tuple(weight.name for weight in group)
+        found.append(Fold(names, str(takers[name][0][0].name), factors))
     save_model(model, destination / MODEL_FILE)
     return found
 

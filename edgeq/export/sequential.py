@@ -30,7 +30,9 @@ Progress = Callable[[str], None]
 def goes_in_sequence(weight: Weight, choice: Choice) -> bool:
     """Whether a choice asks for codes that depend on the layers before."""
     is_product = weight.product is not None and weight.role in ("linear", "tied")
-    return is_product and choice.method == "gptq" and choice.activations == "float32"
+    return (
+        is_product and choice.method in ("gptq", "importance") and choice.activations == "float32"
+    )
 
 
 def round_in_sequence(

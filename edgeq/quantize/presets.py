@@ -27,7 +27,7 @@ Activations = Literal["float32", "dynamic-uint8", "static-uint8"]
 """A number format of activations. Dynamic ranges are taken from each input as it comes, static
 ones are fixed from calibration data."""
 
-Method = Literal["nearest", "gptq", "importance", "kmeans"]
+Method = Literal["nearest", "gptq", "importance", "awq", "kmeans"]
 """How a weight is rounded onto its grid: to the nearest code, by GPTQ (Frantar et al., 2022),
 which rounds column by column and lets later columns make up for the error of earlier ones, or by
 llama.cpp's search, which weighs each column's error by the mean square of its input. Palettes are
@@ -71,8 +71,8 @@ METHODS: dict[Weights, tuple[Method, ...]] = {
     "float32": ("nearest",),
     "float16": ("nearest",),
     "int8": ("nearest", "gptq"),
-    "int8-b32": ("nearest", "gptq"),
-    "int4-b32": ("gptq", "nearest"),
+    "int8-b32": ("nearest", "gptq", "importance", "awq"),
+    "int4-b32": ("gptq", "nearest", "importance", "awq"),
     **dict.fromkeys(PALETTE_WORDS, ("kmeans",)),
     **dict.fromkeys(MIXES, ("importance", "nearest", "gptq")),
     **dict.fromkeys(UNWEIGHTED, ("nearest",)),
@@ -106,7 +106,7 @@ class Variant(Frozen):
     @property
     def needs_calibration(self) -> bool:
         """Whether building it asks for calibration data."""
-        weighted = self.method in ("gptq", "importance")
+        weighted = self.method in ("gptq", "importance", "awq")
         return self.ranges is not None or weighted or self.recover is not None
 
     @property
@@ -118,6 +118,8 @@ class Variant(Frozen):
             return ("coreml",)
         if self.weights == "int8":
             return _INT8_FORMATS[self.activations]
+        if self.method == "awq":  # it changes the graph, which codes for several formats must not
+            return ("onnx",)
         return ("onnx", "gguf") if self.recover else ("onnx", "gguf", "coreml")
 
 
@@ -147,6 +149,8 @@ def make_variant(
     if recover and (activations != "float32" or weights in _WITHOUT_ADAPTER):
         what = f"weights {weights!r} with activations {activations!r} have no adapter beside them"
         raise refuse(what, "remove 'recover', or take int4-b32, int8-b32 or a mix of GGUF")
+    if recover and method == "awq":
+        raise refuse("AWQ's weights have no adapter beside them", "write 'method: gptq'")
     is_static = activations == "static-uint8"
     if ranges and not is_static:
         what = f"calibration {ranges!r} chooses static ranges, but activations are {activations!r}"

@@ -58,8 +58,9 @@ class VariantSpec(Frozen):
     )
     method: Method | None = Field(
         default=None,
-        description="How weights are rounded: to the nearest code, by GPTQ with calibration, or by "
-        "llama.cpp's search weighed with an importance matrix from calibration.",
+        description="How weights are rounded: to the nearest code; by GPTQ; weighed with the "
+        "importance of each column (llama.cpp's mixes: its own search with an importance matrix); "
+        "by AWQ, in ONNX. All but the first look at calibration data.",
         examples=["gptq"],
     )
     calibration: Ranges | None = Field(
