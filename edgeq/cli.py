@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import signal
 import sys
 from pathlib import Path
@@ -26,12 +27,26 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="State the budget; get the best model that fits it, proven on the device.",
     epilog="Exit status: 0 all pass, 1 a budget failed, 2 the input is wrong, "
     "3 a tool or device is missing, 4 inconclusive.",
 )
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(importlib.metadata.version("edgeq"))
+        raise typer.Exit
+
+
+@app.callback()
+def whole(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """State the budget; get the best model that fits it, proven on the device."""
 
 
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
@@ -176,9 +191,10 @@ def bundle(
         return
     if bundled.verdict is not None:
         print_verdict(bundled.verdict, console)
-    size = format_bytes(out.stat().st_size)
+    whole, model = out.stat().st_size, bundled.model_bytes
+    size = f"{format_bytes(whole)} (model {format_bytes(model)})"
     checked = "passed" if bundled.verdict else "NOT CHECKED"
-    console.print(f"{out}: {bundled.artifact}, {size}, {checked}", soft_wrap=True)
+    console.print(f"{out}: {bundled.artifact}, {checked}, {size}", soft_wrap=True)
     print_limits(bundled.limits, console)
 
 

@@ -36,11 +36,13 @@ class NotPassed(EdgeqError):
 class Bundled:
     """A written bundle: the artifact in it and its verdict, None if it was not checked.
 
-    limits: its size and memory against those of the device's store and the device.
+    model_bytes: of the artifact's files, without the record of what was measured. limits: its size
+    and memory against those of the device's store and the device.
     """
 
     path: Path
     artifact: str
+    model_bytes: int
     verdict: Verdict | None
     limits: tuple[LimitLine, ...]
 
@@ -50,6 +52,7 @@ class Bundled:
             "path": str(self.path.absolute()),
             "artifact": self.artifact,
             "bytes": self.path.stat().st_size,
+            "model_bytes": self.model_bytes,
             "checked": self.verdict is not None,
             "limits": [line.model_dump(mode="json") for line in self.limits],
         }
@@ -135,4 +138,4 @@ def _write(
         unchecked=verdict is None,
         limits=limits,
     )
-    return Bundled(out, built.artifact.name, verdict, limits)
+    return Bundled(out, built.artifact.name, built.artifact.bytes, verdict, limits)

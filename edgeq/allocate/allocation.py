@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from edgeq import canonical
-from edgeq.allocate.bounds import Site, most_bytes, uses
+from edgeq.allocate.bounds import Site, most_bytes, require_possible, uses
 from edgeq.allocate.measure import Build, Ground
 from edgeq.allocate.options import allowed, intent_of
 from edgeq.allocate.sensitivity import Sensitivity
@@ -138,6 +138,7 @@ def foresee(stages: Stages, format: Format, fit: FitSpec, build: Build) -> Inten
     if done is not None:
         found = intent_of(ground.recipe, format, done.name, done.kept.chosen)
         return _with_adapter(found, fit)
+    _require_possible(ground, _left_for_weights(ground, fit))
     known = ground.known()
     if known is None:
         return None
@@ -165,6 +166,7 @@ def allocate(
     fit = _left_for_weights(ground, asked)
 
     def make(destination: Path) -> None:
+        _require_possible(ground, fit)  # before minutes are spent on sensitivities
         found = _find(_search(ground, ground.sensitivity(), fit), build)
         text = canonical.to_json(found.model_dump(mode="json"))
         (destination / FILE).write_text(text, encoding="utf-8")
@@ -215,9 +217,17 @@ def _search(ground: Ground, sensitivity: Sensitivity, fit: FitSpec) -> _Search:
         for name, own in allowed(ground.options, recipe, format, fit).items()
         if name not in free
     }
-    devices = ground.stages.planned.targets.get(format, {})
-    site = Site(recipe, ground.model, format, devices, fit, fixed)
-    return _Search(site, ground, sensitivity, sensitivity.choices(free))
+    return _Search(_site(ground, fit, fixed), ground, sensitivity, sensitivity.choices(free))
+
+
+def _site(ground: Ground, fit: FitSpec, fixed: Mapping[str, str]) -> Site:
+    devices = ground.stages.planned.targets.get(ground.format, {})
+    return Site(ground.recipe, ground.model, ground.format, devices, fit, fixed)
+
+
+def _require_possible(ground: Ground, fit: FitSpec) -> None:
+    free = allowed(ground.options, ground.recipe, ground.format, fit)
+    require_possible(_site(ground, fit, {}), free)
 
 
 def _find(search: _Search, build: Build) -> Allocation:

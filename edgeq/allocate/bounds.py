@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from edgeq.allocate.options import find_options, intent_of
 from edgeq.allocate.solve import Choices, Priced, best_within
@@ -63,6 +64,15 @@ class Site:
         return found
 
 
+class Sized(Protocol):
+    """One way to store a tensor: the word for it, and its bytes."""
+
+    @property
+    def use(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
+
+
 def uses(picked: Mapping[str, Priced]) -> dict[str, str]:
     """What every tensor becomes."""
     return {name: option.use for name, option in picked.items()}
@@ -74,22 +84,32 @@ def most_bytes(site: Site, choices: Choices, beside: int | None = None) -> int:
     beside: bytes of the files that are no tensors with a choice, where an artifact has shown them;
     else as planned. Raises InvalidInput where not even the smallest choice keeps the bounds.
     """
-    smallest, largest = (
-        sum(pick(option.bytes for option in own) for own in choices.values()) for pick in (min, max)
-    )
-    least = uses(best_within(choices, smallest))
-    cap = largest
+    smallest, beside = require_possible(site, choices, beside)
+    cap = sum(max(option.bytes for option in own) for own in choices.values())
     if site.fit.size is not None:
-        if beside is None:
-            beside = site.plan(least).download_bytes - smallest
         cap = min(cap, site.fit.size - beside)
-        if cap < smallest:
-            nearest = format_bytes(smallest + beside)
-            raise _infeasible(site, f"the smallest that this model becomes is {nearest}")
+    return _bisect(smallest, cap, lambda size: not site.exceeded(uses(best_within(choices, size))))
+
+
+def require_possible(
+    site: Site, choices: Mapping[str, Sequence[Sized]], beside: int | None = None
+) -> tuple[int, int]:
+    """The bytes of the tensors at their smallest, and of all beside; nothing has to be measured.
+
+    Raises InvalidInput where not even the smallest of every tensor keeps size, memory and speed.
+    """
+    picked = {name: min(own, key=lambda option: option.bytes) for name, own in choices.items()}
+    smallest = sum(option.bytes for option in picked.values())
+    least = {name: option.use for name, option in picked.items()}
+    if beside is None:
+        beside = site.plan(least).download_bytes - smallest
+    if site.fit.size is not None and site.fit.size - beside < smallest:
+        nearest = format_bytes(smallest + beside)
+        raise _infeasible(site, f"the smallest that this model becomes is {nearest}")
     found = site.exceeded(least)
     if found:
-        raise _infeasible(site, f"the smallest that this model becomes is estimated at {found[0]}")
-    return _bisect(smallest, cap, lambda size: not site.exceeded(uses(best_within(choices, size))))
+        raise _infeasible(site, f"at its smallest it is estimated at {found[0]}")
+    return smallest, beside
 
 
 def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:

@@ -22,7 +22,6 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.export.coreml_weights import settle_coreml
 from edgeq.export.onnx import find_codes
 from edgeq.export.onnx_weights import settle
-from edgeq.measure.clusters import Estimate
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import Floats
 from edgeq.quantize.model import Choice
@@ -128,10 +127,17 @@ class Ground:
             yield chain, held
 
     def _make(self, destination: Path) -> None:
+        with self.stages.store.workplace("sensitivity", self.key()) as kept:
+            done = self._measure(kept)
+        text = canonical.to_json(done.model_dump(mode="json"))
+        (destination / FILE).write_text(text, encoding="utf-8")
+
+    def _measure(self, kept: Path) -> Sensitivity:
+        """kept: where finished tensors and layers are found again after an end."""
         directory, progress = self.stages.float_graph(), self.stages.progress
         with self._held(_TENSOR_SAMPLES) as (chain, held):
             learnt = learnt_from(self._feeds, _LEARNT)
-            costs = tensor_costs(directory, chain, held, self.options, learnt, progress)
+            costs = tensor_costs(directory, chain, held, self.options, learnt, progress, kept)
         bare = Sensitivity(
             format=self.format,
             measure="kl" if self.model.decoder else "cosine",
@@ -143,13 +149,11 @@ class Ground:
             wholes=(),
             floor=0.0,
         )
-        wholes, samples = self._wholes(bare)
+        wholes, samples = self._wholes(bare, kept)
         found = {"wholes": wholes, "whole_samples": samples, "floor": self._floor(bare)}
-        done = bare.model_copy(update=found)
-        text = canonical.to_json(done.model_dump(mode="json"))
-        (destination / FILE).write_text(text, encoding="utf-8")
+        return bare.model_copy(update=found)
 
-    def _wholes(self, bare: Sensitivity) -> tuple[tuple[Whole, ...], int]:
+    def _wholes(self, bare: Sensitivity, kept: Path) -> tuple[tuple[Whole, ...], int]:
         """Whole models at a few sizes, with codes that know of each other."""
         choices = bare.choices({name: self.options[name] for name in bare.tensors})
         ends = [
@@ -161,7 +165,10 @@ class Ground:
             for index, share in enumerate(_SHARES):
                 picked = best_within(choices, int(ends[0] + share * (ends[1] - ends[0])))
                 step = f"whole model {index + 1} of {len(_SHARES)}"
-                lost = self._whole({n: o.use for n, o in picked.items()}, chain, held, step)
+                codes = self._codes(
+                    {n: o.use for n, o in picked.items()}, step, kept / f"whole-{index}"
+                )
+                lost = held.of_graph(chain, codes)
                 added, size = total(picked)
                 if added > 0 and lost.value > 0:
                     found.append(
@@ -169,9 +176,9 @@ class Ground:
                     )
         return tuple(found), len(held.feeds)
 
-    def _whole(
-        self, chosen: Mapping[str, str], chain: Chain, held: HeldBack, step: str
-    ) -> Estimate:
+    def _codes(self, chosen: Mapping[str, str], step: str, kept: Path) -> dict[str, Floats]:
+        """What the weights of a whole model become."""
+        kept.mkdir(exist_ok=True)
         decisions: dict[str, Decision] = {}
         for name, use in chosen.items():
             option = next(o for o in self.options[name] if o.use == use)
@@ -183,9 +190,9 @@ class Ground:
             learnt_from(self._feeds, _LEARNT_WHOLE),
             lambda text: self.stages.progress(f"{step}: {text}"),
             settle_coreml if self.format == "coreml" else settle,
+            kept,
         )
-        changed: dict[str, Floats] = {name: code.dequantize() for name, code in codes.items()}
-        return held.of_graph(chain, changed)
+        return {name: code.dequantize() for name, code in codes.items()}
 
     def _floor(self, bare: Sensitivity) -> float:
         """What the runtime loses beside its weights, seen with weights that lose next to nothing.

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from edgeq.allocate.chain import Chain
 from edgeq.allocate.held import HeldBack
@@ -42,6 +43,10 @@ class _Rounded:
     error: float | None = None
 
 
+_ROUNDED = TypeAdapter(dict[str, _Rounded])
+"""A tensor's, by number format."""
+
+
 def tensor_costs(
     directory: Path,
     chain: Chain,
@@ -49,16 +54,23 @@ def tensor_costs(
     options: Options,
     feeds: Sequence[Feed],
     progress: Progress,
+    kept: Path,
 ) -> dict[str, dict[str, Cost]]:
     """The cost of every tensor of `options` in each of its number formats, by name and format.
 
-    directory: of the float graph, which `chain` runs. feeds: what rounding learns from.
+    directory: of the float graph, which `chain` runs. feeds: what rounding learns from. kept: a
+    folder of this very work, in which finished tensors are found again by whoever comes after an
+    end.
     """
     weights = {name: chain.weights[name] for name in options if name in chain.weights}
     seen = _statistics(directory, list(weights.values()), feeds, progress)
     measured = _measured(list(weights))
     found: dict[str, dict[str, _Rounded]] = {}
     for index, (name, weight) in enumerate(weights.items()):
+        stored = kept / f"{index}.json"
+        if stored.exists():
+            found[name] = _ROUNDED.validate_json(stored.read_bytes())
+            continue
         progress(f"sensitivity of tensor {index + 1} of {len(weights)}: {name}")
         coded = [option for option in options[name] if option.method != "none"]
         run = {option.use for option in _anchors(coded)} if name in measured else set()
@@ -69,6 +81,9 @@ def tensor_costs(
             )
             for option in coded
         }
+        partial = stored.with_suffix(".partial")
+        partial.write_bytes(_ROUNDED.dump_json(found[name]))
+        partial.replace(stored)
     return _complete(found)
 
 

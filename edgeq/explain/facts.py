@@ -73,12 +73,12 @@ class Kept:
 class Budgeted:
     """A budget that number formats were chosen for, and what that bought.
 
-    formats: which, from the fewest bits. gap: how far the measured loss is from the foreseen one,
-    None without any. other, other_size, other_quality: of the artifact of the same format that is
-    nearest in size, None without one.
+    asked: None where only the result tells of it. formats: which, from the fewest bits. gap: how
+    far the measured loss is from the foreseen one, None without any. other, other_size,
+    other_quality: of the artifact of the same format that is nearest in size, None without one.
     """
 
-    asked: str
+    asked: str | None
     formats: str
     gap: str | None
     other: str | None

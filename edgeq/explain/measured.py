@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from edgeq.artifact import Artifact, TensorRecord
+from edgeq.artifact import Artifact
 from edgeq.errors import InvalidInput, Problem
 from edgeq.explain.facts import Budgeted, Facts, Recovered, Told
-from edgeq.explain.glossary import grid_name
 from edgeq.explain.parts import model_name
-from edgeq.explain.weights import exceptions, matrices, methods, number, usual_bits
+from edgeq.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.measure.records import Measurement
+from edgeq.quantize.spec import CHOSEN
 from edgeq.recover.adapter import METHOD as ADAPTER
 from edgeq.recover.record import Recovery
 from edgeq.remedies import format_value
 from edgeq.report.page import words
 from edgeq.report.page.record import Report, ReportedArtifact
-from edgeq.report.page.tensors import bits_of
 from edgeq.units import format_bytes
 from edgeq.verdict import Line, Verdict
 
@@ -98,8 +97,9 @@ def _told(line: Line) -> Told:
 
 def _budgeted(report: Report, artifact: ReportedArtifact, measured: Measurement) -> Budgeted | None:
     """What was asked for, how well it was foreseen, and what is beside it at a like size."""
+    tensors = matrices(artifact.record.tensors)
     found = artifact.fitted
-    if found is None:
+    if found is None and not is_chosen(each.note for each in tensors.values()):
         return None
     fitted = {each.record.name for each in report.artifacts if each.fitted is not None}
     others = [
@@ -109,10 +109,10 @@ def _budgeted(report: Report, artifact: ReportedArtifact, measured: Measurement)
     ]
     size = measured.download_bytes
     other = min(others, key=lambda each: abs(each.download_bytes - size), default=None)
-    gap = abs(found.predicted / found.measured - 1) if found.measured > 0 else None
+    gap = abs(found.predicted / found.measured - 1) if found and found.measured > 0 else None
     return Budgeted(
-        formats=_formats(matrices(artifact.record.tensors)),
-        asked=" and ".join(_ASKED[name].format(value) for name, value in found.asked.items()),
+        formats=formats(tensors),
+        asked=asked_words(found.asked) if found else None,
         gap=None if gap is None else f"{max(1, math.ceil(100 * gap))}%",
         other=other.artifact if other else None,
         other_size=format_bytes(other.download_bytes) if other else None,
@@ -130,11 +130,14 @@ def _recovered(record: Artifact) -> Recovered | None:
     return Recovered(format_bytes(sum(held)), nearer)
 
 
-def _formats(tensors: Mapping[str, TensorRecord]) -> str:
-    """Names of the number formats, from the fewest bits."""
-    bits = {grid_name(each.grid): bits_of(each) for each in tensors.values()}
-    names = sorted(bits, key=lambda name: bits[name])
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+def is_chosen(notes: Iterable[str]) -> bool:
+    """Whether number formats were chosen for a budget, by what weights say of theirs."""
+    return any(note.partition(";")[0] == CHOSEN for note in notes)
+
+
+def asked_words(asked: Mapping[str, str]) -> str:
+    """A budget, as a recipe writes its bounds, in words."""
+    return " and ".join(_ASKED[name].format(value) for name, value in asked.items())
 
 
 _ASKED = {

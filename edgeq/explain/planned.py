@@ -12,11 +12,13 @@ from edgeq.errors import InvalidInput, Problem
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
 from edgeq.expected import expected_everywhere
-from edgeq.explain.facts import Facts, Told
+from edgeq.explain.facts import Budgeted, Facts, Told
+from edgeq.explain.measured import asked_words, is_chosen
 from edgeq.explain.parts import model_name
-from edgeq.explain.weights import exceptions, matrices, methods, number, usual_bits
+from edgeq.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.plan import ArtifactPlan, Planned, make_plan
 from edgeq.remedies import format_value
+from edgeq.report.page.sensed import asked_of
 from edgeq.units import format_bytes
 from edgeq.verdict import Status, Unit
 from edgeq.wording import suggest
@@ -97,7 +99,7 @@ def facts_of_artifact(
         bits=number(usual_bits(tensors)),
         methods=methods(tensors),
         exceptions=exceptions(tensors, artifact.download_bytes, {}),
-        budgeted=None,
+        budgeted=_budgeted(planned, artifact),
         recovered=None,
         mapped=None,
         held=None,
@@ -109,6 +111,24 @@ def facts_of_artifact(
         others=tuple(d.name for d in planned.devices.values() if d.id != device.id),
         is_planned=True,
         pending=tuple(a.name for a in planned.plan.artifacts if a.pending),
+    )
+
+
+def _budgeted(planned: Planned, artifact: ArtifactPlan) -> Budgeted | None:
+    """What was asked for, where number formats are chosen for a budget."""
+    tensors = matrices({tensor.name: tensor for tensor in artifact.tensors})
+    if not is_chosen(tensor.reason for tensor in tensors.values()):
+        return None
+    fits = planned.recipe.quantize.fit
+    asked = next((asked_of(f) for f in fits if f.variant_name == artifact.variant.name), None)
+    words = asked_words(asked) if asked else None
+    return Budgeted(
+        formats=formats(tensors),
+        asked=words,
+        gap=None,
+        other=None,
+        other_size=None,
+        other_quality=None,
     )
 
 

@@ -55,8 +55,9 @@ def _price(kept: Kept) -> str:
 
 
 def _budget_point(facts: Facts, budget: Budgeted) -> str:
+    asked = f"Asked for was {budget.asked}. " if budget.asked else ""
     text = (
-        f"Bits where they count: a budget in place of fixed bits. Asked for was {budget.asked}. "
+        f"Bits where they count: a budget in place of fixed bits. {asked}"
         "Each part was rounded alone to see what that costs, and the best choice within the "
         "budget was worked out."
     )

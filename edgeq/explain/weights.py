@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 from edgeq.explain.facts import Kept
+from edgeq.explain.glossary import grid_name
 from edgeq.explain.parts import parts_of
 from edgeq.recover.adapter import METHOD as ADAPTER
 from edgeq.units import format_bytes
@@ -25,6 +26,13 @@ class Weight(Protocol):
     def bytes(self) -> int: ...
 
 
+class GriddedWeight(Weight, Protocol):
+    """With the name of its number format."""
+
+    @property
+    def grid(self) -> str: ...
+
+
 Weights = Mapping[str, Weight]
 W = TypeVar("W", bound=Weight)
 
@@ -36,6 +44,13 @@ def matrices(weights: Mapping[str, W]) -> dict[str, W]:
         for name, each in weights.items()
         if _count(each) and len(each.shape) > 1 and each.method != ADAPTER
     }
+
+
+def formats(weights: Mapping[str, GriddedWeight]) -> str:
+    """Names of the number formats, from the fewest bits."""
+    bits = {grid_name(each.grid): _bits(each) for each in weights.values()}
+    names = sorted(bits, key=lambda name: bits[name])
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def usual_bits(weights: Weights) -> float:

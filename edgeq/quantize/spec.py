@@ -37,6 +37,10 @@ from edgeq.recover.spec import RecoverSpec
 __all__ = ["FitSpec", "Format", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
 
 
+CHOSEN = "fit"
+"""Why a tensor has its number format where it was chosen for a budget."""
+
+
 class VariantSpec(Frozen):
     """A way to quantize, setting by setting; what is left out has the default of the weights."""
 
@@ -229,7 +233,7 @@ class Intent:
     def exception(self, tensor: str) -> tuple[str, Any] | None:
         """Why a tensor is no default, and its number format; None where it is."""
         if tensor in self.chosen:
-            return "fit", self.chosen[tensor]
+            return CHOSEN, self.chosen[tensor]
         for index, rule in enumerate(self.rules):
             if rule.covers(self.variant.name) and fnmatch.fnmatchcase(tensor, rule.match):
                 grid = rule.grid(self.format, self.task)

@@ -94,7 +94,7 @@ def _fitted(ground: Ground, fit: FitSpec) -> Fitted | None:
     if done is None:
         return None
     return Fitted(
-        asked=_asked(fit),
+        asked=asked_of(fit),
         measure="kl" if done.measure == "kl" else "cosine",
         predicted=done.kept.predicted,
         measured=done.kept.measured,
@@ -104,7 +104,7 @@ def _fitted(ground: Ground, fit: FitSpec) -> Fitted | None:
     )
 
 
-def _asked(fit: FitSpec) -> dict[str, str]:
+def asked_of(fit: FitSpec) -> dict[str, str]:
     """The budget as a recipe writes it."""
     told: Mapping[str, str | None] = {
         "size": format_bytes(fit.size) if fit.size else None,

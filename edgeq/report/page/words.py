@@ -32,13 +32,18 @@ class Glance:
 
 @dataclass(frozen=True)
 class Card:
-    """One device at a glance. best: the name of what to ship there, None where nothing passed."""
+    """One device at a glance.
+
+    best: the name of what to ship there, None where nothing passed. is_measured: whether it passed
+    on the device itself in every line.
+    """
 
     device: ReportedDevice
     rows: Sequence[Glance]
     status: Status
     words: str
     best: str | None
+    is_measured: bool
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ def _card(report: Report, device: ReportedDevice) -> Card:
     counts = [(word, sum(v.status == word for v in own)) for word in _ORDER]
     words = ", ".join(f"{count} {word}" for word, count in counts if count)
     rows = [Glance(verdict.artifact, verdict.status, _why(verdict)) for verdict in own]
-    return Card(device, rows, status, words, best.artifact if best else None)
+    is_measured = best is not None and all(line.how == "measured" for line in best.lines)
+    return Card(device, rows, status, words, best.artifact if best else None, is_measured)
 
 
 def loss(verdict: Verdict) -> tuple[float, int]:
@@ -105,7 +111,11 @@ def headline(report: Report) -> str:
 
 
 def _named(found: Sequence[Card]) -> str:
-    names = [card.device.name for card in found]
+    """Devices, and which of them passed on a stand-in."""
+    names = [
+        f"{card.device.name} (emulated)" if card.best and not card.is_measured else card.device.name
+        for card in found
+    ]
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
