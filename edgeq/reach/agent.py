@@ -138,6 +138,9 @@ class Agent:
             ending = self._await(self._worker, time.monotonic() + header["timeout"])
             self._end_worker()
             status = self._worker.wait()
+            if status:  # CPython leaves cut bytecode on a disk that ran full, and trips over it
+                for cached in list((room / "code").rglob("__pycache__")):
+                    shutil.rmtree(cached, ignore_errors=True)
             self._worker = None
             if ending == "message":  # a busy agent is asked for nothing but to leave
                 return None
