@@ -63,6 +63,21 @@ def test_every_piece_keeps_the_rules(name: str) -> None:
     assert [len(part.points) for part in written.piece.parts if part.points] == [3]
 
 
+def test_a_bundle_of_a_budget_says_so_and_is_compared_with_no_one() -> None:
+    """What its weights say is all that is known there."""
+    whole = samples.allocated_report()
+    made = whole.artifacts[-1].model_copy(update={"fitted": None, "losses": {}})
+    alone = whole.model_copy(
+        update={"artifacts": (made,), "verdicts": whole.verdicts[-1:], "frontier": None}
+    )
+    written = write(facts_of(alone))
+    assert problems(written) == []
+    assert "a budget in place of fixed bits" in written.piece.text
+    assert "mixed precision" in written.piece.text
+    assert "comes to" not in written.piece.text
+    assert "Asked for was" not in written.piece.text
+
+
 def test_recovery_says_what_it_gave_back() -> None:
     text = write(facts_of(samples.recovered_report())).piece.text
     assert "QLoRA" in text

@@ -102,6 +102,7 @@ def _budgeted(report: Report, artifact: ReportedArtifact, measured: Measurement)
     if found is None and not is_chosen(each.note for each in tensors.values()):
         return None
     fitted = {each.record.name for each in report.artifacts if each.fitted is not None}
+    fitted.add(artifact.record.name)
     others = [
         each
         for each, _ in report.measurements()
