@@ -280,7 +280,8 @@ def bundle(project: Project, checked: Any) -> Path:
     assert [(line["limit"], line["how"]) for line in limits] == [("app-memory.none", "measured")]
     assert found == {
         "path": str(path),
-        "artifact": max(cosines, key=lambda name: cosines[name]),
+        "artifact": (best := max(cosines, key=lambda name: cosines[name])),
+        "model_bytes": project.artifacts[best]["bytes"],
         "bytes": path.stat().st_size,
         "checked": True,
     }
