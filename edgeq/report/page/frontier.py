@@ -227,18 +227,6 @@ def _frontier(values: Values, x: Spec, y: Spec) -> Spec:
         "legend": {**legend, "symbolFillColor": MUTED} if len(formats) > 1 else None,
     }
     base: Spec = {"x": x, "y": y}
-    named: list[Spec] = [
-        {
-            "transform": [{"filter": f"datum.place === '{place}'"}],
-            "mark": {"type": "text", "align": align, "baseline": "middle", "dx": dx, "dy": dy},
-            "encoding": {
-                **base,
-                "text": {"field": "name"},
-                "color": {"condition": {"test": "datum.best", "value": INK}, "value": MUTED},
-            },
-        }
-        for place, (align, dx, dy) in _PLACES.items()
-    ]
     # Where all points are the recipe's own there is nothing to tell apart.
     ringed = "datum.own" if not all(value["own"] for value in values) else "false"
     return {
@@ -270,9 +258,25 @@ def _frontier(values: Values, x: Spec, y: Spec) -> Spec:
                     "tooltip": {"field": "tip"},
                 },
             },
-            *named,
+            *_names(base),
         ],
     }
+
+
+def _names(base: Spec) -> list[Spec]:
+    """What points are called, each on the side where it has room."""
+    return [
+        {
+            "transform": [{"filter": f"datum.place === '{place}'"}],
+            "mark": {"type": "text", "align": align, "baseline": "middle", "dx": dx, "dy": dy},
+            "encoding": {
+                **base,
+                "text": {"field": "name"},
+                "color": {"condition": {"test": "datum.best", "value": INK}, "value": MUTED},
+            },
+        }
+        for place, (align, dx, dy) in _PLACES.items()
+    ]
 
 
 def _points_table(points: Sequence[Point], title: str) -> Table:
