@@ -192,3 +192,20 @@ def _check_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
                 what = f"{document.name(location)}: {device!r} is there twice for {target.format}"
                 yield Problem(document.place(location), what, "remove one of them")
             seen.add((target.format, device))
+    yield from _check_use_of_targets(recipe, document)
+
+
+def _check_use_of_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """A target that would get no artifact, beside others that get theirs."""
+    spec, task = recipe.quantize, recipe.model.task
+    formats = [target.format for target in recipe.targets]
+    parts = [("quantize", "default"), *(("targets", i, "format") for i in range(len(formats)))]
+    if spec.fit or not spec.default or any(map(document.is_assumed, parts)):
+        return
+    held = {format: any(spec.choices(format, task)) for format in formats}
+    for index, format in enumerate(formats):
+        location: Location = ("targets", index)
+        if not held[format] and any(held.values()):
+            what = f"{document.name(location)}: nothing in quantize.default can be held in {format}"
+            remedy = "remove the target, or add what it holds to quantize.default, e.g. 'int8'"
+            yield Problem(document.place(location), what, remedy)

@@ -39,6 +39,8 @@ def check_recover(recipe: Recipe, document: Document) -> Iterator[Problem]:
         what = f"{document.name(place)}: {too_few(calibration.samples or 0)}"
         yield Problem(document.place(place), what, f"write {LEAST} or more, or remove 'recover'")
     formats = {target.format for target in recipe.targets}
+    if "coreml" in formats and not document.is_assumed(("quantize", "default")):
+        yield from _left_out(recipe, document, asked)
     for location in fits if "coreml" in formats else ():
         what = f"{document.name((*location, 'recover'))}: Core ML packages have no adapter"
         remedy = "remove it, or give Core ML a recipe of its own"
@@ -49,3 +51,25 @@ def check_recover(recipe: Recipe, document: Document) -> Iterator[Problem]:
             what = f"{document.name(location)}: what an adapter gives back is not known beforehand"
             remedy = "remove it, or state a size or memory in place of a quality"
             yield Problem(document.place(location), what, remedy)
+
+
+def _left_out(recipe: Recipe, document: Document, asked: list[Location]) -> Iterator[Problem]:
+    """Every default that Core ML would hold but for its adapter, and does not get without it."""
+    spec, task = recipe.quantize, recipe.model.task
+    if not any(target.format != "coreml" for target in recipe.targets):
+        return  # nothing holds it, which is said of the entry as a whole
+    given = {variant.weights for variant in spec.choices("coreml", task) if variant}
+    for location in asked:
+        choice = spec.default[int(location[-1])]
+        if document.is_assumed(location) or isinstance(choice, str) or choice.weights in given:
+            continue
+        plain = choice.model_copy(update={"recover": None})
+        if spec.model_copy(update={"default": (plain,)}).choices("coreml", task) == (None,):
+            continue  # a file type of GGUF
+        name = document.name((*location, "recover"))
+        what = f"{name}: Core ML packages have no adapter, so the coreml target would not get it"
+        remedy = (
+            f"add '{plain.weights}' to quantize.default, which Core ML then gets without an "
+            "adapter, or give Core ML a recipe of its own"
+        )
+        yield Problem(document.place((*location, "recover")), what, remedy)

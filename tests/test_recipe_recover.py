@@ -104,6 +104,18 @@ def test_a_budget_leaves_room_for_its_adapter(tmp_path: Path) -> None:
             "Core ML packages have no adapter",
         ),
         (
+            "{default: [int8, {weights: int4-b32, recover: {}}]}",
+            {"targets": f"{GGUF}, {COREML}"},
+            "quantize.default[1].recover: Core ML packages have no adapter",
+            "add 'int4-b32' to quantize.default",
+        ),
+        (
+            "{default: {weights: Q2_K, recover: {}}}",
+            {"targets": f"{GGUF}, {COREML}"},
+            "targets[1]: nothing in quantize.default can be held in coreml",
+            "remove the target",
+        ),
+        (
             "{fit: {size: 4 MiB, recover: {}}}",
             {"targets": f"{GGUF}, {COREML}"},
             "Core ML packages have no adapter",
@@ -149,6 +161,27 @@ def test_what_nothing_can_come_of_is_refused(
     found = problems(tmp_path, quantize, **given)
     assert [problem for problem in found if what in problem.what and remedy in problem.remedy]
     assert all(problem.where.startswith(f"{tmp_path / 'recipe.yaml'}:") for problem in found)
+
+
+def test_no_target_is_left_without_an_artifact_in_silence(tmp_path: Path) -> None:
+    """Each entry with an adapter is in every format that holds its weights, or the recipe is not
+    taken: only GGUF's own file types are GGUF's alone."""
+    targets = f"{GGUF}, {ONNX}, {COREML}"
+    for weights in ("int4-b32", "int8-b32", "Q2_K", "Q4_0"):
+        for beside in ("int8", "int4", "int8-b32", "Q6_K"):
+            quantize = f"{{default: [{beside}, {{weights: {weights}, recover: {{}}}}]}}"
+            found = problems(tmp_path, quantize, targets=targets)
+            recipe = load_recipe(tmp_path / "recipe.yaml")[0]
+            assert recipe is not None
+            weighed = {
+                format: [v.weights for v in recipe.quantize.choices(format, "text-generation") if v]
+                for format in ("gguf", "onnx", "coreml")
+            }
+            lost = not all(weighed.values()) or (
+                weights in weighed["onnx"] and weights not in weighed["coreml"]
+            )
+            assert bool(found) == lost
+            assert all(problem.remedy for problem in found)
 
 
 def test_a_plan_counts_the_adapter(tmp_path: Path) -> None:
