@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeq.report.tables import print_table
 from edgeq.runners.session import Answer, Written
 from edgeq.units import format_seconds, format_speed
 
@@ -25,7 +26,7 @@ def print_similarity(answer: Answer, console: Console) -> None:
         table.add_column("nearest first", overflow="fold")
         for text, likeness in answer.ranked():
             table.add_row(f"{likeness:.4f}", Text(text))
-        console.print(table)
+        print_table(table, console)
     took = format_seconds(answer.seconds / count)
     words = f"{answer.artifact}: {width} values a sentence, {took} a sentence ({_seen(answer)})"
     console.print(Text(words, style="dim"))

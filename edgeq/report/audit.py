@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeq.audit.records import Audit, Outcome, TensorLine
+from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_bytes
 
@@ -33,9 +34,9 @@ def print_audit(found: Audit, console: Console) -> None:
         f"{claim.recorded or 'nothing'} by its record"
     )
     console.print()
-    console.print(_tensors(found.tensors))
+    print_table(_tensors(found.tensors), console)
     console.print()
-    console.print(_checks(found))
+    print_table(_checks(found), console)
     for matters, heading, colour in (
         (True, "What matters", "red"),
         (False, "Worth knowing", "yellow"),

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeq.beside import Chance, SideBySide, Spoken
+from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_seconds, format_speed
 
@@ -63,7 +64,7 @@ def _print_parting(found: SideBySide, console: Console) -> None:
     for letter, chance in (("A", parting.of_a), ("B", parting.of_b)):
         name = Text(f"  {letter}: {_shown(chance)}")
         table.add_row(name, f"{chance.a:.1%}", f"{chance.b:.1%}")
-    console.print(table)
+    print_table(table, console)
 
 
 def _shown(chance: Chance) -> str:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeq.differences_records import Differences, PlaceDifferences, Status
+from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 
 _STYLES: dict[Status, str] = {
@@ -21,7 +22,7 @@ def print_differences(found: Differences, console: Console) -> None:
     """A row for every place, then reasons and cures."""
     heading = f"{found.artifact}, each place beside this machine ({found.reference})"
     console.print(Text(heading, style="bold"), soft_wrap=True)
-    console.print(_table(found))
+    print_table(_table(found), console)
     said: dict[str, list[str]] = {}
     for place in found.places:
         if place.reason or place.cure:

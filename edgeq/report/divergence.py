@@ -10,6 +10,7 @@ from edgeq.beside import SideBySide
 from edgeq.compare import Comparison, Side
 from edgeq.compare_encoders import EncoderComparison
 from edgeq.report.beside import print_side_by_side
+from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 
 _NOISE_FACTOR = 3
@@ -29,7 +30,7 @@ def print_compared(found: Comparison | EncoderComparison | SideBySide, console: 
 def print_comparison(found: Comparison, console: Console) -> None:
     """What was compared on what, every figure with its standard error, and how to read it."""
     _print_sides(found.a, found.b, console)
-    console.print(_table(found))
+    print_table(_table(found), console)
     used = (
         f"Measured on {found.tokens} tokens: the second halves of {found.windows} of the "
         f"{found.windows_in_text} windows of {found.window} tokens in {found.text}."
@@ -53,7 +54,7 @@ def print_encoders(found: EncoderComparison, console: Console) -> None:
     near = found.neighbours
     if near is not None:
         table.add_row("texts with another nearest one", f"{near.changed} of {near.texts}", "")
-    console.print(table)
+    print_table(table, console)
     print_wrapped(f"Measured on {found.texts} texts of {found.text}.", "dim", console)
     for change in near.changes if near is not None else ():
         console.print()

@@ -11,6 +11,7 @@ from rich.text import Text
 from edgeq.device import Device
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
+from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_bytes, format_seconds, format_speed
 
@@ -35,7 +36,7 @@ def print_expected(
             table.add_row(id, artifact, shown, _speed(own[id]))
             bases |= dict.fromkeys(_bases(memory, own[id]))
     console.print("\nto expect (estimated, with the range for nine cases in ten):")
-    console.print(table)
+    print_table(table, console)
     for basis in bases:
         print_wrapped(basis, "dim", console)
 

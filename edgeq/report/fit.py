@@ -8,6 +8,7 @@ from rich.text import Text
 
 from edgeq.estimate.devices import Estimates
 from edgeq.fit import Answer, Candidate
+from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_bytes, format_seconds
 
@@ -43,7 +44,7 @@ def print_fit(answer: Answer, console: Console) -> None:
         table.add_column(name, justify="left" if name in ("preset", "fits") else "right")
     for one in answer.candidates:
         table.add_row(*_row(one), style="bold" if one.name == answer.chosen else None)
-    console.print(table)
+    print_table(table, console)
     for words in _notes(answer):
         print_wrapped(words, "dim", console)
     console.print()

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from edgeq.emulate.limits_records import Trial
 from edgeq.fits import AppVerdict, Fits
+from edgeq.report.tables import print_table
 from edgeq.report.terminal import STATUS_STYLES, print_wrapped
 from edgeq.units import format_bytes, format_seconds
 
@@ -23,12 +24,12 @@ def print_fits(found: Fits, console: Console) -> None:
             (found.status, STATUS_STYLES[found.status]),
         )
     )
-    console.print(_table(found))
+    print_table(_table(found), console)
     for text in _sentences(found):
         print_wrapped(text, "", console)
     for note in found.notes:
         print_wrapped(note, "yellow", console)
-    console.print(_limits(found))
+    print_table(_limits(found), console)
     for text in dict.fromkeys(verdict.reason for verdict in found.verdicts if verdict.reason):
         print_wrapped(text, "", console)
 

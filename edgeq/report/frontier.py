@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeq.frontier_records import Frontier
+from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import MIB, format_bytes, format_seconds
 
@@ -28,7 +29,7 @@ def print_frontier(found: Frontier, console: Console) -> None:
         time = "" if point.seconds is None else format_seconds(point.seconds.value)
         row = (point.name, format_bytes(point.bytes), f"{point.loss:.3g}", f"{point.error:.2g}")
         table.add_row(*row, time, point.made_by, style="bold" if point in best else None)
-    console.print(table)
+    print_table(table, console)
     words = (
         f"Sizes and losses are measured; times, of one token or one run on {found.device}, are "
         "estimated. Bold: no smaller file is nearer to full precision."

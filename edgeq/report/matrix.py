@@ -11,6 +11,7 @@ from rich.text import Text
 
 from edgeq.matrix.run import Judged
 from edgeq.remedies import format_value
+from edgeq.report.tables import print_table
 from edgeq.report.terminal import STATUS_STYLES, print_verdict, print_wrapped
 from edgeq.verdict import How, Line
 
@@ -30,7 +31,7 @@ def print_matrix(judged: Sequence[Judged], console: Console, *, lines: bool) -> 
     names = [f"{each.recipe}: {each.verdict.artifact}" for each in judged]
     devices = list(dict.fromkeys(each.verdict.device for each in judged))
     for some in _fitting(devices, max(map(len, names), default=0), console.width):
-        console.print(_table(judged, some))
+        print_table(_table(judged, some), console)
         console.print()
     for device in devices:
         own = [each for each in judged if each.verdict.device == device]

@@ -14,6 +14,7 @@ from edgeq.build import Built
 from edgeq.device import Device
 from edgeq.plan import ArtifactPlan, Plan
 from edgeq.plan_tensors import TensorPlan
+from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.stores import LimitLine
 from edgeq.units import format_bytes
@@ -42,7 +43,7 @@ def print_plan(plan: Plan, devices: Sequence[Device], console: Console) -> None:
     for device in devices:
         limit = device.app_limit()
         table.add_row(device.id, format_bytes(limit.bytes), limit.basis, limit.os)
-    console.print(table)
+    print_table(table, console)
     if plan.missing_packages:
         console.print(
             f"\nto build, install {', '.join(plan.missing_packages)}: "
@@ -86,7 +87,7 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
         table.add_row(name, grid, format_bytes(sum(tensor.bytes for tensor in own)), why)
     for grid, size in small.items():
         table.add_row("biases, norms and other small ones", grid, format_bytes(size), "")
-    console.print(table)
+    print_table(table, console)
     for line in artifact.advice:
         print_wrapped(line, "dim", console)
 
@@ -99,7 +100,7 @@ def print_built(built: Sequence[Built], console: Console) -> None:
             f"{grid} {format_bytes(size)}" for grid, size in item.artifact.grid_summary().items()
         )
         table.add_row(item.artifact.name, format_bytes(item.artifact.bytes), grids)
-    console.print(table)
+    print_table(table, console)
     notes = {note: None for item in built for note in item.artifact.settings.get("notes", ())}
     for note in notes:
         print_wrapped(f"note: {note}", "yellow", console)
@@ -122,7 +123,7 @@ def print_devices(devices: Sequence[Device], console: Console) -> None:
         limit = device.app_limit()
         sizes = format_bytes(device.ram), format_bytes(limit.bytes)
         table.add_row(device.id, device.chip, *sizes, limit.basis)
-    console.print(table)
+    print_table(table, console)
 
 
 def print_device(device: Device, console: Console) -> None:

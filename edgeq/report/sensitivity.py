@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeq.allocate.sensitivity import Sensitivity
+from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_bytes
 
@@ -30,7 +31,7 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
         costs = found.tensors[name]
         shown = [f"{costs[use].loss:.1e}" if use in costs else "" for use in uses]
         table.add_row(_short(name, 78 - 9 * len(uses)), *shown)
-    console.print(table)
+    print_table(table, console)
     if len(ordered) > _SHOWN:
         print_wrapped(f"and {len(ordered) - _SHOWN} more; --json has all", "dim", console)
     for whole in found.wholes:

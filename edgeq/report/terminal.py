@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeq.remedies import format_value
+from edgeq.report.tables import print_table
 from edgeq.verdict import Line, Status, Verdict
 
 _WIDTH = 80
@@ -64,7 +65,7 @@ def print_verdict(verdict: Verdict, console: Console) -> None:
         (verdict.status, STATUS_STYLES[verdict.status]),
     )
     console.print(heading)
-    console.print(_table(verdict))
+    print_table(_table(verdict), console)
     said: dict[str, list[str]] = {}
     limits = {trial.limit_bytes for trial in verdict.tried.trials} if verdict.tried else set()
     for line in verdict.lines:

@@ -1,0 +1,123 @@
+"""Tables in the width there is: text folds, and where that is not enough, rows become paragraphs."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+_LEAST = 16  # letters of a column that may break words
+
+
+def print_table(table: Table, console: Console) -> None:
+    """`table`, of cells that are text, with every figure whole.
+
+    Columns that neither are right-aligned nor forbid wrapping become as narrow as has to be, those
+    with `overflow="fold"` to less than their longest word. What is wider still is told row by row:
+    its first cell, then the others with the names of their columns.
+    """
+    gaps = table.padding[1] * max(0, len(table.columns) - 1)
+    room = console.width - gaps
+    widths = [_natural(column, table.show_header) for column in table.columns]
+    least = [_least(c, w, table.show_header) for c, w in zip(table.columns, widths, strict=True)]
+    if sum(least) > room:
+        _print_rows(table, console)
+        return
+    while sum(widths) > room:
+        slack = [w - own if w > own else -1 for w, own in zip(widths, least, strict=True)]
+        widest = max(range(len(widths)), key=lambda i: (slack[i] > 0, widths[i]))
+        widths[widest] -= 1
+    console.print(_with_widths(table, widths))
+
+
+def _with_widths(table: Table, widths: Sequence[int]) -> Table:
+    found = copy.copy(table)
+    found.columns, found.rows = [], []
+    for column, width in zip(table.columns, widths, strict=True):
+        found.add_column(
+            column.header,
+            justify=column.justify,
+            overflow=column.overflow,
+            no_wrap=column.no_wrap,
+            width=width,
+        )
+    for row, own in zip(table.rows, zip(*(c.cells for c in table.columns)), strict=True):
+        cells = (_folded(_text(cell), width) for cell, width in zip(own, widths, strict=True))
+        found.add_row(*cells, style=row.style)
+    return found
+
+
+def _text(cell: object) -> Text:
+    return cell if isinstance(cell, Text) else Text(str(cell))
+
+
+def _texts(column: Column, has_header: bool) -> list[Text]:
+    return [*([_text(column.header)] if has_header else []), *map(_text, column.cells)]
+
+
+def _natural(column: Column, has_header: bool) -> int:
+    return max((text.cell_len for text in _texts(column, has_header)), default=0)
+
+
+def _least(column: Column, natural: int, has_header: bool) -> int:
+    """How narrow a column may become."""
+    if column.no_wrap or column.justify == "right":
+        return natural
+    texts = _texts(column, has_header)
+    longest = max((Text(word).cell_len for t in texts for word in t.plain.split()), default=0)
+    return min(longest, _LEAST) if column.overflow == "fold" else longest
+
+
+def _folded(text: Text, width: int) -> Text:
+    """`text` with words that are too long broken behind a dot or the like rather than anywhere."""
+    if text.cell_len != len(text.plain):  # letters of two columns: as the console folds them
+        return text
+    at, cuts = 0, []
+    for word in re.finditer(r"\S+", text.plain):
+        at = word.start()
+        while word.end() - at > width:
+            piece = text.plain[at : at + width]
+            at += 1 + max(piece.rfind("."), piece.rfind("/")) or 1 + piece.rfind("_") or width
+            cuts.append(at)
+    return Text("\n").join(text.divide(cuts)) if cuts else text
+
+
+def _print_rows(table: Table, console: Console) -> None:
+    """Every row as its first cell and, indented, what the other columns say of it."""
+    columns = table.columns
+    for row, own in zip(table.rows, zip(*(c.cells for c in columns), strict=True), strict=True):
+        cells = [_text(cell) for cell in own]
+        first = _named(columns[0], cells[0], table.show_header and columns[0].justify == "right")
+        first.stylize(row.style or "")
+        console.print(Text("\n").join(_filled([first], console.width, "")), soft_wrap=True)
+        rest = [
+            _named(column, cell, table.show_header)
+            for column, cell in zip(columns[1:], cells[1:], strict=True)
+            if cell.plain.strip()
+        ]
+        lines = _filled(rest, console.width, "  ")
+        if lines:
+            console.print(Text("\n").join(lines), soft_wrap=True)
+
+
+def _named(column: Column, cell: Text, is_named: bool) -> Text:
+    header = _text(column.header).plain if is_named else ""
+    return Text.assemble(f"{header}: " if header else "", cell)
+
+
+def _filled(parts: Sequence[Text], width: int, indent: str) -> list[Text]:
+    """`parts` with semicolons between, in lines that end between parts or, of long ones, words."""
+    lines: list[Text] = []
+    for number, part in enumerate(parts, 1):
+        whole = Text.assemble(part, ";" if number < len(parts) else "")
+        fits = whole.cell_len <= width - len(indent)
+        for piece in [whole] if fits else whole.split(" "):
+            if lines and lines[-1].cell_len + 1 + piece.cell_len <= width:
+                lines[-1] = Text.assemble(lines[-1], " ", piece)
+            else:
+                lines.append(Text.assemble(indent, piece))
+    return lines
