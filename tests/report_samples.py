@@ -231,7 +231,9 @@ def _allocated(record: Artifact) -> Artifact:
 def sensed(name: str) -> Sensed:
     """What a tensor costs: most of all the token table and the first layer's values."""
     loss = 0.04 if "embed" in name else 0.02 if "layers.0.self_attn.v_proj" in name else 0.001
-    return Sensed(least="Q2_K", loss=loss, error=loss / 10, here=loss / 20, measure="kl")
+    return Sensed(
+        least="Q2_K", loss=loss, error=loss / 10, here=loss / 20, here_error=loss / 99, measure="kl"
+    )
 
 
 def frontier() -> Frontier:

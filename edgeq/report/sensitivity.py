@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeq.allocate.sensitivity import Sensitivity
+from edgeq.allocate.sensitivity import Cost, Sensitivity
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_bytes
 
 _SHOWN = 40
+_MARK = "~"  # before what was not measured itself
 _MEASURES = {"kl": "mean KL divergence, nats", "cosine": "mean 1 − cosine"}
 
 
@@ -23,15 +24,17 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
     uses = _uses(found)
     console.print(Text(f"{found.format}: {_MEASURES[found.measure]}, one tensor rounded", "bold"))
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="")
-    table.add_column("tensor", no_wrap=True)
+    table.add_column("tensor", overflow="fold")
     for use in uses:
         table.add_column(use, justify="right", no_wrap=True)
     ordered = sorted(found.tensors, key=lambda name: -_most(found, name))
     for name in ordered[:_SHOWN]:
         costs = found.tensors[name]
-        shown = [f"{costs[use].loss:.1e}" if use in costs else "" for use in uses]
-        table.add_row(_short(name, 78 - 9 * len(uses)), *shown)
+        table.add_row(_short(name), *(_loss(costs.get(use)) for use in uses))
     print_table(table, console)
+    if any(cost.error is None for costs in found.tensors.values() for cost in costs.values()):
+        words = f"{_MARK}: interpolated between number formats that were measured"
+        print_wrapped(words, "dim", console)
     if len(ordered) > _SHOWN:
         print_wrapped(f"and {len(ordered) - _SHOWN} more; --json has all", "dim", console)
     for whole in found.wholes:
@@ -57,11 +60,12 @@ def sensitivity_picture(found: Sensitivity) -> dict[str, Any]:
         for use, cost in costs.items()
         if cost.loss > 0
     ]
+    is_marked = any(value["how"] == "interpolated" for value in values)
+    marks = f", {_MARK}: interpolated" if is_marked else ""
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "title": f"What each tensor costs in {found.format}",
+        "title": f"What each tensor costs in {found.format}{marks}",
         "data": {"values": values},
-        "mark": {"type": "rect"},
         "width": {"step": 48},
         "height": {"step": 13},
         "encoding": {
@@ -73,12 +77,6 @@ def sensitivity_picture(found: Sensitivity) -> dict[str, Any]:
                 "title": None,
                 "axis": {"labelLimit": 360},
             },
-            "color": {
-                "field": "loss",
-                "type": "quantitative",
-                "scale": {"type": "log", "scheme": "viridis"},
-                "title": _MEASURES[found.measure],
-            },
             "tooltip": [
                 {"field": name, "type": kind}
                 for name, kind in (
@@ -89,6 +87,20 @@ def sensitivity_picture(found: Sensitivity) -> dict[str, Any]:
                 )
             ],
         },
+        "layer": [_cells(_MEASURES[found.measure]), _marks()],
+    }
+
+
+def _cells(title: str) -> dict[str, Any]:
+    scale = {"type": "log", "scheme": "viridis"}
+    colour = {"field": "loss", "type": "quantitative", "scale": scale, "title": title}
+    return {"mark": {"type": "rect"}, "encoding": {"color": colour}}
+
+
+def _marks() -> dict[str, Any]:
+    return {
+        "transform": [{"filter": "datum.how == 'interpolated'"}],
+        "mark": {"type": "text", "text": _MARK, "color": "white", "stroke": "black"},
     }
 
 
@@ -100,6 +112,11 @@ def _most(found: Sensitivity, name: str) -> float:
     return max(cost.loss for cost in found.tensors[name].values())
 
 
-def _short(name: str, width: int) -> str:
-    text = re.sub(r"^(model|encoder)\.(layers?\.)?|\.weight$", "", name)
-    return text if len(text) <= width else f"…{text[-(width - 1) :]}"
+def _loss(cost: Cost | None) -> str:
+    if cost is None:
+        return ""
+    return f"{_MARK if cost.error is None else ''}{cost.loss:.1e}"
+
+
+def _short(name: str) -> str:
+    return re.sub(r"^(model|encoder)\.(layers?\.)?|\.weight$", "", name)

@@ -1,13 +1,13 @@
-"""Tables in the width there is: text folds, and where that is not enough, rows become paragraphs."""
+"""Tables in the width there is: text folds; where that is too little, rows become paragraphs."""
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column, Row, Table
 from rich.text import Text
 
 _LEAST = 16  # letters of a column that may break words
@@ -45,10 +45,16 @@ def _with_widths(table: Table, widths: Sequence[int]) -> Table:
             no_wrap=column.no_wrap,
             width=width,
         )
-    for row, own in zip(table.rows, zip(*(c.cells for c in table.columns)), strict=True):
-        cells = (_folded(_text(cell), width) for cell, width in zip(own, widths, strict=True))
+    for row, own in _rows(table):
+        cells = (_folded(cell, width) for cell, width in zip(own, widths, strict=True))
         found.add_row(*cells, style=row.style)
     return found
+
+
+def _rows(table: Table) -> Iterator[tuple[Row, list[Text]]]:
+    cells = zip(*(column.cells for column in table.columns), strict=True)
+    for row, own in zip(table.rows, cells, strict=True):
+        yield row, [_text(cell) for cell in own]
 
 
 def _text(cell: object) -> Text:
@@ -89,8 +95,7 @@ def _folded(text: Text, width: int) -> Text:
 def _print_rows(table: Table, console: Console) -> None:
     """Every row as its first cell and, indented, what the other columns say of it."""
     columns = table.columns
-    for row, own in zip(table.rows, zip(*(c.cells for c in columns), strict=True), strict=True):
-        cells = [_text(cell) for cell in own]
+    for row, cells in _rows(table):
         first = _named(columns[0], cells[0], table.show_header and columns[0].justify == "right")
         first.stylize(row.style or "")
         console.print(Text("\n").join(_filled([first], console.width, "")), soft_wrap=True)

@@ -62,7 +62,20 @@ class Sensed(Frozen):
         description="In the format that it has in this artifact, as rounded for the measurement; "
         "None where that one was not measured."
     )
+    here_error: float | None = Field(
+        default=None, description="Standard error of `here`; None where it has none."
+    )
     measure: Literal["kl", "cosine"]
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether `loss` was measured, not interpolated between formats that were."""
+        return self.error is not None
+
+    @property
+    def is_here_measured(self) -> bool:
+        """Whether `here` was measured."""
+        return self.here_error is not None
 
 
 class Fitted(Frozen):

@@ -82,6 +82,7 @@ def _sensed(record: Artifact, found: Sensitivity, ground: Ground) -> dict[str, S
             loss=costs[least].loss,
             error=costs[least].error,
             here=costs[own.use].loss if own is not None else None,
+            here_error=costs[own.use].error if own is not None else None,
             measure=found.measure,
         )
     return told

@@ -26,6 +26,7 @@ _BITS = {  # below how many bits a weight; the colour
     "16": (20.0, "var(--b16)"),
     "32": (math.inf, "var(--b32)"),
 }
+_INTERPOLATED = "interpolated between formats that were measured"
 _MOST_KINDS = 40
 _PHONE = 215.0  # pixels that columns have there
 
@@ -160,11 +161,29 @@ def _alone(sensed: Sensed | None, record: TensorRecord) -> str:
     """What the model loses by rounding this tensor alone, in words."""
     if sensed is None:
         return ""
-    error = f" ± {sensed.error:.1e}" if sensed.error is not None else ", between measured ones"
+    error = f" ± {sensed.error:.1e}" if sensed.error is not None else f", {_INTERPOLATED}"
     text = f"; rounded alone to {sensed.least}: {MEASURES[sensed.measure]} {sensed.loss:.2e}{error}"
     if sensed.here is not None and sensed.here != sensed.loss:
         text += f"; to {record.grid}, as here: {sensed.here:.2e}"
+        text += "" if sensed.is_here_measured else f", {_INTERPOLATED}"
     return text
+
+
+def _loss(sensed: Sensed | None) -> str:
+    """The loss in the fewest bits, marked where it was not measured."""
+    if sensed is None:
+        return ""
+    return f"{_mark(sensed.is_measured)}{sensed.loss:.2e} ({sensed.least})"
+
+
+def _loss_here(sensed: Sensed | None) -> str:
+    if sensed is None or sensed.here is None:
+        return ""
+    return f"{_mark(sensed.is_here_measured)}{sensed.here:.2e}"
+
+
+def _mark(is_measured: bool) -> str:
+    return "" if is_measured else "~"
 
 
 def _is_matrix(record: TensorRecord) -> bool:
@@ -244,8 +263,8 @@ def _table(artifact: ReportedArtifact) -> Table:
                 record.method,
                 f"{bits_of(record):.2f}",
                 format_bytes(record.bytes),
-                "" if sensed is None else f"{sensed.loss:.2e} ({sensed.least})",
-                "" if sensed is None or sensed.here is None else f"{sensed.here:.2e}",
+                _loss(sensed),
+                _loss_here(sensed),
                 "" if record.note == "default" else record.note,
             ]
         )
@@ -257,4 +276,7 @@ def _table(artifact: ReportedArtifact) -> Table:
         "tensor", "shape", "grid", "method", "bits", "size", "loss alone, fewest bits",
         "loss alone, as here", "why",
     )  # fmt: skip
-    return Table(f"Tensors of {artifact.record.name}", columns, rows, frozenset({4, 5, 6, 7}))
+    caption = f"Tensors of {artifact.record.name}"
+    if any(cell.startswith("~") for row in rows for cell in row[6:8]):
+        caption += f"; ~: {_INTERPOLATED}"
+    return Table(caption, columns, rows, frozenset({4, 5, 6, 7}))
