@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from edgeq.artifact import (
 )
 from edgeq.made import Made, settings_of
 from edgeq.plan import Planned
+from edgeq.plan_fit import prospect
 from edgeq.plan_images import labels_of
 from edgeq.plan_tensors import gguf_decisions
 from edgeq.quantize.decide import Decision, decide
@@ -42,10 +43,11 @@ _COREML_TOOL = "coremltools"
 
 @dataclass(frozen=True)
 class Built:
-    """An artifact and where it lies."""
+    """An artifact and where it lies. notes: of the budget that it was made for."""
 
     path: Path
     artifact: Artifact
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """What a program wants to know of it."""
@@ -127,7 +129,8 @@ class _Builder:
 
         found, _ = allocate(self._stages, format, fit, artifact_maker(self._stages))
         self._planned.settle(found)
-        return self.artifact(found)
+        note = prospect(self._planned, format, fit).note(fit, format)
+        return replace(self.artifact(found), notes=(note,) if note else ())
 
     def artifact(self, intent: Intent) -> Built:
         stages, variant = self._stages, intent.variant

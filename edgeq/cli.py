@@ -59,10 +59,12 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
 
     planned = make_plan(recipe)
     if planned.recipe.quantize.fit:
+        from edgeq.plan_fit import foretell
         from edgeq.workflow_allocate import foreseen
 
         with progress_line() as progress:
             planned = foreseen(planned, progress)
+            foretell(planned)
     estimates = expected_everywhere(planned)
     if as_json:
         dumped = {

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from edgeq import canonical
 from edgeq.estimate.calibrate import Measured
-from edgeq.estimate.contents import Contents, contents_of_plan
+from edgeq.estimate.contents import contents_of_plan
 from edgeq.estimate.devices import Estimates, estimate_for
-from edgeq.plan import Planned
+from edgeq.plan import ArtifactPlan, Planned
 from edgeq.profile import Device, matches
 from edgeq.reach.place import Place
 from edgeq.store import Store
@@ -19,10 +19,20 @@ from edgeq.verdict import Verdict
 
 
 def expected(planned: Planned, artifact: str, device: Device) -> Estimates:
-    """Memory and speed of an artifact of the plan, by its name."""
+    """Memory and speed of an artifact of the plan, by its name.
+
+    Of a budget that waits for what tensors cost, what its sizes allow to say.
+    """
+    own = _artifact(planned, artifact)
+    if own.pending:
+        return planned.prospects[artifact].estimates(lambda each: _expected(planned, each, device))
+    return _expected(planned, own, device)
+
+
+def _expected(planned: Planned, artifact: ArtifactPlan, device: Device) -> Estimates:
     workload = planned.recipe.workload
     return estimate_for(
-        _contents(planned, artifact),
+        contents_of_plan(artifact, planned.recipe.model.task, planned.model),
         device,
         context=workload.context,
         prompt=workload.prompt,
@@ -33,14 +43,14 @@ def expected(planned: Planned, artifact: str, device: Device) -> Estimates:
 def expected_everywhere(planned: Planned) -> dict[str, dict[str, Estimates]]:
     """For every artifact of the plan, by name, what to expect on each of its devices, by id.
 
-    One whose tensors are not decided yet is left out.
+    One whose tensors are not decided yet is left out, unless its possible sizes are known.
     """
     return {
         artifact.name: {
             id: expected(planned, artifact.name, planned.devices[id]) for id in artifact.devices
         }
         for artifact in planned.plan.artifacts
-        if not artifact.pending
+        if not artifact.pending or artifact.name in planned.prospects
     }
 
 
@@ -51,7 +61,8 @@ def remember_speed(planned: Planned, verdict: Verdict, device: Device, place: Pl
     is_own = device.id == machine.id or matches(device, machine)
     if seen is None or place.how != "measured" or not is_own:
         return
-    contents = _contents(planned, verdict.artifact)
+    own = _artifact(planned, verdict.artifact)
+    contents = contents_of_plan(own, planned.recipe.model.task, planned.model)
     record = {
         "bytes_per_token": contents.bytes_per_token,
         "quant": contents.label,
@@ -78,6 +89,5 @@ def _folder(device: Device) -> Path:
     return Store().root / "speed" / canonical.sha256_of(facts)
 
 
-def _contents(planned: Planned, artifact: str) -> Contents:
-    plan = next(each for each in planned.plan.artifacts if each.name == artifact)
-    return contents_of_plan(plan, planned.recipe.model.task, planned.model)
+def _artifact(planned: Planned, name: str) -> ArtifactPlan:
+    return next(each for each in planned.plan.artifacts if each.name == name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeq.advice import advice_for
 from edgeq.artifact import Frozen
@@ -22,6 +23,9 @@ from edgeq.tools import missing, packages
 from edgeq.wording import suggest_near
 from edgeq.yamlfile import Document, by_place
 
+if TYPE_CHECKING:
+    from edgeq.plan_fit import Prospect
+
 
 class ArtifactPlan(Frozen):
     """One artifact of the plan.
@@ -30,8 +34,10 @@ class ArtifactPlan(Frozen):
     the vocabulary of a GGUF file where only its model's configuration is here. `cache_bytes`: keys
     and values of a language model at `workload.context` positions, None for other tasks.
     `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
-    `advice`: what its Core ML devices make of its number formats. `pending`: why its tensors are
-    not known yet, for a budget whose number formats are chosen when it is built; else empty.
+    `advice`: what its Core ML devices make of its number formats, and what else there is to know of
+    it. `pending`: why its tensors are not known yet, for a budget whose number formats are chosen
+    when it is built; else empty. Then `download_bytes` is the most that it may become, and
+    `smallest_bytes` the least, None where that is not known.
     """
 
     name: str
@@ -45,6 +51,7 @@ class ArtifactPlan(Frozen):
     devices: tuple[str, ...]
     advice: tuple[str, ...] = ()
     pending: str = ""
+    smallest_bytes: int | None = None
 
 
 class Plan(Frozen):
@@ -78,6 +85,7 @@ class Planned:
         self.targets = devices
         self.model = model
         self.plan = plan
+        self.prospects: dict[str, Prospect] = {}  # by artifact, of budgets
 
     def settle(self, intent: Intent) -> None:
         """Replace the pending artifact of a budget by what it became."""

@@ -187,6 +187,8 @@ def _left_for_weights(ground: Ground, fit: FitSpec) -> FitSpec:
 
 def _with_adapter(found: Intent, fit: FitSpec) -> Intent:
     """Trials are of weights alone; the adapter is trained for those that are kept."""
+    if found.variant.weights == "float32":
+        return found  # nothing was lost
     variant = found.variant.model_copy(update={"recover": fit.recover})
     return replace(found, variant=variant)
 

@@ -71,6 +71,9 @@ def intent_of(
     weights: Weights = _MIX_OF[most] if format == "gguf" else "int8-b32"
     if format == "coreml":
         weights = "float16"
+    rules = [rule for rule in recipe.quantize.rules if rule.covers(name)]
+    if set(used) == {"float32"} and all(rule.use == "float32" for rule in rules):
+        weights, method = "float32", "nearest"  # a budget above the whole model's size
     variant = Variant(name=name, weights=weights, activations="float32", method=method, ranges=None)
     return Intent(variant, format, recipe.model.task, recipe.quantize.rules, dict(chosen))
 

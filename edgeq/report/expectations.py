@@ -35,6 +35,8 @@ def print_expected(
             shown = Text(_range(memory, format_bytes), style="" if fits else "yellow")
             table.add_row(id, artifact, shown, _speed(own[id]))
             bases |= dict.fromkeys(_bases(memory, own[id]))
+    if not table.rows:
+        return
     console.print("\nto expect (estimated, with the range for nine cases in ten):")
     print_table(table, console)
     for basis in bases:

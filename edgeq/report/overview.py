@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +18,9 @@ from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.stores import LimitLine
 from edgeq.units import format_bytes
+
+_NUMBER = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])")
+"""In a tensor's name, what tells it from its like in other layers."""
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -36,8 +39,7 @@ def print_plan(plan: Plan, devices: Sequence[Device], console: Console) -> None:
         console.print()
         _print_artifact(artifact, console)
         if plan.size_budget is not None and artifact.download_bytes > plan.size_budget:
-            over = format_bytes(artifact.download_bytes - plan.size_budget)
-            console.print(f"  over size.download by {over} (estimated)", style="red")
+            console.print(f"  {_over(artifact, plan.size_budget)} (estimated)", style="red")
     console.print()
     table = _table("device", "one app may use", "basis", "system", right=["one app may use"])
     for device in devices:
@@ -52,6 +54,21 @@ def print_plan(plan: Plan, devices: Sequence[Device], console: Console) -> None:
         )
 
 
+def _over(artifact: ArtifactPlan, budget: int) -> str:
+    over = format_bytes(artifact.download_bytes - budget)
+    is_open = artifact.smallest_bytes is not None and artifact.smallest_bytes <= budget
+    return f"up to {over} over size.download" if is_open else f"over size.download by {over}"
+
+
+def _size(artifact: ArtifactPlan) -> str:
+    """What there is to download; of a budget that waits, from the least to the most."""
+    most = format_bytes(artifact.download_bytes)
+    if artifact.smallest_bytes is None:
+        return most
+    least = format_bytes(artifact.smallest_bytes)
+    return most if least == most else f"{least} to {most}"
+
+
 def _cache(artifact: ArtifactPlan) -> str:
     if artifact.cache_bytes is None:
         return ""
@@ -59,37 +76,69 @@ def _cache(artifact: ArtifactPlan) -> str:
 
 
 def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
-    if artifact.pending:
-        console.print(Text.assemble((artifact.name, "bold"), f": {artifact.pending}"))
+    name = (artifact.name, "bold")
+    if artifact.pending and artifact.smallest_bytes is None:
+        console.print(Text.assemble(name, f": {artifact.pending}"))
         return
-    console.print(
-        Text.assemble(
-            (artifact.name, "bold"),
-            f": {format_bytes(artifact.download_bytes)} to download{_cache(artifact)} (estimated)",
-        )
-    )
+    takes = f"{_size(artifact)} to download{_cache(artifact)} (estimated)"
+    console.print(Text.assemble(name, f": {takes}"))
+    if artifact.pending:
+        for line in (artifact.pending, *artifact.advice):
+            print_wrapped(line, "dim", console)
+        return
     if artifact.deployment_target is not None:
         console.print(f"  for {artifact.deployment_target} and later")
-    table = _table("tensors", "grid", "size", "why", right=["size"])
+    table = _table("tensors", "layers", "grid", "size", "why", right=["size"])
     groups: dict[tuple[str, str, str], list[TensorPlan]] = {}
     small: dict[str, int] = {}
     for tensor in artifact.tensors:
         if tensor.reason.startswith("fewer than") or len(tensor.shape) < 2:
             small[tensor.grid] = small.get(tensor.grid, 0) + tensor.bytes
             continue
-        pattern = re.sub(r"(?<![A-Za-z])\d+(?![A-Za-z])", "*", tensor.name)
+        pattern = _NUMBER.sub("*", tensor.name)
         grid = tensor.grid if tensor.method == "none" else f"{tensor.grid} {tensor.method}"
         groups.setdefault((pattern, grid, tensor.reason), []).append(tensor)
     for (pattern, grid, reason), own in groups.items():
-        name = f"{pattern} ×{len(own)}" if len(own) > 1 else own[0].name
+        tensors = pattern if len(own) > 1 else own[0].name
+        layers = _layers([tensor.name for tensor in own])
         # The recipe is at hand for what a rule says; its number is enough to find it.
         why = "" if reason == "default" else re.sub(r"^(rule \d+):.*", r"\1", reason)
-        table.add_row(name, grid, format_bytes(sum(tensor.bytes for tensor in own)), why)
-    for grid, size in small.items():
-        table.add_row("biases, norms and other small ones", grid, format_bytes(size), "")
+        held = format_bytes(sum(tensor.bytes for tensor in own))
+        table.add_row(tensors, layers, grid, held, why)
+    for grid, bytes in small.items():
+        table.add_row("biases, norms and other small ones", "", grid, format_bytes(bytes), "")
     print_table(table, console)
     for line in artifact.advice:
         print_wrapped(line, "dim", console)
+
+
+def _layers(names: Sequence[str]) -> str:
+    """Which numbers the names of like tensors have, as ranges; empty for a single one.
+
+    Names with more numbers than one, such as those of experts, are told by the first, and counted.
+    """
+    if len(names) < 2:
+        return ""
+    numbers = [list(map(int, _NUMBER.findall(name))) for name in names]
+    varied = next(column for column in zip(*numbers, strict=True) if len(set(column)) > 1)
+    told = _ranges(varied)
+    return told if len(set(varied)) == len(names) else f"{told} (×{len(names)})"
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Rising; three or more in a row by their ends.
+
+    >>> _ranges([3, 1, 2, 7, 8])
+    '1–3, 7, 8'
+    """
+    rows: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if rows and rows[-1][-1] == number - 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    told = [[f"{row[0]}–{row[-1]}"] if len(row) > 2 else map(str, row) for row in rows]
+    return ", ".join(part for parts in told for part in parts)
 
 
 def print_built(built: Sequence[Built], console: Console) -> None:
@@ -101,7 +150,14 @@ def print_built(built: Sequence[Built], console: Console) -> None:
         )
         table.add_row(item.artifact.name, format_bytes(item.artifact.bytes), grids)
     print_table(table, console)
-    notes = {note: None for item in built for note in item.artifact.settings.get("notes", ())}
+    notes = {
+        note: None
+        for item in built
+        for note in (
+            *item.artifact.settings.get("notes", ()),
+            *(f"{item.artifact.name}: {each}" for each in item.notes),
+        )
+    }
     for note in notes:
         print_wrapped(f"note: {note}", "yellow", console)
     for item in built:
