@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
 from edgeq.plan import ArtifactPlan, Planned, plan_artifact
+from edgeq.plan_tensors import TensorPlan
 from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.presets import Format
+from edgeq.quantize.spec import CHOSEN
 from edgeq.recover.sizes import adapter_bytes
 from edgeq.tools import missing, packages
 from edgeq.units import format_bytes
@@ -29,12 +31,14 @@ class Prospect:
     smallest: with every tensor in its fewest bits. largest: about as much as size, memory and speed
     allow, spread evenly over the tensors. most: bytes of the largest file without any budget.
     is_filled: whether all that is allowed will be used, since no quality bounds it from below.
+    offered: every way in which a tensor may be stored.
     """
 
     smallest: ArtifactPlan
     largest: ArtifactPlan
     most: int
     is_filled: bool
+    offered: tuple[TensorPlan, ...]
 
     def note(self, fit: FitSpec, format: Format) -> str:
         """What to tell of a size that no number formats fill; empty for others."""
@@ -104,7 +108,20 @@ def prospect(planned: Planned, format: Format, fit: FitSpec) -> Prospect:
     least, largest, most = (
         _whole(site, fit, _chosen(options, taken)) for taken in ((), steps, ladder)
     )
-    return Prospect(least, largest, most.download_bytes, fit.limit is None)
+    shapes = {tensor.name: tensor.shape for tensor in least.tensors}
+    offered = tuple(
+        TensorPlan(
+            name=name,
+            shape=shapes[name],
+            grid=option.grid,
+            method=option.method,
+            reason=CHOSEN,
+            bytes=option.bytes,
+        )
+        for name, own in options.items()
+        for option in own
+    )
+    return Prospect(least, largest, most.download_bytes, fit.limit is None, offered)
 
 
 @dataclass(frozen=True)

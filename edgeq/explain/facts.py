@@ -87,6 +87,19 @@ class Budgeted:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A budget whose number formats are not chosen yet: what the file can become.
+
+    least, most: its size with the fewest bits everywhere, and with the most that is allowed.
+    is_spare: whether the size asked for is more than this model takes with any choice.
+    """
+
+    least: str
+    most: str
+    is_spare: bool
+
+
+@dataclass(frozen=True)
 class Recovered:
     """A low-rank adapter beside the rounded weights: what it takes, and what it gave back.
 
@@ -102,7 +115,8 @@ class Facts:
     """What the piece tells. Figures are texts as they will stand there.
 
     is_planned: whether nothing was built yet, and figures are computed from the plan. pending:
-    artifacts whose number formats are chosen for a budget when they are built.
+    artifacts whose number formats are chosen for a budget when they are built. waiting: of this
+    artifact if it is one of them; size and bits are then the most that it can take.
     """
 
     name: str
@@ -134,6 +148,7 @@ class Facts:
     original_bits: str = "32"
     is_planned: bool = False
     pending: tuple[str, ...] = ()
+    waiting: Waiting | None = None
 
     def budget(self, *names: str) -> Told | None:
         """The first of these budgets that the recipe has and something was seen of."""

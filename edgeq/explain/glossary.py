@@ -112,9 +112,12 @@ def grid_name(grid: str) -> str:
     return re.sub(r"^F(\d+)$", r"FLOAT\1", grid.partition("-")[0].upper())
 
 
-def mixed_words(formats: str, format: str) -> tuple[str, Cited]:
-    """What it is called when every weight has a number format of its own; `formats` names them."""
-    start = f"Each part of the model got one of {formats}: "
+def mixed_words(formats: str, format: str, *, is_open: bool = False) -> tuple[str, Cited]:
+    """What it is called when every weight has a number format of its own; `formats` names them.
+
+    is_open: they are still to be chosen.
+    """
+    start = f"Each part of the model {'gets' if is_open else 'got'} one of {formats}: "
     if format == "gguf":
         text = (
             f"{start}the digit stands for about how many bits a weight takes, K for a format in "

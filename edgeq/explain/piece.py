@@ -94,7 +94,8 @@ def _title(facts: Facts) -> str:
 
 def _variant(facts: Facts) -> tuple[str, Cited]:
     if facts.budgeted is not None:
-        return mixed_words(facts.budgeted.formats, facts.format)
+        is_open = facts.waiting is not None
+        return mixed_words(facts.budgeted.formats, facts.format, is_open=is_open)
     return variant_words(facts.variant, facts.weights, facts.format)
 
 
@@ -139,6 +140,12 @@ def _idea(facts: Facts, analogy: Analogy) -> str:
             f"{start} Here it does not pay: {facts.original_size} become {facts.size}, because "
             "what is left as it was makes up most of the file."
         )
+    if facts.waiting is not None:
+        return (
+            f"{start} Here, {facts.original_size} would become {facts.waiting.most} at most: at "
+            f"least {facts.smaller} times smaller. How many bits each weight takes is not decided "
+            "yet."
+        )
     become, take = ("would become", "would take") if facts.is_planned else ("became", "take")
     return (
         f"{start} Here, {facts.original_size} {become} {facts.size}: {facts.smaller} times "
@@ -178,8 +185,9 @@ def _expected(facts: Facts) -> tuple[str, ...]:
         paragraphs.append(f"What no calculation can tell beforehand: {unknown}.")
     if facts.pending:
         names = " and ".join(facts.pending)
+        sets = "sets" if facts.waiting is not None else "also sets"
         paragraphs.append(
-            f"The recipe also sets a budget in place of bits, for {names}: which parts get how "
+            f"The recipe {sets} a budget in place of bits, for {names}: which parts get how "
             "many bits is worked out when it is built."
         )
     paragraphs.append(

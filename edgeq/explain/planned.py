@@ -8,15 +8,18 @@ from pathlib import Path
 
 from edgeq.budgets import Budgets
 from edgeq.device import Device
-from edgeq.errors import InvalidInput, Problem
+from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
 from edgeq.expected import expected_everywhere
-from edgeq.explain.facts import Budgeted, Facts, Told
+from edgeq.explain.facts import Budgeted, Facts, Told, Waiting
 from edgeq.explain.measured import asked_words, is_chosen
 from edgeq.explain.parts import model_name
 from edgeq.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.plan import ArtifactPlan, Planned, make_plan
+from edgeq.plan_fit import foretell
+from edgeq.plan_tensors import TensorPlan
+from edgeq.quantize.fit_spec import FitSpec
 from edgeq.remedies import format_value
 from edgeq.report.page.sensed import asked_of
 from edgeq.units import format_bytes
@@ -44,6 +47,7 @@ def facts_of_plan(recipe: Path, devices: Sequence[str], progress: Progress) -> F
         from edgeq.workflow_allocate import foreseen
 
         planned = foreseen(planned, progress)
+        foretell(planned)
     return planned_facts(planned, expected_everywhere(planned), next(iter(devices), None))
 
 
@@ -52,15 +56,18 @@ def planned_facts(
 ) -> Facts:
     """What to tell of the artifact that suits a device best, by default the recipe's first.
 
+    Where every artifact of the device waits for a budget to be worked out, what is known of one.
     estimates: of every artifact, then of every device, as `expected_everywhere` gives them. Raises
-    InvalidInput where every artifact of the device waits for a budget to be worked out.
+    Missing where what works budgets out is not installed, so that nothing is known of them.
     """
     id = device or next(iter(planned.devices))
-    own = [a for a in planned.plan.artifacts if id in a.devices and not a.pending]
+    every = [a for a in planned.plan.artifacts if id in a.devices]
+    own = [a for a in every if not a.pending] or [a for a in every if a.name in planned.prospects]
     if not own:
-        what = "which number formats serve its budget is known when it is built"
-        remedy = f"build it first: edgeq build {planned.path}"
-        raise InvalidInput(Problem(planned.recipe.name, what, remedy))
+        missing = ", ".join(planned.plan.missing_packages)
+        what = f"what its budget comes to is not known without {missing}"
+        remedy = f'pip install ".[{",".join(planned.plan.extras)}]"'
+        raise Missing(Problem(planned.recipe.name, what, remedy))
     told = {a.name: _told(planned, a, planned.devices[id], estimates[a.name][id]) for a in own}
     # What misses least; of those that are rounded the largest, which is nearest to the original.
     best = min(own, key=lambda a: (_misses(told[a.name]), not _is_rounded(a), -a.download_bytes))
@@ -79,8 +86,8 @@ def facts_of_artifact(
     planned: Planned, artifact: ArtifactPlan, device: Device, told: tuple[Told, ...]
 ) -> Facts:
     """What to tell of one artifact. told: its budgets there."""
-    tensors = matrices({tensor.name: tensor for tensor in artifact.tensors})
-    original = _original(artifact)
+    tensors = matrices({tensor.name: tensor for tensor in _tensors(planned, artifact)})
+    original = _original(planned, artifact)
     ratio = original / artifact.download_bytes
     return Facts(
         name=planned.plan.recipe,
@@ -98,7 +105,7 @@ def facts_of_artifact(
         budgets=told,
         bits=number(usual_bits(tensors)),
         methods=methods(tensors),
-        exceptions=exceptions(tensors, artifact.download_bytes, {}),
+        exceptions=None if artifact.pending else exceptions(tensors, artifact.download_bytes, {}),
         budgeted=_budgeted(planned, artifact),
         recovered=None,
         mapped=None,
@@ -111,20 +118,47 @@ def facts_of_artifact(
         others=tuple(d.name for d in planned.devices.values() if d.id != device.id),
         is_planned=True,
         pending=tuple(a.name for a in planned.plan.artifacts if a.pending),
+        waiting=_waiting(planned, artifact),
     )
+
+
+def _tensors(planned: Planned, artifact: ArtifactPlan) -> tuple[TensorPlan, ...]:
+    """Of a budget that waits, those of the largest file that it may become."""
+    if artifact.pending:
+        return planned.prospects[artifact.name].largest.tensors
+    return artifact.tensors
+
+
+def _waiting(planned: Planned, artifact: ArtifactPlan) -> Waiting | None:
+    if not artifact.pending:
+        return None
+    found = planned.prospects[artifact.name]
+    return Waiting(
+        least=format_bytes(found.smallest.download_bytes),
+        most=format_bytes(found.largest.download_bytes),
+        is_spare=bool(found.note(_fit(planned, artifact), artifact.format)),
+    )
+
+
+def _fit(planned: Planned, artifact: ArtifactPlan) -> FitSpec:
+    """The budget that an artifact is made for."""
+    fits = {fit.variant_name: fit for fit in planned.recipe.quantize.fit}
+    return fits[artifact.variant.name]
 
 
 def _budgeted(planned: Planned, artifact: ArtifactPlan) -> Budgeted | None:
     """What was asked for, where number formats are chosen for a budget."""
     tensors = matrices({tensor.name: tensor for tensor in artifact.tensors})
-    if not is_chosen(tensor.reason for tensor in tensors.values()):
+    if artifact.pending:
+        offered = planned.prospects[artifact.name].offered
+        names = formats({f"{t.name} {t.grid}": t for t in offered})
+    elif is_chosen(tensor.reason for tensor in tensors.values()):
+        names = formats(tensors)
+    else:
         return None
-    fits = planned.recipe.quantize.fit
-    asked = next((asked_of(f) for f in fits if f.variant_name == artifact.variant.name), None)
-    words = asked_words(asked) if asked else None
     return Budgeted(
-        formats=formats(tensors),
-        asked=words,
+        formats=names,
+        asked=asked_words(asked_of(_fit(planned, artifact))),
         gap=None,
         other=None,
         other_size=None,
@@ -132,16 +166,17 @@ def _budgeted(planned: Planned, artifact: ArtifactPlan) -> Budgeted | None:
     )
 
 
-def _original(artifact: ArtifactPlan) -> int:
+def _original(planned: Planned, artifact: ArtifactPlan) -> int:
     """Bytes of the weights in full precision, 32 bits for each."""
-    return _FLOAT_BYTES * sum(math.prod(tensor.shape) for tensor in artifact.tensors)
+    tensors = _tensors(planned, artifact)
+    return _FLOAT_BYTES * sum(math.prod(tensor.shape) for tensor in tensors)
 
 
 def _told(
     planned: Planned, artifact: ArtifactPlan, device: Device, own: Estimates
 ) -> tuple[Told, ...]:
     """Every budget with what is computed of it; an estimate passes nothing, as in a check."""
-    sizes = {"size.download": float(_original(artifact))}
+    sizes = {"size.download": float(_original(planned, artifact))}
     return tuple(
         _line(name, limit, unit, at_most, expected, sizes.get(name))
         for name, limit, unit, at_most, expected in _lines(
@@ -155,8 +190,8 @@ def _lines(
     budgets: Budgets, artifact: ArtifactPlan, device: Device, own: Estimates
 ) -> Iterator[tuple[str, float | None, Unit, bool, Interval | None]]:
     """Name, limit, unit, whether the limit is an upper one, and what is computed."""
-    size = artifact.download_bytes
-    download = Interval(value=size, low=size, high=size, basis="the plan")
+    size, least = artifact.download_bytes, artifact.smallest_bytes or artifact.download_bytes
+    download = Interval(value=size, low=least, high=size, basis="the plan")
     memory = own.memory.counted(device.counts)
     yield "device.memory", device.app_limit().bytes, "bytes", True, memory
     yield "memory.peak", budgets.memory.peak, "bytes", True, memory

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from edgeq.explain.facts import Budgeted, Facts, Kept
+from edgeq.explain.facts import Budgeted, Facts, Kept, Waiting
 from edgeq.explain.glossary import RECOVERY, Cited
 
 
 def bits_point(facts: Facts, name: str, variant: Cited) -> str:
     """What the number format is, and what it saves."""
     takes = "would take" if facts.is_planned else "takes"
-    result = f"the file {takes} {facts.size} instead of {facts.original_size}"
+    size = facts.size
+    if facts.waiting is not None and facts.waiting.least != facts.waiting.most:
+        size = f"between {facts.waiting.least} and {facts.waiting.most}"
+    result = f"the file {takes} {size} instead of {facts.original_size}"
     return f"Fewer bits: {name}. {variant.text} It protects the download. Result: {result}."
 
 
@@ -30,6 +33,8 @@ def rounding_point(facts: Facts, known: list[tuple[str, Cited]]) -> str:
 
 def third_point(facts: Facts) -> str:
     """What is most worth telling beside bits and rounding."""
+    if facts.budgeted is not None and facts.waiting is not None:
+        return _waiting_point(facts.budgeted, facts.waiting)
     if facts.budgeted is not None:
         return _budget_point(facts, facts.budgeted)
     return _kept_point(facts, facts.exceptions) if facts.exceptions else _memory_point(facts)
@@ -79,6 +84,19 @@ def _budget_point(facts: Facts, budget: Budgeted) -> str:
     if budget.gap is not None:
         text += f" The finished model came within {budget.gap} of what was foreseen."
     return text
+
+
+def _waiting_point(budget: Budgeted, waiting: Waiting) -> str:
+    """Of a budget that is still to be worked out: what it asks for, and what is not known."""
+    text = f"Bits where they count: a budget in place of fixed bits. Asked for is {budget.asked}"
+    if waiting.is_spare:
+        text += f", more than this model takes with any choice: {waiting.most} is all it can use"
+    return (
+        f"{text}. What each part costs in answers is not known yet: when the recipe is built, each "
+        "is rounded alone to see, on the calibration data, and the best choice within the budget "
+        "is worked out, built and measured. It protects what every answer passes through. "
+        "Result: known once it is built."
+    )
 
 
 def _capital(text: str) -> str:
