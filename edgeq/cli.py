@@ -18,6 +18,7 @@ from edgeq.cli_fits import limits
 from edgeq.cli_help import examples, fill_paragraphs
 from edgeq.cli_matrix import matrices
 from edgeq.cli_models import Json, models, print_json
+from edgeq.cli_pipe import guard_output
 from edgeq.cli_report import reports
 from edgeq.errors import EdgeqError
 from edgeq.report.progress import progress_line
@@ -109,7 +110,8 @@ def check(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            help="A device id or file, or 'here'; may be repeated. Default: the recipe's."
+            help="A device id or file, or 'here'; may be repeated. Default: all of the recipe's, "
+            "measured or estimated; edgeq bundle asks for a pass, by default on this machine."
         ),
     ] = None,
     on: Annotated[
@@ -161,7 +163,13 @@ def check(
 def bundle(
     recipe: Recipe,
     out: Annotated[Path, typer.Option(help="The .zip to write.", show_default=False)],
-    device: Annotated[str, typer.Option(help="The device it has to pass on.")] = "here",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="The device it has to pass on. By default this machine alone, since what ships "
+            "must have passed where it ran; edgeq check tells of all of the recipe's."
+        ),
+    ] = "here",
     artifact: Annotated[
         str | None,
         typer.Option(help="This artifact. Default: of those that pass, the nearest to float."),
@@ -235,6 +243,7 @@ def main() -> None:
     """Entry point; an error that edgeq expects ends in its message and exit status."""
     # Ended from outside, half-written files are removed as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    guard_output()
     try:
         app()
     except EdgeqError as error:
@@ -243,3 +252,5 @@ def main() -> None:
             console.print("[bold red]error:[/] ", end="")
             console.print(str(problem), markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
+    finally:
+        sys.stdout.flush()  # a short text is only written now

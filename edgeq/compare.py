@@ -36,6 +36,9 @@ class Side(Frozen):
     path: str
     runtime: str = Field(description="Name and version of what executed it.")
     threads: int
+    is_reference: bool = Field(
+        default=False, description="Whether that stands in for the runtime that an app has."
+    )
 
 
 class Comparison(Divergence):
@@ -59,7 +62,13 @@ class Opened:
     @property
     def side(self) -> Side:
         """What a comparison records of it."""
-        return Side(path=str(self.path), runtime=self.model.runtime, threads=self.model.threads)
+        model = self.model
+        return Side(
+            path=str(self.path),
+            runtime=model.runtime,
+            threads=model.threads,
+            is_reference=model.is_reference,
+        )
 
 
 def compare(

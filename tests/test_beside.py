@@ -128,6 +128,10 @@ def test_columns_fit_and_the_parting_is_marked() -> None:
     assert "They part at token 4" in whole
     assert any(line.split() == ["A:", "'", "dark'", "61.0%", "20.0%"] for line in lines)
     assert any(line.split() == ["B:", "the", "end", "10.0%", "40.0%"] for line in lines)
+    assert " ".join(whole.split()).count("(measured") == 2  # speeds say what they are
+    by = found.b.side.model_copy(update={"is_reference": True})
+    stood_in = found.model_copy(update={"b": found.b.model_copy(update={"side": by})})
+    assert "by numpy)" in " ".join("\n".join(shown(stood_in)).split())
     same = found.model_copy(update={"parting": None, "b": found.a})
     assert "▶" not in "\n".join(shown(same))
     assert "Both write the same 9 tokens." in "\n".join(shown(same))

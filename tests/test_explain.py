@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from edgeq.budgets import Budgets
+from edgeq.bundle import BUNDLE_FILE
 from edgeq.errors import InvalidInput
 from edgeq.explain.facts import BUDGETS, Facts
 from edgeq.explain.glossary import variant_words
 from edgeq.explain.measured import facts_of
 from edgeq.explain.piece import Written, write
 from edgeq.explain.rules import problems
+from edgeq.explain.told import facts_of_source
 from edgeq.report.page.record import Report
 from edgeq.report.terminal import make_console
 from tests import report_samples as samples
@@ -243,6 +245,18 @@ def test_an_analogy_that_is_missing_is_found() -> None:
 def test_nothing_checked_is_nothing_to_explain() -> None:
     with pytest.raises(InvalidInput, match="nothing of it was checked"):
         facts_of(samples.report(verdicts=()))
+
+
+@pytest.mark.parametrize("name", ["wren.zip", "report.html", "unzipped"])
+def test_a_plan_of_what_is_built_already_is_refused(name: str, tmp_path: Path) -> None:
+    source = tmp_path / name
+    if name == "unzipped":
+        source.mkdir()
+        (source / BUNDLE_FILE).write_text("{}")
+    with pytest.raises(InvalidInput, match="built already") as refused:
+        facts_of_source(source, [], True, lambda step: None)
+    (problem,) = refused.value.problems
+    assert problem.remedy == f"type: edgeq explain {source}"
 
 
 def test_a_page_is_explained_within_80_columns(tmp_path: Path) -> None:

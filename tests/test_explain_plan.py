@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("gguf", reason="the extra [gguf] is not installed")
 
 from edgeq.allocate.options import find_options, intent_of
-from edgeq.errors import EdgeqError, InvalidInput
+from edgeq.errors import EdgeqError, InvalidInput, Missing
 from edgeq.expected import expected_everywhere
 from edgeq.explain.facts import BUDGETS
 from edgeq.explain.parts import parts_of
@@ -51,8 +51,11 @@ def test_every_artifact_of_every_recipe_keeps_the_rules(
         pytest.skip(str(error))
     waits = all(artifact.pending for artifact in whole.plan.artifacts)
     if waits:  # what a budget comes to is known when it is built: some of everything here
-        with pytest.raises(InvalidInput, match="build it first"):
-            facts_of_plan(recipe, [], silent)
+        open = write(facts_of_plan(recipe, [], silent))
+        assert problems(open) == []
+        assert open.facts.waiting is not None
+        assert "How many bits each weight takes is not decided yet" in open.piece.text
+        assert open.facts.waiting.least in open.piece.text
         for fit in whole.recipe.quantize.fit:
             found = find_options(whole.model, whole.recipe, "gguf").items()
             some = {tensor: own[i % len(own)].use for i, (tensor, own) in enumerate(found)}
@@ -103,9 +106,41 @@ def test_a_budget_that_waits_for_its_build_is_said(
     written = write(facts_of_plan(write_recipe(tmp_path / "r.yaml", text), [], silent))
     assert "a budget in place of bits, for gguf-fit-3.2mib" in written.piece.text
     assert problems(written) == []
-    alone = FIT.format(model=RECIPES / "wren", quantize="fit: {size: 3.2 MiB}", size="8 MiB")
-    with pytest.raises(InvalidInput, match="known when it is built"):
-        facts_of_plan(write_recipe(tmp_path / "a.yaml", alone), [], silent)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("size: 3.2 MiB", "Asked for is a file of at most 3.2 MiB. What"),
+        ("size: 40 MiB", "at most 40.0 MiB, more than this model takes with any choice"),
+        ("quality: {kl: 0.02}", "Asked for is predictions at most 0.02 away from the"),
+        ("memory: 100 MiB", "Asked for is at most 100.0 MiB of memory. What"),
+        ("size: 3.2 MiB, recover: {rank: 4}", "Asked for is a file of at most 3.2 MiB. What"),
+    ],
+)
+def test_a_recipe_of_budgets_alone_is_explained(
+    asked: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("scipy", reason="the extra [fit] is not installed")
+    monkeypatch.setenv("EDGEQ_STORE", str(tmp_path / "store"))
+    text = FIT.format(model=RECIPES / "wren", quantize=f"fit: {{{asked}}}", size="8 MiB")
+    written = write(facts_of_plan(write_recipe(tmp_path / "a.yaml", text), [], silent))
+    assert problems(written) == []
+    assert told in written.piece.text
+    waiting = written.facts.waiting
+    assert waiting is not None
+    assert f"between {waiting.least} and {waiting.most} instead of 22.0 MiB" in written.piece.text
+    assert waiting.is_spare == ("40" in asked)
+
+
+def test_without_what_works_budgets_out_it_is_said_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEQ_STORE", str(tmp_path / "store"))
+    text = FIT.format(model=RECIPES / "wren", quantize="fit: {size: 3.2 MiB}", size="8 MiB")
+    whole = make_plan(write_recipe(tmp_path / "a.yaml", text))  # nothing is foretold
+    with pytest.raises(Missing, match="is not known without"):
+        planned_facts(whole, expected_everywhere(whole))
 
 
 def test_parts_of_a_model_in_words() -> None:

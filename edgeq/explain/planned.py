@@ -20,6 +20,7 @@ from edgeq.plan import ArtifactPlan, Planned, make_plan
 from edgeq.plan_fit import foretell
 from edgeq.plan_tensors import TensorPlan
 from edgeq.quantize.fit_spec import FitSpec
+from edgeq.recover.adapter import METHOD as ADAPTER
 from edgeq.remedies import format_value
 from edgeq.report.page.sensed import asked_of
 from edgeq.units import format_bytes
@@ -168,8 +169,8 @@ def _budgeted(planned: Planned, artifact: ArtifactPlan) -> Budgeted | None:
 
 def _original(planned: Planned, artifact: ArtifactPlan) -> int:
     """Bytes of the weights in full precision, 32 bits for each."""
-    tensors = _tensors(planned, artifact)
-    return _FLOAT_BYTES * sum(math.prod(tensor.shape) for tensor in tensors)
+    own = (tensor for tensor in _tensors(planned, artifact) if tensor.method != ADAPTER)
+    return _FLOAT_BYTES * sum(math.prod(tensor.shape) for tensor in own)
 
 
 def _told(

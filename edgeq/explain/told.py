@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edgeq.bundle import BUNDLE_FILE
+from edgeq.errors import InvalidInput, Problem
 from edgeq.explain.facts import Facts
 
 
@@ -16,6 +18,10 @@ def facts_of_source(
     Raises what making a report or a plan raises, and InvalidInput where nothing was checked.
     """
     if is_plan:
+        kind = "a page" if source.suffix == ".html" else "a bundle"
+        if source.suffix in (".html", ".zip") or (source / BUNDLE_FILE).exists():
+            what = f"{source} is {kind}: built already, and --plan is of what is not"
+            raise InvalidInput(Problem("--plan", what, f"type: edgeq explain {source}"))
         from edgeq.explain.planned import facts_of_plan
 
         return facts_of_plan(source, devices, progress)

@@ -45,9 +45,11 @@ def _answer(spoken: Spoken, parts: bool) -> Text:
 
 
 def _pace(spoken: Spoken) -> str:
-    first = f"first {format_seconds(spoken.first_token_seconds)}"
-    speed = spoken.tokens_per_second
-    return first if speed is None else f"{first}, then {format_speed(speed)}"
+    pace = f"first {format_seconds(spoken.first_token_seconds)}"
+    if spoken.tokens_per_second is not None:
+        pace += f", then {format_speed(spoken.tokens_per_second)}"
+    by = f", by {spoken.side.runtime}" if spoken.side.is_reference else ""
+    return f"{pace} (measured here{by})"
 
 
 def _print_parting(found: SideBySide, console: Console) -> None:

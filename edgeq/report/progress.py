@@ -26,7 +26,7 @@ def progress_line() -> Iterator[Callable[[str], None]]:
     if not console.is_terminal:
         yield _now_and_then(console)
         return
-    with console.status("start") as status:
+    with console.status("start", spinner_style="none") as status:
         yield lambda step: status.update(Text(step))
 
 

@@ -1,0 +1,48 @@
+"""The line of progress: plain in a log, and without colour in a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import time
+from edgeq.report.progress import progress_line
+with progress_line() as progress:
+    progress("measure latency")
+    time.sleep(0.3)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo-terminal on Windows")
+@pytest.mark.parametrize("more", [{}, {"NO_COLOR": "1"}, {"NO_COLOR": ""}], ids=str)
+def test_a_spinner_has_no_colour(more: dict[str, str]) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    with subprocess.Popen(
+        [sys.executable, "-c", CODE],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env={**environment, "TERM": "xterm-256color", "COLORTERM": "truecolor", **more},
+    ):
+        os.close(theirs)
+        read = b""
+        with contextlib.suppress(OSError):  # the other end closes
+            while piece := os.read(ours, 1 << 16):
+                read += piece
+    os.close(ours)
+    assert b"measure latency" in read
+    assert b"\x1b[?25l" in read  # it is shown as in a terminal
+    assert b"m" not in read.replace(b"measure latency", b"")  # no ESC [ … m, which sets a style
+
+
+def test_a_log_gets_nothing_of_what_is_quick() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
