@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgeq.budgets import Budgets
 from edgeq.bundle import BUNDLE_FILE
 from edgeq.errors import InvalidInput
 from edgeq.explain.facts import BUDGETS, Facts
 from edgeq.explain.glossary import variant_words
-from edgeq.explain.measured import facts_of
+from edgeq.explain.measured import _shares, facts_of
 from edgeq.explain.piece import Written, write
 from edgeq.explain.rules import problems
 from edgeq.explain.told import facts_of_source
+from edgeq.measure.records import MemoryReading
 from edgeq.report.page.record import Report
 from edgeq.report.terminal import make_console
 from tests import report_samples as samples
@@ -53,6 +57,9 @@ REPORTS = {
     "allocated": samples.allocated_report,
     "recovered": samples.recovered_report,
 }
+
+
+PASSED = facts_of(samples.report())
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -101,7 +108,7 @@ def test_every_format_and_method_keeps_the_rules(variant: str, methods: tuple[st
 def test_what_is_not_known_is_not_told(name: str) -> None:
     """A report with nothing measured but the size still makes a piece, without figures."""
     told = facts(
-        REPORTS[name](), exceptions=None, budgeted=None, mapped=None, held=None, same_words=None,
+        REPORTS[name](), exceptions=None, budgeted=None, memory=None, same_words=None,
         other_words=None, places=None, likeness=None, moved=None, smaller=None, methods=(),
     )  # fmt: skip
     written = write(told)
@@ -240,6 +247,34 @@ def test_an_analogy_that_is_missing_is_found() -> None:
     parts = [part for part in written.piece.parts if part.title != "The intent"]
     piece = written.piece.model_copy(update={"parts": (*parts, parts[0])})
     assert problems(dataclasses.replace(written, piece=piece))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2**20, 2**33), st.integers(2**20, 2**30), st.integers(0, 2**30), st.booleans())
+def test_the_parts_of_the_memory_that_are_told_add_up(
+    mapped: int, runtime: int, held: int, counts_mapped: bool
+) -> None:
+    kinds = {"anonymous_bytes": runtime // 2}
+    base = MemoryReading(resident_bytes=runtime, file_mapped_bytes=runtime - runtime // 2, **kinds)
+    after = MemoryReading(
+        resident_bytes=runtime + mapped, file_mapped_bytes=base.file_mapped_bytes + mapped, **kinds
+    )
+    memory = verdicts.memory().model_copy(
+        update={"baseline": base, "ran": after, "high_water_bytes": runtime + mapped + held}
+    )
+    shares = _shares(memory, counts_mapped=counts_mapped)
+    assert shares is not None
+    parts = [shares.mapped, shares.held, shares.runtime]
+    told, total = (
+        [Decimal(each.split()[0]) for each in group] for group in (parts, [shares.total])
+    )
+    assert sum(told) == total[0]
+    assert abs(total[0] - Decimal(memory.high_water_bytes) / MIB) < Decimal("0.06")
+    assert told[1] >= 0
+    written = write(dataclasses.replace(PASSED, exceptions=None, budgeted=None, memory=shares))
+    assert problems(written) == []
+    assert all(part in written.piece.text for part in [*parts, shares.total])
+    assert ("this device counts" in written.piece.text) != counts_mapped
 
 
 def test_nothing_checked_is_nothing_to_explain() -> None:

@@ -100,6 +100,22 @@ class Waiting:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """What made up the memory of a run at its most; the three parts add up to `total`.
+
+    mapped: of files, which the system can drop. held: what loading and running took beside.
+    runtime: what was there before the model. counts_mapped: whether the device's system counts
+    the first.
+    """
+
+    mapped: str
+    held: str
+    runtime: str
+    total: str
+    counts_mapped: bool
+
+
+@dataclass(frozen=True)
 class Recovered:
     """A low-rank adapter beside the rounded weights: what it takes, and what it gave back.
 
@@ -137,8 +153,7 @@ class Facts:
     exceptions: Kept | None
     budgeted: Budgeted | None
     recovered: Recovered | None
-    mapped: str | None
-    held: str | None
+    memory: Shares | None
     same_words: str | None
     other_words: str | None
     places: str | None

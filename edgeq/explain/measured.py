@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping
 
 from edgeq.artifact import Artifact
 from edgeq.errors import InvalidInput, Problem
-from edgeq.explain.facts import Budgeted, Facts, Recovered, Told
+from edgeq.explain.facts import Budgeted, Facts, Recovered, Shares, Told
 from edgeq.explain.parts import model_name
 from edgeq.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
-from edgeq.measure.records import Measurement
+from edgeq.measure.records import Measurement, Memory
 from edgeq.quantize.spec import CHOSEN
 from edgeq.recover.adapter import METHOD as ADAPTER
 from edgeq.recover.record import Recovery
 from edgeq.remedies import format_value
 from edgeq.report.page import words
+from edgeq.report.page.memory import MAPPED, RUNTIME, measured_parts
 from edgeq.report.page.record import Report, ReportedArtifact
-from edgeq.units import format_bytes
+from edgeq.units import MIB, format_bytes
 from edgeq.verdict import Line, Verdict
 
 
@@ -59,8 +60,7 @@ def facts_of(report: Report) -> Facts:
         exceptions=exceptions(tensors, record.bytes, losses),
         budgeted=_budgeted(report, artifact, measured),
         recovered=_recovered(record),
-        mapped=_mapped(verdict),
-        held=_held(verdict),
+        memory=_shares(measured.memory, counts_mapped=card.device.counts != "footprint"),
         same_words=_same_words(measured),
         other_words=f"{1 - language.divergence.same_top1:.1%}" if language else None,
         places=str(language.divergence.tokens) if language else None,
@@ -169,14 +169,23 @@ def _quality(measured: Measurement) -> str | None:
     return _same_words(measured) or _likeness(measured)
 
 
-def _mapped(verdict: Verdict) -> str | None:
-    memory = verdict.measurement.memory
-    if memory is None or memory.ran.file_mapped_bytes is None:
+def _shares(memory: Memory | None, *, counts_mapped: bool) -> Shares | None:
+    """The parts of the memory, to a tenth of a MiB so that what is told adds up."""
+    if memory is None:
         return None
-    more = memory.ran.file_mapped_bytes - (memory.baseline.file_mapped_bytes or 0)
-    return format_bytes(more) if more > 0 else None
+    parts = measured_parts(memory)
+    total = round(10 * sum(parts.values()) / MIB)
+    mapped, runtime = (math.floor(10 * parts[kind] / MIB) for kind in (MAPPED, RUNTIME))
+    if mapped == 0:  # or the system does not tell files apart
+        return None
+    return Shares(
+        mapped=_tenths(mapped),
+        held=_tenths(total - mapped - runtime),
+        runtime=_tenths(runtime),
+        total=_tenths(total),
+        counts_mapped=counts_mapped,
+    )
 
 
-def _held(verdict: Verdict) -> str | None:
-    memory = verdict.measurement.memory
-    return format_bytes(max(0, memory.anonymous_growth_bytes)) if memory is not None else None
+def _tenths(size: int) -> str:
+    return format_bytes(MIB * size / 10)

@@ -108,11 +108,14 @@ def _memory_point(facts: Facts) -> str:
     start += "other apps. Result: "
     if facts.is_planned:
         return f"{start}known once it runs."
-    if facts.mapped is None or facts.held is None:
+    memory = facts.memory
+    if memory is None:
         return f"{start}not seen here, since memory was not measured."
+    counted = "" if memory.counts_mapped else "; this device counts what cannot be dropped alone"
     return (
-        f"{start}{facts.mapped} of what it uses can be dropped by the system at any moment and "
-        f"read again; {facts.held} cannot."
+        f"{start}of {memory.total} at the most, {memory.mapped} can be dropped by the system at "
+        f"any moment and read again, {memory.held} cannot, and {memory.runtime} were there before "
+        f"the model, for the program that runs it{counted}."
     )
 
 
