@@ -20,6 +20,7 @@ ADAPTER_FILE = "adapter.gguf"
 COREML_PACKAGE = "model.mlpackage"
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_SETTINGS_FILE = "tokenizer_config.json"
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
 
 # Plain names with "/" between, no "..", no drive letters: a record can never name a place outside
 # its directory. Core ML's packages are directories.

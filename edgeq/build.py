@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from edgeq.artifact import (
     DATA_FILE,
     GGUF_FILE,
     MODEL_FILE,
-    TOKENIZER_FILE,
     Artifact,
     ModelRecord,
     TextSettings,
@@ -22,7 +20,7 @@ from edgeq.artifact import (
     record_files,
     write_artifact,
 )
-from edgeq.made import Made, settings_of
+from edgeq.made import Made, copy_tokenizer, settings_of
 from edgeq.plan import Planned
 from edgeq.plan_fit import prospect
 from edgeq.plan_images import labels_of
@@ -248,8 +246,7 @@ class _Builder:
         files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
         directory = self._planned.model.directory
         if directory is not None:
-            shutil.copyfile(directory.tokenizer, destination / TOKENIZER_FILE)
-            files.append(TOKENIZER_FILE)
+            files += copy_tokenizer(directory, destination, settings=False)
         settings = {**settings_of(intent), "inputs": written.input_codes, **recovered.settings}
         records = {**written.tensors, **recovered.tensors}
         return Made(files, records, written.inputs, written.outputs, settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ import numpy as np
 from edgeq.artifact import (
     COREML_PACKAGE,
     MODEL_FILE,
-    TOKENIZER_FILE,
-    TOKENIZER_SETTINGS_FILE,
     TensorRecord,
     ValueInfo,
 )
@@ -25,7 +22,7 @@ from edgeq.export.coreml_overflow import refuse_overflow
 from edgeq.export.coreml_targets import Target
 from edgeq.export.coreml_weights import find_coded_coreml, settle_coreml
 from edgeq.export.onnx import Found, codes_summary
-from edgeq.made import Made, settings_of
+from edgeq.made import Made, copy_tokenizer, settings_of
 from edgeq.plan_coreml import compute_of, lengths_of, target_of
 from edgeq.plan_images import image_of, labels_of
 from edgeq.plan_tensors import TensorPlan, coreml_decisions, planned_tensors
@@ -72,12 +69,8 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     directory = planned.model.directory
     longest = None
     if directory is not None:
-        shutil.copyfile(directory.tokenizer, destination / TOKENIZER_FILE)
-        files.append(TOKENIZER_FILE)
-        settings = directory.tokenizer.with_name(TOKENIZER_SETTINGS_FILE)
-        if settings.is_file():  # what Swift's tokenizer wants beside
-            shutil.copyfile(settings, destination / TOKENIZER_SETTINGS_FILE)
-            files.append(TOKENIZER_SETTINGS_FILE)
+        # Swift's tokenizer wants its settings beside it.
+        files += copy_tokenizer(directory, destination, settings=True)
         if planned.model.decoder is None:
             longest = max(lengths_of(spec, directory.max_tokens))
     program = load(package)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from edgeq.artifact import TensorRecord, ValueInfo
+from edgeq.artifact import TOKENIZER_FILE, TensorRecord, ValueInfo
+from edgeq.models.huggingface import ModelDirectory
 from edgeq.quantize.spec import Intent
+from edgeq.runners.chat import CHAT_FILES, chat_of_directory
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,21 @@ class Made:
     outputs: tuple[ValueInfo, ...]
     settings: dict[str, Any]
     max_tokens: int | None = None
+
+
+def copy_tokenizer(directory: ModelDirectory, destination: Path, *, settings: bool) -> list[str]:
+    """Copy a model's tokenizer, and what there is beside it for a chat; returns the files' names.
+
+    settings: whether its settings are wanted even without a chat template.
+    """
+    shutil.copyfile(directory.tokenizer, destination / TOKENIZER_FILE)
+    names = [TOKENIZER_FILE]
+    if settings or chat_of_directory(directory.path).template is not None:
+        for name in CHAT_FILES:
+            if (directory.path / name).is_file():
+                shutil.copyfile(directory.path / name, destination / name)
+                names.append(name)
+    return names
 
 
 def settings_of(intent: Intent) -> dict[str, Any]:

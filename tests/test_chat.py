@@ -1,9 +1,10 @@
-"""Chat templates of GGUF files: what they make of a message, and what they cannot do."""
+"""Chat templates of files: what they make of a message, and what they cannot do."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,14 @@ pytest.importorskip("gguf", reason="the extra [gguf] is not installed")
 pytest.importorskip("jinja2", reason="the extra [chat] is not installed")
 
 import edgeq
+from edgeq.bundle import write_bundle
 from edgeq.errors import InvalidInput
-from edgeq.runners.chat import chat_prompt
+from edgeq.made import copy_tokenizer
+from edgeq.models.huggingface import read_directory
+from edgeq.runners.chat import CHAT_FILES, Chat, chat_of_directory, chat_prompt, read_chat
+from edgeq.runners.package import open_package
 from edgeq.runners.session import Sampling, refuse_unused, write_text
+from edgeq.workflow import build_recipe
 from tests.gguf_artifacts import WREN, write_file
 from tests.table_model import Table
 
@@ -26,8 +32,18 @@ TEMPLATE = (
 )
 
 
+RECIPE = """
+edgeq: 1
+name: chat
+model: {source: ./wren, task: text-generation, licence: apache-2.0}
+quantize: {default: {weights: int8-b32, method: nearest}}
+targets: [{format: onnx, devices: [here]}]
+"""
+
+
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a template among its tokenizer's settings."""
     folder = tmp_path_factory.mktemp("chat") / "wren"
     shutil.copytree(WREN, folder)
     for each in folder.iterdir():
@@ -36,7 +52,94 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tokenizer_config.json").write_text(
         json.dumps({**settings, "chat_template": TEMPLATE})
     )
-    return write_file(folder, folder.parent / "chat.gguf")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def file(directory: Path) -> Path:
+    return write_file(directory, directory.parent / "chat.gguf")
+
+
+@pytest.fixture(scope="module")
+def artifact(directory: Path) -> Iterator[Path]:
+    """The model as ONNX, built."""
+    pytest.importorskip("onnx_ir", reason="the build side is not installed")
+    recipe = directory.parent / "recipe.yaml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEQ_STORE", str(directory.parent / "store"))
+        (built,) = build_recipe(recipe, None, lambda step: None)
+        yield built.path
+
+
+def test_an_onnx_file_answers_by_the_template_of_its_model(file: Path, artifact: Path) -> None:
+    model, other = (edgeq.load(path, threads=1) for path in (artifact, file))
+    for message in ("  Where is the whale? ", "ünï", ""):
+        text = chat_prompt(model, message)
+        assert text == chat_prompt(other, message)
+        assert model.prompt_tokens(text) == other.prompt_tokens(text)
+    written = write_text(artifact, "hello", Sampling(max_tokens=4), lambda piece: None, chat=True)
+    assert written.text == "".join(model.generate("<|bos|>[hello]\nanswer:", 4))
+    assert chat_of_directory(artifact) == Chat(TEMPLATE, "<|bos|>", "<|eos|>")
+
+
+def test_a_bundle_carries_the_template(artifact: Path, tmp_path: Path) -> None:
+    out = tmp_path / "chat.zip"
+    write_bundle(
+        artifact,
+        out,
+        recipe_text=RECIPE,
+        verdicts=[],
+        licence="apache-2.0",
+        licence_text=None,
+        unchecked=True,
+        limits=(),
+    )
+    assert open_package(out).read_chat() == Chat(TEMPLATE, "<|bos|>", "<|eos|>")
+    assert chat_prompt(edgeq.load(out, threads=1), "hi") == "<|bos|>[hi]\nanswer:"
+
+
+@pytest.mark.parametrize(
+    ("settings", "template", "found"),
+    [
+        (None, None, Chat()),
+        (b"no JSON", None, Chat()),
+        (b"[1]", b"own", Chat("own")),
+        (b'{"chat_template": "a", "bos_token": "<s>"}', None, Chat("a", "<s>")),
+        (b'{"chat_template": "a", "eos_token": {"content": "</s>"}}', b"b", Chat("b", "", "</s>")),
+        (b'{"bos_token": null, "eos_token": {"lstrip": true}}', None, Chat()),
+        (
+            b'{"chat_template": [{"name": "tools", "template": "t"}, 3, '
+            b'{"name": "default", "template": "d"}]}',
+            None,
+            Chat("d"),
+        ),
+        (b'{"chat_template": [{"name": "tools", "template": "t"}]}', None, Chat()),
+    ],
+)
+def test_what_the_files_of_a_tokenizer_say(
+    settings: bytes | None, template: bytes | None, found: Chat
+) -> None:
+    assert read_chat(settings, template) == found
+
+
+def test_a_template_in_a_file_of_its_own_comes_along(directory: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "wren"
+    shutil.copytree(directory, folder)
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    here, there = (read_directory(each, str(each)) for each in (directory, folder))
+    assert {file.name for file in there.source_files} == {
+        "chat_template.jinja",
+        *(file.name for file in here.source_files),
+    }
+    for settings in (True, False):
+        out = tmp_path / str(settings)
+        out.mkdir()
+        assert copy_tokenizer(there, out, settings=settings) == ["tokenizer.json", *CHAT_FILES]
+        assert chat_of_directory(out).template == "{{ messages[0].content }}"
+    (tmp_path / "plain").mkdir()
+    plain = read_directory(WREN, str(WREN))
+    assert copy_tokenizer(plain, tmp_path / "plain", settings=False) == ["tokenizer.json"]
 
 
 def test_a_message_is_put_as_the_file_s_template_says(file: Path) -> None:

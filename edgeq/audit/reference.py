@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -15,34 +13,15 @@ from edgeq.gguf.hard_texts import HARD_TEXTS
 from edgeq.gguf.header import Header
 from edgeq.gguf.parity import KnownDifferences
 from edgeq.gguf.tokens import WORD_START
+from edgeq.runners.chat import chat_of_directory
 from edgeq.runners.pieces import DecoderTokenizer
 
 _SHOWN = 40
 
 
-def chat_template(directory: Path) -> str | None:
-    """The chat template of a Hugging Face directory, None without one.
-
-    `chat_template.jinja` goes before tokenizer_config.json, as in transformers; of several, the one
-    called default.
-    """
-    file = directory / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    settings = directory / "tokenizer_config.json"
-    try:
-        found: Any = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
-    except (OSError, ValueError, AttributeError):
-        return None
-    if isinstance(found, list):
-        by_name = {item.get("name"): item.get("template") for item in found}
-        found = by_name.get("default")
-    return found if isinstance(found, str) else None
-
-
 def judge_template(own: str | None, directory: Path) -> tuple[Outcome, list[Finding]]:
     """Whether the file's template is the reference's."""
-    wanted = chat_template(directory)
+    wanted = chat_of_directory(directory).template
     if own == wanted:
         detail = "neither has one" if own is None else "the same, character by character"
         return Outcome(how="measured", passed=True, detail=detail), []

@@ -82,6 +82,7 @@ class ModelDirectory:
             "sentence_bert_config.json",
             "tokenizer_config.json",
             "tokenizer.json",
+            "chat_template.jinja",
         ]
         files = [*(self.path / name for name in names), self.pooling_file]
         return (*self.weight_files, *(file for file in files if file.is_file()))

@@ -13,7 +13,16 @@ from edgeq.source import Source
 from edgeq.wording import suggest
 
 # What a build reads of a repository: weights, configuration, tokenizer, sentence head, licence.
-_WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.md", "LICENSE*", "1_Pooling/*"]
+_WANTED = [
+    "*.safetensors",
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.md",
+    "*.jinja",
+    "LICENSE*",
+    "1_Pooling/*",
+]
 _HTTP_CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "httpx2", "httpcore2")
 _WITHOUT_WEIGHTS = [pattern for pattern in _WANTED if pattern != "*.safetensors"]
 

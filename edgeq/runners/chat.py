@@ -4,10 +4,62 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from edgeq.artifact import CHAT_TEMPLATE_FILE, TOKENIZER_SETTINGS_FILE
 from edgeq.errors import InvalidInput, Problem, missing_extra
 from edgeq.runners.language import LanguageModel
+
+CHAT_FILES = (TOKENIZER_SETTINGS_FILE, CHAT_TEMPLATE_FILE)
+"""What an artifact carries for `read_chat` beside its tokenizer."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What a tokenizer's files say of a chat. template: None without one.
+
+    begin, end: how the tokens are spelled that begin and end a text; empty where they are not told.
+    """
+
+    template: str | None = None
+    begin: str = ""
+    end: str = ""
+
+
+def read_chat(settings: bytes | None, template: bytes | None) -> Chat:
+    """From `tokenizer_config.json` and `chat_template.jinja`; None for one that is not there.
+
+    The latter goes before the former, as in transformers; of several templates, the one called
+    default. What is no such file says nothing.
+    """
+    try:
+        told = json.loads(settings or b"{}")
+    except ValueError:
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    found = told.get("chat_template")
+    if isinstance(found, list):
+        named = [each for each in found if isinstance(each, dict)]
+        found = next((e.get("template") for e in named if e.get("name") == "default"), None)
+    if template is not None:
+        found = template.decode("utf-8", "replace")
+    spelled = (_spelling(told.get(f"{kind}_token")) for kind in ("bos", "eos"))
+    return Chat(found if isinstance(found, str) else None, *spelled)
+
+
+def chat_of_directory(directory: Path) -> Chat:
+    """Of a Hugging Face directory."""
+    files = (directory / name for name in CHAT_FILES)
+    return read_chat(*(file.read_bytes() if file.is_file() else None for file in files))
+
+
+def _spelling(token: object) -> str:
+    """A token is spelled alone, or beside how it is to be found in a text."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else ""
 
 
 def chat_prompt(model: LanguageModel, message: str) -> str:
@@ -19,6 +71,10 @@ def chat_prompt(model: LanguageModel, message: str) -> str:
     if model.chat_template is None:
         what = f"{model.name} carries no chat template"
         remedy = "leave it out: the model then continues the text as it is"
+        if model.artifact is not None:
+            remedy += (
+                "; a template in its model's tokenizer_config.json comes along when it is built"
+            )
         raise InvalidInput(Problem("--chat", what, remedy))
     try:
         from jinja2 import TemplateError

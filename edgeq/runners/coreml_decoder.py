@@ -55,6 +55,8 @@ class CoremlDecoder(LanguageModel):
         self._held = held
         self._counts = lengths_of(backend.interface.inputs[_IDS])
         self._tokenizer = DecoderTokenizer(package.read(TOKENIZER_FILE))
+        chat = package.read_chat()
+        self.chat_template, self.begin_text, self.end_text = chat.template, chat.begin, chat.end
         self._state: Any = None
         self._used = 0
 

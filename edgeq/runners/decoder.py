@@ -62,6 +62,8 @@ class OnnxDecoder(LanguageModel):
         self._bound = BoundSession(model.session, self.context)
         self._switch = int(facts[SWITCH_KEY]) if SWITCH_KEY in facts else None
         self._tokenizer = DecoderTokenizer(package.read(TOKENIZER_FILE))
+        chat = package.read_chat()
+        self.chat_template, self.begin_text, self.end_text = chat.template, chat.begin, chat.end
         self._seen: list[Ids] = []
 
     def tokens(self, text: str, special: bool = True) -> list[int]:

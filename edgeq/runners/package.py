@@ -20,7 +20,9 @@ from edgeq.artifact import (
     verify_files,
 )
 from edgeq.errors import InvalidInput, Problem
+from edgeq.runners.chat import CHAT_FILES, Chat, read_chat
 
+_OF_TEXT = (TOKENIZER_FILE, *CHAT_FILES)
 _MODEL_NAMES = {"onnx": MODEL_FILE, "gguf": GGUF_FILE, "coreml": COREML_PACKAGE}
 
 
@@ -40,7 +42,7 @@ class Package:
     @property
     def model_files(self) -> tuple[str, ...]:
         """The names a runtime needs: graph and external data, one file, or all of a directory."""
-        return tuple(name for name in self.artifact.files if name != TOKENIZER_FILE)
+        return tuple(name for name in self.artifact.files if name not in _OF_TEXT)
 
     @property
     def data_bytes(self) -> int:
@@ -55,6 +57,11 @@ class Package:
             return bundle.read_member(self.path, name, record)
         verify_files(self.path, {name: record})
         return (self.path / name).read_bytes()
+
+    def read_chat(self) -> Chat:
+        """What the tokenizer's files say of a chat."""
+        held = (name if name in self.artifact.files else None for name in CHAT_FILES)
+        return read_chat(*(self.read(name) if name else None for name in held))
 
     def extract(self, names: Iterable[str], directory: Path) -> None:
         """Copy files to `directory` in pieces, comparing them with their record again."""
