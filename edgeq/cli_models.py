@@ -63,7 +63,7 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of what is drawn. Default: 0.")] = None,
     chat: Annotated[
-        bool, typer.Option("--chat", help="Answer the prompt, by the file's chat template.")
+        bool, typer.Option("--chat", help="Answer the prompt, by the model's chat template.")
     ] = False,
     as_json: Json = False,
 ) -> None:

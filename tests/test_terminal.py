@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,9 @@ class Shop:
 
     folder: Path
 
-    def run(self, *arguments: str, status: int = 0) -> tuple[str, str]:
+    def run(self, *arguments: str, status: int = 0, columns: int = 80) -> tuple[str, str]:
         """Standard output and standard error of a command that is not in a terminal."""
-        environment = {"EDGEQ_STORE": str(self.folder / "store"), "COLUMNS": "80"}
+        environment = {"EDGEQ_STORE": str(self.folder / "store"), "COLUMNS": str(columns)}
         before = Path.cwd()
         os.chdir(self.folder)
         try:
@@ -171,6 +172,26 @@ def test_what_a_pipe_gets_fits_80_columns(shop: Shop, name: str) -> None:
         long = [line for line in out.splitlines() if len(line) > 80]
         assert not [line for line in long if "/" not in line]  # a path must not be broken
     assert not [line for line in progress.splitlines() if not re.match(r" +\d+ s  ", line)]
+
+
+# Of these, what is shown is the same each time; of others it is measured anew.
+STEADY = ("plan", "devices", "fit", "explain")
+
+
+@pytest.mark.parametrize("columns", [60, 40])
+@pytest.mark.parametrize("name", STEADY)
+def test_a_narrow_terminal_cuts_no_figure(shop: Shop, name: str, columns: int) -> None:
+    """Every word with a digit that 80 columns show is there, whole, in fewer."""
+    wide, _ = shop.run(*COMMANDS[name])
+    narrow, _ = shop.run(*COMMANDS[name], columns=columns)
+    figure = re.compile(r"(?<!\S)[~±(<>=−+-]*\d[\d.,]*(?:e-\d+)?(?![\w./*-])")
+    seen = Counter(figure.findall(narrow))
+    wanted = Counter(figure.findall(wide))
+    assert wanted
+    assert not wanted - seen
+    long = [line for line in narrow.splitlines() if len(line) > columns]
+    # Text to be copied is left as it is, and an address is one word.
+    assert all(line in wide.splitlines() or len(line.split()) <= 2 for line in long)
 
 
 def same(model: Any) -> Callable[[Shop, Any], None]:
