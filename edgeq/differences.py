@@ -28,7 +28,7 @@ from edgeq.differences_records import (
 )
 from edgeq.differences_samples import CONTEXT, TEXTS, graph_feeds
 from edgeq.differences_statistics import WHOLE_TIMES, Statistics, compare
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, in_one_line
 from edgeq.measure import arrays
 from edgeq.measure.process import PassFailed, PassStopped, Request, Workload
 from edgeq.reach.place import Here, Place
@@ -111,7 +111,7 @@ class _Check:
             # Here it ran: what fails there is a difference too.
             return _result(place, "differs", str(failed), settled=False)
         except EdgeqError as error:
-            return _not_run(place, " ".join(str(error).split()))
+            return _not_run(place, in_one_line(error, place.name))
 
     def _operators(self, place: Place) -> PlaceDifferences:
         """Each operator alone, without settings; where some differ, with them."""

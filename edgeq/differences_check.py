@@ -20,7 +20,7 @@ from edgeq.artifact import ARTIFACT_FILE, read_artifact
 from edgeq.differences_records import Differences, PlaceDifferences
 from edgeq.emulate.arm import find_arm
 from edgeq.emulate.catalogue import stand_in, stand_ins
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, in_one_line
 from edgeq.measure.bench import Progress
 from edgeq.measure.process import PassFailed
 from edgeq.reach.place import Here, Place
@@ -60,6 +60,8 @@ class Comparison:
                 found = self._find(artifact_dir)
             except (EdgeqError, PassFailed) as error:
                 reason = " ".join(str(error).split())
+                if isinstance(error, EdgeqError):
+                    reason = in_one_line(error)
                 return _compared_nowhere(artifact.name, key["artifact"], reason, self._reasons)
             if all(place.settled for place in found.places):
                 # A stand-in that could not be made after all is tried again the next time.
@@ -96,7 +98,7 @@ class Comparison:
                 try:
                     self._places.append(self._stack.enter_context(stand_in(name)))
                 except EdgeqError as error:
-                    self._reasons[name] = " ".join(str(error).split())
+                    self._reasons[name] = in_one_line(error, name)
         return self._places
 
 

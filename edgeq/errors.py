@@ -55,6 +55,16 @@ class Missing(EdgeqError):
     exit_code = EXIT_MISSING
 
 
+def in_one_line(error: EdgeqError, at: str = "") -> str:
+    """What is wrong and what to do, for a sentence. at: a place that its reader knows already."""
+    parts = []
+    for problem in error.problems:
+        parts.append(problem.what if problem.where == at else f"{problem.where}: {problem.what}")
+        if problem.remedy:
+            parts.append(f"next: {problem.remedy}")
+    return " ".join("; ".join(parts).split())
+
+
 def missing_extra(module: str, extra: str, purpose: str) -> Missing:
     """The error for a package that belongs to an optional extra which is not installed."""
     return Missing(
