@@ -21,7 +21,7 @@ from edgeq.plan import Planned, make_plan
 from edgeq.plan_fit import _last, foretell
 from edgeq.quantize.presets import Format
 from edgeq.report.expectations import print_expected
-from edgeq.report.overview import _ranges, print_plan
+from edgeq.report.overview import print_plan
 
 ROOT = Path(__file__).parent.parent
 RECIPE = """
@@ -128,13 +128,3 @@ def test_a_choice_of_floats_alone_is_the_model_itself(tmp_path: Path) -> None:
 @given(st.integers(1, 300), st.integers(0, 300))
 def test_the_last_that_holds_is_found(count: int, end: int) -> None:
     assert _last(count, lambda number: number <= end) == min(end, count - 1)
-
-
-@given(st.sets(st.integers(0, 60), min_size=1))
-def test_ranges_name_every_number_once(numbers: set[int]) -> None:
-    found: list[int] = []
-    for part in _ranges(numbers).split(", "):
-        first, _, last = part.partition("–")
-        found += range(int(first), int(last or first) + 1)
-        assert not last or int(last) - int(first) >= 2
-    assert found == sorted(numbers)

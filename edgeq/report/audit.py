@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeq.audit.records import Audit, Outcome, TensorLine
+from edgeq.report.layers import kind_of, layers_of
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_bytes
@@ -58,22 +58,24 @@ def _tensors(lines: Iterable[TensorLine]) -> Table:
     """Tensors grouped by kind: names without layer numbers, type, and what was claimed."""
     groups: dict[tuple[str, str, str], list[TensorLine]] = {}
     for line in lines:
-        kind = re.sub(r"(?<![A-Za-z])\d+(?![A-Za-z])", "*", line.name)
+        kind = kind_of(line.name)
         claimed = line.claimed_type if line.claimed_type != line.type else None
         groups.setdefault((kind, line.type, claimed or ""), []).append(line)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     table.add_column("tensors", overflow="fold")
+    table.add_column("layers", overflow="fold")
     table.add_column("type", no_wrap=True)
     table.add_column("bits", justify="right", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     if any(claimed for *_, claimed in groups):
         table.add_column("claimed", no_wrap=True)
     for (kind, name, claimed), members in groups.items():
-        times = f" ×{len(members)}" if len(members) > 1 else ""
         size = sum(member.bytes for member in members)
         bits = 8 * size / sum(math.prod(member.shape) for member in members)
-        row = [f"{kind}{times}", name, f"{bits:.2f}", format_bytes(size)]
-        table.add_row(*row, *([claimed] if len(table.columns) > 4 else []))
+        tensors = kind if len(members) > 1 else members[0].name
+        layers = layers_of([member.name for member in members])
+        row = [tensors, layers, name, f"{bits:.2f}", format_bytes(size)]
+        table.add_row(*row, *([claimed] if len(table.columns) > 5 else []))
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,13 +14,11 @@ from edgeq.build import Built
 from edgeq.device import Device
 from edgeq.plan import ArtifactPlan, Plan
 from edgeq.plan_tensors import TensorPlan
+from edgeq.report.layers import kind_of, layers_of
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.stores import LimitLine
 from edgeq.units import format_bytes
-
-_NUMBER = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])")
-"""In a tensor's name, what tells it from its like in other layers."""
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -95,12 +93,12 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
         if tensor.reason.startswith("fewer than") or len(tensor.shape) < 2:
             small[tensor.grid] = small.get(tensor.grid, 0) + tensor.bytes
             continue
-        pattern = _NUMBER.sub("*", tensor.name)
+        pattern = kind_of(tensor.name)
         grid = tensor.grid if tensor.method == "none" else f"{tensor.grid} {tensor.method}"
         groups.setdefault((pattern, grid, tensor.reason), []).append(tensor)
     for (pattern, grid, reason), own in groups.items():
         tensors = pattern if len(own) > 1 else own[0].name
-        layers = _layers([tensor.name for tensor in own])
+        layers = layers_of([tensor.name for tensor in own])
         # The recipe is at hand for what a rule says; its number is enough to find it.
         why = "" if reason == "default" else re.sub(r"^(rule \d+):.*", r"\1", reason)
         held = format_bytes(sum(tensor.bytes for tensor in own))
@@ -110,35 +108,6 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
     print_table(table, console)
     for line in artifact.advice:
         print_wrapped(line, "dim", console)
-
-
-def _layers(names: Sequence[str]) -> str:
-    """Which numbers the names of like tensors have, as ranges; empty for a single one.
-
-    Names with more numbers than one, such as those of experts, are told by the first, and counted.
-    """
-    if len(names) < 2:
-        return ""
-    numbers = [list(map(int, _NUMBER.findall(name))) for name in names]
-    varied = next(column for column in zip(*numbers, strict=True) if len(set(column)) > 1)
-    told = _ranges(varied)
-    return told if len(set(varied)) == len(names) else f"{told} (×{len(names)})"
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    """Rising; three or more in a row by their ends.
-
-    >>> _ranges([3, 1, 2, 7, 8])
-    '1–3, 7, 8'
-    """
-    rows: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if rows and rows[-1][-1] == number - 1:
-            rows[-1].append(number)
-        else:
-            rows.append([number])
-    told = [[f"{row[0]}–{row[-1]}"] if len(row) > 2 else map(str, row) for row in rows]
-    return ", ".join(part for parts in told for part in parts)
 
 
 def print_built(built: Sequence[Built], console: Console) -> None:

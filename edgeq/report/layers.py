@@ -1,0 +1,47 @@
+"""Which layers a row of a table means, where like tensors share one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+_NUMBER = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])")
+"""In a tensor's name, what tells it from its like in other layers."""
+
+
+def kind_of(name: str) -> str:
+    """A tensor's name without the numbers of layers.
+
+    >>> kind_of("model.layers.3.mlp.up_proj.weight")
+    'model.layers.*.mlp.up_proj.weight'
+    """
+    return _NUMBER.sub("*", name)
+
+
+def layers_of(names: Sequence[str]) -> str:
+    """Which numbers the names of like tensors have, as ranges; empty for a single one.
+
+    Names with more numbers than one, such as those of experts, are told by the first, and counted.
+    """
+    if len(names) < 2:
+        return ""
+    numbers = [list(map(int, _NUMBER.findall(name))) for name in names]
+    varied = next(column for column in zip(*numbers, strict=True) if len(set(column)) > 1)
+    told = ranges(varied)
+    return told if len(set(varied)) == len(names) else f"{told} (×{len(names)})"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Rising; three or more in a row by their ends.
+
+    >>> ranges([3, 1, 2, 7, 8])
+    '1–3, 7, 8'
+    """
+    rows: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if rows and rows[-1][-1] == number - 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    told = [[f"{row[0]}–{row[-1]}"] if len(row) > 2 else map(str, row) for row in rows]
+    return ", ".join(part for parts in told for part in parts)
