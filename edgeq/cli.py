@@ -18,7 +18,7 @@ from edgeq.cli_fits import limits
 from edgeq.cli_help import examples, fill_paragraphs
 from edgeq.cli_matrix import matrices
 from edgeq.cli_models import Json, models, print_json
-from edgeq.cli_pipe import guard_output
+from edgeq.cli_pipe import guarded_output
 from edgeq.cli_report import reports
 from edgeq.errors import EdgeqError
 from edgeq.report.progress import progress_line
@@ -243,14 +243,12 @@ def main() -> None:
     """Entry point; an error that edgeq expects ends in its message and exit status."""
     # Ended from outside, half-written files are removed as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    guard_output()
-    try:
-        app()
-    except EdgeqError as error:
-        console = Console(stderr=True, highlight=False)
-        for problem in error.problems:
-            console.print("[bold red]error:[/] ", end="")
-            console.print(str(problem), markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    finally:
-        sys.stdout.flush()  # a short text is only written now
+    with guarded_output():
+        try:
+            app()
+        except EdgeqError as error:
+            console = Console(stderr=True, highlight=False)
+            for problem in error.problems:
+                console.print("[bold red]error:[/] ", end="")
+                console.print(str(problem), markup=False, soft_wrap=True)
+            sys.exit(error.exit_code)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any, TypeVar, cast
 
 _SIGPIPE = 13
@@ -45,7 +46,15 @@ class _Guarded:
             raise SystemExit(STATUS) from None
 
 
-def guard_output() -> None:
-    """Guard standard output and standard error of this process."""
-    sys.stdout = cast("Any", _Guarded(sys.stdout))
-    sys.stderr = cast("Any", _Guarded(sys.stderr))
+@contextlib.contextmanager
+def guarded_output() -> Iterator[None]:
+    """Guard standard output and standard error, and flush what was written."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("Any", _Guarded(file)) for file in before)
+    try:
+        yield
+    finally:
+        try:
+            sys.stdout.flush()  # a short text is only written now
+        finally:
+            sys.stdout, sys.stderr = before

@@ -28,9 +28,8 @@ def print_table(table: Table, console: Console) -> None:
         _print_rows(table, console)
         return
     while sum(widths) > room:
-        slack = [w - own if w > own else -1 for w, own in zip(widths, least, strict=True)]
-        widest = max(range(len(widths)), key=lambda i: (slack[i] > 0, widths[i]))
-        widths[widest] -= 1
+        movable = [i for i, width in enumerate(widths) if width > least[i]]
+        widths[max(movable, key=lambda i: widths[i])] -= 1
     console.print(_with_widths(table, widths))
 
 
