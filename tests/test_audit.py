@@ -402,8 +402,8 @@ def reference_with(folder: Path, **settings: Any) -> Path:
 def test_chat_templates(tmp_path: Path) -> None:
     one = reference_with(tmp_path / "one", chat_template="{{ x }}")
     several = [{"name": "tool", "template": "t"}, {"name": "default", "template": "d"}]
-    assert reference.chat_template(reference_with(tmp_path / "n", chat_template=several)) == "d"
-    assert reference.chat_template(WREN) is None
+    many = reference_with(tmp_path / "n", chat_template=several)
+    assert reference.judge_template("d", many)[0].passed
     for own, directory, passed, matters, said in (
         (None, WREN, True, [], "neither has one"),
         ("{{ x }}", one, True, [], "the same"),
@@ -415,7 +415,7 @@ def test_chat_templates(tmp_path: Path) -> None:
         assert outcome.passed is passed and said in outcome.detail
         assert [finding.matters for finding in findings] == matters
     (one / "chat_template.jinja").write_text("jinja")
-    assert reference.chat_template(one) == "jinja"
+    assert reference.judge_template("jinja", one)[0].passed
 
 
 def test_another_tokenizer_is_found(good: Path, tmp_path: Path) -> None:
