@@ -63,7 +63,6 @@ def sensitivity() -> Sensitivity:
             for i in range(50)
         },
         wholes=(),
-        floor=0.0001,
     )
 
 
