@@ -224,7 +224,9 @@ def coreml(bench: Bench) -> None:
     everything = bench.built("coreml", {"default": {"weights": "int4-b32", "name": "int4-all"}})
     rules = [{"match": TABLE, "use": "int8"}]
     wide = {"default": {"weights": "int4-b32", "name": "int4-table8"}, "rules": rules}
-    ours = [*everything, *bench.built("coreml", wide)]
+    smallest = min(peer.bytes for peer in peers)
+    fit = {"fit": {"name": "fit-smallest-peer", "size": f"{smallest} B"}}
+    ours = [*everything, *bench.built("coreml", wide), *bench.built("coreml", fit)]
     bench.show([*peers, *(file_of(each, True) for each in ours)], package)
 
 

@@ -14,6 +14,7 @@ import edgeq
 from edgeq import canonical
 from edgeq.allocate.allocation import allocate
 from edgeq.allocate.bounds import sizes_of
+from edgeq.allocate.search import Trial
 from edgeq.artifact import Frozen, read_artifact
 from edgeq.build import artifact_maker, build_float
 from edgeq.compare import compare
@@ -100,7 +101,7 @@ class _Work:
                 intent, done = allocate(self._stages, format, fit, self._make)
             except InvalidInput:  # smaller than anything that this method makes
                 continue
-            found[fit.variant_name] = self._point(intent, "allocation", done.kept.predicted)
+            found[fit.variant_name] = self._point(intent, "allocation", done.kept)
         return list(found.values())
 
     def _standard(self, format: Format) -> list[tuple[MadeBy, Intent]]:
@@ -130,7 +131,7 @@ class _Work:
             }
         return own + [FitSpec(name=name, size=size, trials=1) for name, size in named.items()]
 
-    def _point(self, intent: Intent, made_by: MadeBy, predicted: float | None) -> Point:
+    def _point(self, intent: Intent, made_by: MadeBy, trial: Trial | None) -> Point:
         path = self._make(intent)
         seen = self._seen(intent, path)
         plan = plan_artifact(
@@ -148,7 +149,8 @@ class _Work:
             bytes=read_artifact(path).bytes,
             loss=seen.loss,
             error=seen.error,
-            predicted=predicted,
+            predicted=trial.predicted if trial else None,
+            held_back=trial.measured if trial else None,
             seconds=told.decode.inverse(1.0) if told.decode else told.latency,
         )
 

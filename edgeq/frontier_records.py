@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,10 @@ class Point(Frozen):
     predicted: float | None = Field(
         default=None, description="Of an allocation: its loss as predicted on calibration data."
     )
+    held_back: float | None = Field(
+        default=None,
+        description="Of an allocation: its loss measured on calibration data held back.",
+    )
     seconds: Interval | None = Field(
         default=None, description="Of one token, or of one run: estimated for the device."
     )
@@ -52,6 +57,15 @@ class Frontier(Frozen):
             if not found or point.loss < found[-1].loss:
                 found.append(point)
         return tuple(found)
+
+    def shift(self) -> float | None:
+        """What allocations lose on the evaluation data over what they lose on data held back.
+
+        The geometric mean; None without allocations. No prediction from calibration data can know
+        of it.
+        """
+        ratios = [p.loss / p.held_back for p in self.points if p.held_back and p.loss > 0]
+        return statistics.geometric_mean(ratios) if ratios else None
 
 
 def remember(found: Frontier, planned: Planned, device: Device) -> None:

@@ -19,7 +19,7 @@ pytest.importorskip("transformers", reason="the build side is not installed")
 
 from edgeq.allocate.allocation import FILE as ALLOCATION
 from edgeq.allocate.allocation import Allocation, allocate
-from edgeq.allocate.sensitivity import Sensitivity, Whole
+from edgeq.allocate.sensitivity import Cost, Sensitivity, Whole
 from edgeq.artifact import GGUF_FILE, read_artifact
 from edgeq.build import Built, artifact_maker
 from edgeq.errors import InvalidInput
@@ -187,25 +187,28 @@ def test_whole_models_correct_sums() -> None:
     wholes = tuple(
         Whole(additive=a, loss=b, error=0.0, bytes=1) for a, b in ((0.01, 0.005), (1.0, 2.0))
     )
-    empty = Sensitivity(
+    sums = [10 ** (i / 10) for i in range(-40, 10)]
+    known = [0.01, 1.0, *sums]
+    found = Sensitivity(
         format="gguf",
         measure="kl",
         model_sha256="",
         data_sha256="",
         samples=2,
         whole_samples=2,
-        tensors={},
+        tensors={
+            "layer": {
+                str(i): Cost(loss=each, error=None, local=1.0, how="interpolated", inputs=0.001)
+                for i, each in enumerate(known)
+            }
+        },
         wholes=wholes,
-        floor=0.001,
     )
-    for whole in wholes:
-        assert empty.predicted(whole.additive) == pytest.approx(whole.loss + 0.001)
-    assert empty.predicted(0.0) == 0.001
-    sums = [10 ** (i / 10) for i in range(-40, 10)]
-    predicted = [empty.predicted(each) for each in sums]
+    for index, whole in enumerate(wholes):
+        assert found.predicted({"layer": str(index)}) == pytest.approx(whole.loss + 0.001)
+    assert found.predicted({"layer": "float"}) == 0
+    predicted = [found.predicted({"layer": str(i)}) for i in range(2, len(known))]
     assert predicted == sorted(predicted)
-    for each in sums:
-        assert empty.additive_for(empty.predicted(each)) == pytest.approx(each, rel=1e-6)
 
 
 _WATCH = """

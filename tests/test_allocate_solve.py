@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -86,3 +88,29 @@ def test_what_cannot_be_kept_is_told(ask: str) -> None:
             best_within(choices, 4)
         else:
             smallest_within(choices, 0.1 if ask == "both" else 0.05, 7 if ask == "both" else None)
+
+
+_MANY = """
+import random
+from edgeq.allocate.solve import Priced, best_within, total
+
+draw = random.Random(0)
+for _ in range(8):
+    choices = {
+        str(i): [
+            Priced(str(j), draw.lognormvariate(-6 - j, 1), draw.randint(10**8, 2 * 10**8) << j)
+            for j in range(6)
+        ]
+        for i in range(40)
+    }
+    sizes = [sum(own[end].bytes for own in choices.values()) for end in (0, -1)]
+    limit = round(sizes[0] + 0.3 * (sizes[1] - sizes[0]))
+    assert total(best_within(choices, limit))[1] <= limit
+"""
+
+
+def test_large_files_stay_within_and_the_solver_prints_nothing() -> None:
+    """Standard output is the solver's only in a process of its own: C flushes it at the end."""
+    command = [sys.executable, "-c", _MANY]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

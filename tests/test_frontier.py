@@ -63,7 +63,6 @@ def sensitivity() -> Sensitivity:
             for i in range(50)
         },
         wholes=(),
-        floor=0.0001,
     )
 
 
@@ -92,6 +91,16 @@ def test_the_table_names_every_point() -> None:
     for name, by, *_ in POINTS:
         assert name in text
         assert by in text
+
+
+def test_predictions_stand_beside_what_came_of_them() -> None:
+    known = {"predicted": 0.0111, "held_back": 0.0101}
+    points = [p.model_copy(update=known) if p.made_by == "allocation" else p for p in made().points]
+    found = made().model_copy(update={"points": tuple(points)})
+    assert found.shift() == pytest.approx(0.012 / 0.0101)
+    text = "\n".join(told(print_frontier, found))
+    assert all(word in text for word in ("0.0111", "0.0101", "1.19 times"))
+    assert made().shift() is None
 
 
 @pytest.mark.parametrize("suffix", [".html", ".svg", ".png"])

@@ -43,7 +43,6 @@ def test_table_and_picture_mark_what_was_not_measured(measured: list[list[bool]]
             for i, own in enumerate(measured)
         },
         wholes=(),
-        floor=0.0,
     )
     file = io.StringIO()
     print_sensitivity(found, make_console(file))

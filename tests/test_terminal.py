@@ -125,7 +125,6 @@ def sensitivity(folder: Path) -> Sensitivity:
         whole_samples=24,
         tensors=costs,
         wholes=(),
-        floor=0.0001,
     )
 
 

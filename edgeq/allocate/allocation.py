@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
 from edgeq import canonical
-from edgeq.allocate.bounds import Site, most_bytes, require_possible, uses
+from edgeq.allocate.bounds import Site, require_possible
 from edgeq.allocate.measure import Build, Ground
-from edgeq.allocate.options import allowed, intent_of
+from edgeq.allocate.options import allowed, intent_of, settled
+from edgeq.allocate.search import Search, Trial
 from edgeq.allocate.sensitivity import Sensitivity
-from edgeq.allocate.solve import Choices, best_within, smallest_within, total
-from edgeq.artifact import Frozen, read_artifact
-from edgeq.errors import InvalidInput, Problem
+from edgeq.artifact import Frozen
 from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.presets import Format
 from edgeq.quantize.spec import Intent
 from edgeq.recover.sizes import adapter_bytes
 from edgeq.stages import Stages
-from edgeq.units import format_bytes
 
 FILE = "allocation.json"
-_NEAR = 0.02  # of a bound: what lies so close below it is not worth another trial
-
-
-class Trial(Frozen):
-    """A whole model that was built for a budget: what was expected of it, and what was seen."""
-
-    chosen: dict[str, str] = Field(description="The number format of every tensor with a choice.")
-    predicted: float = Field(description="Loss: KL in nats, or 1 − cosine.")
-    measured: float = Field(description="Loss on held-back calibration data, by the runtime.")
-    error: float
-    planned_bytes: int
-    bytes: int = Field(description="Of all files.")
 
 
 class Allocation(Frozen):
@@ -53,79 +38,6 @@ class Allocation(Frozen):
     def kept(self) -> Trial:
         """The trial that became the artifact."""
         return self.trials[self.best]
-
-
-@dataclass
-class _Search:
-    """The trials so far, and what they teach."""
-
-    site: Site
-    ground: Ground
-    sensitivity: Sensitivity
-    choices: Choices
-    trials: list[Trial] = field(default_factory=list)
-    correction: float = 1.0
-    beside: int | None = None
-    samples: int = 0
-
-    def next(self) -> dict[str, str]:
-        """The best choice by what is known now. Raises InvalidInput where there is none."""
-        cap = most_bytes(self.site, self.choices, self.beside)
-        limit = self.site.fit.limit
-        if limit is None:
-            return uses(best_within(self.choices, cap))
-        least = total(best_within(self.choices, cap))
-        if self.expected(least[0]) > limit:
-            what = (
-                f"cannot be kept: {limit:.3g} of loss is asked for, and the least that fits the "
-                f"rest, with {format_bytes(least[1])} of weights, is predicted to lose "
-                f"{self.expected(least[0]):.3g}"
-            )
-            name = f"quantize.fit: {self.site.format}-{self.site.fit.variant_name}"
-            raise InvalidInput(Problem(name, what, "ask for less quality, or give it more"))
-        within = self.sensitivity.additive_for(limit / self.correction)
-        return uses(smallest_within(self.choices, max(within, least[0]), cap))
-
-    def expected(self, additive: float) -> float:
-        """What a whole model will lose."""
-        return self.correction * self.sensitivity.predicted(additive)
-
-    def intent(self, chosen: Mapping[str, str]) -> Intent:
-        """The artifact of a choice."""
-        site = self.site
-        every = {**site.fixed, **chosen}
-        return intent_of(site.recipe, site.format, site.fit.variant_name, every)
-
-    def attempt(self, chosen: Mapping[str, str], build: Build) -> Trial:
-        """Build a choice, measure it, and learn from it."""
-        intent = self.intent(chosen)
-        additive = self.sensitivity.additive({**self.site.fixed, **chosen})
-        size = read_artifact(build(intent)).bytes
-        seen = self.ground.loss(intent)
-        trial = Trial(
-            chosen={**self.site.fixed, **chosen},
-            predicted=self.expected(additive),
-            measured=seen.loss,
-            error=seen.error,
-            planned_bytes=self.site.plan(chosen).download_bytes,
-            bytes=size,
-        )
-        self.trials.append(trial)
-        self.samples = seen.samples
-        if seen.loss > 0 and self.sensitivity.predicted(additive) > 0:
-            self.correction = seen.loss / self.sensitivity.predicted(additive)
-        held = sum(
-            next(o.bytes for o in self.choices[name] if o.use == use)
-            for name, use in chosen.items()
-        )
-        self.beside = size - held
-        return trial
-
-
-def keeps(fit: FitSpec, trial: Trial) -> bool:
-    """Whether a trial keeps what was asked for of size and quality."""
-    within = fit.size is None or trial.bytes <= fit.size
-    return within and (fit.limit is None or trial.measured <= fit.limit)
 
 
 def foresee(stages: Stages, format: Format, fit: FitSpec, build: Build) -> Intent | None:
@@ -167,7 +79,16 @@ def allocate(
 
     def make(destination: Path) -> None:
         _require_possible(ground, fit)  # before minutes are spent on sensitivities
-        found = _find(_search(ground, ground.sensitivity(), fit), build)
+        search = _search(ground, ground.sensitivity(), fit)
+        best = search.run(build)
+        found = Allocation(
+            format=format,
+            name=fit.variant_name,
+            measure=search.sensitivity.measure,
+            trials=tuple(search.trials),
+            best=best,
+            samples=search.samples,
+        )
         text = canonical.to_json(found.model_dump(mode="json"))
         (destination / FILE).write_text(text, encoding="utf-8")
 
@@ -209,17 +130,19 @@ def _key(ground: Ground, fit: FitSpec) -> dict[str, object]:
     }
 
 
-def _search(ground: Ground, sensitivity: Sensitivity, fit: FitSpec) -> _Search:
-    recipe, format = ground.recipe, ground.format
+def _search(ground: Ground, sensitivity: Sensitivity, fit: FitSpec) -> Search:
+    recipe, format, known = ground.recipe, ground.format, sensitivity.tensors
     free = allowed(ground.options, recipe, format, fit)
-    free = {name: own for name, own in free.items() if name in sensitivity.tensors}
     # What no piece of the graph reads has no known cost: it stays as wide as may be.
-    fixed = {
-        name: own[-1].use
-        for name, own in allowed(ground.options, recipe, format, fit).items()
-        if name not in free
+    fixed = {name: own[-1].use for name, own in free.items() if name not in known}
+    ruled = {
+        name: own
+        for name, own in settled(ground.options, recipe, format, fit).items()
+        if name in known
     }
-    return _Search(_site(ground, fit, fixed), ground, sensitivity, sensitivity.choices(free))
+    options = {name: own for name, own in free.items() if name in known}
+    site = _site(ground, fit, fixed)
+    return Search(site, ground, sensitivity, {**options, **ruled}, frozenset(ruled))
 
 
 def _site(ground: Ground, fit: FitSpec, fixed: Mapping[str, str]) -> Site:
@@ -230,51 +153,3 @@ def _site(ground: Ground, fit: FitSpec, fixed: Mapping[str, str]) -> Site:
 def _require_possible(ground: Ground, fit: FitSpec) -> None:
     free = allowed(ground.options, ground.recipe, ground.format, fit)
     require_possible(_site(ground, fit, {}), free)
-
-
-def _find(search: _Search, build: Build) -> Allocation:
-    fit, begun = search.site.fit, time.monotonic()
-    while len(search.trials) < fit.trials:
-        chosen = search.next()
-        if any(trial.chosen == {**search.site.fixed, **chosen} for trial in search.trials):
-            break
-        progress = search.ground.stages.progress
-        progress(f"trial {len(search.trials) + 1} of at most {fit.trials}")
-        trial = search.attempt(chosen, build)
-        close = fit.limit and (1 - _NEAR) * fit.limit <= trial.measured <= fit.limit
-        if (close and keeps(fit, trial)) or time.monotonic() - begun > 60 * fit.minutes:
-            break
-    kept = [index for index, trial in enumerate(search.trials) if keeps(fit, trial)]
-    if not kept:
-        raise _missed(search)
-    by_size = fit.limit is not None
-    best = min(
-        kept,
-        key=lambda i: search.trials[i].bytes if by_size else search.trials[i].measured,
-    )
-    return Allocation(
-        format=search.site.format,
-        name=fit.variant_name,
-        measure=search.sensitivity.measure,
-        trials=tuple(search.trials),
-        best=best,
-        samples=search.samples,
-    )
-
-
-def _missed(search: _Search) -> InvalidInput:
-    """No trial kept the budget: the nearest of them is told."""
-    fit = search.site.fit
-    nearest = min(
-        search.trials,
-        key=lambda trial: (
-            trial.measured if fit.limit is not None else 0.0,
-            trial.bytes,
-        ),
-    )
-    what = (
-        f"was not kept in {len(search.trials)} trials: the nearest has "
-        f"{format_bytes(nearest.bytes)} and loses {nearest.measured:.3g}"
-    )
-    name = f"quantize.fit: {search.site.format}-{fit.variant_name}"
-    return InvalidInput(Problem(name, what, "ask for a little less, or allow more trials"))

@@ -26,20 +26,29 @@ from edgeq.runners.base import Model
 from edgeq.runners.language import LanguageModel
 
 _EVERY = 8
+_IDS = "input_ids"
+_TOKENS = 512  # of a long text: a sentence teaches and shows a part of what one does
 Doubles = NDArray[np.float64]
 
 
 def learnt_from(feeds: Sequence[Feed], count: int) -> list[Feed]:
-    """At most `count` of the samples that rounding learns from, spread over all."""
+    """At most `count` of the samples that rounding learns from, or more short texts; spread."""
     own = [feed for index, feed in enumerate(feeds) if index % _EVERY != _EVERY - 1]
-    return spread(own, count)
+    return spread(own, as_many(own, count))
+
+
+def as_many(feeds: Sequence[Feed], count: int) -> int:
+    """`count`, or as many texts as have the tokens of `count` long ones."""
+    lengths = [np.asarray(feed[_IDS]).size for feed in feeds if _IDS in feed]
+    return max(count, count * _TOKENS * len(lengths) // sum(lengths)) if lengths else count
 
 
 class HeldBack:
     """Samples that were set aside, and what the float model makes of them.
 
-    feeds: inputs of the float graph, at most `count`. decoder: None for other tasks. Language
-    models are judged on the second halves of windows of 256 tokens, as they are for a user.
+    feeds: inputs of the float graph, at most `count`, or more short texts. decoder: None for other
+    tasks. Language models are judged on the second halves of windows of 256 tokens, as they are
+    for a user.
     """
 
     def __init__(self, feeds: Sequence[Feed], count: int, decoder: Decoder | None) -> None:
@@ -51,7 +60,7 @@ class HeldBack:
             )
         self.windows: list[list[int]] = []
         if decoder is None:
-            self.feeds = spread(aside, count)
+            self.feeds = spread(aside, as_many(aside, count))
             return
         self.windows = spread(_windows(aside), count)
         half = np.array([len(self.windows[0]) // 2], np.int64)

@@ -13,9 +13,10 @@ import edgeq
 from edgeq import canonical
 from edgeq.allocate.chain import Chain
 from edgeq.allocate.held import HeldBack, learnt_from
+from edgeq.allocate.inputs import kernels_of, shared_out, widest_of
 from edgeq.allocate.options import Options, find_options, intent_of
 from edgeq.allocate.sense import tensor_costs
-from edgeq.allocate.sensitivity import FILE, Sensitivity, Whole, read_sensitivity
+from edgeq.allocate.sensitivity import FILE, Cost, Sensitivity, Whole, read_sensitivity
 from edgeq.allocate.solve import best_within, total
 from edgeq.artifact import Frozen
 from edgeq.errors import InvalidInput, Problem
@@ -25,7 +26,7 @@ from edgeq.export.onnx_weights import settle
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import Floats
 from edgeq.quantize.model import Choice
-from edgeq.quantize.presets import Format
+from edgeq.quantize.presets import Format, Method
 from edgeq.quantize.spec import Intent
 from edgeq.stages import Stages
 
@@ -147,13 +148,15 @@ class Ground:
             whole_samples=0,
             tensors=costs,
             wholes=(),
-            floor=0.0,
         )
-        wholes, samples = self._wholes(bare, kept)
-        found = {"wholes": wholes, "whole_samples": samples, "floor": self._floor(bare)}
-        return bare.model_copy(update=found)
+        with self._held(_WHOLE_SAMPLES) as (chain, held):
+            bare = bare.model_copy(update={"tensors": self._with_inputs(bare.tensors, chain, held)})
+            wholes = self._wholes(bare, chain, held, kept)
+        return bare.model_copy(update={"wholes": wholes, "whole_samples": len(held.feeds)})
 
-    def _wholes(self, bare: Sensitivity, kept: Path) -> tuple[tuple[Whole, ...], int]:
+    def _wholes(
+        self, bare: Sensitivity, chain: Chain, held: HeldBack, kept: Path
+    ) -> tuple[Whole, ...]:
         """Whole models at a few sizes, with codes that know of each other."""
         choices = bare.choices({name: self.options[name] for name in bare.tensors})
         ends = [
@@ -161,28 +164,26 @@ class Ground:
             for pick in (min, max)
         ]
         found = []
-        with self._held(_WHOLE_SAMPLES) as (chain, held):
-            for index, share in enumerate(_SHARES):
-                picked = best_within(choices, int(ends[0] + share * (ends[1] - ends[0])))
-                step = f"whole model {index + 1} of {len(_SHARES)}"
-                codes = self._codes(
-                    {n: o.use for n, o in picked.items()}, step, kept / f"whole-{index}"
-                )
-                lost = held.of_graph(chain, codes)
-                added, size = total(picked)
-                if added > 0 and lost.value > 0:
-                    found.append(
-                        Whole(additive=added, loss=lost.value, error=lost.error, bytes=size)
-                    )
-        return tuple(found), len(held.feeds)
+        for index, share in enumerate(_SHARES):
+            picked = best_within(choices, int(ends[0] + share * (ends[1] - ends[0])))
+            chosen = {name: option.use for name, option in picked.items()}
+            step = f"whole model {index + 1} of {len(_SHARES)}"
+            lost = held.of_graph(chain, self._codes(chosen, step, kept / f"whole-{index}"))
+            added = bare.additive(chosen)
+            if added > 0 and lost.value > 0:
+                size = total(picked)[1]
+                found.append(Whole(additive=added, loss=lost.value, error=lost.error, bytes=size))
+        return tuple(found)
 
-    def _codes(self, chosen: Mapping[str, str], step: str, kept: Path) -> dict[str, Floats]:
-        """What the weights of a whole model become."""
+    def _codes(
+        self, chosen: Mapping[str, str], step: str, kept: Path, method: Method | None = None
+    ) -> dict[str, Floats]:
+        """What the weights of a whole model become. method: in place of the options' own."""
         kept.mkdir(exist_ok=True)
         decisions: dict[str, Decision] = {}
         for name, use in chosen.items():
             option = next(o for o in self.options[name] if o.use == use)
-            choice = Choice(option.grid, option.method, "float32", None)
+            choice = Choice(option.grid, method or option.method, "float32", None)
             decisions[name] = Decision(None if option.method == "none" else choice, "fit")
         codes = find_codes(
             self.stages.float_graph(),
@@ -194,18 +195,20 @@ class Ground:
         )
         return {name: code.dequantize() for name, code in codes.items()}
 
-    def _floor(self, bare: Sensitivity) -> float:
-        """What the runtime loses beside its weights, seen with weights that lose next to nothing.
+    def _with_inputs(
+        self, costs: Mapping[str, Mapping[str, Cost]], chain: Chain, held: HeldBack
+    ) -> dict[str, dict[str, Cost]]:
+        """`costs` with what the runtime's rounding of inputs adds, kernel by kernel."""
+        products = [name for name in costs if chain.weights[name].product is not None]
+        options = {name: self.options[name] for name in products}
+        losses = {kernel: self._of_kernel(kernel, chain, held) for kernel in kernels_of(options)}
+        return shared_out(costs, options, losses)
 
-        Core ML's stand-in off a Mac rounds nothing that the float graph does not.
-        """
-        if self.format == "coreml":
-            return 0.0
-        widest = {
-            name: [option for option in own if option.method != "none"][-1].use
-            for name, own in self.options.items()
-        }
-        intent = intent_of(self.recipe, self.format, "fit-floor", widest, "nearest")
-        seen = self.loss(intent).loss
-        added = sum(bare.tensors[n][use].loss for n, use in widest.items() if n in bare.tensors)
-        return max(0.0, seen - added)
+    def _of_kernel(self, kernel: str, chain: Chain, held: HeldBack) -> float:
+        """What an artifact of one kernel loses by its runtime and not in the float graph."""
+        widest = widest_of(self.options, kernel)
+        seen = self.loss(intent_of(self.recipe, self.format, f"fit-{kernel}", widest, "nearest"))
+        with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+            codes = self._codes(widest, kernel, Path(folder), "nearest")
+        known = {name: codes[name] for name in codes if name in chain.weights}
+        return max(0.0, seen.loss - held.of_graph(chain, known).value)

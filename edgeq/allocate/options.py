@@ -37,13 +37,16 @@ GGUF_ALIGNMENT = 32
 class Option:
     """One way to store a tensor. use: the word for it. grid, method: what its codes are.
 
-    bytes: what it takes in the file, with what is filled up behind it.
+    bytes: what it takes in the file, with what is filled up behind it. kernel: options that have
+    the same let the runtime round what the tensor multiplies in the same way; empty where it is
+    not rounded.
     """
 
     use: str
     grid: str
     method: str
     bytes: int
+    kernel: str
 
 
 Options = Mapping[str, tuple[Option, ...]]
@@ -91,7 +94,11 @@ def find_options(
         for tensor in _planned(model, recipe, everywhere):
             if len(tensor.shape) == 2 and (tensor.method != "none" or tensor.grid == word):
                 option = Option(
-                    _use(format, tensor, word), tensor.grid, tensor.method, _size(format, tensor)
+                    _use(format, tensor, word),
+                    tensor.grid,
+                    tensor.method,
+                    _size(format, tensor),
+                    _kernel(format, tensor),
                 )
                 found.setdefault(tensor.name, {}).setdefault(option.use, option)
     options = {
@@ -111,6 +118,18 @@ def allowed(options: Options, recipe: Recipe, format: Format, fit: FitSpec) -> O
     return {name: own for name, own in options.items() if bare.exception(name) is None}
 
 
+def settled(options: Options, recipe: Recipe, format: Format, fit: FitSpec) -> Options:
+    """The one option of each tensor that a rule of the recipe has chosen."""
+    bare = intent_of(recipe, format, fit.variant_name, {})
+    found = {}
+    for name, own in options.items():
+        ruled = bare.exception(name)
+        chosen = [option for option in own if ruled and ruled[1] in (option.use, option.grid)]
+        if chosen:
+            found[name] = tuple(chosen[:1])
+    return found
+
+
 def _planned(model: DescribedModel, recipe: Recipe, intent: Intent) -> list[TensorPlan]:
     return list(planned_tensors(model, intent, compute_of(intent.variant, recipe.coreml)))
 
@@ -124,6 +143,19 @@ def _use(format: Format, tensor: TensorPlan, word: str) -> str:
     return next(
         (type for type, grid in GGUF_GRIDS.items() if grid.name == tensor.grid), tensor.grid
     )
+
+
+def _kernel(format: Format, tensor: TensorPlan) -> str:
+    """llama.cpp rounds the inputs of K-quants in blocks of 256, those of other types in 32.
+
+    (ggml-cpu.c, `type_traits_cpu`: `vec_dot_type`.) onnxruntime has one way for all codes. Core
+    ML's stand-in off a Mac rounds nothing that the float graph does not.
+    """
+    if format == "coreml" or tensor.method == "none":
+        return ""
+    if format == "onnx":
+        return "inputs"
+    return "inputs-256" if _use(format, tensor, "").endswith("_K") else "inputs-32"
 
 
 def _size(format: Format, tensor: TensorPlan) -> int:

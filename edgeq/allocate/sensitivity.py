@@ -1,7 +1,8 @@
 """What each tensor costs in quality at each number format: the record, and the additive model.
 
 Losses of single tensors add up to the whole model's within some percent while that is small, which
-is what allocation rests on; how far it is off for whole models is measured too, and corrected.
+is what allocation rests on; how far it is off for whole models is measured too, and corrected. What
+the runtime loses by rounding the inputs of layers is no matter of codes, and is added as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from edgeq.allocate.options import Options
+from edgeq.allocate.options import Option, Options
 from edgeq.allocate.solve import Priced
 from edgeq.artifact import Frozen
 from edgeq.errors import InvalidInput, Problem
@@ -32,10 +33,15 @@ class Cost(Frozen):
         description="Mean squared change of the layer's output if it is rounded by importance."
     )
     how: Literal["measured", "interpolated"]
+    inputs: float = Field(
+        default=0.0,
+        description="What the runtime loses beside, by rounding what the layer multiplies: a part "
+        "of what is measured with all layers at once.",
+    )
 
 
 class Whole(Frozen):
-    """A whole model, rounded as a build rounds it but on fewer samples."""
+    """A whole model, rounded as a build rounds it but on fewer samples, its inputs in float."""
 
     additive: float = Field(description="The sum of its tensors' losses.")
     loss: float
@@ -50,7 +56,7 @@ class Sensitivity(Frozen):
     then by number format.
     """
 
-    edgeq: Literal["sensitivity 1"] = "sensitivity 1"
+    edgeq: Literal["sensitivity 2"] = "sensitivity 2"
     format: Format
     measure: Literal["kl", "cosine"]
     model_sha256: str
@@ -59,40 +65,35 @@ class Sensitivity(Frozen):
     whole_samples: int = Field(description="Held-back samples that whole models were measured on.")
     tensors: dict[str, dict[str, Cost]]
     wholes: tuple[Whole, ...]
-    floor: float = Field(
-        description="What the runtime loses beyond its weights: it may round activations."
-    )
 
-    def choices(self, options: Options) -> dict[str, tuple[Priced, ...]]:
-        """`options` with their losses; float costs nothing. Raises KeyError for unknown ones."""
-        return {
-            name: tuple(
-                Priced(
-                    o.use, 0.0 if o.method == "none" else self.tensors[name][o.use].loss, o.bytes
-                )
-                for o in own
-            )
-            for name, own in options.items()
-        }
+    def choices(self, options: Options, factor: float = 1.0) -> dict[str, tuple[Priced, ...]]:
+        """`options` with their part of a whole model's loss; float costs nothing.
+
+        factor: as of `factor`, for what will be chosen. Raises KeyError for unknown options.
+        """
+
+        def priced(name: str, option: Option) -> Priced:
+            if option.method == "none":
+                return Priced(option.use, 0.0, option.bytes)
+            cost = self.tensors[name][option.use]
+            return Priced(option.use, factor * cost.loss + cost.inputs, option.bytes)
+
+        return {name: tuple(priced(name, o) for o in own) for name, own in options.items()}
 
     def additive(self, chosen: Mapping[str, str]) -> float:
         """Sum of the losses of tensors in their number formats; what is float costs none."""
-        costs = (self.tensors[name].get(use) for name, use in chosen.items())
-        return math.fsum(cost.loss for cost in costs if cost is not None)
+        return math.fsum(cost.loss for cost in self._costs(chosen))
 
-    def predicted(self, additive: float) -> float:
+    def predicted(self, chosen: Mapping[str, str]) -> float:
         """What a whole model will lose, by what whole models lost."""
-        return self._factor(additive) * additive + self.floor
+        added = self.additive(chosen)
+        return self.factor(added) * added + math.fsum(c.inputs for c in self._costs(chosen))
 
-    def additive_for(self, loss: float) -> float:
-        """The largest sum of losses for which `predicted` is at most `loss`; 0 if there is none."""
-        low, high = 0.0, max(10 * loss, 1e-12)
-        for _ in range(200):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.predicted(middle) <= loss else (low, middle)
-        return low
+    def _costs(self, chosen: Mapping[str, str]) -> list[Cost]:
+        found = (self.tensors.get(name, {}).get(use) for name, use in chosen.items())
+        return [cost for cost in found if cost is not None]
 
-    def _factor(self, additive: float) -> float:
+    def factor(self, additive: float) -> float:
         """Measured over added up, between whole models by the logarithm of their sums."""
         known = sorted((whole.additive, whole.loss / whole.additive) for whole in self.wholes)
         if not known:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix
 
+_TOLERANCE = 1e-6  # by which what HiGHS takes for whole may exceed a row
 _SECONDS = 60.0  # models of a thousand tensors take less than one
 
 
@@ -36,12 +37,12 @@ class Infeasible(Exception):
 
 def best_within(choices: Choices, bytes: int) -> dict[str, Priced]:
     """The least loss in at most `bytes`. Raises Infeasible."""
-    return _solve(choices, minimise="loss", limits={"bytes": bytes})
+    return _solve(choices, minimise="loss", limits={"bytes": _whole(bytes)})
 
 
 def smallest_within(choices: Choices, loss: float, bytes: int | None = None) -> dict[str, Priced]:
     """The fewest bytes with at most `loss`, and at most `bytes`. Raises Infeasible."""
-    limits = {"loss": loss, **({} if bytes is None else {"bytes": bytes})}
+    limits = {"loss": loss, **({} if bytes is None else {"bytes": _whole(bytes)})}
     return _solve(choices, minimise="bytes", limits=limits)
 
 
@@ -51,6 +52,11 @@ def total(chosen: Mapping[str, Priced]) -> tuple[float, int]:
         math.fsum(option.loss for option in chosen.values()),
         sum(option.bytes for option in chosen.values()),
     )
+
+
+def _whole(bytes: int) -> float:
+    """A limit of which no more than `bytes` is left where a row may be exceeded by a tolerance."""
+    return bytes + 0.5 - _TOLERANCE * bytes
 
 
 def _solve(choices: Choices, minimise: str, limits: Mapping[str, float]) -> dict[str, Priced]:
@@ -67,7 +73,7 @@ def _solve(choices: Choices, minimise: str, limits: Mapping[str, float]) -> dict
         at += len(options)
     rows.append(LinearConstraint(csr_matrix(one), 1, 1))
     for name, limit in limits.items():
-        # HiGHS takes 1e-7 of a row for nothing: rows are brought to the size of their limit.
+        # A tolerance is absolute: rows are brought to the size of their limit.
         unit = max(abs(limit), 1e-300)
         rows.append(LinearConstraint(csr_matrix(values[name] / unit), -np.inf, limit / unit))
     goal = values[minimise]

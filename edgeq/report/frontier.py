@@ -30,11 +30,35 @@ def print_frontier(found: Frontier, console: Console) -> None:
         row = (point.name, format_bytes(point.bytes), f"{point.loss:.3g}", f"{point.error:.2g}")
         table.add_row(*row, time, point.made_by, style="bold" if point in best else None)
     print_table(table, console)
+    _print_predictions(found, console)
     words = (
         f"Sizes and losses are measured; times, of one token or one run on {found.device}, are "
         "estimated. Bold: no smaller file is nearer to full precision."
     )
     print_wrapped(words, "dim", console)
+
+
+def _print_predictions(found: Frontier, console: Console) -> None:
+    """What allocations were predicted to lose, and what they lose there and on other data."""
+    known = [point for point in found.points if point.predicted and point.held_back]
+    if not known:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    table.add_column("allocation", no_wrap=True)
+    for name in ("predicted", "held back", "evaluation"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in known:
+        losses = (point.predicted, point.held_back, point.loss)
+        table.add_row(point.name, *(f"{loss:.3g}" for loss in losses))
+    console.print()
+    print_table(table, console)
+    shift = found.shift() or 1.0
+    words = (
+        "Predicted for calibration data held back, measured there, and on the evaluation data, "
+        f"where losses are {shift:.2f} times those."
+    )
+    print_wrapped(words, "dim", console)
+    console.print()
 
 
 def frontier_picture(found: Frontier) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -43,13 +44,26 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
             f"measured {whole.loss:.3g} ± {whole.error:.2g}"
         )
         print_wrapped(words, "", console)
-    if found.floor:
-        print_wrapped(f"the runtime loses {found.floor:.2g} beside its weights", "", console)
+    for words in _inputs(found):
+        print_wrapped(words, "", console)
     words = (
         f"Measured on {found.samples} held-back samples of the calibration data "
         f"({found.whole_samples} for whole models)."
     )
     print_wrapped(words, "dim", console)
+
+
+def _inputs(found: Sensitivity) -> list[str]:
+    """What the runtime loses beside all weights, for number formats that it treats alike."""
+    alike: dict[float, list[str]] = {}
+    for use in _uses(found):
+        costs = [own[use].inputs for own in found.tensors.values() if use in own]
+        alike.setdefault(math.fsum(costs), []).append(use)
+    return [
+        f"rounding of what layers multiply adds {loss:.2g} with {', '.join(uses)}"
+        for loss, uses in alike.items()
+        if loss > 0
+    ]
 
 
 def sensitivity_picture(found: Sensitivity) -> dict[str, Any]:
