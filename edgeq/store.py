@@ -37,7 +37,6 @@ _NOT_IN_RESULTS = (
     "cli_models.py",
     "cli_report.py",
     "compare_encoders.py",
-    "estimate",
     "explain",
     "fit.py",
     "frontier.py",

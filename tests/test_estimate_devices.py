@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from edgeq.device import list_devices, load_device
 from edgeq.estimate import Measured, estimate_for, sizes_of_config
-from edgeq.estimate.bandwidth import memory_bandwidth
+from edgeq.estimate.bandwidth import bandwidth_here, memory_bandwidth
 from edgeq.estimate.contents import Contents
 from edgeq.estimate.devices import best_backend, runner_backend
 from edgeq.estimate.variants import variants
+from edgeq.store import Store
 from tests.test_estimate_memory import WREN
 
 BERT = {
@@ -94,3 +96,8 @@ def test_another_runtime_than_the_figures_were_of_is_less_certain() -> None:
 
 def test_the_bandwidth_here_is_one_that_memories_have() -> None:
     assert 5e8 < memory_bandwidth() < 5e12
+
+
+def test_a_store_remembers_the_bandwidth(tmp_path: Path) -> None:
+    first, again = (bandwidth_here(Store(tmp_path)) for _ in range(2))
+    assert first == again

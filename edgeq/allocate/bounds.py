@@ -8,15 +8,17 @@ from typing import Protocol
 
 from edgeq.allocate.options import find_options, intent_of
 from edgeq.allocate.solve import Choices, Priced, best_within
-from edgeq.device import Device
+from edgeq.device import HERE, Device
 from edgeq.errors import InvalidInput, Problem
-from edgeq.estimate.contents import contents_of_plan
-from edgeq.estimate.devices import estimate_for
+from edgeq.estimate.bandwidth import bandwidth_here
+from edgeq.estimate.contents import Contents, contents_of_plan
+from edgeq.estimate.devices import Estimates, estimate_for
 from edgeq.models.model import DescribedModel
 from edgeq.plan import ArtifactPlan, Planned, plan_artifact
 from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.presets import Format
 from edgeq.recipe import Recipe
+from edgeq.store import Store
 from edgeq.units import format_bytes, format_seconds, format_speed
 
 
@@ -47,21 +49,35 @@ class Site:
         contents = contents_of_plan(self.plan(chosen), self.recipe.model.task, self.model)
         found = []
         for device in self.devices.values():
-            workload = self.recipe.workload
-            told = estimate_for(contents, device, context=workload.context, prompt=workload.prompt)
+            told = self._estimates(contents, device)
             memory = told.memory.counted(device.counts)
             if fit.memory and memory.value > fit.memory:
                 found.append(f"{format_bytes(memory.value)} of memory on {device.id}")
             waited = told.latency or told.first_token
-            if fit.latency and (waited is None or waited.value > fit.latency):
-                seen = format_seconds(waited.value) if waited else f"no latency ({told.unknown})"
-                found.append(f"{seen} on {device.id}")
-            if fit.speed and (told.decode is None or told.decode.value < fit.speed):
-                seen = (
-                    format_speed(told.decode.value) if told.decode else f"no speed ({told.unknown})"
-                )
-                found.append(f"{seen} on {device.id}")
+            if fit.latency and waited and waited.value > fit.latency:
+                found.append(f"{format_seconds(waited.value)} on {device.id}")
+            if fit.speed and told.decode and told.decode.value < fit.speed:
+                found.append(f"{format_speed(told.decode.value)} on {device.id}")
         return found
+
+    def _estimates(self, contents: Contents, device: Device) -> Estimates:
+        """Raises InvalidInput where what is asked for cannot be estimated."""
+        workload, timed = self.recipe.workload, self.fit.latency or self.fit.speed
+        bus = None
+        if timed and device.id == HERE and device.memory_bandwidth is None:
+            bus = bandwidth_here(Store())
+        told = estimate_for(
+            contents, device, context=workload.context, prompt=workload.prompt, bandwidth=bus
+        )
+        if timed and told.unknown:
+            what = f"no time can be estimated for {device.id}: {told.unknown}"
+            raise InvalidInput(Problem(self.name, what, "ask for size or memory in its place"))
+        return told
+
+    @property
+    def name(self) -> str:
+        """What a person finds the budget by."""
+        return f"quantize.fit: {self.format}-{self.fit.variant_name}"
 
 
 class Sized(Protocol):
@@ -123,9 +139,8 @@ def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
 
 
 def _infeasible(site: Site, what: str) -> InvalidInput:
-    name = f"quantize.fit: {site.format}-{site.fit.variant_name}"
     return InvalidInput(
-        Problem(name, f"cannot be kept: {what}", "give it more, or a smaller model")
+        Problem(site.name, f"cannot be kept: {what}", "give it more, or a smaller model")
     )
 
 

@@ -66,7 +66,9 @@ class Search:
                 f"rest, with {format_bytes(total(least)[1])} of weights, is predicted to lose "
                 f"{lost:.3g}"
             )
-            raise InvalidInput(Problem(self._name, what, "ask for less quality, or give it more"))
+            raise InvalidInput(
+                Problem(self.site.name, what, "ask for less quality, or give it more")
+            )
         return uses(self._solve(lambda choices: self._smallest(choices, limit, cap)))
 
     def expected(self, chosen: Mapping[str, str]) -> float:
@@ -125,10 +127,6 @@ class Search:
             key=lambda i: self.trials[i].bytes if by_size else self.trials[i].measured,
         )
 
-    @property
-    def _name(self) -> str:
-        return f"quantize.fit: {self.site.format}-{self.site.fit.variant_name}"
-
     def _solve(self, pick: Callable[[Choices], dict[str, Priced]]) -> dict[str, Priced]:
         """What `pick` chooses at prices that hold for what it chooses."""
         factor = 1.0
@@ -161,7 +159,7 @@ class Search:
             f"{format_bytes(nearest.bytes)} and loses {nearest.measured:.3g}"
         )
         return InvalidInput(
-            Problem(self._name, what, "ask for a little less, or allow more trials")
+            Problem(self.site.name, what, "ask for a little less, or allow more trials")
         )
 
 

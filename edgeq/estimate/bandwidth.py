@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
+from edgeq.here import detect
 from edgeq.runners.base import default_threads
+from edgeq.store import Store
 
+_FILE = "bytes-per-second.txt"
 _ARRAY_BYTES = 32 << 20  # far beyond a cache's share
 _ROUNDS = 3
 _OF_PEAK = 0.75  # what a copy reaches of the figure that makers state, about
+
+
+def bandwidth_here(store: Store) -> float:
+    """`memory_bandwidth`, measured once for a store: what was chosen by it is chosen again."""
+
+    def make(destination: Path) -> None:
+        (destination / _FILE).write_text(str(memory_bandwidth()), encoding="utf-8")
+
+    place = store.stage("bandwidth", {"chip": detect().chip}, make)
+    return float((place / _FILE).read_text(encoding="utf-8"))
 
 
 def memory_bandwidth() -> float:
