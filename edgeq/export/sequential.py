@@ -116,18 +116,10 @@ class _Walk:
         self._known = {weight.name: weight for weight, _ in weights}
         self._known |= {name: weight for name, (weight, _) in fixed.items()}
         self._rounded = {name: tensor for name, (_, tensor) in fixed.items()}
-        self._lookups: dict[str, Seen] = {}
         for weight, choice in weights:
-            if weight.role != "tied":
-                continue
-            # Its rows are looked up before its product is reached.
-            moments = None
-            if choice.method == "gptq" and looked_up(weight) is not None:
-                self._lookups[weight.name] = table_moments(directory, weight, feeds)
-                moments = self._lookups[weight.name].fit
-            grid = grid_named(choice.grid)
-            tensor = round_tensor(weight.matrix(), moments, grid, choice.method)
-            self._rounded[weight.name] = tensor
+            if weight.role == "tied":  # its rows are looked up before its product is reached
+                grid = grid_named(choice.grid)
+                self._rounded[weight.name] = round_tensor(weight.matrix(), None, grid, "nearest")
         self._pieces = Pieces(directory, self._known)
         places = [folder / "float", folder / "rounded"]
         for place in places:
@@ -162,8 +154,6 @@ class _Walk:
             judged = seen[beside]
             if weight.role == "tied":  # rows that are looked up too must not make up for anything
                 judged = judged.as_if_whole()
-                if weight.name in self._lookups:
-                    judged = judged.beside(self._lookups[weight.name])
             grid = grid_named(choice.grid)
             tensor = round_judged(weight.matrix(), judged, grid, choice.method)
             fell_back = tensor.method != choice.method

@@ -32,16 +32,6 @@ class Seen:
         """The same inputs, as if nothing before had been lost."""
         return Seen(self.fit.as_if_whole(), self.held.as_if_whole())
 
-    def beside(self, lookups: Seen) -> Seen:
-        """For rows that are multiplied and looked up: errors of both, which happen as often.
-
-        A token's row is looked up as often as it is predicted, and both costs are twice a KL
-        divergence in nats: of a product for every unit of probability, of a lookup by its `F`.
-        """
-        pairs = ((self.fit, lookups.fit), (self.held, lookups.held))
-        fit, held = (Moments(product.seen + looked.seen) for product, looked in pairs)
-        return Seen(fit, held)
-
 
 def round_tensor(
     weight: Floats, moments: Moments | None, grid: Grid, method: str
