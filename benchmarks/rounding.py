@@ -4,7 +4,12 @@
     python benchmarks/rounding.py --hidden 256 512 1024 --layers 4 --windows 32
 
 Each model is made, calibrated and rounded in a process of its own, with all the cores there are.
-Anonymous memory is the growth of the high-water mark over that of the imports.
+CPU seconds are of all cores together, so that other work beside changes them little. Memory is the
+growth of the high-water mark over that of the imports. In depth both should follow the model's
+size: the same seconds per million weights, the same MiB. In width memory should follow the size of
+a layer. Time cannot quite: making up for a weight's error in all other columns, and the moments to
+do so by, take work in proportion to the columns, so that GPTQ's time per weight and column, the
+table's "ns per weight and column", is what must not grow. Columns are the mean over weights.
 """
 
 from __future__ import annotations
@@ -91,10 +96,17 @@ def measure(hidden: int, layers: int, windows: int) -> dict[str, float]:
             return decision if "proj" in name else kept
 
         before = peak_bytes()
-        start = time.perf_counter()
-        find_codes(folder, decide, feeds, str)
-        seconds = time.perf_counter() - start
-    return {"weights": int(count), "seconds": seconds, "bytes": peak_bytes() - before}
+        start, busy = time.perf_counter(), time.process_time()
+        codes = find_codes(folder, decide, feeds, lambda step: None)
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
+    sizes = [tensor.codes.shape for tensor in codes.values()]
+    return {
+        "weights": int(count),
+        "products": sum(rows * columns * columns for rows, columns in sizes),
+        "seconds": seconds,
+        "cpu": busy,
+        "bytes": peak_bytes() - before,
+    }
 
 
 def peak_bytes() -> int:
@@ -117,7 +129,8 @@ def main() -> None:
     if given.alone:
         print(json.dumps(measure(given.hidden[0], given.layers[0], given.windows)))
         return
-    print("hidden  layers  weights       s  s per M weights  peak MiB  float model MiB")
+    print("                                 CPU s per  CPU ns per weight  peak  float")
+    print("hidden  layers  weights      s    M weights   and column        MiB  model MiB")
     for hidden in given.hidden:
         for layers in given.layers:
             words = ["--hidden", hidden, "--layers", layers, "--windows", given.windows]
@@ -126,9 +139,9 @@ def main() -> None:
             found = json.loads(ran.stdout)
             millions = found["weights"] / 1e6
             print(
-                f"{hidden:6}  {layers:6}  {millions:6.2f}M  {found['seconds']:6.1f}"
-                f"  {found['seconds'] / millions:15.2f}  {found['bytes'] / 2**20:8.1f}"
-                f"  {millions * 4e6 / 2**20:15.1f}",
+                f"{hidden:6}  {layers:6}  {millions:6.2f}M  {found['seconds']:5.1f}"
+                f"  {found['cpu'] / millions:9.2f}  {found['cpu'] / found['products'] * 1e9:12.3f}"
+                f"  {found['bytes'] / 2**20:9.0f}  {millions * 4e6 / 2**20:9.0f}",
                 flush=True,
             )
 

@@ -65,7 +65,7 @@ def fold_graph(
         grid, hessian = grid_of(group[0]), seen[name].hessian
         assert grid is not None and hessian is not None
         matrices = [weight.matrix() for weight in group]
-        factors = column_factors(matrices, Moments(hessian), grid)
+        factors = column_factors(matrices, Moments(hessian.astype(np.float32)), grid)
         if factors is None:
             continue
         for weight, matrix in zip(group, matrices, strict=True):

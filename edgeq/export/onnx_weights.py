@@ -115,7 +115,9 @@ def settle(weight: Weight, decide: Decide) -> Decision:
         return Decision(None, f"stays float32: {obstacle}")
     if weight.role in ("embedding", "recurrent"):
         # Rows of a table are looked up, not multiplied; an LSTM codes its own inputs.
-        return replace(decision, choice=replace(choice, method="nearest", activations="float32"))
+        tried = weight.role == "embedding" and choice.method == "gptq"
+        method = "gptq" if tried else "nearest"
+        return replace(decision, choice=replace(choice, method=method, activations="float32"))
     if choice.activations == "static-uint8" and not all(u.in_main_graph for u in weight.uses):
         reason = f"{decision.reason}; dynamic ranges, calibration cannot look into a subgraph"
         return Decision(replace(choice, activations="dynamic-uint8", ranges=None), reason)

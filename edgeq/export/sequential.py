@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeq.calibration.statistics import Feed
+from edgeq.export.lookups import looked_up, table_moments
 from edgeq.export.onnx_weights import Weight
 from edgeq.export.pieces import Pieces, Samples
 from edgeq.quantize.codes import load_codes, save_codes
@@ -29,10 +30,12 @@ Progress = Callable[[str], None]
 
 def goes_in_sequence(weight: Weight, choice: Choice) -> bool:
     """Whether a choice asks for codes that depend on the layers before."""
+    if choice.activations != "float32":
+        return False
+    if weight.role == "embedding":
+        return choice.method == "gptq" and looked_up(weight) is not None
     is_product = weight.product is not None and weight.role in ("linear", "tied")
-    return (
-        is_product and choice.method in ("gptq", "importance") and choice.activations == "float32"
-    )
+    return is_product and choice.method in ("gptq", "importance")
 
 
 def round_in_sequence(
@@ -50,6 +53,10 @@ def round_in_sequence(
     another method. feeds: calibration samples, at least one. kept: a folder of this very work, in
     which the codes of finished layers are found again by whoever comes after an end.
     """
+    tables = [(weight, choice) for weight, choice in weights if weight.role == "embedding"]
+    found = _round_tables(directory, tables, feeds, progress, kept)
+    fixed = {**fixed, **{weight.name: (weight, found[weight.name]) for weight, _ in tables}}
+    weights = [(weight, choice) for weight, choice in weights if weight.role != "embedding"]
     groups: dict[str, list[tuple[Weight, Choice]]] = {}
     for weight, choice in weights:
         assert weight.product is not None
@@ -65,10 +72,33 @@ def round_in_sequence(
             if stored is not None and stored.exists():
                 walk.take(group, load_codes(stored))
                 continue
-            found = walk.round(activation, group, progress)
+            rounded = walk.round(activation, group, progress)
             if stored is not None:
-                save_codes(stored, found)
-        return walk.codes
+                save_codes(stored, rounded)
+        return {**found, **walk.codes}
+
+
+def _round_tables(
+    directory: Path,
+    tables: Sequence[tuple[Weight, Choice]],
+    feeds: Sequence[Feed],
+    progress: Progress,
+    kept: Path | None,
+) -> dict[str, QuantizedTensor]:
+    """Codes of tables whose rows are looked up, by what errors in them do to the answers."""
+    found: dict[str, QuantizedTensor] = {}
+    for index, (weight, choice) in enumerate(tables):
+        stored = kept / f"table-{index}.npz" if kept else None
+        if stored is not None and stored.exists():
+            found |= load_codes(stored)
+            continue
+        progress(f"try what errors in {weight.name} do")
+        seen = table_moments(directory, weight, feeds)
+        tensor = round_judged(weight.matrix(), seen, grid_named(choice.grid), choice.method)
+        found[weight.name] = tensor
+        if stored is not None:
+            save_codes(stored, {weight.name: tensor})
+    return found
 
 
 class _Walk:

@@ -8,12 +8,12 @@ of falling input power ("act-order") and scales fixed beforehand.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeq.quantize.grids import Codes, Floats, Grid
 from edgeq.quantize.objective import Objective
 
 _COLUMNS_AT_ONCE = 128
+_SMALLEST_HALF = 64
 
 
 def feed_errors(target: Objective, grid: Grid, scales: Floats) -> Codes:
@@ -26,14 +26,27 @@ def feed_errors(target: Objective, grid: Grid, scales: Floats) -> Codes:
     return codes[:, np.argsort(order)]
 
 
-def _inverse_factor(hessian: NDArray[np.float64]) -> Floats:
+def _inverse_factor(hessian: Floats) -> Floats:
     """Upper Cholesky factor of the inverse.
 
     That is the inverse of the lower factor of the Hessian taken from its last row and column on.
     """
     reverse = np.linalg.cholesky(hessian[::-1, ::-1])
-    inverse = np.linalg.inv(reverse)[::-1, ::-1]
-    return np.ascontiguousarray(inverse).astype(np.float32)
+    _invert_lower(reverse)
+    return np.ascontiguousarray(reverse[::-1, ::-1])
+
+
+def _invert_lower(factor: Floats) -> None:
+    """Invert a lower triangular matrix in place, by halves: products do nearly all the work."""
+    size = len(factor)
+    if size <= _SMALLEST_HALF:
+        factor[:] = np.tril(np.linalg.inv(factor))
+        return
+    half = size // 2
+    first, last, between = factor[:half, :half], factor[half:, half:], factor[half:, :half]
+    _invert_lower(first)
+    _invert_lower(last)
+    between[:] = -(last @ (between @ first))
 
 
 def _round_columns(

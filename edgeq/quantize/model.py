@@ -113,7 +113,7 @@ def _round(
         hessian = seen.hessian
         if smoothing is not None:
             hessian = hessian / np.outer(smoothing, smoothing)
-        moments = Moments(hessian)
+        moments = Moments(hessian.astype(np.float32))
     return round_tensor(matrix, moments, grid_named(choice.grid), choice.method)
 
 

@@ -15,6 +15,8 @@ from edgeq.quantize.grids import Codes, Floats, Grid
 from edgeq.quantize.kgrids import KGrid
 from edgeq.quantize.objective import Objective
 
+_COLUMNS_AT_ONCE = 256  # a multiple of every stored block
+
 
 def refine(
     target: Objective, grid: Grid, codes: Codes, scales: Floats, sweeps: int
@@ -22,8 +24,7 @@ def refine(
     """Codes and scales after `sweeps` turns; the grid must have blocks."""
     state = _State(target, grid, codes, scales)
     for _ in range(sweeps):
-        for start in range(0, codes.shape[1], state.unit):
-            state.turn(start)
+        state.sweep()
     return np.ascontiguousarray(state.codes.T.astype(np.int8)), state.scales
 
 
@@ -36,16 +37,31 @@ class _State:
         self.unit = grid.stored if isinstance(grid, KGrid) else grid.block
         self.codes = codes.T.astype(np.float32)
         self.scales = scales.copy()
-        self._hessian = target.hessian.astype(np.float32)
+        self._hessian = target.hessian
         left = target.weight - grid.decode(codes, scales)
         self._gradient = np.ascontiguousarray((left @ self._hessian).T)
 
-    def turn(self, start: int) -> None:
-        """Codes and scales of one stored block."""
+    def sweep(self) -> None:
+        """All codes and scales once.
+
+        Blocks that stand together get to know of each other's changes at once, all other columns
+        when these are done: few large products instead of many that only wait for memory.
+        """
+        columns = len(self.codes)
+        for start in range(0, columns, _COLUMNS_AT_ONCE):
+            near = slice(start, min(start + _COLUMNS_AT_ONCE, columns))
+            changes = np.concatenate(
+                [self._turn(at, near) for at in range(near.start, near.stop, self.unit)]
+            )
+            for far in (slice(0, near.start), slice(near.stop, columns)):
+                self._gradient[far] -= self._hessian[far, near] @ changes
+
+    def _turn(self, start: int, near: slice) -> Floats:
+        """Codes and scales of one stored block; returns the change of its values."""
         part = slice(start, min(start + self.unit, len(self.codes)))
         self._inner = self._hessian[part, part]
         self._slope = self._gradient[part]
-        self._change = np.zeros_like(self._slope)
+        self._change: Floats = np.zeros_like(self._slope)
         self._codes = self.codes[part]
         columns = self._held(start)
         steps = self.grid.affine(columns, len(self._slope))[0]
@@ -55,7 +71,8 @@ class _State:
         else:
             self._move_scale(columns)
         self._put(start, columns)
-        self._gradient -= self._hessian[:, part] @ self._change
+        self._gradient[near] -= self._hessian[near, part] @ self._change
+        return self._change
 
     def _move_codes(self, steps: Floats) -> None:
         grid, curvature = self.grid, np.diag(self._inner)

@@ -17,6 +17,7 @@ from edgeq.quantize.refine import refine
 # rows of calibration data, one and more with some hundred.
 _DAMPINGS = (0.1, 0.3, 1.0, 3.0)
 _USUAL_DAMPING = 0.3
+_ROWS_THAT_JUDGE = 512  # of a weight at most, spread over it, to choose a damping
 _SWEEPS = 3  # of descent behind GPTQ; a fourth gains a percent
 
 
@@ -69,27 +70,25 @@ def round_judged(weight: Floats, seen: Seen, grid: Grid, method: str) -> Quantiz
     else:
         found = round_tensor(weight, seen.fit, grid, method)
     plain = round_tensor(weight, None, grid, "nearest")
-    errors = [seen.held.error(weight, tensor.dequantize()) for tensor in (found, plain)]
-    return found if errors[0] <= errors[1] else plain
+    errors = seen.held.errors(weight, (tensor.dequantize() for tensor in (found, plain)))
+    return found if next(errors) <= next(errors) else plain
 
 
 def _target(weight: Floats, seen: Seen) -> Objective:
     """The unrounded weight that is best on what was held back, of several and the float one."""
-    if seen.fit.cross is None:
+    if seen.fit.drift is None:
         return objective(weight, seen.fit, _USUAL_DAMPING)
-    best, least = None, 0.0
-    for damping in _DAMPINGS:
-        target = objective(weight, seen.fit, damping)
-        error = seen.held.error(weight, target.weight)
-        if error < least:
-            best, least = target, error
-    if best is not None:
-        return best
+    judges = slice(None, None, -(-len(weight) // _ROWS_THAT_JUDGE))
+    some, fit, held = weight[judges], seen.fit.of_rows(judges), seen.held.of_rows(judges)
+    tried = (objective(some, fit, damping).weight for damping in _DAMPINGS)
+    error, damping = min(zip(held.errors(some, tried), _DAMPINGS, strict=True))
+    if error < 0:
+        return objective(weight, seen.fit, damping)
     return objective(weight, seen.fit.as_if_whole(), _USUAL_DAMPING)
 
 
 def _gptq(target: Objective, grid: Grid) -> QuantizedTensor:
-    power = np.diag(target.hessian).astype(np.float32)
+    power = np.diag(target.hessian).copy()
     scales = _nearest(target.weight, grid, power).scales
     codes = feed_errors(target, grid, scales)
     if grid.block is not None:
