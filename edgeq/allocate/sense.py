@@ -22,12 +22,16 @@ from edgeq.allocate.chain import Chain
 from edgeq.allocate.held import HeldBack
 from edgeq.allocate.options import Option, Options
 from edgeq.allocate.sensitivity import Cost
-from edgeq.calibration.statistics import Feed, InputStatistics
+from edgeq.calibration.statistics import Feed
+from edgeq.export.lookups import looked_up, table_moments
 from edgeq.export.onnx_statistics import watch
 from edgeq.export.onnx_weights import Weight
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import Floats
-from edgeq.quantize.model import Choice, SourceWeight, quantize_weights
+from edgeq.quantize.model import Choice, grid_named
+from edgeq.quantize.objective import Moments
+from edgeq.quantize.palette import PALETTES, cluster
+from edgeq.quantize.rounding import round_tensor
 
 Progress = Callable[[str], None]
 # So many tensors run the model, however many there are: time grows as the model does.
@@ -74,11 +78,9 @@ def tensor_costs(
         progress(f"sensitivity of tensor {index + 1} of {len(weights)}: {name}")
         coded = [option for option in options[name] if option.method != "none"]
         run = {option.use for option in _anchors(coded)} if name in measured else set()
-        met = weight.product.activation.name if weight.product is not None else None
+        moments = seen.get(name) or _of_table(directory, weight, feeds)
         found[name] = {
-            option.use: _one(
-                weight, option, met, seen, (chain, held) if option.use in run else None
-            )
+            option.use: _one(weight, option, moments, (chain, held) if option.use in run else None)
             for option in coded
         }
         partial = stored.with_suffix(".partial")
@@ -89,47 +91,49 @@ def tensor_costs(
 
 def _statistics(
     directory: Path, weights: Sequence[Weight], feeds: Sequence[Feed], progress: Progress
-) -> dict[str, InputStatistics]:
+) -> dict[str, Moments]:
+    """Moments of the inputs of layers, by the weight's name."""
     every = Decision(Choice("int4-b32", "gptq", "float32", None), "")
-    return watch(directory, weights, {weight.name: every for weight in weights}, feeds, progress)
+    seen = watch(directory, weights, {weight.name: every for weight in weights}, feeds, progress)
+    found = {}
+    for weight in weights:
+        met = weight.product.activation.name if weight.product is not None else None
+        if met in seen and (hessian := seen[met].hessian) is not None:
+            found[weight.name] = Moments(hessian.astype(np.float32))
+    return found
+
+
+def _of_table(directory: Path, weight: Weight, feeds: Sequence[Feed]) -> Moments | None:
+    """What errors of a table's rows cost, as a build tries it; None where nothing looks them up."""
+    if weight.role != "embedding" or looked_up(weight) is None:
+        return None
+    return table_moments(directory, weight, feeds).fit
 
 
 def _one(
-    weight: Weight,
-    option: Option,
-    met: str | None,
-    seen: Mapping[str, InputStatistics],
-    run: tuple[Chain, HeldBack] | None,
+    weight: Weight, option: Option, moments: Moments | None, run: tuple[Chain, HeldBack] | None
 ) -> _Rounded:
     quick = "importance" if option.method == "gptq" else option.method
-    change = _round(weight, option.grid, quick, met, seen) - weight.matrix()
-    local = _change(change, seen.get(met or ""))
+    local = _change(_round(weight, option.grid, quick, moments) - weight.matrix(), moments)
     if run is None:
         return _Rounded(local)
     chain, held = run
-    rounded = _round(weight, option.grid, option.method, met, seen)
-    loss = held.of_graph(chain, {weight.name: rounded})
+    loss = held.of_graph(chain, {weight.name: _round(weight, option.grid, option.method, moments)})
     return _Rounded(local, max(loss.value, 0.0), loss.error)
 
 
-def _round(
-    weight: Weight,
-    grid: str,
-    method: str,
-    met: str | None,
-    seen: Mapping[str, InputStatistics],
-) -> Floats:
-    choice = Choice(grid, method, "float32", None)
-    source = SourceWeight(weight.name, weight.matrix, met, choice)
-    ((_, quantized),) = quantize_weights([source], seen)
-    return quantized.tensor.dequantize()
+def _round(weight: Weight, grid: str, method: str, moments: Moments | None) -> Floats:
+    if grid in PALETTES:
+        power = moments.power if moments else None
+        return cluster(weight.matrix(), PALETTES[grid], power).dequantize()
+    return round_tensor(weight.matrix(), moments, grid_named(grid), method).dequantize()
 
 
-def _change(change: Floats, seen: InputStatistics | None) -> float:
-    """Mean squared change of the output; of a table, which multiplies nothing, of its rows."""
-    if seen is None or seen.hessian is None:
+def _change(change: Floats, moments: Moments | None) -> float:
+    """Mean squared change of the output; where nothing is known of it, of the rows."""
+    if moments is None:
         return float(np.square(change, dtype=np.float64).sum())
-    return float(np.einsum("ij,ij->", change @ seen.hessian, change))
+    return moments.error(np.zeros_like(change), change)
 
 
 def _anchors(options: Sequence[Option]) -> list[Option]:
