@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from edgeq.artifact import DATA_FILE, MODEL_FILE
 from edgeq.errors import InvalidInput
 from edgeq.export.imported_onnx import import_onnx
-from edgeq.export.onnx import Written, write_quantized
+from edgeq.export.onnx import Written, find_codes, write_quantized
 from edgeq.export.onnx_quantized import pack_blocks
 from edgeq.quantize.decide import decide
 from edgeq.quantize.grids import GRIDS, INT4_B32, INT8_B32
@@ -121,12 +121,14 @@ def test_packing_loses_nothing(grid, columns: int) -> None:
 
 @pytest.mark.parametrize("variant", ["int8-dynamic", "int8-b32", "int4-b32"])
 def test_tables_hold_exactly_their_codes(tmp_path: Path, variant: str) -> None:
-    source, table, weight = linear_model(tmp_path / "m.onnx", 64)
+    source, _, weight = linear_model(tmp_path / "m.onnx", 64)
     rules = (Rule(match="weight", use="float32"),)
     feeds = [{"ids": np.arange(200)}]
-    _, quantized, _ = quantize(source, tmp_path, variant, feeds, rules)
+    plain, quantized, _ = quantize(source, tmp_path, variant, feeds, rules)
     grid = GRIDS[preset(variant, "onnx", "tensor").weights]
-    expected = round_to_nearest(table, grid).dequantize() @ weight.T
+    intent = Intent(preset(variant, "onnx", "tensor"), "onnx", "tensor", rules)
+    codes = find_codes(plain.parent, lambda name, shape: decide(name, shape, intent), feeds, str)
+    expected = codes["table"].dequantize() @ weight.T
     # GatherBlockQuantized gives rows in the type of its scales: one rounding of 2⁻¹¹ a value.
     limit = 1e-6 if grid.block is None else 2**-11
     assert relative_error(run(quantized, feeds[0]), expected) < limit
