@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -35,6 +36,8 @@ def print_frontier(found: Frontier, console: Console) -> None:
         f"Sizes and losses are measured; times, of one token or one run on {found.device}, are "
         "estimated. Bold: no smaller file is nearer to full precision."
     )
+    if sys.platform != "darwin" and any(point.format == "coreml" for point in found.points):
+        words += " Losses of Core ML are emulated: edgeq's executor ran the packages."
     print_wrapped(words, "dim", console)
 
 
