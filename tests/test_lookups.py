@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.calibration.statistics import Feed
+from edgeq.export.coreml_weights import find_codes_coreml
 from edgeq.export.lookups import looked_up, table_moments
 from edgeq.export.onnx import find_codes
 from edgeq.export.onnx_weights import Weight, find_weights
@@ -106,6 +107,19 @@ def test_the_same_samples_give_the_same_codes(tmp_path: Path) -> None:
     first, second = (codes(folder, "gptq") for _ in range(2))
     assert np.array_equal(first.codes, second.codes)
     assert np.array_equal(first.scales, second.scales)
+
+
+def test_every_format_gets_the_same_codes(tmp_path: Path) -> None:
+    folder, _ = graph(tmp_path, "logits")
+    choice = Choice("int4-b32", "gptq", "float32", None)
+
+    def decide(name: str, shape: tuple[int, ...]) -> Decision:
+        return Decision(choice if name == "table" else None, "asked for")
+
+    found = find_codes_coreml(folder, decide, feeds(40), lambda step: None)["table"]
+    wanted = codes(folder, "gptq")
+    assert found.method == wanted.method == "gptq"
+    assert np.array_equal(found.dequantize(), wanted.dequantize())
 
 
 def test_a_product_looks_nothing_up(tmp_path: Path) -> None:

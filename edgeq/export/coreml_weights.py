@@ -26,6 +26,7 @@ def settle_coreml(weight: Weight, decide: Decide) -> Decision:
     return settled(
         decision,
         weight.shape_by_rows,
+        is_table=weight.role == "embedding",
         is_multiplied=is_multiplied,
         is_seen=is_multiplied or is_convolved,
     )

@@ -18,15 +18,25 @@ def decide_coreml(name: str, shape: tuple[int, ...], intent: Intent, *, is_table
     """Decide by name and shape alone. is_table: rows are looked up, and not multiplied too."""
     is_multiplied = not is_table
     return settled(
-        decide(name, shape, intent), shape, is_multiplied=is_multiplied, is_seen=is_multiplied
+        decide(name, shape, intent),
+        shape,
+        is_table=is_table,
+        is_multiplied=is_multiplied,
+        is_seen=is_multiplied,
     )
 
 
 def settled(
-    decision: Decision, shape: tuple[int, ...], *, is_multiplied: bool, is_seen: bool
+    decision: Decision,
+    shape: tuple[int, ...],
+    *,
+    is_table: bool,
+    is_multiplied: bool,
+    is_seen: bool,
 ) -> Decision:
     """A decision that a package can hold, or float with the reason.
 
+    is_table: whether its rows are looked up, and not multiplied too: GPTQ tries what errors do.
     is_multiplied: whether calibration can see what meets the weight in a product. is_seen: that,
     or what it is convolved with; only what is seen can have a static range.
     """
@@ -41,7 +51,8 @@ def settled(
         reason += f"; one table, {shape[0]} rows are not in groups"
     method = choice.method
     if not is_multiplied:
-        method = "kmeans" if choice.grid in PALETTES else "nearest"
+        plain = "gptq" if is_table and method == "gptq" else "nearest"
+        method = "kmeans" if choice.grid in PALETTES else plain
     if choice.activations == "static-uint8" and grid == "int8" and is_seen:
         return Decision(Choice(grid, method, "static-uint8", choice.ranges), reason)
     return Decision(Choice(grid, method, "float32", None), reason)
