@@ -29,6 +29,7 @@ from edgeq.plan_tensors import TensorPlan, coreml_decisions, planned_tensors
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import QuantizedTensor
 from edgeq.quantize.model import Quantized
+from edgeq.quantize.rounding import with_fall_back
 from edgeq.quantize.spec import Intent
 from edgeq.runners.lengths import filled
 from edgeq.stages import Stages
@@ -244,7 +245,7 @@ def _records(
             grid=held.grid.name if held else compute,
             method=held.method if held else "none",
             bytes=size,
-            note=plan.reason,
+            note=with_fall_back(plan.reason, plan.method, held),
         )
     return records
 
