@@ -136,7 +136,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Run every artifact and hold what was seen against the budgets."""
-    from edgeq.files import writable
+    from edgeq.files import writable, write_text
     from edgeq.report.junit import junit as to_junit
     from edgeq.verdict import exit_status
     from edgeq.workflow_check import check_recipe
@@ -147,7 +147,7 @@ def check(
         verdicts = check_recipe(recipe, device or [], full, progress, on, limit)
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:
-        junit.write_text(to_junit(verdicts), encoding="utf-8")
+        write_text(junit, to_junit(verdicts))
     if as_json:
         dumped = [verdict.model_dump(mode="json") for verdict in verdicts]
         print_json({"verdicts": dumped, "exit_status": status})
