@@ -50,7 +50,7 @@ class Records:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise error_of_disk(error, path) from None
+            raise error_of_disk(error, path, "--out") from None
         write_text(path, canonical.to_json(record.model_dump(mode="json")))
 
     def _path(self, recipe: str, artifact: str, device: str) -> Path | None:
