@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeq.errors import EdgeqError, InvalidInput, Missing, Problem
+from edgeq.units import format_bytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
@@ -95,7 +96,7 @@ def read_bytes(path: Path, limit: int, remedy: str) -> bytes:
     except OSError as error:
         raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
     if len(content) > limit:
-        raise InvalidInput(Problem(str(path), f"is larger than {limit >> 20} MiB", remedy))
+        raise InvalidInput(Problem(str(path), f"is larger than {format_bytes(limit)}", remedy))
     return content
 
 

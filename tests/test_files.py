@@ -116,5 +116,5 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None
 def test_a_long_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "long").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(InvalidInput, match=r"is larger than 1 MiB\n +cut it"):
+    with pytest.raises(InvalidInput, match=r"is larger than 1.0 MiB\n +cut it"):
         files.read_bytes(tmp_path / "long", 1 << 20, "cut it")
