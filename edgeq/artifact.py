@@ -7,10 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from edgeq import canonical
 from edgeq.errors import InvalidInput, Problem
+from edgeq.known_settings import require_known
 
 ARTIFACT_FILE = "artifact.json"
 MODEL_FILE = "model.onnx"
@@ -103,7 +111,7 @@ class Artifact(Frozen):
         description="What quantized and float weights occupy, without graph and tokenizer."
     )
     tensors: dict[str, TensorRecord] = Field(description="By the model's names of its weights.")
-    settings: dict[str, Any] = Field(
+    settings: Annotated[dict[str, Any], AfterValidator(require_known)] = Field(
         default_factory=dict,
         description="Facts that a runner needs or a reader asks for, by format: the activations' "
         "scheme, calibration, context.",

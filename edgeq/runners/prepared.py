@@ -30,6 +30,7 @@ import numpy.typing as npt
 from edgeq import child
 from edgeq.artifact import MODEL_FILE, ValueInfo
 from edgeq.errors import EdgeqError, Missing, Problem
+from edgeq.known_settings import SESSION_KEY
 from edgeq.runners import kept, onnx
 from edgeq.runners.package import Package, open_package
 
@@ -57,7 +58,7 @@ def open_model(package: Package, threads: int) -> OpenModel:
 
     Warns (RuntimeWarning) and falls back if the copy cannot be made, e.g. on a read-only disk.
     """
-    settings = package.artifact.settings.get(onnx.SESSION_KEY)
+    settings = package.artifact.settings.get(SESSION_KEY)
     if settings is None and package.data_bytes >= PREPARE_FROM:
         try:
             session = onnx.open_session(_prepared_model(package), threads=threads, optimized=True)
