@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InvalidInput, Problem
+from edgeq.external_data import require_own_files
 from edgeq.known_settings import require_session_entries
 from edgeq.profile import Arch
 from edgeq.runners.base import default_threads
@@ -203,6 +204,8 @@ def _return_freed_memory() -> None:
 
 
 def _create(model: Path | bytes, options: onnxruntime.SessionOptions) -> Session:
+    if isinstance(model, Path):
+        require_own_files(model)
     try:
         given = model if isinstance(model, bytes) else str(model)
         # Its fallback would print to standard output and try the same provider again.
