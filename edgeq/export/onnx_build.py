@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -222,15 +222,16 @@ def name_uniquely(model: ir.Model) -> None:
     The main graph's inputs, outputs and constants keep theirs.
     """
     own = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
-    for values in ({id(v): v for v in (*own, *_named(model))}, _nodes_by_id(model)):
-        taken: set[str] = set()
-        for number, value in enumerate(values.values()):
-            name = value.name or f"n{number}"
-            value.name = free_name(name, taken)
+    values = {id(value): value for value in (*own, *_named(model))}
+    nodes = {id(node): node for node in model.graph.all_nodes()}
+    _name(values.values())
+    _name(nodes.values())
 
 
-def _nodes_by_id(model: ir.Model) -> dict[int, ir.Node]:
-    return {id(node): node for node in model.graph.all_nodes()}
+def _name(named: Iterable[Any]) -> None:
+    taken: set[str] = set()
+    for number, each in enumerate(named):
+        each.name = free_name(each.name or f"n{number}", taken)
 
 
 def free_name(name: str, taken: set[Any]) -> str:

@@ -10,7 +10,9 @@ from onnx.reference import ReferenceEvaluator
 
 _ARITHMETIC = "Abs Add Div Exp Gemm MatMul Max Min Mul Neg Pow Reciprocal Sqrt Sub Where"
 _SHAPES = "Concat Expand Flatten Gather Identity Reshape Shape Size Slice Split Squeeze Transpose"
-_FOLDED = frozenset(f"{_ARITHMETIC} {_SHAPES} Cast CastLike ConstantOfShape Range Unsqueeze".split())
+_FOLDED = frozenset(
+    f"{_ARITHMETIC} {_SHAPES} Cast CastLike ConstantOfShape Range Unsqueeze".split()
+)
 _NEVER_GROWS_FROM = 1 << 16  # bytes: a larger result must not be larger than what it is made from
 
 
@@ -46,10 +48,10 @@ def _fold(model: ir.Model, node: ir.Node) -> None:
     if results is None or sum(r.nbytes for r in results) > max(given, _NEVER_GROWS_FROM):
         return
     assert node.graph is not None
-    stored = [(value, ir.tensor(result)) for value, result in zip(node.outputs, results)]
-    made = [_constant_for(value, tensor) for value, tensor in stored]
-    for value, new in zip(node.outputs, made):
-        value.replace_all_uses_with(new)
+    made = []
+    for value, result in zip(node.outputs, results, strict=True):
+        made.append(_constant_for(value, ir.tensor(result)))
+        value.replace_all_uses_with(made[-1])
         value.name = None
     node.graph.remove(node, safe=True)
     name = _name_of_source(model, sources)
@@ -66,15 +68,11 @@ def _constant_for(value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
 
 def _name_of_source(model: ir.Model, sources: Sequence[ir.Value | None]) -> str | None:
     """The name of the only large constant among `sources` that nothing else reads; it goes."""
-    large = [v for v in sources if v is not None and v.const_value is not None and v.shape]
-    large = [v for v in large if v.const_value.size > 1 and len(v.shape) > 1]
+    large = [v for v in sources if v is not None and v.shape is not None and len(v.shape) > 1]
     if len(large) != 1 or large[0].uses() or large[0].is_graph_output():
         return None
-    name = large[0].name
-    if name in model.graph.initializers:
-        model.graph.initializers.pop(name)
-        return name
-    return None
+    name = large[0].name or ""
+    return name if model.graph.initializers.pop(name, None) is not None else None
 
 
 def _evaluate(node: ir.Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:

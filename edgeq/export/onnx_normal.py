@@ -56,23 +56,39 @@ def _is_tied(node: ir.Node) -> bool:
 
 
 def _plain_gemm(writer: GraphWriter, node: ir.Node) -> None:
-    """Without factors and without a transposed input, where its weight and bias are constants."""
+    """Without factors or a transposed input, its bias `(columns,)`, where its weight is stored."""
     given, weight = node.inputs[:2]
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     alpha, beta = (node.attributes.get_float(name, 1.0) for name in ("alpha", "beta"))
-    turned = node.attributes.get_int("transA", 0)
-    if alpha == beta == 1 and not turned:
+    if weight is None or not is_constant(weight) or (alpha != 1 and len(weight.uses()) != 1):
         return
-    if weight is None or not is_constant(weight) or len(weight.uses()) != 1:
-        return
-    if bias is not None and beta != 1 and not is_constant(bias):
-        return
+    right = node.attributes.get_int("transB", 0)
+    columns = int(weight.shape[0 if right else 1])  # type: ignore[index, arg-type]
+    if node.attributes.get_int("transA", 0):
+        given = writer.emit(node, "Transpose", [given], {"perm": [1, 0]})
     inputs: list[ir.Value | None] = [given, _scaled(writer, weight, alpha)]
-    if bias is not None:
-        inputs.append(_scaled(writer, bias, beta))
-    if turned:
-        inputs[0] = writer.emit(node, "Transpose", [given], {"perm": [1, 0]})
-    writer.replace(node, "Gemm", inputs, {"transB": node.attributes.get_int("transB", 0)})
+    stored = None if bias is None else _stored_bias(writer, bias, beta, columns)
+    if stored is not None or bias is None:
+        inputs += [stored] if stored is not None else []
+        writer.replace(node, "Gemm", inputs, {"transB": right})
+        return
+    product = writer.emit(node, "Gemm", inputs, {"transB": right})
+    added: ir.Value = bias
+    if beta != 1:
+        factor = writer.constant(f"{node.name}.beta", np.array(beta, np.float32))
+        added = writer.emit(node, "Mul", [bias, factor])
+    writer.replace(node, "Add", [product, added])
+
+
+def _stored_bias(writer: GraphWriter, bias: ir.Value, beta: float, columns: int) -> ir.Value | None:
+    """The bias as `(columns,)`; None where it is computed, or differs from row to row."""
+    array = constant(bias)
+    if array is None or (array.size != 1 and array.shape[-1:] != (array.size,)):
+        return None
+    if array.shape == (columns,) and beta == 1:
+        return bias
+    spread = np.broadcast_to(array.reshape(-1), (columns,)) * np.float32(beta)
+    return writer.constant(f"{bias.name}.columns", spread.astype(array.dtype))
 
 
 def _scaled(writer: GraphWriter, value: ir.Value, factor: float) -> ir.Value:

@@ -45,11 +45,12 @@ def _is_narrow(value: ir.Value) -> bool:
 
 
 def _names_narrow(node: ir.Node) -> bool:
-    return any(
-        attribute.type == ir.AttributeType.INT and attribute.as_int() in _NARROW
-        for name, attribute in node.attributes.items()
-        if name in _TYPE_ATTRIBUTES
-    )
+    return any(_names_type(name, attribute) for name, attribute in node.attributes.items())
+
+
+def _names_type(name: str, attribute: ir.Attr) -> bool:
+    is_type = name in _TYPE_ATTRIBUTES and attribute.type == ir.AttributeType.INT
+    return is_type and attribute.as_int() in _NARROW
 
 
 def _keep_interface(model: ir.Model) -> set[int]:
@@ -85,9 +86,8 @@ def _widen_attributes(node: ir.Node) -> None:
             tensor = attribute.as_tensor()
             if tensor.dtype in _NARROW:
                 node.attributes[name] = ir.AttrTensor(name, _widened(tensor))
-        elif attribute.type == ir.AttributeType.INT and name in _TYPE_ATTRIBUTES:
-            if attribute.as_int() in _NARROW:
-                node.attributes[name] = ir.AttrInt64(name, ir.DataType.FLOAT.value)
+        elif _names_type(name, attribute):
+            node.attributes[name] = ir.AttrInt64(name, ir.DataType.FLOAT.value)
 
 
 def _widened(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
