@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -33,6 +32,7 @@ from edgeq.artifact import (
 from edgeq.bundle_entries import FETCH_AGAIN, Entry, read_entries
 from edgeq.bundle_zip import LARGEST, Content, copy, is_untouched, write_archive
 from edgeq.errors import InvalidInput, Problem
+from edgeq.files import replacing
 from edgeq.stores import LimitLine
 
 BUNDLE_FILE = "bundle.json"
@@ -115,12 +115,8 @@ def write_bundle(
     contents: dict[str, Content] = {name: artifact_dir / name for name in artifact.files}
     contents.update(extras)
     first = (BUNDLE_FILE, seal(bundle.model_dump(mode="json")))
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
+    with replacing(out) as partial:
         write_archive(partial, first, contents, bundle.contents)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return out
 
 

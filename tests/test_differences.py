@@ -24,8 +24,8 @@ from edgeq.errors import InvalidInput, Missing
 from edgeq.known_settings import SESSION_KEY
 from edgeq.measure.process import PassStopped
 from edgeq.reach.place import Here
+from edgeq.report.console import make_console
 from edgeq.report.differences import print_differences
-from edgeq.report.terminal import make_console
 from edgeq.runners.onnx import CURES
 from tests import samples
 from tests.stand_ins import need, need_arm, users_cache
