@@ -17,7 +17,7 @@ import typer
 
 from edgeq import canonical
 from edgeq.errors import EXIT_FAULT, EXIT_INVALID_INPUT, EdgeqError, Missing, Problem
-from edgeq.files import error_of_disk
+from edgeq.files import error_of_disk, is_of_system
 from edgeq.report.console import Text, make_console
 from edgeq.visible import visible_json
 
