@@ -33,6 +33,12 @@ app = typer.Typer(
 )
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
+Artifacts = Annotated[
+    list[str] | None, typer.Option("--artifact", help="Only this artifact; may be repeated.")
+]
+Full = Annotated[
+    bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
+]
 
 
 def _show_version(asked: bool) -> None:
@@ -85,6 +91,7 @@ def build(
     target: Annotated[
         list[str] | None, typer.Option(help="Only this file format; may be repeated.")
     ] = None,
+    artifact: Artifacts = None,
     as_json: Json = False,
 ) -> None:
     """Quantize and export every variant; what was built before is found again."""
@@ -92,7 +99,7 @@ def build(
     from edgeq.workflow import build_recipe
 
     with progress_line() as progress:
-        built = build_recipe(recipe, target, progress)
+        built = build_recipe(recipe, target, progress, artifact or ())
     if as_json:
         print_json({"artifacts": [item.summary() for item in built]})
     else:
@@ -121,9 +128,8 @@ def check(
             "Default: as the device's profile says; without --device, that machine is judged."
         ),
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
-    ] = False,
+    artifact: Artifacts = None,
+    full: Full = False,
     limit: Annotated[
         bool,
         typer.Option(
@@ -144,7 +150,7 @@ def check(
     if junit is not None:
         writable(junit, "--junit")
     with progress_line() as progress:
-        verdicts = check_recipe(recipe, device or [], full, progress, on, limit)
+        verdicts = check_recipe(recipe, device or [], full, progress, on, limit, artifact or ())
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:
         junit.write_text(to_junit(verdicts), encoding="utf-8")
@@ -174,6 +180,7 @@ def bundle(
         str | None,
         typer.Option(help="This artifact. Default: of those that pass, the nearest to float."),
     ] = None,
+    full: Full = False,
     allow_unchecked: Annotated[
         bool, typer.Option("--allow-unchecked", help="Bundle without a check; it is marked.")
     ] = False,
@@ -187,7 +194,7 @@ def bundle(
     console = make_console()
     try:
         with progress_line() as progress:
-            bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress)
+            bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress, full)
     except NotPassed as error:
         if as_json:
             dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]
