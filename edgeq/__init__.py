@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeq.runners.base import Model
+    from edgeq.formats.base import Model
 
 __all__ = ["load"]
 
@@ -35,6 +35,6 @@ def load(
     (2, 384)
     >>> print(*edgeq.load("wren.gguf").generate("The bird"), sep="")  # doctest: +SKIP
     """
-    from edgeq.runners import loaded
+    from edgeq.formats import loaded
 
     return loaded.load(Path(path), threads=threads, context=context, compute_units=compute_units)

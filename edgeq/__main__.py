@@ -1,5 +1,5 @@
 """`python -m edgeq` is the command line."""
 
-from edgeq.cli import main
+from edgeq.cli.main import main
 
 main()

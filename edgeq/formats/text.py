@@ -1,0 +1,49 @@
+"""Text to token ids, the same while calibrating, measuring and in an app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from edgeq.core.errors import InvalidInput, Problem
+
+
+class TextEncoder:
+    """A tokenizer with truncation at `max_tokens` and without padding.
+
+    tokenizer: the content of `tokenizer.json`; its own truncation and padding are overridden.
+    """
+
+    def __init__(self, tokenizer: bytes, max_tokens: int) -> None:
+        self._tokenizer = Tokenizer.from_buffer(tokenizer)
+        self._tokenizer.enable_truncation(max_length=max_tokens)
+        self._tokenizer.no_padding()
+
+    def ids(self, text: str, where: str) -> list[int]:
+        """Token ids, special tokens included. `where` names the text in errors (InvalidInput)."""
+        if not isinstance(text, str):
+            raise InvalidInput(Problem(where, f"is a {type(text).__name__}", "give a str"))
+        try:
+            ids: list[int] = self._tokenizer.encode(text).ids
+        except (TypeError, UnicodeEncodeError):
+            what = "holds a lone surrogate, which no UTF-8 text has"
+            remedy = "decode the bytes it came from with errors='replace'"
+            raise InvalidInput(Problem(where, what, remedy)) from None
+        if not ids:
+            raise InvalidInput(Problem(where, "has no token", "leave empty texts out"))
+        return ids
+
+    def feeds(
+        self, text: str, names: Sequence[str], where: str = "text"
+    ) -> dict[str, npt.NDArray[np.int64]]:
+        """The model inputs called `names` for one text: int64 arrays of shape (1, tokens)."""
+        ids = np.array([self.ids(text, where)], np.int64)
+        known = {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "token_type_ids": np.zeros_like(ids),
+        }
+        return {name: known[name] for name in names}
