@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edgeq.errors import InvalidInput, Problem
-from edgeq.plan import ArtifactPlan
-from edgeq.units import format_bytes
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.units import format_bytes
+from edgeq.pipeline.plan.plan import ArtifactPlan
 
 RULE = "the most bits per weight"
 

@@ -36,7 +36,7 @@ COMMANDS = {
 def run(*arguments: str, code: str = "", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own; `code` runs first."""
     return subprocess.run(
-        [sys.executable, "-c", f"{code}\nfrom edgeq.cli import main; main()", *arguments],
+        [sys.executable, "-c", f"{code}\nfrom edgeq.cli.main import main; main()", *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -49,7 +49,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What every command says with --json to an input that is not there, by one process."""
     code = (
         "import contextlib, io, json, sys\n"
-        "from edgeq.cli import app\nfrom edgeq.cli_exit import run\n"
+        "from edgeq.cli.main import app\nfrom edgeq.cli.exit import run\n"
         "found = {}\n"
         "for name, arguments in json.loads(sys.argv[1]).items():\n"
         "    with contextlib.redirect_stdout(io.StringIO()) as out:\n"
@@ -78,7 +78,7 @@ def test_an_error_is_json_where_json_was_asked_for(answers: dict[str, Any], comm
     assert told["problems"]
 
 
-BREAK = "import edgeq.device\ndef fail(*_): {}\nedgeq.device.list_devices = fail"
+BREAK = "import edgeq.devices.catalogue\ndef fail(*_): {}\nedgeq.device.list_devices = fail"
 
 
 def test_a_fault_ends_with_70_one_line_and_a_file(tmp_path: Path) -> None:

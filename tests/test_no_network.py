@@ -70,7 +70,7 @@ def test_an_attempt_is_seen(tmp_path: Path, code: str) -> None:
 
 
 def test_a_recipe_is_taken_to_a_report_without_the_network(tiny: Path, tmp_path: Path) -> None:
-    from tests import tiny_bert
+    from tests.support import tiny_bert
 
     shutil.copytree(tiny.parent, tmp_path, dirs_exist_ok=True)
     recipe = tiny_bert.GOOD.replace("[int8-dynamic, int8-static, int4-b32]", "int8-dynamic")
@@ -85,7 +85,7 @@ def test_a_recipe_is_taken_to_a_report_without_the_network(tiny: Path, tmp_path:
         ["report", "recipe.yaml", "-o", "out.html"],
     ]
     code = (
-        "import json, sys\nfrom edgeq.cli import app\nfrom edgeq.cli_exit import run\n"
+        "import json, sys\nfrom edgeq.cli.main import app\nfrom edgeq.cli.exit import run\n"
         "for command in json.loads(sys.argv[1]):\n"
         "    status = run(app, command)\n"
         "    assert status == 0, (command, status)\n"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from edgeq.errors import InvalidInput
-from edgeq.plan import ArtifactPlan
-from edgeq.plan_tensors import TensorPlan
+from edgeq.core.errors import InvalidInput
+from edgeq.pipeline.plan.plan import ArtifactPlan
+from edgeq.pipeline.plan.tensors import TensorPlan
 from edgeq.quantize.presets import Variant
 from edgeq.unchecked import RULE, choose_unchecked
 
