@@ -1,7 +1,7 @@
 """Bundles: one `.zip` an app ships, the same to the byte whenever and wherever it is written.
 
-Layout: `bundle.json` first, then the files by name, see `edgeq.formats.bundle_zip`. Beside the artifact's
-own files a bundle of a Core ML package holds a Swift file that loads it, see `edgeq.formats.coreml.swift`.
+Layout: `bundle.json` first, then the files by name, see `edgeq.formats.bundle_zip`. With a Core ML
+package comes a Swift file that loads it, see `edgeq.formats.coreml.swift`.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ def write_bundle(
     """Write the artifact in `artifact_dir` to the bundle `out` and return `out`.
 
     Equal arguments give equal bytes. `verdicts` are JSON values; `licence` is an SPDX identifier;
-    `limits` are those of `edgeq.devices.app_store_limits.sized`. Raises InvalidInput if a file of the artifact
-    changed, if `out` has no directory to lie in, or if there is no verdict and `unchecked` is not
-    set.
+    `limits` are those of `edgeq.devices.app_store_limits.sized`. Raises InvalidInput if a file of
+    the artifact changed, if the directory of `out` does not exist, or if there is no verdict and
+    `unchecked` is not set.
     """
     if not verdicts and not unchecked:
         remedy = "run `edgeq check` first, or pass --allow-unchecked"

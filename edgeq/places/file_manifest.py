@@ -51,5 +51,5 @@ def write_source(archive: Path) -> None:
 
 def agent_source() -> bytes:
     """The agent's modules as the starter of `start_command` takes them."""
-    names = [(f"edgeq.places.{name}", _PACKAGE / "reach" / f"{name}.py") for name in _AGENT]
+    names = [(f"edgeq.places.{name}", _PACKAGE / "places" / f"{name}.py") for name in _AGENT]
     return json.dumps([(name, path.read_text(encoding="utf-8")) for name, path in names]).encode()

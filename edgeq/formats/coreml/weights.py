@@ -40,7 +40,7 @@ def find_codes_coreml(
 ) -> dict[str, QuantizedTensor]:
     """Codes of every weight of a float graph that `decide` wants on a grid Core ML can hold.
 
-    As `edgeq.formats.onnx.write.find_codes`, which gives the same codes where both formats have the grid.
+    The same codes as `edgeq.formats.onnx.write.find_codes` where both formats have the grid.
     """
     return find_codes(float_directory, decide, feeds, progress, settle_coreml)
 

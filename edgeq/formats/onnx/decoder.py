@@ -1,8 +1,8 @@
 """Language models as ONNX files on onnxruntime, with a KV cache that is written in place.
 
-For graphs that `edgeq.models.graphs.decoder_onnx` made. Keys and values are float32 arrays for `context`
-positions, a graph's input and output at the same time, so nothing is copied from step to step and
-only positions that were used take memory.
+For graphs that `edgeq.models.graphs.decoder_onnx` made. Keys and values are float32 arrays for
+`context` positions, a graph's input and output at the same time, so nothing is copied from step to
+step and only positions that were used take memory.
 """
 
 from __future__ import annotations

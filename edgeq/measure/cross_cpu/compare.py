@@ -1,9 +1,9 @@
 """Where the same artifact answers differently on other CPUs, by which operator, and what cures it.
 
 Places are compared with this machine, set as the loader sets it. An ONNX artifact is taken apart
-(`edgeq.measure.cross_cpu.probe`) and run twice on each place: without any setting, to see what the CPU's
-own kernels do, and as the loader sets it there, to see whether that is enough. A GGUF artifact is
-compared by its logits. `edgeq.measure.cross_cpu.statistics` says what counts as different.
+(`edgeq.measure.cross_cpu.probe`) and run twice on each place: without any setting, to see what the
+CPU's own kernels do, and as the loader sets it there, to see whether that is enough. A GGUF
+artifact is compared by its logits. `edgeq.measure.cross_cpu.statistics` says what counts as different.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def compare_models(
 ) -> Comparison | EncoderComparison | SideBySide:
     """Divergence of two language models, cosines of two encoders, or answers to a prompt.
 
-    Each path: what `edgeq.pipeline.compare.compare.open_any` opens. Raises what it, `compare_opened`,
+    Each path: what `compare.open_any` opens. Raises what it, `compare_opened`,
     `compare_encoders` and `side_by_side` raise.
     """
     first, second = (open_any(path, progress=progress) for path in (a, b))

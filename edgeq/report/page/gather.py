@@ -20,12 +20,12 @@ from edgeq.estimate.devices import estimate_for
 from edgeq.estimate.memory import estimate_memory
 from edgeq.formats.bundle import read_bundle
 from edgeq.formats.language import DEFAULT_CONTEXT
-from edgeq.pipeline.allocate import frontier_records
-from edgeq.pipeline.allocate.frontier_records import Frontier
 from edgeq.pipeline.build.build import build
+from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import chosen_devices, kept_verdicts
-from edgeq.pipeline.plan.expected import expected
+from edgeq.pipeline.frontier import records
+from edgeq.pipeline.frontier.records import Frontier
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.report.page.record import (
     ContextMemory,
@@ -100,9 +100,9 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
 
 def _frontier(planned: Planned, devices: Mapping[str, Device]) -> Frontier | None:
     """What is known for one of the devices, or for this machine; sizes and losses are the same."""
-    found = (frontier_records.known(planned, device) for device in devices.values())
+    found = (records.known(planned, device) for device in devices.values())
     own = next((each for each in found if each is not None), None)
-    return own or frontier_records.known(planned, load_device(HERE))
+    return own or records.known(planned, load_device(HERE))
 
 
 def _of_bundle(path: Path) -> Report:
