@@ -27,7 +27,6 @@ from edgeq.core.artifact import (
 )
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing
-from edgeq.devices.app_store_limits import LimitLine
 from edgeq.formats.bundle_zip import (
     FETCH_AGAIN,
     LARGEST,
@@ -37,6 +36,7 @@ from edgeq.formats.bundle_zip import (
     opened,
     write_archive,
 )
+from edgeq.pipeline.bundle.app_store_limits import LimitLine
 
 BUNDLE_FILE = "bundle.json"
 _NAME: TypeAdapter[str] = TypeAdapter(FileName)
@@ -92,7 +92,7 @@ def write_bundle(
     """Write the artifact in `artifact_dir` to the bundle `out` and return `out`.
 
     Equal arguments give equal bytes. `verdicts` are JSON values; `licence` is an SPDX identifier;
-    `limits` are those of `edgeq.devices.app_store_limits.sized`. Raises InvalidInput if a file of
+    `limits` are those of `edgeq.pipeline.bundle.app_store_limits.sized`. Raises InvalidInput if a file of
     the artifact changed, if the directory of `out` does not exist, or if there is no verdict and
     `unchecked` is not set.
     """

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgeq.core.terms import Effort
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.measure.latency import WARMUP_RUNS, quantile
-from edgeq.measure.records import Conditions, Effort, Generation, Rate
+from edgeq.measure.records import Conditions, Generation, Rate
 
 QUICK_TEXTS, QUICK_SECONDS = 128, 10.0
 FULL_TEXTS, FULL_SECONDS = 64, 60.0

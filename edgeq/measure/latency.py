@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.measure.records import Conditions, Effort, Latency, Quantile
+from edgeq.core.terms import Effort
+from edgeq.measure.records import Conditions, Latency, Quantile
 
 WARMUP_RUNS = 5
 QUICK_RUNS, QUICK_SECONDS = 128, 10.0

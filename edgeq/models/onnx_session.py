@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.devices.profile import Arch
-from edgeq.formats.base import default_threads
+from edgeq.core.terms import Arch
+from edgeq.core.threads import default_threads
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

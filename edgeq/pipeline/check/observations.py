@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from edgeq.core.terms import How, Pass
 from edgeq.devices.catalogue import matches
 from edgeq.devices.compute_units import Unit as ComputeUnit
 from edgeq.devices.profile import Device, InstructionSet
@@ -18,13 +19,12 @@ from edgeq.measure.records import (
     Latency,
     Memory,
     OutputQuality,
-    Pass,
     Quantile,
     Rate,
 )
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.subject import Seen, Subject
-from edgeq.pipeline.check.verdict import How, Unit
+from edgeq.pipeline.check.verdict import Unit
 
 NATIVE_BUILD = (
     "compile llama.cpp for this CPU, `pip install llama-cpp-python==0.3.36`, and check again "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from pydantic import Field
 import edgeq
 from edgeq.core.artifact import ARTIFACT_FILE, Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats.base import Model
 from edgeq.formats.bundle import BUNDLE_FILE
 from edgeq.formats.language import LanguageModel
@@ -79,7 +80,7 @@ def compare(
     window: int = DEFAULT_WINDOW,
     windows: int = DEFAULT_WINDOWS,
     threads: int | None = None,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step: None,
 ) -> Comparison:
     """Run A, the reference, and B on `windows` windows of `window` tokens of a text file.
 
@@ -100,7 +101,7 @@ def compare_opened(
     *,
     window: int = DEFAULT_WINDOW,
     windows: int = DEFAULT_WINDOWS,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step: None,
 ) -> Comparison:
     """`compare` of models that are open."""
     _check_windows(windows)
@@ -142,7 +143,7 @@ def read_text(path: Path) -> str:
 def open_any(
     path: Path,
     threads: int | None = None,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step: None,
 ) -> Opened:
     """What lies at `path`, ready to run.
 
@@ -154,14 +155,14 @@ def open_any(
     if path.suffix in (".yaml", ".yml"):
         return Opened(path, edgeq.load(_full_precision(path, progress), threads=threads))
     if is_huggingface(path):
-        from edgeq.formats.base import default_threads
+        from edgeq.core.threads import default_threads
         from edgeq.pipeline.compare import transformers_model
 
         return Opened(path, transformers_model.load(path, threads=threads or default_threads()))
     return Opened(path, edgeq.load(path, threads=threads))
 
 
-def _full_precision(recipe: Path, progress: Callable[[str], None]) -> Path:
+def _full_precision(recipe: Path, progress: Progress) -> Path:
     from edgeq.core.store import Store
     from edgeq.pipeline.build.build import build_float
     from edgeq.pipeline.plan.plan import make_plan

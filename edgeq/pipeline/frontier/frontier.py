@@ -15,6 +15,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import Frozen, read_artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
 from edgeq.estimate.contents import contents_of_plan
@@ -26,7 +27,7 @@ from edgeq.pipeline.allocate.allocation import allocate
 from edgeq.pipeline.allocate.bounds import sizes_of
 from edgeq.pipeline.allocate.search import Trial
 from edgeq.pipeline.build.build import artifact_maker, build_float
-from edgeq.pipeline.build.stages import Progress, Stages
+from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.check.workflow import chosen_devices, targets
 from edgeq.pipeline.compare.compare import compare
 from edgeq.pipeline.compare.encoders import texts_of

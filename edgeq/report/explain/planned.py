@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
@@ -26,8 +27,6 @@ from edgeq.report.explain.measured import asked_words, is_chosen
 from edgeq.report.explain.parts import model_name
 from edgeq.report.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.report.page.sensed import asked_of
-
-Progress = Callable[[str], None]
 
 _FLOAT_BYTES = 4
 

@@ -6,20 +6,21 @@ import contextlib
 import hashlib
 import importlib.metadata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, seal
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.devices.catalogue import HERE, Device, load_device
 from edgeq.devices.profile import AppLimit, Entitlement
 from edgeq.estimate.contents import Contents, contents_of_artifact, contents_of_plan
 from edgeq.estimate.devices import estimate_for
 from edgeq.estimate.memory import estimate_memory
 from edgeq.formats.bundle import read_bundle
-from edgeq.formats.language import DEFAULT_CONTEXT
+from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.pipeline.build.build import build
 from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.verdict import Verdict
@@ -36,7 +37,6 @@ from edgeq.report.page.record import (
 )
 from edgeq.report.page.sensed import Known
 
-Progress = Callable[[str], None]
 _MOST_CONTEXTS = 5
 _ENTITLEMENTS: tuple[Entitlement, ...] = ("none", "increased-memory-limit")
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from edgeq.core.artifact import Artifact, Frozen
+from edgeq.core.terms import How
 from edgeq.core.units import format_bytes
 from edgeq.devices.profile import AppMemory, Device, System, in_range
-from edgeq.pipeline.check.verdict import How, Verdict
+from edgeq.pipeline.check.verdict import Verdict
 
 MB, GB = 10**6, 10**9
 
