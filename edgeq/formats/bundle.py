@@ -27,6 +27,7 @@ from edgeq.core.artifact import (
 )
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing
+from edgeq.core.terms import How
 from edgeq.formats.bundle_zip import (
     FETCH_AGAIN,
     LARGEST,
@@ -36,10 +37,25 @@ from edgeq.formats.bundle_zip import (
     opened,
     write_archive,
 )
-from edgeq.pipeline.bundle.app_store_limits import LimitLine
 
 BUNDLE_FILE = "bundle.json"
 _NAME: TypeAdapter[str] = TypeAdapter(FileName)
+
+
+class LimitLine(Frozen):
+    """An artifact's size or memory against one limit. Nothing is rounded but the text."""
+
+    limit: str = Field(
+        description="A store's limit, e.g. 'app-store.app', or 'app-memory.' with the entitlement.",
+        examples=["app-store.cellular"],
+    )
+    device: str = Field(description="Id of the device.")
+    bytes: int = Field(description="What the artifact adds or needs.")
+    limit_bytes: int = Field(description="The limit.")
+    within: bool = Field(description="Whether it stays below the limit, alone in its app.")
+    how: How = Field(description="How `bytes` are known: a file's size is measured.")
+    text: str = Field(description="The line for a reader.")
+    url: str | None = Field(default=None, description="Who says what the limit is.")
 
 
 class Bundle(Frozen):
@@ -92,9 +108,9 @@ def write_bundle(
     """Write the artifact in `artifact_dir` to the bundle `out` and return `out`.
 
     Equal arguments give equal bytes. `verdicts` are JSON values; `licence` is an SPDX identifier;
-    `limits` are those of `edgeq.pipeline.bundle.app_store_limits.sized`. Raises InvalidInput if a file of
-    the artifact changed, if the directory of `out` does not exist, or if there is no verdict and
-    `unchecked` is not set.
+    `limits` are those of `app_store_limits.sized`. Raises InvalidInput if a file of the artifact
+    changed, if the directory of `out` does not exist, or if there is no verdict and `unchecked` is
+    not set.
     """
     if not verdicts and not unchecked:
         remedy = "run `edgeq check` first, or pass --allow-unchecked"

@@ -13,9 +13,9 @@ from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
-from edgeq.formats.bundle import write_bundle
+from edgeq.formats.bundle import LimitLine, write_bundle
 from edgeq.pipeline.build.build import Built, build
-from edgeq.pipeline.bundle.app_store_limits import LimitLine, sized
+from edgeq.pipeline.bundle.app_store_limits import sized
 from edgeq.pipeline.check.verdict import Verdict, exit_status
 from edgeq.pipeline.check.workflow import chosen_devices, kept_verdicts, targets
 from edgeq.pipeline.plan.plan import Planned, make_plan

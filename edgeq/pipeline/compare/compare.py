@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +22,7 @@ from edgeq.measure.divergence import (
     spread,
     token_windows,
 )
-
-_SHOWN = 24  # letters of the text around a token that differs
-
-
-class OtherTokens(InvalidInput):
-    """The two models do not cut the text into the same tokens."""
+from edgeq.measure.same_tokens import same_tokens
 
 
 class Side(Frozen):
@@ -156,7 +150,7 @@ def open_any(
         return Opened(path, edgeq.load(_full_precision(path, progress), threads=threads))
     if is_huggingface(path):
         from edgeq.core.threads import default_threads
-        from edgeq.pipeline.compare import transformers_model
+        from edgeq.formats import transformers_model
 
         return Opened(path, transformers_model.load(path, threads=threads or default_threads()))
     return Opened(path, edgeq.load(path, threads=threads))
@@ -189,44 +183,3 @@ def is_huggingface(path: Path) -> bool:
     """Whether `path` is a model directory that is neither an artifact nor a bundle."""
     ours = (ARTIFACT_FILE, BUNDLE_FILE)
     return (path / "config.json").is_file() and not any((path / name).exists() for name in ours)
-
-
-def beginning(model: LanguageModel) -> int | None:
-    """The token that the model wants before a text, None where it wants none."""
-    with_special, plain = model.tokens("a"), model.tokens("a", special=False)
-    return with_special[0] if with_special[0] != plain[0] else None
-
-
-def same_tokens(
-    models: Sequence[LanguageModel], paths: Sequence[Path], text: str
-) -> tuple[int | None, list[int]]:
-    """The token both models want before a text, and the ids of `text` behind it.
-
-    Raises OtherTokens, showing the first difference, unless both models give the same.
-    """
-    first = [beginning(model) for model in models]
-    if first[0] != first[1]:
-        shown = ["no token" if token is None else f"token {token}" for token in first]
-        what = f"puts {shown[1]} before a text, and {paths[0]} puts {shown[0]}"
-        raise OtherTokens(Problem(str(paths[1]), what, "compare models of one tokenizer"))
-    ids = [model.tokens(text, special=False) for model in models]
-    if ids[0] != ids[1]:
-        raise OtherTokens(_first_difference(models, paths, ids))
-    return first[0], ids[0] if first[0] is None else [first[0], *ids[0]]
-
-
-def _first_difference(
-    models: Sequence[LanguageModel], paths: Sequence[Path], ids: Sequence[Sequence[int]]
-) -> Problem:
-    pairs = enumerate(zip(*ids, strict=False))
-    at = next((place for place, (x, y) in pairs if x != y), min(map(len, ids)))
-    before = models[0].text(ids[0][max(0, at - _SHOWN) : at])[-_SHOWN:]
-    shown = [
-        f"{own[at]} {model.text([own[at]])!r}" if at < len(own) else "the end"
-        for model, own in zip(models, ids, strict=True)
-    ]
-    what = (
-        f"cuts the text into other tokens than {paths[0]}: token {at}, behind {before!r}, "
-        f"is {shown[1]}, not {shown[0]}"
-    )
-    return Problem(str(paths[1]), what, "compare models of one tokenizer")

@@ -14,7 +14,8 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.terms import Progress
 from edgeq.formats.base import Floats
 from edgeq.formats.language import LanguageModel
-from edgeq.pipeline.compare.compare import Opened, Side, same_tokens
+from edgeq.measure.same_tokens import same_tokens
+from edgeq.pipeline.compare.compare import Opened, Side
 
 DEFAULT_TOKENS = 64
 

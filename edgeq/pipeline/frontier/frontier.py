@@ -18,7 +18,6 @@ from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
-from edgeq.estimate.contents import contents_of_plan
 from edgeq.estimate.devices import estimate_for
 from edgeq.measure.clusters import mean
 from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
@@ -32,6 +31,7 @@ from edgeq.pipeline.check.workflow import chosen_devices, targets
 from edgeq.pipeline.compare.compare import compare
 from edgeq.pipeline.compare.encoders import texts_of
 from edgeq.pipeline.frontier.records import Frontier, MadeBy, Point, remember
+from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, make_plan, plan_artifact
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.presets import Format, make_variant, preset

@@ -16,7 +16,7 @@ from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.devices.catalogue import HERE, Device, load_device
 from edgeq.devices.profile import AppLimit, Entitlement
-from edgeq.estimate.contents import Contents, contents_of_artifact, contents_of_plan
+from edgeq.estimate.contents import Contents, contents_of_artifact
 from edgeq.estimate.devices import estimate_for
 from edgeq.estimate.memory import estimate_memory
 from edgeq.formats.bundle import read_bundle
@@ -27,6 +27,7 @@ from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import chosen_devices, kept_verdicts
 from edgeq.pipeline.frontier import records
 from edgeq.pipeline.frontier.records import Frontier
+from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.report.page.record import (
     ContextMemory,
