@@ -20,10 +20,10 @@ from typing import Any
 from filelock import FileLock
 
 from edgeq.core import canonical
-from edgeq.core.artifact import seal, unseal
+from edgeq.core.artifact import STAGE_FILE, seal, unseal
 from edgeq.core.errors import InvalidInput, Missing, Problem
 
-MANIFEST = "stage.json"
+MANIFEST = STAGE_FILE
 _PACKAGE = Path(__file__).parents[1]
 DECISIVE_ROOMS = (
     "core",

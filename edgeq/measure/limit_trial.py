@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
-from edgeq.measure.latency import quantile
+from edgeq.measure.order_statistics import quantile
 from edgeq.places.limits.records import Trial
 from edgeq.places.limits.run import LimitedPlace, Limiter, OverLimit, Usage
 from edgeq.places.process import Request, run_worker

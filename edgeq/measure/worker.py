@@ -1,4 +1,4 @@
-"""The fresh process of one measuring pass: `python -m edgeq.measure.worker`.
+"""The fresh process of one measuring pass, see `edgeq.places.process.run_worker`.
 
 One JSON `Request` on standard input, one JSON reply on standard output. Whatever else a library
 prints goes to standard error. Exit status 2 where the request is wrong, 3 where something is not
@@ -18,7 +18,6 @@ from typing import IO, Any
 
 from edgeq.core.artifact import Artifact, read_record
 from edgeq.core.errors import EdgeqError, NotComputed
-from edgeq.core.parent import end_with_parent
 from edgeq.measure import sample_passes, text_passes
 from edgeq.places.process import Request
 
@@ -75,7 +74,6 @@ def _only_reply_on_stdout() -> IO[str]:
 
 def main() -> int:
     """Read a request, do it, write the reply; the exit status."""
-    end_with_parent()
     reply = _only_reply_on_stdout()
     try:
         result = perform(Request.model_validate_json(sys.stdin.buffer.read()))

@@ -13,12 +13,13 @@ from onnx import helper
 
 from edgeq.core.artifact import ValueInfo, read_artifact, write_artifact
 from edgeq.core.errors import InvalidInput, Missing
+from edgeq.core.known_settings import SESSION_KEY
 from edgeq.measure.cross_cpu.compare import find_differences
 from edgeq.measure.cross_cpu.probe import make_probe
 from edgeq.measure.cross_cpu.records import Differences
 from edgeq.measure.cross_cpu.samples import graph_feeds
 from edgeq.measure.cross_cpu.statistics import compare
-from edgeq.models.onnx_session import CURES, SESSION_KEY
+from edgeq.models.onnx_session import CURES
 from edgeq.places.emulated import x86_place
 from edgeq.places.emulated.arm_place import ArmPlace
 from edgeq.places.emulated.x86_place import MaskedPlace

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from edgeq.core.artifact import MODEL_FILE, Artifact, ValueInfo, record_files, write_artifact
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
+from edgeq.core.known_settings import SESSION_KEY
 from edgeq.measure.cross_cpu.statistics import NUDGE
 
 Array = npt.NDArray[Any]
@@ -58,8 +59,6 @@ class Probe:
         settings: session entries in place of those the artifact names, or else the loader chooses
         where it runs. exact: operators shall not round their inputs.
         """
-        from edgeq.models.onnx_session import SESSION_KEY
-
         chosen = self.artifact.settings.get(SESSION_KEY) if settings is None else dict(settings)
         model = _exact(self.model) if exact else self.model
         folder.mkdir(parents=True)

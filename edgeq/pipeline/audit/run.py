@@ -23,7 +23,8 @@ from edgeq.pipeline.audit.records import Audit, Finding, Outcome, TensorLine
 from edgeq.pipeline.audit.structure import judge_structure
 from edgeq.pipeline.audit.values import look
 from edgeq.pipeline.audit.verdict import judge_quality, sentence
-from edgeq.pipeline.compare.compare import Comparison, read_text
+from edgeq.pipeline.compare.compare import Comparison
+from edgeq.recipe.data_sets import read_text
 
 _OWN_WINDOW, _OWN_WINDOWS = 128, 8
 """Windows of the text that a reference writes where none is given: drawing it is slow."""
