@@ -16,10 +16,10 @@ from edgeq.devices.catalogue import Device
 from edgeq.formats.bundle import LimitLine, write_bundle
 from edgeq.pipeline.build.build import Built, build
 from edgeq.pipeline.bundle.app_store_limits import sized
+from edgeq.pipeline.bundle.unchecked import choose_unchecked
 from edgeq.pipeline.check.verdict import Verdict, exit_status
 from edgeq.pipeline.check.workflow import chosen_devices, chosen_names, kept_verdicts, targets
 from edgeq.pipeline.plan.plan import Planned, make_plan
-from edgeq.unchecked import choose_unchecked
 
 
 class NotPassed(EdgeqError):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # In a network namespace of its own, where every attempt at a connection is counted as one without
 # a route, whoever makes it: Python, a native library or a child process.
 APART = ["unshare", "--map-root-user", "--net"]

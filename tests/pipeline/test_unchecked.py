@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from edgeq.core.errors import InvalidInput
+from edgeq.pipeline.bundle.unchecked import RULE, choose_unchecked
 from edgeq.pipeline.plan.plan import ArtifactPlan
 from edgeq.pipeline.plan.tensors import TensorPlan
 from edgeq.quantize.presets import Variant
-from edgeq.unchecked import RULE, choose_unchecked
 
 
 def planned(name: str, bytes: int, activations: str = "float32", **changes: Any) -> ArtifactPlan:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "plan": ["none.yaml"],
     "build": ["none.yaml"],
@@ -78,7 +78,7 @@ def test_an_error_is_json_where_json_was_asked_for(answers: dict[str, Any], comm
     assert told["problems"]
 
 
-BREAK = "import edgeq.devices.catalogue\ndef fail(*_): {}\nedgeq.device.list_devices = fail"
+BREAK = "import edgeq.devices.catalogue\ndef fail(*_): {}\nedgeq.devices.catalogue.list_devices = fail"
 
 
 def test_a_fault_ends_with_70_one_line_and_a_file(tmp_path: Path) -> None:
