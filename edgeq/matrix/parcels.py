@@ -134,7 +134,7 @@ def _lay(parcel: Parcel, folder: Path) -> Path:
 
 
 def _carried() -> Path:
-    return kept.cache_directory() / "carried"
+    return kept.private_directory() / "carried"
 
 
 def _received(digest: str) -> Path:
