@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import edgeq
-from edgeq.artifact import DATA_FILE, seal, unseal
-from edgeq.bundle import write_bundle
-from edgeq.errors import InvalidInput
-from edgeq.runners import kept
-from edgeq.runners.package import open_package
-from edgeq.store import MANIFEST
-from tests import samples
+from edgeq.core.artifact import DATA_FILE, seal, unseal
+from edgeq.core.errors import InvalidInput
+from edgeq.core.store import MANIFEST
+from edgeq.formats import runtime_cache
+from edgeq.formats.bundle import write_bundle
+from edgeq.formats.package import open_package
+from tests.support import samples
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="has no permission bits")
 
@@ -41,13 +41,15 @@ def test_an_unpacked_copy_is_compared_with_its_bundle(tmp_path: Path) -> None:
     options = {"recipe_text": "", "licence": None, "licence_text": None, "unchecked": True}
     bundle = write_bundle(artifact, tmp_path / "b.zip", verdicts=[], **options)
     original = (artifact / DATA_FILE).read_bytes()
-    folder = kept.model_file(open_package(bundle)).parent
+    folder = runtime_cache.model_file(open_package(bundle)).parent
     forge(folder, DATA_FILE, bytes(len(original)))
-    assert kept.store().find("unpacked", key_of(folder), verify=True)  # the cache itself is content
-    again = kept.model_file(open_package(bundle)).parent
+    assert runtime_cache.store().find(
+        "unpacked", key_of(folder), verify=True
+    )  # the cache itself is content
+    again = runtime_cache.model_file(open_package(bundle)).parent
     assert (again / DATA_FILE).read_bytes() == original
     (again / "more").write_bytes(b"x")
-    assert not (kept.model_file(open_package(bundle)).parent / "more").exists()
+    assert not (runtime_cache.model_file(open_package(bundle)).parent / "more").exists()
 
 
 def key_of(folder: Path) -> dict[str, str]:
@@ -59,7 +61,7 @@ def key_of(folder: Path) -> dict[str, str]:
 def test_the_cache_is_made_for_its_user_alone(cache: Path) -> None:
     before = os.umask(0)
     try:
-        kept.store()
+        runtime_cache.store()
     finally:
         os.umask(before)
     assert cache.stat().st_mode & 0o777 == 0o700
@@ -72,7 +74,7 @@ def test_a_cache_that_others_can_write_is_not_used(mode: int, cache: Path, tmp_p
     cache.mkdir()
     cache.chmod(mode)
     with pytest.raises(InvalidInput, match="written by other users"):
-        kept.store()
+        runtime_cache.store()
     with pytest.warns(RuntimeWarning, match="written by other users"):
         assert not edgeq.load(artifact).prepared
     assert not list(cache.iterdir())
@@ -85,4 +87,4 @@ def test_a_cache_of_another_user_is_not_used(cache: Path) -> None:
     cache.mkdir(mode=0o700)
     os.chown(cache, 12345, 12345)
     with pytest.raises(InvalidInput, match="another user"):
-        kept.store()
+        runtime_cache.store()
