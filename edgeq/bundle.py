@@ -7,7 +7,6 @@ own files a bundle of a Core ML package holds a Swift file that loads it, see `e
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from edgeq.bundle_zip import (
     write_archive,
 )
 from edgeq.errors import InvalidInput, Problem
+from edgeq.files import replacing
 from edgeq.stores import LimitLine
 
 BUNDLE_FILE = "bundle.json"
@@ -119,12 +119,8 @@ def write_bundle(
     contents: dict[str, Content] = {name: artifact_dir / name for name in artifact.files}
     contents.update(extras)
     first = (BUNDLE_FILE, seal(bundle.model_dump(mode="json")))
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
+    with replacing(out) as partial:
         write_archive(partial, first, contents, bundle.contents)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return out
 
 

@@ -64,8 +64,6 @@ def write_archive(
                     )
         end = file.seek(-64, os.SEEK_END)
         file.write(_digest(file, end - len(_COMMENT)).encode())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def is_untouched(path: Path) -> bool:

@@ -17,6 +17,7 @@ from edgeq.device import HERE, Device, load_device
 from edgeq.differences_check import Comparison, reachable
 from edgeq.errors import InvalidInput, Problem
 from edgeq.expected import expected, remember_speed
+from edgeq.files import write_text
 from edgeq.measure.given import Evaluation
 from edgeq.plan import Planned, make_plan
 from edgeq.quantize.presets import Format
@@ -238,9 +239,7 @@ def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place:
 def _remember(planned: Planned, verdict: Verdict, device: Device, place: Place) -> None:
     path = _verdict_path(planned, verdict.artifact_sha256, device, place)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")  # another check may write it too
-    partial.write_text(canonical.to_json(verdict.model_dump(mode="json")), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, canonical.to_json(verdict.model_dump(mode="json")))
 
 
 def _recall(planned: Planned, built: Built, device: Device, place: Place) -> Verdict | None:

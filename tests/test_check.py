@@ -20,7 +20,8 @@ from edgeq.errors import InvalidInput
 from edgeq.judge import decide
 from edgeq.profile import Device
 from edgeq.reach.place import Here
-from edgeq.report.terminal import make_console, print_verdict
+from edgeq.report.console import make_console
+from edgeq.report.terminal import print_verdict
 from edgeq.verdict import Status, Verdict, exit_status, worst
 from tests import samples
 from tests.verdicts import (

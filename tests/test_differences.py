@@ -23,8 +23,8 @@ from edgeq.emulate.x86_place import MaskedPlace
 from edgeq.errors import InvalidInput, Missing
 from edgeq.measure.process import PassStopped
 from edgeq.reach.place import Here
+from edgeq.report.console import make_console
 from edgeq.report.differences import print_differences
-from edgeq.report.terminal import make_console
 from edgeq.runners.onnx import CURES, SESSION_KEY
 from tests import samples
 from tests.stand_ins import need, need_arm, users_cache

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from edgeq.device import load_device
 from edgeq.measure.generation import Timing, summarise, time_texts
 from edgeq.profile import Device
-from edgeq.report.terminal import make_console, print_verdict
+from edgeq.report.console import make_console
+from edgeq.report.terminal import print_verdict
 from edgeq.runners.instructions import lacking
 from edgeq.verdict import Verdict
 from tests.table_model import VOCABULARY, Table

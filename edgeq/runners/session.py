@@ -15,7 +15,7 @@ import numpy.typing as npt
 import edgeq
 from edgeq.calibration import data
 from edgeq.errors import InvalidInput, Problem
-from edgeq.files import writable
+from edgeq.files import replacing, writable
 from edgeq.runners.chat import chat_prompt
 from edgeq.runners.language import LanguageModel
 
@@ -225,8 +225,7 @@ def run_arrays(path: Path, inputs: Path, out: Path | None) -> dict[str, npt.NDAr
         what = "the samples' outputs differ in shape, so one array cannot hold them"
         raise InvalidInput(Problem(str(inputs), what, "give samples of one size")) from None
     if out is not None:
-        partial = out.with_name(f".{out.name}.partial.npz")
         arrays_by_name: dict[str, Any] = outputs
-        np.savez(partial, **arrays_by_name)
-        partial.replace(out)
+        with replacing(out) as partial:
+            np.savez(partial, **arrays_by_name)
     return outputs
