@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.original.network import open_network
 from edgeq.models.weights import Weights
 from edgeq.quantize.grids import Floats
 from edgeq.recover.adapter import Factors
-from edgeq.runners.transformers import open_module
 
 _ROWS_AT_ONCE = 256  # of logits: a vocabulary is wide
 _BESIDE, _ITERATIONS = 8, 4  # of subspace iteration: more directions than wanted, and rounds
@@ -58,7 +58,7 @@ class Network:
     """
 
     def __init__(self, directory: ModelDirectory, decoder: Decoder) -> None:
-        self.model = open_module(directory)
+        self.model = open_network(directory, "text-generation")
         self.model.requires_grad_(False)
         self.adapted: dict[str, LowRank] = {}
         self._cap = decoder.logit_softcap
