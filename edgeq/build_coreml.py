@@ -14,6 +14,7 @@ from edgeq.artifact import (
     TensorRecord,
     ValueInfo,
 )
+from edgeq.build_coreml_proof import prove_coreml
 from edgeq.coreml import Program, load
 from edgeq.coreml.images import pixels
 from edgeq.export.coreml import export_decoder_coreml, export_graph_coreml
@@ -53,6 +54,8 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     compute = compute_of(intent.variant, spec)
     plans = tuple(planned_tensors(planned.model, intent, compute))
     target, *_ = target_of(planned.recipe, plans)
+    if planned.model.decoder is None:
+        prove_coreml(stages, _shapes(stages, stages.float_graph()))
     found = _found(stages, name, intent)
     codes = {tensor: held.tensor for tensor, held in found.weights.items()}
     package = destination / COREML_PACKAGE

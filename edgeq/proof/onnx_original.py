@@ -56,10 +56,11 @@ def open_original(path: Path) -> OnnxOriginal:
         session = open_session(path, threads=default_threads(), optimized=True, settings={})
     except InvalidInput as error:
         reason = first_line(error.__cause__ or error)
-        what = f"onnxruntime {version()} cannot run it, so nothing can be compared with it: {reason}"
+        what = f"onnxruntime {version()} cannot run it, to be compared with: {reason}"
         remedy = "export it with operators and types that onnxruntime has on CPUs"
         raise InvalidInput(Problem(str(path), what, remedy)) from None
-    return OnnxOriginal(path, session, _values(session.get_inputs()), _values(session.get_outputs()))
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    return OnnxOriginal(path, session, _values(inputs), _values(outputs))
 
 
 def watched(path: Path, names: Sequence[str]) -> OnnxOriginal:
@@ -91,9 +92,7 @@ def made_up(original: OnnxOriginal) -> dict[str, Array]:
     raise problem
 
 
-def _random(
-    inputs: Sequence[ValueInfo], first: int, other: int, highest: int
-) -> dict[str, Array]:
+def _random(inputs: Sequence[ValueInfo], first: int, other: int, highest: int) -> dict[str, Array]:
     rng = np.random.default_rng(0)
     feed = {}
     for value in inputs:

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx_ir as ir
 
 from edgeq.artifact import MODEL_FILE, ImportProof
 from edgeq.errors import InvalidInput, Problem
-from edgeq.export.imported_onnx import read_onnx
 from edgeq.proof.onnx_original import OnnxOriginal, open_original, watched
 
 Array = npt.NDArray[Any]
@@ -64,7 +62,8 @@ def distance(found: Array, wanted: Array) -> float:
     a, b = a[~odd], b[~odd]
     if not a.size or np.array_equal(a, b):
         return 0.0
-    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), np.finfo(np.float32).tiny))
+    size = max(float(np.linalg.norm(b)), float(np.finfo(np.float32).tiny))
+    return float(np.linalg.norm(a - b)) / size
 
 
 def _passes(found: Sequence[Array], wanted: Sequence[Array], kind: str) -> bool:
@@ -75,17 +74,17 @@ def _equals(found: Array, wanted: Array, kind: str) -> bool:
     if not isinstance(wanted, np.ndarray) or wanted.dtype.kind not in "fiub":
         return True  # sequences and texts between operators
     if wanted.dtype.kind != "f" and found.shape == wanted.shape:
-        flips = np.count_nonzero(found != wanted)
+        flips = int(np.count_nonzero(found != wanted))
         return flips <= (_FLIPS * wanted.size if kind else 0)
     return distance(found, wanted) <= TOLERANCES[kind]
 
 
 def _kind(path: Path) -> str:
     model = onnx.load(path, load_external_data=False)
-    stored = {tensor.data_type for tensor in model.graph.initializer}
-    seen = {value.type.tensor_type.elem_type for value in model.graph.value_info}
-    seen |= {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
-    if (stored | seen) & set(_HALF):
+    graph = model.graph
+    values = (*graph.value_info, *graph.input, *graph.output)
+    seen = {value.type.tensor_type.elem_type for value in values}
+    if (seen | {tensor.data_type for tensor in graph.initializer}) & set(_HALF):
         return "float16"
     operators = {node.op_type for node in model.graph.node}
     return "BatchNormalization" if "BatchNormalization" in operators else ""
@@ -107,6 +106,10 @@ def _refusal(path: Path, difference: float, part: str) -> InvalidInput:
 
 def _parting(original: OnnxOriginal, feed: Mapping[str, Array], kind: str) -> str:
     """The first operator of the file whose result differs, in words."""
+    import onnx_ir
+
+    from edgeq.export.imported_onnx import read_onnx
+
     model = onnx.load(original.path, load_external_data=False)
     drawn = sorted({node.op_type for node in model.graph.node} & _RANDOM)
     if drawn:
@@ -115,7 +118,7 @@ def _parting(original: OnnxOriginal, feed: Mapping[str, Array], kind: str) -> st
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         copy = Path(folder, MODEL_FILE)
         imported = read_onnx(original.path)
-        ir.save(imported, copy, external_data=f"{MODEL_FILE}.data")
+        onnx_ir.save(imported, copy, external_data=f"{MODEL_FILE}.data")
         kept = {value.name for node in imported.graph for value in node.outputs}
         common = [name for name in nodes if name in kept]
         for names in _turns(common):

@@ -45,9 +45,7 @@ def _prove(original: OnnxOriginal, request: OnnxProofRequest) -> dict[str, Any]:
     if request.arrays is None:
         feeds: list[Feed] = [made_up(original)]
     else:
-        feeds = list(
-            itertools.islice(_feeds(original, request.arrays, request.samples), _COMPARED)
-        )
+        feeds = list(itertools.islice(_feeds(original, request.arrays, request.samples), _COMPARED))
     sample: dict[str, Any] = {name: array[None] for name, array in feeds[0].items()}
     np.savez(request.outputs / SAMPLE_FILE, **sample)
     return prove_onnx(request.model, request.graph, feeds).model_dump(mode="json")
