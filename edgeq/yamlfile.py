@@ -44,18 +44,18 @@ _BINARY = {b"PK": "a zip archive", b"GGUF": "a GGUF file", b"\x1f\x8b": "a gzip 
 class _Composer(Composer):
     """ruamel's, which stops at a number of nodes and a depth."""
 
-    nodes = depth = 0
+    nodes = level = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """See `ruamel.yaml.composer.Composer.compose_node`."""
-        self.nodes, self.depth = self.nodes + 1, self.depth + 1
+        self.nodes, self.level = self.nodes + 1, self.level + 1
         mark = self.parser.peek_event().start_mark
-        if self.depth > _DEEPEST:
+        if self.level > _DEEPEST:
             raise MarkedYAMLError(problem="nested too deeply", problem_mark=mark)
         if self.nodes > _MOST_NODES:
             raise MarkedYAMLError(problem=f"more than {_MOST_NODES} values", problem_mark=mark)
         node = super().compose_node(parent, index)
-        self.depth -= 1
+        self.level -= 1
         return node
 
 
@@ -101,14 +101,16 @@ def _read_text(path: Path) -> str:
         raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
     content = read_bytes(path, _MOST_BYTES, "leave out what is not needed")
     binary = next((kind for magic, kind in _BINARY.items() if content.startswith(magic)), None)
-    if binary or b"\0" in content[:1024]:
-        what = f"is {binary or 'a binary file'}, not YAML"
-        raise InvalidInput(Problem(str(path), what, "name a .yaml file"))
     try:
-        return content.decode("utf-8-sig")
+        if binary is None:
+            return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        binary = "a binary file" if b"\0" in content else None
         where = f"{path}: byte {error.start}"
-        raise InvalidInput(Problem(where, "not UTF-8 text", "save the file as UTF-8")) from None
+        if binary is None:
+            remedy = "save the file as UTF-8"
+            raise InvalidInput(Problem(where, "not UTF-8 text", remedy)) from None
+    raise InvalidInput(Problem(str(path), f"is {binary}, not YAML", "name a .yaml file"))
 
 
 def _require_few(root: Node) -> None:

@@ -12,21 +12,11 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from edgeq.errors import InvalidInput, Problem
-from edgeq.gguf.header import MetaValue
+from edgeq.gguf.header import SPECIAL_TOKENS, MetaValue
 from edgeq.gguf.pretokenizers import pretokenizer_name
 from edgeq.gguf.tokens import Tokens, tokens_of
 from edgeq.models.huggingface import ModelDirectory
 
-# llama.cpp's keys for tokens with a meaning, by Hugging Face's. One is misspelt there.
-_MEANINGS = {
-    "bos_token": "bos_token_id",
-    "eos_token": "eos_token_id",
-    "unk_token": "unknown_token_id",
-    "sep_token": "seperator_token_id",
-    "pad_token": "padding_token_id",
-    "cls_token": "cls_token_id",
-    "mask_token": "mask_token_id",
-}
 _PHI3_ENDS = ("</s>", "<unk>", "<s>", "<|endoftext|>")
 
 
@@ -174,7 +164,7 @@ def _named_ids(
     """From tokenizer_config.json, else special_tokens_map.json, else config.json."""
     named = {**_json(directory.path / "special_tokens_map.json"), **settings}
     ids: dict[str, int | None] = {}
-    for meaning, key in _MEANINGS.items():
+    for meaning, key in SPECIAL_TOKENS.items():
         token = named.get(meaning)
         text = token.get("content") if isinstance(token, dict) else token
         found = tokenizer.token_to_id(text) if isinstance(text, str) else None

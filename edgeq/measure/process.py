@@ -15,11 +15,11 @@ from typing import IO, Any, Protocol
 
 import psutil
 
+from edgeq import child
 from edgeq.artifact import Frozen
 from edgeq.compute_units import ComputeUnits
 from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.measure.records import Effort, Pass
-from edgeq.runners.parent import PARENT
 
 # Far beyond what a pass takes; a worker that hangs must not hang the check.
 TIMEOUT_SECONDS = {"memory": 900.0, "latency": 3600.0, "quality": 3600.0}
@@ -91,13 +91,12 @@ def run_worker(
     module: str = "edgeq.runners.worker",
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
-    interpreter: str | None = None,
+    python: child.Python | None = None,
 ) -> dict[str, Any]:
     """The reply of a fresh process of `module` that does `request`.
 
     `prefix` goes before the worker's command line: a program that becomes or runs the rest of it.
-    `environment` is added to this process's. `interpreter` is the Python that runs it, this
-    process's own by default.
+    `environment` is added to this process's. `python` runs it, by default this process's own.
 
     Raises PassFailed if the worker ends without a reply: killed (the signal is named) or with an
     error; what it wrote to standard error is then passed on. Raises PassStopped after
@@ -105,10 +104,8 @@ def run_worker(
     where the request cannot be done as it is, which says nothing about the artifact.
     """
     limit = timeout_seconds or TIMEOUT_SECONDS.get(request.work, _LONGEST_SECONDS)
-    command = [*prefix, interpreter or sys.executable, "-m", module]
-    search = os.pathsep.join(filter(None, sys.path))
-    own = {"PYTHONPATH": search, PARENT: str(os.getpid())}
-    variables = {**os.environ, **own, **(environment or {})}
+    command = [*prefix, *(python or child.this_python()).command(module)]
+    variables = {**os.environ, **(environment or {})}
     # Files, not pipes: a grandchild that outlives a killed worker would keep a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         worker = subprocess.Popen(

@@ -16,7 +16,7 @@ import edgeq
 from edgeq.calibration import data
 from edgeq.errors import InvalidInput, Problem
 from edgeq.files import replacing, writable
-from edgeq.runners.chat import chat_prompt
+from edgeq.runners.chat import chat_tokens
 from edgeq.runners.language import LanguageModel
 
 
@@ -149,7 +149,10 @@ def write_text(
     if not isinstance(model, LanguageModel):
         remedy = f'type: edgeq run {path} "a sentence"'
         raise InvalidInput(Problem("--prompt", f"{model.name} is {model.kind}", remedy))
-    ids = model.prompt_tokens(chat_prompt(model, prompt) if chat else prompt)
+    if chat:
+        ids = chat_tokens(model, [{"role": "user", "content": prompt}])
+    else:
+        ids = model.prompt_tokens(prompt)
     drawn = model.draw(
         ids,
         128 if sampling.max_tokens is None else sampling.max_tokens,
