@@ -25,6 +25,7 @@ from edgeq.plan import Planned
 from edgeq.plan_fit import prospect
 from edgeq.plan_images import labels_of
 from edgeq.plan_tensors import gguf_decisions
+from edgeq.proof.original import versions as original_versions
 from edgeq.quantize.decide import Decision, decide
 from edgeq.quantize.fit_spec import FitSpec
 from edgeq.quantize.model import Choice
@@ -57,6 +58,7 @@ class Built:
             "bytes": self.artifact.bytes,
             "weight_bytes": self.artifact.weight_bytes,
             "grids": self.artifact.grid_summary(),
+            "proof": str(self.artifact.proof) if self.artifact.proof else None,
         }
 
 
@@ -147,6 +149,7 @@ class _Builder:
             "licence": self._planned.plan.licence,
             "source": stages.source,
             "revision": self._planned.plan.revision,
+            "original": original_versions(),
         }
         stages.progress(f"{name}: looking in the store")
         path = stages.store.stage(
@@ -175,6 +178,7 @@ class _Builder:
 
     def _make(self, name: str, intent: Intent, destination: Path) -> None:
         planned, stages, variant = self._planned, self._stages, intent.variant
+        proof = stages.proof()
         writers = {
             "onnx": self._write_onnx,
             "gguf": self._write_gguf,
@@ -209,6 +213,7 @@ class _Builder:
                 files=record_files(destination, made.files),
                 sources={"calibration": calibration["sha256"]} if calibration else {},
                 tools=self._tools(intent),
+                proof=proof,
             ),
         )
 

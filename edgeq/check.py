@@ -48,6 +48,7 @@ def check(
     expected: Expected | None = None,
     compare: Compare | None = None,
     limit: bool = False,
+    reference: Callable[[Evaluation], Path] | None = None,
 ) -> list[Verdict]:
     """A verdict for every artifact directory of `targets` on each of its devices, in that order.
 
@@ -56,6 +57,7 @@ def check(
     language models are asked for (default: that of a recipe without one), `expected` tells what to
     expect of an artifact on a device where nothing can be measured, `compare` gives its answers
     on other CPUs. With `limit` it is run under the memory limits of devices and budgets, too.
+    `reference` gives what quality is measured against, as `Bench` takes it.
     A quick check takes about 20 s for each artifact plus one run on each evaluation sample, a full
     one over 2 min. Raises InvalidInput if an artifact was changed, the evaluation data do not fit
     the model or memory shall be limited elsewhere than here, Missing where it cannot be.
@@ -63,10 +65,12 @@ def check(
     verdicts = []
     here = place.device()
     limiter = limiter_for(place) if limit else None
+    given = _bearable(evaluation, place)
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         bench = Bench(
             float_dir,
-            _bearable(evaluation, place),
+            given,
+            reference=reference(given) if reference and given else None,
             place=place,
             effort="full" if full else "quick",
             progress=progress,

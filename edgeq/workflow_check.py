@@ -22,6 +22,7 @@ from edgeq.measure.given import Evaluation
 from edgeq.plan import Planned, make_plan
 from edgeq.quantize.presets import Format
 from edgeq.reach.place import Here, Place, place_for
+from edgeq.reference import reference_answers
 from edgeq.stages import Progress
 from edgeq.store import Store, code_version
 from edgeq.verdict import Verdict
@@ -186,6 +187,7 @@ def _check(
                 expected=functools.partial(expected, planned),
                 compare=comparison.of if comparison else None,
                 limit=limit,
+                reference=functools.partial(reference_answers, planned, Store(), progress),
             )
     for verdict in verdicts:
         _remember(planned, verdict, devices[verdict.device], place)

@@ -1,1 +1,1 @@
-"""Proof of import: the float model that everything is quantized from, and the original, compared."""
+"""Proof of import: the original compared with the float model that is quantized."""

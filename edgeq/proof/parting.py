@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,10 @@ class Parting:
         return seen
 
     def _in_graph(self, feed: Mapping[str, Array]) -> Iterator[tuple[str, _Seen]]:
-        places = dict(self._places())
+        every = list(self._places())
+        # Equal weights can be one constant of the graph, which then has no place of its own.
+        read = Counter(weight for weight, _ in every)
+        places = {weight: place for weight, place in every if read[weight] == 1}
         names = list(dict.fromkeys(name for pair in places.values() for name in pair if name))
         session = open_watched(self._graph, names)
         wanted = {value.name for value in session.get_inputs()}

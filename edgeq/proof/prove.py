@@ -77,7 +77,8 @@ def _tokens_or_part(
     if ids != wanted:
         pairs = enumerate(zip(ids, wanted, strict=False))
         at = next((place for place, (a, b) in pairs if a != b), min(len(ids), len(wanted)))
-        return f"they part in the tokens of {text[:60]!r}: {len(ids)} here, {len(wanted)} there, the first other one at {at}"
+        counts = f"{len(ids)} here, {len(wanted)} in the library"
+        return f"they part in the tokens of {text[:60]!r}: {counts}, the first other one at {at}"
     return Parting(original.network, request.graph).of(feed)
 
 

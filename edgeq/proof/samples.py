@@ -28,17 +28,17 @@ def encoder_texts(calibration: Sequence[str], max_tokens: int) -> tuple[str, ...
 
 
 def decoder_samples(
-    ids: Sequence[int], first: int | None, decoder: Decoder
+    ids: Sequence[int], first: int | None, decoder: Decoder, switch: int | None = None
 ) -> tuple[TextSample, ...]:
     """One short text, and one that passes every window and change of rotary angles it can.
 
     ids: of any text, as long as there is one. first: the token that begins a text, None for none.
+    switch: the length from which rotary angles are others, None where there is none.
     """
-    scaling = decoder.rope_scaling or {}
-    places = [*decoder.windows, scaling.get("original_max_position_embeddings")]
-    beyond = [int(place) for place in places if place and place < min(_LONGEST, decoder.context)]
-    lengths = dict.fromkeys([_SHORT, *([max(beyond) + _STEPS] if beyond else [])])
-    return tuple(_sample(ids, first, min(length, decoder.context - _STEPS)) for length in lengths)
+    beyond = [place for place in (*decoder.windows, switch) if place and place < _LONGEST]
+    lengths = {_SHORT, max(_SHORT, max(beyond, default=0) + _STEPS)}
+    longest = decoder.context - _STEPS
+    return tuple(_sample(ids, first, n) for n in sorted({min(n, longest) for n in lengths}))
 
 
 def _sample(ids: Sequence[int], first: int | None, prefill: int) -> TextSample:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeq import child
 from edgeq.artifact import CHAT_TEMPLATE_FILE, TOKENIZER_SETTINGS_FILE
 from edgeq.errors import InvalidInput, Problem, missing_extra
 from edgeq.runners import template_child
@@ -130,7 +130,7 @@ def chat_tokens(
 
 def _rendered(request: str) -> dict[str, str]:
     """The answer of `template_child`, in a process that ends when it takes too long."""
-    command = [sys.executable, "-I", template_child.__file__]
+    command = child.command("edgeq.runners.template_child")
     late = f"it takes more than {template_child.SECONDS} s"
     try:
         done = subprocess.run(

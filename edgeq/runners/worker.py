@@ -1,4 +1,4 @@
-"""The fresh process of one measuring pass: `python -m edgeq.runners.worker`.
+"""The fresh process of one measuring pass, see `edgeq.measure.process.run_worker`.
 
 One JSON `Request` on standard input, one JSON reply on standard output. Whatever else a library
 prints goes to standard error. Exit status 2 where the request is wrong, 3 where something is not
@@ -14,13 +14,13 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import IO, Any
 
 from edgeq.artifact import Artifact, read_record
 from edgeq.errors import EdgeqError, NotComputed
 from edgeq.measure.process import Request
 from edgeq.runners import sample_passes, text_passes
-from edgeq.runners.parent import end_with_parent
 
 _SAMPLES = {
     "latency": sample_passes.time_sample,
@@ -73,12 +73,11 @@ def _only_reply_on_stdout() -> IO[str]:
     return reply
 
 
-def main() -> int:
+def serve(perform: Callable[[bytes], dict[str, Any]]) -> int:
     """Read a request, do it, write the reply; the exit status."""
-    end_with_parent()
     reply = _only_reply_on_stdout()
     try:
-        result = perform(Request.model_validate_json(sys.stdin.buffer.read()))
+        result = perform(sys.stdin.buffer.read())
     except NotComputed as error:
         print(error, file=sys.stderr)
         return 1
@@ -92,4 +91,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(lambda given: perform(Request.model_validate_json(given))))
