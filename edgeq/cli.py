@@ -36,6 +36,12 @@ app = typer.Typer(
 )
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
+Artifacts = Annotated[
+    list[str] | None, typer.Option("--artifact", help="Only this artifact; may be repeated.")
+]
+Full = Annotated[
+    bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
+]
 
 
 def _show_version(asked: bool) -> None:
@@ -88,6 +94,7 @@ def build(
     target: Annotated[
         list[str] | None, typer.Option(help="Only this file format; may be repeated.")
     ] = None,
+    artifact: Artifacts = None,
     as_json: Json = False,
 ) -> None:
     """Quantize and export every variant; what was built before is found again."""
@@ -95,7 +102,7 @@ def build(
     from edgeq.workflow import build_recipe
 
     with progress_line() as progress:
-        built = build_recipe(recipe, target, progress)
+        built = build_recipe(recipe, target, progress, artifact or ())
     if as_json:
         print_json({"artifacts": [item.summary() for item in built]})
     else:
@@ -124,9 +131,8 @@ def check(
             "Default: as the device's profile says; without --device, that machine is judged."
         ),
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
-    ] = False,
+    artifact: Artifacts = None,
+    full: Full = False,
     limit: Annotated[
         bool,
         typer.Option(
@@ -147,7 +153,7 @@ def check(
     if junit is not None:
         writable(junit, "--junit")
     with progress_line() as progress:
-        verdicts = check_recipe(recipe, device or [], full, progress, on, limit)
+        verdicts = check_recipe(recipe, device or [], full, progress, on, limit, artifact or ())
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:
         write_text(junit, to_junit(verdicts))
@@ -177,6 +183,7 @@ def bundle(
         str | None,
         typer.Option(help="This artifact. Default: of those that pass, the nearest to float."),
     ] = None,
+    full: Full = False,
     allow_unchecked: Annotated[
         bool, typer.Option("--allow-unchecked", help="Bundle without a check; it is marked.")
     ] = False,
@@ -190,7 +197,7 @@ def bundle(
     console = make_console()
     try:
         with progress_line() as progress:
-            bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress)
+            bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress, full)
     except NotPassed as error:
         if as_json:
             dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]

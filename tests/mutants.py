@@ -107,10 +107,68 @@ def _word(random: random.Random) -> str:
     return random.choice((json.dumps(value), str(value), "*a", "&a x", "!x y", "- -", "? x", "{x"))
 
 
+def mutate_onnx(content: bytes, random: random.Random) -> bytes:
+    """A graph with one to three fields of its nodes, tensors or values changed or removed."""
+    import onnx
+
+    if random.random() < 0.2:
+        return mutate_bytes(content, random)
+    model = onnx.ModelProto.FromString(content)
+    for _ in range(random.choice((1, 1, 2, 3))):
+        _mutate_message(model, random)
+    return bytes(model.SerializeToString())
+
+
+def _mutate_message(message: Any, random: random.Random) -> None:
+    """Change one field below `message`, of those that are set; descends into messages."""
+    fields = message.ListFields()
+    if not fields:
+        return
+    field, value = random.choice(fields)
+    many = field.is_repeated if hasattr(field, "is_repeated") else field.label == 3
+    chosen = value
+    if many:
+        at = random.randrange(len(value))
+        kind = random.random()
+        if kind < 0.15:
+            del value[at]
+            return
+        if kind < 0.25:
+            value.extend([value[at]])
+            return
+        chosen = value[at]
+    if hasattr(chosen, "ListFields"):
+        if not many and random.random() < 0.05:
+            message.ClearField(field.name)
+        else:
+            _mutate_message(chosen, random)
+        return
+    changed = _changed_scalar(chosen, random)
+    try:
+        if many:
+            value[at] = changed
+        else:
+            setattr(message, field.name, changed)
+    except (ValueError, TypeError):  # an enumeration or a width that cannot hold it
+        message.ClearField(field.name)
+
+
+def _changed_scalar(value: Any, random: random.Random) -> Any:
+    if isinstance(value, bytes):
+        return mutate_bytes(value, random)
+    if isinstance(value, str):
+        return random.choice(("", "x", value + "x", value[:-1], "\x1b[2J", "../" + value))
+    if isinstance(value, float):
+        return random.choice((0.0, -1.0, float("nan"), float("inf"), 1e30))
+    return random.choice((0, 1, -1, 2, 7, 16, 255, value + 1, 2**31 - 1, 2**40, -(2**63)))
+
+
 MUTATORS: dict[str, Callable[[bytes, random.Random], bytes]] = {
     ".json": mutate_json,
     ".yaml": mutate_text,
     ".csv": mutate_text,
+    ".tsv": mutate_text,
+    ".onnx": mutate_onnx,
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from edgeq import child
 from edgeq.emulate.arm import SETUP_COMMAND, ArmSystem, find_arm, unsupported
 from edgeq.errors import InvalidInput, Missing, Problem
+from edgeq.measure.intervals import LEAST_SAMPLES
 from edgeq.measure.process import PassFailed, Request, run_worker
 from edgeq.measure.records import Pass
 from edgeq.profile import Device
@@ -110,7 +111,7 @@ class ArmPlace(Place):
     """
 
     how: How = "emulated"
-    most_samples = 8  # a sentence takes about a second
+    most_samples = LEAST_SAMPLES  # a sentence takes about a second
     passes: frozenset[Pass] = frozenset(("quality",))
 
     def __init__(self, cpu_class: str) -> None:

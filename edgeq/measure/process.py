@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import psutil
+from pydantic import Field
 
 from edgeq import child
 from edgeq.artifact import Frozen
@@ -45,6 +46,8 @@ class Request(Frozen):
     Of a language model, latency and memory are those of its `workload`, with prompts from `text`.
     Quality is its divergence from the artifact `reference` on `samples` windows of the text file
     `corpus`; or, of `texts`, the logits of every position, written to `outputs`.
+    limits: budgets of time by their keys (p50, p90, first_token in seconds; prompt, generation in
+    tokens a second), for which the latency pass takes as many runs as deciding needs.
     `compute_units` are those of a Core ML package, as `edgeq.load` takes them.
     """
 
@@ -62,6 +65,7 @@ class Request(Frozen):
     reference: Path | None = None
     corpus: Path | None = None
     compute_units: ComputeUnits | None = None
+    limits: dict[str, float] = Field(default_factory=dict)
 
 
 _FAULTS = {fault.exit_code: fault for fault in (InvalidInput, Missing)}
