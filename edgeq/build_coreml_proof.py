@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeq import canonical
-from edgeq.artifact import COREML_PACKAGE
-from edgeq.coreml import load
-from edgeq.coreml.images import pixels
-from edgeq.export.coreml import export_graph_coreml
-from edgeq.export.coreml_images import Image
-from edgeq.export.onnx import Found
-from edgeq.plan_images import image_of
-from edgeq.proof.coreml import prove_package
-from edgeq.stages import Stages
+from edgeq.core import canonical
+from edgeq.core.artifact import COREML_PACKAGE
+from edgeq.formats.coreml.executor import load
+from edgeq.formats.coreml.executor.images import pixels
+from edgeq.formats.coreml.write import export_graph_coreml
+from edgeq.formats.coreml.write_images import Image
+from edgeq.formats.onnx.write import Found
+from edgeq.pipeline.build.stages import Stages
+from edgeq.pipeline.plan.images import image_of
+from edgeq.pipeline.proof.coreml import prove_package
 
 Array = npt.NDArray[Any]
 _PROOF_FILE = "proof.json"

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeq.calibration.statistics import InputStatistics
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.quantize.activations import InputCodes, choose_dynamic, choose_static
-from edgeq.quantize.grids import GRIDS, Floats, Grid, QuantizedTensor
-from edgeq.quantize.kgrids import GGUF_GRIDS
-from edgeq.quantize.objective import Moments
-from edgeq.quantize.palette import PALETTES, cluster
-from edgeq.quantize.rounding import round_tensor
+from edgeq.quantize.methods.objective import Moments
+from edgeq.quantize.methods.rounding import round_tensor
+from edgeq.quantize.number_formats.groups import GRIDS, Floats, Grid, QuantizedTensor
+from edgeq.quantize.number_formats.kquants import GGUF_GRIDS
+from edgeq.quantize.number_formats.palettes import PALETTES, cluster
+from edgeq.quantize.statistics import InputStatistics
 
 _LARGEST_SCALE = float(np.finfo(np.float16).max)
 _SMALLEST_SCALE = 2.0**-20  # four bits above the smallest that float16 holds
