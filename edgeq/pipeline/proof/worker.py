@@ -1,4 +1,4 @@
-"""The process that runs originals: `python -m edgeq.pipeline.proof.worker`, torch in it and nowhere else."""
+"""The process that runs originals, torch in it and nowhere else: `python -m` this module."""
 
 from __future__ import annotations
 
