@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.build_coreml_proof import prove_coreml
 from edgeq.core.artifact import COREML_PACKAGE, MODEL_FILE, TensorRecord, ValueInfo
 from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.executor import Program, load
@@ -20,6 +19,7 @@ from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_corem
 from edgeq.formats.coreml.write_decoder import IDS, POSITION
 from edgeq.formats.onnx.write import Found, codes_summary
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.pipeline.build.coreml_proof import prove_coreml
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of, lengths_of, target_of
 from edgeq.pipeline.plan.images import image_of, labels_of

@@ -13,7 +13,7 @@ import onnx
 
 from edgeq.core.artifact import ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.base import default_threads
+from edgeq.core.threads import default_threads
 from edgeq.formats.samples import fit
 from edgeq.models.onnx_session import open_graph, open_session, version
 
