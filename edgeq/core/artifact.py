@@ -120,6 +120,27 @@ class ModelRecord(Frozen):
     sha256: str = Field(description="SHA-256 over every source file that was read.")
 
 
+class ImportProof(Frozen):
+    """How the imported float model was compared with the original, before it was quantized."""
+
+    reference: str = Field(description="What ran the original: names and versions.")
+    compared: str = Field(description="The samples and what was compared; empty where nothing was.")
+    difference: float | None = Field(
+        default=None, description="Largest relative difference of a sample's outputs."
+    )
+    tolerance: float | None = Field(
+        default=None, description="The largest difference that passes as float rounding."
+    )
+
+    def __str__(self) -> str:
+        if self.difference is None:
+            return f"not compared with the original; reference: {self.reference}"
+        return (
+            f"float model equals the original: {self.compared}, largest relative difference "
+            f"{self.difference:.1e} ({self.tolerance:.0e} allowed), by {self.reference}"
+        )
+
+
 class TextSettings(Frozen):
     """How text becomes token ids: `tokenizer.json` with its own truncation overridden."""
 
@@ -161,6 +182,9 @@ class Artifact(Frozen):
         default_factory=dict, description="SHA-256 of the data that went in, by their use."
     )
     tools: dict[str, str] = Field(description="Versions of what made it, by package.")
+    proof: ImportProof | None = Field(
+        default=None, description="How the import was proven; null in records of older builds."
+    )
 
     @property
     def bytes(self) -> int:
