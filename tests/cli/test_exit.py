@@ -78,7 +78,7 @@ def test_an_error_is_json_where_json_was_asked_for(answers: dict[str, Any], comm
     assert told["problems"]
 
 
-BREAK = "import edgeq.devices.catalogue\ndef fail(*_): {}\nedgeq.devices.catalogue.list_devices = fail"
+BREAK = "from edgeq.devices import catalogue\ndef fail(*_): {}\ncatalogue.list_devices = fail"
 
 
 def test_a_fault_ends_with_70_one_line_and_a_file(tmp_path: Path) -> None:
