@@ -17,18 +17,18 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 import onnx_ir as ir
 from tokenizers import Tokenizer
 
-from edgeq.artifact import MODEL_FILE
-from edgeq.errors import InvalidInput
-from edgeq.export.decoder_onnx import export_decoder
-from edgeq.export.float_onnx import export_sentence_encoder
-from edgeq.export.onnx_build import save_model
+from edgeq.core.artifact import MODEL_FILE
+from edgeq.core.errors import InvalidInput
 from edgeq.models.architecture import decoder_of
+from edgeq.models.graphs.decoder_onnx import export_decoder
+from edgeq.models.graphs.float_onnx import export_sentence_encoder
+from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.original.network import in_words_of_4, open_network
-from edgeq.proof.prove import TOLERANCE, prove
-from edgeq.proof.request import ProofRequest
-from edgeq.proof.samples import decoder_samples, encoder_texts
-from tests import tiny_bert, tiny_decoders
+from edgeq.pipeline.proof.prove import TOLERANCE, prove
+from edgeq.pipeline.proof.request import ProofRequest
+from edgeq.pipeline.proof.samples import decoder_samples, encoder_texts
+from tests.support import tiny_bert, tiny_decoders
 
 WORDS = tiny_decoders.TEXT.read_text(encoding="utf-8")[:4000]
 

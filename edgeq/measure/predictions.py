@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.runners.language import LanguageModel
+from edgeq.formats.language import LanguageModel
 
 Floats = npt.NDArray[np.float32]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from edgeq import canonical
-from edgeq.artifact import Frozen
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core import canonical
+from edgeq.core.artifact import Frozen
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.measure import arrays
 from edgeq.measure.predictions import Floats, Predictions
 

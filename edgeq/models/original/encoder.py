@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, refuse_quantized, versions
 
@@ -85,7 +85,7 @@ class TransformersEncoder:
         """float32 (1, dimension)."""
         import torch
 
-        from edgeq.export.float_onnx import pool_in_numpy
+        from edgeq.models.graphs.float_onnx import pool_in_numpy
 
         feed = self._tokenizer([text], **self._cut, return_tensors="pt")
         with torch.inference_mode():

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from edgeq.errors import InvalidInput, Problem, missing_extra
+from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.models.huggingface import ModelDirectory
 
 Purpose = Literal["text-generation", "sentence-embedding"]
