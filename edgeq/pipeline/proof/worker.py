@@ -1,4 +1,4 @@
-"""The process that runs originals: `python -m edgeq.pipeline.proof.worker`, torch in it and nowhere else."""
+"""The process that runs originals: torch is imported in it and nowhere else."""
 
 from __future__ import annotations
 
