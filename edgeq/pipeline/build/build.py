@@ -29,6 +29,7 @@ from edgeq.pipeline.plan.images import labels_of
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.plan.requirements import require
 from edgeq.pipeline.plan.tensors import gguf_decisions
+from edgeq.pipeline.proof.onnx_run import run_once
 from edgeq.pipeline.proof.original import versions as original_versions
 from edgeq.pipeline.recover.recovered import Recovered
 from edgeq.quantize.budget_spec import FitSpec
@@ -191,32 +192,33 @@ class _Builder:
         longest = made.max_tokens or longest
         is_float = variant.weights == "float32"
         calibration = None if is_float else stages.calibration_key()
-        write_artifact(
-            destination,
-            Artifact(
-                name=name,
-                format=intent.format,
-                variant=variant.name,
-                task=planned.recipe.model.task,
-                model=ModelRecord(
-                    source=stages.source,
-                    revision=planned.plan.revision,
-                    licence=planned.plan.licence,
-                    sha256=stages.model_sha256,
-                ),
-                inputs=made.inputs,
-                outputs=made.outputs,
-                text=TextSettings(max_tokens=longest) if directory else None,
-                dimension=directory.hidden_size if directory and not decoder else None,
-                weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
-                tensors=made.tensors,
-                settings=made.settings,
-                files=record_files(destination, made.files),
-                sources={"calibration": calibration["sha256"]} if calibration else {},
-                tools=self._tools(intent),
-                proof=proof,
+        artifact = Artifact(
+            name=name,
+            format=intent.format,
+            variant=variant.name,
+            task=planned.recipe.model.task,
+            model=ModelRecord(
+                source=stages.source,
+                revision=planned.plan.revision,
+                licence=planned.plan.licence,
+                sha256=stages.model_sha256,
             ),
+            inputs=made.inputs,
+            outputs=made.outputs,
+            text=TextSettings(max_tokens=longest) if directory else None,
+            dimension=directory.hidden_size if directory and not decoder else None,
+            weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
+            tensors=made.tensors,
+            settings=made.settings,
+            files=record_files(destination, made.files),
+            sources={"calibration": calibration["sha256"]} if calibration else {},
+            tools=self._tools(intent),
+            proof=proof,
         )
+        write_artifact(destination, artifact)
+        if planned.model.directory is None and intent.format == "onnx":
+            stages.progress(f"{name}: run it once")
+            run_once(destination, artifact, stages.onnx_proof())
 
     def _write_onnx(self, name: str, intent: Intent, destination: Path) -> Made:
         from edgeq.formats.onnx import write

@@ -90,7 +90,9 @@ class Stages:
         from edgeq.pipeline.proof.original import NOT_PROVEN, proof_request, run_original, versions
 
         model, by = self.planned.model, versions()
-        if model.directory is None or not by or not find_spec("onnx_ir"):
+        if model.directory is None:
+            return ImportProof.model_validate_json((self.onnx_proof() / _PROOF_FILE).read_bytes())
+        if not by or not find_spec("onnx_ir"):
             return NOT_PROVEN
         graph, reference = self.float_graph(), self.planned.recipe.data.calibration
         calibration = self.planned.path.parent / reference.path if reference else None
@@ -103,6 +105,27 @@ class Stages:
         key = {**self.float_key(), "by": by, "calibration": self.calibration_key()}
         place = self.store.stage("proof", key, make, describe=self.planned.plan.source)
         return ImportProof.model_validate_json((place / _PROOF_FILE).read_bytes())
+
+    def onnx_proof(self) -> Path:
+        """How the import of an .onnx file compares with it, and a sample that it runs on."""
+        from edgeq.pipeline.proof.onnx_request import OnnxProofRequest
+        from edgeq.pipeline.proof.onnx_run import run_onnx
+
+        graph, reference = self.float_graph(), self.planned.recipe.data.calibration
+        given = {}
+        if reference is not None:
+            path = self.planned.path.parent / reference.path
+            given = {"arrays": path.absolute(), "samples": reference.samples}
+
+        def make(destination: Path) -> None:
+            self.progress("compare the import with the original")
+            model = self.planned.model.located.path.absolute()
+            paths = {"model": model, "graph": graph.absolute(), "outputs": destination.absolute()}
+            found = run_onnx(OnnxProofRequest(**paths, **given))
+            (destination / _PROOF_FILE).write_text(canonical.to_json(found), encoding="utf-8")
+
+        key = {**self.float_key(), "calibration": self.calibration_key()}
+        return self.store.stage("proof", key, make, describe=self.planned.plan.source)
 
     def float_key(self) -> dict[str, Any]:
         """What the float graph depends on."""

@@ -6,6 +6,7 @@ model answers, and every verdict says so.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from edgeq.models.original.network import is_installed
 from edgeq.pipeline.build.build import build_float
 from edgeq.pipeline.build.stages import Progress
 from edgeq.pipeline.plan.plan import Planned
+from edgeq.pipeline.proof.onnx_request import OnnxAnswersRequest
+from edgeq.pipeline.proof.onnx_run import run_onnx
 from edgeq.pipeline.proof.original import run_original, versions
 from edgeq.pipeline.proof.request import AnswersRequest
 from edgeq.quantize.presets import Format
@@ -39,7 +42,9 @@ def reference_answers(
     its answers to all of the evaluation data would fill the disk.
     """
     directory = planned.model.directory
-    if directory is None or not is_installed():
+    if directory is None:
+        return _onnx_answers(planned, store, progress, evaluation)
+    if not is_installed():
         return _own_reading(planned, store, progress)
     asked = _asked(planned, directory, evaluation)
     key = {
@@ -53,6 +58,27 @@ def reference_answers(
         progress("run the original on the evaluation data")
         request = AnswersRequest(directory=directory.path, outputs=destination.absolute(), **asked)
         run_original(request)
+
+    return store.stage("reference", key, make, describe=planned.plan.source)
+
+
+def _onnx_answers(
+    planned: Planned, store: Store, progress: Progress, evaluation: Evaluation
+) -> Path:
+    """Answers of an .onnx file as it lies there, in onnxruntime with no optimization."""
+    model, path = planned.model.located.path.absolute(), evaluation.path.absolute()
+    key = {
+        "model": planned.model.sha256(),
+        "data": [canonical.sha256_of_file(path), evaluation.samples],
+        "by": importlib.metadata.version("onnxruntime"),
+    }
+
+    def make(destination: Path) -> None:
+        progress("run the original on the evaluation data")
+        to = destination.absolute()
+        run_onnx(
+            OnnxAnswersRequest(model=model, outputs=to, arrays=path, samples=evaluation.samples)
+        )
 
     return store.stage("reference", key, make, describe=planned.plan.source)
 

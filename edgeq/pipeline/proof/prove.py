@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from edgeq.core.artifact import MODEL_FILE, ImportProof
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.base import default_threads
+from edgeq.core.threads import default_threads
 from edgeq.formats.onnx.decoder import BoundSession
 from edgeq.formats.text import TextEncoder
 from edgeq.models.huggingface import ModelDirectory, read_directory

@@ -1,4 +1,4 @@
-"""The process that runs originals: torch is imported in it and nowhere else."""
+"""The process that runs originals, torch in it and nowhere else: `python -m` this module."""
 
 from __future__ import annotations
 
