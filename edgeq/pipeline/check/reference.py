@@ -14,6 +14,7 @@ from typing import Any
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure.inputs import Evaluation, evaluation_texts
@@ -22,7 +23,6 @@ from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import is_installed
 from edgeq.pipeline.build.build import build_float
-from edgeq.pipeline.build.stages import Progress
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.proof.onnx_request import OnnxAnswersRequest
 from edgeq.pipeline.proof.onnx_run import run_onnx
