@@ -21,6 +21,7 @@ from edgeq.artifact import (
     write_artifact,
 )
 from edgeq.made import Made, copy_tokenizer, settings_of
+from edgeq.models.naming import model_name
 from edgeq.plan import Planned
 from edgeq.plan_fit import prospect
 from edgeq.plan_images import labels_of
@@ -195,6 +196,7 @@ class _Builder:
                 task=planned.recipe.model.task,
                 model=ModelRecord(
                     source=stages.source,
+                    name=model_name(stages.source, planned.model.located.path),
                     revision=planned.plan.revision,
                     licence=planned.plan.licence,
                     sha256=stages.model_sha256,

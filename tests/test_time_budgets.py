@@ -131,7 +131,10 @@ def disturbed(**changes: Any) -> Latency:
 
 
 BUSY = {
-    "busy machine: other programs used 1.2 of 2 CPUs": {"cpus": 2, "others": 1.2},
+    "busy machine: other programs used 1.2 of 2 CPUs, load average 0.5 on 2 CPUs": {
+        "cpus": 2,
+        "others": 1.2,
+    },
     "busy machine: load average 5.0 on 2 CPUs": {"cpus": 2, "load_average": 5.0},
     "the CPU's frequency changed between 1800 and 3000 MHz": {"megahertz": (1800.0, 3000.0)},
 }

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from edgeq.artifact import Artifact
 from edgeq.errors import InvalidInput, Problem
 from edgeq.explain.facts import Budgeted, Facts, Recovered, Shares, Told
-from edgeq.explain.parts import model_name
 from edgeq.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.measure.records import Measurement, Memory
+from edgeq.models.naming import model_name
 from edgeq.quantize.spec import CHOSEN
 from edgeq.recover.adapter import METHOD as ADAPTER
 from edgeq.recover.record import Recovery
@@ -43,7 +43,7 @@ def facts_of(report: Report) -> Facts:
     ratio = beside.download_bytes / measured.download_bytes
     return Facts(
         name=report.name,
-        model=model_name(record.model.source),
+        model=record.model.name or model_name(record.model.source),
         task=report.task,
         device=card.device.name,
         artifact=record.name,
@@ -57,7 +57,9 @@ def facts_of(report: Report) -> Facts:
         budgets=tuple(map(_told, verdict.lines)),
         bits=number(usual_bits(tensors)),
         methods=methods(tensors),
-        exceptions=exceptions(tensors, record.bytes, losses),
+        exceptions=exceptions(
+            tensors, record.bytes, losses, {name: each.note for name, each in tensors.items()}
+        ),
         budgeted=_budgeted(report, artifact, measured),
         recovered=_recovered(record),
         memory=_shares(measured.memory, counts_mapped=card.device.counts != "footprint"),

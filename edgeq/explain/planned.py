@@ -14,8 +14,8 @@ from edgeq.estimate.interval import Interval
 from edgeq.expected import expected_everywhere
 from edgeq.explain.facts import Budgeted, Facts, Told, Waiting
 from edgeq.explain.measured import asked_words, is_chosen
-from edgeq.explain.parts import model_name
 from edgeq.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
+from edgeq.models.naming import model_name
 from edgeq.plan import ArtifactPlan, Planned, make_plan
 from edgeq.plan_fit import foretell
 from edgeq.plan_tensors import TensorPlan
@@ -92,7 +92,7 @@ def facts_of_artifact(
     ratio = original / artifact.download_bytes
     return Facts(
         name=planned.plan.recipe,
-        model=model_name(planned.plan.source),
+        model=model_name(planned.plan.source, planned.model.located.path),
         task=planned.recipe.model.task,
         device=device.name,
         artifact=artifact.name,
@@ -106,7 +106,14 @@ def facts_of_artifact(
         budgets=told,
         bits=number(usual_bits(tensors)),
         methods=methods(tensors),
-        exceptions=None if artifact.pending else exceptions(tensors, artifact.download_bytes, {}),
+        exceptions=None
+        if artifact.pending
+        else exceptions(
+            tensors,
+            artifact.download_bytes,
+            {},
+            {name: each.reason for name, each in tensors.items()},
+        ),
         budgeted=_budgeted(planned, artifact),
         recovered=None,
         memory=None,

@@ -35,11 +35,12 @@ def disturbance(conditions: Conditions, references: Sequence[Measurement]) -> Di
 
 def _in_conditions(conditions: Conditions) -> Iterator[Disturbance]:
     cpus, load = conditions.cpus, conditions.load_average
-    if cpus and conditions.others is not None and conditions.others > _OTHERS * cpus:
-        words = f"busy machine: other programs used {conditions.others:.1f} of {cpus} CPUs"
-        yield Disturbance(words, 1 / max(0.1, 1 - conditions.others / cpus))
-    if cpus and load is not None and load > _LOAD * cpus:
-        yield Disturbance(f"busy machine: load average {load:.1f} on {cpus} CPUs", 1.0)
+    others = conditions.others or 0.0
+    if cpus and (others > _OTHERS * cpus or (load or 0.0) > _LOAD * cpus):
+        words = f"other programs used {others:.1f} of {cpus} CPUs" if conditions.others else ""
+        average = f"load average {load:.1f} on {cpus} CPUs" if load else ""
+        words = ", ".join(filter(None, [words, average]))
+        yield Disturbance(f"busy machine: {words}", 1 / max(0.1, 1 - others / cpus))
     if conditions.megahertz is not None:
         low, high = conditions.megahertz
         if low < _FREQUENCY * high:
