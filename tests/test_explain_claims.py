@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from edgeq.explain import analogies
-from edgeq.explain.facts import BUDGETS
-from edgeq.explain.glossary import METHODS, RECOVERY
-from edgeq.explain.measured import facts_of
-from edgeq.explain.piece import Written, write
+from edgeq.core.units import format_bytes
+from edgeq.pipeline.check.remedies import format_value
+from edgeq.pipeline.check.verdict import Line, Verdict
 from edgeq.quantize.decide import TOO_SMALL
-from edgeq.remedies import format_value
+from edgeq.report.explain import analogies
+from edgeq.report.explain.facts import BUDGETS
+from edgeq.report.explain.glossary import METHODS, RECOVERY
+from edgeq.report.explain.measured import facts_of
+from edgeq.report.explain.piece import Written, write
 from edgeq.report.page.record import Report, ReportedArtifact
-from edgeq.units import format_bytes
-from edgeq.verdict import Line, Verdict
-from tests import report_samples, verdicts
-from tests.test_explain import REPORTS
+from tests.report.test_explain import REPORTS
+from tests.support import report_samples, verdicts
 
 NUMBER = r"[\d.]+(?:e-\d+)?"
 FIGURE = rf"{NUMBER}(?: (?:MiB|GiB|KiB|ms|s|tok/s))?"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 _POOLINGS: dict[str, Literal["mean", "cls", "max"]] = {

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeq import canonical
-from edgeq.errors import EdgeqError, InvalidInput, Problem, missing_extra
+from edgeq.core import canonical
+from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
 from edgeq.models.architecture import Decoder, decoder_of
 from edgeq.models.huggingface import ModelDirectory, TensorFacts, read_directory
 from edgeq.models.locate import Located, hub_tensors, locate
-from edgeq.recipe import Recipe
+from edgeq.recipe.schema import Recipe
 
 if TYPE_CHECKING:
-    from edgeq.export.onnx_weights import Weight
+    from edgeq.models.graphs.weights import Weight
 
 _MISFITS_TOLD = 3  # one wrong number in a configuration makes dozens
 # Layers that a task's output does not depend on; the exporter leaves them out.
@@ -56,7 +56,7 @@ class DescribedModel:
         if self.directory is not None:
             files, root = self.directory.source_files, self.located.path
         else:
-            from edgeq.export.onnx_source import source_files
+            from edgeq.models.graphs.source import source_files
 
             files, root = source_files(self.located.path), self.located.path.parent
         return canonical.sha256_of(
@@ -134,8 +134,8 @@ def _tensors_elsewhere(
 
 def _onnx_weights(path: Path) -> dict[str, Weight]:
     try:
-        from edgeq.export.imported_onnx import read_onnx
-        from edgeq.export.onnx_weights import find_weights
+        from edgeq.models.graphs.imported import read_onnx
+        from edgeq.models.graphs.weights import find_weights
     except ImportError:
         raise missing_extra("onnx", "build", "read an .onnx file") from None
     return {weight.name: weight for weight in find_weights(read_onnx(path))}

@@ -1,0 +1,244 @@
+"""The full-precision ONNX graph that every quantized artifact starts from.
+
+optimum exports it, onnxruntime's transformer fusions shorten it, and the rest happens here:
+weights get the names they have in the model's own files, pooling moves into the graph, and the
+result is compared with the export it came from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.base import default_threads
+from edgeq.models.graphs.rewriting import GraphWriter, save_model
+from edgeq.models.huggingface import ModelDirectory, SentenceHead
+from edgeq.models.onnx_session import open_session
+
+# Architectures whose attention onnxruntime's optimizer knows how to fuse, by its own name for it.
+_FUSED_AS = {
+    "bert": "bert",
+    "roberta": "bert",
+    "xlm-roberta": "bert",
+    "distilbert": "bert",
+    "mpnet": "bert",
+    "electra": "bert",
+}
+# float32 rounding in another order of summation; a wrong fusion is off by orders of magnitude.
+_FUSION_TOLERANCE = 1e-4
+
+
+def export_sentence_encoder(model: ModelDirectory, destination: Path) -> None:
+    """Write `model.onnx` and its external data: token ids in, `sentence_embedding` out.
+
+    Inputs are the export's own (`input_ids`, `attention_mask`, … int64 `(batch, tokens)`); the
+    one output is float32 `(batch, hidden size)`, pooled and normalised as the model's head says.
+    Raises InvalidInput where optimum cannot export the architecture.
+    """
+    with tempfile.TemporaryDirectory(dir=destination, prefix="export-") as folder:
+        exported = Path(folder) / "model.onnx"
+        _export(model, exported)
+        graph = _fuse(model, exported)
+        _name_weights(graph, model)
+        _plain_residuals(graph)
+        _pool(graph, model.head)
+        save_model(graph, destination / "model.onnx")
+        _compare(model, exported, destination / "model.onnx")
+
+
+def _export(model: ModelDirectory, exported: Path) -> None:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    with _quiet():
+        from optimum.exporters.onnx import main_export
+
+        try:
+            main_export(
+                str(model.path),
+                exported.parent,
+                task="feature-extraction",
+                library_name="transformers",
+                trust_remote_code=False,
+                do_validation=False,
+            )
+        except (ValueError, KeyError, NotImplementedError) as error:
+            raise InvalidInput(
+                Problem(
+                    str(model.path),
+                    f"optimum cannot export this {model.config.get('model_type')} model: {error}",
+                    "export it yourself and name the .onnx file as the source, task: tensor",
+                )
+            ) from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the exporters' warnings: they are about tracing, and the result is compared anyway."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from optimum.utils import logging as optimum_logging
+
+        optimum_logging.set_verbosity_error()
+        yield
+
+
+def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
+    family = _FUSED_AS.get(model.config.get("model_type", ""))
+    if family is None:
+        return ir.load(exported)
+    with _quiet():
+        from onnxruntime.transformers.fusion_options import AttentionMaskFormat, FusionOptions
+        from onnxruntime.transformers.optimizer import optimize_model
+
+        options = FusionOptions(family)
+        options.use_multi_head_attention = True
+        # A fused embedding keeps its tables in float; a mask as given allows padding anywhere.
+        options.enable_embed_layer_norm = False
+        options.attention_mask_format = AttentionMaskFormat.AttentionMask
+        optimized = optimize_model(
+            str(exported),
+            model_type=family,
+            num_heads=model.attention_heads,
+            hidden_size=model.hidden_size,
+            optimization_options=options,
+            opt_level=0,
+        )
+    fused: ir.Model = ir.from_proto(optimized.model)
+    return fused
+
+
+def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
+    """Give weights the name they have in the model's files, which rules and plans go by.
+
+    The exporter leaves transposed weights anonymous but names nodes after modules
+    (`/encoder/layer.0/output/dense/MatMul`); other weights lack the prefix that a model with a
+    task's head has (`bert.`). The values are compared before a name is believed.
+    """
+    from safetensors import safe_open
+
+    files = {}
+    for file in model.weight_files:
+        with safe_open(file, framework="np") as opened:
+            files.update(dict.fromkeys(opened.keys(), file))
+
+    def rename(weight: ir.Value, stem: str, *, transposed: bool) -> None:
+        for name in (n for n in files if n == stem or n.endswith(f".{stem}")):
+            with safe_open(files[name], framework="np") as opened:
+                values = opened.get_tensor(name)
+            assert weight.const_value is not None
+            if np.array_equal(values.T if transposed else values, weight.const_value.numpy()):
+                graph.graph.initializers.pop(weight.name or "")
+                weight.name = name
+                graph.graph.initializers[name] = weight
+                break
+
+    for node in graph.graph:
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        if weight is not None and weight.is_initializer() and weight.const_value is not None:
+            stem = re.sub(r"/MatMul(_\d+)?$", "", node.name or "").strip("/").replace("/", ".")
+            rename(weight, f"{stem}.weight", transposed=True)
+    for name, weight in list(graph.graph.initializers.items()):
+        if name not in files and weight.const_value is not None:
+            rename(weight, name, transposed=False)
+
+
+def _plain_residuals(graph: ir.Model) -> None:
+    """Turn fused residual-and-norm nodes into Sum and LayerNormalization.
+
+    onnxruntime's fused kernel takes several times as long as the two it replaces (see
+    benchmarks/residual_norm.py), and it would fuse an Add again when it loads the file; a Sum of
+    two it leaves alone.
+    """
+    writer = GraphWriter(graph)
+    for node in list(graph.graph):
+        if node.op_type != "SkipLayerNormalization" or len(node.outputs) > 1:
+            continue
+        value, residual, gain, shift = node.inputs[:4]
+        epsilon = node.attributes["epsilon"].as_float()
+        if len(node.inputs) > 4 and node.inputs[4] is not None:
+            value = writer.emit(node, "Add", [value, node.inputs[4]])
+        total = writer.emit(node, "Sum", [value, residual])
+        attributes = {"epsilon": epsilon, "axis": -1}
+        writer.replace(node, "LayerNormalization", [total, gain, shift], attributes)
+
+
+def _pool(graph: ir.Model, head: SentenceHead) -> None:
+    """Append pooling over unmasked tokens and, where the head says so, unit length."""
+    writer = GraphWriter(graph)
+    mask = next(value for value in graph.graph.inputs if value.name == "attention_mask")
+    tokens = graph.graph.outputs[0]
+    last = writer.constant("pool.last_axis", np.array([-1], np.int64))
+    middle = writer.constant("pool.token_axis", np.array([1], np.int64))
+    if head.pooling == "cls":
+        first = writer.constant("pool.first", np.array(0, np.int64))
+        pooled = writer.append("Gather", [tokens, first], {"axis": 1})
+    else:
+        weights = writer.append("Cast", [mask], {"to": ir.DataType.FLOAT.value})
+        if head.pooling == "mean":
+            row = writer.append("Unsqueeze", [weights, middle])
+            summed = writer.append("Squeeze", [writer.append("MatMul", [row, tokens]), middle])
+            one = writer.constant("pool.one", np.array(1, np.float32))
+            count = writer.append("ReduceSum", [weights, last], {"keepdims": 1})
+            pooled = writer.append("Div", [summed, writer.append("Max", [count, one])])
+        else:
+            least = writer.constant("pool.least", np.array(np.finfo(np.float32).min))
+            seen = writer.append("Cast", [mask], {"to": ir.DataType.BOOL.value})
+            column = writer.append("Unsqueeze", [seen, last])
+            masked = writer.append("Where", [column, tokens, least])
+            pooled = writer.append("ReduceMax", [masked, middle], {"keepdims": 0})
+    if head.normalize:
+        pooled = writer.append("LpNormalization", [pooled], {"axis": -1, "p": 2})
+    pooled.name = "sentence_embedding"
+    pooled.dtype = ir.DataType.FLOAT
+    width = tokens.shape[-1] if tokens.shape is not None else None
+    pooled.shape = ir.Shape([mask.shape[0] if mask.shape is not None else "batch_size", width])
+    graph.graph.outputs[:] = [pooled]
+
+
+def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
+    """Refuse a rewritten graph whose embeddings differ from the plain export's."""
+    before = open_session(exported, threads=default_threads())
+    after = open_session(built, threads=default_threads())
+    generator = np.random.default_rng(0)
+    shape = (2, min(24, model.max_tokens))
+    # Away from both ends of the vocabulary: special tokens move positions in some models.
+    vocabulary = int(model.config["vocab_size"])
+    end = min(1000, vocabulary // 4)
+    ids = generator.integers(end, vocabulary - end, shape, np.int64)
+    mask = np.ones(shape, np.int64)
+    mask[1, shape[1] // 2 :] = 0
+    feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
+    feed = {value.name: feed[value.name] for value in before.get_inputs()}
+    expected = _pool_in_numpy(before.run(None, feed)[0], mask, model.head)
+    found = after.run(["sentence_embedding"], feed)[0]
+    worst = float(np.abs(expected - found).max() / np.abs(expected).max())
+    if not worst <= _FUSION_TOLERANCE:
+        raise InvalidInput(
+            Problem(
+                str(model.path),
+                f"the optimized graph differs from the plain export by {worst:.1e}",
+                "this architecture is not handled; export it yourself and name the .onnx file",
+            )
+        )
+
+
+def _pool_in_numpy(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.ndarray:
+    """The sentence head written a second time, to hold the graph against."""
+    seen = mask[..., None].astype(np.float32)
+    if head.pooling == "mean":
+        pooled = (tokens * seen).sum(1) / np.maximum(seen.sum(1), 1)
+    elif head.pooling == "cls":
+        pooled = tokens[:, 0]
+    else:
+        pooled = np.where(seen > 0, tokens, np.finfo(np.float32).min).max(1)
+    lengths = np.linalg.norm(pooled, axis=-1, keepdims=True) if head.normalize else 1.0
+    return np.asarray(pooled / lengths)
