@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
+from edgeq.core.terms import Effort, Pass, Progress
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.measure import arrays, generation, latency
 from edgeq.measure.forecast import foretell
@@ -18,19 +19,15 @@ from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
     Conditions,
-    Effort,
     LanguageQuality,
     Measurement,
     Memory,
-    Pass,
     Placement,
     Quality,
 )
 from edgeq.places.place import ALL_PASSES, Place, Unreachable
 from edgeq.places.process import PassFailed, Request
 from edgeq.recipe.budgets import Workload
-
-Progress = Callable[[str], None]
 
 
 class Bench:

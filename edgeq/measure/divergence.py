@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypeVar
 
@@ -21,6 +21,7 @@ from pydantic import Field
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, NotComputed, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats.language import LanguageModel
 from edgeq.measure import clusters
 from edgeq.measure.disagreement import Disagreement, Histogram, Worst, histogram
@@ -184,7 +185,7 @@ def measure(
     reference: LanguageModel,
     candidate: LanguageModel,
     windows: Sequence[Sequence[int]],
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step: None,
 ) -> Divergence:
     """Run both models on every window (see `token_windows`) and compare their predictions.
 

@@ -7,14 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.terms import Effort, Pass
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.intervals import Bounds
 from edgeq.measure.neighbours import Neighbours
-
-Effort = Literal["quick", "full"]
-Pass = Literal["memory", "latency", "quality"]
-How = Literal["measured", "emulated", "estimated", "not run"]
 
 
 class Conditions(Frozen):

@@ -14,7 +14,7 @@ from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.loaded import load
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure import arrays, divergence, generation, memory
-from edgeq.pipeline.compare.compare import same_tokens
+from edgeq.measure.same_tokens import same_tokens
 from edgeq.places.process import Request, Workload
 from edgeq.recipe.data_sets import read_corpus
 from edgeq.recipe.windows import split

@@ -251,3 +251,8 @@ def _default_layer_types(family: Family, config: Mapping[str, Any], layers: int)
             "sliding_attention" if layer >= first else "full_attention" for layer in range(layers)
         ]
     return ["sliding_attention"] * layers
+
+
+DEFAULT_CONTEXT = 4096
+"""Positions a model is opened for unless it is told, or was trained for fewer: llama.cpp allocates
+the keys and values of all of them at once, and models are trained for up to a million."""

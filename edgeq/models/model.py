@@ -12,7 +12,7 @@ from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
 from edgeq.models.architecture import Decoder, decoder_of
 from edgeq.models.huggingface import ModelDirectory, TensorFacts, read_directory
 from edgeq.models.locate import Located, hub_tensors, locate
-from edgeq.recipe.schema import Recipe
+from edgeq.models.source import Source
 
 if TYPE_CHECKING:
     from edgeq.models.graphs.weights import Weight
@@ -64,20 +64,24 @@ class DescribedModel:
         )
 
 
-def describe(recipe: Recipe, recipe_path: Path, where: str, *, weights: bool) -> DescribedModel:
-    """Find the model of a recipe; with `weights`, fetch all that a build needs.
+def describe(
+    source: Source, task: str, folder: Path, where: str, *, weights: bool
+) -> DescribedModel:
+    """Find the model `source` for a task; with `weights`, fetch all that a build needs.
+
+    folder: the directory that relative paths start from.
 
     Raises InvalidInput or Missing, naming `where` in the recipe.
     """
-    located = locate(recipe.model.source, recipe_path.parent, where, weights=weights)
+    located = locate(source, folder, where, weights=weights)
     if located.is_file:
         found = _onnx_weights(located.path)
         shapes = {name: weight.shape_by_rows for name, weight in found.items()}
         return DescribedModel(located, shapes, None, found)
-    if recipe.model.task == "text-generation":
-        return _describe_decoder(recipe, located, where)
-    directory = read_directory(located.path, where, _tensors_elsewhere(recipe, located, where))
-    unused = _UNUSED.get(recipe.model.task, ())
+    if task == "text-generation":
+        return _describe_decoder(source, located, where)
+    directory = read_directory(located.path, where, _tensors_elsewhere(source, located, where))
+    unused = _UNUSED.get(task, ())
     tensors = {
         name: facts.shape
         for name, facts in directory.tensors.items()
@@ -87,10 +91,10 @@ def describe(recipe: Recipe, recipe_path: Path, where: str, *, weights: bool) ->
     return DescribedModel(located, tensors, directory)
 
 
-def _describe_decoder(recipe: Recipe, located: Located, where: str) -> DescribedModel:
+def _describe_decoder(source: Source, located: Located, where: str) -> DescribedModel:
     """A language model; its configuration alone says what weights there are."""
     try:
-        elsewhere = _tensors_elsewhere(recipe, located, where)
+        elsewhere = _tensors_elsewhere(source, located, where)
     except EdgeqError:
         elsewhere = {}  # a plan needs no more than the configuration
     directory = read_directory(located.path, where, elsewhere)
@@ -123,12 +127,12 @@ def _misfits(wanted: dict[str, tuple[int, ...]], held: dict[str, TensorFacts]) -
 
 
 def _tensors_elsewhere(
-    recipe: Recipe, located: Located, where: str
+    source: Source, located: Located, where: str
 ) -> dict[str, TensorFacts] | None:
     """The weights' facts from the hub where only small files were fetched for a plan."""
-    if recipe.model.source.kind != "hub" or any(located.path.glob("*.safetensors")):
+    if source.kind != "hub" or any(located.path.glob("*.safetensors")):
         return None
-    found = hub_tensors(recipe.model.source, where)
+    found = hub_tensors(source, where)
     return {name: TensorFacts(dtype, shape) for name, (dtype, shape) in found.items()}
 
 

@@ -26,8 +26,8 @@ import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import require_session_entries
-from edgeq.devices.profile import Arch
-from edgeq.formats.base import default_threads
+from edgeq.core.terms import Arch
+from edgeq.core.threads import default_threads
 from edgeq.formats.external_data import require_own_files
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -19,8 +19,8 @@ from pydantic import Field
 from edgeq.core import child
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.terms import Effort, Pass
 from edgeq.devices.compute_units import ComputeUnits
-from edgeq.measure.records import Effort, Pass
 
 # Far beyond what a pass takes; a worker that hangs must not hang the check.
 TIMEOUT_SECONDS: dict[Pass, float] = {"memory": 900.0, "latency": 3600.0, "quality": 3600.0}

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from edgeq.core.artifact import read_record
 from edgeq.core.errors import EdgeqError, Missing, Problem
+from edgeq.core.terms import How, Progress
 from edgeq.devices.address import Address
 from edgeq.devices.profile import Device
-from edgeq.pipeline.check.verdict import How
 from edgeq.places import needs
 from edgeq.places.background import Background
 from edgeq.places.file_manifest import files_below, write_source
@@ -55,7 +55,7 @@ class RemotePlace(Place):
     def __init__(
         self,
         address: Address,
-        progress: Callable[[str], None] = lambda _: None,
+        progress: Progress = lambda _: None,
         *,
         silence_seconds: float = 30.0,
         linger_seconds: float = 60.0,

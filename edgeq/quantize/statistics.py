@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.quantize.number_formats.groups import Floats
-
-if TYPE_CHECKING:  # a plan, which only needs the types here, opens no runtime
-    from edgeq.models.onnx_session import Session
 
 Feed = Mapping[str, NDArray[np.generic]]
 
@@ -22,6 +19,13 @@ _ROWS_KEPT = 2048
 _ROWS_PER_PRODUCT = 2048
 # Second moments of wide layers are large (columns² × 8 bytes): take layers in turns within this.
 _HESSIAN_BYTES_AT_ONCE = 512 << 20
+
+
+class Session(Protocol):
+    """What runs a graph: an onnxruntime session, which this room does not import."""
+
+    def run(self, outputs: Any, feed: Any) -> Any:
+        """Arrays by input name to the arrays of `outputs`, in their order."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.table import Table
 
 from edgeq.core.units import format_bytes
-from edgeq.devices.app_store_limits import LimitLine
 from edgeq.devices.catalogue import Device
+from edgeq.formats.bundle import LimitLine
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.plan.plan import ArtifactPlan, Plan
 from edgeq.pipeline.plan.tensors import TensorPlan

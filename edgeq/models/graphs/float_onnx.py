@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.base import default_threads
+from edgeq.core.threads import default_threads
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
 from edgeq.models.huggingface import ModelDirectory, SentenceHead
 from edgeq.models.onnx_session import open_session

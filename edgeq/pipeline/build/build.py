@@ -21,9 +21,10 @@ from edgeq.core.artifact import (
     write_artifact,
 )
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.models.naming import model_name
-from edgeq.pipeline.build.stages import Progress, Stages
+from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.budgeted import prospect
 from edgeq.pipeline.plan.images import labels_of
 from edgeq.pipeline.plan.plan import Planned

@@ -12,11 +12,11 @@ from edgeq.core.artifact import COREML_PACKAGE, MODEL_FILE, TensorRecord, ValueI
 from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.executor import Program, load
 from edgeq.formats.coreml.executor.images import pixels
+from edgeq.formats.coreml.lengths import filled
 from edgeq.formats.coreml.overflow import refuse_overflow
 from edgeq.formats.coreml.weights import find_coded_coreml, settle_coreml
 from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_coreml
 from edgeq.formats.coreml.write_decoder import IDS, POSITION
-from edgeq.formats.lengths import filled
 from edgeq.formats.onnx.write import Found, codes_summary
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.pipeline.build.stages import Stages

@@ -9,11 +9,12 @@ of every sample only what later pieces read is kept, on disk.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from edgeq.core.terms import Progress
 from edgeq.models.graphs.pieces import Pieces, Samples
 from edgeq.models.graphs.weights import Weight
 from edgeq.pipeline.build.embedding_moments import looked_up, table_moments
@@ -25,7 +26,6 @@ from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
 from edgeq.quantize.statistics import Feed
 
 _JUDGES = 8  # of so many samples one teaches nothing: it judges what the others taught
-Progress = Callable[[str], None]
 
 
 def goes_in_sequence(weight: Weight, choice: Choice) -> bool:

@@ -16,7 +16,8 @@ from edgeq.core import canonical
 from edgeq.core.artifact import MODEL_FILE, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
-from edgeq.formats.language import DEFAULT_CONTEXT
+from edgeq.core.terms import Progress
+from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.statistics import Feed
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from edgeq.models.graphs.weights import Weight
     from edgeq.quantize.number_formats.groups import QuantizedTensor
 
-Progress = Callable[[str], None]
 Decide = Callable[[str, tuple[int, ...]], Decision]
 Settle: TypeAlias = "Callable[[Weight, Decide], Decision]"
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeq.core.artifact import read_artifact
+from edgeq.core.terms import Progress
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.devices.profile import Device, matches
 from edgeq.estimate.devices import Estimates
-from edgeq.measure.bench import Bench, Progress
+from edgeq.measure.bench import Bench
 from edgeq.measure.cross_cpu.records import Differences
 from edgeq.measure.inputs import Evaluation
 from edgeq.pipeline.check.judge import judge

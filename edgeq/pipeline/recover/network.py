@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from edgeq.formats.transformers_model import open_module
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import Weights
-from edgeq.pipeline.compare.transformers_model import open_module
 from edgeq.quantize.adapter import Factors
 from edgeq.quantize.number_formats.groups import Floats
 
