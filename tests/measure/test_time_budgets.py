@@ -165,7 +165,7 @@ def test_full_precision_that_disagrees_with_itself_is_said() -> None:
         budgets = Budgets.model_validate({"latency": {"p90": "20 ms"}})
         p90 = line(judge(subject, here, budgets), "latency.p90")
         assert p90.status == status
-    assert disturbance(CONDITIONS, beside).factor == pytest.approx(72 / 21, rel=0.1)
+    assert disturbance(CONDITIONS, beside).too_short == pytest.approx(72 / 21, rel=0.1)
     assert disturbance(CONDITIONS, beside[:1]).words == ""
     command = "edgeq check 'my recipe.yaml' --artifact onnx-int8-dynamic --device here"
     assert subject.command(here) == command
