@@ -119,12 +119,15 @@ def open_session(
     return session
 
 
-def open_graph(graph: bytes, folder: Path, *, threads: int) -> Session:
+def open_graph(graph: bytes, folder: Path, *, threads: int, optimized: bool = False) -> Session:
     """A session for a serialized `graph` whose external data lies in `folder`.
 
     For graphs that exist only to be looked into: no copy of the weights is made beside them.
+    `optimized` is as for `open_session`.
     """
     options = _options(threads)
+    if optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(folder.absolute())
     )

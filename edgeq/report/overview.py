@@ -128,6 +128,9 @@ def print_built(built: Sequence[Built], console: Console) -> None:
     }
     for note in notes:
         print_wrapped(f"note: {note}", "yellow", console)
+    for proof in dict.fromkeys(item.artifact.proof for item in built):
+        if proof is not None:
+            print_wrapped(str(proof), "yellow" if proof.difference is None else "dim", console)
     for item in built:
         console.print(str(item.path), style="dim", soft_wrap=True)
 

@@ -218,7 +218,7 @@ def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
     mask[1, shape[1] // 2 :] = 0
     feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
     feed = {value.name: feed[value.name] for value in before.get_inputs()}
-    expected = _pool_in_numpy(before.run(None, feed)[0], mask, model.head)
+    expected = pool_in_numpy(before.run(None, feed)[0], mask, model.head)
     found = after.run(["sentence_embedding"], feed)[0]
     worst = float(np.abs(expected - found).max() / np.abs(expected).max())
     if not worst <= _FUSION_TOLERANCE:
@@ -231,7 +231,7 @@ def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
         )
 
 
-def _pool_in_numpy(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.ndarray:
+def pool_in_numpy(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.ndarray:
     """The sentence head written a second time, to hold the graph against."""
     seen = mask[..., None].astype(np.float32)
     if head.pooling == "mean":

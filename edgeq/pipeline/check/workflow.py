@@ -22,6 +22,7 @@ from edgeq.measure.inputs import Evaluation
 from edgeq.pipeline.build.build import Built, build, build_float
 from edgeq.pipeline.check.cross_cpu import Comparison, reachable
 from edgeq.pipeline.check.expected import expected, remember_speed
+from edgeq.pipeline.check.reference import reference_answers
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.place import Here, Place, place_for
@@ -214,6 +215,7 @@ def _check(
                 expected=functools.partial(expected, planned),
                 compare=comparison.of if comparison else None,
                 limit=limit,
+                reference=functools.partial(reference_answers, planned, Store(), progress),
                 recipe=str(planned.path),
             )
     for verdict in verdicts:
