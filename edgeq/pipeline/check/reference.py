@@ -45,7 +45,7 @@ def reference_answers(
     if directory is None:
         return _onnx_answers(planned, store, progress, evaluation)
     if not is_installed():
-        return _own_reading(planned, store, progress)
+        return own_reading(planned, store, progress)
     asked = _asked(planned, directory, evaluation)
     key = {
         "model": planned.model.sha256(),
@@ -83,8 +83,11 @@ def _onnx_answers(
     return store.stage("reference", key, make, describe=planned.plan.source)
 
 
-def _own_reading(planned: Planned, store: Store, progress: Progress) -> Path:
-    """The float artifact, in ONNX whatever the recipe's formats are, if that can be written."""
+def own_reading(planned: Planned, store: Store, progress: Progress) -> Path:
+    """The float artifact, proven where the original could be run.
+
+    In ONNX whatever the recipe's formats are, if that can be written: one for all of them.
+    """
     graph = ("onnx", "onnx_ir")
     format: Format = next(iter(planned.targets))
     if all(importlib.util.find_spec(name) for name in graph):
