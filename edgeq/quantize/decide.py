@@ -13,6 +13,8 @@ from edgeq.quantize.spec import Intent
 
 # Below this many values, scales and the operators to apply them cost more than codes save.
 SMALLEST_WEIGHT = 4096
+TOO_SMALL = f"fewer than 2 axes or {SMALLEST_WEIGHT} values"
+"""Why a weight stays as it is, for its size."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
     for length in shape:
         size *= length
     if len(shape) < 2 or size < SMALLEST_WEIGHT:
-        return Decision(None, f"fewer than 2 axes or {SMALLEST_WEIGHT} values")
+        return Decision(None, TOO_SMALL)
     variant = intent.variant
     exception = intent.exception(name)
     grid: Any = variant.weights  # of ours: what goes into GGUF alone is decided elsewhere
