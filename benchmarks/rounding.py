@@ -66,7 +66,7 @@ def graph(folder: Path) -> int:
         weights[name] = drawn + np.float32(len(form) == 1)
     save_file(weights, folder / "model.safetensors")
     model = DecoderGraph(decoder, Weights([folder / "model.safetensors"]), TOKENS)
-    save_model(model.build(rotations(decoder, config)), folder / "model.onnx")
+    save_model(model.build(rotations(decoder)), folder / "model.onnx")
     return sum(weight.size for weight in weights.values())
 
 

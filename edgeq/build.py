@@ -20,7 +20,7 @@ from edgeq.artifact import (
     record_files,
     write_artifact,
 )
-from edgeq.made import Made, copy_tokenizer, settings_of
+from edgeq.made import Made, copy_tokenizer, settings_of, text_settings
 from edgeq.plan import Planned
 from edgeq.plan_fit import prospect
 from edgeq.plan_images import labels_of
@@ -182,8 +182,11 @@ class _Builder:
         }
         made = writers[intent.format](name, intent, destination)
         directory, decoder = planned.model.directory, planned.model.decoder
-        longest = decoder.context if decoder else directory.max_tokens if directory else 0
-        longest = made.max_tokens or longest
+        text = None
+        if directory is not None and decoder is not None:
+            text = TextSettings(max_tokens=made.max_tokens or decoder.context)
+        elif directory is not None:
+            text = text_settings(directory, made.max_tokens)
         is_float = variant.weights == "float32"
         calibration = None if is_float else stages.calibration_key()
         write_artifact(
@@ -201,8 +204,8 @@ class _Builder:
                 ),
                 inputs=made.inputs,
                 outputs=made.outputs,
-                text=TextSettings(max_tokens=longest) if directory else None,
-                dimension=directory.hidden_size if directory and not decoder else None,
+                text=text,
+                dimension=directory.dimension if directory and not decoder else None,
                 weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
                 tensors=made.tensors,
                 settings=made.settings,
@@ -290,7 +293,7 @@ class _Builder:
         inputs: tuple[ValueInfo, ...] = ()
         outputs: tuple[ValueInfo, ...] = ()
         if model.decoder is None:  # what the same model has as an ONNX file
-            width = directory.hidden_size
+            width = directory.dimension
             inputs = (ValueInfo(name="input_ids", dtype="int64", shape=(1, "tokens")),)
             outputs = (ValueInfo(name="sentence_embedding", dtype="float32", shape=(1, width)),)
         records = {**written.tensors, **recovered.tensors}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeq.artifact import TOKENIZER_FILE, TensorRecord, ValueInfo
+from edgeq.artifact import TOKENIZER_FILE, TensorRecord, TextSettings, ValueInfo
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.quantize.spec import Intent
 from edgeq.runners.chat import CHAT_FILES, chat_of_directory
@@ -33,7 +33,7 @@ def copy_tokenizer(directory: ModelDirectory, destination: Path, *, settings: bo
 
     settings: whether its settings are wanted even without a chat template.
     """
-    shutil.copyfile(directory.tokenizer, destination / TOKENIZER_FILE)
+    (destination / TOKENIZER_FILE).write_bytes(directory.tokenizer_json())
     names = [TOKENIZER_FILE]
     if settings or chat_of_directory(directory.path).template is not None:
         for name in CHAT_FILES:
@@ -41,6 +41,19 @@ def copy_tokenizer(directory: ModelDirectory, destination: Path, *, settings: bo
                 shutil.copyfile(directory.path / name, destination / name)
                 names.append(name)
     return names
+
+
+def text_settings(directory: ModelDirectory, longest: int | None = None) -> TextSettings:
+    """How an encoder takes text. longest: what its file takes, where that is less."""
+    head = directory.head
+    return TextSettings(
+        max_tokens=longest or directory.max_tokens,
+        pooling=head.pooling,
+        normalize=head.normalize,
+        prompts=dict(head.prompts),
+        default_prompt=head.default_prompt,
+        similarity=head.similarity,
+    )
 
 
 def settings_of(intent: Intent) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Stages:
         self.planned = planned
         self.store = store
         self.progress = progress
+        planned.model.check_values()
         self.model_sha256 = planned.model.sha256()
 
     @property
@@ -171,11 +172,12 @@ class Stages:
         inputs = [value_info(value) for value in ir.load(graph / MODEL_FILE).graph.inputs]
         directory = self.planned.model.directory
         if directory is not None:
+            from edgeq.made import text_settings
             from edgeq.runners.text import TextEncoder
 
-            encoder = TextEncoder(directory.tokenizer.read_bytes(), directory.max_tokens)
+            encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
             names = [value.name for value in inputs]
-            texts = data.read_texts(path, reference.samples)
+            texts = text_settings(directory).prompted(data.read_texts(path, reference.samples))
             return [encoder.feeds(text, names) for text in texts]
         return _array_feeds(path, reference, inputs)
 

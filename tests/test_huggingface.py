@@ -13,13 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import InvalidInput, Problem
-from edgeq.models.huggingface import (
-    ModelDirectory,
-    SentenceHead,
-    TensorFacts,
-    read_directory,
-    read_safetensors_header,
-)
+from edgeq.models.huggingface import ModelDirectory, read_directory
+from edgeq.models.sentence_head import SentenceHead
+from edgeq.models.weight_files import TensorFacts, read_safetensors_header
 from tests.tiny_bert import tokenizer, write_head
 
 WHERE = "recipe.yaml:3:9"

@@ -10,17 +10,23 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeq.errors import InvalidInput, Problem
 from edgeq.export.onnx_build import GraphWriter, save_model
-from edgeq.models.huggingface import ModelDirectory, SentenceHead
+from edgeq.models.encoder import is_unused
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.sentence_head import Dense, Pooling, SentenceHead
+from edgeq.models.weight_files import WEIGHTS
+from edgeq.models.weights import Weights, open_weights
 from edgeq.runners.base import default_threads
 from edgeq.runners.onnx import open_session
 
@@ -32,6 +38,12 @@ _FUSED_AS = {
     "distilbert": "bert",
     "mpnet": "bert",
     "electra": "bert",
+}
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Identity": lambda x: x,
+    "Tanh": np.tanh,
+    "ReLU": lambda x: np.maximum(x, 0),
+    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
 }
 # float32 rounding in another order of summation; a wrong fusion is off by orders of magnitude.
 _FUSION_TOLERANCE = 1e-4
@@ -50,7 +62,7 @@ def export_sentence_encoder(model: ModelDirectory, destination: Path) -> None:
         graph = _fuse(model, exported)
         _name_weights(graph, model)
         _plain_residuals(graph)
-        _pool(graph, model.head)
+        _pool(graph, model)
         save_model(graph, destination / "model.onnx")
         _compare(model, exported, destination / "model.onnx")
 
@@ -58,15 +70,13 @@ def export_sentence_encoder(model: ModelDirectory, destination: Path) -> None:
 def _export(model: ModelDirectory, exported: Path) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with _quiet():
-        from optimum.exporters.onnx import main_export
+        from optimum.exporters.onnx import onnx_export_from_model
 
         try:
-            main_export(
-                str(model.path),
+            onnx_export_from_model(
+                _network(model, exported.parent),
                 exported.parent,
                 task="feature-extraction",
-                library_name="transformers",
-                trust_remote_code=False,
                 do_validation=False,
             )
         except (ValueError, KeyError, NotImplementedError) as error:
@@ -77,6 +87,61 @@ def _export(model: ModelDirectory, exported: Path) -> None:
                     "export it yourself and name the .onnx file as the source, task: tensor",
                 )
             ) from None
+
+
+def _network(model: ModelDirectory, folder: Path) -> Any:
+    """The model as transformers builds it, in float32.
+
+    Raises InvalidInput for weights that it lacks, which transformers would make up, or leaves over.
+    """
+    import torch
+    from optimum.exporters.onnx.constants import SDPA_ARCHS_ONNX_EXPORT_NOT_SUPPORTED
+    from transformers import AutoModel
+
+    kind = model.config["model_type"]
+    source = _renamed(model, folder) if model.stored_names else model.path
+    network, report = AutoModel.from_pretrained(
+        source,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+        **(
+            {"attn_implementation": "eager"} if kind in SDPA_ARCHS_ONNX_EXPORT_NOT_SUPPORTED else {}
+        ),
+    )
+    missing = [*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]
+    wrong = {
+        "lacks": [name for name in missing if not is_unused(name)],
+        "also holds": [name for name in report["unexpected_keys"] if _is_left_over(model, name)],
+    }
+    for verb, names in wrong.items():
+        if names:
+            what = (
+                f"{verb} {min(names)}, which a {kind} model has {'' if verb == 'lacks' else 'not'}"
+            )
+            raise InvalidInput(Problem(str(model.path), what.rstrip(), "download or save it again"))
+    return network
+
+
+def _is_left_over(model: ModelDirectory, name: str) -> bool:
+    """Whether a weight that transformers does not read could have mattered."""
+    facts = model.tensors.get(name)
+    return facts is not None and facts.is_float and not is_unused(name) and not model.head.files
+
+
+def _renamed(model: ModelDirectory, folder: Path) -> Path:
+    """The model with its weights' usual names, in float32, in a new directory in `folder`."""
+    from safetensors.numpy import save_file
+
+    place = folder / "renamed"
+    place.mkdir()
+    weights = open_weights(model)
+    held = {name: weights.read(name) for name, facts in model.tensors.items() if facts.is_float}
+    save_file(held, place / WEIGHTS, {"format": "pt"})
+    shutil.copyfile(model.path / "config.json", place / "config.json")
+    return place
 
 
 @contextlib.contextmanager
@@ -123,18 +188,14 @@ def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
     (`/encoder/layer.0/output/dense/MatMul`); other weights lack the prefix that a model with a
     task's head has (`bert.`). The values are compared before a name is believed.
     """
-    from safetensors import safe_open
-
-    files = {}
-    for file in model.weight_files:
-        with safe_open(file, framework="np") as opened:
-            files.update(dict.fromkeys(opened.keys(), file))
+    weights = open_weights(model)
 
     def rename(weight: ir.Value, stem: str, *, transposed: bool) -> None:
-        for name in (n for n in files if n == stem or n.endswith(f".{stem}")):
-            with safe_open(files[name], framework="np") as opened:
-                values = opened.get_tensor(name)
-            assert weight.const_value is not None
+        assert weight.const_value is not None
+        for name in (n for n in weights if n == stem or n.endswith(f".{stem}")):
+            if not model.tensors[name].is_float:
+                continue
+            values = weights.read(name)
             if np.array_equal(values.T if transposed else values, weight.const_value.numpy()):
                 graph.graph.initializers.pop(weight.name or "")
                 weight.name = name
@@ -147,7 +208,7 @@ def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
             stem = re.sub(r"/MatMul(_\d+)?$", "", node.name or "").strip("/").replace("/", ".")
             rename(weight, f"{stem}.weight", transposed=True)
     for name, weight in list(graph.graph.initializers.items()):
-        if name not in files and weight.const_value is not None:
+        if name not in weights and weight.const_value is not None:
             rename(weight, name, transposed=False)
 
 
@@ -171,37 +232,69 @@ def _plain_residuals(graph: ir.Model) -> None:
         writer.replace(node, "LayerNormalization", [total, gain, shift], attributes)
 
 
-def _pool(graph: ir.Model, head: SentenceHead) -> None:
-    """Append pooling over unmasked tokens and, where the head says so, unit length."""
-    writer = GraphWriter(graph)
+def _pool(graph: ir.Model, model: ModelDirectory) -> None:
+    """Append what makes one vector of a text's unmasked tokens."""
+    head, writer = model.head, GraphWriter(graph)
     mask = next(value for value in graph.graph.inputs if value.name == "attention_mask")
-    tokens = graph.graph.outputs[0]
-    last = writer.constant("pool.last_axis", np.array([-1], np.int64))
-    middle = writer.constant("pool.token_axis", np.array([1], np.int64))
-    if head.pooling == "cls":
-        first = writer.constant("pool.first", np.array(0, np.int64))
-        pooled = writer.append("Gather", [tokens, first], {"axis": 1})
-    else:
-        weights = writer.append("Cast", [mask], {"to": ir.DataType.FLOAT.value})
-        if head.pooling == "mean":
-            row = writer.append("Unsqueeze", [weights, middle])
-            summed = writer.append("Squeeze", [writer.append("MatMul", [row, tokens]), middle])
-            one = writer.constant("pool.one", np.array(1, np.float32))
-            count = writer.append("ReduceSum", [weights, last], {"keepdims": 1})
-            pooled = writer.append("Div", [summed, writer.append("Max", [count, one])])
-        else:
-            least = writer.constant("pool.least", np.array(np.finfo(np.float32).min))
-            seen = writer.append("Cast", [mask], {"to": ir.DataType.BOOL.value})
-            column = writer.append("Unsqueeze", [seen, last])
-            masked = writer.append("Where", [column, tokens, least])
-            pooled = writer.append("ReduceMax", [masked, middle], {"keepdims": 0})
+    pooled = _pooled(writer, head.pooling, graph.graph.outputs[0], mask)
+    for dense in head.dense:
+        pooled = _dense(writer, dense, pooled)
     if head.normalize:
         pooled = writer.append("LpNormalization", [pooled], {"axis": -1, "p": 2})
+    if head.truncate is not None:
+        bounds = [_integers(writer, value) for value in (0, head.truncate, -1)]
+        pooled = writer.append("Slice", [pooled, *bounds])
     pooled.name = "sentence_embedding"
     pooled.dtype = ir.DataType.FLOAT
-    width = tokens.shape[-1] if tokens.shape is not None else None
-    pooled.shape = ir.Shape([mask.shape[0] if mask.shape is not None else "batch_size", width])
+    rows = mask.shape[0] if mask.shape is not None else "batch_size"
+    pooled.shape = ir.Shape([rows, model.dimension])
     graph.graph.outputs[:] = [pooled]
+
+
+def _pooled(writer: GraphWriter, pooling: Pooling, tokens: ir.Value, mask: ir.Value) -> ir.Value:
+    """One vector a text; poolings that are sums are products with a row of the tokens' weights."""
+    last, middle = _integers(writer, -1), _integers(writer, 1)
+    if pooling == "cls":
+        first = writer.constant("pool.first", np.array(0, np.int64))
+        return writer.append("Gather", [tokens, first], {"axis": 1})
+    if pooling == "max":
+        least = writer.constant("pool.least", np.array(np.finfo(np.float32).min))
+        seen = writer.append("Cast", [mask], {"to": ir.DataType.BOOL.value})
+        masked = writer.append("Where", [writer.append("Unsqueeze", [seen, last]), tokens, least])
+        return writer.append("ReduceMax", [masked, middle], {"keepdims": 0})
+    weights = writer.append("Cast", [mask], {"to": ir.DataType.FLOAT.value})
+    if pooling in ("weightedmean", "lasttoken"):  # by a token's place among the unmasked ones
+        weights = writer.append("Mul", [writer.append("CumSum", [weights, last]), weights])
+    if pooling == "lasttoken":
+        place = writer.append("ReduceMax", [weights, last], {"keepdims": 1})
+        weights = writer.append("Equal", [weights, place])
+        weights = writer.append("Cast", [weights], {"to": ir.DataType.FLOAT.value})
+    row = writer.append("Unsqueeze", [weights, middle])
+    summed = writer.append("Squeeze", [writer.append("MatMul", [row, tokens]), middle])
+    if pooling == "lasttoken":
+        return summed
+    one = writer.constant("pool.one", np.array(1, np.float32))
+    count = writer.append("ReduceSum", [weights, last], {"keepdims": 1})
+    count = writer.append("Max", [count, one])
+    if pooling == "mean_sqrt_len_tokens":
+        count = writer.append("Sqrt", [count])
+    return writer.append("Div", [summed, count])
+
+
+def _dense(writer: GraphWriter, dense: Dense, value: ir.Value) -> ir.Value:
+    weights = Weights([dense.file])
+    matrix = writer.constant(f"{dense.name}.linear.weight", weights.read("linear.weight").T)
+    value = writer.append("MatMul", [value, matrix])
+    if dense.bias:
+        shift = writer.constant(f"{dense.name}.linear.bias", weights.read("linear.bias"))
+        value = writer.append("Add", [value, shift])
+    if dense.activation == "Identity":
+        return value
+    return writer.append({"ReLU": "Relu"}.get(dense.activation, dense.activation), [value])
+
+
+def _integers(writer: GraphWriter, value: int) -> ir.Value:
+    return writer.constant("pool.integers", np.array([value], np.int64))
 
 
 def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
@@ -232,13 +325,23 @@ def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
 
 
 def _pool_in_numpy(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.ndarray:
-    """The sentence head written a second time, to hold the graph against."""
+    """The sentence head written a second time, to compare the graph with."""
     seen = mask[..., None].astype(np.float32)
-    if head.pooling == "mean":
-        pooled = (tokens * seen).sum(1) / np.maximum(seen.sum(1), 1)
-    elif head.pooling == "cls":
+    places = np.arange(1, mask.shape[1] + 1, dtype=np.float32)[None, :, None] * seen
+    if head.pooling == "cls":
         pooled = tokens[:, 0]
-    else:
+    elif head.pooling == "lasttoken":
+        pooled = tokens[np.arange(len(tokens)), places[..., 0].argmax(1)]
+    elif head.pooling == "max":
         pooled = np.where(seen > 0, tokens, np.finfo(np.float32).min).max(1)
+    else:
+        weights = places if head.pooling == "weightedmean" else seen
+        power = 0.5 if head.pooling == "mean_sqrt_len_tokens" else 1.0
+        pooled = (tokens * weights).sum(1) / np.maximum(weights.sum(1), 1) ** power
+    for dense in head.dense:
+        weights = Weights([dense.file])
+        pooled = pooled @ weights.read("linear.weight").T
+        pooled += weights.read("linear.bias") if dense.bias else 0
+        pooled = _ACTIVATIONS[dense.activation](pooled)
     lengths = np.linalg.norm(pooled, axis=-1, keepdims=True) if head.normalize else 1.0
-    return np.asarray(pooled / lengths)
+    return np.asarray(pooled / lengths)[:, : head.truncate]

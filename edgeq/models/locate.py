@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.errors import InvalidInput, Missing, Problem, missing_extra
-from edgeq.models.huggingface import missing_shards
+from edgeq.models.weight_files import missing_shards
 from edgeq.source import Source
 from edgeq.wording import suggest
 

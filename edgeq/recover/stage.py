@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeq.artifact import ADAPTER_FILE, GGUF_FILE
 from edgeq.errors import InvalidInput, Problem
-from edgeq.models.weights import Weights
+from edgeq.models.weights import open_weights
 from edgeq.quantize.grids import Floats, QuantizedTensor
 from edgeq.recover.adapter import load_adapter, planned_factors, save_adapter
 from edgeq.recover.record import Recovery, versions
@@ -54,7 +54,7 @@ def recover_codes(
     """
     directory = stages.planned.model.directory
     assert directory is not None
-    weights, names = Weights(directory.weight_files), _matrices(stages)
+    weights, names = open_weights(directory), _matrices(stages)
 
     def values() -> Values:
         for name in names:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeq.artifact import CHAT_TEMPLATE_FILE, TOKENIZER_SETTINGS_FILE
 from edgeq.errors import InvalidInput, Problem, missing_extra
+from edgeq.models.special_tokens import named_templates, spelling
 from edgeq.runners.language import LanguageModel
 
 CHAT_FILES = (TOKENIZER_SETTINGS_FILE, CHAT_TEMPLATE_FILE)
@@ -39,27 +40,16 @@ def read_chat(settings: bytes | None, template: bytes | None) -> Chat:
     except ValueError:
         told = {}
     told = told if isinstance(told, dict) else {}
-    found = told.get("chat_template")
-    if isinstance(found, list):
-        named = [each for each in found if isinstance(each, dict)]
-        found = next((e.get("template") for e in named if e.get("name") == "default"), None)
-    if template is not None:
-        found = template.decode("utf-8", "replace")
-    spelled = (_spelling(told.get(f"{kind}_token")) for kind in ("bos", "eos"))
-    return Chat(found if isinstance(found, str) else None, *spelled)
+    text = None if template is None else template.decode("utf-8", "replace")
+    found = named_templates(told, text).get("default")
+    spelled = (spelling(told.get(f"{kind}_token")) or "" for kind in ("bos", "eos"))
+    return Chat(found, *spelled)
 
 
 def chat_of_directory(directory: Path) -> Chat:
     """Of a Hugging Face directory."""
     files = (directory / name for name in CHAT_FILES)
     return read_chat(*(file.read_bytes() if file.is_file() else None for file in files))
-
-
-def _spelling(token: object) -> str:
-    """A token is spelled alone, or beside how it is to be found in a text."""
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else ""
 
 
 def chat_prompt(model: LanguageModel, message: str) -> str:

@@ -8,7 +8,20 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from edgeq.artifact import TextSettings
 from edgeq.errors import InvalidInput, Problem
+
+
+def prompted(
+    settings: TextSettings | None,
+    texts: Sequence[str],
+    prompt: str | None,
+    prompt_name: str | None,
+) -> Sequence[str]:
+    """`TextSettings.prompted`; what is no text is left for the encoder to refuse."""
+    if not all(isinstance(text, str) for text in texts):
+        return texts
+    return (settings or TextSettings(max_tokens=1)).prompted(texts, prompt, prompt_name)
 
 
 class TextEncoder:

@@ -15,6 +15,7 @@ import numpy as np
 from edgeq.errors import InvalidInput, Problem, missing_extra
 from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory, read_directory
+from edgeq.models.special_tokens import end_tokens
 from edgeq.runners.base import Floats
 from edgeq.runners.language import Ids, LanguageModel
 from edgeq.runners.pieces import DecoderTokenizer
@@ -34,9 +35,6 @@ def load(path: Path, *, threads: int) -> TransformersModel:
         purpose = "run a Hugging Face directory"
         raise missing_extra(error.name or "torch", "build", purpose) from None
     directory = read_directory(path, str(path))
-    if "quantization_config" in directory.config:
-        what = "its weights are quantized already (quantization_config in config.json)"
-        raise InvalidInput(Problem(str(path), what, "use the model it was made from"))
     torch.set_num_threads(threads)
     runtime = f"transformers {transformers.__version__}, torch {torch.__version__}"
     return TransformersModel(directory, open_module(directory), runtime, threads)
@@ -78,7 +76,7 @@ class TransformersModel(LanguageModel):
 
     def __init__(self, directory: ModelDirectory, model: Any, runtime: str, threads: int) -> None:
         settings = model.config.get_text_config()
-        ends = model.generation_config.eos_token_id
+        ends = end_tokens(directory.path, directory.config, str(directory.path))
         super().__init__(
             name=directory.path.name,
             artifact=None,
@@ -86,7 +84,7 @@ class TransformersModel(LanguageModel):
             threads=threads,
             vocabulary=int(settings.vocab_size),
             context=int(settings.max_position_embeddings),
-            end_tokens=frozenset([ends] if isinstance(ends, int) else ends or []),
+            end_tokens=frozenset(ends),
         )
         self._directory = directory
         self._model = model
