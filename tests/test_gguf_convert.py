@@ -249,7 +249,6 @@ def test_what_llama_cpps_bert_lacks_is_refused(
         weight_files=(),
         tokenizer=Path("bert/tokenizer.json"),
         head=SentenceHead(pooling, normalize=True),
-        pooling_file=Path("bert/1_Pooling/config.json"),
         max_tokens=32,
         licence=None,
     )

@@ -53,7 +53,6 @@ def directory_of(folder: Path, **config: Any) -> ModelDirectory:
         weight_files=(),
         tokenizer=folder / "tokenizer.json",
         head=SentenceHead("mean", normalize=True),
-        pooling_file=folder / "1_Pooling" / "config.json",
         max_tokens=32,
         licence=None,
     )
@@ -210,8 +209,11 @@ def test_ids_come_from_the_files_that_have_them(tmp_path: Path) -> None:
 
 
 def test_a_text_needs_an_end(tmp_path: Path) -> None:
-    directory = save(tmp_path, tiny_decoders.tokenizer_of("gpt2"))
-    with pytest.raises(InvalidInput, match="the token that ends a text"):
+    tokenizer = Tokenizer.from_str(
+        tiny_decoders.tokenizer_of("gpt2").to_str().replace("<|end|>", "<|other|>")
+    )
+    directory = save(tmp_path, tokenizer)
+    with pytest.raises(InvalidInput, match="would never stop"):
         vocabulary_of(directory, 700)
 
 

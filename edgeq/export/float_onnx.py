@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ import onnx_ir as ir
 
 from edgeq.errors import InvalidInput, Problem
 from edgeq.export.onnx_build import GraphWriter, save_model
+from edgeq.export.pooling import add_head, apply_head
 from edgeq.models.encoder import is_unused
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.models.sentence_head import Dense, Pooling, SentenceHead
 from edgeq.models.weight_files import WEIGHTS
-from edgeq.models.weights import Weights, open_weights
+from edgeq.models.weights import open_weights
 from edgeq.runners.base import default_threads
 from edgeq.runners.onnx import open_session
 
@@ -38,12 +38,6 @@ _FUSED_AS = {
     "distilbert": "bert",
     "mpnet": "bert",
     "electra": "bert",
-}
-_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "Identity": lambda x: x,
-    "Tanh": np.tanh,
-    "ReLU": lambda x: np.maximum(x, 0),
-    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
 }
 # float32 rounding in another order of summation; a wrong fusion is off by orders of magnitude.
 _FUSION_TOLERANCE = 1e-4
@@ -62,7 +56,7 @@ def export_sentence_encoder(model: ModelDirectory, destination: Path) -> None:
         graph = _fuse(model, exported)
         _name_weights(graph, model)
         _plain_residuals(graph)
-        _pool(graph, model)
+        add_head(graph, model)
         save_model(graph, destination / "model.onnx")
         _compare(model, exported, destination / "model.onnx")
 
@@ -112,16 +106,10 @@ def _network(model: ModelDirectory, folder: Path) -> Any:
         ),
     )
     missing = [*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]
-    wrong = {
-        "lacks": [name for name in missing if not is_unused(name)],
-        "also holds": [name for name in report["unexpected_keys"] if _is_left_over(model, name)],
-    }
-    for verb, names in wrong.items():
-        if names:
-            what = (
-                f"{verb} {min(names)}, which a {kind} model has {'' if verb == 'lacks' else 'not'}"
-            )
-            raise InvalidInput(Problem(str(model.path), what.rstrip(), "download or save it again"))
+    lacking = [f"lacks {name}" for name in missing if not is_unused(name)]
+    left = [name for name in report["unexpected_keys"] if _is_left_over(model, name)]
+    for what in [*lacking, *(f"holds {name}, which a {kind} model does not read" for name in left)]:
+        raise InvalidInput(Problem(str(model.path), what, "download or save it again"))
     return network
 
 
@@ -232,71 +220,6 @@ def _plain_residuals(graph: ir.Model) -> None:
         writer.replace(node, "LayerNormalization", [total, gain, shift], attributes)
 
 
-def _pool(graph: ir.Model, model: ModelDirectory) -> None:
-    """Append what makes one vector of a text's unmasked tokens."""
-    head, writer = model.head, GraphWriter(graph)
-    mask = next(value for value in graph.graph.inputs if value.name == "attention_mask")
-    pooled = _pooled(writer, head.pooling, graph.graph.outputs[0], mask)
-    for dense in head.dense:
-        pooled = _dense(writer, dense, pooled)
-    if head.normalize:
-        pooled = writer.append("LpNormalization", [pooled], {"axis": -1, "p": 2})
-    if head.truncate is not None:
-        bounds = [_integers(writer, value) for value in (0, head.truncate, -1)]
-        pooled = writer.append("Slice", [pooled, *bounds])
-    pooled.name = "sentence_embedding"
-    pooled.dtype = ir.DataType.FLOAT
-    rows = mask.shape[0] if mask.shape is not None else "batch_size"
-    pooled.shape = ir.Shape([rows, model.dimension])
-    graph.graph.outputs[:] = [pooled]
-
-
-def _pooled(writer: GraphWriter, pooling: Pooling, tokens: ir.Value, mask: ir.Value) -> ir.Value:
-    """One vector a text; poolings that are sums are products with a row of the tokens' weights."""
-    last, middle = _integers(writer, -1), _integers(writer, 1)
-    if pooling == "cls":
-        first = writer.constant("pool.first", np.array(0, np.int64))
-        return writer.append("Gather", [tokens, first], {"axis": 1})
-    if pooling == "max":
-        least = writer.constant("pool.least", np.array(np.finfo(np.float32).min))
-        seen = writer.append("Cast", [mask], {"to": ir.DataType.BOOL.value})
-        masked = writer.append("Where", [writer.append("Unsqueeze", [seen, last]), tokens, least])
-        return writer.append("ReduceMax", [masked, middle], {"keepdims": 0})
-    weights = writer.append("Cast", [mask], {"to": ir.DataType.FLOAT.value})
-    if pooling in ("weightedmean", "lasttoken"):  # by a token's place among the unmasked ones
-        weights = writer.append("Mul", [writer.append("CumSum", [weights, last]), weights])
-    if pooling == "lasttoken":
-        place = writer.append("ReduceMax", [weights, last], {"keepdims": 1})
-        weights = writer.append("Equal", [weights, place])
-        weights = writer.append("Cast", [weights], {"to": ir.DataType.FLOAT.value})
-    row = writer.append("Unsqueeze", [weights, middle])
-    summed = writer.append("Squeeze", [writer.append("MatMul", [row, tokens]), middle])
-    if pooling == "lasttoken":
-        return summed
-    one = writer.constant("pool.one", np.array(1, np.float32))
-    count = writer.append("ReduceSum", [weights, last], {"keepdims": 1})
-    count = writer.append("Max", [count, one])
-    if pooling == "mean_sqrt_len_tokens":
-        count = writer.append("Sqrt", [count])
-    return writer.append("Div", [summed, count])
-
-
-def _dense(writer: GraphWriter, dense: Dense, value: ir.Value) -> ir.Value:
-    weights = Weights([dense.file])
-    matrix = writer.constant(f"{dense.name}.linear.weight", weights.read("linear.weight").T)
-    value = writer.append("MatMul", [value, matrix])
-    if dense.bias:
-        shift = writer.constant(f"{dense.name}.linear.bias", weights.read("linear.bias"))
-        value = writer.append("Add", [value, shift])
-    if dense.activation == "Identity":
-        return value
-    return writer.append({"ReLU": "Relu"}.get(dense.activation, dense.activation), [value])
-
-
-def _integers(writer: GraphWriter, value: int) -> ir.Value:
-    return writer.constant("pool.integers", np.array([value], np.int64))
-
-
 def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
     """Refuse a rewritten graph whose embeddings differ from the plain export's."""
     before = open_session(exported, threads=default_threads())
@@ -311,7 +234,7 @@ def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
     mask[1, shape[1] // 2 :] = 0
     feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
     feed = {value.name: feed[value.name] for value in before.get_inputs()}
-    expected = _pool_in_numpy(before.run(None, feed)[0], mask, model.head)
+    expected = apply_head(before.run(None, feed)[0], mask, model.head)
     found = after.run(["sentence_embedding"], feed)[0]
     worst = float(np.abs(expected - found).max() / np.abs(expected).max())
     if not worst <= _FUSION_TOLERANCE:
@@ -322,26 +245,3 @@ def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
                 "this architecture is not handled; export it yourself and name the .onnx file",
             )
         )
-
-
-def _pool_in_numpy(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.ndarray:
-    """The sentence head written a second time, to compare the graph with."""
-    seen = mask[..., None].astype(np.float32)
-    places = np.arange(1, mask.shape[1] + 1, dtype=np.float32)[None, :, None] * seen
-    if head.pooling == "cls":
-        pooled = tokens[:, 0]
-    elif head.pooling == "lasttoken":
-        pooled = tokens[np.arange(len(tokens)), places[..., 0].argmax(1)]
-    elif head.pooling == "max":
-        pooled = np.where(seen > 0, tokens, np.finfo(np.float32).min).max(1)
-    else:
-        weights = places if head.pooling == "weightedmean" else seen
-        power = 0.5 if head.pooling == "mean_sqrt_len_tokens" else 1.0
-        pooled = (tokens * weights).sum(1) / np.maximum(weights.sum(1), 1) ** power
-    for dense in head.dense:
-        weights = Weights([dense.file])
-        pooled = pooled @ weights.read("linear.weight").T
-        pooled += weights.read("linear.bias") if dense.bias else 0
-        pooled = _ACTIVATIONS[dense.activation](pooled)
-    lengths = np.linalg.norm(pooled, axis=-1, keepdims=True) if head.normalize else 1.0
-    return np.asarray(pooled / lengths)[:, : head.truncate]
