@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # `python -m edgeq` imports nothing before it has cleaned its search path
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgeq.runners.base import Model
 
 __all__ = ["load"]
@@ -35,6 +35,8 @@ def load(
     (2, 384)
     >>> print(*edgeq.load("wren.gguf").generate("The bird"), sep="")  # doctest: +SKIP
     """
+    from pathlib import Path
+
     from edgeq.runners import loaded
 
     return loaded.load(Path(path), threads=threads, context=context, compute_units=compute_units)

@@ -1,5 +1,12 @@
 """`python -m edgeq` is the command line."""
 
-from edgeq.cli import main
+import os
+import sys
+
+# `python -m` has put the working directory first, where a stranger's modules may lie; pathlib too.
+_HERE = ("", os.getcwd())  # noqa: PTH109
+sys.path[:] = [place for place in sys.path if place not in _HERE]
+
+from edgeq.cli import main  # noqa: E402
 
 main()

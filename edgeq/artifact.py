@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from edgeq import canonical
 from edgeq.errors import InvalidInput, Problem
+from edgeq.known_settings import require_known
 
 ARTIFACT_FILE = "artifact.json"
+STAGE_FILE = "stage.json"
+"""The build store's manifest of a directory."""
 MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 GGUF_FILE = "model.gguf"
@@ -22,11 +34,42 @@ TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_SETTINGS_FILE = "tokenizer_config.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 
+LARGEST_RECORD = 32 << 20
+"""Bytes of the largest record that is read."""
+_FETCH_AGAIN = "build or fetch it again; a file that changed is never loaded"
 # Plain names with "/" between, no "..", no drive letters: a record can never name a place outside
 # its directory. Core ML's packages are directories.
-_PLAIN = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-FileName = Annotated[str, StringConstraints(pattern=rf"^(?:{_PLAIN}/)*{_PLAIN}$")]
-_FETCH_AGAIN = "build or fetch it again; a file that changed is never loaded"
+_PLAIN = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
+# Names that are devices on Windows, whatever follows behind a dot.
+_PORTS = {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
+_DEVICES = {"con", "prn", "aux", "nul", *_PORTS}
+_MOST_NAMED = 20  # of the files that should not be there
+
+
+def _no_device(name: str) -> str:
+    if any(part.split(".")[0].lower() in _DEVICES for part in name.split("/")):
+        raise ValueError(f"{name!r} is the name of a device on Windows")
+    return name
+
+
+FileName = Annotated[
+    str,
+    StringConstraints(pattern=rf"^(?:{_PLAIN}/)*{_PLAIN}$", max_length=240),
+    AfterValidator(_no_device),
+]
+
+
+def distinct(names: Iterable[str]) -> None:
+    """Raise ValueError for two names that are one file, or a file and a folder, on some system."""
+    folded = [name.lower() for name in names]
+    folders = {name[:at] for name in folded for at, letter in enumerate(name) if letter == "/"}
+    if len(set(folded)) < len(folded) or folders & set(folded):
+        raise ValueError("two names mean one file where upper and lower case are the same")
+
+
+def _distinct_names(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+    distinct(files)
+    return files
 
 
 class Frozen(BaseModel):
@@ -43,6 +86,10 @@ class FileRecord(Frozen):
 
     bytes: int = Field(description="Its size.")
     sha256: str = Field(description="SHA-256 of its bytes, in hexadecimal digits.")
+
+
+Files = Annotated[dict[FileName, FileRecord], AfterValidator(_distinct_names)]
+"""Records of files by their names."""
 
 
 class TensorRecord(Frozen):
@@ -136,12 +183,12 @@ class Artifact(Frozen):
         description="What quantized and float weights occupy, without graph and tokenizer."
     )
     tensors: dict[str, TensorRecord] = Field(description="By the model's names of its weights.")
-    settings: dict[str, Any] = Field(
+    settings: Annotated[dict[str, Any], AfterValidator(require_known)] = Field(
         default_factory=dict,
         description="Facts that a runner needs or a reader asks for, by format: the activations' "
         "scheme, calibration, context.",
     )
-    files: dict[FileName, FileRecord] = Field(description="Every file beside the record.")
+    files: Files = Field(description="Every file beside the record.")
     sources: dict[str, str] = Field(
         default_factory=dict, description="SHA-256 of the data that went in, by their use."
     )
@@ -208,22 +255,53 @@ def write_artifact(directory: Path, artifact: Artifact) -> None:
 def read_artifact(directory: Path) -> Artifact:
     """Read back `artifact.json` and check every file it names, byte for byte.
 
-    Raises InvalidInput naming each file that is missing or changed. Files the record does not
-    name are ignored.
+    Raises InvalidInput naming each file that is missing, changed, or not named by the record.
     """
     artifact = read_record(directory)
-    verify_files(directory, artifact.files)
+    verify_directory(directory, artifact.files, {ARTIFACT_FILE, STAGE_FILE})
     return artifact
 
 
 def read_record(directory: Path) -> Artifact:
     """Read back `artifact.json` alone, which is checked itself; raises InvalidInput."""
     path = directory / ARTIFACT_FILE
+    return parse_record(Artifact, unseal(record_bytes(path), str(path)), str(path))
+
+
+def record_bytes(path: Path) -> bytes:
+    """The content of a record's file; InvalidInput for what is no plain file or is too large."""
     try:
-        content = path.read_bytes()
+        if not path.is_file() or path.stat().st_size > LARGEST_RECORD:
+            what = f"is not a file of at most {LARGEST_RECORD} bytes"
+            raise InvalidInput(Problem(str(path), what, _FETCH_AGAIN))
+        return path.read_bytes()
     except OSError as error:
         raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
-    return parse_record(Artifact, unseal(content, str(path)), str(path))
+
+
+def verify_directory(directory: Path, files: Mapping[str, FileRecord], own: Set[str]) -> None:
+    """`verify_files`, and that nothing else is there but the records `own`: no link, no device."""
+    found = _strangers(directory, directory, {*files, *own})
+    problems = [
+        Problem(str(directory / name), what, "remove it: a runtime might read it")
+        for name, what in itertools.islice(found, _MOST_NAMED)
+    ]
+    if problems:
+        raise InvalidInput(problems)
+    verify_files(directory, files)
+
+
+def _strangers(root: Path, folder: Path, names: Set[str]) -> Iterator[tuple[str, str]]:
+    """What lies below `folder` and is not a plain file of those `names`, and what is wrong."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = Path(entry.path).relative_to(root).as_posix()
+            if entry.is_dir(follow_symlinks=False) and any(n.startswith(f"{name}/") for n in names):
+                yield from _strangers(root, Path(entry.path), names)
+            elif name not in names:
+                yield name, "is not named by the record"
+            elif not entry.is_file(follow_symlinks=False):
+                yield name, "is a link or no plain file"
 
 
 def verify_files(directory: Path, files: Mapping[str, FileRecord]) -> None:

@@ -7,35 +7,32 @@ own files a bundle of a Core ML package holds a Swift file that loads it, see `e
 from __future__ import annotations
 
 import hashlib
-import os
-import zipfile
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from edgeq.artifact import (
+    LARGEST_RECORD,
     Artifact,
     FileName,
     FileRecord,
+    Files,
     Frozen,
+    distinct,
     parse_record,
     read_artifact,
+    record_bytes,
     seal,
     unseal,
-    verify_files,
+    verify_directory,
 )
-from edgeq.bundle_zip import (
-    FETCH_AGAIN,
-    LARGEST,
-    Content,
-    copy,
-    is_untouched,
-    opened,
-    write_archive,
-)
+from edgeq.bundle_entries import FETCH_AGAIN, Entry, read_entries
+from edgeq.bundle_zip import LARGEST, Content, copy, is_untouched, write_archive
 from edgeq.errors import InvalidInput, Problem
+from edgeq.files import replacing
 from edgeq.stores import LimitLine
 
 BUNDLE_FILE = "bundle.json"
@@ -52,8 +49,8 @@ class Bundle(Frozen):
         "--allow-unchecked."
     )
     artifact: Artifact = Field(description="The record of the artifact, whole.")
-    files: dict[FileName, FileRecord] = Field(description="The artifact's own files.")
-    extras: dict[FileName, FileRecord] = Field(
+    files: Files = Field(description="The artifact's own files.")
+    extras: Files = Field(
         default_factory=dict, description="What an app's developer gets beside them."
     )
     licence: str | None = Field(description="Of the weights (SPDX), if it is known.")
@@ -66,10 +63,9 @@ class Bundle(Frozen):
 
     @model_validator(mode="after")
     def _files_are_the_artifacts(self) -> Bundle:
-        if self.files != self.artifact.files or BUNDLE_FILE in self.contents:
+        if self.files != self.artifact.files:
             raise ValueError("files differ from those of the artifact")
-        if self.files.keys() & self.extras.keys():
-            raise ValueError("an extra has the name of one of the artifact's files")
+        distinct([BUNDLE_FILE, *self.files, *self.extras])
         return self
 
     @property
@@ -119,12 +115,8 @@ def write_bundle(
     contents: dict[str, Content] = {name: artifact_dir / name for name in artifact.files}
     contents.update(extras)
     first = (BUNDLE_FILE, seal(bundle.model_dump(mode="json")))
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
+    with replacing(out) as partial:
         write_archive(partial, first, contents, bundle.contents)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return out
 
 
@@ -156,27 +148,25 @@ def read_bundle(path: Path) -> Bundle:
     """
     if not is_untouched(path):
         raise InvalidInput(_culprits(path))
-    with opened(path) as archive:
-        bundle = _record(archive, path)
-        _require_entries(archive, bundle, path)
+    entries = read_entries(path)
+    bundle = _record(path, entries)
+    _require_entries(entries, bundle, path)
     return bundle
 
 
 def read_bundle_directory(directory: Path) -> Bundle:
     """Verify an unzipped bundle and return its record; InvalidInput names what changed."""
     path = directory / BUNDLE_FILE
-    bundle = parse_record(Bundle, unseal(path.read_bytes(), str(path)), str(path))
-    verify_files(directory, bundle.contents)
+    bundle = parse_record(Bundle, unseal(record_bytes(path), str(path)), str(path))
+    verify_directory(directory, bundle.contents, {BUNDLE_FILE})
     return bundle
 
 
 def read_member(path: Path, name: str, record: FileRecord) -> bytes:
     """The content of one file of the bundle `path`, compared with its record."""
-    with opened(path) as archive:
-        content = archive.read(name)
-    if hashlib.sha256(content).hexdigest() != record.sha256:
-        raise InvalidInput(_changed(path, name))
-    return content
+    content = io.BytesIO()
+    _copy(path, _by_name(path)[name], record, content)
+    return content.getvalue()
 
 
 def extract(path: Path, records: Mapping[str, FileRecord], directory: Path) -> None:
@@ -191,30 +181,44 @@ def extract(path: Path, records: Mapping[str, FileRecord], directory: Path) -> N
         except ValidationError:
             what = "is a name that may lead outside of the directory"
             raise InvalidInput(Problem(f"{path}/{name}", what, FETCH_AGAIN)) from None
-    with opened(path) as archive:
-        for name, record in records.items():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(name) as source, (directory / name).open("wb") as target:
-                digest = copy(source, target)
-            if digest != record.sha256:
-                raise InvalidInput(_changed(path, name))
+    entries = _by_name(path)
+    for name, record in records.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        with (directory / name).open("wb") as target:
+            _copy(path, entries[name], record, target)
 
 
-def _record(archive: zipfile.ZipFile, path: Path) -> Bundle:
+def _by_name(path: Path) -> dict[str, Entry]:
+    return {entry.name: entry for entry in read_entries(path)}
+
+
+def _copy(path: Path, entry: Entry, record: FileRecord, target: IO[bytes] | None) -> None:
+    """Write an entry's bytes to `target`; InvalidInput if they are not those recorded."""
+    with path.open("rb") as file:
+        file.seek(entry.start)
+        if entry.size != record.bytes or copy(file, target, entry.size) != record.sha256:
+            raise InvalidInput(_changed(path, entry.name))
+
+
+def _record(path: Path, entries: Sequence[Entry]) -> Bundle:
     where = f"{path}/{BUNDLE_FILE}"
-    return parse_record(Bundle, unseal(archive.read(BUNDLE_FILE), where), where)
+    first = entries[0] if entries else None
+    if first is None or first.name != BUNDLE_FILE or first.size > LARGEST_RECORD:
+        what = f"does not begin with a {BUNDLE_FILE} of at most {LARGEST_RECORD} bytes"
+        raise InvalidInput(Problem(str(path), what, FETCH_AGAIN))
+    with path.open("rb") as file:
+        file.seek(first.start)
+        return parse_record(Bundle, unseal(file.read(first.size), where), where)
 
 
-def _require_entries(archive: zipfile.ZipFile, bundle: Bundle, path: Path) -> None:
+def _require_entries(entries: Sequence[Entry], bundle: Bundle, path: Path) -> None:
     """Refuse an archive that holds more, less or other entries than its record names."""
     expected = {name: record.bytes for name, record in bundle.contents.items()}
     problems = []
-    for info in archive.infolist():
-        if info.filename == BUNDLE_FILE:
-            expected.setdefault(BUNDLE_FILE, info.file_size)
-        if expected.pop(info.filename, None) != info.file_size:
+    for entry in entries[1:]:
+        if expected.pop(entry.name, None) != entry.size or not entry.plain:
             what = "is not a file its record names"
-            problems.append(Problem(f"{path}/{info.filename}", what, FETCH_AGAIN))
+            problems.append(Problem(f"{path}/{entry.name}", what, FETCH_AGAIN))
     problems += [Problem(f"{path}/{name}", "is missing", FETCH_AGAIN) for name in expected]
     if problems:
         raise InvalidInput(problems)
@@ -223,19 +227,18 @@ def _require_entries(archive: zipfile.ZipFile, bundle: Bundle, path: Path) -> No
 def _culprits(path: Path) -> list[Problem]:
     """Which files of a changed bundle differ from their record, or that its structure does."""
     try:
-        with opened(path) as archive:
-            bundle = _record(archive, path)
+        entries = _by_name(path)
+        bundle = _record(path, list(entries.values()))
     except InvalidInput as error:
         return list(error.problems)
-    problems = []
+    problems: list[Problem] = []
     for name, record in bundle.contents.items():
         try:
-            with opened(path) as archive, archive.open(name) as file:
-                same = copy(file, None) == record.sha256
-        except InvalidInput:
-            same = False
-        if not same:
-            problems.append(_changed(path, name))
+            if name not in entries:
+                raise InvalidInput(_changed(path, name))
+            _copy(path, entries[name], record, None)
+        except InvalidInput as error:
+            problems += error.problems
     what = "the archive around its files was changed (headers, padding, comment or length)"
     return problems or [Problem(str(path), what, FETCH_AGAIN)]
 

@@ -7,29 +7,25 @@ every byte before the comment.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 from edgeq.artifact import FileRecord
+from edgeq.bundle_entries import COMMENT, COMMENT_BYTES
 from edgeq.errors import InvalidInput, Problem
 
 LARGEST = 2**31 - 1
 """Bytes of the largest file; larger ones need ZIP64, and no app store takes them."""
-FETCH_AGAIN = "build or fetch it again; a bundle that changed is never loaded"
-
 _ALIGNMENT = 4096
 _PADDING_ID = 0xD935  # the extra field that zipalign uses for padding
 _LOCAL_HEADER = 30  # bytes before the name, .ZIP File Format Specification 4.3.7
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_COMMENT = b"edgeq-sha256:"
-_COMMENT_BYTES = len(_COMMENT) + 64
 _CHUNK = 1 << 20
 
 Content = Path | bytes
@@ -48,14 +44,14 @@ def write_archive(
     """
     with path.open("wb+") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
-            archive.comment = _COMMENT + b"0" * 64
+            archive.comment = COMMENT + b"0" * 64
             archive.writestr(_entry(first[0]), first[1])
             for name in sorted(contents):
                 info = _entry(name)
                 info.file_size = records[name].bytes
                 info.extra = _padding(file.tell() + _LOCAL_HEADER + len(name.encode()))
                 with _content(contents[name]) as source, archive.open(info, "w") as target:
-                    digest = copy(source, target)
+                    digest = copy(source, target, info.file_size)
                 # The padding belongs to the local header only, not to the directory at the end.
                 info.extra = b""
                 if digest != records[name].sha256:
@@ -63,9 +59,7 @@ def write_archive(
                         Problem(str(contents[name]), "changed meanwhile", "try again")
                     )
         end = file.seek(-64, os.SEEK_END)
-        file.write(_digest(file, end - len(_COMMENT)).encode())
-        file.flush()
-        os.fsync(file.fileno())
+        file.write(_digest(file, end - len(COMMENT)).encode())
 
 
 def is_untouched(path: Path) -> bool:
@@ -73,33 +67,20 @@ def is_untouched(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            if size < _COMMENT_BYTES:
+            if size < COMMENT_BYTES:
                 return False
-            file.seek(size - _COMMENT_BYTES)
-            return file.read() == _COMMENT + _digest(file, size - _COMMENT_BYTES).encode()
+            file.seek(size - COMMENT_BYTES)
+            return file.read() == COMMENT + _digest(file, size - COMMENT_BYTES).encode()
     except OSError as error:
         raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
 
 
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive; whatever goes wrong while reading it is InvalidInput for `path`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except InvalidInput:
-        raise
-    # zipfile lets struct, codec and arithmetic errors of a damaged archive through.
-    except Exception as error:
-        what = f"is not a bundle that can be read: {error}"
-        raise InvalidInput(Problem(str(path), what, FETCH_AGAIN)) from error
-
-
-def copy(source: IO[bytes], target: IO[bytes] | None) -> str:
-    """SHA-256 of what is left of `source`, copied to `target` in pieces where there is one."""
+def copy(source: IO[bytes], target: IO[bytes] | None, size: int) -> str:
+    """SHA-256 of the next `size` bytes of `source`, copied to `target` where there is one."""
     digest = hashlib.sha256()
-    while piece := source.read(_CHUNK):
+    while size > 0 and (piece := source.read(min(size, _CHUNK))):
         digest.update(piece)
+        size -= len(piece)
         if target is not None:
             target.write(piece)
     return digest.hexdigest()
@@ -128,9 +109,6 @@ def _digest(file: IO[bytes], size: int) -> str:
     """SHA-256 of the first `size` bytes; leaves `file` where it stood."""
     place = file.tell()
     file.seek(0)
-    digest = hashlib.sha256()
-    while size > 0 and (piece := file.read(min(size, _CHUNK))):
-        digest.update(piece)
-        size -= len(piece)
+    digest = copy(file, None, size)
     file.seek(place)
-    return digest.hexdigest()
+    return digest

@@ -21,8 +21,7 @@ from edgeq.measure.bench import Bench, Progress
 from edgeq.measure.given import Evaluation
 from edgeq.profile import Device, matches
 from edgeq.reach.place import Place
-from edgeq.remedies import Alternatives
-from edgeq.seen import Subject
+from edgeq.seen import Alternatives, Subject
 from edgeq.under_limit import limiter_for, limits_of, try_limits
 from edgeq.verdict import Verdict
 
@@ -48,6 +47,7 @@ def check(
     expected: Expected | None = None,
     compare: Compare | None = None,
     limit: bool = False,
+    recipe: str = "RECIPE",
 ) -> list[Verdict]:
     """A verdict for every artifact directory of `targets` on each of its devices, in that order.
 
@@ -56,11 +56,12 @@ def check(
     language models are asked for (default: that of a recipe without one), `expected` tells what to
     expect of an artifact on a device where nothing can be measured, `compare` gives its answers
     on other CPUs. With `limit` it is run under the memory limits of devices and budgets, too.
+    `recipe` is the file that remedies name.
     A quick check takes about 20 s for each artifact plus one run on each evaluation sample, a full
-    one over 2 min. Raises InvalidInput if an artifact was changed, the evaluation data do not fit
-    the model or memory shall be limited elsewhere than here, Missing where it cannot be.
+    one over 2 min; more where a budget of time needs more runs. Raises InvalidInput if an artifact
+    was changed, the evaluation data do not fit the model or memory shall be limited elsewhere than
+    here, Missing where it cannot be.
     """
-    verdicts = []
     here = place.device()
     limiter = limiter_for(place) if limit else None
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
@@ -73,10 +74,12 @@ def check(
             folder=Path(folder),
             workload=workload or Workload(),
             compute_units=_units(here, [device for each in targets.values() for device in each]),
+            limits=_time_limits(budgets, targets, here, place),
         )
+        subjects = {}
         for directory, devices in targets.items():
             measured, beside = bench.measure(directory)
-            subject = Subject(
+            subjects[directory] = Subject(
                 variant=read_artifact(directory).variant,
                 measured=measured,
                 beside=beside,
@@ -84,13 +87,36 @@ def check(
                 alternatives=alternatives,
                 place=place,
                 differences=compare(directory) if compare else None,
+                recipe=recipe,
                 tried=_tried(bench, directory, devices, budgets, here, limiter, progress),
             )
-            for device in devices:
-                estimates = expected(measured.artifact, device) if expected else None
-                judged = dataclasses.replace(subject, expected=estimates)
-                verdicts.append(judge(judged, device, budgets))
-    return verdicts
+    references = tuple(subject.beside for subject in subjects.values())
+    return [
+        judge(
+            dataclasses.replace(
+                subject,
+                expected=expected(subject.measured.artifact, device) if expected else None,
+                references=references,
+            ),
+            device,
+            budgets,
+        )
+        for directory, subject in subjects.items()
+        for device in targets[directory]
+    ]
+
+
+def _time_limits(
+    budgets: Budgets, targets: Mapping[Path, Sequence[Device]], here: Device, place: Place
+) -> dict[str, float]:
+    """Budgets of time that are decided by what is measured here."""
+    devices = [device for each in targets.values() for device in each]
+    if place.how != "measured" or not any(
+        device.id == here.id or matches(device, here) for device in devices
+    ):
+        return {}
+    every = {**budgets.latency.model_dump(), **budgets.speed.model_dump()}
+    return {key: limit for key, limit in every.items() if limit is not None}
 
 
 def _tried(

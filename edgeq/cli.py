@@ -9,30 +9,39 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from edgeq.cli_allocate import allocating
 from edgeq.cli_emulate import emulators
+from edgeq.cli_exit import Commands, print_json, problems_of
+from edgeq.cli_exit import run as run_command
 from edgeq.cli_fit import fitting
 from edgeq.cli_fits import limits
 from edgeq.cli_help import examples, fill_paragraphs
 from edgeq.cli_matrix import matrices
-from edgeq.cli_models import Json, models, print_json
+from edgeq.cli_models import Json, models
 from edgeq.cli_pipe import guarded_output
 from edgeq.cli_report import reports
-from edgeq.errors import EdgeqError
+from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
-from edgeq.report.terminal import make_console, print_verdict
+from edgeq.report.terminal import print_verdict
 
 app = typer.Typer(
+    cls=Commands,
+    pretty_exceptions_enable=False,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     epilog="Exit status: 0 all pass, 1 a budget failed, 2 the input is wrong, "
-    "3 a tool or device is missing, 4 inconclusive.",
+    "3 a tool or device is missing, 4 inconclusive, 70 a fault of edgeq itself.",
 )
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
+Artifacts = Annotated[
+    list[str] | None, typer.Option("--artifact", help="Only this artifact; may be repeated.")
+]
+Full = Annotated[
+    bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
+]
 
 
 def _show_version(asked: bool) -> None:
@@ -85,6 +94,7 @@ def build(
     target: Annotated[
         list[str] | None, typer.Option(help="Only this file format; may be repeated.")
     ] = None,
+    artifact: Artifacts = None,
     as_json: Json = False,
 ) -> None:
     """Quantize and export every variant; what was built before is found again."""
@@ -92,7 +102,7 @@ def build(
     from edgeq.workflow import build_recipe
 
     with progress_line() as progress:
-        built = build_recipe(recipe, target, progress)
+        built = build_recipe(recipe, target, progress, artifact or ())
     if as_json:
         print_json({"artifacts": [item.summary() for item in built]})
     else:
@@ -121,9 +131,8 @@ def check(
             "Default: as the device's profile says; without --device, that machine is judged."
         ),
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
-    ] = False,
+    artifact: Artifacts = None,
+    full: Full = False,
     limit: Annotated[
         bool,
         typer.Option(
@@ -136,7 +145,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Run every artifact and hold what was seen against the budgets."""
-    from edgeq.files import writable
+    from edgeq.files import writable, write_text
     from edgeq.report.junit import junit as to_junit
     from edgeq.verdict import exit_status
     from edgeq.workflow_check import check_recipe
@@ -144,10 +153,10 @@ def check(
     if junit is not None:
         writable(junit, "--junit")
     with progress_line() as progress:
-        verdicts = check_recipe(recipe, device or [], full, progress, on, limit)
+        verdicts = check_recipe(recipe, device or [], full, progress, on, limit, artifact or ())
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:
-        junit.write_text(to_junit(verdicts), encoding="utf-8")
+        write_text(junit, to_junit(verdicts))
     if as_json:
         dumped = [verdict.model_dump(mode="json") for verdict in verdicts]
         print_json({"verdicts": dumped, "exit_status": status})
@@ -174,6 +183,7 @@ def bundle(
         str | None,
         typer.Option(help="This artifact. Default: of those that pass, the nearest to float."),
     ] = None,
+    full: Full = False,
     allow_unchecked: Annotated[
         bool, typer.Option("--allow-unchecked", help="Bundle without a check; it is marked.")
     ] = False,
@@ -187,14 +197,14 @@ def bundle(
     console = make_console()
     try:
         with progress_line() as progress:
-            bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress)
+            bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress, full)
     except NotPassed as error:
         if as_json:
             dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]
-            print_json({"verdicts": dumped, "exit_status": error.exit_code})
-        else:
-            for verdict in error.verdicts:
-                print_verdict(verdict, console)
+            print_json({"verdicts": dumped, **problems_of(error)})
+            raise typer.Exit(error.exit_code) from None
+        for verdict in error.verdicts:
+            print_verdict(verdict, console)
         raise
     if as_json:
         print_json(bundled.summary())
@@ -244,11 +254,4 @@ def main() -> None:
     # Ended from outside, half-written files are removed as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with guarded_output():
-        try:
-            app()
-        except EdgeqError as error:
-            console = Console(stderr=True, highlight=False)
-            for problem in error.problems:
-                console.print("[bold red]error:[/] ", end="")
-                console.print(str(problem), markup=False, soft_wrap=True)
-            sys.exit(error.exit_code)
+        sys.exit(run_command(app, sys.argv[1:]))

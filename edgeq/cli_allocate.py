@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from edgeq.cli_exit import print_json
 from edgeq.cli_help import examples
-from edgeq.cli_models import Json, print_json
+from edgeq.cli_models import Json
+from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
-from edgeq.report.terminal import make_console
 
 allocating = typer.Typer(rich_markup_mode="rich")
 
@@ -39,7 +40,7 @@ def sensitivity(
 ) -> None:
     """What each tensor costs in quality at each number format; what was measured is found again."""
     from edgeq import canonical
-    from edgeq.files import writable
+    from edgeq.files import writable, write_text
     from edgeq.report.pictures import check_picture, save_picture
     from edgeq.report.sensitivity import print_sensitivity, sensitivity_picture
     from edgeq.workflow_allocate import sensitivity_of_recipe
@@ -51,9 +52,7 @@ def sensitivity(
     with progress_line() as progress:
         found = sensitivity_of_recipe(recipe, target, progress)
     if out is not None:
-        partial = out.with_name(f".{out.name}.partial")
-        partial.write_text(canonical.to_json(found.model_dump(mode="json")), encoding="utf-8")
-        partial.replace(out)
+        write_text(out, canonical.to_json(found.model_dump(mode="json")))
     if picture is not None:
         save_picture(sensitivity_picture(found), picture)
     if as_json:

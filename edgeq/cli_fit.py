@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from edgeq.cli_exit import print_json
 from edgeq.cli_help import examples
-from edgeq.cli_models import Json, print_json
+from edgeq.cli_models import Json
 from edgeq.purpose import Purpose
-from edgeq.report.terminal import make_console
+from edgeq.report.console import make_console
 
 fitting = typer.Typer(rich_markup_mode="rich")
 

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from edgeq.cli_exit import print_json
 from edgeq.cli_help import examples
-from edgeq.cli_models import Json, print_json
+from edgeq.cli_models import Json
+from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
-from edgeq.report.terminal import make_console
 
 matrices = typer.Typer(rich_markup_mode="rich")
 
@@ -62,7 +63,7 @@ def matrix(
     EDGEQ_REQUIRE names (arm64,x86-mask,cgroup,ssh,adb) and that is missing ends it with status 3.
     """
     from edgeq.emulate.required import require_stand_ins
-    from edgeq.files import writable
+    from edgeq.files import writable, write_text
     from edgeq.matrix.run import run_matrix
     from edgeq.report.junit import junit as to_junit
     from edgeq.report.matrix import print_matrix
@@ -78,7 +79,7 @@ def matrix(
     verdicts = [each.verdict for each in judged]
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:
-        junit.write_text(to_junit([each.named() for each in judged]), encoding="utf-8")
+        write_text(junit, to_junit([each.named() for each in judged]))
     if as_json:
         dumped = [verdict.model_dump(mode="json") for verdict in verdicts]
         recipes_of = [each.recipe for each in judged]

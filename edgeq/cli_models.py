@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from edgeq import canonical
+from edgeq.cli_exit import print_json
 from edgeq.cli_help import examples
+from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
-from edgeq.report.terminal import make_console
+from edgeq.visible import visible
 
 models = typer.Typer(rich_markup_mode="rich")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
-def print_json(value: Any) -> None:
-    """Write what `--json` asks for."""
-    sys.stdout.write(canonical.to_json(value))
-
-
 def _show(piece: str) -> None:
-    sys.stdout.write(piece)
+    sys.stdout.write(visible(piece))
     sys.stdout.flush()
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 import edgeq
 from edgeq.artifact import ARTIFACT_FILE, Frozen
 from edgeq.bundle import BUNDLE_FILE
+from edgeq.calibration.data import read_text
 from edgeq.errors import InvalidInput, Problem
 from edgeq.measure.divergence import (
     DEFAULT_WINDOW,
@@ -125,18 +126,6 @@ def _fits(path: Path, model: LanguageModel, window: int) -> None:
         if model.context < model.longest:
             what += f" and is opened for {model.context}"
         raise InvalidInput(Problem("--window", what, f"give {model.context} or fewer"))
-
-
-def read_text(path: Path) -> str:
-    """The UTF-8 text of a file; InvalidInput for what is none."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        what = f"is no UTF-8 text: byte {error.start}"
-        raise InvalidInput(Problem(str(path), what, "save it as UTF-8")) from None
-    except OSError as error:
-        what = f"cannot be read: {error.strerror}"
-        raise InvalidInput(Problem(str(path), what, "name a file of plain text")) from None
 
 
 def open_any(

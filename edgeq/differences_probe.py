@@ -21,6 +21,7 @@ import numpy.typing as npt
 from edgeq.artifact import MODEL_FILE, Artifact, ValueInfo, record_files, write_artifact
 from edgeq.differences_statistics import NUDGE
 from edgeq.errors import InvalidInput, Problem, missing_extra
+from edgeq.known_settings import SESSION_KEY
 
 Array = npt.NDArray[Any]
 Feed = dict[str, Array]
@@ -58,8 +59,6 @@ class Probe:
         settings: session entries in place of those the artifact names, or else the loader chooses
         where it runs. exact: operators shall not round their inputs.
         """
-        from edgeq.runners.onnx import SESSION_KEY
-
         chosen = self.artifact.settings.get(SESSION_KEY) if settings is None else dict(settings)
         model = _exact(self.model) if exact else self.model
         folder.mkdir(parents=True)

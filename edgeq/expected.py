@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 
 from edgeq import canonical
 from edgeq.estimate.calibrate import Measured
 from edgeq.estimate.contents import contents_of_plan
 from edgeq.estimate.devices import Estimates, estimate_for
+from edgeq.files import write_text
 from edgeq.plan import ArtifactPlan, Planned
 from edgeq.profile import Device, matches
 from edgeq.reach.place import Place
@@ -70,9 +70,7 @@ def remember_speed(planned: Planned, verdict: Verdict, device: Device, place: Pl
     }
     path = _folder(device) / f"{verdict.artifact_sha256}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(record), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(record))
 
 
 def _seen(device: Device) -> list[Measured]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from edgeq import canonical
 from edgeq.artifact import Frozen
 from edgeq.device import Device
 from edgeq.estimate.interval import Interval
+from edgeq.files import write_text
 from edgeq.plan import Planned
 from edgeq.quantize.presets import Format
 from edgeq.store import Store, code_version
@@ -72,9 +72,7 @@ def remember(found: Frontier, planned: Planned, device: Device) -> None:
     """Keep a frontier where `known` finds it; a later one takes its place."""
     path = _place(planned, device)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(canonical.to_json(found.model_dump(mode="json")), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, canonical.to_json(found.model_dump(mode="json")))
 
 
 def known(planned: Planned, device: Device) -> Frontier | None:

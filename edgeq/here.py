@@ -152,3 +152,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+if __name__ == "__main__":
+    print(detect().model_dump_json())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from edgeq import remedies
 from edgeq.budgets import Budgets
 from edgeq.differences_lines import answers_line, answers_notes
+from edgeq.measure.intervals import LEAST_SAMPLES, samples_for
 from edgeq.measure.records import Measurement, Memory, Quantile
 from edgeq.profile import Device
 from edgeq.seen import Seen, Subject
@@ -113,18 +114,9 @@ class _Judge:
         *,
         at_most: bool = True,
     ) -> Line:
-        status: Status
+        status = _status(seen, limit, at_most=at_most)
         margin = None
-        if seen.failure:
-            status = "fail"
-        elif seen.value is None:
-            status = "not run"
-        else:
-            bounded = seen.low is not None
-            low = seen.value if seen.low is None else seen.low
-            status = decide(low, seen.high if bounded else seen.value, limit, at_most=at_most)
-            if seen.how == "estimated" and status != "fail":  # what nobody ran has not passed
-                status = "not run"
+        if seen.value is not None:
             margin = limit - seen.value if at_most else seen.value - limit
         line = Line(
             budget=budget,
@@ -135,18 +127,53 @@ class _Judge:
             low=seen.low,
             high=seen.high,
             float_value=seen.float_value,
+            samples=seen.samples,
+            samples_wanted=_wanted(seen, limit) if status == "inconclusive" else None,
             margin=margin,
             margin_share=margin / abs(limit) if margin is not None and limit else None,
             status=status,
             how=seen.how,
-            reason="; ".join(filter(None, [seen.failure, seen.reason, more])),
+            reason="; ".join(filter(None, [seen.failure, _few(seen), seen.reason, more])),
             remedy="",
         )
         subject = self._subject
-        remedy = seen.remedy or remedies.remedy(
-            line, self._device, subject.measured, subject.variant, subject.alternatives
-        )
+        remedy = seen.remedy or remedies.remedy(line, seen, self._device, subject)
         return line.model_copy(update={"remedy": remedy})
+
+
+def _status(seen: Seen, limit: float, *, at_most: bool) -> Status:
+    if seen.failure:
+        return "fail"
+    if seen.value is None:
+        return "not run"
+    if seen.samples is not None and seen.samples < LEAST_SAMPLES:
+        return "inconclusive"
+    low = seen.value if seen.low is None else seen.low
+    high = seen.value if seen.low is None else seen.high
+    status = decide(low, high, limit, at_most=at_most)
+    if seen.how == "estimated" and status != "fail":  # what nobody ran has not passed
+        return "not run"
+    # The whole interval may be wrong by this factor, on a machine that was disturbed.
+    is_near = limit / seen.doubt <= seen.value <= limit * seen.doubt
+    return "inconclusive" if seen.doubt > 1 and is_near else status
+
+
+def _few(seen: Seen) -> str:
+    if seen.samples is None or seen.samples >= LEAST_SAMPLES:
+        return ""
+    noun = seen.noun if seen.samples != 1 else seen.noun.removesuffix("s")
+    return f"{seen.samples} different {noun} are too few for an interval"
+
+
+def _wanted(seen: Seen, limit: float) -> int | None:
+    """How many samples would decide; None where that is not about samples, or hopeless."""
+    if seen.samples is None or seen.value is None:
+        return None
+    end = seen.low if limit < seen.value else seen.high
+    wanted = None if end is None else samples_for(seen.samples, seen.value, end, limit)
+    if seen.samples < LEAST_SAMPLES:
+        return max(wanted or 0, LEAST_SAMPLES)
+    return wanted
 
 
 def _notes(measured: Measurement, beside: Measurement) -> Iterator[str]:

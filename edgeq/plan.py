@@ -103,14 +103,13 @@ class Planned:
         return {id: device for own in self.targets.values() for id, device in own.items()}
 
 
-def make_plan(path: Path, *, weights: bool = False, judged: bool = True) -> Planned:
+def make_plan(path: Path, *, weights: bool = False) -> Planned:
     """Resolve the recipe at `path`; with `weights`, its model is fetched whole.
 
-    judged: whether something will be measured on its evaluation data, which else stay unopened.
 
     Raises InvalidInput with every independent problem of recipe, devices, data and model at once.
     """
-    recipe, document, problems = load_recipe(path, judged=judged)
+    recipe, document, problems = load_recipe(path)
     if recipe is None:
         raise InvalidInput(problems)
     devices, device_problems = _devices(recipe, document)

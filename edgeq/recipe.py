@@ -233,13 +233,8 @@ class Recipe(Frozen):
     budgets: Budgets = Field(default=Budgets(), description="What must hold for a pass.")
 
 
-def load_recipe(
-    path: Path, *, judged: bool = True
-) -> tuple[Recipe | None, Document, list[Problem]]:
+def load_recipe(path: Path) -> tuple[Recipe | None, Document, list[Problem]]:
     """Read a recipe and check all that can be checked without its model and devices.
-
-    judged: whether evaluation data are opened, and compared with those for calibration; not where
-    artifacts are only made.
 
     All problems that do not follow from another are in the list; where it is not empty, the recipe
     is what could be understood, or None, and `document.is_assumed` tells which parts of it are
@@ -249,7 +244,7 @@ def load_recipe(
     document = read_yaml(path)
     recipe, problems = validate(document, Recipe)
     if recipe is not None:
-        problems = by_place(problems + recipe_checks.check(recipe, document, judged=judged))
+        problems = by_place(problems + recipe_checks.check(recipe, document))
     return recipe, document, problems
 
 

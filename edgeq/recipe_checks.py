@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from edgeq.recipe import Recipe
 
 
-def check(recipe: Recipe, document: Document, *, judged: bool) -> list[Problem]:
-    """Every problem of meaning, each with its place in the file. judged: see `check_data`."""
+def check(recipe: Recipe, document: Document) -> list[Problem]:
+    """Every problem of meaning, each with its place in the file."""
     return [
         *_check_source(recipe, document),
         *_check_variants(recipe, document),
@@ -32,7 +32,7 @@ def check(recipe: Recipe, document: Document, *, judged: bool) -> list[Problem]:
         *check_coreml(recipe, document),
         *check_fits(recipe, document),
         *check_recover(recipe, document),
-        *check_data(recipe, document, judged=judged),
+        *check_data(recipe, document),
     ]
 
 

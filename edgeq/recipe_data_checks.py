@@ -22,17 +22,15 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
 _RELATIVE = "paths are relative to the recipe"
 
 
-def check_data(recipe: Recipe, document: Document, *, judged: bool) -> list[Problem]:
+def check_data(recipe: Recipe, document: Document) -> list[Problem]:
     """What is wrong with data sets, each with its place in the file.
 
-    judged: whether something will be measured on the evaluation data, which is then read, and
-    compared with the calibration data. Where artifacts are only made it is not opened.
+    The only place of a build that opens the evaluation data: nothing but problems leaves it.
     """
-    found = _check_data_files(recipe, document, judged)
-    return found if found or not judged else _check_overlap(recipe, document)
+    return _check_data_files(recipe, document) or _check_overlap(recipe, document)
 
 
-def _check_data_files(recipe: Recipe, document: Document, judged: bool) -> list[Problem]:
+def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
     problems = list(_check_given(recipe, document))
     refs = {"calibration": recipe.data.calibration, "evaluation": recipe.data.evaluation}
     for key, ref in refs.items():
@@ -47,13 +45,8 @@ def _check_data_files(recipe: Recipe, document: Document, judged: bool) -> list[
             problems.append(Problem(where, what, f"give a file that ends in {' or '.join(wanted)}"))
             continue
         path = document.path.parent / ref.path
-        is_opened = judged or key != "evaluation"
-        has_scores = False
         try:
-            if is_opened:
-                has_scores = _read(path, ref.samples, recipe.model.task)
-            elif not path.is_file():
-                raise data.no_such_file(path)
+            has_scores = _read(path, ref.samples, recipe.model.task)
         except InvalidInput as error:
             problems += [
                 Problem(where, f"{name}: {each.where}: {each.what}", each.remedy or _RELATIVE)
@@ -61,7 +54,7 @@ def _check_data_files(recipe: Recipe, document: Document, judged: bool) -> list[
             ]
             continue
         wants_scores = key == "evaluation" and recipe.budgets.quality.spearman is not None
-        if is_opened and wants_scores and not has_scores:
+        if wants_scores and not has_scores:
             what = f"{name}: has no scored pairs, which budgets.quality.spearman needs"
             problems.append(Problem(where, what, "give a .tsv: sentence1, sentence2, score"))
     return problems

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from edgeq.measure.intervals import LEAST_SAMPLES
 from edgeq.measure.records import Measurement
 from edgeq.profile import Device
 from edgeq.units import MIB, format_bytes, format_seconds, format_speed
 from edgeq.verdict import Line, Unit
+
+if TYPE_CHECKING:
+    from edgeq.seen import Alternatives, Seen, Subject
 
 # The last digit `format_value` shows of an ordinary value.
 _STEPS: dict[Unit, float] = {
@@ -22,9 +26,6 @@ _STEPS: dict[Unit, float] = {
     "nats": 1e-5,
     "ratio": 1e-5,
 }
-
-Alternatives = Mapping[str, int]
-"""Estimated download, in bytes, of every variant that could be built, by name."""
 
 
 def format_value(value: float, unit: Unit) -> str:
@@ -42,17 +43,16 @@ def format_value(value: float, unit: Unit) -> str:
     return f"{value:.2f}" if unit == "correlation × 100" else f"{value:.5f}"
 
 
-def remedy(
-    line: Line, device: Device, measured: Measurement, variant: str, alternatives: Alternatives
-) -> str:
+def remedy(line: Line, seen: Seen, device: Device, subject: Subject) -> str:
     """The next step for `line`, which was run and is complete but for it; empty for a pass."""
+    measured = subject.measured
     if line.status == "pass":
         return ""
     if line.status == "inconclusive":
-        return _to_settle(line, measured)
+        return _to_settle(line, seen, subject.command(device), measured)
     if line.value is None:
         return "run `edgeq run` on the artifact to see the error; build it again"
-    others = {name: size for name, size in alternatives.items() if name != variant}
+    others = {n: size for n, size in subject.alternatives.items() if n != subject.variant}
     if line.unit == "bytes":
         return _smaller(line, measured, others, device)
     if line.unit in ("seconds", "tokens/s"):
@@ -65,13 +65,28 @@ def remedy(
     return _better(line, measured, others)
 
 
-def _to_settle(line: Line, measured: Measurement) -> str:
-    if line.unit in ("nats", "ratio", "share"):
-        return "judge it on more text: data.evaluation, or its samples"
+def _to_settle(line: Line, seen: Seen, command: str, measured: Measurement) -> str:
+    """What decides an open line: more samples, more runs, a quieter machine, another budget."""
+    assert line.value is not None
+    end = line.high if line.bound == "at most" else line.low
+    settled = f"a budget of {_reach(end, line)}" if end is not None else ""
+    if line.samples is not None:
+        return _more_samples(line, seen.noun, settled)
+    if seen.doubt > 1:
+        return f"end other programs, then `{command}`"
     timed = measured.latency or measured.generation
     if timed is not None and timed.conditions.effort == "quick":
-        return "measure longer: `edgeq check --full`"
-    return "end other programs and measure again: the limit lies within the noise"
+        return f"measure longer: `{command} --full`"
+    return " or ".join(filter(None, [settled, f"on a quieter machine, `{command} --full`"]))
+
+
+def _more_samples(line: Line, noun: str, settled: str) -> str:
+    """How many samples to judge on, where a number of them would decide."""
+    if line.samples_wanted is None:
+        return f"{settled or 'another budget'}: the value lies on the limit"
+    where = "a larger data.evaluation, or its `samples`"
+    more = f"judge it on about {line.samples_wanted} {noun} (now {line.samples}): {where}"
+    return more if (line.samples or 0) < LEAST_SAMPLES or not settled else f"{more}; or {settled}"
 
 
 def _smaller(line: Line, measured: Measurement, others: Alternatives, device: Device) -> str:

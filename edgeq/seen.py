@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeq.differences_records import Differences
@@ -10,7 +12,9 @@ from edgeq.estimate.devices import Estimates
 from edgeq.measure.records import How, Measurement
 from edgeq.profile import Device
 from edgeq.reach.place import Here, Place
-from edgeq.remedies import Alternatives
+
+Alternatives = Mapping[str, int]
+"""Estimated download, in bytes, of every variant that could be built, by name."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class Subject:
 
     here: the facts of that place. expected: what to expect on the device that is judged for, for
     what cannot be measured. differences: its answers on other CPUs.
-    tried: what memory limits made of it.
+    tried: what memory limits made of it. references: every time full precision was measured in the
+    same check. recipe: the file, as it was named.
     """
 
     variant: str
@@ -31,13 +36,25 @@ class Subject:
     expected: Estimates | None = None
     differences: Differences | None = None
     tried: Tried | None = None
+    references: tuple[Measurement, ...] = ()
+    recipe: str = "RECIPE"
+
+    def command(self, device: Device) -> str:
+        """What checks this artifact for `device` again."""
+        words = ["edgeq", "check", self.recipe, "--artifact", self.measured.artifact]
+        words += ["--device", device.id]
+        if self.place.name != "here":
+            words += ["--on", self.place.name]
+        return shlex.join(words)
 
 
 @dataclass(frozen=True)
 class Seen:
     """What was seen of one budget.
 
-    `failure` says what a pass died of, `remedy` what would let run what was not.
+    `failure` says what a pass died of, `remedy` what would let run what was not. samples: how many
+    `noun` a quality figure rests on, repeats left out; None for other budgets. doubt: by what
+    factor a time may be wrong because the machine was disturbed.
     """
 
     value: float | None = None
@@ -48,3 +65,6 @@ class Seen:
     reason: str = ""
     failure: str = ""
     remedy: str = ""
+    samples: int | None = None
+    noun: str = "samples"
+    doubt: float = 1.0

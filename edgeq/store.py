@@ -20,10 +20,10 @@ from typing import Any
 from filelock import FileLock
 
 from edgeq import canonical
-from edgeq.artifact import seal, unseal
+from edgeq.artifact import STAGE_FILE, seal, unseal
 from edgeq.errors import InvalidInput, Missing, Problem
 
-MANIFEST = "stage.json"
+MANIFEST = STAGE_FILE
 _PACKAGE = Path(__file__).parent
 _NOT_IN_RESULTS = (
     "beside.py",

@@ -62,6 +62,16 @@ class Line(Frozen):
     float_value: float | None = Field(
         default=None, description="The same of full precision, measured beside; null if unknown."
     )
+    samples: int | None = Field(
+        default=None,
+        description="Different evaluation samples behind a quality figure: texts, pairs, arrays, "
+        "or windows of text; null for other budgets.",
+    )
+    samples_wanted: int | None = Field(
+        default=None,
+        description="How many would be needed to decide, if the value stays as it is; null where "
+        "it is decided, and where no number of samples would be enough.",
+    )
     margin: float | None = Field(
         description="Distance from the value to the limit: positive is room, negative is missing."
     )
@@ -69,7 +79,8 @@ class Line(Frozen):
         description="The margin divided by the size of the limit; null for a limit of 0."
     )
     status: Status = Field(
-        description="pass, fail, inconclusive (the limit lies in the interval) or not run."
+        description="pass, fail, inconclusive (the limit lies in the interval, the samples are "
+        "too few, or the machine was disturbed) or not run."
     )
     how: How = Field(
         description="measured: on this very device. emulated: on a stand-in. estimated: computed. "

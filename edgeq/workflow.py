@@ -17,7 +17,7 @@ from edgeq.store import Store
 from edgeq.stores import LimitLine, sized
 from edgeq.verdict import Verdict, exit_status
 from edgeq.wording import suggest
-from edgeq.workflow_check import chosen_devices, kept_verdicts, targets
+from edgeq.workflow_check import chosen_devices, chosen_names, kept_verdicts, targets
 
 Progress = Callable[[str], None]
 
@@ -58,16 +58,21 @@ class Bundled:
         }
 
 
-def build_recipe(recipe: Path, formats: Sequence[str] | None, progress: Progress) -> list[Built]:
-    """Build every artifact of a recipe, or those of `formats`."""
+def build_recipe(
+    recipe: Path,
+    formats: Sequence[str] | None,
+    progress: Progress,
+    names: Sequence[str] = (),
+) -> list[Built]:
+    """Build every artifact of a recipe, or those of `formats` and of these `names`."""
     progress("read the recipe")
-    planned = make_plan(recipe, weights=True, judged=False)
+    planned = make_plan(recipe, weights=True)
     known = {artifact.format for artifact in planned.plan.artifacts}
     for format in formats or ():
         if format not in known:
             what = f"{recipe} has no target of the format {format!r}"
             raise InvalidInput(Problem("--target", what, suggest(format, sorted(known))))
-    return build(planned, Store(), progress, formats)
+    return build(planned, Store(), progress, formats, chosen_names(planned, names))
 
 
 def bundle_recipe(
@@ -77,11 +82,13 @@ def bundle_recipe(
     artifact: str | None,
     allow_unchecked: bool,
     progress: Progress,
+    full: bool = False,
 ) -> Bundled:
     """Bundle the best artifact that passed on `device`: the one nearest to full precision.
 
-    Verdicts of an earlier check of the same artifact, budgets and device are used; what is
-    missing is measured now. Raises NotPassed, with the verdicts, where nothing passed.
+    Verdicts of an earlier check of the same artifact, budgets and device are used; what is missing
+    or inconclusive is measured now, with `full` at length. Raises NotPassed, with the verdicts,
+    where nothing passed.
     """
     progress("read the recipe")
     writable(out, "--out")
@@ -97,7 +104,7 @@ def bundle_recipe(
     built = {item.artifact.name: item for item in build(planned, Store(), progress, names=wanted)}
     if allow_unchecked:
         return _write(planned, built[wanted[0]], None, target, out)
-    verdicts = kept_verdicts(planned, list(built.values()), chosen, progress)
+    verdicts = kept_verdicts(planned, list(built.values()), chosen, progress, full)
     passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
     if not passed:
         what = f"nothing passed on {device}, so there is nothing to ship"

@@ -26,7 +26,7 @@ def sensitivity_of_recipe(recipe: Path, target: str | None, progress: Progress) 
     installed.
     """
     progress("read the recipe")
-    planned = make_plan(recipe, weights=True, judged=False)
+    planned = make_plan(recipe, weights=True)
     formats = list(planned.targets)
     if target is not None and target not in formats:
         what = f"{recipe} has no target of the format {target!r}"

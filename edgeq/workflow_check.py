@@ -17,6 +17,7 @@ from edgeq.device import HERE, Device, load_device
 from edgeq.differences_check import Comparison, reachable
 from edgeq.errors import InvalidInput, Problem
 from edgeq.expected import expected, remember_speed
+from edgeq.files import write_text
 from edgeq.measure.given import Evaluation
 from edgeq.plan import Planned, make_plan
 from edgeq.quantize.presets import Format
@@ -24,6 +25,7 @@ from edgeq.reach.place import Here, Place, place_for
 from edgeq.stages import Progress
 from edgeq.store import Store, code_version
 from edgeq.verdict import Verdict
+from edgeq.wording import suggest
 
 
 def check_recipe(
@@ -33,9 +35,11 @@ def check_recipe(
     progress: Progress,
     on: str | None = None,
     limit: bool = False,
+    names: Sequence[str] = (),
 ) -> list[Verdict]:
     """Measure every artifact and judge it for `devices`; without any, for the recipe's own.
 
+    names: of the artifacts to measure; all without any.
     on: where everything runs, as `edgeq.reach.place.place_for` takes it; without it, each device's
     profile says so. With it and without `devices`, the machine that it reaches is what is judged.
     limit: run under the memory limits of devices and of the budget, too, which is possible here
@@ -47,10 +51,10 @@ def check_recipe(
         with place_for(on, progress=progress) as place:
             machine = place.device()
             _require_format(planned, machine, on)
-            built = build(planned, Store(), progress)
+            built = build(planned, Store(), progress, names=chosen_names(planned, names))
             return _check(planned, built, {machine.id: machine}, full, place, progress, limit)
     chosen = chosen_devices(planned, devices)
-    built = build(planned, Store(), progress)
+    built = build(planned, Store(), progress, names=chosen_names(planned, names))
     return verdicts_of(planned, built, chosen, full, progress, on, limit)
 
 
@@ -72,9 +76,16 @@ def verdicts_of(
 
 
 def kept_verdicts(
-    planned: Planned, built: Sequence[Built], devices: dict[str, Device], progress: Progress
+    planned: Planned,
+    built: Sequence[Built],
+    devices: dict[str, Device],
+    progress: Progress,
+    full: bool = False,
 ) -> list[Verdict]:
-    """Remembered verdicts where there are some, new ones otherwise; ordered as `verdicts_of`'s."""
+    """Remembered verdicts where there are some, new ones otherwise; ordered as `verdicts_of`'s.
+
+    What was inconclusive is measured again, and with `full` what was not measured at length.
+    """
     found: list[Verdict] = []
     for address, own in _by_place(devices, None).items():
         with _place(address, own, progress) as place:
@@ -82,13 +93,31 @@ def kept_verdicts(
             for item in built:
                 judged = targets(planned, item.artifact.format, own)
                 kept = [_recall(planned, item, device, place) for device in judged]
-                known = [verdict for verdict in kept if verdict is not None]
+                known = [v for v in kept if v is not None and _is_settled(v, full)]
                 if len(known) == len(judged):
                     found += known
                 else:
                     missing.append(item)
-            found += _check(planned, missing, own, False, place, progress)
+            found += _check(planned, missing, own, full, place, progress)
     return _in_order(found, built, devices)
+
+
+def _is_settled(verdict: Verdict, full: bool) -> bool:
+    """Whether measuring again would say nothing else."""
+    measured = verdict.measurement
+    timed = measured.latency or measured.generation
+    is_full = timed is None or timed.conditions.effort == "full"
+    return verdict.status != "inconclusive" and (is_full or not full)
+
+
+def chosen_names(planned: Planned, names: Sequence[str]) -> list[str] | None:
+    """The artifacts of these names, None for all. Raises InvalidInput for what is none."""
+    known = [artifact.name for artifact in planned.plan.artifacts]
+    for name in names:
+        if name not in known:
+            what = f"{planned.path} makes no artifact {name!r}"
+            raise InvalidInput(Problem("--artifact", what, suggest(name, known)))
+    return list(names) or None
 
 
 def chosen_devices(planned: Planned, names: Sequence[str]) -> dict[str, Device]:
@@ -185,6 +214,7 @@ def _check(
                 expected=functools.partial(expected, planned),
                 compare=comparison.of if comparison else None,
                 limit=limit,
+                recipe=str(planned.path),
             )
     for verdict in verdicts:
         _remember(planned, verdict, devices[verdict.device], place)
@@ -238,9 +268,7 @@ def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place:
 def _remember(planned: Planned, verdict: Verdict, device: Device, place: Place) -> None:
     path = _verdict_path(planned, verdict.artifact_sha256, device, place)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")  # another check may write it too
-    partial.write_text(canonical.to_json(verdict.model_dump(mode="json")), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, canonical.to_json(verdict.model_dump(mode="json")))
 
 
 def _recall(planned: Planned, built: Built, device: Device, place: Place) -> Verdict | None:

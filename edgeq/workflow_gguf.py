@@ -43,7 +43,7 @@ def importance_of_recipe(recipe: Path, out: Path, progress: Progress) -> Importa
     """
     writable(out, "--out")
     progress("read the recipe")
-    planned = make_plan(recipe, weights=True, judged=False)
+    planned = make_plan(recipe, weights=True)
     data = planned.recipe.data
     if data.calibration is None and data.importance is None:
         what = "has no calibration data to compute an importance matrix from"

@@ -11,17 +11,19 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from edgeq.document import Document, Entry
 from edgeq.errors import InvalidInput, Problem
+from edgeq.files import read_bytes
 from edgeq.wording import Location, describe, example_of, suggest_near
 
 __all__ = ["Document", "by_place", "read_yaml", "validate"]
@@ -32,22 +34,47 @@ _TAG = "tag:yaml.org,2002:"
 # A YAML 1.2 core schema has no dates: `os: 2024-01-01` is text.
 _AS_TEXT = {f"{_TAG}str", f"{_TAG}timestamp"}
 _AS_PLAIN = {f"{_TAG}null", f"{_TAG}bool", f"{_TAG}int", f"{_TAG}float"}
+# Far above what a recipe with a rule for every tensor needs, and read in seconds.
+_MOST_BYTES = 256 << 10
+_MOST_NODES = 20_000
+_DEEPEST = 32
+_BINARY = {b"PK": "a zip archive", b"GGUF": "a GGUF file", b"\x1f\x8b": "a gzip archive"}
+
+
+class _Composer(Composer):
+    """ruamel's, which stops at a number of nodes and a depth."""
+
+    nodes = level = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """See `ruamel.yaml.composer.Composer.compose_node`."""
+        self.nodes, self.level = self.nodes + 1, self.level + 1
+        mark = self.parser.peek_event().start_mark
+        if self.level > _DEEPEST:
+            raise MarkedYAMLError(problem="nested too deeply", problem_mark=mark)
+        if self.nodes > _MOST_NODES:
+            raise MarkedYAMLError(problem=f"more than {_MOST_NODES} values", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
 
 
 def read_yaml(path: Path) -> Document:
     """Read a YAML 1.2 file (UTF-8, one document).
 
-    Raises InvalidInput for a file that cannot be read, bad syntax, tabs in the indentation,
-    duplicate keys, merge keys and tags.
+    Raises InvalidInput for a file that cannot be read or is too large, bad syntax, tabs in the
+    indentation, duplicate keys, merge keys, tags, and aliases that multiply.
     """
     text = _read_text(path)
     yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _Composer
     try:
         root = yaml.compose(text)
         if root is None:
             empty = Problem(f"{path}:1:1", "the file is empty", "write at least 'edgeq: 1'")
             raise InvalidInput(empty)
         problems: list[Problem] = []
+        _require_few(root)
         entry = _entry_of(root, yaml, path, problems)
     except ReaderError as error:
         line, column = _line_and_column(text, error.position)
@@ -57,9 +84,6 @@ def read_yaml(path: Path) -> Document:
         raise InvalidInput(_syntax_problem(path, error)) from None
     except YAMLError as error:
         raise InvalidInput(Problem(f"{path}:1:1", f"not valid YAML: {error}")) from None
-    except RecursionError:
-        what = "nested too deeply, or an alias that contains itself"
-        raise InvalidInput(Problem(f"{path}:1:1", what, "write the values out")) from None
     if problems:
         raise InvalidInput(problems)
     return Document(path, entry)
@@ -67,17 +91,54 @@ def read_yaml(path: Path) -> Document:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
+        path.lstat()
+    except (FileNotFoundError, ValueError):  # ValueError: a null byte in the name
         folder = path.parent
         names = sorted(file.name for file in folder.glob("*.y*ml")) if folder.is_dir() else []
         remedy = suggest_near(path.name, names)
         raise InvalidInput(Problem(str(path), "no such file", remedy)) from None
-    except UnicodeDecodeError as error:
-        where = f"{path}: byte {error.start}"
-        raise InvalidInput(Problem(where, "not UTF-8 text", "save the file as UTF-8")) from None
     except OSError as error:
         raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+    content = read_bytes(path, _MOST_BYTES, "leave out what is not needed")
+    binary = next((kind for magic, kind in _BINARY.items() if content.startswith(magic)), None)
+    try:
+        if binary is None:
+            return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        binary = "a binary file" if b"\0" in content else None
+        where = f"{path}: byte {error.start}"
+        if binary is None:
+            remedy = "save the file as UTF-8"
+            raise InvalidInput(Problem(where, "not UTF-8 text", remedy)) from None
+    raise InvalidInput(Problem(str(path), f"is {binary}, not YAML", "name a .yaml file"))
+
+
+def _require_few(root: Node) -> None:
+    """Refuse aliases that stand for more values than a file may hold, or contain themselves."""
+    counts: dict[int, int] = {}
+    opened: set[int] = set()
+
+    def count(node: Node) -> int:
+        if isinstance(node, ScalarNode):
+            return 1
+        if id(node) in opened:
+            raise _too_many(node, "an alias that contains itself")
+        if id(node) not in counts:
+            opened.add(id(node))
+            children = node.value
+            if isinstance(node, MappingNode):
+                children = [part for pair in node.value for part in pair]
+            counts[id(node)] = 1 + sum(map(count, children))
+            opened.remove(id(node))
+        if counts[id(node)] > _MOST_NODES:
+            raise _too_many(node, f"aliases that stand for more than {_MOST_NODES} values")
+        return counts[id(node)]
+
+    count(root)
+
+
+def _too_many(node: Node, what: str) -> MarkedYAMLError:
+    return MarkedYAMLError(problem=what, problem_mark=node.start_mark)
 
 
 def _line_and_column(text: str, position: int) -> tuple[int, int]:
@@ -99,6 +160,8 @@ def _syntax_problem(path: Path, error: MarkedYAMLError) -> Problem:
     elif "mapping values are not allowed" in what:
         what = "a second ': ' in one value"
         remedy = "put the value in quotes, or check the indentation"
+    elif "alias" in what and "undefined" not in what:
+        remedy = "write the values out"
     elif "another document" in what:
         what, remedy = "a second document ('---') begins here", "keep one document in a file"
     elif error.context_mark and mark and error.context_mark.line != mark.line:

@@ -212,31 +212,50 @@ def test_whole_models_correct_sums() -> None:
 
 
 _WATCH = """
-import sys
+import inspect, sys
 from pathlib import Path
 evaluation, recipe = sys.argv[1:]
-opened = []
-sys.addaudithook(
-    lambda event, given: opened.append(given[0])
-    if event == "open" and str(given[0]).endswith((evaluation, "calibration.txt")) else None
-)
+opened = {True: 0, False: 0}
+calibration = 0
+def watch(event, given):
+    global calibration
+    if event == "open" and str(given[0]).endswith("calibration.txt"):
+        calibration += 1
+    if event == "open" and str(given[0]).endswith(evaluation):
+        opened[any(frame.function == "check_data" for frame in inspect.stack(0))] += 1
+sys.addaudithook(watch)
 from edgeq.workflow import build_recipe
 build_recipe(Path(recipe), None, lambda step: None)
-print(sum(str(path).endswith(evaluation) for path in opened), len(opened))
+print(opened[True], opened[False], calibration)
 """
 
 
-def test_building_never_opens_the_evaluation_data(folder: Path) -> None:
-    """Sensitivities, trials and the file are made in a process that watches what it opens."""
+def test_rounding_never_sees_the_evaluation_data(folder: Path) -> None:
+    """Sensitivities, trials and the file are made in a process that watches what it opens.
+
+    The evaluation data are opened by what compares them with the calibration data, before anything
+    is made, and that returns nothing but problems.
+    """
     recipe = write(folder, "{size: 900 KiB, trials: 1}", "watched.yaml")
     command = [sys.executable, "-c", _WATCH, "evaluation.txt", str(recipe)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    evaluation, both = map(int, done.stdout.split())
-    assert both > 0  # the watch sees what is opened
-    assert evaluation == 0
+    compared, elsewhere, calibration = map(int, done.stdout.split())
+    assert compared > 0  # the watch sees what is opened
+    assert calibration > compared
+    assert elsewhere == 0
+
+
+def test_a_build_refuses_text_that_is_in_both_files(folder: Path) -> None:
+    text = (folder / "calibration.txt").read_text(encoding="utf-8")
+    (folder / "leaked.txt").write_text(text[:2000], encoding="utf-8")
+    recipe = write(folder, "{size: 900 KiB}", "leaked.yaml")
+    leaked = recipe.read_text(encoding="utf-8").replace("evaluation.txt", "leaked.txt")
+    recipe.write_text(leaked, encoding="utf-8")
+    with pytest.raises(InvalidInput, match="are in the calibration data too"):
+        build_recipe(recipe, None, lambda step: None)
 
 
 def test_trials_are_records(folder: Path, built: Built) -> None:

@@ -14,7 +14,7 @@ from edgeq.beside import Chance, Parting, SideBySide, Spoken, side_by_side
 from edgeq.compare import Opened, Side
 from edgeq.errors import InvalidInput
 from edgeq.report.beside import print_side_by_side
-from edgeq.report.terminal import make_console
+from edgeq.report.console import make_console
 from edgeq.runners.base import Model
 from edgeq.workflow_compare import Asked
 from tests.table_model import Table

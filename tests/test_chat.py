@@ -18,7 +18,14 @@ from edgeq.bundle import write_bundle
 from edgeq.errors import InvalidInput
 from edgeq.made import copy_tokenizer
 from edgeq.models.huggingface import read_directory
-from edgeq.runners.chat import CHAT_FILES, Chat, chat_of_directory, chat_prompt, read_chat
+from edgeq.runners.chat import (
+    CHAT_FILES,
+    Chat,
+    chat_of_directory,
+    chat_text,
+    chat_tokens,
+    read_chat,
+)
 from edgeq.runners.package import open_package
 from edgeq.runners.session import Sampling, refuse_unused, write_text
 from edgeq.workflow import build_recipe
@@ -30,6 +37,13 @@ TEMPLATE = (
     "    {% if message.role == 'user' %}\n[{{ message.content | trim }}]\n{% endif %}\n"
     "{% endfor %}\n{% if add_generation_prompt %}answer:{% endif %}"
 )
+
+
+SPECIAL = {"bos_token": "<|bos|>", "eos_token": "<|eos|>"}
+
+
+def user(message: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": message}]
 
 
 RECIPE = """
@@ -75,12 +89,12 @@ def artifact(directory: Path) -> Iterator[Path]:
 def test_an_onnx_file_answers_by_the_template_of_its_model(file: Path, artifact: Path) -> None:
     model, other = (edgeq.load(path, threads=1) for path in (artifact, file))
     for message in ("  Where is the whale? ", "ünï", ""):
-        text = chat_prompt(model, message)
-        assert text == chat_prompt(other, message)
-        assert model.prompt_tokens(text) == other.prompt_tokens(text)
+        asked = user(message)
+        assert chat_text(model, asked) == chat_text(other, asked)
+        assert chat_tokens(model, asked) == chat_tokens(other, asked)
     written = write_text(artifact, "hello", Sampling(max_tokens=4), lambda piece: None, chat=True)
     assert written.text == "".join(model.generate("<|bos|>[hello]\nanswer:", 4))
-    assert chat_of_directory(artifact) == Chat(TEMPLATE, "<|bos|>", "<|eos|>")
+    assert chat_of_directory(artifact) == Chat(TEMPLATE, SPECIAL)
 
 
 def test_a_bundle_carries_the_template(artifact: Path, tmp_path: Path) -> None:
@@ -95,8 +109,8 @@ def test_a_bundle_carries_the_template(artifact: Path, tmp_path: Path) -> None:
         unchecked=True,
         limits=(),
     )
-    assert open_package(out).read_chat() == Chat(TEMPLATE, "<|bos|>", "<|eos|>")
-    assert chat_prompt(edgeq.load(out, threads=1), "hi") == "<|bos|>[hi]\nanswer:"
+    assert open_package(out).read_chat() == Chat(TEMPLATE, SPECIAL)
+    assert chat_text(edgeq.load(out, threads=1), user("hi")) == "<|bos|>[hi]\nanswer:"
 
 
 @pytest.mark.parametrize(
@@ -105,8 +119,12 @@ def test_a_bundle_carries_the_template(artifact: Path, tmp_path: Path) -> None:
         (None, None, Chat()),
         (b"no JSON", None, Chat()),
         (b"[1]", b"own", Chat("own")),
-        (b'{"chat_template": "a", "bos_token": "<s>"}', None, Chat("a", "<s>")),
-        (b'{"chat_template": "a", "eos_token": {"content": "</s>"}}', b"b", Chat("b", "", "</s>")),
+        (b'{"chat_template": "a", "bos_token": "<s>"}', None, Chat("a", {"bos_token": "<s>"})),
+        (
+            b'{"chat_template": "a", "eos_token": {"content": "</s>"}}',
+            b"b",
+            Chat("b", {"eos_token": "</s>"}),
+        ),
         (b'{"bos_token": null, "eos_token": {"lstrip": true}}', None, Chat()),
         (
             b'{"chat_template": [{"name": "tools", "template": "t"}, 3, '
@@ -146,7 +164,7 @@ def test_a_message_is_put_as_the_file_s_template_says(file: Path) -> None:
     model = edgeq.load(file, threads=1)
     assert model.chat_template == TEMPLATE
     text = "<|bos|>[Where is the whale?]\nanswer:"  # it puts no token before a text itself
-    assert chat_prompt(model, "  Where is the whale? ") == text
+    assert chat_text(model, user("  Where is the whale? ")) == text
     assert model.tokens(text)[0] == model.tokens("<|bos|>")[0]
     written = write_text(file, "hello", Sampling(max_tokens=4), lambda piece: None, chat=True)
     assert written.text == "".join(model.generate("<|bos|>[hello]\nanswer:", 4))
@@ -156,16 +174,16 @@ def test_a_message_is_put_as_the_file_s_template_says(file: Path) -> None:
 class Beginning(Table):
     """A model that puts a token before every text; it is spelled as the template spells it."""
 
-    begin_text = "z"
+    special_tokens = {"bos_token": "x"}  # noqa: RUF012
 
     def tokens(self, text: str, special: bool = True) -> list[int]:
         return [23] * special + super().tokens(text)
 
 
 def test_no_text_begins_twice() -> None:
-    for model, text in ((Beginning(), "[a]"), (Table(), "z[a]")):
-        model.chat_template, model.begin_text = "{{ bos_token }}[{{ messages[0].content }}]", "z"
-        assert chat_prompt(model, "a") == text
+    model = Beginning()
+    model.chat_template = "{{ bos_token }}{{ messages[0].content }}"
+    assert chat_tokens(model, user("a")) == [23, 0]
 
 
 @pytest.mark.parametrize(
@@ -178,17 +196,25 @@ def test_no_text_begins_twice() -> None:
         "{{ range(10 ** 12) | list }}",
         "{{ messages | no_such_filter }}",
         "{{ messages[0].content + 1 }}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ messages[0].content * 10 ** 10 }}",
+        "{% for a in range(99999) %}{{ 'a' * 99999 }}{% endfor %}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ " + "(" * 5000 + ")" * 5000 + " }}",
+        "{{ 9 ** (9 ** 9) }}",
+        "{% include '/etc/passwd' %}",
+        "",
     ],
 )
 def test_a_template_that_fails_or_reaches_out_is_refused(template: str) -> None:
     model = Table()
     model.chat_template = template
-    with pytest.raises(InvalidInput, match="chat template of table fails"):
-        chat_prompt(model, "hello")
+    with pytest.raises(InvalidInput, match=r"chat template of table (fails|makes an empty)"):
+        chat_tokens(model, user("hello"))
 
 
 def test_what_has_no_template_is_refused() -> None:
     with pytest.raises(InvalidInput, match="carries no chat template"):
-        chat_prompt(Table(), "hello")
+        chat_text(Table(), user("hello"))
     with pytest.raises(InvalidInput, match="--chat: is for --prompt only"):
         refuse_unused(["a"], None, None, chat=True)

@@ -21,11 +21,12 @@ from edgeq.emulate import x86_place
 from edgeq.emulate.arm_place import ArmPlace
 from edgeq.emulate.x86_place import MaskedPlace
 from edgeq.errors import InvalidInput, Missing
+from edgeq.known_settings import SESSION_KEY
 from edgeq.measure.process import PassStopped
 from edgeq.reach.place import Here
+from edgeq.report.console import make_console
 from edgeq.report.differences import print_differences
-from edgeq.report.terminal import make_console
-from edgeq.runners.onnx import CURES, SESSION_KEY
+from edgeq.runners.onnx import CURES
 from tests import samples
 from tests.stand_ins import need, need_arm, users_cache
 

@@ -15,8 +15,9 @@ from edgeq.differences_records import Differences, OperatorDifference, PlaceDiff
 from edgeq.differences_statistics import Statistics
 from edgeq.judge import judge
 from edgeq.profile import Device
+from edgeq.report.console import make_console
 from edgeq.report.junit import junit
-from edgeq.report.terminal import make_console, print_verdict
+from edgeq.report.terminal import print_verdict
 from edgeq.runners.onnx import CURES
 from edgeq.seen import Subject
 from edgeq.verdict import Line, Verdict

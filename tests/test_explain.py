@@ -21,8 +21,8 @@ from edgeq.explain.piece import Written, write
 from edgeq.explain.rules import problems
 from edgeq.explain.told import facts_of_source
 from edgeq.measure.records import MemoryReading
+from edgeq.report.console import make_console
 from edgeq.report.page.record import Report
-from edgeq.report.terminal import make_console
 from tests import report_samples as samples
 from tests import verdicts
 

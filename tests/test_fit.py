@@ -17,8 +17,8 @@ from edgeq.fit import CALIBRATION, Answer, fit_model
 from edgeq.plan import make_plan
 from edgeq.purpose import TOLERANCE, Purpose
 from edgeq.recipe import load_recipe
+from edgeq.report.console import make_console
 from edgeq.report.fit import print_fit
-from edgeq.report.terminal import make_console
 from tests.test_estimate_memory import LLAMA_8B, QWEN3_NEXT_80B, ROOT, WREN
 from tests.tiny_bert import run_edgeq
 

@@ -19,8 +19,8 @@ from edgeq.emulate.limits import DataLimiter, Limiter, available
 from edgeq.emulate.limits_search import Search
 from edgeq.errors import InvalidInput
 from edgeq.fits import Fits, fits, judge
+from edgeq.report.console import make_console
 from edgeq.report.fits import print_fits
-from edgeq.report.terminal import make_console
 from edgeq.runners.runnable import runnable
 from edgeq.units import MIB
 from tests import samples

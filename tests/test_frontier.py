@@ -16,10 +16,10 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 from edgeq.allocate.sensitivity import Cost, Sensitivity
 from edgeq.errors import InvalidInput
 from edgeq.frontier_records import Frontier, Point
+from edgeq.report.console import make_console
 from edgeq.report.frontier import frontier_picture, print_frontier
 from edgeq.report.pictures import check_picture, save_picture
 from edgeq.report.sensitivity import print_sensitivity, sensitivity_picture
-from edgeq.report.terminal import make_console
 
 POINTS = (
     ("gguf-Q2_K", "llama.cpp mix", 2734400, 0.05, 0.002),

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from edgeq.device import load_device
 from edgeq.measure.generation import Timing, summarise, time_texts
 from edgeq.profile import Device
-from edgeq.report.terminal import make_console, print_verdict
+from edgeq.report.console import make_console
+from edgeq.report.terminal import print_verdict
 from edgeq.runners.instructions import lacking
 from edgeq.verdict import Verdict
 from tests.table_model import VOCABULARY, Table
@@ -65,7 +66,7 @@ PROMPT = np.arange(10, dtype=np.int32) % VOCABULARY
 )
 def test_when_enough_texts_are_timed(seconds: float, effort: Any, texts: int) -> None:
     model = Table()
-    timing = time_texts(model, PROMPT, 4, effort, Clock(model, seconds))
+    timing = time_texts(model, PROMPT, 4, effort, clock=Clock(model, seconds))
     assert len(timing.first) == len(timing.tokens) == texts
     assert timing.first == pytest.approx([seconds] * texts)
     assert {len(tokens) for tokens in timing.tokens} == {4}
@@ -76,7 +77,7 @@ def test_every_text_is_the_same_and_begins_anew() -> None:
     """Ends are passed over, so that all texts are as long."""
     ends = frozenset(range(VOCABULARY))
     model = Table(ends=ends, context=14)
-    timing = time_texts(model, PROMPT, 4, "quick", Clock(model, 0.001))
+    timing = time_texts(model, PROMPT, 4, "quick", clock=Clock(model, 0.001))
     assert len(timing.tokens) == 128  # a cache of 14 positions holds one text
 
 

@@ -6,8 +6,8 @@ import io
 
 from edgeq.device import device_ids, load_device
 from edgeq.matrix.run import Judged
+from edgeq.report.console import make_console
 from edgeq.report.matrix import print_matrix
-from edgeq.report.terminal import make_console
 from tests.verdicts import verdict
 
 BUDGETS = {

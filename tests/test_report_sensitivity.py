@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.allocate.sensitivity import Cost, Sensitivity
+from edgeq.report.console import make_console
 from edgeq.report.page.record import ReportedArtifact, Sensed
 from edgeq.report.page.tensors import tensor_tables
 from edgeq.report.sensitivity import print_sensitivity, sensitivity_picture
-from edgeq.report.terminal import make_console
 from tests.report_samples import allocated_report
 
 USES = ("Q2_K", "Q3_K", "Q4_K")

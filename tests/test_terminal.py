@@ -38,8 +38,8 @@ from edgeq.fit import Answer
 from edgeq.models.model import describe
 from edgeq.plan import Plan
 from edgeq.recipe import load_recipe, recipe_schema
+from edgeq.report.console import make_console
 from edgeq.report.page.record import Report, read_report
-from edgeq.report.terminal import make_console
 from edgeq.verdict import Verdict
 from tests import report_samples
 from tests.gguf_artifacts import WREN, write_file

@@ -19,7 +19,8 @@ from edgeq.errors import InvalidInput
 from edgeq.measure.process import Request
 from edgeq.profile import Device
 from edgeq.reach.place import ALL_PASSES, Here, Place
-from edgeq.report.terminal import make_console, print_verdict
+from edgeq.report.console import make_console
+from edgeq.report.terminal import print_verdict
 from edgeq.under_limit import limiter_for, limits_of, under_limit
 from edgeq.units import MIB
 from edgeq.verdict import How

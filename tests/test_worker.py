@@ -118,26 +118,23 @@ def test_a_changed_artifact_is_named(tmp_path: Path, capfd: pytest.CaptureFixtur
     ],
 )
 def test_only_what_was_asked_wrongly_is_no_failed_pass(
-    raised: str,
-    fault: type[Exception],
-    tensor: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    raised: str, fault: type[Exception], tensor: Path, tmp_path: Path
 ) -> None:
-    # Python imports this module by itself when a process begins, and the worker's pass is replaced.
+    # Becomes the worker, whose pass is replaced.
     program = (
         "import sys\n"
-        "if 'edgeq.runners.worker' in sys.orig_argv:\n"
-        "    from edgeq.errors import InvalidInput, Missing, NotComputed, Problem\n"
-        "    from edgeq.runners import sample_passes\n"
-        "    def watch_sample(request):\n"
-        f"        raise {raised}\n"
-        "    sample_passes.watch_sample = watch_sample\n"
+        "from edgeq.errors import InvalidInput, Missing, NotComputed, Problem\n"
+        "from edgeq.runners import sample_passes\n"
+        "def watch_sample(request):\n"
+        f"    raise {raised}\n"
+        "sample_passes.watch_sample = watch_sample\n"
+        "start, sys.argv = sys.argv[-2], sys.argv[-2:]\n"
+        "exec(start)\n"
     )
-    (tmp_path / "sitecustomize.py").write_text(program)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "becomes.py").write_text(program)
+    prefix = [sys.executable, str(tmp_path / "becomes.py")]
     with pytest.raises(fault) as found:
-        run_worker(Request(work="memory", artifact=tensor))
+        run_worker(Request(work="memory", artifact=tensor), prefix=prefix)
     assert type(found.value) is fault
 
 

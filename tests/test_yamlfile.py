@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import string
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,7 +112,9 @@ def test_places_count_lines_and_columns_from_one(tmp_path: Path) -> None:
         ("a: 1\n---\nb: 1\n", "2:1", "a second document", "one document"),
         ("a: !!python/name:os.system x\n", "1:4", "the tag", "plain values"),
         ("a: &x {b: 1}\nc:\n  <<: *x\n", "3:3", "merge keys", "write the keys out"),
-        ("a: &x [*x]\n", "1:1", "contains itself", "write the values out"),
+        ("a: &x [*x]\n", "1:4", "contains itself", "write the values out"),
+        ("a: " + "[" * 10_000, "1:35", "nested too deeply", ""),
+        ("a: [" + "1," * 30_000 + "]", "1:39999", "more than 20000 values", ""),
         ("? [a]\n: b\n", "1:3", "as a key", "use a word"),
         ("a: b\nc: \x01\n", "2:4", "U+0001", "remove it"),
         ("# nothing\n", "1:1", "the file is empty", "edgeq: 1"),
@@ -183,6 +187,43 @@ def test_schema_errors(tmp_path: Path, text: str, where: str, what: str, remedy:
     assert problem.where == where
     assert what in problem.what
     assert remedy in problem.remedy
+
+
+LAUGHS = "".join(
+    f"{name}: &{name} [{','.join([f'*{before}' if before else '1'] * 10)}]\n"
+    for before, name in zip(["", *"abcdefgh"], "abcdefghi", strict=True)
+)
+
+
+def test_aliases_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, LAUGHS)
+    assert problem.where == "5:4"
+    assert "aliases that stand for more than 20000 values" in problem.what
+    assert problem.remedy == "write the values out"
+    assert read_yaml(write(tmp_path, LAUGHS[: LAUGHS.index("d:")])).data["c"][0][0] == [1] * 10
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no such files")
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda path: path.mkdir(), "it is a directory"),
+        (lambda path: os.mkfifo(path), "it is a named pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
+        (lambda path: path.write_bytes(b"PK\3\4" + bytes(100)), "is a zip archive, not YAML"),
+        (lambda path: path.write_bytes(b"a: \0\xff"), "is a binary file, not YAML"),
+        (lambda path: path.write_bytes(b"a: 1\n" * 3_000_000), "is larger than"),
+    ],
+)
+def test_what_is_no_yaml_gets_one_line(
+    tmp_path: Path, make: Callable[[Path], None], what: str
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    make(path)
+    with pytest.raises(InvalidInput, match=what) as caught:
+        read_yaml(path)
+    (problem,) = caught.value.problems
+    assert problem.where == str(path)
 
 
 FAULTS = {

@@ -9,7 +9,8 @@ from edgeq.device import load_device
 from edgeq.judge import Subject, judge
 from edgeq.measure import generation
 from edgeq.measure.divergence import KL, Divergence, KLErrors, Perplexity
-from edgeq.measure.latency import quantile
+from edgeq.measure.intervals import Bounds
+from edgeq.measure.order_statistics import quantile
 from edgeq.measure.records import (
     Conditions,
     Generation,
@@ -38,12 +39,16 @@ CONDITIONS = Conditions(
 )
 OUTPUT = OutputQuality(
     samples=100,
+    distinct=100,
     cosine_mean=0.985,
+    cosine_mean_bounds=Bounds(low=0.983, high=0.987),
     cosine_low=0.95,
     cosine_min=0.9,
     relative_rms_error=0.02,
+    relative_rms_error_bounds=Bounds(low=0.018, high=0.022),
     max_absolute_error=0.1,
     top1_agreement=0.97,
+    top1_bounds=Bounds(low=0.92, high=0.99),
 )
 
 
@@ -87,7 +92,11 @@ def memory(*, high_water: int = 120, anonymous_peak: int = 50) -> Memory:
 def quality(**outputs: OutputQuality) -> Quality:
     """Of `outputs` by name, else of one ordinary output."""
     return Quality(
-        outputs=outputs or {"y": OUTPUT}, spearman=81.9, float_spearman=82.0, conditions=CONDITIONS
+        outputs=outputs or {"y": OUTPUT},
+        spearman=81.9,
+        spearman_bounds=Bounds(low=81.6, high=82.2),
+        float_spearman=82.0,
+        conditions=CONDITIONS,
     )
 
 

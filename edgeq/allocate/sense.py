@@ -26,6 +26,7 @@ from edgeq.calibration.statistics import Feed
 from edgeq.export.lookups import looked_up, table_moments
 from edgeq.export.onnx_statistics import watch
 from edgeq.export.onnx_weights import Weight
+from edgeq.files import write_bytes
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.grids import Floats
 from edgeq.quantize.model import Choice, grid_named
@@ -83,9 +84,7 @@ def tensor_costs(
             option.use: _one(weight, option, moments, (chain, held) if option.use in run else None)
             for option in coded
         }
-        partial = stored.with_suffix(".partial")
-        partial.write_bytes(_ROUNDED.dump_json(found[name]))
-        partial.replace(stored)
+        write_bytes(stored, _ROUNDED.dump_json(found[name]))
     return _complete(found)
 
 

@@ -19,7 +19,8 @@ from edgeq.audit.records import Audit, Finding, Outcome, TensorLine
 from edgeq.audit.structure import judge_structure
 from edgeq.audit.values import look
 from edgeq.audit.verdict import judge_quality, sentence
-from edgeq.compare import Comparison, read_text
+from edgeq.calibration.data import read_text
+from edgeq.compare import Comparison
 from edgeq.errors import InvalidInput, Problem
 from edgeq.gguf.header import Header, read_header
 from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from edgeq import child
 from edgeq.audit.child import STEP, Request
 
 _SECONDS = {"tokens": 600.0, "quality": 4 * 3600.0}
@@ -34,28 +33,25 @@ def ask(request: Request, progress: Callable[[str], None]) -> dict[str, Any]:
 
     Raises RunFailed with what it ended with: an error of edgeq, a signal, or too long a time.
     """
-    command = [sys.executable, "-m", "edgeq.audit.child"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     said: list[str] = []
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
         given.write(request.model_dump_json().encode())
         given.seek(0)
-        child = subprocess.Popen(
-            command, stdin=given, stdout=output, stderr=subprocess.PIPE, env=environment
-        )
-        assert child.stderr is not None
-        listener = threading.Thread(target=_listen, args=(child.stderr, progress, said))
+        command = child.command("edgeq.audit.child")
+        process = subprocess.Popen(command, stdin=given, stdout=output, stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        listener = threading.Thread(target=_listen, args=(process.stderr, progress, said))
         listener.start()
         try:
-            status = child.wait(_SECONDS[request.work])
+            status = process.wait(_SECONDS[request.work])
         except subprocess.TimeoutExpired:
             limit = _SECONDS[request.work]
             raise RunFailed(f"it did not come to an end within {limit:g} s") from None
         finally:
-            child.kill()
-            child.wait()
+            process.kill()
+            process.wait()
             listener.join()
-            child.stderr.close()
+            process.stderr.close()
         output.seek(0)
         content = output.read()
     return _reply(status, content, said)

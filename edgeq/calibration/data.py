@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InvalidInput, Problem
+from edgeq.files import read_bytes, require_file
+from edgeq.units import format_bytes
 from edgeq.wording import suggest, suggest_near
 
 Array = npt.NDArray[Any]
@@ -29,6 +31,10 @@ Array = npt.NDArray[Any]
 TEXT_SUFFIXES = (".txt", ".tsv", ".csv")
 PAIR_SUFFIXES = (".tsv", ".csv")
 ARRAY_SUFFIXES = (".npz",)
+_MOST_BYTES = 32 << 20
+_MOST_CORPUS_BYTES = 16 << 20  # of text that is tokenized as a whole, at 50 bytes a letter
+_LONGEST_LINE = 1 << 20
+_MOST_ARRAY_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def read_corpus(path: Path) -> str:
     """
     if path.suffix != ".txt":
         raise _unknown_suffix(path, (".txt",))
-    text = "\n".join(_lines(path))
+    text = read_text(path).replace("\r\n", "\n")
     if not text.strip():
         raise InvalidInput(Problem(str(path), "holds no text", "add some"))
     return text
@@ -104,16 +110,27 @@ def read_arrays(path: Path, samples: int | None = None, seed: int = 0) -> dict[s
 
 
 def _load_arrays(path: Path) -> dict[str, Array]:
-    if not path.is_file():
+    if not path.exists():
         raise no_such_file(path)
+    require_file(path)
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is not a zip file")
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: np.asarray(archive[name]) for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(path) as archive:
+            _require_room(path, archive)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: np.asarray(arrays[name]) for name in arrays.files}
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         remedy = "write it with numpy.savez(path, input_name=array, ...)"
         raise InvalidInput(Problem(str(path), f"not a readable .npz: {error}", remedy)) from None
+
+
+def _require_room(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse arrays that could not be held: a small file may unpack to any size."""
+    size = sum(entry.file_size for entry in archive.infolist())
+    if size > _MOST_ARRAY_BYTES:
+        what = f"holds {format_bytes(size)} of arrays, over {format_bytes(_MOST_ARRAY_BYTES)}"
+        raise InvalidInput(Problem(str(path), what, "keep fewer samples"))
 
 
 def feeds(
@@ -216,17 +233,26 @@ def _choose(path: Path, available: int, samples: int | None, seed: int) -> list[
     return sorted(sorted(range(available), key=draw)[:samples])
 
 
-def _lines(path: Path) -> list[str]:
+def read_text(path: Path, limit: int = _MOST_CORPUS_BYTES) -> str:
+    """The text of a file that a recipe or command names, UTF-8 of at most `limit` bytes."""
+    if not path.exists():
+        raise no_such_file(path)
     try:
-        # Not splitlines(): a text may hold a form feed or U+2028.
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except FileNotFoundError:
-        raise no_such_file(path) from None
+        return read_bytes(path, limit, "keep the part that is needed").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         where = f"{path}: byte {error.start}"
         raise InvalidInput(Problem(where, "not UTF-8 text", "save the file as UTF-8")) from None
-    except OSError as error:
-        raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of samples; one that no sentence makes is refused: it lacks line ends."""
+    # Not splitlines(): a text may hold a form feed or U+2028.
+    lines = read_text(path, _MOST_BYTES).replace("\r\n", "\n").split("\n")
+    for number, line in enumerate(lines, 1):
+        if len(line) > _LONGEST_LINE:
+            what = f"the line has {len(line)} letters, over {_LONGEST_LINE}"
+            raise InvalidInput(Problem(f"{path}:{number}", what, "put one sample on a line"))
+    return lines
 
 
 def _read_table(path: Path) -> list[dict[str, str]]:

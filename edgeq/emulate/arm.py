@@ -10,12 +10,12 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from edgeq import child
 from edgeq.emulate import apt
 from edgeq.emulate.elf import drop_unloaded
 from edgeq.emulate.qemu import fetch_qemu, find_qemu
@@ -149,7 +149,7 @@ def _pinned() -> list[str]:
 def _make_packages(directory: Path, python: str) -> None:
     platforms = [f"manylinux_2_{n}_aarch64" for n in range(_OLDEST_GLIBC, _NEWEST_GLIBC + 1)]
     command = [
-        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *child.command("pip", "install", "--quiet", "--disable-pip-version-check"),
         *("--target", str(directory), "--no-deps", "--no-compile", "--only-binary", ":all:"),
         *("--python-version", python, "--implementation", "cp"),
         *(word for name in (*platforms, "manylinux2014_aarch64") for word in ("--platform", name)),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 import shlex
 import subprocess
 import tempfile
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import edgeq
+from edgeq import child
 from edgeq.emulate.arm import SETUP_COMMAND, ArmSystem, find_arm, unsupported
 from edgeq.errors import InvalidInput, Missing, Problem
+from edgeq.measure.intervals import LEAST_SAMPLES
 from edgeq.measure.process import PassFailed, Request, run_worker
 from edgeq.measure.records import Pass
 from edgeq.profile import Device
@@ -23,7 +24,6 @@ from edgeq.verdict import How
 from edgeq.wording import suggest
 
 _CORES = 2  # that cpuinfo shows; the host's CPUs do the work
-_DETECT = "from edgeq import here; print(here.detect().model_dump_json())"
 # Of the host's environment: what its libraries are told would reach the emulated ones.
 _UNSET = (
     "LD_PRELOAD",
@@ -111,7 +111,7 @@ class ArmPlace(Place):
     """
 
     how: How = "emulated"
-    most_samples = 8  # a sentence takes about a second
+    most_samples = LEAST_SAMPLES  # a sentence takes about a second
     passes: frozenset[Pass] = frozenset(("quality",))
 
     def __init__(self, cpu_class: str) -> None:
@@ -132,11 +132,11 @@ class ArmPlace(Place):
         if request.work not in self.passes:
             what = f"an emulator says nothing about {request.work}"
             raise InvalidInput(Problem(self.name, what, "measure it on the device"))
-        return run_worker(request, timeout_seconds, interpreter=str(self.python()))
+        return run_worker(request, timeout_seconds, python=self.interpreter())
 
     def device(self) -> Device:
         if self._device is None:
-            command = [str(self.python()), "-c", _DETECT]
+            command = self.interpreter().command("edgeq.here")
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 what = f"an emulated process ended with {done.returncode}: {done.stderr[-400:]}"
@@ -150,14 +150,17 @@ class ArmPlace(Place):
         return (f"emulated by QEMU: {self.cpu_class.words}",)
 
     def python(self) -> Path:
-        """A program that is Python on the emulated CPU, with edgeq and its packages to import.
-
-        It exists until `close`.
-        """
+        """A program that is Python on the emulated CPU, with packages to import, until `close`."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="edgeq-")
             _furnish(Path(self._folder.name), self._system, self.cpu_class)
         return Path(self._folder.name, "python")
+
+    def interpreter(self) -> child.Python:
+        """The same program, to run modules of this edgeq."""
+        # Beside an installed edgeq lie packages for this machine's CPU: they are not searched.
+        path = (str(self._system.packages),)
+        return dataclasses.replace(child.this_python(), executable=str(self.python()), path=path)
 
     def close(self) -> None:
         if self._folder is not None:
@@ -166,21 +169,16 @@ class ArmPlace(Place):
 
 
 def _furnish(folder: Path, system: ArmSystem, kind: ArmClass) -> None:
-    """Write what an emulated process is started with: a root, edgeq's source, and the program."""
-    root, source = folder / "root", folder / "source"
+    """Write what an emulated process is started with: a root and the program."""
+    root = folder / "root"
     (root / "proc").mkdir(parents=True)
     for path in system.root.iterdir():
         if path.is_dir():
             (root / path.name).symlink_to(path)
     (root / "proc" / "cpuinfo").write_text(kind.cpuinfo(), encoding="ascii")
-    # Alone: beside an installed edgeq lie packages for this machine's CPU.
-    source.mkdir()
-    (source / "edgeq").symlink_to(Path(edgeq.__file__).parent)
     cache = kept.cache_directory() / "emulated"
     variables = {
-        "PYTHONPATH": os.pathsep.join(map(str, (system.packages, source))),
-        "PYTHONPYCACHEPREFIX": str(cache / "arm64-bytecode"),
-        "PYTHONNOUSERSITE": "1",
+        "PYTHONPATH": str(system.packages),
         "PYDANTIC_DISABLE_PLUGINS": "1",  # looking for some takes a tenth of a start
         "EDGEQ_CACHE": str(cache / f"arm64-{kind.name}"),
     }
@@ -191,7 +189,8 @@ def _furnish(folder: Path, system: ArmSystem, kind: ArmClass) -> None:
         *(word for name in _UNSET for word in ("-U", name)),
         *(word for name, value in variables.items() for word in ("-E", f"{name}={value}")),
     ]
-    script = f'#!/bin/sh\nexec {shlex.join(words)} -0 "$0" {shlex.quote(str(system.python))} "$@"\n'
+    python = [str(system.python), "-s", "-X", f"pycache_prefix={cache / 'arm64-bytecode'}"]
+    script = f'#!/bin/sh\nexec {shlex.join(words)} -0 "$0" {shlex.join(python)} "$@"\n'
     program = folder / "python"
     program.write_text(script, encoding="utf-8")
     program.chmod(0o755)

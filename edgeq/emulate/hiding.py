@@ -17,6 +17,7 @@ from edgeq import canonical
 from edgeq.emulate import x86_classes
 from edgeq.emulate.x86_scan import find_cpuid
 from edgeq.errors import Missing, Problem
+from edgeq.files import write_bytes
 from edgeq.runners import kept
 
 _MAGIC = b"EGQCPUI1"
@@ -112,9 +113,7 @@ class Table:
             places += [struct.pack("<2Q", index, address) for address in addresses]
         masks = [struct.pack("<4I", *mask) for mask in self._masks]
         counts = struct.pack("<3Q", len(masks), len(files), len(places))
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        partial.write_bytes(b"".join([_MAGIC, counts, *masks, *files, *places]))
-        partial.replace(self.path)
+        write_bytes(self.path, b"".join([_MAGIC, counts, *masks, *files, *places]))
 
 
 @functools.cache

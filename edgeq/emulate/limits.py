@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgeq import child
 from edgeq.artifact import read_record
 from edgeq.emulate import limits_groups, limits_pages
 from edgeq.emulate.limits_groups import Group
@@ -43,9 +44,7 @@ _NO_GROUPS = (
 )
 # A runtime that is refused memory says that it cannot open the model.
 _OUT_OF_MEMORY = re.compile("alloc|memory", re.IGNORECASE)
-# What a probe takes, and the limit that must end it.
-_PROBE = [sys.executable, "-S", "-c", "held = b'x' * (128 << 20)"]
-_PROBE_LIMIT = 64 * MIB
+_PROBE_LIMIT = 64 * MIB  # must end `limits_probe`
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Limiter(ABC):
         """Whether a process that takes more than a limit is really ended by it."""
         try:
             with self.hold(_PROBE_LIMIT) as held:
-                command = [*held.prefix, *_PROBE]
+                command = [*held.prefix, *child.command("edgeq.emulate.limits_probe")]
                 ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
                 return ended.returncode != 0 and self._ended_it(held, ended.stderr)
         except (OSError, subprocess.TimeoutExpired):

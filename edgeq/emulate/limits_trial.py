@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from edgeq.emulate.limits import LimitedPlace, Limiter, OverLimit, Usage
 from edgeq.emulate.limits_records import Trial
-from edgeq.measure.latency import quantile
+from edgeq.measure.order_statistics import quantile
 from edgeq.measure.process import Request, run_worker
 from edgeq.units import format_bytes
 

@@ -7,12 +7,11 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from edgeq import cpu
+from edgeq import child, cpu
 from edgeq.emulate import hiding
 from edgeq.emulate.hiding import Table
 from edgeq.emulate.x86_classes import CLASSES, CpuClass, class_without, glibc_tunables
@@ -27,19 +26,6 @@ from edgeq.wording import suggest
 
 _CPUINFO = Path("/proc/cpuinfo")
 _MOST_ROUNDS = 6  # each library may load others that were not met before
-# Meets the libraries that passes load, and lets one that asks the CPU itself say what it heard.
-_MEET = """
-import importlib, json, sys
-for name in ("runners.worker", "runners.decoder", "runners.onnx_model", "here"):
-    importlib.import_module("edgeq." + name)
-try:
-    importlib.import_module("edgeq.gguf.llama_api").library()
-except Exception:
-    pass  # no llama.cpp here, so none will be loaded
-from numpy._core._multiarray_umath import __cpu_features__ as heard
-here = sys.modules["edgeq.here"].detect().model_dump_json()
-json.dump({"heard": [name for name in heard if heard[name]], "here": here}, sys.stdout)
-"""
 # numpy's names for flags that it asks the CPU for.
 _HEARD = {"AVX": "avx", "F16C": "f16c", "FMA3": "fma", "AVX2": "avx2", "AVX512F": "avx512f"}
 
@@ -154,10 +140,9 @@ class MaskedPlace(Place):
         return self._table.learn()
 
     def _meet(self, variables: dict[str, str]) -> None:
-        search = os.pathsep.join(filter(None, sys.path))
-        environment = {**os.environ, "PYTHONPATH": search, **variables}
+        environment = {**os.environ, **variables}
+        command = child.command("edgeq.emulate.x86_meet")
         for _ in range(_MOST_ROUNDS):
-            command = [sys.executable, "-c", _MEET]
             done = subprocess.run(command, env=environment, capture_output=True, text=True)
             if done.returncode != 0:
                 what = f"a process that sees less of the CPU ended with {done.returncode}: "

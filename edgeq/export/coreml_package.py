@@ -8,7 +8,6 @@ here they follow from the content, so that a package has one hash.
 from __future__ import annotations
 
 import json
-import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from edgeq import canonical
 from edgeq.export.coreml_targets import Target
 from edgeq.export.coreml_tools import load_coremltools
+from edgeq.files import replacing
 
 Array = NDArray[Any]
 Read = Callable[[], Array]
@@ -54,17 +54,13 @@ def write_package(
     model as user-defined. classes: of a program that ends in `classify`. The directory appears when
     it is whole; what was there is replaced.
     """
-    partial = destination.with_name(f".{destination.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    weights = partial / WEIGHTS_PATH
-    weights.parent.mkdir(parents=True)
-    spec = _specification(program, readers, target, weights.parent, classes)
-    spec.description.metadata.userDefined.update(metadata)
-    (partial / MODEL_PATH).write_bytes(spec.SerializeToString(deterministic=True))
-    _write_manifest(partial)
-    if destination.is_dir():
-        shutil.rmtree(destination)
-    partial.replace(destination)
+    with replacing(destination) as partial:
+        weights = partial / WEIGHTS_PATH
+        weights.parent.mkdir(parents=True)
+        spec = _specification(program, readers, target, weights.parent, classes)
+        spec.description.metadata.userDefined.update(metadata)
+        (partial / MODEL_PATH).write_bytes(spec.SerializeToString(deterministic=True))
+        _write_manifest(partial)
 
 
 def _specification(

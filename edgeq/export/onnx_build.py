@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,8 @@ class GraphWriter:
 
     def __init__(self, model: ir.Model) -> None:
         self._model = model
-        self._taken = {value.name for value in model.graph.initializers.values()}
-        for node in model.graph.all_nodes():
-            self._taken.update(value.name for value in node.outputs)
-            self._taken.add(node.name)
+        self._taken: set[str | None] = {value.name for value in _named(model)}
+        self._taken.update(node.name for node in model.graph.all_nodes())
 
     def constant(self, name: str, array: np.ndarray | ir.TensorProtocol) -> ir.Value:
         """A constant of the main graph; a name in use gets a number behind it."""
@@ -145,12 +144,7 @@ class GraphWriter:
         return node
 
     def _free(self, name: str) -> str:
-        candidate, count = name, 1
-        while candidate in self._taken:
-            count += 1
-            candidate = f"{name}.{count}"
-        self._taken.add(candidate)
-        return candidate
+        return free_name(name, self._taken)
 
 
 def save_model(model: ir.Model, path: Path) -> None:
@@ -213,12 +207,52 @@ def _size(value: ir.Value) -> int:
     return value.const_value.nbytes if value.const_value is not None else 0
 
 
+def _named(model: ir.Model) -> Iterator[ir.Value]:
+    """Inputs and constants of all graphs, then what nodes make."""
+    for graph in model.graphs():
+        yield from graph.inputs
+        yield from graph.initializers.values()
+    for node in model.graph.all_nodes():
+        yield from (value for value in node.outputs if value.name)
+
+
+def name_uniquely(model: ir.Model) -> None:
+    """Give every value and node one name in the whole model, subgraphs too.
+
+    The main graph's inputs, outputs and constants keep theirs.
+    """
+    own = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
+    values = {id(value): value for value in (*own, *_named(model))}
+    nodes = {id(node): node for node in model.graph.all_nodes()}
+    _name(values.values())
+    _name(nodes.values())
+
+
+def _name(named: Iterable[Any]) -> None:
+    taken: set[str] = set()
+    for number, each in enumerate(named):
+        each.name = free_name(each.name or f"n{number}", taken)
+
+
+def free_name(name: str, taken: set[Any]) -> str:
+    """`name`, with a number behind it where it is in `taken`, to which it is added."""
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}.{count}"
+    taken.add(candidate)
+    return candidate
+
+
 def _shorten_names(model: ir.Model) -> None:
     """Number the values between nodes: exporters' paths for names are a third of a small graph.
 
     Weights, nodes, inputs and outputs keep theirs, which is what errors and people refer to.
     """
-    values = [value for node in model.graph.all_nodes() for value in node.outputs if value.name]
-    inner = [value for value in values if not value.is_graph_output()]
-    for number, value in enumerate(inner):
-        value.name = f"t{number}"
+    values = list({id(value): value for value in _named(model)}.values())
+    inner = [v for v in values if v.producer() is not None and not v.is_graph_output()]
+    numbered = {id(value) for value in inner}
+    taken = {value.name for value in values if id(value) not in numbered}
+    names = (name for n in itertools.count() if (name := f"t{n}") not in taken)
+    for value, name in zip(inner, names, strict=False):
+        value.name = name

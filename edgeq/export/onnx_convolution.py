@@ -31,11 +31,12 @@ class ConvolutionWriter:
         codes = self._writer.constant(f"{weight.name}.codes", tensor.codes.reshape(weight.shape))
         filter_scales = tensor.scales[:, 0]
         scales = self._writer.constant(f"{weight.name}.scales", filter_scales)
+        zeros = zero_points(self._writer, weight.name, len(filter_scales))
         for use in weight.uses:
             node = use.node
             image, image_scale = self._coded_image(node, use.activation)
             node.replace_input_with(0, image)
-            node.replace_input_with(1, decode(self._writer, node, [codes, scales], axis=0))
+            node.replace_input_with(1, decode(self._writer, node, [codes, scales, zeros], axis=0))
             if len(node.inputs) > 2 and node.inputs[2] is not None:
                 bias = self._coded_bias(node, node.inputs[2], image_scale * filter_scales)
                 node.replace_input_with(2, bias)
@@ -80,8 +81,13 @@ def convolution_output(node: ir.Node) -> ir.Value:
     value = node.outputs[0]
     consumers = value.consumers()
     if len(consumers) == 1 and consumers[0].op_type in ("Relu", "Clip"):
-        return consumers[0].outputs[0]
+        return consumers[0].outputs[0] if consumers[0].graph is node.graph else value
     return value
+
+
+def zero_points(writer: GraphWriter, name: str, channels: int) -> ir.Value:
+    """Zeros, int8 `(channels,)`: without them onnxruntime's uint8 copies of codes do not run."""
+    return writer.constant(f"{name}.zeros", np.zeros(channels, np.int8))
 
 
 def parameters(

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.export.onnx_build import CONTRIB, GraphWriter
-from edgeq.export.onnx_convolution import ConvolutionWriter, decode, parameters
+from edgeq.export.onnx_convolution import ConvolutionWriter, decode, parameters, zero_points
 from edgeq.export.onnx_weights import Weight, WeightUse
 from edgeq.export.streamed import StreamedTensor
 from edgeq.quantize.activations import InputCodes
@@ -37,8 +37,9 @@ class QuantizedWriter:
         self._writer = GraphWriter(model)
         self._is_decoder = any(node.op_type == "GroupQueryAttention" for node in model.graph)
         self._convolutions = ConvolutionWriter(self._writer, ranges)
-        self._coded: dict[tuple[int, int], _CodedInput] = {}
-        self._outliers: dict[tuple[int, int], ir.Value] = {}
+        self._coded: dict[tuple[int, int, int], _CodedInput] = {}
+        self._outliers: dict[tuple[int, int, int], ir.Value] = {}
+        self._copies: dict[str, tuple[ir.Value, ir.Value]] = {}
 
     def write(self, weight: Weight, quantized: Quantized) -> None:
         """Rewrite every use of `weight`; its float constant is then unused."""
@@ -77,8 +78,9 @@ class QuantizedWriter:
         rest += [None] * (5 - len(rest))
         quantizers = [*constants[1:3], *constants[4:6]]
         inputs_and_codes = [sequence, constants[0], constants[3], *rest, *quantizers]
+        attributes = {name: a for name, a in node.attributes.items() if name != "layout"}
         self._writer.replace(
-            node, "DynamicQuantizeLSTM", inputs_and_codes, dict(node.attributes), domain=CONTRIB
+            node, "DynamicQuantizeLSTM", inputs_and_codes, attributes, domain=CONTRIB
         )
 
     def _write_linear_int8(self, weight: Weight, quantized: Quantized) -> None:
@@ -91,15 +93,18 @@ class QuantizedWriter:
             inputs: list[ir.Value | None]
             if input_codes is not None and input_codes.low is not None:
                 left = decode(self._writer, use.node, [coded.codes, coded.scale, coded.zero_point])
-                right = decode(self._writer, use.node, [codes, scales], axis=1)
+                zeros = zero_points(self._writer, weight.name, len(tensor.codes))
+                right = decode(self._writer, use.node, [codes, scales, zeros], axis=1)
                 operator, inputs, domain = "MatMul", [left, right], ""
                 if bias is not None:
                     operator, inputs = "Gemm", [left, right, bias]
             else:
                 operator, domain = "MatMulIntegerToFloat", CONTRIB
-                bias = bias or self._take_bias(use.node)
-                inputs = [coded.codes, codes, coded.scale, scales, coded.zero_point]
-                inputs += [None, bias] if bias is not None else []
+                bias = bias or self._take_bias(use.node, len(tensor.codes))
+                stored, zero = (
+                    (codes, None) if use.in_main_graph else self._unsigned(weight, tensor)
+                )
+                inputs = [coded.codes, stored, coded.scale, scales, coded.zero_point, zero, bias]
             if quantized.outlier_columns is None:
                 self._writer.replace(use.node, operator, inputs, domain=domain)
             else:
@@ -107,7 +112,20 @@ class QuantizedWriter:
                 beside = self._outlier_product(weight, use, quantized)
                 self._writer.replace(use.node, "Sum", [product, beside])
 
-    def _take_bias(self, product: ir.Node) -> ir.Value | None:
+    def _unsigned(self, weight: Weight, tensor: QuantizedTensor) -> tuple[ir.Value, ir.Value]:
+        """Codes as uint8 and their zero point, for products in a subgraph.
+
+        Where uint8 × int8 saturates, onnxruntime makes such a copy itself, but only of weights that
+        the main graph multiplies by.
+        """
+        name = f"{weight.name}.unsigned"
+        if name not in self._copies:
+            codes = (tensor.codes.T.astype(np.int16) + 128).astype(np.uint8)
+            zero = self._writer.constant(f"{name}.zero", np.array(128, np.uint8))
+            self._copies[name] = self._writer.constant(name, codes), zero
+        return self._copies[name]
+
+    def _take_bias(self, product: ir.Node, columns: int) -> ir.Value | None:
         """The bias that the next node adds, which then no longer does; None where there is none.
 
         The integer product adds a bias for nothing while it turns its sums into floats.
@@ -121,7 +139,7 @@ class QuantizedWriter:
         value, bias = reader.inputs
         if value is not product.outputs[0]:
             value, bias = bias, value
-        if bias is None or not bias.is_initializer() or len(bias.shape or ()) != 1:
+        if bias is None or not bias.is_initializer() or tuple(bias.shape or ()) != (columns,):
             return None
         if reader.op_type == "BiasGelu":
             self._writer.replace(reader, "Gelu", [value], domain=CONTRIB)
@@ -133,7 +151,7 @@ class QuantizedWriter:
         """The float product of the input's outlier channels."""
         assert quantized.input_codes is not None and quantized.outlier_columns is not None
         value, outliers = use.activation, quantized.input_codes.outliers
-        key = (id(value), id(quantized.input_codes))
+        key = (id(value), id(quantized.input_codes), id(use.node.graph))
         if key not in self._outliers:
             index = self._writer.constant(f"{value.name}.outliers", np.array(outliers, np.int64))
             picked = self._writer.emit(use.node, "Gather", [value, index], {"axis": -1})
@@ -145,7 +163,7 @@ class QuantizedWriter:
     def _coded_input(self, use: WeightUse, quantized: Quantized) -> _CodedInput:
         """The uint8 codes of the input, made once for all the products of a graph that read it."""
         value, codes = use.activation, quantized.input_codes
-        key = (id(value), id(codes) if codes is not None else id(use.node.graph))
+        key = (id(value), id(codes), id(use.node.graph))
         if key in self._coded:
             return self._coded[key]
         emit, name = self._writer.emit, value.name

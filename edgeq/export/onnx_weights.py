@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeq.export.onnx_build import CONTRIB
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
 from edgeq.quantize.grids import Floats
 from edgeq.quantize.model import grid_named
@@ -19,6 +20,7 @@ Role = Literal["linear", "convolution", "embedding", "tied", "recurrent"]
 Decide = Callable[[str, tuple[int, ...]], Decision]
 
 _TIED = {"embedding", "linear"}
+_CONTRIB = ("FusedMatMul", "GroupQueryAttention")  # operators of onnxruntime's that are known here
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def find_weights(model: ir.Model) -> list[Weight]:
         for position, value in enumerate(node.inputs):
             if value is None or not _is_weight(value):
                 continue
-            if node.op_type == "GroupQueryAttention":
+            if _operator(node) == "GroupQueryAttention":
                 continue  # cosines and sines of positions: computed, not trained
             assert value.name is not None
             values[value.name] = value
@@ -106,7 +108,7 @@ def find_weights(model: ir.Model) -> list[Weight]:
 
 def settle(weight: Weight, decide: Decide) -> Decision:
     """A decision that this weight's operators can carry out, or float32 with the reason."""
-    decision = decide(weight.name, weight.shape_by_rows)
+    decision = _stored_once(weight, decide(weight.name, weight.shape_by_rows))
     choice = decision.choice
     if choice is None:
         return decision
@@ -124,9 +126,21 @@ def settle(weight: Weight, decide: Decide) -> Decision:
     return decision
 
 
+def _stored_once(weight: Weight, decision: Decision) -> Decision:
+    """int8 in groups for rows that are looked up and multiplied: one copy then serves both."""
+    choice = decision.choice
+    if choice is None or weight.obstacle or weight.role != "tied" or choice.grid != "int8":
+        return decision
+    grouped = replace(choice, grid="int8-b32", activations="float32", ranges=None)
+    reason = f"{decision.reason}; in groups of 32, so that one copy is looked up and multiplied"
+    return Decision(grouped, reason)
+
+
 def _obstacle(weight: Weight, grid: str, activations: str) -> str:
     operator = weight.uses[0].node.op_type
     if weight.role == "convolution":
+        if any(_computed_bias(use.node) for use in weight.uses):
+            return f"{operator} has a bias that is computed, and integers need a stored one"
         if activations != "static-uint8":
             return f"{operator} has fast int8 kernels only for static ranges; use int8-static"
         if not all(use.in_main_graph for use in weight.uses):
@@ -139,6 +153,11 @@ def _obstacle(weight: Weight, grid: str, activations: str) -> str:
     if weight.role in ("embedding", "tied") and block and weight.shape[1] % block:
         return f"{operator} needs rows of a multiple of {block} values, not {weight.shape[1]}"
     return ""
+
+
+def _computed_bias(node: ir.Node) -> bool:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return bias is not None and (not bias.is_initializer() or bias.const_value is None)
 
 
 def _nodes(graph: ir.Graph, in_main: bool) -> Iterator[tuple[ir.Node, bool]]:
@@ -176,7 +195,7 @@ def _weight(name: str, value: ir.Value, users: list[tuple[ir.Node, int, bool]]) 
 
 def _use(node: ir.Node, position: int, value: ir.Value, in_main: bool) -> WeightUse | str:
     rank = len(_shape(value))
-    match node.op_type, position:
+    match _operator(node), position:
         case "MatMul", 1 if rank == 2:
             return WeightUse(node, "linear", True, in_main)
         case "Gemm", 1:
@@ -191,12 +210,31 @@ def _use(node: ir.Node, position: int, value: ir.Value, in_main: bool) -> Weight
         case "Conv", 1:
             return WeightUse(node, "convolution", False, in_main)
         case "LSTM", 1 | 2:
-            return WeightUse(node, "recurrent", False, in_main)
+            return _lstm_use(node, in_main)
         case (("GRU" | "RNN"), _):
             return "onnxruntime has no quantized kernel for this operator"
         case "ConvTranspose", 1:
             return "onnxruntime has no quantized kernel for this operator"
     return f"its input {position} has no quantized form here"
+
+
+def _operator(node: ir.Node) -> str:
+    """Its name where it is ONNX's own, or onnxruntime's; with its domain where it is neither."""
+    if node.domain in ("", CONTRIB) and (node.domain == CONTRIB) == (node.op_type in _CONTRIB):
+        return node.op_type
+    return f"{node.domain}::{node.op_type}"
+
+
+def _lstm_use(node: ir.Node, in_main: bool) -> WeightUse | str:
+    if node.attributes.get_int("layout", 0):
+        return "onnxruntime has no quantized kernel for layout 1"
+    inputs, states = node.inputs[1:3]
+    for value in (inputs, states):
+        if value is None or not _is_weight(value):
+            return f"its weights are quantized together, and {value and value.name!r} is small"
+        if len(value.uses()) > 1:
+            return f"other nodes read {value.name!r} too"
+    return WeightUse(node, "recurrent", False, in_main)
 
 
 def _gemm_use(node: ir.Node, in_main: bool) -> WeightUse | str:

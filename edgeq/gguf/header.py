@@ -22,6 +22,16 @@ from edgeq.gguf.values import MetaValue, read_value
 __all__ = ["ALIGNMENT", "MAGIC", "Header", "MetaValue", "TensorEntry", "read_header"]
 
 MAGIC = b"GGUF"
+# llama.cpp's keys for tokens with a meaning, by Hugging Face's. One is misspelt there.
+SPECIAL_TOKENS = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+    "sep_token": "seperator_token_id",
+    "pad_token": "padding_token_id",
+    "cls_token": "cls_token_id",
+    "mask_token": "mask_token_id",
+}
 ALIGNMENT = 32
 """Bytes that tensors' data are aligned to where `general.alignment` does not say otherwise."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from edgeq.errors import InvalidInput, Problem
-from edgeq.gguf.header import MetaValue
+from edgeq.gguf.header import SPECIAL_TOKENS, MetaValue
 from edgeq.gguf.pretokenizers import pretokenizer_name
 from edgeq.gguf.tokens import Tokens, tokens_of
 from edgeq.models.huggingface import ModelDirectory
@@ -23,16 +23,6 @@ from edgeq.models.special_tokens import (
     special_tokens,
 )
 
-# llama.cpp's keys for tokens with a meaning, by Hugging Face's. One is misspelt there.
-_MEANINGS = {
-    "bos_token": "bos_token_id",
-    "eos_token": "eos_token_id",
-    "unk_token": "unknown_token_id",
-    "sep_token": "seperator_token_id",
-    "pad_token": "padding_token_id",
-    "cls_token": "cls_token_id",
-    "mask_token": "mask_token_id",
-}
 # An answer's and a message's end; llama.cpp stops at either as at the end of a text.
 _END_KEYS = ("eot_token_id", "eom_token_id")
 _PHI3_ENDS = ("</s>", "<unk>", "<s>", "<|endoftext|>")
@@ -145,7 +135,8 @@ def _meanings(
     where = str(directory.tokenizer)
     special = special_tokens(directory.path, directory.config, where)
     ids: dict[str, int | None] = {
-        key: special.ids.get(meaning.removesuffix("_token")) for meaning, key in _MEANINGS.items()
+        key: special.ids.get(meaning.removesuffix("_token"))
+        for meaning, key in SPECIAL_TOKENS.items()
     }
     first, last = _around(tokenizer, where)
     if model == "bert":

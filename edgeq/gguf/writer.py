@@ -5,7 +5,6 @@ The format is version 3 of the GGUF specification (ggml, docs/gguf.md), little-e
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from edgeq.files import replacing
 from edgeq.gguf.header import ALIGNMENT, MAGIC
 from edgeq.gguf.types import GgmlType, nbytes
 from edgeq.gguf.values import KINDS, MetaValue
@@ -36,25 +36,18 @@ def write_gguf(
     if len({name for name, _, _ in tensors}) < len(tensors):
         raise ValueError("two tensors have one name")
     alignment = _alignment(metadata)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(header_bytes(metadata, tensors))
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(header_bytes(metadata, tensors))
+        _pad(file, alignment)
+        for name, shape, type in tensors:
+            written = 0
+            for chunk in chunks(name):
+                piece = chunk.data if isinstance(chunk, np.ndarray) else memoryview(chunk)
+                written += file.write(piece.cast("B"))
+            if written != nbytes(type, shape):
+                what = f"{name} has {written} bytes, {type.name} {shape} takes"
+                raise ValueError(f"{what} {nbytes(type, shape)}")
             _pad(file, alignment)
-            for name, shape, type in tensors:
-                written = 0
-                for chunk in chunks(name):
-                    piece = chunk.data if isinstance(chunk, np.ndarray) else memoryview(chunk)
-                    written += file.write(piece.cast("B"))
-                if written != nbytes(type, shape):
-                    what = f"{name} has {written} bytes, {type.name} {shape} takes"
-                    raise ValueError(f"{what} {nbytes(type, shape)}")
-                _pad(file, alignment)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def header_bytes(metadata: Mapping[str, MetaValue], tensors: Sequence[TensorSpec]) -> bytes:

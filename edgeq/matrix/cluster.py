@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +110,13 @@ class Cluster:
 def local_cluster(places: Iterable[Mapping[str, int]]) -> Iterator[Cluster]:
     """A worker process on this machine for each of `places`, the devices it serves; ended after.
 
+    Their Pythons are isolated, as `edgeq.child` has it, for multiprocessing starts them with `-c`.
     They talk on the loopback interface, with keys made for this once: nobody else who is on this
     machine can give them work.
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeq-"))
+        stack.enter_context(_isolated_processes(Path(folder)))
         stack.enter_context(dask.config.set({**_LOCAL, "temporary-directory": folder}))
         security = Security.temporary()
         common: dict[str, Any] = {
@@ -144,6 +149,18 @@ def local_cluster(places: Iterable[Mapping[str, int]]) -> Iterator[Cluster]:
             )
         )
         yield Cluster(stack.enter_context(Client(cluster, set_as_default=False)))
+
+
+@contextlib.contextmanager
+def _isolated_processes(folder: Path) -> Iterator[None]:
+    program, before = folder / "python", spawn.get_executable()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I "$@"\n', encoding="utf-8")
+    program.chmod(0o700)
+    spawn.set_executable(str(program))
+    try:
+        yield
+    finally:
+        spawn.set_executable(before)
 
 
 @contextlib.contextmanager

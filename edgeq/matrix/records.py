@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from edgeq import canonical
 from edgeq.artifact import Frozen
-from edgeq.errors import InvalidInput, Problem
+from edgeq.files import error_of_disk, write_text
 from edgeq.verdict import Verdict
 
 
@@ -50,12 +49,9 @@ class Records:
         record = CellRecord(recipe=recipe, key=key, verdict=verdict)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            partial.write_text(canonical.to_json(record.model_dump(mode="json")), encoding="utf-8")
-            partial.replace(path)
         except OSError as error:
-            what = f"cannot be written: {error.strerror}"
-            raise InvalidInput(Problem(str(path), what, "name another directory: --out")) from None
+            raise error_of_disk(error, path, "--out") from None
+        write_text(path, canonical.to_json(record.model_dump(mode="json")))
 
     def _path(self, recipe: str, artifact: str, device: str) -> Path | None:
         return self.folder / recipe / f"{artifact}--{device}.json" if self.folder else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,15 @@ from edgeq.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.budgets import Workload
 from edgeq.compute_units import ComputeUnits
 from edgeq.measure import arrays, generation, latency
+from edgeq.measure.forecast import foretell
 from edgeq.measure.given import Evaluation, given_samples, given_to_language_model
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.process import PassFailed, Request
-from edgeq.measure.quality import NotComparable, compare, pair_spearman
+from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
     Conditions,
     Effort,
-    Generation,
     LanguageQuality,
-    Latency,
     Measurement,
     Memory,
     Pass,
@@ -39,6 +38,8 @@ class Bench:
 
     `folder` is an existing directory for scratch files that may go once everything is measured,
     `workload` what a language model is asked for, `compute_units` what Core ML may use, on a Mac.
+    `limits` are budgets of time, as `Request` names them: artifacts are timed until each is
+    decided, or too much time has passed.
     Raises InvalidInput if an artifact was changed or the evaluation data do not fit the model,
     Missing if the place lacks something or is lost.
     """
@@ -54,6 +55,7 @@ class Bench:
         folder: Path,
         workload: Workload,
         compute_units: ComputeUnits | None = None,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
         self._float_dir = float_dir
         self._float = read_artifact(float_dir)
@@ -61,6 +63,7 @@ class Bench:
         self._cpu = place.device().chip
         self._absent = _absent(self._float, place)
         self._compute_units = compute_units
+        self._limits = dict(limits or {})
         self._effort: Effort = effort
         self._progress = progress
         self._folder = folder
@@ -82,7 +85,10 @@ class Bench:
         memory = self._memory(artifact_dir, artifact, failures)
         # Full precision is timed again beside each artifact: the machine's load changes.
         beside = self._times(self._float_dir, self._float, float_failures)
-        times = self._times(artifact_dir, artifact, failures)
+        pace = foretell(self._limits, beside.get("latency") or beside.get("generation"))
+        if pace:
+            self._progress(f"{artifact.name}: {pace}")
+        times = self._times(artifact_dir, artifact, failures, limits=self._limits)
         quality = self._judged(artifact_dir, artifact, failures)
         return (
             self._measurement(
@@ -119,14 +125,14 @@ class Bench:
         return Memory(**reply, conditions=conditions)
 
     def _times(
-        self, directory: Path, artifact: Artifact, failures: dict[Pass, str]
-    ) -> dict[str, Latency | Generation | Placement]:
+        self, directory: Path, artifact: Artifact, failures: dict[Pass, str], **more: Any
+    ) -> dict[str, Any]:
         """The latency pass as the fields of a Measurement; none if it failed or was not run."""
-        found = self._run("latency", directory, artifact, failures)
+        found = self._run("latency", directory, artifact, failures, **more)
         if found is None:
             return {}
         reply, conditions = found
-        seen: dict[str, Latency | Generation | Placement] = {}
+        seen: dict[str, Any] = {}
         if "placement" in reply:
             seen["placement"] = Placement(**reply["placement"], conditions=conditions)
         loading = {
@@ -134,13 +140,15 @@ class Bench:
             "compiled_load_seconds": reply.get("compiled_load_seconds"),
         }
         if self._is_language:
-            texts = generation.Timing(reply["first"], reply["tokens"])
+            texts = generation.Timing(
+                reply["first"], reply["tokens"], tuple(reply["looks"]), tuple(reply["text_looks"])
+            )
             prompt = self._data.timed["workload"]["prompt"]
             seen["generation"] = generation.summarise(
                 texts, prompt, conditions=conditions, **loading
             )
             return seen
-        runs = latency.Timing(reply["seconds"], reply["runs"])
+        runs = latency.Timing(reply["seconds"], reply["runs"], tuple(reply["looks"]))
         seen["latency"] = latency.summarise(runs, conditions=conditions, **loading)
         return seen
 
@@ -180,15 +188,17 @@ class Bench:
         distances = compare(names, *read, logits=artifact.text is None)
         scores = self._data.scores
         spearman: list[float | None] = [None, None]
-        nearest = None
+        nearest = spearman_bounds = None
         if artifact.task == "sentence-embedding":
             vectors = [np.concatenate(list(arrays.read_arrays(file))) for file in files]
             nearest = neighbours((self._data.judged or {})["texts"], vectors[1], vectors[0])
             if scores is not None:
                 spearman = [pair_spearman(rows, scores) for rows in vectors]
+                spearman_bounds = pair_spearman_bounds(vectors[0], scores)
         return Quality(
             outputs=distances,
             spearman=spearman[0],
+            spearman_bounds=spearman_bounds,
             float_spearman=spearman[1],
             neighbours=nearest,
             conditions=conditions,
@@ -242,6 +252,7 @@ class Bench:
         words = ("runtime", "reference", "instructions", "threads", "prepared", "warnings")
         conditions = Conditions(
             **{word: reply.pop(word) for word in words},
+            **{word: reply.pop(word, None) for word in ("cpus", "others", "megahertz")},
             inputs=reply.pop("inputs"),
             cpu=self._cpu,
             system=system,

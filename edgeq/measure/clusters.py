@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Doubles = npt.NDArray[np.float64]
+from edgeq.measure.intervals import NORMAL_95
 
-_NORMAL_95 = 1.959963984540054
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,6 @@ def quantile(clusters: Sequence[Doubles], share: float) -> Estimate:
     """
     ordered = np.sort(np.concatenate(clusters))
     value = float(np.quantile(ordered, share))
-    spread = _NORMAL_95 * mean([(part <= value).astype(np.float64) for part in clusters]).error
+    spread = NORMAL_95 * mean([(part <= value).astype(np.float64) for part in clusters]).error
     ends = np.quantile(ordered, [max(0.0, share - spread), min(1.0, share + spread)])
-    return Estimate(value, float(ends[1] - ends[0]) / (2 * _NORMAL_95))
+    return Estimate(value, float(ends[1] - ends[0]) / (2 * NORMAL_95))

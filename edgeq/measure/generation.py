@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from edgeq.measure.latency import WARMUP_RUNS, quantile
+from edgeq.measure.bystanders import Bystanders
+from edgeq.measure.latency import WARMUP_RUNS
+from edgeq.measure.order_statistics import quantile
 from edgeq.measure.records import Conditions, Effort, Generation, Rate
+from edgeq.measure.sequential import Limit, settle, tails
 from edgeq.runners.language import Ids, LanguageModel
 
 QUICK_TEXTS, QUICK_SECONDS = 128, 10.0
@@ -17,11 +20,36 @@ LEAST_TEXTS = 6
 
 
 @dataclass(frozen=True)
+class Targets:
+    """What the times shall keep: until the first token, and of the tokens behind it, of a text."""
+
+    first: tuple[Limit, ...] = ()
+    rest: tuple[Limit, ...] = ()
+
+
+@dataclass(frozen=True)
 class Timing:
-    """Seconds, text after text: to the first token of each, and to each one behind it."""
+    """Seconds, text after text: to the first token of each, and to each one behind it.
+
+    The last prompts may have no text behind them. looks, text_looks: how many prompts and texts
+    there were each time it was asked whether the targets are decided. disturbed: what `Bystanders`
+    saw.
+    """
 
     first: list[float]
     tokens: list[list[float]]
+    looks: tuple[int, ...] = ()
+    text_looks: tuple[int, ...] = ()
+    disturbed: dict[str, object] = field(default_factory=dict)
+
+
+def targets(limits: Mapping[str, float], prompt: int, count: int) -> Targets:
+    """Budgets by their keys, for a prompt of so many tokens and so many behind it."""
+    first = [Limit(0.9, limits["first_token"])] if "first_token" in limits else []
+    if "prompt" in limits:
+        first.append(Limit(0.5, prompt / limits["prompt"]))
+    rest = [Limit(0.5, count / limits["generation"])] if "generation" in limits else []
+    return Targets(tuple(first), tuple(rest))
 
 
 def time_texts(
@@ -29,25 +57,39 @@ def time_texts(
     prompt: Ids,
     count: int,
     effort: Effort,
+    wanted: Targets = Targets(),
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
     """Begin texts with the ids in `prompt`, and generate a first token and `count` more in each.
 
     Greedily, and past end tokens, so that all texts are as long. Each begins with an empty cache.
     Warms up with some prompts and one text; then quick: 128 texts or 10 s, but at least 6; full:
-    64 texts and 60 s. `clock` gives seconds.
+    64 texts and 60 s. Then more, see `edgeq.measure.sequential`: texts until what they shall keep
+    is decided, and prompts alone for the rest. `clock` gives seconds.
     """
     for _ in range(WARMUP_RUNS - 1):
         model.prefill(prompt)
     _one_text(model, prompt, count, clock)
     first: list[float] = []
     tokens: list[list[float]] = []
-    begin = clock()
-    while not _is_enough(len(first), clock() - begin, effort):
+    totals: list[float] = []
+
+    def take_text() -> None:
         seconds, rest = _one_text(model, prompt, count, clock)
         first.append(seconds)
         tokens.append(rest)
-    return Timing(first, tokens)
+        totals.append(sum(rest))
+
+    def take_prompt() -> None:
+        first.append(_one_text(model, prompt, 0, clock)[0])
+
+    bystanders = Bystanders()
+    begin = clock()
+    while not _is_enough(len(first), clock() - begin, effort):
+        take_text()
+    text_looks = settle(totals, wanted.rest, take_text, effort, clock)
+    looks = settle(first, wanted.first, take_prompt, effort, clock)
+    return Timing(first, tokens, looks, text_looks, bystanders.seen())
 
 
 def _one_text(
@@ -89,22 +131,24 @@ def summarise(
         compiled_load_seconds=compiled_load_seconds,
         prompt_tokens=prompt_tokens,
         generated_tokens=generated,
-        texts=len(timing.first),
+        texts=len(timing.tokens),
+        looks=timing.looks,
+        text_looks=timing.text_looks,
         first_token_seconds=tuple(timing.first),
         token_seconds=tuple(every),
-        first_token_p50=quantile(timing.first, 0.5),
-        first_token_p90=quantile(timing.first, 0.9),
+        first_token_p50=quantile(timing.first, 0.5, tails(0.5, timing.looks)),
+        first_token_p90=quantile(timing.first, 0.9, tails(0.9, timing.looks)),
         token_p50=quantile(every, 0.5),
         token_p90=quantile(every, 0.9),
-        prompt_speed=_rate(prompt_tokens, timing.first),
-        generation_speed=_rate(generated, [sum(text) for text in timing.tokens]),
+        prompt_speed=_rate(prompt_tokens, timing.first, timing.looks),
+        generation_speed=_rate(generated, list(map(sum, timing.tokens)), timing.text_looks),
         conditions=conditions,
     )
 
 
-def _rate(tokens: int, seconds: Sequence[float]) -> Rate:
+def _rate(tokens: int, seconds: Sequence[float], looks: Sequence[int]) -> Rate:
     """Tokens per second at the median of `seconds`, which `tokens` took each time."""
-    median = quantile(seconds, 0.5)
+    median = quantile(seconds, 0.5, tails(0.5, looks))
     slowest, fastest = median.high_seconds, median.low_seconds
     return Rate(
         tokens_per_second=tokens / median.seconds,

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import psutil
+from pydantic import Field
 
+from edgeq import child
 from edgeq.artifact import Frozen
 from edgeq.compute_units import ComputeUnits
 from edgeq.errors import InvalidInput, Missing, Problem
 from edgeq.measure.records import Effort, Pass
-from edgeq.runners.parent import PARENT
 
 # Far beyond what a pass takes; a worker that hangs must not hang the check.
 TIMEOUT_SECONDS: dict[Pass, float] = {"memory": 900.0, "latency": 3600.0, "quality": 3600.0}
@@ -44,6 +45,8 @@ class Request(Frozen):
     Of a language model, latency and memory are those of its `workload`, with prompts from `text`.
     Quality is its divergence from the artifact `reference` on `samples` windows of the text file
     `corpus`; or, of `texts`, the logits of every position, written to `outputs`.
+    limits: budgets of time by their keys (p50, p90, first_token in seconds; prompt, generation in
+    tokens a second), for which the latency pass takes as many runs as deciding needs.
     `compute_units` are those of a Core ML package, as `edgeq.load` takes them.
     """
 
@@ -61,6 +64,7 @@ class Request(Frozen):
     reference: Path | None = None
     corpus: Path | None = None
     compute_units: ComputeUnits | None = None
+    limits: dict[str, float] = Field(default_factory=dict)
 
 
 _FAULTS = {fault.exit_code: fault for fault in (InvalidInput, Missing)}
@@ -80,13 +84,12 @@ def run_worker(
     *,
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
-    interpreter: str | None = None,
+    python: child.Python | None = None,
 ) -> dict[str, Any]:
     """The reply of a fresh process that does `request`.
 
     `prefix` goes before the worker's command line: a program that becomes or runs the rest of it.
-    `environment` is added to this process's. `interpreter` is the Python that runs it, this
-    process's own by default.
+    `environment` is added to this process's. `python` runs it, by default this process's own.
 
     Raises PassFailed if the worker ends without a reply: killed (the signal is named) or with an
     error; what it wrote to standard error is then passed on. Raises PassStopped after
@@ -94,10 +97,8 @@ def run_worker(
     where the request cannot be done as it is, which says nothing about the artifact.
     """
     limit = TIMEOUT_SECONDS[request.work] if timeout_seconds is None else timeout_seconds
-    command = [*prefix, interpreter or sys.executable, "-m", "edgeq.runners.worker"]
-    search = os.pathsep.join(filter(None, sys.path))
-    own = {"PYTHONPATH": search, PARENT: str(os.getpid())}
-    variables = {**os.environ, **own, **(environment or {})}
+    command = [*prefix, *(python or child.this_python()).command("edgeq.runners.worker")]
+    variables = {**os.environ, **(environment or {})}
     # Files, not pipes: a grandchild that outlives a killed worker would keep a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         worker = subprocess.Popen(

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.measure.intervals import (
+    Bounds,
+    effective_count,
+    ratio_bounds,
+    resampled_bounds,
+    share_bounds,
+)
 from edgeq.measure.records import OutputQuality
 
 Array = npt.NDArray[Any]
@@ -20,8 +29,20 @@ class NotComparable(Exception):
     """Two outputs that no distance can be given for: other shapes, or values that are no numbers"""
 
 
+@dataclass
+class _Sample:
+    """Sums over one output of a sample, or of several samples with the same reference."""
+
+    count: int = 0
+    cosine: float = 0.0
+    squared_difference: float = 0.0
+    squared_reference: float = 0.0
+    rows: int = 0
+    agreeing: int = 0
+
+
 class OutputComparison:
-    """Takes one output of both models sample by sample; nothing but sums is kept.
+    """Takes one output of both models sample by sample; a few numbers a sample are kept.
 
     `logits` says whether rows of at least two floats are to be read as scores of classes.
     """
@@ -31,8 +52,8 @@ class OutputComparison:
         self._logits = logits
         self._samples = 0
         self._cosines: list[float] = []
-        self._squared_difference = self._squared_reference = self._largest = 0.0
-        self._rows = self._agreeing = 0
+        self._largest = 0.0
+        self._distinct: dict[bytes, _Sample] = {}
 
     def add(self, output: Array, reference: Array) -> None:
         """One sample: `reference` is full precision, both of the same shape.
@@ -46,37 +67,76 @@ class OutputComparison:
             raise NotComparable(f"{where} is {output.shape}, full precision {reference.shape}")
         if output.size == 0:
             return
+        sums = self._distinct.setdefault(self._key(reference), _Sample())
         if self._logits and _looks_like_logits(reference):
-            self._rows += len(reference)
-            self._agreeing += int((output.argmax(1) == reference.argmax(1)).sum())
+            sums.rows += len(reference)
+            sums.agreeing += int((output.argmax(1) == reference.argmax(1)).sum())
         a, b = _finite(output, reference, where)
         self._cosines.append(cosine(a, b))
         difference = a - b
-        self._squared_difference += float(difference @ difference)
-        self._squared_reference += float(b @ b)
+        sums.count += 1
+        sums.cosine += self._cosines[-1]
+        sums.squared_difference += float(difference @ difference)
+        sums.squared_reference += float(b @ b)
         self._largest = max(self._largest, float(np.abs(difference).max()))
 
+    def _key(self, reference: Array) -> bytes:
+        """The same for a sample that came before; few whole numbers are alike by chance."""
+        if np.issubdtype(reference.dtype, np.floating):
+            return hashlib.sha256(np.ascontiguousarray(reference).tobytes()).digest()
+        return str(self._samples).encode()
+
     def result(self) -> OutputQuality | None:
-        """The distances; None if every sample was empty."""
+        """The distances with their intervals; None if every sample was empty."""
         if not self._cosines:
             return None
         ordered = sorted(self._cosines)
+        counts, rows, agreeing = self._sums("count"), self._sums("rows"), self._sums("agreeing")
+        share = float(agreeing.sum() / rows.sum()) if rows.any() else None
+        error, error_bounds = self._relative_error()
         return OutputQuality(
             samples=len(ordered),
+            distinct=len(counts),
             cosine_mean=math.fsum(ordered) / len(ordered),
+            cosine_mean_bounds=_at_most_one(ratio_bounds(self._sums("cosine"), counts)),
             cosine_low=ordered[max(1, math.ceil(len(ordered) * _LOW_SHARE)) - 1],
             cosine_min=ordered[0],
-            relative_rms_error=self._relative_error(),
+            relative_rms_error=error,
+            relative_rms_error_bounds=error_bounds,
             max_absolute_error=self._largest,
-            top1_agreement=self._agreeing / self._rows if self._rows else None,
+            top1_agreement=share,
+            top1_bounds=None if share is None else _agreement_bounds(share, agreeing, rows),
         )
 
-    def _relative_error(self) -> float | None:
-        if self._squared_difference == 0:
-            return 0.0
-        if self._squared_reference == 0:
-            return None
-        return math.sqrt(self._squared_difference / self._squared_reference)
+    def _sums(self, name: str) -> npt.NDArray[np.float64]:
+        return np.array([getattr(sums, name) for sums in self._distinct.values()], np.float64)
+
+    def _relative_error(self) -> tuple[float | None, Bounds | None]:
+        differences, references = self._sums("squared_difference"), self._sums("squared_reference")
+        if not differences.any():
+            bounds = ratio_bounds(differences, np.ones(len(differences)))
+            return 0.0, bounds
+        if not references.any():
+            return None, None
+        square = ratio_bounds(differences, references)
+        root = math.sqrt(math.fsum(differences) / math.fsum(references))
+        if square is None:
+            return root, None
+        return root, Bounds(low=math.sqrt(max(0.0, square.low)), high=math.sqrt(square.high))
+
+
+def _at_most_one(bounds: Bounds | None) -> Bounds | None:
+    return bounds and Bounds(low=min(1.0, bounds.low), high=min(1.0, bounds.high))
+
+
+def _agreement_bounds(
+    share: float, agreeing: npt.NDArray[np.float64], rows: npt.NDArray[np.float64]
+) -> Bounds:
+    """Rows of one sample are alike: they count as the independent rows they are worth."""
+    residuals = agreeing - share * rows
+    count = len(rows)
+    error = math.sqrt(count / max(1, count - 1) * float(residuals @ residuals)) / rows.sum()
+    return share_bounds(share, min(effective_count(share, error, int(rows.sum())), rows.sum()))
 
 
 def compare(
@@ -143,6 +203,14 @@ def pair_spearman(vectors: Array, scores: Sequence[float]) -> float | None:
 
     `vectors` is (2 × pairs, dimension): all first texts, then all second ones.
     """
-    half = len(scores)
-    likeness = [cosine(vectors[i], vectors[half + i]) for i in range(half)]
-    return spearman(likeness, scores)
+    return spearman(_likeness(vectors, len(scores)), scores)
+
+
+def pair_spearman_bounds(vectors: Array, scores: Sequence[float]) -> Bounds | None:
+    """The interval of `pair_spearman`, pairs resampled."""
+    likeness, given = np.array(_likeness(vectors, len(scores))), np.array(scores)
+    return resampled_bounds(len(scores), lambda drawn: spearman(likeness[drawn], given[drawn]))
+
+
+def _likeness(vectors: Array, half: int) -> list[float]:
+    return [cosine(vectors[i], vectors[half + i]) for i in range(half)]

@@ -9,6 +9,7 @@ from pydantic import Field
 from edgeq.artifact import Frozen
 from edgeq.compute_units import ComputeUnits
 from edgeq.measure.divergence import Divergence
+from edgeq.measure.intervals import Bounds
 from edgeq.measure.neighbours import Neighbours
 
 Effort = Literal["quick", "full"]
@@ -34,9 +35,21 @@ class Conditions(Frozen):
         description="Processes that wanted a CPU in the minute before the pass; null where the "
         "system keeps no such number."
     )
+    cpus: int | None = Field(default=None, description="CPUs of the machine; null if unknown.")
+    others: float | None = Field(
+        default=None,
+        description="CPUs that other processes kept busy while runs were timed, on average; null "
+        "for a pass without times.",
+    )
+    megahertz: tuple[float, float] | None = Field(
+        default=None,
+        description="The lowest and the highest frequency of the CPU that was read while runs were "
+        "timed; null where the system does not tell.",
+    )
     effort: Effort = Field(
         description="quick: at most 128 runs and 10 s. full: at least 1024 runs and 60 s. Of "
-        "language models, a run is a text: quick at least 6, full at least 64 and 60 s."
+        "language models, a run is a text: quick at least 6, full at least 64 and 60 s. Then more "
+        "where a budget of time needs more."
     )
     inputs: str = Field(description="What was run, e.g. 'sequence length 128, batch 1'.")
     instructions: str = Field(
@@ -72,6 +85,11 @@ class Latency(Frozen):
     )
     warmup_runs: int = Field(description="Runs before the first that counts.")
     runs: int = Field(description="Runs after warm-up, timed or not.")
+    looks: tuple[int, ...] = Field(
+        default=(),
+        description="How many samples there were each time it was asked whether the budgets are "
+        "decided; the intervals allow for that.",
+    )
     samples_seconds: tuple[float, ...] = Field(
         description="The time of every timed run, in order. Of very short runs only every n-th is "
         "timed."
@@ -109,8 +127,17 @@ class Generation(Frozen):
     prompt_tokens: int = Field(description="Tokens of the prompt that begins each text.")
     generated_tokens: int = Field(description="Tokens generated behind the first of each text.")
     texts: int = Field(description="Texts that were timed, after one and some prompts to warm up.")
+    looks: tuple[int, ...] = Field(
+        default=(),
+        description="How many prompts there were each time it was asked whether the budgets of the "
+        "first token are decided; the intervals allow for that.",
+    )
+    text_looks: tuple[int, ...] = Field(
+        default=(), description="The same of texts, for the budget of generation."
+    )
     first_token_seconds: tuple[float, ...] = Field(
-        description="Of each text, the time from its prompt, as tokens, to the first generated one."
+        description="The time from a prompt, as tokens, to the first generated one: of each text, "
+        "then of prompts alone where a budget needs more."
     )
     token_seconds: tuple[float, ...] = Field(
         description="The time of every further token, text after text, in order."
@@ -181,20 +208,30 @@ class Memory(Frozen):
 
 
 class OutputQuality(Frozen):
-    """How near one output is to the full-precision model's, over all evaluation samples."""
+    """How near one output is to the full-precision model's, over all evaluation samples.
+
+    Intervals come from resampling the different samples; null with fewer than 20.
+    """
 
     samples: int = Field(description="Samples compared.")
+    distinct: int = Field(
+        description="Different samples among them, by the full-precision output; a repeated sample "
+        "tells nothing new."
+    )
     cosine_mean: float = Field(description="Mean over the samples of the cosine of both outputs.")
+    cosine_mean_bounds: Bounds | None
     cosine_low: float = Field(description="The cosine that 1 % of the samples do not exceed.")
     cosine_min: float = Field(description="The worst sample's cosine.")
     relative_rms_error: float | None = Field(
         description="‖a−b‖/‖b‖ over all samples together, b full precision; null where b is zero."
     )
+    relative_rms_error_bounds: Bounds | None
     max_absolute_error: float = Field(description="The largest difference of two values.")
     top1_agreement: float | None = Field(
         description="Share of rows whose largest value stays at its place; null unless the output "
         "looks like logits (rows of at least two floats)."
     )
+    top1_bounds: Bounds | None = Field(description="Wilson's interval of that share.")
 
 
 class Quality(Frozen):
@@ -205,6 +242,7 @@ class Quality(Frozen):
         description="Correlation × 100 of the cosine of each pair with the scores of the "
         "evaluation data; null without scores."
     )
+    spearman_bounds: Bounds | None = Field(description="From resampling the pairs.")
     float_spearman: float | None = Field(description="The same for the full-precision model.")
     neighbours: Neighbours | None = Field(
         default=None, description="Nearest texts before and after; null for what embeds no texts."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgeq.errors import InvalidInput, Problem
-from edgeq.models.known_settings import DECODER_FIXED, HARMLESS
+from edgeq.models.known_keys import DECODER_FIXED, HARMLESS
 from edgeq.models.rope import Rope, read_ropes
 from edgeq.models.settings import Settings
 from edgeq.wording import suggest

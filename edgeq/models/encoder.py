@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeq.errors import InvalidInput, Problem
-from edgeq.models.known_settings import ENCODER_FIXED, ENCODER_KEYS, HARMLESS
+from edgeq.models.known_keys import ENCODER_FIXED, ENCODER_KEYS, HARMLESS
 from edgeq.models.settings import Settings
 from edgeq.wording import suggest
 

@@ -64,24 +64,15 @@ class DescribedModel:
 
     def sha256(self) -> str:
         """One hash over every source file that decides what is built; reads them all."""
-        files = self.directory.source_files if self.directory else self._onnx_files()
-        root = self.located.path if self.directory else self.located.path.parent
+        if self.directory is not None:
+            files, root = self.directory.source_files, self.located.path
+        else:
+            from edgeq.export.onnx_source import source_files
+
+            files, root = source_files(self.located.path), self.located.path.parent
         return canonical.sha256_of(
             {file.relative_to(root).as_posix(): canonical.sha256_of_file(file) for file in files}
         )
-
-    def _onnx_files(self) -> tuple[Path, ...]:
-        import onnx
-        from onnx.external_data_helper import ExternalDataInfo, uses_external_data
-
-        path = self.located.path
-        proto = onnx.load(path, load_external_data=False)
-        external = {
-            ExternalDataInfo(tensor).location
-            for tensor in proto.graph.initializer
-            if uses_external_data(tensor)
-        }
-        return (path, *(path.parent / name for name in sorted(external)))
 
 
 def describe(recipe: Recipe, recipe_path: Path, where: str, *, weights: bool) -> DescribedModel:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeq.errors import InvalidInput, Problem
 from edgeq.models.jsonfile import read_optional
-from edgeq.models.known_settings import GENERATION_FIXED, GENERATION_HARMLESS
+from edgeq.models.known_keys import GENERATION_FIXED, GENERATION_HARMLESS
 from edgeq.models.settings import Settings
 
 TOKENIZER, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"

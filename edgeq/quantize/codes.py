@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.errors import InvalidInput, Problem
+from edgeq.files import replacing
 from edgeq.quantize.grids import GRIDS, Grid, QuantizedTensor
 from edgeq.quantize.kgrids import KGRIDS
 from edgeq.quantize.palette import PALETTES
@@ -31,9 +32,8 @@ def save_codes(path: Path, codes: Mapping[str, QuantizedTensor]) -> None:
     for index, tensor in enumerate(codes.values()):
         arrays[f"{index}.codes"] = tensor.codes
         arrays[f"{index}.scales"] = tensor.scales
-    partial = path.with_name(f".{path.name}.partial.npz")
-    np.savez(partial, **arrays)
-    partial.replace(path)
+    with replacing(path) as partial:
+        np.savez(partial, **arrays)
 
 
 def load_codes(path: Path) -> dict[str, QuantizedTensor]:

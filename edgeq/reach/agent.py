@@ -9,7 +9,6 @@ everything and ends. A new agent for the same session takes over from the old on
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import os
 import shutil
@@ -24,13 +23,12 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
+from edgeq.child import Python, trusted_path
 from edgeq.reach.agent_machine import facts, is_full, load_average
 from edgeq.reach.agent_room import Room
 from edgeq.reach.agent_wire import Gone, Inbox, Outbox
 
 _KEPT_ERRORS = 1 << 16  # bytes of a process's standard error that are brought back
-_DIE_WITH_PARENT = 1  # Linux: PR_SET_PDEATHSIG
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Agent:
@@ -113,10 +111,9 @@ class Agent:
     def do_run(self, header: dict[str, Any], payload: bytes) -> dict[str, Any] | None:
         """Run a module of edgeq in a fresh process; None if the other side left meanwhile."""
         room = self._room.path
-        paths = [str(room / "code"), os.environ.get("PYTHONPATH", "")]
+        python = Python(sys.executable, trusted_path(), str(room / "code" / "edgeq"))
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "EDGEQ_CACHE": str(room / "cache"),
             "TMPDIR": str(room / "tmp"),
             **header["environment"],
@@ -126,14 +123,13 @@ class Agent:
             given.write(payload)
             given.seek(0)
             self._worker = subprocess.Popen(
-                [sys.executable, "-m", header["module"]],
+                python.command(header["module"]),
                 stdin=given,
                 stdout=output,
                 stderr=errors,
                 env=environment,
                 cwd=room / "runs",
                 start_new_session=True,
-                preexec_fn=_die_with_agent,
             )
             ending = self._await(self._worker, time.monotonic() + header["timeout"])
             self._end_worker()
@@ -203,12 +199,6 @@ class Agent:
         """A newer agent of this session asks for the directory."""
         self._end_worker()
         os._exit(0)
-
-
-def _die_with_agent() -> None:
-    """Let the kernel kill the new process should the agent be killed; Linux only."""
-    if _LIBC is not None:
-        _LIBC.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
 def _hash_of(part: Path, size: int) -> hashlib._Hash:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import InvalidInput, Missing, Problem
+from edgeq.files import replacing
 from edgeq.reach.address import Address
 from edgeq.reach.link import PATIENCE_SECONDS, Link
 from edgeq.reach.parcel import Hashes
@@ -61,10 +62,9 @@ class Cargo:
 
     async def fetch(self, link: Link, there: str, path: Path) -> None:
         """Copy the file `there` to `path`, whole or not at all."""
-        beside = path.with_name(f"{path.name}.part")
         digest = hashlib.sha256()
-        try:
-            with beside.open("wb") as file:
+        with replacing(path) as partial:
+            with partial.open("wb") as file:
                 header, piece = await link.ask({"op": "get", "path": there})
                 while header.get("op") == "piece":
                     digest.update(piece)
@@ -74,9 +74,6 @@ class Cargo:
             if header["sha256"] != digest.hexdigest():
                 what = f"{there} did not arrive as it was sent"
                 raise Missing(Problem(self._address.name, what, "check again"))
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
 
     async def ask(
         self,

@@ -23,6 +23,7 @@ _PIECE = 1 << 14  # bytes
 # Any Python can run this much, and says its version first.
 _STARTER = """
 import sys
+sys.path[:] = [place for place in sys.path if place]
 w = sys.stdout
 w.write("edgeq-python %d.%d.%d %s\\n" % (sys.version_info[:3] + (sys.executable,)))
 w.flush()

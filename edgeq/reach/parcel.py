@@ -11,7 +11,8 @@ from edgeq.errors import InvalidInput, Problem
 
 _PACKAGE = Path(__file__).parent.parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: equal sources give equal archives
-_AGENT = ("agent_machine", "agent_wire", "agent_room", "agent")  # each imports those before it
+# Each imports those before it.
+_AGENT = ("child", "reach.agent_machine", "reach.agent_wire", "reach.agent_room", "reach.agent")
 
 
 class Hashes:
@@ -51,5 +52,6 @@ def write_source(archive: Path) -> None:
 
 def agent_source() -> bytes:
     """The agent's modules as the starter of `start_command` takes them."""
-    names = [(f"edgeq.reach.{name}", _PACKAGE / "reach" / f"{name}.py") for name in _AGENT]
-    return json.dumps([(name, path.read_text(encoding="utf-8")) for name, path in names]).encode()
+    files = {name: _PACKAGE.joinpath(*name.split(".")).with_suffix(".py") for name in _AGENT}
+    texts = [(f"edgeq.{name}", path.read_text(encoding="utf-8")) for name, path in files.items()]
+    return json.dumps(texts).encode()

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgeq.files import replacing
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.quantize.grids import Floats
@@ -102,9 +103,8 @@ class _Lessons:
             progress(f"recover: run the full model, window {count + 1} of {len(missing)}")
             with torch.no_grad():
                 known = network.hidden(windows[index]).numpy()
-            partial = self._file(index).with_suffix(".partial.npy")
-            np.save(partial, known)
-            partial.replace(self._file(index))
+            with replacing(self._file(index)) as partial:
+                np.save(partial, known)
 
     def window(self, index: int) -> list[int]:
         """Token ids."""
@@ -213,9 +213,8 @@ class _Training:
             f"recover: step {state.step} of {self._spec.steps}, KL {seen:.6f} on held-back text"
         )
         state.current, state.optimizer = self._copy(), self._optimizer.state_dict()
-        partial = self._file.with_suffix(".partial")
-        torch.save(vars(state), partial)
-        partial.replace(self._file)
+        with replacing(self._file) as partial:
+            torch.save(vars(state), partial)
 
     def _resumed(self) -> _State | None:
         if not self._file.exists():

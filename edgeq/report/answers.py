@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.runners.session import Answer, Written
 from edgeq.units import format_seconds, format_speed

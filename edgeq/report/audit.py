@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.audit.records import Audit, Outcome, TensorLine
+from edgeq.report.console import Console, Text
 from edgeq.report.layers import kind_of, layers_of
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.beside import Chance, SideBySide, Spoken
+from edgeq.report.console import AnyText, Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_seconds, format_speed
@@ -33,7 +32,7 @@ def print_side_by_side(found: SideBySide, console: Console) -> None:
     _print_parting(found, console)
 
 
-def _answer(spoken: Spoken, parts: bool) -> Text:
+def _answer(spoken: Spoken, parts: bool) -> AnyText:
     """A model's text from its first word on; a mark stands before the word that parts them."""
     common, own = spoken.text[: spoken.common].lstrip(), spoken.text[spoken.common : spoken.parted]
     if not parts:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.differences_records import Differences, PlaceDifferences, Status
+from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 

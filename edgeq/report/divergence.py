@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.beside import SideBySide
 from edgeq.compare import Comparison, Side
 from edgeq.compare_encoders import EncoderComparison
 from edgeq.report.beside import print_side_by_side
+from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.device import Device
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
+from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_bytes, format_seconds, format_speed

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from rich.console import Console
-from rich.text import Text
-
 from edgeq.explain.piece import Piece
+from edgeq.report.console import Console, Text
 
 
 def print_piece(piece: Piece, console: Console) -> None:

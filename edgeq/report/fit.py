@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.estimate.devices import Estimates
 from edgeq.fit import Answer, Candidate
+from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_bytes, format_seconds

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.emulate.limits_records import Trial
 from edgeq.fits import AppVerdict, Fits
+from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import STATUS_STYLES, print_wrapped
 from edgeq.units import format_bytes, format_seconds

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.frontier_records import Frontier
+from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import MIB, format_bytes, format_seconds

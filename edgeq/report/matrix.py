@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.matrix.run import Judged
 from edgeq.remedies import format_value
+from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import STATUS_STYLES, print_verdict, print_wrapped
 from edgeq.verdict import How, Line

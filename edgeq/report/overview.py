@@ -6,14 +6,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.build import Built
 from edgeq.device import Device
 from edgeq.plan import ArtifactPlan, Plan
 from edgeq.plan_tensors import TensorPlan
+from edgeq.report.console import Console, Text
 from edgeq.report.layers import kind_of, layers_of
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped

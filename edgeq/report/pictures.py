@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import InvalidInput, Problem, missing_extra
-from edgeq.files import writable
+from edgeq.files import writable, write_bytes
 
 _VERSION = "5.21"  # of Vega-Lite, which vl-convert carries
 SUFFIXES = (".html", ".svg", ".png")
@@ -32,9 +32,7 @@ def save_picture(specification: Mapping[str, Any], path: Path) -> None:
         held = drawing.vegalite_to_svg(text, vl_version=_VERSION).encode()
     else:
         held = drawing.vegalite_to_png(text, vl_version=_VERSION, scale=2)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(held)
-    partial.replace(path)
+    write_bytes(path, held)
 
 
 def _library() -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
-from rich.text import Text
+from edgeq.report.console import Console, Text, make_console
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -22,7 +22,7 @@ def progress_line() -> Iterator[Callable[[str], None]]:
     >>> with progress_line() as progress:
     ...     progress("measure latency")
     """
-    console = Console(stderr=True)
+    console = make_console(sys.stderr)
     if not console.is_terminal:
         yield _now_and_then(console)
         return

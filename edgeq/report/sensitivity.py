@@ -6,11 +6,10 @@ import math
 import re
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.allocate.sensitivity import Cost, Sensitivity
+from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 from edgeq.units import format_bytes

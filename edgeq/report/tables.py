@@ -6,9 +6,10 @@ import copy
 import re
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
 from rich.table import Column, Row, Table
-from rich.text import Text
+
+from edgeq.report.console import AnyText, Console, Text
+from edgeq.visible import visible
 
 _LEAST = 16  # letters of a column that may break words
 
@@ -50,17 +51,17 @@ def _with_widths(table: Table, widths: Sequence[int]) -> Table:
     return found
 
 
-def _rows(table: Table) -> Iterator[tuple[Row, list[Text]]]:
+def _rows(table: Table) -> Iterator[tuple[Row, list[AnyText]]]:
     cells = zip(*(column.cells for column in table.columns), strict=True)
     for row, own in zip(table.rows, cells, strict=True):
         yield row, [_text(cell) for cell in own]
 
 
-def _text(cell: object) -> Text:
-    return cell if isinstance(cell, Text) else Text(str(cell))
+def _text(cell: object) -> AnyText:
+    return cell if isinstance(cell, AnyText) else Text(visible(str(cell), line=True))
 
 
-def _texts(column: Column, has_header: bool) -> list[Text]:
+def _texts(column: Column, has_header: bool) -> list[AnyText]:
     return [*([_text(column.header)] if has_header else []), *map(_text, column.cells)]
 
 
@@ -77,7 +78,7 @@ def _least(column: Column, natural: int, has_header: bool) -> int:
     return min(longest, _LEAST) if column.overflow == "fold" else longest
 
 
-def _folded(text: Text, width: int) -> Text:
+def _folded(text: AnyText, width: int) -> AnyText:
     """`text` with words that are too long broken behind a dot or the like rather than anywhere."""
     if text.cell_len != len(text.plain):  # letters of two columns: as the console folds them
         return text
@@ -108,14 +109,14 @@ def _print_rows(table: Table, console: Console) -> None:
             console.print(Text("\n").join(lines), soft_wrap=True)
 
 
-def _named(column: Column, cell: Text, is_named: bool) -> Text:
+def _named(column: Column, cell: AnyText, is_named: bool) -> AnyText:
     header = _text(column.header).plain if is_named else ""
     return Text.assemble(f"{header}: " if header else "", cell)
 
 
-def _filled(parts: Sequence[Text], width: int, indent: str) -> list[Text]:
+def _filled(parts: Sequence[AnyText], width: int, indent: str) -> list[AnyText]:
     """`parts` with semicolons between, in lines that end between parts or, of long ones, words."""
-    lines: list[Text] = []
+    lines: list[AnyText] = []
     for number, part in enumerate(parts, 1):
         whole = Text.assemble(part, ";" if number < len(parts) else "")
         fits = whole.cell_len <= width - len(indent)

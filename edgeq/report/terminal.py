@@ -2,59 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import re
 import textwrap
-from typing import IO, cast
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edgeq.remedies import format_value
+from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.verdict import Line, Status, Verdict
 
-_WIDTH = 80
 STATUS_STYLES: dict[Status, str] = {
     "pass": "green",
     "fail": "bold red",
     "inconclusive": "yellow",
     "not run": "dim",
 }
-
-
-def make_console(file: IO[str] | None = None) -> Console:
-    """A console on `file` (default: standard output); plain text where it is not a terminal.
-
-    Brackets and colons in paths, patterns and sentences are printed as they are.
-    """
-    console = Console(file=file, highlight=False, markup=False, emoji=False)
-    console.width = min(console.width, _WIDTH)
-    if not console.is_terminal:
-        console.file = cast("IO[str]", _Trimmed(console.file))
-    return console
-
-
-class _Trimmed(io.TextIOBase):
-    """A file without the blanks that fill the rows of a table, which only a terminal needs."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """The file's own; rich asks which characters it can show."""
-        return getattr(self._file, "encoding", None) or "utf-8"
-
-    def write(self, text: str) -> int:
-        """Write `text`, whole lines, without blanks at their ends."""
-        self._file.write(re.sub(r" +(?=\n)", "", text))
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush the file."""
-        self._file.flush()
 
 
 def print_verdict(verdict: Verdict, console: Console) -> None:

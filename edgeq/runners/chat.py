@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-from dataclasses import dataclass
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeq import child
 from edgeq.artifact import CHAT_TEMPLATE_FILE, TOKENIZER_SETTINGS_FILE
 from edgeq.errors import InvalidInput, Problem, missing_extra
 from edgeq.models.special_tokens import named_templates, spelling
+from edgeq.runners import template_child
 from edgeq.runners.language import LanguageModel
+
+Message = Mapping[str, Any]
+"""`role` and `content`, and whatever else a template reads."""
 
 CHAT_FILES = (TOKENIZER_SETTINGS_FILE, CHAT_TEMPLATE_FILE)
 """What an artifact carries for `read_chat` beside its tokenizer."""
+
+
+_SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_PATIENCE_SECONDS = 30.0  # of a busy machine: the child's limit counts only what it computes
+_OUT_OF_TIME = {-getattr(signal, name, 0) or None for name in ("SIGXCPU", "SIGKILL")}
 
 
 @dataclass(frozen=True)
 class Chat:
     """What a tokenizer's files say of a chat. template: None without one.
 
-    begin, end: how the tokens are spelled that begin and end a text; empty where they are not told.
+    special_tokens: their spellings, by the names that templates use, such as `bos_token`.
     """
 
     template: str | None = None
-    begin: str = ""
-    end: str = ""
+    special_tokens: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_chat(settings: bytes | None, template: bytes | None) -> Chat:
@@ -37,13 +48,11 @@ def read_chat(settings: bytes | None, template: bytes | None) -> Chat:
     """
     try:
         told = json.loads(settings or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         told = {}
     told = told if isinstance(told, dict) else {}
     text = None if template is None else template.decode("utf-8", "replace")
-    found = named_templates(told, text).get("default")
-    spelled = (spelling(told.get(f"{kind}_token")) or "" for kind in ("bos", "eos"))
-    return Chat(found, *spelled)
+    return Chat(named_templates(told, text).get("default"), _special_tokens(told))
 
 
 def chat_of_directory(directory: Path) -> Chat:
@@ -52,11 +61,24 @@ def chat_of_directory(directory: Path) -> Chat:
     return read_chat(*(file.read_bytes() if file.is_file() else None for file in files))
 
 
-def chat_prompt(model: LanguageModel, message: str) -> str:
-    """The text that `model` is to continue to answer one message of a user.
+def _special_tokens(settings: Mapping[str, Any]) -> dict[str, Any]:
+    spelled = {f"{kind}_token": spelling(settings.get(f"{kind}_token")) for kind in _SPECIAL}
+    more = settings.get("additional_special_tokens")
+    others = [spelling(each) for each in more] if isinstance(more, list) else []
+    if others:
+        spelled["additional_special_tokens"] = others
+    return {name: text for name, text in spelled.items() if text}
 
-    A template is somebody else's program: it is run in jinja2's sandbox. Raises InvalidInput for a
-    model without one, and for a template that fails; Missing where jinja2 is not installed.
+
+def chat_text(
+    model: LanguageModel,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
+    """The text that `model` is to continue to answer `messages`, by its chat template.
+
+    tools: JSON schemas of functions it may call. Raises InvalidInput for a model without a
+    template and for one that fails or takes too much; Missing where jinja2 is not installed.
     """
     if model.chat_template is None:
         what = f"{model.name} carries no chat template"
@@ -66,42 +88,49 @@ def chat_prompt(model: LanguageModel, message: str) -> str:
                 "; a template in its model's tokenizer_config.json comes along when it is built"
             )
         raise InvalidInput(Problem("--chat", what, remedy))
+    context = {
+        **model.special_tokens,
+        "messages": list(messages),
+        "tools": None if tools is None else list(tools),
+        "documents": None,
+        "add_generation_prompt": True,
+    }
+    answer = _rendered(json.dumps({"template": model.chat_template, "context": context}))
+    if "missing" in answer:
+        raise missing_extra("jinja2", "chat", "apply a chat template")
+    if "error" in answer:
+        what = f"the chat template of {model.name} fails: {answer['error']}"
+        raise InvalidInput(Problem("--chat", what, "report it to whoever made the model"))
+    return answer["text"]
+
+
+def chat_tokens(
+    model: LanguageModel,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]] | None = None,
+) -> list[int]:
+    """Token ids of `chat_text`: a template spells out every special token that it wants."""
+    ids = model.tokens(chat_text(model, messages, tools), special=False)
+    if not ids:
+        what = f"the chat template of {model.name} makes an empty text of it"
+        raise InvalidInput(Problem("--chat", what, "report it to whoever made the model"))
+    return ids
+
+
+def _rendered(request: str) -> dict[str, str]:
+    """The answer of `template_child`, in a process that ends when it takes too long."""
+    command = child.command("edgeq.runners.template_child")
+    late = f"it takes more than {template_child.SECONDS} s"
     try:
-        from jinja2 import TemplateError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-    except ImportError:
-        raise missing_extra("jinja2", "chat", "apply a chat template") from None
-    # As transformers renders them, which templates are written for.
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = _now
-    try:
-        text: str = environment.from_string(model.chat_template).render(
-            messages=[{"role": "user", "content": message}],
-            add_generation_prompt=True,
-            bos_token=model.begin_text,
-            eos_token=model.end_text,
+        done = subprocess.run(
+            command, input=request.encode(), capture_output=True, timeout=_PATIENCE_SECONDS
         )
-    except (TemplateError, TypeError, ValueError, OverflowError) as error:
-        what = f"the chat template of {model.name} fails: {error}"
-        raise InvalidInput(Problem("--chat", what, "tell whoever made the file")) from None
-    if model.begin_text and model.tokens(""):  # it puts its first token before every text
-        return text.removeprefix(model.begin_text)
-    return text
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(message: str) -> None:
-    from jinja2 import TemplateError
-
-    raise TemplateError(message)
-
-
-def _now(format: str) -> str:
-    return datetime.datetime.now().strftime(format)
+    except subprocess.TimeoutExpired:
+        return {"error": late}
+    if done.returncode in _OUT_OF_TIME:
+        return {"error": late}
+    try:
+        answer: dict[str, str] = json.loads(done.stdout)
+    except ValueError:
+        return {"error": f"what rendered it ended with status {done.returncode}"}
+    return answer

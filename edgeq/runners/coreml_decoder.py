@@ -56,7 +56,7 @@ class CoremlDecoder(LanguageModel):
         self._counts = lengths_of(backend.interface.inputs[_IDS])
         self._tokenizer = DecoderTokenizer(package.read(TOKENIZER_FILE))
         chat = package.read_chat()
-        self.chat_template, self.begin_text, self.end_text = chat.template, chat.begin, chat.end
+        self.chat_template, self.special_tokens = chat.template, chat.special_tokens
         self._state: Any = None
         self._used = 0
 

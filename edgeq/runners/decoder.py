@@ -63,7 +63,7 @@ class OnnxDecoder(LanguageModel):
         self._switch = int(facts[SWITCH_KEY]) if SWITCH_KEY in facts else None
         self._tokenizer = DecoderTokenizer(package.read(TOKENIZER_FILE))
         chat = package.read_chat()
-        self.chat_template, self.begin_text, self.end_text = chat.template, chat.begin, chat.end
+        self.chat_template, self.special_tokens = chat.template, chat.special_tokens
         self._seen: list[Ids] = []
 
     def tokens(self, text: str, special: bool = True) -> list[int]:

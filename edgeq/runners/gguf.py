@@ -19,7 +19,7 @@ import numpy as np
 from edgeq.artifact import ADAPTER_FILE, Artifact
 from edgeq.errors import InvalidInput, Problem
 from edgeq.gguf.cache import cache_facts
-from edgeq.gguf.header import Header, read_header
+from edgeq.gguf.header import SPECIAL_TOKENS, Header, read_header
 from edgeq.gguf.llama_abi import F16, F32
 from edgeq.gguf.llama_model import LlamaModel
 from edgeq.runners.base import Array, Floats, Model
@@ -98,7 +98,7 @@ class GgufLanguageModel(LanguageModel):
         self.cache_type = "float32" if floats else "float16"
         template = header.get("tokenizer.chat_template")  # of a file that anybody may have made
         self.chat_template = template if isinstance(template, str) else None
-        self.begin_text, self.end_text = (_spelled(header, kind) for kind in ("bos", "eos"))
+        self.special_tokens = _special_tokens(header)
         self._every: bool | None = None  # what the open context was opened for
 
     def tokens(self, text: str, special: bool = True) -> list[int]:
@@ -144,12 +144,15 @@ class GgufLanguageModel(LanguageModel):
         self._every = every
 
 
-def _spelled(header: Header, kind: str) -> str:
-    """How a token with a meaning is spelled; empty where the file names none."""
+def _special_tokens(header: Header) -> dict[str, str]:
+    """How special tokens are spelled, by the names that chat templates use."""
     tokens = header.get("tokenizer.ggml.tokens", ())
-    id = header.get(f"tokenizer.ggml.{kind}_token_id")
-    known = isinstance(tokens, Sequence) and isinstance(id, int) and 0 <= id < len(tokens)
-    return str(tokens[id]) if known else ""
+    spelled = {}
+    for name, key in SPECIAL_TOKENS.items():
+        id = header.get(f"tokenizer.ggml.{key}")
+        if isinstance(tokens, Sequence) and isinstance(id, int) and 0 <= id < len(tokens):
+            spelled[name] = str(tokens[id])
+    return spelled
 
 
 class GgufEncoder(Model):

@@ -7,7 +7,9 @@ import math
 import numbers
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +42,7 @@ class LanguageModel(Model, ABC):
     cache_type = "float32"
     """Of the keys and values; subclasses that keep others say so."""
     chat_template: str | None = None
-    begin_text = end_text = ""
+    special_tokens: Mapping[str, Any] = MappingProxyType({})
     """Where the file has a template, which `edgeq.runners.chat` applies; and spellings for it."""
 
     def __init__(

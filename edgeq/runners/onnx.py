@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.errors import InvalidInput, Problem
+from edgeq.external_data import require_own_files
+from edgeq.known_settings import require_session_entries
 from edgeq.profile import Arch
 from edgeq.runners.base import default_threads
 
@@ -43,9 +45,6 @@ CURES: dict[Arch, dict[str, str]] = {
     "x86_64": {"session.x64quantprecision": "1"},
 }
 """Configuration entries that make kernels of an architecture exact, see `session_settings`."""
-SESSION_KEY = "session"
-"""In an artifact's settings: entries in place of `session_settings()`, so that it can be seen what
-those are good for. No build writes them."""
 _ERROR = 3  # onnxruntime's severity: warnings about its own fallbacks are no use to a caller
 _ARENA_STEP = 64 * 1024  # bytes; onnxruntime's own steps of 1 and 2 MiB are left half empty
 _EXTERNAL_FROM_BYTES = 1024  # smaller constants stay in the graph, where they can be folded
@@ -110,7 +109,7 @@ def open_session(
     """
     _register_arena()
     options = _options(threads)
-    chosen = session_settings() if settings is None else settings
+    chosen = session_settings() if settings is None else require_session_entries(settings)
     for name, value in {**chosen, "session.use_env_allocators": "1"}.items():
         options.add_session_config_entry(name, value)
     if optimized:
@@ -205,6 +204,8 @@ def _return_freed_memory() -> None:
 
 
 def _create(model: Path | bytes, options: onnxruntime.SessionOptions) -> Session:
+    if isinstance(model, Path):
+        require_own_files(model)
     try:
         given = model if isinstance(model, bytes) else str(model)
         # Its fallback would print to standard output and try the same provider again.

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import re
 
-from tokenizers import Tokenizer
-
-from edgeq.errors import InvalidInput, Problem
+from edgeq.runners.tokenizer import encode, open_tokenizer
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -43,11 +41,7 @@ class DecoderTokenizer:
     """
 
     def __init__(self, content: bytes) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_buffer(content)
-        except Exception as error:  # tokenizers raises nothing more precise
-            what = f"cannot be read: {error}"
-            raise InvalidInput(Problem("tokenizer.json", what, "get the model again")) from None
+        self._tokenizer = open_tokenizer(content)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._added = self._tokenizer.get_added_tokens_decoder()
@@ -55,15 +49,7 @@ class DecoderTokenizer:
 
     def ids(self, text: str, special: bool = True) -> list[int]:
         """Token ids; see `LanguageModel.tokens`."""
-        if not isinstance(text, str):
-            raise InvalidInput(Problem("text", f"is a {type(text).__name__}", "give a str"))
-        try:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
-        except (TypeError, UnicodeEncodeError):
-            what = "holds a lone surrogate, which no UTF-8 text has"
-            remedy = "decode the bytes it came from with errors='replace'"
-            raise InvalidInput(Problem("text", what, remedy)) from None
-        return ids
+        return encode(self._tokenizer, text, "text", special=special)
 
     def piece(self, token_id: int) -> bytes:
         """UTF-8 bytes of the token, often only a part of a character; none of a special token."""

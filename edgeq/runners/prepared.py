@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -28,8 +27,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq import child
 from edgeq.artifact import MODEL_FILE, ValueInfo
 from edgeq.errors import EdgeqError, Missing, Problem
+from edgeq.known_settings import SESSION_KEY
 from edgeq.runners import kept, onnx
 from edgeq.runners.package import Package, open_package
 
@@ -57,7 +58,7 @@ def open_model(package: Package, threads: int) -> OpenModel:
 
     Warns (RuntimeWarning) and falls back if the copy cannot be made, e.g. on a read-only disk.
     """
-    settings = package.artifact.settings.get(onnx.SESSION_KEY)
+    settings = package.artifact.settings.get(SESSION_KEY)
     if settings is None and package.data_bytes >= PREPARE_FROM:
         try:
             session = onnx.open_session(_prepared_model(package), threads=threads, optimized=True)
@@ -117,11 +118,9 @@ def _make_in_child(path: Path) -> None:
     if getattr(sys, "frozen", False) or not sys.executable:
         what = "a frozen application has no Python to start"
         raise Missing(Problem("preparing", what, "ship EDGEQ_CACHE filled, or do without"))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        child = subprocess.run(
-            [sys.executable, "-m", "edgeq.runners.prepared", str(path.absolute())],
-            env=environment,
+        made = subprocess.run(
+            child.command("edgeq.runners.prepared", str(path.absolute())),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -129,9 +128,9 @@ def _make_in_child(path: Path) -> None:
     except OSError as error:
         what = f"{sys.executable} cannot be started: {error.strerror}"
         raise Missing(Problem("preparing", what)) from error
-    if child.returncode != 0:
-        said = child.stderr.strip().splitlines()
-        reason = said[-1] if said else f"the process ended with status {child.returncode}"
+    if made.returncode != 0:
+        said = made.stderr.strip().splitlines()
+        reason = said[-1] if said else f"the process ended with status {made.returncode}"
         raise Missing(Problem("preparing", reason))
 
 
@@ -156,15 +155,15 @@ def _prepare(package: Package, directory: Path) -> None:
 def _difference_in_child(model: Path, copy: Path, inputs: tuple[ValueInfo, ...]) -> str:
     """`_difference` in a process of its own: packed weights at a wrong address end it."""
     described = [value.model_dump(mode="json") for value in inputs]
-    child = subprocess.run(
-        [sys.executable, "-m", "edgeq.runners.prepared", str(model), str(copy)],
+    compared = subprocess.run(
+        child.command("edgeq.runners.prepared", str(model), str(copy)),
         input=json.dumps(described),
         capture_output=True,
         text=True,
     )
-    if child.returncode < 0:
-        return f"its saved packed weights end the process with signal {-child.returncode}"
-    return child.stdout.strip() if child.returncode == 0 else child.stderr.strip()
+    if compared.returncode < 0:
+        return f"its saved packed weights end the process with signal {-compared.returncode}"
+    return (compared.stderr if compared.returncode else compared.stdout).strip()
 
 
 def _difference(model: Path, copy: Path, inputs: tuple[ValueInfo, ...]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 from edgeq.artifact import (
@@ -20,8 +22,8 @@ def runnable(path: Path, folder: Path) -> tuple[Path, Artifact]:
     """An artifact directory with what lies at `path`, and its record.
 
     An artifact directory is that itself. A bundle is unpacked into the empty directory `folder`,
-    and a bare `.gguf` gets a link and a record there. Raises InvalidInput for all else, and for
-    what was changed or is damaged.
+    and a bare `.gguf` is linked or copied there and gets a record. Raises InvalidInput for all
+    else, and for what was changed or is damaged.
     """
     if path.suffix == ".gguf" and path.is_file():
         return folder, _described(path, folder)
@@ -34,13 +36,16 @@ def runnable(path: Path, folder: Path) -> tuple[Path, Artifact]:
 
 
 def _described(path: Path, folder: Path) -> Artifact:
-    """The record of a bare `.gguf`, written to `folder` beside a link to the file."""
+    """The record of a bare `.gguf`, written to `folder` beside the file."""
     from edgeq.gguf.header import read_header
 
     header = read_header(path)
     kind = header.get("general.architecture", "")
     is_encoder = header.get(f"{kind}.attention.causal", True) is False
-    (folder / GGUF_FILE).symlink_to(path.absolute())
+    try:
+        os.link(path, folder / GGUF_FILE)
+    except OSError:  # on another disk, or where none can be made
+        shutil.copyfile(path, folder / GGUF_FILE)
     files = record_files(folder, [GGUF_FILE])
     artifact = Artifact(
         name=path.name,

@@ -13,11 +13,13 @@ from edgeq.artifact import Artifact, ValueInfo
 from edgeq.calibration import data
 from edgeq.measure import arrays, latency, memory
 from edgeq.measure.process import Request
+from edgeq.measure.sequential import Limit
 from edgeq.runners.base import Model
 from edgeq.runners.loaded import load
 
 SEQUENCE_LENGTH = 128
 MEMORY_RUNS = 32
+_QUANTILES = {"p50": 0.5, "p90": 0.9}
 
 Feed = dict[str, npt.NDArray[Any]]
 
@@ -28,11 +30,16 @@ def time_sample(request: Request) -> tuple[Model, dict[str, Any]]:
     model = _load(request)
     load_seconds = time.perf_counter() - start
     feed, inputs = fixed_feed(model, request)
-    timing = latency.time_runs(lambda: model.run(feed), request.effort)
+    limits = [
+        Limit(q, request.limits[key]) for key, q in _QUANTILES.items() if key in request.limits
+    ]
+    timing = latency.time_runs(lambda: model.run(feed), request.effort, limits)
     return model, {
         "load_seconds": load_seconds,
         "seconds": timing.seconds,
         "runs": timing.runs,
+        "looks": timing.looks,
+        **timing.disturbed,
         "inputs": inputs,
         **model.facts(),
     }

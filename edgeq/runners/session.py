@@ -15,8 +15,8 @@ import numpy.typing as npt
 import edgeq
 from edgeq.calibration import data
 from edgeq.errors import InvalidInput, Problem
-from edgeq.files import writable
-from edgeq.runners.chat import chat_prompt
+from edgeq.files import replacing, writable
+from edgeq.runners.chat import chat_tokens
 from edgeq.runners.language import LanguageModel
 
 
@@ -149,7 +149,10 @@ def write_text(
     if not isinstance(model, LanguageModel):
         remedy = f'type: edgeq run {path} "a sentence"'
         raise InvalidInput(Problem("--prompt", f"{model.name} is {model.kind}", remedy))
-    ids = model.prompt_tokens(chat_prompt(model, prompt) if chat else prompt)
+    if chat:
+        ids = chat_tokens(model, [{"role": "user", "content": prompt}])
+    else:
+        ids = model.prompt_tokens(prompt)
     drawn = model.draw(
         ids,
         128 if sampling.max_tokens is None else sampling.max_tokens,
@@ -225,8 +228,7 @@ def run_arrays(path: Path, inputs: Path, out: Path | None) -> dict[str, npt.NDAr
         what = "the samples' outputs differ in shape, so one array cannot hold them"
         raise InvalidInput(Problem(str(inputs), what, "give samples of one size")) from None
     if out is not None:
-        partial = out.with_name(f".{out.name}.partial.npz")
         arrays_by_name: dict[str, Any] = outputs
-        np.savez(partial, **arrays_by_name)
-        partial.replace(out)
+        with replacing(out) as partial:
+            np.savez(partial, **arrays_by_name)
     return outputs

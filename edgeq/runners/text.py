@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from edgeq.artifact import TextSettings
 from edgeq.errors import InvalidInput, Problem
+from edgeq.runners.tokenizer import encode, open_tokenizer
 
 
 def prompted(
@@ -31,20 +31,13 @@ class TextEncoder:
     """
 
     def __init__(self, tokenizer: bytes, max_tokens: int) -> None:
-        self._tokenizer = Tokenizer.from_buffer(tokenizer)
+        self._tokenizer = open_tokenizer(tokenizer)
         self._tokenizer.enable_truncation(max_length=max_tokens)
         self._tokenizer.no_padding()
 
     def ids(self, text: str, where: str) -> list[int]:
         """Token ids, special tokens included. `where` names the text in errors (InvalidInput)."""
-        if not isinstance(text, str):
-            raise InvalidInput(Problem(where, f"is a {type(text).__name__}", "give a str"))
-        try:
-            ids: list[int] = self._tokenizer.encode(text).ids
-        except (TypeError, UnicodeEncodeError):
-            what = "holds a lone surrogate, which no UTF-8 text has"
-            remedy = "decode the bytes it came from with errors='replace'"
-            raise InvalidInput(Problem(where, what, remedy)) from None
+        ids = encode(self._tokenizer, text, where)
         if not ids:
             raise InvalidInput(Problem(where, "has no token", "leave empty texts out"))
         return ids

@@ -28,11 +28,15 @@ def time_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
     load_seconds = time.perf_counter() - start
     ids = np.array(model.tokens(request.text), np.int32)
     prompt = np.resize(ids, work.prompt)
-    timing = generation.time_texts(model, prompt, work.generate, request.effort)
+    wanted = generation.targets(request.limits, work.prompt, work.generate)
+    timing = generation.time_texts(model, prompt, work.generate, request.effort, wanted)
     return model, {
         "load_seconds": load_seconds,
         "first": timing.first,
         "tokens": timing.tokens,
+        "looks": timing.looks,
+        "text_looks": timing.text_looks,
+        **timing.disturbed,
         "inputs": f"prompt {work.prompt}, generate {work.generate}, {_context_words(model)}",
         **model.facts(),
     }

@@ -1,4 +1,4 @@
-"""The fresh process of one measuring pass: `python -m edgeq.runners.worker`.
+"""The fresh process of one measuring pass, see `edgeq.measure.process.run_worker`.
 
 One JSON `Request` on standard input, one JSON reply on standard output. Whatever else a library
 prints goes to standard error. Exit status 2 where the request is wrong, 3 where something is not
@@ -20,7 +20,6 @@ from edgeq.artifact import Artifact, read_record
 from edgeq.errors import EdgeqError, NotComputed
 from edgeq.measure.process import Request
 from edgeq.runners import sample_passes, text_passes
-from edgeq.runners.parent import end_with_parent
 
 _SAMPLES = {
     "latency": sample_passes.time_sample,
@@ -75,7 +74,6 @@ def _only_reply_on_stdout() -> IO[str]:
 
 def main() -> int:
     """Read a request, do it, write the reply; the exit status."""
-    end_with_parent()
     reply = _only_reply_on_stdout()
     try:
         result = perform(Request.model_validate_json(sys.stdin.buffer.read()))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgeq.errors import InvalidInput, Problem
-from edgeq.files import writable
+from edgeq.files import writable, write_text
 from edgeq.report.page.record import Report
 
 
@@ -61,9 +60,4 @@ def write_page(
     """Write the page of `report` to `out`, which is there whole or not at all."""
     from edgeq.report.page.render import render
 
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(render(report, progress), encoding="utf-8")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(out, render(report, progress))

@@ -1,0 +1,85 @@
+"""What a record may set: every entry that reaches a runtime or a source file, with its values.
+
+Records come from strangers. onnxruntime alone has entries that read any file of the device
+(`session.model_external_initializers_file_folder_path`), write one or load code, so that only what
+is named here is passed on, and a record with anything else is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+SESSION_KEY = "session"
+"""In an artifact's settings: entries of an onnxruntime session in place of this CPU's own."""
+
+_SWITCH = ("0", "1")
+SESSION_ENTRIES: Mapping[str, tuple[str, ...]] = {
+    "mlas.disable_kleidiai": _SWITCH,
+    "mlas.qnbit.force_fp32": _SWITCH,
+    "mlas.use_lut_gemm": _SWITCH,
+    "session.disable_double_qdq_remover": _SWITCH,
+    "session.disable_prepacking": _SWITCH,
+    "session.disable_qdq_constant_folding": _SWITCH,
+    "session.disable_quant_qdq": _SWITCH,
+    "session.enable_quant_qdq_cleanup": _SWITCH,
+    "session.intra_op.allow_spinning": _SWITCH,
+    "session.qdqisint8allowed": _SWITCH,
+    "session.set_denormal_as_zero": _SWITCH,
+    "session.use_deterministic_compute": _SWITCH,
+    "session.x64quantprecision": _SWITCH,
+}
+"""Entries of an onnxruntime session that change how it computes and nothing else."""
+
+_ByChannel = Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=4)]
+_Release = Annotated[int, Field(ge=1, le=99, strict=True)]
+
+
+class _Image(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    input: str
+    scale: _ByChannel
+    bias: _ByChannel
+    color: str
+
+
+class _DeploymentTarget(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    ios: _Release
+    macos: _Release
+
+
+_RECORDS: Mapping[str, type[BaseModel]] = {
+    "image": _Image,
+    "deployment_target": _DeploymentTarget,
+}
+
+
+def require_session_entries(entries: Any) -> Mapping[str, str]:
+    """Return `entries` of an onnxruntime session; ValueError names one that is not allowed."""
+    if not isinstance(entries, Mapping):
+        raise ValueError(f"settings.{SESSION_KEY} must be a mapping of names to strings")
+    for name, value in entries.items():
+        if name not in SESSION_ENTRIES:
+            raise ValueError(f"settings.{SESSION_KEY} has {name!r}, which no record may set")
+        if value not in SESSION_ENTRIES[name]:
+            values = " or ".join(SESSION_ENTRIES[name])
+            raise ValueError(f"settings.{SESSION_KEY}: {name} is {value!r}, it must be {values}")
+    return entries
+
+
+def require_known(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's `settings`; ValueError names what would reach a runtime and is not known.
+
+    Keys that nothing but a report reads are facts, and may be any.
+    """
+    if settings.get(SESSION_KEY) is not None:
+        require_session_entries(settings[SESSION_KEY])
+    for key, model in _RECORDS.items():
+        if settings.get(key) is not None:
+            model.model_validate(settings[key])
+    return settings

@@ -1,0 +1,58 @@
+"""What else the machine does while runs are timed: other processes, and the CPU's frequency."""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+
+_LEAST_SECONDS = 0.5  # the system counts in hundredths of a second
+
+
+class Bystanders:
+    """Watches from when it is made, in the process that times runs."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._busy, self._own = _busy_seconds(), _own_seconds()
+        self._megahertz = _megahertz()
+
+    def seen(self) -> dict[str, object]:
+        """CPUs there are, how many of them others took, and the frequencies, as `Conditions`."""
+        return {
+            "cpus": psutil.cpu_count(),
+            "others": self._others(),
+            "megahertz": self._frequencies(),
+        }
+
+    def _others(self) -> float | None:
+        elapsed = time.monotonic() - self._begin
+        busy, own = _busy_seconds() - self._busy, _own_seconds() - self._own
+        # Some sandboxes count nothing: then not even this process is seen.
+        if elapsed < _LEAST_SECONDS or busy < own / 2:
+            return None
+        return max(0.0, busy - own) / elapsed
+
+    def _frequencies(self) -> tuple[float, float] | None:
+        found = [each for each in (self._megahertz, _megahertz()) if each]
+        return (min(found), max(found)) if len(found) == 2 else None
+
+
+def _busy_seconds() -> float:
+    """Of all CPUs together; what a hypervisor took is busy, too."""
+    times = psutil.cpu_times()._asdict()
+    idle = ("idle", "iowait", "guest", "guest_nice")  # guests are in user time already
+    return float(sum(seconds for kind, seconds in times.items() if kind not in idle))
+
+
+def _own_seconds() -> float:
+    times = psutil.Process().cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def _megahertz() -> float | None:
+    try:
+        found = psutil.cpu_freq()
+    except (AttributeError, NotImplementedError, OSError, RuntimeError):
+        return None
+    return float(found.current) if found else None

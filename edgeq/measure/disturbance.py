@@ -1,0 +1,65 @@
+"""What disturbed the machine while something was timed, and by how much a time may be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edgeq.measure.records import Conditions, Measurement, Quantile
+from edgeq.units import format_seconds
+
+_OTHERS = 0.1  # of all CPUs, taken by other processes
+_LOAD = 1.5  # processes a CPU; a pass itself takes no more threads than there are CPUs
+_FREQUENCY = 0.9  # the lowest by the highest
+_REFERENCES = 1.15  # the slowest by the fastest time of the same model
+_LEAST_FACTOR = 1.25
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What there was, in words, and the factor by which a time may be wrong; 1 for nothing."""
+
+    words: str
+    factor: float
+
+
+def disturbance(conditions: Conditions, references: Sequence[Measurement]) -> Disturbance:
+    """Of one pass in these `conditions`; `references` are the same model timed several times.
+
+    Nothing in it where the machine was quiet, or says nothing about itself.
+    """
+    found = [*_in_conditions(conditions), *_between(references)]
+    factor = max([_LEAST_FACTOR, *(each.factor for each in found)]) if found else 1.0
+    return Disturbance("; ".join(each.words for each in found), factor)
+
+
+def _in_conditions(conditions: Conditions) -> Iterator[Disturbance]:
+    cpus, load = conditions.cpus, conditions.load_average
+    if cpus and conditions.others is not None and conditions.others > _OTHERS * cpus:
+        words = f"busy machine: other programs used {conditions.others:.1f} of {cpus} CPUs"
+        yield Disturbance(words, 1 / max(0.1, 1 - conditions.others / cpus))
+    if cpus and load is not None and load > _LOAD * cpus:
+        yield Disturbance(f"busy machine: load average {load:.1f} on {cpus} CPUs", 1.0)
+    if conditions.megahertz is not None:
+        low, high = conditions.megahertz
+        if low < _FREQUENCY * high:
+            words = f"the CPU's frequency changed between {low:.0f} and {high:.0f} MHz"
+            yield Disturbance(words, high / low)
+
+
+def _between(references: Sequence[Measurement]) -> Iterator[Disturbance]:
+    medians = sorted(filter(None, map(_median, references)), key=lambda each: each.seconds)
+    if len(medians) < 2:
+        return
+    fast, slow = medians[0], medians[-1]
+    apart = fast.high_seconds is not None and slow.low_seconds > fast.high_seconds
+    if apart and slow.seconds > _REFERENCES * fast.seconds:
+        times = f"{format_seconds(fast.seconds)} and {format_seconds(slow.seconds)}"
+        words = f"full precision disagrees with itself: {times} in one check"
+        yield Disturbance(words, slow.seconds / fast.seconds)
+
+
+def _median(measured: Measurement) -> Quantile | None:
+    if measured.latency is not None:
+        return measured.latency.p50
+    return measured.generation.first_token_p50 if measured.generation is not None else None

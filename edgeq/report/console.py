@@ -1,0 +1,84 @@
+"""The consoles that everything formatted is printed on, and the text that they print.
+
+Nothing that comes from a model, a recipe or a device reaches a terminal as it is: see
+`edgeq.visible`. Markup is never read from text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Iterable
+from typing import IO, Any, cast
+
+import rich.console
+import rich.text
+from rich.segment import Segment
+
+from edgeq.visible import visible
+
+_WIDTH = 80
+AnyText = rich.text.Text
+"""`Text`, or what rich makes of it."""
+
+
+class Text(AnyText):
+    """rich's text, with control characters spelled out before its width is counted."""
+
+    def __init__(self, text: str = "", *arguments: Any, **options: Any) -> None:
+        super().__init__(visible(text), *arguments, **options)
+
+    def append(self, text: AnyText | str, style: Any = None) -> Text:
+        """See `rich.text.Text.append`."""
+        super().append(visible(text) if isinstance(text, str) else text, style)
+        return self
+
+
+class Console(rich.console.Console):
+    """rich's console; whatever it is given, only its own control codes are sent."""
+
+    def render_str(self, text: str, **options: Any) -> AnyText:
+        """See `rich.console.Console.render_str`."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+        """See `rich.console.Console.render`."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+def make_console(file: IO[str] | None = None) -> Console:
+    """A console on `file` (default: standard output); plain text where it is not a terminal.
+
+    Brackets and colons in paths, patterns and sentences are printed as they are.
+    """
+    stream = sys.stdout if file is None else file
+    # Past the guard on what is not formatted (`edgeq.cli_pipe`), which would spell colours out.
+    stream = getattr(stream, "formatted", stream)
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, _WIDTH)
+    if not console.is_terminal:
+        console.file = cast("IO[str]", _Trimmed(stream))
+    return console
+
+
+class _Trimmed(io.TextIOBase):
+    """A file without the blanks that fill the rows of a table, which only a terminal needs."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The file's own; rich asks which characters it can show."""
+        return getattr(self._file, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write `text`, whole lines, without blanks at their ends."""
+        self._file.write(re.sub(r" +(?=\n)", "", text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._file.flush()
