@@ -90,7 +90,10 @@ def arm(session: nox.Session) -> None:
     session.log(str(done).strip())
     if "ready" not in str(done) and "arm64" not in _required():
         session.skip("not run: 64-bit Arm cannot be set up here; the line above says why")
-    tests = session.posargs or ["tests/test_emulate_arm.py", "tests/test_differences.py"]
+    tests = session.posargs or [
+        "tests/places/test_emulate_arm.py",
+        "tests/measure/test_cross_cpu.py",
+    ]
     session.run("pytest", *tests, env={"EDGEQ_REQUIRE": ",".join({*_required(), "arm64"})})
 
 

@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeq.artifact import DATA_FILE, MODEL_FILE, read_artifact, record_files, write_artifact
-from edgeq.build import Built, build, build_float
-from edgeq.compare import compare
-from edgeq.plan import make_plan
+from edgeq.core.artifact import DATA_FILE, MODEL_FILE, read_artifact, record_files, write_artifact
+from edgeq.core.store import Store
+from edgeq.pipeline.build.build import Built, build, build_float
+from edgeq.pipeline.compare.compare import compare
+from edgeq.pipeline.plan.plan import make_plan
 from edgeq.quantize.presets import Format
-from edgeq.store import Store
 
 ROOT = Path(__file__).parent.parent / "recipes"
 FORMATS: tuple[Format, ...] = ("gguf", "onnx", "coreml")

@@ -23,17 +23,17 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgeq.artifact import MODEL_FILE
-from edgeq.export import onnx as quantized_onnx
-from edgeq.export.decoder_onnx import export_decoder
-from edgeq.export.onnx import find_codes, write_codes
-from edgeq.export.onnx_build import CONTRIB, save_model
+from edgeq.core.artifact import MODEL_FILE
+from edgeq.formats.onnx import write as quantized_onnx
+from edgeq.formats.onnx.decoder import BoundSession
+from edgeq.formats.onnx.write import find_codes, write_codes
 from edgeq.measure import memory
+from edgeq.models.graphs.decoder_onnx import export_decoder
+from edgeq.models.graphs.rewriting import CONTRIB, save_model
 from edgeq.models.huggingface import read_directory
+from edgeq.models.onnx_session import open_session, save_optimized
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
 from edgeq.quantize.model import Choice
-from edgeq.runners.decoder import BoundSession
-from edgeq.runners.onnx import open_session, save_optimized
 
 PROMPT, GENERATED, CONTEXT, ROUNDS = 128, 64, 1024, 12
 Step = Callable[[np.ndarray, int], None]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeq import canonical
+from edgeq.core import canonical
 from edgeq.estimate.fitting import fit, without_each_chip
 from edgeq.estimate.kinds import backend_kind, group
 from edgeq.estimate.prompt import fit_prompt, prompt_without_each_chip

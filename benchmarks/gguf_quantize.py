@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeq.gguf.mixes import file_type
-from edgeq.gguf.types import TYPES
-from edgeq.gguf.values import MetaValue
-from edgeq.gguf.writer import TensorSpec, write_gguf
+from edgeq.formats.gguf.values import MetaValue
+from edgeq.formats.gguf.writer import TensorSpec, write_gguf
+from edgeq.quantize.ggml.mixes import file_type
+from edgeq.quantize.ggml.types import TYPES
 
 ORACLE = Path(__file__).parents[1] / "tests" / "llama_oracle.py"
 WIDTH, INNER, HEADS, KV_HEADS, VOCABULARY = 2048, 5632, 32, 8, 32000
@@ -38,7 +38,7 @@ MIB = 1 << 20
 OURS = """
 import sys, time
 from pathlib import Path
-from edgeq.gguf.requantize import quantize_file
+from edgeq.formats.gguf.requantize import quantize_file
 start, cpu = time.perf_counter(), time.process_time()
 quantize_file(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], threads=int(sys.argv[4]))
 print(time.perf_counter() - start, time.process_time() - cpu)

@@ -13,13 +13,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from edgeq.build import Built, build, build_float
+from edgeq.core.store import Store
+from edgeq.core.units import MIB
 from edgeq.estimate import contents_of_artifact, estimate_memory, sizes_of_decoder
 from edgeq.estimate.interval import Interval
-from edgeq.measure.process import Request, Workload, run_worker
-from edgeq.plan import Planned, make_plan
-from edgeq.store import Store
-from edgeq.units import MIB
+from edgeq.pipeline.build.build import Built, build, build_float
+from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.places.process import Request, Workload, run_worker
 
 _SHARE, _BYTES = 0.05, 20 * MIB
 RECIPES = (Path("recipes/minilm.yaml"), Path("recipes/wren.yaml"))

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 
 import edgeq
-from edgeq.calibration.data import read_pairs, read_texts
+from edgeq.formats.base import default_threads
+from edgeq.formats.text import TextEncoder
 from edgeq.measure.quality import spearman
-from edgeq.plan import make_plan
-from edgeq.runners.base import default_threads
-from edgeq.runners.onnx import open_session
-from edgeq.runners.text import TextEncoder
-from edgeq.workflow import build_recipe
+from edgeq.models.onnx_session import open_session
+from edgeq.pipeline.plan.plan import make_plan
+from edgeq.pipeline.workflow import build_recipe
+from edgeq.recipe.data_sets import read_pairs, read_texts
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "minilm.yaml"
 TOKENS, RUNS_PER_BLOCK = 128, 5

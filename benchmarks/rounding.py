@@ -50,10 +50,10 @@ def graph(folder: Path) -> int:
     """Write the float graph with random weights; returns how many weights there are."""
     from safetensors.numpy import save_file
 
-    from edgeq.export.decoder_graph import DecoderGraph
-    from edgeq.export.decoder_rope import rotations
-    from edgeq.export.onnx_build import save_model
     from edgeq.models.architecture import decoder_of
+    from edgeq.models.graphs.decoder_graph import DecoderGraph
+    from edgeq.models.graphs.decoder_rope import rotations
+    from edgeq.models.graphs.rewriting import save_model
     from edgeq.models.weights import Weights
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -72,9 +72,9 @@ def graph(folder: Path) -> int:
 
 def measure(hidden: int, layers: int, windows: int) -> dict[str, float]:
     """Seconds and bytes of rounding one model; runs alone in its process."""
-    from edgeq.export.decoder_onnx import decoder_feeds
-    from edgeq.export.onnx import find_codes
+    from edgeq.formats.onnx.write import find_codes
     from edgeq.models.architecture import decoder_of
+    from edgeq.models.graphs.decoder_onnx import decoder_feeds
     from edgeq.quantize.decide import Decision
     from edgeq.quantize.model import Choice
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import edgeq
-from edgeq.measure.process import Request
-from edgeq.runners.worker import fixed_feed
+from edgeq.measure.worker import fixed_feed
+from edgeq.places.process import Request
 
 RUNS_PER_BLOCK = 5
 ALLOWED = 1.02

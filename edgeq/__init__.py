@@ -6,7 +6,7 @@ TYPE_CHECKING = False  # `python -m edgeq` imports nothing before it has cleaned
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgeq.runners.base import Model
+    from edgeq.formats.base import Model
 
 __all__ = ["load"]
 
@@ -37,6 +37,6 @@ def load(
     """
     from pathlib import Path
 
-    from edgeq.runners import loaded
+    from edgeq.formats import loaded
 
     return loaded.load(Path(path), threads=threads, context=context, compute_units=compute_units)

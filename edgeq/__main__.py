@@ -7,6 +7,6 @@ import sys
 _HERE = ("", os.getcwd())  # noqa: PTH109
 sys.path[:] = [place for place in sys.path if place not in _HERE]
 
-from edgeq.cli import main  # noqa: E402
+from edgeq.cli.main import main  # noqa: E402
 
 main()

@@ -20,7 +20,7 @@ os.environ["EDGEQ_CACHE"] = _CACHE.name
 
 def pytest_sessionstart() -> None:
     """No test is skipped for want of what `EDGEQ_REQUIRE` names: without it there is no session."""
-    from tests.stand_ins import require_stand_ins
+    from tests.support.stand_ins import require_stand_ins
 
     require_stand_ins()
 
@@ -47,7 +47,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small BERT in Hugging Face layout, inside a folder with data and a recipe."""
     for package in ("torch", "transformers", "optimum"):
         pytest.importorskip(package, reason="the build side is not installed")
-    from tests import tiny_bert
+    from tests.support import tiny_bert
 
     folder = tmp_path_factory.mktemp("project")
     tiny_bert.write_data(folder)
@@ -64,7 +64,7 @@ def coreml_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def project(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The small BERT's recipe, built once by the real command."""
-    from tests.tiny_bert import run_edgeq
+    from tests.support.tiny_bert import run_edgeq
 
     store = tmp_path_factory.mktemp("store")
     done = run_edgeq("build", "recipe.yaml", "--json", store=store, cwd=tiny.parent)

@@ -8,9 +8,9 @@ from typing import Any
 import typer
 from tables import code, plain, table
 
-from edgeq import errors
-from edgeq.cli import app
-from edgeq.verdict import _EXIT_STATUS
+from edgeq.cli.main import app
+from edgeq.core import errors
+from edgeq.pipeline.check.verdict import _EXIT_STATUS
 
 _MADE = "*This page is made from the code that it describes, whenever the site is built.*\n"
 _MEANINGS = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tables
 from tables import code, plain, table
 
-from edgeq.artifact import ARTIFACT_FILE, Artifact
-from edgeq.bundle import BUNDLE_FILE, Bundle
-from edgeq.device import HERE, device_ids, load_device
-from edgeq.profile import Device
-from edgeq.recipe import recipe_schema
-from edgeq.units import exact_bytes, format_bytes
-from edgeq.verdict import Verdict
+from edgeq.core.artifact import ARTIFACT_FILE, Artifact
+from edgeq.core.units import exact_bytes, format_bytes
+from edgeq.devices.catalogue import HERE, device_ids, load_device
+from edgeq.devices.profile import Device
+from edgeq.formats.bundle import BUNDLE_FILE, Bundle
+from edgeq.pipeline.check.verdict import Verdict
+from edgeq.recipe.schema import recipe_schema
 
 _MADE = "*This page is made from the code that it describes, whenever the site is built.*\n"
 

@@ -7,9 +7,9 @@ from typing import get_args
 
 from tables import code, plain, table
 
-from edgeq.explain import glossary as told
-from edgeq.explain.facts import BUDGETS
 from edgeq.quantize.presets import PRESETS, Method
+from edgeq.report.explain import glossary as told
+from edgeq.report.explain.facts import BUDGETS
 
 _MADE = "*This page is made from the words of `edgeq explain`, whenever the site is built.*\n"
 

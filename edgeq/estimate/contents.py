@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from edgeq.artifact import TOKENIZER_FILE, Artifact
+from edgeq.core.artifact import TOKENIZER_FILE, Artifact
 from edgeq.estimate.sizes import Sizes, sizes_of_decoder, sizes_of_shapes
 
 if TYPE_CHECKING:  # a plan tells estimates too
     from edgeq.models.model import DescribedModel
-    from edgeq.plan import ArtifactPlan
+    from edgeq.pipeline.plan.plan import ArtifactPlan
 
 Runtime = Literal["onnx", "gguf", "coreml"]
 _JSON_PER_TOKEN = 70  # bytes of tokenizer.json for a token with its merges, where it is not here

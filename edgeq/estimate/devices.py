@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edgeq.artifact import Frozen
+from edgeq.core.artifact import Frozen
+from edgeq.devices.profile import Device
 from edgeq.estimate.calibrate import Measured
 from edgeq.estimate.contents import Contents, Runtime
 from edgeq.estimate.interval import Interval
 from edgeq.estimate.memory import MemoryEstimate, estimate_memory
 from edgeq.estimate.sizes import Sizes, table_name
 from edgeq.estimate.speed import estimate_decode, estimate_prompt
-from edgeq.profile import Device
 
 _TOKENS = 128  # of the sequence that an encoder's latency is told for
 _LATENCY_DOUBT = 3.0  # a factor both ways: the classes below are that wide

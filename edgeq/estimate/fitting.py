@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.artifact import Frozen
+from edgeq.core.artifact import Frozen
 from edgeq.estimate.kinds import Backend, Family, backend_kind, bits_per_weight, family
 from edgeq.estimate.table import Point
 

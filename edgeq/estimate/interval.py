@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.artifact import Frozen
+from edgeq.core.artifact import Frozen
 
 
 class Interval(Frozen):

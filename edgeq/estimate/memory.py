@@ -12,11 +12,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgeq.artifact import Frozen
+from edgeq.core.artifact import Frozen
+from edgeq.core.units import MIB
 from edgeq.estimate.contents import Contents, Runtime
 from edgeq.estimate.interval import Interval
 from edgeq.estimate.sizes import Sizes, table_name
-from edgeq.units import MIB
 
 _F32 = 4
 _BATCH = 512

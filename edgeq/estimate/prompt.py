@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edgeq.artifact import Frozen
+from edgeq.core.artifact import Frozen
 from edgeq.estimate.kinds import Backend, backend_kind
 from edgeq.estimate.table import Point
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from edgeq.artifact import Frozen
+from edgeq.core.artifact import Frozen
 from edgeq.estimate.interval import Interval
 from edgeq.estimate.kinds import bits_per_weight
 

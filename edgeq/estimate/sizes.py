@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.estimate.hybrid import hybrid_sizes
 from edgeq.models.architecture import FAMILIES, Decoder, decoder_of
 

@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeq.artifact import Frozen
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.artifact import Frozen
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.estimate.calibrate import Correction, Measured, correct
 from edgeq.estimate.fitting import DecodeFit
 from edgeq.estimate.interval import Interval

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgeq.errors import EdgeqError
+from edgeq.core.errors import EdgeqError
 from edgeq.estimate.contents import Contents, Runtime, Weight, guessed_tokenizer
 from edgeq.estimate.kinds import bits_per_weight
 from edgeq.estimate.sizes import Sizes, table_name
@@ -67,8 +67,8 @@ def _weights(
     if format == "onnx":
         return _in_onnx(sizes, intent)
     try:
-        from edgeq.gguf.names import gguf_names, mix_facts
-        from edgeq.quantize.decide_gguf import decide_gguf
+        from edgeq.formats.gguf.decide import decide_gguf
+        from edgeq.formats.gguf.names import gguf_names, mix_facts
 
         shapes = dict(sizes.shapes)
         names = gguf_names(config, shapes)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.export.onnx_build import GraphWriter
+from edgeq.models.graphs.rewriting import GraphWriter
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.sentence_head import Dense, Pooling, SentenceHead
 from edgeq.models.weights import Weights

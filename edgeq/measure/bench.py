@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import canonical
-from edgeq.artifact import ARTIFACT_FILE, Artifact, read_artifact
-from edgeq.budgets import Workload
-from edgeq.compute_units import ComputeUnits
+from edgeq.core import canonical
+from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
+from edgeq.devices.compute_units import ComputeUnits
 from edgeq.measure import arrays, generation, latency
 from edgeq.measure.forecast import foretell
-from edgeq.measure.given import Evaluation, given_samples, given_to_language_model
+from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
 from edgeq.measure.neighbours import neighbours
-from edgeq.measure.process import PassFailed, Request
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
     Conditions,
@@ -28,7 +26,9 @@ from edgeq.measure.records import (
     Placement,
     Quality,
 )
-from edgeq.reach.place import ALL_PASSES, Place, Unreachable
+from edgeq.places.place import ALL_PASSES, Place, Unreachable
+from edgeq.places.process import PassFailed, Request
+from edgeq.recipe.budgets import Workload
 
 Progress = Callable[[str], None]
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from edgeq.artifact import Frozen
-from edgeq.runners.language import LanguageModel
+from edgeq.core.artifact import Frozen
+from edgeq.formats.language import LanguageModel
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from edgeq.core.units import format_seconds
 from edgeq.measure.records import Conditions, Measurement, Quantile
-from edgeq.units import format_seconds
 
 _OTHERS = 0.1  # of all CPUs, taken by other processes
 _LOAD = 1.5  # processes a CPU; a pass itself takes no more threads than there are CPUs

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from edgeq.artifact import Frozen
-from edgeq.errors import InvalidInput, NotComputed, Problem
+from edgeq.core.artifact import Frozen
+from edgeq.core.errors import InvalidInput, NotComputed, Problem
+from edgeq.formats.language import LanguageModel
 from edgeq.measure import clusters
 from edgeq.measure.disagreement import Disagreement, Histogram, Worst, histogram
-from edgeq.runners.language import LanguageModel
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgeq.formats.language import Ids, LanguageModel
 from edgeq.measure.bystanders import Bystanders
 from edgeq.measure.latency import WARMUP_RUNS
 from edgeq.measure.order_statistics import quantile
 from edgeq.measure.records import Conditions, Effort, Generation, Rate
 from edgeq.measure.sequential import Limit, settle, tails
-from edgeq.runners.language import Ids, LanguageModel
 
 QUICK_TEXTS, QUICK_SECONDS = 128, 10.0
 FULL_TEXTS, FULL_SECONDS = 64, 60.0

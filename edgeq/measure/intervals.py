@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.artifact import Frozen
+from edgeq.core.artifact import Frozen
 
 Doubles = npt.NDArray[np.float64]
 

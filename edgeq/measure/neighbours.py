@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from edgeq.artifact import Frozen
+from edgeq.core.artifact import Frozen
 
 Array = npt.NDArray[Any]
 _KEPT = 8

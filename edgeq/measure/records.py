@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgeq.artifact import Frozen
-from edgeq.compute_units import ComputeUnits
+from edgeq.core.artifact import Frozen
+from edgeq.devices.compute_units import ComputeUnits
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.intervals import Bounds
 from edgeq.measure.neighbours import Neighbours

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.validation_messages import suggest
 from edgeq.models.known_keys import DECODER_FIXED, HARMLESS
 from edgeq.models.rope import Rope, read_ropes
 from edgeq.models.settings import Settings
-from edgeq.wording import suggest
 
 Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"]
 """`model_type` in config.json. SmolLM2 is a llama."""

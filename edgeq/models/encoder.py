@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.validation_messages import suggest
 from edgeq.models.known_keys import ENCODER_FIXED, ENCODER_KEYS, HARMLESS
 from edgeq.models.settings import Settings
-from edgeq.wording import suggest
 
 UNUSED = ("pooler.", "cls.", "lm_head.", "vocab_", "discriminator_predictions.", "predictions.")
 """Starts of names, anywhere in them, of weights that no sentence vector depends on."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.architecture import FAMILIES
 from edgeq.models.jsonfile import damaged, read_json, read_optional
 from edgeq.models.names import decoder_names, encoder_names

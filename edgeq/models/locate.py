@@ -7,10 +7,10 @@ import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeq.errors import InvalidInput, Missing, Problem, missing_extra
+from edgeq.core.errors import InvalidInput, Missing, Problem, missing_extra
+from edgeq.core.validation_messages import suggest
+from edgeq.models.source import Source
 from edgeq.models.weight_files import missing_shards
-from edgeq.source import Source
-from edgeq.wording import suggest
 
 # What a build reads of a repository: weights, configuration, tokenizer, sentence head, licence.
 _WANTED = [

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeq import canonical
-from edgeq.errors import EdgeqError, InvalidInput, Problem, missing_extra
+from edgeq.core import canonical
+from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
 from edgeq.models.architecture import Decoder, decoder_of
 from edgeq.models.encoder import check_encoder, is_unused
 from edgeq.models.huggingface import ModelDirectory, read_directory
@@ -17,10 +17,10 @@ from edgeq.models.special_tokens import end_tokens
 from edgeq.models.stated_task import check_task
 from edgeq.models.weight_files import TensorFacts
 from edgeq.models.weights import check_values
-from edgeq.recipe import Recipe
+from edgeq.recipe.schema import Recipe
 
 if TYPE_CHECKING:
-    from edgeq.export.onnx_weights import Weight
+    from edgeq.models.graphs.weights import Weight
 
 _MISFITS_TOLD = 3  # one wrong number in a configuration makes dozens
 _HARMLESS_TENSORS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
@@ -67,7 +67,7 @@ class DescribedModel:
         if self.directory is not None:
             files, root = self.directory.source_files, self.located.path
         else:
-            from edgeq.export.onnx_source import source_files
+            from edgeq.models.graphs.source import source_files
 
             files, root = source_files(self.located.path), self.located.path.parent
         return canonical.sha256_of(
@@ -160,8 +160,8 @@ def _tensors_elsewhere(
 
 def _onnx_weights(path: Path) -> dict[str, Weight]:
     try:
-        from edgeq.export.imported_onnx import read_onnx
-        from edgeq.export.onnx_weights import find_weights
+        from edgeq.models.graphs.imported import read_onnx
+        from edgeq.models.graphs.weights import find_weights
     except ImportError:
         raise missing_extra("onnx", "build", "read an .onnx file") from None
     return {weight.name: weight for weight in find_weights(read_onnx(path))}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem
 
 _TABLE, _HEAD, _BODY = "embed_tokens.weight", "lm_head.weight", "model."
 _WRAPPERS = ("_orig_mod.", "module.", "model.", "transformer.", "language_model.", "encoder.")

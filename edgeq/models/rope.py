@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgeq.errors import InvalidInput
+from edgeq.core.errors import InvalidInput
 from edgeq.models.settings import Settings
 
 RopeKind = Literal["default", "linear", "llama3", "yarn", "longrope"]

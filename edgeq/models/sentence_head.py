@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.jsonfile import damaged, read_json, read_optional
 from edgeq.models.settings import Settings
 from edgeq.models.weight_files import WEIGHTS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.known_keys import GENERATION_FIXED, GENERATION_HARMLESS
 from edgeq.models.settings import Settings

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weight_files import TensorFacts, read_safetensors_header
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeq.calibration.statistics import InputStatistics
-from edgeq.quantize.grids import INT8, Floats
-from edgeq.quantize.nearest import round_to_nearest
+from edgeq.quantize.methods.nearest import round_to_nearest
+from edgeq.quantize.number_formats.groups import INT8, Floats
+from edgeq.quantize.statistics import InputStatistics
 
 _STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # A dearer kind must leave no more than this share of the error to be worth its time: on MiniLM,

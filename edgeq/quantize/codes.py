@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.errors import InvalidInput, Problem
-from edgeq.files import replacing
-from edgeq.quantize.grids import GRIDS, Grid, QuantizedTensor
-from edgeq.quantize.kgrids import KGRIDS
-from edgeq.quantize.palette import PALETTES
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import replacing
+from edgeq.quantize.number_formats.groups import GRIDS, Grid, QuantizedTensor
+from edgeq.quantize.number_formats.kquants import KGRIDS
+from edgeq.quantize.number_formats.palettes import PALETTES
 
 _GRIDS: dict[str, Grid] = {**GRIDS, **PALETTES, **KGRIDS}
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeq.quantize import presets
-from edgeq.quantize.grids import GRIDS
 from edgeq.quantize.model import Choice
+from edgeq.quantize.number_formats.groups import GRIDS
 from edgeq.quantize.spec import Intent
 
 # Below this many values, scales and the operators to apply them cost more than codes save.

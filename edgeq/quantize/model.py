@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeq.calibration.statistics import InputStatistics
 from edgeq.quantize.activations import InputCodes, choose_dynamic, choose_static
-from edgeq.quantize.grids import GRIDS, Floats, Grid, QuantizedTensor
-from edgeq.quantize.kgrids import GGUF_GRIDS
-from edgeq.quantize.objective import Moments
-from edgeq.quantize.palette import PALETTES, cluster
-from edgeq.quantize.rounding import round_tensor
+from edgeq.quantize.methods.objective import Moments
+from edgeq.quantize.methods.rounding import round_tensor
+from edgeq.quantize.number_formats.groups import GRIDS, Floats, Grid, QuantizedTensor
+from edgeq.quantize.number_formats.kquants import GGUF_GRIDS
+from edgeq.quantize.number_formats.palettes import PALETTES, cluster
+from edgeq.quantize.statistics import InputStatistics
 
 
 def grid_named(name: str) -> Grid:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from edgeq.wording import refuse
+from edgeq.core.validation_messages import refuse
 
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 

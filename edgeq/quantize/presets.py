@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from edgeq.artifact import Frozen
-from edgeq.quantize.gguf_words import UNWEIGHTED, GgufMix, GgufType
-from edgeq.recover.spec import RecoverSpec
-from edgeq.wording import refuse
+from edgeq.core.artifact import Frozen
+from edgeq.core.validation_messages import refuse
+from edgeq.quantize.ggml.words import UNWEIGHTED, GgufMix, GgufType
+from edgeq.quantize.recover_spec import RecoverSpec
 
 Grid = Literal["float32", "int8", "int8-b32", "int4-b32"]
 """A number format of weights. `int8`: one scale per output channel, symmetric. `int8-b32` and

@@ -17,10 +17,10 @@ from pydantic import (
     model_serializer,
 )
 
-from edgeq.artifact import Frozen
+from edgeq.core.artifact import Frozen
 from edgeq.quantize import presets
-from edgeq.quantize.fit_spec import FitSpec
-from edgeq.quantize.gguf_words import GgufType
+from edgeq.quantize.budget_spec import FitSpec
+from edgeq.quantize.ggml.words import GgufType
 from edgeq.quantize.name import Name
 from edgeq.quantize.presets import (
     Activations,
@@ -32,7 +32,7 @@ from edgeq.quantize.presets import (
     Use,
     Weights,
 )
-from edgeq.recover.spec import RecoverSpec
+from edgeq.quantize.recover_spec import RecoverSpec
 
 __all__ = ["FitSpec", "Format", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
 

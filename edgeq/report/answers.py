@@ -9,10 +9,10 @@ from typing import Any
 import numpy.typing as npt
 from rich.table import Table
 
+from edgeq.core.units import format_seconds, format_speed
+from edgeq.pipeline.run import Answer, Written
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
-from edgeq.runners.session import Answer, Written
-from edgeq.units import format_seconds, format_speed
 
 
 def print_similarity(answer: Answer, console: Console) -> None:

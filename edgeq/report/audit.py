@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from edgeq.audit.records import Audit, Outcome, TensorLine
+from edgeq.core.units import format_bytes
+from edgeq.pipeline.audit.records import Audit, Outcome, TensorLine
 from edgeq.report.console import Console, Text
 from edgeq.report.layers import kind_of, layers_of
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
-from edgeq.units import format_bytes
 
 _LISTED = 5  # findings on one subject
 

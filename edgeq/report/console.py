@@ -1,7 +1,7 @@
 """The consoles that everything formatted is printed on, and the text that they print.
 
 Nothing that comes from a model, a recipe or a device reaches a terminal as it is: see
-`edgeq.visible`. Markup is never read from text.
+`edgeq.core.visible`. Markup is never read from text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import rich.console
 import rich.text
 from rich.segment import Segment
 
-from edgeq.visible import visible
+from edgeq.core.visible import visible
 
 _WIDTH = 80
 AnyText = rich.text.Text
@@ -54,7 +54,7 @@ def make_console(file: IO[str] | None = None) -> Console:
     Brackets and colons in paths, patterns and sentences are printed as they are.
     """
     stream = sys.stdout if file is None else file
-    # Past the guard on what is not formatted (`edgeq.cli_pipe`), which would spell colours out.
+    # Past the guard on what is not formatted (`edgeq.cli.pipe`), which would spell colours out.
     stream = getattr(stream, "formatted", stream)
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     console.width = min(console.width, _WIDTH)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from edgeq.beside import SideBySide
-from edgeq.compare import Comparison, Side
-from edgeq.compare_encoders import EncoderComparison
-from edgeq.report.beside import print_side_by_side
+from edgeq.pipeline.compare.compare import Comparison, Side
+from edgeq.pipeline.compare.encoders import EncoderComparison
+from edgeq.pipeline.compare.side_by_side import SideBySide
 from edgeq.report.console import Console, Text
+from edgeq.report.side_by_side import print_side_by_side
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 
 from rich.table import Table
 
-from edgeq.device import Device
+from edgeq.core.units import format_bytes, format_seconds, format_speed
+from edgeq.devices.catalogue import Device
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
-from edgeq.units import format_bytes, format_seconds, format_speed
 
 
 def print_expected(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from edgeq.explain.piece import Piece
 from edgeq.report.console import Console, Text
+from edgeq.report.explain.piece import Piece
 
 
 def print_piece(piece: Piece, console: Console) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.table import Table
 
-from edgeq.frontier_records import Frontier
+from edgeq.core.units import MIB, format_bytes, format_seconds
+from edgeq.pipeline.allocate.frontier_records import Frontier
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
-from edgeq.units import MIB, format_bytes, format_seconds
 
 _NORMAL_95 = 1.96
 _MEASURES = {"kl": "mean KL divergence, nats", "cosine": "mean 1 − cosine"}

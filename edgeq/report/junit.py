@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from edgeq.remedies import format_value
-from edgeq.verdict import Line, Status, Verdict
+from edgeq.pipeline.check.remedies import format_value
+from edgeq.pipeline.check.verdict import Line, Status, Verdict
 
 _ELEMENTS: dict[Status, str] = {"fail": "failure", "inconclusive": "error", "not run": "skipped"}
 _COUNTERS: dict[Status, str] = {"fail": "failures", "inconclusive": "errors", "not run": "skipped"}

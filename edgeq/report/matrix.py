@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from edgeq.matrix.run import Judged
-from edgeq.remedies import format_value
+from edgeq.pipeline.check.remedies import format_value
+from edgeq.pipeline.check.verdict import How, Line
+from edgeq.pipeline.matrix.run import Judged
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import STATUS_STYLES, print_verdict, print_wrapped
-from edgeq.verdict import How, Line
 
 _GAP = 2
 _HOWS: tuple[How, ...] = ("measured", "emulated", "estimated", "not run")

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from rich.table import Table
 
-from edgeq.build import Built
-from edgeq.device import Device
-from edgeq.plan import ArtifactPlan, Plan
-from edgeq.plan_tensors import TensorPlan
+from edgeq.core.units import format_bytes
+from edgeq.devices.app_store_limits import LimitLine
+from edgeq.devices.catalogue import Device
+from edgeq.pipeline.build.build import Built
+from edgeq.pipeline.plan.plan import ArtifactPlan, Plan
+from edgeq.pipeline.plan.tensors import TensorPlan
 from edgeq.report.console import Console, Text
 from edgeq.report.layers import kind_of, layers_of
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
-from edgeq.stores import LimitLine
-from edgeq.units import format_bytes
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import InvalidInput, Problem, missing_extra
-from edgeq.files import writable, write_bytes
+from edgeq.core.errors import InvalidInput, Problem, missing_extra
+from edgeq.core.files import writable, write_bytes
 
 _VERSION = "5.21"  # of Vega-Lite, which vl-convert carries
 SUFFIXES = (".html", ".svg", ".png")

@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.table import Table
 
-from edgeq.allocate.sensitivity import Cost, Sensitivity
+from edgeq.core.units import format_bytes
+from edgeq.pipeline.allocate.sensitivity import Cost, Sensitivity
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
-from edgeq.units import format_bytes
 
 _SHOWN = 40
 _MARK = "~"  # before what was not measured itself

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Column, Row, Table
 
+from edgeq.core.visible import visible
 from edgeq.report.console import AnyText, Console, Text
-from edgeq.visible import visible
 
 _LEAST = 16  # letters of a column that may break words
 

@@ -6,10 +6,10 @@ import textwrap
 
 from rich.table import Table
 
-from edgeq.remedies import format_value
+from edgeq.pipeline.check.remedies import format_value
+from edgeq.pipeline.check.verdict import Line, Status, Verdict
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
-from edgeq.verdict import Line, Status, Verdict
 
 STATUS_STYLES: dict[Status, str] = {
     "pass": "green",

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.gguf.header import read_header
-from edgeq.gguf.mixes import MIXES
-from edgeq.gguf.types import TYPES
-from tests.mix_cases import CASES, Case, ask, interpreter, job
+from edgeq.formats.gguf.header import read_header
+from edgeq.quantize.ggml.mixes import MIXES
+from edgeq.quantize.ggml.types import TYPES
+from tests.support.mix_cases import CASES, Case, ask, interpreter, job
 
 LETTERS = dict(zip(TYPES, string.ascii_letters, strict=False))
 

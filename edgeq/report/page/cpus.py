@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeq.differences_records import Differences, PlaceDifferences
+from edgeq.measure.cross_cpu.records import Differences, PlaceDifferences
 from edgeq.report.page.figures import Table
 from edgeq.report.page.record import Report
 

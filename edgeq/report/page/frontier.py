@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgeq import frontier_records
-from edgeq.artifact import Artifact
+from edgeq.core.artifact import Artifact
+from edgeq.core.units import MIB, format_bytes
 from edgeq.measure.records import Measurement
+from edgeq.pipeline.allocate import frontier_records
 from edgeq.report.page.figures import DATA, INK, MUTED, Figure, Spec, Table, Values, across
 from edgeq.report.page.record import Report
-from edgeq.units import MIB, format_bytes
 
 ALLOCATION, MIX, PRESET = "allocation", "llama.cpp mix", "preset"
 _MADE = {ALLOCATION: "var(--accent)", MIX: "var(--m2)", PRESET: "var(--m3)"}

@@ -9,19 +9,24 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from edgeq import canonical, frontier_records
-from edgeq.artifact import ARTIFACT_FILE, seal
-from edgeq.build import build
-from edgeq.bundle import read_bundle
-from edgeq.device import HERE, Device, load_device
-from edgeq.errors import EdgeqError, InvalidInput, Problem
+from edgeq.core import canonical
+from edgeq.core.artifact import ARTIFACT_FILE, seal
+from edgeq.core.errors import EdgeqError, InvalidInput, Problem
+from edgeq.core.store import Store
+from edgeq.devices.catalogue import HERE, Device, load_device
+from edgeq.devices.profile import AppLimit, Entitlement
 from edgeq.estimate.contents import Contents, contents_of_artifact, contents_of_plan
 from edgeq.estimate.devices import estimate_for
 from edgeq.estimate.memory import estimate_memory
-from edgeq.expected import expected
-from edgeq.frontier_records import Frontier
-from edgeq.plan import Planned, make_plan
-from edgeq.profile import AppLimit, Entitlement
+from edgeq.formats.bundle import read_bundle
+from edgeq.formats.language import DEFAULT_CONTEXT
+from edgeq.pipeline.allocate import frontier_records
+from edgeq.pipeline.allocate.frontier_records import Frontier
+from edgeq.pipeline.build.build import build
+from edgeq.pipeline.check.verdict import Verdict
+from edgeq.pipeline.check.workflow import chosen_devices, kept_verdicts
+from edgeq.pipeline.plan.expected import expected
+from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.report.page.record import (
     ContextMemory,
     Report,
@@ -30,10 +35,6 @@ from edgeq.report.page.record import (
     thinned,
 )
 from edgeq.report.page.sensed import Known
-from edgeq.runners.language import DEFAULT_CONTEXT
-from edgeq.store import Store
-from edgeq.verdict import Verdict
-from edgeq.workflow_check import chosen_devices, kept_verdicts
 
 Progress = Callable[[str], None]
 _MOST_CONTEXTS = 5

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from edgeq.core.units import MIB, format_bytes
+from edgeq.devices.profile import AppLimit
 from edgeq.measure.records import Memory
-from edgeq.profile import AppLimit
+from edgeq.pipeline.check.verdict import Verdict
 from edgeq.report.page.figures import Figure, Rows, Table, Values, across, legend, limit_rules
 from edgeq.report.page.record import Report, ReportedDevice
-from edgeq.units import MIB, format_bytes
-from edgeq.verdict import Verdict
 
 RUNTIME, WORK, CACHE, MAPPED = (
     "runtime, nothing loaded",

@@ -11,14 +11,14 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from edgeq.artifact import Artifact, Frozen
-from edgeq.differences_records import Differences
-from edgeq.errors import InvalidInput, Problem
+from edgeq.core.artifact import Artifact, Frozen
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.devices.profile import AppLimit
 from edgeq.estimate.devices import Estimates
-from edgeq.frontier_records import Frontier
+from edgeq.measure.cross_cpu.records import Differences
 from edgeq.measure.records import Measurement
-from edgeq.profile import AppLimit
-from edgeq.verdict import Verdict
+from edgeq.pipeline.allocate.frontier_records import Frontier
+from edgeq.pipeline.check.verdict import Verdict
 
 _OPENING = '<script type="application/vnd.edgeq.report" id="report">'
 _CARRIED = re.compile(re.escape(_OPENING) + r"([A-Za-z0-9+/=\s]+)</script>")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
-from edgeq.errors import Missing, Problem
-from edgeq.explain.measured import facts_of
-from edgeq.explain.piece import write
+from edgeq.core.errors import Missing, Problem
+from edgeq.report.explain.measured import facts_of
+from edgeq.report.explain.piece import write
 from edgeq.report.page import words
 from edgeq.report.page.cpus import compared
 from edgeq.report.page.distance import distance_figures

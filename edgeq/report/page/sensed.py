@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgeq.artifact import Artifact
-from edgeq.build import artifact_maker
-from edgeq.errors import InvalidInput
-from edgeq.plan import Planned
+from edgeq.core.artifact import Artifact
+from edgeq.core.errors import InvalidInput
+from edgeq.core.store import Store
+from edgeq.core.units import format_bytes, format_seconds, format_speed
+from edgeq.pipeline.build.build import artifact_maker
+from edgeq.pipeline.build.stages import Progress, Stages
+from edgeq.pipeline.plan.plan import Planned
+from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.quantize.presets import Format, make_variant
 from edgeq.quantize.spec import Intent
 from edgeq.report.page.record import Fitted, Sensed
-from edgeq.stages import Progress, Stages
-from edgeq.store import Store
-from edgeq.tools import missing, packages
-from edgeq.units import format_bytes, format_seconds, format_speed
 
 if TYPE_CHECKING:
-    from edgeq.allocate.measure import Ground
-    from edgeq.allocate.sensitivity import Sensitivity
-    from edgeq.quantize.fit_spec import FitSpec
+    from edgeq.pipeline.allocate.measure import Ground
+    from edgeq.pipeline.allocate.sensitivity import Sensitivity
+    from edgeq.quantize.budget_spec import FitSpec
 
 
 class Known:
@@ -60,7 +60,7 @@ class Known:
         intent = Intent(make_variant("int4-b32"), format, self._planned.recipe.model.task)
         if missing({**packages([intent]), "fit": ("scipy",)}):
             return None
-        from edgeq.allocate.measure import Ground
+        from edgeq.pipeline.allocate.measure import Ground
 
         try:
             return Ground(self._stages, format, artifact_maker(self._stages))
@@ -89,7 +89,7 @@ def _sensed(record: Artifact, found: Sensitivity, ground: Ground) -> dict[str, S
 
 
 def _fitted(ground: Ground, fit: FitSpec) -> Fitted | None:
-    from edgeq.allocate.allocation import made_before
+    from edgeq.pipeline.allocate.allocation import made_before
 
     done = made_before(ground, fit)
     if done is None:

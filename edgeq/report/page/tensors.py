@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-from edgeq.artifact import TensorRecord
-from edgeq.recover.adapter import METHOD as ADAPTER
+from edgeq.core.artifact import TensorRecord
+from edgeq.core.units import format_bytes
+from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.report.page.figures import DATA, Figure, Spec, Table, Values
 from edgeq.report.page.record import Report, ReportedArtifact, Sensed
-from edgeq.units import format_bytes
 
 _LAYER = re.compile(r"^(?:.*\.)?(?:layers?|blk|blocks?|h)\.(\d+)\.(.+)$")
 _USUAL = re.compile(r"^(?:self_attn|mlp|attention\.self|model|embeddings)\.|\.dense$")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edgeq.core.units import format_seconds
 from edgeq.measure.records import Measurement, Quantile
 from edgeq.report.page.figures import (
     ACCENT,
@@ -21,7 +22,6 @@ from edgeq.report.page.figures import (
     limit_rules,
 )
 from edgeq.report.page.record import Report
-from edgeq.units import format_seconds
 
 _BINS = 60
 _LOG_FROM = 6.0  # times that differ by more than this factor stand on a scale of ratios

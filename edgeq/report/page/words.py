@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgeq.remedies import format_value
+from edgeq.core.units import format_bytes
+from edgeq.pipeline.check.remedies import format_value
+from edgeq.pipeline.check.verdict import Line, Status, Verdict
 from edgeq.report.page.figures import Table
 from edgeq.report.page.record import Report, ReportedDevice
-from edgeq.units import format_bytes
-from edgeq.verdict import Line, Status, Verdict
 
 SIGNS: dict[Status, str] = {"pass": "✓", "fail": "✗", "inconclusive": "≈", "not run": "–"}
 _ORDER: tuple[Status, ...] = ("pass", "fail", "inconclusive", "not run")

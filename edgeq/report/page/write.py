@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeq.errors import InvalidInput, Problem
-from edgeq.files import writable, write_text
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import writable, write_text
 from edgeq.report.page.record import Report
 
 

@@ -1,0 +1,124 @@
+"""How a command ends: every error in its words, for people or as JSON, and its exit status."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from edgeq.core import canonical
+from edgeq.core.errors import EXIT_FAULT, EXIT_INVALID_INPUT, EdgeqError, Missing, Problem
+from edgeq.core.files import error_of_disk
+from edgeq.core.visible import visible_json
+from edgeq.report.console import Text, make_console
+
+_INTERRUPTED = 130  # as a shell tells of Ctrl-C
+_UsageError: type[Any] = typer.BadParameter.__mro__[2]  # typer has its own copy of click
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands; typer would end one whose pipe to another process broke with status 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See `click.Group.invoke`."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            what = "ended while it was being written to"
+            raise Missing(Problem("a process or connection", what, "try again")) from None
+
+
+def print_json(value: Any) -> None:
+    """Write what `--json` asks for."""
+    sys.stdout.write(visible_json(canonical.to_json(value)))
+
+
+def problems_of(error: EdgeqError) -> dict[str, Any]:
+    """What a program wants to know of an error."""
+    problems = [
+        {"where": each.where, "what": each.what, "remedy": each.remedy} for each in error.problems
+    ]
+    return {"problems": problems, "exit_status": error.exit_code}
+
+
+def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit status; never 1 for an exception."""
+    as_json = "--json" in arguments
+    try:
+        status = command(list(arguments), prog_name="edgeq", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except EdgeqError as error:
+        return _tell(error, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return _INTERRUPTED
+    except _UsageError as error:
+        if not as_json:
+            error.show()
+            return EXIT_INVALID_INPUT
+        return _tell(EdgeqError(Problem("edgeq", error.format_message(), "see --help")), as_json)
+    except MemoryError:
+        what = "there is not enough for this"
+        remedy = "end other programs, or take a smaller model"
+        return _tell(Missing(Problem("memory", what, remedy)), as_json)
+    except OSError as error:
+        return _tell(_of_system(error), as_json)
+    except Exception as error:
+        return _tell(_Fault(_report(error, arguments)), as_json)
+
+
+class _Fault(EdgeqError):
+    """A mistake in edgeq itself."""
+
+    exit_code = EXIT_FAULT
+
+
+def _tell(error: EdgeqError, as_json: bool) -> int:
+    if as_json:
+        print_json(problems_of(error))
+        return error.exit_code
+    console = make_console(sys.stderr)
+    for problem in error.problems:
+        head, *rest = str(problem).split("\n")
+        line = Text.assemble(("error: ", "bold red"), head)
+        console.print(line, soft_wrap=True)
+        for more in rest:  # a line that a name carries along cannot pass for one of ours
+            console.print(Text(f"    {more.strip()}"), soft_wrap=True)
+    return error.exit_code
+
+
+def _of_system(error: OSError) -> EdgeqError:
+    if error.filename is None:
+        return error_of_disk(error, Path("a file"))
+    reason = error.strerror or str(error)
+    return EdgeqError(
+        Problem(os.fsdecode(error.filename), reason, "check that file and its rights")
+    )
+
+
+def _report(error: Exception, arguments: Sequence[str]) -> Problem:
+    """One line about a fault; its full text is in a file."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+    facts = [
+        f"edgeq {importlib.metadata.version('edgeq')}, Python {platform.python_version()}, "
+        f"{platform.platform()}",
+        shlex.join(["edgeq", *arguments]),
+        "".join(traceback.format_exception(error)),
+    ]
+    try:
+        handle, name = tempfile.mkstemp(prefix="edgeq-fault-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("\n".join(facts))
+    except OSError as failed:
+        name = f"nowhere ({failed.strerror})"
+    what = f"{' '.join(what.split())[:400]}; the full text is in {name}"
+    return Problem("edgeq has a fault", what, "please open an issue and attach that file")

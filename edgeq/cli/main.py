@@ -1,0 +1,257 @@
+"""The command line: arguments in, one call, text out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeq.cli.allocate import allocating
+from edgeq.cli.emulate import emulators
+from edgeq.cli.exit import Commands, print_json, problems_of
+from edgeq.cli.exit import run as run_command
+from edgeq.cli.help import examples, fill_paragraphs
+from edgeq.cli.matrix import matrices
+from edgeq.cli.min_memory import limits
+from edgeq.cli.models import Json, models
+from edgeq.cli.pipe import guarded_output
+from edgeq.cli.recommend import fitting
+from edgeq.cli.report import reports
+from edgeq.report.console import make_console
+from edgeq.report.progress import progress_line
+from edgeq.report.terminal import print_verdict
+
+app = typer.Typer(
+    cls=Commands,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    epilog="Exit status: 0 all pass, 1 a budget failed, 2 the input is wrong, "
+    "3 a tool or device is missing, 4 inconclusive, 70 a fault of edgeq itself.",
+)
+
+Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
+Artifacts = Annotated[
+    list[str] | None, typer.Option("--artifact", help="Only this artifact; may be repeated.")
+]
+Full = Annotated[
+    bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
+]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(importlib.metadata.version("edgeq"))
+        raise typer.Exit
+
+
+@app.callback()
+def whole(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """State the budget; get the best model that fits it, proven on the device."""
+
+
+@app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
+def plan(recipe: Recipe, as_json: Json = False) -> None:
+    """Show what a build would make of every tensor, without loading a weight."""
+    from edgeq.pipeline.plan.expected import expected_everywhere
+    from edgeq.pipeline.plan.plan import make_plan
+    from edgeq.report.expectations import print_expected
+    from edgeq.report.overview import print_plan
+
+    planned = make_plan(recipe)
+    if planned.recipe.quantize.fit:
+        from edgeq.pipeline.allocate.workflow import foreseen
+        from edgeq.pipeline.plan.budgeted import foretell
+
+        with progress_line() as progress:
+            planned = foreseen(planned, progress)
+            foretell(planned)
+    estimates = expected_everywhere(planned)
+    if as_json:
+        dumped = {
+            name: {id: each.model_dump(mode="json") for id, each in own.items()}
+            for name, own in estimates.items()
+        }
+        print_json({**planned.plan.model_dump(mode="json"), "estimates": dumped})
+    else:
+        console = make_console()
+        print_plan(planned.plan, list(planned.devices.values()), console)
+        print_expected(estimates, planned.devices, console)
+
+
+@app.command(epilog=examples("edgeq build recipes/minilm.yaml --target onnx"))
+def build(
+    recipe: Recipe,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Only this file format; may be repeated.")
+    ] = None,
+    artifact: Artifacts = None,
+    as_json: Json = False,
+) -> None:
+    """Quantize and export every variant; what was built before is found again."""
+    from edgeq.pipeline.workflow import build_recipe
+    from edgeq.report.overview import print_built
+
+    with progress_line() as progress:
+        built = build_recipe(recipe, target, progress, artifact or ())
+    if as_json:
+        print_json({"artifacts": [item.summary() for item in built]})
+    else:
+        print_built(built, make_console())
+
+
+@app.command(
+    epilog=examples(
+        "edgeq check recipes/minilm.yaml --device here",
+        "edgeq check recipes/minilm.yaml --full --junit verdicts.xml",
+    )
+)
+def check(
+    recipe: Recipe,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A device id or file, or 'here'; may be repeated. Default: all of the recipe's, "
+            "measured or estimated; edgeq bundle asks for a pass, by default on this machine."
+        ),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to run it: ssh://user@host[:port], adb[:serial], emulate or here. "
+            "Default: as the device's profile says; without --device, that machine is judged."
+        ),
+    ] = None,
+    artifact: Artifacts = None,
+    full: Full = False,
+    limit: Annotated[
+        bool,
+        typer.Option(
+            "--limit", help="Run under each device's real memory limit, too, and the budget's."
+        ),
+    ] = False,
+    junit: Annotated[
+        Path | None, typer.Option(help="Also write the verdicts as JUnit XML.", dir_okay=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run every artifact and hold what was seen against the budgets."""
+    from edgeq.core.files import writable, write_text
+    from edgeq.pipeline.check.verdict import exit_status
+    from edgeq.pipeline.check.workflow import check_recipe
+    from edgeq.report.junit import junit as to_junit
+
+    if junit is not None:
+        writable(junit, "--junit")
+    with progress_line() as progress:
+        verdicts = check_recipe(recipe, device or [], full, progress, on, limit, artifact or ())
+    status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
+    if junit is not None:
+        write_text(junit, to_junit(verdicts))
+    if as_json:
+        dumped = [verdict.model_dump(mode="json") for verdict in verdicts]
+        print_json({"verdicts": dumped, "exit_status": status})
+    else:
+        console = make_console()
+        for verdict in verdicts:
+            print_verdict(verdict, console)
+            console.print()
+    raise typer.Exit(status)
+
+
+@app.command(epilog=examples("edgeq bundle recipes/minilm.yaml --device here --out minilm.zip"))
+def bundle(
+    recipe: Recipe,
+    out: Annotated[Path, typer.Option(help="The .zip to write.", show_default=False)],
+    device: Annotated[
+        str,
+        typer.Option(
+            help="The device it has to pass on. By default this machine alone, since what ships "
+            "must have passed where it ran; edgeq check tells of all of the recipe's."
+        ),
+    ] = "here",
+    artifact: Annotated[
+        str | None,
+        typer.Option(help="This artifact. Default: of those that pass, the nearest to float."),
+    ] = None,
+    full: Full = False,
+    allow_unchecked: Annotated[
+        bool, typer.Option("--allow-unchecked", help="Bundle without a check; it is marked.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Pack the best artifact that passes, with its tokenizer, for an app that is offline."""
+    from edgeq.core.units import format_bytes
+    from edgeq.pipeline.workflow import NotPassed, bundle_recipe
+    from edgeq.report.overview import print_limits
+
+    console = make_console()
+    try:
+        with progress_line() as progress:
+            bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress, full)
+    except NotPassed as error:
+        if as_json:
+            dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]
+            print_json({"verdicts": dumped, **problems_of(error)})
+            raise typer.Exit(error.exit_code) from None
+        for verdict in error.verdicts:
+            print_verdict(verdict, console)
+        raise
+    if as_json:
+        print_json(bundled.summary())
+        return
+    if bundled.verdict is not None:
+        print_verdict(bundled.verdict, console)
+    whole, model = out.stat().st_size, bundled.model_bytes
+    size = f"{format_bytes(whole)} (model {format_bytes(model)})"
+    checked = "passed" if bundled.verdict else "NOT CHECKED"
+    console.print(f"{out}: {bundled.artifact}, {checked}, {size}", soft_wrap=True)
+    print_limits(bundled.limits, console)
+
+
+@app.command(epilog=examples("edgeq devices", "edgeq devices pi5-8gb"))
+def devices(
+    device: Annotated[str | None, typer.Argument(help="Show all facts of this one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the devices edgeq knows, or every fact of one with its source."""
+    from edgeq.devices.catalogue import list_devices, load_device
+    from edgeq.report.overview import print_device, print_devices
+
+    found = [load_device(device)] if device else list_devices()
+    if as_json:
+        print_json({"devices": [item.model_dump(mode="json") for item in found]})
+    elif device:
+        print_device(found[0], make_console())
+    else:
+        print_devices(found, make_console())
+
+
+@app.command(epilog=examples("edgeq schema > recipes/recipe.schema.json"))
+def schema() -> None:
+    """Print the JSON schema of a recipe, with which editors complete and check it."""
+    from edgeq.recipe.schema import recipe_schema
+
+    print_json(recipe_schema())
+
+
+for group in (models, emulators, limits, fitting, matrices, reports, allocating):
+    fill_paragraphs(group)
+    app.add_typer(group)
+
+
+def main() -> None:
+    """Entry point; an error that edgeq expects ends in its message and exit status."""
+    # Ended from outside, half-written files are removed as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    with guarded_output():
+        sys.exit(run_command(app, sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""The command that measures many recipes on many devices; `edgeq.cli.main` joins it to the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeq.cli.exit import print_json
+from edgeq.cli.help import examples
+from edgeq.cli.models import Json
+from edgeq.report.console import make_console
+from edgeq.report.progress import progress_line
+
+matrices = typer.Typer(rich_markup_mode="rich")
+
+
+@matrices.command(
+    rich_help_panel="Devices",
+    epilog=examples(
+        "edgeq matrix recipes/minilm.yaml recipes/wren.yaml --out verdicts",
+        "edgeq matrix recipes/wren.yaml --device pi5-8gb --scheduler tcp://lab:8786",
+    ),
+)
+def matrix(
+    recipes: Annotated[list[Path], typer.Argument(help="Recipe files.", show_default=False)],
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A device id or file, or 'here'; may be repeated. Default: each recipe's own."
+        ),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to run all: ssh://user@host[:port], adb[:serial], emulate or here. "
+            "Default: as a device's profile says, else on its stand-in, else here."
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="A dask scheduler, tcp://host:port, whose workers offer devices by id."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A directory for verdicts; what it has is not measured again."),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
+    ] = False,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Print every line of every verdict too.")
+    ] = False,
+    junit: Annotated[
+        Path | None, typer.Option(help="Also write the verdicts as JUnit XML.", dir_okay=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check many recipes on many devices, each by a worker that is its own or of a cluster.
+
+    A cluster's worker: dask worker tcp://host:port --resources "pi5-8gb=1". A stand-in that
+    EDGEQ_REQUIRE names (arm64,x86-mask,cgroup,ssh,adb) and that is missing ends it with status 3.
+    """
+    from edgeq.core.files import writable, write_text
+    from edgeq.pipeline.check.verdict import exit_status
+    from edgeq.pipeline.matrix.run import run_matrix
+    from edgeq.places.emulated.required import require_stand_ins
+    from edgeq.report.junit import junit as to_junit
+    from edgeq.report.matrix import print_matrix
+
+    require_stand_ins()
+    if junit is not None:
+        writable(junit, "--junit")
+    with progress_line() as progress:
+        judged = run_matrix(
+            recipes, device or [], progress, scheduler=scheduler, out=out, on=on, full=full
+        )
+    verdicts = [each.verdict for each in judged]
+    status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
+    if junit is not None:
+        write_text(junit, to_junit([each.named() for each in judged]))
+    if as_json:
+        dumped = [verdict.model_dump(mode="json") for verdict in verdicts]
+        recipes_of = [each.recipe for each in judged]
+        print_json({"verdicts": dumped, "recipes": recipes_of, "exit_status": status})
+    else:
+        print_matrix(judged, make_console(), lines=lines)
+    raise typer.Exit(status)

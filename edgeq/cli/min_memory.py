@@ -1,0 +1,57 @@
+"""`edgeq fits`; `edgeq.cli.main` joins it to the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeq.cli.exit import print_json
+from edgeq.cli.help import examples
+from edgeq.cli.models import Json
+from edgeq.report.console import make_console
+from edgeq.report.progress import progress_line
+
+limits = typer.Typer(rich_markup_mode="rich")
+
+
+@limits.command(
+    rich_help_panel="Devices",
+    epilog=examples(
+        "edgeq fits minilm.zip --device here",
+        "edgeq fits wren-q4.gguf --device x86-laptop-8gb --slowdown 1.2",
+    ),
+)
+def fits(
+    artifact: Annotated[
+        Path, typer.Argument(help="An artifact, a bundle or a .gguf file.", show_default=False)
+    ],
+    device: Annotated[str, typer.Option(help="A device id or file, or 'here'.")] = "here",
+    slowdown: Annotated[
+        float, typer.Option(help="How many times slower than without a limit it may become.")
+    ] = 1.5,
+    context: Annotated[
+        int | None,
+        typer.Option(help="A language model's positions. Default: 1024, if it has so many."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the smallest memory limit an artifact survives at an acceptable latency.
+
+    Runs it under hard limits on this machine. Exit status 1 if the device allows less, 3 if
+    nothing here stands in for it.
+    """
+    from edgeq.devices.catalogue import load_device
+    from edgeq.pipeline.check.min_memory import fits as find
+    from edgeq.report.min_memory import print_fits
+
+    with progress_line() as progress:
+        found = find(
+            artifact, load_device(device), slowdown=slowdown, context=context, progress=progress
+        )
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_fits(found, make_console())
+    raise typer.Exit(found.exit_status)

@@ -1,0 +1,214 @@
+"""The commands that take a model rather than judge a recipe; `edgeq.cli.main` joins them to the rest."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeq.cli.exit import print_json
+from edgeq.cli.help import examples
+from edgeq.core.visible import visible
+from edgeq.report.console import make_console
+from edgeq.report.progress import progress_line
+
+models = typer.Typer(rich_markup_mode="rich")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+
+def _show(piece: str) -> None:
+    sys.stdout.write(visible(piece))
+    sys.stdout.flush()
+
+
+def _show_nothing(piece: str) -> None:
+    pass
+
+
+@models.command(
+    rich_help_panel="Models and files",
+    epilog=examples(
+        'edgeq run minilm.zip "a question" "an answer" "another"',
+        'edgeq run wren.gguf --prompt "The bird"',
+        "edgeq run artifact --inputs feeds.npz --out answers.npz",
+    ),
+)
+def run(
+    path: Annotated[
+        Path, typer.Argument(help="A bundle, an artifact or a .gguf file.", show_default=False)
+    ],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Sentences; the others are ranked by their likeness to the first."),
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Arrays for a model of arrays: .npz by input name.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write its outputs, .npz.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text for a language model to continue.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Tokens to generate at most. Default: 128.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 takes the likeliest token, 1 draws. Default: 0.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of what is drawn. Default: 0.")] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Answer the prompt, by the model's chat template.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a model: how alike sentences are to it, a text continued, or arrays to arrays."""
+    from edgeq.pipeline.run import Sampling, refuse_unused, run_arrays, run_texts, write_text
+    from edgeq.report.answers import print_outputs, print_pace, print_similarity
+
+    console = make_console()
+    sampling = Sampling(max_tokens, temperature, seed)
+    refuse_unused(texts or [], inputs, out, prompt, sampling, chat)
+    if prompt is not None:
+        show = _show_nothing if as_json else _show
+        written = write_text(path, prompt, sampling, show, chat=chat)
+        if as_json:
+            print_json(written.summary())
+        else:
+            _show("\n")
+            if sys.stdout.isatty():
+                print_pace(written, make_console(sys.stderr))
+        return
+    if inputs is not None:
+        outputs = run_arrays(path, inputs, out)
+        if as_json:
+            print_json({name: array.tolist() for name, array in outputs.items()})
+        else:
+            print_outputs(outputs, out, console)
+        return
+    answer = run_texts(path, texts or [])
+    if as_json:
+        print_json(answer.summary())
+    else:
+        print_similarity(answer, console)
+
+
+@models.command(
+    rich_help_panel="Models and files",
+    epilog=examples(
+        "edgeq compare recipes/wren.yaml wren-q4.gguf --text held-back.txt",
+        'edgeq compare recipes/wren.yaml wren-q4.gguf --prompt "The whale"',
+        "edgeq compare recipes/minilm.yaml minilm.zip --text sentences.txt",
+    ),
+)
+def compare(
+    a: Annotated[Path, typer.Argument(help="The reference.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="What is held against it.", show_default=False)],
+    text: Annotated[
+        Path | None, typer.Option(help="Text neither was calibrated on: figures for all of it.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text for both to continue: answers side by side.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of an answer at most. Default: 64.")
+    ] = None,
+    window: Annotated[int | None, typer.Option(help="Tokens of a window. Default: 256.")] = None,
+    windows: Annotated[
+        int | None, typer.Option(help="How many, spread over the text. Default: 40.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """How far one model is from another, in figures for a text or in their answers to a prompt.
+
+    Language models: the KL divergence of their predictions. Encoders: the cosine of their vectors,
+    and the texts that get another nearest one. Each may be a recipe, for full precision of its
+    model, an artifact, a bundle, a GGUF file or, of language models, a Hugging Face directory.
+    """
+    from edgeq.pipeline.compare.workflow import Asked, compare_models
+    from edgeq.report.divergence import print_compared
+
+    asked = Asked(text, prompt, max_tokens, window, windows)
+    with progress_line() as progress:
+        found = compare_models(a, b, asked, progress)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_compared(found, make_console())
+
+
+@models.command(
+    rich_help_panel="Models and files",
+    epilog=examples("edgeq audit model-Q4_K_M.gguf --reference recipes/wren"),
+)
+def audit(
+    file: Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)],
+    reference: Annotated[
+        Path | None, typer.Option(help="The Hugging Face directory it was made from.")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Text for the KL divergence. Default: the reference's own.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Is this GGUF file any good? Exit status 1 if something was found that matters."""
+    from edgeq.core.errors import EXIT_BUDGET_FAILED
+    from edgeq.pipeline.audit.run import audit as run_audit
+    from edgeq.report.audit import print_audit
+
+    with progress_line() as progress:
+        found = run_audit(file, reference, text, progress)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_audit(found, make_console())
+    if not found.sound:
+        raise typer.Exit(EXIT_BUDGET_FAILED)
+
+
+@models.command(
+    rich_help_panel="Models and files",
+    epilog=examples("edgeq quantize model-f16.gguf model-q4.gguf --mix Q4_K_M --importance m.gguf"),
+)
+def quantize(
+    source: Annotated[Path, typer.Argument(help="A GGUF file in F32, F16 or BF16.")],
+    out: Annotated[Path, typer.Argument(help="The GGUF file to write.")],
+    mix: Annotated[str, typer.Option(help="llama.cpp's name for what it becomes.")] = "Q4_K_M",
+    importance: Annotated[
+        Path | None, typer.Option(help="An importance matrix, of edgeq or of llama.cpp.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Quantize a float GGUF file: byte for byte what llama.cpp makes of it."""
+    from edgeq.pipeline.quantize_gguf import quantize_gguf
+    from edgeq.report.overview import print_quantized
+
+    with progress_line() as progress:
+        quantize_gguf(source, out, mix, importance, progress)
+    if as_json:
+        sizes = {"source_bytes": source.stat().st_size, "bytes": out.stat().st_size}
+        print_json({"path": str(out.absolute()), "mix": mix, **sizes})
+    else:
+        print_quantized(source, out, make_console())
+
+
+@models.command(
+    rich_help_panel="Models and files",
+    epilog=examples("edgeq imatrix recipes/wren.yaml --out imatrix.gguf"),
+)
+def imatrix(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Write the importance matrix of a recipe's model, in llama.cpp's format."""
+    from edgeq.pipeline.quantize_gguf import importance_of_recipe
+
+    with progress_line() as progress:
+        found = importance_of_recipe(recipe, out, progress)
+    tokens = found.chunks * found.chunk_tokens
+    if as_json:
+        print_json({"path": str(out.absolute()), "weights": len(found.sums), "tokens": tokens})
+    else:
+        make_console().print(f"{out}: {len(found.sums)} weights, {tokens} tokens", soft_wrap=True)

@@ -1,0 +1,59 @@
+"""The command that answers a newcomer's question; `edgeq.cli.main` joins it to the rest."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgeq.cli.exit import print_json
+from edgeq.cli.help import examples
+from edgeq.cli.models import Json
+from edgeq.estimate.use_cases import Purpose
+from edgeq.report.console import make_console
+
+fitting = typer.Typer(rich_markup_mode="rich")
+
+
+@fitting.command(
+    rich_help_panel="Devices",
+    epilog=examples(
+        "edgeq fit recipes/wren --device pi5-8gb",
+        "edgeq fit config.json --device macbook-air-m2 --context 8192 --for code",
+    ),
+)
+def fit(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe, a model directory, its config.json, a .gguf file, package:… or hub:…",
+            show_default=False,
+        ),
+    ],
+    device: Annotated[str, typer.Option(help="A device id or file, or 'here'.")] = "here",
+    context: Annotated[
+        int | None, typer.Option(help="Positions of a language model's cache. Default: 4096.")
+    ] = None,
+    purpose: Annotated[
+        Purpose | None,
+        typer.Option("--for", help="How much loss it bears. Default: chat, or search."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What can I run? Every preset of a model on a device, estimated, and one recommendation.
+
+    Reads no weights. Exit status 1 if nothing fits.
+    """
+    from edgeq.core.errors import EXIT_BUDGET_FAILED
+    from edgeq.devices.catalogue import load_device
+    from edgeq.pipeline.recommend.described_model import find_subject
+    from edgeq.pipeline.recommend.recommend import fit_model
+    from edgeq.report.recommend import print_fit
+
+    answer = fit_model(find_subject(model), load_device(device), context=context, purpose=purpose)
+    if as_json:
+        print_json(answer.model_dump(mode="json"))
+    else:
+        print_fit(answer, make_console())
+    if answer.chosen is None:
+        raise typer.Exit(EXIT_BUDGET_FAILED)

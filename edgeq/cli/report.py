@@ -1,0 +1,93 @@
+"""`edgeq report` and `edgeq explain`; `edgeq.cli.main` joins them to the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeq.cli.exit import print_json
+from edgeq.cli.help import examples
+from edgeq.cli.models import Json
+from edgeq.report.console import make_console
+from edgeq.report.progress import progress_line
+
+reports = typer.Typer(rich_markup_mode="rich")
+
+
+@reports.command(
+    epilog=examples(
+        "edgeq report recipes/minilm.yaml -o report.html", "edgeq report minilm.zip -o report.html"
+    ),
+)
+def report(
+    source: Annotated[Path, typer.Argument(help="A recipe or a bundle.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The .html file to write.", dir_okay=False)
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A device id or file, or 'here'; may be repeated. Default: the recipe's."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write one page of all that was built and measured, to look at, mail or print.
+
+    What was checked before is found again, the rest is built and measured now. A bundle tells what
+    was seen when it was made. The page is one file that needs no network.
+    """
+    from edgeq.report.page.write import write_report
+
+    with progress_line() as progress:
+        found = write_report(source, out, device or [], as_json, progress)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    elif out is not None:
+        from edgeq.core.units import format_bytes
+        from edgeq.report.page.words import headline
+
+        size = format_bytes(out.stat().st_size)
+        make_console().print(f"{out}: {size}. {headline(found)}", soft_wrap=True)
+
+
+@reports.command(
+    epilog=examples(
+        "edgeq explain recipes/minilm.yaml --device here",
+        "edgeq explain report.html",
+        "edgeq explain recipes/qwen3-0.6b.yaml --plan",
+    ),
+)
+def explain(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A recipe, a bundle, or a page of edgeq report.", show_default=False),
+    ],
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A device id or file, or 'here'; may be repeated. Default: the recipe's."
+        ),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Of a recipe: what is planned, by estimates; builds nothing."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say in plain words what was done to a model and what came of it, for people new to this.
+
+    Of a recipe, what was built and checked before is found again, the rest is done now.
+    """
+    from edgeq.report.explain.piece import write
+    from edgeq.report.explain.sources import facts_of_source
+    from edgeq.report.explanation import print_piece
+
+    with progress_line() as progress:
+        piece = write(facts_of_source(source, device or [], plan, progress)).piece
+    if as_json:
+        print_json(piece.model_dump(mode="json"))
+    else:
+        print_piece(piece, make_console())

@@ -1,0 +1,324 @@
+"""The record of what a build made: `artifact.json`, the lock that intent became."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from edgeq.core import canonical
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.known_settings import require_known
+
+ARTIFACT_FILE = "artifact.json"
+STAGE_FILE = "stage.json"
+"""The build store's manifest of a directory."""
+MODEL_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
+GGUF_FILE = "model.gguf"
+ADAPTER_FILE = "adapter.gguf"
+COREML_PACKAGE = "model.mlpackage"
+TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_SETTINGS_FILE = "tokenizer_config.json"
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+
+LARGEST_RECORD = 32 << 20
+"""Bytes of the largest record that is read."""
+_FETCH_AGAIN = "build or fetch it again; a file that changed is never loaded"
+# Plain names with "/" between, no "..", no drive letters: a record can never name a place outside
+# its directory. Core ML's packages are directories.
+_PLAIN = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
+# Names that are devices on Windows, whatever follows behind a dot.
+_PORTS = {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
+_DEVICES = {"con", "prn", "aux", "nul", *_PORTS}
+_MOST_NAMED = 20  # of the files that should not be there
+
+
+def _no_device(name: str) -> str:
+    if any(part.split(".")[0].lower() in _DEVICES for part in name.split("/")):
+        raise ValueError(f"{name!r} is the name of a device on Windows")
+    return name
+
+
+FileName = Annotated[
+    str,
+    StringConstraints(pattern=rf"^(?:{_PLAIN}/)*{_PLAIN}$", max_length=240),
+    AfterValidator(_no_device),
+]
+
+
+def distinct(names: Iterable[str]) -> None:
+    """Raise ValueError for two names that are one file, or a file and a folder, on some system."""
+    folded = [name.lower() for name in names]
+    folders = {name[:at] for name in folded for at, letter in enumerate(name) if letter == "/"}
+    if len(set(folded)) < len(folded) or folders & set(folded):
+        raise ValueError("two names mean one file where upper and lower case are the same")
+
+
+def _distinct_names(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+    distinct(files)
+    return files
+
+
+class Frozen(BaseModel):
+    """An immutable record that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Record = TypeVar("Record", bound=Frozen)
+
+
+class FileRecord(Frozen):
+    """Size and content of one file."""
+
+    bytes: int = Field(description="Its size.")
+    sha256: str = Field(description="SHA-256 of its bytes, in hexadecimal digits.")
+
+
+Files = Annotated[dict[FileName, FileRecord], AfterValidator(_distinct_names)]
+"""Records of files by their names."""
+
+
+class TensorRecord(Frozen):
+    """What was done to one weight."""
+
+    shape: tuple[int, ...] = Field(description="As the model has it.")
+    grid: str = Field(description="The number format it is stored in.")
+    method: str = Field(description="How it was rounded.")
+    bytes: int = Field(description="Codes, scales and zero points in the file.")
+    note: str = Field(default="", description="Why it is so, where it is not the variant's own.")
+
+
+class ValueInfo(Frozen):
+    """An input or output of a model."""
+
+    name: str = Field(description="Its name in the file.")
+    dtype: str = Field(description="The type of its values, as numpy calls it.")
+    shape: tuple[int | str, ...] = Field(description="Numbers, and names of free dimensions.")
+
+
+class ModelRecord(Frozen):
+    """Where the weights came from."""
+
+    source: str = Field(description="As the recipe names it.")
+    revision: str | None = Field(default=None, description="The hub's commit, where it has one.")
+    licence: str | None = Field(default=None, description="Of the weights (SPDX), if it is known.")
+    sha256: str = Field(description="SHA-256 over every source file that was read.")
+
+
+class TextSettings(Frozen):
+    """How text becomes token ids, and token vectors one vector.
+
+    Ids are those of `tokenizer.json` with its own truncation overridden.
+    """
+
+    max_tokens: int = Field(description="A longer text is cut to so many tokens.")
+    pooling: str | None = Field(
+        default=None, description="How token vectors become one; null for language models."
+    )
+    normalize: bool = Field(default=True, description="Whether vectors have unit length.")
+    prompts: dict[str, str] = Field(
+        default_factory=dict, description="Texts to put in front of a text, by their names."
+    )
+    default_prompt: str | None = Field(
+        default=None, description="The prompt of texts for which no other is chosen; null: none."
+    )
+    similarity: str = Field(
+        default="cosine", description="How vectors are compared: cosine, dot, euclidean, manhattan."
+    )
+
+    def prompted(
+        self, texts: Sequence[str], prompt: str | None = None, prompt_name: str | None = None
+    ) -> list[str]:
+        """Each text behind `prompt`, or behind the one called `prompt_name`, or the default one.
+
+        Raises InvalidInput for a name that is not among the model's.
+        """
+        name = prompt_name if prompt_name is not None else self.default_prompt
+        if prompt is None and name is not None:
+            if name not in self.prompts:
+                known = ", ".join(self.prompts) or "this model has none"
+                raise InvalidInput(
+                    Problem("prompt_name", f"{name!r} is not a prompt of the model", known)
+                )
+            prompt = self.prompts[name]
+        return [f"{prompt}{text}" for text in texts] if prompt else list(texts)
+
+
+class Artifact(Frozen):
+    """One built model: its files, what each weight became, and everything that went in."""
+
+    edgeq: Literal[1] = Field(default=1, description="The version of this record.")
+    name: str = Field(description="<format>-<variant>.")
+    format: Literal["onnx", "gguf", "coreml"] = Field(description="The file format.")
+    variant: str = Field(description="The recipe's name for how it is quantized.")
+    task: str = Field(description="What the model does, as the recipe says.")
+    model: ModelRecord = Field(description="The model it was built from.")
+    inputs: tuple[ValueInfo, ...] = Field(
+        description="What it takes; empty for language models in GGUF."
+    )
+    outputs: tuple[ValueInfo, ...] = Field(
+        description="What it gives; empty for language models in GGUF."
+    )
+    text: TextSettings | None = Field(
+        default=None, description="How text becomes token ids; null for what takes no text."
+    )
+    dimension: int | None = Field(
+        default=None, description="Values of an embedding; null for other models."
+    )
+    weight_bytes: int = Field(
+        description="What quantized and float weights occupy, without graph and tokenizer."
+    )
+    tensors: dict[str, TensorRecord] = Field(description="By the model's names of its weights.")
+    settings: Annotated[dict[str, Any], AfterValidator(require_known)] = Field(
+        default_factory=dict,
+        description="Facts that a runner needs or a reader asks for, by format: the activations' "
+        "scheme, calibration, context.",
+    )
+    files: Files = Field(description="Every file beside the record.")
+    sources: dict[str, str] = Field(
+        default_factory=dict, description="SHA-256 of the data that went in, by their use."
+    )
+    tools: dict[str, str] = Field(description="Versions of what made it, by package.")
+
+    @property
+    def bytes(self) -> int:
+        """What an app downloads: the size of every file, in bytes."""
+        return sum(file.bytes for file in self.files.values())
+
+    def grid_summary(self) -> dict[str, int]:
+        """Bytes of weights per grid name."""
+        summary: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            summary[tensor.grid] = summary.get(tensor.grid, 0) + tensor.bytes
+        return dict(sorted(summary.items()))
+
+
+def record_files(directory: Path, names: list[str]) -> dict[str, FileRecord]:
+    """Size and SHA-256 of each named file in `directory`."""
+    return {
+        name: FileRecord(
+            bytes=(directory / name).stat().st_size,
+            sha256=canonical.sha256_of_file(directory / name),
+        )
+        for name in sorted(names)
+    }
+
+
+def seal(record: Mapping[str, Any]) -> bytes:
+    """Canonical JSON of `record` with `digest`, the SHA-256 of the record without it."""
+    return canonical.to_json({**record, "digest": canonical.sha256_of(dict(record))}).encode()
+
+
+def unseal(content: bytes, where: str) -> dict[str, Any]:
+    """The record that `seal` wrote; one byte of difference raises InvalidInput at `where`."""
+    try:
+        sealed = json.loads(content)
+        digest = sealed.pop("digest")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise InvalidInput(Problem(where, "is not a record edgeq wrote", _FETCH_AGAIN)) from None
+    record: dict[str, Any] = sealed
+    if canonical.sha256_of(record) != digest or seal(record) != content:
+        raise InvalidInput(Problem(where, "was changed after it was written", _FETCH_AGAIN))
+    return record
+
+
+def parse_record(model: type[Record], record: Mapping[str, Any], where: str) -> Record:
+    """An unsealed `record` as `model`; another version's record raises InvalidInput."""
+    try:
+        return model.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "record"
+        what = f"is not a record this version of edgeq reads: {place}: {first['msg']}"
+        raise InvalidInput(Problem(where, what, "read it with the version that made it")) from None
+
+
+def write_artifact(directory: Path, artifact: Artifact) -> None:
+    """Write `artifact.json` beside the files it describes, with its own digest."""
+    (directory / ARTIFACT_FILE).write_bytes(seal(artifact.model_dump(mode="json")))
+
+
+def read_artifact(directory: Path) -> Artifact:
+    """Read back `artifact.json` and check every file it names, byte for byte.
+
+    Raises InvalidInput naming each file that is missing, changed, or not named by the record.
+    """
+    artifact = read_record(directory)
+    verify_directory(directory, artifact.files, {ARTIFACT_FILE, STAGE_FILE})
+    return artifact
+
+
+def read_record(directory: Path) -> Artifact:
+    """Read back `artifact.json` alone, which is checked itself; raises InvalidInput."""
+    path = directory / ARTIFACT_FILE
+    return parse_record(Artifact, unseal(record_bytes(path), str(path)), str(path))
+
+
+def record_bytes(path: Path) -> bytes:
+    """The content of a record's file; InvalidInput for what is no plain file or is too large."""
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST_RECORD:
+            what = f"is not a file of at most {LARGEST_RECORD} bytes"
+            raise InvalidInput(Problem(str(path), what, _FETCH_AGAIN))
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+
+
+def verify_directory(directory: Path, files: Mapping[str, FileRecord], own: Set[str]) -> None:
+    """`verify_files`, and that nothing else is there but the records `own`: no link, no device."""
+    found = _strangers(directory, directory, {*files, *own})
+    problems = [
+        Problem(str(directory / name), what, "remove it: a runtime might read it")
+        for name, what in itertools.islice(found, _MOST_NAMED)
+    ]
+    if problems:
+        raise InvalidInput(problems)
+    verify_files(directory, files)
+
+
+def _strangers(root: Path, folder: Path, names: Set[str]) -> Iterator[tuple[str, str]]:
+    """What lies below `folder` and is not a plain file of those `names`, and what is wrong."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = Path(entry.path).relative_to(root).as_posix()
+            if entry.is_dir(follow_symlinks=False) and any(n.startswith(f"{name}/") for n in names):
+                yield from _strangers(root, Path(entry.path), names)
+            elif name not in names:
+                yield name, "is not named by the record"
+            elif not entry.is_file(follow_symlinks=False):
+                yield name, "is a link or no plain file"
+
+
+def verify_files(directory: Path, files: Mapping[str, FileRecord]) -> None:
+    """Compare every file in `directory` with its record; raise InvalidInput naming all that differ.
+
+    Files are hashed in pieces: nothing is held in memory.
+    """
+    problems = []
+    for name, record in files.items():
+        path = directory / name
+        if not path.is_file():
+            problems.append(Problem(str(path), "is missing", _FETCH_AGAIN))
+        elif path.stat().st_size != record.bytes:
+            what = f"has {path.stat().st_size} bytes, recorded were {record.bytes}"
+            problems.append(Problem(str(path), what, _FETCH_AGAIN))
+        elif canonical.sha256_of_file(path) != record.sha256:
+            what = "was changed: its SHA-256 is not the recorded one"
+            problems.append(Problem(str(path), what, _FETCH_AGAIN))
+    if problems:
+        raise InvalidInput(problems)

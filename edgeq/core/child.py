@@ -1,0 +1,86 @@
+"""Every Python process that edgeq starts: isolated, and ended with the process that started it.
+
+`python -m` and `python -c` put the working directory first on the search path, where a stranger's
+`numpy.py` may lie. Children are started with `-I` instead, which also ignores Python's environment
+variables, and get the search path of their parent without the working directory. edgeq itself is
+loaded from its own folder, so that an editable install works and its parent folder is not searched.
+
+Sent to other machines as text, so only the standard library is imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# No module of edgeq is found before this has run, so it cannot be one.
+_START = """\
+import sys
+package, path, parent = {package!r}, {path!r}, {parent!r}
+sys.path[:] = [*path, *(place for place in sys.path if place not in path)]
+from importlib import util
+spec = util.spec_from_file_location("edgeq", package + "/__init__.py")
+sys.modules["edgeq"] = util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["edgeq"])
+from edgeq.core.child import begin
+begin(parent)
+import runpy
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+_begun = False
+
+
+def trusted_path() -> tuple[str, ...]:
+    """The search path of this process without the working directory."""
+    here = os.path.realpath(os.curdir)
+    return tuple(
+        place for place in sys.path if Path(place).is_absolute() and os.path.realpath(place) != here
+    )
+
+
+@dataclass(frozen=True)
+class Python:
+    """An interpreter, the folders it finds packages in, and the folder of the edgeq it runs."""
+
+    executable: str
+    path: tuple[str, ...]
+    package: str
+
+    def command(self, module: str, *arguments: str) -> list[str]:
+        """The command line that runs `module` as `python -m` would, isolated.
+
+        The process is killed when this one ends (on Linux).
+        """
+        start = _START.format(package=self.package, path=[*self.path], parent=os.getpid())
+        return [self.executable, "-I", "-c", start, module, *arguments]
+
+
+def this_python() -> Python:
+    """The interpreter and the edgeq of this process."""
+    return Python(sys.executable, trusted_path(), str(Path(__file__).parent))
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """The command line of a child of this process that runs `module`; see `Python.command`."""
+    return this_python().command(module, *arguments)
+
+
+def begin(parent: int) -> None:
+    """Have Linux kill this process when `parent` ends; elsewhere it does not."""
+    global _begun
+    _begun = True
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before it could be asked for
+        os._exit(1)
+
+
+def is_child() -> bool:
+    """Whether edgeq started this process: what ends it ends nothing of its user's."""
+    return _begun

@@ -1,0 +1,183 @@
+"""Files on disk: written whole or not at all, and read within limits."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeq.core.errors import EdgeqError, InvalidInput, Missing, Problem
+from edgeq.core.units import format_bytes
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+_LONGEST_STEM = 100  # of a temporary name; file systems allow 255 bytes for all of it
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def writable(path: Path, option: str) -> None:
+    """Try, before the work, whether `path` can be written; `option` is what errors name."""
+    kind = _kind(path)
+    if kind:
+        raise InvalidInput(Problem(option, f"{path} is {kind}", "name a file"))
+    if not path.parent.is_dir():
+        what = f"there is no directory {path.parent}"
+        raise InvalidInput(Problem(option, what, "make it first, or name another"))
+    trial = _temporary(path)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()  # finds a name that is too long
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise error_of_disk(error, path, option) from None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A unique name next to `path` for a file or directory that takes its place once complete.
+
+    The content is flushed to disk before the rename. If the body raises, what was there stays.
+    A link is followed. Raises InvalidInput or Missing where the disk refuses.
+
+    >>> with replacing(Path("out.bin")) as partial:  # doctest: +SKIP
+    ...     partial.write_bytes(b"all of it")
+    """
+    place = Path(os.path.realpath(path))
+    partial = _temporary(place)
+    _sweep(place)
+    try:
+        yield partial
+        flush_tree(partial) if partial.is_dir() else _flush_file(partial)
+        if place.is_dir():
+            shutil.rmtree(place)
+        partial.replace(place)
+        flush_directory(place.parent)
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith((str(partial), str(place))):
+            raise error_of_disk(error, path) from error
+        raise  # of another file, which the body reads
+    finally:
+        _remove(partial)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, see `replacing`."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as UTF-8 with the line ends of `text`, see `replacing`."""
+    write_bytes(path, text.encode())
+
+
+def read_bytes(path: Path, limit: int, remedy: str) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises InvalidInput for anything else: a directory, a named pipe (which would block), a device.
+    """
+    require_file(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+    if len(content) > limit:
+        raise InvalidInput(Problem(str(path), f"is larger than {format_bytes(limit)}", remedy))
+    return content
+
+
+def require_file(path: Path) -> None:
+    """Raise InvalidInput if `path` exists and is not a regular file."""
+    kind = _kind(path)
+    if kind:
+        raise InvalidInput(Problem(str(path), f"cannot be read: it is {kind}", "name a file"))
+
+
+def error_of_disk(error: OSError, path: Path, where: str = "") -> EdgeqError:
+    """The error to show for a file that cannot be written: Missing if the disk is full."""
+    reason = error.strerror or str(error)
+    if error.errno in _FULL:
+        what = f"cannot be written: the disk is full ({reason})"
+        return Missing(Problem(where or str(path), what, "free some space, or name another disk"))
+    what = f"{path} cannot be written: {reason}" if where else f"cannot be written: {reason}"
+    kind = Missing if error.errno in _EXHAUSTED else InvalidInput
+    return kind(Problem(where or str(path), what, "name a file that can be written"))
+
+
+def flush_tree(directory: Path) -> None:
+    """Ask the OS to put every file and directory below `directory` on the disk."""
+    for path in directory.rglob("*"):
+        flush_directory(path) if path.is_dir() else _flush_file(path)
+    flush_directory(directory)
+
+
+def flush_directory(directory: Path) -> None:
+    """Ask the OS to put the names in `directory` on the disk."""
+    if os.name != "posix":  # elsewhere a directory cannot be opened to be flushed
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _flush_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _temporary(path: Path) -> Path:
+    """A new name next to `path`, with its suffix: some writers add one that is missing."""
+    unique = f"{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f"{_stem(path)}{unique}.partial{path.suffix[-9:]}")
+
+
+def _stem(path: Path) -> str:
+    return f".{path.name[:_LONGEST_STEM]}."
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes that were killed left of earlier attempts at `path`."""
+    stem = _stem(path)
+    with contextlib.suppress(OSError):
+        for leftover in path.parent.iterdir():
+            writer = re.fullmatch(r"(\d+)-[0-9a-f]{8}\.partial.*", leftover.name[len(stem) :])
+            if leftover.name.startswith(stem) and writer and not _is_running(int(writer[1])):
+                _remove(leftover)
+
+
+def _is_running(process: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(process))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _kind(path: Path) -> str | None:
+    """What `path` is other than a regular file, None if it is one or cannot be looked at."""
+    try:
+        return _KINDS.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):  # a name with a null byte
+        return None

@@ -1,0 +1,216 @@
+"""The build store: each stage's result in a directory named by the hash of all that went in.
+
+A stage is made under a lock, in a directory beside its place, flushed to disk and renamed, so that
+a result is either there whole or not at all: whoever is killed leaves only a `.partial` directory,
+which the next one to make that stage removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from edgeq.core import canonical
+from edgeq.core.artifact import STAGE_FILE, seal, unseal
+from edgeq.core.errors import InvalidInput, Missing, Problem
+
+MANIFEST = STAGE_FILE
+_PACKAGE = Path(__file__).parents[1]
+_NOT_IN_RESULTS = (
+    "beside.py",
+    "cli.py",
+    "cli_allocate.py",
+    "cli_emulate.py",
+    "cli_fit.py",
+    "cli_fits.py",
+    "cli_help.py",
+    "cli_matrix.py",
+    "cli_models.py",
+    "cli_report.py",
+    "compare_encoders.py",
+    "explain",
+    "fit.py",
+    "frontier.py",
+    "frontier_records.py",
+    "matrix",
+    "purpose.py",
+    "report",
+    "workflow_allocate.py",
+    "workflow_compare.py",
+)  # what a person looks at changes no artifact
+
+
+@functools.cache
+def code_version() -> str:
+    """SHA-256 over the source of edgeq, without its command line and reports."""
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        relative = path.relative_to(_PACKAGE)
+        if relative.parts[0] not in _NOT_IN_RESULTS:
+            content = path.read_bytes()
+            digest.update(f"{relative.as_posix()}\0{len(content)}\0".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def default_root() -> Path:
+    """`EDGEQ_STORE`, or `.edgeq` in the current directory."""
+    return Path(os.environ.get("EDGEQ_STORE") or ".edgeq")
+
+
+class Store:
+    """Results of stages under `root`, as `<root>/<stage>/<SHA-256 of its inputs>/`.
+
+    `version` stands for the code that makes them; by default `code_version()`. Results are not
+    made read-only (root ignores that, Windows could not delete them): sizes are compared at every
+    hit, and whoever loads an artifact compares its hashes.
+
+    >>> store = Store(Path(".edgeq"))
+    >>> store.stage("greet", {"name": "a"}, lambda to: to.joinpath("a").touch())  # doctest: +SKIP
+    PosixPath('.edgeq/greet/1c3b…')
+    """
+
+    def __init__(self, root: Path | None = None, *, version: str | None = None) -> None:
+        self.root = root or default_root()
+        self.version = version or code_version()
+
+    def place(self, name: str, key: Mapping[str, Any]) -> Path:
+        """Where the result of stage `name` for inputs `key` (plain JSON values) lies, once made."""
+        inputs = {"name": name, "key": dict(key), "code": self.version}
+        return self.root / name / canonical.sha256_of(inputs)
+
+    def find(self, name: str, key: Mapping[str, Any], *, verify: bool = False) -> Path | None:
+        """The result of a stage if it is there whole: names and sizes, with `verify` all bytes."""
+        place = self.place(name, key)
+        return place if _is_whole(place, verify) else None
+
+    def stage(
+        self,
+        name: str,
+        key: Mapping[str, Any],
+        make: Callable[[Path], None],
+        *,
+        describe: str | None = None,
+        verify: bool = False,
+    ) -> Path:
+        """The result of a stage, made now by `make(directory)` if it is not there whole.
+
+        `key` must hold everything the result depends on but the code. Of two processes that want
+        the same result one makes it and the other waits. `describe` tells a reader of the store
+        what the result is. If `make` raises, nothing is left. Raises Missing when the disk is full
+        and InvalidInput when the store cannot be written.
+        """
+        place = self.place(name, key)
+        if _is_whole(place, verify):
+            return place
+        with self._errors_of_disk():
+            self._create_root()
+            place.parent.mkdir(exist_ok=True)
+            with FileLock(place.with_suffix(".lock")):
+                if not _is_whole(place, verify):
+                    _make(place, make, {"name": name, "key": dict(key), "what": describe})
+        return place
+
+    @contextlib.contextmanager
+    def workplace(self, name: str, key: Mapping[str, Any]) -> Iterator[Path]:
+        """A folder for what a long stage has finished so far, kept until the stage is whole.
+
+        For use inside `make` of the same stage: what an ended process left there is found again.
+        """
+        place = self.place(name, key).with_suffix(".steps")
+        place.mkdir(parents=True, exist_ok=True)
+        yield place
+        shutil.rmtree(place, ignore_errors=True)
+
+    def _create_root(self) -> None:
+        if not self.root.is_dir():
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.joinpath(".gitignore").write_text("*\n", encoding="utf-8")
+
+    @contextlib.contextmanager
+    def _errors_of_disk(self) -> Iterator[None]:
+        remedy = "choose another directory with EDGEQ_STORE (EDGEQ_CACHE for prepared copies)"
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                what = f"the disk is full: {error.strerror}"
+                remedy = f"free some space or {remedy}"
+                raise Missing(Problem(str(self.root), what, remedy)) from error
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+                what = f"cannot be written: {error.strerror}"
+                raise InvalidInput(Problem(str(self.root), what, remedy)) from error
+            raise
+
+
+def _make(place: Path, make: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
+    """Make a result beside `place` and rename it; the caller holds the lock for `place`."""
+    partial = place.with_suffix(".partial")
+    for leftover in (partial, place):  # of a killed process, or damaged
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    partial.mkdir()
+    try:
+        make(partial)
+        files = {name: _record(partial / name) for name in _files(partial)}
+        if MANIFEST in files:
+            raise ValueError(f"a stage cannot hold a file named {MANIFEST}")
+        (partial / MANIFEST).write_bytes(seal({**facts, "files": files}))
+        _flush(partial)
+        partial.rename(place)
+        _flush_directory(place.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _is_whole(place: Path, verify: bool) -> bool:
+    try:
+        manifest = unseal((place / MANIFEST).read_bytes(), str(place))
+        for name, record in manifest["files"].items():
+            if (place / name).stat().st_size != record["bytes"]:
+                return False
+            if verify and canonical.sha256_of_file(place / name) != record["sha256"]:
+                return False
+    except (OSError, InvalidInput):
+        return False
+    return True
+
+
+def _record(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": canonical.sha256_of_file(path)}
+
+
+def _files(directory: Path) -> list[str]:
+    paths = (path for path in directory.rglob("*") if path.is_file())
+    return sorted(path.relative_to(directory).as_posix() for path in paths)
+
+
+def _flush(directory: Path) -> None:
+    """Ask the OS to put every file and directory below `directory` on the disk."""
+    for path in directory.rglob("*"):
+        if path.is_dir():
+            _flush_directory(path)
+        else:
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    _flush_directory(directory)
+
+
+def _flush_directory(directory: Path) -> None:
+    if os.name != "posix":  # elsewhere a directory cannot be opened to be flushed
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,182 @@
+"""What an artifact adds to an app, held against what stores take and a device lets an app use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from edgeq.core.artifact import Artifact, Frozen
+from edgeq.core.units import format_bytes
+from edgeq.devices.profile import AppMemory, Device, System, in_range
+from edgeq.pipeline.check.verdict import How, Verdict
+
+MB, GB = 10**6, 10**9
+
+
+@dataclass(frozen=True)
+class StoreLimit:
+    """One limit of a store, in bytes.
+
+    written: as the store writes it. limited: what must stay below it. beyond: what to do about
+    more. Where a store does not say whether a MB has 10^6 or 2^20 bytes, the smaller is taken.
+    """
+
+    id: str
+    system: System
+    bytes: int
+    written: str
+    limited: str
+    beyond: str
+    url: str
+
+
+_APP_STORE = "https://developer.apple.com/help/app-store-connect/reference/maximum-build-file-sizes"
+_CELLULAR = (  # the setting since iOS 13: "Ask If Over 200 MB"
+    "https://is.jablickar.cz/"
+    "jak-na-iphone-povolit-stahovani-velkych-aplikaci-z-app-store-pres-mobilni-data/"
+)
+_PLAY = "https://support.google.com/googleplay/android-developer/answer/9859372"
+
+STORE_LIMITS = (
+    StoreLimit(
+        "app-store.cellular",
+        "ios",
+        200 * MB,
+        "200 MB",
+        "at which the App Store asks before it downloads an app on a cellular network",
+        "the download waits for an answer; to avoid that, deliver it with Background Assets",
+        _CELLULAR,
+    ),
+    StoreLimit(
+        "app-store.app",
+        "ios",
+        4 * GB,
+        "4 GB",
+        "that an app of the App Store may have uncompressed",
+        "deliver it with Background Assets, or choose a variant with fewer bits",
+        _APP_STORE,
+    ),
+    StoreLimit(
+        "google-play.base",
+        "android",
+        200 * MB,
+        "200 MB",
+        "that the base module of an app on Google Play may have compressed",
+        "put it into an asset pack",
+        _PLAY,
+    ),
+    StoreLimit(
+        "google-play.asset-pack",
+        "android",
+        1500 * MB,
+        "1.5 GB",
+        "that one asset pack on Google Play may have compressed",
+        "split it, or choose a variant with fewer bits",
+        _PLAY,
+    ),
+    StoreLimit(
+        "google-play.install",
+        "android",
+        4 * GB,
+        "4 GB",
+        "that modules and install-time asset packs on Google Play may have together, compressed",
+        "choose a variant with fewer bits",
+        _PLAY,
+    ),
+)
+"""What stores take; the smaller of the numbers that were found for the base module."""
+
+
+class LimitLine(Frozen):
+    """An artifact's size or memory against one limit. Nothing is rounded but the text."""
+
+    limit: str = Field(
+        description="A store's limit, e.g. 'app-store.app', or 'app-memory.' with the entitlement.",
+        examples=["app-store.cellular"],
+    )
+    device: str = Field(description="Id of the device.")
+    bytes: int = Field(description="What the artifact adds or needs.")
+    limit_bytes: int = Field(description="The limit.")
+    within: bool = Field(description="Whether it stays below the limit, alone in its app.")
+    how: How = Field(description="How `bytes` are known: a file's size is measured.")
+    text: str = Field(description="The line for a reader.")
+    url: str | None = Field(default=None, description="Who says what the limit is.")
+
+
+def sized(
+    artifact: Artifact,
+    device: Device,
+    verdict: Verdict | None = None,
+    cache_bytes: int | None = None,
+) -> tuple[LimitLine, ...]:
+    """An artifact against the stores of a device's system and what one app may use on the device.
+
+    verdict: of the artifact, whose memory is taken if it is one of `device`; without it, memory is
+    estimated from the weights and `cache_bytes`, a language model's keys and values.
+    """
+    memory, how = memory_of(artifact, device, verdict, cache_bytes)
+    return (*store_lines(artifact.bytes, device), *memory_lines(memory, how, device))
+
+
+def store_lines(size: int, device: Device) -> tuple[LimitLine, ...]:
+    """`size` bytes of an app's files against the limits of the store of a device's system.
+
+    Files of models hardly compress, so their size stands for that of a compressed download too.
+    """
+    return tuple(
+        _store_line(size, known, device) for known in STORE_LIMITS if known.system == device.os
+    )
+
+
+def _store_line(size: int, known: StoreLimit, device: Device) -> LimitLine:
+    within = size < known.bytes
+    limit = f"the {known.written} ({format_bytes(known.bytes)}) {known.limited}"
+    left = f"below {limit}; {format_bytes(known.bytes - size)} are left for the rest of it"
+    over = f"not below {limit}: {known.beyond}"
+    return LimitLine(
+        limit=known.id,
+        device=device.id,
+        bytes=size,
+        limit_bytes=known.bytes,
+        within=within,
+        how="measured",
+        text=f"adds {format_bytes(size)}: {left if within else over}",
+        url=known.url,
+    )
+
+
+def memory_of(
+    artifact: Artifact, device: Device, verdict: Verdict | None, cache_bytes: int | None
+) -> tuple[int, How]:
+    """Bytes an artifact needs on a device: what was seen there, else its weights and cache."""
+    lines = verdict.lines if verdict is not None and verdict.device == device.id else ()
+    for line in lines:
+        if line.budget == "device.memory" and line.value is not None:
+            return int(line.value), line.how
+    return artifact.weight_bytes + (cache_bytes or 0), "estimated"
+
+
+def memory_lines(needed: int, how: How, device: Device) -> tuple[LimitLine, ...]:
+    """`needed` bytes against what one app may use on a device, for every known entitlement."""
+    held = [known for known in device.app_memory if in_range(device.os_version, known.os)]
+    return tuple(_memory_line(needed, how, known, device) for known in held)
+
+
+def _memory_line(needed: int, how: How, known: AppMemory, device: Device) -> LimitLine:
+    within = needed < known.limit
+    what = "weights and cache, estimated, without activations" if how == "estimated" else how
+    below = "below" if within else "not below"
+    granted = "" if known.entitlement == "none" else f" with the entitlement {known.entitlement}"
+    return LimitLine(
+        limit=f"app-memory.{known.entitlement}",
+        device=device.id,
+        bytes=needed,
+        limit_bytes=known.limit,
+        within=within,
+        how=how,
+        text=f"needs {format_bytes(needed)} ({what}): {below} the {format_bytes(known.limit)} "
+        f"({known.basis}) that one app may use on {device.id}, {device.os} {device.os_version}"
+        f"{granted}",
+        url=next((note.url for note in device.sources["app_memory"] if note.url), None),
+    )

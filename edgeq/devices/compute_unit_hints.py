@@ -1,0 +1,80 @@
+"""What a device's compute units make of an artifact's number formats, for a plan's reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from edgeq.devices.compute_units import UNIT_NAMES, Unit
+from edgeq.devices.profile import Device
+
+# Norms and biases stay float and are a percent or so: advice on them would be noise.
+_SHARE_THAT_COUNTS = 0.05
+
+
+def advice_for(
+    grids: Mapping[str, int], device: Device, compute: str, float32: Sequence[str] = ()
+) -> list[str]:
+    """Lines on what a Core ML artifact meets on a device; none where its profile says nothing.
+
+    grids: bytes of weights by the grid's name. compute: what the operators compute in. float32:
+    patterns of operators that compute in float32 all the same.
+
+    >>> advice_for({"int4-b32": 10**7}, load_device("iphone-15-pro"), "float16")  # doctest: +SKIP
+    ['iphone-15-pro: int4-b32 suits the GPU; on the Neural Engine, rather palette4 or int8']
+    """
+    if not device.suits:
+        return []
+    total = sum(grids.values())
+    counting = [grid for grid, size in grids.items() if size >= _SHARE_THAT_COUNTS * total]
+    lines = []
+    for grid in counting:
+        lines.append(f"{grid} {'; '.join(_about(grid, device))}")
+    lines += _about_compute(device, compute, float32)
+    return [f"{device.id}: {line}" for line in lines]
+
+
+def _about(grid: str, device: Device) -> Iterator[str]:
+    """What follows the grid's name: who it suits, what to take elsewhere, what else to know."""
+    usable = [unit for unit in device.usable_units if unit in device.suits]
+    fond = [unit for unit in usable if grid in device.suits[unit]]
+    others = [unit for unit in device.accelerators if unit in usable and unit not in fond]
+    if fond:
+        yield f"suits {_joined(fond)}"
+    else:
+        yield f"suits none of what Core ML may use ({device.compute_units})"
+    for unit in others:
+        better = _instead(grid, device.suits[unit])
+        if better:
+            yield f"on {UNIT_NAMES[unit]}, rather {' or '.join(better)}"
+    if grid == "int8" and "npu" in usable:
+        pays = "int8-activations" in device.suits["npu"]
+        yield f"{UNIT_NAMES['npu']} has {'a' if pays else 'no'} faster path for int8 activations"
+    if grid in device.advice:
+        yield device.advice[grid].rstrip(".")
+
+
+def _instead(grid: str, suited: Sequence[str]) -> list[str]:
+    """Formats of about as many bits that suit a unit, and the next wider one."""
+    if grid in ("float32", "float16"):
+        return [word for word in ("float16",) if word in suited]
+    wanted = ["int8", "int8-b32"] if "8" in grid else ["palette4", "int4-b32", "int8"]
+    return [word for word in wanted if word in suited and word != grid]
+
+
+def _about_compute(device: Device, compute: str, float32: Sequence[str]) -> Iterator[str]:
+    """Operators in float32 leave units that do not know it."""
+    unable = [
+        unit
+        for unit in device.usable_units
+        if unit in device.suits and "float32" not in device.suits[unit]
+    ]
+    if not unable:
+        return
+    if compute == "float32":
+        yield f"operators in float32 do not run on {_joined(unable)}"
+    elif float32:
+        yield f"operators kept in float32 ({', '.join(float32)}) leave {_joined(unable)}"
+
+
+def _joined(units: Sequence[Unit]) -> str:
+    return " and ".join(UNIT_NAMES[unit] for unit in units)

@@ -1,4 +1,0 @@
-"""Takes more memory than `edgeq.emulate.limits` allows a probe: a limit that works ends it."""
-
-if __name__ == "__main__":
-    taken = b"x" * (128 << 20)

@@ -1,0 +1,249 @@
+"""Bundles: one `.zip` an app ships, the same to the byte whenever and wherever it is written.
+
+Layout: `bundle.json` first, then the files by name, see `edgeq.formats.bundle_zip`. Beside the artifact's
+own files a bundle of a Core ML package holds a Swift file that loads it, see `edgeq.formats.coreml.swift`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from edgeq.core.artifact import (
+    LARGEST_RECORD,
+    Artifact,
+    FileName,
+    FileRecord,
+    Files,
+    Frozen,
+    distinct,
+    parse_record,
+    read_artifact,
+    record_bytes,
+    seal,
+    unseal,
+    verify_directory,
+)
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import replacing
+from edgeq.devices.app_store_limits import LimitLine
+from edgeq.formats.bundle_entries import FETCH_AGAIN, Entry, read_entries
+from edgeq.formats.bundle_zip import LARGEST, Content, copy, is_untouched, write_archive
+
+BUNDLE_FILE = "bundle.json"
+_NAME: TypeAdapter[str] = TypeAdapter(FileName)
+
+
+class Bundle(Frozen):
+    """What a bundle holds and what is known about it: `bundle.json`."""
+
+    edgeq: Literal[1] = Field(default=1, description="The version of this record.")
+    kind: Literal["bundle"] = Field(default="bundle", description="What this record is.")
+    checked: bool = Field(
+        description="Whether every verdict in it was asked for and passed; false after "
+        "--allow-unchecked."
+    )
+    artifact: Artifact = Field(description="The record of the artifact, whole.")
+    files: Files = Field(description="The artifact's own files.")
+    extras: Files = Field(
+        default_factory=dict, description="What an app's developer gets beside them."
+    )
+    licence: str | None = Field(description="Of the weights (SPDX), if it is known.")
+    licence_text: str | None = Field(description="Its text, where the model came with one.")
+    recipe: str = Field(description="The text of the recipe it was made from.")
+    verdicts: tuple[dict[str, Any], ...] = Field(description="The verdicts that it passed.")
+    limits: tuple[LimitLine, ...] = Field(
+        default=(), description="Its size and memory against those of stores and device."
+    )
+
+    @model_validator(mode="after")
+    def _files_are_the_artifacts(self) -> Bundle:
+        if self.files != self.artifact.files:
+            raise ValueError("files differ from those of the artifact")
+        distinct([BUNDLE_FILE, *self.files, *self.extras])
+        return self
+
+    @property
+    def contents(self) -> dict[str, FileRecord]:
+        """Every file beside `bundle.json`."""
+        return {**self.files, **self.extras}
+
+
+def write_bundle(
+    artifact_dir: Path,
+    out: Path,
+    *,
+    recipe_text: str,
+    verdicts: list[dict[str, Any]],
+    licence: str | None,
+    licence_text: str | None,
+    unchecked: bool,
+    limits: Sequence[LimitLine] = (),
+) -> Path:
+    """Write the artifact in `artifact_dir` to the bundle `out` and return `out`.
+
+    Equal arguments give equal bytes. `verdicts` are JSON values; `licence` is an SPDX identifier;
+    `limits` are those of `edgeq.devices.app_store_limits.sized`. Raises InvalidInput if a file of the artifact
+    changed, if `out` has no directory to lie in, or if there is no verdict and `unchecked` is not
+    set.
+    """
+    if not verdicts and not unchecked:
+        remedy = "run `edgeq check` first, or pass --allow-unchecked"
+        raise InvalidInput(Problem(str(artifact_dir), "was not checked", remedy))
+    if not out.parent.is_dir() or out.is_dir():
+        what = "is a directory" if out.is_dir() else f"{out.parent} is not a directory"
+        raise InvalidInput(Problem(str(out), what, "name a .zip file in a directory that exists"))
+    artifact = read_artifact(artifact_dir)
+    _require_sizes(artifact_dir, artifact)
+    extras = _extras(artifact_dir, artifact)
+    bundle = Bundle(
+        checked=not unchecked,
+        artifact=artifact,
+        files=artifact.files,
+        extras={name: _record_of(content) for name, content in extras.items()},
+        licence=licence,
+        licence_text=licence_text,
+        recipe=recipe_text,
+        verdicts=tuple(verdicts),
+        limits=tuple(limits),
+    )
+    contents: dict[str, Content] = {name: artifact_dir / name for name in artifact.files}
+    contents.update(extras)
+    first = (BUNDLE_FILE, seal(bundle.model_dump(mode="json")))
+    with replacing(out) as partial:
+        write_archive(partial, first, contents, bundle.contents)
+    return out
+
+
+def _require_sizes(directory: Path, artifact: Artifact) -> None:
+    for name, record in artifact.files.items():
+        if record.bytes > LARGEST:
+            what = f"has {record.bytes} bytes; a bundle's files have at most {LARGEST}"
+            remedy = "choose a variant with fewer bits"
+            raise InvalidInput(Problem(str(directory / name), what, remedy))
+
+
+def _extras(directory: Path, artifact: Artifact) -> dict[str, bytes]:
+    """What an app's developer needs beside the artifact's own files, by name."""
+    if artifact.format != "coreml":
+        return {}
+    from edgeq.formats.coreml.swift import SWIFT_FILE, swift_file
+
+    return {SWIFT_FILE: swift_file(directory, artifact).encode()}
+
+
+def _record_of(content: bytes) -> FileRecord:
+    return FileRecord(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Verify every byte of the bundle `path` and return its record.
+
+    Raises InvalidInput naming the file that changed, or the archive itself if no file did.
+    """
+    if not is_untouched(path):
+        raise InvalidInput(_culprits(path))
+    entries = read_entries(path)
+    bundle = _record(path, entries)
+    _require_entries(entries, bundle, path)
+    return bundle
+
+
+def read_bundle_directory(directory: Path) -> Bundle:
+    """Verify an unzipped bundle and return its record; InvalidInput names what changed."""
+    path = directory / BUNDLE_FILE
+    bundle = parse_record(Bundle, unseal(record_bytes(path), str(path)), str(path))
+    verify_directory(directory, bundle.contents, {BUNDLE_FILE})
+    return bundle
+
+
+def read_member(path: Path, name: str, record: FileRecord) -> bytes:
+    """The content of one file of the bundle `path`, compared with its record."""
+    content = io.BytesIO()
+    _copy(path, _by_name(path)[name], record, content)
+    return content.getvalue()
+
+
+def extract(path: Path, records: Mapping[str, FileRecord], directory: Path) -> None:
+    """Copy files of the bundle `path` to `directory` in pieces, comparing them on the way.
+
+    Directories that the names ask for are made. Raises InvalidInput for a file that changed, and
+    for a name that could lead outside of `directory`.
+    """
+    for name in records:
+        try:
+            _NAME.validate_python(name)
+        except ValidationError:
+            what = "is a name that may lead outside of the directory"
+            raise InvalidInput(Problem(f"{path}/{name}", what, FETCH_AGAIN)) from None
+    entries = _by_name(path)
+    for name, record in records.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        with (directory / name).open("wb") as target:
+            _copy(path, entries[name], record, target)
+
+
+def _by_name(path: Path) -> dict[str, Entry]:
+    return {entry.name: entry for entry in read_entries(path)}
+
+
+def _copy(path: Path, entry: Entry, record: FileRecord, target: IO[bytes] | None) -> None:
+    """Write an entry's bytes to `target`; InvalidInput if they are not those recorded."""
+    with path.open("rb") as file:
+        file.seek(entry.start)
+        if entry.size != record.bytes or copy(file, target, entry.size) != record.sha256:
+            raise InvalidInput(_changed(path, entry.name))
+
+
+def _record(path: Path, entries: Sequence[Entry]) -> Bundle:
+    where = f"{path}/{BUNDLE_FILE}"
+    first = entries[0] if entries else None
+    if first is None or first.name != BUNDLE_FILE or first.size > LARGEST_RECORD:
+        what = f"does not begin with a {BUNDLE_FILE} of at most {LARGEST_RECORD} bytes"
+        raise InvalidInput(Problem(str(path), what, FETCH_AGAIN))
+    with path.open("rb") as file:
+        file.seek(first.start)
+        return parse_record(Bundle, unseal(file.read(first.size), where), where)
+
+
+def _require_entries(entries: Sequence[Entry], bundle: Bundle, path: Path) -> None:
+    """Refuse an archive that holds more, less or other entries than its record names."""
+    expected = {name: record.bytes for name, record in bundle.contents.items()}
+    problems = []
+    for entry in entries[1:]:
+        if expected.pop(entry.name, None) != entry.size or not entry.plain:
+            what = "is not a file its record names"
+            problems.append(Problem(f"{path}/{entry.name}", what, FETCH_AGAIN))
+    problems += [Problem(f"{path}/{name}", "is missing", FETCH_AGAIN) for name in expected]
+    if problems:
+        raise InvalidInput(problems)
+
+
+def _culprits(path: Path) -> list[Problem]:
+    """Which files of a changed bundle differ from their record, or that its structure does."""
+    try:
+        entries = _by_name(path)
+        bundle = _record(path, list(entries.values()))
+    except InvalidInput as error:
+        return list(error.problems)
+    problems: list[Problem] = []
+    for name, record in bundle.contents.items():
+        try:
+            if name not in entries:
+                raise InvalidInput(_changed(path, name))
+            _copy(path, entries[name], record, None)
+        except InvalidInput as error:
+            problems += error.problems
+    what = "the archive around its files was changed (headers, padding, comment or length)"
+    return problems or [Problem(str(path), what, FETCH_AGAIN)]
+
+
+def _changed(path: Path, name: str) -> Problem:
+    return Problem(
+        f"{path}/{name}", "was changed: its SHA-256 is not the recorded one", FETCH_AGAIN
+    )

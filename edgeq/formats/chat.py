@@ -1,0 +1,138 @@
+"""A message as a chat model wants it: in the words of the template that its file carries."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeq.core import child
+from edgeq.core.artifact import CHAT_TEMPLATE_FILE, TOKENIZER_SETTINGS_FILE
+from edgeq.core.errors import InvalidInput, Problem, missing_extra
+from edgeq.formats import template_child
+from edgeq.formats.language import LanguageModel
+from edgeq.models.special_tokens import named_templates, spelling
+
+Message = Mapping[str, Any]
+"""`role` and `content`, and whatever else a template reads."""
+
+CHAT_FILES = (TOKENIZER_SETTINGS_FILE, CHAT_TEMPLATE_FILE)
+"""What an artifact carries for `read_chat` beside its tokenizer."""
+
+
+_SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_PATIENCE_SECONDS = 30.0  # of a busy machine: the child's limit counts only what it computes
+_OUT_OF_TIME = {-getattr(signal, name, 0) or None for name in ("SIGXCPU", "SIGKILL")}
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What a tokenizer's files say of a chat. template: None without one.
+
+    special_tokens: their spellings, by the names that templates use, such as `bos_token`.
+    """
+
+    template: str | None = None
+    special_tokens: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_chat(settings: bytes | None, template: bytes | None) -> Chat:
+    """From `tokenizer_config.json` and `chat_template.jinja`; None for one that is not there.
+
+    The latter goes before the former, as in transformers; of several templates, the one called
+    default. What is no such file says nothing.
+    """
+    try:
+        told = json.loads(settings or b"{}")
+    except (ValueError, RecursionError):
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    text = None if template is None else template.decode("utf-8", "replace")
+    return Chat(named_templates(told, text).get("default"), _special_tokens(told))
+
+
+def chat_of_directory(directory: Path) -> Chat:
+    """Of a Hugging Face directory."""
+    files = (directory / name for name in CHAT_FILES)
+    return read_chat(*(file.read_bytes() if file.is_file() else None for file in files))
+
+
+def _special_tokens(settings: Mapping[str, Any]) -> dict[str, Any]:
+    spelled: dict[str, Any] = {
+        f"{kind}_token": spelling(settings.get(f"{kind}_token")) for kind in _SPECIAL
+    }
+    more = settings.get("additional_special_tokens")
+    others = [spelling(each) for each in more] if isinstance(more, list) else []
+    if others:
+        spelled["additional_special_tokens"] = others
+    return {name: text for name, text in spelled.items() if text}
+
+
+def chat_text(
+    model: LanguageModel,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
+    """The text that `model` is to continue to answer `messages`, by its chat template.
+
+    tools: JSON schemas of functions it may call. Raises InvalidInput for a model without a
+    template and for one that fails or takes too much; Missing where jinja2 is not installed.
+    """
+    if model.chat_template is None:
+        what = f"{model.name} carries no chat template"
+        remedy = "leave it out: the model then continues the text as it is"
+        if model.artifact is not None:
+            remedy += (
+                "; a template in its model's tokenizer_config.json comes along when it is built"
+            )
+        raise InvalidInput(Problem("--chat", what, remedy))
+    context = {
+        **model.special_tokens,
+        "messages": list(messages),
+        "tools": None if tools is None else list(tools),
+        "documents": None,
+        "add_generation_prompt": True,
+    }
+    answer = _rendered(json.dumps({"template": model.chat_template, "context": context}))
+    if "missing" in answer:
+        raise missing_extra("jinja2", "chat", "apply a chat template")
+    if "error" in answer:
+        what = f"the chat template of {model.name} fails: {answer['error']}"
+        raise InvalidInput(Problem("--chat", what, "report it to whoever made the model"))
+    return answer["text"]
+
+
+def chat_tokens(
+    model: LanguageModel,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]] | None = None,
+) -> list[int]:
+    """Token ids of `chat_text`: a template spells out every special token that it wants."""
+    ids = model.tokens(chat_text(model, messages, tools), special=False)
+    if not ids:
+        what = f"the chat template of {model.name} makes an empty text of it"
+        raise InvalidInput(Problem("--chat", what, "report it to whoever made the model"))
+    return ids
+
+
+def _rendered(request: str) -> dict[str, str]:
+    """The answer of `template_child`, in a process that ends when it takes too long."""
+    command = child.command("edgeq.formats.template_child")
+    late = f"it takes more than {template_child.SECONDS} s"
+    try:
+        done = subprocess.run(
+            command, input=request.encode(), capture_output=True, timeout=_PATIENCE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": late}
+    if done.returncode in _OUT_OF_TIME:
+        return {"error": late}
+    try:
+        answer: dict[str, str] = json.loads(done.stdout)
+    except ValueError:
+        return {"error": f"what rendered it ended with status {done.returncode}"}
+    return answer

@@ -1,0 +1,98 @@
+"""Which grid each weight gets in a Core ML package, and which release can read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.model import Choice
+from edgeq.quantize.number_formats.groups import GRIDS
+from edgeq.quantize.number_formats.palettes import PALETTES
+from edgeq.quantize.spec import Intent
+
+Decide = Callable[[str, tuple[int, ...]], Decision]
+
+
+def decide_coreml(name: str, shape: tuple[int, ...], intent: Intent, *, is_table: bool) -> Decision:
+    """Decide by name and shape alone. is_table: rows are looked up, and not multiplied too."""
+    is_multiplied = not is_table
+    return settled(
+        decide(name, shape, intent),
+        shape,
+        is_table=is_table,
+        is_multiplied=is_multiplied,
+        is_seen=is_multiplied,
+    )
+
+
+def settled(
+    decision: Decision,
+    shape: tuple[int, ...],
+    *,
+    is_table: bool,
+    is_multiplied: bool,
+    is_seen: bool,
+) -> Decision:
+    """A decision that a package can hold, or float with the reason.
+
+    is_table: whether its rows are looked up, and not multiplied too: GPTQ tries what errors do.
+    is_multiplied: whether calibration can see what meets the weight in a product. is_seen: that,
+    or what it is convolved with; only what is seen can have a static range.
+    """
+    choice = decision.choice
+    if choice is None:
+        return decision
+    found = obstacle(choice.grid, shape)
+    if found:
+        return Decision(None, f"stays float: {found}")
+    grid, reason = fitting(choice.grid, shape), decision.reason
+    if grid != choice.grid:
+        reason += f"; one table, {shape[0]} rows are not in groups"
+    method = choice.method
+    if not is_multiplied:
+        plain = "gptq" if is_table and method == "gptq" else "nearest"
+        method = "kmeans" if choice.grid in PALETTES else plain
+    if choice.activations == "static-uint8" and grid == "int8" and is_seen:
+        return Decision(Choice(grid, method, "static-uint8", choice.ranges), reason)
+    return Decision(Choice(grid, method, "float32", None), reason)
+
+
+def obstacle(grid: str, shape: tuple[int, ...]) -> str:
+    """Why Core ML cannot hold a weight of this shape on the grid; empty where it can.
+
+    shape: outputs, tokens or filters first. Blocks run along its second axis, which the format
+    wants to be whole blocks.
+    """
+    if grid in PALETTES:
+        return ""
+    block = GRIDS[grid].block
+    if block is None:
+        return ""
+    if any(length != 1 for length in shape[2:]):
+        return f"blocks of {block} cannot run over the taps of a filter; use int8 or a palette"
+    if shape[1] % block:
+        return f"{grid} needs columns in blocks of {block}, not {shape[1]}"
+    return ""
+
+
+def fitting(grid: str, shape: tuple[int, ...]) -> str:
+    """The grid itself; for palettes whose groups do not divide the rows, the one of whole tensors.
+
+    >>> fitting("palette4-g16", (30522, 384)), fitting("palette4-g16", (384, 384))
+    ('palette4', 'palette4-g16')
+    """
+    rows = PALETTES[grid].rows if grid in PALETTES else None
+    return grid.partition("-")[0] if rows is not None and shape[0] % rows else grid
+
+
+def stored_bytes_coreml(decision: Decision, shape: tuple[int, ...], compute: str) -> int:
+    """Bytes of a weight in a package that computes in `compute`: codes and scales, or values."""
+    width = 2 if compute == "float16" else 4
+    if decision.choice is None:
+        return math.prod(shape) * width
+    name = decision.choice.grid
+    rows, columns = shape[0], math.prod(shape[1:])
+    grid = PALETTES.get(name) or GRIDS[name]
+    wider = (width - 2) * grid.scale_count(rows, columns)
+    return grid.nbytes(rows, columns) + wider

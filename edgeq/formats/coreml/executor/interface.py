@@ -1,0 +1,132 @@
+"""What a caller may pass to a function: names, types and the shapes that are allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.coreml.executor.package import open_package
+from edgeq.formats.coreml.executor.program import Function, read_functions
+from edgeq.formats.coreml.executor.types import Array, ValueType
+from edgeq.formats.coreml.executor.values import Decoder
+
+Range = tuple[int, int | None]
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input. `ranges` bounds each length (None: open end); if `shapes` is given, only those."""
+
+    name: str
+    type: ValueType
+    ranges: tuple[Range, ...]
+    shapes: tuple[tuple[int, ...], ...] = ()
+
+    def allows(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape may be passed."""
+        if self.shapes:
+            return shape in self.shapes
+        return len(shape) == len(self.ranges) and all(
+            low <= n and (high is None or n <= high)
+            for n, (low, high) in zip(shape, self.ranges, strict=True)
+        )
+
+    @property
+    def wanted(self) -> str:
+        """The allowed shapes in words."""
+        if self.shapes:
+            return " or ".join(map(str, self.shapes))
+        return f"({', '.join(_range_text(*bounds) for bounds in self.ranges)})"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a package takes, gives and remembers, read without its weights.
+
+    inputs: of its default function, by name. states: their types, by name. metadata: what its
+    author wrote into it (`userDefined`).
+    """
+
+    inputs: dict[str, Input]
+    states: dict[str, ValueType]
+    metadata: dict[str, str]
+
+
+def read_interface(path: Path) -> Interface:
+    """The interface of the package at `path`. Raises what `edgeq.formats.coreml.executor.load` does."""
+    package = open_package(path)
+    description = package.description
+    decoder = Decoder(str(path), package.weights)
+    functions = read_functions(package.specification.mlProgram, decoder, str(path))
+    name = description.defaultFunctionName or "main"
+    if name not in functions:
+        what = f"has no function {name!r}, which it names as its default"
+        raise InvalidInput(Problem(str(path), what, "export the package again"))
+    states = {n.name: n.type for n in functions[name].inputs if n.type.is_state}
+    metadata = dict(description.metadata.userDefined)
+    return Interface(inputs_of(functions[name], description), states, metadata)
+
+
+def inputs_of(function: Function, description: Any) -> dict[str, Input]:
+    """The inputs of a function that are no states, from its types and the model's description."""
+    features = {feature.name: feature.type for feature in _features(function.name, description)}
+    found = {}
+    for named in function.inputs:
+        if not named.type.is_state:
+            ranges: tuple[Range, ...] = tuple((n or 1, n) for n in named.type.shape)
+            shapes: tuple[tuple[int, ...], ...] = ()
+            if named.name in features:
+                ranges, shapes = _flexibility(features[named.name].multiArrayType, ranges)
+            found[named.name] = Input(named.name, named.type, ranges, shapes)
+    return found
+
+
+def checked(
+    where: str, inputs: dict[str, Input], given: dict[str, npt.ArrayLike]
+) -> dict[str, Array]:
+    """The given arrays, if they are the wanted inputs. InvalidInput names all that differ."""
+    problems = [
+        Problem(where, f"has no input {name!r}", f"its inputs: {', '.join(inputs)}")
+        for name in given
+        if name not in inputs
+    ]
+    arrays = {}
+    for name, wanted in inputs.items():
+        if name not in given:
+            problems.append(Problem(where, f"the input {name!r} is not given"))
+            continue
+        arrays[name] = np.asarray(given[name])
+        if not wanted.allows(arrays[name].shape):
+            what = f"the input {name!r} has the shape {arrays[name].shape}"
+            problems.append(Problem(where, what, f"it can be {wanted.wanted}"))
+    if problems:
+        raise InvalidInput(problems)
+    return arrays
+
+
+def _features(function: str, description: Any) -> Any:
+    for described in description.functions:
+        if described.name == function:
+            return described.input
+    return description.input
+
+
+def _flexibility(
+    array: Any, fixed: tuple[Range, ...]
+) -> tuple[tuple[Range, ...], tuple[tuple[int, ...], ...]]:
+    form = array.WhichOneof("ShapeFlexibility")
+    if form == "enumeratedShapes":
+        return fixed, tuple(tuple(shape.shape) for shape in array.enumeratedShapes.shapes)
+    if form == "shapeRange":
+        sizes = array.shapeRange.sizeRanges
+        return tuple((s.lowerBound, None if s.upperBound < 0 else s.upperBound) for s in sizes), ()
+    return fixed, ()
+
+
+def _range_text(low: int, high: int | None) -> str:
+    return str(low) if low == high else f"{low} or more" if high is None else f"{low} to {high}"

@@ -1,0 +1,145 @@
+"""Convolution and pooling, over one, two or three axes of places.
+
+Tensors are (items, channels, places…). A window is a view into the padded input, so that a
+convolution is one product of matrices for each group of channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from edgeq.formats.coreml.executor.operators.registry import operator
+from edgeq.formats.coreml.executor.types import Array
+
+Pads = list[tuple[int, int]]
+
+
+@operator("conv")
+def conv(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    strides: Array | None = None,
+    pad_type: str = "valid",
+    pad: Array | None = None,
+    dilations: Array | None = None,
+    groups: int = 1,
+) -> Array:
+    """weight (outputs, inputs / groups, kernel…), bias (outputs,)."""
+    kernel = weight.shape[2:]
+    steps, gaps = _each(strides, len(kernel)), _each(dilations, len(kernel))
+    reach = [(k - 1) * gap + 1 for k, gap in zip(kernel, gaps, strict=True)]
+    padded = np.pad(x, [(0, 0), (0, 0), *_pads(pad_type, pad, x.shape[2:], reach, steps)])
+    windows = _windows(padded, reach, steps, gaps)
+    n, parts, places = len(x), int(groups), windows.shape[2 : 2 + len(kernel)]
+    # (items, groups, places, inputs of a group · kernel) times (groups, the same, outputs)
+    order = (0, 1, *range(3, 3 + len(kernel)), 2, *range(3 + len(kernel), windows.ndim + 1))
+    columns = windows.reshape(n, parts, -1, *windows.shape[2:]).transpose(order)
+    columns = columns.reshape(n, parts, math.prod(places), -1)
+    matrix = weight.reshape(parts, len(weight) // parts, -1).swapaxes(1, 2)
+    result = np.matmul(columns, matrix).swapaxes(2, 3).reshape(n, len(weight), *places)
+    return np.asarray(result if bias is None else result + bias.reshape(-1, *[1] * len(kernel)))
+
+
+@operator("max_pool")
+def max_pool(
+    x: Array,
+    kernel_sizes: Array,
+    strides: Array | None = None,
+    pad_type: str = "valid",
+    pad: Array | None = None,
+    ceil_mode: bool = False,
+) -> Array:
+    """The largest value of each window."""
+    kernel, steps, pads = _pooling(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=-np.inf)
+    windows = _windows(padded, kernel, steps, [1] * len(kernel))
+    return np.asarray(windows.max(axis=_last(len(kernel))))
+
+
+@operator("avg_pool")
+def avg_pool(
+    x: Array,
+    kernel_sizes: Array,
+    strides: Array | None = None,
+    pad_type: str = "valid",
+    pad: Array | None = None,
+    exclude_padding_from_average: bool = False,
+    ceil_mode: bool = False,
+) -> Array:
+    """The mean of each window; padding counts as zeros, or not at all.
+
+    What `ceil_mode` adds at the end to make the last window whole never counts.
+    """
+    kernel, steps, pads = _pooling(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    _, _, plain = _pooling(x, kernel_sizes, strides, pad_type, pad, False)
+    ones = [1] * len(kernel)
+    total = _windows(np.pad(x, [(0, 0), (0, 0), *pads]), kernel, steps, ones)
+    # A 1 wherever a value counts: the input, and its padding unless that is left out.
+    counts = np.ones(x.shape[2:], np.float32)
+    rest = pads
+    if not exclude_padding_from_average:
+        counts = np.pad(counts, plain, constant_values=1)
+        rest = [(0, a - b) for (_, a), (_, b) in zip(pads, plain, strict=True)]
+    counted = _windows(np.pad(counts, rest)[None, None], kernel, steps, ones)
+    over = _last(len(kernel))
+    return np.asarray(total.sum(axis=over) / counted.sum(axis=over))
+
+
+def _pooling(
+    x: Array,
+    kernel_sizes: Array,
+    strides: Array | None,
+    pad_type: str,
+    pad: Array | None,
+    ceil_mode: bool,
+) -> tuple[list[int], list[int], Pads]:
+    kernel = [int(k) for k in kernel_sizes]
+    steps = _each(strides, len(kernel))
+    pads = _pads(pad_type, pad, x.shape[2:], kernel, steps)
+    if ceil_mode:
+        for axis, (before, after) in enumerate(pads):
+            length = x.shape[2 + axis]
+            rest = (length + before + after - kernel[axis]) % steps[axis]
+            last = length + before + after - rest - kernel[axis] + steps[axis]
+            # A window more, if it starts within the input or the padding before it.
+            if rest and last < length + before:
+                pads[axis] = (before, after + steps[axis] - rest)
+    return kernel, steps, pads
+
+
+def _pads(
+    kind: str, pad: Array | None, lengths: tuple[int, ...], reach: list[int], steps: list[int]
+) -> Pads:
+    """(before, after) for each axis of places. `reach` is how far a window goes."""
+    if kind == "valid":
+        return [(0, 0)] * len(lengths)
+    if kind == "custom":
+        sides = np.zeros((len(lengths), 2)) if pad is None else np.reshape(pad, (-1, 2))
+        return [(int(before), int(after)) for before, after in sides]
+    pads = []
+    for length, far, step in zip(lengths, reach, steps, strict=True):
+        missing = max((-(-length // step) - 1) * step + far - length, 0)
+        less, more = missing // 2, missing - missing // 2
+        pads.append({"same": (less, more), "same_lower": (more, less)}[kind])
+    return pads
+
+
+def _windows(x: Array, reach: list[int], steps: list[int], gaps: list[int]) -> Array:
+    """A view (items, channels, places…, kernel…) of `x`."""
+    rank = len(reach)
+    axes = tuple(range(2, 2 + rank))
+    view = sliding_window_view(x, tuple(reach), axis=axes)  # type: ignore[call-overload]
+    every = [slice(None, None, n) for n in (*steps, *gaps)]
+    return np.asarray(view[(slice(None), slice(None), *every)])
+
+
+def _each(values: Array | None, rank: int) -> list[int]:
+    return [1] * rank if values is None else [int(v) for v in values]
+
+
+def _last(rank: int) -> tuple[int, ...]:
+    return tuple(range(-rank, 0))

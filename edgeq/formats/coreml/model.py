@@ -1,0 +1,78 @@
+"""Core ML packages: models of text and arrays, and language models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.base import Array, Model
+from edgeq.formats.coreml.backend import Backend, open_backend
+from edgeq.formats.coreml.decoder import CoremlDecoder
+from edgeq.formats.coreml.executor.images import pixels
+from edgeq.formats.lengths import filled, next_length
+from edgeq.formats.package import Package
+from edgeq.formats.runtime_cache import model_file
+from edgeq.formats.samples import SampleModel
+
+
+def open_coreml(
+    package: Package, threads: int | None, context: int | None, compute_units: str | None
+) -> Model:
+    """Open the model in `package`; see `edgeq.load` for what the arguments mean.
+
+    Raises InvalidInput for arguments that do not fit the model, Missing without coremltools.
+    """
+    backend = open_backend(model_file(package), threads, compute_units)
+    if package.artifact.task == "text-generation":
+        return CoremlDecoder(package, backend, context)
+    return CoremlModel(package, backend)
+
+
+class CoremlModel(SampleModel):
+    """An encoder or a model of arrays as a Core ML package."""
+
+    def __init__(self, package: Package, backend: Backend) -> None:
+        super().__init__(package)
+        self.runtime, self.threads = backend.runtime, backend.threads
+        self.is_reference = backend.is_reference
+        self._backend = backend
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """See `SampleModel.run`.
+
+        Tokens of a text are filled up with zeros to the next length that the package takes; the
+        attention mask is 0 there. Of an image, the array is what the .onnx file would take, and
+        becomes the pixels that the package does.
+        """
+        given = {name: np.asarray(array) for name, array in feeds.items()}
+        image = self.artifact.settings.get("image")
+        if image is not None and image["input"] in given:
+            name = image["input"]
+            given[name] = pixels(given[name], image["scale"], image["bias"])
+        if self.artifact.text is not None:
+            given = {name: self._filled_up(name, array) for name, array in given.items()}
+        ready = self._fitted(given)
+        inputs = self._backend.interface.inputs
+        problems = [
+            Problem(f"input {name!r}", f"has shape {array.shape}", f"it can be {wanted.wanted}")
+            for name, array in ready.items()
+            if not (wanted := inputs[name]).allows(array.shape)
+        ]
+        if problems:
+            raise InvalidInput(problems)
+        answer = self._backend.predict(ready)
+        return {v.name: np.asarray(answer[v.name], v.dtype) for v in self.artifact.outputs}
+
+    def facts(self) -> dict[str, Any]:
+        """See `Model.facts`."""
+        return self._backend.facts()
+
+    def _filled_up(self, name: str, array: Array) -> Array:
+        wanted = self._backend.interface.inputs.get(name)
+        if wanted is None or array.ndim != 2:
+            return array
+        length = next_length(wanted, array.shape[-1])
+        return array if length is None else filled(array, length)

@@ -1,0 +1,100 @@
+"""Values that float16 cannot hold: found by running a package, with the line that cures them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.coreml.executor import Evaluated, NotFinite, Program, load, scan
+
+Call = Mapping[str, npt.ArrayLike]
+
+_LARGE = 60_000.0  # float16 ends at 65504; rounding on the way may add a little
+_TOLD = 4  # operators whose ranges are told; the others are counted
+_PATTERNS = 8  # more than that, and one word for the whole program is the plainer cure
+
+
+def refuse_overflow(
+    package: Path,
+    texts: Sequence[Sequence[Call]],
+    where: str = "coreml.float32",
+    already: Sequence[str] = (),
+) -> None:
+    """Run a package on some inputs and raise InvalidInput if NaN or infinity begins anywhere.
+
+    texts: calls that follow one another, with one state for all of them, from an empty one. where:
+    the place in the recipe that the cure belongs to. already: the patterns that stand there.
+
+    The cure names every operator that takes or makes a value beyond float16, computed in float32,
+    so that curing one does not only move the overflow to the next.
+    """
+    program = load(package)
+    found: dict[str, NotFinite] = {}
+    for calls in texts:
+        state = program.make_state()
+        for inputs in calls:
+            seen = scan(program, inputs, state)
+            for each in seen:
+                found.setdefault(each.operator, each)
+            if seen:
+                break  # what follows reads what was spoilt
+    if not found:
+        return
+    names = dict.fromkeys(name for name, each in found.items() if each.kind != "cast")
+    names |= dict.fromkeys(_beyond(load(package, "float32"), texts))
+    patterns = [*already, *_patterns(list(names))]
+    quoted = ", ".join(f'"{pattern}"' for pattern in patterns)
+    remedy = f"compute in float32 what float16 cannot hold: coreml: {{float32: [{quoted}]}}"
+    if len(patterns) > _PATTERNS:
+        remedy += f"; or, as {len(names)} operators need it, all: coreml: {{compute: float32}}"
+    told = [str(each) for each in found.values()][:_TOLD]
+    if len(found) > _TOLD:
+        told.append(f"NaN or infinity begins in {len(found) - _TOLD} more operators")
+    *others, last = told
+    raise InvalidInput([*(Problem(where, what) for what in others), Problem(where, last, remedy)])
+
+
+def _beyond(program: Program, texts: Sequence[Sequence[Call]]) -> Iterator[str]:
+    """Names of operators, in order, with a value beyond float16 before or behind them."""
+    names: dict[str, None] = {}
+
+    def look(seen: Evaluated) -> None:
+        values = [*_arrays(seen.inputs.values()), *_arrays(seen.outputs)]
+        if seen.operation.kind != "cast" and any(_is_beyond(value) for value in values):
+            names.setdefault(seen.operation.name)
+
+    for calls in texts:
+        state = program.make_state()
+        for inputs in calls:
+            program.predict(inputs, state, watch=look)
+    yield from names
+
+
+def _arrays(values: Any) -> Iterator[npt.NDArray[Any]]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _arrays(value)
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
+            yield value
+
+
+def _is_beyond(value: npt.NDArray[Any]) -> bool:
+    return bool(np.abs(value).max() > _LARGE)
+
+
+def _patterns(names: Sequence[str]) -> list[str]:
+    """As few patterns as name all of `names`: what stands in several layers has one.
+
+    >>> _patterns(["layer_0_add", "layer_1_add", "head"])
+    ['layer_*_add', 'head']
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(re.sub(r"\d+", "*", name), []).append(name)
+    return [key if len(group) > 1 else group[0] for key, group in alike.items()]

@@ -1,0 +1,207 @@
+"""What an app for Apple's systems needs beside a Core ML package: a Swift file that loads it.
+
+Names, shapes, lengths and end tokens are read from the package itself, so that the file fits what
+is shipped. The API it uses is that of Core ML's headers for iOS 18; nothing here compiles Swift.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from edgeq.core.artifact import COREML_PACKAGE, TOKENIZER_FILE, Artifact
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
+from edgeq.formats.coreml import swift_templates as templates
+from edgeq.formats.coreml.executor.package import open_package
+
+SWIFT_FILE = "EdgeqModel.swift"
+_IDS, _POSITION, _LOGITS = "input_ids", "position", "logits"
+_MASK, _TYPES = "attention_mask", "token_type_ids"
+# ArrayFeatureType.ArrayDataType of Core ML's FeatureTypes.proto, as Swift calls them.
+_SCALARS = {65552: "Float16", 65568: "Float", 65600: "Double", 131104: "Int32"}
+_KEYWORDS = frozenset(
+    (
+        *("as", "break", "case", "catch", "class", "continue", "default", "defer", "deinit", "do"),
+        *("else", "enum", "extension", "fallthrough", "false", "fileprivate", "for", "func"),
+        *("guard", "if", "import", "in", "init", "inout", "internal", "is", "let", "nil"),
+        *("operator", "private", "protocol", "public", "repeat", "rethrows", "return", "self"),
+        *("Self", "static", "struct", "subscript", "super", "switch", "throw", "throws", "true"),
+        *("try", "typealias", "var", "where", "while", "Any"),
+    )
+)
+
+
+class _Swift(Template):
+    """Swift has `$0` and `{}` of its own; `%` it has only as an operator, which is not used."""
+
+    delimiter = "%"
+
+
+@dataclass(frozen=True)
+class _Value:
+    """An input or output: its type in Swift, and every shape it can have."""
+
+    name: str
+    scalar: str
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def shown(self) -> str:
+        """For a comment: the shapes, where the package says them."""
+        said = " or ".join(" × ".join(map(str, shape)) for shape in self.shapes if shape)
+        return f"{self.scalar}, {said}" if said else self.scalar
+
+
+def swift_file(directory: Path, artifact: Artifact) -> str:
+    """The Swift file for the Core ML artifact in `directory`: equal artifacts, equal text.
+
+    Raises InvalidInput for a package whose inputs are not those of its task.
+    """
+    package = open_package(directory / COREML_PACKAGE)
+    inputs = _values(package.description.input)
+    outputs = _values(package.description.output)
+    facts = dict(package.description.metadata.userDefined)
+    where = str(directory / COREML_PACKAGE)
+    if artifact.task == "text-generation":
+        body = _decoder(inputs, outputs, facts, where)
+    elif artifact.text is not None:
+        body = _encoder(inputs, outputs, where)
+    else:
+        body = _arrays(inputs, outputs)
+    return _header(artifact) + body + templates.END
+
+
+def _values(features: Iterable[Any]) -> dict[str, _Value]:
+    found = {}
+    for feature in features:
+        array = feature.type.multiArrayType
+        shapes = tuple(tuple(shape.shape) for shape in array.enumeratedShapes.shapes)
+        scalar = _SCALARS[array.dataType]
+        found[feature.name] = _Value(feature.name, scalar, shapes or (tuple(array.shape),))
+    return found
+
+
+def _header(artifact: Artifact) -> str:
+    target = artifact.settings["deployment_target"]
+    has_text = TOKENIZER_FILE in artifact.files
+    stem = COREML_PACKAGE.removesuffix(".mlpackage")
+    return _Swift(templates.HEADER).substitute(
+        file=SWIFT_FILE,
+        artifact=_plain(artifact.name),
+        source=_plain(artifact.model.source),
+        package=COREML_PACKAGE,
+        tokenizer=f", {TOKENIZER_FILE}" if has_text else "",
+        stem=stem,
+        ios=target["ios"],
+        macos=target["macos"],
+        tokens=_Swift(templates.TOKENS).substitute(tokenizer=TOKENIZER_FILE) if has_text else "",
+    )
+
+
+def _encoder(inputs: Mapping[str, _Value], outputs: Mapping[str, _Value], where: str) -> str:
+    _require(inputs, {_IDS}, {_IDS, _MASK, _TYPES}, where)
+    _require(outputs, set(), {next(iter(outputs))}, where)
+    output = next(iter(outputs.values()))
+    filled = {
+        _IDS: "ids + filling",
+        _MASK: "[Int32](repeating: 1, count: ids.count) + filling",
+        _TYPES: "[Int32](repeating: 0, count: length)",
+    }
+    features = [f"            {_text(name)}: row({filled[name]})," for name in inputs]
+    return _Swift(templates.ENCODER).substitute(
+        lengths=", ".join(map(str, _lengths(inputs[_IDS]))),
+        features="\n".join(features),
+        output=_text(output.name),
+        shown=output.shown,
+        scalar=output.scalar,
+    )
+
+
+def _decoder(
+    inputs: Mapping[str, _Value],
+    outputs: Mapping[str, _Value],
+    facts: Mapping[str, str],
+    where: str,
+) -> str:
+    _require(inputs, {_IDS, _POSITION}, {_IDS, _POSITION}, where)
+    lengths = _lengths(inputs[_IDS])
+    if lengths[0] != 1 or CONTEXT_KEY not in facts or _LOGITS not in outputs:
+        what = "is a language model of another kind than edgeq builds"
+        raise InvalidInput(Problem(where, what, "build it again"))
+    return _Swift(templates.DECODER).substitute(
+        context=int(facts[CONTEXT_KEY]),
+        piece=lengths[-1],
+        ends=", ".join(str(int(token)) for token in facts.get(END_KEY, "").split()),
+        ids=_text(_IDS),
+        position=_text(_POSITION),
+        logits=_text(_LOGITS),
+        scalar=outputs[_LOGITS].scalar,
+    )
+
+
+def _arrays(inputs: Mapping[str, _Value], outputs: Mapping[str, _Value]) -> str:
+    labels = dict(zip(inputs, _identifiers(inputs), strict=True))
+    fields = dict(zip(outputs, _identifiers(outputs), strict=True))
+    return _Swift(templates.ARRAYS).substitute(
+        fields="\n".join(
+            f"        /// {_plain(name)}: {value.shown}\n"
+            f"        let {fields[name]}: MLShapedArray<{value.scalar}>"
+            for name, value in outputs.items()
+        ),
+        shapes="\n".join(
+            f"    /// - {labels[name]}: {value.shown}" for name, value in inputs.items()
+        ),
+        parameters=", ".join(
+            f"{labels[name]}: MLShapedArray<{value.scalar}>" for name, value in inputs.items()
+        ),
+        features="\n".join(
+            f"            {_text(name)}: MLFeatureValue(shapedArray: {labels[name]}),"
+            for name in inputs
+        ),
+        results=",\n".join(
+            f"            {fields[name]}: try Self.array({_text(name)}, in: answer)"
+            for name in outputs
+        ),
+    )
+
+
+def _require(values: Mapping[str, _Value], least: set[str], most: set[str], where: str) -> None:
+    if not least <= set(values) <= most:
+        what = f"has {', '.join(values)}, of which edgeq does not know all that is needed"
+        raise InvalidInput(Problem(where, what, f"it knows {', '.join(sorted(most))}"))
+
+
+def _lengths(ids: _Value) -> list[int]:
+    """How many tokens one call can have, rising."""
+    return sorted({shape[-1] for shape in ids.shapes})
+
+
+def _identifiers(names: Iterable[str]) -> list[str]:
+    """Names as Swift can have them, each once."""
+    taken: list[str] = []
+    for name in names:
+        word = re.sub(r"\W", "_", name, flags=re.ASCII) or "_"
+        word = f"_{word}" if word[0].isdigit() or word == "_" else word
+        while word in taken:
+            word += "_"
+        taken.append(word)
+    return [f"`{word}`" if word in _KEYWORDS else word for word in taken]
+
+
+def _text(name: str) -> str:
+    """A string literal of Swift."""
+    escaped = "".join(
+        letter if letter.isprintable() and letter not in '"\\' else f"\\u{{{ord(letter):x}}}"
+        for letter in name
+    )
+    return f'"{escaped}"'
+
+
+def _plain(text: str) -> str:
+    """For a comment: one line of what can be printed."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

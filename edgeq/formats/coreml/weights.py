@@ -1,0 +1,55 @@
+"""Which weights of a float graph a Core ML package can hold on which grid, and their codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edgeq.formats.coreml.decide import settled
+from edgeq.formats.onnx.write import Found, find_codes, find_quantized
+from edgeq.models.graphs.weights import Decide, Weight
+from edgeq.quantize.decide import Decision
+from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.statistics import Feed
+
+
+def settle_coreml(weight: Weight, decide: Decide) -> Decision:
+    """A decision that the weight's operators can carry out, or float with the reason."""
+    decision = decide(weight.name, weight.shape_by_rows)
+    found = weight.obstacle
+    if weight.role == "recurrent":
+        found = "edgeq does not write recurrent layers for Core ML"
+    if decision.choice is not None and found:
+        return Decision(None, f"stays float: {found}")
+    is_convolved = weight.role == "convolution" and all(use.in_main_graph for use in weight.uses)
+    is_multiplied = weight.product is not None
+    return settled(
+        decision,
+        weight.shape_by_rows,
+        is_table=weight.role == "embedding",
+        is_multiplied=is_multiplied,
+        is_seen=is_multiplied or is_convolved,
+    )
+
+
+def find_codes_coreml(
+    float_directory: Path,
+    decide: Decide,
+    feeds: Sequence[Feed],
+    progress: Callable[[str], None],
+) -> dict[str, QuantizedTensor]:
+    """Codes of every weight of a float graph that `decide` wants on a grid Core ML can hold.
+
+    As `edgeq.formats.onnx.write.find_codes`, which gives the same codes where both formats have the grid.
+    """
+    return find_codes(float_directory, decide, feeds, progress, settle_coreml)
+
+
+def find_coded_coreml(
+    float_directory: Path,
+    decide: Decide,
+    feeds: Sequence[Feed],
+    progress: Callable[[str], None],
+) -> Found:
+    """Codes of weights as `find_codes_coreml` gives them, and how what they multiply is coded."""
+    return find_quantized(float_directory, decide, feeds, progress, settle_coreml)

@@ -1,0 +1,170 @@
+"""A model's weights, or their codes, as a Core ML package (`.mlpackage`, an ML Program)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
+from edgeq.formats.coreml import write_layers, write_operators  # noqa: F401  (they register)
+from edgeq.formats.coreml.deployment_targets import (
+    CODED_INPUTS,
+    IOS18,
+    SEVERAL_SHAPES,
+    STATES,
+    Target,
+    needs_os,
+)
+from edgeq.formats.coreml.write_decoder import LOGITS, DecoderProgram, decoder_inputs
+from edgeq.formats.coreml.write_graph import Translator, graph_inputs, load_graph, program_weights
+from edgeq.formats.coreml.write_images import (
+    LABEL,
+    PROBABILITIES,
+    Image,
+    classified,
+    colour_layout,
+    normalised,
+)
+from edgeq.formats.coreml.write_package import Classes, write_package
+from edgeq.formats.coreml.write_program import Compute, Input, ProgramWriter
+from edgeq.formats.onnx.write import Found
+from edgeq.models.architecture import decoder_of
+from edgeq.models.graphs.decoder_onnx import check_weights
+from edgeq.models.graphs.decoder_rope import depends_on_length, rotations
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.special_tokens import end_tokens
+from edgeq.models.weights import open_weights
+from edgeq.quantize.model import Quantized
+from edgeq.quantize.number_formats.groups import QuantizedTensor
+
+
+def export_decoder_coreml(
+    directory: ModelDirectory,
+    destination: Path,
+    codes: Mapping[str, QuantizedTensor],
+    *,
+    context: int,
+    tokens: tuple[int, ...] = (1, 32),
+    compute: Compute = "float16",
+    float32: Sequence[str] = (),
+    target: Target = STATES,
+) -> None:
+    """Write a language model that keeps its own keys and values as the package `destination`.
+
+    codes: by Hugging Face names, the weights that are on a grid; the others are written in
+    `compute`. context: positions that its states hold. tokens: how many tokens one call may have.
+    float32: patterns of operators that compute in float32, see `ProgramWriter`.
+
+    Inputs: `input_ids` int32 (1, tokens), `position` int32 (1,), how many positions of the cache
+    hold something; position + tokens must not be more than `context`. Tokens of no meaning may
+    fill up the end of `input_ids`: none before them sees them, and the next call writes over them.
+    Output: `logits` float32 (1, tokens, vocabulary).
+
+    Raises InvalidInput for weights that are missing or of another shape than config.json says, for
+    a target without states, and for patterns that match no operator.
+    """
+    decoder = decoder_of(directory.config, str(directory.path / "config.json"))
+    check_weights(directory, decoder)
+    if target < STATES:
+        what = f"{target} has no states, which a language model keeps its cache in"
+        raise InvalidInput(Problem(str(destination), what, f"target {STATES}"))
+    ends = end_tokens(directory.path, directory.config, str(directory.path))
+    context = min(context, decoder.context)
+    turned = rotations(decoder)
+    if depends_on_length(decoder) and context > turned.switch:
+        what = f"its rotary angles change with texts of more than {turned.switch} positions"
+        remedy = f"build it for a context of at most {turned.switch}"
+        raise InvalidInput(Problem(str(directory.path), what, remedy))
+    counts = tuple(count for count in tokens if count <= context)
+    writer = ProgramWriter(decoder_inputs(decoder, context, counts), target, compute, float32)
+    with writer:
+        weights = open_weights(directory)
+        logits = DecoderProgram(decoder, weights, codes, writer, context).build(turned)
+        program = writer.finish({LOGITS: logits})
+    check_patterns(float32, writer)
+    metadata = {
+        CONTEXT_KEY: str(context),
+        END_KEY: " ".join(map(str, ends)),
+    }
+    write_package(program, writer.constants.readers, target, metadata, destination)
+
+
+def export_graph_coreml(
+    float_directory: Path,
+    destination: Path,
+    codes: Mapping[str, QuantizedTensor] | Found,
+    *,
+    shapes: Mapping[str, Sequence[tuple[int, ...]]],
+    compute: Compute = "float16",
+    float32: Sequence[str] = (),
+    target: Target = IOS18,
+    image: Image | None = None,
+    labels: Sequence[str] = (),
+) -> None:
+    """Write the float ONNX graph of an encoder or a classifier as the package `destination`.
+
+    codes: by the names that the graph has, the weights that are on a grid; `Found` has the codes of
+    what they multiply too. shapes: for every input
+    whose shape the graph leaves open, the shapes it can have; a list of several becomes a choice
+    (`EnumeratedShapes`), the first is the default. compute, float32: as for the decoder.
+
+    image: the input that takes pixels. labels: names of the classes, of which the program then has
+    two more outputs: `classLabel`, the most probable, and `classLabel_probs`, the shares of all.
+
+    Inputs are the graph's own, integers as int32; outputs are float32.
+
+    Raises InvalidInput for operators that edgeq does not write for Core ML, naming them, for
+    inputs without a shape, for several shapes where the target has none, and for patterns that
+    match no operator.
+    """
+    model = load_graph(float_directory)
+    inputs = [_with_pixels(value, image) for value in graph_inputs(model, shapes)]
+    if target < SEVERAL_SHAPES and sum(len(value.shapes) > 1 for value in inputs) > 1:
+        what = f"{target} takes one input of several shapes, this model has more"
+        raise InvalidInput(Problem(str(destination), what, f"one shape, or {SEVERAL_SHAPES}"))
+    found = codes if isinstance(codes, Found) else _weights_alone(codes)
+    for name, held in found.weights.items():
+        _check_release(name, held, target)
+    with ProgramWriter(inputs, target, compute, float32) as writer:
+        weights = program_weights(model, found.weights, found.ranges)
+        given = {image.input: normalised(writer, image)} if image else {}
+        outputs = Translator(model, writer, weights, given).outputs()
+        name, logits = next(iter(outputs.items()))
+        last = functools.partial(classified, writer, name, logits, labels) if labels else None
+        program = writer.finish(outputs, last)
+    check_patterns(float32, writer)
+    classes = Classes(tuple(labels), LABEL, PROBABILITIES) if labels else None
+    write_package(program, writer.constants.readers, target, {}, destination, classes)
+
+
+def _with_pixels(value: Input, image: Image | None) -> Input:
+    if image is None or value.name != image.input:
+        return value
+    return replace(value, pixels=colour_layout(image))
+
+
+def _weights_alone(codes: Mapping[str, QuantizedTensor]) -> Found:
+    return Found({name: Quantized(held, None, None, "float32") for name, held in codes.items()}, {})
+
+
+def _check_release(name: str, held: Quantized, target: Target) -> None:
+    needs = {held.tensor.grid.name: needs_os(held.tensor.grid.name)}
+    if held.activations != "float32":
+        needs[held.activations] = CODED_INPUTS
+    for what, needed in needs.items():
+        if target < needed:
+            raise InvalidInput(Problem(name, f"{target} does not run {what}", f"target {needed}"))
+
+
+def check_patterns(float32: Sequence[str], writer: ProgramWriter) -> None:
+    """Raise InvalidInput for patterns that matched none of the writer's operators."""
+    problems = [
+        Problem(pattern, "matches no operator", "operators are named after the model's own layers")
+        for pattern in float32
+        if pattern not in writer.matched
+    ]
+    if problems:
+        raise InvalidInput(problems)

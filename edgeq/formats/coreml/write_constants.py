@@ -1,0 +1,193 @@
+"""The constants of a Core ML program: weights in float or on a grid, and the numbers between."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.coreml.coremltools import load_coremltools
+from edgeq.formats.coreml.deployment_targets import IOS18, Target
+from edgeq.formats.coreml.write_package import Read
+from edgeq.quantize.activations import InputCodes
+from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+from edgeq.quantize.number_formats.palettes import Palette, pack
+
+Array = NDArray[Any]
+
+# What a mask may hold in float16: far below any score, and two of them are still finite.
+_LEAST_MASK = 30000.0
+_SMALLEST_EPSILON = 2.0**-23  # a smaller one would be zero in float16
+_FLOAT16 = np.finfo(np.float16)
+_FEW = 64  # so few values are part of the program's text, not of the file of weights
+_NUMPY: dict[str, type[np.floating[Any]]] = {"fp16": np.float16, "fp32": np.float32}
+
+
+def identifier(name: str) -> str:
+    """The name as a program has it, without the `model.` that all names of a model begin with.
+
+    >>> identifier("model.layers.0.mlp.up_proj.weight"), identifier("/encoder/Add_1")
+    ('layers_0_mlp_up_proj_weight', 'encoder_Add_1')
+    """
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name.strip("/").removeprefix("model."))
+    return plain if re.match("[A-Za-z_]", plain) else f"_{plain}"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight by the name it has in the model's own files; outputs, tokens or filters first.
+
+    read: its values, float of any width. codes: instead of them, where it is on a grid; a weight
+    of more axes than two has its rows' codes in one row. inputs: how what it is multiplied with is
+    coded; None where that stays float. beside: float32 `(rows, outliers)`, the values for the
+    input's outlier channels, whose codes are zero.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    read: Read
+    codes: QuantizedTensor | None = None
+    inputs: InputCodes | None = None
+    beside: Floats | None = None
+
+
+class Constants:
+    """Makes each constant once; the large ones are read when the package is written.
+
+    readers: values of the large ones by name, as `write_package` takes them.
+    """
+
+    def __init__(self, target: Target, free_name: Callable[[str], str]) -> None:
+        """free_name: a name that is still free, like the one given."""
+        load_coremltools()
+        from coremltools.converters.mil import Builder
+        from coremltools.converters.mil.mil import types
+
+        self.readers: dict[str, Read] = {}
+        self._mb, self._types, self._target = Builder, types, target
+        self._free = free_name
+        self._made: dict[tuple[str, str], Any] = {}
+
+    def shared(self, value: Any, word: str = "", before: Any = None) -> Any:
+        """A small array or a word; equal ones are one, which keeps the program short.
+
+        before: the operator that it has to stand in front of.
+        """
+        key = (word, "") if word else (f"{value.dtype}{value.shape}", value.tobytes().hex())
+        if key not in self._made:
+            scalar = value if word or value.ndim else value[()]
+            name = self._free(f"c{len(self._made)}")
+            self._made[key] = self._mb.const(val=scalar, name=name, before_op=before)
+        return self._made[key]
+
+    def number(self, key: str, value: Any, wanted: str) -> Any:
+        """What an operator takes as its parameter `key`, from a number, an array or a word."""
+        if isinstance(value, str):
+            return self.shared(value, value)
+        held = np.asarray(value)
+        if held.dtype.kind == "f":
+            return self.shared(_narrow(key, held, wanted))
+        if held.dtype.kind in "iu" and held.dtype.itemsize > 1:
+            bounds = np.iinfo(np.int32)
+            return self.shared(np.clip(held, bounds.min, bounds.max).astype(np.int32))
+        return self.shared(held)
+
+    def weight(self, weight: Weight, wanted: str) -> Any:
+        """A weight for an operator that computes in `wanted`; one for all of them."""
+        key = (weight.name, wanted)
+        if key not in self._made:
+            name = identifier(weight.name)
+            if weight.codes is None:
+                self._made[key] = self._plain(name, weight, wanted)
+            elif isinstance(weight.codes.grid, Palette):
+                self._made[key] = self._looked_up(self._free(name), weight, weight.codes, wanted)
+            else:
+                self._made[key] = self._scaled(self._free(name), weight, weight.codes, wanted)
+        return self._made[key]
+
+    def _plain(self, name: str, weight: Weight, wanted: str) -> Any:
+        dtype = _NUMPY[wanted]
+        return self._large(name, dtype, weight.shape, lambda: _held(weight, dtype))
+
+    def _scaled(self, name: str, weight: Weight, codes: QuantizedTensor, wanted: str) -> Any:
+        dtype = _NUMPY[wanted]
+        rows = codes.codes.shape[0]
+        if self._target < IOS18:
+            return self._mb.constexpr_affine_dequantize(
+                quantized_data=codes.codes.reshape(weight.shape),
+                zero_point=np.int8(0),
+                scale=codes.scales.reshape(rows).astype(dtype),
+                axis=np.int32(0),
+                name=name,
+            )
+        stored = self._types.int4 if codes.grid.bits == 4 else self._types.int8
+        data_type = self._types.nptype_from_builtin(stored)
+        # Blocks run along the second axis; a filter's other axes have length 1 then.
+        shape = (rows, codes.scales.shape[1], *[1] * (len(weight.shape) - 2))
+        return self._mb.constexpr_blockwise_shift_scale(
+            data=self._coded(weight, data_type, lambda: codes.codes.reshape(weight.shape)),
+            scale=codes.scales.astype(dtype).reshape(shape),
+            name=name,
+        )
+
+    def _looked_up(self, name: str, weight: Weight, codes: QuantizedTensor, wanted: str) -> Any:
+        bits, dtype = codes.grid.bits, _NUMPY[wanted]
+        tables = codes.scales.astype(dtype)
+        if self._target < IOS18:
+            return self._mb.constexpr_lut_to_dense(
+                indices=pack(codes.codes, bits),
+                lut=tables[0],
+                shape=np.array(weight.shape, np.uint32),
+                name=name,
+            )
+        data_type = self._types.nptype_from_builtin(getattr(self._types, f"uint{bits}"))
+        indices = codes.codes.astype(np.uint8).reshape(weight.shape)
+        shape = (len(tables), *[1] * (len(weight.shape) - 1), 1 << bits, 1)
+        return self._mb.constexpr_lut_to_dense(
+            indices=self._coded(weight, data_type, lambda: indices),
+            lut=tables.reshape(shape),
+            name=name,
+        )
+
+    def _coded(self, weight: Weight, dtype: Any, read: Read) -> Any:
+        """The codes of a weight, one constant for the float types that it is used in."""
+        key = (weight.name, "codes")
+        if key not in self._made:
+            name = f"{identifier(weight.name)}_codes"
+            self._made[key] = self._large(name, dtype, weight.shape, read)
+        return self._made[key]
+
+    def _large(self, name: str, dtype: Any, shape: tuple[int, ...], read: Read) -> Any:
+        """A constant that is read when it is written: until then one zero stands for all."""
+        free = self._free(name)
+        if math.prod(shape) < _FEW:
+            return self._mb.const(val=read().astype(dtype), name=free)
+        self.readers[free] = read
+        return self._mb.const(val=np.broadcast_to(np.zeros((), dtype), shape), name=free)
+
+
+def _held(weight: Weight, dtype: type[np.floating[Any]]) -> Array:
+    """The weight's values. Raises InvalidInput for those that the type cannot hold."""
+    values = weight.read()
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > float(np.finfo(dtype).max):
+        what = f"its values, up to {largest:g}, do not fit into {np.dtype(dtype).name}"
+        remedy = "name the operators that read it in coreml.float32, or write compute: float32"
+        raise InvalidInput(Problem(weight.name, what, remedy))
+    return values.astype(dtype)
+
+
+def _narrow(key: str, value: Array, wanted: str) -> Array:
+    """A float constant in the type wanted; masks and epsilons so that they stay what they are."""
+    if wanted == "fp32":
+        return value.astype(np.float32)
+    if key == "epsilon":
+        return np.maximum(value, _SMALLEST_EPSILON).astype(np.float16)
+    beyond = np.abs(value) > _FLOAT16.max
+    return np.where(beyond, np.sign(value) * _LEAST_MASK, value).astype(np.float16)

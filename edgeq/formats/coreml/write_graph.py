@@ -1,0 +1,219 @@
+"""An ONNX graph, operator by operator, as a Core ML program.
+
+coremltools reads no ONNX any more. What encoders and image classifiers are made of is little, and
+a float graph has everything that a package needs: pooling inside, weights under the names that
+rules and codes go by. What does not depend on an input is computed here and becomes a constant.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeq.core.artifact import MODEL_FILE
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.coreml.write_constants import Weight
+from edgeq.formats.coreml.write_program import Input, ProgramWriter
+from edgeq.models.graphs import weights
+from edgeq.quantize.activations import InputCodes
+from edgeq.quantize.model import Quantized
+
+Array = NDArray[Any]
+Value = Any
+"""A variable of the program, a known array, a weight, or None for an input that is left out."""
+Handler = Callable[["Translator", ir.Node, list[Value]], Any]
+
+_UNKNOWN = object()  # what an operator without a handler gives
+
+HANDLERS: dict[str, Handler] = {}
+"""By ONNX operator; filled by the modules `coreml_operators` and `coreml_layers`."""
+
+
+def handles(*names: str) -> Callable[[Handler], Handler]:
+    """Register a function for the ONNX operators `names`."""
+
+    def register(handler: Handler) -> Handler:
+        HANDLERS.update(dict.fromkeys(names, handler))
+        return handler
+
+    return register
+
+
+def graph_inputs(model: ir.Model, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> list[Input]:
+    """The graph's inputs with the shapes that a program can take them in.
+
+    shapes: for inputs whose shape the graph leaves open; a first axis without a size is 1.
+    Raises InvalidInput for one that is still open.
+    """
+    found = []
+    for value in model.graph.inputs:
+        name = value.name or ""
+        own = tuple(d if isinstance(d, int) else None for d in value.shape or ())
+        if own and own[0] is None:
+            own = (1, *own[1:])
+        wanted = shapes.get(name)
+        if wanted is None and None in own:
+            what = f"the input {name!r} has no fixed shape: {value.shape}"
+            raise InvalidInput(Problem(name, what, "say which shapes it can have"))
+        dtype = value.dtype
+        is_float = dtype is not None and dtype.is_floating_point()
+        chosen = tuple(map(tuple, wanted)) if wanted is not None else (own,)
+        found.append(Input(name, chosen, "float32" if is_float else "int32"))  # type: ignore[arg-type]
+    return found
+
+
+def program_weights(
+    model: ir.Model,
+    codes: Mapping[str, Quantized],
+    ranges: Mapping[str, tuple[float, float]],
+) -> dict[str, Weight]:
+    """The graph's weights by name, with outputs, tokens or filters first where it multiplies.
+
+    ranges: static ranges of what is convolved, by the tensor's name.
+    """
+    found = {}
+    for weight in weights.find_weights(model):
+        if weight.uses and not weight.obstacle and weight.role == "linear":
+            shape, read = weight.shape_by_rows, weight.matrix
+        else:
+            shape, read = weight.shape, functools.partial(_stored, weight.value)
+        held = codes.get(weight.name)
+        found[weight.name] = Weight(
+            weight.name,
+            shape,
+            read,
+            held.tensor if held else None,
+            inputs=(held.input_codes if held else None) or _convolved(weight, ranges),
+            beside=held.outlier_columns if held else None,
+        )
+    return found
+
+
+def _convolved(
+    weight: weights.Weight, ranges: Mapping[str, tuple[float, float]]
+) -> InputCodes | None:
+    """The codes of what a filter meets; where it meets several tensors, of a range for all."""
+    seen = [use.activation.name or "" for use in weight.uses if use.role == "convolution"]
+    if not seen or any(name not in ranges for name in seen):
+        return None
+    low, high = min(ranges[name][0] for name in seen), max(ranges[name][1] for name in seen)
+    return InputCodes(None, (), low, high, 0.0, 0.0)
+
+
+def _stored(value: ir.Value) -> Array:
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+class Translator:
+    """One graph into one writer; handlers call `emit`, `known` and `name`."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        writer: ProgramWriter,
+        weights: Mapping[str, Weight],
+        given: Mapping[str, Any],
+    ) -> None:
+        """given: what the graph takes in place of the program's inputs of the same names."""
+        self._model = model
+        self._given = given
+        self._weights = weights
+        self._values: dict[str, Value] = {}
+        self._unknown: set[str] = set()
+        self.writer = writer
+        self.emit = writer.emit
+
+    def outputs(self) -> dict[str, Any]:
+        """Every output of the graph, by name. Raises InvalidInput for unknown operators."""
+        self._values.update({**self.writer.inputs, **self._given})
+        for name, value in self._model.graph.initializers.items():
+            assert value.const_value is not None
+            self._values[name] = self._weights.get(name)
+            if self._values[name] is None:
+                self._values[name] = value.const_value.numpy()
+        for index, node in enumerate(self._model.graph):
+            args = [None if v is None else self._values[v.name or ""] for v in node.inputs]
+            node.name = node.name or f"{node.op_type}_{index}"
+            made = self._made(node, args)
+            results = list(made) if isinstance(made, list | tuple) else [made]
+            for value, result in zip(node.outputs, results, strict=False):
+                self._values[value.name or ""] = result
+        if self._unknown:
+            names = ", ".join(sorted(self._unknown))
+            what = f"edgeq does not write these operators for Core ML: {names}"
+            raise InvalidInput(Problem(MODEL_FILE, what, "target another format"))
+        return {v.name or "": self._variable(v.name or "") for v in self._model.graph.outputs}
+
+    def known(self, value: Value) -> Array | None:
+        """The array that `value` always is; None if it depends on an input."""
+        return value if isinstance(value, np.ndarray) else None
+
+    def shape(self, value: Value) -> tuple[Any, ...]:
+        """Its sizes; those that are open are symbols, not integers."""
+        return tuple(value.shape)
+
+    def numbers(self, value: Value) -> list[int]:
+        """A known list of integers. Raises ValueError where it depends on an input."""
+        found = self.known(value)
+        if found is None:
+            raise ValueError("a size or axis of it depends on the input: build for one shape")
+        return [int(number) for number in found.reshape(-1)]
+
+    def is_int(self, value: Value) -> bool:
+        """Whether a variable holds integers."""
+        if isinstance(value, np.ndarray):
+            return value.dtype.kind in "iu"
+        return not isinstance(value, Weight) and self.writer.dtype(value) == "int32"
+
+    def matrix_as_stored(self, value: Value, transposed: bool) -> Value:
+        """A right operand of two axes, inputs first."""
+        if isinstance(value, Weight):
+            raise ValueError("it scales or transposes what it multiplies a weight with")
+        if not transposed:
+            return value
+        if isinstance(value, np.ndarray):
+            return value.T
+        return self.emit("transpose", f"{value.name}_turned", x=value, perm=[1, 0])
+
+    def _variable(self, name: str) -> Any:
+        value = self._values[name]
+        if isinstance(value, np.ndarray):
+            raise InvalidInput(Problem(name, "this output does not depend on any input", ""))
+        return value
+
+    def _made(self, node: ir.Node, args: list[Value]) -> Any:
+        if node.op_type == "Constant":
+            return np.asarray(node.attributes["value"].as_tensor().numpy())
+        if args and all(arg is None or isinstance(arg, np.ndarray) for arg in args):
+            return _evaluate(node, args)
+        if node.op_type not in HANDLERS:
+            self._unknown.add(node.op_type)
+        if node.op_type not in HANDLERS or any(arg is _UNKNOWN for arg in args):
+            return [_UNKNOWN] * len(node.outputs)
+        try:
+            return HANDLERS[node.op_type](self, node, args)
+        except (ValueError, NotImplementedError, KeyError) as error:
+            what = f"{node.op_type} cannot be written as Core ML has it: {error}"
+            raise InvalidInput(Problem(str(node.name), what, "target another format")) from error
+
+
+def _evaluate(node: ir.Node, args: list[Value]) -> Any:
+    """What a node of constants gives, by onnx's own definition."""
+    from onnx.reference import ReferenceEvaluator
+
+    proto = ir.to_proto(node)
+    names = [name for name in proto.input if name]
+    values = [arg for arg in args if arg is not None]
+    return ReferenceEvaluator(proto).run(None, dict(zip(names, values, strict=True)))
+
+
+def load_graph(float_directory: Path) -> ir.Model:
+    """The float graph in a directory that the store made."""
+    return ir.load(float_directory / MODEL_FILE)

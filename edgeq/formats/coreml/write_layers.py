@@ -1,0 +1,240 @@
+"""ONNX operators with weights or a shape of their own: products, attention, norms, pools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from edgeq.formats.coreml.write_constants import Weight
+from edgeq.formats.coreml.write_graph import Translator, Value, handles
+
+_MASKED = -30000.0  # added to scores: finite in float16, and so are two of them
+
+
+@handles("MatMul")
+def _product(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    if isinstance(args[1], Weight) and len(args[1].shape) == 2:
+        return t.writer.linear(str(node.name), args[0], args[1])
+    return t.emit("matmul", str(node.name), x=args[0], y=args[1])
+
+
+@handles("Gemm")
+def _gemm(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    alpha, beta = (node.attributes.get_float(n, 1.0) for n in ("alpha", "beta"))
+    bias = t.known(args[2]) if len(args) > 2 and args[2] is not None else None
+    right = bool(node.attributes.get_int("transB", 0))
+    plain = alpha == beta == 1 and not node.attributes.get_int("transA", 0)
+    if isinstance(args[1], Weight) and plain and (bias is None or bias.ndim == 1):
+        return t.writer.linear(str(node.name), args[0], args[1], bias)
+    left = bool(node.attributes.get_int("transA", 0))
+    weight = t.matrix_as_stored(args[1], right)
+    result = t.emit("matmul", f"{node.name}.product", x=args[0], y=weight, transpose_x=left)
+    if alpha != 1:
+        result = t.emit("mul", f"{node.name}.alpha", x=result, y=alpha)
+    if len(args) > 2 and args[2] is not None:
+        shift = args[2]
+        if beta != 1:
+            shift = t.emit("mul", f"{node.name}.beta", x=shift, y=beta)
+        result = t.emit("add", str(node.name), x=result, y=shift)
+    return result
+
+
+@handles("Conv", "ConvTranspose")
+def _convolution(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    weight = args[1]
+    spatial = len(t.shape(weight)) - 2
+    values: dict[str, Any] = {
+        "x": t.writer.coded(args[0], weight) if isinstance(weight, Weight) else args[0],
+        "weight": weight,
+        "strides": _ints(node, "strides", [1] * spatial),
+        "dilations": _ints(node, "dilations", [1] * spatial),
+        "groups": node.attributes.get_int("group", 1),
+        **_padding(node, spatial),
+    }
+    if len(args) > 2 and args[2] is not None:
+        values["bias"] = args[2]
+    if node.op_type == "Conv":
+        return t.emit("conv", str(node.name), **values)
+    if any(_ints(node, "output_padding", [0] * spatial)):
+        raise ValueError("its output is padded")
+    return t.emit("conv_transpose", str(node.name), **values)
+
+
+def _padding(node: ir.Node, spatial: int) -> dict[str, Any]:
+    """ONNX lists all beginnings, then all ends; MIL a pair for each axis."""
+    kinds = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
+    automatic = str(node.attributes.get_string("auto_pad", "NOTSET"))
+    if automatic in kinds:
+        return {"pad_type": kinds[automatic]}
+    pads = _ints(node, "pads", [0] * 2 * spatial)
+    pairs = [n for axis in range(spatial) for n in (pads[axis], pads[spatial + axis])]
+    return {"pad_type": "custom", "pad": pairs}
+
+
+def _ints(node: ir.Node, name: str, default: list[int]) -> list[int]:
+    return list(node.attributes.get_ints(name, default) or default)
+
+
+@handles("MaxPool", "AveragePool")
+def _pool(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    sizes = list(node.attributes["kernel_shape"].as_ints())
+    if any(step != 1 for step in _ints(node, "dilations", [1] * len(sizes))):
+        raise ValueError("it is dilated")
+    values: dict[str, Any] = {
+        "x": args[0],
+        "kernel_sizes": sizes,
+        "strides": _ints(node, "strides", [1] * len(sizes)),
+        "ceil_mode": bool(node.attributes.get_int("ceil_mode", 0)),
+        **_padding(node, len(sizes)),
+    }
+    if node.op_type == "MaxPool":
+        return t.emit("max_pool", str(node.name), **values)
+    without = not node.attributes.get_int("count_include_pad", 0)
+    return t.emit("avg_pool", str(node.name), exclude_padding_from_average=without, **values)
+
+
+@handles("GlobalAveragePool", "GlobalMaxPool")
+def _global_pool(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    kind = "reduce_mean" if node.op_type == "GlobalAveragePool" else "reduce_max"
+    axes = list(range(2, len(t.shape(args[0]))))
+    return t.emit(kind, str(node.name), x=args[0], axes=axes, keep_dims=True)
+
+
+@handles("BatchNormalization")
+def _batch_norm(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    names = ("x", "gamma", "beta", "mean", "variance")
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
+    return t.emit(
+        "batch_norm", str(node.name), **dict(zip(names, args, strict=True)), epsilon=epsilon
+    )
+
+
+@handles("LayerNormalization")
+def _layer_norm(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    rank = len(t.shape(args[0]))
+    first = node.attributes.get_int("axis", -1) % rank
+    beta = args[2] if len(args) > 2 else None
+    return t.emit(
+        "layer_norm",
+        str(node.name),
+        x=args[0],
+        axes=list(range(first - rank, 0)),
+        gamma=args[1],
+        epsilon=node.attributes.get_float("epsilon", 1e-5),
+        **({} if beta is None else {"beta": beta}),
+    )
+
+
+@handles("SkipLayerNormalization")
+def _residual_norm(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    value, residual, gain, shift, bias = [*args, None, None][:5]
+    if bias is not None:
+        value = t.emit("add", f"{node.name}.bias", x=value, y=bias)
+    total = t.emit("add", f"{node.name}.residual", x=value, y=residual)
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
+    more = {} if shift is None else {"beta": shift}
+    normed = t.emit(
+        "layer_norm", str(node.name), x=total, axes=[-1], gamma=gain, epsilon=epsilon, **more
+    )
+    return [normed, None, None, total]
+
+
+@handles("LpNormalization")
+def _unit_length(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    axis = node.attributes.get_int("axis", -1)
+    if node.attributes.get_int("p", 2) != 2:
+        raise ValueError("its norm is not Euclidean")
+    length = t.emit("reduce_l2_norm", f"{node.name}.length", x=args[0], axes=[axis], keep_dims=True)
+    return t.emit("real_div", str(node.name), x=args[0], y=length)
+
+
+@handles("Softmax", "LogSoftmax")
+def _softmax(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    shares = t.emit("softmax", str(node.name), x=args[0], axis=node.attributes.get_int("axis", -1))
+    if node.op_type == "Softmax":
+        return shares
+    return t.emit("log", f"{node.name}.log", x=shares, epsilon=0.0)
+
+
+@handles("Gelu", "BiasGelu", "FastGelu")
+def _gelu(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    value = args[0]
+    if len(args) > 1 and args[1] is not None:
+        value = t.emit("add", f"{node.name}.bias", x=value, y=args[1])
+    tanh = node.op_type == "FastGelu" or node.attributes.get_string("approximate", "") == "tanh"
+    return t.emit("gelu", str(node.name), x=value, mode="TANH_APPROXIMATION" if tanh else "EXACT")
+
+
+@handles("QuickGelu")
+def _quick_gelu(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    alpha = node.attributes.get_float("alpha", 1.702)
+    inside = t.emit("mul", f"{node.name}.inside", x=args[0], y=float(alpha))
+    gate = t.emit("sigmoid", f"{node.name}.gate", x=inside)
+    return t.emit("mul", str(node.name), x=args[0], y=gate)
+
+
+@handles("HardSigmoid", "HardSwish")
+def _hard(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    swish = node.op_type == "HardSwish"
+    alpha = 1 / 6 if swish else node.attributes.get_float("alpha", 0.2)
+    beta = 0.5 if swish else node.attributes.get_float("beta", 0.5)
+    gate = t.emit("sigmoid_hard", f"{node.name}.gate", x=args[0], alpha=alpha, beta=beta)
+    return t.emit("mul", str(node.name), x=args[0], y=gate) if swish else gate
+
+
+@handles("LeakyRelu", "Elu")
+def _leaky(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    kind, default = {"LeakyRelu": ("leaky_relu", 0.01), "Elu": ("elu", 1.0)}[node.op_type]
+    alpha = node.attributes.get_float("alpha", default)
+    return t.emit(kind, str(node.name), x=args[0], alpha=alpha)
+
+
+@handles("MultiHeadAttention")
+def _attention(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    """onnxruntime's fused operator: (1, tokens, width) three times, biases in one, a mask of keys.
+
+    Any tokens may be padding; scores are scaled before the product, so that they stay small.
+    """
+    query, key, value, bias, mask, added, *past = [*args, *[None] * 6][:8]
+    if key is None or value is None or any(p is not None for p in past):
+        raise ValueError("it has a cache, or queries, keys and values in one")
+    heads = node.attributes["num_heads"].as_int()
+    width = int(t.shape(query)[-1]) // heads
+    scale = node.attributes.get_float("scale", 0.0) or width**-0.5
+    parts = {"query": query, "key": key, "value": value}
+    joined = t.known(bias)
+    split = {}
+    for place, (name, part) in enumerate(parts.items()):
+        if joined is not None:
+            length = int(t.shape(part)[-1])
+            start = int(sum(int(t.shape(p)[-1]) for p in list(parts.values())[:place]))
+            own = joined[start : start + length]
+            part = t.emit("add", f"{node.name}.{name}_bias", x=part, y=own)
+        if name == "query":
+            part = t.emit("mul", f"{node.name}.scaled", x=part, y=float(scale))
+        shape = [1, -1, heads, int(t.shape(part)[-1]) // heads]
+        part = t.emit("reshape", f"{node.name}.{name}_heads", x=part, shape=shape)
+        split[name] = t.emit("transpose", f"{node.name}.{name}", x=part, perm=[0, 2, 1, 3])
+    scores = t.emit(
+        "matmul", f"{node.name}.scores", x=split["query"], y=split["key"], transpose_y=True
+    )
+    if added is not None:
+        scores = t.emit("add", f"{node.name}.biased", x=scores, y=added)
+    if mask is not None:
+        scores = t.emit("add", f"{node.name}.masked", x=scores, y=_added_mask(t, node, mask))
+    shares = t.emit("softmax", f"{node.name}.softmax", x=scores, axis=-1)
+    mixed = t.emit("matmul", f"{node.name}.mixed", x=shares, y=split["value"])
+    mixed = t.emit("transpose", f"{node.name}.by_token", x=mixed, perm=[0, 2, 1, 3])
+    columns = int(t.shape(value)[-1])
+    return t.emit("reshape", str(node.name), x=mixed, shape=[1, -1, columns])
+
+
+def _added_mask(t: Translator, node: ir.Node, mask: Value) -> Any:
+    """0 where a key counts and a finite number far below any score where it does not."""
+    if len(t.shape(mask)) != 2:
+        raise ValueError("its mask is not one number for every key")
+    kept = t.writer.cast(mask, t.writer.precision(str(node.name)))
+    hidden = t.emit("sub", f"{node.name}.hidden", x=1.0, y=kept)
+    wide = t.emit("expand_dims", f"{node.name}.mask_heads", x=hidden, axes=[1, 2])
+    return t.emit("mul", f"{node.name}.mask", x=wide, y=_MASKED)

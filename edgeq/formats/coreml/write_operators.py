@@ -1,0 +1,282 @@
+"""ONNX operators that work element by element, move values, or reduce them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeq.formats.coreml.write_graph import Translator, Value, handles
+
+_BINARY = {
+    "Add": "add",
+    "Sub": "sub",
+    "Mul": "mul",
+    "Pow": "pow",
+    "Max": "maximum",
+    "Min": "minimum",
+    "Sum": "add",
+    "Equal": "equal",
+    "Greater": "greater",
+    "GreaterOrEqual": "greater_equal",
+    "Less": "less",
+    "LessOrEqual": "less_equal",
+    "And": "logical_and",
+    "Or": "logical_or",
+}
+_UNARY = {
+    "Relu": "relu",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "Erf": "erf",
+    "Exp": "exp",
+    "Sqrt": "sqrt",
+    "Abs": "abs",
+    "Floor": "floor",
+    "Ceil": "ceil",
+    "Round": "round",
+    "Sign": "sign",
+    "Sin": "sin",
+    "Cos": "cos",
+    "Softplus": "softplus",
+    "Not": "logical_not",
+}
+_REDUCTIONS = {
+    "ReduceMean": "reduce_mean",
+    "ReduceSum": "reduce_sum",
+    "ReduceMax": "reduce_max",
+    "ReduceMin": "reduce_min",
+    "ReduceProd": "reduce_prod",
+    "ReduceL2": "reduce_l2_norm",
+}
+_CASTS = {1: "float", 10: "float", 11: "float", 16: "float", 6: "int32", 7: "int32", 9: "bool"}
+
+
+@handles(*_BINARY)
+def _binary(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    result = args[0]
+    for other in args[1:]:
+        result = t.emit(_BINARY[node.op_type], str(node.name), x=result, y=other)
+    return result
+
+
+@handles("Div")
+def _divide(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    is_int = any(not isinstance(a, np.ndarray) and t.is_int(a) for a in args)
+    return t.emit("floor_div" if is_int else "real_div", str(node.name), x=args[0], y=args[1])
+
+
+@handles(*_UNARY)
+def _unary(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    return t.emit(_UNARY[node.op_type], str(node.name), x=args[0])
+
+
+@handles("Neg")
+def _negative(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    minus = np.int32(-1) if t.is_int(args[0]) else -1.0
+    return t.emit("mul", str(node.name), x=args[0], y=minus)
+
+
+@handles("Reciprocal")
+def _reciprocal(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    return t.emit("real_div", str(node.name), x=1.0, y=args[0])
+
+
+@handles("Identity", "Dropout")
+def _same(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    return args[0]
+
+
+@handles("Where")
+def _where(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    return t.emit("select", str(node.name), cond=args[0], a=args[1], b=args[2])
+
+
+@handles("Cast")
+def _cast(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    wanted = _CASTS[node.attributes["to"].as_int()]
+    if wanted == "float":
+        wanted = t.writer.precision(str(node.name))
+    return t.writer.cast(args[0], wanted)
+
+
+@handles("Clip")
+def _clip(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    low, high = [*args, None, None][1:3]
+    result = args[0]
+    if low is not None:
+        result = t.emit("maximum", str(node.name), x=result, y=low)
+    if high is not None:
+        result = t.emit("minimum", str(node.name), x=result, y=high)
+    return result
+
+
+@handles(*_REDUCTIONS)
+def _reduce(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    axes = node.attributes.get_ints("axes", None)
+    if len(args) > 1 and args[1] is not None:
+        axes = t.numbers(args[1])
+    keep = bool(node.attributes.get_int("keepdims", 1))
+    chosen = list(axes) if axes is not None else list(range(len(t.shape(args[0]))))
+    kind = _REDUCTIONS[node.op_type]
+    return t.emit(kind, str(node.name), x=args[0], axes=chosen, keep_dims=keep)
+
+
+@handles("Reshape")
+def _reshape(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    wanted = t.known(args[1])
+    if wanted is None:
+        return t.emit("reshape", str(node.name), x=args[0], shape=args[1])
+    own = t.shape(args[0])
+    sizes = [own[i] if size == 0 else int(size) for i, size in enumerate(wanted)]
+    unknown = [i for i, size in enumerate(sizes) if not isinstance(size, int)]
+    for i in unknown:  # one open size follows from the others
+        sizes[i] = -1
+    return t.emit("reshape", str(node.name), x=args[0], shape=sizes)
+
+
+@handles("Flatten")
+def _flatten(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    axis = node.attributes.get_int("axis", 1)
+    rows = int(np.prod(t.shape(args[0])[:axis], dtype=np.int64))
+    return t.emit("reshape", str(node.name), x=args[0], shape=[rows, -1])
+
+
+@handles("Transpose")
+def _transpose(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    order = node.attributes.get_ints("perm", None) or range(len(t.shape(args[0])))[::-1]
+    return t.emit("transpose", str(node.name), x=args[0], perm=list(order))
+
+
+@handles("Squeeze", "Unsqueeze")
+def _axes(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    kind = "squeeze" if node.op_type == "Squeeze" else "expand_dims"
+    axes = node.attributes.get_ints("axes", None)
+    if len(args) > 1:
+        axes = t.numbers(args[1])
+    if axes is None:
+        axes = [i for i, size in enumerate(t.shape(args[0])) if size == 1]
+    return t.emit(kind, str(node.name), x=args[0], axes=list(axes))
+
+
+@handles("Concat")
+def _concat(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    axis = node.attributes["axis"].as_int()
+    return t.emit("concat", str(node.name), values=list(args), axis=axis)
+
+
+@handles("Split")
+def _split(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    axis = node.attributes.get_int("axis", 0)
+    if len(args) > 1 and args[1] is not None:
+        sizes = np.array(t.numbers(args[1]), np.int32)
+        return t.emit("split", str(node.name), x=args[0], split_sizes=sizes, axis=axis)
+    count = len(node.outputs)
+    return t.emit("split", str(node.name), x=args[0], num_splits=count, axis=axis)
+
+
+@handles("Shape")
+def _shape(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    sizes = t.shape(args[0])
+    begin, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(sizes))
+    if all(isinstance(size, int | np.integer) for size in sizes[begin:end]):
+        return np.array(sizes[begin:end], np.int64)
+    whole = t.emit("shape", str(node.name), x=args[0])
+    return t.emit("slice_by_index", f"{node.name}.part", x=whole, begin=[begin], end=[end])
+
+
+@handles("Gather")
+def _gather(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    axis = node.attributes.get_int("axis", 0)
+    indices = args[1]
+    known = t.known(indices)
+    if known is not None and (known < 0).any():
+        size = t.shape(args[0])[axis]
+        indices = np.where(known < 0, known + int(size), known)
+    return t.emit("gather", str(node.name), x=args[0], indices=indices, axis=axis)
+
+
+@handles("Slice")
+def _slice(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    rank = len(t.shape(args[0]))
+    data, begins, ends, axes, steps = [*args, None, None, None][:5]
+    chosen = t.numbers(axes) if axes is not None else list(range(t.shape(begins)[0]))
+    chosen = [axis % rank for axis in chosen]
+    whole = [axis not in chosen for axis in range(rank)]
+    strides = [1] * rank
+    for axis, step in zip(chosen, t.numbers(steps) if steps is not None else [], strict=False):
+        strides[axis] = step
+    begin, end = (
+        _places(t, f"{node.name}.{i}", v, chosen, rank) for i, v in enumerate((begins, ends))
+    )
+    last = list(whole)
+    known = t.known(ends)
+    if known is not None:  # an end behind the last value, and an open size, is the whole axis
+        for axis, stop in zip(chosen, known, strict=True):
+            last[axis] = last[axis] or int(stop) > np.iinfo(np.int32).max // 2
+    return t.emit(
+        "slice_by_index",
+        str(node.name),
+        x=data,
+        begin=begin,
+        end=end,
+        stride=strides,
+        begin_mask=whole,
+        end_mask=last,
+    )
+
+
+def _places(t: Translator, name: str, value: Value, axes: list[int], rank: int) -> Any:
+    """One number for every axis: those of `value` for `axes`, 0 for the others."""
+    known = t.known(value)
+    if known is not None:
+        numbers = np.zeros(rank, np.int64)
+        numbers[axes] = known
+        return numbers
+    parts: list[Any] = [np.zeros(1, np.int32)] * rank
+    for place, axis in enumerate(axes):
+        part = {"begin": [place], "end": [place + 1]}
+        parts[axis] = t.emit("slice_by_index", f"{name}.{axis}", x=value, **part)
+    return t.emit("concat", name, values=parts, axis=0)
+
+
+@handles("Expand")
+def _expand(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    own, wanted = t.shape(args[0]), t.numbers(args[1])
+    own = (1,) * (len(wanted) - len(own)) + own
+    wanted = [1] * (len(own) - len(wanted)) + list(wanted)
+    result = t.emit("reshape", f"{node.name}.rank", x=args[0], shape=[int(s) for s in own])
+    reps = [int(w) if s == 1 else 1 for s, w in zip(own, wanted, strict=True)]
+    return t.emit("tile", str(node.name), x=result, reps=reps)
+
+
+@handles("Pad")
+def _pad(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    amounts = t.numbers(args[1])
+    rank = len(amounts) // 2
+    pairs = [n for axis in range(rank) for n in (amounts[axis], amounts[rank + axis])]
+    mode = node.attributes.get_string("mode", "constant")
+    names = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
+    fill = t.known(args[2]) if len(args) > 2 and args[2] is not None else np.zeros(())
+    return t.emit(
+        "pad",
+        str(node.name),
+        x=args[0],
+        pad=pairs,
+        mode=names[str(mode)],
+        constant_val=float(np.asarray(fill).reshape(-1)[0]),
+    )
+
+
+@handles("CumSum")
+def _cumulate(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    (axis,) = t.numbers(args[1])
+    return t.emit("cumsum", str(node.name), x=args[0], axis=axis % len(t.shape(args[0])))
+
+
+@handles("ArgMax")
+def _argmax(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    axis = node.attributes.get_int("axis", 0)
+    keep = bool(node.attributes.get_int("keepdims", 1))
+    return t.emit("reduce_argmax", str(node.name), x=args[0], axis=axis, keep_dims=keep)

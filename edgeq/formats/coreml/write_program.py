@@ -1,0 +1,262 @@
+"""A Core ML program under construction: operators in float16 but where float32 was asked for.
+
+Names of operators are what rules and the scan for infinities go by. They are made of letters,
+digits and underscores, as the format wants it: `identifier` says how.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+from edgeq.formats.coreml.coremltools import load_coremltools
+from edgeq.formats.coreml.deployment_targets import Target
+from edgeq.formats.coreml.write_activations import InputCoder
+from edgeq.formats.coreml.write_constants import Array, Constants, Weight, identifier
+
+Compute = Literal["float16", "float32"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a program: int32 or float32 of one of several shapes; or a state, float16.
+
+    pixels: for an image, the layout of its pixels in coremltools' words.
+    """
+
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+    dtype: Literal["int32", "float32", "state"]
+    pixels: Any = None
+
+
+class ProgramWriter:
+    """Adds operator after operator to the one function of a program.
+
+    An operator computes in float32 if its name matches one of the patterns `float32`, as it is or
+    as `identifier` writes it, else in `compute`. What it takes is cast to that where it has to be.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        target: Target,
+        compute: Compute = "float16",
+        float32: Sequence[str] = (),
+    ) -> None:
+        self._tools = load_coremltools()
+        from coremltools.converters.mil import Builder, mil
+
+        self.target = target
+        self.constants = Constants(target, self._free)
+        self.matched: set[str] = set()
+        self._coder = InputCoder(self)
+        self._mb, self._mil, self._types = Builder, mil, mil.types
+        self._compute, self._float32 = compute, tuple(float32)
+        self._names: dict[str, int] = {}
+        self._casts: dict[tuple[str, str], Any] = {}
+        self._inputs = tuple(inputs)
+        self._function = mil.Function(
+            self._placeholders(), getattr(self._tools.target, target.name)
+        )
+        self.inputs: Mapping[str, Any] = self._function.inputs
+
+    def __enter__(self) -> ProgramWriter:
+        self._function.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._function.__exit__(kind, error, trace)
+
+    def emit(self, kind: str, name: str, **values: Any) -> Any:
+        """Add the operator `kind` of the MIL under (almost) `name`; gives its output or outputs.
+
+        values: variables, arrays, numbers, weights, or lists of them. Floats become what the
+        operator computes in.
+        """
+        return self._add(kind, name, self.precision(name), values)
+
+    def in_float16(self, kind: str, name: str, **values: Any) -> Any:
+        """Like `emit`, in float16 whatever was asked for: states hold nothing else."""
+        return self._add(kind, name, "fp16", values)
+
+    def in_float32(self, kind: str, name: str, **values: Any) -> Any:
+        """Like `emit`, in float32 whatever was asked for."""
+        return self._add(kind, name, "fp32", values)
+
+    def linear(self, name: str, x: Any, weight: Weight, bias: Array | None = None) -> Any:
+        """`x @ weight.T + bias`; without a bias the operator wants zeros, which are shared.
+
+        Where the weight says how, its input is coded first.
+        """
+        if bias is None:
+            zeros = np.zeros(weight.shape[0], np.float16)
+            shift = Weight(f"zeros.{len(zeros)}", zeros.shape, lambda: zeros)
+        else:
+            shift = Weight(f"{name}.bias", bias.shape, lambda: bias)
+        product = self.emit("linear", name, x=self.coded(x, weight), weight=weight, bias=shift)
+        if weight.beside is None:
+            return product
+        return self._coder.beside(name, x, weight, product)
+
+    def coded(self, x: Any, weight: Weight) -> Any:
+        """What a weight multiplies in place of `x`: `x` itself, or what its codes mean."""
+        return x if weight.inputs is None else self._coder.coded(x, weight.inputs)
+
+    def precision(self, name: str) -> str:
+        """`fp16` or `fp32`: what the operator of that name computes in."""
+        for pattern in self._float32:
+            if any(fnmatch.fnmatchcase(n, pattern) for n in (name, identifier(name))):
+                self.matched.add(pattern)
+                return "fp32"
+        return "fp32" if self._compute == "float32" else "fp16"
+
+    def cast(self, value: Any, dtype: str) -> Any:
+        """`value` as `fp16`, `fp32`, `int32` or `bool`; the same cast is made once."""
+        if self.dtype(value) == dtype:
+            return value
+        key = (value.name, dtype)
+        if key not in self._casts:
+            name = self._free(f"{value.name}_to_{dtype}")
+            word = self.constants.shared(dtype, dtype)
+            self._casts[key] = self._mb.cast(x=value, dtype=word, name=name)
+        return self._casts[key]
+
+    def dtype(self, value: Any) -> str:
+        """`fp16`, `fp32`, `int32`, `bool` …: what a variable holds."""
+        return str(self._types.builtin_to_string(value.dtype))
+
+    def classify(self, shares: Any, labels: list[str], names: tuple[str, str]) -> list[Any]:
+        """Add the operator that ends a classifier; gives the label and the shares by label."""
+        classes = self._mb.const(val=self._mil.mil_list(labels), name=self._free("labels"))
+        made = list(self._mb.classify(probabilities=shares, classes=classes))
+        for variable, name in zip(made, names, strict=True):
+            variable.name = self._free(name)
+        return made
+
+    def finish(
+        self, outputs: Mapping[str, Any], last: Callable[[], list[Any]] | None = None
+    ) -> Any:
+        """The program; its outputs are float32 (or int32) and have the names given.
+
+        last: adds what has to be the last operator, and gives more outputs as they are.
+        """
+        named = []
+        for name, value in outputs.items():
+            wanted = "int32" if self.dtype(value) in ("int32", "bool") else "fp32"
+            kind, more = "identity", {}
+            if self.dtype(value) != wanted:
+                kind, more = "cast", {"dtype": self.constants.shared(wanted, wanted)}
+            named.append(getattr(self._mb, kind)(x=value, name=self._free(name), **more))
+        self._function.set_outputs(named + (last() if last else []))
+        self._function.set_input_types(self._input_types())
+        program = self._mil.Program()
+        program.add_function("main", self._function)
+        from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+
+        PASS_REGISTRY["common::dead_code_elimination"](program)
+        self._shorten()
+        return program
+
+    def _shorten(self) -> None:
+        """Give values between operators short names: those of operators say what they are.
+
+        Each name is in the file where the value is made and wherever it is used. Constants keep
+        theirs, which is what codes are read back by.
+        """
+        kept = {value.name for value in self._function.outputs}
+        for operation in self._function.operations:
+            if operation.op_type == "const" or operation.op_type.startswith("constexpr_"):
+                continue
+            for value in operation.outputs:
+                if value.name not in kept:
+                    value.name = self._free("v")
+
+    def _add(self, kind: str, name: str, wanted: str, values: Mapping[str, Any]) -> Any:
+        prepared = {key: self._prepare(key, value, wanted) for key, value in values.items()}
+        made = getattr(self._mb, kind)(name=self._free(identifier(name)), **prepared)
+        operation = (made[0] if isinstance(made, list | tuple) else made).op
+        # What was left out the builder has filled in, under names that count up for ever.
+        filled = {key: var for key, var in operation.inputs.items() if key not in values}
+        if filled:
+            shared = {key: self._default(var, operation) for key, var in filled.items()}
+            operation.set_inputs(type_inference=False, **shared)
+        return made
+
+    def _default(self, var: Any, operation: Any) -> Any:
+        if isinstance(var.val, str):
+            return self.constants.shared(var.val, var.val, before=operation)
+        return self.constants.shared(np.asarray(var.val), before=operation)
+
+    def _prepare(self, key: str, value: Any, wanted: str) -> Any:
+        if isinstance(value, Weight):
+            return self.constants.weight(value, wanted)
+        if isinstance(value, self._mil.Var):
+            if self._types.is_state(value.sym_type) or self.dtype(value) not in ("fp16", "fp32"):
+                return value
+            return self.cast(value, wanted)
+        if isinstance(value, list | tuple) and any(isinstance(v, self._mil.Var) for v in value):
+            return [self._prepare(key, item, wanted) for item in value]
+        return self.constants.number(key, value, wanted)
+
+    def _free(self, name: str) -> str:
+        count = self._names.get(name, -1) + 1
+        self._names[name] = count
+        if not count and name not in self.inputs:
+            return name
+        return self._free(f"{name}_{count}")
+
+    def _placeholders(self) -> dict[str, Any]:
+        from coremltools.converters.mil.mil import get_new_symbol
+
+        symbols: dict[tuple[int, ...], Any] = {}
+        made = {}
+        for value in self._inputs:
+            if value.dtype == "state":
+                made[value.name] = self._mb.StateTensorSpec(value.shapes[0], self._types.fp16)
+                continue
+            shape = []
+            for sizes in zip(*value.shapes, strict=True):
+                if len(set(sizes)) == 1:
+                    shape.append(sizes[0])
+                else:  # inputs with the same list of lengths have the same length
+                    shape.append(symbols.setdefault(sizes, get_new_symbol()))
+            dtype = self._types.int32 if value.dtype == "int32" else self._types.fp32
+            made[value.name] = self._mb.TensorSpec(tuple(shape), dtype)
+        return made
+
+    def _input_types(self) -> tuple[Any, ...]:
+        found: list[Any] = []
+        for value in self._inputs:
+            if value.dtype == "state":
+                wrapped = self._tools.TensorType(shape=value.shapes[0], dtype=np.float16)
+                found.append(self._tools.StateType(wrapped_type=wrapped, name=value.name))
+                continue
+            if value.pixels is not None:
+                (shape,) = value.shapes
+                layout = value.pixels
+                found.append(
+                    self._tools.ImageType(
+                        name=value.name, shape=shape, color_layout=layout, channel_first=True
+                    )
+                )
+                continue
+            several = len(value.shapes) > 1
+            shape = (
+                self._tools.EnumeratedShapes(shapes=value.shapes, default=value.shapes[0])
+                if several
+                else value.shapes[0]
+            )
+            dtype = np.int32 if value.dtype == "int32" else np.float32
+            found.append(self._tools.TensorType(name=value.name, shape=shape, dtype=dtype))
+        return tuple(found)

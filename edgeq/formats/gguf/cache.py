@@ -1,0 +1,73 @@
+"""What llama.cpp allocates for keys and values, from the metadata of a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgeq.formats.gguf.header import Header
+
+_CELLS = 256  # llama.cpp allocates positions in multiples of this
+# Every how many layers one looks back over the whole text, where a file names a window: facts of
+# llama.cpp's model definitions, which files do not hold.
+_FULL_EVERY = {"gemma2": 2, "gemma3": 6}
+
+
+@dataclass(frozen=True)
+class CacheFacts:
+    """What decides the size of a cache.
+
+    values: of keys and values of one position, layer by layer. window: positions that some layers
+    look back, None if none does. full_every: one layer in how many looks back over everything.
+    """
+
+    values: tuple[int, ...]
+    window: int | None
+    full_every: int
+
+    def bytes(self, context: int, bytes_per_value: int, batch: int) -> int:
+        """Of keys and values for `context` positions, prompts read `batch` tokens at a time.
+
+        Layers with a window keep its positions and those of one batch.
+        """
+        full = _padded(context)
+        windowed = full if self.window is None else min(full, _padded(self.window + batch))
+        cells = (
+            windowed if layer % self.full_every < self.full_every - 1 else full
+            for layer in range(len(self.values))
+        )
+        return bytes_per_value * sum(
+            count * values for count, values in zip(cells, self.values, strict=True)
+        )
+
+
+def cache_facts(header: Header) -> CacheFacts:
+    """From the metadata of a decoder.
+
+    Architectures whose windows are not known here count in full, which is never too little.
+    """
+    architecture = header.get("general.architecture", "")
+
+    def fact(name: str, default: Any = None) -> Any:
+        return header.get(f"{architecture}.{name}", default)
+
+    layers = int(fact("block_count", 0))
+    heads = _per_layer(fact("attention.head_count", 0), layers)
+    kv_heads = _per_layer(fact("attention.head_count_kv", heads), layers)
+    width = int(fact("embedding_length", 0)) // max([1, *heads])
+    both = int(fact("attention.key_length", width)) + int(fact("attention.value_length", width))
+    every = _FULL_EVERY.get(architecture, 1)
+    window = fact("attention.sliding_window") if every > 1 else None
+    return CacheFacts(
+        values=tuple(count * both for count in kv_heads),
+        window=int(window) if window else None,
+        full_every=every,
+    )
+
+
+def _per_layer(found: Any, layers: int) -> list[int]:
+    return [int(count) for count in (found if isinstance(found, list) else [found] * layers)]
+
+
+def _padded(positions: int) -> int:
+    return -(-positions // _CELLS) * _CELLS

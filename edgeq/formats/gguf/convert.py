@@ -1,0 +1,71 @@
+"""Weights as llama.cpp wants them: rows in another order, norms that have their one added.
+
+Every transform works on a few rows at a time, and moves whole rows or none: what is true of a
+weight's rows is true of its codes' and scales' rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.models.architecture import Decoder
+from edgeq.models.weights import Weights
+from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+
+ReadRows = Callable[[int, int], Floats]
+"""Rows `start` to `stop` as the file has them, float32 `(stop - start, …)`."""
+
+# llama.cpp's Llama turns neighbouring columns of a head by one angle, Hugging Face's turns column
+# i with column i + head_dim / 2; its other architectures do as Hugging Face.
+_NEIGHBOURS_TURN = ("llama", "mistral")
+
+
+def row_order(decoder: Decoder | None, name: str) -> NDArray[np.int64] | None:
+    """Which row of the Hugging Face weight each row in the file is; None where nothing moves.
+
+    decoder: None for an encoder. name: the weight's Hugging Face name. Queries' and keys' rows of
+    each head go from halves (0 … d/2-1, d/2 … d-1) to pairs (0, d/2, 1, d/2+1, …).
+    """
+    if decoder is None or decoder.family not in _NEIGHBOURS_TURN:
+        return None
+    heads = {"q_proj": decoder.heads, "k_proj": decoder.kv_heads}.get(name.split(".")[-2])
+    if heads is None:
+        return None
+    rows = np.arange(heads * decoder.head_dim, dtype=np.int64)
+    return np.ascontiguousarray(rows.reshape(heads, 2, -1).swapaxes(1, 2)).reshape(-1)
+
+
+def read_rows(weights: Weights, decoder: Decoder | None, name: str) -> ReadRows:
+    """How to read a weight in the file's order and values, without holding more than asked for.
+
+    weights: where it lies. decoder, name: as for `row_order`. May be called from several threads.
+    """
+    order = row_order(decoder, name)
+    if order is not None:
+        return _reordered(weights, name, order)
+    if decoder is not None and decoder.norm_plus_one and name.endswith("norm.weight"):
+        return lambda start, stop: weights.rows(name, start, stop) + np.float32(1)
+    return lambda start, stop: weights.rows(name, start, stop)
+
+
+def reorder_codes(tensor: QuantizedTensor, order: NDArray[np.int64] | None) -> QuantizedTensor:
+    """The same codes and scales in the order of `row_order`."""
+    if order is None:
+        return tensor
+    return replace(tensor, codes=tensor.codes[order], scales=tensor.scales[order])
+
+
+def _reordered(weights: Weights, name: str, order: NDArray[np.int64]) -> ReadRows:
+    """Rows come from within their own head, so a span of them lies in a span not much longer."""
+
+    def read(start: int, stop: int) -> Floats:
+        wanted = order[start:stop]
+        first = int(wanted.min())
+        held = weights.rows(name, first, int(wanted.max()) + 1)
+        return np.ascontiguousarray(held[wanted - first])
+
+    return read

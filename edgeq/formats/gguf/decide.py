@@ -1,0 +1,102 @@
+"""Which GGUF type each weight gets: a rule of the recipe, else what the variant means by itself.
+
+A variant on a grid of ours (`int4-b32`, `int8-b32`) is stored in the type with the same bits
+(Q4_0, Q8_0) and never rounded again; a mix leaves the choice for every tensor to llama.cpp's rules
+and the rounding to its library, or by the method `gptq` to us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgeq.quantize.decide import decide
+from edgeq.quantize.ggml.mixes import MixFacts, mix_types
+from edgeq.quantize.ggml.types import TYPES, GgmlType, fallback, nbytes
+from edgeq.quantize.ggml.words import UNWEIGHTED
+from edgeq.quantize.number_formats.groups import GRIDS
+from edgeq.quantize.number_formats.kquants import GGUF_GRIDS
+from edgeq.quantize.presets import MIXES
+from edgeq.quantize.spec import Intent
+
+_STORED_AS = {"int4-b32": "Q4_0", "int8-b32": "Q8_0", "float32": "F32"}
+
+
+@dataclass(frozen=True)
+class GgufDecision:
+    """What becomes of one weight in a GGUF file.
+
+    type: how it is stored. grid: `int4-b32` or `int8-b32` for Q4_0 and Q8_0 where the codes are
+    our own, else the type's name. method: how it is rounded, `none` for floats. reason: the rule,
+    the mix, or the obstacle.
+    """
+
+    type: GgmlType
+    grid: str
+    method: str
+    reason: str
+    bytes: int
+
+    @property
+    def has_own_codes(self) -> bool:
+        """Whether codes of ours are stored as they are."""
+        return self.grid in GRIDS or self.method == "gptq"
+
+
+def decide_gguf(
+    tensors: Mapping[str, tuple[int, ...]],
+    names: Mapping[str, str],
+    facts: MixFacts,
+    intent: Intent,
+) -> dict[str, GgufDecision]:
+    """A decision for every weight, by name and shape alone.
+
+    tensors: shapes, outputs or tokens first, by Hugging Face name. names: what each is called in
+    the file. facts: of the model, which llama.cpp's mixes look at.
+    """
+    weights = intent.variant.weights
+    weighted = intent.variant.method != "nearest"
+    mixed: Mapping[str, GgmlType] = {}
+    if weights in MIXES:
+        stored = [(names[name], shape) for name, shape in tensors.items()]
+        mixed = mix_types(weights, stored, facts, weighted)
+    found = {}
+    for name, shape in tensors.items():
+        exception = intent.exception(name) if len(shape) > 1 else None
+        if weights in MIXES and exception is None:
+            found[name] = _in_type(mixed[names[name]], shape, intent, "default")
+        elif exception is not None and exception[1] in TYPES:
+            reason, grid = exception
+            found[name] = _in_type(TYPES[grid], shape, intent, reason)
+        else:
+            found[name] = _own_grid(name, shape, intent)
+    return found
+
+
+def _in_type(wanted: GgmlType, shape: tuple[int, ...], intent: Intent, reason: str) -> GgufDecision:
+    type = fallback(wanted, shape[-1]) if len(shape) > 1 else wanted
+    if type is not wanted:
+        reason = f"{reason}; rows of {shape[-1]} do not divide into blocks of {wanted.name}"
+    if type.block == 1:
+        return GgufDecision(type, type.name, "none", reason, nbytes(type, shape))
+    method = intent.variant.method
+    if method == "gptq" and type.name in GGUF_GRIDS:
+        grid = GGUF_GRIDS[type.name].name
+        return GgufDecision(type, grid, method, reason, nbytes(type, shape))
+    weighted = method != "nearest" and type.name not in UNWEIGHTED
+    rounding = "importance" if weighted else "nearest"
+    return GgufDecision(type, type.name, rounding, reason, nbytes(type, shape))
+
+
+def _own_grid(name: str, shape: tuple[int, ...], intent: Intent) -> GgufDecision:
+    decision = decide(name, shape, intent)
+    block = GRIDS[decision.grid].block if decision.grid in GRIDS else None
+    if decision.choice is None or block is None:
+        type = TYPES["F32"]
+        return GgufDecision(type, type.name, "none", decision.reason, nbytes(type, shape))
+    if shape[-1] % block:
+        type = TYPES["F16"]
+        reason = f"{decision.reason}; rows of {shape[-1]} do not divide into blocks of {block}"
+        return GgufDecision(type, type.name, "none", reason, nbytes(type, shape))
+    type = TYPES[_STORED_AS[decision.grid]]
+    return GgufDecision(type, decision.grid, decision.method, decision.reason, nbytes(type, shape))

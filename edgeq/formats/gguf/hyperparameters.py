@@ -1,0 +1,267 @@
+"""A model's numbers as llama.cpp's loaders ask for them, and what it cannot carry out.
+
+Keys, defaults and restrictions are those of llama.cpp's src/llama-arch.cpp and src/models; what a
+loader would silently do otherwise than the model does is refused here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.gguf.header import MetaValue
+from edgeq.formats.gguf.names import ARCHITECTURES
+from edgeq.models.architecture import Decoder
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.rope import Rope
+from edgeq.quantize.number_formats.groups import Floats
+
+_WINDOWED = ("gemma2", "gemma3_text")
+_POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}  # enum llama_pooling_type
+# llama.cpp knows these by their number of layers, and divides by other numbers than elsewhere.
+_SCALED_BY_HIDDEN = {"gemma2": 46, "gemma3_text": 62}
+
+_YARN_BOUNDS = (1.0, 32.0, True)  # its keys for others do not give what transformers computes
+_LONGROPE_NOTE = (
+    "llama.cpp turns positions as in a long text as soon as the context it opens is longer than "
+    "the original one; the model itself only where the text is"
+)
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What the file says besides weights and vocabulary.
+
+    metadata: keys without the architecture in front. extra: small float32 tensors that the loader
+    takes with them, by their name in the file. notes: what a reader should know.
+    """
+
+    metadata: dict[str, MetaValue]
+    extra: dict[str, Floats] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
+    """Of a language model.
+
+    Raises InvalidInput at `where` for what llama.cpp would run as another model than it is.
+    """
+    problems = [
+        Problem(where, f"llama.cpp cannot run this {decoder.family} model: {what}", remedy)
+        for what, remedy in _obstacles(decoder)
+    ]
+    if problems:
+        raise InvalidInput(problems)
+    context, notes = _context(decoder)
+    metadata = {
+        "block_count": _whole(decoder.layers),
+        "context_length": _whole(context),
+        "embedding_length": _whole(decoder.hidden),
+        "feed_forward_length": _whole(decoder.feed_forward),
+        "attention.head_count": _whole(decoder.heads),
+        "attention.head_count_kv": _whole(decoder.kv_heads),
+        "attention.key_length": _whole(decoder.head_dim),
+        "attention.value_length": _whole(decoder.head_dim),
+        "attention.layer_norm_rms_epsilon": _real(decoder.norm_eps),
+        "rope.dimension_count": _whole(decoder.rope_dim),
+        "rope.freq_base": _real(decoder.rope.theta),
+        "vocab_size": _whole(decoder.vocabulary),
+    }
+    metadata.update(_window_keys(decoder))
+    if decoder.attention_softcap is not None:
+        metadata["attn_logit_softcapping"] = _real(decoder.attention_softcap)
+    if decoder.logit_softcap is not None:
+        metadata["final_logit_softcapping"] = _real(decoder.logit_softcap)
+    scaling, extra = _rope_scaling(decoder)
+    if decoder.rope.kind == "longrope":
+        notes = (*notes, _LONGROPE_NOTE)
+    return Hyperparameters({**metadata, **scaling}, extra, notes)
+
+
+def encoder_hyperparameters(directory: ModelDirectory, where: str) -> Hyperparameters:
+    """Of a BERT that embeds sentences. Raises InvalidInput for heads llama.cpp does not have."""
+    config, head = directory.config, directory.head
+    problems = [
+        Problem(where, f"llama.cpp cannot run this BERT: {what}", remedy)
+        for what, remedy, found in (
+            (
+                f"{head.pooling} pooling",
+                f"use one of {', '.join(_POOLING)}",
+                head.pooling not in _POOLING,
+            ),
+            ("a Dense module", "build this model for ONNX", bool(head.dense)),
+            (
+                f"hidden_act {config.get('hidden_act')!r}",
+                "use a model with gelu",
+                config.get("hidden_act", "gelu") != "gelu",
+            ),
+            (
+                f"position_embedding_type {config.get('position_embedding_type')!r}",
+                "use a model with absolute positions",
+                config.get("position_embedding_type", "absolute") != "absolute",
+            ),
+        )
+        if found
+    ]
+    if problems:
+        raise InvalidInput(problems)
+    metadata = {
+        "block_count": _whole(config["num_hidden_layers"]),
+        "context_length": _whole(config["max_position_embeddings"]),
+        "embedding_length": _whole(config["hidden_size"]),
+        "feed_forward_length": _whole(config["intermediate_size"]),
+        "attention.head_count": _whole(config["num_attention_heads"]),
+        "attention.layer_norm_epsilon": _real(config.get("layer_norm_eps", 1e-12)),
+        "attention.causal": MetaValue("bool", False),
+        "pooling_type": _whole(_POOLING[head.pooling]),
+    }
+    return Hyperparameters(metadata)
+
+
+def _whole(value: int) -> MetaValue:
+    return MetaValue("uint32", int(value))
+
+
+def _real(value: float) -> MetaValue:
+    return MetaValue("float32", float(value))
+
+
+def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
+    other = "use another model"
+    family, gemma = decoder.family, decoder.family in _WINDOWED
+    if decoder.qkv_bias and family not in ("llama", "mistral", "qwen2"):
+        yield "its attention has biases", other
+    if decoder.activation != ("gelu_tanh" if gemma else "silu"):
+        yield f"its activation is {decoder.activation}", other
+    if decoder.rope_dim != decoder.head_dim and family != "phi3":
+        yield "its rotary positions turn a part of each head", other
+    if family == "phi3" and decoder.heads * decoder.head_dim != decoder.hidden:
+        yield f"{decoder.heads} heads of {decoder.head_dim} are not {decoder.hidden}", other
+    yield from _rope_obstacles(decoder, other)
+    if gemma:
+        yield from _gemma_obstacles(decoder, other)
+
+
+def _gemma_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
+    width: float = decoder.head_dim
+    if decoder.layers == _SCALED_BY_HIDDEN[decoder.family]:
+        width = decoder.hidden // decoder.heads
+    if not math.isclose(decoder.attention_scale, width**-0.5, rel_tol=1e-6):
+        yield f"query_pre_attn_scalar is {decoder.attention_scale**-2:g}, not {width:g}", other
+    if decoder.family == "gemma2":
+        if decoder.attention_softcap is None or decoder.logit_softcap is None:
+            yield "it caps no logits", other
+        if not decoder.tied:
+            yield "its output weights are its own", other
+    elif decoder.attention_softcap is not None:
+        yield "it caps attention logits", other
+    if _period(decoder) is None:
+        yield "its layers with a window do not come at regular distances", other
+
+
+def _period(decoder: Decoder) -> int | None:
+    """p where every p-th layer, and no other, has no window; None where they come otherwise."""
+    full = [index for index, window in enumerate(decoder.windows) if window is None]
+    period = full[0] + 1 if full else decoder.layers + 1
+    widths = {window for window in decoder.windows if window is not None}
+    regular = [index for index in range(decoder.layers) if (index + 1) % period == 0]
+    return period if full == regular and len(widths) == 1 else None
+
+
+def _window_keys(decoder: Decoder) -> dict[str, MetaValue]:
+    """Gemma's windows. llama.cpp assumes every second (Gemma 2) or sixth layer to have none."""
+    if decoder.family not in _WINDOWED:
+        return {}
+    window = next(window for window in decoder.windows if window is not None)
+    keys = {"attention.sliding_window": _whole(window)}
+    period = _period(decoder)
+    assert period is not None
+    if period != (2 if decoder.family == "gemma2" else 6):
+        keys["attention.sliding_window_pattern"] = _whole(period)
+    if decoder.local_rope is not None:
+        keys["rope.freq_base_swa"] = _real(decoder.local_rope.theta)
+    return keys
+
+
+def _context(decoder: Decoder) -> tuple[int, tuple[str, ...]]:
+    """Positions the file promises: no more than a window where llama.cpp would ignore the window.
+
+    Up to there the model sees everything with and without one.
+    """
+    windows = [window for window in decoder.windows if window is not None]
+    if decoder.family in _WINDOWED or min(windows, default=decoder.context) >= decoder.context:
+        return decoder.context, ()
+    context = min(windows)
+    architecture = ARCHITECTURES[decoder.family]
+    note = (
+        f"context_length is {context}, not {decoder.context}: the model looks back {context} "
+        f"positions, and llama.cpp's {architecture} has no windows"
+    )
+    return context, (note,)
+
+
+def _rope_scaling(decoder: Decoder) -> tuple[dict[str, MetaValue], dict[str, Floats]]:
+    """Keys and small tensors of a rope that is stretched."""
+    rope = decoder.rope
+    if rope.kind == "linear":
+        return {**_stretched("linear", rope)}, {}
+    if rope.kind == "llama3":
+        return {}, {"rope_freqs.weight": _divisors(rope)}
+    if rope.kind == "yarn":
+        return _yarn_keys(rope), {}
+    if decoder.family != "phi3":
+        return {}, {}
+    keys = {"rope.scaling.original_context_length": _whole(rope.original)}
+    if rope.kind != "longrope":
+        return keys, {}
+    keys["rope.scaling.attn_factor"] = _real(rope.magnitude)
+    factors = {"long": rope.long, "short": rope.short}
+    tensors = {
+        f"rope_factors_{name}.weight": np.asarray(values, np.float32)
+        for name, values in factors.items()
+    }
+    return keys, tensors
+
+
+def _rope_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
+    rope, local = decoder.rope, decoder.local_rope
+    known = {"llama3": ("llama", "mistral"), "longrope": ("phi3",)}.get(rope.kind)
+    if known is not None and decoder.family not in known:
+        yield f"the rope_type {rope.kind} is only for {' and '.join(known)}", other
+    if rope.kind == "yarn" and (rope.low, rope.high, rope.rounded) != _YARN_BOUNDS:
+        yield f"its yarn rope has other bounds than {_YARN_BOUNDS[:2]}, rounded", other
+    if local is not None and local.kind != "default":
+        yield f"its windowed layers have the rope_type {local.kind}", other
+    if rope.kind == "yarn" and decoder.family in _WINDOWED:
+        yield "its layers without a window alone have the rope_type yarn", other
+
+
+def _stretched(kind: str, rope: Rope) -> dict[str, MetaValue]:
+    text = MetaValue("string", kind)
+    return {"rope.scaling.type": text, "rope.scaling.factor": _real(rope.factor)}
+
+
+def _yarn_keys(rope: Rope) -> dict[str, MetaValue]:
+    """llama.cpp multiplies the factor by a magnitude of its own."""
+    own = 0.1 * math.log(rope.factor) + 1
+    return {
+        **_stretched("yarn", rope),
+        "rope.scaling.original_context_length": _whole(rope.original),
+        "rope.scaling.attn_factor": _real(rope.magnitude / own),
+    }
+
+
+def _divisors(rope: Rope) -> Floats:
+    """What each rotation's frequency is divided by: 1 for fast ones, `factor` for slow ones.
+
+    Between, frequencies are blended (Llama 3.1's model card). float32 `(rope_dim / 2,)`.
+    """
+    exponents = np.arange(0, rope.dim, 2, dtype=np.float32) / np.float32(rope.dim)
+    frequencies = 1 / np.float32(rope.theta) ** exponents
+    turns = rope.original * frequencies / (2 * math.pi)
+    kept = np.clip((turns - rope.low) / (rope.high - rope.low), 0, 1)
+    return np.asarray(1 / ((1 - kept) / rope.factor + kept), np.float32)

@@ -1,0 +1,142 @@
+"""What weights are called in GGUF files, and which of llama.cpp's architectures a model is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.models.architecture import FAMILIES, decoder_of
+from edgeq.quantize.ggml.mixes import MixFacts
+
+ARCHITECTURES: dict[str, str] = {
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "gemma2": "gemma2",
+    "gemma3_text": "gemma3",
+    "phi3": "phi3",
+    "bert": "bert",
+}
+"""llama.cpp's `general.architecture`, by `model_type` of config.json."""
+
+_DECODER = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+}
+_DECODER_LAYER = {
+    "input_layernorm": "attn_norm",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "mlp.down_proj": "ffn_down",
+}
+_FUSED = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
+_APART = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+}
+# With norms on both sides, the one behind attention is another tensor than without.
+_ONE_NORM = {"post_attention_layernorm": "ffn_norm"}
+_TWO_NORMS = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+_BERT = {
+    "embeddings.word_embeddings": "token_embd",
+    "embeddings.position_embeddings": "position_embd",
+    "embeddings.token_type_embeddings": "token_types",
+    "embeddings.LayerNorm": "token_embd_norm",
+}
+_BERT_LAYER = {
+    "attention.self.query": "attn_q",
+    "attention.self.key": "attn_k",
+    "attention.self.value": "attn_v",
+    "attention.output.dense": "attn_output",
+    "attention.output.LayerNorm": "attn_output_norm",
+    "intermediate.dense": "ffn_up",
+    "output.dense": "ffn_down",
+    "output.LayerNorm": "layer_output_norm",
+}
+_LAYER = re.compile(r"(?:model\.layers|encoder\.layer)\.(\d+)\.(.+)")
+_BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
+
+
+def family_of(config: Mapping[str, Any], where: str) -> str:
+    """`model_type` of a config.json that can become GGUF.
+
+    Raises InvalidInput at `where` for one that cannot, naming those that can.
+    """
+    family = config.get("model_type")
+    if family not in ARCHITECTURES:
+        what = f"the architecture {family!r} cannot become GGUF"
+        remedy = f"supported: {', '.join((*FAMILIES, 'bert'))}"
+        raise InvalidInput(Problem(where, what, remedy))
+    return str(family)
+
+
+def gguf_name(family: str, name: str) -> str:
+    """The name in a GGUF file of the weight with this Hugging Face name.
+
+    Raises InvalidInput for a weight the family does not have.
+
+    >>> gguf_name("llama", "model.layers.3.self_attn.q_proj.weight")
+    'blk.3.attn_q.weight'
+    """
+    module, _, kind = name.removeprefix("bert.").rpartition(".")
+    whole, of_layer = _tables(family)
+    layer = _LAYER.fullmatch(module)
+    found = of_layer.get(layer.group(2)) if layer else whole.get(module)
+    if found is None or kind not in ("weight", "bias"):
+        what = f"{name} is no weight of a {family} model that GGUF has a name for"
+        raise InvalidInput(Problem("model.safetensors", what, "use a model without it"))
+    return f"blk.{layer.group(1)}.{found}.{kind}" if layer else f"{found}.{kind}"
+
+
+def hugging_face_name(family: str, name: str) -> str | None:
+    """The inverse of `gguf_name`; None for what a GGUF file has besides weights.
+
+    >>> hugging_face_name("bert", "blk.0.layer_output_norm.bias")
+    'encoder.layer.0.output.LayerNorm.bias'
+    """
+    module, _, kind = name.rpartition(".")
+    whole, of_layer = _tables(family)
+    block = _BLOCK.fullmatch(module)
+    table, wanted = (of_layer, block.group(2)) if block else (whole, module)
+    found = next((own for own, named in table.items() if named == wanted), None)
+    if found is None:
+        return None
+    if block is None:
+        return f"{found}.{kind}"
+    prefix = "encoder.layer" if family == "bert" else "model.layers"
+    return f"{prefix}.{block.group(1)}.{found}.{kind}"
+
+
+def gguf_names(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """`gguf_name` of each of `names`, for the model of a config.json. Raises InvalidInput."""
+    family = family_of(config, "config.json")
+    return {name: gguf_name(family, name) for name in names}
+
+
+def mix_facts(config: Mapping[str, Any]) -> MixFacts:
+    """What llama.cpp's mixes want to know of the model of a config.json. Raises InvalidInput."""
+    family = family_of(config, "config.json")
+    if family == "bert":
+        heads = int(config["num_attention_heads"])
+        return MixFacts("bert", int(config["num_hidden_layers"]), heads, heads)
+    decoder = decoder_of(config, "config.json")
+    return MixFacts(ARCHITECTURES[family], decoder.layers, decoder.heads, decoder.kv_heads)
+
+
+def _tables(family: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    if family == "bert":
+        return _BERT, _BERT_LAYER
+    norms = _TWO_NORMS if family in ("gemma2", "gemma3_text") else _ONE_NORM
+    return _DECODER, {**_DECODER_LAYER, **norms, **(_FUSED if family == "phi3" else _APART)}

@@ -1,0 +1,222 @@
+"""A float GGUF file quantized to another: what llama.cpp's `llama-quantize` does."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import writable
+from edgeq.formats.gguf.header import Header, TensorEntry, read_header
+from edgeq.formats.gguf.imatrix import Importance
+from edgeq.formats.gguf.values import MetaValue
+from edgeq.formats.gguf.writer import write_gguf
+from edgeq.quantize.ggml.library import Bytes, Floats, widen
+from edgeq.quantize.ggml.mixes import (
+    MixFacts,
+    file_order,
+    file_type,
+    is_quantized,
+    mix_types,
+    needs_importance,
+)
+from edgeq.quantize.ggml.quantize import ReadRows, in_order, pieces, usable_cores
+from edgeq.quantize.ggml.types import GgmlType
+
+_STORED: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<u2"),
+    "BF16": np.dtype("<u2"),
+}
+_QUANTIZATION_VERSION = 2  # ggml.h, GGML_QNT_VERSION
+_BYTES_AT_ONCE = 1 << 20
+_OF_PARTS = ("split.no", "split.count", "split.tensors.count")
+
+
+def quantize_file(
+    source: Path,
+    destination: Path,
+    mix: str,
+    importance: Importance | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+    threads: int | None = None,
+) -> None:
+    """Quantize the float file `source`; `destination` is written whole or not at all.
+
+    Byte for byte what llama.cpp's quantizer makes of it with the same importance matrix. Memory
+    does not depend on the size of the model. Raises InvalidInput for a damaged file, one of several
+    parts, one whose weights were quantized before, and a matrix that does not fit or lacks what the
+    mix cannot do without.
+    """
+    writable(destination, str(destination))
+    header = read_header(source)
+    if destination.exists() and destination.samefile(source):
+        what = "is the file to be quantized"
+        raise InvalidInput(Problem(str(destination), what, "write to another"))
+    types = types_of(header, mix, importance is not None)
+    order = file_order(types)
+    weights = {
+        name: _weights(header, header.tensors[name], mix, types[name], importance)
+        for name in order
+        if types[name] is not header.tensors[name].type
+    }
+    threads = threads or usable_cores()
+
+    def work() -> Iterator[Callable[[], tuple[str, Bytes]]]:
+        for name in order:
+            entry = header.tensors[name]
+            if name in weights:
+                read = rows_of(header, entry)
+                calls = pieces(read, entry.shape, types[name], weights[name], threads)
+            else:
+                calls = _copies(header, entry)
+            for call in calls:
+                yield partial(_named, source, name, call)
+
+    # One stream over all tensors: the last piece of one and the first of the next run together.
+    stream = itertools.groupby(in_order(work(), threads), key=lambda piece: piece[0])
+
+    def chunks(name: str) -> Iterator[Bytes]:
+        progress(f"{name}: {types[name].name}")
+        _, found = next(stream)
+        for _, piece in found:
+            yield piece
+
+    specs = [(name, _written(header.tensors[name].shape), types[name]) for name in order]
+    write_gguf(destination, quantized_metadata(header.metadata, mix, importance), specs, chunks)
+
+
+def types_of(header: Header, mix: str, has_importance: bool) -> dict[str, GgmlType]:
+    """What each tensor of a float file becomes; those that mixes do not touch stay what they are.
+
+    Raises InvalidInput for tensors that were quantized before.
+    """
+    count = header.get("split.count", 0)
+    if isinstance(count, int) and count > 1:
+        what = f"is one of {count} parts of a model"
+        raise InvalidInput(Problem(str(header.path), what, "merge them: llama-gguf-split --merge"))
+    shapes = [(entry.name, entry.shape) for entry in header.tensors.values()]
+    wanted = mix_types(mix, shapes, facts_of(header), has_importance)
+    types = {
+        name: wanted[name] if is_quantized(name, entry.shape) else entry.type
+        for name, entry in header.tensors.items()
+    }
+    for name, entry in header.tensors.items():
+        if types[name] is not entry.type and entry.type.name not in _STORED:
+            what = f"{name} is {entry.type.name} already; rounding twice only adds error"
+            raise InvalidInput(Problem(str(header.path), what, "start from F32, BF16 or F16"))
+    return types
+
+
+def quantized_metadata(
+    metadata: Mapping[str, MetaValue], mix: str, importance: Importance | None
+) -> dict[str, MetaValue]:
+    """The metadata of a float file as llama.cpp's quantizer leaves it, in its order."""
+    own = {
+        "general.quantization_version": MetaValue("uint32", _QUANTIZATION_VERSION),
+        "general.file_type": MetaValue("uint32", file_type(mix)),
+        **(importance.metadata() if importance else {}),
+    }
+    dropped = {*own, *_OF_PARTS}
+    return {**{key: value for key, value in metadata.items() if key not in dropped}, **own}
+
+
+def facts_of(header: Header) -> MixFacts:
+    """What the mixes' rules want to know of a model, from its metadata. Raises InvalidInput."""
+    architecture = str(header.get("general.architecture", ""))
+
+    def number(key: str, default: int) -> int:
+        found = header.get(f"{architecture}.{key}", default)
+        if isinstance(found, list) and found:  # one for each layer: llama.cpp takes the first
+            found = found[0]
+        if not isinstance(found, int) or found < 0:
+            what = f"{architecture}.{key} is {found!r}"
+            raise InvalidInput(Problem(str(header.path), what, "convert the model again"))
+        return found
+
+    if f"{architecture}.block_count" not in header.metadata:
+        what = f"does not say how many layers it has: {architecture}.block_count"
+        raise InvalidInput(Problem(str(header.path), what, "convert the model again"))
+    heads = number("attention.head_count", 0)
+    return MixFacts(
+        architecture=architecture,
+        layers=number("block_count", 0),
+        heads=heads,
+        kv_heads=number("attention.head_count_kv", heads),
+        experts=number("expert_count", 0),
+    )
+
+
+def rows_of(header: Header, entry: TensorEntry) -> ReadRows:
+    """Reads rows of a float tensor as float32; safe to use from several threads."""
+    stored = _STORED[entry.type.name]
+    columns = entry.shape[-1] if len(entry.shape) > 1 else 1
+
+    def read(start: int, stop: int) -> Floats:
+        offset = entry.offset + start * columns * stored.itemsize
+        held = _read(header, stored, (stop - start) * columns, offset).reshape(-1, columns)
+        return held if entry.type.name == "F32" else widen(held, entry.type)
+
+    return read
+
+
+def _weights(
+    header: Header,
+    entry: TensorEntry,
+    mix: str,
+    type: GgmlType,
+    importance: Importance | None,
+) -> Floats | None:
+    """Importance shaped as `pieces` wants it, None where the matrix has none for this tensor."""
+    found = importance.weights(entry.name) if importance else None
+    if found is None:
+        if needs_importance(mix, entry.name, type):
+            what = f"{entry.name} cannot become {type.name} without an importance matrix"
+            raise InvalidInput(Problem(str(header.path), what, "give one, or a mix of more bits"))
+        return None
+    matrices = math.prod(entry.shape[:-2])
+    if found.size == matrices * entry.shape[-1]:
+        return found.reshape(matrices, -1) if matrices > 1 else found.reshape(-1)
+    if entry.name == "token_embd.weight":  # as llama.cpp: such tables are rounded without
+        return None
+    where = str(importance.path if importance and importance.path else header.path)
+    what = f"{entry.name} has importance {found.shape} for a tensor {entry.shape}"
+    raise InvalidInput(Problem(where, what, "make the matrix of this very model"))
+
+
+def _written(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape as ggml writes it: without axes of length 1 in front."""
+    first = next((at for at, length in enumerate(shape[:-1]) if length > 1), len(shape) - 1)
+    return shape[first:]
+
+
+def _copies(header: Header, entry: TensorEntry) -> Iterator[Callable[[], Bytes]]:
+    for start in range(0, entry.nbytes, _BYTES_AT_ONCE):
+        count = min(_BYTES_AT_ONCE, entry.nbytes - start)
+        yield partial(_read, header, np.dtype(np.uint8), count, entry.offset + start)
+
+
+def _read(header: Header, stored: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
+    held: NDArray[Any] = np.fromfile(header.path, stored, count, offset=offset)
+    if held.size != count:
+        what = "became shorter while it was read"
+        raise InvalidInput(Problem(str(header.path), what, "let it be written first"))
+    return held
+
+
+def _named(source: Path, name: str, call: Callable[[], Bytes]) -> tuple[str, Bytes]:
+    """A piece with its tensor's name, and what is wrong with it said of that tensor."""
+    try:
+        return name, call()
+    except InvalidInput as error:
+        told = [
+            Problem(str(source), f"{name}: {x.where} {x.what}", x.remedy) for x in error.problems
+        ]
+        raise InvalidInput(told) from None

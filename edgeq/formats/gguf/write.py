@@ -1,0 +1,249 @@
+"""Hugging Face directories as GGUF files, tensor by tensor, without torch.
+
+Which type a tensor gets is decided elsewhere, from names and shapes. Here rows are read, turned
+into what llama.cpp wants, rounded by its own library, and written; codes of ours are packed as they
+are. The file's order and metadata are those llama.cpp's quantizer would write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.core.artifact import TensorRecord
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.gguf.convert import read_rows, reorder_codes, row_order
+from edgeq.formats.gguf.decide import GgufDecision
+from edgeq.formats.gguf.header import ALIGNMENT
+from edgeq.formats.gguf.hyperparameters import (
+    Hyperparameters,
+    decoder_hyperparameters,
+    encoder_hyperparameters,
+)
+from edgeq.formats.gguf.imatrix import Importance
+from edgeq.formats.gguf.names import ARCHITECTURES, family_of, gguf_names
+from edgeq.formats.gguf.parity import require_parity
+from edgeq.formats.gguf.requantize import quantized_metadata
+from edgeq.formats.gguf.values import MetaValue
+from edgeq.formats.gguf.vocabulary import Vocabulary, vocabulary_of
+from edgeq.formats.gguf.writer import TensorSpec, header_bytes, write_gguf
+from edgeq.models.architecture import decoder_of
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.weights import open_weights
+from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
+from edgeq.quantize.ggml.mixes import MIXES, file_order
+from edgeq.quantize.ggml.quantize import quantize_tensor
+from edgeq.quantize.ggml.types import TYPES, GgmlType, nbytes
+from edgeq.quantize.methods.rounding import with_fall_back
+from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+
+_BYTES_AT_ONCE = 4 << 20
+# Added to a vector as they are, where no kernel reads a quantized one.
+_ALWAYS_FLOAT = ("token_types.weight",)
+
+
+@dataclass(frozen=True)
+class WrittenGguf:
+    """What is in the file: every weight's record by its Hugging Face name, and what to know of it.
+
+    notes: where llama.cpp is not the model it was made from, and a caller has to mind it.
+    """
+
+    tensors: dict[str, TensorRecord]
+    notes: tuple[str, ...]
+
+
+def write_gguf_model(
+    directory: ModelDirectory,
+    destination: Path,
+    decisions: Mapping[str, GgufDecision],
+    codes: Mapping[str, QuantizedTensor],
+    importance: Importance | None,
+    *,
+    mix: str,
+    progress: Callable[[str], None],
+    name: str | None = None,
+) -> WrittenGguf:
+    """Write a model to `destination`, whole or not at all.
+
+    decisions: of every weight, by Hugging Face name. codes: of those that have their own, rows as
+    in the model. importance: by the weights' names in the file. mix: what the file is called as a
+    whole, a mix of llama.cpp's or a grid of ours. name: the model's; the directory's by default.
+
+    Memory does not grow with the model, but for `codes`. Raises InvalidInput for what cannot become
+    GGUF; for a tokenizer that llama.cpp reads otherwise, before anything is written.
+    """
+    file = _File(directory, decisions, mix, importance, name)
+    progress("compare token ids")
+    notes = require_parity(directory, file.metadata, file.rows)
+    tensors = _Tensors(file, codes, importance, progress)
+    write_gguf(destination, file.metadata, file.specs, tensors.chunks)
+    records = {
+        own: TensorRecord(
+            shape=file.shapes[own],
+            grid=decision.grid if own in codes else file.types[own].name,
+            method=codes[own].method if own in codes else decision.method,
+            bytes=nbytes(file.types[own], file.shapes[own]),
+            note=with_fall_back(decision.reason, decision.method, codes.get(own)),
+        )
+        for own, decision in decisions.items()
+    }
+    return WrittenGguf(records, (*file.hyperparameters.notes, *notes))
+
+
+def planned_bytes(
+    directory: ModelDirectory,
+    decisions: Mapping[str, GgufDecision],
+    *,
+    mix: str,
+    name: str | None = None,
+) -> int:
+    """The size of the file `write_gguf_model` would write, from configurations and names alone.
+
+    Exact but for the few bytes that name an importance matrix. Raises InvalidInput as there.
+    """
+    file = _File(directory, decisions, mix, None, name)
+    sizes = [len(header_bytes(file.metadata, file.specs))]
+    sizes += [nbytes(type, shape) for _, shape, type in file.specs]
+    return sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)
+
+
+class _File:
+    """What a file will hold: metadata, and name, shape and type of every tensor, in order.
+
+    names: in the file, by Hugging Face name. rows: of the embedding.
+    """
+
+    def __init__(
+        self,
+        directory: ModelDirectory,
+        decisions: Mapping[str, GgufDecision],
+        mix: str,
+        importance: Importance | None,
+        name: str | None,
+    ) -> None:
+        where = str(directory.path / "config.json")
+        family = family_of(directory.config, where)
+        self.directory = directory
+        self.names = gguf_names(directory.config, decisions)
+        self.shapes = {own: directory.tensors[own].shape for own in decisions}
+        self.types = {own: self._type(own, decision) for own, decision in decisions.items()}
+        if family == "bert":
+            self.decoder = None
+            self.hyperparameters = encoder_hyperparameters(directory, where)
+        else:
+            self.decoder = decoder_of(directory.config, where)
+            self.hyperparameters = decoder_hyperparameters(self.decoder, where)
+        by_name = {self.names[own]: own for own in decisions}
+        if "token_embd.weight" not in by_name:
+            what = "has no weight for its tokens"
+            raise InvalidInput(Problem(where, what, "download or save the model again"))
+        self.rows = self.shapes[by_name["token_embd.weight"]][0]
+        vocabulary = vocabulary_of(directory, self.rows)
+        keys = _metadata(directory, family, self.hyperparameters, vocabulary, self.shapes, name)
+        self.metadata = quantized_metadata(keys, _mix_name(mix), importance)
+        self.own_names = by_name
+        self.specs = [
+            self._spec(stored) for stored in file_order([*by_name, *self.hyperparameters.extra])
+        ]
+
+    def _type(self, own: str, decision: GgufDecision) -> GgmlType:
+        if len(self.shapes[own]) == 1 or self.names[own] in _ALWAYS_FLOAT:
+            return TYPES["F32"]
+        return decision.type
+
+    def _spec(self, stored: str) -> TensorSpec:
+        extra = self.hyperparameters.extra.get(stored)
+        if extra is not None:
+            return stored, extra.shape, TYPES["F32"]
+        own = self.own_names[stored]
+        return stored, self.shapes[own], self.types[own]
+
+
+class _Tensors:
+    """The bytes of a file's tensors, made when they are asked for."""
+
+    def __init__(
+        self,
+        file: _File,
+        codes: Mapping[str, QuantizedTensor],
+        importance: Importance | None,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._file, self._codes = file, codes
+        self._importance, self._progress = importance, progress
+        self._weights = open_weights(file.directory)
+
+    def chunks(self, stored: str) -> Iterator[NDArray[np.uint8]]:
+        """The tensor of that name in the file, piece by piece."""
+        file = self._file
+        extra = file.hyperparameters.extra.get(stored)
+        if extra is not None:
+            return iter([_bytes(extra)])
+        own = file.own_names[stored]
+        shape, type = file.shapes[own], file.types[own]
+        self._progress(f"{own}: {type.name}")
+        if own in self._codes:
+            return self._packed(own, type)
+        read = read_rows(self._weights, file.decoder, own)
+        if len(shape) == 1:
+            return iter([_bytes(read(0, shape[0]))])
+        weights = self._importance.weights(stored) if self._importance else None
+        return quantize_tensor(read, shape, type, weights)
+
+    def _packed(self, own: str, type: GgmlType) -> Iterator[NDArray[np.uint8]]:
+        held = self._codes[own]
+        if STORED_AS.get(held.grid.name) is not type:
+            raise ValueError(f"{own}: {held.grid.name} codes for a tensor of {type.name}")
+        tensor = reorder_codes(held, row_order(self._file.decoder, own))
+        yield pack_codes(tensor)
+
+
+def _bytes(values: Floats) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(values, "<f4").view(np.uint8)
+
+
+def _mix_name(mix: str) -> str:
+    """llama.cpp's word for a file: that of the mix, or of the type our grid is stored in."""
+    if mix in STORED_AS:
+        return STORED_AS[mix].name
+    return mix if mix in MIXES else "F32"
+
+
+def _metadata(
+    directory: ModelDirectory,
+    family: str,
+    hyperparameters: Hyperparameters,
+    vocabulary: Vocabulary,
+    shapes: Mapping[str, tuple[int, ...]],
+    name: str | None,
+) -> dict[str, MetaValue]:
+    architecture = ARCHITECTURES[family]
+    count = sum(int(np.prod(shape)) for shape in shapes.values())
+    general = {
+        "architecture": architecture,
+        "type": "model",
+        "name": _name(name or directory.path.name, vocabulary),
+        "size_label": gguf.size_label(count, count, 0, 0),
+        **({"license": directory.licence} if directory.licence else {}),
+    }
+    return {
+        **{f"general.{key}": MetaValue("string", text) for key, text in general.items()},
+        **{f"{architecture}.{key}": value for key, value in hyperparameters.metadata.items()},
+        **vocabulary.metadata,
+    }
+
+
+def _name(name: str, vocabulary: Vocabulary) -> str:
+    """The model's name; by it alone llama.cpp knows Phi-3's special tokens."""
+    looks_like = any(word in name.lower() for word in ("phi-3", "phi3"))
+    if looks_like == vocabulary.strips_like_phi3:
+        return name
+    if vocabulary.strips_like_phi3:
+        return f"Phi-3 {name}"
+    return name.replace("-3", " 3", 1) if "-3" in name else name.replace("3", " 3", 1)

@@ -1,0 +1,302 @@
+"""Language models: one set of verbs and one way to sample, whatever executes the model."""
+
+from __future__ import annotations
+
+import codecs
+import math
+import numbers
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.artifact import Artifact
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.base import Array, Floats, Model
+
+Ids = npt.NDArray[np.int32]
+
+DEFAULT_CONTEXT = 4096
+"""Positions a model is opened for unless it is told, or was trained for fewer: llama.cpp allocates
+the keys and values of all of them at once, and models are trained for up to a million."""
+
+
+class LanguageModel(Model, ABC):
+    """A decoder with its KV cache and tokenizer. One call at a time; calls of others wait.
+
+    vocabulary: number of tokens. context: positions the cache holds. longest: those it could be
+    opened for, as many as it was trained or its file was built for. end_tokens: tokens that end a
+    text. Subclasses give the five abstract verbs; `_append` is the only one that runs the model.
+    """
+
+    kind = "a language model"
+    verbs = "logits(), generate(), prefill() or step()"
+    vocabulary: int
+    context: int
+    longest: int
+    end_tokens: Container[int]
+    cache_type = "float32"
+    """Of the keys and values; subclasses that keep others say so."""
+    chat_template: str | None = None
+    special_tokens: Mapping[str, Any] = MappingProxyType({})
+    """Where the file has a template, which `edgeq.formats.chat` applies; and spellings for it."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        artifact: Artifact | None,
+        runtime: str,
+        threads: int,
+        vocabulary: int,
+        context: int,
+        end_tokens: Container[int],
+        longest: int | None = None,
+    ) -> None:
+        self.name, self.artifact = name, artifact
+        self.runtime, self.threads = runtime, threads
+        self.vocabulary, self.context, self.end_tokens = vocabulary, context, end_tokens
+        self.longest = longest or context
+        self._position = 0
+        self._lock = threading.RLock()
+        self._texts_begun = 0  # tells a generation that another call took the cache from it
+
+    @abstractmethod
+    def tokens(self, text: str, special: bool = True) -> list[int]:
+        """Token ids of `text`; `special` adds what the model wants around one, e.g. a first token.
+
+        Special tokens that are spelled out in the text are recognised. Raises InvalidInput for
+        what is no text.
+        """
+
+    @abstractmethod
+    def _piece(self, token_id: int) -> bytes:
+        """`piece` of an id that is in the vocabulary."""
+
+    @abstractmethod
+    def cache_bytes(self, context: int) -> int:
+        """Bytes of keys and values that the runtime allocates for `context` positions."""
+
+    @abstractmethod
+    def _append(self, token_ids: Ids, every: bool) -> Floats:
+        """Run `token_ids` at the next positions of the cache.
+
+        Returns the logits of each of them, float32 (n, vocabulary), or with `every` False those of
+        the last, (1, vocabulary), in memory that no later call changes. They fit: `len(token_ids)`
+        is 1 or more, and no more than what is left of `context`.
+        """
+
+    @abstractmethod
+    def _clear(self) -> None:
+        """Empty the cache, so that the next position is the first."""
+
+    def piece(self, token_id: int) -> bytes:
+        """The UTF-8 bytes a token stands for, often only a part of a character; special: none.
+
+        Raises InvalidInput for what is no token of the model.
+        """
+        return self._piece(int(self._known(_array([token_id]))[0]))
+
+    def text(self, token_ids: Sequence[int] | Array) -> str:
+        """The text of `token_ids`; bytes that are no UTF-8 become U+FFFD.
+
+        Raises InvalidInput for what are no tokens of the model.
+        """
+        ids = _array(token_ids)
+        known = self._known(ids).tolist() if ids.size else []
+        return b"".join(map(self._piece, known)).decode("utf-8", "replace")
+
+    def logits(self, token_ids: Sequence[int] | Array) -> Floats:
+        """Scores of the next token behind every position; float32 (n, vocabulary).
+
+        In a cache that holds nothing else. Raises InvalidInput for no token, an unknown one, or
+        more than `context`.
+        """
+        return self.logits_in_pieces(token_ids, self.context)
+
+    def logits_in_pieces(self, token_ids: Sequence[int] | Array, piece: int) -> Floats:
+        """`logits`, with `piece` tokens at a time going through the KV cache.
+
+        Equal in exact arithmetic; sums are taken in another order, so the difference shows how much
+        of a distance between two models is rounding.
+        """
+        if piece < 1:
+            raise InvalidInput(Problem("piece", f"{piece} is no number of tokens", "give ≥ 1"))
+        with self._lock:
+            ids = self._begin(token_ids)
+            parts = [
+                self._forward(ids[start : start + piece], every=True)
+                for start in range(0, len(ids), piece)
+            ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def prefill(self, token_ids: Sequence[int] | Array) -> Floats:
+        """Begin a new text; scores of the token behind `token_ids`, float32 (vocabulary,)."""
+        with self._lock:
+            result: Floats = self._forward(self._begin(token_ids), every=False)[0]
+        return result
+
+    def step(self, token_id: int) -> Floats:
+        """Append one token to the text begun by `prefill`; scores of the next, (vocabulary,).
+
+        Raises InvalidInput when `context` is full.
+        """
+        with self._lock:
+            ids = self._checked([token_id], self.context - self._position)
+            result: Floats = self._forward(ids, every=False)[0]
+        return result
+
+    def generate(
+        self, prompt: str, max_tokens: int = 128, *, temperature: float = 0.0, seed: int = 0
+    ) -> Iterator[str]:
+        """Continue `prompt` as it is, without a chat template; yields text as it comes.
+
+        Ends with an end token, which is not shown, or after `max_tokens`. Temperature 0 takes the
+        likeliest token, the first of equals; above, tokens are drawn from
+        softmax(logits / temperature): the same logits and `seed` give the same text. A character
+        is shown once all of its bytes are there. Raises InvalidInput, before anything runs, for an
+        option that is none, and if prompt and `max_tokens` together do not fit `context`.
+        """
+        return self.decoded(self.draw(self.prompt_tokens(prompt), max_tokens, temperature, seed))
+
+    def prompt_tokens(self, prompt: str) -> list[int]:
+        """Token ids of a text to continue; InvalidInput where there is none to begin with."""
+        ids = self.tokens(prompt)
+        if not ids:
+            what = f"is empty, and {self.name} puts no token of its own before a text"
+            raise InvalidInput(Problem("prompt", what, "give a text of a letter or more"))
+        return ids
+
+    def draw(
+        self,
+        token_ids: Sequence[int] | Array,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Iterator[int]:
+        """The tokens behind `token_ids`, as `generate` says; each is run when the next is wanted.
+
+        While it goes on, no other text can be begun: the next token then raises InvalidInput.
+        """
+        _check_sampling(max_tokens, temperature, seed)
+        ids = self._checked(token_ids, self.context)
+        if len(ids) + max_tokens > self.context:
+            what = (
+                f"{len(ids)} tokens of prompt and {max_tokens} more are over the "
+                f"{self.context} positions it was opened for"
+            )
+            remedy = "shorten the prompt or lower max_tokens" + self._or_larger()
+            raise InvalidInput(Problem(self.name, what, remedy))
+        return self._drawn(ids, max_tokens, temperature, np.random.default_rng(seed))
+
+    def decoded(self, token_ids: Iterable[int]) -> Iterator[str]:
+        """The text of tokens as they come, whole characters at a time; none is empty."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for token in token_ids:
+            if shown := decoder.decode(self.piece(token)):
+                yield shown
+        if shown := decoder.decode(b"", final=True):
+            yield shown
+
+    def _drawn(
+        self, ids: Ids, count: int, temperature: float, rng: np.random.Generator
+    ) -> Iterator[int]:
+        with self._lock:
+            scores = self.prefill(ids)
+            text = self._texts_begun
+        for left in range(count - 1, -1, -1):
+            token = choose(scores, temperature, rng)
+            if token in self.end_tokens:
+                return
+            yield token
+            if left == 0:
+                return
+            with self._lock:
+                if text != self._texts_begun:
+                    what = "another call began a text while this one was generated"
+                    raise InvalidInput(Problem(self.name, what, "finish one text, then begin"))
+                scores = self.step(token)
+
+    def _begin(self, token_ids: Sequence[int] | Array) -> Ids:
+        ids = self._checked(token_ids, self.context)
+        self._clear()
+        self._position = 0
+        self._texts_begun += 1
+        return ids
+
+    def _forward(self, ids: Ids, *, every: bool) -> Floats:
+        result = self._append(ids, every)
+        self._position += len(ids)
+        return result
+
+    def _checked(self, token_ids: Sequence[int] | Array, room: int) -> Ids:
+        """`token_ids` as int32 (n,), n from 1 to `room`, or InvalidInput."""
+        ids = _array(token_ids)
+        if ids.size == 0:
+            remedy = "give one or more; this model puts none in front of an empty text"
+            raise InvalidInput(Problem("token ids", "there are none", remedy))
+        ids = self._known(ids)
+        if len(ids) > room:
+            what = f"{len(ids)} tokens do not fit: {room} of {self.context} positions are left"
+            raise InvalidInput(Problem(self.name, what, "give fewer tokens" + self._or_larger()))
+        return ids.astype(np.int32)
+
+    def _or_larger(self) -> str:
+        """The advice to open the model for more positions, where it has more."""
+        if self.context >= self.longest:
+            return ""
+        return f", or load the model with a larger context, {self.longest} at most"
+
+    def _known(self, ids: Array) -> Array:
+        """`ids`, integers of shape (n,) that are all in the vocabulary, or InvalidInput."""
+        if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+            what = f"are {ids.dtype} of shape {ids.shape}"
+            raise InvalidInput(Problem("token ids", what, "give a list of int, one or more"))
+        wrong = ids[(ids < 0) | (ids >= self.vocabulary)]
+        if len(wrong):
+            what = f"{wrong[0]} is not one of the model's {self.vocabulary} tokens"
+            raise InvalidInput(Problem("token ids", what, "take them from tokens()"))
+        return ids
+
+
+def _array(token_ids: Sequence[int] | Array) -> Array:
+    try:
+        return np.asarray(token_ids)
+    except ValueError:  # lists of different lengths
+        what = "are lists in a list"
+        raise InvalidInput(Problem("token ids", what, "give a list of int")) from None
+
+
+def _check_sampling(max_tokens: int, temperature: float, seed: int) -> None:
+    """Raise InvalidInput for each option that is none."""
+    counts = {"max_tokens": (max_tokens, 1), "seed": (seed, 0)}
+    problems = [
+        Problem(name, f"{value!r} is no whole number from {least} on", f"give {least} or more")
+        for name, (value, least) in counts.items()
+        if not isinstance(value, numbers.Integral) or value < least
+    ]
+    is_number = isinstance(temperature, numbers.Real)
+    if not is_number or not math.isfinite(temperature) or temperature < 0:
+        what = f"{temperature!r} is no number from 0 on"
+        problems.append(Problem("temperature", what, "give 0 for the likeliest, 1 to draw"))
+    if problems:
+        raise InvalidInput(problems)
+
+
+def choose(scores: Floats, temperature: float, rng: np.random.Generator) -> int:
+    """A token for `scores` (vocabulary,): the first of the largest, or drawn at `temperature`.
+
+    One number of `rng` is used a token, on the cumulated probabilities in the order of the tokens.
+    """
+    if temperature == 0:
+        return int(scores.argmax())
+    scaled = scores.astype(np.float64)
+    with np.errstate(over="ignore"):  # at a tiny temperature the others' differences overflow
+        weights = np.exp((scaled - scaled.max()) / temperature)
+    reached = np.cumsum(weights)
+    place = int(np.searchsorted(reached, rng.random() * reached[-1], side="right"))
+    return min(place, len(scores) - 1)  # a product that was rounded up to the sum

@@ -1,0 +1,150 @@
+"""Language models as ONNX files on onnxruntime, with a KV cache that is written in place.
+
+For graphs that `edgeq.models.graphs.decoder_onnx` made. Keys and values are float32 arrays for `context`
+positions, a graph's input and output at the same time, so nothing is copied from step to step and
+only positions that were used take memory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeq.core.artifact import TOKENIZER_FILE
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY, SWITCH_KEY
+from edgeq.formats.base import Floats
+from edgeq.formats.language import DEFAULT_CONTEXT, Ids, LanguageModel
+from edgeq.formats.onnx.prepacked import open_model
+from edgeq.formats.package import Package
+from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.models import onnx_session
+
+_AT_ONCE = 512
+"""Tokens in one run: attention holds heads × tokens × positions numbers, and logits are wide."""
+
+
+def open_decoder(package: Package, threads: int, context: int | None = None) -> OnnxDecoder:
+    """Open the language model in `package`, with a cache for `context` positions.
+
+    Raises InvalidInput if the file was not made for so many, or not by this version of edgeq.
+    """
+    return OnnxDecoder(package, threads, context)
+
+
+class OnnxDecoder(LanguageModel):
+    """A decoder on onnxruntime."""
+
+    def __init__(self, package: Package, threads: int, context: int | None) -> None:
+        model = open_model(package, threads)
+        facts = model.session.get_modelmeta().custom_metadata_map
+        name = package.artifact.name
+        if CONTEXT_KEY not in facts or TOKENIZER_FILE not in package.artifact.files:
+            what = "is no language model with a cache that edgeq wrote"
+            raise InvalidInput(Problem(str(package.path), what, "build it again"))
+        held = int(facts[CONTEXT_KEY])
+        if context is not None and context > held:
+            what = f"{context} positions are asked for, and the file was made for {held}"
+            remedy = "ask for fewer, or build it with workload: {context: …}"
+            raise InvalidInput(Problem(name, what, remedy))
+        scores = next(v for v in model.session.get_outputs() if v.name == "logits")
+        super().__init__(
+            name=name,
+            artifact=package.artifact,
+            runtime=f"onnxruntime {onnx_session.version()}",
+            threads=threads,
+            vocabulary=int(scores.shape[-1]),
+            context=context or min(DEFAULT_CONTEXT, held),
+            longest=held,
+            end_tokens=frozenset(map(int, facts.get(END_KEY, "").split())),
+        )
+        self.prepared = model.prepared
+        self._model = model  # holds the folder of an unpacked archive
+        self._bound = BoundSession(model.session, self.context)
+        self._switch = int(facts[SWITCH_KEY]) if SWITCH_KEY in facts else None
+        self._tokenizer = DecoderTokenizer(package.read(TOKENIZER_FILE))
+        chat = package.read_chat()
+        self.chat_template, self.special_tokens = chat.template, chat.special_tokens
+        self._seen: list[Ids] = []
+
+    def tokens(self, text: str, special: bool = True) -> list[int]:
+        """See `LanguageModel.tokens`."""
+        return self._tokenizer.ids(text, special)
+
+    def _piece(self, token_id: int) -> bytes:
+        return self._tokenizer.piece(token_id)
+
+    def cache_bytes(self, context: int) -> int:
+        """Keys and values in float32; layers with a short window keep few positions."""
+        return self._bound.nbytes(context)
+
+    def _clear(self) -> None:
+        self._seen.clear()
+
+    def _append(self, token_ids: Ids, every: bool) -> Floats:
+        before = sum(map(len, self._seen))
+        length = before + len(token_ids)
+        if self._switch is not None and before <= self._switch < length:
+            # Keys of what came before are turned by the angles of short texts: compute them again.
+            self._run(np.concatenate([*self._seen, token_ids[:0]]), 0, length, every=False)
+        self._seen.append(token_ids)
+        return self._run(token_ids, before, length, every)
+
+    def _run(self, token_ids: Ids, past: int, length: int, every: bool) -> Floats:
+        """Logits of every one of `token_ids` or of the last; `length` as in `BoundSession.run`."""
+        logits = np.empty((len(token_ids) if every else 1, self.vocabulary), np.float32)
+        for start in range(0, len(token_ids), _AT_ONCE):
+            piece = token_ids[start : start + _AT_ONCE]
+            into = logits[start : start + len(piece)] if every else logits
+            self._bound.run(piece, past + start, length, into)
+        return logits
+
+
+class BoundSession:
+    """A session, bound to keys and values of `context` positions."""
+
+    def __init__(self, session: onnx_session.Session, context: int) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._shapes: list[tuple[int | str, ...]] = []
+        self._takes_length = False
+        for value in session.get_inputs():
+            if value.name == "text_length":
+                self._takes_length = True
+            if not value.name.startswith("past_key_values."):
+                continue
+            self._shapes.append(tuple(value.shape))
+            held = onnx_session.array_value(
+                np.zeros(self._sizes(self._shapes[-1], context), np.float32)
+            )
+            present = value.name.replace("past_key_values", "present")
+            self._binding.bind_ortvalue_input(value.name, held)
+            self._binding.bind_ortvalue_output(present, held)
+
+    def nbytes(self, context: int) -> int:
+        """Bytes that `context` positions come to use; memory that nobody wrote is not there."""
+        return sum(
+            4 * heads * min(context, positions) * width
+            for _, heads, positions, width in (self._sizes(s, context) for s in self._shapes)
+        )
+
+    def run(self, token_ids: Ids, past: int, length: int, into: Floats) -> None:
+        """Run `token_ids` behind `past` positions; logits of the last tokens go `into`.
+
+        into: float32 (kept, vocabulary), as many rows as logits are wanted. length: of the text
+        that this run is a part of, which is what its rotary angles go by.
+        """
+        feeds = {
+            "input_ids": token_ids.astype(np.int64)[None],
+            "past_length": np.array([past], np.int64),
+            "logits_to_keep": np.array([len(into)], np.int64),
+        }
+        if self._takes_length:
+            feeds["text_length"] = np.array([length], np.int64)
+        for name, array in feeds.items():
+            self._binding.bind_cpu_input(name, array)
+        self._binding.bind_ortvalue_output("logits", onnx_session.array_value(into[None]))
+        self._session.run_with_iobinding(self._binding)
+
+    @staticmethod
+    def _sizes(shape: tuple[int | str, ...], context: int) -> tuple[int, ...]:
+        return tuple(size if isinstance(size, int) else context for size in shape)

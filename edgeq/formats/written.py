@@ -1,0 +1,61 @@
+"""What the writer of a file format says of the files it wrote, for the artifact's record."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.core.artifact import TOKENIZER_FILE, TensorRecord, TextSettings, ValueInfo
+from edgeq.formats.chat import CHAT_FILES, chat_of_directory
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.quantize.spec import Intent
+
+
+@dataclass(frozen=True)
+class Made:
+    """The files by name, and what the record shall hold about them.
+
+    max_tokens: the longest text the files take; None for what the model itself takes.
+    """
+
+    files: list[str]
+    tensors: dict[str, TensorRecord]
+    inputs: tuple[ValueInfo, ...]
+    outputs: tuple[ValueInfo, ...]
+    settings: dict[str, Any]
+    max_tokens: int | None = None
+
+
+def copy_tokenizer(directory: ModelDirectory, destination: Path, *, settings: bool) -> list[str]:
+    """Copy a model's tokenizer, and what there is beside it for a chat; returns the files' names.
+
+    settings: whether its settings are wanted even without a chat template.
+    """
+    (destination / TOKENIZER_FILE).write_bytes(directory.tokenizer_json())
+    names = [TOKENIZER_FILE]
+    if settings or chat_of_directory(directory.path).template is not None:
+        for name in CHAT_FILES:
+            if (directory.path / name).is_file():
+                shutil.copyfile(directory.path / name, destination / name)
+                names.append(name)
+    return names
+
+
+def text_settings(directory: ModelDirectory, longest: int | None = None) -> TextSettings:
+    """How an encoder takes text. longest: what its file takes, where that is less."""
+    head = directory.head
+    return TextSettings(
+        max_tokens=longest or directory.max_tokens,
+        pooling=head.pooling,
+        normalize=head.normalize,
+        prompts=dict(head.prompts),
+        default_prompt=head.default_prompt,
+        similarity=head.similarity,
+    )
+
+
+def settings_of(intent: Intent) -> dict[str, Any]:
+    """The settings of a variant, as the record has them."""
+    return intent.variant.model_dump(mode="json", exclude={"name"})

@@ -1,0 +1,271 @@
+"""Where the same artifact answers differently on other CPUs, by which operator, and what cures it.
+
+Places are compared with this machine, set as the loader sets it. An ONNX artifact is taken apart
+(`edgeq.measure.cross_cpu.probe`) and run twice on each place: without any setting, to see what the CPU's
+own kernels do, and as the loader sets it there, to see whether that is enough. A GGUF artifact is
+compared by its logits. `edgeq.measure.cross_cpu.statistics` says what counts as different.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core import canonical
+from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
+from edgeq.core.errors import EdgeqError, in_one_line
+from edgeq.measure import arrays
+from edgeq.measure.cross_cpu.probe import Operator, Probe, make_probe
+from edgeq.measure.cross_cpu.records import (
+    Differences,
+    OperatorDifference,
+    PlaceDifferences,
+    Status,
+)
+from edgeq.measure.cross_cpu.samples import CONTEXT, TEXTS, graph_feeds
+from edgeq.measure.cross_cpu.statistics import WHOLE_TIMES, Statistics, compare
+from edgeq.places.place import Here, Place
+from edgeq.places.process import PassFailed, PassStopped, Request, Workload
+
+Array = npt.NDArray[Any]
+Progress = Callable[[str], None]
+_SHOWN = 5  # operators, the furthest off: the rest differ for the same reason
+_UNKNOWN_NOISE = 0.05  # of the whole answer, where no full precision tells
+
+
+def find_differences(
+    artifact_dir: Path,
+    places: Sequence[Place],
+    progress: Progress,
+    float_dir: Path | None = None,
+) -> Differences:
+    """Compare the artifact's answers on `places` with this machine's.
+
+    float_dir: full precision of the same model, from which the noise of whole answers is taken;
+    without it, 5 % of their size is. A place that is out of reach or cannot run the artifact gets
+    its reason. Raises InvalidInput for a changed artifact, Missing without what takes it apart.
+    """
+    artifact = read_artifact(artifact_dir)
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        check = _Check(artifact_dir, artifact, float_dir, Path(folder), progress)
+        found = tuple(check.at(place) for place in places)
+    return Differences(
+        artifact=artifact.name,
+        artifact_sha256=canonical.sha256_of_file(artifact_dir / ARTIFACT_FILE),
+        reference=check.reference.name,
+        places=found,
+    )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the reference said to a probe; per output and sample, as `Statistics` are made of."""
+
+    exact: list[list[Array]]
+    noises: list[list[list[Array]]]
+
+
+class _Check:
+    """One artifact, its questions and the reference's answers to them."""
+
+    def __init__(
+        self,
+        directory: Path,
+        artifact: Artifact,
+        float_dir: Path | None,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        self._artifact, self._folder, self._progress = artifact, folder, progress
+        self._written = 0
+        self.reference = Here()
+        self._whole = self._whole_request(directory)
+        self._probe: Probe | None = None
+        progress(f"{artifact.name}: {self.reference.name}")
+        if artifact.format == "onnx":
+            self._probe = make_probe(directory, artifact, graph_feeds(directory, artifact))
+            self._bare = self._probe.write(folder / "bare", {})
+            self._set = self._probe.write(folder / "set")
+            self._feeds = self._probe.write_feeds(folder / "feeds.npz")
+            self._known = self._ask_reference()
+        self._answers = self._ask(self.reference, self._whole)
+        self._float: list[Array] | None = None
+        if float_dir is not None:
+            request = self._whole.model_copy(update={"artifact": float_dir.absolute()})
+            self._float = self._ask(self.reference, request)
+
+    def at(self, place: Place) -> PlaceDifferences:
+        """What is different on `place`."""
+        self._progress(f"{self._artifact.name}: {place.name}")
+        try:
+            return self._with_whole(place, self._operators(place))
+        except PassStopped as stopped:  # an emulator is slow, which says nothing of answers
+            return _not_run(place, str(stopped), settled=False)
+        except PassFailed as failed:
+            # Here it ran: what fails there is a difference too.
+            return _result(place, "differs", str(failed), settled=False)
+        except EdgeqError as error:
+            return _not_run(place, in_one_line(error, place.name))
+
+    def _operators(self, place: Place) -> PlaceDifferences:
+        """Each operator alone, without settings; where some differ, with them."""
+        if self._probe is None:
+            return _result(place, "same", "")
+        found = self._differing(place, self._bare)
+        facts: dict[str, Any] = {"compared": len(self._probe.operators)}
+        if not found:
+            return _result(place, "same", "", **facts)
+        facts |= {
+            "operator": found[0].kind,
+            "operators": tuple(found[:_SHOWN]),
+            "differing": len(found),
+        }
+        from edgeq.models.onnx_session import CURES
+
+        cure = CURES[place.device().arch]
+        left = self._differing(place, self._set)
+        if not left:
+            return _result(place, "cured", found[0].why, cure=cure, **facts)
+        cured = self._probe.write(self._folder / f"cured {self._written}", cure)
+        if not self._differing(place, cured):
+            why = f"{left[0].why}; the loader does not set what cures it"
+            return _result(place, "differs", why, cure=cure, **facts)
+        return _result(place, "differs", f"{left[0].why}; no known setting cures it", **facts)
+
+    def _with_whole(self, place: Place, found: PlaceDifferences) -> PlaceDifferences:
+        """`found` with the comparison of what an app gets, which decides where nothing else did."""
+        answers = self._ask(place, self._whole)
+        noises = [] if self._float is None else [self._float]
+        whole = compare(answers, self._answers, noises)
+        known = (
+            whole
+            if noises
+            else whole.model_copy(
+                update={"noise_rms": _UNKNOWN_NOISE, "noise_largest": float("inf")}
+            )
+        )
+        update: dict[str, Any] = {"whole": whole}
+        faults = known.faults(WHOLE_TIMES)
+        if faults and found.status != "differs":  # by an operator: that is the cause
+            update |= {"status": "differs", "reason": f"its outputs: {'; '.join(faults)}"}
+        return found.model_copy(update=update)
+
+    def _differing(self, place: Place, probe: Path) -> list[OperatorDifference]:
+        """The operators of a probe that are beyond noise on `place`, the furthest off first."""
+        assert self._probe is not None
+        answers = self._by_output(self._ask(place, self._probe_request(probe, self._feeds)))
+        found = [
+            difference
+            for operator in self._probe.operators
+            if (difference := self._difference(operator, answers)) is not None
+        ]
+        return sorted(found, key=lambda difference: -_distance(difference.statistics))
+
+    def _difference(
+        self, operator: Operator, answers: list[list[Array]]
+    ) -> OperatorDifference | None:
+        for output in operator.outputs:
+            exact = self._known.exact[output]
+            noises = [noise[output] for noise in self._known.noises]
+            statistics = compare(answers[output], exact, noises)
+            if exact[0].dtype in (np.int8, np.uint8):
+                statistics = _allow_a_code(statistics, exact)
+            faults = statistics.faults()
+            if faults:
+                return OperatorDifference(
+                    name=operator.name,
+                    kind=operator.kind,
+                    why=f"{operator.kind} {operator.name}: {'; '.join(faults)}",
+                    statistics=statistics,
+                )
+        return None
+
+    def _ask_reference(self) -> _Known:
+        """The reference's own answers, those without rounded inputs, and those to nudged ones."""
+        assert self._probe is not None
+        nudged = self._probe.write_feeds(self._folder / "nudged.npz", nudged=True)
+        exact = self._probe.write(self._folder / "exact", exact=True)
+        own, moved, exactly = (
+            self._by_output(self._ask(self.reference, self._probe_request(probe, feeds)))
+            for probe, feeds in (
+                (self._set, self._feeds),
+                (self._set, nudged),
+                (exact, self._feeds),
+            )
+        )
+        shifted = [
+            [_shift(e, m, o) for e, m, o in zip(*output, strict=True)]
+            for output in zip(exactly, moved, own, strict=True)
+        ]
+        return _Known(exactly, [own, shifted])
+
+    def _by_output(self, answers: list[Array]) -> list[list[Array]]:
+        """Answers sample by sample as lists by output."""
+        assert self._probe is not None
+        count = sum(len(operator.outputs) for operator in self._probe.operators)
+        return [answers[output::count] for output in range(count)]
+
+    def _ask(self, place: Place, request: Request) -> list[Array]:
+        """What the artifact of `request` answers on `place`."""
+        self._written += 1
+        outputs = self._folder / f"answers {self._written}.npy"
+        place.run(request.model_copy(update={"outputs": outputs}))
+        answers = list(arrays.read_arrays(outputs))
+        outputs.unlink()
+        return answers
+
+    @staticmethod
+    def _probe_request(probe: Path, feeds: Path) -> Request:
+        return Request(work="quality", artifact=probe, threads=1, arrays=feeds)
+
+    def _whole_request(self, directory: Path) -> Request:
+        directory, artifact = directory.absolute(), self._artifact
+        request = Request(work="quality", artifact=directory, texts=TEXTS, threads=1)
+        if artifact.task == "text-generation":
+            work = Workload(context=CONTEXT, prompt=1, generate=1)
+            return request.model_copy(update={"workload": work})
+        if artifact.text is not None:
+            return request
+        path = self._folder / "whole.npz"
+        feeds = graph_feeds(directory, artifact)
+        stacked: dict[str, Any] = {name: np.stack([f[name] for f in feeds]) for name in feeds[0]}
+        np.savez(path, **stacked)
+        return request.model_copy(update={"texts": (), "arrays": path})
+
+
+def _result(place: Place, status: Status, reason: str, **facts: Any) -> PlaceDifferences:
+    return PlaceDifferences(place=place.name, how=place.how, status=status, reason=reason, **facts)
+
+
+def _not_run(place: Place, reason: str, *, settled: bool = True) -> PlaceDifferences:
+    return PlaceDifferences(
+        place=place.name, how="not run", status="not run", reason=reason, settled=settled
+    )
+
+
+def _distance(statistics: Statistics) -> float:
+    """How far off: not finite is furthest."""
+    return statistics.rms if statistics.finite else float("inf")
+
+
+def _shift(exact: Array, moved: Array, own: Array) -> Array:
+    """`exact`, moved as far as the reference's own answer was."""
+    return np.asarray(exact.astype(np.float64) + moved.astype(np.float64) - own)
+
+
+def _allow_a_code(statistics: Statistics, exact: list[Array]) -> Statistics:
+    """Rounding may tip over one code in a hundred, wherever codes themselves are the answer."""
+    codes = np.concatenate([array.ravel() for array in exact]).astype(np.float64)
+    size = float(np.sqrt(np.mean(codes**2))) or 1.0
+    return statistics.model_copy(
+        update={
+            "noise_rms": max(statistics.noise_rms, 0.1 / size / 4),
+            "noise_largest": max(statistics.noise_largest, 1 / size),
+        }
+    )

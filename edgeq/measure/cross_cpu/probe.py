@@ -1,0 +1,242 @@
+"""Probes: an ONNX artifact taken apart, so that each operator runs alone on recorded inputs.
+
+A whole model's answers differ between any two CPUs: what one operator rounds another way tips codes
+over in the next, and deep down the difference says nothing about its cause. A probe holds the
+operators as onnxruntime runs them, fused, each fed with what the reference saw there, so an answer
+differs by what that one operator does. It is an artifact of arrays to arrays like any other, and
+runs wherever a place runs one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.artifact import MODEL_FILE, Artifact, ValueInfo, record_files, write_artifact
+from edgeq.core.errors import InvalidInput, Problem, missing_extra
+from edgeq.core.known_settings import SESSION_KEY
+from edgeq.measure.cross_cpu.statistics import NUDGE
+
+Array = npt.NDArray[Any]
+Feed = dict[str, Array]
+_ROUNDS_INPUTS = "accuracy_level"  # the attribute by which an operator may round its inputs
+_LARGEST = 1_800_000_000  # bytes: a graph in one file has to stay below 2 GiB
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One node of a probe: its name and type, and which of the probe's outputs are its own."""
+
+    name: str
+    kind: str
+    outputs: tuple[int, ...]
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The operators of one artifact with recorded inputs.
+
+    exact: whether operators that may round their inputs were told not to, in `write(exact=True)`.
+    """
+
+    artifact: Artifact
+    model: Any
+    operators: tuple[Operator, ...]
+    feeds: tuple[Feed, ...]
+
+    def write(
+        self, folder: Path, settings: Mapping[str, str] | None = None, *, exact: bool = False
+    ) -> Path:
+        """The probe as an artifact in `folder`, which is made; returns it.
+
+        settings: session entries in place of those the artifact names, or else the loader chooses
+        where it runs. exact: operators shall not round their inputs.
+        """
+        chosen = self.artifact.settings.get(SESSION_KEY) if settings is None else dict(settings)
+        model = _exact(self.model) if exact else self.model
+        folder.mkdir(parents=True)
+        (folder / MODEL_FILE).write_bytes(model.SerializeToString())
+        artifact = self.artifact.model_copy(
+            update={
+                "name": f"{self.artifact.name}, operator by operator",
+                "task": "tensor",
+                "inputs": tuple(_values(model.graph.input)),
+                "outputs": tuple(_values(model.graph.output)),
+                "text": None,
+                "dimension": None,
+                "settings": {} if chosen is None else {SESSION_KEY: chosen},
+                "files": record_files(folder, [MODEL_FILE]),
+            }
+        )
+        write_artifact(folder, artifact)
+        return folder
+
+    def write_feeds(self, path: Path, *, nudged: bool = False) -> Path:
+        """The recorded inputs as the arrays of a request; `nudged`, floats moved by `NUDGE`."""
+        rng = np.random.default_rng(0)
+        stacked = {name: np.stack([feed[name] for feed in self.feeds]) for name in self.feeds[0]}
+        if nudged:
+            stacked = {name: _nudge(array, rng) for name, array in stacked.items()}
+        arrays: dict[str, Any] = stacked
+        np.savez(path, **arrays)
+        return path
+
+
+def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> Probe:
+    """Take the artifact in `directory` apart and record what its operators see of `samples`.
+
+    Raises Missing without onnx, InvalidInput for a graph that is too large to be kept in one file.
+    """
+    from edgeq.models.onnx_session import save_fused
+
+    onnx = _onnx()
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        path = Path(folder, MODEL_FILE)
+        save_fused(directory / MODEL_FILE, path)
+        fused = onnx.load(path, load_external_data=False)
+    size = artifact.weight_bytes
+    if size > _LARGEST:
+        what = f"its weights take {size} bytes, and a probe holds them in one graph"
+        raise InvalidInput(Problem(artifact.name, what, f"compare one below {_LARGEST} bytes"))
+    recorded = list(_record(fused, directory, samples))
+    onnx.load_external_data_for_model(fused, str(directory))
+    model, operators = _take_apart(fused, recorded[0])
+    wanted = [value.name for value in model.graph.input]
+    names = {f"in.{name}": name for name in recorded[0]}
+    feeds = tuple({name: record[names[name]] for name in wanted} for record in recorded)
+    return Probe(artifact, model, operators, feeds)
+
+
+def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Feed]:
+    """Every value that some operator takes or makes, for each sample."""
+    from edgeq.models.onnx_session import open_graph
+
+    onnx = _onnx()
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(fused)
+    known = {value.name for value in exposed.graph.output}
+    made = [name for node in exposed.graph.node for name in node.output if name]
+    exposed.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in made if name not in known
+    )
+    session = open_graph(exposed.SerializeToString(), directory, threads=1)
+    names = [value.name for value in session.get_outputs()]
+    for sample in samples:
+        try:
+            made_here = session.run(names, sample)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            what = f"does not run inputs that its record allows: {error}"
+            raise InvalidInput(Problem(str(directory), what)) from error
+        yield {**sample, **dict(zip(names, made_here, strict=True))}
+
+
+def _take_apart(fused: Any, record: Feed) -> tuple[Any, tuple[Operator, ...]]:
+    """A graph of the same operators, none of which feeds another."""
+    onnx = _onnx()
+    graph = fused.graph
+    constants = {constant.name for constant in graph.initializer}
+    own_codes = _OwnCodes(graph.initializer)
+    nodes, operators = [], []
+    inputs: dict[str, Any] = {}
+    outputs: list[Any] = []
+    for index, node in enumerate(graph.node):
+        fed = [name for name in node.input if name and name not in constants]
+        # Operators that hold graphs see values by their names; nothing but constants needs no test.
+        if not fed or any(attribute.HasField("g") for attribute in node.attribute):
+            continue
+        alone = onnx.NodeProto()
+        alone.CopyFrom(node)
+        alone.name = node.name or f"node {index}"
+        for position, name in enumerate(node.input):
+            if name in record and name not in constants:
+                alone.input[position] = f"in.{name}"
+                inputs.setdefault(name, _declare(f"in.{name}", record[name]))
+        own_codes.give(alone, index)
+        own = []
+        for position, name in enumerate(node.output):
+            if name:
+                alone.output[position] = f"out.{name}"
+                own.append(len(outputs))
+                outputs.append(_declare(f"out.{name}", record[name]))
+        nodes.append(alone)
+        operators.append(Operator(alone.name, node.op_type, tuple(own), tuple(fed)))
+    probe = onnx.helper.make_graph(
+        nodes, "probe", list(inputs.values()), outputs, own_codes.constants
+    )
+    model = onnx.helper.make_model(probe, opset_imports=fused.opset_import)
+    model.ir_version = fused.ir_version
+    return model, tuple(operators)
+
+
+class _OwnCodes:
+    """Gives every operator int8 constants of its own, as they have before they are fused.
+
+    Fusion leaves one zero point to all operators whose weights have none. Where onnxruntime turns
+    int8 constants into uint8 (`session.x64quantprecision`) it adds one under a name made of the old
+    one's, once for every operator, and refuses the second.
+    """
+
+    def __init__(self, constants: Any) -> None:
+        int8 = _onnx().TensorProto.INT8
+        self.constants = list(constants)
+        self._codes = {each.name: each for each in constants if each.data_type == int8}
+        self._taken: set[str] = set()
+
+    def give(self, node: Any, index: int) -> None:
+        """Let `node`, the graph's `index`-th, take copies of what another one has taken."""
+        for position, name in enumerate(node.input):
+            if name in self._taken:
+                copy = _onnx().TensorProto()
+                copy.CopyFrom(self._codes[name])
+                copy.name = node.input[position] = f"{name} {index} {position}"
+                self.constants.append(copy)
+            elif name in self._codes:
+                self._taken.add(name)
+
+
+def _declare(name: str, array: Array) -> Any:
+    helper = _onnx().helper
+    code = helper.np_dtype_to_tensor_dtype(array.dtype)
+    return helper.make_tensor_value_info(name, code, array.shape)
+
+
+def _values(declared: Any) -> Iterator[ValueInfo]:
+    helper = _onnx().helper
+    for value in declared:
+        kind = value.type.tensor_type
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)).name
+        shape = tuple(size.dim_value for size in kind.shape.dim)
+        yield ValueInfo(name=value.name, dtype=dtype, shape=shape)
+
+
+def _exact(model: Any) -> Any:
+    """`model` with operators that round their inputs told to compute in float32."""
+    exact = _onnx().ModelProto()
+    exact.CopyFrom(model)
+    for node in exact.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == _ROUNDS_INPUTS:
+                attribute.i = 0
+    return exact
+
+
+def _nudge(array: Array, rng: np.random.Generator) -> Array:
+    if not np.issubdtype(array.dtype, np.floating):
+        return array
+    moved = array * (1 + NUDGE * rng.standard_normal(array.shape))
+    return np.asarray(moved, array.dtype)
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError:
+        raise missing_extra("onnx", "language", "take a model apart") from None
+    return onnx

@@ -1,0 +1,85 @@
+"""What models are asked when places are compared: a few inputs, the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.artifact import MODEL_FILE, TOKENIZER_FILE, Artifact
+
+Feed = dict[str, npt.NDArray[Any]]
+
+TEXTS = (
+    "The bird sang in the old tree by the river.",
+    "A man is playing a guitar on the street.",
+    "Shares fell sharply after the report was published.",
+    "How do I reset the password of my account?",
+    "The recipe needs two eggs, flour and a little salt.",
+    "She closed the door quietly and walked home in the rain.",
+    "Water boils at a lower temperature high in the mountains.",
+    "Please send the invoice to the address below.",
+)
+CONTEXT = 128
+"""Positions a language model is opened for."""
+_TOKENS = 16  # of a sample: enough rows for an interval, few enough for an emulator
+_SAMPLES = 4
+_FREE_SIZE = 8  # of dimensions without a fixed size
+
+
+def graph_feeds(directory: Path, artifact: Artifact) -> list[Feed]:
+    """Inputs of the graph of an ONNX artifact, some samples of equal shapes.
+
+    Texts of our own, or where a model takes arrays, normal numbers and zeros for integers.
+    """
+    if artifact.task == "text-generation":
+        return _decoder_feeds(directory, artifact)
+    if artifact.text is not None:
+        from edgeq.formats.text import TextEncoder
+
+        tokenizer = (directory / TOKENIZER_FILE).read_bytes()
+        encoder = TextEncoder(tokenizer, artifact.text.max_tokens)
+        names = [value.name for value in artifact.inputs]
+        length = min(_TOKENS, artifact.text.max_tokens)
+        return [
+            {name: np.resize(a, (1, length)) for name, a in encoder.feeds(text, names).items()}
+            for text in TEXTS[:_SAMPLES]
+        ]
+    rng = np.random.default_rng(0)
+    return [_random_feed(artifact, rng) for _ in range(_SAMPLES)]
+
+
+def _decoder_feeds(directory: Path, artifact: Artifact) -> list[Feed]:
+    """Prompts behind an empty cache that has room for just them, so that all of it gets filled."""
+    import onnx
+
+    from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+
+    tokenizer = DecoderTokenizer((directory / TOKENIZER_FILE).read_bytes())
+    graph = onnx.load(directory / MODEL_FILE, load_external_data=False).graph
+    held = {constant.name for constant in graph.initializer}
+    counts = {"past_length": 0, "logits_to_keep": _TOKENS, "text_length": _TOKENS}
+    feeds = []
+    for text in TEXTS[:_SAMPLES]:
+        ids = np.resize(np.array(tokenizer.ids(text, True), np.int64), (1, _TOKENS))
+        feed: Feed = {"input_ids": ids}
+        for value in graph.input:
+            if value.name in counts:
+                feed[value.name] = np.array([counts[value.name]], np.int64)
+            elif value.name not in feed and value.name not in held:
+                sizes = [size.dim_value or _TOKENS for size in value.type.tensor_type.shape.dim]
+                feed[value.name] = np.zeros(sizes, np.float32)
+        feeds.append(feed)
+    return feeds
+
+
+def _random_feed(artifact: Artifact, rng: np.random.Generator) -> Feed:
+    feed: Feed = {}
+    for value in artifact.inputs:
+        shape = tuple(size if isinstance(size, int) else _FREE_SIZE for size in value.shape)
+        floating = np.issubdtype(np.dtype(value.dtype), np.floating)
+        array = rng.standard_normal(shape) if floating else np.zeros(shape)
+        feed[value.name] = array.astype(value.dtype)
+    return feed

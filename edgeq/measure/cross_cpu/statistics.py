@@ -1,0 +1,160 @@
+"""How two places' answers to the same question are compared, and when they differ.
+
+What is legitimate is *noise*: two right kernels for one operator round differently. Three answers
+are compared, all to the same inputs: that of the place, that of the reference, and the *exact* one,
+for which the reference computes without rounding inputs to 8 bits where an operator may do that
+(elsewhere it is the reference's own). Noise is the larger of
+
+- the reference's distance from the exact answer, and
+- how far the reference's answer moves when its float inputs move by `NUDGE`, about ten times what
+  another order of summation changes; so a code that rounding tips over is counted in.
+
+An answer differs if its distance from the exact one is beyond what noise explains, on the whole
+(root mean square) or in one element, or if it is *biased*: the slope of a regression through the
+origin on the exact answer is not 1. A bias vanishes in means of signed differences, since outputs
+have both signs, and in a cosine, which forgets length; it adds up from layer to layer all the same.
+The interval of the slope is a jackknife's over groups of rows: elements of a row share its input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from edgeq.core.artifact import Frozen
+
+Array = npt.NDArray[Any]
+
+NUDGE = 1e-5
+"""Relative change of inputs, one standard deviation, that no right kernel may amplify to more than
+noise."""
+OPERATOR_TIMES = 4.0
+"""How much more than noise is still noise: it is measured on other values than it is held against.
+"""
+WHOLE_TIMES = 1.0
+"""The same of a whole artifact's outputs, whose noise is what quantization does to them: another
+CPU may not be further off."""
+LEAST_RMS = 1e-3  # of the output: no grid of 8 bits or fewer is that exact
+_LEAST_MAX = 2e-2  # of the output's RMS: more than one code tipped over does to an element
+_LEAST_BIAS = 1e-3  # ten layers of it are 1 %
+_GROUPS = 50  # of rows, for the jackknife
+_FEWEST_GROUPS = 8  # fewer say nothing about their spread
+_Z = 5.0  # one in two million by chance: hundreds of operators are looked at on many places
+
+
+class Statistics(Frozen):
+    """An answer of a place beside the exact one; all but `elements` relative.
+
+    Shares of the exact answer's root mean square (RMS), or ratios to it.
+    """
+
+    elements: int = Field(description="How many numbers were compared.")
+    rms: float = Field(description="RMS of the difference from the exact answer.")
+    largest: float = Field(description="The largest difference of one element.")
+    noise_rms: float = Field(
+        description="RMS of differences that right kernels have; of whole "
+        "outputs, what quantization does to them, and 0 where full precision was not given."
+    )
+    noise_largest: float = Field(description="The largest of those.")
+    norm_ratio: float = Field(description="Length of the answer through that of the exact one.")
+    slope: float = Field(description="Of a regression through the origin on the exact answer.")
+    slope_low: float | None = Field(description="Lower end of its interval; null: too few rows.")
+    slope_high: float | None = Field(description="Upper end of it.")
+    finite: bool = Field(description="Whether NaN and infinities are where they should be.")
+
+    def allowed(self, times: float = OPERATOR_TIMES) -> float:
+        """The largest `rms` that `times` the noise explains."""
+        return max(LEAST_RMS, times * self.noise_rms)
+
+    def faults(self, times: float = OPERATOR_TIMES) -> list[str]:
+        """In which ways this is beyond `times` the noise, in words; empty where it is not."""
+        if not self.finite:
+            return ["NaN or infinity where there should be none"]
+        found = []
+        if self.rms > self.allowed(times):
+            found.append(f"off by {self.rms:.2%} of the output, noise is {self.noise_rms:.2%}")
+        elif self.largest > max(_LEAST_MAX, times * self.noise_largest):
+            found.append(f"one element off by {self.largest:.1%} of the output's size")
+        if self.slope_low is not None and self.slope_high is not None:
+            low, high = self.slope_low - 1, self.slope_high - 1
+            # Errors of what is regressed on flatten a slope by their share of its variance.
+            least = _LEAST_BIAS + self.rms**2
+            if low > least or high < -least:
+                size = f"{self.slope - 1:+.2%} (between {low:+.2%} and {high:+.2%})"
+                found.append(f"magnitude biased by {size}")
+        return found
+
+
+def compare(
+    answers: Sequence[Array], exact: Sequence[Array], noises: Sequence[Sequence[Array]]
+) -> Statistics:
+    """`answers` of a place beside the `exact` ones, sample by sample in arrays of equal shapes.
+
+    noises: other legitimate answers of the same shapes, from whose distance noise is taken; where
+    they are answers to nudged inputs, give them as exact + (nudged − not nudged).
+    """
+    wanted = _rows(exact)
+    given = _rows(answers)
+    finite = np.isfinite(wanted)
+    same_places = bool((np.isfinite(given) == finite).all())
+    same_values = np.array_equal(given[~finite], wanted[~finite], equal_nan=True)
+    wanted, given = np.where(finite, wanted, 0), np.where(finite & np.isfinite(given), given, 0)
+    size = _rms(wanted) or 1.0
+    others = [np.where(finite, _rows(noise), 0) - wanted for noise in noises]
+    slope, error = _slope(given, wanted)
+    return Statistics(
+        elements=wanted.size,
+        rms=_rms(given - wanted) / size,
+        largest=_largest(given - wanted) / size,
+        noise_rms=max((_rms(other) for other in others), default=0.0) / size,
+        noise_largest=max((_largest(other) for other in others), default=0.0) / size,
+        norm_ratio=_norm_ratio(given, wanted),
+        slope=slope,
+        slope_low=None if error is None else slope - _Z * error,
+        slope_high=None if error is None else slope + _Z * error,
+        finite=same_places and same_values,
+    )
+
+
+def _rows(arrays: Sequence[Array]) -> npt.NDArray[np.float64]:
+    """All samples as float64 (rows, length of the last axis)."""
+    flat = [array.reshape(-1, array.shape[-1] if array.ndim else 1) for array in arrays]
+    return np.concatenate(flat).astype(np.float64)
+
+
+def _slope(
+    given: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]
+) -> tuple[float, float | None]:
+    """Slope through the origin and its standard error, None with too few rows."""
+    products, squares = (given * wanted).sum(axis=1), (wanted * wanted).sum(axis=1)
+    total, weight = products.sum(), squares.sum()
+    if weight == 0:
+        return 1.0, None
+    count = min(_GROUPS, len(products))
+    # Neighbours go to the same group: what disturbs one row disturbs those beside it.
+    bounds = np.linspace(0, len(products), count + 1).astype(int)[:-1]
+    left = total - np.add.reduceat(products, bounds)
+    remaining = weight - np.add.reduceat(squares, bounds)
+    if count < _FEWEST_GROUPS or (remaining <= 0).any():
+        return float(total / weight), None
+    without = left / remaining
+    error = math.sqrt((count - 1) / count * float(((without - without.mean()) ** 2).sum()))
+    return float(total / weight), error
+
+
+def _norm_ratio(given: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> float:
+    length = float(np.linalg.norm(wanted))
+    return float(np.linalg.norm(given)) / length if length else 1.0
+
+
+def _rms(values: npt.NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
+
+
+def _largest(values: npt.NDArray[np.float64]) -> float:
+    return float(np.abs(values).max(initial=0))

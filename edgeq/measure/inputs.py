@@ -1,0 +1,93 @@
+"""What the measuring passes are given: the evaluation data, as workers take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeq.core.artifact import TOKENIZER_FILE, Artifact
+from edgeq.formats.text import TextEncoder
+from edgeq.measure import arrays, text_passes
+from edgeq.measure.sample_passes import sequence
+from edgeq.recipe import data_sets
+from edgeq.recipe.budgets import Workload
+
+_TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any tokenizer worth timing
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The data set quality is measured on: texts, scored pairs, arrays, or one long text.
+
+    samples: how many to take; of the long text of a language model, windows. See calibration.data.
+    """
+
+    path: Path
+    samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the passes are given, as `Request` names it; scores where there are some."""
+
+    timed: dict[str, Any] = field(default_factory=dict)
+    judged: dict[str, Any] | None = None
+    scores: tuple[float, ...] | None = None
+
+
+def given_to_language_model(
+    evaluation: Evaluation | None, float_dir: Path, artifact: Artifact, workload: Workload
+) -> Given:
+    """What the passes of a language model are given: the beginning of a text, or all of it.
+
+    Raises InvalidInput for a text that is too short.
+    """
+    timed: dict[str, Any] = {"workload": workload.model_dump()}
+    if evaluation is None:
+        return Given(timed)
+    text = data_sets.read_corpus(evaluation.path)
+    window = text_passes.window_tokens(workload.context)
+    text_passes.check_corpus(float_dir, artifact, evaluation.path, evaluation.samples, window)
+    judged = {
+        **timed,
+        "reference": float_dir.absolute(),
+        "corpus": evaluation.path.absolute(),
+        "samples": evaluation.samples,
+    }
+    return Given({**timed, "text": text[:_TEXT_FOR_TIMING]}, judged)
+
+
+def given_samples(
+    evaluation: Evaluation | None, directory: Path, artifact: Artifact, folder: Path
+) -> Given:
+    """The evaluation data of other models; nothing large is handed to a memory pass.
+
+    folder: where files for workers are written. Raises InvalidInput for data that do not fit.
+    """
+    if evaluation is None:
+        return Given()
+    path, samples = evaluation.path, evaluation.samples
+    scores = None
+    if artifact.text is None:
+        ranks = {value.name: len(value.shape) for value in artifact.inputs}
+        feeds = data_sets.feeds(path, data_sets.read_arrays(path, samples), ranks)
+        feed, first = folder / "feed.npy", next(feeds)
+        arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
+        judged = {"arrays": path.absolute(), "samples": samples}
+        return Given({"feed": feed}, judged, None)
+    if path.suffix in data_sets.PAIR_SUFFIXES:
+        pairs = data_sets.read_pairs(path, samples)
+        texts, scores = (*pairs.first, *pairs.second), pairs.scores
+    else:
+        texts = tuple(data_sets.read_texts(path, samples))
+    text = " ".join(texts)[:_TEXT_FOR_TIMING]
+    timed: dict[str, Any] = {"text": text}
+    if TOKENIZER_FILE in artifact.files:  # a file of its own, whose memory can be told apart
+        feed = folder / "feed.npy"
+        encoder = TextEncoder((directory / TOKENIZER_FILE).read_bytes(), artifact.text.max_tokens)
+        names = [value.name for value in artifact.inputs]
+        filled = sequence(encoder.feeds(text, names), artifact.text.max_tokens)
+        arrays.write_arrays(feed, [filled[name] for name in names])
+        timed["feed"] = feed
+    return Given(timed, {"texts": texts}, scores)

@@ -1,0 +1,144 @@
+"""The measuring passes of models that take a sample and give outputs: encoders, arrays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.artifact import Artifact, ValueInfo
+from edgeq.formats.base import Model
+from edgeq.formats.loaded import load
+from edgeq.measure import arrays, latency, memory
+from edgeq.measure.sequential import Limit
+from edgeq.places.process import Request
+from edgeq.recipe import data_sets
+
+SEQUENCE_LENGTH = 128
+MEMORY_RUNS = 32
+_QUANTILES = {"p50": 0.5, "p90": 0.9}
+
+Feed = dict[str, npt.NDArray[Any]]
+
+
+def time_sample(request: Request) -> tuple[Model, dict[str, Any]]:
+    """The latency pass: the same sample again and again."""
+    start = time.perf_counter()
+    model = _load(request)
+    load_seconds = time.perf_counter() - start
+    feed, inputs = fixed_feed(model, request)
+    limits = [
+        Limit(q, request.limits[key]) for key, q in _QUANTILES.items() if key in request.limits
+    ]
+    timing = latency.time_runs(lambda: model.run(feed), request.effort, limits)
+    return model, {
+        "load_seconds": load_seconds,
+        "seconds": timing.seconds,
+        "runs": timing.runs,
+        "looks": timing.looks,
+        **timing.disturbed,
+        "inputs": inputs,
+        **model.facts(),
+    }
+
+
+def watch_sample(request: Request) -> tuple[Model, dict[str, Any]]:
+    """The memory pass: loading, and the same sample some times."""
+    baseline = memory.read()
+    with memory.Peak() as peak:
+        model = _load(request)
+        loaded = memory.read()
+        feed, inputs = fixed_feed(model, request)
+        for _ in range(MEMORY_RUNS):
+            model.run(feed)
+        ran = memory.read()
+    # Last, so that what the model takes and what its tokenizer takes are told apart.
+    with memory.Peak() as later:
+        if _record(model).text is not None:
+            model.tokens(request.text)
+        with_tokenizer = memory.read()
+    return model, {
+        **memory.reply(baseline, loaded, ran, with_tokenizer, peak, later),
+        "runs": MEMORY_RUNS,
+        "inputs": inputs,
+    }
+
+
+def answer_samples(request: Request) -> tuple[Model, dict[str, Any]]:
+    """The quality pass: every output of every evaluation sample, to a file."""
+    model = _load(request)
+    assert request.outputs is not None
+    count = arrays.write_arrays(request.outputs, _outputs(model, request))
+    samples = count // len(_record(model).outputs)
+    noun = "evaluation samples" if request.texts == () else "texts, one at a time"
+    return model, {"inputs": f"{samples} {noun}"}
+
+
+def _outputs(model: Model, request: Request) -> Iterator[npt.NDArray[Any]]:
+    """Every output of every sample, outputs of a sample in the artifact's order."""
+    for feed in _evaluation_feeds(model, request):
+        outputs = model.run(feed)
+        for value in _record(model).outputs:
+            yield outputs[value.name]
+
+
+def _evaluation_feeds(model: Model, request: Request) -> Iterator[Feed]:
+    if request.arrays is None:
+        for text in request.texts:
+            yield dict(model.tokenize(text))
+        return
+    ranks = {value.name: len(value.shape) for value in _record(model).inputs}
+    held = data_sets.read_arrays(request.arrays, request.samples)
+    yield from data_sets.feeds(request.arrays, held, ranks)
+
+
+def fixed_feed(model: Model, request: Request) -> tuple[Feed, str]:
+    """What every run of the latency and memory passes is given, and the words that say so."""
+    text = _record(model).text
+    if request.feed is not None:
+        stored = arrays.read_arrays(request.feed)
+        sample = {value.name: next(stored) for value in _record(model).inputs}
+        if text is not None:
+            return sample, sequence_words(sample)
+        return sample, f"first evaluation sample: {_shapes(sample)}"
+    if text is not None:
+        feed = sequence(model.tokenize(request.text), text.max_tokens)
+        return feed, sequence_words(feed)
+    made_up = {value.name: _made_up(value) for value in _record(model).inputs}
+    return made_up, f"no evaluation data, so ones (floats) and zeros: {_shapes(made_up)}"
+
+
+def _load(request: Request) -> Model:
+    return load(request.artifact, threads=request.threads, compute_units=request.compute_units)
+
+
+def _record(model: Model) -> Artifact:
+    assert model.artifact is not None  # a request names an artifact, and never a bare file
+    return model.artifact
+
+
+def sequence(tokens: Mapping[str, npt.NDArray[Any]], max_tokens: int) -> Feed:
+    """`tokens` of one text, repeated until they fill the sequence that is timed."""
+    length = min(SEQUENCE_LENGTH, max_tokens)
+    return {name: np.resize(array, (1, length)) for name, array in tokens.items()}
+
+
+def sequence_words(feed: Feed) -> str:
+    """What a sequence is called in the conditions of a measurement."""
+    return f"sequence length {next(iter(feed.values())).shape[1]}, batch 1"
+
+
+def _made_up(value: ValueInfo) -> npt.NDArray[Any]:
+    """Ones, or zeros for what may be an index, in the declared shape with free dimensions 1."""
+    shape = tuple(size if isinstance(size, int) else 1 for size in value.shape)
+    dtype = np.dtype(value.dtype)
+    return np.full(shape, 1 if np.issubdtype(dtype, np.floating) else 0, dtype)
+
+
+def _shapes(feed: Feed) -> str:
+    return ", ".join(
+        f"{name} {'×'.join(map(str, a.shape)) or 'scalar'}" for name, a in feed.items()
+    )

@@ -1,0 +1,146 @@
+"""The measuring passes of language models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.core.artifact import GGUF_FILE, TOKENIZER_FILE, Artifact
+from edgeq.formats.language import Ids, LanguageModel
+from edgeq.formats.loaded import load
+from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.measure import arrays, divergence, generation, memory
+from edgeq.pipeline.compare.compare import same_tokens
+from edgeq.places.process import Request, Workload
+from edgeq.recipe.data_sets import read_corpus
+from edgeq.recipe.windows import split
+
+
+def time_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+    """The latency pass: a prompt and tokens behind it, again and again."""
+    work = _workload(request)
+    start = time.perf_counter()
+    model = _load(request.artifact, request, work.context)
+    load_seconds = time.perf_counter() - start
+    ids = np.array(model.tokens(request.text), np.int32)
+    prompt = np.resize(ids, work.prompt)
+    wanted = generation.targets(request.limits, work.prompt, work.generate)
+    timing = generation.time_texts(model, prompt, work.generate, request.effort, wanted)
+    return model, {
+        "load_seconds": load_seconds,
+        "first": timing.first,
+        "tokens": timing.tokens,
+        "looks": timing.looks,
+        "text_looks": timing.text_looks,
+        **timing.disturbed,
+        "inputs": f"prompt {work.prompt}, generate {work.generate}, {_context_words(model)}",
+        **model.facts(),
+    }
+
+
+def watch_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+    """The memory pass: loading, and one text that fills the context.
+
+    Any tokens do: with a text's own, the tokenizer's memory could not be told from the model's.
+    """
+    work = _workload(request)
+    baseline = memory.read()
+    with memory.Peak() as peak:
+        model = _load(request.artifact, request, work.context)
+        loaded = memory.read()
+        ids: Ids = np.arange(work.context, dtype=np.int32) % model.vocabulary
+        steps = min(work.generate, work.context - 1)
+        model.prefill(ids[: work.context - steps])
+        for token in ids[work.context - steps :]:
+            model.step(int(token))
+        ran = memory.read()
+    with memory.Peak() as later:
+        model.tokens(request.text)
+        with_tokenizer = memory.read()
+    return model, {
+        **memory.reply(baseline, loaded, ran, with_tokenizer, peak, later),
+        "runs": work.context,
+        "context": work.context,
+        "cache_bytes": model.cache_bytes(work.context),
+        "inputs": f"prompt {work.context - steps}, generate {steps}, {_context_words(model)}",
+    }
+
+
+def judge_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+    """The quality pass: the answers to `texts` if there are some, else a comparison."""
+    return answer_texts(request) if request.texts else compare_text(request)
+
+
+def answer_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+    """Logits of every position of every text, float32 (tokens, vocabulary), to a file."""
+    model = _load(request.artifact, request, _workload(request).context)
+    assert request.outputs is not None
+    answers = (model.logits(model.tokens(text)) for text in request.texts)
+    count = arrays.write_arrays(request.outputs, answers)
+    return model, {"inputs": f"{count} texts, {_context_words(model)}"}
+
+
+def compare_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+    """The quality pass: how far predictions are from those of the artifact `reference`.
+
+    On windows of 256 tokens, or of the workload's context where that is less.
+    """
+    size = window_tokens(_workload(request).context)
+    corpus, reference = request.corpus, request.reference
+    assert corpus is not None and reference is not None
+    paths = (reference, request.artifact)
+    models = [_load(path, request, size) for path in paths]
+    first, ids = same_tokens(models, paths, read_corpus(corpus))
+    windows = split(ids, size, first, str(corpus), request.samples)
+    found = divergence.measure(models[0], models[1], windows)
+    return models[1], {
+        "divergence": found.model_dump(),
+        "inputs": f"{len(windows)} windows of {size} tokens, {_context_words(models[1])}",
+    }
+
+
+def window_tokens(context: int) -> int:
+    """Tokens of a window that quality is measured on, in a workload of `context` positions."""
+    return min(divergence.DEFAULT_WINDOW, context)
+
+
+def check_corpus(
+    directory: Path, artifact: Artifact, corpus: Path, samples: int | None, size: int
+) -> None:
+    """Raise InvalidInput if the text has not the windows that `compare_text` will cut it into.
+
+    With the tokenizer of the artifact in `directory`, whose weights stay on disk.
+    """
+    tokens = _tokenizer(directory, artifact)
+    with_special, plain = tokens("a", True), tokens("a", False)
+    first = with_special[:1] if with_special[0] != plain[0] else []
+    split([*first, *tokens(read_corpus(corpus), False)], size, None, str(corpus), samples)
+
+
+def _tokenizer(directory: Path, artifact: Artifact) -> Callable[[str, bool], list[int]]:
+    if artifact.format == "gguf":
+        from edgeq.formats.gguf.llama_model import LlamaModel
+
+        return LlamaModel(directory / GGUF_FILE, vocabulary_only=True).tokens
+    return DecoderTokenizer((directory / TOKENIZER_FILE).read_bytes()).ids
+
+
+def _workload(request: Request) -> Workload:
+    assert request.workload is not None  # which every request for a language model has
+    return request.workload
+
+
+def _load(path: Path, request: Request, context: int) -> LanguageModel:
+    model = load(
+        path, threads=request.threads, context=context, compute_units=request.compute_units
+    )
+    assert isinstance(model, LanguageModel)  # its task says so
+    return model
+
+
+def _context_words(model: LanguageModel) -> str:
+    return f"context {model.context} in {model.cache_type}"

@@ -1,0 +1,93 @@
+"""The fresh process of one measuring pass, see `edgeq.places.process.run_worker`.
+
+One JSON `Request` on standard input, one JSON reply on standard output. Whatever else a library
+prints goes to standard error. Exit status 2 where the request is wrong, 3 where something is not
+installed: the reply then is a list of problems. All else that fails gives its reason on standard
+error and another status.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import sys
+import warnings
+from typing import IO, Any
+
+from edgeq.core.artifact import Artifact, read_record
+from edgeq.core.errors import EdgeqError, NotComputed
+from edgeq.measure import sample_passes, text_passes
+from edgeq.places.process import Request
+
+_SAMPLES = {
+    "latency": sample_passes.time_sample,
+    "memory": sample_passes.watch_sample,
+    "quality": sample_passes.answer_samples,
+}
+_TEXTS = {
+    "latency": text_passes.time_texts,
+    "memory": text_passes.watch_text,
+    "quality": text_passes.judge_text,
+}
+
+
+def perform(request: Request) -> dict[str, Any]:
+    """Do one pass in this process; the reply is plain JSON. Raises EdgeqError."""
+    artifact = read_record(request.artifact)
+    _import_runtime(artifact)
+    passes = _TEXTS if artifact.task == "text-generation" else _SAMPLES
+    with warnings.catch_warnings(record=True) as caught:
+        model, reply = passes[request.work](request)
+    return {
+        **reply,
+        "runtime": model.runtime,
+        "reference": model.is_reference,
+        "instructions": model.system,
+        "threads": model.threads,
+        "prepared": model.prepared,
+        "warnings": [" ".join(str(warning.message).split()) for warning in caught],
+    }
+
+
+def _import_runtime(artifact: Artifact) -> None:
+    """Have the runtime in memory before anything is measured: what is told apart is the model."""
+    if artifact.format == "gguf":
+        importlib.import_module("edgeq.formats.gguf.model")
+        importlib.import_module("edgeq.quantize.ggml.llama_api").library()
+    elif artifact.format == "coreml":
+        importlib.import_module("edgeq.formats.coreml.model")
+        importlib.import_module("edgeq.formats.coreml.backend").import_runtime()
+    elif artifact.task == "text-generation":
+        importlib.import_module("edgeq.formats.onnx.decoder")
+    else:
+        importlib.import_module("edgeq.formats.onnx.model")
+
+
+def _only_reply_on_stdout() -> IO[str]:
+    """Standard output for the reply alone: what C code prints goes to standard error from now."""
+    reply = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return reply
+
+
+def main() -> int:
+    """Read a request, do it, write the reply; the exit status."""
+    reply = _only_reply_on_stdout()
+    try:
+        result = perform(Request.model_validate_json(sys.stdin.buffer.read()))
+    except NotComputed as error:
+        print(error, file=sys.stderr)
+        return 1
+    except EdgeqError as error:
+        with reply:
+            json.dump([dataclasses.asdict(problem) for problem in error.problems], reply)
+        return error.exit_code
+    with reply:
+        json.dump(result, reply)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

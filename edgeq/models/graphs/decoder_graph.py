@@ -1,0 +1,285 @@
+"""The operators of a language model, on onnxruntime's GroupQueryAttention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeq.core.metadata_keys import CONTEXT_KEY, SWITCH_KEY
+from edgeq.models.architecture import Decoder
+from edgeq.models.graphs.decoder_rope import Rotation, Rotations
+from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
+from edgeq.models.graphs.streamed import StreamedTensor
+from edgeq.models.weights import Weights
+
+_OPSET = 21
+_IR_VERSION = 10
+_END = np.iinfo(np.int64).max
+
+_LARGEST_KEPT_WINDOW = 1024
+_WINDOW_SLACK = 128  # positions: a full cache is moved up once in so many steps
+
+Table = tuple[ir.Value, ir.Value]
+
+
+@dataclass(frozen=True)
+class _Positions:
+    """What attention wants to know of where its tokens are.
+
+    last: int32 (1,), index of the last position. total: int32 (1,). ids: int64 (1, tokens), rows of
+    the tables, or None where they are the positions. whole, windowed: cosines and sines.
+    """
+
+    last: ir.Value
+    total: ir.Value
+    ids: ir.Value | None
+    whole: Table
+    windowed: Table
+
+
+def cache_capacity(decoder: Decoder, layer: int) -> int | None:
+    """Positions that the cache of a layer always has; None where the caller chooses.
+
+    Layers with a short window (Gemma 3) keep no more than the window and some room to move in.
+    With a long one they keep every position, as the others do: contexts of usual size are shorter.
+    """
+    window = decoder.windows[layer]
+    if window is None or window > _LARGEST_KEPT_WINDOW:
+        return None
+    return window + _WINDOW_SLACK
+
+
+class DecoderGraph:
+    """Builds one model, layer by layer, at the end of its graph.
+
+    Weights keep the orientation of their files, outputs first, which FusedMatMul reads: an
+    embedding table that is also the output layer is then one constant.
+    """
+
+    def __init__(self, decoder: Decoder, weights: Weights, context: int) -> None:
+        """context: rows of the rotary tables."""
+        self._decoder = decoder
+        self._weights = weights
+        self._context = context
+        graph = ir.Graph([], [], nodes=[], opset_imports={"": _OPSET}, name="decoder")
+        self._model = ir.Model(graph, ir_version=_IR_VERSION, producer_name="edgeq")
+        self._writer = GraphWriter(self._model)
+        self._append = self._writer.append
+
+    def build(self, turned: Rotations) -> ir.Model:
+        """The whole model; `export_decoder` tells its inputs and outputs."""
+        decoder = self._decoder
+        ids = self._input("input_ids", ir.DataType.INT64, [1, "tokens"])
+        past = self._input("past_length", ir.DataType.INT64, [1])
+        keep = self._input("logits_to_keep", ir.DataType.INT64, [1])
+        positions = self._positions(ids, past, turned)
+        table = self._matrix("model.embed_tokens.weight")
+        hidden = self._append("Gather", [table, ids])
+        if decoder.embedding_scale != 1:
+            hidden = self._scaled(hidden, decoder.embedding_scale)
+        present: list[ir.Value] = []
+        for layer in range(decoder.layers):
+            hidden = self._layer(layer, hidden, positions, present)
+        first = self._append("Neg", [keep])
+        hidden = self._append("Slice", [hidden, first, self._numbers([_END]), self._numbers([1])])
+        hidden = self._norm(hidden, "model.norm.weight")
+        output = table if decoder.tied else self._matrix("lm_head.weight")
+        logits = self._capped(self._product(hidden, output), decoder.logit_softcap)
+        self._output(logits, "logits", [1, "kept", decoder.vocabulary])
+        for index, value in enumerate(present):
+            layer, part = index // 2, "value" if index % 2 else "key"
+            length = cache_capacity(decoder, layer) or "present"
+            shape = [1, decoder.kv_heads, length, decoder.head_dim]
+            self._output(value, f"present.{layer}.{part}", shape)
+        self._model.metadata_props[CONTEXT_KEY] = str(self._context)
+        if positions.ids is not None:
+            self._model.metadata_props[SWITCH_KEY] = str(turned.switch)
+        return self._model
+
+    def _positions(self, ids: ir.Value, past: ir.Value, turned: Rotations) -> _Positions:
+        count = self._append("Shape", [ids], {"start": 1})
+        total = self._append("Add", [past, count])
+        last = self._append("Sub", [total, self._numbers([1])])
+        to_int32 = {"to": ir.DataType.INT32.value}
+        last32 = self._append("Cast", [last], to_int32)
+        total32 = self._append("Cast", [total], to_int32)
+        if turned.beyond is None:
+            whole = self._table("rope", turned.whole)
+            same = turned.windowed is turned.whole
+            windowed = whole if same else self._table("rope.windowed", turned.windowed)
+            return _Positions(last32, total32, None, whole, windowed)
+        # Both sets of angles are one table: the long ones begin behind `switch` rows.
+        length = self._input("text_length", ir.DataType.INT64, [1])
+        switch = self._numbers([turned.switch])
+        is_long = self._append("Greater", [length, switch])
+        is_long = self._append("Cast", [is_long], {"to": ir.DataType.INT64.value})
+        offset = self._append("Mul", [is_long, switch])
+        scalar = [self._append("Squeeze", [value]) for value in (past, total)]
+        one = self._writer.constant("one", np.array(1, np.int64))
+        rows = self._append("Range", [*scalar, one])
+        rows = self._append("Unsqueeze", [self._append("Add", [rows, offset]), self._numbers([0])])
+        table = self._table("rope", turned.whole, turned.beyond, turned.switch)
+        return _Positions(last32, total32, rows, table, table)
+
+    def _layer(
+        self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
+    ) -> ir.Value:
+        stem = f"model.layers.{layer}"
+        normed = self._norm(hidden, f"{stem}.input_layernorm.weight")
+        attended = self._attention(layer, normed, positions, present)
+        after = f"{stem}.post_attention_layernorm.weight"
+        before = after
+        if self._decoder.post_norms:
+            attended = self._norm(attended, after)
+            before = f"{stem}.pre_feedforward_layernorm.weight"
+        hidden = self._append("Add", [hidden, attended])
+        fed = self._feed_forward(f"{stem}.mlp", self._norm(hidden, before))
+        if self._decoder.post_norms:
+            fed = self._norm(fed, f"{stem}.post_feedforward_layernorm.weight")
+        return self._append("Add", [hidden, fed])
+
+    def _attention(
+        self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
+    ) -> ir.Value:
+        decoder, stem = self._decoder, f"model.layers.{layer}.self_attn"
+        query: ir.Value
+        key: ir.Value | None = None
+        value: ir.Value | None = None
+        if decoder.fused:
+            query = self._linear(hidden, f"{stem}.qkv_proj", bias=False)
+        else:
+            query, key, value = (
+                self._linear(hidden, f"{stem}.{name}_proj", bias=decoder.qkv_bias) for name in "qkv"
+            )
+            if decoder.qk_norms:
+                query = self._head_norm(query, f"{stem}.q_norm.weight", decoder.heads)
+                key = self._head_norm(key, f"{stem}.k_norm.weight", decoder.kv_heads)
+        capacity = cache_capacity(decoder, layer)
+        shape = [1, decoder.kv_heads, capacity or "capacity", decoder.head_dim]
+        past = [
+            self._input(f"past_key_values.{layer}.{name}", ir.DataType.FLOAT, shape)
+            for name in ("key", "value")
+        ]
+        window = decoder.windows[layer]
+        cosines, sines = positions.whole if window is None else positions.windowed
+        attributes: dict[str, int | float] = {
+            "num_heads": decoder.heads,
+            "kv_num_heads": decoder.kv_heads,
+            "scale": decoder.attention_scale,
+            "do_rotary": 1,
+        }
+        if window is not None:
+            attributes["local_window_size"] = window
+        if capacity is not None:
+            attributes["sliding_window_cache"] = 1
+        if decoder.attention_softcap is not None:
+            attributes["softcap"] = decoder.attention_softcap
+        inputs = [query, key, value, *past, positions.last, positions.total, cosines, sines]
+        inputs += [positions.ids] if positions.ids is not None else []
+        attended = self._append(
+            "GroupQueryAttention", inputs, attributes, domain=CONTRIB, outputs=3
+        )
+        producer = attended.producer()
+        assert producer is not None
+        present += producer.outputs[1:]
+        return self._linear(attended, f"{stem}.o_proj", bias=decoder.output_bias)
+
+    def _feed_forward(self, stem: str, hidden: ir.Value) -> ir.Value:
+        if self._decoder.fused:
+            both = self._linear(hidden, f"{stem}.gate_up_proj", bias=False)
+            gate = self._append("Split", [both], {"axis": -1, "num_outputs": 2}, outputs=2)
+            producer = gate.producer()
+            assert producer is not None
+            up = producer.outputs[1]
+        else:
+            gate = self._linear(hidden, f"{stem}.gate_proj", bias=False)
+            up = self._linear(hidden, f"{stem}.up_proj", bias=False)
+        if self._decoder.activation == "silu":
+            gate = self._append("QuickGelu", [gate], {"alpha": 1.0}, domain=CONTRIB)
+        else:
+            gate = self._append("FastGelu", [gate], domain=CONTRIB)
+        gated = self._append("Mul", [gate, up])
+        return self._linear(gated, f"{stem}.down_proj", bias=False)
+
+    def _linear(self, hidden: ir.Value, stem: str, *, bias: bool) -> ir.Value:
+        product = self._product(hidden, self._matrix(f"{stem}.weight"))
+        if not bias:
+            return product
+        name = f"{stem}.bias"
+        return self._append("Add", [product, self._writer.constant(name, self._vector(name))])
+
+    def _product(self, hidden: ir.Value, weight: ir.Value) -> ir.Value:
+        return self._append("FusedMatMul", [hidden, weight], {"transB": 1}, domain=CONTRIB)
+
+    def _norm(self, hidden: ir.Value, name: str) -> ir.Value:
+        gain = self._vector(name) + np.float32(self._decoder.norm_plus_one)
+        attributes = {"epsilon": self._decoder.norm_eps, "axis": -1, "stash_type": 1}
+        inputs = [hidden, self._writer.constant(name, gain)]
+        return self._append("SimplifiedLayerNormalization", inputs, attributes)
+
+    def _head_norm(self, value: ir.Value, name: str, heads: int) -> ir.Value:
+        """A norm over each head's columns."""
+        width = self._decoder.head_dim
+        split = self._append("Reshape", [value, self._numbers([1, -1, width])])
+        normed = self._norm(split, name)
+        return self._append("Reshape", [normed, self._numbers([1, -1, heads * width])])
+
+    def _capped(self, value: ir.Value, cap: float | None) -> ir.Value:
+        if cap is None:
+            return value
+        return self._scaled(self._append("Tanh", [self._scaled(value, 1 / cap)]), cap)
+
+    def _scaled(self, value: ir.Value, factor: float) -> ir.Value:
+        constant = self._writer.constant("scale", np.array(factor, np.float32))
+        return self._append("Mul", [value, constant])
+
+    def _matrix(self, name: str) -> ir.Value:
+        shape = self._weights.shape(name)
+
+        def read(start: int, stop: int) -> np.ndarray:
+            return self._weights.rows(name, start, stop)
+
+        tensor = StreamedTensor(name, ir.DataType.FLOAT, shape, read)
+        return self._writer.constant(name, tensor)
+
+    def _vector(self, name: str) -> np.ndarray:
+        return self._weights.read(name)
+
+    def _table(
+        self, name: str, near: Rotation, beyond: Rotation | None = None, switch: int = 0
+    ) -> Table:
+        """Cosines and sines of `near`, and with `beyond` its own from row `switch` on."""
+        shape = (self._context + switch, len(near.frequencies))
+
+        def reader(part: str) -> StreamedTensor:
+            def read(start: int, stop: int) -> np.ndarray:
+                pieces = []
+                if start < switch or beyond is None:
+                    end = stop if beyond is None else min(stop, switch)
+                    pieces.append(getattr(near, part)(start, end))
+                if beyond is not None and stop > switch:
+                    pieces.append(getattr(beyond, part)(max(start - switch, 0), stop - switch))
+                return np.concatenate(pieces)
+
+            return StreamedTensor(f"{name}.{part}", ir.DataType.FLOAT, shape, read)
+
+        cosines, sines = (
+            self._writer.constant(f"{name}.{part}", reader(part)) for part in ("cosines", "sines")
+        )
+        return cosines, sines
+
+    def _numbers(self, values: list[int]) -> ir.Value:
+        return self._writer.constant("numbers", np.array(values, np.int64))
+
+    def _input(self, name: str, dtype: ir.DataType, shape: list[int | str]) -> ir.Value:
+        value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
+        self._model.graph.inputs.append(value)
+        return value
+
+    def _output(self, value: ir.Value, name: str, shape: list[int | str]) -> None:
+        value.name = name
+        value.shape = ir.Shape(shape)
+        value.type = ir.TensorType(ir.DataType.FLOAT)
+        self._model.graph.outputs.append(value)

@@ -1,0 +1,247 @@
+"""The full-precision ONNX graph that every quantized artifact starts from.
+
+optimum exports it, onnxruntime's transformer fusions shorten it, and the rest happens here:
+weights get the names they have in the model's own files, pooling moves into the graph, and the
+result is compared with the export it came from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.export.pooling import add_head, apply_head
+from edgeq.formats.base import default_threads
+from edgeq.models.encoder import is_unused
+from edgeq.models.graphs.rewriting import GraphWriter, save_model
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.onnx_session import open_session
+from edgeq.models.weight_files import WEIGHTS
+from edgeq.models.weights import open_weights
+
+# Architectures whose attention onnxruntime's optimizer knows how to fuse, by its own name for it.
+_FUSED_AS = {
+    "bert": "bert",
+    "roberta": "bert",
+    "xlm-roberta": "bert",
+    "distilbert": "bert",
+    "mpnet": "bert",
+    "electra": "bert",
+}
+# float32 rounding in another order of summation; a wrong fusion is off by orders of magnitude.
+_FUSION_TOLERANCE = 1e-4
+
+
+def export_sentence_encoder(model: ModelDirectory, destination: Path) -> None:
+    """Write `model.onnx` and its external data: token ids in, `sentence_embedding` out.
+
+    Inputs are the export's own (`input_ids`, `attention_mask`, … int64 `(batch, tokens)`); the
+    one output is float32 `(batch, hidden size)`, pooled and normalised as the model's head says.
+    Raises InvalidInput where optimum cannot export the architecture.
+    """
+    with tempfile.TemporaryDirectory(dir=destination, prefix="export-") as folder:
+        exported = Path(folder) / "model.onnx"
+        _export(model, exported)
+        graph = _fuse(model, exported)
+        _name_weights(graph, model)
+        _plain_residuals(graph)
+        add_head(graph, model)
+        save_model(graph, destination / "model.onnx")
+        _compare(model, exported, destination / "model.onnx")
+
+
+def _export(model: ModelDirectory, exported: Path) -> None:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    with _quiet():
+        from optimum.exporters.onnx import onnx_export_from_model
+
+        try:
+            onnx_export_from_model(
+                _network(model, exported.parent),
+                exported.parent,
+                task="feature-extraction",
+                do_validation=False,
+            )
+        except (ValueError, KeyError, NotImplementedError) as error:
+            raise InvalidInput(
+                Problem(
+                    str(model.path),
+                    f"optimum cannot export this {model.config.get('model_type')} model: {error}",
+                    "export it yourself and name the .onnx file as the source, task: tensor",
+                )
+            ) from None
+
+
+def _network(model: ModelDirectory, folder: Path) -> Any:
+    """The model as transformers builds it, in float32.
+
+    Raises InvalidInput for weights that it lacks, which transformers would make up, or leaves over.
+    """
+    import torch
+    from optimum.exporters.onnx.constants import SDPA_ARCHS_ONNX_EXPORT_NOT_SUPPORTED
+    from transformers import AutoModel
+
+    kind = model.config["model_type"]
+    source = _renamed(model, folder) if model.stored_names else model.path
+    network, report = AutoModel.from_pretrained(
+        source,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+        **(
+            {"attn_implementation": "eager"} if kind in SDPA_ARCHS_ONNX_EXPORT_NOT_SUPPORTED else {}
+        ),
+    )
+    missing = [*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]
+    lacking = [f"lacks {name}" for name in missing if not is_unused(name)]
+    left = [name for name in report["unexpected_keys"] if _is_left_over(model, name)]
+    for what in [*lacking, *(f"holds {name}, which a {kind} model does not read" for name in left)]:
+        raise InvalidInput(Problem(str(model.path), what, "download or save it again"))
+    return network
+
+
+def _is_left_over(model: ModelDirectory, name: str) -> bool:
+    """Whether a weight that transformers does not read could have mattered."""
+    facts = model.tensors.get(name)
+    return facts is not None and facts.is_float and not is_unused(name) and not model.head.files
+
+
+def _renamed(model: ModelDirectory, folder: Path) -> Path:
+    """The model with its weights' usual names, in float32, in a new directory in `folder`."""
+    from safetensors.numpy import save_file
+
+    place = folder / "renamed"
+    place.mkdir()
+    weights = open_weights(model)
+    held = {name: weights.read(name) for name, facts in model.tensors.items() if facts.is_float}
+    save_file(held, place / WEIGHTS, {"format": "pt"})
+    shutil.copyfile(model.path / "config.json", place / "config.json")
+    return place
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the exporters' warnings: they are about tracing, and the result is compared anyway."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from optimum.utils import logging as optimum_logging
+
+        optimum_logging.set_verbosity_error()
+        yield
+
+
+def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
+    family = _FUSED_AS.get(model.config.get("model_type", ""))
+    if family is None:
+        return ir.load(exported)
+    with _quiet():
+        from onnxruntime.transformers.fusion_options import AttentionMaskFormat, FusionOptions
+        from onnxruntime.transformers.optimizer import optimize_model
+
+        options = FusionOptions(family)
+        options.use_multi_head_attention = True
+        # A fused embedding keeps its tables in float; a mask as given allows padding anywhere.
+        options.enable_embed_layer_norm = False
+        options.attention_mask_format = AttentionMaskFormat.AttentionMask
+        optimized = optimize_model(
+            str(exported),
+            model_type=family,
+            num_heads=model.attention_heads,
+            hidden_size=model.hidden_size,
+            optimization_options=options,
+            opt_level=0,
+        )
+    fused: ir.Model = ir.from_proto(optimized.model)
+    return fused
+
+
+def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
+    """Give weights the name they have in the model's files, which rules and plans go by.
+
+    The exporter leaves transposed weights anonymous but names nodes after modules
+    (`/encoder/layer.0/output/dense/MatMul`); other weights lack the prefix that a model with a
+    task's head has (`bert.`). The values are compared before a name is believed.
+    """
+    weights = open_weights(model)
+
+    def rename(weight: ir.Value, stem: str, *, transposed: bool) -> None:
+        assert weight.const_value is not None
+        for name in (n for n in weights if n == stem or n.endswith(f".{stem}")):
+            if not model.tensors[name].is_float:
+                continue
+            values = weights.read(name)
+            if np.array_equal(values.T if transposed else values, weight.const_value.numpy()):
+                graph.graph.initializers.pop(weight.name or "")
+                weight.name = name
+                graph.graph.initializers[name] = weight
+                break
+
+    for node in graph.graph:
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        if weight is not None and weight.is_initializer() and weight.const_value is not None:
+            stem = re.sub(r"/MatMul(_\d+)?$", "", node.name or "").strip("/").replace("/", ".")
+            rename(weight, f"{stem}.weight", transposed=True)
+    for name, weight in list(graph.graph.initializers.items()):
+        if name not in weights and weight.const_value is not None:
+            rename(weight, name, transposed=False)
+
+
+def _plain_residuals(graph: ir.Model) -> None:
+    """Turn fused residual-and-norm nodes into Sum and LayerNormalization.
+
+    onnxruntime's fused kernel takes several times as long as the two it replaces (see
+    benchmarks/residual_norm.py), and it would fuse an Add again when it loads the file; a Sum of
+    two it leaves alone.
+    """
+    writer = GraphWriter(graph)
+    for node in list(graph.graph):
+        if node.op_type != "SkipLayerNormalization" or len(node.outputs) > 1:
+            continue
+        value, residual, gain, shift = node.inputs[:4]
+        epsilon = node.attributes["epsilon"].as_float()
+        if len(node.inputs) > 4 and node.inputs[4] is not None:
+            value = writer.emit(node, "Add", [value, node.inputs[4]])
+        total = writer.emit(node, "Sum", [value, residual])
+        attributes = {"epsilon": epsilon, "axis": -1}
+        writer.replace(node, "LayerNormalization", [total, gain, shift], attributes)
+
+
+def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
+    """Refuse a rewritten graph whose embeddings differ from the plain export's."""
+    before = open_session(exported, threads=default_threads())
+    after = open_session(built, threads=default_threads())
+    generator = np.random.default_rng(0)
+    shape = (2, min(24, model.max_tokens))
+    # Away from both ends of the vocabulary: special tokens move positions in some models.
+    vocabulary = int(model.config["vocab_size"])
+    end = min(1000, vocabulary // 4)
+    ids = generator.integers(end, vocabulary - end, shape, np.int64)
+    mask = np.ones(shape, np.int64)
+    mask[1, shape[1] // 2 :] = 0
+    feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
+    feed = {value.name: feed[value.name] for value in before.get_inputs()}
+    expected = apply_head(before.run(None, feed)[0], mask, model.head)
+    found = after.run(["sentence_embedding"], feed)[0]
+    worst = float(np.abs(expected - found).max() / np.abs(expected).max())
+    if not worst <= _FUSION_TOLERANCE:
+        raise InvalidInput(
+            Problem(
+                str(model.path),
+                f"the optimized graph differs from the plain export by {worst:.1e}",
+                "this architecture is not handled; export it yourself and name the .onnx file",
+            )
+        )

@@ -1,0 +1,83 @@
+"""A plain .onnx file of the user's own, brought into the form that quantization starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from edgeq.core.artifact import MODEL_FILE
+from edgeq.models.graphs.folding import fold_constants
+from edgeq.models.graphs.normal import normalize, share_transposed
+from edgeq.models.graphs.rewriting import name_uniquely, save_model
+from edgeq.models.graphs.source import READ_ERRORS, read_source, unreadable
+from edgeq.models.graphs.widening import widen
+
+# QuantizeLinear takes a scale per channel from here on.
+_OLDEST_OPSET = 13
+_TARGET_OPSET = 17
+WIDENED = "edgeq.widened"
+"""Key of ir.Model.meta: whether the file computes in float16 or bfloat16."""
+
+
+def read_onnx(path: Path) -> ir.Model:
+    """The graph of `path` with every constant as a named initializer of the main graph.
+
+    Functions are inlined, what depends on constants alone is computed, and what is in float16 or
+    bfloat16 is in float32. Raises InvalidInput for a file that is not ONNX, misses its external
+    data, or whose operator set cannot be brought up to one that has quantized types.
+    """
+    proto = read_source(path)
+    try:
+        model = _to_ir(proto, path)
+        _lift_constants(model)
+        share_transposed(model)
+        fold_constants(model)
+        model.meta[WIDENED] = widen(model)
+        normalize(model)
+        name_uniquely(model)
+        passes.RemoveUnusedNodesPass()(model)
+    except READ_ERRORS as error:
+        raise unreadable(path, error) from error
+    return model
+
+
+def import_onnx(path: Path, destination: Path) -> None:
+    """Write `model.onnx` and its external data to `destination`, batch norms folded."""
+    save_model(read_onnx(path), destination / MODEL_FILE)
+
+
+def _to_ir(proto: onnx.ModelProto, path: Path) -> ir.Model:
+    opsets = {opset.domain: opset.version for opset in proto.opset_import}
+    model: ir.Model = ir.from_proto(proto)
+    ir.external_data.set_base_dir(model.graph, path.parent)
+    if opsets.get("", _TARGET_OPSET) < _OLDEST_OPSET:
+        whole = ir.to_proto(ir.external_data.load_to_model(model))
+        model = ir.from_proto(onnx.version_converter.convert_version(whole, _TARGET_OPSET))
+    return model
+
+
+def _lift_constants(model: ir.Model) -> None:
+    """Every stored array becomes an initializer of the main graph, where subgraphs see it too."""
+    name_uniquely(model)
+    passes.RemoveInitializersFromInputsPass()(model)
+    for node in list(model.graph.all_nodes()):
+        if node.op_type == "Constant" and node.outputs[0].is_graph_output():
+            _detach(node)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.LiftSubgraphInitializersToMainGraphPass()(model)
+
+
+def _detach(constant: ir.Node) -> None:
+    """Put an Identity between a constant and the graph's output that it is."""
+    assert constant.graph is not None
+    result = constant.outputs[0]
+    copy = ir.node("Identity", [result], name=f"{constant.name}.Identity")
+    new = copy.outputs[0]
+    new.name, new.shape, new.type = result.name, result.shape, result.type
+    constant.graph.insert_after(constant, copy)
+    result.replace_all_uses_with(new, replace_graph_outputs=True)
+    copy.replace_input_with(0, result)
+    result.name = f"{new.name}.constant"

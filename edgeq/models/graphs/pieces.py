@@ -1,0 +1,196 @@
+"""A graph run piece by piece: each piece up to one tensor, from what the pieces before left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgeq.core.artifact import MODEL_FILE
+from edgeq.formats.base import default_threads
+from edgeq.models.onnx_session import Session, open_graph
+from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.statistics import Feed
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a graph. given: weights it takes as inputs. later: tensors still to be read."""
+
+    session: Session
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    given: tuple[str, ...]
+    later: frozenset[str]
+
+
+class Pieces:
+    """Cuts a graph at the tensors asked for, one after the other; no node is in two pieces."""
+
+    def __init__(self, directory: Path, given: Iterable[str]) -> None:
+        """directory: of `model.onnx`. given: constants that callers hand in, since they change."""
+        self._directory = directory
+        self._model = onnx.load(directory / MODEL_FILE, load_external_data=False)
+        self._nodes = self._model.graph.node
+        self._constants = {value.name: value for value in self._model.graph.initializer}
+        self._given = frozenset(given)
+        self._maker = {name: i for i, node in enumerate(self._nodes) for name in node.output}
+        self._taken: set[int] = set()
+
+    def place(self, name: str) -> int:
+        """Where in the graph's order a tensor is made; -1 for inputs."""
+        return self._maker.get(name, -1)
+
+    def added_to(self, product: str, held: Mapping[str, Array]) -> str | None:
+        """The held tensor that the next nodes add `product` to, in its shape; None without one.
+
+        A bias may come before. Fused layer norms add too, their first two inputs.
+        """
+        readers = [node for node in self._nodes if product in node.input]
+        if len(readers) != 1 or readers[0].op_type not in ("Add", "SkipLayerNormalization"):
+            return None
+        (other,) = [name for name in readers[0].input[:2] if name != product] or [product]
+        if other in self._constants and readers[0].op_type == "Add":
+            return self.added_to(readers[0].output[0], held)
+        return other if other in held and held[other].ndim > 1 else None
+
+    def until(self, name: str, held: Mapping[str, Array]) -> Piece | None:
+        """What has to run for tensor `name`; None where it is held already.
+
+        held: one sample's tensors that are there, whose kinds the piece takes.
+        """
+        nodes = self._unmade(name, held)
+        if not nodes:
+            return None
+        self._taken.update(nodes)
+        later = frozenset(
+            read
+            for i, node in enumerate(self._nodes)
+            if i not in self._taken
+            for read in _read(node)
+        )
+        inside = [self._nodes[i] for i in sorted(nodes)]
+        made = {output for node in inside for output in node.output if output}
+        needed = sorted({read for node in inside for read in _read(node)} - made)
+        given = tuple(read for read in needed if read in self._given)
+        inputs = tuple(read for read in needed if read in held)
+        constants = {read for read in needed if read in self._constants} - set(given)
+        outputs = tuple(sorted(made & (later | {name})))
+        values = [_value(read, held[read]) for read in inputs]
+        values += [_weight(self._constants[read]) for read in given]
+        cut = onnx.helper.make_graph(
+            inside,
+            "piece",
+            values,
+            [onnx.ValueInfoProto(name=output) for output in outputs],
+            [self._constants[read] for read in sorted(constants)],
+        )
+        model = onnx.helper.make_model(
+            cut, opset_imports=self._model.opset_import, ir_version=self._model.ir_version
+        )
+        graph = model.SerializeToString()
+        session = open_graph(graph, self._directory, threads=default_threads())
+        return Piece(session, inputs, outputs, given, later)
+
+    def _unmade(self, name: str, held: Mapping[str, Array]) -> set[int]:
+        """Nodes that `name` depends on and that no held tensor stands for."""
+        found: set[int] = set()
+        wanted = [name]
+        while wanted:
+            read = wanted.pop()
+            at = self._maker.get(read)
+            if at is not None and at not in found and read not in held:
+                found.add(at)
+                wanted += _read(self._nodes[at])
+        return found
+
+
+class Samples:
+    """Tensors of every calibration sample in one model: the feeds, and what pieces made of them.
+
+    What pieces make is kept in files, one a tensor, and removed when nothing reads it any more.
+    """
+
+    def __init__(self, feeds: Sequence[Feed], folder: Path) -> None:
+        self._feeds, self._folder = feeds, folder
+        self._files: dict[str, _Spilled] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def __getitem__(self, index: int) -> dict[str, Array]:
+        """All that is held of one sample, by tensor."""
+        held: dict[str, Array] = dict(self._feeds[index])
+        held.update({name: file.read(index) for name, file in self._files.items()})
+        return held
+
+    def values(self, name: str) -> Iterator[Floats]:
+        """A tensor of each sample in turn, its last axis as columns."""
+        for index, feed in enumerate(self._feeds):
+            value = feed[name] if name in feed else self._files[name].read(index)
+            yield value.reshape(-1, value.shape[-1]).astype(np.float32, copy=False)
+
+    def advance(self, piece: Piece, weights: Mapping[str, Floats]) -> None:
+        """Run `piece` on every sample. weights: all that it is given, as the graph has them."""
+        made = {name: self._new() for name in piece.outputs}
+        constants = {name: weights[name] for name in piece.given}
+        for index, feed in enumerate(self._feeds):
+            held = {
+                name: feed[name] if name in feed else self._files[name].read(index)
+                for name in piece.inputs
+            }
+            results = piece.session.run(list(piece.outputs), {**held, **constants})
+            for name, result in zip(piece.outputs, results, strict=True):
+                made[name].append(result)
+        for name in [name for name in self._files if name not in piece.later]:
+            self._files.pop(name).path.unlink()
+        self._files.update(made)
+
+    def _new(self) -> _Spilled:
+        self._count += 1
+        return _Spilled(self._folder / str(self._count))
+
+
+class _Spilled:
+    """Arrays one after the other in a file, read plainly: mapped pages would count as memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._places: list[tuple[int, np.dtype[np.generic], tuple[int, ...]]] = []
+        self._size = 0
+
+    def append(self, array: Array) -> None:
+        with self.path.open("ab") as file:
+            file.write(np.ascontiguousarray(array).data)
+        self._places.append((self._size, array.dtype, array.shape))
+        self._size += array.nbytes
+
+    def read(self, index: int) -> Array:
+        offset, dtype, shape = self._places[index]
+        count = int(np.prod(shape, dtype=np.int64))
+        return np.fromfile(self.path, dtype, count, offset=offset).reshape(shape)
+
+
+def _read(node: onnx.NodeProto) -> list[str]:
+    """Everything a node reads, its subgraphs included."""
+    found = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in [attribute.g, *attribute.graphs]:
+            found += [name for inner in graph.node for name in _read(inner)]
+    return found
+
+
+def _value(name: str, array: Array) -> onnx.ValueInfoProto:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim)
+
+
+def _weight(constant: onnx.TensorProto) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(constant.name, constant.data_type, constant.dims)

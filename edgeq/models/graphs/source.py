@@ -1,0 +1,182 @@
+"""An .onnx file of the user's own, as it lies on disk: its files, its functions, its interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from edgeq.core.errors import InvalidInput, Problem
+
+# What onnx and protobuf raise for files that are cut short, damaged or something else.
+READ_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    LookupError,
+    AttributeError,
+    NotImplementedError,
+    DecodeError,
+)
+
+
+def source_files(path: Path) -> tuple[Path, ...]:
+    """The file and every file of external data that it names, wherever in it.
+
+    Raises InvalidInput for one that is missing, too short or outside the model's folder.
+    """
+    proto = _read(path)
+    return (path, *sorted({_data_file(path, tensor) for tensor in _external(proto)}))
+
+
+def read_source(path: Path) -> onnx.ModelProto:
+    """The model in `path` without its external data; functions of its own are inlined.
+
+    Raises InvalidInput for a file that is not ONNX, that misses data, or whose inputs and outputs
+    are not all tensors of numbers.
+    """
+    proto = _read(path)
+    if not proto.graph.node:
+        raise unreadable(path, "it holds no operator")
+    for tensor in _external(proto):
+        _data_file(path, tensor)
+    _refuse_other_values(path, proto)
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+    _densify(proto.graph)
+    return proto
+
+
+def unreadable(path: Path, reason: object) -> InvalidInput:
+    """The error for a file that cannot be understood."""
+    lines = str(reason).splitlines() or [type(reason).__name__]
+    what = f"cannot be read as an ONNX model: {lines[0]}"
+    return InvalidInput(Problem(str(path), what, "export it again"))
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path, load_external_data=False)
+    except READ_ERRORS as error:
+        raise unreadable(path, error) from error
+
+
+def _external(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for tensor in _tensors(proto.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield tensor
+    for function in proto.functions:
+        for node in function.node:
+            for tensor in _tensors_of(node):
+                if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                    yield tensor
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _tensors_of(node)
+
+
+def _tensors_of(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        sparse = [*attribute.sparse_tensors]
+        if attribute.HasField("sparse_tensor"):
+            sparse.append(attribute.sparse_tensor)
+        for each in sparse:
+            yield from (each.values, each.indices)
+        graphs = [*attribute.graphs]
+        if attribute.HasField("g"):
+            graphs.append(attribute.g)
+        for graph in graphs:
+            yield from _tensors(graph)
+
+
+def _data_file(path: Path, tensor: onnx.TensorProto) -> Path:
+    facts = {entry.key: entry.value for entry in tensor.external_data}
+    name = facts.get("location", "")
+    place = PurePosixPath(name.replace("\\", "/"))
+    if not name or place.is_absolute() or ".." in place.parts or ":" in name:
+        what = f"{tensor.name!r} names external data outside the model's folder: {name!r}"
+        raise InvalidInput(Problem(str(path), what, "save the model again, its data in one folder"))
+    file = path.parent / place
+    if not file.is_file():
+        what = f"its external data file is missing: {name}"
+        raise InvalidInput(Problem(str(path), what, f"copy it to {file}"))
+    end = int(facts.get("offset", 0)) + int(facts.get("length", 0))
+    if file.stat().st_size < end:
+        what = f"{name} was cut short: {file.stat().st_size} bytes, {tensor.name!r} ends at {end}"
+        raise InvalidInput(Problem(str(path), what, "copy or download it again"))
+    return file
+
+
+def _refuse_other_values(path: Path, proto: onnx.ModelProto) -> None:
+    problems = []
+    given = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in given]
+    for kind, values in (("input", inputs), ("output", proto.graph.output)):
+        for value in values:
+            found = _other_kind(value.type)
+            if found:
+                what = f"the {kind} {value.name!r} is {found}, and edgeq runs tensors of numbers"
+                remedy = f"export the model with a tensor as {kind}"
+                problems.append(Problem(str(path), what, remedy))
+    if problems:
+        raise InvalidInput(problems)
+
+
+def _other_kind(given: onnx.TypeProto) -> str:
+    """What a value is, if not a tensor of numbers; empty for one."""
+    field = given.WhichOneof("value")
+    names = {
+        "sequence_type": "a sequence",
+        "map_type": "a map",
+        "optional_type": "optional",
+        "sparse_tensor_type": "a sparse tensor",
+        "opaque_type": "opaque",
+    }
+    if field in names:
+        return names[field]
+    element = given.tensor_type.elem_type
+    if element == onnx.TensorProto.STRING:
+        return "text"
+    if element in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128):
+        return "complex"
+    return ""
+
+
+def _densify(graph: onnx.GraphProto) -> None:
+    """Write sparse constants out: nothing behind this reads them."""
+    for sparse in graph.sparse_initializer:
+        tensor = numpy_helper.from_array(_dense(sparse), sparse.values.name)
+        graph.initializer.append(tensor)
+    del graph.sparse_initializer[:]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "sparse_value":
+                array = _dense(attribute.sparse_tensor)
+                value = onnx.helper.make_attribute("value", numpy_helper.from_array(array))
+                attribute.CopyFrom(value)
+            for inner in (attribute.g, *attribute.graphs):
+                _densify(inner)
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
+    values, indices = map(numpy_helper.to_array, (sparse.values, sparse.indices))
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        dense.reshape(-1)[indices] = values
+    else:
+        dense[tuple(indices.T)] = values
+    return dense

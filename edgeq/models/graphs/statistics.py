@@ -1,0 +1,92 @@
+"""What calibration sees of the tensors that meet a graph's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeq.core.artifact import MODEL_FILE
+from edgeq.formats.base import default_threads
+from edgeq.formats.onnx.convolution import convolution_output
+from edgeq.models.graphs.weights import Weight, find_weights
+from edgeq.models.onnx_session import Session, open_graph
+from edgeq.quantize.decide import Decision
+from edgeq.quantize.statistics import Feed, InputStatistics, collect
+
+Power = tuple[NDArray[np.float64], int]
+"""Mean square of each input column, float64 `(columns,)`, and the rows it is the mean of."""
+
+
+def watch(
+    float_directory: Path,
+    chosen: Sequence[Weight],
+    decisions: Mapping[str, Decision],
+    feeds: Sequence[Feed],
+    progress: Callable[[str], None],
+) -> dict[str, InputStatistics]:
+    """Statistics of every tensor that a choice depends on, by the tensor's name."""
+    tensors: dict[str, int] = {}
+    hessians: set[str] = set()
+    samples: set[str] = set()
+    for weight in chosen:
+        choice = decisions[weight.name].choice
+        assert choice is not None
+        for use in (use for use in weight.uses if use.in_main_graph):
+            name = use.activation.name or ""
+            if weight.role == "convolution":
+                around = {name, convolution_output(use.node).name or ""}
+                tensors.update(dict.fromkeys(around, 0))
+                samples |= around
+            elif use.role == "linear" and (
+                choice.activations != "float32" or choice.method in ("gptq", "kmeans")
+            ):
+                tensors[name] = weight.shape[0 if use.inputs_first else 1]
+                if choice.method == "gptq":
+                    hessians.add(name)
+                if choice.activations != "float32":
+                    samples.add(name)
+    if not tensors or not feeds:
+        return {}
+    progress(f"calibrate on {len(feeds)} samples")
+    session = open_watched(float_directory, list(tensors))
+    return collect(session, tensors, feeds, frozenset(hessians), frozenset(samples))
+
+
+def input_powers(float_directory: Path, feeds: Sequence[Feed]) -> dict[str, Power]:
+    """What each weight of `model.onnx` is multiplied by, as llama.cpp's importance matrix has it.
+
+    By the weight's name, for every weight of 4096 or more values that a node outside subgraphs
+    multiplies by; power times rows is llama.cpp's sum of squares. A table that is also the output
+    layer has the power of what the output layer sees. destination: as for `watch`.
+    """
+    tensors: dict[str, int] = {}
+    names: dict[str, str] = {}
+    for weight in find_weights(ir.load(float_directory / MODEL_FILE)):
+        if weight.product is not None:
+            name = weight.product.activation.name or ""
+            names[weight.name] = name
+            tensors[name] = weight.shape[0 if weight.product.inputs_first else 1]
+    session = open_watched(float_directory, list(tensors))
+    found = collect(session, tensors, feeds, frozenset(), frozenset())
+    return {
+        weight: (found[name].power, found[name].count)
+        for weight, name in names.items()
+        if name in found
+    }
+
+
+def open_watched(float_directory: Path, names: list[str]) -> Session:
+    """The graph with the named tensors, where they are not inputs, as its only outputs."""
+    model = ir.load(float_directory / MODEL_FILE)
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    wanted = [values[name] for name in names if name in values]
+    for value in wanted:
+        value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
+    if wanted:  # else all are inputs, and a graph needs an output
+        model.graph.outputs[:] = wanted
+    graph = ir.to_proto(model).SerializeToString()
+    return open_graph(graph, float_directory, threads=default_threads())

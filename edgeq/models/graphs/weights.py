@@ -1,0 +1,262 @@
+"""Which constants of an ONNX graph are weights that can be quantized, and how each is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeq.models.graphs.rewriting import CONTRIB
+from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
+from edgeq.quantize.model import grid_named
+from edgeq.quantize.number_formats.groups import Floats
+
+Role = Literal["linear", "convolution", "embedding", "tied", "recurrent"]
+"""What is done with a weight. `tied`: rows are looked up by one node, and multiplied by another."""
+Decide = Callable[[str, tuple[int, ...]], Decision]
+
+_TIED = {"embedding", "linear"}
+_CONTRIB = ("FusedMatMul", "GroupQueryAttention")  # operators of onnxruntime's that are known here
+
+
+@dataclass(frozen=True)
+class WeightUse:
+    """One node that reads a weight: what it does with it and where the input comes from.
+
+    `inputs_first` says that the file stores `(columns, rows)`, inputs before outputs.
+    `in_main_graph` is False inside the body of If, Loop or Scan, where calibration cannot look.
+    """
+
+    node: ir.Node
+    role: Role
+    inputs_first: bool
+    in_main_graph: bool
+
+    @property
+    def activation(self) -> ir.Value:
+        """The tensor that meets the weight: the left operand, image, sequence or token ids."""
+        value = self.node.inputs[1 if self.role == "embedding" else 0]
+        assert value is not None
+        return value
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A constant with at least two axes, and the nodes that read it.
+
+    `obstacle` says why it has to stay in float, or is empty.
+    """
+
+    name: str
+    value: ir.Value
+    uses: tuple[WeightUse, ...]
+    obstacle: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in the file."""
+        return _shape(self.value)
+
+    @property
+    def shape_by_rows(self) -> tuple[int, ...]:
+        """The shape with outputs, tokens or filters first, as a plan knows it."""
+        if self.uses and self.uses[0].inputs_first:
+            return self.shape[::-1]
+        return self.shape
+
+    @property
+    def role(self) -> Role:
+        """What all its uses do with it."""
+        roles = {use.role for use in self.uses}
+        return "tied" if roles == _TIED else self.uses[0].role
+
+    @property
+    def product(self) -> WeightUse | None:
+        """The first use that multiplies by it, of those that calibration can look at."""
+        uses = (use for use in self.uses if use.role == "linear" and use.in_main_graph)
+        return next(uses, None)
+
+    def matrix(self) -> Floats:
+        """float32 `(rows, columns)`: outputs by inputs, tokens by features, filters by taps."""
+        array = _array(self.value).astype(np.float32)
+        if self.role == "convolution":
+            return array.reshape(array.shape[0], -1)
+        if self.role == "recurrent":  # (directions, gates × hidden, inputs)
+            return array.reshape(-1, array.shape[-1])
+        return np.ascontiguousarray(array.T) if self.uses[0].inputs_first else array
+
+
+def find_weights(model: ir.Model) -> list[Weight]:
+    """Every floating-point constant of two or more axes and 4096 or more values, in graph order."""
+    users: dict[str, list[tuple[ir.Node, int, bool]]] = {}
+    values: dict[str, ir.Value] = {}
+    for node, in_main in _nodes(model.graph, True):
+        for position, value in enumerate(node.inputs):
+            if value is None or not _is_weight(value):
+                continue
+            if _operator(node) == "GroupQueryAttention":
+                continue  # cosines and sines of positions: computed, not trained
+            assert value.name is not None
+            values[value.name] = value
+            users.setdefault(value.name, []).append((node, position, in_main))
+    return [_weight(name, values[name], uses) for name, uses in users.items()]
+
+
+def settle(weight: Weight, decide: Decide) -> Decision:
+    """A decision that this weight's operators can carry out, or float32 with the reason."""
+    decision = _stored_once(weight, decide(weight.name, weight.shape_by_rows))
+    choice = decision.choice
+    if choice is None:
+        return decision
+    obstacle = weight.obstacle or _obstacle(weight, choice.grid, choice.activations)
+    if obstacle:
+        return Decision(None, f"stays float32: {obstacle}")
+    if weight.role in ("embedding", "recurrent"):
+        # Rows of a table are looked up, not multiplied; an LSTM codes its own inputs.
+        tried = weight.role == "embedding" and choice.method == "gptq"
+        method = "gptq" if tried else "nearest"
+        return replace(decision, choice=replace(choice, method=method, activations="float32"))
+    if choice.activations == "static-uint8" and not all(u.in_main_graph for u in weight.uses):
+        reason = f"{decision.reason}; dynamic ranges, calibration cannot look into a subgraph"
+        return Decision(replace(choice, activations="dynamic-uint8", ranges=None), reason)
+    return decision
+
+
+def _stored_once(weight: Weight, decision: Decision) -> Decision:
+    """int8 in groups for rows that are looked up and multiplied: one copy then serves both."""
+    choice = decision.choice
+    if choice is None or weight.obstacle or weight.role != "tied" or choice.grid != "int8":
+        return decision
+    grouped = replace(choice, grid="int8-b32", activations="float32", ranges=None)
+    reason = f"{decision.reason}; in groups of 32, so that one copy is looked up and multiplied"
+    return Decision(grouped, reason)
+
+
+def _obstacle(weight: Weight, grid: str, activations: str) -> str:
+    operator = weight.uses[0].node.op_type
+    if weight.role == "convolution":
+        if any(_computed_bias(use.node) for use in weight.uses):
+            return f"{operator} has a bias that is computed, and integers need a stored one"
+        if activations != "static-uint8":
+            return f"{operator} has fast int8 kernels only for static ranges; use int8-static"
+        if not all(use.in_main_graph for use in weight.uses):
+            return f"{operator} is in a subgraph, where calibration cannot look"
+    if weight.role == "recurrent" and grid != "int8":
+        return f"{operator} has quantized kernels only for int8"
+    block = grid_named(grid).block
+    if weight.role == "tied" and not block:
+        return "rows are looked up and multiplied, which only grids of blocks are stored once for"
+    if weight.role in ("embedding", "tied") and block and weight.shape[1] % block:
+        return f"{operator} needs rows of a multiple of {block} values, not {weight.shape[1]}"
+    return ""
+
+
+def _computed_bias(node: ir.Node) -> bool:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return bias is not None and (not bias.is_initializer() or bias.const_value is None)
+
+
+def _nodes(graph: ir.Graph, in_main: bool) -> Iterator[tuple[ir.Node, bool]]:
+    for node in graph:
+        yield node, in_main
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from _nodes(attribute.as_graph(), False)
+
+
+def _is_weight(value: ir.Value) -> bool:
+    if not value.is_initializer() or value.const_value is None:
+        return False
+    shape = _shape(value)
+    is_float = value.const_value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+    return is_float and len(shape) >= 2 and int(np.prod(shape)) >= SMALLEST_WEIGHT
+
+
+def _weight(name: str, value: ir.Value, users: list[tuple[ir.Node, int, bool]]) -> Weight:
+    uses: list[WeightUse] = []
+    obstacles: list[str] = []
+    for node, position, in_main in users:
+        found = _use(node, position, value, in_main)
+        if isinstance(found, str):
+            obstacles.append(f"{node.op_type} {node.name!r}: {found}")
+        else:
+            uses.append(found)
+    ways = {(use.role, use.inputs_first) for use in uses}
+    if len(ways) > 1 and ways != {("embedding", False), ("linear", False)}:
+        obstacles.append("its nodes read it in different ways")
+    if value.const_value is not None and value.const_value.dtype != ir.DataType.FLOAT:
+        obstacles.append("the model computes in float16; export it in float32 to quantize it")
+    return Weight(name, value, tuple(uses), "; ".join(obstacles))
+
+
+def _use(node: ir.Node, position: int, value: ir.Value, in_main: bool) -> WeightUse | str:
+    rank = len(_shape(value))
+    match _operator(node), position:
+        case "MatMul", 1 if rank == 2:
+            return WeightUse(node, "linear", True, in_main)
+        case "Gemm", 1:
+            return _gemm_use(node, in_main)
+        case "FusedMatMul", 1 if rank == 2:
+            return _fused_use(node, in_main)
+        case "Gather", 0 if rank == 2:
+            axis = node.attributes.get_int("axis", 0)
+            if axis != 0:
+                return f"it gathers along axis {axis}"
+            return WeightUse(node, "embedding", False, in_main)
+        case "Conv", 1:
+            return WeightUse(node, "convolution", False, in_main)
+        case "LSTM", 1 | 2:
+            return _lstm_use(node, in_main)
+        case (("GRU" | "RNN"), _):
+            return "onnxruntime has no quantized kernel for this operator"
+        case "ConvTranspose", 1:
+            return "onnxruntime has no quantized kernel for this operator"
+    return f"its input {position} has no quantized form here"
+
+
+def _operator(node: ir.Node) -> str:
+    """Its name where it is ONNX's own, or onnxruntime's; with its domain where it is neither."""
+    if node.domain in ("", CONTRIB) and (node.domain == CONTRIB) == (node.op_type in _CONTRIB):
+        return node.op_type
+    return f"{node.domain}::{node.op_type}"
+
+
+def _lstm_use(node: ir.Node, in_main: bool) -> WeightUse | str:
+    if node.attributes.get_int("layout", 0):
+        return "onnxruntime has no quantized kernel for layout 1"
+    inputs, states = node.inputs[1:3]
+    for value in (inputs, states):
+        if value is None or not _is_weight(value):
+            return f"its weights are quantized together, and {value and value.name!r} is small"
+        if len(value.uses()) > 1:
+            return f"other nodes read {value.name!r} too"
+    return WeightUse(node, "recurrent", False, in_main)
+
+
+def _gemm_use(node: ir.Node, in_main: bool) -> WeightUse | str:
+    alpha = node.attributes.get_float("alpha", 1.0)
+    beta = node.attributes.get_float("beta", 1.0)
+    if (alpha, beta) != (1.0, 1.0) or node.attributes.get_int("transA"):
+        return "it scales or transposes its input"
+    return WeightUse(node, "linear", not node.attributes.get_int("transB"), in_main)
+
+
+def _fused_use(node: ir.Node, in_main: bool) -> WeightUse | str:
+    others = ("transA", "transBatchA", "transBatchB")
+    if node.attributes.get_float("alpha", 1.0) != 1 or any(map(node.attributes.get_int, others)):
+        return "it scales or transposes its input"
+    return WeightUse(node, "linear", not node.attributes.get_int("transB"), in_main)
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    assert value.const_value is not None
+    return tuple(value.const_value.shape.numpy())
+
+
+def _array(value: ir.Value) -> NDArray[np.generic]:
+    assert value.const_value is not None
+    return value.const_value.numpy()

@@ -1,0 +1,155 @@
+"""How many bytes the tensors may take, so that size, memory and speed are what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.store import Store
+from edgeq.core.units import format_bytes, format_seconds, format_speed
+from edgeq.devices.catalogue import HERE, Device
+from edgeq.estimate.bandwidth import bandwidth_here
+from edgeq.estimate.contents import Contents, contents_of_plan
+from edgeq.estimate.devices import Estimates, estimate_for
+from edgeq.models.model import DescribedModel
+from edgeq.pipeline.allocate.options import find_options, intent_of
+from edgeq.pipeline.allocate.solve import Choices, Priced, best_within
+from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, plan_artifact
+from edgeq.quantize.budget_spec import FitSpec
+from edgeq.quantize.presets import Format
+from edgeq.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an allocation has to live. fixed: tensors without a choice, and what they are."""
+
+    recipe: Recipe
+    model: DescribedModel
+    format: Format
+    devices: Mapping[str, Device]
+    fit: FitSpec
+    fixed: Mapping[str, str]
+
+    def plan(self, chosen: Mapping[str, str]) -> ArtifactPlan:
+        """The artifact that a choice would become."""
+        intent = intent_of(
+            self.recipe, self.format, self.fit.variant_name, {**self.fixed, **chosen}
+        )
+        apple = self.devices if self.format == "coreml" else {}
+        return plan_artifact(self.recipe, self.model, intent, tuple(self.devices), apple)
+
+    def exceeded(self, chosen: Mapping[str, str]) -> list[str]:
+        """What of memory, latency and speed a choice would not keep, on which device, in words."""
+        fit = self.fit
+        if not (fit.memory or fit.latency or fit.speed):
+            return []
+        contents = contents_of_plan(self.plan(chosen), self.recipe.model.task, self.model)
+        found = []
+        for device in self.devices.values():
+            told = self._estimates(contents, device)
+            memory = told.memory.counted(device.counts)
+            if fit.memory and memory.value > fit.memory:
+                found.append(f"{format_bytes(memory.value)} of memory on {device.id}")
+            waited = told.latency or told.first_token
+            if fit.latency and waited and waited.value > fit.latency:
+                found.append(f"{format_seconds(waited.value)} on {device.id}")
+            if fit.speed and told.decode and told.decode.value < fit.speed:
+                found.append(f"{format_speed(told.decode.value)} on {device.id}")
+        return found
+
+    def _estimates(self, contents: Contents, device: Device) -> Estimates:
+        """Raises InvalidInput where what is asked for cannot be estimated."""
+        workload, timed = self.recipe.workload, self.fit.latency or self.fit.speed
+        bus = None
+        if timed and device.id == HERE and device.memory_bandwidth is None:
+            bus = bandwidth_here(Store())
+        told = estimate_for(
+            contents, device, context=workload.context, prompt=workload.prompt, bandwidth=bus
+        )
+        if timed and told.unknown:
+            what = f"no time can be estimated for {device.id}: {told.unknown}"
+            raise InvalidInput(Problem(self.name, what, "ask for size or memory in its place"))
+        return told
+
+    @property
+    def name(self) -> str:
+        """What a person finds the budget by."""
+        return f"quantize.fit: {self.format}-{self.fit.variant_name}"
+
+
+class Sized(Protocol):
+    """One way to store a tensor: the word for it, and its bytes."""
+
+    @property
+    def use(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
+
+
+def uses(picked: Mapping[str, Priced]) -> dict[str, str]:
+    """What every tensor becomes."""
+    return {name: option.use for name, option in picked.items()}
+
+
+def most_bytes(site: Site, choices: Choices, beside: int | None = None) -> int:
+    """The most bytes that tensors may take together within everything but quality.
+
+    beside: bytes of the files that are no tensors with a choice, where an artifact has shown them;
+    else as planned. Raises InvalidInput where not even the smallest choice keeps the bounds.
+    """
+    smallest, beside = require_possible(site, choices, beside)
+    cap = sum(max(option.bytes for option in own) for own in choices.values())
+    if site.fit.size is not None:
+        cap = min(cap, site.fit.size - beside)
+    return _bisect(smallest, cap, lambda size: not site.exceeded(uses(best_within(choices, size))))
+
+
+def require_possible(
+    site: Site, choices: Mapping[str, Sequence[Sized]], beside: int | None = None
+) -> tuple[int, int]:
+    """The bytes of the tensors at their smallest, and of all beside; nothing has to be measured.
+
+    Raises InvalidInput where not even the smallest of every tensor keeps size, memory and speed.
+    """
+    picked = {name: min(own, key=lambda option: option.bytes) for name, own in choices.items()}
+    smallest = sum(option.bytes for option in picked.values())
+    least = {name: option.use for name, option in picked.items()}
+    if beside is None:
+        beside = site.plan(least).download_bytes - smallest
+    if site.fit.size is not None and site.fit.size - beside < smallest:
+        nearest = format_bytes(smallest + beside)
+        raise _infeasible(site, f"the smallest that this model becomes is {nearest}")
+    found = site.exceeded(least)
+    if found:
+        raise _infeasible(site, f"at its smallest it is estimated at {found[0]}")
+    return smallest, beside
+
+
+def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The largest number for which `holds` does; it does for `low`."""
+    if holds(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _infeasible(site: Site, what: str) -> InvalidInput:
+    return InvalidInput(
+        Problem(site.name, f"cannot be kept: {what}", "give it more, or a smaller model")
+    )
+
+
+def sizes_of(planned: Planned, format: Format) -> tuple[int, int]:
+    """Bytes of the smallest and the largest file that a choice of number formats can become."""
+    recipe, model = planned.recipe, planned.model
+    options = find_options(model, recipe, format)
+    found = []
+    for end in (0, -1):
+        intent = intent_of(recipe, format, "fit", {n: own[end].use for n, own in options.items()})
+        found.append(plan_artifact(recipe, model, intent, (), {}).download_bytes)
+    return found[0], found[1]

@@ -1,0 +1,62 @@
+"""What the command line asks of allocation: sensitivities, and plans that know them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.store import Store
+from edgeq.core.validation_messages import suggest
+from edgeq.pipeline.build.build import artifact_maker
+from edgeq.pipeline.build.stages import Progress, Stages
+from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.pipeline.plan.requirements import missing, packages, require
+from edgeq.quantize.presets import Format, make_variant
+from edgeq.quantize.spec import Intent
+
+if TYPE_CHECKING:
+    from edgeq.pipeline.allocate.sensitivity import Sensitivity
+
+
+def sensitivity_of_recipe(recipe: Path, target: str | None, progress: Progress) -> Sensitivity:
+    """What each tensor of a recipe's model costs in a file format, by default its first.
+
+    Raises InvalidInput for a recipe without calibration data, Missing where the build side is not
+    installed.
+    """
+    progress("read the recipe")
+    planned = make_plan(recipe, weights=True)
+    formats = list(planned.targets)
+    if target is not None and target not in formats:
+        what = f"{recipe} has no target of the format {target!r}"
+        raise InvalidInput(Problem("--target", what, suggest(target, formats)))
+    if planned.recipe.data.calibration is None:
+        what = "has no calibration data to measure on"
+        raise InvalidInput(Problem(str(recipe), what, "add data: {calibration: {path: ...}}"))
+    format: Format = next(each for each in formats if target in (None, each))
+    require([Intent(make_variant("int4-b32"), format, planned.recipe.model.task)], fits=True)
+    from edgeq.pipeline.allocate.measure import Ground
+
+    stages = Stages(planned, Store(), progress)
+    return Ground(stages, format, artifact_maker(stages)).sensitivity()
+
+
+def foreseen(planned: Planned, progress: Progress) -> Planned:
+    """The plan with what budgets will become, where their sensitivities are known; in place.
+
+    Reads the model's files to know which model it is. What is not installed or not known leaves
+    an artifact pending.
+    """
+    for format in planned.targets:
+        spec = planned.recipe.quantize
+        if missing(packages(spec.pending(format, planned.recipe.model.task), fits=True)):
+            continue
+        from edgeq.pipeline.allocate.allocation import foresee
+
+        stages = Stages(planned, Store(), progress)
+        for fit in spec.fit:
+            intent = foresee(stages, format, fit, artifact_maker(stages))
+            if intent is not None:
+                planned.settle(intent)
+    return planned

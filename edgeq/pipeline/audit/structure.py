@@ -1,0 +1,79 @@
+"""Whether a file has the layers and widths of the model it is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgeq.core.errors import InvalidInput
+from edgeq.formats.gguf.header import Header
+from edgeq.models.architecture import Decoder, decoder_of
+from edgeq.models.huggingface import read_directory
+from edgeq.pipeline.audit.plain import length, text, whole
+from edgeq.pipeline.audit.records import Finding, Outcome
+
+
+def judge_structure(header: Header, directory: Path) -> tuple[Outcome, list[Finding]]:
+    """The file's layers, widths, heads and vocabulary against the reference's config.json.
+
+    What the file does not say is not compared here; `judge_metadata` tells what is missing.
+    """
+    try:
+        decoder = decoder_of(read_directory(directory, "--reference").config, "--reference")
+    except InvalidInput as error:
+        reason = "; ".join(problem.what for problem in error.problems)
+        what = f"layers and widths could not be compared with the reference's: {reason}"
+        finding = Finding(subject="structure", matters=False, what=what)
+        return Outcome(how="not run", passed=None, detail=reason), [finding]
+    compared = [
+        (name, own, wanted) for name, own, wanted in _facts(header, decoder) if own is not None
+    ]
+    differing = [
+        f"{_shown(own)} {name}, not {wanted}" for name, own, wanted in compared if own != [wanted]
+    ]
+    if not compared:
+        what = "layers and widths could not be compared with the reference's: the file has none"
+        finding = Finding(subject="structure", matters=False, what=what)
+        return Outcome(how="not run", passed=None, detail="the file states none"), [finding]
+    if differing:
+        what = f"it is another model than the reference: it has {'; '.join(differing)}"
+        finding = Finding(subject="structure", matters=True, what=what)
+        return Outcome(how="measured", passed=False, detail="; ".join(differing)), [finding]
+    shown = ", ".join(f"{wanted} {name}" for name, _, wanted in compared)
+    return Outcome(how="measured", passed=True, detail=shown), []
+
+
+def _facts(header: Header, decoder: Decoder) -> list[tuple[str, list[int] | None, int]]:
+    """Name, the file's distinct values (None where it has none), and the reference's."""
+    heads = _numbers(header, "attention.head_count")
+    return [
+        ("layers", _numbers(header, "block_count"), decoder.layers),
+        ("hidden values", _numbers(header, "embedding_length"), decoder.hidden),
+        ("heads", heads, decoder.heads),
+        ("key-value heads", _numbers(header, "attention.head_count_kv") or heads, decoder.kv_heads),
+        ("feed-forward values", _numbers(header, "feed_forward_length"), decoder.feed_forward),
+        ("rows of the vocabulary", _rows(header), decoder.vocabulary),
+    ]
+
+
+def _numbers(header: Header, name: str) -> list[int] | None:
+    """The distinct values of a key, which may have one for each layer."""
+    key = f"{text(header, 'general.architecture')}.{name}"
+    found = header.metadata.get(key)
+    if found is not None and isinstance(found.value, np.ndarray) and found.value.size:
+        return [int(value) for value in np.unique(found.value)]
+    number = whole(header, key)
+    return None if number is None else [number]
+
+
+def _rows(header: Header) -> list[int] | None:
+    """Rows of the embedding; the tokens where another part of a split file has it."""
+    table = header.tensors.get("token_embd.weight")
+    rows = length(header, "tokenizer.ggml.tokens") if table is None else table.shape[0]
+    return None if rows is None else [rows]
+
+
+def _shown(values: Sequence[int]) -> str:
+    return "/".join(map(str, values))

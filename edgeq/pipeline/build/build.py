@@ -1,0 +1,300 @@
+"""Plan → artifacts, stage by stage; what was made once is found again in the store."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeq.core.artifact import (
+    DATA_FILE,
+    GGUF_FILE,
+    MODEL_FILE,
+    Artifact,
+    ModelRecord,
+    TextSettings,
+    ValueInfo,
+    read_artifact,
+    record_files,
+    write_artifact,
+)
+from edgeq.core.store import Store
+from edgeq.formats.written import Made, copy_tokenizer, settings_of, text_settings
+from edgeq.pipeline.build.stages import Progress, Stages
+from edgeq.pipeline.plan.budgeted import prospect
+from edgeq.pipeline.plan.images import labels_of
+from edgeq.pipeline.plan.plan import Planned
+from edgeq.pipeline.plan.requirements import require
+from edgeq.pipeline.plan.tensors import gguf_decisions
+from edgeq.pipeline.recover.recovered import Recovered
+from edgeq.quantize.budget_spec import FitSpec
+from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.model import Choice
+from edgeq.quantize.presets import PRESETS, Format
+from edgeq.quantize.spec import Intent
+
+_GGUF_TOOLS = ("gguf", "numpy", "tokenizers", "xllamacpp")
+_COREML_TOOL = "coremltools"
+
+
+@dataclass(frozen=True)
+class Built:
+    """An artifact and where it lies. notes: of the budget that it was made for."""
+
+    path: Path
+    artifact: Artifact
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """What a program wants to know of it."""
+        return {
+            "name": self.artifact.name,
+            "path": str(self.path.absolute()),
+            "format": self.artifact.format,
+            "variant": self.artifact.variant,
+            "bytes": self.artifact.bytes,
+            "weight_bytes": self.artifact.weight_bytes,
+            "grids": self.artifact.grid_summary(),
+        }
+
+
+def build(
+    planned: Planned,
+    store: Store,
+    progress: Progress,
+    formats: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> list[Built]:
+    """Every artifact of the plan, in its order; `formats` and `names` leave out the others.
+
+    Raises Missing where the build side is not installed, InvalidInput where the model or its
+    data does not allow what the recipe asks for.
+    """
+    spec, task = planned.recipe.quantize, planned.recipe.model.task
+    wanted = dict.fromkeys(target.format for target in planned.recipe.targets)
+    intents = [
+        intent
+        for format in wanted
+        if formats is None or format in formats
+        for intent in spec.intents(format, task)
+        if names is None or intent.name in names
+    ]
+    require(intents)
+    builder = _Builder(Stages(planned, store, progress))
+    found = {intent.name: builder.artifact(intent) for intent in intents}
+    for format in wanted:
+        for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
+            if (formats is None or format in formats) and (names is None or intent.name in names):
+                require([intent], fits=True)
+                found[intent.name] = builder.fitted(format, fit)
+    order = [artifact.name for artifact in planned.plan.artifacts]
+    return [found[name] for name in order if name in found]
+
+
+def build_float(planned: Planned, store: Store, progress: Progress, format: Format) -> Built:
+    """The full-precision artifact that the others of `format` are held against."""
+    intent = Intent(PRESETS["float32"], format, planned.recipe.model.task)
+    require([intent])
+    return _Builder(Stages(planned, store, progress)).artifact(intent)
+
+
+def artifact_maker(stages: Stages) -> Callable[[Intent], Path]:
+    """What makes artifacts from `stages`, or finds them, and tells where they are.
+
+    It raises what `build` does.
+    """
+    builder = _Builder(stages)
+
+    def make(intent: Intent) -> Path:
+        require([intent])
+        return builder.artifact(intent).path
+
+    return make
+
+
+class _Builder:
+    """One artifact after the other, from the stages they share."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+        self._planned = stages.planned
+
+    def fitted(self, format: Format, fit: FitSpec) -> Built:
+        """The artifact that a budget became; the plan then knows it, too."""
+        from edgeq.pipeline.allocate.allocation import allocate
+
+        found, _ = allocate(self._stages, format, fit, artifact_maker(self._stages))
+        self._planned.settle(found)
+        note = prospect(self._planned, format, fit).note(fit, format)
+        return replace(self.artifact(found), notes=(note,) if note else ())
+
+    def artifact(self, intent: Intent) -> Built:
+        stages, variant = self._stages, intent.variant
+        name = intent.name
+        is_float = variant.weights == "float32"
+        key = {
+            **stages.float_key(),
+            "format": intent.format,
+            "tools": self._tools(intent),
+            "variant": variant.model_dump(mode="json"),
+            "rules": [] if is_float else [rule.model_dump(mode="json") for rule in intent.rules],
+            **({"chosen": dict(intent.chosen)} if intent.chosen else {}),
+            "calibration": None if is_float else stages.calibration_key(),
+            "importance": stages.importance_key() if variant.method == "importance" else None,
+            **self._coreml_key(intent),
+            "licence": self._planned.plan.licence,
+            "source": stages.source,
+            "revision": self._planned.plan.revision,
+        }
+        stages.progress(f"{name}: looking in the store")
+        path = stages.store.stage(
+            "artifact", key, lambda to: self._make(name, intent, to), describe=name
+        )
+        return Built(path, read_artifact(path))
+
+    def _coreml_key(self, intent: Intent) -> dict[str, Any]:
+        """What of a recipe decides about a package beyond its weights."""
+        if intent.format != "coreml":
+            return {}
+        recipe = self._planned.recipe
+        return {
+            "coreml": recipe.coreml.model_dump(mode="json"),
+            "labels": labels_of(recipe, self._planned.path),
+            "context": recipe.workload.context if self._planned.model.decoder else None,
+        }
+
+    def _tools(self, intent: Intent) -> dict[str, str]:
+        if intent.format == "onnx":
+            return self._stages.tools
+        if intent.format == "coreml":
+            return {**self._stages.tools, _COREML_TOOL: importlib.metadata.version(_COREML_TOOL)}
+        own = {name: importlib.metadata.version(name) for name in _GGUF_TOOLS}
+        return {**self._stages.tools, **own} if intent.variant.needs_calibration else own
+
+    def _make(self, name: str, intent: Intent, destination: Path) -> None:
+        planned, stages, variant = self._planned, self._stages, intent.variant
+        writers = {
+            "onnx": self._write_onnx,
+            "gguf": self._write_gguf,
+            "coreml": self._write_coreml,
+        }
+        made = writers[intent.format](name, intent, destination)
+        directory, decoder = planned.model.directory, planned.model.decoder
+        text = None
+        if directory is not None and decoder is not None:
+            text = TextSettings(max_tokens=made.max_tokens or decoder.context)
+        elif directory is not None:
+            text = text_settings(directory, made.max_tokens)
+        is_float = variant.weights == "float32"
+        calibration = None if is_float else stages.calibration_key()
+        write_artifact(
+            destination,
+            Artifact(
+                name=name,
+                format=intent.format,
+                variant=variant.name,
+                task=planned.recipe.model.task,
+                model=ModelRecord(
+                    source=stages.source,
+                    revision=planned.plan.revision,
+                    licence=planned.plan.licence,
+                    sha256=stages.model_sha256,
+                ),
+                inputs=made.inputs,
+                outputs=made.outputs,
+                text=text,
+                dimension=directory.dimension if directory and not decoder else None,
+                weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
+                tensors=made.tensors,
+                settings=made.settings,
+                files=record_files(destination, made.files),
+                sources={"calibration": calibration["sha256"]} if calibration else {},
+                tools=self._tools(intent),
+            ),
+        )
+
+    def _write_onnx(self, name: str, intent: Intent, destination: Path) -> Made:
+        from edgeq.formats.onnx import write
+
+        stages, variant = self._stages, intent.variant
+        recovered = Recovered()
+        graph = stages.float_graph()
+        if variant.weights == "float32":
+            written = write.copy_float(graph, destination)
+        elif variant.method == "awq":
+            from edgeq.pipeline.build.folded import write_folded
+
+            written = write_folded(stages, name, intent, destination)
+        elif self._planned.model.decoder is not None:
+            tensors = self._planned.model.tensors
+            decisions = {n: decide(n, shape, intent) for n, shape in tensors.items()}
+            codes = stages.codes(decisions, name)
+            if variant.recover:
+                from edgeq.pipeline.recover.stage import recover_codes
+
+                recovered = recover_codes(stages, name, variant.recover, codes)
+            written = write.write_codes(
+                graph, destination, lambda n, _: decisions[n], codes, recovered.adapter
+            )
+        else:
+            written = write.write_quantized(
+                graph,
+                destination,
+                lambda tensor, shape: decide(tensor, shape, intent),
+                stages.feeds(graph),
+                lambda step: stages.progress(f"{name}: {step}"),
+            )
+        files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
+        directory = self._planned.model.directory
+        if directory is not None:
+            files += copy_tokenizer(directory, destination, settings=False)
+        settings = {**settings_of(intent), "inputs": written.input_codes, **recovered.settings}
+        records = {**written.tensors, **recovered.tensors}
+        return Made(files, records, written.inputs, written.outputs, settings)
+
+    def _write_coreml(self, name: str, intent: Intent, destination: Path) -> Made:
+        from edgeq.pipeline.build.coreml import write_coreml
+
+        return write_coreml(self._stages, name, intent, destination)
+
+    def _write_gguf(self, name: str, intent: Intent, destination: Path) -> Made:
+        from edgeq.formats.gguf.write import write_gguf_model
+
+        stages, model = self._stages, self._planned.model
+        directory = model.directory
+        assert directory is not None
+        decisions = gguf_decisions(model, intent)
+        own = {
+            tensor: Decision(Choice(d.grid, d.method, "float32", None), d.reason)
+            for tensor, d in decisions.items()
+            if d.has_own_codes
+        }
+        weighted = any(d.method == "importance" and not d.has_own_codes for d in decisions.values())
+        written = write_gguf_model(
+            directory,
+            destination / GGUF_FILE,
+            decisions,
+            stages.codes(own, name) if own else {},
+            stages.importance() if weighted else None,
+            mix=intent.variant.weights,
+            progress=lambda step: stages.progress(f"{name}: {step}"),
+            name=Path(self._planned.recipe.model.source.value).name,
+        )
+        files, recovered = [GGUF_FILE], Recovered()
+        if intent.variant.recover:
+            from edgeq.pipeline.recover.stage import recover_gguf
+
+            recovered = recover_gguf(stages, name, intent.variant.recover, destination)
+            files += recovered.files
+        notes = {"notes": [*written.notes, *recovered.notes]}
+        settings = {**settings_of(intent), **recovered.settings, **notes}
+        inputs: tuple[ValueInfo, ...] = ()
+        outputs: tuple[ValueInfo, ...] = ()
+        if model.decoder is None:  # what the same model has as an ONNX file
+            width = directory.dimension
+            inputs = (ValueInfo(name="input_ids", dtype="int64", shape=(1, "tokens")),)
+            outputs = (ValueInfo(name="sentence_embedding", dtype="float32", shape=(1, width)),)
+        records = {**written.tensors, **recovered.tensors}
+        return Made(files, records, inputs, outputs, settings)

@@ -1,0 +1,275 @@
+"""One artifact as a Core ML package: written, run once in search of infinities, recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.core.artifact import COREML_PACKAGE, MODEL_FILE, TensorRecord, ValueInfo
+from edgeq.formats.coreml.deployment_targets import Target
+from edgeq.formats.coreml.executor import Program, load
+from edgeq.formats.coreml.executor.images import pixels
+from edgeq.formats.coreml.overflow import refuse_overflow
+from edgeq.formats.coreml.weights import find_coded_coreml, settle_coreml
+from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_coreml
+from edgeq.formats.coreml.write_decoder import IDS, POSITION
+from edgeq.formats.lengths import filled
+from edgeq.formats.onnx.write import Found, codes_summary
+from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.pipeline.build.stages import Stages
+from edgeq.pipeline.plan.coreml import compute_of, lengths_of, target_of
+from edgeq.pipeline.plan.images import image_of, labels_of
+from edgeq.pipeline.plan.tensors import TensorPlan, coreml_decisions, planned_tensors
+from edgeq.quantize.decide import Decision
+from edgeq.quantize.methods.rounding import with_fall_back
+from edgeq.quantize.model import Quantized
+from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.spec import Intent
+
+DECODER_TOKENS = (1, 32)
+"""How many tokens one call of a language model can have: the next one, or a piece of a prompt."""
+_SCANNED = 4  # samples that are run in search of infinities
+_SCANNED_TOKENS = 128  # of each, for a language model
+_BLOCKS = {"int8-b32", "int4-b32"}
+Call = dict[str, Any]
+
+
+def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -> Made:
+    """Write the package and, for texts, the tokenizer into the directory `destination`.
+
+    Raises InvalidInput for operators that Core ML cannot have, and where NaN or infinity begins in
+    one on calibration data.
+    """
+    planned = stages.planned
+    spec = planned.recipe.coreml
+    compute = compute_of(intent.variant, spec)
+    plans = tuple(planned_tensors(planned.model, intent, compute))
+    target, *_ = target_of(planned.recipe, plans)
+    found = _found(stages, name, intent)
+    codes = {tensor: held.tensor for tensor, held in found.weights.items()}
+    package = destination / COREML_PACKAGE
+    stages.progress(f"{name}: write the package")
+    _export(stages, package, found, intent, target)
+    stages.progress(f"{name}: look for infinities")
+    texts = _texts(stages, load(package).inputs())
+    where = planned.document.place(("coreml", "float32"))
+    refuse_overflow(package, texts, where, spec.float32)
+    files = [
+        path.relative_to(destination).as_posix()
+        for path in sorted(package.rglob("*"))
+        if path.is_file()
+    ]
+    directory = planned.model.directory
+    longest = None
+    if directory is not None:
+        # Swift's tokenizer wants its settings beside it.
+        files += copy_tokenizer(directory, destination, settings=True)
+        if planned.model.decoder is None:
+            longest = max(lengths_of(spec, directory.max_tokens))
+    program = load(package)
+    return Made(
+        files=files,
+        tensors=_records(plans, codes, compute),
+        inputs=_inputs(program),
+        outputs=_outputs(program),
+        settings={
+            **settings_of(intent),
+            "compute": compute,
+            "float32": list(spec.float32),
+            "image": spec.image.model_dump(mode="json") if spec.image else None,
+            "labels": bool(spec.labels),
+            "deployment_target": {"ios": target.ios, "macos": target.macos},
+            "scanned": sum(map(len, texts)),
+            "inputs": {
+                tensor: codes_summary(held)
+                for tensor, held in found.weights.items()
+                if held.input_codes
+            },
+        },
+        max_tokens=longest,
+    )
+
+
+def _found(stages: Stages, name: str, intent: Intent) -> Found:
+    """Codes of every weight that is on a grid, and of what it multiplies where that is coded."""
+    model = stages.planned.model
+    decisions = coreml_decisions(model, intent)
+    if any(decision.activations != "float32" for decision in decisions.values()):
+        graph = stages.float_graph()
+        return find_coded_coreml(
+            graph,
+            lambda tensor, _: decisions.get(tensor, Decision(None, "not asked for")),
+            stages.feeds(graph),
+            lambda step: stages.progress(f"{name}: {step}"),
+        )
+    codes = _codes(stages, name, decisions)
+    return Found({n: Quantized(held, None, None, "float32") for n, held in codes.items()}, {})
+
+
+def _codes(stages: Stages, name: str, decisions: dict[str, Decision]) -> dict[str, QuantizedTensor]:
+    model = stages.planned.model
+    grids = {decision.grid for decision in decisions.values() if decision.choice}
+    if not grids:
+        return {}
+    # Layers and tables of a directory are what every format has: their codes are shared.
+    is_shared = model.directory is not None and grids <= _BLOCKS
+    return stages.codes(decisions, name, None if is_shared else settle_coreml)
+
+
+def _export(
+    stages: Stages,
+    package: Path,
+    found: Found,
+    intent: Intent,
+    target: Target,
+) -> None:
+    planned = stages.planned
+    spec, model = planned.recipe.coreml, planned.model
+    compute = compute_of(intent.variant, spec)
+    float32 = spec.float32 if compute == "float16" else ()
+    if model.decoder is not None:
+        assert model.directory is not None
+        export_decoder_coreml(
+            model.directory,
+            package,
+            {name: held.tensor for name, held in found.weights.items()},
+            context=planned.recipe.workload.context,
+            tokens=DECODER_TOKENS,
+            compute=compute,
+            float32=float32,
+            target=target,
+        )
+        return
+    graph = stages.float_graph()
+    export_graph_coreml(
+        graph,
+        package,
+        found,
+        shapes=_shapes(stages, graph),
+        compute=compute,
+        float32=float32,
+        target=target,
+        image=image_of(spec),
+        labels=labels_of(planned.recipe, planned.path),
+    )
+
+
+def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]:
+    """For every input that the graph leaves open, the shapes it gets."""
+    import onnx_ir as ir
+
+    planned = stages.planned
+    spec, directory = planned.recipe.coreml, planned.model.directory
+    shapes: dict[str, Sequence[tuple[int, ...]]] = {}
+    for value in ir.load(graph / MODEL_FILE).graph.inputs:
+        assert value.name is not None
+        if directory is not None:
+            shapes[value.name] = [(1, n) for n in lengths_of(spec, directory.max_tokens)]
+        elif value.name in spec.inputs:
+            shapes[value.name] = [spec.inputs[value.name]]
+        else:
+            shapes[value.name] = [tuple(d if isinstance(d, int) else 1 for d in value.shape or ())]
+    return shapes
+
+
+def _texts(stages: Stages, inputs: dict[str, Any]) -> list[list[Call]]:
+    """Inputs to look for infinities with: the first calibration samples, or made up ones.
+
+    A language model gets the beginning of each in several calls.
+    """
+    model = stages.planned.model
+    feeds: list[Call] = [dict(feed) for feed in stages.feeds(stages.float_graph())[:_SCANNED]]
+    image = stages.planned.recipe.coreml.image
+    if image is not None:
+        for feed in feeds:
+            feed[image.input] = pixels(feed[image.input], image.scale, image.bias)
+    if model.decoder is not None:
+        context = min(stages.planned.recipe.workload.context, model.decoder.context)
+        longest = min(_SCANNED_TOKENS, context)
+        rows = [feed["input_ids"][:, :longest] for feed in feeds]
+        return [_pieces(row, inputs[IDS]) for row in rows or [np.arange(longest)[None]]]
+    if not feeds:
+        return [[{name: _made_up(value) for name, value in inputs.items()}]]
+    return [
+        [{name: _fitting(array, inputs[name]) for name, array in feed.items() if name in inputs}]
+        for feed in feeds
+    ]
+
+
+def _pieces(ids: Any, value: Any) -> list[Call]:
+    """A text as calls of as many tokens as one can have; a rest that fills none is left out."""
+    count = max(shape[-1] for shape in value.shapes or [tuple(low for low, _ in value.ranges)])
+    starts = range(0, ids.shape[-1] - count + 1, count)
+    calls = [{IDS: ids[:, at : at + count], POSITION: np.array([at], np.int32)} for at in starts]
+    return calls or [{IDS: filled(ids, count), POSITION: np.zeros(1, np.int32)}]
+
+
+def _made_up(value: Any) -> Any:
+    """Ones of the first shape an input can have."""
+    shape = value.shapes[0] if value.shapes else tuple(low for low, _ in value.ranges)
+    return np.ones(shape, np.float32)
+
+
+def _fitting(array: Any, value: Any) -> Any:
+    """A sample as an input takes it: texts are filled up, or cut, to a length it can have."""
+    if value.allows(array.shape):
+        return array
+    shapes = value.shapes or [tuple(low for low, _ in value.ranges)]
+    lengths = sorted(shape[-1] for shape in shapes)
+    length = next((n for n in lengths if n >= array.shape[-1]), lengths[-1])
+    return filled(array[..., :length], length)
+
+
+def _records(
+    plans: Sequence[TensorPlan], codes: dict[str, QuantizedTensor], compute: str
+) -> dict[str, TensorRecord]:
+    """What became of every weight; one whose codes nobody found is float."""
+    records = {}
+    for plan in plans:
+        held = codes.get(plan.name)
+        width = 2 if compute == "float16" else 4
+        size = int(np.prod(plan.shape)) * width
+        if held is not None:
+            rows, columns = held.codes.shape
+            size = held.nbytes + (width - 2) * held.grid.scale_count(rows, columns)
+        records[plan.name] = TensorRecord(
+            shape=plan.shape,
+            grid=held.grid.name if held else compute,
+            method=held.method if held else "none",
+            bytes=size,
+            note=with_fall_back(plan.reason, plan.method, held),
+        )
+    return records
+
+
+def _inputs(program: Program) -> tuple[ValueInfo, ...]:
+    """The inputs, a length of which there are several by the name `tokens`."""
+    found = []
+    for name, value in program.inputs().items():
+        several = len(value.shapes) > 1
+        lows = tuple(low for low, _ in value.ranges)
+        shape: tuple[int | str, ...] = (*lows[:-1], "tokens") if several else lows
+        dtype = "int32" if "int" in str(value.type) else "float32"
+        found.append(ValueInfo(name=name, dtype=dtype, shape=shape))
+    return tuple(found)
+
+
+def _outputs(program: Program) -> tuple[ValueInfo, ...]:
+    function = program.functions[program.default]
+    types = {
+        output.name: output.type
+        for operation in function.block.operations
+        for output in operation.outputs
+    }
+    found = []
+    for name in program.outputs():
+        element = types[name].element
+        if element is None or element.name == "string":
+            continue  # a classifier's label and shares, which follow from its first output
+        shape = tuple("tokens" if n is None else n for n in types[name].shape)
+        dtype = "int32" if "int" in str(types[name]) else "float32"
+        found.append(ValueInfo(name=name, dtype=dtype, shape=shape))
+    return tuple(found)

@@ -1,0 +1,213 @@
+"""What an error in a table's rows does to a model's answers.
+
+A row that is looked up goes through all layers, so no input's moments tell what its errors cost.
+They are tried instead: every column of the looked-up rows is moved a little, up or down by chance
+at each place, and the model run on to its outputs. To second order an error `δ` of a row then
+costs `δᵀ F δ` with `F` the mean of `gᵀ g` over outputs, `g` an output's change for each column. Of
+predictions `F` is Fisher's information: outputs are drawn by their probabilities, and the mean
+change under these is taken off, so that the cost is twice a KL divergence in nats.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeq.core.artifact import MODEL_FILE
+from edgeq.measure.divergence import spread
+from edgeq.models.graphs.pieces import Array, Piece, Pieces, Samples
+from edgeq.models.graphs.weights import Weight, find_weights
+from edgeq.quantize.methods.objective import Moments
+from edgeq.quantize.methods.rounding import Seen
+from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.statistics import Feed
+
+_WINDOWS = 4  # the last of them judges what the others taught
+_LONGEST = 128  # tokens of a window
+# Tokens of all windows times columns, which is what is run: the more columns, the fewer tokens for
+# each. Never more than all calibration data has.
+_WORK = 1 << 17
+_SHORTEST = 8
+_SHARE = 0.05  # of the rows' root mean square, by which columns are moved
+_DRAWN = 16  # outputs of every place
+_BYTES_AT_ONCE = 1 << 28  # of weights in a piece of the graph
+_PREDICTIONS = "logits"
+_CACHE_OUTPUT = "present."
+
+
+def looked_up(weight: Weight) -> str | None:
+    """The tensor of rows that a node of the main graph looks up in `weight`; None without one."""
+    uses = (use for use in weight.uses if use.role == "embedding" and use.in_main_graph)
+    return next((use.node.outputs[0].name for use in uses), None)
+
+
+def table_moments(directory: Path, table: Weight, feeds: Sequence[Feed]) -> Seen:
+    """`F` of a table as if it were moments of inputs: float32 `(columns, columns)`.
+
+    directory: of the float `model.onnx`. table: one with `looked_up` rows. feeds: calibration
+    samples, at least one; integers `(1, tokens)` of them are cut short.
+    """
+    rows = looked_up(table)
+    assert rows is not None
+    columns = table.shape_by_rows[1]
+    work = min(_WORK, sum(map(_length, feeds)))
+    tokens = int(np.clip(work // (columns * _WINDOWS), _SHORTEST, _LONGEST))
+    windows = [_cut(feed, tokens) for feed in spread(list(feeds), _WINDOWS)]
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        found = list(_responses(directory, rows, windows, Path(folder)))
+    taught = found[:-1] or found
+    fit: Floats = sum(taught[1:], taught[0]) / np.float32(len(taught))
+    return Seen(Moments(fit), Moments(found[-1]))
+
+
+def _length(feed: Feed) -> int:
+    return max((value.shape[1] for value in feed.values() if _is_text(value)), default=1)
+
+
+def _cut(feed: Feed, tokens: int) -> Feed:
+    return {name: value[:, :tokens] if _is_text(value) else value for name, value in feed.items()}
+
+
+def _is_text(value: Array) -> bool:
+    return value.ndim == 2 and value.dtype.kind == "i"
+
+
+class _Probes(Sequence[Feed]):
+    """Of every window: as it is, then with one column after the other moved."""
+
+    def __init__(self, windows: Sequence[Feed], name: str, rows: Sequence[Floats]) -> None:
+        self._windows, self._name, self._rows = windows, name, rows
+        self.columns = int(rows[0].shape[-1])
+        self.step = np.float32(_SHARE * np.sqrt(np.mean([np.square(r).mean() for r in rows])))
+        random = np.random.default_rng(0)
+        self._signs = [
+            np.where(random.random(r.shape[:-1]) < 0.5, -self.step, self.step) for r in rows
+        ]
+
+    def __len__(self) -> int:
+        return len(self._windows) * (self.columns + 1)
+
+    @overload
+    def __getitem__(self, index: int) -> Feed: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Feed]: ...
+    def __getitem__(self, index: int | slice) -> Feed | Sequence[Feed]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index >= len(self):
+            raise IndexError(index)
+        window, column = divmod(index, self.columns + 1)
+        rows = self._rows[window].copy()
+        if column:
+            rows[..., column - 1] += self._signs[window]
+        return {**self._windows[window], self._name: rows}
+
+
+def _responses(
+    directory: Path, name: str, windows: Sequence[Feed], folder: Path
+) -> Iterator[Floats]:
+    """`F` of each window."""
+    model = ir.load(directory / MODEL_FILE)
+    first = Pieces(directory, ()).until(name, windows[0])
+    assert first is not None
+    read = [{each: window[each] for each in first.inputs} for window in windows]
+    probes = _Probes(windows, name, [first.session.run([name], each)[0] for each in read])
+    samples = Samples(probes, folder)
+    pieces = Pieces(directory, ())
+    for target in _cuts(pieces, model):
+        piece = pieces.until(target, samples[0])
+        if piece is not None:
+            samples.advance(piece, {})
+    names = [value.name or "" for value in model.graph.outputs]
+    outputs = [each for each in names if not each.startswith(_CACHE_OUTPUT)]
+    answers = _answers(pieces, samples, outputs)
+    for _ in windows:
+        yield _curvature(answers, outputs, probes)
+
+
+def _answers(
+    pieces: Pieces, samples: Samples, outputs: Sequence[str]
+) -> Iterator[tuple[Floats, ...]]:
+    """Outputs of one sample after the other, `(places, values)`; logits are too large to keep."""
+    last: list[Piece] = []
+    held = samples[0]
+    for name in outputs:
+        piece = pieces.until(name, held)
+        if piece is not None:
+            last.append(piece)
+            held |= _run(piece, held)
+    for index in range(len(samples)):
+        held = samples[index]
+        for piece in last:
+            held |= _run(piece, held)
+        values = [np.asarray(held[name], np.float32) for name in outputs]
+        yield tuple(value.reshape(-1, value.shape[-1]) for value in values)
+
+
+def _run(piece: Piece, held: Mapping[str, Array]) -> dict[str, Array]:
+    results = piece.session.run(list(piece.outputs), {name: held[name] for name in piece.inputs})
+    return dict(zip(piece.outputs, results, strict=True))
+
+
+def _cuts(pieces: Pieces, model: ir.Model) -> Iterator[str]:
+    """Tensors at which to cut, so that no piece has many weights."""
+    sizes: dict[str, int] = {}
+    for weight in find_weights(model):
+        if weight.product is not None:
+            name = weight.product.activation.name or ""
+            size = int(np.prod(weight.shape, dtype=np.int64)) * 4
+            sizes[name] = sizes.get(name, 0) + size
+    size = 0
+    for name in sorted(sizes, key=pieces.place):
+        size += sizes[name]
+        if size > _BYTES_AT_ONCE:
+            size = 0
+            yield name
+
+
+def _curvature(
+    answers: Iterator[tuple[Floats, ...]], outputs: Sequence[str], probes: _Probes
+) -> Floats:
+    """`F` from a window's own answers and those with each column moved, which come next."""
+    random = np.random.default_rng(0)
+    plain = next(answers)
+    shares = [
+        _softmax(answer) if name == _PREDICTIONS else np.full_like(answer, 1 / answer.shape[1])
+        for name, answer in zip(outputs, plain, strict=True)
+    ]
+    drawn = [_draw(share, random) for share in shares]
+    changes = np.empty((probes.columns, sum(each.size for each in drawn)), np.float32)
+    for column in range(probes.columns):
+        parts = []
+        for name, before, after, share, places in zip(
+            outputs, plain, next(answers), shares, drawn, strict=True
+        ):
+            change = (after - before) / probes.step
+            if name == _PREDICTIONS:
+                change -= (share * change).sum(1, keepdims=True)
+            parts.append(np.take_along_axis(change, places, 1).ravel())
+        changes[column] = np.concatenate(parts)
+    found: Floats = changes @ changes.T
+    found /= np.float32(changes.shape[1])
+    return found
+
+
+def _softmax(logits: Floats) -> Floats:
+    shares: Floats = np.exp(logits - logits.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    return shares
+
+
+def _draw(shares: Floats, random: np.random.Generator) -> NDArray[np.int64]:
+    """Columns drawn by their shares, int64 `(rows, drawn)`."""
+    ends = shares.cumsum(1, dtype=np.float64)
+    wished = random.random((len(shares), _DRAWN)) * ends[:, -1:]
+    found = [np.searchsorted(row, at) for row, at in zip(ends, wished, strict=True)]
+    drawn: NDArray[np.int64] = np.minimum(np.stack(found), shares.shape[1] - 1)
+    return drawn

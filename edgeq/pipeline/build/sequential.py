@@ -1,0 +1,189 @@
+"""Weights rounded in the order in which a graph multiplies by them, each for the inputs it gets.
+
+Before a weight is rounded, everything up to its input has run on all calibration samples twice,
+with float and with rounded weights. Its codes can then make up for what the layers before have
+lost, and the float model's output is what they aim at. Only one piece's weights are in memory, and
+of every sample only what later pieces read is kept, on disk.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgeq.models.graphs.pieces import Pieces, Samples
+from edgeq.models.graphs.weights import Weight
+from edgeq.pipeline.build.embedding_moments import looked_up, table_moments
+from edgeq.quantize.codes import load_codes, save_codes
+from edgeq.quantize.methods.objective import MomentSums
+from edgeq.quantize.methods.rounding import Seen, round_judged, round_tensor
+from edgeq.quantize.model import Choice, grid_named
+from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+from edgeq.quantize.statistics import Feed
+
+_JUDGES = 8  # of so many samples one teaches nothing: it judges what the others taught
+Progress = Callable[[str], None]
+
+
+def goes_in_sequence(weight: Weight, choice: Choice) -> bool:
+    """Whether a choice asks for codes that depend on the layers before."""
+    if choice.activations != "float32":
+        return False
+    if weight.role == "embedding":
+        return choice.method == "gptq" and looked_up(weight) is not None
+    is_product = weight.product is not None and weight.role in ("linear", "tied")
+    return is_product and choice.method in ("gptq", "importance")
+
+
+def round_in_sequence(
+    directory: Path,
+    weights: Sequence[tuple[Weight, Choice]],
+    fixed: Mapping[str, tuple[Weight, QuantizedTensor]],
+    feeds: Sequence[Feed],
+    progress: Progress,
+    kept: Path | None = None,
+) -> dict[str, QuantizedTensor]:
+    """Codes of `weights`, by name, in the order of the graph's products.
+
+    directory: of the float `model.onnx`. weights: those for which `goes_in_sequence` holds. fixed:
+    weights that were rounded before and will be in the file as they are: tables, products of
+    another method. feeds: calibration samples, at least one. kept: a folder of this very work, in
+    which the codes of finished layers are found again by whoever comes after an end.
+    """
+    tables = [(weight, choice) for weight, choice in weights if weight.role == "embedding"]
+    found = _round_tables(directory, tables, feeds, progress, kept)
+    fixed = {**fixed, **{weight.name: (weight, found[weight.name]) for weight, _ in tables}}
+    weights = [(weight, choice) for weight, choice in weights if weight.role != "embedding"]
+    groups: dict[str, list[tuple[Weight, Choice]]] = {}
+    for weight, choice in weights:
+        assert weight.product is not None
+        groups.setdefault(weight.product.activation.name or "", []).append((weight, choice))
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        walk = _Walk(directory, Path(folder), weights, fixed, feeds)
+        order = sorted(groups, key=walk.place)
+        for index, activation in enumerate(order):
+            group = groups[activation]
+            progress(f"calibrate layer {index + 1} of {len(order)} on {len(feeds)} samples")
+            walk.reach(activation)
+            stored = kept / f"{index}.npz" if kept else None
+            if stored is not None and stored.exists():
+                walk.take(group, load_codes(stored))
+                continue
+            rounded = walk.round(activation, group, progress)
+            if stored is not None:
+                save_codes(stored, rounded)
+        return {**found, **walk.codes}
+
+
+def _round_tables(
+    directory: Path,
+    tables: Sequence[tuple[Weight, Choice]],
+    feeds: Sequence[Feed],
+    progress: Progress,
+    kept: Path | None,
+) -> dict[str, QuantizedTensor]:
+    """Codes of tables whose rows are looked up, by what errors in them do to the answers."""
+    found: dict[str, QuantizedTensor] = {}
+    for index, (weight, choice) in enumerate(tables):
+        stored = kept / f"table-{index}.npz" if kept else None
+        if stored is not None and stored.exists():
+            found |= load_codes(stored)
+            continue
+        progress(f"try what errors in {weight.name} do")
+        seen = table_moments(directory, weight, feeds)
+        tensor = round_judged(weight.matrix(), seen, grid_named(choice.grid), choice.method)
+        found[weight.name] = tensor
+        if stored is not None:
+            save_codes(stored, {weight.name: tensor})
+    return found
+
+
+class _Walk:
+    """How far both models have run, and the codes there are so far."""
+
+    def __init__(
+        self,
+        directory: Path,
+        folder: Path,
+        weights: Sequence[tuple[Weight, Choice]],
+        fixed: Mapping[str, tuple[Weight, QuantizedTensor]],
+        feeds: Sequence[Feed],
+    ) -> None:
+        self.codes: dict[str, QuantizedTensor] = {}
+        self._known = {weight.name: weight for weight, _ in weights}
+        self._known |= {name: weight for name, (weight, _) in fixed.items()}
+        self._rounded = {name: tensor for name, (_, tensor) in fixed.items()}
+        for weight, choice in weights:
+            if weight.role == "tied":  # its rows are looked up before its product is reached
+                grid = grid_named(choice.grid)
+                self._rounded[weight.name] = round_tensor(weight.matrix(), None, grid, "nearest")
+        self._pieces = Pieces(directory, self._known)
+        places = [folder / "float", folder / "rounded"]
+        for place in places:
+            place.mkdir()
+        self._float, self._approximate = (Samples(feeds, place) for place in places)
+
+    def place(self, activation: str) -> int:
+        """Where in the graph's order a tensor is made."""
+        return self._pieces.place(activation)
+
+    def reach(self, activation: str) -> None:
+        """Let both models run up to a tensor."""
+        piece = self._pieces.until(activation, self._float[0])
+        if piece is None:
+            return
+        self._float.advance(piece, {n: _stored(self._known[n], None) for n in piece.given})
+        rounded = {n: _stored(self._known[n], self._rounded[n]) for n in piece.given}
+        self._approximate.advance(piece, rounded)
+
+    def round(
+        self, activation: str, group: Sequence[tuple[Weight, Choice]], progress: Progress
+    ) -> dict[str, QuantizedTensor]:
+        """Codes of the weights that multiply `activation`."""
+        seen: dict[str | None, Seen] = {}
+        found = {}
+        for weight, choice in group:
+            assert weight.product is not None
+            output = weight.product.node.outputs[0].name or ""
+            beside = self._pieces.added_to(output, self._float[0])
+            if beside not in seen:
+                seen[beside] = self._moments(activation, beside)
+            judged = seen[beside]
+            if weight.role == "tied":  # rows that are looked up too must not make up for anything
+                judged = judged.as_if_whole()
+            grid = grid_named(choice.grid)
+            tensor = round_judged(weight.matrix(), judged, grid, choice.method)
+            fell_back = tensor.method != choice.method
+            why = f": {choice.method} is worse on samples held back" if fell_back else ""
+            progress(f"quantize {weight.name}{why}")
+            found[weight.name] = tensor
+        self.take(group, found)
+        return found
+
+    def take(
+        self, group: Sequence[tuple[Weight, Choice]], found: Mapping[str, QuantizedTensor]
+    ) -> None:
+        """Let later pieces compute with these codes."""
+        for weight, _ in group:
+            self._rounded[weight.name] = self.codes[weight.name] = found[weight.name]
+
+    def _moments(self, activation: str, beside: str | None) -> Seen:
+        both = (self._float, self._approximate)
+        sums = (MomentSums(), MomentSums())
+        pairs = zip(*(samples.values(activation) for samples in both), strict=True)
+        passing = [samples.values(beside) for samples in both] if beside else None
+        for index, (wanted, seen) in enumerate(pairs):
+            missing = next(passing[0]) - next(passing[1]) if passing else None
+            sums[index % _JUDGES == _JUDGES - 1].add(wanted, seen, missing)
+        fit = sums[0].result()
+        assert fit is not None
+        return Seen(fit, sums[1].result() or fit)
+
+
+def _stored(weight: Weight, tensor: QuantizedTensor | None) -> Floats:
+    """A weight as the graph has it: the float one, or what codes stand for."""
+    matrix = weight.matrix() if tensor is None else tensor.dequantize()
+    return np.ascontiguousarray(matrix.T) if weight.uses[0].inputs_first else matrix

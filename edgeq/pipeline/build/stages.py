@@ -1,0 +1,264 @@
+"""The stages that artifacts share: the float graph, what flows through it, and codes.
+
+Each is in the store under the hash of all that went in, so that two formats take the same codes
+from one rounding, and a build that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from edgeq.core import canonical
+from edgeq.core.artifact import MODEL_FILE, ValueInfo
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.store import Store
+from edgeq.formats.language import DEFAULT_CONTEXT
+from edgeq.pipeline.plan.plan import Planned
+from edgeq.quantize.decide import Decision
+from edgeq.quantize.statistics import Feed
+from edgeq.recipe import data_sets
+from edgeq.recipe.schema import DataRef
+
+if TYPE_CHECKING:
+    from edgeq.formats.gguf.imatrix import Importance
+    from edgeq.models.graphs.weights import Weight
+    from edgeq.quantize.number_formats.groups import QuantizedTensor
+
+Progress = Callable[[str], None]
+Decide = Callable[[str, tuple[int, ...]], Decision]
+Settle: TypeAlias = "Callable[[Weight, Decide], Decision]"
+
+# Whatever one of these computes can change a built file.
+_ENCODER_TOOLS = (
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "optimum",
+    "optimum-onnx",
+    "torch",
+    "transformers",
+    "tokenizers",
+)
+_DECODER_TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers")
+# Windows of calibration text: as long as llama.cpp's importance tool takes them.
+_CALIBRATION_WINDOW = 512
+_IMATRIX_FILE = "imatrix.gguf"
+_CODES_FILE = "codes.npz"
+
+
+class Stages:
+    """What the artifacts of one plan are made from, each made once."""
+
+    def __init__(self, planned: Planned, store: Store, progress: Progress) -> None:
+        self.planned = planned
+        self.store = store
+        self.progress = progress
+        planned.model.check_values()
+        self.model_sha256 = planned.model.sha256()
+
+    @property
+    def source(self) -> str:
+        """As in the recipe, but of an absolute path, which is this machine's own, the end only."""
+        source = self.planned.recipe.model.source
+        if source.kind in ("file", "directory") and Path(source.value).is_absolute():
+            return Path(source.value).name
+        return str(source)
+
+    @functools.cached_property
+    def tools(self) -> dict[str, str]:
+        """Name and version of every package that the float graph and its codes depend on."""
+        names = _DECODER_TOOLS if self.planned.model.decoder else _ENCODER_TOOLS
+        return {name: importlib.metadata.version(name) for name in names}
+
+    def float_graph(self) -> Path:
+        """A directory with the model as an ONNX graph in float32."""
+        return self.store.stage(
+            "float", self.float_key(), self._make_float, describe=self.planned.plan.source
+        )
+
+    def float_key(self) -> dict[str, Any]:
+        """What the float graph depends on."""
+        recipe = self.planned.recipe
+        return {
+            "model": self.model_sha256,
+            "task": recipe.model.task,
+            "context": self._context if self.planned.model.decoder else None,
+            "tools": self.tools,
+        }
+
+    @property
+    def _context(self) -> int:
+        """Positions the graph of a language model has rotary tables for.
+
+        Not fewer than a runner opens by default: each recipe's own would be another graph.
+        """
+        return max(self.planned.recipe.workload.context, DEFAULT_CONTEXT)
+
+    def calibration_key(self) -> dict[str, Any] | None:
+        """What the calibration data are; None without any."""
+        reference = self.planned.recipe.data.calibration
+        if reference is None:
+            return None
+        path = self.planned.path.parent / reference.path
+        return {"sha256": canonical.sha256_of_file(path), "samples": reference.samples}
+
+    def importance_key(self) -> str | None:
+        """SHA-256 of the importance matrix that the recipe names; None if it is to be computed."""
+        given = self.planned.recipe.data.importance
+        return canonical.sha256_of_file(self.planned.path.parent / given.path) if given else None
+
+    def importance(self) -> Importance:
+        """The importance matrix the recipe names, else that of its calibration data, made once."""
+        from edgeq.formats.gguf.imatrix import read_imatrix
+
+        given = self.planned.recipe.data.importance
+        if given is not None:
+            return read_imatrix(self.planned.path.parent / given.path)
+        key = {**self.float_key(), "calibration": self.calibration_key()}
+        place = self.store.stage(
+            "importance", key, self._make_importance, describe=self.planned.plan.source
+        )
+        return read_imatrix(place / _IMATRIX_FILE)
+
+    def codes(
+        self, decisions: dict[str, Decision], describe: str, settle: Settle | None = None
+    ) -> dict[str, QuantizedTensor]:
+        """Codes of every weight that `decisions` put on a grid of ours, by name.
+
+        settle: what a format makes of a decision once it sees the weight's operators; without it,
+        what every format does. The key holds what decides about codes and nothing else: formats
+        that want the same share.
+        """
+        from edgeq.quantize.codes import load_codes
+
+        chosen = {
+            name: [decision.grid, decision.method]
+            for name, decision in decisions.items()
+            if decision.choice is not None
+        }
+        needs_data = any(
+            method in ("gptq", "importance", "kmeans") for _, method in chosen.values()
+        )
+        key = {
+            **self.float_key(),
+            "grids": chosen,
+            "calibration": self.calibration_key() if needs_data else None,
+            **({"settled by": settle.__name__} if settle else {}),
+        }
+
+        def make(destination: Path) -> None:
+            with self.store.workplace("codes", key) as steps:
+                self._make_codes(destination, decisions, describe, needs_data, settle, steps)
+
+        return load_codes(self.store.stage("codes", key, make, describe=describe) / _CODES_FILE)
+
+    def feeds(self, graph: Path) -> list[Feed]:
+        """The calibration data as inputs of the float graph; none without any data."""
+        reference = self.planned.recipe.data.calibration
+        if reference is None:
+            return []
+        path = self.planned.path.parent / reference.path
+        if self.planned.model.decoder is not None:
+            return self._windows(graph, path, reference)
+        import onnx_ir as ir
+
+        from edgeq.formats.onnx.write import value_info
+
+        inputs = [value_info(value) for value in ir.load(graph / MODEL_FILE).graph.inputs]
+        directory = self.planned.model.directory
+        if directory is not None:
+            from edgeq.formats.text import TextEncoder
+            from edgeq.formats.written import text_settings
+
+            encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
+            names = [value.name for value in inputs]
+            texts = text_settings(directory).prompted(data_sets.read_texts(path, reference.samples))
+            return [encoder.feeds(text, names) for text in texts]
+        return _array_feeds(path, reference, inputs)
+
+    def _windows(self, graph: Path, path: Path, reference: DataRef) -> list[Feed]:
+        from tokenizers import Tokenizer
+
+        from edgeq.models.graphs.decoder_onnx import decoder_feeds
+        from edgeq.recipe.windows import split
+
+        directory, decoder = self.planned.model.directory, self.planned.model.decoder
+        assert directory is not None and decoder is not None
+        tokenizer = Tokenizer.from_file(str(directory.tokenizer))
+        ids = tokenizer.encode(data_sets.read_corpus(path), add_special_tokens=False).ids
+        # What a model wants in front of a text is what its tokenizer puts in front of nothing.
+        around = tokenizer.encode("").ids
+        size = min(_CALIBRATION_WINDOW, decoder.context)
+        first = around[0] if around else None
+        return decoder_feeds(decoder, split(ids, size, first, str(path), reference.samples))
+
+    def _make_float(self, destination: Path) -> None:
+        model = self.planned.model
+        if model.directory is None:
+            from edgeq.models.graphs.imported import import_onnx
+
+            self.progress(f"import {model.located.path.name}")
+            import_onnx(model.located.path, destination)
+        elif model.decoder is not None:
+            from edgeq.models.graphs.decoder_onnx import export_decoder
+
+            self.progress("write the ONNX graph in float32")
+            export_decoder(model.directory, destination, self._context)
+        else:
+            from edgeq.models.graphs.float_onnx import export_sentence_encoder
+
+            self.progress("export to ONNX in float32")
+            export_sentence_encoder(model.directory, destination)
+
+    def _make_importance(self, destination: Path) -> None:
+        from edgeq.formats.gguf.imatrix import write_imatrix
+        from edgeq.pipeline.build.importance import importance_of
+
+        graph = self.float_graph()
+        directory = self.planned.model.directory
+        reference = self.planned.recipe.data.calibration
+        assert directory is not None and reference is not None
+        self.progress("importance matrix: run the calibration data")
+        found = importance_of(graph, directory, self.feeds(graph), Path(reference.path).name)
+        write_imatrix(destination / _IMATRIX_FILE, found)
+
+    def _make_codes(
+        self,
+        destination: Path,
+        decisions: dict[str, Decision],
+        describe: str,
+        needs_data: bool,
+        settle: Settle | None,
+        steps: Path,
+    ) -> None:
+        from edgeq.formats.onnx.write import find_codes
+        from edgeq.models.graphs.weights import settle as settle_everywhere
+        from edgeq.quantize.codes import save_codes
+
+        graph = self.float_graph()
+        found = find_codes(
+            graph,
+            lambda name, shape: decisions.get(name, Decision(None, "not asked for")),
+            self.feeds(graph) if needs_data else [],
+            lambda step: self.progress(f"{describe}: {step}"),
+            settle or settle_everywhere,
+            kept=steps,
+        )
+        save_codes(destination / _CODES_FILE, found)
+
+
+def _array_feeds(path: Path, reference: DataRef, inputs: Sequence[ValueInfo]) -> list[Feed]:
+    from edgeq.formats.samples import fit
+
+    arrays = data_sets.read_arrays(path, reference.samples)
+    feeds = data_sets.feeds(path, arrays, {value.name: len(value.shape) for value in inputs})
+    try:
+        return [{value.name: fit(feed[value.name], value) for value in inputs} for feed in feeds]
+    except InvalidInput as error:
+        problems = [Problem(f"{path}: {p.where}", p.what, p.remedy) for p in error.problems]
+        raise InvalidInput(problems) from None

@@ -1,0 +1,162 @@
+"""Differences in every check: each artifact on every CPU class that can be had here, once.
+
+What was found is kept in the build store under all that it depends on, so that the next check of
+the same artifact only reads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgeq.core import canonical
+from edgeq.core.artifact import ARTIFACT_FILE, read_artifact
+from edgeq.core.errors import EdgeqError, in_one_line
+from edgeq.core.store import Store
+from edgeq.devices import detect
+from edgeq.measure.bench import Progress
+from edgeq.measure.cross_cpu.records import Differences, PlaceDifferences
+from edgeq.places.emulated.arm import find_arm
+from edgeq.places.emulated.catalogue import stand_in, stand_ins
+from edgeq.places.place import Here, Place
+from edgeq.places.process import PassFailed
+
+_STAGE, _FILE = "differences", "differences.json"
+# What computes on the places; numpy is what llama.cpp's and onnxruntime's answers come back in.
+_RUNTIMES = ("onnxruntime", "xllamacpp", "llama_cpp_python", "numpy")
+
+
+class Comparison:
+    """Compares artifacts on this machine and on the stand-ins that can be had here.
+
+    Stand-ins are started with the first artifact that is not known yet, and end with `close`.
+    """
+
+    def __init__(self, float_dir: Path, progress: Progress) -> None:
+        self._float_dir, self._progress = float_dir, progress
+        self._reasons = stand_ins()
+        self._stack = contextlib.ExitStack()
+        self._places: list[Place] | None = None
+
+    def of(self, artifact_dir: Path) -> Differences | None:
+        """What is different where; classes that cannot be had are in it as not run.
+
+        An artifact that cannot be compared, such as one that does not run here either, is not run
+        anywhere, with the reason. None for a Core ML package: none of its kernels can be had on
+        these CPUs. Raises InvalidInput for a changed artifact.
+        """
+        artifact = read_artifact(artifact_dir)
+        if artifact.format == "coreml":
+            return None
+        key = _key(artifact_dir, self._float_dir, self._reasons)
+        found = _recall(key)
+        if found is None:
+            try:
+                found = self._find(artifact_dir)
+            except (EdgeqError, PassFailed) as error:
+                reason = " ".join(str(error).split())
+                if isinstance(error, EdgeqError):
+                    reason = in_one_line(error)
+                return _compared_nowhere(artifact.name, key["artifact"], reason, self._reasons)
+            if all(place.settled for place in found.places):
+                # A stand-in that could not be made after all is tried again the next time.
+                _keep(_key(artifact_dir, self._float_dir, self._reasons), found)
+        lacking = tuple(_lacking(name, reason) for name, reason in self._reasons.items() if reason)
+        return found.model_copy(update={"places": found.places + lacking})
+
+    def close(self) -> None:
+        """End the stand-ins."""
+        self._stack.close()
+        self._places = None
+
+    def __enter__(self) -> Comparison:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _find(self, artifact_dir: Path) -> Differences:
+        from edgeq.measure.cross_cpu.compare import find_differences
+
+        return find_differences(artifact_dir, self._started(), self._say, float_dir=self._float_dir)
+
+    def _say(self, step: str) -> None:
+        self._progress(f"{step}, answers")
+
+    def _started(self) -> list[Place]:
+        """This machine and the stand-ins; one that cannot be made now is as out of reach."""
+        if self._places is None:
+            self._places = [Here()]
+            for name, reason in self._reasons.items():
+                if reason is not None:
+                    continue
+                try:
+                    self._places.append(self._stack.enter_context(stand_in(name)))
+                except EdgeqError as error:
+                    self._reasons[name] = in_one_line(error, name)
+        return self._places
+
+
+def reachable() -> list[str]:
+    """Names of the stand-ins that can be had here: what a remembered verdict depends on."""
+    return [name for name, reason in stand_ins().items() if reason is None]
+
+
+def _compared_nowhere(
+    name: str, sha256: str, reason: str, reasons: Mapping[str, str | None]
+) -> Differences:
+    places = (
+        _lacking(Here.name, reason),
+        *(_lacking(each, known or reason) for each, known in reasons.items()),
+    )
+    return Differences(artifact=name, artifact_sha256=sha256, reference=Here.name, places=places)
+
+
+def _lacking(name: str, reason: str) -> PlaceDifferences:
+    return PlaceDifferences(place=name, how="not run", status="not run", reason=reason)
+
+
+def _key(artifact_dir: Path, float_dir: Path, reasons: dict[str, str | None]) -> dict[str, Any]:
+    """Everything that answers depend on: what is run, by which runtimes, on which CPUs."""
+    machine = detect.detect()
+    arm = find_arm()
+    return {
+        "artifact": canonical.sha256_of_file(artifact_dir / ARTIFACT_FILE),
+        "float": canonical.sha256_of_file(float_dir / ARTIFACT_FILE),
+        "classes": sorted(name for name, reason in reasons.items() if reason is None),
+        "cpu": [machine.chip, machine.arch, sorted(machine.instruction_sets)],
+        "emulator": canonical.sha256_of_file(arm.qemu) if arm else None,
+        "runtimes": {name: _version(name) for name in _RUNTIMES},
+        "llama": os.environ.get("EDGEQ_LLAMA"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _recall(key: dict[str, Any]) -> Differences | None:
+    kept = Store().find(_STAGE, key, verify=True)
+    if kept is None:
+        return None
+    try:
+        return Differences.model_validate_json((kept / _FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _keep(key: dict[str, Any], found: Differences) -> None:
+    def write(directory: Path) -> None:
+        text = canonical.to_json(found.model_dump(mode="json"))
+        (directory / _FILE).write_text(text, encoding="utf-8")
+
+    Store().stage(_STAGE, key, write, describe=found.artifact)

@@ -1,0 +1,150 @@
+"""What was seen of the budgets of quality, each figure with its interval and its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from edgeq.measure.divergence import Divergence
+from edgeq.measure.intervals import (
+    Bounds,
+    effective_count,
+    samples_for_share,
+    share_bounds,
+    student_95,
+)
+from edgeq.measure.records import LanguageQuality, OutputQuality
+from edgeq.pipeline.check.standpoint import Standpoint
+from edgeq.pipeline.check.subject import Seen
+
+
+class QualitySight(Standpoint):
+    """Reads the quality pass of a subject for one device."""
+
+    def cosine(self) -> Seen:
+        """Mean cosine with the outputs of full precision."""
+        return self._worst_output(lambda o: (o.cosine_mean, o.cosine_mean_bounds), min)
+
+    def error(self) -> Seen:
+        """Relative RMS error of the outputs."""
+        return self._worst_output(
+            lambda o: (o.relative_rms_error, o.relative_rms_error_bounds), max
+        )
+
+    def spearman(self) -> Seen:
+        """Correlation with the scores of the evaluation data."""
+        quality = self.measured.quality
+        if quality is None:
+            return self._no_quality()
+        how, reason = self.how(quality.conditions)
+        if quality.spearman is None:
+            reason = "the evaluation data have no scores that vary"
+            remedy = "add a column 'score' to them, or remove this budget"
+            return Seen(how="not run", reason=reason, remedy=remedy)
+        bounds = quality.spearman_bounds
+        pairs = min(output.samples for output in quality.outputs.values()) // 2
+        return Seen(
+            value=quality.spearman,
+            low=bounds.low if bounds else None,
+            high=bounds.high if bounds else None,
+            float_value=quality.float_spearman,
+            how=how,
+            reason=reason,
+            samples=pairs,
+            noun="pairs",
+        )
+
+    def kl(self) -> Seen:
+        """The mean KL divergence, with what rounding alone makes of it."""
+        seen = self._divergence(lambda found: (found.kl.mean, found.kl.mean_se))
+        quality = self.measured.language
+        if quality is None:
+            return seen
+        found = quality.divergence
+        floors = (found.noise_floor, found.candidate_noise_floor)
+        noise = f"noise floor {floors[0]:.1e} of full precision, {floors[1]:.1e} of its own"
+        return replace(seen, reason="; ".join(filter(None, [noise, seen.reason])))
+
+    def kl_p99(self) -> Seen:
+        """The KL divergence that 99 % of tokens keep."""
+        seen = self._divergence(lambda found: (found.kl.p99, found.kl_se.p99))
+        quality = self.measured.language
+        if quality is None or quality.divergence.tokens >= (samples_for_share(0.99) or 0):
+            return seen
+        return replace(seen, high=None)  # so few tokens may all lie below it
+
+    def perplexity(self) -> Seen:
+        """Perplexity divided by that of full precision."""
+        return self._divergence(lambda found: (found.perplexity.ratio, found.perplexity_se.ratio))
+
+    def top1(self) -> Seen:
+        """The share of largest outputs, or likeliest tokens, that stay."""
+        if self.measured.quality is not None:
+            return self._worst_output(lambda o: (o.top1_agreement, o.top1_bounds), min)
+        quality = self.measured.language
+        if quality is None:
+            return self._no_quality()
+        found = quality.divergence
+        worth = effective_count(found.same_top1, found.same_top1_se, found.tokens)
+        return self._in_windows(quality, found.same_top1, share_bounds(found.same_top1, worth))
+
+    def _worst_output(
+        self,
+        read: Callable[[OutputQuality], tuple[float | None, Bounds | None]],
+        pick: Callable[[list[float]], float],
+    ) -> Seen:
+        """The worst of all outputs; a model is as good as its worst."""
+        quality = self.measured.quality
+        if quality is None:
+            return self._no_quality()
+        how, reason = self.how(quality.conditions)
+        found = [(*read(output), output.distinct) for output in quality.outputs.values()]
+        known = [(value, bounds, count) for value, bounds, count in found if value is not None]
+        if not known:
+            reason = "no output has it: only rows of two or more floats, or values that vary"
+            return Seen(how="not run", reason=reason, remedy="remove this budget")
+        bounds = [own for _, own, _ in known if own is not None]
+        return Seen(
+            value=pick([value for value, _, _ in known]),
+            low=pick([own.low for own in bounds]) if bounds else None,
+            high=pick([own.high for own in bounds]) if bounds else None,
+            how=how,
+            reason=reason,
+            samples=min(count for _, _, count in known),
+        )
+
+    def _divergence(self, read: Callable[[Divergence], tuple[float, float]]) -> Seen:
+        """A figure of a language model's distance and its standard error, read by `read`."""
+        quality = self.measured.language
+        if quality is None:
+            return self._no_quality()
+        value, error = read(quality.divergence)
+        half = student_95(quality.divergence.windows) * error
+        return self._in_windows(quality, value, Bounds(low=value - half, high=value + half))
+
+    def _in_windows(self, quality: LanguageQuality, value: float, bounds: Bounds) -> Seen:
+        how, reason = self.how(quality.conditions)
+        return Seen(
+            value=value,
+            low=bounds.low,
+            high=bounds.high,
+            how=how,
+            reason=reason,
+            samples=quality.divergence.windows,
+            noun="windows",
+        )
+
+    def _no_quality(self) -> Seen:
+        absent = self.absent("quality", None)
+        if absent is not None:
+            return absent
+        failure = self.measured.failures.get("quality", "")
+        unknown = self.beside.failures.get("quality")
+        if failure:
+            how, reason = self.how()
+            return Seen(how=how, reason=reason, failure=failure)
+        if unknown:
+            reason = f"full precision gave nothing to compare with: {unknown}"
+            return Seen(how="not run", reason=reason, remedy="build full precision again")
+        remedy = "add data: {evaluation: {path: …}} to the recipe"
+        return Seen(how="not run", reason="no evaluation data", remedy=remedy)

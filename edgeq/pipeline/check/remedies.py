@@ -1,0 +1,139 @@
+"""What to do about a line that did not pass: the next step, with numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from edgeq.core.units import MIB, format_bytes, format_seconds, format_speed
+from edgeq.devices.profile import Device
+from edgeq.measure.intervals import LEAST_SAMPLES
+from edgeq.measure.records import Measurement
+from edgeq.pipeline.check.verdict import Line, Unit
+
+if TYPE_CHECKING:
+    from edgeq.pipeline.check.subject import Alternatives, Seen, Subject
+
+# The last digit `format_value` shows of an ordinary value.
+_STEPS: dict[Unit, float] = {
+    "bytes": MIB / 10,
+    "seconds": 1e-4,
+    "cosine": 1e-5,
+    "correlation × 100": 1e-2,
+    "relative error": 1e-5,
+    "share": 1e-5,
+    "tokens/s": 1e-1,
+    "nats": 1e-5,
+    "ratio": 1e-5,
+}
+
+
+def format_value(value: float, unit: Unit) -> str:
+    """`value` for a reader: MiB, ms, or the number itself with enough digits to compare.
+
+    >>> format_value(15414067, "bytes"), format_value(0.98765, "cosine")
+    ('14.7 MiB', '0.98765')
+    """
+    if unit == "bytes":
+        return format_bytes(value)
+    if unit == "seconds":
+        return format_seconds(value)
+    if unit == "tokens/s":
+        return format_speed(value)
+    return f"{value:.2f}" if unit == "correlation × 100" else f"{value:.5f}"
+
+
+def remedy(line: Line, seen: Seen, device: Device, subject: Subject) -> str:
+    """The next step for `line`, which was run and is complete but for it; empty for a pass."""
+    measured = subject.measured
+    if line.status == "pass":
+        return ""
+    if line.status == "inconclusive":
+        return _to_settle(line, seen, subject.command(device), measured)
+    if line.value is None:
+        return "run `edgeq run` on the artifact to see the error; build it again"
+    others = {n: size for n, size in subject.alternatives.items() if n != subject.variant}
+    if line.unit == "bytes":
+        return _smaller(line, measured, others, device)
+    if line.unit in ("seconds", "tokens/s"):
+        return _faster(line)
+    if line.budget.startswith("placement."):
+        return (
+            "another grid: the Neural Engine likes int8 per channel and palettes, the GPU blocks "
+            f"(`edgeq plan` says more), or a budget of {_reach(line.value, line)}"
+        )
+    return _better(line, measured, others)
+
+
+def _to_settle(line: Line, seen: Seen, command: str, measured: Measurement) -> str:
+    """What decides an open line: more samples, more runs, a quieter machine, another budget."""
+    assert line.value is not None
+    end = line.high if line.bound == "at most" else line.low
+    settled = f"a budget of {_reach(end, line)}" if end is not None else ""
+    if line.samples is not None:
+        return _more_samples(line, seen.noun, settled)
+    if seen.doubt > 1:
+        return f"end other programs, then `{command}`"
+    timed = measured.latency or measured.generation
+    if timed is not None and timed.conditions.effort == "quick":
+        return f"measure longer: `{command} --full`"
+    return " or ".join(filter(None, [settled, f"on a quieter machine, `{command} --full`"]))
+
+
+def _more_samples(line: Line, noun: str, settled: str) -> str:
+    """How many samples to judge on, where a number of them would decide."""
+    if line.samples_wanted is None:
+        return f"{settled or 'another budget'}: the value lies on the limit"
+    where = "a larger data.evaluation, or its `samples`"
+    more = f"judge it on about {line.samples_wanted} {noun} (now {line.samples}): {where}"
+    return more if (line.samples or 0) < LEAST_SAMPLES or not settled else f"{more}; or {settled}"
+
+
+def _smaller(line: Line, measured: Measurement, others: Alternatives, device: Device) -> str:
+    """Variants that would fit; for memory, mapped weights count where the system counts them."""
+    assert line.value is not None
+    raise_it = f"or a budget of {_reach(line.value, line)}"
+    if line.budget == "device.memory":
+        raise_it = "or a device with more memory"
+    excess = measured.download_bytes - line.limit
+    if line.budget != "size.download":
+        if device.counts == "footprint":
+            return f"shorter inputs, {raise_it}"
+        excess = line.value - line.limit
+    fitting = {n: s for n, s in others.items() if measured.download_bytes - s >= excess}
+    if not fitting:
+        return f"no variant known here would fit; a smaller model, {raise_it}"
+    name = max(fitting, key=lambda known: fitting[known])
+    size = format_bytes(fitting[name])
+    if line.budget == "size.download":
+        return f"{name} would be {size} (estimated), {raise_it}"
+    memory = format_bytes(line.value - (measured.download_bytes - fitting[name]))
+    return f"{name}, {size} to download, would take about {memory} (estimated), {raise_it}"
+
+
+def _faster(line: Line) -> str:
+    assert line.value is not None
+    is_time = line.bound == "at most"
+    if line.float_value is not None and (line.float_value <= line.limit) == is_time:
+        return f"float keeps it, with {format_value(line.float_value, line.unit)} (measured)"
+    sure = line.high if is_time else line.low
+    reach = line.value if sure is None else sure
+    return f"a smaller model, shorter inputs, or a budget of {_reach(reach, line)}"
+
+
+def _better(line: Line, measured: Measurement, others: Alternatives) -> str:
+    assert line.value is not None
+    reach = f"a budget of {_reach(line.value, line)}"
+    larger = {n: s for n, s in others.items() if s > measured.download_bytes}
+    if not larger:
+        return f"keep what hurts in a wider grid with quantize.rules, or {reach}"
+    name = min(larger, key=lambda known: larger[known])
+    size = format_bytes(larger[name])
+    return f"try {name}, {size} (estimated), or {reach}"
+
+
+def _reach(value: float, line: Line) -> str:
+    """The nearest round limit that `value` keeps."""
+    step = _STEPS[line.unit]
+    rounded = math.ceil(value / step) if line.bound == "at most" else math.floor(value / step)
+    return format_value(rounded * step, line.unit)

@@ -1,0 +1,60 @@
+"""Where an artifact was measured, as seen from the device it is judged for."""
+
+from __future__ import annotations
+
+from edgeq.devices.catalogue import matches
+from edgeq.devices.profile import Device
+from edgeq.estimate.interval import Interval
+from edgeq.measure.records import Conditions, Pass
+from edgeq.pipeline.check.subject import Seen, Subject
+from edgeq.pipeline.check.verdict import How
+
+
+class Standpoint:
+    """A subject and the device it is judged for: how its figures count there."""
+
+    def __init__(self, subject: Subject, device: Device) -> None:
+        self.measured, self.beside = subject.measured, subject.beside
+        self.references = subject.references
+        self.here = subject.here
+        self.device = device
+        self.place, self.expected = subject.place, subject.expected
+        is_same = device.id == subject.here.id or matches(device, subject.here)
+        self.is_here = is_same and subject.place.how == "measured"
+        self.same_arch = device.arch == subject.here.arch
+
+    def absent(self, work: Pass, expected: Interval | None) -> Seen | None:
+        """What may be said of a pass that had nothing to run on; None where it had."""
+        reason = self.measured.absent.get(work)
+        return None if reason is None else self.on_device(reason, expected)
+
+    def how(self, conditions: Conditions | None = None) -> tuple[How, str]:
+        """How a figure is known on the device, and why not measured."""
+        if conditions is not None and conditions.reference:
+            reason = f"by {conditions.runtime}; the device's own may answer a little differently"
+            return "emulated", reason
+        if self.is_here:
+            return "measured", ""
+        here = self.here
+        if self.place.how == "emulated":
+            return "emulated", f"run on {self.place.name}"
+        if self.same_arch:
+            return "emulated", f"run on {here.chip}, which has the same architecture"
+        reason = f"run on {here.arch}; kernels for {self.device.arch} may answer differently"
+        return "emulated", reason
+
+    def on_device(self, reason: str, expected: Interval | None = None) -> Seen:
+        """For what only the device itself can show; `expected` is told, and never a pass."""
+        remedy = f"run `edgeq check --device here` on {self.device.name}"
+        if self.device.os == "ios":  # where no Python runs
+            remedy = f"measure it in an app on {self.device.name}"
+        if expected is None:
+            return Seen(how="not run", reason=reason, remedy=remedy)
+        return Seen(
+            value=expected.value,
+            low=expected.low,
+            high=expected.high,
+            how="estimated",
+            reason=f"{reason}; estimate: {expected.basis}",
+            remedy=remedy,
+        )

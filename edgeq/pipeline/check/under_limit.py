@@ -1,0 +1,83 @@
+"""`edgeq check --limit`: an artifact under each device's real memory limit, and under the budget.
+
+A peak that was measured without a limit says what a process took while there was plenty. What it
+does when there is no more is only seen under a limit: ended, or slower, as pages of mapped weights
+are dropped and read again. So a line on memory whose limit was tried passes only if both its number
+and the trial do. `edgeq fits` searches; this tries the limits that were asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.units import format_bytes
+from edgeq.devices.profile import Device
+from edgeq.measure.bench import Progress
+from edgeq.measure.limit_trial import Trials
+from edgeq.pipeline.check.min_memory import SLOWDOWN
+from edgeq.pipeline.check.verdict import Line
+from edgeq.places.limits.records import Mechanism, Trial, Tried
+from edgeq.places.limits.run import Limiter, available
+from edgeq.places.place import Here, Place
+from edgeq.places.process import PassFailed, Request
+
+FITS = "`edgeq fits` on the artifact finds the smallest limit that is enough"
+
+
+def limiter_for(place: Place) -> Limiter:
+    """What limits memory in `place`: this machine alone.
+
+    Raises InvalidInput for another place, Missing with the reason where nothing can limit it.
+    """
+    if not isinstance(place, Here):
+        what = f"memory cannot be limited on {place.name} from here"
+        raise InvalidInput(Problem("--limit", what, "check there, with --limit, or leave it out"))
+    found = available()
+    if isinstance(found, str):
+        remedy = "run it as root on Linux, or where the user owns a control group"
+        raise Missing(Problem("--limit", f"not run: {found}", f"{remedy}; or leave it out"))
+    return found
+
+
+def limits_of(devices: Sequence[Device], here: Device, budget: int | None) -> set[int]:
+    """What is tried, in bytes: for devices of this architecture, their limits and the budget."""
+    own = {device.app_limit().bytes for device in devices if device.arch == here.arch}
+    return own | ({budget} if own and budget is not None else set())
+
+
+def try_limits(
+    request: Request, limits: Iterable[int], limiter: Limiter, progress: Progress
+) -> Tried:
+    """What became of `request` under each limit, in bytes."""
+    try:
+        trials = Trials(request, limiter, slowdown=SLOWDOWN, progress=progress)
+    except PassFailed:
+        # The passes without a limit are measured too, and their failure is told there.
+        return Tried(mechanism=limiter.mechanism, trials=())
+    found = tuple(trials.at(limit) for limit in sorted(limits))
+    return Tried(mechanism=limiter.mechanism, trials=found)
+
+
+def under_limit(line: Line, tried: Tried) -> Line:
+    """`line`, on memory, with what its limit did where it was tried."""
+    trial = next((trial for trial in tried.trials if trial.limit_bytes == line.limit), None)
+    if trial is None or line.status == "not run":
+        return line
+    reason = "; ".join(filter(None, [_words(trial, tried.mechanism), line.reason]))
+    if trial.outcome == "fits":
+        return line.model_copy(update={"reason": reason})
+    remedy = FITS if line.status == "pass" else line.remedy
+    return line.model_copy(update={"reason": reason, "status": "fail", "remedy": remedy})
+
+
+def _words(trial: Trial, mechanism: Mechanism) -> str:
+    if trial.reason:  # it names the limit, what holds it and what the pass died of
+        return f"{trial.outcome}: {trial.reason}"
+    assert trial.ratio is not None and trial.high_water_bytes is not None
+    peak = format_bytes(trial.high_water_bytes)
+    pace = f"{trial.ratio:.2f} times as long as without"
+    if trial.outcome == "too slow":
+        pace = f"too slow: {pace}, at most {SLOWDOWN:g} is accepted"
+    limit = f"{format_bytes(trial.limit_bytes)} ({mechanism})"
+    return f"survived under {limit}, peak {peak}, {pace}"

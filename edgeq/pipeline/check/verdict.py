@@ -1,0 +1,133 @@
+"""Verdict: a measurement held against budgets, line by line. Its JSON is a stable schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from edgeq.core.artifact import Frozen
+from edgeq.core.errors import EXIT_BUDGET_FAILED, EXIT_INCONCLUSIVE, EXIT_MISSING, EXIT_PASS
+from edgeq.devices.profile import AppLimit
+from edgeq.measure.cross_cpu.records import Differences
+from edgeq.measure.records import How, Measurement
+from edgeq.places.limits.records import Tried
+
+__all__ = ["How", "Line", "Status", "Unit", "Verdict", "exit_status", "worst"]
+
+Status = Literal["pass", "fail", "inconclusive", "not run"]
+Unit = Literal[
+    "bytes",
+    "seconds",
+    "tokens/s",
+    "cosine",
+    "correlation × 100",
+    "relative error",
+    "share",
+    "nats",
+    "ratio",
+]
+
+# From the worst. What is not run weighs less than what was run and left open: it was never tried.
+_EXIT_STATUS: dict[Status, int] = {
+    "fail": EXIT_BUDGET_FAILED,
+    "inconclusive": EXIT_INCONCLUSIVE,
+    "not run": EXIT_MISSING,
+    "pass": EXIT_PASS,
+}
+
+
+class Line(Frozen):
+    """One budget, or the device's own limit, and what was seen of it. Nothing is rounded."""
+
+    budget: str = Field(
+        description="The recipe's key, e.g. 'memory.peak', or 'device.memory' for what the device "
+        "lets one app use, or 'device.answers' for its CPU's answers beside this machine's.",
+        examples=["latency.p90"],
+    )
+    unit: Unit = Field(description="The unit of limit, value, interval and margin.")
+    bound: Literal["at most", "at least"] = Field(description="Which side of the limit is good.")
+    limit: float = Field(description="The budget.")
+    value: float | None = Field(description="What was seen; null where nothing was.")
+    low: float | None = Field(
+        default=None,
+        description="Lower end of the 95 % confidence interval, where there is one; of an "
+        "estimate, of the range that holds nine truths in ten.",
+    )
+    high: float | None = Field(
+        default=None,
+        description="Upper end of the interval; null beside a 'low' means it is not bounded.",
+    )
+    float_value: float | None = Field(
+        default=None, description="The same of full precision, measured beside; null if unknown."
+    )
+    samples: int | None = Field(
+        default=None,
+        description="Different evaluation samples behind a quality figure: texts, pairs, arrays, "
+        "or windows of text; null for other budgets.",
+    )
+    samples_wanted: int | None = Field(
+        default=None,
+        description="How many would be needed to decide, if the value stays as it is; null where "
+        "it is decided, and where no number of samples would be enough.",
+    )
+    margin: float | None = Field(
+        description="Distance from the value to the limit: positive is room, negative is missing."
+    )
+    margin_share: float | None = Field(
+        description="The margin divided by the size of the limit; null for a limit of 0."
+    )
+    status: Status = Field(
+        description="pass, fail, inconclusive (the limit lies in the interval, the samples are "
+        "too few, or the machine was disturbed) or not run."
+    )
+    how: How = Field(
+        description="measured: on this very device. emulated: on a stand-in. estimated: computed. "
+        "not run: nothing stands in for it."
+    )
+    reason: str = Field(description="What there is to know about how it was seen; may be empty.")
+    remedy: str = Field(description="The next step; empty for a pass.")
+
+
+class Verdict(Frozen):
+    """One artifact on one device: every line, and the measurements the lines were read from."""
+
+    edgeq: Literal[1] = Field(default=1, description="The version of this record.")
+    kind: Literal["verdict"] = Field(default="verdict", description="What this record is.")
+    artifact: str = Field(description="Name of the artifact.")
+    artifact_sha256: str = Field(description="SHA-256 of its artifact.json, which seals all files.")
+    variant: str = Field(description="Name of the variant in the recipe.")
+    device: str = Field(description="Id of the device.")
+    device_name: str = Field(description="What people call it.")
+    app_limit: AppLimit = Field(description="What the device lets one app use.")
+    status: Status = Field(description="The worst status of all lines.")
+    exit_status: int = Field(description="0 pass, 1 fail, 3 not run, 4 inconclusive.")
+    lines: tuple[Line, ...] = Field(description="Every budget, and the device's own limit.")
+    notes: tuple[str, ...] = Field(
+        description="What must be said aloud: slower than float, not smaller, warnings."
+    )
+    measurement: Measurement = Field(description="What the lines were read from.")
+    float_measurement: Measurement = Field(description="Full precision, measured beside.")
+    differences: Differences | None = Field(
+        default=None,
+        description="The artifact's answers on this machine and on every CPU class that stands in "
+        "for one here, each beside this machine's; classes that cannot be had are not run. Null "
+        "for a Core ML package, and for what was run on another machine.",
+    )
+    tried: Tried | None = Field(
+        default=None,
+        description="The artifact under the memory limits of the checked devices and of the "
+        "budget, with `--limit`; null without.",
+    )
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The status that decides: fail, else inconclusive, else not run, else pass."""
+    found = set(statuses)
+    return next((status for status in _EXIT_STATUS if status in found), "pass")
+
+
+def exit_status(statuses: Iterable[Status]) -> int:
+    """The exit status for `worst(statuses)`: 0 pass, 1 fail, 3 not run, 4 inconclusive."""
+    return _EXIT_STATUS[worst(statuses)]

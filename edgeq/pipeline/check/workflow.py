@@ -1,0 +1,280 @@
+"""Checking a recipe: which artifact for which device, in which place, and verdicts kept."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edgeq.core import canonical
+from edgeq.core.artifact import ARTIFACT_FILE
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import write_text
+from edgeq.core.store import Store, code_version
+from edgeq.core.validation_messages import suggest
+from edgeq.devices.catalogue import HERE, Device, load_device
+from edgeq.measure.inputs import Evaluation
+from edgeq.pipeline.build.build import Built, build, build_float
+from edgeq.pipeline.build.stages import Progress
+from edgeq.pipeline.check.cross_cpu import Comparison, reachable
+from edgeq.pipeline.check.verdict import Verdict
+from edgeq.pipeline.plan.expected import expected, remember_speed
+from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.places.place import Here, Place, place_for
+from edgeq.quantize.presets import Format
+
+
+def check_recipe(
+    recipe: Path,
+    devices: Sequence[str],
+    full: bool,
+    progress: Progress,
+    on: str | None = None,
+    limit: bool = False,
+    names: Sequence[str] = (),
+) -> list[Verdict]:
+    """Measure every artifact and judge it for `devices`; without any, for the recipe's own.
+
+    names: of the artifacts to measure; all without any.
+    on: where everything runs, as `edgeq.places.place.place_for` takes it; without it, each device's
+    profile says so. With it and without `devices`, the machine that it reaches is what is judged.
+    limit: run under the memory limits of devices and of the budget, too, which is possible here
+    alone (see `edgeq.pipeline.check.under_limit`).
+    """
+    progress("read the recipe")
+    planned = make_plan(recipe, weights=True)
+    if on is not None and not devices:
+        with place_for(on, progress=progress) as place:
+            machine = place.device()
+            _require_format(planned, machine, on)
+            built = build(planned, Store(), progress, names=chosen_names(planned, names))
+            return _check(planned, built, {machine.id: machine}, full, place, progress, limit)
+    chosen = chosen_devices(planned, devices)
+    built = build(planned, Store(), progress, names=chosen_names(planned, names))
+    return verdicts_of(planned, built, chosen, full, progress, on, limit)
+
+
+def verdicts_of(
+    planned: Planned,
+    built: Sequence[Built],
+    devices: dict[str, Device],
+    full: bool,
+    progress: Progress,
+    on: str | None = None,
+    limit: bool = False,
+) -> list[Verdict]:
+    """Verdicts of artifacts on devices, in the order of artifacts; each is remembered."""
+    found: list[Verdict] = []
+    for address, own in _by_place(devices, on).items():
+        with _place(address, own, progress) as place:
+            found += _check(planned, built, own, full, place, progress, limit)
+    return _in_order(found, built, devices)
+
+
+def kept_verdicts(
+    planned: Planned,
+    built: Sequence[Built],
+    devices: dict[str, Device],
+    progress: Progress,
+    full: bool = False,
+) -> list[Verdict]:
+    """Remembered verdicts where there are some, new ones otherwise; ordered as `verdicts_of`'s.
+
+    What was inconclusive is measured again, and with `full` what was not measured at length.
+    """
+    found: list[Verdict] = []
+    for address, own in _by_place(devices, None).items():
+        with _place(address, own, progress) as place:
+            missing = []
+            for item in built:
+                judged = targets(planned, item.artifact.format, own)
+                kept = [_recall(planned, item, device, place) for device in judged]
+                known = [v for v in kept if v is not None and _is_settled(v, full)]
+                if len(known) == len(judged):
+                    found += known
+                else:
+                    missing.append(item)
+            found += _check(planned, missing, own, full, place, progress)
+    return _in_order(found, built, devices)
+
+
+def _is_settled(verdict: Verdict, full: bool) -> bool:
+    """Whether measuring again would say nothing else."""
+    measured = verdict.measurement
+    timed = measured.latency or measured.generation
+    is_full = timed is None or timed.conditions.effort == "full"
+    return verdict.status != "inconclusive" and (is_full or not full)
+
+
+def chosen_names(planned: Planned, names: Sequence[str]) -> list[str] | None:
+    """The artifacts of these names, None for all. Raises InvalidInput for what is none."""
+    known = [artifact.name for artifact in planned.plan.artifacts]
+    for name in names:
+        if name not in known:
+            what = f"{planned.path} makes no artifact {name!r}"
+            raise InvalidInput(Problem("--artifact", what, suggest(name, known)))
+    return list(names) or None
+
+
+def chosen_devices(planned: Planned, names: Sequence[str]) -> dict[str, Device]:
+    """The devices of these names by id; the recipe's own without any.
+
+    Raises InvalidInput for one that runs none of the recipe's formats.
+    """
+    if not names:
+        return planned.devices
+    devices = {}
+    for name in names:
+        device = planned.devices.get(name) or load_device(name)
+        _require_format(planned, device, name)
+        devices[device.id] = device
+    return devices
+
+
+def targets(planned: Planned, format: Format, devices: dict[str, Device]) -> list[Device]:
+    """Those of `devices` that shall run a format: a recipe's own only where a target says so."""
+    own, elsewhere = planned.targets[format], planned.devices
+    return [
+        device
+        for id, device in devices.items()
+        if format in device.runtimes and (id in own or id not in elsewhere)
+    ]
+
+
+def _in_order(
+    verdicts: Sequence[Verdict], built: Sequence[Built], devices: dict[str, Device]
+) -> list[Verdict]:
+    """By artifact, as they were built, then by device."""
+    order = {item.artifact.name: index for index, item in enumerate(built)}
+    ids = list(devices)
+    return sorted(verdicts, key=lambda each: (order[each.artifact], ids.index(each.device)))
+
+
+def _require_format(planned: Planned, device: Device, name: str) -> None:
+    formats = {artifact.format for artifact in planned.plan.artifacts}
+    if not formats & set(device.runtimes):
+        what = f"{name} runs none of the recipe's formats: {', '.join(sorted(formats))}"
+        raise InvalidInput(Problem("--device", what, f"it runs: {', '.join(device.runtimes)}"))
+
+
+def _by_place(devices: dict[str, Device], on: str | None) -> dict[str, dict[str, Device]]:
+    """The devices by the place that runs for them; a stand-in is for one device alone."""
+    groups: dict[str, dict[str, Device]] = {}
+    for id, device in devices.items():
+        address = on or device.reach or HERE
+        key = f"{address} {id}" if address == "emulate" else address
+        groups.setdefault(key, {})[id] = device
+    return groups
+
+
+def _place(address: str, devices: dict[str, Device], progress: Progress) -> Place:
+    from edgeq.places.emulated.catalogue import stand_in_for
+
+    (first, *_) = devices.values()
+    return place_for(address.partition(" ")[0], lambda: stand_in_for(first), progress)
+
+
+def _check(
+    planned: Planned,
+    built: Sequence[Built],
+    devices: dict[str, Device],
+    full: bool,
+    place: Place,
+    progress: Progress,
+    limit: bool = False,
+) -> list[Verdict]:
+    """Verdicts from one place, each held against full precision in its own format."""
+    from edgeq.pipeline.check.check import check
+
+    verdicts: list[Verdict] = []
+    for format in dict.fromkeys(item.artifact.format for item in built):
+        judged = targets(planned, format, devices)
+        own = [item for item in built if item.artifact.format == format]
+        if not judged:
+            continue
+        float_dir = build_float(planned, Store(), progress, format).path
+        with _comparison(place, float_dir, progress) as comparison:
+            verdicts += check(
+                {item.path: judged for item in own},
+                float_dir,
+                place=place,
+                budgets=planned.recipe.budgets,
+                evaluation=_evaluation(planned),
+                full=full,
+                alternatives={
+                    **dict(_planned_sizes(planned, format)),
+                    **{item.artifact.variant: item.artifact.bytes for item in own},
+                },
+                progress=progress,
+                workload=planned.recipe.workload,
+                expected=functools.partial(expected, planned),
+                compare=comparison.of if comparison else None,
+                limit=limit,
+                recipe=str(planned.path),
+            )
+    for verdict in verdicts:
+        _remember(planned, verdict, devices[verdict.device], place)
+        remember_speed(planned, verdict, devices[verdict.device], place)
+    return verdicts
+
+
+def _comparison(
+    place: Place, float_dir: Path, progress: Progress
+) -> contextlib.AbstractContextManager[Comparison | None]:
+    """What compares answers between CPUs, where this machine is the place."""
+    if not isinstance(place, Here):
+        return contextlib.nullcontext()
+    return Comparison(float_dir, progress)
+
+
+def _evaluation(planned: Planned) -> Evaluation | None:
+    reference = planned.recipe.data.evaluation
+    if reference is None:
+        return None
+    return Evaluation(planned.path.parent / reference.path, reference.samples)
+
+
+def _planned_sizes(planned: Planned, format: Format) -> Iterator[tuple[str, int]]:
+    for each in planned.plan.artifacts:
+        if each.format == format:
+            yield each.variant.name, each.download_bytes
+
+
+def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place: Place) -> Path:
+    """Where a verdict is remembered: everything but the weather decides the name."""
+    reference = planned.recipe.data.evaluation
+    evaluation = None
+    if reference is not None:
+        path = planned.path.parent / reference.path
+        evaluation = [canonical.sha256_of_file(path), reference.samples]
+    key = {
+        "artifact": artifact_sha256,
+        "device": device.model_dump(mode="json"),
+        "place": [place.name, place.device().model_dump(mode="json")],
+        "stand_ins": reachable() if isinstance(place, Here) else [],
+        "budgets": planned.recipe.budgets.model_dump(mode="json"),
+        "workload": planned.recipe.workload.model_dump(mode="json"),
+        "evaluation": evaluation,
+        "runtime": os.environ.get("EDGEQ_LLAMA"),
+        "code": code_version(),
+    }
+    return Store().root / "verdict" / f"{canonical.sha256_of(key)}.json"
+
+
+def _remember(planned: Planned, verdict: Verdict, device: Device, place: Place) -> None:
+    path = _verdict_path(planned, verdict.artifact_sha256, device, place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, canonical.to_json(verdict.model_dump(mode="json")))
+
+
+def _recall(planned: Planned, built: Built, device: Device, place: Place) -> Verdict | None:
+    sha256 = canonical.sha256_of_file(built.path / ARTIFACT_FILE)
+    path = _verdict_path(planned, sha256, device, place)
+    try:
+        return Verdict.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None

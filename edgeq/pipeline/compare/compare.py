@@ -1,0 +1,220 @@
+"""`edgeq compare`: how far model B is from model A on a text, whatever formats they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+import edgeq
+from edgeq.core.artifact import ARTIFACT_FILE, Frozen
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.base import Model
+from edgeq.formats.bundle import BUNDLE_FILE
+from edgeq.formats.language import LanguageModel
+from edgeq.measure.divergence import (
+    DEFAULT_WINDOW,
+    DEFAULT_WINDOWS,
+    Divergence,
+    measure,
+    spread,
+    token_windows,
+)
+from edgeq.recipe.data_sets import read_text
+
+_SHOWN = 24  # letters of the text around a token that differs
+
+
+class OtherTokens(InvalidInput):
+    """The two models do not cut the text into the same tokens."""
+
+
+class Side(Frozen):
+    """One of the two models and what ran it."""
+
+    path: str
+    runtime: str = Field(description="Name and version of what executed it.")
+    threads: int
+    is_reference: bool = Field(
+        default=False, description="Whether that stands in for the runtime that an app has."
+    )
+
+
+class Comparison(Divergence):
+    """The divergence of B from A, and what both are."""
+
+    a: Side = Field(description="The reference.")
+    b: Side = Field(description="The candidate.")
+    text: str = Field(description="The file of the text.")
+    windows_in_text: int = Field(
+        description="Windows the whole text has; those that were used are spread evenly over it."
+    )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to run, and where it was named."""
+
+    path: Path
+    model: Model
+
+    @property
+    def side(self) -> Side:
+        """What a comparison records of it."""
+        model = self.model
+        return Side(
+            path=str(self.path),
+            runtime=model.runtime,
+            threads=model.threads,
+            is_reference=model.is_reference,
+        )
+
+
+def compare(
+    a: Path,
+    b: Path,
+    text: Path,
+    *,
+    window: int = DEFAULT_WINDOW,
+    windows: int = DEFAULT_WINDOWS,
+    threads: int | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Comparison:
+    """Run A, the reference, and B on `windows` windows of `window` tokens of a text file.
+
+    Each of A and B: what `open_any` opens. threads: of one run; by default one per physical core.
+    Raises InvalidInput for what is no language model, a text that is too short, and models that do
+    not cut the text into the same tokens; Missing where a runtime is not installed.
+    """
+    _check_windows(windows)
+    read_text(text)  # what cannot be read is told before a model is opened
+    first, second = (open_any(path, threads, progress) for path in (a, b))
+    return compare_opened(first, second, text, window=window, windows=windows, progress=progress)
+
+
+def compare_opened(
+    a: Opened,
+    b: Opened,
+    text: Path,
+    *,
+    window: int = DEFAULT_WINDOW,
+    windows: int = DEFAULT_WINDOWS,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Comparison:
+    """`compare` of models that are open."""
+    _check_windows(windows)
+    content = read_text(text)
+    reference, candidate = (_language_model(each) for each in (a, b))
+    for path, model in ((a.path, reference), (b.path, candidate)):
+        _fits(path, model, window)
+    first, ids = same_tokens((reference, candidate), (a.path, b.path), content)
+    cut = token_windows(ids, window, first)
+    found = measure(reference, candidate, spread(cut, windows), progress)
+    return Comparison(**dict(found), a=a.side, b=b.side, text=str(text), windows_in_text=len(cut))
+
+
+def _check_windows(windows: int) -> None:
+    if windows < 2:
+        raise InvalidInput(Problem("--windows", f"{windows} gives no standard error", "give ≥ 2"))
+
+
+def _fits(path: Path, model: LanguageModel, window: int) -> None:
+    if window > model.context:
+        what = f"{window} tokens do not fit {path}, which was trained or built for {model.longest}"
+        if model.context < model.longest:
+            what += f" and is opened for {model.context}"
+        raise InvalidInput(Problem("--window", what, f"give {model.context} or fewer"))
+
+
+def open_any(
+    path: Path,
+    threads: int | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Opened:
+    """What lies at `path`, ready to run.
+
+    A recipe stands for full precision of its model, in its first format, which is built where it
+    is not there; a Hugging Face directory is a language model that transformers runs; the rest is
+    what `edgeq.load` takes, and raises.
+    """
+    progress(f"compare: open {path}")
+    if path.suffix in (".yaml", ".yml"):
+        return Opened(path, edgeq.load(_full_precision(path, progress), threads=threads))
+    if is_huggingface(path):
+        from edgeq.formats.base import default_threads
+        from edgeq.pipeline.compare import transformers_model
+
+        return Opened(path, transformers_model.load(path, threads=threads or default_threads()))
+    return Opened(path, edgeq.load(path, threads=threads))
+
+
+def _full_precision(recipe: Path, progress: Callable[[str], None]) -> Path:
+    from edgeq.core.store import Store
+    from edgeq.pipeline.build.build import build_float
+    from edgeq.pipeline.plan.plan import make_plan
+
+    planned = make_plan(recipe, weights=True)
+    return build_float(planned, Store(), progress, next(iter(planned.targets))).path
+
+
+def open_language_model(path: Path, threads: int | None = None) -> LanguageModel:
+    """What lies at `path`, ready to run. Raises InvalidInput for what is no language model."""
+    return _language_model(open_any(path, threads))
+
+
+def _language_model(opened: Opened) -> LanguageModel:
+    model = opened.model
+    if not isinstance(model, LanguageModel):
+        what = f"is {model.kind}, and only language models have a KL divergence"
+        remedy = "compare it with another encoder, or check it: edgeq check"
+        raise InvalidInput(Problem(str(opened.path), what, remedy))
+    return model
+
+
+def is_huggingface(path: Path) -> bool:
+    """Whether `path` is a model directory that is neither an artifact nor a bundle."""
+    ours = (ARTIFACT_FILE, BUNDLE_FILE)
+    return (path / "config.json").is_file() and not any((path / name).exists() for name in ours)
+
+
+def beginning(model: LanguageModel) -> int | None:
+    """The token that the model wants before a text, None where it wants none."""
+    with_special, plain = model.tokens("a"), model.tokens("a", special=False)
+    return with_special[0] if with_special[0] != plain[0] else None
+
+
+def same_tokens(
+    models: Sequence[LanguageModel], paths: Sequence[Path], text: str
+) -> tuple[int | None, list[int]]:
+    """The token both models want before a text, and the ids of `text` behind it.
+
+    Raises OtherTokens, showing the first difference, unless both models give the same.
+    """
+    first = [beginning(model) for model in models]
+    if first[0] != first[1]:
+        shown = ["no token" if token is None else f"token {token}" for token in first]
+        what = f"puts {shown[1]} before a text, and {paths[0]} puts {shown[0]}"
+        raise OtherTokens(Problem(str(paths[1]), what, "compare models of one tokenizer"))
+    ids = [model.tokens(text, special=False) for model in models]
+    if ids[0] != ids[1]:
+        raise OtherTokens(_first_difference(models, paths, ids))
+    return first[0], ids[0] if first[0] is None else [first[0], *ids[0]]
+
+
+def _first_difference(
+    models: Sequence[LanguageModel], paths: Sequence[Path], ids: Sequence[Sequence[int]]
+) -> Problem:
+    pairs = enumerate(zip(*ids, strict=False))
+    at = next((place for place, (x, y) in pairs if x != y), min(map(len, ids)))
+    before = models[0].text(ids[0][max(0, at - _SHOWN) : at])[-_SHOWN:]
+    shown = [
+        f"{own[at]} {model.text([own[at]])!r}" if at < len(own) else "the end"
+        for model, own in zip(models, ids, strict=True)
+    ]
+    what = (
+        f"cuts the text into other tokens than {paths[0]}: token {at}, behind {before!r}, "
+        f"is {shown[1]}, not {shown[0]}"
+    )
+    return Problem(str(paths[1]), what, "compare models of one tokenizer")

@@ -1,0 +1,76 @@
+"""How far one sentence encoder's vectors are from another's, and which neighbours that moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from edgeq.core.artifact import Frozen
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.measure import clusters
+from edgeq.measure.neighbours import Neighbours, neighbours
+from edgeq.measure.quality import cosine
+from edgeq.pipeline.compare.compare import Opened, Side
+from edgeq.recipe import data_sets
+
+
+class EncoderComparison(Frozen):
+    """Cosines between the vectors that two encoders give the same texts."""
+
+    a: Side = Field(description="The reference.")
+    b: Side = Field(description="The candidate.")
+    text: str = Field(description="The file of the texts.")
+    texts: int = Field(description="Different texts that were embedded.")
+    cosine_mean: float
+    cosine_mean_se: float = Field(description="Standard error of the mean.")
+    cosine_min: float = Field(description="Of the text that moved most.")
+    furthest: str = Field(description="That text.")
+    neighbours: Neighbours | None = Field(
+        description="Whose nearest other text is another one; None with fewer than three texts."
+    )
+
+
+def texts_of(path: Path, samples: int | None = None) -> list[str]:
+    """The different texts of a file, one a line, or both columns of pairs; `samples` lines of it.
+
+    Raises InvalidInput for a file that is none of both.
+    """
+    if path.suffix in data_sets.PAIR_SUFFIXES:
+        pairs = data_sets.read_pairs(path, samples)
+        return list(dict.fromkeys([*pairs.first, *pairs.second]))
+    return list(dict.fromkeys(data_sets.read_texts(path, samples)))
+
+
+def compare_encoders(
+    a: Opened, b: Opened, text: Path, progress: Callable[[str], None] = lambda step: None
+) -> EncoderComparison:
+    """Embed the texts of a file with both models; A is the reference.
+
+    Raises InvalidInput for models that embed no text, or whose vectors have different lengths.
+    """
+    texts = texts_of(text)
+    if len(texts) < 2:
+        raise InvalidInput(Problem(str(text), "has fewer than two texts", "give one a line"))
+    found = []
+    for each in (a, b):
+        progress(f"compare: embed {len(texts)} texts with {each.path}")
+        found.append(each.model.embed(texts).astype(np.float64))
+    if found[0].shape != found[1].shape:
+        what = f"gives {found[1].shape[1]} values a text, and {a.path} {found[0].shape[1]}"
+        raise InvalidInput(Problem(str(b.path), what, "compare encoders of one model"))
+    cosines = np.array([cosine(x, y) for x, y in zip(*found, strict=True)])
+    mean = clusters.mean([np.array([value]) for value in cosines])
+    return EncoderComparison(
+        a=a.side,
+        b=b.side,
+        text=str(text),
+        texts=len(texts),
+        cosine_mean=mean.value,
+        cosine_mean_se=mean.error,
+        cosine_min=float(cosines.min()),
+        furthest=texts[int(cosines.argmin())],
+        neighbours=neighbours(texts, *found),
+    )

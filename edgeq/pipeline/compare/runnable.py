@@ -1,0 +1,65 @@
+"""What a worker can be given: an artifact directory for whatever a person names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from edgeq.core.artifact import (
+    ARTIFACT_FILE,
+    GGUF_FILE,
+    Artifact,
+    ModelRecord,
+    TextSettings,
+    record_files,
+    write_artifact,
+)
+from edgeq.formats.package import open_package
+
+
+def runnable(path: Path, folder: Path) -> tuple[Path, Artifact]:
+    """An artifact directory with what lies at `path`, and its record.
+
+    An artifact directory is that itself. A bundle is unpacked into the empty directory `folder`,
+    and a bare `.gguf` is linked or copied there and gets a record. Raises InvalidInput for all
+    else, and for what was changed or is damaged.
+    """
+    if path.suffix == ".gguf" and path.is_file():
+        return folder, _described(path, folder)
+    package = open_package(path)
+    if (path / ARTIFACT_FILE).exists():
+        return path.absolute(), package.artifact
+    package.extract(package.artifact.files, folder)
+    write_artifact(folder, package.artifact)
+    return folder, package.artifact
+
+
+def _described(path: Path, folder: Path) -> Artifact:
+    """The record of a bare `.gguf`, written to `folder` beside the file."""
+    from edgeq.formats.gguf.header import read_header
+
+    header = read_header(path)
+    kind = header.get("general.architecture", "")
+    is_encoder = header.get(f"{kind}.attention.causal", True) is False
+    try:
+        os.link(path, folder / GGUF_FILE)
+    except OSError:  # on another disk, or where none can be made
+        shutil.copyfile(path, folder / GGUF_FILE)
+    files = record_files(folder, [GGUF_FILE])
+    artifact = Artifact(
+        name=path.name,
+        format="gguf",
+        variant="",
+        task="sentence-embedding" if is_encoder else "text-generation",
+        model=ModelRecord(source=path.name, sha256=files[GGUF_FILE].sha256),
+        inputs=(),
+        outputs=(),
+        text=TextSettings(max_tokens=int(header.get(f"{kind}.context_length", 512))),
+        weight_bytes=sum(tensor.nbytes for tensor in header.tensors.values()),
+        tensors={},
+        files=files,
+        tools={},
+    )
+    write_artifact(folder, artifact)
+    return artifact

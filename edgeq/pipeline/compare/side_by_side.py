@@ -1,0 +1,189 @@
+"""Two language models answer one prompt: both texts, where they part, and how likely it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from pydantic import Field
+
+from edgeq.core.artifact import Frozen
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.base import Floats
+from edgeq.formats.language import LanguageModel
+from edgeq.pipeline.compare.compare import Opened, Side, same_tokens
+
+DEFAULT_TOKENS = 64
+
+
+class Spoken(Frozen):
+    """What one model wrote behind the prompt, and how long it took."""
+
+    side: Side
+    text: str
+    common: int = Field(description="Letters of the text that both models have.")
+    parted: int = Field(description="Letters up to the end of the first token that only one has.")
+    tokens: int
+    first_token_seconds: float = Field(description="From the prompt to the first token.")
+    tokens_per_second: float | None = Field(description="Behind the first; None without any.")
+
+
+class Chance(Frozen):
+    """A token, and how likely each model finds it."""
+
+    text: str = Field(description="Empty for the end of the text.")
+    a: float
+    b: float
+
+
+class Parting(Frozen):
+    """The first place where the two models choose different tokens."""
+
+    token: int = Field(description="Tokens behind the prompt that both models wrote before it.")
+    of_a: Chance = Field(description="What A went on with.")
+    of_b: Chance
+
+
+class SideBySide(Frozen):
+    """Two models' answers to one prompt, each always the likeliest token."""
+
+    prompt: str
+    a: Spoken
+    b: Spoken
+    parting: Parting | None = Field(description="None where both wrote the same.")
+
+
+@dataclass
+class _Voice:
+    """One model in the middle of its answer. ended: its next token is the end of the text."""
+
+    model: LanguageModel
+    ids: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    ended: bool = False
+
+    def begin(self, prompt: list[int]) -> Floats:
+        return self._timed(lambda: self.model.prefill(prompt))
+
+    def go_on(self, token: int) -> Floats:
+        self.ids.append(token)
+        return self._timed(lambda: self.model.step(token))
+
+    def finish(self, scores: Floats, most: int) -> None:
+        """Take the likeliest token again and again until the text ends or has `most`."""
+        while True:
+            token = int(scores.argmax())
+            if token in self.model.end_tokens:
+                self.ended = True
+                return
+            if len(self.ids) + 1 == most:
+                self.ids.append(token)
+                return
+            scores = self.go_on(token)
+
+    def _timed(self, work: Callable[[], Floats]) -> Floats:
+        start = time.perf_counter()
+        scores = work()
+        self.seconds.append(time.perf_counter() - start)
+        return scores
+
+
+def side_by_side(
+    a: Opened,
+    b: Opened,
+    prompt: str,
+    max_tokens: int = DEFAULT_TOKENS,
+    progress: Callable[[str], None] = lambda step: None,
+) -> SideBySide:
+    """Let both models continue `prompt`, each with its likeliest token, up to `max_tokens`.
+
+    Raises InvalidInput for what are no language models of one tokenizer, and for a prompt that is
+    empty or does not fit.
+    """
+    models = [_speaker(each) for each in (a, b)]
+    _, ids = same_tokens(models, (a.path, b.path), prompt)
+    _check(models, ids, max_tokens)
+    voices = [_Voice(model) for model in models]
+    scores = [voice.begin(ids) for voice in voices]
+    parting = None
+    while parting is None and len(voices[0].ids) < max_tokens:
+        progress(f"token {len(voices[0].ids) + 1} of at most {max_tokens}")
+        chosen = [int(each.argmax()) for each in scores]
+        ends = [token in model.end_tokens for token, model in zip(chosen, models, strict=True)]
+        if chosen[0] != chosen[1]:
+            parting = _parting(models[0], len(voices[0].ids), chosen, ends, scores)
+        elif all(ends):
+            break
+        elif len(voices[0].ids) + 1 == max_tokens:
+            for voice, token in zip(voices, chosen, strict=True):
+                voice.ids.append(token)
+        else:
+            scores = [v.go_on(token) for v, token in zip(voices, chosen, strict=True)]
+    if parting is not None:
+        for voice, own in zip(voices, scores, strict=True):
+            progress(f"{voice.model.name}: the rest of its answer")
+            voice.finish(own, max_tokens)
+    at = parting.token if parting else len(voices[0].ids)
+    told = [_spoken(each, voice, at) for each, voice in zip((a, b), voices, strict=True)]
+    return SideBySide(prompt=prompt, a=told[0], b=told[1], parting=parting)
+
+
+def _speaker(opened: Opened) -> LanguageModel:
+    if not isinstance(opened.model, LanguageModel):
+        remedy = "compare encoders on sentences: --text FILE"
+        problem = Problem("--prompt", f"{opened.path} is {opened.model.kind}", remedy)
+        raise InvalidInput(problem)
+    return opened.model
+
+
+def _check(models: list[LanguageModel], ids: list[int], max_tokens: int) -> None:
+    if max_tokens < 1:
+        raise InvalidInput(Problem("--max-tokens", f"{max_tokens} is none", "give 1 or more"))
+    if not ids:
+        raise InvalidInput(Problem("--prompt", "is empty", "give a text of a letter or more"))
+    room = min(model.context for model in models)
+    if len(ids) + max_tokens > room:
+        what = f"{len(ids)} tokens of prompt and {max_tokens} more are over {room} positions"
+        raise InvalidInput(Problem("--prompt", what, "shorten it, or lower --max-tokens"))
+
+
+def _parting(
+    model: LanguageModel, at: int, chosen: list[int], ends: list[bool], scores: list[Floats]
+) -> Parting:
+    likely = [_probabilities(each) for each in scores]
+    chances = [
+        Chance(
+            text="" if end else model.text([token]),
+            a=float(likely[0][token]),
+            b=float(likely[1][token]),
+        )
+        for token, end in zip(chosen, ends, strict=True)
+    ]
+    return Parting(token=at, of_a=chances[0], of_b=chances[1])
+
+
+def _probabilities(scores: Floats) -> Floats:
+    wide = scores.astype(np.float64)
+    weights = np.exp(wide - wide.max())
+    found: Floats = weights / weights.sum()
+    return found
+
+
+def _spoken(opened: Opened, voice: _Voice, at: int) -> Spoken:
+    """at: tokens that both models have."""
+    model = voice.model
+    text = model.text(voice.ids)
+    # A token may end within a character, which the whole text has and a part of it has not.
+    lengths = [len(model.text(voice.ids[:end]).rstrip("\ufffd")) for end in (at, at + 1)]
+    behind = voice.seconds[1:]
+    return Spoken(
+        side=opened.side,
+        text=text,
+        common=lengths[0],
+        parted=lengths[1],
+        tokens=len(voice.ids),
+        first_token_seconds=voice.seconds[0],
+        tokens_per_second=len(behind) / sum(behind) if behind else None,
+    )

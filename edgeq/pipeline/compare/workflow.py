@@ -1,0 +1,70 @@
+"""What `edgeq compare` does with two models: by a text's figures, or side by side for a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.language import LanguageModel
+from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
+from edgeq.pipeline.compare.compare import Comparison, Opened, compare_opened, open_any
+from edgeq.pipeline.compare.encoders import EncoderComparison, compare_encoders
+from edgeq.pipeline.compare.side_by_side import DEFAULT_TOKENS, SideBySide, side_by_side
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What two models are compared on: a text or a prompt; None for what has its default.
+
+    Raises InvalidInput unless it is one of both, and for options that would have no effect.
+    """
+
+    text: Path | None = None
+    prompt: str | None = None
+    max_tokens: int | None = None
+    window: int | None = None
+    windows: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.text is None) == (self.prompt is None):
+            what = "there is nothing to compare on" if self.text is None else "both are given"
+            remedy = 'give --text FILE for figures, or --prompt "…" for answers side by side'
+            raise InvalidInput(Problem("--text, --prompt", what, remedy))
+        if self.prompt is None and self.max_tokens is not None:
+            raise InvalidInput(Problem("--max-tokens", "is for --prompt only", "leave it out"))
+        if self.prompt is not None:
+            self.refuse_windows("are for --text only")
+
+    def refuse_windows(self, what: str) -> None:
+        """Raise InvalidInput where windows are asked for."""
+        if (self.window, self.windows) != (None, None):
+            raise InvalidInput(Problem("--window, --windows", what, "leave them out"))
+
+
+def compare_models(
+    a: Path, b: Path, asked: Asked, progress: Progress = lambda step: None
+) -> Comparison | EncoderComparison | SideBySide:
+    """Divergence of two language models, cosines of two encoders, or answers to a prompt.
+
+    Each path: what `edgeq.pipeline.compare.compare.open_any` opens. Raises what it, `compare_opened`,
+    `compare_encoders` and `side_by_side` raise.
+    """
+    first, second = (open_any(path, progress=progress) for path in (a, b))
+    if asked.prompt is not None:
+        most = DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
+        return side_by_side(first, second, asked.prompt, most, progress)
+    assert asked.text is not None  # `Asked` has one of both
+    if any(isinstance(each.model, LanguageModel) for each in (first, second)):
+        return _divergence(first, second, asked.text, asked, progress)
+    asked.refuse_windows("are for language models: encoders read each text whole")
+    return compare_encoders(first, second, asked.text, progress)
+
+
+def _divergence(a: Opened, b: Opened, text: Path, asked: Asked, progress: Progress) -> Comparison:
+    window = DEFAULT_WINDOW if asked.window is None else asked.window
+    windows = DEFAULT_WINDOWS if asked.windows is None else asked.windows
+    return compare_opened(a, b, text, window=window, windows=windows, progress=progress)

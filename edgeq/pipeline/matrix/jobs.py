@@ -1,0 +1,226 @@
+"""Recipes × devices → jobs: what is measured where, and what an earlier run has already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.core import canonical
+from edgeq.core.artifact import ARTIFACT_FILE
+from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.store import Store, code_version
+from edgeq.devices import detect
+from edgeq.devices.catalogue import HERE, Device, load_device, matches
+from edgeq.estimate.devices import Estimates
+from edgeq.measure.records import Measurement
+from edgeq.pipeline.build.build import Built, build, build_float
+from edgeq.pipeline.build.stages import Progress
+from edgeq.pipeline.check.cross_cpu import reachable
+from edgeq.pipeline.check.judge import Subject, judge
+from edgeq.pipeline.check.verdict import Verdict
+from edgeq.pipeline.check.workflow import targets
+from edgeq.pipeline.matrix.files import parcel_of
+from edgeq.pipeline.matrix.job import Job
+from edgeq.pipeline.plan.expected import expected
+from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.places.emulated.catalogue import stand_in_for
+from edgeq.places.place import ALL_PASSES
+from edgeq.quantize.presets import Format
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One artifact for one device. key: SHA-256 over all that its verdict depends on."""
+
+    artifact: str
+    device: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job, the cells it fills, and the names of its artifacts in the order of its targets."""
+
+    recipe: str
+    job: Job
+    cells: tuple[Cell, ...]
+    artifacts: tuple[str, ...]
+
+
+class Row:
+    """One recipe, built, and the devices that it is judged for, by id."""
+
+    def __init__(self, planned: Planned, devices: Mapping[str, Device], progress: Progress) -> None:
+        self.name = planned.recipe.name
+        self.planned, self.devices = planned, dict(devices)
+        formats = {
+            artifact.format
+            for artifact in planned.plan.artifacts
+            if targets(planned, artifact.format, self.devices)
+        }
+        self.built = build(planned, Store(), progress, sorted(formats)) if formats else []
+        self._floats = {
+            format: build_float(planned, Store(), progress, format) for format in sorted(formats)
+        }
+        reference = planned.recipe.data.evaluation
+        self._evaluation = parcel_of(planned.path.parent / reference.path) if reference else None
+        self._samples = reference.samples if reference else None
+
+    def works(self, on: str | None, full: bool, *, grouped: bool) -> Iterator[Work]:
+        """The jobs: one for each format and place. grouped: devices of one place share a job.
+
+        on: the place of all; without it, that of each device.
+        """
+        for format, reference in self._floats.items():
+            own = [item for item in self.built if item.artifact.format == format]
+            places: dict[tuple[str, str], dict[str, Device]] = {}
+            for device in targets(self.planned, format, self.devices):
+                address = on or address_of(device, format)
+                shared = grouped and address != "emulate"  # a stand-in is for one device alone
+                places.setdefault((address, "" if shared else device.id), {})[device.id] = device
+            for (address, _), devices in places.items():
+                job = self._job(address, devices, own, reference, full)
+                # Which machine of a cluster it will be is not known.
+                machine = (
+                    [detect.detect().model_dump(mode="json"), reachable()] if grouped else None
+                )
+                cells = [
+                    Cell(item.artifact.name, device.id, self._key(job, item, device, machine))
+                    for item in own
+                    for device in devices.values()
+                ]
+                yield Work(self.name, job, tuple(cells), tuple(item.artifact.name for item in own))
+
+    def _job(
+        self,
+        address: str,
+        devices: dict[str, Device],
+        own: Sequence[Built],
+        reference: Built,
+        full: bool,
+    ) -> Job:
+        planned = self.planned
+        ids = tuple(devices)
+        return Job(
+            code=code_version(),
+            address=address,
+            devices=devices,
+            targets=tuple((parcel_of(item.path), ids) for item in own),
+            full_precision=parcel_of(reference.path),
+            evaluation=self._evaluation,
+            samples=self._samples,
+            budgets=planned.recipe.budgets,
+            workload=planned.recipe.workload,
+            full=full,
+            alternatives=self._alternatives(own),
+            expected={
+                (item.artifact.name, id): self._expected(item, device)
+                for item in own
+                for id, device in devices.items()
+            },
+        )
+
+    def _expected(self, item: Built, device: Device) -> Estimates:
+        return expected(self.planned, item.artifact.name, device)
+
+    def _alternatives(self, own: Sequence[Built]) -> dict[str, int]:
+        """Downloads in bytes by variant: planned, and of what is built the real ones."""
+        format = own[0].artifact.format
+        sizes = {
+            each.variant.name: each.download_bytes
+            for each in self.planned.plan.artifacts
+            if each.format == format
+        }
+        return {**sizes, **{item.artifact.variant: item.artifact.bytes for item in own}}
+
+    def _key(self, job: Job, item: Built, device: Device, machine: Any) -> str:
+        evaluation = self._evaluation
+        return canonical.sha256_of(
+            {
+                "artifact": _sha256(item),
+                "float": job.full_precision.files[ARTIFACT_FILE],
+                "device": device.model_dump(mode="json"),
+                "address": job.address,
+                "machine": machine,
+                "budgets": job.budgets.model_dump(mode="json"),
+                "workload": job.workload.model_dump(mode="json"),
+                "evaluation": [dict(evaluation.files), job.samples] if evaluation else None,
+                "full": job.full,
+                "code": job.code,
+            }
+        )
+
+    def not_run(self, cell: Cell, reason: str) -> Verdict:
+        """The verdict of a cell whose place could not be had: what is known without running it."""
+        item = next(each for each in self.built if each.artifact.name == cell.artifact)
+        device = self.devices[cell.device]
+        own = [each for each in self.built if each.artifact.format == item.artifact.format]
+        subject = Subject(
+            item.artifact.variant,
+            _nothing_of(item, reason),
+            _nothing_of(self._floats[item.artifact.format], reason),
+            detect.detect(),
+            self._alternatives(own),
+            expected=self._expected(item, device),
+        )
+        return judge(subject, device, self.planned.recipe.budgets)
+
+
+def make_rows(recipes: Sequence[Path], devices: Sequence[str], progress: Progress) -> list[Row]:
+    """Plan all recipes, then build them, for `devices`; without any, for each recipe's own.
+
+    Raises InvalidInput for all that is wrong in any recipe before anything is built, for two
+    recipes of the same name, and for a device that runs nothing of any.
+    """
+    plans: list[Planned] = []
+    problems: list[Problem] = []
+    for recipe in recipes:
+        progress(f"read {recipe}")
+        try:
+            plans.append(make_plan(recipe, weights=True))
+        except InvalidInput as error:
+            problems += error.problems
+    names = [planned.recipe.name for planned in plans]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        problems.append(Problem(name, "two recipes have this name", "give one another 'name'"))
+    if problems:
+        raise InvalidInput(problems)
+    chosen = {device.id: device for device in map(load_device, devices)}
+    runs = {artifact.format for planned in plans for artifact in planned.plan.artifacts}
+    for id, device in chosen.items():
+        if not runs & set(device.runtimes):
+            what = f"{id} runs none of the recipes' formats: {', '.join(sorted(runs))}"
+            raise InvalidInput(Problem("--device", what, f"it runs: {', '.join(device.runtimes)}"))
+    return [Row(planned, chosen or planned.devices, progress) for planned in plans]
+
+
+def address_of(device: Device, format: Format) -> str:
+    """Where a device's artifacts run: as its profile says, else on its stand-in, else here."""
+    if device.reach:
+        return device.reach
+    # Of Core ML packages it is the reference that runs off Apple's systems, the same on every CPU.
+    if device.id == HERE or format == "coreml" or matches(device, detect.detect()):
+        return HERE
+    try:
+        stand_in_for(device).close()
+    except Missing:
+        return HERE
+    return "emulate"
+
+
+def _nothing_of(item: Built, reason: str) -> Measurement:
+    return Measurement(
+        artifact=item.artifact.name,
+        format=item.artifact.format,
+        artifact_sha256=_sha256(item),
+        download_bytes=item.artifact.bytes,
+        weight_bytes=item.artifact.weight_bytes,
+        failures={},
+        absent=dict.fromkeys(ALL_PASSES, reason),
+    )
+
+
+def _sha256(item: Built) -> str:
+    return canonical.sha256_of_file(item.path / ARTIFACT_FILE)

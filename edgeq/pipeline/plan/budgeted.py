@@ -1,0 +1,219 @@
+"""What a plan says of a budget before it is known what tensors cost: possible sizes, estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from edgeq.core.units import format_bytes
+from edgeq.estimate.devices import Estimates
+from edgeq.estimate.interval import Interval
+from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, plan_artifact
+from edgeq.pipeline.plan.requirements import missing, packages
+from edgeq.pipeline.plan.tensors import TensorPlan
+from edgeq.pipeline.recover.sizes import adapter_bytes
+from edgeq.quantize.budget_spec import FitSpec
+from edgeq.quantize.presets import Format
+from edgeq.quantize.spec import CHOSEN
+
+if TYPE_CHECKING:
+    from edgeq.pipeline.allocate.bounds import Site
+    from edgeq.pipeline.allocate.options import Options
+
+Chosen = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What can become of a budget, by its sizes alone.
+
+    smallest: with every tensor in its fewest bits. largest: about as much as size, memory and speed
+    allow, spread evenly over the tensors. most: bytes of the largest file without any budget.
+    is_filled: whether all that is allowed will be used, since no quality bounds it from below.
+    offered: every way in which a tensor may be stored.
+    """
+
+    smallest: ArtifactPlan
+    largest: ArtifactPlan
+    most: int
+    is_filled: bool
+    offered: tuple[TensorPlan, ...]
+
+    def note(self, fit: FitSpec, format: Format) -> str:
+        """What to tell of a size that no number formats fill; empty for others."""
+        if fit.size is None or fit.size <= self.most or not self.is_filled:
+            return ""
+        return (
+            f"its {format_bytes(fit.size)} are more than this model takes in {format} with any "
+            f"choice ({format_bytes(self.most)} at most, estimated): it gets the least lossy file"
+        )
+
+    def estimates(self, of: Callable[[ArtifactPlan], Estimates]) -> Estimates:
+        """What to expect on a device. of: what is expected of a plan there."""
+        largest = of(self.largest)
+        if self.is_filled:
+            how = "number formats not chosen yet: of a file as large as its budget allows"
+            return _mapped(largest, largest, lambda _, value: _based(value, value, value, how))
+        how = "number formats not chosen yet: from the smallest file to the largest it can become"
+        return _mapped(of(self.smallest), largest, lambda a, b: _based(b, a, b, how))
+
+
+def foretell(planned: Planned) -> None:
+    """Give every budget of a plan what is known of it without measuring; in place.
+
+    Where a budget waits for what tensors cost, its artifact gets the sizes that are possible.
+    Formats whose build side is not installed are left as they are. Raises InvalidInput where no
+    tensor of the model has a choice.
+    """
+    found = []
+    prospects = dict(_prospects(planned))
+    fits = {fit.variant_name: fit for fit in planned.recipe.quantize.fit}
+    for artifact in planned.plan.artifacts:
+        prospect = prospects.get(artifact.name)
+        if prospect is not None:
+            note = prospect.note(fits[artifact.variant.name], artifact.format)
+            update: dict[str, object] = {"advice": (*artifact.advice, *([note] if note else []))}
+            if artifact.pending:
+                update["download_bytes"] = prospect.largest.download_bytes
+                update["smallest_bytes"] = prospect.smallest.download_bytes
+            artifact = artifact.model_copy(update=update)
+        found.append(artifact)
+    planned.plan = planned.plan.model_copy(update={"artifacts": tuple(found)})
+    planned.prospects = prospects
+
+
+def _prospects(planned: Planned) -> Iterator[tuple[str, Prospect]]:
+    spec, task = planned.recipe.quantize, planned.recipe.model.task
+    for format in planned.targets:
+        if missing(packages(spec.pending(format, task), fits=True)):
+            continue
+        for fit in spec.fit:
+            yield f"{format}-{fit.variant_name}", prospect(planned, format, fit)
+
+
+def prospect(planned: Planned, format: Format, fit: FitSpec) -> Prospect:
+    """What can become of one budget. Raises InvalidInput where no tensor has a choice."""
+    from edgeq.pipeline.allocate.bounds import Site
+    from edgeq.pipeline.allocate.options import allowed, find_options
+
+    recipe, model = planned.recipe, planned.model
+    options = allowed(find_options(model, recipe, format), recipe, format, fit)
+    rank = fit.recover.rank if fit.recover else 0
+    weights = fit.beside(adapter_bytes(model, format, rank)) if rank else fit
+    site = Site(recipe, model, format, planned.targets[format], weights, {})
+    ladder = _ladder(options)
+    within = _last(len(ladder) + 1, lambda count: _keeps(site, _chosen(options, ladder[:count])))
+    steps = _filled(ladder, within, site, options)
+    least, largest, most = (
+        _whole(site, fit, _chosen(options, taken)) for taken in ((), steps, ladder)
+    )
+    shapes = {tensor.name: tensor.shape for tensor in least.tensors}
+    offered = tuple(
+        TensorPlan(
+            name=name,
+            shape=shapes[name],
+            grid=option.grid,
+            method=option.method,
+            reason=CHOSEN,
+            bytes=option.bytes,
+        )
+        for name, own in options.items()
+        for option in own
+    )
+    return Prospect(least, largest, most.download_bytes, fit.limit is None, offered)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A tensor that takes `bytes` more, and what it becomes."""
+
+    name: str
+    use: str
+    bytes: int
+
+
+def _ladder(options: Options) -> list[_Step]:
+    """From the smallest choice to the largest, all tensors a step before one takes the next."""
+    most = max((len(own) for own in options.values()), default=0)
+    return [
+        _Step(name, own[level].use, own[level].bytes - own[level - 1].bytes)
+        for level in range(1, most)
+        for name, own in options.items()
+        if level < len(own)
+    ]
+
+
+def _filled(ladder: Sequence[_Step], within: int, site: Site, options: Options) -> list[_Step]:
+    """The first `within` steps, and of the tensors that come next those for which size has room."""
+    steps = list(ladder[:within])
+    if site.fit.size is None:
+        return steps
+    room = site.fit.size - site.plan(_chosen(options, steps)).download_bytes
+    more, waits = list(steps), set()
+    for step in ladder[within:]:
+        if step.name not in waits and step.bytes <= room:
+            more.append(step)
+            room -= step.bytes
+        else:
+            waits.add(step.name)
+    return more if _keeps(site, _chosen(options, more)) else steps
+
+
+def _chosen(options: Options, steps: Sequence[_Step]) -> Chosen:
+    taken = {step.name: step.use for step in steps}
+    return {name: taken.get(name, own[0].use) for name, own in options.items()}
+
+
+def _keeps(site: Site, chosen: Chosen) -> bool:
+    size = site.fit.size
+    if size is not None and site.plan(chosen).download_bytes > size:
+        return False
+    return not site.exceeded(chosen)
+
+
+def _whole(site: Site, fit: FitSpec, chosen: Chosen) -> ArtifactPlan:
+    """With the adapter that is trained beside it, if there is to be one."""
+    from edgeq.pipeline.allocate.options import intent_of
+
+    intent = intent_of(site.recipe, site.format, fit.variant_name, chosen)
+    intent = replace(intent, variant=intent.variant.model_copy(update={"recover": fit.recover}))
+    apple = site.devices if site.format == "coreml" else {}
+    return plan_artifact(site.recipe, site.model, intent, tuple(site.devices), apple)
+
+
+def _last(count: int, holds: Callable[[int], bool]) -> int:
+    """The largest of `count` numbers from 0 for which `holds` does; 0 where none does."""
+    low, high = 0, count
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _mapped(
+    a: Estimates, b: Estimates, merged: Callable[[Interval, Interval], Interval]
+) -> Estimates:
+    """`b` with every interval merged with that of `a`."""
+
+    def both(x: Interval | None, y: Interval | None) -> Interval | None:
+        return merged(x, y) if x is not None and y is not None else None
+
+    memory = {
+        name: merged(getattr(a.memory, name), getattr(b.memory, name))
+        for name in ("peak", "footprint", "growth")
+    }
+    speeds = {
+        name: both(getattr(a, name), getattr(b, name))
+        for name in ("decode", "prompt", "first_token", "latency")
+    }
+    return b.model_copy(update={"memory": b.memory.model_copy(update=memory), **speeds})
+
+
+def _based(value: Interval, a: Interval, b: Interval, how: str) -> Interval:
+    return Interval(
+        value=value.value,
+        low=min(a.low, b.low),
+        high=max(a.high, b.high),
+        basis=f"{value.basis}; {how}",
+    )

@@ -1,0 +1,161 @@
+"""What a plan says of Core ML packages: which release they need, and which device lacks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from edgeq.core.errors import Problem
+from edgeq.core.yamlfile import Document
+from edgeq.devices.profile import Device, in_range
+from edgeq.formats.coreml.deployment_targets import (
+    CODED_INPUTS,
+    IOS16,
+    SEVERAL_SHAPES,
+    STATES,
+    TARGETS,
+    Target,
+    needs_os,
+)
+from edgeq.formats.coreml.write_positions import ANGLES
+from edgeq.models.model import DescribedModel
+from edgeq.pipeline.plan.tensors import TensorPlan
+from edgeq.quantize.presets import Variant
+from edgeq.recipe.schema import Compute, CoremlSpec, Recipe
+
+DEFAULT_LENGTH = 128
+"""Tokens of one run of an encoder where a recipe does not say how many."""
+
+
+_ENCODER_BYTES_PER_TENSOR = 760
+_DECODER_BYTES_PER_TENSOR = 2150
+_OPERATOR_BYTES_PER_CONSTANT = 900
+
+
+def compute_of(variant: Variant, spec: CoremlSpec) -> Compute:
+    """What the operators of a variant compute in."""
+    if variant.weights in ("float32", "float16"):
+        return variant.weights
+    return spec.compute
+
+
+def lengths_of(spec: CoremlSpec, longest: int) -> tuple[int, ...]:
+    """How many tokens one run of an encoder can have, rising; none more than `longest`."""
+    asked = spec.lengths or (DEFAULT_LENGTH,)
+    return tuple(sorted({min(length, longest) for length in asked}))
+
+
+def activations_advice(variant: Variant) -> str | None:
+    """What to know of a package whose activations are coded; None for one where they are not."""
+    if variant.activations == "float32":
+        return None
+    return (
+        "INT8 activations pay on the Neural Engine of A17 Pro, M4 and later; elsewhere they can be "
+        "slower than float. Their ranges are edgeq's own, from the calibration data: coremltools "
+        "takes ranges on macOS alone"
+    )
+
+
+def needed_target(
+    grids: Iterable[str],
+    *,
+    has_coded_inputs: bool = False,
+    has_states: bool = False,
+    has_several_shapes: bool = False,
+) -> tuple[Target, str]:
+    """The oldest release that can run a package, and what in it asks for that."""
+    needs = {grid: needs_os(grid) for grid in sorted(grids)}
+    if has_coded_inputs:
+        needs["8-bit activations"] = CODED_INPUTS
+    if has_states:
+        needs["a cache that the model keeps itself"] = STATES
+    if has_several_shapes:
+        needs["inputs of more than one length"] = SEVERAL_SHAPES
+    what = max(needs, key=lambda each: needs[each], default="")
+    return (needs[what], what) if what else (IOS16, "")
+
+
+def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
+    """What a package holds beyond its weights: the program, its tables, padding (estimated).
+
+    Seen: 63,000 bytes of program and 13,000 of padding for the 101 weights of MiniLM, 111,000 and
+    7,000 for the 56 of a llama of 6 layers, which has tables, a mask's columns and zeros for the
+    output layer's bias beside them.
+    """
+    decoder = model.decoder
+    if model.weights is not None:
+        return _bytes_beside(model)
+    if decoder is None:
+        return _ENCODER_BYTES_PER_TENSOR * tensors
+    positions = min(context, decoder.context)
+    rows = -(-positions // ANGLES) + ANGLES
+    rotations = 2 if decoder.local_rope else 1
+    tables = rotations * rows * decoder.rope_dim * 4 + positions * 4 + decoder.vocabulary * 2
+    return _DECODER_BYTES_PER_TENSOR * tensors + tables
+
+
+def _bytes_beside(model: DescribedModel) -> int:
+    """Of an .onnx file: its small constants in float16, and the operators around all of them."""
+    from edgeq.models.graphs.imported import read_onnx
+
+    held = read_onnx(model.located.path).graph.initializers
+    arrays = {name: value.const_value for name, value in held.items()}
+    small = sum(
+        array.size
+        for name, array in arrays.items()
+        if array is not None and array.dtype.is_floating_point() and name not in model.tensors
+    )
+    return 2 * small + _OPERATOR_BYTES_PER_CONSTANT * len(arrays)
+
+
+def target_of(recipe: Recipe, tensors: Iterable[TensorPlan]) -> tuple[Target, Target, str]:
+    """The release a package is made for, the one it needs, and what in it asks for that."""
+    held = tuple(tensors)
+    needed, what = needed_target(
+        {tensor.grid for tensor in held},
+        has_coded_inputs=any(tensor.activations != "float32" for tensor in held),
+        has_states=recipe.model.task == "text-generation",
+        has_several_shapes=len(recipe.coreml.lengths or ()) > 1,
+    )
+    asked = recipe.coreml.deployment_target
+    return (TARGETS[asked] if asked else needed), needed, what
+
+
+def too_old(
+    recipe: Recipe,
+    document: Document,
+    artifacts: Mapping[str, tuple[TensorPlan, ...]],
+    devices: Mapping[str, Device],
+) -> Iterator[Problem]:
+    """What a release cannot run: the one asked for, and those of the devices of Core ML targets.
+
+    artifacts: the weights of every Core ML artifact, by its name.
+    """
+    for name, tensors in artifacts.items():
+        target, needed, what = target_of(recipe, tensors)
+        if target < needed:
+            location = ("coreml", "deployment_target")
+            said = f"coreml.deployment_target: {target.name} does not run {what}, as {name} has it"
+            remedy = f"write 'deployment_target: {needed.name}', or {_others(recipe, target)}"
+            yield Problem(document.place(location), said, remedy)
+            continue
+        for index, asked in enumerate(recipe.targets):
+            for position, id in enumerate(asked.devices):
+                device = devices.get(id)
+                if asked.format != "coreml" or device is None or _runs(device, target):
+                    continue
+                where = document.place(("targets", index, "devices", position))
+                reason = f", for {what}" if target == needed and what else ""
+                said = f"{id} has {device.os} {device.os_version}, {name} needs {target}{reason}"
+                yield Problem(where, said, f"leave the device out, or {_others(recipe, IOS16)}")
+
+
+def _runs(device: Device, target: Target) -> bool:
+    release = target.macos if device.os == "macos" else target.ios
+    return in_range(device.os_version, f">={release}")
+
+
+def _others(recipe: Recipe, target: Target) -> str:
+    if recipe.model.task == "text-generation":
+        return "take another format: a language model of Core ML keeps its cache since iOS 18"
+    words = [word for word in ("int8", "palette4", "palette6") if needs_os(word) <= target]
+    return f"quantize to {', '.join(words)}, which {target} runs, and to one length"

@@ -1,0 +1,64 @@
+"""What a plan knows of classifiers for Core ML: images that go in, labels that come out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeq.core.errors import Problem
+from edgeq.core.validation_messages import suggest
+from edgeq.core.yamlfile import Document
+from edgeq.recipe.checks.coreml import read_labels
+
+if TYPE_CHECKING:
+    from edgeq.formats.coreml.write_images import Image
+    from edgeq.recipe.schema import CoremlSpec, Recipe
+
+_RANK = 4  # of an image: (1, channels, height, width)
+
+
+def image_of(spec: CoremlSpec) -> Image | None:
+    """The input that takes pixels."""
+    from edgeq.formats.coreml.write_images import Image
+
+    given = spec.image
+    return Image(given.input, given.scale, given.bias, given.color) if given else None
+
+
+def labels_of(recipe: Recipe, path: Path) -> tuple[str, ...]:
+    """The names of the classes, none without any. path: of the recipe."""
+    labels = recipe.coreml.labels
+    return read_labels(path.parent / labels) if labels else ()
+
+
+def misfits(recipe: Recipe, document: Document, graph: Path) -> Iterator[Problem]:
+    """An image or labels that do not fit the .onnx file `graph`."""
+    spec = recipe.coreml
+    if recipe.model.task != "tensor" or not (spec.image or spec.labels):
+        return
+    from edgeq.models.graphs.imported import read_onnx
+
+    model = read_onnx(graph)
+    image = image_of(spec)
+    if image is not None:
+        shapes = {value.name or "": tuple(value.shape or ()) for value in model.graph.inputs}
+        where = document.place(("coreml", "image", "input"))
+        shape = tuple(spec.inputs.get(image.input, shapes.get(image.input, ())))
+        if image.input not in shapes:
+            what = f"coreml.image.input: the model has no input {image.input!r}"
+            yield Problem(where, what, suggest(image.input, list(shapes)))
+        elif len(shape) != _RANK or shape[1] != image.channels:
+            sizes = ", ".join(map(str, shape))
+            what = f"coreml.image.input: {image.input!r} has the shape ({sizes})"
+            yield Problem(where, what, f"an image has (1, {image.channels}, height, width)")
+        elif any(not isinstance(size, int) for size in shape[2:]):
+            what = f"coreml.image.input: {image.input!r} leaves its height or width open"
+            remedy = f"add coreml.inputs: {{{image.input}: [1, {image.channels}, 224, 224]}}"
+            yield Problem(where, what, remedy)
+    classes = tuple(model.graph.outputs[0].shape or ())[-1:]
+    labels = labels_of(recipe, document.path)
+    if labels and classes and isinstance(classes[0], int) and classes[0] != len(labels):
+        what = f"coreml.labels: {len(labels)} labels for the model's {classes[0]} classes"
+        where = document.place(("coreml", "labels"))
+        yield Problem(where, what, "give one label a line for each class")

@@ -1,0 +1,279 @@
+"""Recipe × devices → Plan: every decision and every size, made without loading a weight."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeq.core.artifact import Frozen
+from edgeq.core.errors import EdgeqError, InvalidInput, Problem
+from edgeq.core.validation_messages import suggest_near
+from edgeq.core.yamlfile import Document, by_place
+from edgeq.devices.catalogue import Device, load_device
+from edgeq.devices.compute_unit_hints import advice_for
+from edgeq.models.model import DescribedModel, describe
+from edgeq.pipeline.plan.coreml import activations_advice, compute_of, target_of, too_old
+from edgeq.pipeline.plan.images import misfits
+from edgeq.pipeline.plan.requirements import missing, packages
+from edgeq.pipeline.plan.sizes import cache_bytes, download_bytes
+from edgeq.pipeline.plan.tensors import TensorPlan, bytes_by_grid, planned_tensors
+from edgeq.quantize.presets import Variant
+from edgeq.quantize.spec import Format, Intent
+from edgeq.recipe.schema import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from edgeq.pipeline.plan.budgeted import Prospect
+
+
+class ArtifactPlan(Frozen):
+    """One artifact of the plan.
+
+    `download_bytes` is estimated: the graph of an ONNX file is not known before it is made, nor is
+    the vocabulary of a GGUF file where only its model's configuration is here. `cache_bytes`: keys
+    and values of a language model at `workload.context` positions, None for other tasks.
+    `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
+    `advice`: what its Core ML devices make of its number formats, and what else there is to know of
+    it. `pending`: why its tensors are not known yet, for a budget whose number formats are chosen
+    when it is built; else empty. Then `download_bytes` is the most that it may become, and
+    `smallest_bytes` the least, None where that is not known.
+    """
+
+    name: str
+    format: Format
+    variant: Variant
+    tensors: tuple[TensorPlan, ...]
+    weight_bytes: int
+    download_bytes: int
+    cache_bytes: int | None = None
+    deployment_target: str | None = None
+    devices: tuple[str, ...]
+    advice: tuple[str, ...] = ()
+    pending: str = ""
+    smallest_bytes: int | None = None
+
+
+class Plan(Frozen):
+    """What a build of a recipe would do."""
+
+    recipe: str
+    source: str
+    revision: str | None
+    licence: str | None
+    artifacts: tuple[ArtifactPlan, ...]
+    size_budget: int | None
+    missing_packages: tuple[str, ...]
+    extras: tuple[str, ...]
+
+
+class Planned:
+    """A plan with the objects that a build goes on with."""
+
+    def __init__(
+        self,
+        path: Path,
+        recipe: Recipe,
+        document: Document,
+        devices: dict[Format, dict[str, Device]],
+        model: DescribedModel,
+        plan: Plan,
+    ) -> None:
+        self.path = path
+        self.recipe = recipe
+        self.document = document
+        self.targets = devices
+        self.model = model
+        self.plan = plan
+        self.prospects: dict[str, Prospect] = {}  # by artifact, of budgets
+
+    def settle(self, intent: Intent) -> None:
+        """Replace the pending artifact of a budget by what it became."""
+        found = []
+        for artifact in self.plan.artifacts:
+            if artifact.name == intent.name:
+                apple = self.targets.get("coreml", {})
+                artifact = plan_artifact(self.recipe, self.model, intent, artifact.devices, apple)
+            found.append(artifact)
+        self.plan = self.plan.model_copy(update={"artifacts": tuple(found)})
+
+    @property
+    def devices(self) -> dict[str, Device]:
+        """Every device of the recipe, by its id."""
+        return {id: device for own in self.targets.values() for id, device in own.items()}
+
+
+def make_plan(path: Path, *, weights: bool = False) -> Planned:
+    """Resolve the recipe at `path`; with `weights`, its model is fetched whole.
+
+
+    Raises InvalidInput with every independent problem of recipe, devices, data and model at once.
+    """
+    recipe, document, problems = load_recipe(path)
+    if recipe is None:
+        raise InvalidInput(problems)
+    devices, device_problems = _devices(recipe, document)
+    problems += device_problems
+    where = document.place(("model", "source"))
+    model: DescribedModel | None = None
+    if not document.is_assumed(("model", "source")) and not _names_place(problems, where):
+        try:
+            model = describe(recipe, path, where, weights=weights)
+            problems += _unmatched_rules(recipe, document, model)
+            problems += _untrained_context(recipe, document, model)
+        except EdgeqError as error:
+            if not isinstance(error, InvalidInput) and not problems:
+                raise
+            problems += error.problems
+    if problems or model is None:
+        raise InvalidInput(by_place(problems))
+    plan = _plan(recipe, model, devices.get("coreml", {}))
+    packages = {a.name: a.tensors for a in plan.artifacts if a.format == "coreml"}
+    problems += too_old(recipe, document, packages, devices.get("coreml", {}))
+    if packages:
+        problems += misfits(recipe, document, model.located.path)
+    if problems:
+        raise InvalidInput(by_place(problems))
+    return Planned(path, recipe, document, devices, model, plan)
+
+
+def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) -> Plan:
+    """apple: the devices of Core ML targets, by id."""
+    artifacts = []
+    intents = []
+    devices: dict[Format, tuple[str, ...]] = {}
+    for target in recipe.targets:  # more than one may ask for the same files
+        devices[target.format] = (*devices.get(target.format, ()), *target.devices)
+    for format, names in devices.items():
+        for intent in recipe.quantize.intents(format, recipe.model.task):
+            intents.append(intent)
+            artifacts.append(plan_artifact(recipe, model, intent, names, apple))
+        pending = recipe.quantize.pending(format, recipe.model.task)
+        for fit, intent in zip(recipe.quantize.fit, pending, strict=True):
+            intents.append(intent)
+            artifacts.append(
+                ArtifactPlan(
+                    name=intent.name,
+                    format=format,
+                    variant=intent.variant,
+                    tensors=(),
+                    weight_bytes=0,
+                    download_bytes=fit.size or 0,
+                    cache_bytes=cache_bytes(recipe, model, intent),
+                    devices=names,
+                    pending="what each tensor costs is measured when it is built",
+                )
+            )
+    wanted = packages(intents, fits=bool(recipe.quantize.fit))
+    return Plan(
+        recipe=recipe.name,
+        source=str(recipe.model.source),
+        revision=model.located.revision,
+        licence=recipe.model.licence or model.licence,
+        artifacts=tuple(artifacts),
+        size_budget=recipe.budgets.size.download,
+        missing_packages=missing(wanted),
+        extras=tuple(wanted),
+    )
+
+
+def plan_artifact(
+    recipe: Recipe,
+    model: DescribedModel,
+    intent: Intent,
+    devices: tuple[str, ...],
+    apple: Mapping[str, Device],
+) -> ArtifactPlan:
+    """One artifact of a recipe's model. apple: the devices of Core ML targets, by id."""
+    tensors = tuple(planned_tensors(model, intent, compute_of(intent.variant, recipe.coreml)))
+    is_package = intent.format == "coreml"
+    oldest = str(target_of(recipe, tensors)[0]) if is_package else None
+    weights = sum(tensor.bytes for tensor in tensors)
+    return ArtifactPlan(
+        name=intent.name,
+        format=intent.format,
+        variant=intent.variant,
+        tensors=tensors,
+        weight_bytes=weights,
+        download_bytes=download_bytes(
+            model, intent, recipe.workload.context, weights, len(tensors)
+        ),
+        cache_bytes=cache_bytes(recipe, model, intent),
+        deployment_target=oldest,
+        devices=devices,
+        advice=_advice(recipe, intent, tensors, apple) if is_package else (),
+    )
+
+
+def _advice(
+    recipe: Recipe,
+    intent: Intent,
+    tensors: tuple[TensorPlan, ...],
+    devices: Mapping[str, Device],
+) -> tuple[str, ...]:
+    grids, float32 = bytes_by_grid(tensors), recipe.coreml.float32
+    compute = compute_of(intent.variant, recipe.coreml)
+    lines = [advice_for(grids, device, compute, float32) for device in devices.values()]
+    told = activations_advice(intent.variant)
+    return (*(line for each in lines for line in each), *([told] if told else []))
+
+
+def _devices(
+    recipe: Recipe, document: Document
+) -> tuple[dict[Format, dict[str, Device]], list[Problem]]:
+    """The devices of each format's targets, by id."""
+    found: dict[Format, dict[str, Device]] = {}
+    problems: list[Problem] = []
+    for index, target in enumerate(recipe.targets):
+        for position, name in enumerate(target.devices):
+            location = ("targets", index, "devices", position)
+            if document.is_assumed(location):
+                continue
+            where = document.place(location)
+            try:
+                device = load_device(name)
+            except InvalidInput as error:
+                problems += [
+                    # In a device's own file, the place there counts too.
+                    Problem(where, p.what if p.where == name else f"{p.where}: {p.what}", p.remedy)
+                    for p in error.problems
+                ]
+                continue
+            found.setdefault(target.format, {})[device.id] = device
+            if target.format not in device.runtimes:
+                what = f"{name} cannot run the format {target.format!r}"
+                remedy = f"it runs: {', '.join(device.runtimes)}"
+                problems.append(Problem(where, what, remedy))
+    return found, problems
+
+
+def _unmatched_rules(
+    recipe: Recipe, document: Document, model: DescribedModel
+) -> Iterator[Problem]:
+    for index, rule in enumerate(recipe.quantize.rules):
+        location = ("quantize", "rules", index, "match")
+        if document.is_assumed(location):
+            continue
+        if not any(fnmatch.fnmatchcase(name, rule.match) for name in model.tensors):
+            what = f"quantize.rules[{index}]: {rule.match!r} matches no tensor of the model"
+            names = list(model.tensors)
+            near = suggest_near(rule.match, names)
+            middle = names[len(names) // 2]
+            remedy = f"rules take the names of the model's own files, e.g. {middle!r}"
+            yield Problem(document.place(location), what, near or remedy)
+
+
+def _untrained_context(
+    recipe: Recipe, document: Document, model: DescribedModel
+) -> Iterator[Problem]:
+    asked = recipe.workload.context
+    if model.decoder is not None and asked > model.decoder.context:
+        trained = model.decoder.context
+        what = f"workload.context: {asked} positions, and the model was trained for {trained}"
+        yield Problem(
+            document.place(("workload", "context")), what, f"write 'context: {trained}' or less"
+        )
+
+
+def _names_place(problems: list[Problem], where: str) -> bool:
+    return any(problem.where == where for problem in problems)

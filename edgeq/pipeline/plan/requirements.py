@@ -1,0 +1,57 @@
+"""What has to be installed to build an artifact, and by which extra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+
+from edgeq.core.errors import Missing, Problem
+from edgeq.quantize.spec import Intent
+
+_ENCODER = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "safetensors")
+_DECODER = ("onnx", "onnx_ir")
+_GGUF = ("gguf", "xllamacpp")
+_COREML = ("coremltools",)
+_RECOVER = ("torch", "transformers")
+_FIT = ("scipy",)
+
+
+def packages(intents: Iterable[Intent], *, fits: bool = False) -> dict[str, tuple[str, ...]]:
+    """The packages that building imports, by extra. Calibration runs the graph in float32.
+
+    fits: whether number formats are to be chosen for a budget.
+    """
+    wanted: dict[str, tuple[str, ...]] = {}
+    for intent in intents:
+        is_language = intent.task == "text-generation"
+        if intent.format in ("onnx", "coreml") or intent.variant.needs_calibration:
+            extra, names = ("language", _DECODER) if is_language else ("build", _ENCODER)
+            wanted[extra] = names
+        if intent.format == "gguf":
+            wanted["gguf"] = _GGUF
+        if intent.format == "coreml":
+            wanted["coreml"] = _COREML
+        if intent.variant.recover:
+            wanted["recover"] = _RECOVER
+    if fits:
+        wanted["fit"] = _FIT
+    return wanted
+
+
+def missing(wanted: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Those of `packages` that are not installed."""
+    return tuple(name for names in wanted.values() for name in names if not find_spec(name))
+
+
+def require(intents: Iterable[Intent], *, fits: bool = False) -> None:
+    """Raise Missing, with the command that installs it, where something is not there."""
+    wanted = packages(intents, fits=fits)
+    absent = missing(wanted)
+    if absent:
+        raise Missing(
+            Problem(
+                "build",
+                f"not installed: {', '.join(absent)}",
+                f'install the build side with: pip install ".[{",".join(wanted)}]"',
+            )
+        )

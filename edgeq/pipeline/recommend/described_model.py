@@ -1,0 +1,178 @@
+"""The model that somebody asks about: from a recipe, a directory, a config.json, a .gguf, a source.
+
+Configuration and headers are all that is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.estimate.contents import Contents, Weight
+from edgeq.estimate.sizes import Sizes, sizes_of_config
+from edgeq.formats.gguf.header import Header, read_header
+from edgeq.models.locate import locate
+from edgeq.models.source import Source, parse_source
+
+_LARGEST_CONFIG = 16 << 20
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, by what its configuration says.
+
+    source: as a recipe names it. file: a .gguf's own contents; else what it would be is to be
+    told. context: what its recipe asks for, None without one.
+    """
+
+    name: str
+    source: str
+    sizes: Sizes
+    config: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer_bytes: int = 0
+    file: Contents | None = None
+    context: int | None = None
+
+
+def find_subject(model: str) -> Subject:
+    """The model that `model` names; a path, or `package:` or `hub:` as in recipes.
+
+    Raises InvalidInput for what is not there or says too little, Missing where it cannot be
+    fetched.
+    """
+    path = Path(model)
+    if path.suffix in (".yaml", ".yml"):
+        return _of_recipe(path)
+    if path.suffix == ".gguf":
+        return subject_of_gguf(path)
+    if path.name == "config.json" or path.suffix == ".json":
+        return _of_directory(path.parent, model, str(path.parent), config_file=path)
+    try:
+        source = parse_source(model)
+    except PydanticCustomError as error:
+        raise InvalidInput(Problem(model, error.message())) from None
+    return _of_source(source, Path(), model)
+
+
+def _of_recipe(path: Path) -> Subject:
+    from edgeq.recipe.schema import load_recipe
+
+    recipe, document, problems = load_recipe(path)
+    if recipe is None:
+        raise InvalidInput(problems)
+    where = document.place(("model", "source"))
+    found = _of_source(recipe.model.source, path.parent, where)
+    return Subject(
+        name=recipe.name,
+        source=found.source,
+        sizes=found.sizes,
+        config=found.config,
+        tokenizer_bytes=found.tokenizer_bytes,
+        context=recipe.workload.context if found.sizes.is_decoder else None,
+    )
+
+
+def _of_source(source: Source, base: Path, where: str) -> Subject:
+    located = locate(source, base, where, weights=False)
+    if located.is_file:
+        what = "is an .onnx file, whose operators no configuration tells"
+        raise InvalidInput(Problem(where, what, "run `edgeq plan` on a recipe with it"))
+    if located.path.is_file():
+        what = "is a file that says nothing of a model here"
+        remedy = "give a recipe, a model directory, its config.json or a .gguf file"
+        raise InvalidInput(Problem(where, what, remedy))
+    return _of_directory(located.path, where, str(source), config_file=None)
+
+
+def _of_directory(folder: Path, where: str, source: str, config_file: Path | None) -> Subject:
+    file = config_file or folder / "config.json"
+    try:
+        if file.stat().st_size > _LARGEST_CONFIG:
+            raise InvalidInput(Problem(str(file), "is far too large for a config.json"))
+        config = json.loads(file.read_bytes())
+    except OSError as error:
+        remedy = "give a recipe, a model directory, its config.json or a .gguf file"
+        raise InvalidInput(
+            Problem(str(file), f"cannot be read: {error.strerror}", remedy)
+        ) from None
+    except (ValueError, RecursionError):
+        raise InvalidInput(Problem(str(file), "is not JSON", "download it again")) from None
+    if not isinstance(config, dict):
+        raise InvalidInput(Problem(str(file), "is not a configuration", "download it again"))
+    tokenizer = folder / "tokenizer.json"
+    return Subject(
+        name=source if ":" in source else file.resolve().parent.name,
+        source=source,
+        sizes=sizes_of_config(config, str(file)),
+        config=config,
+        tokenizer_bytes=tokenizer.stat().st_size if tokenizer.is_file() else 0,
+    )
+
+
+def subject_of_gguf(path: Path) -> Subject:
+    """A .gguf file, by its header. Raises InvalidInput for a damaged one, or no language model."""
+    header = read_header(path)
+    try:
+        sizes = _sizes_of_header(header)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        what = f"says too little of its sizes: {error}"
+        raise InvalidInput(Problem(str(path), what, "give the model it was made from")) from None
+    types: dict[str, int] = {}
+    for tensor in header.tensors.values():
+        types[tensor.type.name] = types.get(tensor.type.name, 0) + tensor.nbytes
+    contents = Contents(
+        format="gguf",
+        label=max(types, key=lambda name: types[name]),
+        task="text-generation" if sizes.is_decoder else "sentence-embedding",
+        weights={
+            name: Weight(tensor.shape, tensor.type.name, tensor.nbytes)
+            for name, tensor in header.tensors.items()
+        },
+        file_bytes=header.file_bytes,
+        sizes=sizes,
+        # Of the JSON it came from: the vocabulary lies in front of the weights, spelled shorter.
+        tokenizer_bytes=2 * header.data_start,
+        max_tokens=sizes.longest,
+    )
+    return Subject(path.name, str(path), sizes, file=contents)
+
+
+def _sizes_of_header(header: Header) -> Sizes:
+    architecture = header.get("general.architecture", "")
+
+    def fact(name: str, default: Any = None) -> Any:
+        found = header.get(f"{architecture}.{name}", default)
+        if found is None:
+            raise KeyError(f"{architecture}.{name}")
+        return max(found) if isinstance(found, list) else found
+
+    hidden, heads = int(fact("embedding_length")), int(fact("attention.head_count"))
+    head = int(fact("attention.key_length", hidden // heads))
+    layers = int(fact("block_count"))
+    experts, used = int(fact("expert_count", 0)), int(fact("expert_used_count", 0))
+    shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
+    wide = int(fact("expert_feed_forward_length", 0)) * used or int(fact("feed_forward_length"))
+    is_decoder = header.get(f"{architecture}.attention.causal", True) is not False
+    active = {name: used / experts for name in shapes if experts and "_exps." in name}
+    if not shapes or not all(math.prod(shape) for shape in shapes.values()):
+        raise ValueError("it holds no weights")
+    return Sizes(
+        shapes=shapes,
+        hidden=hidden,
+        wide=wide,
+        heads=heads,
+        query=heads * head,
+        key=int(fact("attention.head_count_kv", heads)) * head,
+        windows=(None,) * layers if is_decoder else (),
+        tied=is_decoder and "output.weight" not in shapes,
+        longest=int(fact("context_length")),
+        is_decoder=is_decoder,
+        active=active,
+    )

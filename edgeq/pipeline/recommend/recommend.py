@@ -1,0 +1,273 @@
+"""What can I run? Every preset of a model against a device, and one recommendation with its reason.
+
+All numbers are estimated: from configurations, published measurements and a device's facts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+from edgeq.core.artifact import Frozen
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.units import format_bytes
+from edgeq.devices.catalogue import HERE
+from edgeq.devices.profile import Device, Entitlement
+from edgeq.estimate.bandwidth import memory_bandwidth
+from edgeq.estimate.contents import Contents
+from edgeq.estimate.devices import Estimates, best_backend, estimate_for
+from edgeq.estimate.interval import Interval
+from edgeq.estimate.quality import Loss, expected_loss
+from edgeq.estimate.use_cases import TOLERANCE, USES, Purpose
+from edgeq.estimate.variants import variants
+from edgeq.pipeline.recommend.described_model import Subject
+from edgeq.quantize.presets import PRESETS
+
+Fits = Literal["yes", "likely", "with entitlement", "no"]
+"""yes: all of the interval is under the limit. likely: the estimate is. with entitlement: under
+the limit of an app that was granted more memory."""
+
+CALIBRATION = "calibration.txt"
+"""What the next step calls a file of texts that quantizing may look at."""
+
+_DEFAULT_CONTEXT = 4096
+_OF_RAM = 0.85  # what one program can have of a device's memory, its system beside; rule of thumb
+_ENTITLEMENT: Entitlement = "increased-memory-limit"
+
+
+class Candidate(Frozen):
+    """The model in one format and preset.
+
+    memory: what decides whether it fits: what the system counts against the app's limit, or all
+    pages where they are nearer to the device's RAM.
+    """
+
+    name: str
+    format: Literal["onnx", "gguf"]
+    preset: str
+    download_bytes: int
+    memory: Interval
+    estimates: Estimates
+    loss: Loss | None
+    fits: Fits
+
+
+class Limits(Frozen):
+    """Bytes that one app may use. entitled: with more granted, None where nothing can be."""
+
+    app: int
+    entitled: int | None
+    ram: int
+    basis: str
+
+
+class Answer(Frozen):
+    """What `edgeq fit` says. chosen: the name of the recommended candidate, None if none fits."""
+
+    model: str
+    parameters: int
+    device: str
+    device_name: str
+    purpose: Purpose
+    context: int | None
+    limits: Limits
+    candidates: tuple[Candidate, ...]
+    chosen: str | None
+    reason: str
+    next_step: tuple[str, ...]
+
+
+def fit_model(
+    subject: Subject, device: Device, *, context: int | None, purpose: Purpose | None
+) -> Answer:
+    """Every preset of `subject` that edgeq builds, on `device`.
+
+    context: positions of a language model's cache; without it, its recipe's, else 4,096 or what
+    it was trained for. purpose: without it, `chat` for language models and `search` for encoders.
+    Raises InvalidInput for a context or a purpose that the model cannot have, and for a device
+    with none of its formats.
+    """
+    sizes = subject.sizes
+    purpose = _purpose(subject, purpose)
+    positions = _context(subject, context)
+    limits = limits_of(device)
+    offered = (
+        [subject.file]
+        if subject.file
+        else list(variants(sizes, subject.config, device.runtimes, subject.tokenizer_bytes))
+    )
+    if not offered or (subject.file and "gguf" not in device.runtimes):
+        what = f"none of the formats of {subject.name} runs on it"
+        remedy = f"it runs: {', '.join(device.runtimes)}"
+        raise InvalidInput(Problem(device.id, what, remedy))
+    bandwidth = None
+    if device.memory_bandwidth is None and device.id == HERE and sizes.is_decoder:
+        bandwidth = memory_bandwidth()
+    candidates = tuple(
+        _candidate(contents, device, limits, positions or 0, bandwidth) for contents in offered
+    )
+    chosen, reason = recommend(candidates, purpose, limits)
+    return Answer(
+        model=subject.name,
+        parameters=sizes.parameters,
+        device=device.id,
+        device_name=device.name,
+        purpose=purpose,
+        context=positions,
+        limits=limits,
+        candidates=candidates,
+        chosen=chosen.name if chosen else None,
+        reason=reason,
+        next_step=_next_step(subject, device, chosen, positions),
+    )
+
+
+def limits_of(device: Device) -> Limits:
+    """What one app may use on a device, and with the entitlement that some systems have."""
+    own = device.app_limit()
+    try:
+        entitled = device.app_limit(_ENTITLEMENT).bytes
+    except InvalidInput:
+        entitled = None
+    return Limits(app=own.bytes, entitled=entitled, ram=device.ram, basis=own.basis)
+
+
+def recommend(
+    candidates: Iterable[Candidate], purpose: Purpose, limits: Limits
+) -> tuple[Candidate | None, str]:
+    """The cheapest that fits and loses no more than `purpose` bears; else of what fits the best.
+
+    An encoder's cost is its latency first, a language model's its size, which its speed goes by.
+    Sure fits are taken before likely ones, and those before what needs an entitlement.
+    """
+    held = list(candidates)
+    for degree in ("yes", "likely", "with entitlement"):
+        fitting = [one for one in held if one.fits == degree]
+        kept = [one for one in fitting if one.loss and one.loss.amount.value <= TOLERANCE[purpose]]
+        if kept:
+            chosen = min(kept, key=_cost)
+            best = "fastest" if chosen.estimates.latency else "smallest, so the fastest to write,"
+            reason = (
+                f"of what fits, the {best} whose expected loss {USES[purpose]} bears "
+                f"({_loss_words(chosen.loss)}; up to {TOLERANCE[purpose]:g})"
+            )
+            return chosen, reason + _degree_words(degree, chosen)
+        if fitting:
+            chosen = min(fitting, key=lambda one: one.loss.amount.value if one.loss else math.inf)
+            known = f"loses more than {USES[purpose]} usually bears ({_loss_words(chosen.loss)})"
+            words = known if chosen.loss else "has no published figure for its loss"
+            return chosen, f"it fits, but {words}{_degree_words(degree, chosen)}"
+    least = min(held, key=lambda one: one.memory.value)
+    reason = (
+        f"nothing fits: {least.name} would take {format_bytes(least.memory.value)} (estimated), "
+        f"one app may use {format_bytes(limits.app)} of {format_bytes(limits.ram)}"
+    )
+    return None, reason
+
+
+def _cost(one: Candidate) -> tuple[float, float]:
+    latency = one.estimates.latency
+    return (latency.value if latency else 0.0, one.download_bytes)
+
+
+def _degree_words(degree: str, chosen: Candidate) -> str:
+    if degree == "likely":
+        return f"; it may take up to {format_bytes(chosen.memory.high)}, over the limit: check it"
+    return f"; the app needs the entitlement {_ENTITLEMENT}" if degree != "yes" else ""
+
+
+def _loss_words(loss: Loss | None) -> str:
+    return f"{loss.measure} {loss.amount.value:.2g}" if loss else "not known"
+
+
+def _purpose(subject: Subject, asked: Purpose | None) -> Purpose:
+    writes = subject.sizes.is_decoder
+    if asked is None:
+        return "chat" if writes else "search"
+    if (asked == "search") == writes:
+        kind = "a language model" if writes else "an encoder, which writes no text"
+        remedy = "chat or code" if writes else "search"
+        raise InvalidInput(Problem("--for", f"{subject.name} is {kind}", f"give {remedy}"))
+    return asked
+
+
+def _context(subject: Subject, asked: int | None) -> int | None:
+    if not subject.sizes.is_decoder:
+        if asked is not None:
+            what = f"{subject.name} is an encoder, which has no context to set"
+            raise InvalidInput(Problem("--context", what, "leave it out"))
+        return None
+    longest = subject.sizes.longest
+    if asked is not None and not 2 <= asked <= longest:
+        what = f"{asked} positions; {subject.name} was trained for {longest}"
+        raise InvalidInput(Problem("--context", what, f"give 2 to {longest}"))
+    return asked or min(subject.context or _DEFAULT_CONTEXT, longest)
+
+
+def _candidate(
+    contents: Contents, device: Device, limits: Limits, context: int, bandwidth: float | None
+) -> Candidate:
+    backend = best_backend(device, contents.format)
+    estimates = estimate_for(
+        contents, device, context=context or 2, backend=backend, bandwidth=bandwidth
+    )
+    # What a GPU works on is resident and counted, whatever file it was mapped from.
+    on_gpu = backend == "Metal"
+    counts = "high-water" if on_gpu else device.counts
+    counted, peak = estimates.memory.counted(counts), estimates.memory.peak
+    room = _OF_RAM * limits.ram
+    if on_gpu and device.gpu_memory:
+        room = min(room, device.gpu_memory)
+    assert contents.format != "coreml"
+    return Candidate(
+        name=f"{contents.format}-{contents.label}",
+        format=contents.format,
+        preset=contents.label,
+        download_bytes=contents.file_bytes,
+        memory=peak if peak.value / room > counted.value / limits.app else counted,
+        estimates=estimates,
+        loss=expected_loss(contents.label, is_decoder=contents.task == "text-generation"),
+        fits=_fits(counted, peak, limits, room),
+    )
+
+
+def _fits(counted: Interval, peak: Interval, limits: Limits, room: float) -> Fits:
+    """Against what the app may use, and against what the device has for all pages it touches."""
+    if max(counted.high / limits.app, peak.high / room) <= 1:
+        return "yes"
+    if max(counted.value / limits.app, peak.value / room) <= 1:
+        return "likely"
+    if limits.entitled and max(counted.value / limits.entitled, peak.value / room) <= 1:
+        return "with entitlement"
+    return "no"
+
+
+def _next_step(
+    subject: Subject, device: Device, chosen: Candidate | None, context: int | None
+) -> tuple[str, ...]:
+    """Lines of a recipe, or what else would help."""
+    if chosen is None:
+        shorter = " a shorter --context," if context and context > 512 else ""
+        return (f"try a smaller model,{shorter} or a device with more memory",)
+    if subject.file is not None:
+        return (f"edgeq run {subject.source} --prompt …", f"edgeq audit {subject.source}")
+    task = "text-generation" if subject.sizes.is_decoder else "sentence-embedding"
+    lines = [
+        "edgeq: 1",
+        "name: my-app",
+        f"model: {{source: {_yaml_word(subject.source)}, task: {task}}}",
+        f"quantize: {{default: {chosen.preset}}}",
+        f"targets: [{{format: {chosen.format}, devices: [{device.id}]}}]",
+    ]
+    if PRESETS[chosen.preset].needs_calibration:
+        lines.insert(3, f"data: {{calibration: {{path: {CALIBRATION}}}}}  # texts like your app's")
+    if context is not None:
+        lines.append(f"workload: {{context: {context}}}")
+    return tuple(lines)
+
+
+def _yaml_word(text: str) -> str:
+    """`text` as YAML takes it between brackets: quoted where it could mean something else."""
+    plain = all(letter.isalnum() or letter in "./_-@:" for letter in text) and ": " not in text
+    return text if plain and text else "'" + text.replace("'", "''") + "'"

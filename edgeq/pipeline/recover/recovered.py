@@ -1,0 +1,49 @@
+"""What a build knows of recovery: the adapter, its files, and what is to be said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeq.core.artifact import TensorRecord
+from edgeq.pipeline.recover.record import Recovery
+from edgeq.quantize.adapter import GRID, METHOD, Adapter
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What recovery came to. adapter: empty where none was asked for, or none better than none.
+
+    files: those that were written for it beside the model's. record: None where none was asked for.
+    """
+
+    adapter: Adapter = field(default_factory=dict)
+    record: Recovery | None = None
+    files: Sequence[str] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For the artifact's record."""
+        if self.record is None:
+            return {}
+        return {"recovery": self.record.model_dump(mode="json"), "notes": self.notes}
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person has to be told."""
+        return [self.record.why_none] if self.record and not self.adapter else []
+
+    @property
+    def tensors(self) -> dict[str, TensorRecord]:
+        """A record for the factors of every weight, under the weight's name."""
+        return {
+            f"{name}.adapter": TensorRecord(
+                shape=(factors.rank, sum(factors.shape)),
+                grid=GRID,
+                method=METHOD,
+                bytes=factors.nbytes,
+                note="recover",
+            )
+            for name, factors in self.adapter.items()
+        }

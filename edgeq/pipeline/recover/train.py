@@ -1,0 +1,241 @@
+"""Training of an adapter: distillation of the full model's logits by KL, which may be interrupted.
+
+The weights are frozen at what the runtime computes with, and the adapter learns (QLoRA, Dettmers et
+al. 2023) to bring the distribution of every next token back (Hinton et al. 2015, at temperature 1).
+Every eighth window of the calibration text is held back; what is kept is the adapter that does best
+there, and none if it does not do better than none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgeq.core.files import replacing
+from edgeq.models.architecture import Decoder
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.pipeline.recover.network import Network, factors_of
+from edgeq.pipeline.recover.record import Recovery, versions
+from edgeq.quantize.adapter import Factors
+from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.recover_spec import RecoverSpec
+
+Progress = Callable[[str], None]
+
+_JUDGES = 8  # of so many windows one teaches nothing
+_TOKENS_A_STEP = 1024
+_CHECKS = 12  # times the held-back windows are looked at
+_WARM_UP = 0.05  # of all steps
+_CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass
+class _State:
+    """How far training has come. seen: the held-back divergence by step."""
+
+    step: int
+    seen: dict[int, float]
+    best: dict[str, torch.Tensor]
+    current: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+
+
+def train(
+    directory: ModelDirectory,
+    decoder: Decoder,
+    values: Iterable[tuple[str, Floats]],
+    names: Sequence[str],
+    windows: Sequence[list[int]],
+    spec: RecoverSpec,
+    steps: Path,
+    progress: Progress,
+    threads: int,
+) -> tuple[dict[str, Factors], Recovery]:
+    """An adapter for the weights `names`, by name; empty where none does better.
+
+    values: weights that differ from the model's, as the runtime has them. windows: token ids of
+    calibration text, eight or more. steps: a folder of this very work; what an ended process left
+    there is taken up again, and gives the bytes that an undisturbed one gives with as many threads.
+    """
+    with _deterministic(threads):
+        network = Network(directory, decoder)
+        lessons = _Lessons(network, windows, steps, progress)
+        network.freeze(values)
+        before = lessons.held_back(network)
+        progress(f"recover: KL {before:.6f} on held-back text without an adapter")
+        network.adapt(names, spec.rank)
+        return _Training(network, lessons, spec, steps, progress).run(before)
+
+
+@contextlib.contextmanager
+def _deterministic(threads: int) -> Iterator[None]:
+    """The same sums in the same order, for as long as it lasts."""
+    before, was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(was)
+
+
+class _Lessons:
+    """Windows of text, and what the full model knows behind each: kept in files, read as needed."""
+
+    def __init__(
+        self, network: Network, windows: Sequence[list[int]], folder: Path, progress: Progress
+    ) -> None:
+        self._windows, self._folder = windows, folder
+        indices = range(len(windows))
+        self.judges = [i for i in indices if i % _JUDGES == _JUDGES - 1]
+        self.teachers = [i for i in indices if i % _JUDGES != _JUDGES - 1]
+        missing = [i for i in indices if not self._file(i).exists()]
+        for count, index in enumerate(missing):
+            progress(f"recover: run the full model, window {count + 1} of {len(missing)}")
+            with torch.no_grad():
+                known = network.hidden(windows[index]).numpy()
+            with replacing(self._file(index)) as partial:
+                np.save(partial, known)
+
+    def window(self, index: int) -> list[int]:
+        """Token ids."""
+        return self._windows[index]
+
+    def taught(self, index: int) -> NDArray[np.float32]:
+        """What the full model's output layer reads, float32 (tokens, hidden)."""
+        found: NDArray[np.float32] = np.load(self._file(index))
+        return found
+
+    def held_back(self, network: Network) -> float:
+        """Mean divergence in nats over the windows that judge."""
+        found = []
+        for index in self.judges:
+            with torch.no_grad():
+                hidden = network.hidden(self.window(index))
+            found.append(network.divergence(hidden, self.taught(index)))
+        return float(torch.cat(found).double().mean())
+
+    def batch(self, step: int, count: int, seed: int) -> list[int]:
+        """Windows of a step: each once, in an order of its own, before one comes again."""
+        places = range(step * count, (step + 1) * count)
+        return [
+            self._ordered(place // len(self.teachers), seed)[place % len(self.teachers)]
+            for place in places
+        ]
+
+    def _ordered(self, round: int, seed: int) -> list[int]:
+        order = np.random.default_rng([seed, round]).permutation(len(self.teachers))
+        return [self.teachers[i] for i in order]
+
+    def _file(self, index: int) -> Path:
+        return self._folder / f"taught-{index}.npy"
+
+
+class _Training:
+    """Steps, checks and checkpoints."""
+
+    def __init__(
+        self,
+        network: Network,
+        lessons: _Lessons,
+        spec: RecoverSpec,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        self._network, self._lessons, self._spec = network, lessons, spec
+        self._file, self._progress = folder / _CHECKPOINT, progress
+        size = len(lessons.window(0))
+        self._count = min(max(1, _TOKENS_A_STEP // size), len(lessons.teachers))
+        self._every = max(1, spec.steps // _CHECKS)
+        self._tokens = self._count * size
+        self._parameters = {
+            f"{name}.{part}": getattr(layer, part)
+            for name, layer in network.adapted.items()
+            for part in ("down", "up")
+        }
+        self._optimizer = torch.optim.AdamW(
+            self._parameters.values(), spec.learning_rate, weight_decay=0.0
+        )
+
+    def run(self, before: float) -> tuple[dict[str, Factors], Recovery]:
+        """Train to the end, from where a checkpoint left off. before: without an adapter."""
+        state = self._resumed() or self._begun()
+        while state.step < self._spec.steps:
+            self._step(state.step)
+            state.step += 1
+            if state.step % self._every == 0 or state.step == self._spec.steps:
+                self._check(state)
+        best = min(state.seen, key=lambda step: (state.seen[step], step))
+        self._set(state.best)
+        record = Recovery(
+            **self._spec.model_dump(),
+            tokens=self._tokens,
+            held_back_tokens=sum(len(self._lessons.window(i)) for i in self._lessons.judges),
+            kl_before=before,
+            kl_after=state.seen[best],
+            best_step=best,
+            is_kept=state.seen[best] < before,
+            trained_with=versions(),
+        )
+        return factors_of(self._network.adapted) if record.is_kept else {}, record
+
+    def _begun(self) -> _State:
+        start = self._lessons.held_back(self._network)
+        self._progress(f"recover: KL {start:.6f} before the first step")
+        return _State(0, {0: start}, self._copy(), {}, {})
+
+    def _step(self, step: int) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._spec.learning_rate * _rate((step + 0.5) / self._spec.steps)
+        self._optimizer.zero_grad()
+        for index in self._lessons.batch(step, self._count, self._spec.seed):
+            hidden = self._network.hidden(self._lessons.window(index))
+            self._network.learn(hidden, self._lessons.taught(index), 1 / self._count)
+        torch.nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)
+        self._optimizer.step()
+
+    def _check(self, state: _State) -> None:
+        """Look at held-back text, and remember all there is."""
+        seen = self._lessons.held_back(self._network)
+        if seen < min(state.seen.values()):
+            state.best = self._copy()
+        state.seen[state.step] = seen
+        self._progress(
+            f"recover: step {state.step} of {self._spec.steps}, KL {seen:.6f} on held-back text"
+        )
+        state.current, state.optimizer = self._copy(), self._optimizer.state_dict()
+        with replacing(self._file) as partial:
+            torch.save(vars(state), partial)
+
+    def _resumed(self) -> _State | None:
+        if not self._file.exists():
+            return None
+        state = _State(**torch.load(self._file, weights_only=True))
+        self._set(state.current)
+        self._optimizer.load_state_dict(state.optimizer)
+        self._progress(f"recover: go on behind step {state.step} of {self._spec.steps}")
+        return state
+
+    def _copy(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach().clone() for name, value in self._parameters.items()}
+
+    def _set(self, values: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in self._parameters.items():
+                value.copy_(values[name])
+
+
+def _rate(share: float) -> float:
+    """The step size at a share of the way: up in a straight line, then down as a cosine."""
+    if share < _WARM_UP:
+        return share / _WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP)))

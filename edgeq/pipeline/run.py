@@ -1,0 +1,234 @@
+"""One call from a path and inputs to answers: what `edgeq run` does."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import edgeq
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import replacing, writable
+from edgeq.formats.chat import chat_tokens
+from edgeq.formats.language import LanguageModel
+from edgeq.recipe import data_sets
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Embeddings float32 `(texts, dimension)` and the seconds that computing them took.
+
+    runtime: what executed it, with its version. is_reference: whether that stands in for another.
+    """
+
+    artifact: str
+    runtime: str
+    is_reference: bool
+    texts: tuple[str, ...]
+    embeddings: npt.NDArray[np.float32]
+    seconds: float
+
+    def similarity(self) -> npt.NDArray[np.float32]:
+        """Cosine of every pair, float32 `(texts, texts)`."""
+        norms = np.linalg.norm(self.embeddings, axis=1, keepdims=True)
+        unit = self.embeddings / np.maximum(norms, np.finfo(np.float32).tiny)
+        return np.asarray(unit @ unit.T, np.float32)
+
+    def ranked(self) -> list[tuple[str, float]]:
+        """Every text but the first with its cosine to the first, the nearest first."""
+        likeness = self.similarity()[0]
+        order = sorted(range(1, len(self.texts)), key=lambda index: -likeness[index])
+        return [(self.texts[index], float(likeness[index])) for index in order]
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "artifact": self.artifact,
+            "runtime": self.runtime,
+            "texts": list(self.texts),
+            "embeddings": self.embeddings.tolist(),
+            "similarity": self.similarity().tolist(),
+            "seconds": self.seconds,
+        }
+
+
+def run_texts(path: Path, texts: Sequence[str]) -> Answer:
+    """Embed `texts` with the model at `path`. Raises InvalidInput where there are none."""
+    model = edgeq.load(path)
+    if isinstance(model, LanguageModel):
+        what = "is a language model, which continues a text"
+        raise InvalidInput(Problem(str(path), what, f'type: edgeq run {path} --prompt "…"'))
+    if not texts:
+        what, given = f"is {model.kind}: it needs sentences", '"a sentence"'
+        if model.artifact is not None and model.artifact.text is None:
+            what, given = f"is {model.kind}: it needs arrays", "--inputs feeds.npz"
+        raise InvalidInput(Problem(str(path), what, f"type: edgeq run {path} {given}"))
+    start = time.perf_counter()
+    embeddings = model.embed(list(texts))
+    return Answer(
+        artifact=model.name,
+        runtime=model.runtime,
+        is_reference=model.is_reference,
+        texts=tuple(texts),
+        embeddings=embeddings,
+        seconds=time.perf_counter() - start,
+    )
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a prompt is continued; None where the command line does not say."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a language model wrote, and the seconds it took.
+
+    first_seconds: from the prompt, as tokens, to the first generated token, None if the text ended
+    there. token_seconds: of each token behind it. runtime: what executed it, with its version.
+    is_reference: whether that stands in for another.
+    """
+
+    artifact: str
+    runtime: str
+    is_reference: bool
+    prompt: str
+    text: str
+    prompt_tokens: int
+    first_seconds: float | None
+    token_seconds: tuple[float, ...]
+
+    @property
+    def tokens(self) -> int:
+        """How many were generated; the first comes from the pass over the prompt."""
+        return len(self.token_seconds) + (self.first_seconds is not None)
+
+    @property
+    def prompt_tokens_per_second(self) -> float | None:
+        """Of the prompt, until the first token; None where none was written."""
+        return self.prompt_tokens / self.first_seconds if self.first_seconds else None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of the tokens behind the first; None where there are none."""
+        return len(self.token_seconds) / sum(self.token_seconds) if self.token_seconds else None
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "artifact": self.artifact,
+            "runtime": self.runtime,
+            "prompt": self.prompt,
+            "text": self.text,
+            "prompt_tokens": self.prompt_tokens,
+            "tokens": self.tokens,
+            "first_token_seconds": self.first_seconds,
+            "prompt_tokens_per_second": self.prompt_tokens_per_second,
+            "tokens_per_second": self.tokens_per_second,
+        }
+
+
+def write_text(
+    path: Path, prompt: str, sampling: Sampling, show: Callable[[str], None], *, chat: bool = False
+) -> Written:
+    """Continue `prompt` with the language model at `path`, giving each piece to `show`.
+
+    chat: answer it instead, as a message in the words of the model's chat template.
+    """
+    model = edgeq.load(path)
+    if not isinstance(model, LanguageModel):
+        remedy = f'type: edgeq run {path} "a sentence"'
+        raise InvalidInput(Problem("--prompt", f"{model.name} is {model.kind}", remedy))
+    if chat:
+        ids = chat_tokens(model, [{"role": "user", "content": prompt}])
+    else:
+        ids = model.prompt_tokens(prompt)
+    drawn = model.draw(
+        ids,
+        128 if sampling.max_tokens is None else sampling.max_tokens,
+        0.0 if sampling.temperature is None else sampling.temperature,
+        0 if sampling.seed is None else sampling.seed,
+    )
+    times = [time.perf_counter()]
+    pieces = []
+    for piece in model.decoded(_timed(drawn, times)):
+        show(piece)
+        pieces.append(piece)
+    return Written(
+        artifact=model.name,
+        runtime=model.runtime,
+        is_reference=model.is_reference,
+        prompt=prompt,
+        text="".join(pieces),
+        prompt_tokens=len(ids),
+        first_seconds=times[1] - times[0] if len(times) > 1 else None,
+        token_seconds=tuple(b - a for a, b in itertools.pairwise(times[1:])),
+    )
+
+
+def _timed(tokens: Iterator[int], times: list[float]) -> Iterator[int]:
+    for token in tokens:
+        times.append(time.perf_counter())
+        yield token
+
+
+def refuse_unused(
+    texts: Sequence[str],
+    inputs: Path | None,
+    out: Path | None,
+    prompt: str | None = None,
+    sampling: Sampling = Sampling(),
+    chat: bool = False,
+) -> None:
+    """Raise InvalidInput where one of the arguments would have no effect."""
+    if prompt is None and chat:
+        raise InvalidInput(Problem("--chat", "is for --prompt only", 'give --prompt "…" too'))
+    if prompt is None and sampling != Sampling():
+        what = "are for --prompt only"
+        remedy = 'give --prompt "…" too'
+        raise InvalidInput(Problem("--max-tokens, --temperature, --seed", what, remedy))
+    if prompt is not None and (texts or inputs is not None):
+        what = "goes without sentences and without --inputs"
+        raise InvalidInput(Problem("--prompt", what, "give one of the three"))
+    if texts and inputs is not None:
+        what = f"goes without sentences, {texts[0]!r} would not be read"
+        raise InvalidInput(Problem("--inputs", what, "give sentences or --inputs"))
+    if out is not None and inputs is None:
+        what = "is written for --inputs only"
+        raise InvalidInput(Problem("--out", what, "use --json to get embeddings"))
+
+
+def run_arrays(path: Path, inputs: Path, out: Path | None) -> dict[str, npt.NDArray[Any]]:
+    """Run every sample of `inputs` and stack each output along the first axis.
+
+    With `out`, the outputs are written there as an .npz.
+    """
+    if out is not None:
+        writable(out, "--out")
+    model = edgeq.load(path)
+    arrays = data_sets.read_arrays(inputs)
+    if model.artifact is None:
+        what = f"is {model.kind} without a record of its inputs"
+        raise InvalidInput(Problem(str(path), what, f"use {model.verbs}"))
+    ranks = {value.name: len(value.shape) for value in model.artifact.inputs}
+    answers = [model.run(feed) for feed in data_sets.feeds(inputs, arrays, ranks)]
+    try:
+        outputs = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
+    except ValueError:
+        what = "the samples' outputs differ in shape, so one array cannot hold them"
+        raise InvalidInput(Problem(str(inputs), what, "give samples of one size")) from None
+    if out is not None:
+        arrays_by_name: dict[str, Any] = outputs
+        with replacing(out) as partial:
+            np.savez(partial, **arrays_by_name)
+    return outputs

@@ -1,0 +1,148 @@
+"""The verbs of the command line as functions: plan, build, check and bundle a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq.core.errors import EXIT_PASS, EdgeqError, InvalidInput, Problem
+from edgeq.core.files import writable
+from edgeq.core.store import Store
+from edgeq.core.validation_messages import suggest
+from edgeq.devices.app_store_limits import LimitLine, sized
+from edgeq.devices.catalogue import Device
+from edgeq.formats.bundle import write_bundle
+from edgeq.pipeline.build.build import Built, build
+from edgeq.pipeline.check.verdict import Verdict, exit_status
+from edgeq.pipeline.check.workflow import chosen_devices, chosen_names, kept_verdicts, targets
+from edgeq.pipeline.plan.plan import Planned, make_plan
+
+Progress = Callable[[str], None]
+
+
+class NotPassed(EdgeqError):
+    """A bundle was asked for and no artifact passed; carries the verdicts that say why."""
+
+    def __init__(self, verdicts: Sequence[Verdict], problem: Problem) -> None:
+        super().__init__(problem)
+        self.verdicts = tuple(verdicts)
+        lines = [line.status for verdict in verdicts for line in verdict.lines]
+        self.exit_code = exit_status(lines)
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A written bundle: the artifact in it and its verdict, None if it was not checked.
+
+    model_bytes: of the artifact's files, without the record of what was measured. limits: its size
+    and memory against those of the device's store and the device.
+    """
+
+    path: Path
+    artifact: str
+    model_bytes: int
+    verdict: Verdict | None
+    limits: tuple[LimitLine, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """What a program wants to know of it."""
+        return {
+            "path": str(self.path.absolute()),
+            "artifact": self.artifact,
+            "bytes": self.path.stat().st_size,
+            "model_bytes": self.model_bytes,
+            "checked": self.verdict is not None,
+            "limits": [line.model_dump(mode="json") for line in self.limits],
+        }
+
+
+def build_recipe(
+    recipe: Path,
+    formats: Sequence[str] | None,
+    progress: Progress,
+    names: Sequence[str] = (),
+) -> list[Built]:
+    """Build every artifact of a recipe, or those of `formats` and of these `names`."""
+    progress("read the recipe")
+    planned = make_plan(recipe, weights=True)
+    known = {artifact.format for artifact in planned.plan.artifacts}
+    for format in formats or ():
+        if format not in known:
+            what = f"{recipe} has no target of the format {format!r}"
+            raise InvalidInput(Problem("--target", what, suggest(format, sorted(known))))
+    return build(planned, Store(), progress, formats, chosen_names(planned, names))
+
+
+def bundle_recipe(
+    recipe: Path,
+    device: str,
+    out: Path,
+    artifact: str | None,
+    allow_unchecked: bool,
+    progress: Progress,
+    full: bool = False,
+) -> Bundled:
+    """Bundle the best artifact that passed on `device`: the one nearest to full precision.
+
+    Verdicts of an earlier check of the same artifact, budgets and device are used; what is missing
+    or inconclusive is measured now, with `full` at length. Raises NotPassed, with the verdicts,
+    where nothing passed.
+    """
+    progress("read the recipe")
+    writable(out, "--out")
+    planned = make_plan(recipe, weights=True)
+    chosen = chosen_devices(planned, [device])
+    (target,) = chosen.values()
+    able = [a for a in planned.plan.artifacts if targets(planned, a.format, chosen)]
+    names = [each.name for each in able]
+    if artifact is not None and artifact not in names:
+        what = f"{recipe} makes no artifact {artifact!r} for {device}"
+        raise InvalidInput(Problem("--artifact", what, suggest(artifact, names)))
+    wanted = [artifact] if artifact else names
+    built = {item.artifact.name: item for item in build(planned, Store(), progress, names=wanted)}
+    if allow_unchecked:
+        return _write(planned, built[wanted[0]], None, target, out)
+    verdicts = kept_verdicts(planned, list(built.values()), chosen, progress, full)
+    passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
+    if not passed:
+        what = f"nothing passed on {device}, so there is nothing to ship"
+        remedy = "the table says what to do next; --allow-unchecked bundles without a pass"
+        raise NotPassed(verdicts, Problem(str(recipe), what, remedy))
+    best = max(passed, key=lambda verdict: _nearness(verdict, built[verdict.artifact]))
+    return _write(planned, built[best.artifact], best, target, out)
+
+
+def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
+    """Order of preference: nearest to full precision, then smallest."""
+    language = verdict.measurement.language
+    if language is not None:
+        return -language.divergence.kl.mean, -built.artifact.bytes
+    quality = verdict.measurement.quality
+    outputs = quality.outputs.values() if quality is not None else ()
+    nearest = min((output.cosine_mean for output in outputs), default=float("-inf"))
+    return nearest, -built.artifact.bytes
+
+
+def _write(
+    planned: Planned, built: Built, verdict: Verdict | None, device: Device, out: Path
+) -> Bundled:
+    plans = {each.name: each for each in planned.plan.artifacts}
+    cache = plans[built.artifact.name].cache_bytes
+    limits = sized(built.artifact, device, verdict, cache)
+    licence_file = next(iter(sorted(planned.model.located.path.glob("LICENSE*"))), None)
+    text = None
+    if licence_file is not None:
+        text = licence_file.read_text(encoding="utf-8", errors="replace")
+    write_bundle(
+        built.path,
+        out,
+        recipe_text=planned.path.read_text(encoding="utf-8"),
+        verdicts=[verdict.model_dump(mode="json")] if verdict else [],
+        licence=planned.plan.licence,
+        licence_text=text,
+        unchecked=verdict is None,
+        limits=limits,
+    )
+    return Bundled(out, built.artifact.name, built.artifact.bytes, verdict, limits)

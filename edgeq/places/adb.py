@@ -1,0 +1,103 @@
+"""An Android device reached by `adb`. Written to adb's documented interface, not run on a device.
+
+The device needs a Python with the packages of `edgeq.places.needs`, startable by the shell that adb
+gives: one of its own below /data/local/tmp, named as `adb?python=/data/local/tmp/.../bin/python3`;
+or Termux's, which only root or `run-as` may start, through a script there that does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+
+from edgeq.core.errors import Missing, Problem
+from edgeq.devices.address import Address
+from edgeq.places.link import Channel, Lost
+from edgeq.places.place import Unreachable
+from edgeq.places.remote import RemotePlace
+
+_WORDS_SECONDS = 2.0
+_START_SECONDS = 30.0  # adb starts its server first, if none runs
+
+
+class AdbPlace(RemotePlace):
+    """An Android device by `adb shell`, whose streams are binary and kept apart (Android 7 on)."""
+
+    async def _open(self, command: str) -> Channel:
+        adb = shutil.which("adb")
+        if adb is None:
+            what = f"not installed; it is needed to reach {self.name}"
+            remedy = "install Android's platform tools, e.g.: apt-get install adb"
+            raise Missing(Problem("adb", what, remedy))
+        start = [adb, *(["-s", self._address.serial] if self._address.serial else [])]
+        await _require_device(self._address, start)
+        process = await asyncio.create_subprocess_exec(
+            *start,
+            "shell",
+            "-T",
+            command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        return _AdbChannel(process)
+
+
+async def _require_device(address: Address, start: list[str]) -> None:
+    """Raise Unreachable with adb's own words unless it sees one device that lets us in."""
+    process = await asyncio.create_subprocess_exec(
+        *start,
+        "get-state",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), _START_SECONDS)
+    except asyncio.TimeoutError:
+        process.kill()
+        await process.wait()
+        what = f"adb did not answer within {_START_SECONDS:g} s"
+        raise Unreachable(Problem(address.name, what, "type: adb kill-server")) from None
+    state = " ".join(said.decode(errors="replace").split())
+    if process.returncode != 0 or not state.endswith("device"):
+        remedy = "plug it in, allow USB debugging on its screen, and see: adb devices"
+        if "more than one" in state:
+            remedy = "name the one that is meant: adb:SERIAL, as `adb devices` says"
+        raise Unreachable(Problem(address.name, f"adb says: {state or 'nothing'}", remedy))
+
+
+class _AdbChannel:
+    """The streams of one `adb shell`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._process = process
+        self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
+
+    async def read(self, size: int) -> bytes:
+        try:
+            return await self._stdout.readexactly(size)
+        except (asyncio.IncompleteReadError, OSError):
+            raise Lost("was cut") from None
+
+    async def write(self, data: bytes) -> None:
+        try:
+            self._stdin.write(data)
+            await self._stdin.drain()
+        except OSError:
+            raise Lost("was cut") from None
+
+    async def last_words(self) -> str:
+        said = b""
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            while piece := await asyncio.wait_for(self._stderr.read(4096), _WORDS_SECONDS):
+                said += piece
+        return " ".join(said.decode(errors="replace").split()[-60:])
+
+    def abort(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()

@@ -1,0 +1,139 @@
+"""Files to another machine and back: only what is missing, by hash, and looked at on arrival."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.files import replacing
+from edgeq.core.units import format_bytes
+from edgeq.devices.address import Address
+from edgeq.places.file_manifest import Hashes
+from edgeq.places.link import PATIENCE_SECONDS, Link
+
+_PIECE = 1 << 18  # bytes; each is waited for, so that a full disk stops the copying at once
+_SLOWEST_DISK = 1 << 20  # bytes per second
+
+
+class Cargo:
+    """Copies files through a link. `copied_bytes` counts what was sent, headers left out."""
+
+    def __init__(self, address: Address, progress: Callable[[str], None]) -> None:
+        self.copied_bytes = 0
+        self._address, self._progress = address, progress
+        self._hashes = Hashes()
+
+    async def supply(self, link: Link, files: Mapping[str, Path]) -> dict[str, str]:
+        """Have `files` there; the hash of each by its name.
+
+        What an earlier, cut connection brought over is gone on with. Raises InvalidInput if a file
+        cannot be read or changes meanwhile, Missing if the disk there is full, Lost.
+        """
+        hashes = {name: self._hashes.of(path) for name, path in files.items()}
+        paths = {hashes[name]: path for name, path in files.items()}
+        answer = await self.ask(link, {"op": "have", "files": list(paths)})
+        missing = {sha: have for sha, have in answer["have"].items() if have is not None}
+        left = {sha: paths[sha].stat().st_size - have for sha, have in missing.items()}
+        if sum(left.values()) > answer["free"]:
+            raise self._full(sum(left.values()), answer["free"], "")
+        for sha, have in missing.items():
+            needed = sum(left.values())
+            # A part that was damaged between two connections is found out at its end, and dropped.
+            if not (
+                await self._put(link, paths[sha], sha, have, needed)
+                or await self._put(link, paths[sha], sha, 0, needed)
+            ):
+                what = f"it changed while it was copied to {self._address.name}"
+                remedy = "check again once it is written"
+                raise InvalidInput(Problem(str(paths[sha]), what, remedy))
+            del left[sha]
+        return hashes
+
+    async def lay(self, link: Link, files: Mapping[str, Path]) -> str:
+        """Have `files` there in a new directory, by their names; its path."""
+        tree = await self.supply(link, files)
+        size = sum(path.stat().st_size for path in files.values())
+        patience = PATIENCE_SECONDS + size / _SLOWEST_DISK  # where links cannot be made
+        answer = await self.ask(link, {"op": "lay", "tree": tree}, patience=patience)
+        return str(answer["path"])
+
+    async def fetch(self, link: Link, there: str, path: Path) -> None:
+        """Copy the file `there` to `path`, whole or not at all."""
+        digest = hashlib.sha256()
+        with replacing(path) as partial:
+            with partial.open("wb") as file:
+                header, piece = await link.ask({"op": "get", "path": there})
+                while header.get("op") == "piece":
+                    digest.update(piece)
+                    file.write(piece)
+                    header, piece = await link.next()
+            self.refuse(header)
+            if header["sha256"] != digest.hexdigest():
+                what = f"{there} did not arrive as it was sent"
+                raise Missing(Problem(self._address.name, what, "check again"))
+
+    async def ask(
+        self,
+        link: Link,
+        header: dict[str, Any],
+        payload: bytes = b"",
+        *,
+        patience: float = PATIENCE_SECONDS,
+        needed: int = 0,
+    ) -> dict[str, Any]:
+        """The answer; raises Missing for what the other system refuses, Lost.
+
+        `needed` is how many bytes are still to be copied, for the words about a full disk.
+        """
+        answer, _ = await link.ask(header, payload, patience)
+        self.refuse(answer, needed)
+        return answer
+
+    async def _put(self, link: Link, path: Path, sha256: str, have: int, needed: int) -> bool:
+        """Send the file from the byte `have` on; whether all of it then has its hash."""
+        size = path.stat().st_size
+        offset = have if have <= size else 0
+        first = True
+        with path.open("rb") as file:
+            file.seek(offset)
+            while True:
+                self._progress(
+                    f"{self._address.name}: copying {path.name}, {format_bytes(needed)} to go"
+                )
+                piece = file.read(_PIECE)
+                last = offset + len(piece) >= size
+                header = {"op": "put", "sha256": sha256, "offset": offset, "first": first}
+                answer = await self.ask(
+                    link,
+                    {**header, "last": last},
+                    piece,
+                    patience=PATIENCE_SECONDS + (offset / _SLOWEST_DISK if first else 0),
+                    needed=needed,
+                )
+                self.copied_bytes += len(piece)
+                offset, needed, first = offset + len(piece), needed - len(piece), False
+                if last:
+                    return bool(answer["ok"])
+
+    def refuse(self, answer: dict[str, Any], needed: int = 0) -> None:
+        """Raise Missing if the answer is an error of the system there."""
+        error = answer.get("error")
+        if error is None:
+            return
+        if error["full"]:
+            raise self._full(needed, error["free"], error["text"])
+        remedy = f"name a directory that can be written: {self._address.name}?directory=/path/there"
+        raise Missing(Problem(self._address.name, error["text"], remedy))
+
+    def _full(self, needed: int, free: int | None, said: str) -> Missing:
+        what = f"no room on its disk: {said}" if said else "no room on its disk"
+        if needed:
+            what += f"; {format_bytes(needed)} more are needed"
+        if free is not None:
+            what += f", {format_bytes(free)} are free"
+        remedy = "free some there, or name a directory on another disk: "
+        remedy += f"{self._address.name}?directory=/path/there"
+        return Missing(Problem(self._address.name, what, remedy))

@@ -1,0 +1,210 @@
+"""One connection to an agent: a question, its answer, and a bounded wait for everything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import shlex
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
+
+from edgeq.places.agent_wire import pack
+from edgeq.places.file_manifest import agent_source
+
+_T = TypeVar("_T")
+PATIENCE_SECONDS = 120.0
+"""How long an answer may take that needs no long work; the agent's beats do not count."""
+_GREETING = re.compile(rb"edgeq-python (\d+)\.(\d+)\.(\d+) (.*)\n$")
+_NOISE = 1 << 16  # bytes that a login may write before the agent's first word
+_LINE = 4096
+_PIECE = 1 << 14  # bytes
+# Any Python can run this much, and says its version first.
+_STARTER = """
+import sys
+sys.path[:] = [place for place in sys.path if place]
+w = sys.stdout
+w.write("edgeq-python %d.%d.%d %s\\n" % (sys.version_info[:3] + (sys.executable,)))
+w.flush()
+import json, types
+f = sys.stdin.buffer
+size = f.readline()
+if size:
+    for name, text in json.loads(f.read(int(size)).decode()):
+        m = sys.modules[name] = types.ModuleType(name)
+        exec(compile(text, name, "exec"), m.__dict__)
+    m.main()
+"""
+
+
+class Lost(Exception):
+    """The connection is gone; the message says how that was noticed."""
+
+
+class NoPython(Exception):
+    """The other side started no Python, or one too old: its version and path, and what it said."""
+
+    def __init__(self, found: str, said: str) -> None:
+        super().__init__(found, said)
+        self.found, self.said = found, said
+
+
+class Channel(Protocol):
+    """The standard streams of a command on another machine; its methods raise Lost."""
+
+    async def read(self, size: int) -> bytes:
+        """Exactly `size` bytes of its output."""
+
+    async def write(self, data: bytes) -> None:
+        """Give it `data`; returns once more can be taken."""
+
+    async def last_words(self) -> str:
+        """What it wrote to standard error, in one line; called once its output has ended."""
+
+    def abort(self) -> None:
+        """Close the connection at once; the command sees the end of its input."""
+
+
+def start_command(python: str | None) -> str:
+    """The command, for a POSIX shell, that starts an agent with `python` or the first one there."""
+    starter = shlex.quote(_STARTER)
+    if python is not None:
+        return f"exec {shlex.quote(python)} -c {starter}"
+    return (
+        f'for python in python3 python; do command -v "$python" >/dev/null 2>&1 && '
+        f'exec "$python" -c {starter}; done; '
+        "echo 'neither python3 nor python is on its PATH' >&2; exit 127"
+    )
+
+
+class Link:
+    """Asks an agent one thing after the other; lost once, it stays lost.
+
+    silence: seconds without a byte after which the other side counts as gone.
+    """
+
+    def __init__(self, channel: Channel, silence: float) -> None:
+        self._channel, self._silence = channel, silence
+        self._replies: asyncio.Queue[tuple[dict[str, Any], bytes] | None] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._writing = asyncio.Lock()
+        self._lost = ""
+
+    async def greet(self, hello: dict[str, Any]) -> dict[str, Any]:
+        """Start the agent and say `hello`; its answer. Raises NoPython and Lost."""
+        await _within(PATIENCE_SECONDS, "did not start Python", self._await_python())
+        source = agent_source()
+        await self._send(b"%d\n" % len(source) + source)
+        self._tasks = [asyncio.create_task(self._pump()), asyncio.create_task(self._beat())]
+        header, _ = await self.ask({"op": "hello", **hello})
+        return header
+
+    async def ask(
+        self, header: dict[str, Any], payload: bytes = b"", patience: float = PATIENCE_SECONDS
+    ) -> tuple[dict[str, Any], bytes]:
+        """The answer to a message. Raises Lost, also after `patience` seconds without one."""
+        if self._lost:
+            raise Lost(self._lost)
+        try:
+            await self._send(pack(header, payload), patience)
+            return await self.next(patience)
+        except BaseException as error:  # also a cancelled question: its answer may come yet
+            self._fail(str(error) or "was interrupted")
+            raise
+
+    async def next(self, patience: float = PATIENCE_SECONDS) -> tuple[dict[str, Any], bytes]:
+        """One more answer to the same message."""
+        reply = await _within(patience, "did not answer", self._replies.get())
+        if reply is None:
+            raise Lost(self._lost)
+        return reply
+
+    async def leave(self, patience: float) -> None:
+        """Tell the agent to remove everything and end, and wait until it has."""
+        if self._tasks:
+            with contextlib.suppress(Lost):
+                await self._send(pack({"op": "leave"}), patience)
+            # Taking in ends with its stream, whatever it answers until then.
+            await asyncio.wait(self._tasks[:1], timeout=patience)
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; the agent notices."""
+        self._fail("was closed")
+        self._channel.abort()
+        for task in self._tasks:
+            task.cancel()
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing more can be asked."""
+        return bool(self._lost)
+
+    async def _await_python(self) -> None:
+        line = b""
+        for _ in range(_NOISE):
+            try:
+                line += await self._channel.read(1)
+            except Lost as error:
+                raise NoPython("", await self._channel.last_words() or str(error)) from None
+            if found := _GREETING.search(line):
+                break
+            line = b"" if line.endswith(b"\n") else line[-_LINE:]
+        else:
+            raise NoPython("", "its login writes without end")
+        version = tuple(int(part) for part in found.groups()[:3])
+        if version < (3, 10):
+            path = found[4].decode(errors="replace")
+            raise NoPython(f"{'.'.join(map(str, version))} ({path})", "")
+
+    async def _send(self, message: bytes, patience: float = PATIENCE_SECONDS) -> None:
+        async with self._writing:
+            await _within(patience, "took nothing more", self._channel.write(message))
+
+    async def _pump(self) -> None:
+        """Take in what comes; beats only show that the other side lives."""
+        try:
+            while True:
+                header, payload = await self._message()
+                if header.get("op") != "beat":
+                    await self._replies.put((header, payload))
+        except Lost as error:
+            self._fail(str(error))
+            self._channel.abort()
+        except ValueError:
+            self._fail("sent what is no message")
+            self._channel.abort()
+
+    async def _message(self) -> tuple[dict[str, Any], bytes]:
+        size = int.from_bytes(await self._read(4), "big")
+        header = json.loads(await self._read(size))
+        return header, await self._read(header["size"])
+
+    async def _read(self, size: int) -> bytes:
+        """In pieces: a slow line is not silent."""
+        words = f"was silent for {self._silence:g} s"
+        pieces = []
+        while size:
+            piece = await _within(self._silence, words, self._channel.read(min(size, _PIECE)))
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    async def _beat(self) -> None:
+        with contextlib.suppress(Lost):
+            while True:
+                await asyncio.sleep(self._silence / 6)
+                await self._send(pack({"op": "beat"}))
+
+    def _fail(self, reason: str) -> None:
+        self._lost = self._lost or reason
+        self._replies.put_nowait(None)
+
+
+async def _within(seconds: float, words: str, work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of `work`; raises Lost(`words`) if it takes longer than `seconds`."""
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except asyncio.TimeoutError:  # not the builtin one in Python 3.10
+        raise Lost(words) from None

@@ -1,0 +1,135 @@
+"""Places: where a measuring pass can run in a fresh process, and what they have in common."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic_core import PydanticCustomError
+
+from edgeq.core.errors import InvalidInput, Missing, Problem, missing_extra
+from edgeq.devices import detect
+from edgeq.devices.address import parse_address
+from edgeq.devices.profile import Device
+from edgeq.measure.records import Pass
+from edgeq.pipeline.check.verdict import How
+from edgeq.places.process import Request, run_worker
+
+_AnyPlace = TypeVar("_AnyPlace", bound="Place")
+ALL_PASSES: frozenset[Pass] = frozenset(("memory", "latency", "quality"))
+
+
+class Unreachable(Missing):
+    """A place that cannot be reached, or was lost and did not come back. Exit status 3."""
+
+
+class Surroundings(NamedTuple):
+    """What of a place goes into the conditions of a measurement, as `Conditions` names it.
+
+    load_average: of the last minute; None where the system keeps no such number.
+    """
+
+    system: str
+    load_average: float | None
+
+
+class Place(ABC):
+    """Somewhere a measuring pass can run: this machine, a stand-in on it, or another machine.
+
+    name: as a person would know it again, e.g. `ssh://pi@pi5:22`. how: `measured` where the CPU
+    itself runs it, `emulated` where another stands in. passes: those that mean something there.
+    most_samples: how much of an evaluation set is bearable there; None for all.
+    """
+
+    name: str
+    how: How
+    passes: frozenset[Pass]
+    most_samples: int | None = None
+
+    @abstractmethod
+    def run(self, request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
+        """The reply of a fresh process there that does `request`; paths are those of this machine.
+
+        Raises what `edgeq.places.process.run_worker` raises, and Unreachable if the place is lost.
+        """
+
+    @abstractmethod
+    def device(self) -> Device:
+        """The facts of the place, read there. Raises Missing, and Unreachable if it is lost."""
+
+    def surroundings(self) -> Surroundings:
+        """The system there, and how busy it is right now; those of this machine by default."""
+        busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        return Surroundings(f"{platform.system()} {platform.release()} {platform.machine()}", busy)
+
+    def notes(self) -> tuple[str, ...]:
+        """What must be said beside every number from there; nothing by default."""
+        return ()
+
+    def close(self) -> None:  # noqa: B027  most places start nothing that outlives a pass
+        """End what was started and remove what was written there; may be called again."""
+
+    def __enter__(self: _AnyPlace) -> _AnyPlace:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Here(Place):
+    """This machine as it is."""
+
+    name = "here"
+    how: How = "measured"
+    passes = ALL_PASSES
+
+    def run(self, request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
+        return run_worker(request, timeout_seconds)
+
+    def device(self) -> Device:
+        return detect.detect()
+
+
+def place_for(
+    reach: str,
+    emulated: Callable[[], Place] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Place:
+    """The place that `reach` names: `here`, `ssh://user@host[:port]`, `adb[:serial]`, `emulate`.
+
+    `emulated` makes the stand-in that `emulate` means for a device; it depends on the device's CPU.
+    `progress` is told what takes time. Nothing is connected or started yet. Raises InvalidInput for
+    text that names no place and for `emulate` without a stand-in, Missing where what reaches it is
+    not installed.
+    """
+    try:
+        address = parse_address(reach)
+    except PydanticCustomError as error:
+        words = error.context or {}
+        raise InvalidInput(Problem("reach", words["what"], words["remedy"])) from None
+    if address.kind == "here":
+        return Here()
+    if address.kind == "emulate":
+        if emulated is None:
+            what = "'emulate' needs a device whose CPU is stood in for"
+            raise InvalidInput(Problem("reach", what, "name the device too: --device pi5-8gb"))
+        return emulated()
+    if address.kind == "adb":
+        from edgeq.places.adb import AdbPlace
+
+        return AdbPlace(address, progress)
+    if importlib.util.find_spec("asyncssh") is None:
+        raise missing_extra("asyncssh", "ssh", f"reach {address.name}")
+    from edgeq.places.ssh import SshPlace
+
+    return SshPlace(address, progress)

@@ -1,0 +1,162 @@
+"""Starting a worker and saying honestly how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+from pydantic import Field
+
+from edgeq.core import child
+from edgeq.core.artifact import Frozen
+from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.devices.compute_units import ComputeUnits
+from edgeq.measure.records import Effort, Pass
+
+# Far beyond what a pass takes; a worker that hangs must not hang the check.
+TIMEOUT_SECONDS: dict[Pass, float] = {"memory": 900.0, "latency": 3600.0, "quality": 3600.0}
+
+
+class Workload(Frozen):
+    """What a language model is asked for, in tokens; `edgeq.recipe.schema.Workload` says more."""
+
+    context: int
+    prompt: int
+    generate: int
+
+
+class Request(Frozen):
+    """What one worker shall do.
+
+    Latency and memory run the same input every time: tokens of `text`, repeated, or the arrays
+    in the file `feed`, in the order of the inputs; without it, arrays of the declared shapes.
+    Quality runs `texts`, or `samples` of the data set `arrays`, and writes every output to the
+    file `outputs`. `feed` and `outputs` are files of `edgeq.measure.arrays`.
+
+    Of a language model, latency and memory are those of its `workload`, with prompts from `text`.
+    Quality is its divergence from the artifact `reference` on `samples` windows of the text file
+    `corpus`; or, of `texts`, the logits of every position, written to `outputs`.
+    limits: budgets of time by their keys (p50, p90, first_token in seconds; prompt, generation in
+    tokens a second), for which the latency pass takes as many runs as deciding needs.
+    `compute_units` are those of a Core ML package, as `edgeq.load` takes them.
+    """
+
+    work: Pass
+    artifact: Path
+    threads: int | None = None
+    effort: Effort = "quick"
+    text: str = "A sentence."
+    feed: Path | None = None
+    texts: tuple[str, ...] = ()
+    arrays: Path | None = None
+    samples: int | None = None
+    outputs: Path | None = None
+    workload: Workload | None = None
+    reference: Path | None = None
+    corpus: Path | None = None
+    compute_units: ComputeUnits | None = None
+    limits: dict[str, float] = Field(default_factory=dict)
+
+
+_FAULTS = {fault.exit_code: fault for fault in (InvalidInput, Missing)}
+
+
+class PassFailed(Exception):
+    """A pass that gave no result; the message says what the worker died of."""
+
+
+class PassStopped(PassFailed):
+    """A pass that took too long and was ended."""
+
+
+def run_worker(
+    request: Request,
+    timeout_seconds: float | None = None,
+    *,
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    python: child.Python | None = None,
+) -> dict[str, Any]:
+    """The reply of a fresh process that does `request`.
+
+    `prefix` goes before the worker's command line: a program that becomes or runs the rest of it.
+    `environment` is added to this process's. `python` runs it, by default this process's own.
+
+    Raises PassFailed if the worker ends without a reply: killed (the signal is named) or with an
+    error; what it wrote to standard error is then passed on. Raises PassStopped after
+    `timeout_seconds` (default: `TIMEOUT_SECONDS`), and the worker's own InvalidInput or Missing
+    where the request cannot be done as it is, which says nothing about the artifact.
+    """
+    limit = TIMEOUT_SECONDS[request.work] if timeout_seconds is None else timeout_seconds
+    command = [*prefix, *(python or child.this_python()).command("edgeq.measure.worker")]
+    variables = {**os.environ, **(environment or {})}
+    # Files, not pipes: a grandchild that outlives a killed worker would keep a pipe open.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        worker = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=errors, env=variables
+        )
+        try:
+            worker.communicate(request.model_dump_json().encode(), timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise stopped(request.work, limit) from None
+        finally:
+            _kill_tree(worker)
+        return conclude(request.work, worker.returncode, _text(output), _text(errors))
+
+
+def stopped(work: Pass, seconds: float) -> PassStopped:
+    """The error for a worker that was stopped because it took longer than `seconds`."""
+    return PassStopped(f"the {work} pass did not finish within {seconds:g} s and was stopped")
+
+
+def conclude(work: Pass, status: int, output: str, errors: str) -> dict[str, Any]:
+    """The reply of a worker that ended with `status`, negative for a signal.
+
+    `output` and `errors` are what it wrote to standard output and error. Raises as `run_worker`.
+    """
+    if status == 0:
+        reply: dict[str, Any] = json.loads(output)
+        return reply
+    if status in _FAULTS and (problems := _problems(output)):
+        raise _FAULTS[status](problems)
+    sys.stderr.write(errors)
+    raise PassFailed(_ending(work, status, errors))
+
+
+def _problems(reply: str) -> list[Problem]:
+    """What a worker says is wrong with its request; none if it came to an end without a word."""
+    return [Problem(**problem) for problem in json.loads(reply)] if reply else []
+
+
+def _ending(work: Pass, status: int, message: str) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = ", which is how the system ends a process when memory runs out"
+        return f"the {work} pass was killed by {name}{hint if name == 'SIGKILL' else ''}"
+    reason = " ".join(message.split()[-60:])
+    return f"the {work} pass ended with status {status}: {reason or 'it gave no reason'}"
+
+
+def _kill_tree(worker: subprocess.Popen[bytes]) -> None:
+    """End the worker and what it started, if it still runs."""
+    if worker.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(worker.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+        worker.kill()
+        worker.wait()
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")

@@ -1,0 +1,122 @@
+"""A POSIX machine reached by SSH, with the keys, known hosts and settings of the user's OpenSSH."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import socket
+from typing import Any
+
+import asyncssh
+
+from edgeq.core.errors import Problem
+from edgeq.devices.address import Address
+from edgeq.places.link import Channel, Lost
+from edgeq.places.place import Unreachable
+from edgeq.places.remote import RemotePlace
+
+CONNECT_SECONDS = 15.0
+LOGIN_SECONDS = 30.0
+_WORDS_SECONDS = 2.0
+
+
+class SshPlace(RemotePlace):
+    """Another machine by SSH. It needs a POSIX shell and Python, but no SFTP.
+
+    Nobody is asked for a password: the user's keys, the agent and `~/.ssh/config` must do. A host
+    key that `~/.ssh/known_hosts` does not hold is refused.
+    """
+
+    async def _open(self, command: str) -> Channel:
+        # A login shell may be of any kind; sh is on all of them.
+        wrapped = f"exec sh -c {shlex.quote(command)}"
+        try:
+            connection = await asyncssh.connect(self._address.host or "", **_options(self._address))
+            try:
+                starting = connection.create_process(wrapped, encoding=None)
+                process = await asyncio.wait_for(starting, CONNECT_SECONDS)
+            except BaseException:
+                connection.abort()
+                raise
+        except (asyncssh.Error, OSError, asyncio.TimeoutError, ValueError) as error:
+            raise _unreachable(self._address, error) from None
+        return _SshChannel(connection, process)
+
+
+class _SshChannel:
+    """A command on the other machine, on a connection of its own."""
+
+    def __init__(
+        self, connection: asyncssh.SSHClientConnection, process: asyncssh.SSHClientProcess[bytes]
+    ) -> None:
+        self._connection, self._process = connection, process
+
+    async def read(self, size: int) -> bytes:
+        try:
+            return await self._process.stdout.readexactly(size) if size else b""
+        except (asyncio.IncompleteReadError, asyncssh.Error, OSError):
+            raise Lost(await self._ending()) from None
+
+    async def write(self, data: bytes) -> None:
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (asyncssh.Error, OSError):
+            raise Lost(await self._ending()) from None
+
+    async def last_words(self) -> str:
+        said = b""
+        with contextlib.suppress(asyncssh.Error, OSError, asyncio.TimeoutError):
+            while piece := await asyncio.wait_for(self._process.stderr.read(4096), _WORDS_SECONDS):
+                said += piece
+        return " ".join(said.decode(errors="replace").split()[-60:])
+
+    def abort(self) -> None:
+        self._connection.abort()
+
+    async def _ending(self) -> str:
+        """How the command came to its end: the exit status arrives behind the end of its output."""
+        with contextlib.suppress(asyncssh.Error, OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._process.wait_closed(), 1)
+        if self._process.exit_signal is not None:
+            return f"ended: edgeq's agent there was killed by SIG{self._process.exit_signal[0]}"
+        if self._process.returncode is not None:
+            return f"ended: edgeq's agent there ended with status {self._process.returncode}"
+        return "was cut"
+
+
+def _options(address: Address) -> dict[str, Any]:
+    """What the address says; the rest is left to the user's settings."""
+    named = {"username": address.user, "port": address.port}
+    return {
+        "connect_timeout": CONNECT_SECONDS,
+        "login_timeout": LOGIN_SECONDS,
+        **{name: value for name, value in named.items() if value is not None},
+    }
+
+
+def _unreachable(address: Address, error: Exception) -> Unreachable:
+    """What went wrong while connecting, and what to do about it."""
+    login = f"{address.user}@{address.host}" if address.user else str(address.host)
+    port = f"-p {address.port} " if address.port else ""
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        what = "its host key is not the one in ~/.ssh/known_hosts, or is not there yet"
+        remedy = f"log in once and compare the fingerprint that is shown: ssh {port}{login}"
+    elif isinstance(error, asyncssh.PermissionDenied):
+        what = "it accepts none of your SSH keys"
+        remedy = f"let it accept one: ssh-copy-id {port}{login}; "
+        remedy += "a key with a passphrase must be unlocked first: ssh-add"
+    elif isinstance(error, socket.gaierror):
+        what = f"no machine is known by the name {address.host!r}"
+        remedy = "look for a typing error, or write its IP address"
+    elif isinstance(error, ConnectionRefusedError):
+        what = "the machine is there and refuses the connection"
+        remedy = "start its SSH server, or name the port it listens on: ssh://user@host:port"
+    elif isinstance(error, asyncio.TimeoutError | TimeoutError):
+        what = f"no answer within {CONNECT_SECONDS:g} s"
+        remedy = "look whether it is switched on and on this network"
+    else:
+        what = f"cannot be connected to: {error or type(error).__name__}"
+        remedy = f"see whether this works: ssh {port}{login}"
+    return Unreachable(Problem(address.name, what, remedy))

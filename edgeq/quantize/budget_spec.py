@@ -1,0 +1,117 @@
+"""How a recipe states a budget in place of number formats."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from edgeq.core.artifact import Frozen
+from edgeq.core.units import MIB, Bytes, Seconds, TokensPerSecond
+from edgeq.quantize.name import Name
+from edgeq.quantize.recover_spec import RecoverSpec
+
+
+class FitQuality(Frozen):
+    """How far from full precision it may be, on calibration data that rounding does not see."""
+
+    kl: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Language models: upper bound of the mean KL divergence, in nats.",
+        examples=[0.02],
+    )
+    cosine: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Other models: lower bound of the mean cosine of the outputs.",
+        examples=[0.99],
+    )
+
+
+class FitSpec(Frozen):
+    """A budget instead of bits: every tensor gets the number format that serves the whole best.
+
+    With `quality`, the smallest file that keeps it and all else; without, the best that fits.
+    """
+
+    name: Name | None = Field(
+        default=None,
+        description="The artifact becomes <format>-<name>; without it, made from the budget.",
+        examples=["fit-phone"],
+    )
+    size: Bytes | None = Field(
+        default=None, description="Upper bound of all files together.", examples=["4.2 MiB"]
+    )
+    memory: Bytes | None = Field(
+        default=None,
+        description="Upper bound of what a process takes, estimated, on each of the devices.",
+        examples=["64 MiB"],
+    )
+    latency: Seconds | None = Field(
+        default=None,
+        description="Upper bound of one run, or of a language model until its first token, "
+        "estimated, on each of the devices.",
+        examples=["40 ms"],
+    )
+    speed: TokensPerSecond | None = Field(
+        default=None,
+        description="Language models: lower bound of generation, estimated, on each device.",
+        examples=["20 tok/s"],
+    )
+    quality: FitQuality = Field(
+        default=FitQuality(), description="What must be kept; the smallest file then."
+    )
+    recover: RecoverSpec | None = Field(
+        default=None,
+        description="Language models in GGUF and ONNX: a part of the bytes for a low-rank adapter, "
+        "trained beside the weights that are chosen for the rest.",
+        examples=[{"rank": 4}],
+    )
+    trials: int = Field(
+        default=3, ge=1, description="How many whole models are built and measured at most."
+    )
+    minutes: float = Field(
+        default=10,
+        gt=0,
+        allow_inf_nan=False,
+        description="After so many minutes no further trial begins.",
+    )
+
+    @property
+    def limit(self) -> float | None:
+        """The largest loss, a KL divergence or 1 − cosine; None where quality has no bound."""
+        cosine = self.quality.cosine
+        return self.quality.kl or (None if cosine is None else 1 - cosine)
+
+    @property
+    def bounds(self) -> dict[str, str]:
+        """What is asked for, by its name in a recipe, in a word each."""
+        sizes = {"size": self.size, "memory": self.memory}
+        found = {key: f"{value / MIB:.6g}mib" for key, value in sizes.items() if value}
+        if self.latency:
+            found["latency"] = f"{self.latency * 1000:.6g}ms"
+        if self.speed:
+            found["speed"] = f"{self.speed:.6g}tps"
+        if self.quality.kl:
+            found["kl"] = f"{self.quality.kl:g}"
+        if self.quality.cosine:
+            found["cosine"] = f"{self.quality.cosine:g}"
+        return found
+
+    @property
+    def variant_name(self) -> str:
+        """`fit-4.2mib`, `fit-kl-0.02`, or as the recipe names it."""
+        if self.name:
+            return self.name
+        parts = [v if k == "size" else f"{k}-{v}" for k, v in self.bounds.items()]
+        parts += [f"recover{self.recover.rank}"] if self.recover else []
+        return "-".join(("fit", *parts)).replace("+", "")
+
+    def beside(self, taken: int) -> FitSpec:
+        """What is left for the weights beside an adapter of `taken` bytes."""
+        left = {
+            "size": self.size and max(1, self.size - taken),
+            "memory": self.memory and max(1, self.memory - taken),
+        }
+        return self.model_copy(update={**left, "name": self.variant_name, "recover": None})

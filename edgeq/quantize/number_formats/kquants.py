@@ -1,0 +1,127 @@
+"""GGUF's grids beyond ours: legacy blocks with a minimum or five bits, and the K-quants.
+
+In a `QuantizedTensor` on one of them, `scales` holds everything a file holds besides the codes:
+float32 `(rows, stored blocks × fields)`, and of each stored block in turn its float16 scale, the
+float16 scale of its minima where it has them, and for K-quants the integer scale of each sub-block
+and then the integer minimum of each. All are exact in float32, as is every product of two.
+
+The formats are ggml's (ggml-common.h, `block_q*`; ggml-quants.c, `dequantize_row_*`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.quantize.number_formats.groups import INT4_B32, INT8_B32, Floats, Grid
+
+
+@dataclass(frozen=True)
+class KGrid(Grid):
+    """`weight = scale × sub-scale × code − scale of minima × minimum`.
+
+    `block` columns share a sub-scale and minimum, `stored` columns a pair of float16 scales.
+    `zero` is the stored code of 0; the minimum is subtracted, but of the legacy types added
+    (`minimum_sign`). sub_scales, minima: smallest and largest integer of each, None where the
+    format has none.
+    """
+
+    stored: int = 32
+    zero: int = 0
+    sub_scales: tuple[int, int] | None = None
+    minima: tuple[int, int] | None = None
+    has_minimum: bool = False
+    block_bytes: int = 0
+
+    @property
+    def lowest(self) -> int:
+        """Smallest code."""
+        return -self.zero
+
+    @property
+    def highest(self) -> int:
+        """Largest code."""
+        return (1 << self.bits) - 1 - self.zero
+
+    @property
+    def minimum_sign(self) -> int:
+        """1 where the minimum is added, -1 where it is subtracted."""
+        return -1 if self.minima else 1
+
+    @property
+    def subs(self) -> int:
+        """Sub-blocks of a stored block."""
+        return self.stored // (self.block or 1)
+
+    @property
+    def fields(self) -> int:
+        """Numbers of a stored block besides its codes."""
+        heads = 1 + self.has_minimum
+        return heads + self.subs * (bool(self.sub_scales) + bool(self.minima))
+
+    def scale_count(self, rows: int, columns: int) -> int:
+        """Numbers besides codes of a `(rows, columns)` weight."""
+        return rows * columns // self.stored * self.fields
+
+    def nbytes(self, rows: int, columns: int) -> int:
+        """Bytes of a `(rows, columns)` weight in a file."""
+        return rows * (columns // self.stored) * self.block_bytes
+
+    def parts(self, scales: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Scale, scale of minima, sub-scales and minima: views of `scales` where it holds them.
+
+        `(rows, stored blocks, 1 or subs)` each; what a format lacks is ones, for minima zeros.
+        """
+        held = scales.reshape(len(scales), -1, self.fields)
+        heads = 1 + self.has_minimum
+        subs = (*held.shape[:2], self.subs)
+        first, second = heads, heads + (self.subs if self.sub_scales else 0)
+        one = np.ones((*held.shape[:2], 1), np.float32)
+        low = np.ones(subs, np.float32) if self.has_minimum else np.zeros(subs, np.float32)
+        return (
+            held[..., :1],
+            held[..., 1:2] if self.has_minimum else one,
+            held[..., first:second] if self.sub_scales else np.ones(subs, np.float32),
+            held[..., second:] if self.minima else low,
+        )
+
+    def affine(self, scales: Floats, columns: int) -> tuple[Floats, Floats]:
+        """Step and offset of every weight; see `Grid.affine`."""
+        scale, minimum_scale, subs, minima = self.parts(scales)
+        steps = (scale * subs).reshape(len(scales), -1)
+        offsets = (minimum_scale * minima * np.float32(self.minimum_sign)).reshape(len(scales), -1)
+        return self.spread(steps, columns), self.spread(offsets, columns)
+
+
+def _grid(
+    name: str,
+    bits: int,
+    block: int,
+    nbytes: int,
+    *,
+    zero: int = 0,
+    minimum: bool = False,
+    sub_scales: tuple[int, int] | None = None,
+    minima: tuple[int, int] | None = None,
+) -> KGrid:
+    stored = 256 if sub_scales else block
+    return KGrid(name, bits, block, np.float16, stored, zero, sub_scales, minima, minimum, nbytes)
+
+
+KGRIDS: dict[str, KGrid] = {
+    grid.name: grid
+    for grid in (
+        _grid("Q4_1", 4, 32, 20, minimum=True),
+        _grid("Q5_0", 5, 32, 22, zero=16),
+        _grid("Q5_1", 5, 32, 24, minimum=True),
+        _grid("Q2_K", 2, 16, 84, minimum=True, sub_scales=(0, 15), minima=(0, 15)),
+        _grid("Q3_K", 3, 16, 110, zero=4, sub_scales=(-32, 31)),
+        _grid("Q4_K", 4, 32, 144, minimum=True, sub_scales=(0, 63), minima=(0, 63)),
+        _grid("Q5_K", 5, 32, 176, minimum=True, sub_scales=(0, 63), minima=(0, 63)),
+        _grid("Q6_K", 6, 16, 210, zero=32, sub_scales=(-128, 127)),
+    )
+}
+
+GGUF_GRIDS: dict[str, Grid] = {"Q4_0": INT4_B32, "Q8_0": INT8_B32, **KGRIDS}
+"""The grid of every GGUF type that codes of ours can be stored in, by the type's name."""

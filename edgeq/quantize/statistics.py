@@ -1,0 +1,146 @@
+"""What flows through a model on calibration data: ranges, sample rows, second moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.quantize.number_formats.groups import Floats
+
+if TYPE_CHECKING:  # a plan, which only needs the types here, opens no runtime
+    from edgeq.models.onnx_session import Session
+
+Feed = Mapping[str, NDArray[np.generic]]
+
+# Enough rows to rank scales by; more only cost time (the ranking is stable from a few hundred).
+_ROWS_KEPT = 2048
+# Second moments are added up many rows at once: one sample's few would be all overhead.
+_ROWS_PER_PRODUCT = 2048
+# Second moments of wide layers are large (columns² × 8 bytes): take layers in turns within this.
+_HESSIAN_BYTES_AT_ONCE = 512 << 20
+
+
+@dataclass(frozen=True)
+class InputStatistics:
+    """What one tensor held during calibration, with its last axis as columns.
+
+    samples: whole samples, each float32 `(rows, columns)`, up to a few thousand rows in all; none
+    if not asked for.
+    low, high: float32 `(columns,)`, smallest and largest value of each column over everything seen.
+    power: float64 `(columns,)`, mean square of each column. count: rows that it is the mean of.
+    hessian: float64 `(columns, columns)`, mean of `x xᵀ` over all rows, or None if not asked for.
+    """
+
+    samples: tuple[Floats, ...]
+    low: Floats
+    high: Floats
+    power: NDArray[np.float64]
+    count: int
+    hessian: NDArray[np.float64] | None
+
+    @property
+    def rows(self) -> Floats:
+        """All kept rows, float32 `(rows, columns)`."""
+        return np.concatenate(self.samples)
+
+
+class _Collector:
+    """Statistics of one tensor while samples come in."""
+
+    def __init__(self, with_hessian: bool, with_samples: bool) -> None:
+        self._with_hessian = with_hessian
+        self._samples: list[Floats] = []
+        self._rows_wanted = _ROWS_KEPT if with_samples else 0
+        self._rows_seen = 0
+        self._low: Floats | None = None
+        self._high: Floats | None = None
+        self._squares: NDArray[np.float64] | float = 0.0
+        self._moment: NDArray[np.float64] | None = None
+        self._pending: list[Floats] = []
+
+    def add(self, value: Floats) -> None:
+        rows = value.reshape(-1, value.shape[-1]).astype(np.float32)
+        if rows.size == 0:
+            return
+        low, high = rows.min(0), rows.max(0)
+        self._low = low if self._low is None else np.minimum(self._low, low)
+        self._high = high if self._high is None else np.maximum(self._high, high)
+        self._rows_seen += len(rows)
+        self._squares = self._squares + np.square(rows).sum(0, dtype=np.float64)
+        if self._with_hessian:
+            self._pending.append(rows)
+            if sum(map(len, self._pending)) >= _ROWS_PER_PRODUCT:
+                self._add_moment()
+        if self._rows_wanted > 0:
+            self._samples.append(rows[: self._rows_wanted])
+            self._rows_wanted -= len(self._samples[-1])
+
+    def _add_moment(self) -> None:
+        rows = np.concatenate(self._pending)
+        self._pending.clear()
+        moment = (rows.T @ rows).astype(np.float64)
+        self._moment = moment if self._moment is None else self._moment + moment
+
+    def result(self) -> InputStatistics | None:
+        if self._low is None or self._high is None:
+            return None
+        if self._pending:
+            self._add_moment()
+        hessian = None if self._moment is None else self._moment / self._rows_seen
+        return InputStatistics(
+            samples=tuple(self._samples),
+            low=self._low,
+            high=self._high,
+            power=np.asarray(self._squares / self._rows_seen),
+            count=self._rows_seen,
+            hessian=hessian,
+        )
+
+
+def collect(
+    session: Session,
+    tensors: Mapping[str, int],
+    feeds: Sequence[Feed],
+    hessians: frozenset[str],
+    samples: frozenset[str] | None = None,
+) -> dict[str, InputStatistics]:
+    """Run the float model on every feed and watch `tensors` (name → columns).
+
+    session: of a model in which every watched tensor is an input or output. hessians: those whose
+    second moments are wanted. samples: those whose rows are kept, by default all. Samples run one
+    at a time and unpadded, so no padding enters any statistic. A tensor that held nothing in any
+    feed is missing from the result.
+    """
+    found: dict[str, InputStatistics] = {}
+    for names in _in_turns(tensors, hessians):
+        collectors = {
+            name: _Collector(name in hessians, samples is None or name in samples) for name in names
+        }
+        for feed in feeds:
+            inner = [name for name in names if name not in feed]
+            # To onnxruntime, no names would mean all outputs.
+            outputs = session.run(inner, dict(feed)) if inner else []
+            held = {**feed, **dict(zip(inner, outputs, strict=True))}
+            for name in names:
+                collectors[name].add(held[name])
+        results = ((name, collector.result()) for name, collector in collectors.items())
+        found.update({name: result for name, result in results if result is not None})
+    return found
+
+
+def _in_turns(tensors: Mapping[str, int], hessians: frozenset[str]) -> list[list[str]]:
+    """Groups of tensors whose second moments fit in memory together."""
+    turns: list[list[str]] = [[]]
+    used = 0
+    for name, columns in tensors.items():
+        cost = columns * columns * 8 if name in hessians else 0
+        if turns[-1] and used + cost > _HESSIAN_BYTES_AT_ONCE:
+            turns.append([])
+            used = 0
+        turns[-1].append(name)
+        used += cost
+    return turns

@@ -1,0 +1,169 @@
+"""What must hold for an artifact to pass, and what a language model is asked for meanwhile."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from edgeq.core.artifact import Frozen
+from edgeq.core.units import Bytes, Fraction, Seconds, TokensPerSecond
+from edgeq.core.validation_messages import refuse
+
+
+def _check_spearman(value: Any) -> Any:
+    if isinstance(value, int | float) and 0 < abs(value) <= 1:
+        what = f"Spearman correlation is given × 100, {value} would hardly ask for anything"
+        raise refuse(what, f"write e.g. 'spearman: {value * 100:g}'")
+    return value
+
+
+class Workload(Frozen):
+    """What an app does with a language model; memory and speed are measured on it."""
+
+    context: int = Field(
+        default=1024,
+        ge=2,
+        description="Positions of context that are allocated; memory is taken with them.",
+    )
+    prompt: int = Field(
+        default=128, ge=1, description="Tokens of the prompt whose first answer is waited for."
+    )
+    generate: int = Field(default=32, ge=1, description="Tokens generated behind it.")
+
+
+class MemoryBudget(Frozen):
+    """What one process may take; judged as the device's system counts it."""
+
+    peak: Bytes | None = Field(
+        default=None, description="Upper bound of the whole process.", examples=["200 MiB"]
+    )
+    growth: Bytes | None = Field(
+        default=None,
+        description="Upper bound of what loading and running add to a process that has imported "
+        "its libraries.",
+        examples=["64 MiB"],
+    )
+
+
+class LatencyBudget(Frozen):
+    """Time for one run on one sample, or of a language model until its first token."""
+
+    p50: Seconds | None = Field(
+        default=None, description="Upper bound of the median.", examples=["40 ms"]
+    )
+    p90: Seconds | None = Field(
+        default=None, description="Upper bound that 90 % of runs keep.", examples=["60 ms"]
+    )
+    first_token: Seconds | None = Field(
+        default=None,
+        description="Language models: upper bound that 90 % of runs keep from a prompt of "
+        "workload.prompt tokens to the first token of the answer.",
+        examples=["400 ms"],
+    )
+
+
+class SpeedBudget(Frozen):
+    """Tokens per second of a language model, judged by the median of the runs."""
+
+    prompt: TokensPerSecond | None = Field(
+        default=None, description="Lower bound while a prompt is read.", examples=["200 tok/s"]
+    )
+    generation: TokensPerSecond | None = Field(
+        default=None, description="Lower bound while an answer is written.", examples=["20 tok/s"]
+    )
+
+
+class SizeBudget(Frozen):
+    """Bytes on disk and on the network."""
+
+    download: Bytes | None = Field(
+        default=None,
+        description="Upper bound of all files of one artifact together.",
+        examples=["25 MiB"],
+    )
+
+
+class QualityBudget(Frozen):
+    """Distance from the full-precision model on the evaluation data."""
+
+    cosine: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Lower bound of the mean cosine between an output and the full-precision one.",
+        examples=[0.98],
+    )
+    spearman: Annotated[float, BeforeValidator(_check_spearman)] | None = Field(
+        default=None,
+        ge=-100,
+        le=100,
+        description="Lower bound of the Spearman correlation × 100 with the scores of the "
+        "evaluation data.",
+        examples=[81.5],
+    )
+    error: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Upper bound of the relative RMS error of the outputs, ‖a−b‖/‖b‖.",
+        examples=[0.02],
+    )
+    top1: Fraction | None = Field(
+        default=None,
+        description="Lower bound of the share of samples (tokens, for a language model) whose "
+        "largest output stays the same.",
+        examples=[0.99],
+    )
+    kl: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Language models: upper bound of the mean KL divergence of the next token's "
+        "distribution from the full-precision one, in nats.",
+        examples=[0.02],
+    )
+    kl_p99: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Upper bound of the KL divergence that 99 % of the tokens keep, in nats.",
+        examples=[0.2],
+    )
+    perplexity: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Upper bound of the perplexity divided by the full-precision one.",
+        examples=[1.02],
+    )
+
+
+class PlacementBudget(Frozen):
+    """Where Core ML means to run a package's operators, by its compute plan on the device."""
+
+    npu: Fraction | None = Field(
+        default=None,
+        description="Lower bound of the share of operators on the Neural Engine.",
+        examples=[0.9],
+    )
+    gpu: Fraction | None = Field(
+        default=None,
+        description="Lower bound of the share of operators on the GPU.",
+        examples=[0.9],
+    )
+
+
+class Budgets(Frozen):
+    """What must hold for an artifact to pass; each is optional."""
+
+    memory: MemoryBudget = Field(default=MemoryBudget(), description="Memory while it runs.")
+    latency: LatencyBudget = Field(default=LatencyBudget(), description="Time of one run.")
+    speed: SpeedBudget = Field(default=SpeedBudget(), description="Speed of a language model.")
+    size: SizeBudget = Field(default=SizeBudget(), description="What an app has to download.")
+    quality: QualityBudget = Field(
+        default=QualityBudget(), description="How near it is to the full-precision model."
+    )
+    placement: PlacementBudget = Field(
+        default=PlacementBudget(), description="Core ML packages: which units run them."
+    )

@@ -1,0 +1,211 @@
+"""What a schema cannot say about a recipe: data that is there, and parts that fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edgeq.core.errors import Problem
+from edgeq.core.validation_messages import Location, suggest, suggest_near
+from edgeq.core.yamlfile import Document
+from edgeq.quantize.presets import METHODS
+from edgeq.recipe.checks.budgets import check_budgets
+from edgeq.recipe.checks.coreml import check_coreml
+from edgeq.recipe.checks.data import check_data
+from edgeq.recipe.checks.fit import check_fits
+from edgeq.recipe.checks.recover import check_recover
+
+if TYPE_CHECKING:
+    from edgeq.quantize.presets import Variant
+    from edgeq.quantize.spec import Intent, Rule, VariantSpec
+    from edgeq.recipe.schema import Recipe
+
+
+def check(recipe: Recipe, document: Document) -> list[Problem]:
+    """Every problem of meaning, each with its place in the file."""
+    return [
+        *_check_source(recipe, document),
+        *_check_variants(recipe, document),
+        *_check_rules(recipe, document),
+        *_check_targets(recipe, document),
+        *check_budgets(recipe, document),
+        *check_coreml(recipe, document),
+        *check_fits(recipe, document),
+        *check_recover(recipe, document),
+        *check_data(recipe, document),
+    ]
+
+
+def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    if document.is_assumed(("model", "source")) or document.is_assumed(("model", "task")):
+        return
+    source, task = recipe.model.source, recipe.model.task
+    where = document.place(("model", "source"))
+    if task == "tensor" and source.kind != "file":
+        what = f"model.source: the task 'tensor' takes an .onnx file, not {str(source)!r}"
+        yield Problem(where, what, "give a path that ends in .onnx, or choose another task")
+    elif task != "tensor" and source.kind == "file":
+        what = f"model.source: an .onnx file has no tokenizer, which {task} needs"
+        yield Problem(where, what, "give the model's directory, or write 'task: tensor'")
+    elif source.kind in ("file", "directory"):
+        path = document.path.parent / source.value
+        if not (path.is_file() if source.kind == "file" else path.is_dir()):
+            what = f"model.source: no {source.kind} {path}"
+            names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+            near = suggest_near(path.name, names)
+            remedy = "paths are relative to the recipe; other sources: package:, hub:"
+            yield Problem(where, what, near or remedy)
+
+
+def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    formats = list(dict.fromkeys(target.format for target in recipe.targets))
+    task = recipe.model.task
+    has_data = recipe.data.calibration or document.is_assumed(("data", "calibration"))
+    has_importance = has_data or recipe.data.importance
+    seen: dict[str, set[str]] = {format: set() for format in formats}
+    choices = [recipe.quantize.choices(format, task) for format in formats]
+    for index, meanings in enumerate(zip(*choices, strict=True)):
+        location: Location = ("quantize", "default", index)
+        where, name = document.place(location), document.name(location)
+        if document.is_assumed(location) or document.is_assumed(("targets",)):
+            continue
+        held = {f: v for f, v in zip(formats, meanings, strict=True) if v is not None}
+        if not held and not any(
+            document.is_assumed(("targets", i, "format")) for i in range(len(recipe.targets))
+        ):
+            what = f"{name}: no target can hold it: {', '.join(formats)} cannot"
+            remedy = "add a target: {format: gguf, devices: [...]}"
+            if formats == ["coreml"] and _recovers(recipe.quantize.default[index]):
+                remedy = "Core ML packages have no adapter: remove 'recover', or add a target"
+            elif formats == ["coreml"] and _is_dynamic(recipe.quantize.default[index]):
+                remedy = (
+                    "a Core ML program has no ranges taken at run time; write 'int8-static', or "
+                    "'int8', which codes the weights alone"
+                )
+            elif "onnx" not in formats:
+                remedy = "add a target: {format: onnx, devices: [...]}, or take a GGUF type"
+            yield Problem(where, what, remedy)
+        for format, variant in held.items():
+            needs_text = variant.recover or variant.method != "importance"
+            given = has_data if needs_text else has_importance
+            yield from _check_variant(variant, task, where, name, seen[format], given)
+
+
+def _recovers(choice: str | VariantSpec) -> bool:
+    return not isinstance(choice, str) and choice.recover is not None
+
+
+def _is_dynamic(choice: str | VariantSpec) -> bool:
+    word = choice if isinstance(choice, str) else choice.activations
+    return word in ("int8-dynamic", "dynamic-uint8")
+
+
+def _check_variant(
+    variant: Variant, task: str, where: str, name: str, seen: set[str], has_data: object
+) -> Iterator[Problem]:
+    if variant.name in seen:
+        what = f"{name}: the variant {variant.name!r} is there twice"
+        yield Problem(where, what, "remove one, or give it a 'name' and other settings")
+    seen.add(variant.name)
+    if task == "text-generation" and variant.activations != "float32":
+        what = f"{name}: {variant.name!r} codes activations, which no language model here does"
+        yield Problem(where, what, "write 'int8-b32', which codes the weights alone")
+    elif variant.needs_calibration and not has_data:
+        why = "fixes ranges from" if variant.ranges else f"rounds by {variant.method!r} with"
+        why = "is recovered on" if variant.recover else why
+        what = f"{name}: {variant.name!r} {why} calibration data, and there is none"
+        other = ""
+        if "nearest" in METHODS[variant.weights] and not (variant.ranges or variant.recover):
+            other = f", or write {{weights: {variant.weights}, method: nearest}}"
+        yield Problem(where, what, f"add data.calibration: {{path: ...}}{other}")
+
+
+def _check_rules(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    task = recipe.model.task
+    formats = {target.format for target in recipe.targets}
+    spec = recipe.quantize
+    intents = [
+        intent
+        for f in sorted(formats)
+        for intent in (*spec.intents(f, task), *spec.pending(f, task))
+    ]
+    names = list(dict.fromkeys(intent.variant.name for intent in intents))
+    # A default that is wrong itself cannot tell which names there would be.
+    names_are_known = not document.is_assumed(("quantize", "default"))
+    rules = recipe.quantize.rules
+    for index, rule in enumerate(rules):
+        for position, name in enumerate(rule.variants or ()):
+            if name not in names and names_are_known:
+                location: Location = ("quantize", "rules", index, "variants", position)
+                what = f"{document.name(location)}: no variant {name!r} in quantize.default"
+                yield Problem(document.place(location), what, suggest(name, names))
+        if not document.is_assumed(("quantize", "rules", index, "use")):
+            yield from _check_use(rule, index, intents, document)
+        for earlier in range(index):
+            if _decides_all_of(rules[earlier], rule) and not any(
+                document.is_assumed(("quantize", "rules", either, key))
+                for either in (earlier, index)
+                for key in ("match", "variants")
+            ):
+                location = ("quantize", "rules", index)
+                first = document.place(("quantize", "rules", earlier))
+                what = f"{document.name(location)}: {rule.match!r} is decided by an earlier rule"
+                remedy = f"the first match wins; remove this one, or the one at {first}"
+                yield Problem(document.place(location), what, remedy)
+                break
+
+
+def _check_use(
+    rule: Rule, index: int, intents: list[Intent], document: Document
+) -> Iterator[Problem]:
+    """A number format that an artifact's file format lacks must not be asked for there."""
+    covered = [intent for intent in intents if rule.covers(intent.variant.name)]
+    lacking = [i for i in covered if rule.grid(i.format, i.task) is None]
+    if not lacking:
+        return
+    location: Location = ("quantize", "rules", index, "use")
+    what = f"{document.name(location)}: {lacking[0].name} cannot hold {rule.use!r}"
+    others = [i.variant.name for i in covered if i not in lacking]
+    others = [name for name in others if name not in {i.variant.name for i in lacking}]
+    remedy = "choose a number format that every target has, e.g. int8-b32"
+    if others:
+        remedy = f"add 'variants: [{', '.join(dict.fromkeys(others))}]' to the rule, or {remedy}"
+    yield Problem(document.place(location), what, remedy)
+
+
+def _decides_all_of(earlier: Rule, later: Rule) -> bool:
+    if earlier.match not in (later.match, "*"):
+        return False
+    return earlier.variants is None or (
+        later.variants is not None and set(later.variants) <= set(earlier.variants)
+    )
+
+
+def _check_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    seen: set[tuple[str, str]] = set()
+    for index, target in enumerate(recipe.targets):
+        if document.is_assumed(("targets", index, "format")):
+            continue
+        for position, device in enumerate(target.devices):
+            if (target.format, device) in seen:
+                location: Location = ("targets", index, "devices", position)
+                what = f"{document.name(location)}: {device!r} is there twice for {target.format}"
+                yield Problem(document.place(location), what, "remove one of them")
+            seen.add((target.format, device))
+    yield from _check_use_of_targets(recipe, document)
+
+
+def _check_use_of_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """A target that would get no artifact, beside others that get theirs."""
+    spec, task = recipe.quantize, recipe.model.task
+    formats = [target.format for target in recipe.targets]
+    parts = [("quantize", "default"), *(("targets", i, "format") for i in range(len(formats)))]
+    if spec.fit or not spec.default or any(map(document.is_assumed, parts)):
+        return
+    held = {format: any(spec.choices(format, task)) for format in formats}
+    for index, format in enumerate(formats):
+        location: Location = ("targets", index)
+        if not held[format] and any(held.values()):
+            what = f"{document.name(location)}: nothing in quantize.default can be held in {format}"
+            remedy = "remove the target, or add what it holds to quantize.default, e.g. 'int8'"
+            yield Problem(document.place(location), what, remedy)

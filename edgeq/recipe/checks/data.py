@@ -1,0 +1,111 @@
+"""The data sets of a recipe: there, readable, and evaluation apart from calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.validation_messages import Location, suggest_near
+from edgeq.core.yamlfile import Document
+from edgeq.recipe import data_sets
+
+if TYPE_CHECKING:
+    from edgeq.recipe.schema import Recipe
+
+_SUFFIXES: dict[str, tuple[str, ...]] = {
+    "sentence-embedding": data_sets.TEXT_SUFFIXES,
+    "text-generation": (".txt",),
+    "tensor": data_sets.ARRAY_SUFFIXES,
+}
+_RELATIVE = "paths are relative to the recipe"
+
+
+def check_data(recipe: Recipe, document: Document) -> list[Problem]:
+    """What is wrong with data sets, each with its place in the file.
+
+    The only place of a build that opens the evaluation data: nothing but problems leaves it.
+    """
+    return _check_data_files(recipe, document) or _check_overlap(recipe, document)
+
+
+def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
+    problems = list(_check_given(recipe, document))
+    refs = {"calibration": recipe.data.calibration, "evaluation": recipe.data.evaluation}
+    for key, ref in refs.items():
+        location: Location = ("data", key, "path")
+        if ref is None or document.is_assumed(location):
+            continue
+        where, name = document.place(location), document.name(location)
+        wanted = _SUFFIXES[recipe.model.task]
+        suffix = Path(ref.path).suffix
+        if suffix not in wanted and not document.is_assumed(("model", "task")):
+            what = f"{name}: the task {recipe.model.task!r} does not read {ref.path!r}"
+            problems.append(Problem(where, what, f"give a file that ends in {' or '.join(wanted)}"))
+            continue
+        path = document.path.parent / ref.path
+        try:
+            has_scores = _read(path, ref.samples, recipe.model.task)
+        except InvalidInput as error:
+            problems += [
+                Problem(where, f"{name}: {each.where}: {each.what}", each.remedy or _RELATIVE)
+                for each in error.problems
+            ]
+            continue
+        wants_scores = key == "evaluation" and recipe.budgets.quality.spearman is not None
+        if wants_scores and not has_scores:
+            what = f"{name}: has no scored pairs, which budgets.quality.spearman needs"
+            problems.append(Problem(where, what, "give a .tsv: sentence1, sentence2, score"))
+    return problems
+
+
+def _check_given(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Files that edgeq or another tool computed before."""
+    for key in ("importance", "sensitivity"):
+        given = getattr(recipe.data, key)
+        location: Location = ("data", key, "path")
+        if given is None or document.is_assumed(location):
+            continue
+        path = document.path.parent / given.path
+        if not path.is_file():
+            names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+            what = f"{document.name(location)}: no file {path}"
+            remedy = suggest_near(path.name, names) or _RELATIVE
+            yield Problem(document.place(location), what, remedy)
+
+
+def _read(path: Path, samples: int | None, task: str) -> bool:
+    """Read a data set, which raises what is wrong with it; whether it has scored pairs."""
+    if task == "text-generation":
+        data_sets.read_corpus(path)
+        return False
+    if path.suffix in data_sets.ARRAY_SUFFIXES:
+        data_sets.read_arrays(path, samples)
+        return False
+    if path.suffix in data_sets.PAIR_SUFFIXES:
+        return data_sets.read_pairs(path, samples).scores is not None
+    data_sets.read_texts(path, samples)
+    return False
+
+
+def _check_overlap(recipe: Recipe, document: Document) -> list[Problem]:
+    calibration, evaluation = recipe.data.calibration, recipe.data.evaluation
+    is_known = not any(
+        document.is_assumed(("data", key, "path")) for key in ("calibration", "evaluation")
+    )
+    if calibration is None or evaluation is None or not is_known:
+        return []
+    folder = document.path.parent
+    is_corpus = recipe.model.task == "text-generation"
+    compare = data_sets.shared_passages if is_corpus else data_sets.overlap
+    shared = compare(folder / calibration.path, folder / evaluation.path)
+    if not shared:
+        return []
+    where = document.place(("data", "evaluation", "path"))
+    noun = "passages" if is_corpus else "samples"
+    what = (
+        f"data.evaluation: {len(shared)} of its {noun} are in the calibration data too, "
+        f"e.g. {shared[0][:60]!r}"
+    )
+    return [Problem(where, what, "remove them from one; quality is judged on unseen data")]

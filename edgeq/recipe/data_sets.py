@@ -1,0 +1,319 @@
+"""Data sets of a recipe: texts, scored pairs of sentences, and arrays.
+
+`.txt` has one text a line. `.tsv` (tab) and `.csv` (tab or comma) have a header with the columns
+`sentence1`, `sentence2` and, for a task score, `score`. `.npz` has one array for each input of the
+model, all with the same number of samples along the first axis.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import read_bytes, require_file
+from edgeq.core.units import format_bytes
+from edgeq.core.validation_messages import suggest, suggest_near
+
+Array = npt.NDArray[Any]
+
+TEXT_SUFFIXES = (".txt", ".tsv", ".csv")
+PAIR_SUFFIXES = (".tsv", ".csv")
+ARRAY_SUFFIXES = (".npz",)
+_MOST_BYTES = 32 << 20
+_MOST_CORPUS_BYTES = 16 << 20  # of text that is tokenized as a whole, at 50 bytes a letter
+_LONGEST_LINE = 1 << 20
+_MOST_ARRAY_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of sentences; `scores` are how alike a person finds each pair, None where not given."""
+
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    scores: tuple[float, ...] | None
+
+
+def read_texts(path: Path, samples: int | None = None, seed: int = 0) -> list[str]:
+    """The texts of a `.txt`, or both sentences of every pair of a `.tsv` or `.csv`.
+
+    `samples` of them, chosen by a hash that is the same on every machine, in the file's order.
+    Raises InvalidInput for a file that is absent, empty, not UTF-8 or has too few samples.
+    """
+    if path.suffix in PAIR_SUFFIXES:
+        texts = [text for row in _read_table(path) for text in (row["sentence1"], row["sentence2"])]
+    elif path.suffix == ".txt":
+        texts = [line.strip() for line in _lines(path) if line.strip()]
+    else:
+        raise _unknown_suffix(path, TEXT_SUFFIXES)
+    return [texts[index] for index in _choose(path, len(texts), samples, seed)]
+
+
+def read_corpus(path: Path) -> str:
+    """The whole text of a `.txt`, as language models are calibrated and judged on.
+
+    Raises InvalidInput for a file that is absent, empty or not UTF-8.
+    """
+    if path.suffix != ".txt":
+        raise _unknown_suffix(path, (".txt",))
+    text = read_text(path).replace("\r\n", "\n")
+    if not text.strip():
+        raise InvalidInput(Problem(str(path), "holds no text", "add some"))
+    return text
+
+
+def read_pairs(path: Path, samples: int | None = None, seed: int = 0) -> Pairs:
+    """The pairs of a `.tsv` or `.csv`; `samples` of them, chosen as in `read_texts`.
+
+    Raises InvalidInput as `read_texts` does, and for a score that is not a finite number.
+    """
+    if path.suffix not in PAIR_SUFFIXES:
+        raise _unknown_suffix(path, PAIR_SUFFIXES)
+    rows = _read_table(path)
+    rows = [rows[index] for index in _choose(path, len(rows), samples, seed)]
+    has_scores = bool(rows) and "score" in rows[0]
+    return Pairs(
+        first=tuple(row["sentence1"] for row in rows),
+        second=tuple(row["sentence2"] for row in rows),
+        scores=tuple(float(row["score"]) for row in rows) if has_scores else None,
+    )
+
+
+def read_arrays(path: Path, samples: int | None = None, seed: int = 0) -> dict[str, Array]:
+    """The arrays of an `.npz` by input name, each (samples, …); chosen as in `read_texts`.
+
+    Raises InvalidInput for a file that is absent, not an `.npz`, holds pickled objects, or whose
+    arrays differ in the number of samples.
+    """
+    if path.suffix not in ARRAY_SUFFIXES:
+        raise _unknown_suffix(path, ARRAY_SUFFIXES)
+    arrays = _load_arrays(path)
+    counts = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
+    if not counts or len(set(counts.values())) > 1:
+        held = ", ".join(f"{name} {arrays[name].shape}" for name in counts) or "no arrays"
+        remedy = "give every input an array with the samples along the first axis"
+        raise InvalidInput(Problem(str(path), f"arrays do not match: {held}", remedy))
+    chosen = _choose(path, next(iter(counts.values())), samples, seed)
+    return {name: array[chosen] for name, array in arrays.items()}
+
+
+def _load_arrays(path: Path) -> dict[str, Array]:
+    if not path.exists():
+        raise no_such_file(path)
+    require_file(path)
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is not a zip file")
+        with zipfile.ZipFile(path) as archive:
+            _require_room(path, archive)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: np.asarray(arrays[name]) for name in arrays.files}
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        remedy = "write it with numpy.savez(path, input_name=array, ...)"
+        raise InvalidInput(Problem(str(path), f"not a readable .npz: {error}", remedy)) from None
+
+
+def _require_room(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse arrays that could not be held: a small file may unpack to any size."""
+    size = sum(entry.file_size for entry in archive.infolist())
+    if size > _MOST_ARRAY_BYTES:
+        what = f"holds {format_bytes(size)} of arrays, over {format_bytes(_MOST_ARRAY_BYTES)}"
+        raise InvalidInput(Problem(str(path), what, "keep fewer samples"))
+
+
+def feeds(
+    path: Path, arrays: Mapping[str, Array], ranks: Mapping[str, int]
+) -> Iterator[dict[str, Array]]:
+    """One sample after the other, as a model with inputs of these `ranks` takes them.
+
+    Where an array has the rank of its input, the first axis is the batch and every feed keeps it,
+    with length 1; where it has one axis more, that axis counts the samples and is taken off.
+    Raises InvalidInput at once for names or ranks that do not match; `path` names the file.
+    """
+    problems = [
+        Problem(str(path), f"no array for the input {name!r}", f"it has: {', '.join(arrays)}")
+        for name in ranks
+        if name not in arrays
+    ]
+    for name, array in arrays.items():
+        if name not in ranks:
+            what = f"the model has no input {name!r}"
+            problems.append(Problem(str(path), what, suggest(name, ranks)))
+        elif array.ndim - ranks[name] not in (0, 1):
+            rank = ranks[name]
+            what = (
+                f"{name!r} has the shape {array.shape}, which does not fit an input of rank {rank}"
+            )
+            remedy = f"give it {rank} axes (first: batch) or {rank + 1} (first: samples)"
+            problems.append(Problem(str(path), what, remedy))
+    if problems:
+        raise InvalidInput(problems)
+    return _slices(arrays, ranks)
+
+
+def _slices(arrays: Mapping[str, Array], ranks: Mapping[str, int]) -> Iterator[dict[str, Array]]:
+    for index in range(len(next(iter(arrays.values()), ()))):
+        yield {
+            name: array[index : index + 1] if array.ndim == ranks[name] else array[index]
+            for name, array in arrays.items()
+        }
+
+
+def overlap(calibration: Path, evaluation: Path) -> list[str]:
+    """The samples of `evaluation` that calibration has too, in the file's order.
+
+    Whole files are compared, whatever number of samples a recipe takes. Texts are equal when they
+    are after Unicode NFKC, case folding and joining of blanks; arrays when every byte is. Costs one
+    hash a sample.
+    """
+    seen = {key for key, _ in _keys(calibration)}
+    found = {key: shown for key, shown in _keys(evaluation) if key in seen}
+    return list(found.values())
+
+
+def shared_passages(calibration: Path, evaluation: Path, words: int = 13) -> list[str]:
+    """Passages of so many words of `evaluation` that calibration has too, wherever lines break.
+
+    13 words are what Brown et al. ("Language Models are Few-Shot Learners", 2020, appendix C) take
+    for a text that was seen before. Compared after Unicode NFKC and case folding.
+    """
+    texts = [
+        unicodedata.normalize("NFKC", read_corpus(path)).casefold().split()
+        for path in (calibration, evaluation)
+    ]
+    words = min(words, *map(len, texts))
+    seen, judged = (
+        {" ".join(text[start : start + words]): None for start in range(len(text) - words + 1)}
+        for text in texts
+    )
+    return [passage for passage in judged if passage in seen]
+
+
+def _keys(path: Path) -> Iterator[tuple[bytes, str]]:
+    if path.suffix in ARRAY_SUFFIXES:
+        arrays = read_arrays(path)
+        for index in range(len(next(iter(arrays.values())))):
+            digest = hashlib.sha256()
+            for name in sorted(arrays):
+                sample = arrays[name][index]
+                digest.update(f"{name}{sample.dtype}{sample.shape}".encode())
+                digest.update(np.ascontiguousarray(sample).tobytes())
+            yield digest.digest(), f"sample {index}"
+        return
+    for text in read_texts(path):
+        folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+        yield hashlib.sha256(folded.encode()).digest(), text
+
+
+def _choose(path: Path, available: int, samples: int | None, seed: int) -> list[int]:
+    """Sorted positions of `samples` out of `available`, the same wherever they are chosen."""
+    if available == 0:
+        raise InvalidInput(Problem(str(path), "holds no samples", "add some"))
+    if samples is None or samples == available:
+        return list(range(available))
+    if samples > available:
+        what = f"has {available} samples, {samples} are asked for"
+        raise InvalidInput(Problem(str(path), what, f"write 'samples: {available}', or add some"))
+
+    def draw(index: int) -> bytes:
+        return hashlib.sha256(f"{seed}:{index}".encode()).digest()
+
+    return sorted(sorted(range(available), key=draw)[:samples])
+
+
+def read_text(path: Path, limit: int = _MOST_CORPUS_BYTES) -> str:
+    """The text of a file that a recipe or command names, UTF-8 of at most `limit` bytes."""
+    if not path.exists():
+        raise no_such_file(path)
+    try:
+        return read_bytes(path, limit, "keep the part that is needed").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"{path}: byte {error.start}"
+        raise InvalidInput(Problem(where, "not UTF-8 text", "save the file as UTF-8")) from None
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of samples; one that no sentence makes is refused: it lacks line ends."""
+    # Not splitlines(): a text may hold a form feed or U+2028.
+    lines = read_text(path, _MOST_BYTES).replace("\r\n", "\n").split("\n")
+    for number, line in enumerate(lines, 1):
+        if len(line) > _LONGEST_LINE:
+            what = f"the line has {len(line)} letters, over {_LONGEST_LINE}"
+            raise InvalidInput(Problem(f"{path}:{number}", what, "put one sample on a line"))
+    return lines
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    lines = _lines(path)
+    has_tabs = path.suffix == ".tsv" or "\t" in lines[0]
+    reader = (
+        csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        if has_tabs
+        else csv.reader((f"{line}\n" for line in lines), strict=True)
+    )
+    try:
+        header, *rows = [(reader.line_num, row) for row in reader if row] or [(1, [])]
+    except csv.Error as error:
+        where = f"{path}:{reader.line_num}"
+        raise InvalidInput(Problem(where, f"not a readable table: {error}")) from None
+    columns = [name.strip() for name in header[1]]
+    for name in ("sentence1", "sentence2"):
+        if name not in columns:
+            remedy = "the first line must be: sentence1, sentence2, score, separated by tabs"
+            raise InvalidInput(Problem(f"{path}:1", f"no column {name!r}", remedy))
+    problems = [
+        problem for line, row in rows for problem in _row_problems(path, line, columns, row)
+    ]
+    if problems:
+        raise InvalidInput(problems)
+    return [dict(zip(columns, row, strict=True)) for _, row in rows]
+
+
+def _row_problems(path: Path, line: int, columns: Sequence[str], row: list[str]) -> list[Problem]:
+    where = f"{path}:{line}"
+    if len(row) != len(columns):
+        what = f"{len(row)} columns where the header has {len(columns)}"
+        return [Problem(where, what, "check for a missing or an extra separator")]
+    cells = dict(zip(columns, row, strict=True))
+    problems = [
+        Problem(where, f"{name} is empty", "write a sentence, or remove the line")
+        for name in ("sentence1", "sentence2")
+        if not cells[name].strip()
+    ]
+    if "score" in cells and not _is_number(cells["score"]):
+        what = f"the score {cells['score']!r} is not a number"
+        problems.append(Problem(where, what, "write e.g. 3.5"))
+    return problems
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def no_such_file(path: Path) -> InvalidInput:
+    """The error for a file that is not there, with the name that was meant."""
+    folder = path.parent
+    names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    return InvalidInput(Problem(str(path), "no such file", suggest_near(path.name, names)))
+
+
+def _unknown_suffix(path: Path, suffixes: Sequence[str]) -> InvalidInput:
+    what = f"cannot be read as {'/'.join(suffixes)} by its name"
+    return InvalidInput(
+        Problem(str(path), what, f"give a file that ends in {' or '.join(suffixes)}")
+    )

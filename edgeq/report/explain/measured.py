@@ -1,0 +1,191 @@
+"""Report → the facts that the piece tells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from edgeq.core.artifact import Artifact
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.units import MIB, format_bytes
+from edgeq.measure.records import Measurement, Memory
+from edgeq.pipeline.check.remedies import format_value
+from edgeq.pipeline.check.verdict import Line, Verdict
+from edgeq.pipeline.recover.record import Recovery
+from edgeq.quantize.adapter import METHOD as ADAPTER
+from edgeq.quantize.spec import CHOSEN
+from edgeq.report.explain.facts import Budgeted, Facts, Recovered, Shares, Told
+from edgeq.report.explain.parts import model_name
+from edgeq.report.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
+from edgeq.report.page import words
+from edgeq.report.page.memory import MAPPED, RUNTIME, measured_parts
+from edgeq.report.page.record import Report, ReportedArtifact
+
+
+def facts_of(report: Report) -> Facts:
+    """What to tell of a report: what to ship on the first device that has it, or what came nearest.
+
+    Raises InvalidInput for a report of which nothing was checked.
+    """
+    if not report.verdicts:
+        what = "nothing of it was checked, so there is nothing to explain"
+        raise InvalidInput(Problem(report.name, what, "check it first: edgeq check"))
+    cards = words.cards(report)
+    card = next((card for card in cards if card.best), cards[0])
+    own = [verdict for verdict in report.verdicts if verdict.device == card.device.id]
+    verdict = min(own, key=lambda v: (v.artifact != card.best, _distance(v), words.loss(v)))
+    artifact = report.artifact(verdict.artifact)
+    record, measured, beside = artifact.record, verdict.measurement, verdict.float_measurement
+    tensors = matrices(record.tensors)
+    losses = {name: max(0.0, each.loss) for name, each in artifact.losses.items()}
+    language, quality = measured.language, measured.quality
+    near = quality.neighbours if quality is not None else None
+    ratio = beside.download_bytes / measured.download_bytes
+    return Facts(
+        name=report.name,
+        model=model_name(record.model.source),
+        task=report.task,
+        device=card.device.name,
+        artifact=record.name,
+        format=record.format,
+        variant=record.variant,
+        weights=str(record.settings.get("weights", record.variant)),
+        status=verdict.status,
+        size=format_bytes(measured.download_bytes),
+        original_size=format_bytes(beside.download_bytes),
+        smaller=f"{ratio:.1f}" if ratio > 1.05 else None,
+        budgets=tuple(map(_told, verdict.lines)),
+        bits=number(usual_bits(tensors)),
+        methods=methods(tensors),
+        exceptions=exceptions(tensors, record.bytes, losses),
+        budgeted=_budgeted(report, artifact, measured),
+        recovered=_recovered(record),
+        memory=_shares(measured.memory, counts_mapped=card.device.counts != "footprint"),
+        same_words=_same_words(measured),
+        other_words=f"{1 - language.divergence.same_top1:.1%}" if language else None,
+        places=str(language.divergence.tokens) if language else None,
+        likeness=_likeness(measured),
+        moved=(str(near.changed), str(near.texts)) if near is not None else None,
+        others=tuple(c.device.name for c in cards if c is not card),
+    )
+
+
+def _distance(verdict: Verdict) -> tuple[int, float]:
+    """From what came nearest to its budgets: few that failed, then little that is missing."""
+    missing = [line for line in verdict.lines if line.status == "fail"]
+    return len(missing), sum(-(line.margin_share or -1.0) for line in missing)
+
+
+def _told(line: Line) -> Told:
+    original = line.float_value
+    over = original is not None and (
+        original > line.limit if line.bound == "at most" else original < line.limit
+    )
+    is_short = line.margin is not None and line.margin < 0
+    return Told(
+        budget=line.budget,
+        limit=format_value(line.limit, line.unit),
+        value=None if line.value is None else format_value(line.value, line.unit),
+        original=None if original is None else format_value(original, line.unit),
+        is_over=over,
+        status=line.status,
+        how=line.how,
+        missing=format_value(-(line.margin or 0.0), line.unit) if is_short else None,
+        remedy=line.remedy,
+    )
+
+
+def _budgeted(report: Report, artifact: ReportedArtifact, measured: Measurement) -> Budgeted | None:
+    """What was asked for, how well it was foreseen, and what is beside it at a like size."""
+    tensors = matrices(artifact.record.tensors)
+    found = artifact.fitted
+    if found is None and not is_chosen(each.note for each in tensors.values()):
+        return None
+    fitted = {each.record.name for each in report.artifacts if each.fitted is not None}
+    fitted.add(artifact.record.name)
+    others = [
+        each
+        for each, _ in report.measurements()
+        if each.format == measured.format and each.artifact not in fitted and _quality(each)
+    ]
+    size = measured.download_bytes
+    other = min(others, key=lambda each: abs(each.download_bytes - size), default=None)
+    gap = abs(found.predicted / found.measured - 1) if found and found.measured > 0 else None
+    return Budgeted(
+        formats=formats(tensors),
+        asked=asked_words(found.asked) if found else None,
+        gap=None if gap is None else f"{max(1, math.ceil(100 * gap))}%",
+        other=other.artifact if other else None,
+        other_size=format_bytes(other.download_bytes) if other else None,
+        other_quality=_quality(other) if other else None,
+    )
+
+
+def _recovered(record: Artifact) -> Recovered | None:
+    """What an adapter gave back; None without one."""
+    held = [each.bytes for each in record.tensors.values() if each.method == ADAPTER]
+    if not held:
+        return None
+    found = Recovery.model_validate(record.settings["recovery"])
+    nearer = f"{1 - found.kl_after / found.kl_before:.0%}"
+    return Recovered(format_bytes(sum(held)), nearer)
+
+
+def is_chosen(notes: Iterable[str]) -> bool:
+    """Whether number formats were chosen for a budget, by what weights say of theirs."""
+    return any(note.partition(";")[0] == CHOSEN for note in notes)
+
+
+def asked_words(asked: Mapping[str, str]) -> str:
+    """A budget, as a recipe writes its bounds, in words."""
+    return " and ".join(_ASKED[name].format(value) for name, value in asked.items())
+
+
+_ASKED = {
+    "size": "a file of at most {}",
+    "memory": "at most {} of memory",
+    "latency": "at most {} of waiting",
+    "speed": "at least {}",
+    "quality.kl": "predictions at most {} away from the original's",
+    "quality.cosine": "answers that score at least {} for likeness to the original's",
+}
+
+
+def _same_words(measured: Measurement) -> str | None:
+    language = measured.language
+    return f"{language.divergence.same_top1:.1%}" if language is not None else None
+
+
+def _likeness(measured: Measurement) -> str | None:
+    quality = measured.quality
+    return (
+        f"{min(o.cosine_mean for o in quality.outputs.values()):.4f}"
+        if quality is not None
+        else None
+    )
+
+
+def _quality(measured: Measurement) -> str | None:
+    return _same_words(measured) or _likeness(measured)
+
+
+def _shares(memory: Memory | None, *, counts_mapped: bool) -> Shares | None:
+    """The parts of the memory, to a tenth of a MiB so that what is told adds up."""
+    if memory is None:
+        return None
+    parts = measured_parts(memory)
+    total = round(10 * sum(parts.values()) / MIB)
+    mapped, runtime = (math.floor(10 * parts[kind] / MIB) for kind in (MAPPED, RUNTIME))
+    if mapped == 0:  # or the system does not tell files apart
+        return None
+    return Shares(
+        mapped=_tenths(mapped),
+        held=_tenths(total - mapped - runtime),
+        runtime=_tenths(runtime),
+        total=_tenths(total),
+        counts_mapped=counts_mapped,
+    )
+
+
+def _tenths(size: int) -> str:
+    return format_bytes(MIB * size / 10)

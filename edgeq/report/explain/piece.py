@@ -1,0 +1,265 @@
+"""Facts → the piece: each sentence tells a measurement, a cited fact or an analogy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeq.core.artifact import Frozen
+from edgeq.report.explain import analogies
+from edgeq.report.explain.analogies import Analogy
+from edgeq.report.explain.facts import Facts, Told
+from edgeq.report.explain.glossary import METHODS, RECOVERY, Cited, mixed_words, variant_words
+from edgeq.report.explain.points import bits_point, rounding_point, third_point, trade
+
+_TASKS = {
+    "text-generation": "a language model: it continues a text, word by word",
+    "sentence-embedding": "a search model: it turns a sentence into a list of numbers, so that "
+    "sentences of like meaning get like numbers",
+    "tensor": "a model that turns given numbers into others, such as an image into its subject",
+}
+
+
+_DONE = {False: "What was done", True: "What will be done"}
+
+
+class Part(Frozen):
+    """A part of the piece: its title, its paragraphs, then its points if it has some."""
+
+    title: str
+    paragraphs: tuple[str, ...]
+    points: tuple[str, ...] = ()
+
+
+class Piece(Frozen):
+    """The whole text. sources: of its cited facts, in the order in which they appear."""
+
+    edgeq: int = 1
+    kind: str = "explanation"
+    title: str
+    parts: tuple[Part, ...]
+    sources: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """All of it as plain text."""
+        lines = [self.title]
+        for part in self.parts:
+            lines += ["", part.title, *part.paragraphs, *part.points]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A piece with what its sentences may rest on, for the linter."""
+
+    piece: Piece
+    facts: Facts
+    cited: tuple[Cited, ...]
+    analogies: tuple[Analogy, Analogy]
+
+
+def write(facts: Facts) -> Written:
+    """The piece for these facts: it reads otherwise for what passed, failed or was not run."""
+    name, variant = _variant(facts)
+    known = [METHODS[method] for method in facts.methods if method in METHODS]
+    cited = (variant, *(fact for _, fact in known), *([RECOVERY] if facts.recovered else []))
+    opening, closing = _opening(facts), _closing(facts)
+    points = (
+        bits_point(facts, name, variant),
+        rounding_point(facts, known),
+        third_point(facts),
+    )
+    parts = (
+        Part(title="The problem", paragraphs=(_problem(facts),)),
+        Part(title="What quantization is", paragraphs=(_idea(facts, opening),)),
+        Part(title=_outcome_title(facts), paragraphs=_outcome(facts)),
+        Part(title=_DONE[facts.is_planned], paragraphs=(), points=points),
+        Part(title="What it costs", paragraphs=(trade(facts),)),
+        Part(title="The intent", paragraphs=(_intent(facts, closing),)),
+    )
+    sources = tuple(dict.fromkeys(fact.source for fact in cited))
+    piece = Piece(title=_title(facts), parts=parts, sources=sources)
+    return Written(piece, facts, cited, (opening, closing))
+
+
+def _title(facts: Facts) -> str:
+    if facts.is_planned:
+        return f"{facts.model} on {facts.device}: the plan"
+    titles = {
+        "pass": f"{facts.model} fits {facts.device}",
+        "fail": f"{facts.model} does not fit {facts.device} yet",
+    }
+    return titles.get(facts.status, f"{facts.model} on {facts.device}: not proven yet")
+
+
+def _variant(facts: Facts) -> tuple[str, Cited]:
+    if facts.budgeted is not None:
+        is_open = facts.waiting is not None
+        return mixed_words(facts.budgeted.formats, facts.format, is_open=is_open)
+    return variant_words(facts.variant, facts.weights, facts.format)
+
+
+def _problem(facts: Facts) -> str:
+    start = f"{facts.model} is {_TASKS[facts.task]}. It is meant to run on {facts.device}."
+    before = "As it was trained"
+    if facts.is_planned:
+        before = f"With {facts.original_bits} bits for every weight"
+    over = [each for each in facts.budgets if each.is_over and each.original]
+    if over:
+        would = "would come" if facts.is_planned else "came"
+        pains = "; ".join(
+            f"{each.words} {would} to {each.original}, and {each.limit} is the limit"
+            for each in over[:2]
+        )
+        fit = "it would not fit" if facts.is_planned else "it did not fit"
+        return f"{start} {before}, {fit}: {pains}."
+    memory = facts.budget("memory.peak", "device.memory")
+    more = ""
+    if memory is not None and memory.original:
+        more = f", and {memory.words} came to {memory.original}"
+    return (
+        f"{start} {before}, it is a download of {facts.original_size}{more}. Every user pays for "
+        "that, in storage and in waiting for the download."
+    )
+
+
+def _opening(facts: Facts) -> Analogy:
+    failed = {each.budget.partition(".")[0] for each in facts.failed}
+    if failed & {"memory", "device"}:
+        return analogies.SUITCASE
+    return analogies.VIDEO if facts.exceptions else analogies.PHOTO
+
+
+def _idea(facts: Facts, analogy: Analogy) -> str:
+    start = (
+        "A model is a very long list of numbers, its weights. Quantization stores each of them "
+        f"less exactly, so that it takes fewer bits. {analogy.text}"
+    )
+    if facts.smaller is None:
+        return (
+            f"{start} Here it does not pay: {facts.original_size} become {facts.size}, because "
+            "what is left as it was makes up most of the file."
+        )
+    if facts.waiting is not None:
+        return (
+            f"{start} Here, {facts.original_size} would become {facts.waiting.most} at most: at "
+            f"least {facts.smaller} times smaller. How many bits each weight takes is not decided "
+            "yet."
+        )
+    become, take = ("would become", "would take") if facts.is_planned else ("became", "take")
+    return (
+        f"{start} Here, {facts.original_size} {become} {facts.size}: {facts.smaller} times "
+        f"smaller. Most weights {take} {facts.bits} bits, all overhead counted, instead of "
+        f"{facts.original_bits}."
+    )
+
+
+def _outcome_title(facts: Facts) -> str:
+    if facts.is_planned:
+        return "What is expected"
+    titles = {"pass": "Why it works now", "fail": "What still does not fit"}
+    return titles.get(facts.status, "What is known so far")
+
+
+def _outcome(facts: Facts) -> tuple[str, ...]:
+    return _expected(facts) if facts.is_planned else _found(facts)
+
+
+def _expected(facts: Facts) -> tuple[str, ...]:
+    """Of a plan: what is computed, what it seems to miss, and what nobody can know yet."""
+    known = [each for each in facts.budgets if each.value is not None]
+    if len(known) > 1:
+        known = [each for each in known if each.budget != "device.memory" or each.missing]
+    paragraphs = []
+    missed = [each for each in known if each.missing]
+    within = [each for each in known if not each.missing]
+    if missed:
+        told = "; ".join(map(_missed, missed))
+        paragraphs.append(f"By calculation, {facts.artifact} would not keep every limit: {told}.")
+    if within:
+        told = "; ".join(f"{e.words}, {e.value} (limit {e.limit})" for e in within)
+        lead = "What it would keep" if missed else f"By calculation, {facts.artifact} has room"
+        paragraphs.append(f"{lead}: {told}.")
+    unknown = ", ".join(each.words for each in facts.budgets if each.value is None)
+    if unknown:
+        paragraphs.append(f"What no calculation can tell beforehand: {unknown}.")
+    if facts.pending:
+        names = " and ".join(facts.pending)
+        sets = "sets" if facts.waiting is not None else "also sets"
+        paragraphs.append(
+            f"The recipe {sets} a budget in place of bits, for {names}: which parts get how "
+            "many bits is worked out when it is built."
+        )
+    paragraphs.append(
+        "Nothing of this was built or run: these are estimates, and an estimate is no pass."
+    )
+    return tuple(paragraphs)
+
+
+def _found(facts: Facts) -> tuple[str, ...]:
+    kept = [each for each in facts.budgets if each.status == "pass" and each.budget in _TOLD]
+    if len(kept) > 1:  # a recipe's own budgets say more than the device's limit
+        kept = [each for each in kept if each.budget != "device.memory"]
+    paragraphs = []
+    if facts.failed:
+        missed = "; ".join(map(_missed, facts.failed))
+        paragraphs.append(f"{facts.artifact} came nearest, and it is not enough: {missed}.")
+        # One next step is enough; the report has them all.
+        remedies = [each.remedy for each in facts.failed if each.remedy]
+        if remedies:
+            paragraphs.append(f"What the report advises: {remedies[0]}.")
+    if kept:
+        leads: dict[str, str] = {
+            "pass": f"{facts.artifact} stays within every limit",
+            "fail": "The limits that it does keep",
+        }
+        lead = leads.get(facts.status, f"The limits that {facts.artifact} was seen to keep")
+        paragraphs.append(f"{lead}: {'; '.join(map(_seen, kept))}.")
+    if facts.open:
+        names = ", ".join(each.words for each in facts.open)
+        paragraphs.append(
+            f"Not seen on the device itself yet: {names}. Until it is, that is no pass."
+        )
+    if any(each.how == "emulated" for each in kept):
+        paragraphs.append(
+            "What is marked as emulated was seen on a stand-in for the device, not on it."
+        )
+    return tuple(paragraphs)
+
+
+_TOLD = ("device.memory", "memory.peak", "latency.p90", "latency.first_token",
+         "speed.generation", "size.download")  # fmt: skip
+
+
+def _seen(each: Told) -> str:
+    how = "" if each.how == "measured" else f", {each.how}"
+    before = f", {each.original} before" if each.original else ""
+    return f"{each.words} is {each.value} (limit {each.limit}{before}{how})"
+
+
+def _missed(each: Told) -> str:
+    if each.value is None:
+        return f"{each.words} could not be taken, since the run broke off"
+    missing = f", {each.missing} too far" if each.missing else ""
+    return f"{each.words} is {each.value} where {each.limit} is the limit{missing}"
+
+
+def _closing(facts: Facts) -> Analogy:
+    if facts.is_planned:
+        return analogies.ENGINE
+    if facts.failed:
+        return analogies.REPACK if _opening(facts) != analogies.SUITCASE else analogies.EDITOR
+    return analogies.EDITOR if facts.exceptions else analogies.ENGINE
+
+
+def _intent(facts: Facts, analogy: Analogy) -> str:
+    if facts.is_planned:
+        end = "Here the gauge was not read yet; building and checking the recipe does that."
+        return f"{analogy.text} {end}"
+    if facts.failed:
+        end = "The report says what each part takes, so the next choice is not a guess."
+    elif facts.open:
+        end = "What was seen so far is in the report; what was not seen is said, and not promised."
+    else:
+        end = "Every figure above was read off in that way, and the report says how."
+    return f"{analogy.text} {end}"

@@ -1,0 +1,240 @@
+"""A plan → the facts that the piece tells of what was not built yet: every figure is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.units import format_bytes
+from edgeq.core.validation_messages import suggest
+from edgeq.devices.catalogue import Device
+from edgeq.estimate.devices import Estimates
+from edgeq.estimate.interval import Interval
+from edgeq.pipeline.check.remedies import format_value
+from edgeq.pipeline.check.verdict import Status, Unit
+from edgeq.pipeline.plan.budgeted import foretell
+from edgeq.pipeline.plan.expected import expected_everywhere
+from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, make_plan
+from edgeq.pipeline.plan.tensors import TensorPlan
+from edgeq.quantize.adapter import METHOD as ADAPTER
+from edgeq.quantize.budget_spec import FitSpec
+from edgeq.recipe.budgets import Budgets
+from edgeq.report.explain.facts import Budgeted, Facts, Told, Waiting
+from edgeq.report.explain.measured import asked_words, is_chosen
+from edgeq.report.explain.parts import model_name
+from edgeq.report.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
+from edgeq.report.page.sensed import asked_of
+
+Progress = Callable[[str], None]
+
+_FLOAT_BYTES = 4
+
+
+def facts_of_plan(recipe: Path, devices: Sequence[str], progress: Progress) -> Facts:
+    """What to tell of a recipe before it is built; weights are not read.
+
+    devices: one of the recipe's, or none for its first. Raises InvalidInput for others, and what
+    planning and `planned_facts` raise.
+    """
+    progress("read the recipe")
+    planned = make_plan(recipe)
+    if len(devices) > 1 or not set(devices) <= set(planned.devices):
+        what = f"{', '.join(devices)}: a plan tells of one of the recipe's devices"
+        known = list(planned.devices)
+        raise InvalidInput(Problem("--device", what, suggest(devices[0], known)))
+    if planned.recipe.quantize.fit:
+        from edgeq.pipeline.allocate.workflow import foreseen
+
+        planned = foreseen(planned, progress)
+        foretell(planned)
+    return planned_facts(planned, expected_everywhere(planned), next(iter(devices), None))
+
+
+def planned_facts(
+    planned: Planned, estimates: Mapping[str, Mapping[str, Estimates]], device: str | None = None
+) -> Facts:
+    """What to tell of the artifact that suits a device best, by default the recipe's first.
+
+    Where every artifact of the device waits for a budget to be worked out, what is known of one.
+    estimates: of every artifact, then of every device, as `expected_everywhere` gives them. Raises
+    Missing where what works budgets out is not installed, so that nothing is known of them.
+    """
+    id = device or next(iter(planned.devices))
+    every = [a for a in planned.plan.artifacts if id in a.devices]
+    own = [a for a in every if not a.pending] or [a for a in every if a.name in planned.prospects]
+    if not own:
+        missing = ", ".join(planned.plan.missing_packages)
+        what = f"what its budget comes to is not known without {missing}"
+        remedy = f'pip install ".[{",".join(planned.plan.extras)}]"'
+        raise Missing(Problem(planned.recipe.name, what, remedy))
+    told = {a.name: _told(planned, a, planned.devices[id], estimates[a.name][id]) for a in own}
+    # What misses least; of those that are rounded the largest, which is nearest to the original.
+    best = min(own, key=lambda a: (_misses(told[a.name]), not _is_rounded(a), -a.download_bytes))
+    return facts_of_artifact(planned, best, planned.devices[id], told[best.name])
+
+
+def _is_rounded(artifact: ArtifactPlan) -> bool:
+    return any(tensor.method != "none" for tensor in artifact.tensors)
+
+
+def _misses(told: tuple[Told, ...]) -> int:
+    return sum(each.missing is not None for each in told)
+
+
+def facts_of_artifact(
+    planned: Planned, artifact: ArtifactPlan, device: Device, told: tuple[Told, ...]
+) -> Facts:
+    """What to tell of one artifact. told: its budgets there."""
+    tensors = matrices({tensor.name: tensor for tensor in _tensors(planned, artifact)})
+    original = _original(planned, artifact)
+    ratio = original / artifact.download_bytes
+    return Facts(
+        name=planned.plan.recipe,
+        model=model_name(planned.plan.source),
+        task=planned.recipe.model.task,
+        device=device.name,
+        artifact=artifact.name,
+        format=artifact.format,
+        variant=artifact.variant.name,
+        weights=artifact.variant.weights,
+        status="fail" if any(each.status == "fail" for each in told) else "not run",
+        size=format_bytes(artifact.download_bytes),
+        original_size=format_bytes(original),
+        smaller=f"{ratio:.1f}" if ratio > 1.05 else None,
+        budgets=told,
+        bits=number(usual_bits(tensors)),
+        methods=methods(tensors),
+        exceptions=None if artifact.pending else exceptions(tensors, artifact.download_bytes, {}),
+        budgeted=_budgeted(planned, artifact),
+        recovered=None,
+        memory=None,
+        same_words=None,
+        other_words=None,
+        places=None,
+        likeness=None,
+        moved=None,
+        others=tuple(d.name for d in planned.devices.values() if d.id != device.id),
+        is_planned=True,
+        pending=tuple(a.name for a in planned.plan.artifacts if a.pending),
+        waiting=_waiting(planned, artifact),
+    )
+
+
+def _tensors(planned: Planned, artifact: ArtifactPlan) -> tuple[TensorPlan, ...]:
+    """Of a budget that waits, those of the largest file that it may become."""
+    if artifact.pending:
+        return planned.prospects[artifact.name].largest.tensors
+    return artifact.tensors
+
+
+def _waiting(planned: Planned, artifact: ArtifactPlan) -> Waiting | None:
+    if not artifact.pending:
+        return None
+    found = planned.prospects[artifact.name]
+    return Waiting(
+        least=format_bytes(found.smallest.download_bytes),
+        most=format_bytes(found.largest.download_bytes),
+        is_spare=bool(found.note(_fit(planned, artifact), artifact.format)),
+    )
+
+
+def _fit(planned: Planned, artifact: ArtifactPlan) -> FitSpec:
+    """The budget that an artifact is made for."""
+    fits = {fit.variant_name: fit for fit in planned.recipe.quantize.fit}
+    return fits[artifact.variant.name]
+
+
+def _budgeted(planned: Planned, artifact: ArtifactPlan) -> Budgeted | None:
+    """What was asked for, where number formats are chosen for a budget."""
+    tensors = matrices({tensor.name: tensor for tensor in artifact.tensors})
+    if artifact.pending:
+        offered = planned.prospects[artifact.name].offered
+        names = formats({f"{t.name} {t.grid}": t for t in offered})
+    elif is_chosen(tensor.reason for tensor in tensors.values()):
+        names = formats(tensors)
+    else:
+        return None
+    return Budgeted(
+        formats=names,
+        asked=asked_words(asked_of(_fit(planned, artifact))),
+        gap=None,
+        other=None,
+        other_size=None,
+        other_quality=None,
+    )
+
+
+def _original(planned: Planned, artifact: ArtifactPlan) -> int:
+    """Bytes of the weights in full precision, 32 bits for each."""
+    own = (tensor for tensor in _tensors(planned, artifact) if tensor.method != ADAPTER)
+    return _FLOAT_BYTES * sum(math.prod(tensor.shape) for tensor in own)
+
+
+def _told(
+    planned: Planned, artifact: ArtifactPlan, device: Device, own: Estimates
+) -> tuple[Told, ...]:
+    """Every budget with what is computed of it; an estimate passes nothing, as in a check."""
+    sizes = {"size.download": float(_original(planned, artifact))}
+    return tuple(
+        _line(name, limit, unit, at_most, expected, sizes.get(name))
+        for name, limit, unit, at_most, expected in _lines(
+            planned.recipe.budgets, artifact, device, own
+        )
+        if limit is not None
+    )
+
+
+def _lines(
+    budgets: Budgets, artifact: ArtifactPlan, device: Device, own: Estimates
+) -> Iterator[tuple[str, float | None, Unit, bool, Interval | None]]:
+    """Name, limit, unit, whether the limit is an upper one, and what is computed."""
+    size, least = artifact.download_bytes, artifact.smallest_bytes or artifact.download_bytes
+    download = Interval(value=size, low=least, high=size, basis="the plan")
+    memory = own.memory.counted(device.counts)
+    yield "device.memory", device.app_limit().bytes, "bytes", True, memory
+    yield "memory.peak", budgets.memory.peak, "bytes", True, memory
+    yield "memory.growth", budgets.memory.growth, "bytes", True, own.memory.growth
+    yield "latency.p50", budgets.latency.p50, "seconds", True, own.latency
+    yield "latency.p90", budgets.latency.p90, "seconds", True, own.latency
+    yield "latency.first_token", budgets.latency.first_token, "seconds", True, own.first_token
+    yield "speed.prompt", budgets.speed.prompt, "tokens/s", False, own.prompt
+    yield "speed.generation", budgets.speed.generation, "tokens/s", False, own.decode
+    yield "size.download", budgets.size.download, "bytes", True, download
+    quality = budgets.quality
+    yield "quality.cosine", quality.cosine, "cosine", False, None
+    yield "quality.spearman", quality.spearman, "correlation × 100", False, None
+    yield "quality.error", quality.error, "relative error", True, None
+    yield "quality.top1", quality.top1, "share", False, None
+    yield "quality.kl", quality.kl, "nats", True, None
+    yield "quality.kl_p99", quality.kl_p99, "nats", True, None
+    yield "quality.perplexity", quality.perplexity, "ratio", True, None
+
+
+def _line(
+    name: str,
+    limit: float,
+    unit: Unit,
+    at_most: bool,
+    expected: Interval | None,
+    original: float | None,
+) -> Told:
+    status: Status = "not run"
+    missing = None
+    if expected is not None:
+        short = expected.value - limit if at_most else limit - expected.value
+        missing = format_value(short, unit) if short > 0 else None
+        surely = expected.low > limit if at_most else expected.high < limit
+        status = "fail" if surely else "not run"
+    return Told(
+        budget=name,
+        limit=format_value(limit, unit),
+        value=format_value(expected.value, unit) if expected is not None else None,
+        original=format_value(original, unit) if original is not None else None,
+        is_over=original is not None and original > limit,
+        status=status,
+        how="estimated" if expected is not None else "not run",
+        missing=missing,
+        remedy="",
+    )

@@ -1,0 +1,172 @@
+"""What was done in three points, each with its technique, what it protects, and its result."""
+
+from __future__ import annotations
+
+from edgeq.report.explain.facts import Budgeted, Facts, Kept, Waiting
+from edgeq.report.explain.glossary import RECOVERY, Cited
+
+
+def bits_point(facts: Facts, name: str, variant: Cited) -> str:
+    """What the number format is, and what it saves."""
+    takes = "would take" if facts.is_planned else "takes"
+    size = facts.size
+    if facts.waiting is not None and facts.waiting.least != facts.waiting.most:
+        size = f"between {facts.waiting.least} and {facts.waiting.most}"
+    result = f"the file {takes} {size} instead of {facts.original_size}"
+    return f"Fewer bits: {name}. {variant.text} It protects the download. Result: {result}."
+
+
+def rounding_point(facts: Facts, known: list[tuple[str, Cited]]) -> str:
+    """How weights were rounded, and how near the answers are."""
+    names = (
+        ", and for the rest ".join(name for name, _ in known)
+        or "no more than the number format asks for"
+    )
+    text = " ".join([f"Careful rounding: {names}.", *(fact.text for _, fact in known)])
+    if facts.recovered is not None:
+        text += (
+            f" {RECOVERY.text} It takes {facts.recovered.size}, and on text held back from it the "
+            f"predictions came {facts.recovered.nearer} nearer to the original's."
+        )
+    return f"{text} It protects the answers. Result: {_quality(facts)}."
+
+
+def third_point(facts: Facts) -> str:
+    """What is most worth telling beside bits and rounding."""
+    if facts.budgeted is not None and facts.waiting is not None:
+        return _waiting_point(facts.budgeted, facts.waiting)
+    if facts.budgeted is not None:
+        return _budget_point(facts, facts.budgeted)
+    return _kept_point(facts, facts.exceptions) if facts.exceptions else _memory_point(facts)
+
+
+def _kept_point(facts: Facts, kept: Kept) -> str:
+    keep = "keep" if facts.is_planned else "kept"
+    return (
+        f"More bits where they count: {kept.kinds} {keep} {kept.bits} bits instead of "
+        f"{facts.bits}. It protects what every answer passes through. Result: {_price(kept)}."
+    )
+
+
+def _price(kept: Kept) -> str:
+    """What more bits take, and what they are for, where that was measured."""
+    takes = f"that takes {kept.bytes}, {kept.share} of the file"
+    if kept.harm is None:
+        return takes
+    return (
+        f"{takes}. These are {kept.weights} of the weights, and when each part was rounded alone "
+        f"to the fewest bits on offer, {kept.harm} of the harm came from them"
+    )
+
+
+def _budget_point(facts: Facts, budget: Budgeted) -> str:
+    asked = f"Asked for was {budget.asked}. " if budget.asked else ""
+    text = (
+        f"Bits where they count: a budget in place of fixed bits. {asked}"
+        "Each part was rounded alone to see what that costs, and the best choice within the "
+        "budget was worked out."
+    )
+    kept = facts.exceptions
+    if kept is not None:
+        text += f" {_capital(kept.kinds)} kept {kept.bits} bits instead of {facts.bits}: "
+        text += f"{_price(kept)}."
+    text += " It protects what every answer passes through. Result: "
+    own = facts.same_words or facts.likeness
+    if own is None:
+        text += "not seen here, since quality was not measured"
+    elif facts.same_words is not None:
+        text += f"in {facts.size}, {own} of the next words stay the same"
+    else:
+        text += f"in {facts.size}, its answers score {own} for likeness to the original's"
+    if own is not None and budget.other_quality is not None:
+        text += f"; in {budget.other_size}, {budget.other} comes to {budget.other_quality}"
+    text += "."
+    if budget.gap is not None:
+        text += f" The finished model came within {budget.gap} of what was foreseen."
+    return text
+
+
+def _waiting_point(budget: Budgeted, waiting: Waiting) -> str:
+    """Of a budget that is still to be worked out: what it asks for, and what is not known."""
+    text = f"Bits where they count: a budget in place of fixed bits. Asked for is {budget.asked}"
+    if waiting.is_spare:
+        text += f", more than this model takes with any choice: {waiting.most} is all it can use"
+    return (
+        f"{text}. What each part costs in answers is not known yet: when the recipe is built, each "
+        "is rounded alone to see, on the calibration data, and the best choice within the budget "
+        "is worked out, built and measured. It protects what every answer passes through. "
+        "Result: known once it is built."
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _memory_point(facts: Facts) -> str:
+    start = "Weights read in place: the file is mapped into memory, not copied. It protects the "
+    start += "other apps. Result: "
+    if facts.is_planned:
+        return f"{start}known once it runs."
+    memory = facts.memory
+    if memory is None:
+        return f"{start}not seen here, since memory was not measured."
+    counted = "" if memory.counts_mapped else "; this device counts what cannot be dropped alone"
+    return (
+        f"{start}of {memory.total} at the most, {memory.mapped} can be dropped by the system at "
+        f"any moment and read again, {memory.held} cannot, and {memory.runtime} were there before "
+        f"the model, for the program that runs it{counted}."
+    )
+
+
+def _quality(facts: Facts) -> str:
+    if facts.is_planned:
+        return "known once it is built and measured beside the original"
+    if facts.same_words is not None:
+        return (
+            f"at {facts.places} places of a text that it had not been fitted to, it expects the "
+            f"same next word as the original in {facts.same_words} of them"
+        )
+    if facts.likeness is not None:
+        return (
+            f"its answers score {facts.likeness} for likeness to the original's, where one means "
+            "identical"
+        )
+    return "not seen here, since quality was not measured"
+
+
+def trade(facts: Facts) -> str:
+    """What the smaller model costs, and for which tasks that matters."""
+    if facts.is_planned:
+        return f"The smaller model will not be the same model. {_PLANNED[facts.task]}"
+    if facts.other_words is not None:
+        return (
+            "The smaller model is not the same model: where the text was to go on, it would have "
+            f"chosen another word than the original in {facts.other_words} of the places. It "
+            "matters where a single word decides: code, figures, names, quotations. It matters "
+            "less for drafts, suggestions and summaries that somebody reads before they are used."
+        )
+    if facts.moved is not None:
+        changed, texts = facts.moved
+        return (
+            "The smaller model is not the same model. Asked for the nearest sentence, it answers "
+            f"differently for {changed} of {texts}. It matters where only the first hit is shown, "
+            "or where a fixed threshold decides. It matters less for lists of results that a "
+            "person looks through."
+        )
+    return (
+        "The smaller model is not the same model. What that does to your task, the evaluation data "
+        f"say: {_quality(facts)}. It matters most where close calls are common."
+    )
+
+
+_PLANNED = {
+    "text-generation": "The check counts how often it expects another next word than the "
+    "original. That matters where a single word decides: code, figures, names, quotations; less "
+    "for drafts, suggestions and summaries that somebody reads before they are used.",
+    "sentence-embedding": "The check counts the sentences that get another nearest one. That "
+    "matters where only the first hit is shown, or where a fixed threshold decides; less for lists "
+    "of results that a person looks through.",
+    "tensor": "The check compares its answers with the original's on the evaluation data. That "
+    "matters most where close calls are common.",
+}

@@ -1,0 +1,110 @@
+"""What the weights of an artifact have in common, built or only planned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Protocol, TypeVar
+
+from edgeq.core.units import format_bytes
+from edgeq.quantize.adapter import METHOD as ADAPTER
+from edgeq.report.explain.facts import Kept
+from edgeq.report.explain.glossary import grid_name
+from edgeq.report.explain.parts import parts_of
+
+_KEPT = 0.75  # bits more than most have
+
+
+class Weight(Protocol):
+    """One tensor: what it is in the file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
+
+
+class GriddedWeight(Weight, Protocol):
+    """With the name of its number format."""
+
+    @property
+    def grid(self) -> str: ...
+
+
+Weights = Mapping[str, Weight]
+W = TypeVar("W", bound=Weight)
+
+
+def matrices(weights: Mapping[str, W]) -> dict[str, W]:
+    """Those of more than one axis, which are nearly all of a model, without what was added."""
+    return {
+        name: each
+        for name, each in weights.items()
+        if _count(each) and len(each.shape) > 1 and each.method != ADAPTER
+    }
+
+
+def formats(weights: Mapping[str, GriddedWeight]) -> str:
+    """Names of the number formats, from the fewest bits."""
+    bits = {grid_name(each.grid): _bits(each) for each in weights.values()}
+    names = sorted(bits, key=lambda name: bits[name])
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def usual_bits(weights: Weights) -> float:
+    """The bits that most numbers of `weights` have; 32 without any."""
+    counts: dict[float, int] = {}
+    for each in weights.values():
+        counts[_bits(each)] = counts.get(_bits(each), 0) + _count(each)
+    return max(counts, key=lambda bits: counts[bits]) if counts else 32.0
+
+
+def methods(weights: Weights) -> tuple[str, ...]:
+    """How they are rounded, what most of them got first."""
+    counts: dict[str, int] = {}
+    for each in weights.values():
+        if each.method != "none":
+            counts[each.method] = counts.get(each.method, 0) + _count(each)
+    return tuple(sorted(counts, key=lambda method: -counts[method]))
+
+
+def number(bits: float) -> str:
+    """Bits a weight, as short as it is exact to a hundredth.
+
+    >>> number(4.5), number(8.0)
+    ('4.5', '8')
+    """
+    return f"{bits:.2f}".rstrip("0").rstrip(".")
+
+
+def exceptions(weights: Weights, file_bytes: int, losses: Mapping[str, float]) -> Kept | None:
+    """Those with clearly more bits than most, what costs most first.
+
+    losses: what the model would lose with each alone in the fewest bits; empty where not measured.
+    """
+    usual = usual_bits(weights)
+    found = {name: each for name, each in weights.items() if _bits(each) > usual + _KEPT}
+    if not found:
+        return None
+    total = math.fsum(losses.values())
+    harm = math.fsum(losses.get(name, 0.0) for name in found)
+    size, count = sum(w.bytes for w in found.values()), sum(map(_count, found.values()))
+    ordered = sorted(found, key=lambda name: -losses.get(name, 0.0))
+    return Kept(
+        kinds=parts_of(ordered, weights),
+        bits=number(round(8 * size / count, 2)),
+        bytes=format_bytes(size),
+        share=f"{size / max(1, file_bytes):.0%}",
+        weights=f"{count / sum(map(_count, weights.values())):.0%}",
+        harm=f"{harm / total:.0%}" if total > 0 else None,
+    )
+
+
+def _count(weight: Weight) -> int:
+    return math.prod(weight.shape)
+
+
+def _bits(weight: Weight) -> float:
+    return 8 * weight.bytes / _count(weight)

@@ -1,0 +1,527 @@
+"""The real command: what it prints, writes and returns, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx_ir", reason="the build side is not installed")
+
+import edgeq
+from edgeq.devices.catalogue import load_device
+from edgeq.pipeline.compare.encoders import EncoderComparison
+from edgeq.recipe.schema import recipe_schema
+from tests.conftest import Project
+from tests.support import onnx_models, samples, tiny_bert
+from tests.support.tiny_bert import run_edgeq
+
+COMMANDS = ("plan", "build", "check", "bundle", "run", "devices", "schema", "compare", "audit")
+FOREIGN = "pi5-8gb" if load_device("here").arch == "x86_64" else "x86-laptop-8gb"
+Done = subprocess.CompletedProcess[str]
+
+
+def variant(project: Project, folder: Path, *changes: tuple[str, str]) -> Path:
+    """A copy of the project in `folder` with a changed recipe; its artifacts are built already."""
+    shutil.copytree(project.folder, folder)
+    text = tiny_bert.GOOD
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    tiny_bert.write_recipe(folder / "recipe.yaml", text)
+    return folder
+
+
+def ask(project: Project, *arguments: str | Path, cwd: Path | None = None) -> Done:
+    return run_edgeq(*arguments, store=project.store, cwd=cwd or project.folder)
+
+
+def answered(done: Done, status: int = 0) -> Any:
+    """The JSON a command printed; nothing but JSON may be on standard output."""
+    assert done.returncode == status, done.stderr
+    return json.loads(done.stdout)
+
+
+def for_a_person(done: Done, status: int = 0) -> str:
+    """What a command printed: no colour codes, and no line of a table beyond 80 columns."""
+    assert done.returncode == status, done.stderr[-2000:]
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    long = [line for line in done.stdout.splitlines() if len(line) > 80]
+    assert not [line for line in long if "/" not in line]  # a path must not be broken
+    return done.stdout
+
+
+def refused(done: Done, status: int) -> str:
+    """What a command said on standard error; standard output stays empty."""
+    assert "Traceback" not in done.stderr
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    # What takes over ten seconds is told line by line, and a busy machine makes everything slow.
+    told = re.sub(r"^ +\d+ s  .*\n", "", done.stderr, flags=re.MULTILINE)
+    assert told.startswith("error: ")
+    return told
+
+
+@pytest.fixture(scope="module")
+def checked(project: Project) -> Any:
+    """`edgeq check --json` of the project, which all verdicts of it are remembered from."""
+    return answered(ask(project, "check", "recipe.yaml", "--json"))
+
+
+# -- help and what needs no recipe
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example(command: str, tmp_path: Path) -> None:
+    shown = for_a_person(run_edgeq(command, "--help", store=tmp_path, cwd=tmp_path))
+    assert re.search(rf"Examples?:\s+edgeq {command}", shown)
+
+
+def test_the_command_lists_its_verbs_and_exit_statuses(tmp_path: Path) -> None:
+    shown = for_a_person(run_edgeq("--help", store=tmp_path, cwd=tmp_path))
+    assert all(re.search(rf"\b{command}\b", shown) for command in COMMANDS)
+    assert "Exit status" in shown
+
+
+def test_the_installed_entry_point_answers(tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("edgeq")
+    if not command.exists():
+        pytest.skip("edgeq is not installed beside this Python")
+    done = subprocess.run([command, "devices"], capture_output=True, text=True, check=False)
+    assert "here" in for_a_person(done)
+
+
+def test_devices(tmp_path: Path) -> None:
+    listed = answered(run_edgeq("devices", "--json", store=tmp_path, cwd=tmp_path))["devices"]
+    assert listed[0]["id"] == "here"
+    assert {"pi4-4gb", "pi5-8gb", "macbook-air-m2"} <= {device["id"] for device in listed}
+    shown = for_a_person(run_edgeq("devices", store=tmp_path, cwd=tmp_path))
+    assert "pi5-8gb" in shown
+    one = for_a_person(run_edgeq("devices", "pi5-8gb", store=tmp_path, cwd=tmp_path))
+    assert "BCM2712" in one
+    assert "https://" in one
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_schema_is_the_recipes(tmp_path: Path) -> None:
+    assert answered(run_edgeq("schema", store=tmp_path, cwd=tmp_path)) == recipe_schema()
+
+
+# -- plan and build
+
+
+def test_plan(project: Project, tmp_path: Path) -> None:
+    planned = answered(ask(project, "plan", "recipe.yaml", "--json"))
+    assert [artifact["name"] for artifact in planned["artifacts"]] == list(project.artifacts)
+    store = tmp_path / "store"
+    shown = for_a_person(run_edgeq("plan", "recipe.yaml", store=store, cwd=project.folder))
+    assert "onnx-int4-b32" in shown
+    assert "(estimated)" in shown
+    assert "rule 1" in shown
+    assert not store.exists()
+
+
+def test_a_rule_is_shown_as_it_was_written(project: Project, tmp_path: Path) -> None:
+    rule = ("*.attention.self.value.weight", "*.[v]alue.weight")
+    folder = variant(project, tmp_path / "p", rule)
+    plan = answered(ask(project, "plan", "recipe.yaml", "--json", cwd=folder))
+    reasons = {tensor["reason"] for item in plan["artifacts"] for tensor in item["tensors"]}
+    assert "rule 1: *.[v]alue.weight" in reasons
+    assert "rule 1" in for_a_person(ask(project, "plan", "recipe.yaml", cwd=folder))
+
+
+def test_build(project: Project) -> None:
+    built = answered(ask(project, "build", "recipe.yaml", "--target", "onnx", "--json"))
+    assert list(built) == ["artifacts"]
+    assert {item["name"]: item for item in built["artifacts"]} == project.artifacts
+    for item in built["artifacts"]:
+        assert item["format"] == "onnx"
+        assert item["name"] == f"onnx-{item['variant']}"
+        assert item["bytes"] > item["weight_bytes"] > 0
+        assert sum(item["grids"].values()) == item["weight_bytes"]
+        vectors = edgeq.load(item["path"]).embed(["ba be", "ba be bi"])
+        assert vectors.shape == (2, tiny_bert.HIDDEN)
+    shown = for_a_person(ask(project, "build", "recipe.yaml"))
+    assert all(item["path"] in shown for item in built["artifacts"])
+
+
+def test_a_folder_with_an_odd_name(project: Project, tmp_path: Path) -> None:
+    """Brackets are markup to rich; a path must come out as it is."""
+    folder = tmp_path / "a [bold] b[" / "] c"
+    folder.parent.mkdir()
+    shutil.copytree(project.folder, folder)
+    store = folder / "store [x]"
+    shutil.copytree(project.store, store)
+    done = run_edgeq("build", "recipe.yaml", store=store, cwd=folder)
+    assert str(store / "artifact") in for_a_person(done)
+    arguments = ["bundle", "recipe.yaml", "--out", "b[x].zip", "--allow-unchecked"]
+    done = run_edgeq(*arguments, store=store, cwd=folder)
+    assert "b[x].zip" in for_a_person(done)
+
+
+# -- check
+
+
+def test_check(checked: Any, project: Project) -> None:
+    assert checked["exit_status"] == 0
+    names = [verdict["artifact"] for verdict in checked["verdicts"]]
+    assert names == list(project.artifacts)
+    for verdict in checked["verdicts"]:
+        budgets = [line["budget"] for line in verdict["lines"]]
+        assert budgets == ["device.memory", "device.answers", "size.download", "quality.cosine"]
+        assert {line["status"] for line in verdict["lines"]} == {"pass"}
+        assert {line["how"] for line in verdict["lines"]} == {"measured"}
+        assert verdict["float_measurement"]["artifact"] == "onnx-float32"
+        (size,) = (line for line in verdict["lines"] if line["budget"] == "size.download")
+        assert size["value"] == project.artifacts[verdict["artifact"]]["bytes"]
+
+
+def test_a_budget_that_fails_says_what_would_fit(project: Project, tmp_path: Path) -> None:
+    sizes = {name: item["bytes"] for name, item in project.artifacts.items()}
+    limit = (sizes["onnx-int4-b32"] + sizes["onnx-int8-dynamic"]) // 2
+    folder = variant(project, tmp_path / "p", ("2 MiB", f"{limit} B"))
+    other = folder / "other.zip"
+    arguments = ["bundle", "recipe.yaml", "--artifact", "onnx-int8-static", "--out", other]
+    done = ask(project, *arguments, cwd=folder)
+    shown = " ".join(for_a_person(done, 1).split())
+    assert "next: int4-b32 would be" in shown  # though only one artifact was asked about
+    assert "nothing passed on here" in done.stderr
+    assert not other.exists()
+
+    done = ask(project, "check", "recipe.yaml", "--junit", tmp_path / "v.xml", cwd=folder)
+    shown = " ".join(for_a_person(done, 1).split())
+    assert "next: int4-b32 would be" in shown
+    assert '<testsuite name="onnx-int8-dynamic on here"' in (tmp_path / "v.xml").read_text()
+
+    out = folder / "out.zip"
+    done = ask(project, "bundle", "recipe.yaml", "--out", out, "--json", cwd=folder)
+    assert answered(done)["artifact"] == "onnx-int4-b32"  # the one that passes
+
+
+def test_a_budget_that_nothing_keeps(project: Project, tmp_path: Path) -> None:
+    folder = variant(
+        project,
+        tmp_path / "p",
+        ("2 MiB", "1 KiB"),
+        ("[int8-dynamic, int8-static, int4-b32]", "int4"),
+        ("int8, variants: [int4-b32]", "int8"),
+    )
+    done = ask(project, "check", "recipe.yaml", "--json", cwd=folder)
+    checked = answered(done, 1)
+    assert checked["exit_status"] == 1
+    (line,) = (x for x in checked["verdicts"][0]["lines"] if x["budget"] == "size.download")
+    assert line["status"] == "fail"
+    assert "no variant known here would fit" in line["remedy"]
+    out = folder / "out.zip"
+    done = ask(project, "bundle", "recipe.yaml", "--out", out, cwd=folder)
+    shown = for_a_person(done, 1)
+    assert "size.download" in shown
+    assert "fail" in shown
+    assert "--allow-unchecked" in done.stderr
+    assert not out.exists()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        path.name for path in project.folder.iterdir()
+    )
+    done = ask(project, "bundle", "recipe.yaml", "--out", out, "--json", cwd=folder)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["verdicts"][0]["status"] == "fail"
+
+
+def test_another_architecture_is_not_run(project: Project, checked: Any) -> None:
+    done = ask(project, "check", "recipe.yaml", "--device", FOREIGN, "--json")
+    verdicts = answered(done, 3)["verdicts"]
+    for verdict in verdicts:
+        hows = {line["budget"]: line["how"] for line in verdict["lines"]}
+        assert hows == {
+            "device.memory": "estimated",
+            "size.download": "measured",
+            "quality.cosine": "emulated",
+        }
+        statuses = {line["budget"]: line["status"] for line in verdict["lines"]}
+        assert statuses["device.memory"] == "not run"  # an estimate passes nothing
+    done = ask(project, "bundle", "recipe.yaml", "--device", FOREIGN, "--out", "foreign.zip")
+    assert "not run" in for_a_person(done, 3)
+    assert not (project.folder / "foreign.zip").exists()
+
+
+def test_a_device_may_be_a_file(project: Project, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "devices" / f"{FOREIGN}.yaml").read_text()
+    device = tmp_path / "mine.yaml"
+    device.write_text(text.replace(f"id: {FOREIGN}", "id: mine"))
+    folder = variant(project, tmp_path / "p", ("[here]", f"[{device}]"))
+    verdicts = answered(ask(project, "check", "recipe.yaml", "--json", cwd=folder), 3)["verdicts"]
+    assert {verdict["device"] for verdict in verdicts} == {"mine"}
+
+
+# -- bundle and run
+
+
+@pytest.fixture(scope="module")
+def bundle(project: Project, checked: Any) -> Path:
+    path = project.folder / "tiny.zip"
+    done = ask(project, "bundle", "recipe.yaml", "--device", "here", "--out", path, "--json")
+    found = answered(done)
+    cosines = {
+        verdict["artifact"]: verdict["measurement"]["quality"]["outputs"]["sentence_embedding"][
+            "cosine_mean"
+        ]
+        for verdict in checked["verdicts"]
+    }
+    limits = found.pop("limits")
+    assert [(line["limit"], line["how"]) for line in limits] == [("app-memory.none", "measured")]
+    assert found == {
+        "path": str(path),
+        "artifact": (best := max(cosines, key=lambda name: cosines[name])),
+        "model_bytes": project.artifacts[best]["bytes"],
+        "bytes": path.stat().st_size,
+        "checked": True,
+    }
+    return path
+
+
+def test_a_bundle_holds_its_verdict_and_licence(bundle: Path, checked: Any) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        record = json.loads(archive.read("bundle.json"))
+    assert record["checked"] is True
+    assert record["licence"] == "mit"
+    (verdict,) = record["verdicts"]
+    assert verdict in checked["verdicts"]  # what was checked is remembered, not measured again
+    assert record["recipe"] == (bundle.parent / "recipe.yaml").read_text()
+
+
+def test_the_same_bundle_has_the_same_bytes(project: Project, bundle: Path) -> None:
+    again = bundle.with_name("again.zip")
+    shown = for_a_person(ask(project, "bundle", "recipe.yaml", "--out", again))
+    assert "passed" in shown
+    assert again.read_bytes() == bundle.read_bytes()
+
+
+def test_an_unchecked_bundle_is_marked(project: Project, tmp_path: Path) -> None:
+    out = tmp_path / "unchecked.zip"
+    arguments = ["bundle", "recipe.yaml", "--allow-unchecked", "--out", out]
+    assert "NOT CHECKED" in for_a_person(ask(project, *arguments))
+    with zipfile.ZipFile(out) as archive:
+        record = json.loads(archive.read("bundle.json"))
+    assert (record["checked"], record["verdicts"]) == (False, [])
+    assert answered(ask(project, *arguments, "--json"))["checked"] is False
+
+
+def test_run(project: Project, bundle: Path) -> None:
+    texts = ["ba be bi", "ba be bo", "zu zo"]
+    found = answered(ask(project, "run", bundle, *texts, "--json"))
+    assert found["texts"] == texts
+    vectors = np.array(found["embeddings"], np.float32)
+    np.testing.assert_array_equal(vectors, edgeq.load(bundle).embed(texts))
+    np.testing.assert_allclose(found["similarity"], vectors @ vectors.T, atol=1e-6)
+    shown = for_a_person(ask(project, "run", bundle, *texts))
+    assert "(measured here)" in shown
+    ranked = sorted(texts[1:], key=lambda text: -found["similarity"][0][texts.index(text)])
+    rows = [
+        line.split(maxsplit=1)[1] for line in shown.splitlines() if line.startswith(("0.", "1."))
+    ]
+    assert rows == ranked
+    assert shown.startswith(texts[0])
+    assert "cosine" not in for_a_person(ask(project, "run", bundle, "ba"))
+    shown = for_a_person(ask(project, "run", bundle, "[red]ba[/red]", "[/x] be"))
+    assert "[red]ba[/red]" in shown
+    assert "[/x] be" in shown
+
+
+def test_compare_shows_the_neighbours_that_change(project: Project, tmp_path: Path) -> None:
+    """The recipe itself stands for full precision of its model."""
+    small = project.artifacts["onnx-int4-b32"]["path"]
+    arguments = ["compare", "recipe.yaml", small, "--text", "evaluation.tsv"]
+    found = EncoderComparison.model_validate(answered(ask(project, *arguments, "--json")))
+    assert (found.a.path, found.b.path) == ("recipe.yaml", small)
+    assert found.texts == 24
+    assert 0.5 < found.cosine_min <= found.cosine_mean < 1
+    near = found.neighbours
+    assert near is not None
+    assert near.texts == 24
+    shown = for_a_person(ask(project, *arguments))
+    assert f"{near.changed} of 24" in shown
+    for change in near.changes:
+        assert all(text in " ".join(shown.split()) for text in (change.text, change.now.text))
+    itself = ["compare", small, small, "--text", "evaluation.tsv", "--json"]
+    same = EncoderComparison.model_validate(answered(ask(project, *itself)))
+    assert same.neighbours is not None
+    assert (same.cosine_min, same.neighbours.changed) == (pytest.approx(1), 0)
+    for wrong in (["--prompt", "ba"], ["--text", "evaluation.tsv", "--window", "8"], []):
+        assert "--" in refused(ask(project, "compare", small, small, *wrong), 2)
+
+
+def test_a_changed_bundle_is_refused_by_name(
+    project: Project, bundle: Path, tmp_path: Path
+) -> None:
+    content = bytearray(bundle.read_bytes())
+    with zipfile.ZipFile(bundle) as archive:
+        info = archive.getinfo("model.onnx.data")
+    content[info.header_offset + 8192] ^= 1
+    changed = tmp_path / "changed.zip"
+    changed.write_bytes(content)
+    assert "changed.zip/model.onnx.data" in refused(ask(project, "run", changed, "ba"), 2)
+
+
+# -- what is wrong
+
+
+@pytest.mark.parametrize("command", ["plan", "build", "check", "bundle"])
+def test_a_mistake_in_the_recipe_is_exit_2(project: Project, tmp_path: Path, command: str) -> None:
+    folder = variant(project, tmp_path / "p", ("quantize:", "quantise:"))
+    store = tmp_path / "store"
+    more = ["--out", "out.zip"] if command == "bundle" else []
+    done = run_edgeq(command, "recipe.yaml", *more, store=store, cwd=folder)
+    said = refused(done, 2)
+    assert "recipe.yaml:7:1: unknown key 'quantise'" in said
+    assert "'quantize'" in said
+    assert not store.exists()
+    assert not (folder / "out.zip").exists()
+
+
+def test_a_missing_recipe_is_exit_2(tmp_path: Path) -> None:
+    said = refused(run_edgeq("plan", "nothing.yaml", store=tmp_path, cwd=tmp_path), 2)
+    assert "nothing.yaml" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("check", "recipe.yaml", "--device", "pi5-8bg"), "'pi5-8gb'"),
+        (("bundle", "recipe.yaml", "--device", "pi5-8bg", "--out", "o.zip"), "'pi5-8gb'"),
+        (("devices", "pi5-8bg"), "'pi5-8gb'"),
+        (("build", "recipe.yaml", "--target", "onx"), "'onnx'"),
+        (("bundle", "recipe.yaml", "--artifact", "onnx-int8", "--out", "o.zip"), "'onnx-int"),
+        (("bundle", "recipe.yaml", "--out", "nowhere/o.zip"), "nowhere"),
+        (("check", "recipe.yaml", "--junit", "nowhere/v.xml"), "nowhere"),
+        (("run", "nothing.zip", "ba"), "nothing.zip"),
+        (("run", "tiny"), "holds no artifact"),
+        (("run", "tiny", "ba"), "holds no artifact"),
+    ],
+    ids=str,
+)
+def test_a_wrong_word_is_exit_2(project: Project, arguments: tuple[str, ...], word: str) -> None:
+    before = sorted(project.folder.iterdir())
+    assert word in refused(ask(project, *arguments), 2)
+    assert sorted(project.folder.iterdir()) == before
+
+
+def test_an_unknown_option_is_exit_2(tmp_path: Path) -> None:
+    done = run_edgeq("plan", "recipe.yaml", "--no-such", store=tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--no-such" in done.stderr
+
+
+def test_options_that_go_unused_are_refused(project: Project, bundle: Path) -> None:
+    np.savez(project.folder / "feeds.npz", input_ids=np.ones((1, 1, 3), np.int64))
+    refused(ask(project, "run", bundle, "ba", "--inputs", "feeds.npz"), 2)
+    refused(ask(project, "run", bundle, "ba", "--out", "out.npz"), 2)
+
+
+def test_a_missing_package_is_exit_3(project: Project, tmp_path: Path) -> None:
+    folder = variant(project, tmp_path / "p", ("source: tiny", "source: package:no-such-model"))
+    for command in ("plan", "build"):
+        said = refused(ask(project, command, "recipe.yaml", cwd=folder), 3)
+        assert "pip install no-such-model" in said
+
+
+# -- a model that nobody here made
+
+
+NET = """\
+edgeq: 1
+name: net
+model: {source: net.onnx, task: tensor}
+data:
+  calibration: {path: calibration.npz}
+  evaluation: {path: evaluation.npz}
+quantize: {default: int8-static}
+targets: [{format: onnx, devices: [here]}]
+budgets: {quality: {error: 0.1, top1: 0.5}}
+"""
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a convolutional net, its data and a recipe."""
+    folder = tmp_path_factory.mktemp("net")
+    onnx_models.convolutional(folder / "net.onnx")
+    rng = np.random.default_rng(0)
+    for name in ("calibration", "evaluation"):
+        images = rng.standard_normal((16, 3, 32, 32)).astype(np.float32)
+        np.savez(folder / f"{name}.npz", image=images)
+    tiny_bert.write_recipe(folder / "recipe.yaml", NET)
+    return folder
+
+
+def test_a_net_of_ones_own_is_quantized_checked_and_run(net: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+
+    def edge(*arguments: str | Path) -> Done:
+        return run_edgeq(*arguments, store=store, cwd=net)
+
+    assert "onnx-int8-static" in for_a_person(edge("plan", "recipe.yaml"))
+    (built,) = answered(edge("build", "recipe.yaml", "--json"))["artifacts"]
+    assert built["grids"].keys() == {"int8"}
+    (verdict,) = answered(edge("check", "recipe.yaml", "--json"))["verdicts"]
+    lines = {line["budget"]: line for line in verdict["lines"]}
+    assert 0 < lines["quality.error"]["value"] < 0.1
+    assert lines["quality.top1"]["status"] == "pass"
+
+    assert answered(edge("bundle", "recipe.yaml", "--out", "net.zip", "--json"))["checked"]
+    arguments = ["run", "net.zip", "--inputs", "evaluation.npz", "--out", "answers.npz"]
+    shown = for_a_person(edge(*arguments))
+    assert "logits: float32 16 × 1 × 10" in shown
+    with np.load(net / "answers.npz") as found, np.load(net / "evaluation.npz") as given:
+        model = edgeq.load(net / "net.zip")
+        for image, logits in zip(given["image"], found["logits"], strict=True):
+            np.testing.assert_array_equal(model.run({"image": image[None]})["logits"], logits)
+    said = refused(edge("run", "net.zip", "a sentence"), 2)
+    assert "not text" in said
+
+
+def test_evaluation_of_another_shape_is_refused(net: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    shutil.copytree(net, folder)
+    np.savez(folder / "evaluation.npz", image=np.zeros((4, 3, 32, 31), np.float32))
+    done = run_edgeq("check", "recipe.yaml", store=tmp_path / "store", cwd=folder)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert "image" in " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.parametrize(
+    ("make", "preset", "operator"),
+    [(onnx_models.gru, "int8-dynamic", "GRU"), (onnx_models.gru, "int8-b32", "GRU")],
+)
+def test_what_cannot_be_quantized_is_refused_with_its_operator(
+    tmp_path: Path, make: Any, preset: str, operator: str
+) -> None:
+    make(tmp_path / "net.onnx")
+    text = re.sub(r"data:\n.*\n.*\n", "", NET).replace("int8-static", preset)
+    text = text.replace("budgets: {quality: {error: 0.1, top1: 0.5}}\n", "")
+    tiny_bert.write_recipe(tmp_path / "recipe.yaml", text)
+    store = tmp_path / "store"
+    said = refused(run_edgeq("build", "recipe.yaml", store=store, cwd=tmp_path), 2)
+    assert operator in said
+    assert "no quantized kernel" in said
+    assert not [path for path in store.glob("artifact/*") if path.is_dir()]
+
+
+def test_a_bundle_that_was_there_survives_a_failure(tmp_path: Path) -> None:
+    """Whatever stops a bundle from being written leaves the old one as it was."""
+    out = tmp_path / "old.zip"
+    out.write_bytes(b"old")
+    samples.tensor_artifact(tmp_path / "artifact", width=16)
+    tiny_bert.write_recipe(tmp_path / "recipe.yaml", NET)
+    done = run_edgeq("bundle", "recipe.yaml", "--out", out, store=tmp_path / "s", cwd=tmp_path)
+    refused(done, 2)
+    assert out.read_bytes() == b"old"

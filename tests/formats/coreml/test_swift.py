@@ -1,0 +1,226 @@
+"""A bundle of a Core ML package holds a Swift file that fits the package, the same every time."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("coremltools", reason="the Core ML side is not installed")
+pytest.importorskip("torch", reason="the build side is not installed")
+pytest.importorskip("optimum", reason="the build side is not installed")
+pytest.importorskip("onnx_ir", reason="the build side is not installed")
+
+from edgeq.core.artifact import COREML_PACKAGE, TOKENIZER_FILE, read_artifact
+from edgeq.core.errors import InvalidInput
+from edgeq.core.store import Store
+from edgeq.devices.app_store_limits import sized
+from edgeq.devices.catalogue import load_device
+from edgeq.formats.bundle import (
+    BUNDLE_FILE,
+    extract,
+    read_bundle,
+    read_bundle_directory,
+    write_bundle,
+)
+from edgeq.formats.coreml.swift import SWIFT_FILE, _identifiers, _text, swift_file
+from edgeq.pipeline.build.build import build
+from edgeq.pipeline.plan.plan import make_plan
+from tests.support import onnx_models, tiny_bert, tiny_decoders
+
+WEIGHTS = f"{COREML_PACKAGE}/Data/com.apple.CoreML/weights/weight.bin"
+CONTEXT = 176
+RECIPE = """\
+edgeq: 1
+name: {name}
+model: {{source: {source}, task: {task}}}
+quantize: {{default: [float16]}}
+workload: {{context: {context}}}
+coreml: {{{coreml}}}
+targets: [{{format: coreml, devices: [iphone-15-pro]}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An encoder of two lengths, a language model and an image net, as `edgeq build` makes them."""
+    folder = tmp_path_factory.mktemp("apple")
+    shutil.copytree(tiny, folder / "encoder")
+    tiny_decoders.make(
+        folder / "decoder", "llama", eos_token_id=[3, 5], max_position_embeddings=CONTEXT
+    )
+    onnx_models.convolutional(folder / "net.onnx")
+    cases = {
+        "encoder": ("encoder", "sentence-embedding", "lengths: [24, 8]"),
+        "decoder": ("decoder", "text-generation", ""),
+        "net": ("net.onnx", "tensor", ""),
+    }
+    found = {}
+    for name, (source, task, coreml) in cases.items():
+        text = RECIPE.format(name=name, source=source, task=task, coreml=coreml, context=CONTEXT)
+        recipe = tiny_bert.write_recipe(folder / f"{name}.yaml", text)
+        planned = make_plan(recipe, weights=True)
+        (artifact,) = build(planned, Store(folder / "store"), lambda line: None)
+        found[name] = artifact.path
+    return found
+
+
+@pytest.fixture(scope="module")
+def bundle(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundled(built["encoder"], tmp_path_factory.mktemp("bundle") / "encoder.zip")
+
+
+def bundled(artifact: Path, out: Path) -> Path:
+    return write_bundle(
+        artifact,
+        out,
+        recipe_text="edgeq: 1\n",
+        verdicts=[],
+        licence=None,
+        licence_text=None,
+        unchecked=True,
+        limits=sized(read_artifact(artifact), load_device("iphone-15-pro")),
+    )
+
+
+def swift(artifact: Path) -> str:
+    return swift_file(artifact, read_artifact(artifact))
+
+
+def bare(text: str) -> str:
+    """Swift without comments and the content of strings."""
+    return re.sub(r'"[^"\n]*"', '""', re.sub(r"//.*", "", text))
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder", "net"])
+def test_the_swift_file_is_whole(built: dict[str, Path], name: str) -> None:
+    text = swift(built[name])
+    assert text == swift(built[name])
+    assert text.isascii() or "…" in text or "×" in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert "%" not in text
+    code = bare(text)
+    for opening, closing in ("()", "[]", "{}"):
+        depth = 0
+        for letter in code:
+            depth += (letter == opening) - (letter == closing)
+            assert depth >= 0
+        assert depth == 0
+    assert "NOT COMPILED: nobody has built or run this file" in text
+    artifact = read_artifact(built[name])
+    target = artifact.settings["deployment_target"]
+    assert f"@available(iOS {target['ios']}.0, macOS {target['macos']}.0, *)" in text
+    for value in (*artifact.inputs, *artifact.outputs):
+        assert f'"{value.name}"' in text
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder", "net"])
+def test_a_grammar_of_swift_reads_it(built: dict[str, Path], name: str) -> None:
+    """By an independent parser: the file's syntax is right. Types are for a compiler to check."""
+    grammar = pytest.importorskip("tree_sitter_swift", reason="no grammar of Swift here")
+    tree_sitter = pytest.importorskip("tree_sitter", reason="no parser here")
+    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    text = swift(built[name])
+    assert not parser.parse(text.encode()).root_node.has_error
+    assert parser.parse(text[: text.rindex("}")].encode()).root_node.has_error
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder", "net"])
+def test_the_compiler_parses_it(built: dict[str, Path], name: str, tmp_path: Path) -> None:
+    compiler = shutil.which("swiftc")
+    if compiler is None:
+        pytest.skip("no swiftc here: the file is not compiled")
+    path = tmp_path / SWIFT_FILE
+    path.write_text(swift(built[name]), encoding="utf-8")
+    done = subprocess.run([compiler, "-parse", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_encoder_fills_up_to_the_lengths_of_the_package(built: dict[str, Path]) -> None:
+    text = swift(built["encoder"])
+    assert "static let lengths = [8, 24]" in text
+    assert '"attention_mask": row([Int32](repeating: 1, count: ids.count) + filling)' in text
+    assert "AutoTokenizer.from(modelFolder:" in text
+    assert "MLState" not in text
+
+
+def test_the_decoder_knows_context_pieces_and_end_tokens(built: dict[str, Path]) -> None:
+    text = swift(built["decoder"])
+    assert f"static let context = {CONTEXT}" in text
+    assert "static let piece = 32" in text
+    assert "static let endTokens: Set<Int> = [3, 5]" in text
+    assert "model.makeState()" in text
+    assert "model.prediction(from: features, using: state)" in text
+
+
+def test_arrays_go_in_and_out_by_their_names(built: dict[str, Path]) -> None:
+    text = swift(built["net"])
+    assert "func predict(image: MLShapedArray<Float>) throws -> Outputs" in text
+    assert "/// - image: Float, 1 × 3 × 32 × 32" in text
+    assert "let logits: MLShapedArray<Float>" in text
+    assert TOKENIZER_FILE not in text
+
+
+def test_a_package_of_another_kind_is_refused(built: dict[str, Path]) -> None:
+    artifact = read_artifact(built["net"])
+    for changes in ({"task": "text-generation"}, {"text": {"max_tokens": 8}}):
+        other = artifact.model_validate({**artifact.model_dump(mode="json"), **changes})
+        with pytest.raises(InvalidInput, match=COREML_PACKAGE):
+            swift_file(built["net"], other)
+
+
+@given(st.lists(st.text(min_size=1), unique=True, max_size=5))
+def test_any_name_is_an_identifier_and_a_literal(names: list[str]) -> None:
+    words = _identifiers(names)
+    assert len(set(words)) == len(names)
+    assert all(re.fullmatch(r"`?[A-Za-z_][A-Za-z0-9_]*`?", word) and word != "_" for word in words)
+    for name in names:
+        literal = _text(name)
+        assert re.fullmatch(r'"([^"\\\n\r]|\\u\{[0-9a-f]+\})*"', literal)
+        back = re.sub(r"\\u\{([0-9a-f]+)\}", lambda found: chr(int(found[1], 16)), literal[1:-1])
+        assert back == name
+
+
+def test_the_bundle_holds_the_package_and_the_swift_file(
+    built: dict[str, Path], bundle: Path, tmp_path: Path
+) -> None:
+    record = read_bundle(bundle)
+    assert set(record.files) == set(record.artifact.files)
+    assert WEIGHTS in record.files and TOKENIZER_FILE in record.files
+    assert set(record.extras) == {SWIFT_FILE}
+    assert [line.device for line in record.limits] == ["iphone-15-pro"] * 4
+    with zipfile.ZipFile(bundle) as archive:
+        assert archive.namelist() == [BUNDLE_FILE, *sorted(record.contents)]
+        assert archive.read(SWIFT_FILE).decode() == swift(built["encoder"])
+        place = archive.getinfo(WEIGHTS).header_offset
+    header = bundle.read_bytes()[place : place + 30]
+    assert (place + 30 + sum(struct.unpack_from("<HH", header, 26))) % 4096 == 0
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(built["encoder"], copy, copy_function=shutil.copyfile)
+    assert bundled(copy, tmp_path / "again.zip").read_bytes() == bundle.read_bytes()
+
+
+def test_directories_are_made_where_a_bundle_is_opened(bundle: Path, tmp_path: Path) -> None:
+    record = read_bundle(bundle)
+    extract(bundle, record.files, tmp_path)
+    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == set(record.files)
+
+
+def test_a_change_in_an_unzipped_bundle_is_named(bundle: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(tmp_path)
+    read_bundle_directory(tmp_path)
+    for name in (WEIGHTS, SWIFT_FILE):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(InvalidInput, match=Path(name).name):
+            read_bundle_directory(tmp_path)
+        (tmp_path / name).write_bytes(content)

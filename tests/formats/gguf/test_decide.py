@@ -1,0 +1,88 @@
+"""Which GGUF type a weight gets: rules first, then the mix or the grid; obstacles are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from edgeq.formats.gguf.decide import GgufDecision, decide_gguf
+from edgeq.formats.gguf.names import gguf_names, mix_facts
+from edgeq.models.architecture import decoder_of
+from edgeq.quantize.ggml.mixes import MIXES, mix_types
+from edgeq.quantize.ggml.types import TYPES
+from edgeq.quantize.ggml.words import GgufMix, GgufType
+from edgeq.quantize.presets import Preset, preset
+from edgeq.quantize.spec import Intent, Rule
+
+WREN = json.loads((Path(__file__).parents[3] / "recipes" / "wren" / "config.json").read_text())
+TASK = "text-generation"
+EMBEDDING = "model.embed_tokens.weight"
+QUERY = "model.layers.3.self_attn.q_proj.weight"
+
+
+def decided(
+    word: Preset, *rules: Rule, hidden: int = 256, heads: int = 4
+) -> dict[str, GgufDecision]:
+    config = {**WREN, "hidden_size": hidden, "num_attention_heads": heads}
+    tensors = decoder_of(config, "config.json").tensors()
+    intent = Intent(preset(word, "gguf", TASK), "gguf", TASK, rules)
+    return decide_gguf(tensors, gguf_names(config, tensors), mix_facts(config), intent)
+
+
+@pytest.mark.parametrize("mix", ["Q2_K", "Q3_K_M", "Q4_0", "Q4_K_M", "Q5_K_S", "IQ4_XS"])
+def test_a_mix_is_llama_cpps_choice(mix: Preset) -> None:
+    found = decided(mix)
+    tensors = decoder_of(WREN, "config.json").tensors()
+    names = gguf_names(WREN, tensors)
+    stored = [(names[name], shape) for name, shape in tensors.items()]
+    wanted = mix_types(mix, stored, mix_facts(WREN), has_importance=True)
+    assert {names[name]: each.type for name, each in found.items()} == wanted
+    rounded = {each.method for name, each in found.items() if len(tensors[name]) > 1}
+    assert rounded == {"importance"}
+    assert not any(each.has_own_codes for each in found.values())
+
+
+def test_codes_of_ours_are_stored_in_types_with_the_same_bits() -> None:
+    for word, type in (("int4", "Q4_0"), ("int8", "Q8_0")):
+        found = decided(word)
+        assert found[QUERY].has_own_codes and found[QUERY].type.name == type
+        assert found["model.norm.weight"].type.name == "F32"
+
+
+def test_a_rule_overrides_any_tensor_and_the_first_wins() -> None:
+    rules = (
+        Rule(match="*.layers.3.*", use="Q8_0"),
+        Rule(match="*.q_proj.weight", use="IQ4_NL"),
+        Rule(match=EMBEDDING, use="float32"),
+        Rule(match="*norm*", use="Q8_0"),
+    )
+    for word in ("Q4_K_M", "int4"):
+        found = decided(word, *rules)  # type: ignore[arg-type]
+        assert found[QUERY].type.name == "Q8_0" and found[QUERY].reason == "rule 1: *.layers.3.*"
+        assert found[QUERY.replace("3", "2")].type.name == "IQ4_NL"
+        assert found[EMBEDDING].type.name == "F32" and not found[EMBEDDING].has_own_codes
+        assert found["model.norm.weight"].type.name == "F32"  # norms are never quantized
+
+
+def test_a_rule_can_mix_codes_of_ours_into_a_mix() -> None:
+    found = decided("Q4_K_M", Rule(match=EMBEDDING, use="int8-b32"))
+    assert found[EMBEDDING].has_own_codes and found[EMBEDDING].type.name == "Q8_0"
+    assert found[QUERY].type.name == "Q4_K"
+
+
+def test_rows_that_do_not_divide_are_told() -> None:
+    narrow = decided("Q4_K_M", hidden=96, heads=2)[QUERY]
+    assert narrow.type.name == "Q5_0"  # blocks of 32 where 256 does not divide
+    odd = decided("int4", hidden=72, heads=2)[QUERY]
+    assert odd.type.name == "F16" and "blocks of 32" in odd.reason
+    ruled = decided("int4", Rule(match=QUERY, use="Q6_K"), hidden=96, heads=2)[QUERY]
+    assert ruled.type.name == "Q8_0" and "rows of 96" in ruled.reason
+
+
+def test_the_words_of_recipes_are_known_to_the_format() -> None:
+    assert set(get_args(GgufType)) <= set(TYPES)
+    assert set(get_args(GgufMix)) <= set(MIXES)
+    assert {"F16", "BF16", "Q8_0", "Q4_K_M", "IQ4_XS"} <= set(get_args(GgufMix))

@@ -1,0 +1,246 @@
+"""What onnxruntime computes from a written file is what the codes in it say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx_ir", reason="the build side is not installed")
+
+import onnx
+import onnx_ir as ir
+from onnx import numpy_helper
+
+from edgeq.core.artifact import DATA_FILE, MODEL_FILE
+from edgeq.core.errors import InvalidInput
+from edgeq.formats.onnx.quantized import pack_blocks
+from edgeq.formats.onnx.write import Written, find_codes, write_quantized
+from edgeq.models.graphs.imported import import_onnx
+from edgeq.models.onnx_session import open_session
+from edgeq.quantize.decide import decide
+from edgeq.quantize.methods.nearest import round_to_nearest
+from edgeq.quantize.number_formats.groups import GRIDS, INT4_B32, INT8_B32
+from edgeq.quantize.presets import preset
+from edgeq.quantize.spec import Intent, Rule
+from tests.support import onnx_models
+
+Feeds = list[dict[str, np.ndarray]]
+
+
+def quantize(
+    source: Path, folder: Path, variant: str, feeds: Feeds, rules: tuple[Rule, ...] = ()
+) -> tuple[Path, Path, Written]:
+    """The imported float model, the quantized one, and its record."""
+    plain, quantized = folder / "float", folder / variant
+    plain.mkdir(exist_ok=True)
+    quantized.mkdir()
+    import_onnx(source, plain)
+    intent = Intent(preset(variant, "onnx", "tensor"), "onnx", "tensor", rules)
+    written = write_quantized(
+        plain, quantized, lambda name, shape: decide(name, shape, intent), feeds, str
+    )
+    return plain / MODEL_FILE, quantized / MODEL_FILE, written
+
+
+def run(model: Path, feed: dict[str, np.ndarray]) -> np.ndarray:
+    return open_session(model, threads=1).run(None, feed)[0]
+
+
+def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+def images(count: int, seed: int = 0) -> Feeds:
+    rng = np.random.default_rng(seed)
+    return [{"image": rng.standard_normal((1, 3, 32, 32), np.float32)} for _ in range(count)]
+
+
+def sequences(count: int, seed: int = 0) -> Feeds:
+    rng = np.random.default_rng(seed)
+    return [{"x": rng.standard_normal((12, 1, 32), np.float32)} for _ in range(count)]
+
+
+def linear_model(path: Path, columns: int) -> tuple[Path, np.ndarray, np.ndarray]:
+    """Rows of a table, looked up and multiplied; also the table and the weight by outputs."""
+    rng = np.random.default_rng(5)
+    table = rng.standard_normal((200, columns)).astype(np.float32)
+    weight = rng.standard_normal((columns, 80)).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "ids"], ["rows"], "lookup"),
+        onnx.helper.make_node("MatMul", ["rows", "weight"], ["y"], "linear"),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["n"])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 80])],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(weight, "weight")],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path, table, weight.T
+
+
+@pytest.mark.parametrize("grid", ["int8-b32", "int4-b32"])
+@pytest.mark.parametrize("columns", [64, 96])
+def test_blocks_compute_what_their_codes_dequantize_to(
+    tmp_path: Path, grid: str, columns: int
+) -> None:
+    source, table, _ = linear_model(tmp_path / "m.onnx", columns)
+    rules = (Rule(match="table", use="float32"),)
+    feeds = [{"ids": np.arange(200)}]
+    _, quantized, written = quantize(source, tmp_path, grid, feeds, rules)
+    assert written.tensors["table"].grid == "float32"
+    assert written.tensors["weight"].grid == grid
+    tensors = {
+        v.name: v.const_value.numpy() for v in ir.load(quantized).graph.initializers.values()
+    }
+    codes, scales = tensors["weight.codes"], tensors["weight.scales"]
+    expected = table @ unpack_blocks(codes, scales, columns).T
+    assert relative_error(run(quantized, feeds[0]), expected) < 1e-6
+
+
+def unpack_blocks(codes: np.ndarray, scales: np.ndarray, columns: int) -> np.ndarray:
+    """MatMulNBits' layout read a second time, from the operator's documentation."""
+    if codes.shape[-1] == 16:
+        codes = np.stack([codes & 15, codes >> 4], -1).reshape(*codes.shape[:2], 32)
+        values = (codes.astype(np.float32) - 8) * scales[..., None]
+    else:
+        values = (codes.astype(np.float32) - 128) * scales[..., None]
+    return values.reshape(len(codes), -1)[:, :columns]
+
+
+@pytest.mark.parametrize("grid", [INT4_B32, INT8_B32], ids=lambda g: g.name)
+@pytest.mark.parametrize("columns", [32, 64, 70])
+def test_packing_loses_nothing(grid, columns: int) -> None:
+    weight = np.random.default_rng(6).standard_normal((7, columns)).astype(np.float32)
+    tensor = round_to_nearest(weight, grid)
+    unpacked = unpack_blocks(pack_blocks(tensor), tensor.scales, columns)
+    assert np.array_equal(unpacked, tensor.dequantize())
+
+
+@pytest.mark.parametrize("variant", ["int8-dynamic", "int8-b32", "int4-b32"])
+def test_tables_hold_exactly_their_codes(tmp_path: Path, variant: str) -> None:
+    source, _, weight = linear_model(tmp_path / "m.onnx", 64)
+    rules = (Rule(match="weight", use="float32"),)
+    feeds = [{"ids": np.arange(200)}]
+    plain, quantized, _ = quantize(source, tmp_path, variant, feeds, rules)
+    grid = GRIDS[preset(variant, "onnx", "tensor").weights]
+    intent = Intent(preset(variant, "onnx", "tensor"), "onnx", "tensor", rules)
+    codes = find_codes(plain.parent, lambda name, shape: decide(name, shape, intent), feeds, str)
+    expected = codes["table"].dequantize() @ weight.T
+    # GatherBlockQuantized gives rows in the type of its scales: one rounding of 2⁻¹¹ a value.
+    limit = 1e-6 if grid.block is None else 2**-11
+    assert relative_error(run(quantized, feeds[0]), expected) < limit
+
+
+def test_gemm_keeps_its_bias_and_the_net_its_answers(tmp_path: Path) -> None:
+    source = onnx_models.convolutional(tmp_path / "m.onnx")
+    plain, quantized, written = quantize(source, tmp_path, "int8-static", images(16))
+    assert {tensor.grid for tensor in written.tensors.values()} == {"int8"}
+    errors = [relative_error(run(quantized, f), run(plain, f)) for f in images(8, seed=1)]
+    assert max(errors) < 0.05
+    assert written.tensors["c2.w"].shape == (64, 32, 3, 3)
+
+
+def test_convolutions_really_run_in_integers(tmp_path: Path) -> None:
+    source = onnx_models.convolutional(tmp_path / "m.onnx")
+    _, quantized, _ = quantize(source, tmp_path, "int8-static", images(16))
+    operators = operators_at_run_time(quantized, tmp_path / "optimized.onnx")
+    assert operators.count("QLinearConv") == 2
+    assert "Conv" not in operators
+    assert "BatchNormalization" not in operators
+
+
+def operators_at_run_time(model: Path, optimized: Path) -> list[str]:
+    """What onnxruntime makes of a file when it loads it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(optimized)
+    level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.graph_optimization_level = level
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(optimized, load_external_data=False).graph.node]
+
+
+def test_importing_a_net_changes_no_answer(tmp_path: Path) -> None:
+    source = onnx_models.convolutional(tmp_path / "m.onnx")
+    import_onnx(source, tmp_path)
+    for feed in images(4):
+        found = run(tmp_path / MODEL_FILE, feed)
+        assert relative_error(found, run(source, feed)) < 1e-5
+    assert (tmp_path / DATA_FILE).exists()
+
+
+def test_dynamic_int8_refuses_a_net_of_convolutions_by_name(tmp_path: Path) -> None:
+    source = onnx_models.convolutional(tmp_path / "m.onnx")
+    rules = (Rule(match="fc.w", use="float32"),)
+    with pytest.raises(InvalidInput, match="Conv has fast int8 kernels only for static") as error:
+        quantize(source, tmp_path, "int8-dynamic", images(1), rules)
+    assert [problem.where for problem in error.value.problems] == ["c1.w", "c2.w"]
+
+
+@pytest.mark.parametrize("variant", ["int8-dynamic", "int8-static"])
+def test_an_lstm_runs_quantized(tmp_path: Path, variant: str) -> None:
+    source = onnx_models.lstm(tmp_path / "m.onnx")
+    plain, quantized, written = quantize(source, tmp_path, variant, sequences(8))
+    assert {tensor.grid for tensor in written.tensors.values()} == {"int8"}
+    operators = [node.op_type for node in onnx.load(quantized).graph.node]
+    assert "DynamicQuantizeLSTM" in operators
+    errors = [relative_error(run(quantized, f), run(plain, f)) for f in sequences(4, seed=1)]
+    assert max(errors) < 0.1
+
+
+@pytest.mark.parametrize("variant", ["int8-dynamic", "int8-static", "int4-b32"])
+def test_weights_inside_a_loop_are_quantized(tmp_path: Path, variant: str) -> None:
+    source = onnx_models.loop(tmp_path / "m.onnx")
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.standard_normal((1, 96)).astype(np.float32)} for _ in range(4)]
+    plain, quantized, written = quantize(source, tmp_path, variant, feeds)
+    assert written.tensors["step.w"].grid == preset(variant, "onnx", "tensor").weights
+    limit = 0.3 if variant == "int4-b32" else 0.05
+    assert max(relative_error(run(quantized, f), run(plain, f)) for f in feeds) < limit
+    if variant == "int8-static":
+        assert "dynamic ranges" in written.tensors["step.w"].note
+
+
+def test_a_gru_is_refused_with_operator_and_reason(tmp_path: Path) -> None:
+    source = onnx_models.gru(tmp_path / "m.onnx")
+    with pytest.raises(InvalidInput, match="GRU 'gru': onnxruntime has no quantized kernel"):
+        quantize(source, tmp_path, "int8-dynamic", sequences(1))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "cannot be read"), (b"not an onnx file", "cannot be read"), (b"\x08\x07", "cannot be")],
+)
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=message) as error:
+        import_onnx(path, tmp_path)
+    assert "broken.onnx" in error.value.problems[0].where
+
+
+def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
+    source = onnx_models.convolutional(tmp_path / "m.onnx")
+    made: list[dict[str, bytes]] = []
+    for attempt in ("a", "b"):
+        (tmp_path / attempt).mkdir()
+        _, quantized, _ = quantize(source, tmp_path / attempt, "int8-static", images(4))
+        made.append({p.name: p.read_bytes() for p in quantized.parent.iterdir()})
+    assert made[0] == made[1]
+
+
+def test_a_watched_value_is_the_one_that_is_multiplied(tmp_path: Path) -> None:
+    source, table, _ = linear_model(tmp_path / "m.onnx", 64)
+    plain, quantized = tmp_path / "float", tmp_path / "int8"
+    plain.mkdir(), quantized.mkdir()
+    import_onnx(source, plain)
+    intent = Intent(preset("int8-static", "onnx", "tensor"), "onnx", "tensor")
+    feeds = [{"ids": np.arange(100)}, {"ids": np.arange(100, 200)}]
+    written = write_quantized(plain, quantized, lambda n, s: decide(n, s, intent), feeds, str)
+    low, high = written.input_codes["weight"]["range"]
+    assert table.min() * 1.001 <= low <= 0 <= high <= table.max() * 1.001

@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+from edgeq.core.artifact import ValueInfo, read_artifact, write_artifact
+from edgeq.core.errors import InvalidInput, Missing
+from edgeq.core.known_settings import SESSION_KEY
+from edgeq.measure.cross_cpu.compare import find_differences
+from edgeq.measure.cross_cpu.probe import make_probe
+from edgeq.measure.cross_cpu.records import Differences
+from edgeq.measure.cross_cpu.samples import graph_feeds
+from edgeq.measure.cross_cpu.statistics import compare
+from edgeq.models.onnx_session import CURES
+from edgeq.places.emulated import x86_place
+from edgeq.places.emulated.arm_place import ArmPlace
+from edgeq.places.emulated.x86_place import MaskedPlace
+from edgeq.places.place import Here
+from edgeq.places.process import PassStopped
+from edgeq.report.console import make_console
+from edgeq.report.cross_cpu import print_differences
+from tests.support import samples
+from tests.support.stand_ins import need, need_arm, users_cache
+
+ROWS, WIDTH = 64, 128
+seeds = st.integers(0, 2**32 - 1)
+
+
+def drawn(seed: int, noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An exact answer, and two that legitimately differ from it by `noise` of its size."""
+    rng = np.random.default_rng(seed)
+    exact = rng.standard_normal((ROWS, WIDTH))
+    return (exact, *(exact + noise * rng.standard_normal(exact.shape) for _ in range(2)))
+
+
+@given(seeds, st.floats(1e-6, 0.03))
+@settings(max_examples=60, deadline=None)
+def test_another_rounding_is_no_difference(seed: int, noise: float) -> None:
+    exact, reference, place = drawn(seed, noise)
+    assert compare([place], [exact], [[reference]]).faults() == []
+
+
+@given(seeds, st.floats(1e-6, 0.006), st.sampled_from([-1.0, 1.0]), st.floats(0.0025, 0.05))
+@settings(max_examples=60, deadline=None)
+def test_a_bias_is_found_that_a_mean_difference_misses(
+    seed: int, noise: float, sign: float, bias: float
+) -> None:
+    exact, reference, place = drawn(seed, noise)
+    shrunk = place * (1 + sign * bias)
+    difference = shrunk - exact
+    # Outputs have both signs: a test of the mean sees nothing at any usual level.
+    assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(difference.size)
+    found = compare([shrunk], [exact], [[reference]])
+    assert found.faults()
+    assert found.slope_low <= 1 + sign * bias <= found.slope_high
+
+
+@given(seeds, st.floats(1e-6, 0.006), st.floats(1e-6, 1e6))
+@settings(max_examples=30, deadline=None)
+def test_scale_does_not_matter(seed: int, noise: float, scale: float) -> None:
+    exact, reference, place = drawn(seed, noise)
+    place[3, 5] *= 3
+    one = compare([place], [exact], [[reference]])
+    other = compare([place * scale], [exact * scale], [[reference * scale]])
+    for name, value in one.model_dump().items():
+        assert getattr(other, name) == pytest.approx(value, rel=1e-6, abs=1e-12)
+
+
+@given(seeds, st.floats(1e-6, 0.006))
+@settings(max_examples=30, deadline=None)
+def test_one_saturated_element_is_found(seed: int, noise: float) -> None:
+    exact, reference, place = drawn(seed, noise)
+    at = np.unravel_index(np.abs(exact).argmax(), exact.shape)
+    place[at] *= 0.5
+    assert compare([place], [exact], [[reference]]).faults()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_none_is_found(value: float) -> None:
+    exact, reference, place = drawn(0, 0.001)
+    place[0, 0] = value
+    assert compare([place], [exact], [[reference]]).faults()
+    exact[0, 0] = value  # where it belongs
+    assert compare([place], [exact], [[reference]]).faults() == []
+
+
+def products_artifact(directory: Path) -> Path:
+    """Two products of uint8 and int8 codes that use all of their range, floats around them."""
+    rng = np.random.default_rng(0)
+    tables = {}
+    nodes = []
+    for name, taken, given_ in (("a", "features", "hidden"), ("b", "hidden", "logits")):
+        tables[f"{name}.codes"] = rng.integers(-127, 128, (WIDTH, WIDTH), np.int8)
+        tables[f"{name}.scale"] = np.array(0.01, np.float32)
+        nodes += [
+            helper.make_node(
+                "DynamicQuantizeLinear", [taken], [f"{name}.q", f"{name}.s", f"{name}.z"]
+            ),
+            helper.make_node(
+                "MatMulInteger", [f"{name}.q", f"{name}.codes", f"{name}.z"], [f"{name}.sum"], name
+            ),
+            helper.make_node("Cast", [f"{name}.sum"], [f"{name}.float"], to=1),
+            helper.make_node("Mul", [f"{name}.s", f"{name}.scale"], [f"{name}.both"]),
+            helper.make_node("Mul", [f"{name}.float", f"{name}.both"], [given_]),
+        ]
+    inputs = (ValueInfo(name="features", dtype="float32", shape=("batch", WIDTH)),)
+    outputs = (ValueInfo(name="logits", dtype="float32", shape=("batch", WIDTH)),)
+    directory.mkdir(parents=True)
+    samples._save_model(directory, nodes, inputs, outputs, tables)
+    facts = {"task": "tensor"}
+    return samples._save_artifact(directory, "onnx-int8", inputs, outputs, tables, facts)
+
+
+def qdq_artifact(directory: Path) -> Path:
+    """Two products whose weights have a scale per channel and no zero point, as QDQ."""
+    rng = np.random.default_rng(0)
+    tables: dict[str, np.ndarray] = {}
+    nodes = []
+    for name in ("a", "b"):
+        tables |= {
+            f"{name}.codes": rng.integers(-127, 128, (WIDTH, WIDTH), np.int8),
+            f"{name}.scales": rng.uniform(0.001, 0.01, WIDTH).astype(np.float32),
+            f"{name}.scale": np.array(0.03, np.float32),
+            f"{name}.zero": np.array(128, np.uint8),
+        }
+        grid = [f"{name}.scale", f"{name}.zero"]
+        nodes += [
+            helper.make_node("QuantizeLinear", ["features", *grid], [f"{name}.q"]),
+            helper.make_node("DequantizeLinear", [f"{name}.q", *grid], [f"{name}.x"]),
+            helper.make_node(
+                "DequantizeLinear", [f"{name}.codes", f"{name}.scales"], [f"{name}.w"], axis=1
+            ),
+            helper.make_node("MatMul", [f"{name}.x", f"{name}.w"], [f"{name}.logits"], name),
+        ]
+    inputs = (ValueInfo(name="features", dtype="float32", shape=("batch", WIDTH)),)
+    outputs = tuple(
+        ValueInfo(name=f"{name}.logits", dtype="float32", shape=("batch", WIDTH)) for name in "ab"
+    )
+    directory.mkdir(parents=True)
+    samples._save_model(directory, nodes, inputs, outputs, tables)
+    facts = {"task": "tensor"}
+    return samples._save_artifact(directory, "onnx-int8-static", inputs, outputs, tables, facts)
+
+
+@pytest.fixture(scope="module")
+def avx2() -> Iterator[MaskedPlace]:
+    need(x86_place.available("avx2"))
+    with MaskedPlace("avx2") as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return products_artifact(tmp_path_factory.mktemp("products") / "artifact")
+
+
+def test_saturation_is_found_and_its_cure_tried(products: Path, avx2: MaskedPlace) -> None:
+    here, masked = find_differences(products, [Here(), avx2], lambda words: None).places
+    assert here.status in ("same", "cured")
+    assert masked.status == "cured" and masked.cure == CURES["x86_64"]
+    assert masked.operator in ("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
+    assert masked.differing == 2 and masked.operators[0].statistics.rms > 0.01
+    assert masked.how == "emulated" and masked.whole is not None
+
+
+def test_fused_products_that_share_a_zero_point_can_be_cured(
+    avx2: MaskedPlace, tmp_path: Path
+) -> None:
+    artifact_dir = qdq_artifact(tmp_path / "artifact")
+    artifact = read_artifact(artifact_dir)
+    probe = make_probe(artifact_dir, artifact, graph_feeds(artifact_dir, artifact))
+    products = [node for node in probe.model.graph.node if node.op_type == "MatMulIntegerToFloat"]
+    int8 = {each.name for each in probe.model.graph.initializer if each.data_type == 3}
+    codes = [name for node in products for name in node.input if name in int8]
+    assert len(products) == 2 and len(codes) == 4 and len(set(codes)) == 4
+    (masked,) = find_differences(artifact_dir, [avx2], lambda words: None).places
+    assert (masked.status, masked.operator, masked.differing) == (
+        "cured",
+        "MatMulIntegerToFloat",
+        2,
+    )
+
+
+def test_an_uncured_difference_is_an_error(
+    products: Path, avx2: MaskedPlace, tmp_path: Path
+) -> None:
+    """The artifact says which settings the loader shall use: none."""
+    artifact = read_artifact(products)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in artifact.files:
+        (bare / name).write_bytes((products / name).read_bytes())
+    write_artifact(bare, artifact.model_copy(update={"settings": {SESSION_KEY: {}}}))
+    found = find_differences(bare, [avx2], lambda words: None)
+    assert found.exit_status == 1
+    assert found.places[0].status == "differs" and found.places[0].cure == CURES["x86_64"]
+    assert "loader" in found.places[0].reason
+
+
+def test_four_bits_are_the_same_on_every_x86(avx2: MaskedPlace, tmp_path: Path) -> None:
+    artifact = samples.block_artifact(tmp_path / "artifact", 4, 4, aligned=True)
+    found = find_differences(artifact, [avx2], lambda words: None)
+    assert found.exit_status == 0 and found.places[0].status == "same"
+    assert found.places[0].compared > 0
+
+
+def test_the_bias_of_four_bits_on_arm_is_found(tmp_path: Path) -> None:
+    artifact = samples.block_artifact(tmp_path / "artifact", 4, 4, aligned=True)
+    with users_cache():
+        need_arm()
+        with ArmPlace("dotprod") as place:
+            (found,) = find_differences(artifact, [place], lambda words: None).places
+    assert (found.status, found.operator) == ("cured", "MatMulNBits")
+    assert found.cure == CURES["aarch64"]
+    assert "biased" in found.reason
+
+
+def test_a_gguf_file_is_compared_by_its_logits(avx2: MaskedPlace, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
+    from tests.support.gguf_artifacts import WREN, gguf_artifact
+
+    need(x86_place.available("avx"))
+    quantized = gguf_artifact(WREN, tmp_path / "quantized", "Q8_0")
+    precise = gguf_artifact(WREN, tmp_path / "precise")
+    with MaskedPlace("avx") as avx:
+        found = find_differences(quantized, [avx2, avx], lambda words: None, precise)
+    newer, older = found.places
+    assert newer.status == "same" and newer.whole is not None and newer.whole.noise_rms > 0
+    # That build of llama.cpp is compiled for AVX2, and chooses nothing when it is loaded.
+    assert older.status == "not run" and "avx2" in older.reason
+
+
+def test_operators_run_alone_on_what_the_model_saw(tmp_path: Path) -> None:
+    artifact_dir = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    artifact = read_artifact(artifact_dir)
+    probe = make_probe(artifact_dir, artifact, graph_feeds(artifact_dir, artifact))
+    kinds = {operator.kind for operator in probe.operators}
+    assert kinds & {"MatMul", "FusedMatMul", "Gemm", "FusedGemm"} and "Gather" in kinds
+    outputs = [output for operator in probe.operators for output in operator.outputs]
+    assert sorted(outputs) == list(range(len(probe.model.graph.output)))
+    weights = {constant.name for constant in probe.model.graph.initializer}
+    made = {name for node in probe.model.graph.node for name in node.output}
+    fed = {name for node in probe.model.graph.node for name in node.input if name}
+    assert not made & fed
+    assert fed - weights == set(probe.feeds[0])
+
+
+class Lost(Here):
+    """A place that is out of reach."""
+
+    name = "lost"
+
+    def run(self, request: object, timeout_seconds: float | None = None) -> dict[str, object]:
+        from edgeq.core.errors import Problem
+
+        raise Missing(Problem("lost", "does not answer"))
+
+
+def test_a_place_out_of_reach_is_not_run(tmp_path: Path) -> None:
+    artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    found = find_differences(artifact, [Lost()], lambda words: None)
+    assert found.exit_status == 3
+    assert found.places[0].status == "not run" and "does not answer" in found.places[0].reason
+
+
+class Slow(Here):
+    """A place that takes too long."""
+
+    name = "slow"
+
+    def run(self, request: object, timeout_seconds: float | None = None) -> dict[str, object]:
+        raise PassStopped("the quality pass did not finish")
+
+
+def test_a_place_that_is_too_slow_is_to_be_asked_again(tmp_path: Path) -> None:
+    artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    (found,) = find_differences(artifact, [Slow()], lambda words: None).places
+    assert (found.status, found.settled) == ("not run", False)
+
+
+def test_a_changed_artifact_is_refused(tmp_path: Path) -> None:
+    artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    with (artifact / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InvalidInput, match=r"model\.onnx"):
+        find_differences(artifact, [], lambda words: None)
+
+
+def test_the_command_prints_and_ends_with_its_status(
+    products: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from typer.testing import CliRunner
+
+    from edgeq.cli.main import app
+
+    need(x86_place.available("avx2"))
+    done = CliRunner().invoke(app, ["differences", str(products), "--on", "avx2", "--json"])
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert [place["place"] for place in printed["places"]] == ["here", "x86: avx2"]
+    assert printed["exit_status"] == 0
+    file = io.StringIO()
+    print_differences(
+        Differences.model_validate({k: v for k, v in printed.items() if k != "exit_status"}),
+        make_console(file),
+    )
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split()[:4] == ["x86:", "avx2", "emulated", "cured"] for line in lines)
+    assert "session.x64quantprecision=1" in file.getvalue()
+    shown = CliRunner().invoke(app, ["emulate"])
+    assert shown.exit_code == 0 and "x86: avx2: ready" in shown.stdout

@@ -1,0 +1,174 @@
+"""Budgets of time: runs until they are decided, at a stated error, and what disturbs them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeq.devices.catalogue import load_device
+from edgeq.measure.disturbance import disturbance
+from edgeq.measure.forecast import foretell
+from edgeq.measure.generation import targets, time_texts
+from edgeq.measure.latency import time_runs
+from edgeq.measure.order_statistics import quantile
+from edgeq.measure.records import Latency
+from edgeq.measure.sequential import Limit, needed, settle, tails
+from edgeq.pipeline.check.judge import judge
+from edgeq.pipeline.check.subject import Subject
+from edgeq.recipe.budgets import Budgets
+from tests.support import verdicts
+from tests.support.table_model import VOCABULARY, Table
+from tests.support.verdicts import CONDITIONS, full_precision, latency, line, measurement
+
+
+class Runs:
+    """Times drawn from a list, on a clock that they drive."""
+
+    def __init__(self, seconds: Sequence[float]) -> None:
+        self.samples: list[float] = []
+        self.now = 0.0
+        self._seconds = itertools.cycle(seconds)
+
+    def take(self) -> None:
+        self.samples.append(next(self._seconds))
+        self.now += self.samples[-1]
+
+    def settled(self, *limits: Limit, first: int = 6) -> tuple[int, ...]:
+        for _ in range(first):
+            self.take()
+        return settle(self.samples, limits, self.take, "quick", lambda: self.now)
+
+
+def decided(runs: Runs, limit: Limit, looks: tuple[int, ...]) -> str:
+    found = quantile(runs.samples, limit.q, tails(limit.q, looks))
+    if found.high_seconds is not None and found.high_seconds <= limit.seconds:
+        return "kept"
+    return "missed" if found.low_seconds > limit.seconds else "open"
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 5.0, 14.0])
+def test_a_slow_model_gets_the_runs_that_its_p90_needs(seconds: float) -> None:
+    """What ended before after 10 s, for ever without an upper end."""
+    runs, limit = Runs([seconds]), Limit(0.9, 1.1 * seconds)
+    looks = runs.settled(limit)
+    assert decided(runs, limit, looks) == "kept"
+    assert len(runs.samples) == needed(0.9) == 39
+
+
+def test_a_budget_far_away_needs_six_runs() -> None:
+    runs, limit = Runs([5.0, 5.1]), Limit(0.9, 0.5)
+    assert decided(runs, limit, runs.settled(limit)) == "missed"
+    assert len(runs.samples) == 6
+    runs, limit = Runs([5.0, 5.1]), Limit(0.5, 6.0)
+    assert decided(runs, limit, runs.settled(limit)) == "kept"
+    assert len(runs.samples) == 6
+
+
+def test_a_pass_ends_though_nothing_is_decided() -> None:
+    runs, limit = Runs([1.0, 1.0, 3.0, 3.0]), Limit(0.5, 2.0)
+    looks = runs.settled(limit)
+    assert decided(runs, limit, looks) == "open"
+    assert 60 <= runs.now <= 75
+
+
+def test_the_looks_together_err_as_often_as_stated() -> None:
+    """At its very limit a budget is decided wrongly in at most 2.5 % on each side."""
+    generator = np.random.default_rng(0)
+    trials = 400
+    words = []
+    for _ in range(trials):
+        runs = Runs(generator.exponential(size=3000))
+        limit = Limit(0.9, float(-np.log(0.1)))
+        words.append(decided(runs, limit, runs.settled(limit)))
+    most = 0.025 * trials + 3 * np.sqrt(0.025 * 0.975 * trials)
+    assert words.count("kept") <= most
+    assert words.count("missed") <= most
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9])
+@pytest.mark.parametrize("sizes", [(6, 39, 59, 89), (128, 192, 288), (10, 15), (6,)])
+def test_what_is_spent_at_all_looks_is_what_there_is(q: float, sizes: tuple[int, ...]) -> None:
+    for side, chance in ((0, 1 - q), (1, q)):
+        spent = [
+            tails(q, sizes[: end + 1])[side]
+            for end in range(len(sizes))
+            if chance ** sizes[end] <= 0.025 * 2 / 3
+        ]
+        assert sum(spent) <= 0.025 + 1e-12
+
+
+def test_without_budgets_nothing_is_looked_at() -> None:
+    runs = Runs([0.1])
+    timing = time_runs(runs.take, "quick", clock=lambda: runs.now)
+    assert timing.looks == ()
+    assert tails(0.9, ()) == (0.025, 0.025)
+
+
+def test_a_language_model_generates_no_more_than_its_speed_needs() -> None:
+    """39 prompts for the first token, but text behind 6 alone."""
+    model = Table()
+    prompt = np.arange(10, dtype=np.int32) % VOCABULARY
+    wanted = targets({"first_token": 20.0, "generation": 0.01, "prompt": 0.1}, 10, 4)
+    timing = time_texts(model, prompt, 4, "quick", wanted, lambda: 10.0 * model.runs)
+    assert len(timing.first) == 39
+    assert len(timing.tokens) == 6
+
+
+def test_how_long_it_takes_is_said() -> None:
+    slow = verdicts.spoken(first=5.0, token=0.1)
+    said = foretell({"first_token": 6.0, "generation": 5.0}, slow)
+    assert said == "at least 39 prompts for its budgets of time, about 4 min"
+    assert foretell({"p90": 0.1}, latency(p50=0.5)).startswith("at least 39 runs")
+    assert foretell({}, slow) == foretell({"p90": 1.0}, None) == ""
+
+
+def disturbed(**changes: Any) -> Latency:
+    return latency().model_copy(update={"conditions": CONDITIONS.model_copy(update=changes)})
+
+
+BUSY = {
+    "busy machine: other programs used 1.2 of 2 CPUs": {"cpus": 2, "others": 1.2},
+    "busy machine: load average 5.0 on 2 CPUs": {"cpus": 2, "load_average": 5.0},
+    "the CPU's frequency changed between 1800 and 3000 MHz": {"megahertz": (1800.0, 3000.0)},
+}
+
+
+@pytest.mark.parametrize("words", BUSY)
+def test_a_busy_machine_is_said_and_decides_nothing_near_the_budget(words: str) -> None:
+    times = disturbed(**BUSY[words])
+    near, far = (f"{1000 * factor * times.p90.seconds} ms" for factor in (1.1, 4))
+    for budget, status in ((near, "inconclusive"), (far, "pass")):
+        found = verdicts.verdict({"latency": {"p90": budget}}, measured=measurement(latency=times))
+        p90 = line(found, "latency.p90")
+        assert p90.status == status
+        assert words in p90.reason
+    quiet = verdicts.verdict({"latency": {"p90": near}})
+    assert line(quiet, "latency.p90").status == "pass"
+
+
+def test_full_precision_that_disagrees_with_itself_is_said() -> None:
+    """Its time was 72 ms beside one artifact and 21 ms beside another."""
+    here = load_device("here")
+    beside = [full_precision(latency=latency(p50=p50)) for p50 in (0.072, 0.021)]
+    for references, status in ((beside, "inconclusive"), (beside[:1], "pass")):
+        subject = Subject(
+            "int8-dynamic", measurement(), beside[0], here, {}, references=tuple(references),
+            recipe="my recipe.yaml",
+        )  # fmt: skip
+        budgets = Budgets.model_validate({"latency": {"p90": "20 ms"}})
+        p90 = line(judge(subject, here, budgets), "latency.p90")
+        assert p90.status == status
+    assert disturbance(CONDITIONS, beside).factor == pytest.approx(72 / 21, rel=0.1)
+    assert disturbance(CONDITIONS, beside[:1]).words == ""
+    command = "edgeq check 'my recipe.yaml' --artifact onnx-int8-dynamic --device here"
+    assert subject.command(here) == command
+
+
+def test_a_remedy_for_more_runs_can_be_typed() -> None:
+    found = verdicts.verdict({"latency": {"p90": f"{1000 * latency().p90.seconds} ms"}})
+    remedy = line(found, "latency.p90").remedy
+    assert "`edgeq check RECIPE --artifact onnx-int8-dynamic --device here --full`" in remedy

@@ -1,0 +1,123 @@
+"""Every check compares answers on the CPU classes that can be had here, once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeq.core.artifact import MODEL_FILE, read_artifact, record_files, write_artifact
+from edgeq.core.store import Store
+from edgeq.devices.catalogue import load_device
+from edgeq.measure.cross_cpu.records import Differences, PlaceDifferences
+from edgeq.pipeline.check.cross_cpu import Comparison
+from edgeq.pipeline.check.verdict import Verdict
+from edgeq.places.emulated import x86_place
+from edgeq.places.emulated.catalogue import stand_ins
+from tests.measure.test_cross_cpu import products_artifact
+from tests.pipeline.test_cross_cpu_lines import judged
+from tests.support import samples
+from tests.support.stand_ins import need
+from tests.support.verdicts import verdict
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("store")
+        patch.setenv("EDGEQ_STORE", str(root))
+        yield root
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return products_artifact(tmp_path_factory.mktemp("products") / "artifact")
+
+
+@pytest.fixture(scope="module")
+def found(store: Path, artifact: Path) -> Differences:
+    need(x86_place.available("avx2"))
+    said: list[str] = []
+    with Comparison(artifact, said.append) as comparison:
+        result = comparison.of(artifact)
+    assert result is not None and len(said) > 1
+    return result
+
+
+def test_every_class_is_there_with_its_reason(found: Differences) -> None:
+    reasons = stand_ins()
+    assert sorted(place.place for place in found.places) == sorted(["here", *reasons])
+    for place in found.places:
+        reason = reasons.get(place.place)
+        if reason is not None:
+            assert (place.status, place.reason) == ("not run", reason)
+        else:
+            assert place.status in ("same", "cured")
+    (avx2,) = (place for place in found.places if place.place == "x86: avx2")
+    assert avx2.status == "cured" and avx2.whole is not None
+
+
+def test_it_is_done_once(store: Path, artifact: Path, found: Differences) -> None:
+    said: list[str] = []
+    with Comparison(artifact, said.append) as comparison:
+        assert comparison.of(artifact) == found
+    assert said == []
+    kept = list((store / "differences").glob("*/differences.json"))
+    assert len(kept) == 1
+
+
+def test_it_is_part_of_a_verdict_that_is_read_back(found: Differences) -> None:
+    with_it = verdict({}).model_copy(update={"differences": found})
+    assert Verdict.model_validate_json(with_it.model_dump_json()) == with_it
+
+
+class Dying(Comparison):
+    """One whose passes die on every place."""
+
+    made = 0
+
+    def _find(self, artifact_dir: Path) -> Differences:
+        self.made += 1
+        died = {"status": "differs", "reason": "killed by SIGKILL", "settled": False}
+        place = PlaceDifferences.model_validate({"place": "here", "how": "measured", **died})
+        return Differences(artifact="a", artifact_sha256="", reference="here", places=(place,))
+
+
+def test_what_died_is_not_remembered(store: Path, tmp_path: Path) -> None:
+    directory = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    before = list(store.glob("differences/*"))
+    comparison = Dying(directory, lambda words: None)
+    for _ in range(2):
+        comparison.of(directory)
+    assert comparison.made == 2 and list(store.glob("differences/*")) == before
+
+
+def test_what_does_not_run_here_either_is_compared_nowhere(store: Path, tmp_path: Path) -> None:
+    directory = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / MODEL_FILE).write_bytes(b"no graph")
+    files = record_files(broken, [MODEL_FILE])
+    write_artifact(broken, read_artifact(directory).model_copy(update={"files": files}))
+    with Comparison(directory, lambda words: None) as comparison:
+        found = comparison.of(broken)
+    assert found is not None and found.exit_status == 3
+    assert "onnxruntime" in found.places[0].reason
+    verdict_here = judged(load_device("here"), *found.places)
+    assert all(line.budget != "device.answers" for line in verdict_here.lines)
+    assert any("onnxruntime" in note for note in verdict_here.notes)
+
+
+def test_a_core_ml_package_is_not_compared(store: Path, tmp_path: Path) -> None:
+    directory = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    other = tmp_path / "other"
+    other.mkdir()
+    record = read_artifact(directory)
+    for name in record.files:
+        (other / name).write_bytes((directory / name).read_bytes())
+    write_artifact(other, record.model_copy(update={"format": "coreml"}))
+    with Comparison(directory, lambda words: None) as comparison:
+        assert comparison.of(other) is None
+    assert os.environ["EDGEQ_STORE"] and Store().root == store

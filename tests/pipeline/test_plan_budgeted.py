@@ -1,0 +1,130 @@
+"""What a plan says of a budget before anything is measured: sizes, and what to expect."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gguf", reason="the extra [gguf] is not installed")
+pytest.importorskip("scipy", reason="the extra [fit] is not installed")
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from edgeq.pipeline.allocate.bounds import Site, sizes_of
+from edgeq.pipeline.allocate.options import allowed, find_options, intent_of
+from edgeq.pipeline.plan.budgeted import _last, foretell
+from edgeq.pipeline.plan.expected import expected_everywhere
+from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.quantize.presets import Format
+from edgeq.report.expectations import print_expected
+from edgeq.report.overview import print_plan
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+edgeq: 1
+name: wren
+model: {{source: {model}, task: text-generation}}
+data: {{calibration: {{path: {model}/../data/wren-calibration.txt}}}}
+quantize: {{fit: [{fits}]}}
+targets:
+  - {{format: gguf, devices: [pi5-8gb, iphone-14]}}
+  - {{format: onnx, devices: [pi5-8gb]}}
+budgets: {{size: {{download: 3 MiB}}}}
+"""
+
+
+def planned(folder: Path, *fits: str) -> Planned:
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.format(model=ROOT / "recipes" / "wren", fits=", ".join(fits)))
+    made = make_plan(path)
+    foretell(made)
+    return made
+
+
+def shown(made: Planned) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=200)
+    print_plan(made.plan, list(made.devices.values()), console)
+    print_expected(expected_everywhere(made), made.devices, console)
+    return file.getvalue()
+
+
+def test_a_budget_that_waits_lies_between_what_it_can_become(tmp_path: Path) -> None:
+    sizes = (4.2, 5.5, 40)
+    made = planned(tmp_path, *(f"{{size: {size} MiB}}" for size in sizes))
+    text = shown(made)
+    for format in ("gguf", "onnx"):
+        known: Format = format  # type: ignore[assignment]
+        least, most = sizes_of(made, known)
+        own = [a for a in made.plan.artifacts if a.format == format]
+        for artifact, size in zip(own, sizes, strict=True):
+            assert artifact.pending
+            assert artifact.smallest_bytes == least
+            bound = min(size * (1 << 20), most)
+            # A step that does not fit any more is smaller than the widest of the tensors.
+            assert 0.9 * bound < artifact.download_bytes <= bound
+            assert (size * (1 << 20) > most) == (
+                "more than this model takes" in str(artifact.advice)
+            )
+            assert f"{artifact.name}: {least / (1 << 20):.1f} MiB to " in text
+    assert "over size.download" in text
+    rows = [line for line in text.splitlines() if line.startswith(("pi5-8gb", "iphone-14"))]
+    assert len(rows) == 2 + 3 * 3  # each device's own limits, then a row for each artifact on it
+    assert "number formats not chosen yet" in text and "(estimated" in text
+
+
+def test_estimates_of_a_quality_span_all_it_can_become(tmp_path: Path) -> None:
+    made = planned(tmp_path, "{quality: {kl: 0.02}}", "{size: 40 MiB}")
+    estimates = expected_everywhere(made)
+    of_quality, of_size = (
+        estimates[f"gguf-fit-{name}"]["pi5-8gb"] for name in ("kl-0.02", "40mib")
+    )
+    assert of_quality.memory.peak.value == of_size.memory.peak.value
+    assert of_quality.memory.peak.low < of_size.memory.peak.low
+    assert of_quality.decode is not None and of_size.decode is not None
+    assert of_quality.decode.high > of_size.decode.high
+    assert of_quality.decode.low == of_size.decode.low
+
+
+def test_memory_and_an_adapter_bound_what_it_can_become(tmp_path: Path) -> None:
+    made = planned(tmp_path, "{memory: 90 MiB}", "{size: 3 MiB, recover: {rank: 4}}")
+    for artifact in made.plan.artifacts:
+        if artifact.format != "gguf":
+            continue
+        prospect = made.prospects[artifact.name]
+        assert artifact.smallest_bytes is not None
+        assert artifact.smallest_bytes < artifact.download_bytes < prospect.most
+        has_adapter = any(t.reason == "recover" for t in prospect.largest.tensors)
+        assert has_adapter == artifact.name.endswith("recover4")
+        if has_adapter:
+            assert artifact.download_bytes <= 3 << 20
+            continue
+        (own,) = [fit for fit in made.recipe.quantize.fit if fit.memory]
+        chosen = {t.name: t.grid for t in prospect.largest.tensors if t.reason == "fit"}
+        site = Site(made.recipe, made.model, "gguf", made.targets["gguf"], own, {})
+        options = allowed(find_options(made.model, made.recipe, "gguf"), made.recipe, "gguf", own)
+        uses = {n: next(o.use for o in options[n] if o.grid == g) for n, g in chosen.items()}
+        assert site.exceeded(uses) == []
+        widest = {name: each[-1].use for name, each in options.items()}
+        assert site.exceeded(widest)
+
+
+def test_a_choice_of_floats_alone_is_the_model_itself(tmp_path: Path) -> None:
+    """A budget above the whole model's size leaves nothing to quantize, and that can be built."""
+    made = planned(tmp_path, "{size: 40 MiB}")
+    every = dict.fromkeys(find_options(made.model, made.recipe, "onnx"), "float32")
+    intent = intent_of(made.recipe, "onnx", "fit-40mib", every)
+    assert (intent.variant.weights, intent.variant.method) == ("float32", "nearest")
+    (name, *_) = every
+    one = intent_of(made.recipe, "onnx", "fit-40mib", {**every, name: "int4-b32"})
+    assert one.variant.weights != "float32"
+    assert intent_of(made.recipe, "onnx", "fit-40mib", {}).variant.weights != "float32"
+
+
+@given(st.integers(1, 300), st.integers(0, 300))
+def test_the_last_that_holds_is_found(count: int, end: int) -> None:
+    assert _last(count, lambda number: number <= end) == min(end, count - 1)

@@ -1,0 +1,74 @@
+"""Codes come back from a file as they went in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgeq.core.errors import InvalidInput
+from edgeq.quantize.codes import load_codes, save_codes
+from edgeq.quantize.number_formats.groups import GRIDS, QuantizedTensor
+
+GRID_NAMES = st.sampled_from(sorted(GRIDS))
+SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 70))
+
+
+def tensor(grid_name: str, shape: tuple[int, int], seed: int) -> QuantizedTensor:
+    """Any codes and scales that the grid can hold."""
+    grid = GRIDS[grid_name]
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(grid.lowest, grid.highest + 1, shape).astype(np.int8)
+    scales = grid.storable(rng.standard_normal((shape[0], grid.blocks(shape[1]))))
+    return QuantizedTensor(grid, codes, scales, "gptq" if seed % 2 else "nearest")
+
+
+def same(left: QuantizedTensor, right: QuantizedTensor) -> bool:
+    arrays = ((left.codes, right.codes), (left.scales, right.scales))
+    equal = all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in arrays)
+    return equal and left.grid is right.grid and left.method == right.method
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(
+    kinds=st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), GRID_NAMES, max_size=4
+    ),
+    shape=SHAPES,
+    seed=st.integers(0, 99),
+)
+def test_what_was_saved_is_loaded(
+    tmp_path: Path, kinds: dict[str, str], shape: tuple[int, int], seed: int
+) -> None:
+    codes = {name: tensor(grid, shape, seed + n) for n, (name, grid) in enumerate(kinds.items())}
+    save_codes(tmp_path / "codes.npz", codes)
+    found = load_codes(tmp_path / "codes.npz")
+    assert list(found) == list(codes)
+    assert all(same(found[name], codes[name]) for name in codes)
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.npz"]
+
+
+def test_equal_codes_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a.npz", "b.npz"):
+        save_codes(tmp_path / name, {"w": tensor("int4-b32", (3, 40), 1)})
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, -1])
+def test_damaged_files_are_refused_by_name(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "codes.npz"
+    save_codes(path, {"w": tensor("int8-b32", (3, 40), 1)})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InvalidInput) as error:
+        load_codes(path)
+    assert error.value.problems[0].where == str(path)
+
+
+def test_other_arrays_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "codes.npz"
+    np.savez(path, names=np.array(["w"]), grids=np.array(["int5"]), methods=np.array(["nearest"]))
+    with pytest.raises(InvalidInput, match="int5"):
+        load_codes(path)

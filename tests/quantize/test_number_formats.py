@@ -1,0 +1,73 @@
+"""A grid's codes and scales mean what its docstring says, for any weight."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from edgeq.quantize.methods.nearest import round_to_nearest
+from edgeq.quantize.number_formats.groups import GRIDS, INT4_B32, INT8, Grid
+
+ALL_GRIDS = pytest.mark.parametrize("grid", GRIDS.values(), ids=list(GRIDS))
+weights = arrays(
+    np.float32,
+    array_shapes(min_dims=2, max_dims=2, max_side=70),
+    elements=st.floats(-100, 100, width=32),
+)
+
+
+@ALL_GRIDS
+@given(weight=weights)
+def test_codes_stay_in_range_and_error_stays_below_the_scale(
+    grid: Grid, weight: np.ndarray
+) -> None:
+    tensor = round_to_nearest(weight, grid)
+    assert tensor.codes.min() >= grid.lowest
+    assert tensor.codes.max() <= grid.highest
+    inside = (tensor.codes > grid.lowest) & (tensor.codes < grid.highest)
+    scales = np.abs(grid.spread(tensor.scales, weight.shape[1]))
+    error = np.abs(tensor.dequantize() - weight)
+    assert (error[inside] <= 0.5001 * scales[inside] + 1e-6).all()
+
+
+@ALL_GRIDS
+@given(weight=weights)
+def test_scales_are_what_the_file_format_can_hold(grid: Grid, weight: np.ndarray) -> None:
+    scales = round_to_nearest(weight, grid).scales
+    assert scales.shape == (weight.shape[0], grid.blocks(weight.shape[1]))
+    assert (scales != 0).all()
+    assert np.array_equal(scales.astype(grid.scale_dtype).astype(np.float32), scales)
+
+
+@ALL_GRIDS
+def test_what_is_on_the_grid_already_is_kept(grid: Grid) -> None:
+    generator = np.random.default_rng(1)
+    codes = generator.integers(grid.lowest, grid.highest + 1, (8, 64)).astype(np.int8)
+    codes[:, 0::32] = grid.highest  # every block reaches its end, so its scale can be found
+    codes[:, 1::32] = grid.lowest
+    weight = grid.decode(codes, np.full((8, grid.blocks(64)), 0.25, np.float32))
+    assert np.allclose(round_to_nearest(weight, grid).dequantize(), weight, atol=1e-6)
+
+
+def test_bytes_count_codes_and_scales() -> None:
+    assert INT4_B32.nbytes(10, 64) == 10 * (64 // 2 + 2 * 2)
+    assert INT4_B32.nbytes(10, 33) == 10 * (64 // 2 + 2 * 2)  # a short block is stored whole
+    assert INT8.nbytes(10, 64) == 10 * (64 + 2)
+
+
+def test_searched_scales_beat_the_scale_of_the_largest_weight() -> None:
+    weight = np.random.default_rng(0).standard_normal((64, 256)).astype(np.float32)
+    plain = np.abs(INT4_B32.split(weight)).max(-1) / INT4_B32.highest
+    plain_error = np.square(INT4_B32.decode(INT4_B32.encode(weight, plain), plain) - weight).sum()
+    searched = round_to_nearest(weight, INT4_B32).dequantize()
+    assert np.square(searched - weight).sum() < plain_error
+
+
+def test_importance_moves_error_to_where_it_matters_less() -> None:
+    weight = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
+    importance = np.ones(32, np.float32)
+    importance[:4] = 1000
+    plain = np.square(round_to_nearest(weight, INT4_B32).dequantize() - weight)[:, :4].sum()
+    aware = round_to_nearest(weight, INT4_B32, importance).dequantize()
+    assert np.square(aware - weight)[:, :4].sum() < plain

@@ -1,0 +1,110 @@
+"""Presets: words and settings say the same thing, and impossible settings are refused."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
+
+from edgeq.quantize import presets
+from edgeq.quantize.ggml.words import GgufType
+from edgeq.quantize.presets import (
+    ACTIVATIONS,
+    MIXES,
+    PRESETS,
+    Variant,
+    grid_of,
+    make_variant,
+    preset,
+)
+
+SETTINGS = st.tuples(
+    st.sampled_from(get_args(presets.Weights)),
+    st.none() | st.sampled_from(get_args(presets.Activations)),
+    st.none() | st.sampled_from(get_args(presets.Method)),
+    st.none() | st.sampled_from(get_args(presets.Ranges)),
+)
+
+
+def test_every_word_has_a_variant_of_its_own_name() -> None:
+    # int8 alone is no preset of one meaning, but on Core ML the variant is called so.
+    assert set(PRESETS) == {*get_args(presets.PresetWord), "int8"}
+    assert all(variant.name == word for word, variant in PRESETS.items())
+    assert preset("int8", "onnx", "tensor") is PRESETS["int8-dynamic"]
+    assert preset("int8", "gguf", "sentence-embedding") is PRESETS["int8-b32"]
+    assert preset("int8", "onnx", "text-generation") is PRESETS["int8-b32"]
+    assert preset("int4", "onnx", "tensor") is PRESETS["int4-b32"]
+    assert preset("int8", "coreml", "text-generation") is PRESETS["int8"]
+    assert preset("int4", "coreml", "tensor") is PRESETS["int4-b32"]
+
+
+def test_presets_mean_what_the_readme_says() -> None:
+    assert PRESETS["int8-static"] == Variant(
+        name="int8-static",
+        weights="int8",
+        activations="static-uint8",
+        method="nearest",
+        ranges="error",
+    )
+    assert PRESETS["int4-b32"].method == "gptq"
+    needing = {word for word, variant in PRESETS.items() if variant.needs_calibration}
+    assert needing == {"int8-static", "int4-b32", *MIXES} - {"F16", "BF16", "Q8_0"}
+
+
+def test_a_rule_can_name_every_grid_and_type_of_its_format() -> None:
+    grids, types = get_args(presets.Grid), get_args(GgufType)
+    apples = {*get_args(presets.PaletteGrid), "float16"}
+    for word in get_args(presets.Use):
+        on_onnx = grid_of(word, "onnx", "tensor")
+        on_gguf = grid_of(word, "gguf", "text-generation")
+        on_coreml = grid_of(word, "coreml", "tensor")
+        assert (on_onnx in grids) == (word not in types and word not in apples)
+        assert on_onnx is not None or word in (on_gguf, on_coreml)
+        assert (on_coreml == word) == (word in apples or word in grids)
+    assert all(grid_of(grid, "onnx", "tensor") == grid for grid in grids)
+    assert grid_of("int8-dynamic", "gguf", "text-generation") is None
+
+
+def test_a_mix_is_for_gguf_palettes_for_core_ml_and_blocks_of_ours_for_all() -> None:
+    for variant in PRESETS.values():
+        assert (variant.formats == ("gguf",)) == (variant.weights in MIXES)
+        if variant.weights in get_args(presets.PaletteGrid):
+            assert variant.formats == ("coreml",)
+    for word in ("float32", "int8-b32", "int4-b32"):
+        assert PRESETS[word].formats == ("onnx", "gguf", "coreml")
+    assert PRESETS["int8"].formats == PRESETS["float16"].formats == ("coreml",)
+    assert PRESETS["int8-static"].formats == ("onnx", "coreml")
+    assert PRESETS["int8-dynamic"].formats == ("onnx",)
+
+
+@given(SETTINGS, SETTINGS)
+def test_one_name_is_one_set_of_settings(first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
+    made = []
+    for settings in (first, second):
+        try:
+            made.append(make_variant(*settings))
+        except PydanticCustomError as refusal:
+            assert refusal.context is not None
+            assert refusal.context["remedy"]
+    for variant in made:
+        assert variant.activations in ACTIVATIONS[variant.weights]
+        assert (variant.ranges is not None) == (variant.activations == "static-uint8")
+    if len(made) == 2:
+        assert (made[0].name == made[1].name) == (made[0] == made[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"weights": "int4-b32", "activations": "static-uint8"}, "do not run with"),
+        ({"weights": "int8", "ranges": "minmax"}, "static ranges"),
+        ({"weights": "float32", "method": "gptq"}, "nothing to round"),
+        ({"weights": "int8", "name": "int4-b32"}, "belongs to a preset"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict[str, Any], what: str) -> None:
+    with pytest.raises(PydanticCustomError, match=what):
+        make_variant(**settings)

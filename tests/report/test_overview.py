@@ -1,0 +1,76 @@
+"""What a person is shown of a plan with Core ML packages, and of a bundle's limits."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+pytest.importorskip("onnx_ir", reason="the build side is not installed")
+
+from edgeq.core.errors import InvalidInput
+from edgeq.devices.app_store_limits import store_lines
+from edgeq.devices.catalogue import load_device
+from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.report.overview import print_limits, print_plan
+from tests.support import tiny_bert
+
+TARGET = "{format: onnx, devices: [here]}"
+
+
+def planned(folder: Path, default: str, devices: str, coreml: str = "") -> Planned:
+    text = tiny_bert.GOOD.replace(TARGET, f"{{format: coreml, devices: [{devices}]}}")
+    start, end = text.index("  default:"), text.index("targets:")
+    text = f"{text[:start]}  default: [{default}]\n{coreml}{text[end:]}"
+    return make_plan(tiny_bert.write_recipe(folder / "coreml.yaml", text))
+
+
+def shown(*lines: Planned) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    for each in lines:
+        print_plan(each.plan, list(each.devices.values()), console)
+    return out.getvalue()
+
+
+def test_a_core_ml_plan_tells_release_units_and_the_type_of_small_weights(tiny: Path) -> None:
+    made = planned(tiny.parent, "float16, int4", "iphone-15-pro, macbook-air-m2")
+    half, int4 = made.plan.artifacts
+    for artifact in (half, int4):
+        told = {line.split(": ")[0] for line in artifact.advice}
+        assert told == {"iphone-15-pro", "macbook-air-m2"}
+    text = shown(made)
+    for artifact in (half, int4):
+        assert f"for {artifact.deployment_target} and later" in text
+        assert all(line in text for line in artifact.advice)
+    rows = [line for line in text.splitlines() if line.startswith("biases, norms")]
+    assert [row.split()[6] for row in rows] == ["float16", "float16"]
+    assert made.plan.model_dump(mode="json")["artifacts"][1]["advice"] == list(int4.advice)
+
+
+def test_operators_in_float32_are_said_to_leave_the_neural_engine(tiny: Path) -> None:
+    made = planned(tiny.parent, "int8", "iphone-13", "coreml: {float32: ['*.softmax']}\n")
+    (artifact,) = made.plan.artifacts
+    assert "iphone-13: operators kept in float32 (*.softmax) leave the Neural Engine" in (
+        artifact.advice
+    )
+
+
+def test_an_older_phone_is_refused_with_the_release_that_can(tiny: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"iphone-13 has ios 17, .* needs iOS 18 / macOS 15"):
+        planned(tiny.parent, "int4", "iphone-13")
+
+
+def test_other_formats_get_no_advice(tiny: Path) -> None:
+    text = tiny_bert.GOOD.replace("[here]", "[iphone-15-pro]")
+    made = make_plan(tiny_bert.write_recipe(tiny.parent / "onnx.yaml", text))
+    assert all(artifact.advice == () for artifact in made.plan.artifacts)
+
+
+def test_limits_are_printed_line_by_line() -> None:
+    lines = store_lines(10**6, load_device("iphone-14"))
+    out = io.StringIO()
+    print_limits(lines, Console(file=out, width=300))
+    assert [line.strip() for line in out.getvalue().splitlines()] == [line.text for line in lines]

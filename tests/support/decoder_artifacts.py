@@ -1,0 +1,83 @@
+"""Artifacts of language models, as a build makes them but without plan and store."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgeq.core.artifact import (
+    DATA_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    Artifact,
+    ModelRecord,
+    TextSettings,
+    record_files,
+    write_artifact,
+)
+from edgeq.formats.onnx.write import copy_float, find_codes, write_codes
+from edgeq.models.graphs.decoder_onnx import export_decoder
+from edgeq.models.huggingface import read_directory
+from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
+from edgeq.quantize.model import Choice
+from edgeq.quantize.number_formats.groups import QuantizedTensor
+
+WREN = Path(__file__).parents[2] / "recipes" / "wren"
+
+
+def grid_for(grid: str, method: str = "nearest"):
+    """A `decide` that puts every weight that is large enough on `grid`."""
+
+    def decide(name: str, shape: tuple[int, ...]) -> Decision:
+        size = 1
+        for length in shape:
+            size *= length
+        if len(shape) < 2 or size < SMALLEST_WEIGHT:
+            return Decision(None, "small")
+        return Decision(Choice(grid, method, "float32", None), "default")
+
+    return decide
+
+
+def float_graph(source: Path, folder: Path, **options: int) -> Path:
+    """The float32 graph of the model in `source`, in the new directory `folder`."""
+    folder.mkdir(parents=True)
+    export_decoder(read_directory(source, str(source)), folder, **options)
+    return folder
+
+
+def nearest_codes(graph: Path, grid: str) -> dict[str, QuantizedTensor]:
+    """Every weight of `graph` on `grid`."""
+    return find_codes(graph, grid_for(grid), [], str)
+
+
+def decoder_artifact(
+    source: Path, graph: Path, folder: Path, codes: Mapping[str, QuantizedTensor] | None = None
+) -> Path:
+    """`graph` in float32 or with `codes`, in `folder`, with its tokenizer and its record."""
+    folder.mkdir(parents=True)
+    if codes is None:
+        written = copy_float(graph, folder)
+    else:
+        grid = next(iter(codes.values())).grid.name
+        written = write_codes(graph, folder, grid_for(grid), codes)
+    shutil.copyfile(source / "tokenizer.json", folder / TOKENIZER_FILE)
+    write_artifact(
+        folder,
+        Artifact(
+            name="onnx-test",
+            format="onnx",
+            variant="test",
+            task="text-generation",
+            model=ModelRecord(source=source.name, sha256="0" * 64),
+            inputs=written.inputs,
+            outputs=written.outputs,
+            text=TextSettings(max_tokens=1),
+            weight_bytes=sum(tensor.bytes for tensor in written.tensors.values()),
+            tensors=written.tensors,
+            files=record_files(folder, [MODEL_FILE, DATA_FILE, TOKENIZER_FILE]),
+            tools={},
+        ),
+    )
+    return folder

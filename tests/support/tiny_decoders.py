@@ -1,0 +1,267 @@
+"""Small language models of every family, with random weights and trained tokenizers.
+
+Norms are far from one and biases from zero, windows are short and there are layers with and without
+them, so that whoever forgets a transform gets other logits. Hidden rows hold one K-quant block of
+256, rows of `down_proj` only blocks of 32.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+TEXT = Path(__file__).parents[2] / "recipes" / "data" / "calibration.txt"
+HIDDEN, WIDE, HEADS, KV_HEADS, WINDOW, CONTEXT = 256, 288, 4, 2, 16, 128
+VOCABULARY = 700  # of the tokenizers, at most; two families have tokens without a text behind
+TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+
+# The expressions that tokenizer.json of the real models have.
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_SPLIT = rf"{_CONTRACTIONS}|\p{{N}}{{1,3}}|{_REST}"
+QWEN2_SPLIT = rf"{_CONTRACTIONS}|\p{{N}}|{_REST}"
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+_LONGROPE = {
+    "type": "longrope",
+    "short_factor": [1.0 + 0.02 * i for i in range(32)],
+    "long_factor": [1.0 + 0.3 * i for i in range(32)],
+}
+
+# By the names `make` takes: the configuration's class, its settings, the style of the tokenizer.
+_KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "llama": ("Llama", {"tie_word_embeddings": False, "rms_norm_eps": 1e-5}, "sentencepiece"),
+    "smollm2": ("Llama", {"tie_word_embeddings": True, "rope_theta": 1e5}, "smollm"),
+    "llama3": ("Llama", {"rope_theta": 5e5, "rope_scaling": LLAMA3_ROPE}, "llama3"),
+    "mistral": ("Mistral", {"sliding_window": WINDOW, "head_dim": 32}, "sentencepiece"),
+    "qwen2": ("Qwen2", {"tie_word_embeddings": True, "rope_theta": 1e6}, "qwen2"),
+    "qwen3": ("Qwen3", {"tie_word_embeddings": True, "head_dim": 32}, "qwen2"),
+    "gemma2": (
+        "Gemma2",
+        {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": WINDOW},
+        "gemma",
+    ),
+    "gemma3_text": (
+        "Gemma3Text",
+        {
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "sliding_window": WINDOW,
+            "num_hidden_layers": 7,
+            "rope_theta": 1e6,
+        },
+        "gemma",
+    ),
+    "phi3": ("Phi3", {}, "sentencepiece"),
+    "phi3-longrope": (
+        "Phi3",
+        {
+            "rope_scaling": _LONGROPE,
+            "original_max_position_embeddings": 256,
+            "max_position_embeddings": 512,
+        },
+        "sentencepiece",
+    ),
+}
+FAMILIES = tuple(_KINDS)
+
+
+def make(folder: Path, family: str, **overrides: Any) -> Path:
+    """Save a model of `family` (one of FAMILIES) as Hugging Face does; needs transformers.
+
+    overrides: settings of config.json. Gives `folder` back.
+    """
+    _, _, style = _KINDS[family]
+    tokenizer = tokenizer_of(style)
+    network(family, **overrides).save_pretrained(folder, safe_serialization=True)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = special_names(style)
+    settings = {**names, "chat_template": TEMPLATE, "tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+def network(family: str, seed: int = 0, **overrides: Any) -> Any:
+    """The float32 torch module, in evaluation mode."""
+    import torch
+    import transformers
+
+    name = _KINDS[family][0]
+    torch.manual_seed(seed)
+    made = getattr(transformers, f"{name.removesuffix('Text')}ForCausalLM")(
+        configuration(family, **overrides)
+    )
+    with torch.no_grad():
+        for key, weight in made.named_parameters():
+            if weight.ndim == 1:
+                weight += 0.3 * torch.randn(weight.shape)
+            elif "embed_tokens" in key and name.startswith("Gemma"):
+                weight /= 4  # Gemma multiplies them by the square root of the width
+    return made.eval()
+
+
+def configuration(family: str, **overrides: Any) -> Any:
+    """The configuration of `network`, of transformers' class for the family."""
+    import transformers
+
+    name, settings, style = _KINDS[family]
+    tokenizer = tokenizer_of(style)
+    names = special_names(style)
+    ids = {f"{key}_id": tokenizer.token_to_id(token) for key, token in names.items()}
+    common = {
+        "hidden_size": HIDDEN,
+        "intermediate_size": WIDE,
+        "num_hidden_layers": 2,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "max_position_embeddings": CONTEXT,
+        "vocab_size": tokenizer.get_vocab_size() + (20 if style == "qwen2" else 0),
+        "initializer_range": 0.08,
+        "pad_token_id": None,
+        **{key: value for key, value in ids.items() if value is not None},
+    }
+    return getattr(transformers, f"{name}Config")(**{**common, **settings, **overrides})
+
+
+@functools.cache
+def tokenizer_of(style: str) -> Tokenizer:
+    """A tokenizer like those of the real models: sentencepiece, gemma, llama3, qwen2, smollm, gpt2.
+
+    The first two are SentencePiece models as tokenizer.json has them: BPE that falls back to bytes.
+    """
+    makers: dict[str, Callable[[], Tokenizer]] = {
+        "sentencepiece": lambda: _sentencepiece(prefix=True),
+        "gemma": lambda: _sentencepiece(prefix=False),
+        "llama3": lambda: _byte_level(split(LLAMA3_SPLIT), ["<|begin|>", "<|end|>"], "<|begin|>"),
+        "qwen2": lambda: _composed(
+            _byte_level(split(QWEN2_SPLIT), ["<|end|>", "<|im_start|>"], None)
+        ),
+        "smollm": lambda: _byte_level(
+            [pre_tokenizers.Digits(individual_digits=True), _level(True)], ["<|end|>"], None
+        ),
+        "gpt2": lambda: _byte_level([_level(True)], ["<|end|>"], None),
+    }
+    return makers[style]()
+
+
+def special_names(style: str) -> dict[str, str]:
+    if style in ("sentencepiece", "gemma"):
+        return {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    if style == "llama3":
+        return {"bos_token": "<|begin|>", "eos_token": "<|end|>"}
+    return {"eos_token": "<|end|>"}
+
+
+def _lines() -> list[str]:
+    return TEXT.read_text(encoding="utf-8").splitlines()
+
+
+def _level(use_regex: bool) -> Any:
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
+
+
+def split(expression: str) -> list[Any]:
+    return [pre_tokenizers.Split(Regex(expression), "isolated"), _level(False)]
+
+
+def _byte_level(splits: list[Any], special: list[str], bos: str | None) -> Tokenizer:
+    """BPE over bytes; special tokens come last, as in Llama 3 and Qwen."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.Sequence(splits)
+    made.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - len(special), initial_alphabet=alphabet, show_progress=False
+    )
+    made.train_from_iterator(_lines(), trainer)
+    made.add_special_tokens([AddedToken(token, normalized=False) for token in special])
+    level = processors.ByteLevel(trim_offsets=False)
+    if bos is None:
+        made.post_processor = level
+    else:
+        template = processors.TemplateProcessing(
+            single=f"{bos} $A",
+            pair=f"{bos} $A {bos}:1 $B:1",
+            special_tokens=[(bos, made.token_to_id(bos))],
+        )
+        made.post_processor = processors.Sequence([level, template])
+    return made
+
+
+def _composed(made: Tokenizer) -> Tokenizer:
+    made.normalizer = normalizers.NFC()
+    return made
+
+
+def _every_merge(vocabulary: dict[str, int], merges: list[Any]) -> list[tuple[str, str]]:
+    """All pairs that give a learned token, as in a tokenizer.json made from a SentencePiece model.
+
+    SentencePiece merges whatever gives the token, not only the pair it was learned from.
+    """
+    found = []
+    for token in dict.fromkeys("".join(merge) for merge in merges):
+        pairs = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
+        known = [pair for pair in pairs if pair[0] in vocabulary and pair[1] in vocabulary]
+        found += sorted(known, key=lambda pair: (vocabulary[pair[0]], vocabulary[pair[1]]))
+    return found
+
+
+def _sentencepiece(prefix: bool) -> Tokenizer:
+    """prefix: a space is put before every text (Llama 2, Mistral, Phi-3; not Gemma).
+
+    Gemma has tokens for runs of spaces and line breaks that are found before anything is merged.
+    """
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    runs = [] if prefix else ["▁▁", "▁▁▁", "\n", "\n\n", "\n\n\n", "<h1>"]
+    learned = Tokenizer(models.BPE())
+    learned.pre_tokenizer = pre_tokenizers.Metaspace("▁", "always")
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=pieces + runs,
+        show_progress=False,
+        initial_alphabet=["▁"],
+    )
+    learned.train_from_iterator(_lines(), trainer)
+    model = json.loads(learned.to_str())["model"]
+    merges = _every_merge(model["vocab"], [*model["merges"], *map(tuple, runs[:2])])
+    made = Tokenizer(
+        models.BPE(model["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
+    spaces = normalizers.Replace(" ", "▁")
+    if prefix:
+        made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), spaces])
+    else:
+        made.normalizer = spaces
+        made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    strip = [decoders.Strip(" ", 1, 0)] if prefix else []
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    )
+    made.add_special_tokens([AddedToken(token, normalized=False) for token in pieces[:3]])
+    made.add_tokens([AddedToken(token, normalized=False) for token in runs])
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)]
+    )
+    return made
