@@ -15,8 +15,10 @@ from pathlib import Path
 
 from edgeq.core.store import Store
 from edgeq.core.units import MIB
-from edgeq.estimate import contents_of_artifact, estimate_memory, sizes_of_decoder
+from edgeq.estimate.contents import contents_of_artifact
 from edgeq.estimate.interval import Interval
+from edgeq.estimate.memory import estimate_memory
+from edgeq.estimate.sizes import sizes_of_decoder
 from edgeq.pipeline.build.build import Built, build, build_float
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.process import Request, Workload, run_worker

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import edgeq
-from edgeq.formats.base import default_threads
+from edgeq.core.threads import default_threads
 from edgeq.formats.text import TextEncoder
 from edgeq.measure.quality import spearman
 from edgeq.models.onnx_session import open_session

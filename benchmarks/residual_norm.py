@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeq.formats.base import default_threads
+from edgeq.core.threads import default_threads
 from edgeq.models.onnx_session import onnxruntime
 
 TOKENS, WIDTH, LAYERS, BLOCKS = 128, 384, 12, 400

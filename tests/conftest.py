@@ -10,6 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# A busy machine must not fail a test. EDGEQ_EXAMPLES=10000 tries every property that often.
+settings.register_profile(
+    "edgeq", deadline=None, max_examples=int(os.environ.get("EDGEQ_EXAMPLES", "100"))
+)
+settings.load_profile("edgeq")
 
 # Before any test module starts a process of its own.
 _CACHE = tempfile.TemporaryDirectory(prefix="edgeq-tests-", ignore_cleanup_errors=True)

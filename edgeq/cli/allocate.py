@@ -1,4 +1,4 @@
-"""The commands about what tensors cost and what budgets buy; `edgeq.cli.main` joins them to the rest."""
+"""Commands for the sensitivity of tensors and the frontier of size and quality."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def frontier(
     as_json: Json = False,
 ) -> None:
     """Quality against size: presets, llama.cpp's mixes, and our allocation at several sizes."""
-    from edgeq.pipeline.allocate.frontier import frontier as find_frontier
+    from edgeq.pipeline.frontier.frontier import frontier as find_frontier
     from edgeq.report.frontier import frontier_picture, print_frontier
     from edgeq.report.pictures import check_picture, save_picture
 

@@ -62,7 +62,7 @@ def whole(
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
 def plan(recipe: Recipe, as_json: Json = False) -> None:
     """Show what a build would make of every tensor, without loading a weight."""
-    from edgeq.pipeline.plan.expected import expected_everywhere
+    from edgeq.pipeline.check.expected import expected_everywhere
     from edgeq.pipeline.plan.plan import make_plan
     from edgeq.report.expectations import print_expected
     from edgeq.report.overview import print_plan

@@ -1,4 +1,4 @@
-"""The commands that take a model rather than judge a recipe; `edgeq.cli.main` joins them to the rest."""
+"""Commands that take a model instead of a recipe."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from pydantic import (
 
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import read_bytes
 from edgeq.core.known_settings import require_known
 
 ARTIFACT_FILE = "artifact.json"
@@ -119,6 +120,27 @@ class ModelRecord(Frozen):
     sha256: str = Field(description="SHA-256 over every source file that was read.")
 
 
+class ImportProof(Frozen):
+    """How the imported float model was compared with the original, before it was quantized."""
+
+    reference: str = Field(description="What ran the original: names and versions.")
+    compared: str = Field(description="The samples and what was compared; empty where nothing was.")
+    difference: float | None = Field(
+        default=None, description="Largest relative difference of a sample's outputs."
+    )
+    tolerance: float | None = Field(
+        default=None, description="The largest difference that passes as float rounding."
+    )
+
+    def __str__(self) -> str:
+        if self.difference is None:
+            return f"not compared with the original; reference: {self.reference}"
+        return (
+            f"float model equals the original: {self.compared}, largest relative difference "
+            f"{self.difference:.1e} ({self.tolerance:.0e} allowed), by {self.reference}"
+        )
+
+
 class TextSettings(Frozen):
     """How text becomes token ids, and token vectors one vector.
 
@@ -193,6 +215,9 @@ class Artifact(Frozen):
         default_factory=dict, description="SHA-256 of the data that went in, by their use."
     )
     tools: dict[str, str] = Field(description="Versions of what made it, by package.")
+    proof: ImportProof | None = Field(
+        default=None, description="How the import was proven; null in records of older builds."
+    )
 
     @property
     def bytes(self) -> int:
@@ -270,13 +295,7 @@ def read_record(directory: Path) -> Artifact:
 
 def record_bytes(path: Path) -> bytes:
     """The content of a record's file; InvalidInput for what is no plain file or is too large."""
-    try:
-        if not path.is_file() or path.stat().st_size > LARGEST_RECORD:
-            what = f"is not a file of at most {LARGEST_RECORD} bytes"
-            raise InvalidInput(Problem(str(path), what, _FETCH_AGAIN))
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+    return read_bytes(path, LARGEST_RECORD, _FETCH_AGAIN)
 
 
 def verify_directory(directory: Path, files: Mapping[str, FileRecord], own: Set[str]) -> None:

@@ -62,7 +62,7 @@ class Python:
 
 def this_python() -> Python:
     """The interpreter and the edgeq of this process."""
-    return Python(sys.executable, trusted_path(), str(Path(__file__).parent))
+    return Python(sys.executable, trusted_path(), str(Path(__file__).parents[1]))
 
 
 def command(module: str, *arguments: str) -> list[str]:

@@ -12,9 +12,10 @@ from typing import Any
 import psutil
 
 from edgeq.core.errors import Missing, Problem
+from edgeq.core.terms import Arch
 from edgeq.devices import cpu
 from edgeq.devices.cpu import Cpu
-from edgeq.devices.profile import AppMemory, Arch, Cores, Device, InstructionSet, Kind, Note, System
+from edgeq.devices.profile import AppMemory, Cores, Device, InstructionSet, Kind, Note, System
 
 _SYSTEMS: dict[str, System] = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}
 _ARCHS: dict[str, Arch] = {

@@ -16,12 +16,12 @@ from pydantic import (
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import Arch
 from edgeq.core.units import Bytes, BytesPerSecond
 from edgeq.core.validation_messages import refuse, suggest
 from edgeq.devices.address import parse_address
 from edgeq.devices.compute_units import ALLOWED, ComputeUnits, Suited, Unit, WeightGrid
 
-Arch = Literal["x86_64", "aarch64"]
 Kind = Literal["laptop", "board", "phone", "tablet", "computer"]
 System = Literal["linux", "windows", "macos", "ios", "android"]
 X86Set = Literal[

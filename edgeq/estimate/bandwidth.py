@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeq.core.store import Store
+from edgeq.core.threads import default_threads
 from edgeq.devices.detect import detect
-from edgeq.formats.base import default_threads
 
 _FILE = "bytes-per-second.txt"
 _ARRAY_BYTES = 32 << 20  # far beyond a cache's share

@@ -1,17 +1,13 @@
-"""What a model's files hold, by whichever record tells it: a plan's, an artifact's, or neither."""
+"""What a model's files hold: the facts that estimates of memory and speed start from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from edgeq.core.artifact import TOKENIZER_FILE, Artifact
-from edgeq.estimate.sizes import Sizes, sizes_of_decoder, sizes_of_shapes
-
-if TYPE_CHECKING:  # a plan tells estimates too
-    from edgeq.models.model import DescribedModel
-    from edgeq.pipeline.plan.plan import ArtifactPlan
+from edgeq.estimate.sizes import Sizes, sizes_of_shapes
 
 Runtime = Literal["onnx", "gguf", "coreml"]
 _JSON_PER_TOKEN = 70  # bytes of tokenizer.json for a token with its merges, where it is not here
@@ -69,33 +65,15 @@ class Contents:
         return sum(weight.bytes * share(name) for name, weight in self.weights.items())
 
 
-def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Contents:
-    """Of a planned artifact of `model`, for the recipe's `task`."""
-    weights = {t.name: Weight(t.shape, t.grid, t.bytes) for t in plan.tensors}
-    directory = model.directory
-    longest = directory.max_tokens if directory else 0
-    sizes = sizes_of_decoder(model.decoder) if model.decoder else None
-    return Contents(
-        format=plan.format,
-        label=_label(plan.variant.name, plan.variant.weights, task),
-        task=task,
-        weights=weights,
-        file_bytes=plan.download_bytes,
-        sizes=sizes or _told(weights, task, longest),
-        tokenizer_bytes=directory.tokenizer.stat().st_size if directory else 0,
-        max_tokens=longest,
-    )
-
-
 def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Contents:
     """Of a built one; `sizes` where its model is known, else from the shapes of its weights."""
     weights = {n: Weight(t.shape, t.grid, t.bytes) for n, t in artifact.tensors.items()}
     longest = artifact.text.max_tokens if artifact.text else 0
-    found = sizes or _told(weights, artifact.task, longest)
+    found = sizes or sizes_of_weights(weights, artifact.task, longest)
     told = artifact.files.get(TOKENIZER_FILE)
     return Contents(
         format=artifact.format,
-        label=_label(artifact.variant, artifact.settings.get("weights"), artifact.task),
+        label=speed_label(artifact.variant, artifact.settings.get("weights"), artifact.task),
         task=artifact.task,
         weights=weights,
         file_bytes=artifact.bytes,
@@ -105,7 +83,7 @@ def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Cont
     )
 
 
-def _label(name: str, weights: str | None, task: str) -> str:
+def speed_label(name: str, weights: str | None, task: str) -> str:
     """A variant may have any name; what its weights are decides how fast they are read."""
     return weights if weights and task == "text-generation" else name
 
@@ -115,6 +93,7 @@ def guessed_tokenizer(sizes: Sizes | None) -> int:
     return sizes.vocabulary * _JSON_PER_TOKEN if sizes else 0
 
 
-def _told(weights: Mapping[str, Weight], task: str, longest: int) -> Sizes | None:
+def sizes_of_weights(weights: Mapping[str, Weight], task: str, longest: int) -> Sizes | None:
+    """Sizes of a transformer from its weights; None where their names are not the usual ones."""
     shapes = {name: weight.shape for name, weight in weights.items()}
     return sizes_of_shapes(shapes, is_decoder=task == "text-generation", longest=longest)

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput, Problem
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-
-
-def default_threads() -> int:
-    """One thread per physical core, but no more than the CPUs this process may use."""
-    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, min(physical, len(os.sched_getaffinity(0))))
-    return physical
 
 
 class Model:

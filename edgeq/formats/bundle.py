@@ -1,7 +1,7 @@
 """Bundles: one `.zip` an app ships, the same to the byte whenever and wherever it is written.
 
-Layout: `bundle.json` first, then the files by name, see `edgeq.formats.bundle_zip`. Beside the artifact's
-own files a bundle of a Core ML package holds a Swift file that loads it, see `edgeq.formats.coreml.swift`.
+Layout: `bundle.json` first, then the files by name, see `edgeq.formats.bundle_zip`. With a Core ML
+package comes a Swift file that loads it, see `edgeq.formats.coreml.swift`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,34 @@ from edgeq.core.artifact import (
 )
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing
-from edgeq.devices.app_store_limits import LimitLine
+from edgeq.core.terms import How
 from edgeq.formats.bundle_entries import FETCH_AGAIN, Entry, read_entries
-from edgeq.formats.bundle_zip import LARGEST, Content, copy, is_untouched, write_archive
+from edgeq.formats.bundle_zip import (
+    LARGEST,
+    Content,
+    copy,
+    is_untouched,
+    write_archive,
+)
 
 BUNDLE_FILE = "bundle.json"
 _NAME: TypeAdapter[str] = TypeAdapter(FileName)
+
+
+class LimitLine(Frozen):
+    """An artifact's size or memory against one limit. Nothing is rounded but the text."""
+
+    limit: str = Field(
+        description="A store's limit, e.g. 'app-store.app', or 'app-memory.' with the entitlement.",
+        examples=["app-store.cellular"],
+    )
+    device: str = Field(description="Id of the device.")
+    bytes: int = Field(description="What the artifact adds or needs.")
+    limit_bytes: int = Field(description="The limit.")
+    within: bool = Field(description="Whether it stays below the limit, alone in its app.")
+    how: How = Field(description="How `bytes` are known: a file's size is measured.")
+    text: str = Field(description="The line for a reader.")
+    url: str | None = Field(default=None, description="Who says what the limit is.")
 
 
 class Bundle(Frozen):
@@ -88,9 +110,9 @@ def write_bundle(
     """Write the artifact in `artifact_dir` to the bundle `out` and return `out`.
 
     Equal arguments give equal bytes. `verdicts` are JSON values; `licence` is an SPDX identifier;
-    `limits` are those of `edgeq.devices.app_store_limits.sized`. Raises InvalidInput if a file of the artifact
-    changed, if `out` has no directory to lie in, or if there is no verdict and `unchecked` is not
-    set.
+    `limits` are those of `app_store_limits.sized`. Raises InvalidInput if a file of the artifact
+    changed, if the directory of `out` does not exist, or if there is no verdict and `unchecked` is
+    not set.
     """
     if not verdicts and not unchecked:
         remedy = "run `edgeq check` first, or pass --allow-unchecked"

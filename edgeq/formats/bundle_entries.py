@@ -1,9 +1,9 @@
 """What a bundle's archive holds, known before any of it is read: names, places and sizes.
 
-An archive of `edgeq.formats.bundle_zip` is far plainer than a `.zip` may be: entries are stored, lie one
-behind the other from the first byte on, and end where the directory begins. Whatever else a `.zip`
-can say (compression, encryption, several disks, gaps, overlaps) is refused, so that no entry can
-be larger than the file or mean two things to two readers.
+An archive of `edgeq.formats.bundle_zip` is far plainer than a `.zip` may be: entries are stored,
+lie one behind the other from the first byte on, and end where the directory begins. Whatever else
+a `.zip` can say (compression, encryption, several disks, gaps, overlaps) is refused, so that no
+entry can be larger than the file or mean two things to two readers.
 """
 
 from __future__ import annotations

@@ -20,10 +20,6 @@ from edgeq.formats.base import Array, Floats, Model
 
 Ids = npt.NDArray[np.int32]
 
-DEFAULT_CONTEXT = 4096
-"""Positions a model is opened for unless it is told, or was trained for fewer: llama.cpp allocates
-the keys and values of all of them at once, and models are trained for up to a million."""
-
 
 class LanguageModel(Model, ABC):
     """A decoder with its KV cache and tokenizer. One call at a time; calls of others wait.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.base import Model, default_threads
+from edgeq.core.threads import default_threads
+from edgeq.formats.base import Model
 from edgeq.formats.package import Package, open_package
 
 

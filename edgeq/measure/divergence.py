@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypeVar
 
@@ -21,12 +21,13 @@ from pydantic import Field
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, NotComputed, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats.language import LanguageModel
 from edgeq.measure import clusters
 from edgeq.measure.disagreement import Disagreement, Histogram, Worst, histogram
+from edgeq.measure.predictions import Floats, LivePredictions, Predictions, following
 
 Doubles = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.float32]
 Item = TypeVar("Item")
 
 DEFAULT_WINDOW = 256
@@ -181,12 +182,14 @@ def _log_softmax(logits: Floats, where: str) -> Doubles:
 
 
 def measure(
-    reference: LanguageModel,
+    reference: LanguageModel | Predictions,
     candidate: LanguageModel,
     windows: Sequence[Sequence[int]],
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step: None,
 ) -> Divergence:
     """Run both models on every window (see `token_windows`) and compare their predictions.
+
+    reference: a model, or its predictions of these windows.
 
     Memory: the logits of one window of both models; of every token five numbers are kept, and of
     the worst few their context.
@@ -200,15 +203,16 @@ def measure(
         what = "two windows are the least that have an error"
         raise InvalidInput(Problem("windows", what, "give more text, or a shorter window"))
     begun = time.monotonic()
-    scores, noise, worst = [], [], Worst(reference)
-    noisy = spread(range(len(windows)), _NOISE_WINDOWS)
+    first = reference if isinstance(reference, Predictions) else LivePredictions(reference)
+    both = (first, LivePredictions(candidate))
+    scores, noise, worst = [], [], Worst(candidate)
+    noisy = noisy_windows(len(windows))
     for index, window in enumerate(windows):
-        logits = [_second_half(model.logits(window)) for model in (reference, candidate)]
-        following = window[len(window) // 2 + 1 :]
-        scores.append(score(logits[0], logits[1], following))
+        logits = [predictions.scored(window) for predictions in both]
+        scores.append(score(logits[0], logits[1], following(window)))
         worst.add(index, window, logits, scores[-1].kl)
         if index in noisy:
-            noise.append(_noise((reference, candidate), logits, window))
+            noise.append(_noise(both, index, window, logits))
         left = (time.monotonic() - begun) / (index + 1) * (len(windows) - index - 1)
         progress(f"compare: window {index + 1} of {len(windows)}, about {left:.0f} s left")
     floors = np.mean(noise, axis=0)
@@ -216,23 +220,16 @@ def measure(
     return found.model_copy(update={"worst": worst.found()})
 
 
-def _second_half(logits: Floats) -> Floats:
-    """The rows that are scored: the last one predicts a token that the window does not have."""
-    return logits[len(logits) // 2 : -1]
-
-
 def _noise(
-    models: Sequence[LanguageModel], logits: Sequence[Floats], window: Sequence[int]
+    both: Sequence[Predictions], index: int, window: Sequence[int], logits: Sequence[Floats]
 ) -> list[float]:
-    """Mean KL of each model from itself on one window when it is fed token by token.
+    pairs = zip(both, logits, strict=True)
+    return [predictions.noise(index, window, whole) for predictions, whole in pairs]
 
-    Longer pieces show nothing on llama.cpp: products of two rows or more all go one way there.
-    """
-    following = window[len(window) // 2 + 1 :]
-    return [
-        float(score(whole, _second_half(model.logits_in_pieces(window, 1)), following).kl.mean())
-        for model, whole in zip(models, logits, strict=True)
-    ]
+
+def noisy_windows(count: int) -> list[int]:
+    """Which of `count` windows noise floors are taken on."""
+    return spread(range(count), _NOISE_WINDOWS)
 
 
 def summarise(

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgeq.core.terms import Effort
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.measure.bystanders import Bystanders
 from edgeq.measure.latency import WARMUP_RUNS
 from edgeq.measure.order_statistics import quantile
-from edgeq.measure.records import Conditions, Effort, Generation, Rate
+from edgeq.measure.records import Conditions, Generation, Rate
 from edgeq.measure.sequential import Limit, settle, tails
 
 QUICK_TEXTS, QUICK_SECONDS = 128, 10.0

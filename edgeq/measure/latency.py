@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from edgeq.core.terms import Effort
 from edgeq.measure.bystanders import Bystanders
 from edgeq.measure.order_statistics import quantile
-from edgeq.measure.records import Conditions, Effort, Latency
+from edgeq.measure.records import Conditions, Latency
 from edgeq.measure.sequential import Limit, settle, tails
 
 WARMUP_RUNS = 5

@@ -8,10 +8,11 @@ counts.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.measure.order_statistics import quantile
 from edgeq.places.limits.records import Trial
@@ -49,7 +50,7 @@ class Trials:
         limiter: Limiter,
         *,
         slowdown: float,
-        progress: Callable[[str], None],
+        progress: Progress,
     ) -> None:
         self._requests = {
             "memory": request.model_copy(update={"work": "memory"}),

@@ -7,14 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.terms import Effort, Pass
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.intervals import Bounds
 from edgeq.measure.neighbours import Neighbours
-
-Effort = Literal["quick", "full"]
-Pass = Literal["memory", "latency", "quality"]
-How = Literal["measured", "emulated", "estimated", "not run"]
 
 
 class Conditions(Frozen):
@@ -288,6 +285,9 @@ class Measurement(Frozen):
     artifact_sha256: str = Field(description="SHA-256 of its artifact.json, which seals all files.")
     download_bytes: int = Field(description="Size of all its files.")
     weight_bytes: int = Field(description="Size of the weights alone.")
+    reference: str = Field(
+        default="", description="What quality was measured against: names and versions."
+    )
     memory: Memory | None = None
     latency: Latency | None = None
     generation: Generation | None = Field(

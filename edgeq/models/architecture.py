@@ -279,3 +279,8 @@ def _layer_types(family: Family, config: Settings, layers: int) -> list[str]:
     if family in ("mistral", "phi3") and found != kinds:
         raise config.unusable("layer_types", found, "what every layer of the family has")
     return found
+
+
+DEFAULT_CONTEXT = 4096
+"""Positions a model is opened for unless it is told, or was trained for fewer: llama.cpp allocates
+the keys and values of all of them at once, and models are trained for up to a million."""

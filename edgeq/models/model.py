@@ -13,11 +13,11 @@ from edgeq.models.architecture import Decoder, decoder_of
 from edgeq.models.encoder import check_encoder, is_unused
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.locate import Located, hub_tensors, locate
+from edgeq.models.source import Source
 from edgeq.models.special_tokens import end_tokens
 from edgeq.models.stated_task import check_task
 from edgeq.models.weight_files import TensorFacts
 from edgeq.models.weights import check_values
-from edgeq.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from edgeq.models.graphs.weights import Weight
@@ -75,21 +75,25 @@ class DescribedModel:
         )
 
 
-def describe(recipe: Recipe, recipe_path: Path, where: str, *, weights: bool) -> DescribedModel:
-    """Find the model of a recipe; with `weights`, fetch all that a build needs.
+def describe(
+    source: Source, task: str, folder: Path, where: str, *, weights: bool
+) -> DescribedModel:
+    """Find the model `source` for a task; with `weights`, fetch all that a build needs.
+
+    folder: the directory that relative paths start from.
 
     Raises InvalidInput or Missing, naming `where` in the recipe.
     """
-    located = locate(recipe.model.source, recipe_path.parent, where, weights=weights)
+    located = locate(source, folder, where, weights=weights)
     if located.is_file:
         found = _onnx_weights(located.path)
         shapes = {name: weight.shape_by_rows for name, weight in found.items()}
         return DescribedModel(located, shapes, None, found)
-    if recipe.model.task == "text-generation":
-        return _describe_decoder(recipe, located, where)
-    directory = read_directory(located.path, where, _tensors_elsewhere(recipe, located, where))
+    if task == "text-generation":
+        return _describe_decoder(source, located, where)
+    directory = read_directory(located.path, where, _tensors_elsewhere(source, located, where))
     has_modules = (located.path / "modules.json").is_file()
-    check_task(directory.config, directory.tensors, recipe.model.task, where, has_modules)
+    check_task(directory.config, directory.tensors, task, where, has_modules)
     check_encoder(directory.config, where)
     tensors = {
         name: facts.shape
@@ -99,14 +103,14 @@ def describe(recipe: Recipe, recipe_path: Path, where: str, *, weights: bool) ->
     return DescribedModel(located, tensors, directory)
 
 
-def _describe_decoder(recipe: Recipe, located: Located, where: str) -> DescribedModel:
+def _describe_decoder(source: Source, located: Located, where: str) -> DescribedModel:
     """A language model; its configuration alone says what weights there are."""
     try:
-        elsewhere = _tensors_elsewhere(recipe, located, where)
+        elsewhere = _tensors_elsewhere(source, located, where)
     except EdgeqError:
         elsewhere = {}  # a plan needs no more than the configuration
     directory = read_directory(located.path, where, elsewhere)
-    check_task(directory.config, directory.tensors, recipe.model.task, where, has_modules=False)
+    check_task(directory.config, directory.tensors, "text-generation", where, has_modules=False)
     decoder = decoder_of(directory.config, where)
     _check_heads(decoder, where)
     end_tokens(located.path, directory.config, where)
@@ -149,12 +153,12 @@ def _misfits(
 
 
 def _tensors_elsewhere(
-    recipe: Recipe, located: Located, where: str
+    source: Source, located: Located, where: str
 ) -> dict[str, TensorFacts] | None:
     """The weights' facts from the hub where only small files were fetched for a plan."""
-    if recipe.model.source.kind != "hub" or any(located.path.glob("*.safetensors")):
+    if source.kind != "hub" or any(located.path.glob("*.safetensors")):
         return None
-    found = hub_tensors(recipe.model.source, where)
+    found = hub_tensors(source, where)
     return {name: TensorFacts(dtype, shape) for name, (dtype, shape) in found.items()}
 
 

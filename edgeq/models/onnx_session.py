@@ -26,8 +26,8 @@ import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import require_session_entries
-from edgeq.devices.profile import Arch
-from edgeq.formats.base import default_threads
+from edgeq.core.terms import Arch
+from edgeq.core.threads import default_threads
 from edgeq.formats.external_data import require_own_files
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -119,12 +119,15 @@ def open_session(
     return session
 
 
-def open_graph(graph: bytes, folder: Path, *, threads: int) -> Session:
+def open_graph(graph: bytes, folder: Path, *, threads: int, optimized: bool = False) -> Session:
     """A session for a serialized `graph` whose external data lies in `folder`.
 
     For graphs that exist only to be looked into: no copy of the weights is made beside them.
+    `optimized` is as for `open_session`.
     """
     options = _options(threads)
+    if optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(folder.absolute())
     )

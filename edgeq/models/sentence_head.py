@@ -67,6 +67,11 @@ class SentenceHead:
     similarity: str = "cosine"
     files: tuple[Path, ...] = ()
 
+    @property
+    def default_text(self) -> str:
+        """What stands in front of a text that asks for no prompt."""
+        return self.prompts.get(self.default_prompt or "", "")
+
     def width(self, hidden: int) -> int:
         """Numbers of a sentence vector, for token vectors of `hidden`."""
         wide = self.dense[-1].wide if self.dense else hidden

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.files import writable
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
-from edgeq.pipeline.build.stages import Progress, Stages
+from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.plan import make_plan
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,15 @@ from typing import Any
 from edgeq.core.errors import EXIT_PASS, EdgeqError, InvalidInput, Problem
 from edgeq.core.files import writable
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
-from edgeq.devices.app_store_limits import LimitLine, sized
 from edgeq.devices.catalogue import Device
-from edgeq.formats.bundle import write_bundle
+from edgeq.formats.bundle import LimitLine, write_bundle
 from edgeq.pipeline.build.build import Built, build
+from edgeq.pipeline.bundle.app_store_limits import sized
 from edgeq.pipeline.check.verdict import Verdict, exit_status
 from edgeq.pipeline.check.workflow import chosen_devices, chosen_names, kept_verdicts, targets
 from edgeq.pipeline.plan.plan import Planned, make_plan
-
-Progress = Callable[[str], None]
 
 
 class NotPassed(EdgeqError):

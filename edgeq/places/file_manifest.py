@@ -12,7 +12,13 @@ from edgeq.core.errors import InvalidInput, Problem
 _PACKAGE = Path(__file__).parent.parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: equal sources give equal archives
 # Each imports those before it.
-_AGENT = ("child", "reach.agent_machine", "reach.agent_wire", "reach.agent_room", "reach.agent")
+_AGENT = (
+    "core.child",
+    "places.agent_machine",
+    "places.agent_wire",
+    "places.agent_room",
+    "places.agent",
+)
 
 
 class Hashes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Missing, Problem
 from edgeq.core.files import replacing
+from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.devices.address import Address
 from edgeq.places.file_manifest import Hashes
@@ -21,7 +22,7 @@ _SLOWEST_DISK = 1 << 20  # bytes per second
 class Cargo:
     """Copies files through a link. `copied_bytes` counts what was sent, headers left out."""
 
-    def __init__(self, address: Address, progress: Callable[[str], None]) -> None:
+    def __init__(self, address: Address, progress: Progress) -> None:
         self.copied_bytes = 0
         self._address, self._progress = address, progress
         self._hashes = Hashes()

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic_core import PydanticCustomError
 
 from edgeq.core.errors import InvalidInput, Missing, Problem, missing_extra
+from edgeq.core.terms import How, Pass, Progress
 from edgeq.devices import detect
 from edgeq.devices.address import parse_address
 from edgeq.devices.profile import Device
-from edgeq.measure.records import Pass
-from edgeq.pipeline.check.verdict import How
 from edgeq.places.process import Request, run_worker
 
 _AnyPlace = TypeVar("_AnyPlace", bound="Place")
@@ -103,7 +102,7 @@ class Here(Place):
 def place_for(
     reach: str,
     emulated: Callable[[], Place] | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Place:
     """The place that `reach` names: `here`, `ssh://user@host[:port]`, `adb[:serial]`, `emulate`.
 

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from edgeq.core.artifact import read_record
+from edgeq.core.artifact import ARTIFACT_FILE, read_record
 from edgeq.core.errors import EdgeqError, Missing, Problem
+from edgeq.core.terms import How, Progress
 from edgeq.devices.address import Address
 from edgeq.devices.profile import Device
-from edgeq.pipeline.check.verdict import How
 from edgeq.places import needs
 from edgeq.places.background import Background
 from edgeq.places.file_manifest import files_below, write_source
@@ -55,7 +55,7 @@ class RemotePlace(Place):
     def __init__(
         self,
         address: Address,
-        progress: Callable[[str], None] = lambda _: None,
+        progress: Progress = lambda _: None,
         *,
         silence_seconds: float = 30.0,
         linger_seconds: float = 60.0,
@@ -243,4 +243,8 @@ class RemotePlace(Place):
 def _wants_llama(paths: Mapping[str, Path]) -> bool:
     """Whether one of the artifacts is a GGUF file."""
     artifacts = [path for name in ("artifact", "reference") if (path := paths.get(name))]
-    return any(read_record(path).format == "gguf" for path in artifacts)
+    return any(
+        read_record(path).format == "gguf"
+        for path in artifacts
+        if (path / ARTIFACT_FILE).is_file()  # recorded answers have none
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.quantize.activations import InputCodes, choose_dynamic, choose_static
 from edgeq.quantize.methods.objective import Moments
 from edgeq.quantize.methods.rounding import round_tensor
@@ -14,6 +15,9 @@ from edgeq.quantize.number_formats.groups import GRIDS, Floats, Grid, QuantizedT
 from edgeq.quantize.number_formats.kquants import GGUF_GRIDS
 from edgeq.quantize.number_formats.palettes import PALETTES, cluster
 from edgeq.quantize.statistics import InputStatistics
+
+_LARGEST_SCALE = float(np.finfo(np.float16).max)
+_SMALLEST_SCALE = 2.0**-20  # four bits above the smallest that float16 holds
 
 
 def grid_named(name: str) -> Grid:
@@ -80,9 +84,22 @@ def quantize_weights(
         codes = _input_codes(members, seen)
         for weight in members:
             matrix = weight.read()
+            if weight.choice.grid not in PALETTES:
+                scalable(weight.name, matrix, grid_named(weight.choice.grid))
             tensor = _round(matrix, weight.choice, seen, codes)
             beside = matrix[:, codes.outliers] if codes and codes.outliers else None
             yield weight.name, Quantized(tensor, codes, beside, weight.choice.activations)
+
+
+def scalable(name: str, matrix: Floats, grid: Grid) -> Floats:
+    """`matrix`, whose scales the grid can hold. Raises InvalidInput where it cannot hold them."""
+    if grid.scale_dtype is np.float16 and matrix.any():
+        largest = float(np.abs(matrix).max())
+        if not _SMALLEST_SCALE < largest / grid.highest < _LARGEST_SCALE:
+            what = f"has values up to {largest:.3g}, whose scale float16 cannot hold"
+            remedy = f"keep it in float: rules: [{{match: {name!r}, use: float32}}]"
+            raise InvalidInput(Problem(f"the weight {name!r}", what, remedy))
+    return matrix
 
 
 def _input_codes(

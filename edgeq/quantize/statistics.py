@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.quantize.number_formats.groups import Floats
-
-if TYPE_CHECKING:  # a plan, which only needs the types here, opens no runtime
-    from edgeq.models.onnx_session import Session
 
 Feed = Mapping[str, NDArray[np.generic]]
 
@@ -22,6 +20,13 @@ _ROWS_KEPT = 2048
 _ROWS_PER_PRODUCT = 2048
 # Second moments of wide layers are large (columns² × 8 bytes): take layers in turns within this.
 _HESSIAN_BYTES_AT_ONCE = 512 << 20
+
+
+class Session(Protocol):
+    """What runs a graph: an onnxruntime session, which this room does not import."""
+
+    def run(self, outputs: Any, feed: Any) -> Any:
+        """Arrays by input name to the arrays of `outputs`, in their order."""
 
 
 @dataclass(frozen=True)
@@ -113,23 +118,31 @@ def collect(
     session: of a model in which every watched tensor is an input or output. hessians: those whose
     second moments are wanted. samples: those whose rows are kept, by default all. Samples run one
     at a time and unpadded, so no padding enters any statistic. A tensor that held nothing in any
-    feed is missing from the result.
+    feed is missing from the result. Raises InvalidInput for NaN and infinity.
     """
     found: dict[str, InputStatistics] = {}
     for names in _in_turns(tensors, hessians):
         collectors = {
             name: _Collector(name in hessians, samples is None or name in samples) for name in names
         }
-        for feed in feeds:
+        for sample, feed in enumerate(feeds):
             inner = [name for name in names if name not in feed]
             # To onnxruntime, no names would mean all outputs.
             outputs = session.run(inner, dict(feed)) if inner else []
             held = {**feed, **dict(zip(inner, outputs, strict=True))}
             for name in names:
+                _refuse_not_finite(name, held[name], sample)
                 collectors[name].add(held[name])
         results = ((name, collector.result()) for name, collector in collectors.items())
         found.update({name: result for name, result in results if result is not None})
     return found
+
+
+def _refuse_not_finite(name: str, value: NDArray[np.generic], sample: int) -> None:
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        what = f"is NaN or infinite on sample {sample} of the calibration data"
+        remedy = "leave that sample out, or export the model so that it stays within float32"
+        raise InvalidInput(Problem(f"the tensor {name!r}", what, remedy))
 
 
 def _in_turns(tensors: Mapping[str, int], hessians: frozenset[str]) -> list[list[str]]:

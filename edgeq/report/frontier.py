@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from edgeq.core.units import MIB, format_bytes, format_seconds
-from edgeq.pipeline.allocate.frontier_records import Frontier
+from edgeq.pipeline.frontier.records import Frontier
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped

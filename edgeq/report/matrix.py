@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
+from edgeq.core.terms import How
 from edgeq.pipeline.check.remedies import format_value
-from edgeq.pipeline.check.verdict import How, Line
+from edgeq.pipeline.check.verdict import Line
 from edgeq.pipeline.matrix.run import Judged
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table

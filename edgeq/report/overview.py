@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.table import Table
 
 from edgeq.core.units import format_bytes
-from edgeq.devices.app_store_limits import LimitLine
 from edgeq.devices.catalogue import Device
+from edgeq.formats.bundle import LimitLine
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.plan.plan import ArtifactPlan, Plan
 from edgeq.pipeline.plan.tensors import TensorPlan
@@ -128,6 +128,9 @@ def print_built(built: Sequence[Built], console: Console) -> None:
     }
     for note in notes:
         print_wrapped(f"note: {note}", "yellow", console)
+    for proof in dict.fromkeys(item.artifact.proof for item in built):
+        if proof is not None:
+            print_wrapped(str(proof), "yellow" if proof.difference is None else "dim", console)
     for item in built:
         console.print(str(item.path), style="dim", soft_wrap=True)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+from edgeq.core.terms import Progress
 from edgeq.report.console import Console, Text, make_console
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextlib.contextmanager
-def progress_line() -> Iterator[Callable[[str], None]]:
+def progress_line() -> Iterator[Progress]:
     """A function that shows the current step.
 
     Where standard error is no terminal, the step that is current every 10 s gets a line: enough to
@@ -30,7 +31,7 @@ def progress_line() -> Iterator[Callable[[str], None]]:
         yield lambda step: status.update(Text(step))
 
 
-def _now_and_then(console: Console) -> Callable[[str], None]:
+def _now_and_then(console: Console) -> Progress:
     begun = shown = time.monotonic()
 
     def show(step: str) -> None:

@@ -107,7 +107,7 @@ def sensitivity(folder: Path) -> Sensitivity:
     recipe, document, _ = load_recipe(folder / "plain.yaml")
     assert recipe is not None
     place = document.place(("model", "source"))
-    model = describe(recipe, folder / "plain.yaml", place, weights=True)
+    model = describe(recipe.model.source, recipe.model.task, folder, place, weights=True)
     names = [name for name, shape in model.tensors.items() if len(shape) == 2]
     costs = {
         name: {

@@ -183,10 +183,11 @@ def test_the_code_version_covers_what_makes_results(tmp_path: Path) -> None:
         return subprocess.check_output([sys.executable, "-c", program], cwd=tmp_path, text=True)
 
     assert version().strip() == code_version()
-    (tmp_path / "edgeq" / "cli.py").write_text("# changes what is printed\n")
-    (tmp_path / "edgeq" / "report" / "more.py").write_text("# as does this\n")
+    audit = tmp_path / "edgeq" / "pipeline" / "audit"
+    audit.rename(tmp_path / "edgeq" / "report" / "audited")
+    (tmp_path / "edgeq" / "cli" / "more.py").write_text("# changes what is printed\n")
     assert version().strip() == code_version()
-    (tmp_path / "edgeq" / "canonical.py").open("a").write("# changes hashes\n")
+    (tmp_path / "edgeq" / "core" / "canonical.py").open("a").write("# changes hashes\n")
     assert version().strip() != code_version()
 
 

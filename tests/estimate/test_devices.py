@@ -9,10 +9,11 @@ import pytest
 
 from edgeq.core.store import Store
 from edgeq.devices.catalogue import list_devices, load_device
-from edgeq.estimate import Measured, estimate_for, sizes_of_config
 from edgeq.estimate.bandwidth import bandwidth_here, memory_bandwidth
+from edgeq.estimate.calibrate import Measured
 from edgeq.estimate.contents import Contents
-from edgeq.estimate.devices import best_backend, runner_backend
+from edgeq.estimate.devices import best_backend, estimate_for, runner_backend
+from edgeq.estimate.sizes import sizes_of_config
 from edgeq.estimate.variants import variants
 from tests.estimate.test_memory import WREN
 

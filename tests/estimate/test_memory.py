@@ -9,17 +9,11 @@ import pytest
 
 from edgeq.core.artifact import read_record
 from edgeq.core.units import MIB
-from edgeq.estimate import (
-    MemoryEstimate,
-    contents_of_artifact,
-    contents_of_plan,
-    estimate_memory,
-    sizes_of_config,
-)
-from edgeq.estimate.contents import Contents
-from edgeq.estimate.memory import gguf_cache_bytes
-from edgeq.estimate.sizes import sizes_of_shapes
+from edgeq.estimate.contents import Contents, contents_of_artifact
+from edgeq.estimate.memory import MemoryEstimate, estimate_memory, gguf_cache_bytes
+from edgeq.estimate.sizes import sizes_of_config, sizes_of_shapes
 from edgeq.estimate.variants import variants
+from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.places.process import Request, Workload, run_worker
 

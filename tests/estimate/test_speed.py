@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from edgeq.core.errors import InvalidInput
-from edgeq.estimate import Measured, decode_speed, estimate_decode, estimate_prompt
+from edgeq.estimate.calibrate import Measured
 from edgeq.estimate.fitting import fit, without_each_chip
 from edgeq.estimate.kinds import backend_kind, bits_per_weight, family, range_for
 from edgeq.estimate.prompt import fit_prompt, prompt_without_each_chip
-from edgeq.estimate.speed import constants
+from edgeq.estimate.speed import constants, decode_speed, estimate_decode, estimate_prompt
 from edgeq.estimate.spread import (
     Miss,
     calibrated_misses,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from edgeq.core.artifact import Artifact, FileRecord, ModelRecord
 from edgeq.core.units import format_bytes
-from edgeq.devices.app_store_limits import STORE_LIMITS, memory_lines, sized, store_lines
 from edgeq.devices.catalogue import load_device
+from edgeq.pipeline.bundle.app_store_limits import STORE_LIMITS, memory_lines, sized, store_lines
 from tests.support import verdicts
 
 MIB = 1 << 20

@@ -18,10 +18,11 @@ pytest.importorskip("torch", reason="the build side is not installed")
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 
 from edgeq.core.errors import InvalidInput, Missing
+from edgeq.formats import transformers_model
 from edgeq.formats.gguf.requantize import quantize_file
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.models.huggingface import read_directory
-from edgeq.pipeline.compare import compare, transformers_model
+from edgeq.pipeline.compare import compare
 from edgeq.pipeline.compare.side_by_side import SideBySide
 from tests.cli.test_commands import answered, for_a_person, refused
 from tests.support import tiny_decoders

@@ -14,8 +14,8 @@ pytest.importorskip("vl_convert", reason="the extra 'report' is not installed")
 pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 from edgeq.core.errors import InvalidInput
-from edgeq.pipeline.allocate.frontier_records import Frontier, Point
 from edgeq.pipeline.allocate.sensitivity import Cost, Sensitivity
+from edgeq.pipeline.frontier.records import Frontier, Point
 from edgeq.report.console import make_console
 from edgeq.report.frontier import frontier_picture, print_frontier
 from edgeq.report.pictures import check_picture, save_picture

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from edgeq.pipeline.allocate.bounds import Site, sizes_of
 from edgeq.pipeline.allocate.options import allowed, find_options, intent_of
+from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.plan.budgeted import _last, foretell
-from edgeq.pipeline.plan.expected import expected_everywhere
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.quantize.presets import Format
 from edgeq.report.expectations import print_expected

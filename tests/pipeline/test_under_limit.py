@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from edgeq.core.errors import InvalidInput
+from edgeq.core.terms import How
 from edgeq.core.units import MIB
 from edgeq.devices.catalogue import load_device
 from edgeq.devices.profile import Device
 from edgeq.pipeline.check.check import check
 from edgeq.pipeline.check.under_limit import limiter_for, limits_of, under_limit
-from edgeq.pipeline.check.verdict import How
 from edgeq.places.limits.records import Outcome, Trial, Tried
 from edgeq.places.limits.run import GroupLimiter, available
 from edgeq.places.place import ALL_PASSES, Here, Place

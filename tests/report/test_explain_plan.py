@@ -10,7 +10,7 @@ pytest.importorskip("gguf", reason="the extra [gguf] is not installed")
 
 from edgeq.core.errors import EdgeqError, InvalidInput, Missing
 from edgeq.pipeline.allocate.options import find_options, intent_of
-from edgeq.pipeline.plan.expected import expected_everywhere
+from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.report.explain.facts import BUDGETS
 from edgeq.report.explain.parts import parts_of

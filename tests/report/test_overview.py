@@ -11,8 +11,8 @@ from rich.console import Console
 pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 from edgeq.core.errors import InvalidInput
-from edgeq.devices.app_store_limits import store_lines
 from edgeq.devices.catalogue import load_device
+from edgeq.pipeline.bundle.app_store_limits import store_lines
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.report.overview import print_limits, print_plan
 from tests.support import tiny_bert

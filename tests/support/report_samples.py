@@ -15,7 +15,7 @@ from edgeq.measure.disagreement import Candidate, Disagreement, histogram
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.neighbours import Change, Neighbour, Neighbours
 from edgeq.measure.records import LanguageQuality, Measurement
-from edgeq.pipeline.allocate.frontier_records import Frontier, Point
+from edgeq.pipeline.frontier.records import Frontier, Point
 from edgeq.pipeline.recover.record import Recovery
 from edgeq.quantize.adapter import GRID, METHOD
 from edgeq.report.page.gather import _device

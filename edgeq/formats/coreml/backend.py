@@ -78,7 +78,7 @@ def open_backend(path: Path, threads: int | None, compute_units: str | None) -> 
 
 
 class ReferenceBackend(Backend):
-    """`edgeq.formats.coreml.executor` in place of Core ML: the numbers in the file, at no speed to speak of.
+    """`edgeq.formats.coreml.executor` in place of Core ML: the file's numbers, slowly.
 
     By default on one thread. Sums are then taken in one order wherever there are more, and small
     products, which most of a step are, lose more by waiting than they gain: on two busy cores one

@@ -15,10 +15,11 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
 from edgeq.formats.base import Floats
 from edgeq.formats.coreml.backend import Backend
-from edgeq.formats.language import DEFAULT_CONTEXT, Ids, LanguageModel
-from edgeq.formats.lengths import filled, lengths_of
+from edgeq.formats.coreml.lengths import filled, lengths_of
+from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.package import Package
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.models.architecture import DEFAULT_CONTEXT
 
 _IDS, _POSITION, _LOGITS = "input_ids", "position", "logits"
 

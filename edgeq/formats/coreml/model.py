@@ -12,7 +12,7 @@ from edgeq.formats.base import Array, Model
 from edgeq.formats.coreml.backend import Backend, open_backend
 from edgeq.formats.coreml.decoder import CoremlDecoder
 from edgeq.formats.coreml.executor.images import pixels
-from edgeq.formats.lengths import filled, next_length
+from edgeq.formats.coreml.lengths import filled, next_length
 from edgeq.formats.package import Package
 from edgeq.formats.runtime_cache import model_file
 from edgeq.formats.samples import SampleModel

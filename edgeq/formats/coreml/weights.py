@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from edgeq.core.terms import Progress
 from edgeq.formats.coreml.decide import settled
 from edgeq.formats.onnx.write import Found, find_codes, find_quantized
 from edgeq.models.graphs.weights import Decide, Weight
@@ -36,11 +37,11 @@ def find_codes_coreml(
     float_directory: Path,
     decide: Decide,
     feeds: Sequence[Feed],
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> dict[str, QuantizedTensor]:
     """Codes of every weight of a float graph that `decide` wants on a grid Core ML can hold.
 
-    As `edgeq.formats.onnx.write.find_codes`, which gives the same codes where both formats have the grid.
+    The same codes as `edgeq.formats.onnx.write.find_codes` where both formats have the grid.
     """
     return find_codes(float_directory, decide, feeds, progress, settle_coreml)
 
@@ -49,7 +50,7 @@ def find_coded_coreml(
     float_directory: Path,
     decide: Decide,
     feeds: Sequence[Feed],
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> Found:
     """Codes of weights as `find_codes_coreml` gives them, and how what they multiply is coded."""
     return find_quantized(float_directory, decide, feeds, progress, settle_coreml)

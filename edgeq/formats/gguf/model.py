@@ -22,8 +22,9 @@ from edgeq.formats.base import Array, Floats, Model
 from edgeq.formats.gguf.cache import cache_facts
 from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header, read_header
 from edgeq.formats.gguf.llama_model import LlamaModel
-from edgeq.formats.language import DEFAULT_CONTEXT, Ids, LanguageModel
+from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.text import prompted
+from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.quantize.ggml.llama_abi import F16, F32
 
 _SCORED = 256

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable
+from edgeq.core.terms import Progress
 from edgeq.formats.gguf.header import Header, TensorEntry, read_header
 from edgeq.formats.gguf.imatrix import Importance
 from edgeq.formats.gguf.values import MetaValue
@@ -45,7 +46,7 @@ def quantize_file(
     destination: Path,
     mix: str,
     importance: Importance | None = None,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step: None,
     threads: int | None = None,
 ) -> None:
     """Quantize the float file `source`; `destination` is written whole or not at all.

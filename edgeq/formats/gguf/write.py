@@ -7,7 +7,7 @@ are. The file's order and metadata are those llama.cpp's quantizer would write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgeq.core.artifact import TensorRecord
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats.gguf.convert import read_rows, reorder_codes, row_order
 from edgeq.formats.gguf.decide import GgufDecision
 from edgeq.formats.gguf.header import ALIGNMENT
@@ -66,7 +67,7 @@ def write_gguf_model(
     importance: Importance | None,
     *,
     mix: str,
-    progress: Callable[[str], None],
+    progress: Progress,
     name: str | None = None,
 ) -> WrittenGguf:
     """Write a model to `destination`, whole or not at all.
@@ -173,7 +174,7 @@ class _Tensors:
         file: _File,
         codes: Mapping[str, QuantizedTensor],
         importance: Importance | None,
-        progress: Callable[[str], None],
+        progress: Progress,
     ) -> None:
         self._file, self._codes = file, codes
         self._importance, self._progress = importance, progress

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.models.graphs.rewriting import GraphWriter
-from edgeq.models.graphs.weights import Weight
+from edgeq.models.graphs.weights import Weight, convolution_output
 from edgeq.quantize.activations import scale_and_zero_point
 from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
 
@@ -74,15 +74,6 @@ class ConvolutionWriter:
         self._scales[id(decoded)] = scale_and_zero_point(low, high)[0]
         for node, position in readers:
             node.replace_input_with(position, decoded)
-
-
-def convolution_output(node: ir.Node) -> ir.Value:
-    """The tensor a quantized convolution ends in: behind a Relu or Clip that alone reads it."""
-    value = node.outputs[0]
-    consumers = value.consumers()
-    if len(consumers) == 1 and consumers[0].op_type in ("Relu", "Clip"):
-        return consumers[0].outputs[0] if consumers[0].graph is node.graph else value
-    return value
 
 
 def zero_points(writer: GraphWriter, name: str, channels: int) -> ir.Value:

@@ -1,8 +1,8 @@
 """Language models as ONNX files on onnxruntime, with a KV cache that is written in place.
 
-For graphs that `edgeq.models.graphs.decoder_onnx` made. Keys and values are float32 arrays for `context`
-positions, a graph's input and output at the same time, so nothing is copied from step to step and
-only positions that were used take memory.
+For graphs that `edgeq.models.graphs.decoder_onnx` made. Keys and values are float32 arrays for
+`context` positions, a graph's input and output at the same time, so nothing is copied from step to
+step and only positions that were used take memory.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from edgeq.core.artifact import TOKENIZER_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY, SWITCH_KEY
 from edgeq.formats.base import Floats
-from edgeq.formats.language import DEFAULT_CONTEXT, Ids, LanguageModel
+from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.onnx.prepacked import open_model
 from edgeq.formats.package import Package
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.models import onnx_session
+from edgeq.models.architecture import DEFAULT_CONTEXT
 
 _AT_ONCE = 512
 """Tokens in one run: attention holds heads × tokens × positions numbers, and logits are wide."""

@@ -11,13 +11,13 @@ import onnx_ir as ir
 
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE, TensorRecord, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats.onnx.adapter import add_adapter
-from edgeq.formats.onnx.convolution import convolution_output
 from edgeq.formats.onnx.quantized import QuantizedWriter
 from edgeq.models.graphs.decoder_joined import join_products
 from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.graphs.statistics import watch
-from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
+from edgeq.models.graphs.weights import Decide, Weight, convolution_output, find_weights, settle
 from edgeq.pipeline.build.sequential import goes_in_sequence, round_in_sequence
 from edgeq.quantize.activations import static_range
 from edgeq.quantize.adapter import Adapter
@@ -46,7 +46,7 @@ def write_quantized(
     destination: Path,
     decide: Decide,
     feeds: Sequence[Feed],
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> Written:
     """Quantize `model.onnx` of `float_directory` into `destination`.
 
@@ -63,7 +63,7 @@ def find_codes(
     float_directory: Path,
     decide: Decide,
     feeds: Sequence[Feed],
-    progress: Callable[[str], None],
+    progress: Progress,
     settle: Callable[[Weight, Decide], Decision] = settle,
     kept: Path | None = None,
 ) -> dict[str, QuantizedTensor]:
@@ -93,7 +93,7 @@ def find_quantized(
     float_directory: Path,
     decide: Decide,
     feeds: Sequence[Feed],
-    progress: Callable[[str], None],
+    progress: Progress,
     settle: Callable[[Weight, Decide], Decision] = settle,
 ) -> Found:
     """As `find_codes`, with the codes of activations where a choice wants them."""
@@ -156,7 +156,7 @@ class _Chosen:
             raise self._nothing(decide)
 
     def quantize(
-        self, feeds: Sequence[Feed], progress: Callable[[str], None], kept: Path | None = None
+        self, feeds: Sequence[Feed], progress: Progress, kept: Path | None = None
     ) -> tuple[dict[str, InputStatistics], dict[str, Quantized]]:
         """What calibration saw, by tensor, and codes, by weight."""
         choices = {weight.name: self._choice(weight) for weight in self.weights}

@@ -1,15 +1,16 @@
 """Where the same artifact answers differently on other CPUs, by which operator, and what cures it.
 
 Places are compared with this machine, set as the loader sets it. An ONNX artifact is taken apart
-(`edgeq.measure.cross_cpu.probe`) and run twice on each place: without any setting, to see what the CPU's
-own kernels do, and as the loader sets it there, to see whether that is enough. A GGUF artifact is
-compared by its logits. `edgeq.measure.cross_cpu.statistics` says what counts as different.
+(`edgeq.measure.cross_cpu.probe`) and run twice on each place: without any setting, to see what the
+CPU's own kernels do, and as the loader sets it there, to see whether that is enough. A GGUF
+artifact is compared by its logits. `edgeq.measure.cross_cpu.statistics` says what counts as
+different.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.core.errors import EdgeqError, in_one_line
+from edgeq.core.terms import Progress
 from edgeq.measure import arrays
 from edgeq.measure.cross_cpu.probe import Operator, Probe, make_probe
 from edgeq.measure.cross_cpu.records import (
@@ -34,7 +36,6 @@ from edgeq.places.place import Here, Place
 from edgeq.places.process import PassFailed, PassStopped, Request, Workload
 
 Array = npt.NDArray[Any]
-Progress = Callable[[str], None]
 _SHOWN = 5  # operators, the furthest off: the rest differ for the same reason
 _UNKNOWN_NOISE = 0.05  # of the whole answer, where no full precision tells
 

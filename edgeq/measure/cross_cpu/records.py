@@ -8,8 +8,8 @@ from pydantic import Field
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import EXIT_BUDGET_FAILED, EXIT_MISSING, EXIT_PASS
+from edgeq.core.terms import How
 from edgeq.measure.cross_cpu.statistics import Statistics
-from edgeq.measure.records import How
 
 Status = Literal["same", "cured", "differs", "not run"]
 

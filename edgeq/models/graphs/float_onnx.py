@@ -10,24 +10,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.export.pooling import add_head, apply_head
-from edgeq.formats.base import default_threads
-from edgeq.models.encoder import is_unused
+from edgeq.core.threads import default_threads
+from edgeq.models.graphs.pooling import add_head, apply_head
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.onnx_session import open_session
-from edgeq.models.weight_files import WEIGHTS
+from edgeq.models.original.network import open_network
 from edgeq.models.weights import open_weights
 
 # Architectures whose attention onnxruntime's optimizer knows how to fuse, by its own name for it.
@@ -68,7 +65,7 @@ def _export(model: ModelDirectory, exported: Path) -> None:
 
         try:
             onnx_export_from_model(
-                _network(model, exported.parent),
+                open_network(model, "sentence-embedding"),
                 exported.parent,
                 task="feature-extraction",
                 do_validation=False,
@@ -81,55 +78,6 @@ def _export(model: ModelDirectory, exported: Path) -> None:
                     "export it yourself and name the .onnx file as the source, task: tensor",
                 )
             ) from None
-
-
-def _network(model: ModelDirectory, folder: Path) -> Any:
-    """The model as transformers builds it, in float32.
-
-    Raises InvalidInput for weights that it lacks, which transformers would make up, or leaves over.
-    """
-    import torch
-    from optimum.exporters.onnx.constants import SDPA_ARCHS_ONNX_EXPORT_NOT_SUPPORTED
-    from transformers import AutoModel
-
-    kind = model.config["model_type"]
-    source = _renamed(model, folder) if model.stored_names else model.path
-    network, report = AutoModel.from_pretrained(
-        source,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        dtype=torch.float32,
-        output_loading_info=True,
-        **(
-            {"attn_implementation": "eager"} if kind in SDPA_ARCHS_ONNX_EXPORT_NOT_SUPPORTED else {}
-        ),
-    )
-    missing = [*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]
-    lacking = [f"lacks {name}" for name in missing if not is_unused(name)]
-    left = [name for name in report["unexpected_keys"] if _is_left_over(model, name)]
-    for what in [*lacking, *(f"holds {name}, which a {kind} model does not read" for name in left)]:
-        raise InvalidInput(Problem(str(model.path), what, "download or save it again"))
-    return network
-
-
-def _is_left_over(model: ModelDirectory, name: str) -> bool:
-    """Whether a weight that transformers does not read could have mattered."""
-    facts = model.tensors.get(name)
-    return facts is not None and facts.is_float and not is_unused(name) and not model.head.files
-
-
-def _renamed(model: ModelDirectory, folder: Path) -> Path:
-    """The model with its weights' usual names, in float32, in a new directory in `folder`."""
-    from safetensors.numpy import save_file
-
-    place = folder / "renamed"
-    place.mkdir()
-    weights = open_weights(model)
-    held = {name: weights.read(name) for name, facts in model.tensors.items() if facts.is_float}
-    save_file(held, place / WEIGHTS, {"format": "pt"})
-    shutil.copyfile(model.path / "config.json", place / "config.json")
-    return place
 
 
 @contextlib.contextmanager

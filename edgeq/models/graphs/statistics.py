@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.core.artifact import MODEL_FILE
-from edgeq.formats.base import default_threads
-from edgeq.formats.onnx.convolution import convolution_output
-from edgeq.models.graphs.weights import Weight, find_weights
+from edgeq.core.terms import Progress
+from edgeq.core.threads import default_threads
+from edgeq.models.graphs.weights import Weight, convolution_output, find_weights
 from edgeq.models.onnx_session import Session, open_graph
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.statistics import Feed, InputStatistics, collect
@@ -26,7 +26,7 @@ def watch(
     chosen: Sequence[Weight],
     decisions: Mapping[str, Decision],
     feeds: Sequence[Feed],
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> dict[str, InputStatistics]:
     """Statistics of every tensor that a choice depends on, by the tensor's name."""
     tensors: dict[str, int] = {}

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.graphs.rewriting import CONTRIB
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
 from edgeq.quantize.model import grid_named
@@ -81,8 +82,17 @@ class Weight:
         return next(uses, None)
 
     def matrix(self) -> Floats:
-        """float32 `(rows, columns)`: outputs by inputs, tokens by features, filters by taps."""
+        """float32 `(rows, columns)`: outputs by inputs, tokens by features, filters by taps.
+
+        Raises InvalidInput where it holds NaN or infinity.
+        """
         array = _array(self.value).astype(np.float32)
+        odd = ~np.isfinite(array)
+        if odd.any():
+            word = "NaN" if np.isnan(array).any() else "infinity"
+            what = f"holds {word} in {int(odd.sum())} of its {array.size} values"
+            problem = Problem(f"the weight {self.name!r}", what, "train or save the model again")
+            raise InvalidInput(problem)
         if self.role == "convolution":
             return array.reshape(array.shape[0], -1)
         if self.role == "recurrent":  # (directions, gates × hidden, inputs)
@@ -260,3 +270,12 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
 def _array(value: ir.Value) -> NDArray[np.generic]:
     assert value.const_value is not None
     return value.const_value.numpy()
+
+
+def convolution_output(node: ir.Node) -> ir.Value:
+    """The tensor a quantized convolution ends in: behind a Relu or Clip that alone reads it."""
+    value = node.outputs[0]
+    consumers = value.consumers()
+    if len(consumers) == 1 and consumers[0].op_type in ("Relu", "Clip"):
+        return consumers[0].outputs[0] if consumers[0].graph is node.graph else value
+    return value

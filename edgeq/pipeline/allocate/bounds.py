@@ -11,11 +11,12 @@ from edgeq.core.store import Store
 from edgeq.core.units import format_bytes, format_seconds, format_speed
 from edgeq.devices.catalogue import HERE, Device
 from edgeq.estimate.bandwidth import bandwidth_here
-from edgeq.estimate.contents import Contents, contents_of_plan
+from edgeq.estimate.contents import Contents
 from edgeq.estimate.devices import Estimates, estimate_for
 from edgeq.models.model import DescribedModel
 from edgeq.pipeline.allocate.options import find_options, intent_of
 from edgeq.pipeline.allocate.solve import Choices, Priced, best_within
+from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, plan_artifact
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.presets import Format

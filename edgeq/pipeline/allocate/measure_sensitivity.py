@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from edgeq.core.files import write_bytes
+from edgeq.core.terms import Progress
 from edgeq.models.graphs.statistics import watch
 from edgeq.models.graphs.weights import Weight
 from edgeq.pipeline.allocate.chain import Chain
@@ -34,7 +35,6 @@ from edgeq.quantize.number_formats.groups import Floats
 from edgeq.quantize.number_formats.palettes import PALETTES, cluster
 from edgeq.quantize.statistics import Feed
 
-Progress = Callable[[str], None]
 # So many tensors run the model, however many there are: time grows as the model does.
 MOST_MEASURED = 96
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.pipeline.build.build import artifact_maker
-from edgeq.pipeline.build.stages import Progress, Stages
+from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.pipeline.plan.requirements import missing, packages, require
 from edgeq.quantize.presets import Format, make_variant

@@ -93,7 +93,7 @@ def quality(request: Request) -> dict[str, Any]:
 
 def own_text(model: LanguageModel, wanted: int) -> str:
     """About `wanted` tokens drawn from the model at temperature 1; always the same text."""
-    from edgeq.pipeline.compare.compare import beginning
+    from edgeq.measure.same_tokens import beginning
 
     first = beginning(model)
     start = model.tokens("\n", special=False) if first is None else [first]
@@ -114,7 +114,7 @@ def own_text(model: LanguageModel, wanted: int) -> str:
 
 def _failure(error: EdgeqError) -> dict[str, Any]:
     """What went wrong, and its sort; with what to install, where that is all there is to do."""
-    from edgeq.pipeline.compare.compare import OtherTokens
+    from edgeq.measure.same_tokens import OtherTokens
 
     missing = isinstance(error, Missing)
     said = (f"{problem.where}: {problem.what}" for problem in error.problems)

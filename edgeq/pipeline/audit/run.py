@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats.gguf.header import Header, read_header
 from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
 from edgeq.models.huggingface import read_directory
@@ -28,8 +28,6 @@ from edgeq.recipe.data_sets import read_text
 
 _OWN_WINDOW, _OWN_WINDOWS = 128, 8
 """Windows of the text that a reference writes where none is given: drawing it is slow."""
-
-Progress = Callable[[str], None]
 
 
 def audit(

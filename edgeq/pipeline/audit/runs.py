@@ -7,11 +7,11 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from edgeq.core import child
+from edgeq.core.terms import Progress
 from edgeq.pipeline.audit.child import STEP, Request
 
 _SECONDS = {"tokens": 600.0, "quality": 4 * 3600.0}
@@ -28,7 +28,7 @@ class RunFailed(Exception):
         self.missing, self.other_tokens = missing, other_tokens
 
 
-def ask(request: Request, progress: Callable[[str], None]) -> dict[str, Any]:
+def ask(request: Request, progress: Progress) -> dict[str, Any]:
     """The reply of a fresh process that does `request`.
 
     Raises RunFailed with what it ended with: an error of edgeq, a signal, or too long a time.
@@ -57,7 +57,7 @@ def ask(request: Request, progress: Callable[[str], None]) -> dict[str, Any]:
     return _reply(status, content, said)
 
 
-def _listen(stream: IO[bytes], progress: Callable[[str], None], said: list[str]) -> None:
+def _listen(stream: IO[bytes], progress: Progress, said: list[str]) -> None:
     for line in stream:
         text = line.decode(errors="replace").rstrip()
         if text.startswith(STEP):
@@ -81,9 +81,7 @@ def _reply(status: int, content: bytes, said: list[str]) -> dict[str, Any]:
     return reply
 
 
-def tokens_of(
-    file: Path, texts: tuple[str, ...], progress: Callable[[str], None]
-) -> dict[str, Any]:
+def tokens_of(file: Path, texts: tuple[str, ...], progress: Progress) -> dict[str, Any]:
     """Open the file with llama.cpp: see `edgeq.pipeline.audit.child.tokens`. Raises RunFailed."""
     progress("open it with llama.cpp")
     return ask(Request(work="tokens", file=file.absolute(), texts=texts), progress)

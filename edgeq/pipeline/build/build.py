@@ -21,13 +21,16 @@ from edgeq.core.artifact import (
     write_artifact,
 )
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.formats.written import Made, copy_tokenizer, settings_of, text_settings
-from edgeq.pipeline.build.stages import Progress, Stages
+from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.budgeted import prospect
 from edgeq.pipeline.plan.images import labels_of
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.plan.requirements import require
 from edgeq.pipeline.plan.tensors import gguf_decisions
+from edgeq.pipeline.proof.onnx_run import run_once
+from edgeq.pipeline.proof.original import versions as original_versions
 from edgeq.pipeline.recover.recovered import Recovered
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.decide import Decision, decide
@@ -57,6 +60,7 @@ class Built:
             "bytes": self.artifact.bytes,
             "weight_bytes": self.artifact.weight_bytes,
             "grids": self.artifact.grid_summary(),
+            "proof": str(self.artifact.proof) if self.artifact.proof else None,
         }
 
 
@@ -147,6 +151,7 @@ class _Builder:
             "licence": self._planned.plan.licence,
             "source": stages.source,
             "revision": self._planned.plan.revision,
+            "original": original_versions(),
         }
         stages.progress(f"{name}: looking in the store")
         path = stages.store.stage(
@@ -175,6 +180,7 @@ class _Builder:
 
     def _make(self, name: str, intent: Intent, destination: Path) -> None:
         planned, stages, variant = self._planned, self._stages, intent.variant
+        proof = stages.proof()
         writers = {
             "onnx": self._write_onnx,
             "gguf": self._write_gguf,
@@ -189,31 +195,33 @@ class _Builder:
             text = text_settings(directory, made.max_tokens)
         is_float = variant.weights == "float32"
         calibration = None if is_float else stages.calibration_key()
-        write_artifact(
-            destination,
-            Artifact(
-                name=name,
-                format=intent.format,
-                variant=variant.name,
-                task=planned.recipe.model.task,
-                model=ModelRecord(
-                    source=stages.source,
-                    revision=planned.plan.revision,
-                    licence=planned.plan.licence,
-                    sha256=stages.model_sha256,
-                ),
-                inputs=made.inputs,
-                outputs=made.outputs,
-                text=text,
-                dimension=directory.dimension if directory and not decoder else None,
-                weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
-                tensors=made.tensors,
-                settings=made.settings,
-                files=record_files(destination, made.files),
-                sources={"calibration": calibration["sha256"]} if calibration else {},
-                tools=self._tools(intent),
+        artifact = Artifact(
+            name=name,
+            format=intent.format,
+            variant=variant.name,
+            task=planned.recipe.model.task,
+            model=ModelRecord(
+                source=stages.source,
+                revision=planned.plan.revision,
+                licence=planned.plan.licence,
+                sha256=stages.model_sha256,
             ),
+            inputs=made.inputs,
+            outputs=made.outputs,
+            text=text,
+            dimension=directory.dimension if directory and not decoder else None,
+            weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
+            tensors=made.tensors,
+            settings=made.settings,
+            files=record_files(destination, made.files),
+            sources={"calibration": calibration["sha256"]} if calibration else {},
+            tools=self._tools(intent),
+            proof=proof,
         )
+        write_artifact(destination, artifact)
+        if planned.model.directory is None and intent.format == "onnx":
+            stages.progress(f"{name}: run it once")
+            run_once(destination, artifact, stages.onnx_proof())
 
     def _write_onnx(self, name: str, intent: Intent, destination: Path) -> Made:
         from edgeq.formats.onnx import write

@@ -12,13 +12,14 @@ from edgeq.core.artifact import COREML_PACKAGE, MODEL_FILE, TensorRecord, ValueI
 from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.executor import Program, load
 from edgeq.formats.coreml.executor.images import pixels
+from edgeq.formats.coreml.lengths import filled
 from edgeq.formats.coreml.overflow import refuse_overflow
 from edgeq.formats.coreml.weights import find_coded_coreml, settle_coreml
 from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_coreml
 from edgeq.formats.coreml.write_decoder import IDS, POSITION
-from edgeq.formats.lengths import filled
 from edgeq.formats.onnx.write import Found, codes_summary
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.pipeline.build.coreml_proof import prove_coreml
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of, lengths_of, target_of
 from edgeq.pipeline.plan.images import image_of, labels_of
@@ -48,6 +49,8 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     compute = compute_of(intent.variant, spec)
     plans = tuple(planned_tensors(planned.model, intent, compute))
     target, *_ = target_of(planned.recipe, plans)
+    if planned.model.decoder is None:
+        prove_coreml(stages, _shapes(stages, stages.float_graph()))
     found = _found(stages, name, intent)
     codes = {tensor: held.tensor for tensor, held in found.weights.items()}
     package = destination / COREML_PACKAGE

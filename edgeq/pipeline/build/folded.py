@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from edgeq.core.terms import Progress
 from edgeq.formats.onnx import write
 from edgeq.formats.onnx.folded import fold_graph
 from edgeq.models.graphs.weights import Weight
@@ -37,7 +38,7 @@ def write_folded(stages: Stages, name: str, intent: Intent, destination: Path) -
     return replace(written, tensors=records)
 
 
-def _folded(stages: Stages, intent: Intent, progress: Callable[[str], None]) -> Path:
+def _folded(stages: Stages, intent: Intent, progress: Progress) -> Path:
     """A directory with the folded graph, made once for all that round the same weights alike."""
     tensors = stages.planned.model.tensors
     decisions = {n: decide(n, shape, intent) for n, shape in tensors.items()}

@@ -9,23 +9,23 @@ of every sample only what later pieces read is kept, on disk.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from edgeq.core.terms import Progress
 from edgeq.models.graphs.pieces import Pieces, Samples
 from edgeq.models.graphs.weights import Weight
 from edgeq.pipeline.build.embedding_moments import looked_up, table_moments
 from edgeq.quantize.codes import load_codes, save_codes
 from edgeq.quantize.methods.objective import MomentSums
 from edgeq.quantize.methods.rounding import Seen, round_judged, round_tensor
-from edgeq.quantize.model import Choice, grid_named
+from edgeq.quantize.model import Choice, grid_named, scalable
 from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
 from edgeq.quantize.statistics import Feed
 
 _JUDGES = 8  # of so many samples one teaches nothing: it judges what the others taught
-Progress = Callable[[str], None]
 
 
 def goes_in_sequence(weight: Weight, choice: Choice) -> bool:
@@ -94,7 +94,12 @@ def _round_tables(
             continue
         progress(f"try what errors in {weight.name} do")
         seen = table_moments(directory, weight, feeds)
-        tensor = round_judged(weight.matrix(), seen, grid_named(choice.grid), choice.method)
+        tensor = round_judged(
+            scalable(weight.name, weight.matrix(), grid_named(choice.grid)),
+            seen,
+            grid_named(choice.grid),
+            choice.method,
+        )
         found[weight.name] = tensor
         if stored is not None:
             save_codes(stored, {weight.name: tensor})
@@ -119,7 +124,9 @@ class _Walk:
         for weight, choice in weights:
             if weight.role == "tied":  # its rows are looked up before its product is reached
                 grid = grid_named(choice.grid)
-                self._rounded[weight.name] = round_tensor(weight.matrix(), None, grid, "nearest")
+                self._rounded[weight.name] = round_tensor(
+                    scalable(weight.name, weight.matrix(), grid), None, grid, "nearest"
+                )
         self._pieces = Pieces(directory, self._known)
         places = [folder / "float", folder / "rounded"]
         for place in places:
@@ -155,7 +162,9 @@ class _Walk:
             if weight.role == "tied":  # rows that are looked up too must not make up for anything
                 judged = judged.as_if_whole()
             grid = grid_named(choice.grid)
-            tensor = round_judged(weight.matrix(), judged, grid, choice.method)
+            tensor = round_judged(
+                scalable(weight.name, weight.matrix(), grid), judged, grid, choice.method
+            )
             fell_back = tensor.method != choice.method
             why = f": {choice.method} is worse on samples held back" if fell_back else ""
             progress(f"quantize {weight.name}{why}")

@@ -19,8 +19,8 @@ from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, read_artifact
 from edgeq.core.errors import EdgeqError, in_one_line
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.devices import detect
-from edgeq.measure.bench import Progress
 from edgeq.measure.cross_cpu.records import Differences, PlaceDifferences
 from edgeq.places.emulated.arm import find_arm
 from edgeq.places.emulated.catalogue import stand_in, stand_ins

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,12 +11,13 @@ from pydantic import Field
 
 from edgeq.core.artifact import Artifact, Frozen
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.terms import How, Progress
 from edgeq.core.units import MIB
 from edgeq.devices import detect as this_machine
 from edgeq.devices.catalogue import HERE, Device, matches
 from edgeq.devices.profile import AppLimit, in_range
 from edgeq.measure.limit_trial import Trials
-from edgeq.pipeline.check.verdict import How, Status, exit_status
+from edgeq.pipeline.check.verdict import Status, exit_status
 from edgeq.pipeline.compare.runnable import runnable
 from edgeq.places import process
 from edgeq.places.limits.records import Mechanism, Trial
@@ -25,7 +26,6 @@ from edgeq.places.limits.search import Search
 from edgeq.places.process import PassFailed, Request
 from edgeq.recipe.budgets import Workload
 
-Progress = Callable[[str], None]
 SLOWDOWN = 1.5
 
 

@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgeq.core.terms import How
 from edgeq.devices.profile import Device
 from edgeq.estimate.devices import Estimates
 from edgeq.measure.cross_cpu.records import Differences
-from edgeq.measure.records import How, Measurement
+from edgeq.measure.records import Measurement
 from edgeq.places.limits.records import Tried
 from edgeq.places.place import Here, Place
 

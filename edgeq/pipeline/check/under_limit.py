@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.devices.profile import Device
-from edgeq.measure.bench import Progress
 from edgeq.measure.limit_trial import Trials
 from edgeq.pipeline.check.min_memory import SLOWDOWN
 from edgeq.pipeline.check.verdict import Line

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import EXIT_BUDGET_FAILED, EXIT_INCONCLUSIVE, EXIT_MISSING, EXIT_PASS
+from edgeq.core.terms import How
 from edgeq.devices.profile import AppLimit
 from edgeq.measure.cross_cpu.records import Differences
-from edgeq.measure.records import How, Measurement
+from edgeq.measure.records import Measurement
 from edgeq.places.limits.records import Tried
 
 __all__ = ["How", "Line", "Status", "Unit", "Verdict", "exit_status", "worst"]

@@ -15,14 +15,15 @@ from edgeq.core.artifact import ARTIFACT_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import write_text
 from edgeq.core.store import Store, code_version
+from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import HERE, Device, load_device
 from edgeq.measure.inputs import Evaluation
 from edgeq.pipeline.build.build import Built, build, build_float
-from edgeq.pipeline.build.stages import Progress
 from edgeq.pipeline.check.cross_cpu import Comparison, reachable
+from edgeq.pipeline.check.expected import expected, remember_speed
+from edgeq.pipeline.check.reference import reference_answers
 from edgeq.pipeline.check.verdict import Verdict
-from edgeq.pipeline.plan.expected import expected, remember_speed
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.place import Here, Place, place_for
 from edgeq.quantize.presets import Format
@@ -214,6 +215,7 @@ def _check(
                 expected=functools.partial(expected, planned),
                 compare=comparison.of if comparison else None,
                 limit=limit,
+                reference=functools.partial(reference_answers, planned, Store(), progress),
                 recipe=str(planned.path),
             )
     for verdict in verdicts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pydantic import Field
 import edgeq
 from edgeq.core.artifact import ARTIFACT_FILE, Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats.base import Model
 from edgeq.formats.bundle import BUNDLE_FILE
 from edgeq.formats.language import LanguageModel
@@ -22,13 +22,8 @@ from edgeq.measure.divergence import (
     spread,
     token_windows,
 )
+from edgeq.measure.same_tokens import same_tokens
 from edgeq.recipe.data_sets import read_text
-
-_SHOWN = 24  # letters of the text around a token that differs
-
-
-class OtherTokens(InvalidInput):
-    """The two models do not cut the text into the same tokens."""
 
 
 class Side(Frozen):
@@ -80,7 +75,7 @@ def compare(
     window: int = DEFAULT_WINDOW,
     windows: int = DEFAULT_WINDOWS,
     threads: int | None = None,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step: None,
 ) -> Comparison:
     """Run A, the reference, and B on `windows` windows of `window` tokens of a text file.
 
@@ -101,7 +96,7 @@ def compare_opened(
     *,
     window: int = DEFAULT_WINDOW,
     windows: int = DEFAULT_WINDOWS,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step: None,
 ) -> Comparison:
     """`compare` of models that are open."""
     _check_windows(windows)
@@ -131,7 +126,7 @@ def _fits(path: Path, model: LanguageModel, window: int) -> None:
 def open_any(
     path: Path,
     threads: int | None = None,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step: None,
 ) -> Opened:
     """What lies at `path`, ready to run.
 
@@ -143,14 +138,14 @@ def open_any(
     if path.suffix in (".yaml", ".yml"):
         return Opened(path, edgeq.load(_full_precision(path, progress), threads=threads))
     if is_huggingface(path):
-        from edgeq.formats.base import default_threads
-        from edgeq.pipeline.compare import transformers_model
+        from edgeq.core.threads import default_threads
+        from edgeq.formats import transformers_model
 
         return Opened(path, transformers_model.load(path, threads=threads or default_threads()))
     return Opened(path, edgeq.load(path, threads=threads))
 
 
-def _full_precision(recipe: Path, progress: Callable[[str], None]) -> Path:
+def _full_precision(recipe: Path, progress: Progress) -> Path:
     from edgeq.core.store import Store
     from edgeq.pipeline.build.build import build_float
     from edgeq.pipeline.plan.plan import make_plan
@@ -177,44 +172,3 @@ def is_huggingface(path: Path) -> bool:
     """Whether `path` is a model directory that is neither an artifact nor a bundle."""
     ours = (ARTIFACT_FILE, BUNDLE_FILE)
     return (path / "config.json").is_file() and not any((path / name).exists() for name in ours)
-
-
-def beginning(model: LanguageModel) -> int | None:
-    """The token that the model wants before a text, None where it wants none."""
-    with_special, plain = model.tokens("a"), model.tokens("a", special=False)
-    return with_special[0] if with_special[0] != plain[0] else None
-
-
-def same_tokens(
-    models: Sequence[LanguageModel], paths: Sequence[Path], text: str
-) -> tuple[int | None, list[int]]:
-    """The token both models want before a text, and the ids of `text` behind it.
-
-    Raises OtherTokens, showing the first difference, unless both models give the same.
-    """
-    first = [beginning(model) for model in models]
-    if first[0] != first[1]:
-        shown = ["no token" if token is None else f"token {token}" for token in first]
-        what = f"puts {shown[1]} before a text, and {paths[0]} puts {shown[0]}"
-        raise OtherTokens(Problem(str(paths[1]), what, "compare models of one tokenizer"))
-    ids = [model.tokens(text, special=False) for model in models]
-    if ids[0] != ids[1]:
-        raise OtherTokens(_first_difference(models, paths, ids))
-    return first[0], ids[0] if first[0] is None else [first[0], *ids[0]]
-
-
-def _first_difference(
-    models: Sequence[LanguageModel], paths: Sequence[Path], ids: Sequence[Sequence[int]]
-) -> Problem:
-    pairs = enumerate(zip(*ids, strict=False))
-    at = next((place for place, (x, y) in pairs if x != y), min(map(len, ids)))
-    before = models[0].text(ids[0][max(0, at - _SHOWN) : at])[-_SHOWN:]
-    shown = [
-        f"{own[at]} {model.text([own[at]])!r}" if at < len(own) else "the end"
-        for model, own in zip(models, ids, strict=True)
-    ]
-    what = (
-        f"cuts the text into other tokens than {paths[0]}: token {at}, behind {before!r}, "
-        f"is {shown[1]}, not {shown[0]}"
-    )
-    return Problem(str(paths[1]), what, "compare models of one tokenizer")

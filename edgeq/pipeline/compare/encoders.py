@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from pydantic import Field
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import Progress
 from edgeq.measure import clusters
 from edgeq.measure.neighbours import Neighbours, neighbours
 from edgeq.measure.quality import cosine
@@ -45,7 +45,7 @@ def texts_of(path: Path, samples: int | None = None) -> list[str]:
 
 
 def compare_encoders(
-    a: Opened, b: Opened, text: Path, progress: Callable[[str], None] = lambda step: None
+    a: Opened, b: Opened, text: Path, progress: Progress = lambda step: None
 ) -> EncoderComparison:
     """Embed the texts of a file with both models; A is the reference.
 

@@ -11,9 +11,11 @@ from pydantic import Field
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats.base import Floats
 from edgeq.formats.language import LanguageModel
-from edgeq.pipeline.compare.compare import Opened, Side, same_tokens
+from edgeq.measure.same_tokens import same_tokens
+from edgeq.pipeline.compare.compare import Opened, Side
 
 DEFAULT_TOKENS = 64
 
@@ -95,7 +97,7 @@ def side_by_side(
     b: Opened,
     prompt: str,
     max_tokens: int = DEFAULT_TOKENS,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = lambda step: None,
 ) -> SideBySide:
     """Let both models continue `prompt`, each with its likeliest token, up to `max_tokens`.
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats.language import LanguageModel
 from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
 from edgeq.pipeline.compare.compare import Comparison, Opened, compare_opened, open_any
 from edgeq.pipeline.compare.encoders import EncoderComparison, compare_encoders
 from edgeq.pipeline.compare.side_by_side import DEFAULT_TOKENS, SideBySide, side_by_side
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def compare_models(
 ) -> Comparison | EncoderComparison | SideBySide:
     """Divergence of two language models, cosines of two encoders, or answers to a prompt.
 
-    Each path: what `edgeq.pipeline.compare.compare.open_any` opens. Raises what it, `compare_opened`,
+    Each path: what `compare.open_any` opens. Raises what it, `compare_opened`,
     `compare_encoders` and `side_by_side` raise.
     """
     first, second = (open_any(path, progress=progress) for path in (a, b))

@@ -110,7 +110,7 @@ class Cluster:
 def local_cluster(places: Iterable[Mapping[str, int]]) -> Iterator[Cluster]:
     """A worker process on this machine for each of `places`, the devices it serves; ended after.
 
-    Their Pythons are isolated, as `edgeq.core.child` has it, for multiprocessing starts them with `-c`.
+    Their Pythons are isolated by `edgeq.core.child`: multiprocessing starts them with `-c`.
     They talk on the loopback interface, with keys made for this once: nobody else who is on this
     machine can give them work.
     """

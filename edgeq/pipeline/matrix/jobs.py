@@ -11,19 +11,19 @@ from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE
 from edgeq.core.errors import InvalidInput, Missing, Problem
 from edgeq.core.store import Store, code_version
+from edgeq.core.terms import Progress
 from edgeq.devices import detect
 from edgeq.devices.catalogue import HERE, Device, load_device, matches
 from edgeq.estimate.devices import Estimates
 from edgeq.measure.records import Measurement
 from edgeq.pipeline.build.build import Built, build, build_float
-from edgeq.pipeline.build.stages import Progress
 from edgeq.pipeline.check.cross_cpu import reachable
+from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.judge import Subject, judge
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import targets
 from edgeq.pipeline.matrix.files import parcel_of
 from edgeq.pipeline.matrix.job import Job
-from edgeq.pipeline.plan.expected import expected
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.emulated.catalogue import stand_in_for
 from edgeq.places.place import ALL_PASSES

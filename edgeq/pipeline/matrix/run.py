@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import Progress
 from edgeq.devices.catalogue import HERE
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.matrix.job import Outcome
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from edgeq.pipeline.matrix.cluster import Cluster
 
-Progress = Callable[[str], None]
 
 PATIENCE_SECONDS = 30.0
 """How long a job waits for a worker that has its devices, and how long a lost scheduler is for."""

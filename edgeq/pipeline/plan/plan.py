@@ -118,7 +118,9 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     model: DescribedModel | None = None
     if not document.is_assumed(("model", "source")) and not _names_place(problems, where):
         try:
-            model = describe(recipe, path, where, weights=weights)
+            model = describe(
+                recipe.model.source, recipe.model.task, path.parent, where, weights=weights
+            )
             problems += _unmatched_rules(recipe, document, model)
             problems += _untrained_context(recipe, document, model)
         except EdgeqError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.formats.language import DEFAULT_CONTEXT
+from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.coreml import program_bytes
 from edgeq.pipeline.plan.tensors import gguf_decisions

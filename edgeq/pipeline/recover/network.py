@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.original.network import open_network
 from edgeq.models.weights import open_weights
-from edgeq.pipeline.compare.transformers_model import open_module
 from edgeq.quantize.adapter import Factors
 from edgeq.quantize.number_formats.groups import Floats
 
@@ -58,7 +58,7 @@ class Network:
     """
 
     def __init__(self, directory: ModelDirectory, decoder: Decoder) -> None:
-        self.model = open_module(directory)
+        self.model = open_network(directory, "text-generation")
         self.model.requires_grad_(False)
         self.adapted: dict[str, LowRank] = {}
         self._cap = decoder.logit_softcap

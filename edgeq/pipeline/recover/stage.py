@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeq.core.artifact import ADAPTER_FILE, GGUF_FILE
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.base import default_threads
+from edgeq.core.threads import default_threads
 from edgeq.models.weights import open_weights
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.recover.record import Recovery, versions

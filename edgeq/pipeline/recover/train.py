@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgeq.core.files import replacing
+from edgeq.core.terms import Progress
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.pipeline.recover.network import Network, factors_of
@@ -27,8 +28,6 @@ from edgeq.pipeline.recover.record import Recovery, versions
 from edgeq.quantize.adapter import Factors
 from edgeq.quantize.number_formats.groups import Floats
 from edgeq.quantize.recover_spec import RecoverSpec
-
-Progress = Callable[[str], None]
 
 _JUDGES = 8  # of so many windows one teaches nothing
 _TOKENS_A_STEP = 1024

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from edgeq.core import child
 from edgeq.core.errors import Missing, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats import runtime_cache
-from edgeq.measure.bench import Progress
 from edgeq.places.emulated import apt
 from edgeq.places.emulated.elf import drop_unloaded
 from edgeq.places.emulated.qemu import fetch_qemu, find_qemu

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from edgeq.core.errors import Missing, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats import runtime_cache
-from edgeq.measure.bench import Progress
 from edgeq.places.emulated.apt import Apt
 
 Target = Literal["aarch64", "x86_64"]

@@ -13,12 +13,12 @@ from typing import Any
 
 from edgeq.core import child
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.terms import How
 from edgeq.core.validation_messages import suggest
 from edgeq.devices import cpu
 from edgeq.devices.profile import Device
 from edgeq.formats import runtime_cache
 from edgeq.formats.gguf.instructions import beyond
-from edgeq.pipeline.check.verdict import How
 from edgeq.places.emulated import hiding
 from edgeq.places.emulated.hiding import Table
 from edgeq.places.emulated.x86_classes import CLASSES, CpuClass, class_without, glibc_tunables

@@ -43,7 +43,8 @@ def round_tensor(
     library is needed, whose search gives the scales to start from. method: `nearest` (the nearest
     code under scales that leave the least squared error), `importance` (each column's error
     weighed by the mean square of its input), or `gptq` (errors fed to the columns still to come,
-    then codes and scales refined one by one). Raises what `edgeq.quantize.ggml.library.quantize_rows` does.
+    then codes and scales refined one by one). Raises what
+    `edgeq.quantize.ggml.library.quantize_rows` does.
     """
     if method == "nearest" or moments is None:
         return _nearest(weight, grid, None)

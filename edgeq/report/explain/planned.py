@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
+from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Status, Unit
 from edgeq.pipeline.plan.budgeted import foretell
-from edgeq.pipeline.plan.expected import expected_everywhere
 from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, make_plan
 from edgeq.pipeline.plan.tensors import TensorPlan
 from edgeq.quantize.adapter import METHOD as ADAPTER
@@ -26,8 +27,6 @@ from edgeq.report.explain.measured import asked_words, is_chosen
 from edgeq.report.explain.parts import model_name
 from edgeq.report.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.report.page.sensed import asked_of
-
-Progress = Callable[[str], None]
 
 _FLOAT_BYTES = 4
 

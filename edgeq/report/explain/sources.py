@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import Progress
 from edgeq.formats.bundle import BUNDLE_FILE
 from edgeq.report.explain.facts import Facts
 
 
 def facts_of_source(
-    source: Path, devices: Sequence[str], is_plan: bool, progress: Callable[[str], None]
+    source: Path, devices: Sequence[str], is_plan: bool, progress: Progress
 ) -> Facts:
     """Of a recipe, a bundle or a page; with `is_plan`, of a recipe that is not built.
 

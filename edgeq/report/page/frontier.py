@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from edgeq.core.artifact import Artifact
 from edgeq.core.units import MIB, format_bytes
 from edgeq.measure.records import Measurement
-from edgeq.pipeline.allocate import frontier_records
+from edgeq.pipeline.frontier import records
 from edgeq.report.page.figures import DATA, INK, MUTED, Figure, Spec, Table, Values, across
 from edgeq.report.page.record import Report
 
@@ -106,7 +106,7 @@ def _ends(measured: Measurement, *, bars: bool) -> tuple[float, float, float] | 
     return None
 
 
-def _known(each: frontier_records.Point, name: str, *, own: bool) -> Point:
+def _known(each: records.Point, name: str, *, own: bool) -> Point:
     half = _NORMAL_95 * each.error
     ends = (max(each.loss - half, each.loss / 10), each.loss + half)
     return Point(name, each.format, each.bytes, each.loss, *ends, each.made_by, own)

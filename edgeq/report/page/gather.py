@@ -6,26 +6,28 @@ import contextlib
 import hashlib
 import importlib.metadata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, seal
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.devices.catalogue import HERE, Device, load_device
 from edgeq.devices.profile import AppLimit, Entitlement
-from edgeq.estimate.contents import Contents, contents_of_artifact, contents_of_plan
+from edgeq.estimate.contents import Contents, contents_of_artifact
 from edgeq.estimate.devices import estimate_for
 from edgeq.estimate.memory import estimate_memory
 from edgeq.formats.bundle import read_bundle
-from edgeq.formats.language import DEFAULT_CONTEXT
-from edgeq.pipeline.allocate import frontier_records
-from edgeq.pipeline.allocate.frontier_records import Frontier
+from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.pipeline.build.build import build
+from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import chosen_devices, kept_verdicts
-from edgeq.pipeline.plan.expected import expected
+from edgeq.pipeline.frontier import records
+from edgeq.pipeline.frontier.records import Frontier
+from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.report.page.record import (
     ContextMemory,
@@ -36,7 +38,6 @@ from edgeq.report.page.record import (
 )
 from edgeq.report.page.sensed import Known
 
-Progress = Callable[[str], None]
 _MOST_CONTEXTS = 5
 _ENTITLEMENTS: tuple[Entitlement, ...] = ("none", "increased-memory-limit")
 
@@ -100,9 +101,9 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
 
 def _frontier(planned: Planned, devices: Mapping[str, Device]) -> Frontier | None:
     """What is known for one of the devices, or for this machine; sizes and losses are the same."""
-    found = (frontier_records.known(planned, device) for device in devices.values())
+    found = (records.known(planned, device) for device in devices.values())
     own = next((each for each in found if each is not None), None)
-    return own or frontier_records.known(planned, load_device(HERE))
+    return own or records.known(planned, load_device(HERE))
 
 
 def _of_bundle(path: Path) -> Report:

@@ -17,8 +17,8 @@ from edgeq.devices.profile import AppLimit
 from edgeq.estimate.devices import Estimates
 from edgeq.measure.cross_cpu.records import Differences
 from edgeq.measure.records import Measurement
-from edgeq.pipeline.allocate.frontier_records import Frontier
 from edgeq.pipeline.check.verdict import Verdict
+from edgeq.pipeline.frontier.records import Frontier
 
 _OPENING = '<script type="application/vnd.edgeq.report" id="report">'
 _CARRIED = re.compile(re.escape(_OPENING) + r"([A-Za-z0-9+/=\s]+)</script>")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 from edgeq.core.errors import Missing, Problem
+from edgeq.core.terms import Progress
 from edgeq.report.explain.measured import facts_of
 from edgeq.report.explain.piece import write
 from edgeq.report.page import words
@@ -34,7 +35,7 @@ def require() -> None:
         raise Missing(Problem("report", what, 'install it with: pip install ".[report]"'))
 
 
-def render(report: Report, progress: Callable[[str], None] = lambda step: None) -> str:
+def render(report: Report, progress: Progress = lambda step: None) -> str:
     """The page. Raises Missing where the packages that make charts are not installed."""
     require()
     import jinja2

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes, format_seconds, format_speed
 from edgeq.pipeline.build.build import artifact_maker
-from edgeq.pipeline.build.stages import Progress, Stages
+from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.quantize.presets import Format, make_variant

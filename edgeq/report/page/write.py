@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable, write_text
+from edgeq.core.terms import Progress
 from edgeq.report.page.record import Report
 
 
@@ -15,7 +16,7 @@ def write_report(
     out: Path | None,
     devices: Sequence[str],
     without_page: bool,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> Report:
     """The report of a recipe or bundle, its page written to `out` where that is given.
 
@@ -38,7 +39,7 @@ def write_report(
     return report
 
 
-def open_report(source: Path, devices: Sequence[str], progress: Callable[[str], None]) -> Report:
+def open_report(source: Path, devices: Sequence[str], progress: Progress) -> Report:
     """The report of a recipe or bundle, or that which a page of `edgeq report` carries.
 
     Raises InvalidInput for devices of a page or bundle, and what making the report raises.
@@ -54,9 +55,7 @@ def open_report(source: Path, devices: Sequence[str], progress: Callable[[str], 
     return read_report(source)
 
 
-def write_page(
-    report: Report, out: Path, progress: Callable[[str], None] = lambda step: None
-) -> None:
+def write_page(report: Report, out: Path, progress: Progress = lambda step: None) -> None:
     """Write the page of `report` to `out`, which is there whole or not at all."""
     from edgeq.report.page.render import render
 

@@ -93,7 +93,9 @@ def _refuse_unknown(block: Block, where: str) -> None:
         raise InvalidInput(
             [
                 Problem(
-                    where, f"{operation} is not known to the executor", "see edgeq/coreml/operators"
+                    where,
+                    f"{operation} is not known to the executor",
+                    "see edgeq/formats/coreml/executor/operators",
                 )
                 for operation in unknown.values()
             ]

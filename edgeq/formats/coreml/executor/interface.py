@@ -58,7 +58,7 @@ class Interface:
 
 
 def read_interface(path: Path) -> Interface:
-    """The interface of the package at `path`. Raises what `edgeq.formats.coreml.executor.load` does."""
+    """The interface of the package at `path`. Raises what `load` raises."""
     package = open_package(path)
     description = package.description
     decoder = Decoder(str(path), package.weights)

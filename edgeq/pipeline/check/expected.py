@@ -11,9 +11,9 @@ from edgeq.core.files import write_text
 from edgeq.core.store import Store
 from edgeq.devices.profile import Device, matches
 from edgeq.estimate.calibrate import Measured
-from edgeq.estimate.contents import contents_of_plan
 from edgeq.estimate.devices import Estimates, estimate_for
 from edgeq.pipeline.check.verdict import Verdict
+from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import ArtifactPlan, Planned
 from edgeq.places.place import Place
 

@@ -15,22 +15,23 @@ from edgeq.core import canonical
 from edgeq.core.artifact import Frozen, read_artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
-from edgeq.estimate.contents import contents_of_plan
 from edgeq.estimate.devices import estimate_for
 from edgeq.measure.clusters import mean
 from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
 from edgeq.measure.quality import cosine
 from edgeq.pipeline.allocate.allocation import allocate
 from edgeq.pipeline.allocate.bounds import sizes_of
-from edgeq.pipeline.allocate.frontier_records import Frontier, MadeBy, Point, remember
 from edgeq.pipeline.allocate.search import Trial
 from edgeq.pipeline.build.build import artifact_maker, build_float
-from edgeq.pipeline.build.stages import Progress, Stages
+from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.check.workflow import chosen_devices, targets
 from edgeq.pipeline.compare.compare import compare
 from edgeq.pipeline.compare.encoders import texts_of
+from edgeq.pipeline.frontier.records import Frontier, MadeBy, Point, remember
+from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, make_plan, plan_artifact
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.presets import Format, make_variant, preset

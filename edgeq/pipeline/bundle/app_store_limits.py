@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import Field
-
-from edgeq.core.artifact import Artifact, Frozen
+from edgeq.core.artifact import Artifact
+from edgeq.core.terms import How
 from edgeq.core.units import format_bytes
 from edgeq.devices.profile import AppMemory, Device, System, in_range
-from edgeq.pipeline.check.verdict import How, Verdict
+from edgeq.formats.bundle import LimitLine
+from edgeq.pipeline.check.verdict import Verdict
 
 MB, GB = 10**6, 10**9
 
@@ -86,22 +86,6 @@ STORE_LIMITS = (
     ),
 )
 """What stores take; the smaller of the numbers that were found for the base module."""
-
-
-class LimitLine(Frozen):
-    """An artifact's size or memory against one limit. Nothing is rounded but the text."""
-
-    limit: str = Field(
-        description="A store's limit, e.g. 'app-store.app', or 'app-memory.' with the entitlement.",
-        examples=["app-store.cellular"],
-    )
-    device: str = Field(description="Id of the device.")
-    bytes: int = Field(description="What the artifact adds or needs.")
-    limit_bytes: int = Field(description="The limit.")
-    within: bool = Field(description="Whether it stays below the limit, alone in its app.")
-    how: How = Field(description="How `bytes` are known: a file's size is measured.")
-    text: str = Field(description="The line for a reader.")
-    url: str | None = Field(default=None, description="Who says what the limit is.")
 
 
 def sized(

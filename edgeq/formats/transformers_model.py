@@ -1,0 +1,65 @@
+"""A Hugging Face directory run by transformers in float32, as `edgeq.load` runs artifacts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeq.formats.base import Floats
+from edgeq.formats.language import Ids, LanguageModel
+from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.models.architecture import decoder_of
+from edgeq.models.huggingface import ModelDirectory, read_directory
+from edgeq.models.original.decoder import OriginalDecoder
+
+
+def load(path: Path, *, threads: int) -> TransformersModel:
+    """Open the model in `path` on the CPU, its weights widened to float32.
+
+    threads: of one run; torch keeps one number for the whole process, and this sets it. Raises
+    Missing where torch or transformers is not installed, InvalidInput for a directory without a
+    whole language model of a built-in architecture in full precision.
+    """
+    directory = read_directory(path, str(path))
+    original = OriginalDecoder(directory)
+    import torch
+
+    torch.set_num_threads(threads)
+    return TransformersModel(directory, original, threads)
+
+
+class TransformersModel(LanguageModel):
+    """A decoder executed by transformers, with its own cache of keys and values."""
+
+    def __init__(self, directory: ModelDirectory, original: OriginalDecoder, threads: int) -> None:
+        settings = original.network.config.get_text_config()
+        ends = original.network.generation_config.eos_token_id
+        super().__init__(
+            name=directory.path.name,
+            artifact=None,
+            runtime=original.runtime,
+            threads=threads,
+            vocabulary=int(settings.vocab_size),
+            context=int(settings.max_position_embeddings),
+            end_tokens=frozenset([ends] if isinstance(ends, int) else ends or []),
+        )
+        self._directory = directory
+        self._original = original
+        self._tokenizer = DecoderTokenizer(directory.tokenizer.read_bytes())
+
+    def tokens(self, text: str, special: bool = True) -> list[int]:
+        """See `LanguageModel.tokens`; by `tokenizer.json`, which transformers may overrule."""
+        return self._tokenizer.ids(text, special)
+
+    def _piece(self, token_id: int) -> bytes:
+        return self._tokenizer.piece(token_id)
+
+    def cache_bytes(self, context: int) -> int:
+        """Keys and values in float32; windowed layers keep no more than their window."""
+        decoder = decoder_of(self._directory.config, str(self._directory.path))
+        return int(decoder.cache_bytes(context, bytes_per_value=4))
+
+    def _clear(self) -> None:
+        self._original.clear()
+
+    def _append(self, token_ids: Ids, every: bool) -> Floats:
+        return self._original.append(token_ids, last=0 if every else 1)

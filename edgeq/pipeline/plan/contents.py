@@ -1,0 +1,26 @@
+"""What the files of a planned artifact will hold."""
+
+from __future__ import annotations
+
+from edgeq.estimate.contents import Contents, Weight, sizes_of_weights, speed_label
+from edgeq.estimate.sizes import sizes_of_decoder
+from edgeq.models.model import DescribedModel
+from edgeq.pipeline.plan.plan import ArtifactPlan
+
+
+def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Contents:
+    """The contents of a planned artifact of `model`, for the recipe's `task`."""
+    weights = {t.name: Weight(t.shape, t.grid, t.bytes) for t in plan.tensors}
+    directory = model.directory
+    longest = directory.max_tokens if directory else 0
+    sizes = sizes_of_decoder(model.decoder) if model.decoder else None
+    return Contents(
+        format=plan.format,
+        label=speed_label(plan.variant.name, plan.variant.weights, task),
+        task=task,
+        weights=weights,
+        file_bytes=plan.download_bytes,
+        sizes=sizes or sizes_of_weights(weights, task, longest),
+        tokenizer_bytes=directory.tokenizer.stat().st_size if directory else 0,
+        max_tokens=longest,
+    )
