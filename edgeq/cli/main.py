@@ -181,7 +181,10 @@ def bundle(
     ] = "here",
     artifact: Annotated[
         str | None,
-        typer.Option(help="This artifact. Default: of those that pass, the nearest to float."),
+        typer.Option(
+            help="This artifact. Default: of those that pass, the nearest to full precision; "
+            "without a check, the one with the most bits per weight within the size budget."
+        ),
     ] = None,
     full: Full = False,
     allow_unchecked: Annotated[
@@ -215,6 +218,7 @@ def bundle(
     size = f"{format_bytes(whole)} (model {format_bytes(model)})"
     checked = "passed" if bundled.verdict else "NOT CHECKED"
     console.print(f"{out}: {bundled.artifact}, {checked}, {size}", soft_wrap=True)
+    console.print(f"chosen: {bundled.chosen_by}", soft_wrap=True)
     print_limits(bundled.limits, console)
 
 
