@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from edgeq.cli.allocate import allocating
+from edgeq.cli.bill import bills
 from edgeq.cli.emulate import emulators
 from edgeq.cli.exit import Commands, print_json, problems_of
 from edgeq.cli.exit import run as run_command
@@ -19,7 +20,7 @@ from edgeq.cli.matrix import matrices
 from edgeq.cli.min_memory import limits
 from edgeq.cli.models import Json, models
 from edgeq.cli.pipe import guarded_output
-from edgeq.cli.recommend import fitting
+from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
@@ -248,7 +249,7 @@ def schema() -> None:
     print_json(recipe_schema())
 
 
-for group in (models, emulators, limits, fitting, matrices, reports, allocating):
+for group in (models, emulators, limits, recommending, matrices, reports, allocating, bills):
     fill_paragraphs(group)
     app.add_typer(group)
 
