@@ -20,6 +20,7 @@ from pydantic import (
 
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import read_bytes
 from edgeq.core.known_settings import require_known
 
 ARTIFACT_FILE = "artifact.json"
@@ -114,6 +115,7 @@ class ModelRecord(Frozen):
     """Where the weights came from."""
 
     source: str = Field(description="As the recipe names it.")
+    name: str = Field(default="", description="What the model is called; empty if unknown.")
     revision: str | None = Field(default=None, description="The hub's commit, where it has one.")
     licence: str | None = Field(default=None, description="Of the weights (SPDX), if it is known.")
     sha256: str = Field(description="SHA-256 over every source file that was read.")
@@ -261,13 +263,7 @@ def read_record(directory: Path) -> Artifact:
 
 def record_bytes(path: Path) -> bytes:
     """The content of a record's file; InvalidInput for what is no plain file or is too large."""
-    try:
-        if not path.is_file() or path.stat().st_size > LARGEST_RECORD:
-            what = f"is not a file of at most {LARGEST_RECORD} bytes"
-            raise InvalidInput(Problem(str(path), what, _FETCH_AGAIN))
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+    return read_bytes(path, LARGEST_RECORD, _FETCH_AGAIN)
 
 
 def verify_directory(directory: Path, files: Mapping[str, FileRecord], own: Set[str]) -> None:

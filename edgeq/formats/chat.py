@@ -66,7 +66,9 @@ def chat_of_directory(directory: Path) -> Chat:
 
 
 def _special_tokens(settings: Mapping[str, Any]) -> dict[str, Any]:
-    spelled = {f"{kind}_token": _spelling(settings.get(f"{kind}_token")) for kind in _SPECIAL}
+    spelled: dict[str, Any] = {
+        f"{kind}_token": _spelling(settings.get(f"{kind}_token")) for kind in _SPECIAL
+    }
     more = settings.get("additional_special_tokens")
     others = [_spelling(each) for each in more] if isinstance(more, list) else []
     if others:

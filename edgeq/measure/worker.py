@@ -90,5 +90,10 @@ def serve(perform: Callable[[bytes], dict[str, Any]]) -> int:
     return 0
 
 
+def main() -> int:
+    """Do the measuring pass that standard input asks for; the exit status."""
+    return serve(lambda given: perform(Request.model_validate_json(given)))
+
+
 if __name__ == "__main__":
-    sys.exit(serve(lambda given: perform(Request.model_validate_json(given))))
+    sys.exit(main())

@@ -120,7 +120,7 @@ def _key(package: Package) -> dict[str, object]:
 
 def _make_in_child(path: Path) -> None:
     """Prepare what lies at `path` in a fresh process; raises Missing with the reason it failed."""
-    if getattr(sys, "frozen", False) or not sys.executable:
+    if not child.can_start():
         what = "a frozen application has no Python to start"
         raise Missing(Problem("preparing", what, "ship EDGEQ_CACHE filled, or do without"))
     try:

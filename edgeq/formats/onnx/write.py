@@ -16,9 +16,9 @@ from edgeq.formats.onnx.quantized import QuantizedWriter
 from edgeq.models.graphs.decoder_joined import join_products
 from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.graphs.rounding import ChosenWeights
-from edgeq.models.graphs.weights import Decide, Weight, find_weights
+from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
 from edgeq.quantize.adapter import Adapter
-from edgeq.quantize.decide import Decision
+from edgeq.quantize.decide import Decision, kept_bytes
 from edgeq.quantize.methods.rounding import with_fall_back
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats.groups import QuantizedTensor
@@ -82,10 +82,11 @@ def copy_float(float_directory: Path, destination: Path) -> Written:
         if (float_directory / name).exists():
             shutil.copyfile(float_directory / name, destination / name)
     model = ir.load(float_directory / MODEL_FILE)
-    keep = Decision(None, "float32 variant")
+    kept = Decision(None, "float32 variant")
     weights = find_weights(model)
+    decisions = {w.name: settle(w, lambda name, shape: kept) for w in weights}
     return Written(
-        tensors={w.name: _record(w, {w.name: keep}, {}) for w in weights},
+        tensors={w.name: _record(w, decisions, {}) for w in weights},
         inputs=tuple(map(value_info, model.graph.inputs)),
         outputs=tuple(map(value_info, model.graph.outputs)),
         input_codes={},
@@ -141,7 +142,7 @@ def _record(
         shape=weight.shape,
         grid=decision.grid,
         method=quantized.tensor.method if quantized else "none",
-        bytes=_stored_bytes(weight, quantized) if quantized else size * 4,
+        bytes=_stored_bytes(weight, quantized) if quantized else kept_bytes(size, decision),
         note=with_fall_back(
             decision.reason, decision.method, quantized.tensor if quantized else None
         ),

@@ -82,7 +82,7 @@ class ChosenWeights:
         self.all_weights = find_weights(self.model)
         self.decisions = {weight.name: settle(weight, decide) for weight in self.all_weights}
         self.weights = [weight for weight in self.all_weights if self.decisions[weight.name].choice]
-        if not self.weights:
+        if not self.weights and not any(weight.stored for weight in self.all_weights):
             raise self._nothing(decide)
 
     def quantize(

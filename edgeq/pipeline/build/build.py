@@ -23,6 +23,7 @@ from edgeq.core.artifact import (
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.models.naming import model_name
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.budgeted import prospect
 from edgeq.pipeline.plan.images import labels_of
@@ -199,6 +200,7 @@ class _Builder:
             task=planned.recipe.model.task,
             model=ModelRecord(
                 source=stages.source,
+                name=model_name(stages.source, planned.model.located.path),
                 revision=planned.plan.revision,
                 licence=planned.plan.licence,
                 sha256=stages.model_sha256,

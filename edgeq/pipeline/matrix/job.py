@@ -124,8 +124,7 @@ def _alone(address: str) -> FileLock:
     """Held while something is measured: what runs beside it on the same machine would slow it."""
     machine = "here" if address == "emulate" else address
     name = hashlib.sha256(machine.encode()).hexdigest()[:16]
-    folder = runtime_cache.cache_directory()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = runtime_cache.private_directory()
     return FileLock(folder / f"measuring-{name}.lock")
 
 

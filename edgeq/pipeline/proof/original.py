@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def run_original(request: ProofRequest | AnswersRequest) -> dict[str, Any]:
-    """The reply of a process that runs the original; see `edgeq.pipeline.proof.worker`.
+    """The reply of a process that runs the original.
 
     Raises InvalidInput where it ends without one.
     """
