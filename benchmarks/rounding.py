@@ -72,9 +72,9 @@ def graph(folder: Path) -> int:
 
 def measure(hidden: int, layers: int, windows: int) -> dict[str, float]:
     """Seconds and bytes of rounding one model; runs alone in its process."""
-    from edgeq.formats.onnx.write import find_codes
     from edgeq.models.architecture import decoder_of
     from edgeq.models.graphs.decoder_onnx import decoder_feeds
+    from edgeq.models.graphs.rounding import find_codes
     from edgeq.quantize.decide import Decision
     from edgeq.quantize.model import Choice
 

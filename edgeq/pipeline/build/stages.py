@@ -283,7 +283,7 @@ class Stages:
         settle: Settle | None,
         steps: Path,
     ) -> None:
-        from edgeq.formats.onnx.write import find_codes
+        from edgeq.models.graphs.rounding import find_codes
         from edgeq.models.graphs.weights import settle as settle_everywhere
         from edgeq.quantize.codes import save_codes
 
