@@ -115,6 +115,7 @@ class ModelRecord(Frozen):
     """Where the weights came from."""
 
     source: str = Field(description="As the recipe names it.")
+    name: str = Field(default="", description="What the model is called; empty if unknown.")
     revision: str | None = Field(default=None, description="The hub's commit, where it has one.")
     licence: str | None = Field(default=None, description="Of the weights (SPDX), if it is known.")
     sha256: str = Field(description="SHA-256 over every source file that was read.")

@@ -21,7 +21,7 @@ from edgeq.models.graphs.weights import Decide, Weight, convolution_output, find
 from edgeq.pipeline.build.sequential import goes_in_sequence, round_in_sequence
 from edgeq.quantize.activations import static_range
 from edgeq.quantize.adapter import Adapter
-from edgeq.quantize.decide import Decision
+from edgeq.quantize.decide import Decision, kept_bytes
 from edgeq.quantize.methods.rounding import with_fall_back
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
 from edgeq.quantize.number_formats.groups import QuantizedTensor
@@ -128,10 +128,11 @@ def copy_float(float_directory: Path, destination: Path) -> Written:
         if (float_directory / name).exists():
             shutil.copyfile(float_directory / name, destination / name)
     model = ir.load(float_directory / MODEL_FILE)
-    keep = Decision(None, "float32 variant")
+    kept = Decision(None, "float32 variant")
     weights = find_weights(model)
+    decisions = {w.name: settle(w, lambda name, shape: kept) for w in weights}
     return Written(
-        tensors={w.name: _record(w, {w.name: keep}, {}) for w in weights},
+        tensors={w.name: _record(w, decisions, {}) for w in weights},
         inputs=tuple(map(value_info, model.graph.inputs)),
         outputs=tuple(map(value_info, model.graph.outputs)),
         input_codes={},
@@ -152,7 +153,7 @@ class _Chosen:
         self._all = find_weights(self._model)
         self._decisions = {weight.name: settle(weight, decide) for weight in self._all}
         self.weights = [weight for weight in self._all if self._decisions[weight.name].choice]
-        if not self.weights:
+        if not self.weights and not any(weight.stored for weight in self._all):
             raise self._nothing(decide)
 
     def quantize(
@@ -271,7 +272,7 @@ def _record(
         shape=weight.shape,
         grid=decision.grid,
         method=quantized.tensor.method if quantized else "none",
-        bytes=_stored_bytes(weight, quantized) if quantized else size * 4,
+        bytes=_stored_bytes(weight, quantized) if quantized else kept_bytes(size, decision),
         note=with_fall_back(
             decision.reason, decision.method, quantized.tensor if quantized else None
         ),

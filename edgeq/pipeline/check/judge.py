@@ -153,9 +153,15 @@ def _status(seen: Seen, limit: float, *, at_most: bool) -> Status:
     status = decide(low, high, limit, at_most=at_most)
     if seen.how == "estimated" and status != "fail":  # what nobody ran has not passed
         return "not run"
-    # The whole interval may be wrong by this factor, on a machine that was disturbed.
-    is_near = limit / seen.doubt <= seen.value <= limit * seen.doubt
-    return "inconclusive" if seen.doubt > 1 and is_near else status
+    return "inconclusive" if _is_doubtful(seen, limit, status, at_most=at_most) else status
+
+
+def _is_doubtful(seen: Seen, limit: float, status: Status, *, at_most: bool) -> bool:
+    """Whether a quiet machine might have shown the opposite of `status`, a pass or a fail."""
+    assert seen.value is not None
+    by = seen.disturbed.too_short if status == "pass" else 1 / seen.disturbed.too_long
+    possible = seen.value * by if at_most else seen.value / by
+    return ((possible <= limit) if at_most else (possible >= limit)) != (status == "pass")
 
 
 def _few(seen: Seen) -> str:

@@ -72,7 +72,7 @@ def _to_settle(line: Line, seen: Seen, command: str, measured: Measurement) -> s
     settled = f"a budget of {_reach(end, line)}" if end is not None else ""
     if line.samples is not None:
         return _more_samples(line, seen.noun, settled)
-    if seen.doubt > 1:
+    if seen.disturbed.words:
         return f"end other programs, then `{command}`"
     timed = measured.latency or measured.generation
     if timed is not None and timed.conditions.effort == "quick":
