@@ -8,7 +8,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.core.errors import InvalidInput
@@ -27,6 +27,7 @@ from edgeq.models.weights import Weights
 from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
 from edgeq.quantize.number_formats.groups import GRIDS, QuantizedTensor
 from tests.support import tiny_decoders
+from tests.support.properties import examples
 
 BERT = {
     "model_type": "bert",
@@ -120,7 +121,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Weights, D
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_any_span_of_rows_is_that_of_the_whole(
     tiny: dict[str, tuple[Weights, Decoder]], data: st.DataObject
@@ -152,7 +153,7 @@ def quantized(draw: st.DrawFn) -> QuantizedTensor:
     return QuantizedTensor(grid, codes.astype(np.int8), scales, "nearest")
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(tensor=quantized())
 def test_packed_codes_are_read_by_the_gguf_package_to_the_bit(tensor: QuantizedTensor) -> None:
     type = STORED_AS[tensor.grid.name]
@@ -162,7 +163,7 @@ def test_packed_codes_are_read_by_the_gguf_package_to_the_bit(tensor: QuantizedT
     assert np.array_equal(found, tensor.dequantize())
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(tensor=quantized(), seed=st.integers(0, 1000))
 def test_codes_move_with_their_scales(tensor: QuantizedTensor, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(tensor.codes))
