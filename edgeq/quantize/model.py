@@ -8,17 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.quantize.activations import InputCodes, choose_dynamic, choose_static
+from edgeq.quantize.methods import Statistics, rounding_method
 from edgeq.quantize.methods.objective import Moments
-from edgeq.quantize.methods.rounding import round_tensor
-from edgeq.quantize.number_formats.groups import GRIDS, Floats, Grid, QuantizedTensor
-from edgeq.quantize.number_formats.kquants import GGUF_GRIDS
-from edgeq.quantize.number_formats.palettes import PALETTES, cluster
+from edgeq.quantize.number_formats import Floats, QuantizedTensor, number_format
 from edgeq.quantize.statistics import InputStatistics
-
-
-def grid_named(name: str) -> Grid:
-    """The grid that a choice means: one of ours, or a GGUF type's. Raises KeyError."""
-    return GRIDS.get(name) or GGUF_GRIDS[name]
 
 
 @dataclass(frozen=True)
@@ -100,22 +93,22 @@ def _input_codes(
 def _round(
     matrix: Floats, choice: Choice, seen: InputStatistics | None, codes: InputCodes | None
 ) -> QuantizedTensor:
-    if choice.grid in PALETTES:
-        return cluster(matrix, PALETTES[choice.grid], _importance(seen))
     smoothing = codes.smoothing if codes else None
     if smoothing is not None:
         matrix = matrix * smoothing
     if codes and codes.outliers:
         matrix = matrix.copy()
         matrix[:, codes.outliers] = 0
-    moments = None
-    if seen is not None and seen.hessian is not None:
-        hessian = seen.hessian
-        if smoothing is not None:
-            hessian = hessian / np.outer(smoothing, smoothing)
-        moments = Moments(hessian.astype(np.float32))
-    return round_tensor(matrix, moments, grid_named(choice.grid), choice.method)
+    statistics = None if seen is None else _statistics(seen, smoothing)
+    method = rounding_method(choice.method)
+    return method.round(matrix, statistics, number_format(choice.grid))
 
 
-def _importance(seen: InputStatistics | None) -> Floats | None:
-    return None if seen is None else seen.power.astype(np.float32)
+def _statistics(seen: InputStatistics, smoothing: Floats | None) -> Statistics:
+    if seen.hessian is None:
+        power = seen.power if smoothing is None else seen.power / np.square(smoothing)
+        return Statistics(power.astype(np.float32))
+    hessian = seen.hessian
+    if smoothing is not None:
+        hessian = hessian / np.outer(smoothing, smoothing)
+    return Statistics.of(Moments(hessian.astype(np.float32)))

@@ -17,7 +17,7 @@ from edgeq.models.onnx_session import open_session
 from edgeq.pipeline.build.embedding_moments import looked_up, table_moments
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed
 
 TOKENS, COLUMNS, OUTPUTS = 256, 64, 96

@@ -21,7 +21,7 @@ from edgeq.models.onnx_session import open_session
 from edgeq.pipeline.build.sequential import round_in_sequence
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed
 from tests.support import tiny_decoders
 

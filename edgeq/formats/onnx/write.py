@@ -22,9 +22,9 @@ from edgeq.pipeline.build.sequential import goes_in_sequence, round_in_sequence
 from edgeq.quantize.activations import static_range
 from edgeq.quantize.adapter import Adapter
 from edgeq.quantize.decide import Decision
-from edgeq.quantize.methods.rounding import with_fall_back
+from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed, InputStatistics
 
 

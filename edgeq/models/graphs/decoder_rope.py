@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.models.architecture import Decoder
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from edgeq.pipeline.allocate.solve import best_within, total
 from edgeq.pipeline.build.stages import Stages
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.presets import Format, Method
 from edgeq.quantize.spec import Intent
 

@@ -14,6 +14,7 @@ from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.coreml import compute_of
 from edgeq.pipeline.plan.tensors import TensorPlan, planned_tensors
 from edgeq.quantize.budget_spec import FitSpec
+from edgeq.quantize.number_formats.kquants import TYPE_OF
 from edgeq.quantize.presets import Format, Method, Variant, Weights
 from edgeq.quantize.spec import Intent
 from edgeq.recipe.schema import Recipe
@@ -138,11 +139,7 @@ def _use(format: Format, tensor: TensorPlan, word: str) -> str:
     """The type that a tensor really gets: its rows may not divide into the blocks of the word's."""
     if format != "gguf":
         return word
-    from edgeq.quantize.number_formats.kquants import GGUF_GRIDS
-
-    return next(
-        (type for type, grid in GGUF_GRIDS.items() if grid.name == tensor.grid), tensor.grid
-    )
+    return TYPE_OF.get(tensor.grid, tensor.grid)
 
 
 def _kernel(format: Format, tensor: TensorPlan) -> str:

@@ -24,9 +24,9 @@ from edgeq.pipeline.plan.coreml import compute_of, lengths_of, target_of
 from edgeq.pipeline.plan.images import image_of, labels_of
 from edgeq.pipeline.plan.tensors import TensorPlan, coreml_decisions, planned_tensors
 from edgeq.quantize.decide import Decision
-from edgeq.quantize.methods.rounding import with_fall_back
+from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.model import Quantized
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.spec import Intent
 
 DECODER_TOKENS = (1, 32)
@@ -234,10 +234,10 @@ def _records(
         size = int(np.prod(plan.shape)) * width
         if held is not None:
             rows, columns = held.codes.shape
-            size = held.nbytes + (width - 2) * held.grid.scale_count(rows, columns)
+            size = held.nbytes + (width - 2) * held.number_format.scale_count(rows, columns)
         records[plan.name] = TensorRecord(
             shape=plan.shape,
-            grid=held.grid.name if held else compute,
+            grid=held.number_format.name if held else compute,
             method=held.method if held else "none",
             bytes=size,
             note=with_fall_back(plan.reason, plan.method, held),

@@ -8,7 +8,7 @@ from edgeq.core.artifact import Frozen
 from edgeq.report.explain import analogies
 from edgeq.report.explain.analogies import Analogy
 from edgeq.report.explain.facts import Facts, Told
-from edgeq.report.explain.glossary import METHODS, RECOVERY, Cited, mixed_words, variant_words
+from edgeq.report.explain.glossary import RECOVERY, Cited, method_words, mixed_words, variant_words
 from edgeq.report.explain.points import bits_point, rounding_point, third_point, trade
 
 _TASKS = {
@@ -61,7 +61,7 @@ class Written:
 def write(facts: Facts) -> Written:
     """The piece for these facts: it reads otherwise for what passed, failed or was not run."""
     name, variant = _variant(facts)
-    known = [METHODS[method] for method in facts.methods if method in METHODS]
+    known = [words for method in facts.methods if (words := method_words(method))]
     cited = (variant, *(fact for _, fact in known), *([RECOVERY] if facts.recovered else []))
     opening, closing = _opening(facts), _closing(facts)
     points = (

@@ -18,8 +18,9 @@ from edgeq.formats.onnx.write import Written, find_codes, write_quantized
 from edgeq.models.graphs.imported import import_onnx
 from edgeq.models.onnx_session import open_session
 from edgeq.quantize.decide import decide
-from edgeq.quantize.methods.nearest import round_to_nearest
-from edgeq.quantize.number_formats.groups import GRIDS, INT4_B32, INT8_B32
+from edgeq.quantize.methods.nearest import NEAREST
+from edgeq.quantize.number_formats import number_format
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32
 from edgeq.quantize.presets import preset
 from edgeq.quantize.spec import Intent, Rule
 from tests.support import onnx_models
@@ -114,7 +115,7 @@ def unpack_blocks(codes: np.ndarray, scales: np.ndarray, columns: int) -> np.nda
 @pytest.mark.parametrize("columns", [32, 64, 70])
 def test_packing_loses_nothing(grid, columns: int) -> None:
     weight = np.random.default_rng(6).standard_normal((7, columns)).astype(np.float32)
-    tensor = round_to_nearest(weight, grid)
+    tensor = NEAREST.round(weight, None, grid)
     unpacked = unpack_blocks(pack_blocks(tensor), tensor.scales, columns)
     assert np.array_equal(unpacked, tensor.dequantize())
 
@@ -125,12 +126,12 @@ def test_tables_hold_exactly_their_codes(tmp_path: Path, variant: str) -> None:
     rules = (Rule(match="weight", use="float32"),)
     feeds = [{"ids": np.arange(200)}]
     plain, quantized, _ = quantize(source, tmp_path, variant, feeds, rules)
-    grid = GRIDS[preset(variant, "onnx", "tensor").weights]
+    grid = number_format(preset(variant, "onnx", "tensor").weights)
     intent = Intent(preset(variant, "onnx", "tensor"), "onnx", "tensor", rules)
     codes = find_codes(plain.parent, lambda name, shape: decide(name, shape, intent), feeds, str)
     expected = codes["table"].dequantize() @ weight.T
     # GatherBlockQuantized gives rows in the type of its scales: one rounding of 2⁻¹¹ a value.
-    limit = 1e-6 if grid.block is None else 2**-11
+    limit = 1e-6 if grid.group_size is None else 2**-11
     assert relative_error(run(quantized, feeds[0]), expected) < limit
 
 
