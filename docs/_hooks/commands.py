@@ -15,13 +15,15 @@ from edgeq.pipeline.check.verdict import _EXIT_STATUS
 _MADE = "*This page is made from the code that it describes, whenever the site is built.*\n"
 _MEANINGS = {
     errors.EXIT_PASS: "every budget that was asked for is kept",
-    errors.EXIT_BUDGET_FAILED: "a budget is missed; or `audit`, `differences`, `fit`, `fits` found "
-    "what they look for",
+    errors.EXIT_BUDGET_FAILED: "a budget is missed; `audit` or `compare-cpus` found a fault; or "
+    "nothing fits (`recommend`, `min-memory`)",
     errors.EXIT_INVALID_INPUT: "the recipe, a file or the command is wrong; the message says "
     "where, and what to write instead",
     errors.EXIT_MISSING: "a tool, a package or a device is missing, or something could not be run",
     errors.EXIT_INCONCLUSIVE: "nothing failed, but a budget lies inside the confidence interval "
     "of what was measured",
+    errors.EXIT_FAULT: "a fault of edgeq itself: the message names a file with the full text to "
+    "attach to an issue",
 }
 
 

@@ -62,10 +62,11 @@ def emulate(
 @emulators.command(
     rich_help_panel="Devices",
     epilog=examples(
-        "edgeq differences .edgeq/artifact/1f0c…", "edgeq differences model --on avx2 --on dotprod"
+        "edgeq compare-cpus .edgeq/artifact/1f0c…",
+        "edgeq compare-cpus model --on avx2 --on dotprod",
     ),
 )
-def differences(
+def compare_cpus(
     artifact: Annotated[Path, typer.Argument(help="An artifact directory.", show_default=False)],
     on: Annotated[
         list[str] | None,
@@ -83,17 +84,17 @@ def differences(
 
     Exit status 1 if an app would get different answers.
     """
-    from edgeq.measure.cross_cpu.compare import find_differences
+    from edgeq.measure.cross_cpu.compare import compare_cpus as compare_on_cpus
     from edgeq.places.emulated.catalogue import stand_in, stand_ins
     from edgeq.places.place import Here
-    from edgeq.report.cross_cpu import print_differences
+    from edgeq.report.cross_cpu import print_comparison
 
     with contextlib.ExitStack() as stack, progress_line() as progress:
         names = on or [name for name, reason in stand_ins().items() if reason is None]
         places = [Here(), *(stack.enter_context(stand_in(name)) for name in names)]
-        found = find_differences(artifact, places, progress, full_precision)
+        found = compare_on_cpus(artifact, places, progress, full_precision)
     if as_json:
         print_json({**found.model_dump(mode="json"), "exit_status": found.exit_status})
     else:
-        print_differences(found, make_console())
+        print_comparison(found, make_console())
     raise typer.Exit(found.exit_status)

@@ -17,7 +17,7 @@ import typer
 
 from edgeq.core import canonical
 from edgeq.core.errors import EXIT_FAULT, EXIT_INVALID_INPUT, EdgeqError, Missing, Problem
-from edgeq.core.files import error_of_disk
+from edgeq.core.files import error_of_disk, is_of_system
 from edgeq.core.visible import visible_json
 from edgeq.report.console import Text, make_console
 
@@ -96,12 +96,11 @@ def _tell(error: EdgeqError, as_json: bool) -> int:
 
 
 def _of_system(error: OSError) -> EdgeqError:
-    if error.filename is None:
-        return error_of_disk(error, Path("a file"))
+    if error.filename is None or is_of_system(error):
+        return error_of_disk(error, Path(os.fsdecode(error.filename or "a file")))
     reason = error.strerror or str(error)
-    return EdgeqError(
-        Problem(os.fsdecode(error.filename), reason, "check that file and its rights")
-    )
+    remedy = "check that file and its permissions"
+    return EdgeqError(Problem(os.fsdecode(error.filename), reason, remedy))
 
 
 def _report(error: Exception, arguments: Sequence[str]) -> Problem:

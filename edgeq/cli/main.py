@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from edgeq.cli.allocate import allocating
+from edgeq.cli.bill import bills
 from edgeq.cli.emulate import emulators
 from edgeq.cli.exit import Commands, print_json, problems_of
 from edgeq.cli.exit import run as run_command
@@ -19,7 +20,7 @@ from edgeq.cli.matrix import matrices
 from edgeq.cli.min_memory import limits
 from edgeq.cli.models import Json, models
 from edgeq.cli.pipe import guarded_output
-from edgeq.cli.recommend import fitting
+from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
@@ -181,7 +182,10 @@ def bundle(
     ] = "here",
     artifact: Annotated[
         str | None,
-        typer.Option(help="This artifact. Default: of those that pass, the nearest to float."),
+        typer.Option(
+            help="This artifact. Default: of those that pass, the nearest to full precision; "
+            "without a check, the one with the most bits per weight within the size budget."
+        ),
     ] = None,
     full: Full = False,
     allow_unchecked: Annotated[
@@ -215,6 +219,7 @@ def bundle(
     size = f"{format_bytes(whole)} (model {format_bytes(model)})"
     checked = "passed" if bundled.verdict else "NOT CHECKED"
     console.print(f"{out}: {bundled.artifact}, {checked}, {size}", soft_wrap=True)
+    console.print(f"chosen: {bundled.chosen_by}", soft_wrap=True)
     print_limits(bundled.limits, console)
 
 
@@ -244,7 +249,7 @@ def schema() -> None:
     print_json(recipe_schema())
 
 
-for group in (models, emulators, limits, fitting, matrices, reports, allocating):
+for group in (models, emulators, limits, recommending, matrices, reports, allocating, bills):
     fill_paragraphs(group)
     app.add_typer(group)
 

@@ -1,4 +1,4 @@
-"""`edgeq fits`; `edgeq.cli.main` joins it to the rest."""
+"""`edgeq min-memory`; `edgeq.cli.main` joins it to the rest."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ limits = typer.Typer(rich_markup_mode="rich")
 @limits.command(
     rich_help_panel="Devices",
     epilog=examples(
-        "edgeq fits minilm.zip --device here",
-        "edgeq fits wren-q4.gguf --device x86-laptop-8gb --slowdown 1.2",
+        "edgeq min-memory minilm.zip --device here",
+        "edgeq min-memory wren-q4.gguf --device x86-laptop-8gb --slowdown 1.2",
     ),
 )
-def fits(
+def min_memory(
     artifact: Annotated[
         Path, typer.Argument(help="An artifact, a bundle or a .gguf file.", show_default=False)
     ],
@@ -43,15 +43,15 @@ def fits(
     nothing here stands in for it.
     """
     from edgeq.devices.catalogue import load_device
-    from edgeq.pipeline.check.min_memory import fits as find
-    from edgeq.report.min_memory import print_fits
+    from edgeq.pipeline.check.min_memory import find_min_memory
+    from edgeq.report.min_memory import print_min_memory
 
     with progress_line() as progress:
-        found = find(
+        found = find_min_memory(
             artifact, load_device(device), slowdown=slowdown, context=context, progress=progress
         )
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        print_fits(found, make_console())
+        print_min_memory(found, make_console())
     raise typer.Exit(found.exit_status)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import IO, Any, TypeVar, cast
 
+from edgeq.core.errors import EXIT_MISSING
 from edgeq.core.visible import visible
 
 _SIGPIPE = 13
@@ -54,11 +55,18 @@ class _Guarded:
         try:
             return work()
         except BrokenPipeError:
-            # What is still buffered goes nowhere, or Python would complain of it at its end.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._file.fileno())
-            os.close(nowhere)
+            self._to_nowhere()
             raise SystemExit(STATUS) from None
+        except OSError as error:  # a full disk behind `> file`
+            os.write(2, f"error: output: cannot be written: {error.strerror}\n".encode())
+            self._to_nowhere()
+            raise SystemExit(EXIT_MISSING) from None
+
+    def _to_nowhere(self) -> None:
+        """Drop what is still buffered, or Python would complain of it at its end."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._file.fileno())
+        os.close(nowhere)
 
 
 def _escape_for(file: IO[str]) -> Callable[[str], str]:

@@ -12,17 +12,17 @@ from edgeq.cli.models import Json
 from edgeq.estimate.use_cases import Purpose
 from edgeq.report.console import make_console
 
-fitting = typer.Typer(rich_markup_mode="rich")
+recommending = typer.Typer(rich_markup_mode="rich")
 
 
-@fitting.command(
+@recommending.command(
     rich_help_panel="Devices",
     epilog=examples(
-        "edgeq fit recipes/wren --device pi5-8gb",
-        "edgeq fit config.json --device macbook-air-m2 --context 8192 --for code",
+        "edgeq recommend recipes/wren --device pi5-8gb",
+        "edgeq recommend config.json --device macbook-air-m2 --context 8192 --for code",
     ),
 )
-def fit(
+def recommend(
     model: Annotated[
         str,
         typer.Argument(
@@ -47,13 +47,15 @@ def fit(
     from edgeq.core.errors import EXIT_BUDGET_FAILED
     from edgeq.devices.catalogue import load_device
     from edgeq.pipeline.recommend.described_model import find_subject
-    from edgeq.pipeline.recommend.recommend import fit_model
-    from edgeq.report.recommend import print_fit
+    from edgeq.pipeline.recommend.recommend import recommend_model
+    from edgeq.report.recommend import print_recommendation
 
-    answer = fit_model(find_subject(model), load_device(device), context=context, purpose=purpose)
+    answer = recommend_model(
+        find_subject(model), load_device(device), context=context, purpose=purpose
+    )
     if as_json:
         print_json(answer.model_dump(mode="json"))
     else:
-        print_fit(answer, make_console())
+        print_recommendation(answer, make_console())
     if answer.chosen is None:
         raise typer.Exit(EXIT_BUDGET_FAILED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,6 +20,7 @@ from pydantic import (
 
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import read_bytes
 from edgeq.core.known_settings import require_known
 
 ARTIFACT_FILE = "artifact.json"
@@ -114,15 +115,70 @@ class ModelRecord(Frozen):
     """Where the weights came from."""
 
     source: str = Field(description="As the recipe names it.")
+    name: str = Field(default="", description="What the model is called; empty if unknown.")
     revision: str | None = Field(default=None, description="The hub's commit, where it has one.")
     licence: str | None = Field(default=None, description="Of the weights (SPDX), if it is known.")
     sha256: str = Field(description="SHA-256 over every source file that was read.")
 
 
+class ImportProof(Frozen):
+    """How the imported float model was compared with the original, before it was quantized."""
+
+    reference: str = Field(description="What ran the original: names and versions.")
+    compared: str = Field(description="The samples and what was compared; empty where nothing was.")
+    difference: float | None = Field(
+        default=None, description="Largest relative difference of a sample's outputs."
+    )
+    tolerance: float | None = Field(
+        default=None, description="The largest difference that passes as float rounding."
+    )
+
+    def __str__(self) -> str:
+        if self.difference is None:
+            return f"not compared with the original; reference: {self.reference}"
+        return (
+            f"float model equals the original: {self.compared}, largest relative difference "
+            f"{self.difference:.1e} ({self.tolerance:.0e} allowed), by {self.reference}"
+        )
+
+
 class TextSettings(Frozen):
-    """How text becomes token ids: `tokenizer.json` with its own truncation overridden."""
+    """How text becomes token ids, and token vectors one vector.
+
+    Ids are those of `tokenizer.json` with its own truncation overridden.
+    """
 
     max_tokens: int = Field(description="A longer text is cut to so many tokens.")
+    pooling: str | None = Field(
+        default=None, description="How token vectors become one; null for language models."
+    )
+    normalize: bool = Field(default=True, description="Whether vectors have unit length.")
+    prompts: dict[str, str] = Field(
+        default_factory=dict, description="Texts to put in front of a text, by their names."
+    )
+    default_prompt: str | None = Field(
+        default=None, description="The prompt of texts for which no other is chosen; null: none."
+    )
+    similarity: str = Field(
+        default="cosine", description="How vectors are compared: cosine, dot, euclidean, manhattan."
+    )
+
+    def prompted(
+        self, texts: Sequence[str], prompt: str | None = None, prompt_name: str | None = None
+    ) -> list[str]:
+        """Each text behind `prompt`, or behind the one called `prompt_name`, or the default one.
+
+        Raises InvalidInput for a name that is not among the model's.
+        """
+        name = prompt_name if prompt_name is not None else self.default_prompt
+        if prompt is None and name is not None:
+            if name not in self.prompts:
+                known = ", ".join(self.prompts) or "this model has none"
+                raise InvalidInput(
+                    Problem("prompt_name", f"{name!r} is not a prompt of the model", known)
+                )
+            prompt = self.prompts[name]
+        return [f"{prompt}{text}" for text in texts] if prompt else list(texts)
 
 
 class Artifact(Frozen):
@@ -160,6 +216,9 @@ class Artifact(Frozen):
         default_factory=dict, description="SHA-256 of the data that went in, by their use."
     )
     tools: dict[str, str] = Field(description="Versions of what made it, by package.")
+    proof: ImportProof | None = Field(
+        default=None, description="How the import was proven; null in records of older builds."
+    )
 
     @property
     def bytes(self) -> int:
@@ -237,13 +296,7 @@ def read_record(directory: Path) -> Artifact:
 
 def record_bytes(path: Path) -> bytes:
     """The content of a record's file; InvalidInput for what is no plain file or is too large."""
-    try:
-        if not path.is_file() or path.stat().st_size > LARGEST_RECORD:
-            what = f"is not a file of at most {LARGEST_RECORD} bytes"
-            raise InvalidInput(Problem(str(path), what, _FETCH_AGAIN))
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+    return read_bytes(path, LARGEST_RECORD, _FETCH_AGAIN)
 
 
 def verify_directory(directory: Path, files: Mapping[str, FileRecord], own: Set[str]) -> None:

@@ -62,7 +62,7 @@ class Python:
 
 def this_python() -> Python:
     """The interpreter and the edgeq of this process."""
-    return Python(sys.executable, trusted_path(), str(Path(__file__).parent))
+    return Python(sys.executable, trusted_path(), str(Path(__file__).parents[1]))
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -79,6 +79,24 @@ def begin(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before it could be asked for
         os._exit(1)
+
+
+def can_start() -> bool:
+    """Whether there is a Python to start; a frozen or embedded application has none."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
+def limit_memory(most_bytes: int) -> None:
+    """Leave no core dump and, on Linux, allocate no more than `most_bytes` from now on."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard == resource.RLIM_INFINITY or most_bytes < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, hard))
 
 
 def is_child() -> bool:

@@ -114,8 +114,13 @@ def error_of_disk(error: OSError, path: Path, where: str = "") -> EdgeqError:
         what = f"cannot be written: the disk is full ({reason})"
         return Missing(Problem(where or str(path), what, "free some space, or name another disk"))
     what = f"{path} cannot be written: {reason}" if where else f"cannot be written: {reason}"
-    kind = Missing if error.errno in _EXHAUSTED else InvalidInput
+    kind = Missing if is_of_system(error) else InvalidInput
     return kind(Problem(where or str(path), what, "name a file that can be written"))
+
+
+def is_of_system(error: OSError) -> bool:
+    """Whether no other file would do: the disk, memory or handles are used up, or broken."""
+    return error.errno in _FULL | _EXHAUSTED
 
 
 def flush_tree(directory: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
 
+from edgeq.core.artifact import FileRecord, verify_directory
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import MANIFEST, Store
 from edgeq.formats.package import Package
 
@@ -27,8 +30,33 @@ def cache_directory() -> Path:
 
 
 def store() -> Store:
-    """The store of what is kept; not of builds, which have their own."""
-    return Store(cache_directory(), version=_LAYOUT)
+    """The store of what is kept; not of builds, which have their own.
+
+    What lies there is loaded as if it were the bundle it was made of. Raises InvalidInput where
+    another user could have put it there.
+    """
+    return Store(private_directory(), version=_LAYOUT)
+
+
+def private_directory() -> Path:
+    """`cache_directory`, made for this user alone; InvalidInput if others own it or can write."""
+    directory = cache_directory()
+    with contextlib.suppress(OSError):  # said by whoever writes there
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        about = directory.stat()
+    except OSError:
+        return directory
+    fault = ""
+    if os.name == "posix" and about.st_uid not in (0, os.geteuid()):
+        fault = "belongs to another user"
+    elif os.name == "posix" and about.st_mode & 0o022:
+        fault = "can be written by other users"
+    if fault:
+        what = f"{fault}, who could change what is loaded from there"
+        remedy = f"rm -r {directory}, or name another directory with EDGEQ_CACHE"
+        raise InvalidInput(Problem(str(directory), what, remedy))
+    return directory
 
 
 def mark_used(kept: Path) -> None:
@@ -51,22 +79,34 @@ def drop_unused(kept: Path) -> None:
 def model_file(package: Package) -> Path:
     """The file, or directory, that the runtime opens; of an archive it is unpacked once and kept.
 
-    Raises InvalidInput or Missing if it cannot be written.
+    What is kept is compared with the archive's record, byte by byte, and unpacked again if it
+    differs. Raises InvalidInput or Missing if it cannot be written.
     """
     name = package.model_name
     if not package.zipped:
         return package.path / name
-    key = {file: package.artifact.files[file].sha256 for file in package.model_files}
+    records = {file: package.artifact.files[file] for file in package.model_files}
+    key = {file: record.sha256 for file, record in records.items()}
+    place = store().place("unpacked", key)
+    if place.exists() and not _holds(place, records):
+        shutil.rmtree(place)
     made = store().stage(
         "unpacked",
         key,
-        lambda directory: package.extract(package.model_files, directory),
+        lambda directory: package.extract(records, directory),
         describe=package.artifact.name,
-        verify=True,
     )
     mark_used(made)
     drop_unused(made)
     return made / name
+
+
+def _holds(directory: Path, records: Mapping[str, FileRecord]) -> bool:
+    try:
+        verify_directory(directory, records, {MANIFEST})
+    except InvalidInput:
+        return False
+    return True
 
 
 def _size(directory: Path) -> int:

@@ -10,7 +10,7 @@ import datetime
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 SECONDS = 3
 MEMORY_BYTES = 512 << 20
@@ -51,7 +51,7 @@ def _render(template: str, context: Mapping[str, Any]) -> str:
     class Generation(Extension):
         """`{% generation %}`: marks what the model said, for training; here it is its body."""
 
-        tags: ClassVar = {"generation"}
+        tags = {"generation"}  # noqa: RUF012
 
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno

@@ -1,23 +1,19 @@
-"""A Hugging Face directory run by transformers in float32: the reference that is nobody's export.
-
-Built-in architectures and safetensors only: code that comes with a model is never run, pickled
-weights are never read. Attention is transformers' plain ("eager") one, which has every model's
-scales, caps and windows in it.
-"""
+"""A Hugging Face directory run by transformers in float32, as `edgeq.load` runs artifacts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgeq.core.errors import InvalidInput, Problem, missing_extra
-from edgeq.formats.base import Floats
+from edgeq.formats.base import Floats, Model
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory, read_directory
+from edgeq.models.original.decoder import OriginalDecoder
+from edgeq.models.original.encoder import OriginalEncoder, open_encoder
 
 
 def load(path: Path, *, threads: int) -> TransformersModel:
@@ -27,70 +23,60 @@ def load(path: Path, *, threads: int) -> TransformersModel:
     Missing where torch or transformers is not installed, InvalidInput for a directory without a
     whole language model of a built-in architecture in full precision.
     """
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        purpose = "run a Hugging Face directory"
-        raise missing_extra(error.name or "torch", "build", purpose) from None
     directory = read_directory(path, str(path))
-    if "quantization_config" in directory.config:
-        what = "its weights are quantized already (quantization_config in config.json)"
-        raise InvalidInput(Problem(str(path), what, "use the model it was made from"))
-    torch.set_num_threads(threads)
-    runtime = f"transformers {transformers.__version__}, torch {torch.__version__}"
-    return TransformersModel(directory, open_module(directory), runtime, threads)
-
-
-def open_module(directory: ModelDirectory) -> Any:
-    """The model as transformers builds it, a torch module in float32, in evaluation mode.
-
-    Raises InvalidInput for what it cannot open; a weight that it would make up is an error, too.
-    """
+    original = OriginalDecoder(directory)
     import torch
-    import transformers
 
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            directory.path,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            output_loading_info=True,
-        )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        what = f"transformers cannot open it as a language model: {reason}"
-        remedy = "name a directory of a language model that transformers has built in"
-        raise InvalidInput(Problem(str(directory.path), what, remedy)) from None
-    lacking = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
-    if lacking:
-        what = f"the weights lack {lacking[0]}, or have it in another shape"
-        raise InvalidInput(Problem(str(directory.path), what, "download or save it again"))
-    return model.eval()
+    torch.set_num_threads(threads)
+    return TransformersModel(directory, original, threads)
+
+
+def load_encoder(path: Path, *, threads: int) -> EncoderModel:
+    """Open the sentence encoder in `path`, as `load` opens a language model."""
+    original = open_encoder(read_directory(path, str(path)))
+    import torch
+
+    torch.set_num_threads(threads)
+    return EncoderModel(path.name, original, threads)
+
+
+class EncoderModel(Model):
+    """A sentence encoder executed by its own library."""
+
+    kind = "a sentence encoder"
+    verbs = "embed() or tokens()"
+    artifact = None
+
+    def __init__(self, name: str, original: OriginalEncoder, threads: int) -> None:
+        self.name, self.threads, self.runtime = name, threads, original.runtime
+        self._original = original
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """See `Model.embed`."""
+        return np.concatenate([self._original.vector(text) for text in texts])
+
+    def tokens(self, text: str) -> list[int]:
+        """See `Model.tokens`."""
+        return self._original.ids(text)
 
 
 class TransformersModel(LanguageModel):
     """A decoder executed by transformers, with its own cache of keys and values."""
 
-    def __init__(self, directory: ModelDirectory, model: Any, runtime: str, threads: int) -> None:
-        settings = model.config.get_text_config()
-        ends = model.generation_config.eos_token_id
+    def __init__(self, directory: ModelDirectory, original: OriginalDecoder, threads: int) -> None:
+        settings = original.network.config.get_text_config()
+        ends = original.network.generation_config.eos_token_id
         super().__init__(
             name=directory.path.name,
             artifact=None,
-            runtime=runtime,
+            runtime=original.runtime,
             threads=threads,
             vocabulary=int(settings.vocab_size),
             context=int(settings.max_position_embeddings),
             end_tokens=frozenset([ends] if isinstance(ends, int) else ends or []),
         )
         self._directory = directory
-        self._model = model
-        self._cache: Any = None
+        self._original = original
         self._tokenizer = DecoderTokenizer(directory.tokenizer.read_bytes())
 
     def tokens(self, text: str, special: bool = True) -> list[int]:
@@ -106,19 +92,7 @@ class TransformersModel(LanguageModel):
         return int(decoder.cache_bytes(context, bytes_per_value=4))
 
     def _clear(self) -> None:
-        from transformers import DynamicCache
-
-        self._cache = DynamicCache(config=self._model.config)
+        self._original.clear()
 
     def _append(self, token_ids: Ids, every: bool) -> Floats:
-        import torch
-
-        with torch.inference_mode():
-            answer = self._model(
-                input_ids=torch.from_numpy(token_ids.astype(np.int64))[None],
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=0 if every else 1,
-            )
-        logits: Floats = answer.logits[0].numpy()
-        return logits
+        return self._original.append(token_ids, last=0 if every else 1)

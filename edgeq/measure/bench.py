@@ -25,6 +25,7 @@ from edgeq.measure.records import (
     Placement,
     Quality,
 )
+from edgeq.measure.reference import ANSWERS_FILE, read_recorded, reference_name
 from edgeq.places.place import ALL_PASSES, Place, Unreachable
 from edgeq.places.process import PassFailed, Request
 from edgeq.recipe.budgets import Workload
@@ -33,6 +34,8 @@ from edgeq.recipe.budgets import Workload
 class Bench:
     """Measures artifacts of one model in one place beside `float_dir`, full precision.
 
+    `reference` is what quality is measured against: the original's recorded answers, or an
+    artifact that answers here; by default `float_dir`.
     `folder` is an existing directory for scratch files that may go once everything is measured,
     `workload` what a language model is asked for, `compute_units` what Core ML may use, on a Mac.
     `limits` are budgets of time, as `Request` names them: artifacts are timed until each is
@@ -52,9 +55,12 @@ class Bench:
         folder: Path,
         workload: Workload,
         compute_units: ComputeUnits | None = None,
+        reference: Path | None = None,
         limits: Mapping[str, float] | None = None,
     ) -> None:
         self._float_dir = float_dir
+        self._reference = reference or float_dir
+        self._reference_name = reference_name(self._reference)
         self._float = read_artifact(float_dir)
         self._place = place
         self._cpu = place.device().chip
@@ -66,7 +72,9 @@ class Bench:
         self._folder = folder
         self._is_language = self._float.task == "text-generation"
         if self._is_language:
-            self._data = given_to_language_model(evaluation, float_dir, self._float, workload)
+            self._data = given_to_language_model(
+                evaluation, float_dir, self._float, workload, self._reference
+            )
         else:
             self._data = given_samples(evaluation, float_dir, self._float, folder)
         self._float_outputs: Path | None = None
@@ -108,9 +116,16 @@ class Bench:
         self._float_memory = self._memory(self._float_dir, self._float, failures)
         # A language model is compared token by token, both in one process.
         if self._data.judged is not None and not self._is_language:
-            outputs = self._folder / "float.npy"
-            if self._run("quality", self._float_dir, self._float, failures, outputs=outputs):
-                self._float_outputs = outputs
+            self._float_outputs = self._reference_outputs(failures)
+
+    def _reference_outputs(self, failures: dict[Pass, str]) -> Path | None:
+        """The file with the reference's outputs; None where it could not be run."""
+        if read_recorded(self._reference) is not None:
+            return self._reference / ANSWERS_FILE
+        outputs = self._folder / "float.npy"
+        artifact = read_artifact(self._reference)
+        found = self._run("quality", self._reference, artifact, failures, outputs=outputs)
+        return outputs if found else None
 
     def _memory(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str]
@@ -210,6 +225,7 @@ class Bench:
             artifact_sha256=canonical.sha256_of_file(directory / ARTIFACT_FILE),
             download_bytes=artifact.bytes,
             weight_bytes=artifact.weight_bytes,
+            reference=self._reference_name,
             failures=failures,
             absent={work: why for work, why in self._absent.items() if not _has(work, seen)},
             **seen,

@@ -12,29 +12,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from edgeq.core.artifact import Frozen
-from edgeq.core.errors import InvalidInput, NotComputed, Problem
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.sampling import spread
 from edgeq.core.terms import Progress
 from edgeq.formats.language import LanguageModel
 from edgeq.measure import clusters
 from edgeq.measure.disagreement import Disagreement, Histogram, Worst, histogram
-
-Doubles = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.float32]
-Item = TypeVar("Item")
+from edgeq.measure.predictions import Floats, LivePredictions, Predictions, following
+from edgeq.measure.scoring import Scores, score
 
 DEFAULT_WINDOW = 256
 DEFAULT_WINDOWS = 40
 """With windows of 256, 5,080 scored tokens: five of them lie beyond the 99.9 % quantile."""
 _NOISE_WINDOWS = 2
-_BLOCK_VALUES = 1 << 20  # of one float64 array: 8 MiB, whatever the vocabulary
 
 
 class KL(Frozen):
@@ -100,22 +96,6 @@ class Divergence(Frozen):
     how: Literal["measured"] = "measured"
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What is kept of one window: float64 arrays with one value for every scored token.
-
-    kl in nats; nll_a, nll_b: negative log-likelihood, in nats, that reference and candidate give
-    the token that follows; dp: its probability in the candidate minus that in the reference;
-    same: 1 where both have the same likeliest token, else 0.
-    """
-
-    kl: Doubles
-    nll_a: Doubles
-    nll_b: Doubles
-    dp: Doubles
-    same: Doubles
-
-
 def token_windows(ids: Sequence[int], size: int, bos: int | None) -> list[list[int]]:
     """`ids` cut into windows of `size`, a shorter rest left out; `bos` replaces each first token.
 
@@ -133,61 +113,15 @@ def token_windows(ids: Sequence[int], size: int, bos: int | None) -> list[list[i
     return windows
 
 
-def spread(items: Sequence[Item], count: int) -> list[Item]:
-    """`count` of `items` evenly spread over them, in order and always the same; or all of them."""
-    if count >= len(items):
-        return list(items)
-    return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
-
-
-def score(reference: Floats, candidate: Floats, following: Sequence[int]) -> Scores:
-    """Compare two models' logits, float32 `(tokens, vocabulary)`, row by row.
-
-    following: the token of the text behind each row. Raises InvalidInput if a logit is NaN or
-    infinite, or the shapes differ.
-    """
-    if reference.shape != candidate.shape or len(reference) != len(following):
-        what = f"{reference.shape} and {candidate.shape} for {len(following)} tokens"
-        raise InvalidInput(Problem("logits", f"cannot be compared: {what}", "use the same text"))
-    rows = max(1, _BLOCK_VALUES // max(1, reference.shape[1]))
-    blocks = [
-        _score_block(
-            reference[at : at + rows], candidate[at : at + rows], following[at : at + rows]
-        )
-        for at in range(0, len(reference), rows)
-    ]
-    joined = {f.name: np.concatenate([getattr(b, f.name) for b in blocks]) for f in fields(Scores)}
-    return Scores(**joined)
-
-
-def _score_block(reference: Floats, candidate: Floats, following: Sequence[int]) -> Scores:
-    log_p = _log_softmax(reference, "the reference's logits")
-    log_q = _log_softmax(candidate, "the candidate's logits")
-    row = np.arange(len(following))
-    nll_a, nll_b = -log_p[row, following], -log_q[row, following]
-    same = (reference.argmax(1) == candidate.argmax(1)).astype(np.float64)
-    np.subtract(log_p, log_q, out=log_q)
-    kl = np.einsum("ij,ij->i", np.exp(log_p, out=log_p), log_q)
-    return Scores(kl, nll_a, nll_b, np.exp(-nll_b) - np.exp(-nll_a), same)
-
-
-def _log_softmax(logits: Floats, where: str) -> Doubles:
-    if not np.isfinite(logits).all():
-        what = "hold NaN or infinity, which no distribution has"
-        raise NotComputed(Problem(where, what, "the model is broken, or overflows in its runtime"))
-    result = logits.astype(np.float64)
-    result -= result.max(1, keepdims=True)
-    result -= np.log(np.exp(result).sum(1, keepdims=True))
-    return result
-
-
 def measure(
-    reference: LanguageModel,
+    reference: LanguageModel | Predictions,
     candidate: LanguageModel,
     windows: Sequence[Sequence[int]],
     progress: Progress = lambda step: None,
 ) -> Divergence:
     """Run both models on every window (see `token_windows`) and compare their predictions.
+
+    reference: a model, or its predictions of these windows.
 
     Memory: the logits of one window of both models; of every token five numbers are kept, and of
     the worst few their context.
@@ -201,15 +135,16 @@ def measure(
         what = "two windows are the least that have an error"
         raise InvalidInput(Problem("windows", what, "give more text, or a shorter window"))
     begun = time.monotonic()
-    scores, noise, worst = [], [], Worst(reference)
-    noisy = spread(range(len(windows)), _NOISE_WINDOWS)
+    first = reference if isinstance(reference, Predictions) else LivePredictions(reference)
+    both = (first, LivePredictions(candidate))
+    scores, noise, worst = [], [], Worst(candidate)
+    noisy = noisy_windows(len(windows))
     for index, window in enumerate(windows):
-        logits = [_second_half(model.logits(window)) for model in (reference, candidate)]
-        following = window[len(window) // 2 + 1 :]
-        scores.append(score(logits[0], logits[1], following))
+        logits = [predictions.scored(window) for predictions in both]
+        scores.append(score(logits[0], logits[1], following(window)))
         worst.add(index, window, logits, scores[-1].kl)
         if index in noisy:
-            noise.append(_noise((reference, candidate), logits, window))
+            noise.append(_noise(both, index, window, logits))
         left = (time.monotonic() - begun) / (index + 1) * (len(windows) - index - 1)
         progress(f"compare: window {index + 1} of {len(windows)}, about {left:.0f} s left")
     floors = np.mean(noise, axis=0)
@@ -217,23 +152,16 @@ def measure(
     return found.model_copy(update={"worst": worst.found()})
 
 
-def _second_half(logits: Floats) -> Floats:
-    """The rows that are scored: the last one predicts a token that the window does not have."""
-    return logits[len(logits) // 2 : -1]
-
-
 def _noise(
-    models: Sequence[LanguageModel], logits: Sequence[Floats], window: Sequence[int]
+    both: Sequence[Predictions], index: int, window: Sequence[int], logits: Sequence[Floats]
 ) -> list[float]:
-    """Mean KL of each model from itself on one window when it is fed token by token.
+    pairs = zip(both, logits, strict=True)
+    return [predictions.noise(index, window, whole) for predictions, whole in pairs]
 
-    Longer pieces show nothing on llama.cpp: products of two rows or more all go one way there.
-    """
-    following = window[len(window) // 2 + 1 :]
-    return [
-        float(score(whole, _second_half(model.logits_in_pieces(window, 1)), following).kl.mean())
-        for model, whole in zip(models, logits, strict=True)
-    ]
+
+def noisy_windows(count: int) -> list[int]:
+    """Which of `count` windows noise floors are taken on."""
+    return spread(range(count), _NOISE_WINDOWS)
 
 
 def summarise(

@@ -37,9 +37,15 @@ class Given:
 
 
 def given_to_language_model(
-    evaluation: Evaluation | None, float_dir: Path, artifact: Artifact, workload: Workload
+    evaluation: Evaluation | None,
+    float_dir: Path,
+    artifact: Artifact,
+    workload: Workload,
+    reference: Path,
 ) -> Given:
     """What the passes of a language model are given: the beginning of a text, or all of it.
+
+    reference: recorded answers, or the artifact that gives them.
 
     Raises InvalidInput for a text that is too short.
     """
@@ -51,7 +57,7 @@ def given_to_language_model(
     text_passes.check_corpus(float_dir, artifact, evaluation.path, evaluation.samples, window)
     judged = {
         **timed,
-        "reference": float_dir.absolute(),
+        "reference": reference.absolute(),
         "corpus": evaluation.path.absolute(),
         "samples": evaluation.samples,
     }
@@ -68,7 +74,6 @@ def given_samples(
     if evaluation is None:
         return Given()
     path, samples = evaluation.path, evaluation.samples
-    scores = None
     if artifact.text is None:
         ranks = {value.name: len(value.shape) for value in artifact.inputs}
         feeds = data_sets.feeds(path, data_sets.read_arrays(path, samples), ranks)
@@ -76,11 +81,7 @@ def given_samples(
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
         judged = {"arrays": path.absolute(), "samples": samples}
         return Given({"feed": feed}, judged, None)
-    if path.suffix in data_sets.PAIR_SUFFIXES:
-        pairs = data_sets.read_pairs(path, samples)
-        texts, scores = (*pairs.first, *pairs.second), pairs.scores
-    else:
-        texts = tuple(data_sets.read_texts(path, samples))
+    texts, scores = evaluation_texts(evaluation)
     text = " ".join(texts)[:_TEXT_FOR_TIMING]
     timed: dict[str, Any] = {"text": text}
     if TOKENIZER_FILE in artifact.files:  # a file of its own, whose memory can be told apart
@@ -91,3 +92,12 @@ def given_samples(
         arrays.write_arrays(feed, [filled[name] for name in names])
         timed["feed"] = feed
     return Given(timed, {"texts": texts}, scores)
+
+
+def evaluation_texts(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+    """The texts of an encoder's evaluation data, and the scores of pairs where there are some."""
+    path, samples = evaluation.path, evaluation.samples
+    if path.suffix in data_sets.PAIR_SUFFIXES:
+        pairs = data_sets.read_pairs(path, samples)
+        return (*pairs.first, *pairs.second), pairs.scores
+    return tuple(data_sets.read_texts(path, samples)), None

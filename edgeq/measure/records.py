@@ -285,6 +285,9 @@ class Measurement(Frozen):
     artifact_sha256: str = Field(description="SHA-256 of its artifact.json, which seals all files.")
     download_bytes: int = Field(description="Size of all its files.")
     weight_bytes: int = Field(description="Size of the weights alone.")
+    reference: str = Field(
+        default="", description="What quality was measured against: names and versions."
+    )
     memory: Memory | None = None
     latency: Latency | None = None
     generation: Generation | None = Field(

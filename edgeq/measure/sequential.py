@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgeq.core.terms import Effort
 from edgeq.measure.order_statistics import ERROR, quantile
-from edgeq.measure.records import Effort
 
 _FIRST = 2 / 3
 _GROWTH = 1.5

@@ -14,6 +14,7 @@ from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.loaded import load
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure import arrays, divergence, generation, memory
+from edgeq.measure.reference import RecordedPredictions, read_recorded, require_same_windows
 from edgeq.measure.same_tokens import same_tokens
 from edgeq.places.process import Request, Workload
 from edgeq.recipe.data_sets import read_corpus
@@ -85,21 +86,28 @@ def answer_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
 
 
 def compare_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
-    """The quality pass: how far predictions are from those of the artifact `reference`.
+    """The quality pass: how far predictions are from those of `reference`, recorded or run here.
 
     On windows of 256 tokens, or of the workload's context where that is less.
     """
     size = window_tokens(_workload(request).context)
     corpus, reference = request.corpus, request.reference
     assert corpus is not None and reference is not None
-    paths = (reference, request.artifact)
-    models = [_load(path, request, size) for path in paths]
-    first, ids = same_tokens(models, paths, read_corpus(corpus))
-    windows = split(ids, size, first, str(corpus), request.samples)
-    found = divergence.measure(models[0], models[1], windows)
-    return models[1], {
+    model = _load(request.artifact, request, size)
+    recorded = read_recorded(reference)
+    if recorded is None:
+        live = _load(reference, request, size)
+        paths = (reference, request.artifact)
+        first, ids = same_tokens((live, model), paths, read_corpus(corpus))
+        windows = split(ids, size, first, str(corpus), request.samples)
+        found = divergence.measure(live, model, windows)
+    else:
+        windows = corpus_windows(model.tokens, corpus, request.samples, size)
+        require_same_windows(windows, reference, model.name)
+        found = divergence.measure(RecordedPredictions(reference, recorded), model, windows)
+    return model, {
         "divergence": found.model_dump(),
-        "inputs": f"{len(windows)} windows of {size} tokens, {_context_words(models[1])}",
+        "inputs": f"{len(windows)} windows of {size} tokens, {_context_words(model)}",
     }
 
 
@@ -115,10 +123,21 @@ def check_corpus(
 
     With the tokenizer of the artifact in `directory`, whose weights stay on disk.
     """
-    tokens = _tokenizer(directory, artifact)
+    corpus_windows(_tokenizer(directory, artifact), corpus, samples, size)
+
+
+def corpus_windows(
+    tokens: Callable[[str, bool], list[int]], corpus: Path, samples: int | None, size: int
+) -> list[list[int]]:
+    """The windows of a text file that quality is measured on, as `tokens(text, special)` cuts it.
+
+    Raises InvalidInput for a text that has too few.
+    """
     with_special, plain = tokens("a", True), tokens("a", False)
-    first = with_special[:1] if with_special[0] != plain[0] else []
-    split([*first, *tokens(read_corpus(corpus), False)], size, None, str(corpus), samples)
+    first = with_special[0] if with_special[0] != plain[0] else None
+    ids = tokens(read_corpus(corpus), False)
+    around = ids if first is None else [first, *ids]
+    return split(around, size, first, str(corpus), samples)
 
 
 def _tokenizer(directory: Path, artifact: Artifact) -> Callable[[str, bool], list[int]]:

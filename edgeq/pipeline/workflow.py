@@ -16,6 +16,7 @@ from edgeq.devices.catalogue import Device
 from edgeq.formats.bundle import LimitLine, write_bundle
 from edgeq.pipeline.build.build import Built, build
 from edgeq.pipeline.bundle.app_store_limits import sized
+from edgeq.pipeline.bundle.unchecked import choose_unchecked
 from edgeq.pipeline.check.verdict import Verdict, exit_status
 from edgeq.pipeline.check.workflow import chosen_devices, chosen_names, kept_verdicts, targets
 from edgeq.pipeline.plan.plan import Planned, make_plan
@@ -35,12 +36,14 @@ class NotPassed(EdgeqError):
 class Bundled:
     """A written bundle: the artifact in it and its verdict, None if it was not checked.
 
-    model_bytes: of the artifact's files, without the record of what was measured. limits: its size
-    and memory against those of the device's store and the device.
+    chosen_by: why this one of the recipe's artifacts. model_bytes: of the artifact's files, without
+    the record of what was measured. limits: its size and memory against those of the device's store
+    and the device.
     """
 
     path: Path
     artifact: str
+    chosen_by: str
     model_bytes: int
     verdict: Verdict | None
     limits: tuple[LimitLine, ...]
@@ -50,6 +53,7 @@ class Bundled:
         return {
             "path": str(self.path.absolute()),
             "artifact": self.artifact,
+            "chosen_by": self.chosen_by,
             "bytes": self.path.stat().st_size,
             "model_bytes": self.model_bytes,
             "checked": self.verdict is not None,
@@ -99,10 +103,13 @@ def bundle_recipe(
     if artifact is not None and artifact not in names:
         what = f"{recipe} makes no artifact {artifact!r} for {device}"
         raise InvalidInput(Problem("--artifact", what, suggest(artifact, names)))
+    chosen_by = "--artifact" if artifact else ""
+    if allow_unchecked and artifact is None:
+        artifact, chosen_by = choose_unchecked(able, planned.plan.size_budget)
     wanted = [artifact] if artifact else names
     built = {item.artifact.name: item for item in build(planned, Store(), progress, names=wanted)}
     if allow_unchecked:
-        return _write(planned, built[wanted[0]], None, target, out)
+        return _write(planned, built[wanted[0]], None, target, out, chosen_by)
     verdicts = kept_verdicts(planned, list(built.values()), chosen, progress, full)
     passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
     if not passed:
@@ -110,7 +117,8 @@ def bundle_recipe(
         remedy = "the table says what to do next; --allow-unchecked bundles without a pass"
         raise NotPassed(verdicts, Problem(str(recipe), what, remedy))
     best = max(passed, key=lambda verdict: _nearness(verdict, built[verdict.artifact]))
-    return _write(planned, built[best.artifact], best, target, out)
+    chosen_by = chosen_by or "passed, nearest to full precision"
+    return _write(planned, built[best.artifact], best, target, out, chosen_by)
 
 
 def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
@@ -125,7 +133,12 @@ def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
 
 
 def _write(
-    planned: Planned, built: Built, verdict: Verdict | None, device: Device, out: Path
+    planned: Planned,
+    built: Built,
+    verdict: Verdict | None,
+    device: Device,
+    out: Path,
+    chosen_by: str,
 ) -> Bundled:
     plans = {each.name: each for each in planned.plan.artifacts}
     cache = plans[built.artifact.name].cache_bytes
@@ -144,4 +157,4 @@ def _write(
         unchecked=verdict is None,
         limits=limits,
     )
-    return Bundled(out, built.artifact.name, built.artifact.bytes, verdict, limits)
+    return Bundled(out, built.artifact.name, chosen_by, built.artifact.bytes, verdict, limits)

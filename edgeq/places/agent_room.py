@@ -30,7 +30,7 @@ class Room:
         self._sweep()
         self.path.mkdir(mode=0o700, exist_ok=True)  # what is copied is nobody else's to read
         for name in ("files", "runs", "cache", "tmp"):
-            (self.path / name).mkdir(exist_ok=True)
+            (self.path / name).mkdir(mode=0o700, exist_ok=True)
 
     def _claim(self) -> int:
         """Lock the session; an older agent that still holds it is told to leave first."""

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import psutil
 from pydantic import Field
@@ -23,7 +23,8 @@ from edgeq.core.terms import Effort, Pass
 from edgeq.devices.compute_units import ComputeUnits
 
 # Far beyond what a pass takes; a worker that hangs must not hang the check.
-TIMEOUT_SECONDS: dict[Pass, float] = {"memory": 900.0, "latency": 3600.0, "quality": 3600.0}
+TIMEOUT_SECONDS = {"memory": 900.0, "latency": 3600.0, "quality": 3600.0}
+_LONGEST_SECONDS = 7200.0  # of what has no limit of its own
 
 
 class Workload(Frozen):
@@ -78,15 +79,25 @@ class PassStopped(PassFailed):
     """A pass that took too long and was ended."""
 
 
+class Asked(Protocol):
+    """What a worker can be asked for, named by `work`."""
+
+    @property
+    def work(self) -> str: ...
+
+    def model_dump_json(self) -> str: ...
+
+
 def run_worker(
-    request: Request,
+    request: Asked,
     timeout_seconds: float | None = None,
     *,
+    module: str = "edgeq.measure.worker",
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     python: child.Python | None = None,
 ) -> dict[str, Any]:
-    """The reply of a fresh process that does `request`.
+    """The reply of a fresh process of `module` that does `request`.
 
     `prefix` goes before the worker's command line: a program that becomes or runs the rest of it.
     `environment` is added to this process's. `python` runs it, by default this process's own.
@@ -96,8 +107,8 @@ def run_worker(
     `timeout_seconds` (default: `TIMEOUT_SECONDS`), and the worker's own InvalidInput or Missing
     where the request cannot be done as it is, which says nothing about the artifact.
     """
-    limit = TIMEOUT_SECONDS[request.work] if timeout_seconds is None else timeout_seconds
-    command = [*prefix, *(python or child.this_python()).command("edgeq.measure.worker")]
+    limit = timeout_seconds or TIMEOUT_SECONDS.get(request.work, _LONGEST_SECONDS)
+    command = [*prefix, *(python or child.this_python()).command(module)]
     variables = {**os.environ, **(environment or {})}
     # Files, not pipes: a grandchild that outlives a killed worker would keep a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -113,12 +124,12 @@ def run_worker(
         return conclude(request.work, worker.returncode, _text(output), _text(errors))
 
 
-def stopped(work: Pass, seconds: float) -> PassStopped:
+def stopped(work: str, seconds: float) -> PassStopped:
     """The error for a worker that was stopped because it took longer than `seconds`."""
     return PassStopped(f"the {work} pass did not finish within {seconds:g} s and was stopped")
 
 
-def conclude(work: Pass, status: int, output: str, errors: str) -> dict[str, Any]:
+def conclude(work: str, status: int, output: str, errors: str) -> dict[str, Any]:
     """The reply of a worker that ended with `status`, negative for a signal.
 
     `output` and `errors` are what it wrote to standard output and error. Raises as `run_worker`.
@@ -137,7 +148,7 @@ def _problems(reply: str) -> list[Problem]:
     return [Problem(**problem) for problem in json.loads(reply)] if reply else []
 
 
-def _ending(work: Pass, status: int, message: str) -> str:
+def _ending(work: str, status: int, message: str) -> str:
     if status < 0:
         name = signal.Signals(-status).name
         hint = ", which is how the system ends a process when memory runs out"

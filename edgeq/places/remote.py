@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from edgeq.core.artifact import read_record
+from edgeq.core.artifact import ARTIFACT_FILE, read_record
 from edgeq.core.errors import EdgeqError, Missing, Problem
 from edgeq.core.terms import How, Progress
 from edgeq.devices.address import Address
@@ -243,4 +243,8 @@ class RemotePlace(Place):
 def _wants_llama(paths: Mapping[str, Path]) -> bool:
     """Whether one of the artifacts is a GGUF file."""
     artifacts = [path for name in ("artifact", "reference") if (path := paths.get(name))]
-    return any(read_record(path).format == "gguf" for path in artifacts)
+    return any(
+        read_record(path).format == "gguf"
+        for path in artifacts
+        if (path / ARTIFACT_FILE).is_file()  # recorded answers have none
+    )

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.quantize.activations import InputCodes, choose_dynamic, choose_static
 from edgeq.quantize.methods import Statistics, rounding_method
 from edgeq.quantize.methods.objective import Moments
-from edgeq.quantize.number_formats import Floats, QuantizedTensor, number_format
+from edgeq.quantize.number_formats import Floats, NumberFormat, QuantizedTensor, number_format
+from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.statistics import InputStatistics
+
+_LARGEST_SCALE = float(np.finfo(np.float16).max)
+_SMALLEST_SCALE = 2.0**-20  # four bits above the smallest that float16 holds
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,21 @@ def quantize_weights(
         codes = _input_codes(members, seen)
         for weight in members:
             matrix = weight.read()
+            scalable(weight.name, matrix, number_format(weight.choice.grid))
             tensor = _round(matrix, weight.choice, seen, codes)
             beside = matrix[:, codes.outliers] if codes and codes.outliers else None
             yield weight.name, Quantized(tensor, codes, beside, weight.choice.activations)
+
+
+def scalable(name: str, matrix: Floats, stored: NumberFormat) -> Floats:
+    """`matrix`, whose scales the format can hold. Raises InvalidInput where it cannot hold them."""
+    if isinstance(stored, IntegerFormat) and stored.scale_dtype is np.float16 and matrix.any():
+        largest = float(np.abs(matrix).max())
+        if not _SMALLEST_SCALE < largest / stored.highest < _LARGEST_SCALE:
+            what = f"has values up to {largest:.3g}, whose scale float16 cannot hold"
+            remedy = f"keep it in float: rules: [{{match: {name!r}, use: float32}}]"
+            raise InvalidInput(Problem(f"the weight {name!r}", what, remedy))
+    return matrix
 
 
 def _input_codes(

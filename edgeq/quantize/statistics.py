@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.quantize.number_formats import Floats
 
 Feed = Mapping[str, NDArray[np.generic]]
@@ -117,23 +118,31 @@ def collect(
     session: of a model in which every watched tensor is an input or output. hessians: those whose
     second moments are wanted. samples: those whose rows are kept, by default all. Samples run one
     at a time and unpadded, so no padding enters any statistic. A tensor that held nothing in any
-    feed is missing from the result.
+    feed is missing from the result. Raises InvalidInput for NaN and infinity.
     """
     found: dict[str, InputStatistics] = {}
     for names in _in_turns(tensors, hessians):
         collectors = {
             name: _Collector(name in hessians, samples is None or name in samples) for name in names
         }
-        for feed in feeds:
+        for sample, feed in enumerate(feeds):
             inner = [name for name in names if name not in feed]
             # To onnxruntime, no names would mean all outputs.
             outputs = session.run(inner, dict(feed)) if inner else []
             held = {**feed, **dict(zip(inner, outputs, strict=True))}
             for name in names:
+                _refuse_not_finite(name, held[name], sample)
                 collectors[name].add(held[name])
         results = ((name, collector.result()) for name, collector in collectors.items())
         found.update({name: result for name, result in results if result is not None})
     return found
+
+
+def _refuse_not_finite(name: str, value: NDArray[np.generic], sample: int) -> None:
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        what = f"is NaN or infinite on sample {sample} of the calibration data"
+        remedy = "leave that sample out, or export the model so that it stays within float32"
+        raise InvalidInput(Problem(f"the tensor {name!r}", what, remedy))
 
 
 def _in_turns(tensors: Mapping[str, int], hessians: frozenset[str]) -> list[list[str]]:

@@ -94,8 +94,8 @@ def read_pairs(path: Path, samples: int | None = None, seed: int = 0) -> Pairs:
 def read_arrays(path: Path, samples: int | None = None, seed: int = 0) -> dict[str, Array]:
     """The arrays of an `.npz` by input name, each (samples, …); chosen as in `read_texts`.
 
-    Raises InvalidInput for a file that is absent, not an `.npz`, holds pickled objects, or whose
-    arrays differ in the number of samples.
+    Raises InvalidInput for a file that is absent, not an `.npz`, holds pickled objects, NaN or
+    infinity, or whose arrays differ in the number of samples.
     """
     if path.suffix not in ARRAY_SUFFIXES:
         raise _unknown_suffix(path, ARRAY_SUFFIXES)
@@ -106,7 +106,18 @@ def read_arrays(path: Path, samples: int | None = None, seed: int = 0) -> dict[s
         remedy = "give every input an array with the samples along the first axis"
         raise InvalidInput(Problem(str(path), f"arrays do not match: {held}", remedy))
     chosen = _choose(path, next(iter(counts.values())), samples, seed)
+    _refuse_not_finite(path, arrays, chosen)
     return {name: array[chosen] for name, array in arrays.items()}
+
+
+def _refuse_not_finite(path: Path, arrays: Mapping[str, Array], chosen: Sequence[int]) -> None:
+    for name, array in arrays.items():
+        for index in chosen if array.dtype.kind == "f" else ():
+            if not np.isfinite(array[index]).all():
+                word = "NaN" if np.isnan(array[index]).any() else "infinity"
+                what = f"the array {name!r} holds {word} in sample {index}"
+                remedy = "remove that sample, or compute it again: only numbers can be measured"
+                raise InvalidInput(Problem(str(path), what, remedy))
 
 
 def _load_arrays(path: Path) -> dict[str, Array]:

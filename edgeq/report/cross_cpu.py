@@ -17,7 +17,7 @@ _STYLES: dict[Status, str] = {
 }
 
 
-def print_differences(found: Differences, console: Console) -> None:
+def print_comparison(found: Differences, console: Console) -> None:
     """A row for every place, then reasons and cures."""
     heading = f"{found.artifact}, each place beside this machine ({found.reference})"
     console.print(Text(heading, style="bold"), soft_wrap=True)

@@ -1,11 +1,11 @@
-"""What `edgeq fits` found, for a person: every limit that was tried, then the verdict."""
+"""What `edgeq min-memory` found, for a person: every limit that was tried, then the verdict."""
 
 from __future__ import annotations
 
 from rich.table import Table
 
 from edgeq.core.units import format_bytes, format_seconds
-from edgeq.pipeline.check.min_memory import AppVerdict, Fits
+from edgeq.pipeline.check.min_memory import AppVerdict, MinMemory
 from edgeq.places.limits.records import Trial
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
@@ -14,7 +14,7 @@ from edgeq.report.terminal import STATUS_STYLES, print_wrapped
 _STYLES = {"fits": "green", "too slow": "yellow", "killed": "bold red"}
 
 
-def print_fits(found: Fits, console: Console) -> None:
+def print_min_memory(found: MinMemory, console: Console) -> None:
     """At most 80 columns: the trials by limit, the smallest that is enough, the device's limits."""
     console.print(
         Text.assemble(
@@ -33,7 +33,7 @@ def print_fits(found: Fits, console: Console) -> None:
         print_wrapped(text, "", console)
 
 
-def _table(found: Fits) -> Table:
+def _table(found: MinMemory) -> Table:
     table = _plain("limit", "charged", "resident", "anonymous", "p50", "ratio", right=6)
     table.add_column("verdict", no_wrap=True)
     for trial in found.trials:
@@ -59,12 +59,12 @@ def _sizes(trial: Trial) -> tuple[int | None, int | None, int | None]:
     return trial.group_peak_bytes, trial.high_water_bytes, trial.anonymous_peak_bytes
 
 
-def _beside(found: Fits) -> tuple[str, str]:
+def _beside(found: MinMemory) -> tuple[str, str]:
     seen = [t.unlimited_p50_seconds for t in found.trials if t.unlimited_p50_seconds is not None]
     return (format_seconds(min(seen)), "1.00×") if seen else ("-", "-")
 
 
-def _sentences(found: Fits) -> list[str]:
+def _sentences(found: MinMemory) -> list[str]:
     conditions = f"{found.inputs}, {found.runtime}, {found.threads} threads"
     died = [trial.reason for trial in found.trials if trial.reason][-1:]
     if found.smallest_bytes is None:
@@ -83,7 +83,7 @@ def _sentences(found: Fits) -> list[str]:
     ]
 
 
-def _limits(found: Fits) -> Table:
+def _limits(found: MinMemory) -> Table:
     table = _plain("one app may use", "margin", right=2)
     for name in ("entitlement", "basis", "how", "verdict"):
         table.add_column(name, no_wrap=True)

@@ -14,6 +14,7 @@ from edgeq.formats.bundle import LimitLine
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.plan.plan import ArtifactPlan, Plan
 from edgeq.pipeline.plan.tensors import TensorPlan
+from edgeq.quantize.decide import TOO_SMALL
 from edgeq.report.console import Console, Text
 from edgeq.report.layers import kind_of, layers_of
 from edgeq.report.tables import print_table
@@ -89,7 +90,7 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
     groups: dict[tuple[str, str, str], list[TensorPlan]] = {}
     small: dict[str, int] = {}
     for tensor in artifact.tensors:
-        if tensor.reason.startswith("fewer than") or len(tensor.shape) < 2:
+        if tensor.reason == TOO_SMALL or len(tensor.shape) < 2:
             small[tensor.grid] = small.get(tensor.grid, 0) + tensor.bytes
             continue
         pattern = kind_of(tensor.name)
@@ -128,6 +129,9 @@ def print_built(built: Sequence[Built], console: Console) -> None:
     }
     for note in notes:
         print_wrapped(f"note: {note}", "yellow", console)
+    for proof in dict.fromkeys(item.artifact.proof for item in built):
+        if proof is not None:
+            print_wrapped(str(proof), "yellow" if proof.difference is None else "dim", console)
     for item in built:
         console.print(str(item.path), style="dim", soft_wrap=True)
 

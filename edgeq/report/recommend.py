@@ -1,4 +1,4 @@
-"""The answer of `edgeq fit` for a person: a table of at most 80 columns, one recommendation."""
+"""Print the answer of `edgeq recommend`: a table of at most 80 columns, one recommendation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STYLES = {"yes": "green", "likely": "yellow", "with entitlement": "yellow", "no
 _WORDS = {"with entitlement": "entitled"}  # as wide as the column
 
 
-def print_fit(answer: Answer, console: Console) -> None:
+def print_recommendation(answer: Answer, console: Console) -> None:
     """Every preset, what fits, the recommendation and what to do next."""
     context = f", context {answer.context}" if answer.context else ""
     console.print(

@@ -37,7 +37,8 @@ from edgeq.pipeline.compare.compare import Comparison
 from edgeq.pipeline.compare.side_by_side import SideBySide
 from edgeq.pipeline.plan.plan import Plan
 from edgeq.pipeline.recommend.recommend import Answer
-from edgeq.recipe.schema import load_recipe, recipe_schema
+from edgeq.recipe.load import load_recipe
+from edgeq.recipe.schema import recipe_schema
 from edgeq.report.console import make_console
 from edgeq.report.explain.piece import Piece
 from edgeq.report.page.record import Report, read_report
@@ -60,7 +61,7 @@ budgets: {size: {download: 7 MiB}, quality: {kl: 0.05}}
 """
 USES = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
 # Commands whose tables other tests hold to 80 columns: they build or measure for long.
-ELSEWHERE = {"check", "differences", "fits", "frontier", "matrix"}
+ELSEWHERE = {"check", "compare-cpus", "frontier", "matrix", "min-memory"}
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ COMMANDS: dict[str, list[str]] = {
     "imatrix": ["imatrix", "plain.yaml", "--out", "imatrix.gguf"],
     "devices": ["devices"],
     "devices ID": ["devices", "iphone-15-pro"],
-    "fit": ["fit", "plain.yaml", "--device", "pi5-8gb"],
+    "recommend": ["recommend", "plain.yaml", "--device", "pi5-8gb"],
     "emulate": ["emulate"],
     "sensitivity": ["sensitivity", "fit.yaml", "--out", "again.json"],
     "explain": ["explain", "report.html"],
@@ -174,7 +175,7 @@ def test_what_a_pipe_gets_fits_80_columns(shop: Shop, name: str) -> None:
 
 
 # Of these, what is shown is the same each time; of others it is measured anew.
-STEADY = ("plan", "devices", "fit", "explain")
+STEADY = ("plan", "devices", "recommend", "explain")
 
 
 @pytest.mark.parametrize("columns", [60, 40])
@@ -243,7 +244,7 @@ ANSWERS: dict[str, Callable[[Shop, Any], None]] = {
     "compare --prompt": same(SideBySide),
     "audit": same(Audit),
     "devices": of_devices,
-    "fit": same(Answer),
+    "recommend": same(Answer),
     "sensitivity": of_sensitivity,
     "explain": same(Piece),
     "explain --plan": same(Piece),

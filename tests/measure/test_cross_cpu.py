@@ -14,7 +14,7 @@ from onnx import helper
 from edgeq.core.artifact import ValueInfo, read_artifact, write_artifact
 from edgeq.core.errors import InvalidInput, Missing
 from edgeq.core.known_settings import SESSION_KEY
-from edgeq.measure.cross_cpu.compare import find_differences
+from edgeq.measure.cross_cpu.compare import compare_cpus
 from edgeq.measure.cross_cpu.probe import make_probe
 from edgeq.measure.cross_cpu.records import Differences
 from edgeq.measure.cross_cpu.samples import graph_feeds
@@ -26,7 +26,7 @@ from edgeq.places.emulated.x86_place import MaskedPlace
 from edgeq.places.place import Here
 from edgeq.places.process import PassStopped
 from edgeq.report.console import make_console
-from edgeq.report.cross_cpu import print_differences
+from edgeq.report.cross_cpu import print_comparison
 from tests.support import samples
 from tests.support.stand_ins import need, need_arm, users_cache
 
@@ -163,7 +163,7 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_saturation_is_found_and_its_cure_tried(products: Path, avx2: MaskedPlace) -> None:
-    here, masked = find_differences(products, [Here(), avx2], lambda words: None).places
+    here, masked = compare_cpus(products, [Here(), avx2], lambda words: None).places
     assert here.status in ("same", "cured")
     assert masked.status == "cured" and masked.cure == CURES["x86_64"]
     assert masked.operator in ("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
@@ -181,7 +181,7 @@ def test_fused_products_that_share_a_zero_point_can_be_cured(
     int8 = {each.name for each in probe.model.graph.initializer if each.data_type == 3}
     codes = [name for node in products for name in node.input if name in int8]
     assert len(products) == 2 and len(codes) == 4 and len(set(codes)) == 4
-    (masked,) = find_differences(artifact_dir, [avx2], lambda words: None).places
+    (masked,) = compare_cpus(artifact_dir, [avx2], lambda words: None).places
     assert (masked.status, masked.operator, masked.differing) == (
         "cured",
         "MatMulIntegerToFloat",
@@ -199,7 +199,7 @@ def test_an_uncured_difference_is_an_error(
     for name in artifact.files:
         (bare / name).write_bytes((products / name).read_bytes())
     write_artifact(bare, artifact.model_copy(update={"settings": {SESSION_KEY: {}}}))
-    found = find_differences(bare, [avx2], lambda words: None)
+    found = compare_cpus(bare, [avx2], lambda words: None)
     assert found.exit_status == 1
     assert found.places[0].status == "differs" and found.places[0].cure == CURES["x86_64"]
     assert "loader" in found.places[0].reason
@@ -207,7 +207,7 @@ def test_an_uncured_difference_is_an_error(
 
 def test_four_bits_are_the_same_on_every_x86(avx2: MaskedPlace, tmp_path: Path) -> None:
     artifact = samples.block_artifact(tmp_path / "artifact", 4, 4, aligned=True)
-    found = find_differences(artifact, [avx2], lambda words: None)
+    found = compare_cpus(artifact, [avx2], lambda words: None)
     assert found.exit_status == 0 and found.places[0].status == "same"
     assert found.places[0].compared > 0
 
@@ -217,7 +217,7 @@ def test_the_bias_of_four_bits_on_arm_is_found(tmp_path: Path) -> None:
     with users_cache():
         need_arm()
         with ArmPlace("dotprod") as place:
-            (found,) = find_differences(artifact, [place], lambda words: None).places
+            (found,) = compare_cpus(artifact, [place], lambda words: None).places
     assert (found.status, found.operator) == ("cured", "MatMulNBits")
     assert found.cure == CURES["aarch64"]
     assert "biased" in found.reason
@@ -231,7 +231,7 @@ def test_a_gguf_file_is_compared_by_its_logits(avx2: MaskedPlace, tmp_path: Path
     quantized = gguf_artifact(WREN, tmp_path / "quantized", "Q8_0")
     precise = gguf_artifact(WREN, tmp_path / "precise")
     with MaskedPlace("avx") as avx:
-        found = find_differences(quantized, [avx2, avx], lambda words: None, precise)
+        found = compare_cpus(quantized, [avx2, avx], lambda words: None, precise)
     newer, older = found.places
     assert newer.status == "same" and newer.whole is not None and newer.whole.noise_rms > 0
     # That build of llama.cpp is compiled for AVX2, and chooses nothing when it is loaded.
@@ -266,7 +266,7 @@ class Lost(Here):
 
 def test_a_place_out_of_reach_is_not_run(tmp_path: Path) -> None:
     artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
-    found = find_differences(artifact, [Lost()], lambda words: None)
+    found = compare_cpus(artifact, [Lost()], lambda words: None)
     assert found.exit_status == 3
     assert found.places[0].status == "not run" and "does not answer" in found.places[0].reason
 
@@ -282,7 +282,7 @@ class Slow(Here):
 
 def test_a_place_that_is_too_slow_is_to_be_asked_again(tmp_path: Path) -> None:
     artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
-    (found,) = find_differences(artifact, [Slow()], lambda words: None).places
+    (found,) = compare_cpus(artifact, [Slow()], lambda words: None).places
     assert (found.status, found.settled) == ("not run", False)
 
 
@@ -291,7 +291,7 @@ def test_a_changed_artifact_is_refused(tmp_path: Path) -> None:
     with (artifact / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(InvalidInput, match=r"model\.onnx"):
-        find_differences(artifact, [], lambda words: None)
+        compare_cpus(artifact, [], lambda words: None)
 
 
 def test_the_command_prints_and_ends_with_its_status(
@@ -302,13 +302,13 @@ def test_the_command_prints_and_ends_with_its_status(
     from edgeq.cli.main import app
 
     need(x86_place.available("avx2"))
-    done = CliRunner().invoke(app, ["differences", str(products), "--on", "avx2", "--json"])
+    done = CliRunner().invoke(app, ["compare-cpus", str(products), "--on", "avx2", "--json"])
     assert done.exit_code == 0, done.output
     printed = json.loads(done.stdout)
     assert [place["place"] for place in printed["places"]] == ["here", "x86: avx2"]
     assert printed["exit_status"] == 0
     file = io.StringIO()
-    print_differences(
+    print_comparison(
         Differences.model_validate({k: v for k, v in printed.items() if k != "exit_status"}),
         make_console(file),
     )

@@ -28,11 +28,23 @@ def problem_of(
     return problem
 
 
-def module(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Python package in `folder` that can be imported while the test runs."""
-    (folder / name).mkdir()
-    (folder / name / "__init__.py").write_text(text)
+def package(folder: Path, files: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a package that is installed in `folder` with `files`, none to be imported."""
+    info = folder / "edgeq_test_package-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: edgeq-test-package\nVersion: 1.2\n"
+    )
+    (folder / "edgeq_test_package").mkdir()
+    trap = "raise SystemExit('a package was imported')"
+    (folder / "edgeq_test_package" / "__init__.py").write_text(trap)
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    listed = ["edgeq_test_package/__init__.py", *files]
+    (info / "RECORD").write_text("".join(f"{name},,\n" for name in listed))
     monkeypatch.syspath_prepend(str(folder))
+    return "edgeq-test-package"
 
 
 def test_the_installed_package_is_found_with_its_version() -> None:
@@ -43,7 +55,7 @@ def test_the_installed_package_is_found_with_its_version() -> None:
     assert not found.is_file
 
 
-@pytest.mark.parametrize("name", ["no-such-model-package", "no_such.model.package"])
+@pytest.mark.parametrize("name", ["no-such-model-package", "no_such.model.package", "antigravity"])
 def test_a_package_that_is_absent_is_missing(name: str) -> None:
     with pytest.raises(Missing) as error:
         locate(parse_source(f"package:{name}"), Path(), WHERE)
@@ -51,22 +63,45 @@ def test_a_package_that_is_absent_is_missing(name: str) -> None:
     assert (problem.where, problem.remedy) == (WHERE, f"pip install {name}")
 
 
-def test_a_package_without_a_model_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module(tmp_path, "edgeq_test_plain", "", monkeypatch)
-    with pytest.raises(InvalidInput, match=r"edgeq-test-plain has no get_model_path\(\)"):
-        locate(parse_source("package:edgeq-test-plain"), Path(), WHERE)
+MODEL = "edgeq_test_package/data/model"
+WEIGHTS = [f"{MODEL}/config.json", f"{MODEL}/model.safetensors"]
+CARRIED = {
+    "a folder": (WEIGHTS, MODEL),
+    "with a head of its own": (
+        [*WEIGHTS, f"{MODEL}/2_Dense/config.json", f"{MODEL}/2_Dense/model.safetensors"],
+        MODEL,
+    ),
+    "an .onnx file": ([f"{MODEL}/a.onnx", f"{MODEL}/config.json"], f"{MODEL}/a.onnx"),
+}
 
 
-def test_a_module_that_no_installer_recorded_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("case", CARRIED)
+def test_a_package_is_searched_and_never_imported(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "def get_model_path():\n    return '.'\n"
-    module(tmp_path, "edgeq_test_unrecorded", text, monkeypatch)
-    with pytest.raises((InvalidInput, Missing)) as error:
-        locate(parse_source("package:edgeq-test-unrecorded"), Path(), WHERE)
-    assert problem_of(error).where == WHERE
+    files, expected = CARRIED[case]
+    name = package(tmp_path, files, monkeypatch)
+    found = locate(parse_source(f"package:{name}"), Path(), WHERE)
+    assert (found.path, found.revision) == (tmp_path / expected, "1.2")
+    assert "edgeq_test_package" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ([], "no model"),
+        ([f"{MODEL}/model.safetensors"], "no model"),
+        (["../outside/config.json", "../outside/model.safetensors"], "no model"),
+        ([f"{MODEL}/a.onnx", f"{MODEL}/b.onnx"], "2 models"),
+    ],
+)
+def test_a_package_without_one_model_is_refused(
+    files: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    name = package(tmp_path / "site", files, monkeypatch)
+    with pytest.raises(InvalidInput, match=f"the package {name} has {said}"):
+        locate(parse_source(f"package:{name}"), Path(), WHERE)
 
 
 def test_a_directory_is_taken_relative_to_the_recipe(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`edgeq fits`: one real search by the real command, and its verdicts over every outcome."""
+"""`edgeq min-memory`: one real search by the real command, and its verdicts over every outcome."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from edgeq.core.artifact import DATA_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.core.units import MIB
 from edgeq.devices.catalogue import Device, load_device
-from edgeq.pipeline.check.min_memory import Fits, fits, judge
+from edgeq.pipeline.check.min_memory import MinMemory, find_min_memory, judge
 from edgeq.pipeline.compare.runnable import runnable
 from edgeq.places.limits.run import DataLimiter, Limiter, available
 from edgeq.places.limits.search import Search
 from edgeq.report.console import make_console
-from edgeq.report.min_memory import print_fits
+from edgeq.report.min_memory import print_min_memory
 from tests.formats.test_bundle import bundled
 from tests.places.test_limits import left_behind
 from tests.places.test_limits_search import attempt_at
@@ -42,9 +42,9 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return samples.sentence_artifact(tmp_path_factory.mktemp("made") / "artifact", width=1024)
 
 
-def run_fits(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run_min_memory(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "edgeq", "fits", *map(str, arguments)],
+        [sys.executable, "-m", "edgeq", "min-memory", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -64,20 +64,22 @@ def small_device(folder: Path, limit: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fits, int]:
+def found(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[MinMemory, int]:
     """What the command says of a bundle on a device that allows less than any Python needs."""
-    folder = tmp_path_factory.mktemp("fits")
+    folder = tmp_path_factory.mktemp("min-memory")
     bundled(artifact, folder / "sample.zip")
     device = small_device(folder, "20 MiB")
     # Slow ones are many passes of 10 s each; what kills is enough of a search here.
-    done = run_fits("sample.zip", "--device", device, "--slowdown", "30", "--json", cwd=folder)
+    done = run_min_memory(
+        "sample.zip", "--device", device, "--slowdown", "30", "--json", cwd=folder
+    )
     assert done.stdout, done.stderr
-    return Fits.model_validate_json(done.stdout), done.returncode
+    return MinMemory.model_validate_json(done.stdout), done.returncode
 
 
 @groups
 def test_the_smallest_limit_is_between_what_fails_and_what_is_enough(
-    found: tuple[Fits, int],
+    found: tuple[MinMemory, int],
 ) -> None:
     result, _ = found
     smallest = result.smallest_bytes
@@ -101,7 +103,7 @@ def test_the_smallest_limit_is_between_what_fails_and_what_is_enough(
 
 
 @groups
-def test_a_device_that_allows_less_is_exit_status_1(found: tuple[Fits, int]) -> None:
+def test_a_device_that_allows_less_is_exit_status_1(found: tuple[MinMemory, int]) -> None:
     result, status = found
     assert (result.status, result.exit_status, status) == ("fail", 1, 1)
     [verdict] = result.verdicts
@@ -111,12 +113,14 @@ def test_a_device_that_allows_less_is_exit_status_1(found: tuple[Fits, int]) -> 
 
 @groups
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_it_is_printed_in_80_columns(found: tuple[Fits, int], width: int, tmp_path: Path) -> None:
+def test_it_is_printed_in_80_columns(
+    found: tuple[MinMemory, int], width: int, tmp_path: Path
+) -> None:
     path = tmp_path / "out"
     with path.open("w") as file:
         console = make_console(file)
         console.width = min(width, 80)
-        print_fits(found[0], console)
+        print_min_memory(found[0], console)
     lines = path.read_text().splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert found[0].trials
@@ -161,20 +165,20 @@ def test_this_machine_is_measured() -> None:
 def test_what_is_asked_wrongly_is_exit_status_2(artifact: Path, tmp_path: Path) -> None:
     here = load_device("here")
     with pytest.raises(InvalidInput, match="faster"):
-        fits(artifact, here, slowdown=1.0)
+        find_min_memory(artifact, here, slowdown=1.0)
     with pytest.raises(InvalidInput, match="has no context"):
-        fits(artifact, here, context=64)
+        find_min_memory(artifact, here, context=64)
     with pytest.raises(InvalidInput, match="does not exist"):
-        fits(tmp_path / "none", here)
+        find_min_memory(tmp_path / "none", here)
     broken = samples.sentence_artifact(tmp_path / "broken")
     (broken / DATA_FILE).write_bytes(b"")
     with pytest.raises(InvalidInput, match="recorded were"):
-        fits(broken, here)
+        find_min_memory(broken, here)
 
 
 @pytest.mark.skipif(not isinstance(FOUND, str), reason="memory can be limited here")
 def test_without_a_mechanism_it_is_exit_status_3(artifact: Path, tmp_path: Path) -> None:
-    done = run_fits(artifact, cwd=tmp_path)
+    done = run_min_memory(artifact, cwd=tmp_path)
     assert done.returncode == 3
     assert "not run" in done.stderr
 

@@ -1,4 +1,4 @@
-"""`edgeq fit`: every preset of a model on a device, and one recommendation."""
+"""`edgeq recommend`: every preset of a model on a device, and one recommendation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from edgeq.estimate.use_cases import TOLERANCE, Purpose
 from edgeq.estimate.variants import DECODER_PRESETS, ENCODER_PRESETS
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.recommend.described_model import find_subject
-from edgeq.pipeline.recommend.recommend import CALIBRATION, Answer, fit_model
-from edgeq.recipe.schema import load_recipe
+from edgeq.pipeline.recommend.recommend import CALIBRATION, Answer, recommend_model
+from edgeq.recipe.load import load_recipe
 from edgeq.report.console import make_console
-from edgeq.report.recommend import print_fit
+from edgeq.report.recommend import print_recommendation
 from tests.estimate.test_memory import LLAMA_8B, QWEN3_NEXT_80B, ROOT, WREN
 from tests.support.tiny_bert import run_edgeq
 
@@ -29,7 +29,7 @@ def ask(
     model: Path | str, device: str, context: int | None = None, purpose: Purpose | None = None
 ) -> Answer:
     found = find_subject(str(model))
-    return fit_model(found, load_device(device), context=context, purpose=purpose)
+    return recommend_model(found, load_device(device), context=context, purpose=purpose)
 
 
 def write_config(folder: Path, config: dict) -> Path:
@@ -41,7 +41,7 @@ def write_config(folder: Path, config: dict) -> Path:
 def printed(answer: Answer) -> str:
     out = io.StringIO()
     console = make_console(out)
-    print_fit(answer, console)
+    print_recommendation(answer, console)
     return out.getvalue()
 
 
@@ -104,7 +104,7 @@ def test_nothing_fits_and_it_says_what_would_help(tmp_path: Path) -> None:
     # A mixture of experts reads few of its bytes for a token.
     speeds = {one.preset: one.estimates.decode for one in answer.candidates}
     assert speeds["Q4_0"].value > 20
-    done = run_edgeq("fit", config, "--device", "pi5-8gb", store=tmp_path, cwd=tmp_path)
+    done = run_edgeq("recommend", config, "--device", "pi5-8gb", store=tmp_path, cwd=tmp_path)
     assert done.returncode == 1
     assert "nothing fits" in done.stdout
 
@@ -140,7 +140,15 @@ def test_the_next_step_is_a_recipe_that_can_be_read(tmp_path: Path) -> None:
 
 def test_json_is_whole(tmp_path: Path) -> None:
     done = run_edgeq(
-        "fit", WREN, "--device", "pi5-8gb", "--for", "code", "--json", store=tmp_path, cwd=tmp_path
+        "recommend",
+        WREN,
+        "--device",
+        "pi5-8gb",
+        "--for",
+        "code",
+        "--json",
+        store=tmp_path,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     answer = Answer.model_validate_json(done.stdout)

@@ -121,7 +121,7 @@ def test_a_failure_reads_differently_from_a_pass() -> None:
     passed, failed = write(facts_of(samples.report())), write(facts_of(failed_memory()))
     assert passed.piece.title.endswith("fits this machine")
     assert failed.piece.title.endswith("does not fit this machine yet")
-    assert passed.analogies != failed.analogies
+    assert passed.analogy != failed.analogy
     text = failed.piece.text
     assert (
         "memory while it runs is 300.0 MiB where 256.0 MiB is the limit, 44.0 MiB too far" in text
@@ -150,7 +150,7 @@ def test_more_bits_for_some_are_told_with_what_they_take() -> None:
         "8.5",
         "4.5",
     )
-    assert f"{kept.kinds} kept {kept.bits} bits instead of 4.5" in written.piece.text
+    assert f"{kept.kinds} has {kept.bits} bits instead of 4.5" in written.piece.text
 
 
 def test_what_an_allocation_bought_is_told() -> None:
@@ -158,7 +158,7 @@ def test_what_an_allocation_bought_is_told() -> None:
     facts, text = written.facts, written.piece.text
     assert facts.artifact == "gguf-fit-4.5mib"  # of all that pass the nearest
     assert "Asked for was a file of at most 4.5 MiB." in text
-    assert "The table of words (embed_tokens) and attention (v_proj) in layer 0 of 4 kept" in text
+    assert "The table of words (embed_tokens) and attention (v_proj) in layer 0 of 4 got" in text
     # 0.04 and 0.02 of 0.071 are theirs, by the measurement of each tensor alone.
     assert "85% of the harm came from them" in text
     assert "mixed precision" in text
@@ -244,8 +244,8 @@ def test_a_speed_that_nobody_measured_is_found() -> None:
 
 def test_an_analogy_that_is_missing_is_found() -> None:
     written = write(facts_of(samples.report()))
-    parts = [part for part in written.piece.parts if part.title != "The intent"]
-    piece = written.piece.model_copy(update={"parts": (*parts, parts[0])})
+    parts = [part for part in written.piece.parts if part.title != "What quantization is"]
+    piece = written.piece.model_copy(update={"parts": (parts[0], *parts)})
     assert problems(dataclasses.replace(written, piece=piece))
 
 

@@ -19,6 +19,17 @@ def _product(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     return t.emit("matmul", str(node.name), x=args[0], y=args[1])
 
 
+@handles("FusedMatMul")
+def _fused_product(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    others = ("transA", "transBatchA", "transBatchB")
+    if node.attributes.get_float("alpha", 1.0) != 1 or any(map(node.attributes.get_int, others)):
+        raise ValueError("it scales or transposes its input")
+    right = bool(node.attributes.get_int("transB", 0))
+    if isinstance(args[1], Weight) and len(args[1].shape) == 2:
+        return t.writer.linear(str(node.name), args[0], args[1])
+    return t.emit("matmul", str(node.name), x=args[0], y=args[1], transpose_y=right)
+
+
 @handles("Gemm")
 def _gemm(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     alpha, beta = (node.attributes.get_float(n, 1.0) for n in ("alpha", "beta"))

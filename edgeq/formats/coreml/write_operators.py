@@ -53,6 +53,9 @@ _REDUCTIONS = {
 _CASTS = {1: "float", 10: "float", 11: "float", 16: "float", 6: "int32", 7: "int32", 9: "bool"}
 
 
+_FAR = np.iinfo(np.int32).max // 2  # a place beyond any axis: exporters write the largest integer
+
+
 @handles(*_BINARY)
 def _binary(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     result = args[0]
@@ -207,24 +210,53 @@ def _slice(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     strides = [1] * rank
     for axis, step in zip(chosen, t.numbers(steps) if steps is not None else [], strict=False):
         strides[axis] = step
-    begin, end = (
-        _places(t, f"{node.name}.{i}", v, chosen, rank) for i, v in enumerate((begins, ends))
-    )
-    last = list(whole)
-    known = t.known(ends)
-    if known is not None:  # an end behind the last value, and an open size, is the whole axis
-        for axis, stop in zip(chosen, known, strict=True):
-            last[axis] = last[axis] or int(stop) > np.iinfo(np.int32).max // 2
+    begins, first = _edges(t, begins, chosen, strides, t.shape(data), is_end=False)
+    ends, last = _edges(t, ends, chosen, strides, t.shape(data), is_end=True)
     return t.emit(
         "slice_by_index",
         str(node.name),
         x=data,
-        begin=begin,
-        end=end,
+        begin=_places(t, f"{node.name}.0", begins, chosen, rank),
+        end=_places(t, f"{node.name}.1", ends, chosen, rank),
         stride=strides,
-        begin_mask=whole,
-        end_mask=last,
+        begin_mask=[a or b for a, b in zip(whole, first, strict=True)],
+        end_mask=[a or b for a, b in zip(whole, last, strict=True)],
     )
+
+
+def _edges(
+    t: Translator,
+    value: Value,
+    axes: list[int],
+    strides: list[int],
+    shape: tuple[Any, ...],
+    *,
+    is_end: bool,
+) -> tuple[Value, list[bool]]:
+    """Where a slice begins or ends on `axes`, and the axes on which it does at the very edge.
+
+    ONNX counts from the back below zero and cuts off what lies outside; backwards, an end before
+    the first element has no number of its own.
+    """
+    known = t.known(value)
+    masks = [False] * len(shape)
+    if known is None:
+        if any(step < 0 for step in strides):
+            raise ValueError("it goes backwards from or to a place that depends on the input")
+        return value, masks
+    places = []
+    for axis, given in zip(axes, known.reshape(-1), strict=True):
+        back, size, place = strides[axis] < 0, shape[axis], int(given)
+        if isinstance(size, int | np.integer):
+            place = place + int(size) if place < 0 else place
+            outside = place < 0 if back == is_end else place >= int(size)
+            place = min(max(place, 0), int(size))
+        else:
+            outside = place < -_FAR if back == is_end else place > _FAR
+            outside = outside or (back and not is_end and place == -1)
+        masks[axis] = outside
+        places.append(0 if outside else place)
+    return np.array(places, np.int64), masks
 
 
 def _places(t: Translator, name: str, value: Value, axes: list[int], rank: int) -> Any:
@@ -272,7 +304,8 @@ def _pad(t: Translator, node: ir.Node, args: list[Value]) -> Any:
 @handles("CumSum")
 def _cumulate(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     (axis,) = t.numbers(args[1])
-    return t.emit("cumsum", str(node.name), x=args[0], axis=axis % len(t.shape(args[0])))
+    ways = {way: bool(node.attributes.get_int(way, 0)) for way in ("exclusive", "reverse")}
+    return t.emit("cumsum", str(node.name), x=args[0], axis=axis % len(t.shape(args[0])), **ways)
 
 
 @handles("ArgMax")

@@ -40,7 +40,7 @@ _SHOWN = 5  # operators, the furthest off: the rest differ for the same reason
 _UNKNOWN_NOISE = 0.05  # of the whole answer, where no full precision tells
 
 
-def find_differences(
+def compare_cpus(
     artifact_dir: Path,
     places: Sequence[Place],
     progress: Progress,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgeq.core import canonical
-from edgeq.core.artifact import MODEL_FILE, ValueInfo
+from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
@@ -50,6 +51,7 @@ _DECODER_TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers")
 _CALIBRATION_WINDOW = 512
 _IMATRIX_FILE = "imatrix.gguf"
 _CODES_FILE = "codes.npz"
+_PROOF_FILE = "proof.json"
 
 
 class Stages:
@@ -59,6 +61,7 @@ class Stages:
         self.planned = planned
         self.store = store
         self.progress = progress
+        planned.model.check_values()
         self.model_sha256 = planned.model.sha256()
 
     @property
@@ -80,6 +83,51 @@ class Stages:
         return self.store.stage(
             "float", self.float_key(), self._make_float, describe=self.planned.plan.source
         )
+
+    def proof(self) -> ImportProof:
+        """How the float graph compares with the original.
+
+        Raises InvalidInput where it is not the same model: nothing may be quantized from it.
+        """
+        from edgeq.pipeline.proof.original import NOT_PROVEN, proof_request, run_original, versions
+
+        model, by = self.planned.model, versions()
+        if model.directory is None:
+            return ImportProof.model_validate_json((self.onnx_proof() / _PROOF_FILE).read_bytes())
+        if not by or not find_spec("onnx_ir"):
+            return NOT_PROVEN
+        graph, reference = self.float_graph(), self.planned.recipe.data.calibration
+        calibration = self.planned.path.parent / reference.path if reference else None
+
+        def make(destination: Path) -> None:
+            self.progress("compare the float model with the original")
+            found = run_original(proof_request(model, graph, calibration))
+            (destination / _PROOF_FILE).write_text(canonical.to_json(found), encoding="utf-8")
+
+        key = {**self.float_key(), "by": by, "calibration": self.calibration_key()}
+        place = self.store.stage("proof", key, make, describe=self.planned.plan.source)
+        return ImportProof.model_validate_json((place / _PROOF_FILE).read_bytes())
+
+    def onnx_proof(self) -> Path:
+        """How the import of an .onnx file compares with it, and a sample that it runs on."""
+        from edgeq.pipeline.proof.onnx_request import OnnxProofRequest
+        from edgeq.pipeline.proof.onnx_run import run_onnx
+
+        graph, reference = self.float_graph(), self.planned.recipe.data.calibration
+        given = {}
+        if reference is not None:
+            path = self.planned.path.parent / reference.path
+            given = {"arrays": path.absolute(), "samples": reference.samples}
+
+        def make(destination: Path) -> None:
+            self.progress("compare the import with the original")
+            model = self.planned.model.located.path.absolute()
+            paths = {"model": model, "graph": graph.absolute(), "outputs": destination.absolute()}
+            found = run_onnx(OnnxProofRequest(**paths, **given))
+            (destination / _PROOF_FILE).write_text(canonical.to_json(found), encoding="utf-8")
+
+        key = {**self.float_key(), "calibration": self.calibration_key()}
+        return self.store.stage("proof", key, make, describe=self.planned.plan.source)
 
     def float_key(self) -> dict[str, Any]:
         """What the float graph depends on."""
@@ -173,10 +221,11 @@ class Stages:
         directory = self.planned.model.directory
         if directory is not None:
             from edgeq.formats.text import TextEncoder
+            from edgeq.formats.written import text_settings
 
-            encoder = TextEncoder(directory.tokenizer.read_bytes(), directory.max_tokens)
+            encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
             names = [value.name for value in inputs]
-            texts = data_sets.read_texts(path, reference.samples)
+            texts = text_settings(directory).prompted(data_sets.read_texts(path, reference.samples))
             return [encoder.feeds(text, names) for text in texts]
         return _array_feeds(path, reference, inputs)
 
@@ -235,7 +284,7 @@ class Stages:
         settle: Settle | None,
         steps: Path,
     ) -> None:
-        from edgeq.formats.onnx.write import find_codes
+        from edgeq.models.graphs.rounding import find_codes
         from edgeq.models.graphs.weights import settle as settle_everywhere
         from edgeq.quantize.codes import save_codes
 

@@ -48,6 +48,7 @@ def check(
     expected: Expected | None = None,
     compare: Compare | None = None,
     limit: bool = False,
+    reference: Callable[[Evaluation], Path] | None = None,
     recipe: str = "RECIPE",
 ) -> list[Verdict]:
     """A verdict for every artifact directory of `targets` on each of its devices, in that order.
@@ -57,6 +58,7 @@ def check(
     language models are asked for (default: that of a recipe without one), `expected` tells what to
     expect of an artifact on a device where nothing can be measured, `compare` gives its answers
     on other CPUs. With `limit` it is run under the memory limits of devices and budgets, too.
+    `reference` gives what quality is measured against, as `Bench` takes it.
     `recipe` is the file that remedies name.
     A quick check takes about 20 s for each artifact plus one run on each evaluation sample, a full
     one over 2 min; more where a budget of time needs more runs. Raises InvalidInput if an artifact
@@ -65,10 +67,12 @@ def check(
     """
     here = place.device()
     limiter = limiter_for(place) if limit else None
+    given = _bearable(evaluation, place)
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         bench = Bench(
             float_dir,
-            _bearable(evaluation, place),
+            given,
+            reference=reference(given) if reference and given else None,
             place=place,
             effort="full" if full else "quick",
             progress=progress,

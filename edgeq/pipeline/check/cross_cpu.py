@@ -82,9 +82,9 @@ class Comparison:
         self.close()
 
     def _find(self, artifact_dir: Path) -> Differences:
-        from edgeq.measure.cross_cpu.compare import find_differences
+        from edgeq.measure.cross_cpu.compare import compare_cpus
 
-        return find_differences(artifact_dir, self._started(), self._say, float_dir=self._float_dir)
+        return compare_cpus(artifact_dir, self._started(), self._say, float_dir=self._float_dir)
 
     def _say(self, step: str) -> None:
         self._progress(f"{step}, answers")

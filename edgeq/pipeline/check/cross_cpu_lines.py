@@ -95,4 +95,4 @@ def _remedy(place: PlaceDifferences) -> str:
     if place.cure:
         return f"set {_settings(place)} when the session is made"
     others = "another variant, or what differs in float32 with quantize.rules"
-    return f"{others}; `edgeq differences` on the artifact shows each operator"
+    return f"{others}; `edgeq compare-cpus` on the artifact shows each operator"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.core.units import MIB, format_bytes, format_seconds
 from edgeq.devices.profile import Device
-from edgeq.measure.intervals import LEAST_SAMPLES, samples_for
+from edgeq.measure.intervals import samples_for
 from edgeq.measure.records import Measurement, Memory, Quantile
 from edgeq.pipeline.check import remedies
 from edgeq.pipeline.check.cross_cpu_lines import answers_line, answers_notes
@@ -153,9 +154,15 @@ def _status(seen: Seen, limit: float, *, at_most: bool) -> Status:
     status = decide(low, high, limit, at_most=at_most)
     if seen.how == "estimated" and status != "fail":  # what nobody ran has not passed
         return "not run"
-    # The whole interval may be wrong by this factor, on a machine that was disturbed.
-    is_near = limit / seen.doubt <= seen.value <= limit * seen.doubt
-    return "inconclusive" if seen.doubt > 1 and is_near else status
+    return "inconclusive" if _is_doubtful(seen, limit, status, at_most=at_most) else status
+
+
+def _is_doubtful(seen: Seen, limit: float, status: Status, *, at_most: bool) -> bool:
+    """Whether a quiet machine might have shown the opposite of `status`, a pass or a fail."""
+    assert seen.value is not None
+    by = seen.disturbed.too_short if status == "pass" else 1 / seen.disturbed.too_long
+    possible = seen.value * by if at_most else seen.value / by
+    return ((possible <= limit) if at_most else (possible >= limit)) != (status == "pass")
 
 
 def _few(seen: Seen) -> str:
@@ -178,6 +185,8 @@ def _wanted(seen: Seen, limit: float) -> int | None:
 
 def _notes(measured: Measurement, beside: Measurement) -> Iterator[str]:
     """What a reader must not overlook: no gain over float, and what the loader warned of."""
+    if measured.reference and (measured.quality or measured.language):
+        yield f"quality reference: {measured.reference}"
     if measured.memory and measured.memory.cache_bytes is not None:
         yield _cache_note(measured.memory, measured.memory.cache_bytes)
     if measured.artifact_sha256 == beside.artifact_sha256:

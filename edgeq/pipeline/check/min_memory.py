@@ -1,4 +1,4 @@
-"""`edgeq fits`: the smallest memory limit under which an artifact still runs well enough."""
+"""`edgeq min-memory`: the smallest memory limit under which an artifact still runs well enough."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class AppVerdict(Frozen):
     reason: str
 
 
-class Fits(Frozen):
+class MinMemory(Frozen):
     """The search and its verdict. Sizes in bytes, of the whole process, Python included."""
 
     edgeq: Literal[1] = 1
-    kind: Literal["fits"] = "fits"
+    kind: Literal["min-memory"] = "min-memory"
     artifact: str
     device: str = Field(description="Id of the device.")
     device_name: str
@@ -77,14 +77,14 @@ class Fits(Frozen):
     notes: tuple[str, ...]
 
 
-def fits(
+def find_min_memory(
     path: Path,
     device: Device,
     *,
     slowdown: float = SLOWDOWN,
     context: int | None = None,
     progress: Progress = lambda step: None,
-) -> Fits:
+) -> MinMemory:
     """Find the smallest limit for the artifact, bundle or `.gguf` at `path`; judge `device` by it.
 
     context: positions of a language model's cache; default 1024, or what it was trained for.
@@ -195,10 +195,10 @@ def _result(
     verdicts: tuple[AppVerdict, ...],
     mechanism: Mechanism,
     slowdown: float,
-) -> Fits:
+) -> MinMemory:
     memory: dict[str, Any] = trials.memory
     status = verdicts[0].status
-    return Fits(
+    return MinMemory(
         artifact=artifact.name,
         device=device.id,
         device_name=device.name,

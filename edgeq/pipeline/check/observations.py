@@ -135,7 +135,7 @@ class Sight(QualitySight):
             high=high,
             float_value=_interval(read(beside))[0] if beside else None,
             reason="; ".join(filter(None, [inputs, found.words])),
-            doubt=found.factor,
+            disturbed=found,
         )
 
     def _bound(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.core.units import MIB, format_bytes, format_seconds, format_speed
 from edgeq.devices.profile import Device
-from edgeq.measure.intervals import LEAST_SAMPLES
 from edgeq.measure.records import Measurement
 from edgeq.pipeline.check.verdict import Line, Unit
 
@@ -72,7 +72,7 @@ def _to_settle(line: Line, seen: Seen, command: str, measured: Measurement) -> s
     settled = f"a budget of {_reach(end, line)}" if end is not None else ""
     if line.samples is not None:
         return _more_samples(line, seen.noun, settled)
-    if seen.doubt > 1:
+    if seen.disturbed.words:
         return f"end other programs, then `{command}`"
     timed = measured.latency or measured.generation
     if timed is not None and timed.conditions.effort == "quick":

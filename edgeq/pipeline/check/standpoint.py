@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from edgeq.core.terms import Pass
 from edgeq.devices.catalogue import matches
 from edgeq.devices.profile import Device
 from edgeq.estimate.interval import Interval
-from edgeq.measure.records import Conditions, Pass
+from edgeq.measure.records import Conditions
 from edgeq.pipeline.check.subject import Seen, Subject
 from edgeq.pipeline.check.verdict import How
 

@@ -10,6 +10,7 @@ from edgeq.core.terms import How
 from edgeq.devices.profile import Device
 from edgeq.estimate.devices import Estimates
 from edgeq.measure.cross_cpu.records import Differences
+from edgeq.measure.disturbance import Disturbance
 from edgeq.measure.records import Measurement
 from edgeq.places.limits.records import Tried
 from edgeq.places.place import Here, Place
@@ -54,8 +55,8 @@ class Seen:
     """What was seen of one budget.
 
     `failure` says what a pass died of, `remedy` what would let run what was not. samples: how many
-    `noun` a quality figure rests on, repeats left out; None for other budgets. doubt: by what
-    factor a time may be wrong because the machine was disturbed.
+    `noun` a quality figure rests on, repeats left out; None for other budgets. disturbed:
+    what may have changed a time.
     """
 
     value: float | None = None
@@ -68,4 +69,4 @@ class Seen:
     remedy: str = ""
     samples: int | None = None
     noun: str = "samples"
-    doubt: float = 1.0
+    disturbed: Disturbance = field(default_factory=Disturbance)

@@ -3,7 +3,7 @@
 A peak that was measured without a limit says what a process took while there was plenty. What it
 does when there is no more is only seen under a limit: ended, or slower, as pages of mapped weights
 are dropped and read again. So a line on memory whose limit was tried passes only if both its number
-and the trial do. `edgeq fits` searches; this tries the limits that were asked for.
+and the trial do. `edgeq min-memory` searches; this tries the limits that were asked for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edgeq.places.limits.run import Limiter, available
 from edgeq.places.place import Here, Place
 from edgeq.places.process import PassFailed, Request
 
-FITS = "`edgeq fits` on the artifact finds the smallest limit that is enough"
+FITS = "`edgeq min-memory` on the artifact finds the smallest limit that is enough"
 
 
 def limiter_for(place: Place) -> Limiter:

@@ -134,7 +134,7 @@ def _lay(parcel: Parcel, folder: Path) -> Path:
 
 
 def _carried() -> Path:
-    return runtime_cache.cache_directory() / "carried"
+    return runtime_cache.private_directory() / "carried"
 
 
 def _received(digest: str) -> Path:

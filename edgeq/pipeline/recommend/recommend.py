@@ -63,7 +63,7 @@ class Limits(Frozen):
 
 
 class Answer(Frozen):
-    """What `edgeq fit` says. chosen: the name of the recommended candidate, None if none fits."""
+    """What `edgeq recommend` says. chosen: the recommended candidate; None if none fits."""
 
     model: str
     parameters: int
@@ -78,7 +78,7 @@ class Answer(Frozen):
     next_step: tuple[str, ...]
 
 
-def fit_model(
+def recommend_model(
     subject: Subject, device: Device, *, context: int | None, purpose: Purpose | None
 ) -> Answer:
     """Every preset of `subject` that edgeq builds, on `device`.

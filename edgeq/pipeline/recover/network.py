@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from edgeq.formats.transformers_model import open_module
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.models.weights import Weights
+from edgeq.models.original.network import open_network
+from edgeq.models.weights import open_weights
 from edgeq.quantize.adapter import Factors
 from edgeq.quantize.number_formats import Floats
 
@@ -58,12 +58,12 @@ class Network:
     """
 
     def __init__(self, directory: ModelDirectory, decoder: Decoder) -> None:
-        self.model = open_module(directory)
+        self.model = open_network(directory, "text-generation")
         self.model.requires_grad_(False)
         self.adapted: dict[str, LowRank] = {}
         self._cap = decoder.logit_softcap
         name = "model.embed_tokens.weight" if decoder.tied else "lm_head.weight"
-        self._weights = Weights(directory.weight_files)
+        self._weights = open_weights(directory)
         self._float_head = torch.from_numpy(self._weights.read(name))
 
     def hidden(self, window: list[int]) -> torch.Tensor:

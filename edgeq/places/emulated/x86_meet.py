@@ -14,8 +14,8 @@ from edgeq.devices import detect
 
 def main() -> None:
     """Load every runtime that is installed, then print what was found."""
-    for name in ("worker", "decoder", "onnx_model"):
-        importlib.import_module(f"edgeq.formats.{name}")
+    for name in ("measure.worker", "formats.onnx.decoder", "formats.onnx.model"):
+        importlib.import_module(f"edgeq.{name}")
     with contextlib.suppress(Exception):  # without llama.cpp none will be loaded
         importlib.import_module("edgeq.quantize.ggml.llama_api").library()
     features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__

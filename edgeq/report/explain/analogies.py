@@ -1,6 +1,6 @@
 """The pictures from daily life that the piece may use, each tied to what it is to explain.
 
-Four fields and no others: encoding photos and video, editing a book, packing, tuning an engine.
+Two fields and no others: encoding photos and video, and packing.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Field = Literal["encoding", "editing", "packing", "engine"]
+Field = Literal["encoding", "packing"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class Analogy:
 PHOTO = Analogy(
     "encoding",
     "A camera that saves a photo as a JPEG file does something like it: it keeps the picture and "
-    "stores each shade less exactly than the sensor saw it, because nobody will miss the "
-    "difference.",
+    "stores each shade less exactly than the sensor saw it.",
 )
 VIDEO = Analogy(
     "encoding",
@@ -35,22 +34,5 @@ SUITCASE = Analogy(
     "Packing for a flight is something like it: the suitcase has a limit, so clothes are folded "
     "and pressed until they take less room, and come out a little creased but wearable.",
 )
-EDITOR = Analogy(
-    "editing",
-    "An editor who shortens a book does not cut every page by the same share. The chapter that "
-    "carries the plot stays nearly whole, a long description gives up most, and the proof is a "
-    "reader who still follows the story.",
-)
-ENGINE = Analogy(
-    "engine",
-    "A mechanic who tunes an engine changes a setting, puts the car on the test bench, and reads "
-    "the gauge. What the gauge does not confirm is not handed to the customer.",
-)
-REPACK = Analogy(
-    "packing",
-    "It is the moment at the airport when the suitcase is on the scale and still over the limit. "
-    "Pushing harder on the lid does not help; what helps is to know what each thing weighs, and to "
-    "choose what stays at home.",
-)
 
-ALL = (PHOTO, VIDEO, SUITCASE, EDITOR, ENGINE, REPACK)
+ALL = (PHOTO, VIDEO, SUITCASE)

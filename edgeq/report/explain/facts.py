@@ -57,11 +57,14 @@ class Told:
 class Kept:
     """Weights that were left with more bits than most.
 
-    weights: their share of all weights. harm: their share of what the model would lose if every
-    part had the fewest bits, by the measurement of each alone; None where that never ran.
+    why: what their record says. is_small: whether they have too few numbers for less. weights:
+    their share of all weights. harm: their share of what the model would lose if every part had
+    the fewest bits, by the measurement of each alone; None where that never ran.
     """
 
     kinds: str
+    why: str
+    is_small: bool
     bits: str
     bytes: str
     share: str
@@ -173,9 +176,13 @@ class Facts:
     @property
     def failed(self) -> tuple[Told, ...]:
         """The budgets that were missed."""
-        return tuple(each for each in self.budgets if each.status == "fail")
+        return self.with_status("fail")
 
     @property
-    def open(self) -> tuple[Told, ...]:
-        """Those of which nothing can be said yet."""
-        return tuple(each for each in self.budgets if each.status in ("not run", "inconclusive"))
+    def problems(self) -> tuple[Told, ...]:
+        """The budgets that the original misses."""
+        return tuple(each for each in self.budgets if each.is_over and each.original)
+
+    def with_status(self, status: Status) -> tuple[Told, ...]:
+        """The budgets that got this word."""
+        return tuple(each for each in self.budgets if each.status == status)

@@ -85,9 +85,12 @@ def mixed_words(formats: str, format: str, *, is_open: bool = False) -> tuple[st
     """
     start = f"Each part of the model {'gets' if is_open else 'got'} one of {formats}: "
     if format == "gguf":
-        text = (
-            f"{start}the digit stands for about how many bits a weight takes, K for a format in "
-            "which small blocks of weights share a scale and blocks of blocks share another."
+        text = f"{start}the digit stands for about how many bits a weight takes"
+        if "_K" not in formats:
+            return "mixed precision", Cited(f"{text}.", _GGML)
+        text += (
+            ", K for a format in which small blocks of weights share a scale and blocks of blocks "
+            "share another."
         )
         return "mixed precision", Cited(text, _K_QUANTS)
     text = f"{start}the digits are how many bits a weight takes, and weights that lie together "

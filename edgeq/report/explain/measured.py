@@ -9,13 +9,13 @@ from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.units import MIB, format_bytes
 from edgeq.measure.records import Measurement, Memory
+from edgeq.models.naming import model_name
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Line, Verdict
 from edgeq.pipeline.recover.record import Recovery
 from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.quantize.spec import CHOSEN
 from edgeq.report.explain.facts import Budgeted, Facts, Recovered, Shares, Told
-from edgeq.report.explain.parts import model_name
 from edgeq.report.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.report.page import words
 from edgeq.report.page.memory import MAPPED, RUNTIME, measured_parts
@@ -43,7 +43,7 @@ def facts_of(report: Report) -> Facts:
     ratio = beside.download_bytes / measured.download_bytes
     return Facts(
         name=report.name,
-        model=model_name(record.model.source),
+        model=record.model.name or model_name(record.model.source),
         task=report.task,
         device=card.device.name,
         artifact=record.name,
@@ -57,7 +57,9 @@ def facts_of(report: Report) -> Facts:
         budgets=tuple(map(_told, verdict.lines)),
         bits=number(usual_bits(tensors)),
         methods=methods(tensors),
-        exceptions=exceptions(tensors, record.bytes, losses),
+        exceptions=exceptions(
+            tensors, record.bytes, losses, {name: each.note for name, each in tensors.items()}
+        ),
         budgeted=_budgeted(report, artifact, measured),
         recovered=_recovered(record),
         memory=_shares(measured.memory, counts_mapped=card.device.counts != "footprint"),

@@ -9,7 +9,8 @@ from edgeq.report.page.tensors import OUTSIDE, place_of
 
 _PARTS = (
     (r"embed_tokens|word_embeddings|token_embd|wte", "the table of words"),
-    (r"position|token_type|wpe", "the table of positions"),
+    (r"token_type|segment", "the table of segments"),
+    (r"position|wpe", "the table of positions"),
     (r"attention|attn|[qkvo]_proj|query|key|value|qkv", "attention"),
     (r"mlp|ffn|gate|up_proj|down_proj|intermediate|^output$|fc\d?|dense", "the layers' inner part"),
     (r"lm_head|classifier|head", "the last step to the answer"),
@@ -55,12 +56,3 @@ def _group(part: str, names: Collection[str], every: Collection[str]) -> str:
 
 def _joined(words: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-
-
-def model_name(source: str) -> str:
-    """What a model is called, of where it is from.
-
-    >>> model_name("hub:owner/name@1234"), model_name("./wren")
-    ('name', 'wren')
-    """
-    return source.rpartition("/")[2].rpartition(":")[2].partition("@")[0]

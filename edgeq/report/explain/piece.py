@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeq.core.artifact import Frozen
+from edgeq.pipeline.check.verdict import Status
 from edgeq.report.explain import analogies
 from edgeq.report.explain.analogies import Analogy
 from edgeq.report.explain.facts import Facts, Told
@@ -55,7 +56,7 @@ class Written:
     piece: Piece
     facts: Facts
     cited: tuple[Cited, ...]
-    analogies: tuple[Analogy, Analogy]
+    analogy: Analogy
 
 
 def write(facts: Facts) -> Written:
@@ -63,23 +64,18 @@ def write(facts: Facts) -> Written:
     name, variant = _variant(facts)
     known = [words for method in facts.methods if (words := method_words(method))]
     cited = (variant, *(fact for _, fact in known), *([RECOVERY] if facts.recovered else []))
-    opening, closing = _opening(facts), _closing(facts)
-    points = (
-        bits_point(facts, name, variant),
-        rounding_point(facts, known),
-        third_point(facts),
-    )
+    analogy = _analogy(facts)
+    points = [bits_point(facts, name, variant), rounding_point(facts, known), third_point(facts)]
     parts = (
         Part(title="The problem", paragraphs=(_problem(facts),)),
-        Part(title="What quantization is", paragraphs=(_idea(facts, opening),)),
+        Part(title="What quantization is", paragraphs=(_idea(facts, analogy),)),
         Part(title=_outcome_title(facts), paragraphs=_outcome(facts)),
-        Part(title=_DONE[facts.is_planned], paragraphs=(), points=points),
+        Part(title=_DONE[facts.is_planned], paragraphs=(), points=tuple(filter(None, points))),
         Part(title="What it costs", paragraphs=(trade(facts),)),
-        Part(title="The intent", paragraphs=(_intent(facts, closing),)),
     )
     sources = tuple(dict.fromkeys(fact.source for fact in cited))
     piece = Piece(title=_title(facts), parts=parts, sources=sources)
-    return Written(piece, facts, cited, (opening, closing))
+    return Written(piece, facts, cited, analogy)
 
 
 def _title(facts: Facts) -> str:
@@ -104,12 +100,11 @@ def _problem(facts: Facts) -> str:
     before = "As it was trained"
     if facts.is_planned:
         before = f"With {facts.original_bits} bits for every weight"
-    over = [each for each in facts.budgets if each.is_over and each.original]
-    if over:
+    if facts.problems:
         would = "would come" if facts.is_planned else "came"
         pains = "; ".join(
             f"{each.words} {would} to {each.original}, and {each.limit} is the limit"
-            for each in over[:2]
+            for each in facts.problems
         )
         fit = "it would not fit" if facts.is_planned else "it did not fit"
         return f"{start} {before}, {fit}: {pains}."
@@ -117,17 +112,16 @@ def _problem(facts: Facts) -> str:
     more = ""
     if memory is not None and memory.original:
         more = f", and {memory.words} came to {memory.original}"
-    return (
-        f"{start} {before}, it is a download of {facts.original_size}{more}. Every user pays for "
-        "that, in storage and in waiting for the download."
-    )
+    return f"{start} {before}, it is a download of {facts.original_size}{more}."
 
 
-def _opening(facts: Facts) -> Analogy:
+def _analogy(facts: Facts) -> Analogy:
     failed = {each.budget.partition(".")[0] for each in facts.failed}
     if failed & {"memory", "device"}:
         return analogies.SUITCASE
-    return analogies.VIDEO if facts.exceptions else analogies.PHOTO
+    # A film's scenes are chosen; what is only too small for fewer bits is not.
+    is_chosen = facts.exceptions is not None and not facts.exceptions.is_small
+    return analogies.VIDEO if is_chosen else analogies.PHOTO
 
 
 def _idea(facts: Facts, analogy: Analogy) -> str:
@@ -136,10 +130,7 @@ def _idea(facts: Facts, analogy: Analogy) -> str:
         f"less exactly, so that it takes fewer bits. {analogy.text}"
     )
     if facts.smaller is None:
-        return (
-            f"{start} Here it does not pay: {facts.original_size} become {facts.size}, because "
-            "what is left as it was makes up most of the file."
-        )
+        return f"{start} Here it does not pay: {facts.original_size} became {facts.size}."
     if facts.waiting is not None:
         return (
             f"{start} Here, {facts.original_size} would become {facts.waiting.most} at most: at "
@@ -157,7 +148,7 @@ def _idea(facts: Facts, analogy: Analogy) -> str:
 def _outcome_title(facts: Facts) -> str:
     if facts.is_planned:
         return "What is expected"
-    titles = {"pass": "Why it works now", "fail": "What still does not fit"}
+    titles = {"pass": "What fits now", "fail": "What still does not fit"}
     return titles.get(facts.status, "What is known so far")
 
 
@@ -168,9 +159,9 @@ def _outcome(facts: Facts) -> tuple[str, ...]:
 def _expected(facts: Facts) -> tuple[str, ...]:
     """Of a plan: what is computed, what it seems to miss, and what nobody can know yet."""
     known = [each for each in facts.budgets if each.value is not None]
+    paragraphs = _solved(facts)
     if len(known) > 1:
         known = [each for each in known if each.budget != "device.memory" or each.missing]
-    paragraphs = []
     missed = [each for each in known if each.missing]
     within = [each for each in known if not each.missing]
     if missed:
@@ -200,7 +191,7 @@ def _found(facts: Facts) -> tuple[str, ...]:
     kept = [each for each in facts.budgets if each.status == "pass" and each.budget in _TOLD]
     if len(kept) > 1:  # a recipe's own budgets say more than the device's limit
         kept = [each for each in kept if each.budget != "device.memory"]
-    paragraphs = []
+    paragraphs = _solved(facts)
     if facts.failed:
         missed = "; ".join(map(_missed, facts.failed))
         paragraphs.append(f"{facts.artifact} came nearest, and it is not enough: {missed}.")
@@ -215,16 +206,46 @@ def _found(facts: Facts) -> tuple[str, ...]:
         }
         lead = leads.get(facts.status, f"The limits that {facts.artifact} was seen to keep")
         paragraphs.append(f"{lead}: {'; '.join(map(_seen, kept))}.")
-    if facts.open:
-        names = ", ".join(each.words for each in facts.open)
-        paragraphs.append(
-            f"Not seen on the device itself yet: {names}. Until it is, that is no pass."
-        )
+    paragraphs += _open(facts)
     if any(each.how == "emulated" for each in kept):
         paragraphs.append(
             "What is marked as emulated was seen on a stand-in for the device, not on it."
         )
     return tuple(paragraphs)
+
+
+_SOLVED: dict[Status, str] = {
+    "pass": "solved",
+    "fail": "not solved",
+    "inconclusive": "not decided",
+    "not run": "not proven yet",
+}
+
+
+def _solved(facts: Facts) -> list[str]:
+    """Of every problem that is named at the start, whether it is solved."""
+    told = []
+    for each in facts.problems:
+        word = _SOLVED[each.status]
+        if facts.is_planned and each.value is not None:
+            word = f"{'not ' if each.missing else ''}solved, by calculation"
+        told.append(f"{each.words}, {word}{f' ({each.value})' if each.value else ''}")
+    return [f"What did not fit: {'; '.join(told)}."] if told else []
+
+
+def _open(facts: Facts) -> list[str]:
+    """What nobody ran, and what was measured and is still open."""
+    unseen, undecided = facts.with_status("not run"), facts.with_status("inconclusive")
+    told = []
+    if unseen:
+        names = ", ".join(each.words for each in unseen)
+        told.append(f"Not seen on the device itself yet: {names}. Until it is, that is no pass.")
+    if undecided:
+        names = ", ".join(each.words for each in undecided)
+        told.append(f"Measured, and still open: {names}. That is no pass.")
+        remedies = [each.remedy for each in undecided if each.remedy]
+        told += [f"What the report advises: {remedies[0]}."] if remedies else []
+    return told
 
 
 _TOLD = ("device.memory", "memory.peak", "latency.p90", "latency.first_token",
@@ -242,24 +263,3 @@ def _missed(each: Told) -> str:
         return f"{each.words} could not be taken, since the run broke off"
     missing = f", {each.missing} too far" if each.missing else ""
     return f"{each.words} is {each.value} where {each.limit} is the limit{missing}"
-
-
-def _closing(facts: Facts) -> Analogy:
-    if facts.is_planned:
-        return analogies.ENGINE
-    if facts.failed:
-        return analogies.REPACK if _opening(facts) != analogies.SUITCASE else analogies.EDITOR
-    return analogies.EDITOR if facts.exceptions else analogies.ENGINE
-
-
-def _intent(facts: Facts, analogy: Analogy) -> str:
-    if facts.is_planned:
-        end = "Here the gauge was not read yet; building and checking the recipe does that."
-        return f"{analogy.text} {end}"
-    if facts.failed:
-        end = "The report says what each part takes, so the next choice is not a guess."
-    elif facts.open:
-        end = "What was seen so far is in the report; what was not seen is said, and not promised."
-    else:
-        end = "Every figure above was read off in that way, and the report says how."
-    return f"{analogy.text} {end}"

@@ -13,6 +13,7 @@ from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
+from edgeq.models.naming import model_name
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Status, Unit
@@ -24,7 +25,6 @@ from edgeq.quantize.budget_spec import FitSpec
 from edgeq.recipe.budgets import Budgets
 from edgeq.report.explain.facts import Budgeted, Facts, Told, Waiting
 from edgeq.report.explain.measured import asked_words, is_chosen
-from edgeq.report.explain.parts import model_name
 from edgeq.report.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.report.page.sensed import asked_of
 
@@ -91,7 +91,7 @@ def facts_of_artifact(
     ratio = original / artifact.download_bytes
     return Facts(
         name=planned.plan.recipe,
-        model=model_name(planned.plan.source),
+        model=model_name(planned.plan.source, planned.model.located.path),
         task=planned.recipe.model.task,
         device=device.name,
         artifact=artifact.name,
@@ -105,7 +105,14 @@ def facts_of_artifact(
         budgets=told,
         bits=number(usual_bits(tensors)),
         methods=methods(tensors),
-        exceptions=None if artifact.pending else exceptions(tensors, artifact.download_bytes, {}),
+        exceptions=None
+        if artifact.pending
+        else exceptions(
+            tensors,
+            artifact.download_bytes,
+            {},
+            {name: each.reason for name, each in tensors.items()},
+        ),
         budgeted=_budgeted(planned, artifact),
         recovered=None,
         memory=None,

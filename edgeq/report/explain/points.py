@@ -13,26 +13,23 @@ def bits_point(facts: Facts, name: str, variant: Cited) -> str:
     if facts.waiting is not None and facts.waiting.least != facts.waiting.most:
         size = f"between {facts.waiting.least} and {facts.waiting.most}"
     result = f"the file {takes} {size} instead of {facts.original_size}"
-    return f"Fewer bits: {name}. {variant.text} It protects the download. Result: {result}."
+    return f"Fewer bits: {name}. {variant.text} Result: {result}."
 
 
 def rounding_point(facts: Facts, known: list[tuple[str, Cited]]) -> str:
     """How weights were rounded, and how near the answers are."""
-    names = (
-        ", and for the rest ".join(name for name, _ in known)
-        or "no more than the number format asks for"
-    )
-    text = " ".join([f"Careful rounding: {names}.", *(fact.text for _, fact in known)])
+    names = ", and for the rest ".join(name for name, _ in known) or "as the number format has it"
+    text = " ".join([f"How weights are rounded: {names}.", *(fact.text for _, fact in known)])
     if facts.recovered is not None:
         text += (
             f" {RECOVERY.text} It takes {facts.recovered.size}, and on text held back from it the "
             f"predictions came {facts.recovered.nearer} nearer to the original's."
         )
-    return f"{text} It protects the answers. Result: {_quality(facts)}."
+    return f"{text} Result: {_quality(facts)}."
 
 
-def third_point(facts: Facts) -> str:
-    """What is most worth telling beside bits and rounding."""
+def third_point(facts: Facts) -> str | None:
+    """What is most worth telling beside bits and rounding; None where nothing else is known."""
     if facts.budgeted is not None and facts.waiting is not None:
         return _waiting_point(facts.budgeted, facts.waiting)
     if facts.budgeted is not None:
@@ -41,10 +38,16 @@ def third_point(facts: Facts) -> str:
 
 
 def _kept_point(facts: Facts, kept: Kept) -> str:
-    keep = "keep" if facts.is_planned else "kept"
+    if kept.is_small:
+        return (
+            f"What stays as it was: {kept.kinds}, in {kept.bits} bits instead of {facts.bits}, "
+            f"since {kept.why}. Result: {_price(kept)}."
+        )
+    why = f", since {kept.why}" if kept.why else ""
+    have = "will have" if facts.is_planned else "has"
     return (
-        f"More bits where they count: {kept.kinds} {keep} {kept.bits} bits instead of "
-        f"{facts.bits}. It protects what every answer passes through. Result: {_price(kept)}."
+        f"More bits for a part: {kept.kinds} {have} {kept.bits} bits instead of {facts.bits}{why}. "
+        f"Result: {_price(kept)}."
     )
 
 
@@ -62,15 +65,15 @@ def _price(kept: Kept) -> str:
 def _budget_point(facts: Facts, budget: Budgeted) -> str:
     asked = f"Asked for was {budget.asked}. " if budget.asked else ""
     text = (
-        f"Bits where they count: a budget in place of fixed bits. {asked}"
+        f"Bits for each part: a budget in place of fixed bits. {asked}"
         "Each part was rounded alone to see what that costs, and the best choice within the "
         "budget was worked out."
     )
     kept = facts.exceptions
     if kept is not None:
-        text += f" {_capital(kept.kinds)} kept {kept.bits} bits instead of {facts.bits}: "
+        text += f" {_capital(kept.kinds)} got {kept.bits} bits instead of {facts.bits}: "
         text += f"{_price(kept)}."
-    text += " It protects what every answer passes through. Result: "
+    text += " Result: "
     own = facts.same_words or facts.likeness
     if own is None:
         text += "not seen here, since quality was not measured"
@@ -88,14 +91,13 @@ def _budget_point(facts: Facts, budget: Budgeted) -> str:
 
 def _waiting_point(budget: Budgeted, waiting: Waiting) -> str:
     """Of a budget that is still to be worked out: what it asks for, and what is not known."""
-    text = f"Bits where they count: a budget in place of fixed bits. Asked for is {budget.asked}"
+    text = f"Bits for each part: a budget in place of fixed bits. Asked for is {budget.asked}"
     if waiting.is_spare:
         text += f", more than this model takes with any choice: {waiting.most} is all it can use"
     return (
         f"{text}. What each part costs in answers is not known yet: when the recipe is built, each "
         "is rounded alone to see, on the calibration data, and the best choice within the budget "
-        "is worked out, built and measured. It protects what every answer passes through. "
-        "Result: known once it is built."
+        "is worked out, built and measured. Result: known once it is built."
     )
 
 
@@ -103,19 +105,16 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _memory_point(facts: Facts) -> str:
-    start = "Weights read in place: the file is mapped into memory, not copied. It protects the "
-    start += "other apps. Result: "
-    if facts.is_planned:
-        return f"{start}known once it runs."
+def _memory_point(facts: Facts) -> str | None:
     memory = facts.memory
     if memory is None:
-        return f"{start}not seen here, since memory was not measured."
+        return None
     counted = "" if memory.counts_mapped else "; this device counts what cannot be dropped alone"
     return (
-        f"{start}of {memory.total} at the most, {memory.mapped} can be dropped by the system at "
-        f"any moment and read again, {memory.held} cannot, and {memory.runtime} were there before "
-        f"the model, for the program that runs it{counted}."
+        "Weights read in place: the file is mapped into memory, not copied. Result: of "
+        f"{memory.total} at the most, {memory.mapped} can be dropped by the system at any moment "
+        f"and read again, {memory.held} cannot, and {memory.runtime} were there before the model, "
+        f"for the program that runs it{counted}."
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol, TypeVar
 
 from edgeq.core.units import format_bytes
 from edgeq.quantize.adapter import METHOD as ADAPTER
+from edgeq.quantize.decide import TOO_SMALL
+from edgeq.quantize.spec import CHOSEN
 from edgeq.report.explain.facts import Kept
 from edgeq.report.explain.glossary import grid_name
 from edgeq.report.explain.parts import parts_of
@@ -79,13 +81,18 @@ def number(bits: float) -> str:
     return f"{bits:.2f}".rstrip("0").rstrip(".")
 
 
-def exceptions(weights: Weights, file_bytes: int, losses: Mapping[str, float]) -> Kept | None:
+def exceptions(
+    weights: Weights, file_bytes: int, losses: Mapping[str, float], reasons: Mapping[str, str]
+) -> Kept | None:
     """Those with clearly more bits than most, what costs most first.
 
     losses: what the model would lose with each alone in the fewest bits; empty where not measured.
+    reasons: why each has its number format, as records say it. Where some were chosen, those that
+    are too small for fewer bits are left out.
     """
     usual = usual_bits(weights)
-    found = {name: each for name, each in weights.items() if _bits(each) > usual + _KEPT}
+    every = {name: each for name, each in weights.items() if _bits(each) > usual + _KEPT}
+    found = {n: each for n, each in every.items() if reasons[n] != TOO_SMALL} or every
     if not found:
         return None
     total = math.fsum(losses.values())
@@ -94,12 +101,28 @@ def exceptions(weights: Weights, file_bytes: int, losses: Mapping[str, float]) -
     ordered = sorted(found, key=lambda name: -losses.get(name, 0.0))
     return Kept(
         kinds=parts_of(ordered, weights),
+        why=_why({reasons[name] for name in found}),
+        is_small={reasons[name] for name in found} == {TOO_SMALL},
         bits=number(round(8 * size / count, 2)),
         bytes=format_bytes(size),
-        share=f"{size / max(1, file_bytes):.0%}",
+        share=_share(size / max(1, file_bytes)),
         weights=f"{count / sum(map(_count, weights.values())):.0%}",
         harm=f"{harm / total:.0%}" if total > 0 else None,
     )
+
+
+def _share(share: float) -> str:
+    return "less than 1%" if share < 0.01 else f"{share:.0%}"
+
+
+def _why(reasons: Collection[str]) -> str:
+    """Who chose, where all records agree; empty where they do not say."""
+    kinds = {reason.partition(";")[0].partition(":")[0] for reason in reasons}
+    if kinds == {TOO_SMALL}:
+        return "they have too few numbers for that to save anything"
+    if all(kind.startswith("rule ") for kind in kinds):
+        return "a rule of the recipe says so"
+    return "the budget is best spent there" if kinds == {CHOSEN} else ""
 
 
 def _count(weight: Weight) -> int:

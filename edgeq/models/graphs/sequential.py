@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from edgeq.core.terms import Progress
+from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.pieces import Pieces, Samples
 from edgeq.models.graphs.weights import Weight
-from edgeq.pipeline.build.embedding_moments import looked_up, table_moments
 from edgeq.quantize.codes import load_codes, save_codes
 from edgeq.quantize.methods import Statistics, plain_method, rounding_method
 from edgeq.quantize.methods.judged import round_judged
 from edgeq.quantize.methods.objective import MomentSums
-from edgeq.quantize.model import Choice
+from edgeq.quantize.model import Choice, scalable
 from edgeq.quantize.number_formats import Floats, QuantizedTensor, number_format
 from edgeq.quantize.statistics import Feed
 
@@ -96,7 +96,9 @@ def _round_tables(
             continue
         progress(f"try what errors in {weight.name} do")
         seen = table_moments(directory, weight, feeds)
-        tensor = round_judged(weight.matrix(), seen, number_format(choice.grid), choice.method)
+        stored_as = number_format(choice.grid)
+        matrix = scalable(weight.name, weight.matrix(), stored_as)
+        tensor = round_judged(matrix, seen, stored_as, choice.method)
         found[weight.name] = tensor
         if stored is not None:
             save_codes(stored, {weight.name: tensor})
@@ -121,8 +123,8 @@ class _Walk:
         for weight, choice in weights:
             if weight.role == "tied":  # its rows are looked up before its product is reached
                 stored = number_format(choice.grid)
-                plain = plain_method(stored)
-                self._rounded[weight.name] = plain.round(weight.matrix(), None, stored)
+                matrix = scalable(weight.name, weight.matrix(), stored)
+                self._rounded[weight.name] = plain_method(stored).round(matrix, None, stored)
         self._pieces = Pieces(directory, self._known)
         places = [folder / "float", folder / "rounded"]
         for place in places:
@@ -158,7 +160,8 @@ class _Walk:
             if weight.role == "tied":  # rows that are looked up too must not make up for anything
                 judged = judged.as_if_whole()
             stored = number_format(choice.grid)
-            tensor = round_judged(weight.matrix(), judged, stored, choice.method)
+            matrix = scalable(weight.name, weight.matrix(), stored)
+            tensor = round_judged(matrix, judged, stored, choice.method)
             fell_back = tensor.method != choice.method
             why = f": {choice.method} is worse on samples held back" if fell_back else ""
             progress(f"quantize {weight.name}{why}")

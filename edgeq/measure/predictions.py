@@ -1,0 +1,59 @@
+"""Predictions that are scored: of a model that runs, or of one whose answers were recorded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.formats.language import LanguageModel
+from edgeq.measure.scoring import score
+
+Floats = npt.NDArray[np.float32]
+
+
+class Predictions(ABC):
+    """What a model predicts behind the tokens of windows. vocabulary: number of tokens."""
+
+    vocabulary: int
+
+    @abstractmethod
+    def scored(self, window: Sequence[int]) -> Floats:
+        """Logits of the positions that are scored, float32 (rows, vocabulary)."""
+
+    @abstractmethod
+    def noise(self, index: int, window: Sequence[int], whole: Floats) -> float:
+        """Mean KL from itself of window `index`, whose scored logits are `whole`.
+
+        What rounding alone makes of it: the text goes through the KV cache token by token. Longer
+        pieces show nothing on llama.cpp: products of two rows or more all go one way there.
+        """
+
+
+class LivePredictions(Predictions):
+    """Predictions of an open model."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+        self.vocabulary = model.vocabulary
+
+    def scored(self, window: Sequence[int]) -> Floats:
+        """See `Predictions.scored`."""
+        return second_half(self._model.logits(window))
+
+    def noise(self, index: int, window: Sequence[int], whole: Floats) -> float:
+        """See `Predictions.noise`."""
+        pieces = second_half(self._model.logits_in_pieces(window, 1))
+        return float(score(whole, pieces, following(window)).kl.mean())
+
+
+def second_half(logits: Floats) -> Floats:
+    """The rows that are scored: the last one predicts a token that the window does not have."""
+    return logits[len(logits) // 2 : -1]
+
+
+def following(window: Sequence[int]) -> list[int]:
+    """The tokens that the scored rows of a window predict."""
+    return list(window[len(window) // 2 + 1 :])

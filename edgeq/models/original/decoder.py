@@ -1,0 +1,46 @@
+"""A language model's original: logits by transformers, with its own cache of keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.original.network import open_network, versions
+
+Floats = npt.NDArray[np.float32]
+
+
+class OriginalDecoder:
+    """Runs tokens behind those it has seen. runtime: names and versions of what executes it.
+
+    Attention is transformers' plain ("eager") one, which has every model's scales, caps and
+    windows in it.
+    """
+
+    def __init__(self, directory: ModelDirectory) -> None:
+        self.network = open_network(directory, "text-generation")
+        self.runtime = versions("transformers", "torch")
+        self._cache: Any = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin a new text."""
+        from transformers import DynamicCache
+
+        self._cache = DynamicCache(config=self.network.config)
+
+    def append(self, token_ids: Sequence[int] | npt.NDArray[Any], last: int = 0) -> Floats:
+        """Logits behind the `last` of `token_ids`, or behind each with 0; (tokens, vocabulary)."""
+        import torch
+
+        ids = torch.from_numpy(np.asarray(token_ids, np.int64))[None]
+        with torch.inference_mode():
+            answer = self.network(
+                input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=last
+            )
+        logits: Floats = answer.logits[0].numpy()
+        return logits

@@ -1,0 +1,107 @@
+"""A sentence encoder's original: vectors by sentence-transformers, or by transformers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.original.network import open_network, versions
+
+Floats = npt.NDArray[np.float32]
+_LIBRARY = "sentence_transformers"
+
+
+def open_encoder(directory: ModelDirectory) -> OriginalEncoder:
+    """By sentence-transformers where the directory has its modules and it is installed."""
+    has_modules = (directory.path / "modules.json").is_file()
+    # The library would make up weights that carry a wrapper's prefix.
+    if has_modules and not directory.stored_names and importlib.util.find_spec(_LIBRARY):
+        return SentenceTransformersEncoder(directory)
+    return TransformersEncoder(directory)
+
+
+class SentenceTransformersEncoder:
+    """Every module of the directory as the library itself runs it, prompts and length included."""
+
+    def __init__(self, directory: ModelDirectory) -> None:
+        _refuse_foreign_modules(directory)
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        self.runtime = versions("sentence-transformers", "transformers", "torch")
+        try:
+            self._model: Any = SentenceTransformer(
+                str(directory.path),
+                device="cpu",
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            ).eval()
+        except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            what = f"sentence-transformers cannot open it: {reason}"
+            raise InvalidInput(Problem(str(directory.path), what, "save it again")) from None
+        # It says nothing about weights that are left over or made up; transformers does.
+        self.network = open_network(directory, "sentence-embedding")
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of the text behind the default prompt."""
+        prompt = (self._model.prompts or {}).get(self._model.default_prompt_name) or ""
+        ids: list[int] = self._model.tokenize([prompt + text])["input_ids"][0].tolist()
+        return ids
+
+    def vector(self, text: str) -> Floats:
+        """float32 (1, dimension)."""
+        found: Floats = self._model.encode([text], batch_size=1, show_progress_bar=False)
+        return found
+
+
+class TransformersEncoder:
+    """Token vectors by transformers, and the directory's sentence head in numpy."""
+
+    def __init__(self, directory: ModelDirectory) -> None:
+        from transformers import AutoTokenizer
+
+        self.runtime = versions("transformers", "torch")
+        self.network = open_network(directory, "sentence-embedding")
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            directory.path, local_files_only=True, trust_remote_code=False
+        )
+        self._head, self._put_first = directory.head, directory.head.default_text
+        self._cut = {"truncation": True, "max_length": directory.max_tokens}
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of the text."""
+        ids: list[int] = self._tokenizer(self._put_first + text, **self._cut)["input_ids"]
+        return ids
+
+    def vector(self, text: str) -> Floats:
+        """float32 (1, dimension)."""
+        import torch
+
+        from edgeq.models.graphs.pooling import apply_head
+
+        feed = self._tokenizer([self._put_first + text], **self._cut, return_tensors="pt")
+        with torch.inference_mode():
+            tokens = self.network(**feed)[0].numpy()
+        mask = feed["attention_mask"].numpy()
+        return apply_head(tokens, mask, self._head).astype(np.float32)
+
+
+OriginalEncoder: TypeAlias = "SentenceTransformersEncoder | TransformersEncoder"
+
+
+def _refuse_foreign_modules(directory: ModelDirectory) -> None:
+    """The library imports whatever class modules.json names."""
+    path = directory.path / "modules.json"
+    for module in json.loads(path.read_text(encoding="utf-8")):
+        kind = str(module.get("type"))
+        if not kind.startswith(f"{_LIBRARY}."):
+            what = f"it names the module {kind}, which sentence-transformers does not bring"
+            raise InvalidInput(Problem(str(path), what, "use a model of its own modules"))

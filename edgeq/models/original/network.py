@@ -1,0 +1,157 @@
+"""Opening a model directory with transformers in float32.
+
+Built-in architectures and safetensors only: code that comes with a model is never run, pickled
+weights are never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from edgeq.core.errors import InvalidInput, Problem, missing_extra
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.weight_files import WEIGHTS
+from edgeq.models.weights import open_weights
+
+Purpose = Literal["text-generation", "sentence-embedding"]
+
+_CLASSES: dict[Purpose, str] = {
+    "text-generation": "AutoModelForCausalLM",
+    "sentence-embedding": "AutoModel",
+}
+# Weights of training heads and of poolers that a sentence encoder's answer does not depend on.
+_UNUSED: dict[Purpose, tuple[str, ...]] = {
+    "text-generation": (),
+    "sentence-embedding": ("pooler.", "cls.", "lm_head.", "vocab_"),
+}
+_BUFFERS = ("position_ids", "inv_freq", "attn.bias", "attn.masked_bias", "attention.bias")
+
+
+def is_installed() -> bool:
+    """Whether transformers and torch are there to run a model directory."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+
+
+def versions(*packages: str) -> str:
+    """Names and versions of installed packages, as a record names them."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+
+
+def open_network(directory: ModelDirectory, purpose: Purpose) -> Any:
+    """The model as transformers builds it: a torch module in float32, in evaluation mode.
+
+    Raises Missing where transformers is not installed, and InvalidInput for what it cannot open,
+    for weights that it would make up and for weights that it would leave out.
+    """
+    if not is_installed():
+        raise missing_extra("transformers", "build", "run a Hugging Face directory")
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        with usual_names(directory) as place:
+            network, report = getattr(transformers, _CLASSES[purpose]).from_pretrained(
+                place,
+                config=_config(directory),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **({"attn_implementation": "eager"} if purpose == "text-generation" else {}),
+            )
+    except (ValueError, OSError, KeyError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        what = f"transformers cannot open it for {purpose}: {reason}"
+        remedy = "name a model of an architecture that transformers has built in"
+        raise InvalidInput(Problem(str(directory.path), what, remedy)) from None
+    refuse_misfits(directory, purpose, report)
+    return network.eval()
+
+
+@contextlib.contextmanager
+def usual_names(directory: ModelDirectory) -> Iterator[Path]:
+    """The model's directory; a copy in float32 where its weights carry a wrapper's prefix."""
+    if not directory.stored_names:
+        yield directory.path
+        return
+    from safetensors.numpy import save_file
+
+    with tempfile.TemporaryDirectory(prefix="edgeq-names-") as folder:
+        weights = open_weights(directory)
+        floats = [name for name, facts in directory.tensors.items() if facts.is_float]
+        held = {name: weights.read(name) for name in floats}
+        save_file(held, Path(folder) / WEIGHTS, {"format": "pt"})
+        shutil.copyfile(directory.path / "config.json", Path(folder) / "config.json")
+        yield Path(folder)
+
+
+def offline() -> None:
+    """Keep transformers and its hub client from the network; call it before they are imported."""
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+
+
+def refuse_misfits(directory: ModelDirectory, purpose: Purpose, report: Mapping[str, Any]) -> None:
+    """Raise InvalidInput unless the library read every weight and had to make up none."""
+    mismatched = (name for name, *_ in report["mismatched_keys"])
+    lacking = _beyond(_UNUSED[purpose], [*report["missing_keys"], *mismatched])
+    if lacking:
+        what = f"the weights lack {lacking[0]}, or have it in another shape"
+        raise InvalidInput(Problem(str(directory.path), what, "download or save it again"))
+    unread = _beyond((*_UNUSED[purpose], *_BUFFERS), report["unexpected_keys"])
+    if unread:
+        what = (
+            f"it has {unread[0]}, which {_CLASSES[purpose]} leaves out: "
+            f"as {purpose} its answers would be another model's"
+        )
+        remedy = "name the task that the model was trained for, or save it without that head"
+        raise InvalidInput(Problem(str(directory.path), what, remedy))
+
+
+def _beyond(known: Iterable[str], names: Iterable[str]) -> list[str]:
+    return sorted(
+        name
+        for name in names
+        if not any(f".{part}" in f".{name}" or name.endswith(part) for part in known)
+    )
+
+
+def _config(directory: ModelDirectory) -> Any:
+    """The library's own reading of config.json, in words that the installed version knows."""
+    import transformers
+
+    settings = directory.config
+    if int(transformers.__version__.split(".")[0]) >= 5 or "rope_parameters" not in settings:
+        return None
+    kind = transformers.CONFIG_MAPPING[settings["model_type"]]
+    return kind.from_dict(in_words_of_4(settings))
+
+
+def in_words_of_4(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json that transformers 5 wrote, its rotary settings as transformers 4 names them.
+
+    Version 4 ignores `rope_parameters` and takes a default base without a word.
+    """
+    translated = {name: value for name, value in settings.items() if name != "rope_parameters"}
+    rope = settings["rope_parameters"]
+    whole = dict(rope.get("full_attention", rope))
+    if "sliding_attention" in rope:
+        translated["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+    for name in ("rope_theta", "partial_rotary_factor"):
+        if name in whole:
+            translated[name] = whole.pop(name)
+    if whole.get("rope_type") == "longrope" and "original_max_position_embeddings" in whole:
+        original = whole.pop("original_max_position_embeddings")
+        translated.setdefault("original_max_position_embeddings", original)
+    translated["rope_scaling"] = None if whole.get("rope_type", "default") == "default" else whole
+    return translated

@@ -1,0 +1,115 @@
+"""What artifacts are compared with: the original's answers, recorded once for a model and its data.
+
+The original runs in its own library where the build side is installed. Without it, edgeq's float
+model answers, and every verdict says so.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from edgeq.core import canonical
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.store import Store
+from edgeq.core.terms import Progress
+from edgeq.core.units import format_bytes
+from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.measure.inputs import Evaluation, evaluation_texts
+from edgeq.measure.text_passes import corpus_windows, window_tokens
+from edgeq.models.architecture import Decoder
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.original.network import is_installed
+from edgeq.pipeline.build.build import build_float
+from edgeq.pipeline.plan.plan import Planned
+from edgeq.pipeline.proof.onnx_request import OnnxAnswersRequest
+from edgeq.pipeline.proof.onnx_run import run_onnx
+from edgeq.pipeline.proof.original import run_original, versions
+from edgeq.pipeline.proof.request import AnswersRequest
+from edgeq.quantize.presets import Format
+
+_LARGEST = 8 << 30  # bytes of recorded answers
+
+
+def reference_answers(
+    planned: Planned, store: Store, progress: Progress, evaluation: Evaluation
+) -> Path:
+    """Recorded answers, or the float artifact that gives them; made where they are not there.
+
+    One reference for every file format. Raises InvalidInput where the original cannot be run, or
+    its answers to all of the evaluation data would fill the disk.
+    """
+    directory = planned.model.directory
+    if directory is None:
+        return _onnx_answers(planned, store, progress, evaluation)
+    if not is_installed():
+        return own_reading(planned, store, progress)
+    asked = _asked(planned, directory, evaluation)
+    key = {
+        "model": planned.model.sha256(),
+        "task": planned.recipe.model.task,
+        "asked": canonical.sha256_of(asked),
+        "by": versions(),
+    }
+
+    def make(destination: Path) -> None:
+        progress("run the original on the evaluation data")
+        request = AnswersRequest(directory=directory.path, outputs=destination.absolute(), **asked)
+        run_original(request)
+
+    return store.stage("reference", key, make, describe=planned.plan.source)
+
+
+def _onnx_answers(
+    planned: Planned, store: Store, progress: Progress, evaluation: Evaluation
+) -> Path:
+    """Answers of an .onnx file as it lies there, in onnxruntime with no optimization."""
+    model, path = planned.model.located.path.absolute(), evaluation.path.absolute()
+    key = {
+        "model": planned.model.sha256(),
+        "data": [canonical.sha256_of_file(path), evaluation.samples],
+        "by": importlib.metadata.version("onnxruntime"),
+    }
+
+    def make(destination: Path) -> None:
+        progress("run the original on the evaluation data")
+        to = destination.absolute()
+        run_onnx(
+            OnnxAnswersRequest(model=model, outputs=to, arrays=path, samples=evaluation.samples)
+        )
+
+    return store.stage("reference", key, make, describe=planned.plan.source)
+
+
+def own_reading(planned: Planned, store: Store, progress: Progress) -> Path:
+    """The float artifact, proven where the original could be run.
+
+    In ONNX whatever the recipe's formats are, if that can be written: one for all of them.
+    """
+    graph = ("onnx", "onnx_ir")
+    format: Format = next(iter(planned.targets))
+    if all(importlib.util.find_spec(name) for name in graph):
+        format = "onnx"
+    return build_float(planned, store, progress, format).path
+
+
+def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) -> dict[str, Any]:
+    """The texts or windows of the evaluation data, as `AnswersRequest` names them."""
+    decoder = planned.model.decoder
+    if decoder is None:
+        return {"texts": evaluation_texts(evaluation)[0]}
+    size = window_tokens(planned.recipe.workload.context)
+    tokenizer = DecoderTokenizer(directory.tokenizer.read_bytes())
+    windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
+    _refuse_large(len(windows), size, decoder, evaluation)
+    return {"windows": windows}
+
+
+def _refuse_large(count: int, size: int, decoder: Decoder, evaluation: Evaluation) -> None:
+    each = size // 2 * decoder.vocabulary * 4
+    if count * each > _LARGEST:
+        what = f"{count} windows of it give {format_bytes(count * each)} of predictions to compare"
+        remedy = f"write 'samples: {_LARGEST // each}' in data.evaluation"
+        raise InvalidInput(Problem(str(evaluation.path), what, remedy))

@@ -1,0 +1,56 @@
+"""Records the original's answers to evaluation data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgeq.measure import arrays
+from edgeq.measure.divergence import noisy_windows
+from edgeq.measure.predictions import following, second_half
+from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
+from edgeq.measure.scoring import score
+from edgeq.models.huggingface import read_directory
+from edgeq.models.original.decoder import Floats, OriginalDecoder
+from edgeq.models.original.encoder import open_encoder
+from edgeq.pipeline.proof.request import AnswersRequest
+
+
+def record_answers(request: AnswersRequest) -> Recorded:
+    """Run the original on every text or window, and write what it answers."""
+    recorded = _of_windows(request) if request.windows else _of_texts(request)
+    write_record(request.outputs, recorded)
+    return recorded
+
+
+def _of_texts(request: AnswersRequest) -> Recorded:
+    original = open_encoder(read_directory(request.directory, str(request.directory)))
+    vectors = (original.vector(text) for text in request.texts)
+    arrays.write_arrays(request.outputs / ANSWERS_FILE, vectors)
+    return Recorded(runtime=original.runtime)
+
+
+def _of_windows(request: AnswersRequest) -> Recorded:
+    original = OriginalDecoder(read_directory(request.directory, str(request.directory)))
+    noisy = noisy_windows(len(request.windows))
+    noise: dict[int, float] = {}
+
+    def answers() -> Iterator[Floats]:
+        for index, window in enumerate(request.windows):
+            original.clear()
+            whole = second_half(original.append(window))
+            if index in noisy:
+                noise[index] = _noise(original, window, whole)
+            yield np.array(window, np.int32)
+            yield whole
+
+    arrays.write_arrays(request.outputs / ANSWERS_FILE, answers())
+    vocabulary = int(original.network.config.get_text_config().vocab_size)
+    return Recorded(runtime=original.runtime, vocabulary=vocabulary, noise=noise)
+
+
+def _noise(original: OriginalDecoder, window: tuple[int, ...], whole: Floats) -> float:
+    original.clear()
+    pieces = np.concatenate([original.append([token]) for token in window])
+    return float(score(whole, second_half(pieces), following(window)).kl.mean())

@@ -1,0 +1,122 @@
+"""The user's own .onnx file as onnxruntime computes it, untouched and with no optimization."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgeq.core.artifact import ValueInfo
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.threads import default_threads
+from edgeq.formats.samples import fit
+from edgeq.models.graphs.source import first_line
+from edgeq.models.onnx_session import open_graph, open_session, version
+
+Array = npt.NDArray[Any]
+_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
+# Sizes of free dimensions that are tried where there is no data: of the first axis, and the others.
+_SIZES = ((2, 8), (1, 8), (1, 1), (1, 16), (1, 64), (1, 224), (1, 16000))
+
+
+@dataclass(frozen=True)
+class OnnxOriginal:
+    """An open .onnx file and its interface."""
+
+    path: Path
+    session: Any
+    inputs: tuple[ValueInfo, ...]
+    outputs: tuple[ValueInfo, ...]
+
+    @property
+    def runtime(self) -> str:
+        """What a verdict calls it."""
+        return f"{self.path.name} in onnxruntime {version()}, no optimization"
+
+    def run(self, feed: Mapping[str, Array], names: Sequence[str] | None = None) -> list[Array]:
+        """The outputs for one sample. Raises InvalidInput with onnxruntime's own words."""
+        ready = {value.name: fit(feed[value.name], value) for value in self.inputs}
+        try:
+            found: list[Array] = self.session.run(names, ready)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in ready.items())
+            what = f"onnxruntime stops on {shapes}: {first_line(error)}"
+            remedy = "give data.calibration samples that the model runs on"
+            raise InvalidInput(Problem(str(self.path), what, remedy)) from None
+        return found
+
+
+def open_original(path: Path) -> OnnxOriginal:
+    """Open the file. Raises InvalidInput where onnxruntime cannot run it."""
+    try:
+        session = open_session(path, threads=default_threads(), optimized=True, settings={})
+    except InvalidInput as error:
+        reason = first_line(error.__cause__ or error)
+        what = f"onnxruntime {version()} cannot run it, to be compared with: {reason}"
+        remedy = "export it with operators and types that onnxruntime has on CPUs"
+        raise InvalidInput(Problem(str(path), what, remedy)) from None
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    return OnnxOriginal(path, session, _values(inputs), _values(outputs))
+
+
+def watched(path: Path, names: Sequence[str]) -> OnnxOriginal:
+    """The file with the values `names` of its main graph as outputs."""
+    model = onnx.load(path, load_external_data=False)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    graph = model.SerializeToString()
+    session = open_graph(graph, path.parent, threads=default_threads(), optimized=True)
+    return OnnxOriginal(path, session, _values(session.get_inputs()), ())
+
+
+def made_up(original: OnnxOriginal) -> dict[str, Array]:
+    """A sample of random numbers that the model runs on.
+
+    Raises InvalidInput where none of several shapes does: data are needed then.
+    """
+    problem: InvalidInput | None = None
+    for first, other in _SIZES:
+        for highest in (2, 1):  # integers may be indices: 0 and 1, then 0
+            feed = _random(original.inputs, first, other, highest)
+            try:
+                original.run(feed)
+            except InvalidInput as error:
+                problem = problem or error
+            else:
+                return feed
+    assert problem is not None
+    raise problem
+
+
+def _random(inputs: Sequence[ValueInfo], first: int, other: int, highest: int) -> dict[str, Array]:
+    rng = np.random.default_rng(0)
+    feed = {}
+    for value in inputs:
+        sizes = enumerate(value.shape)
+        shape = [n if isinstance(n, int) else first if axis == 0 else other for axis, n in sizes]
+        floating = np.issubdtype(np.dtype(value.dtype), np.floating)
+        array = rng.standard_normal(shape) if floating else rng.integers(0, highest, shape)
+        feed[value.name] = np.asarray(array).astype(value.dtype)
+    return feed
+
+
+def _values(given: Sequence[Any]) -> tuple[ValueInfo, ...]:
+    return tuple(_value(each) for each in given)
+
+
+def _value(given: Any) -> ValueInfo:
+    kind = given.type.removeprefix("tensor(").removesuffix(")")
+    dtype = _DTYPES.get(given.type, kind)
+    known = (size if isinstance(size, int) and size >= 0 else str(size) for size in given.shape)
+    return ValueInfo(name=given.name, dtype=dtype, shape=tuple(known))
+
+
+def answers(original: OnnxOriginal, feeds: Iterator[Mapping[str, Array]]) -> Iterator[Array]:
+    """Every output of every sample, in the order of the file's outputs."""
+    for feed in feeds:
+        yield from original.run(feed)

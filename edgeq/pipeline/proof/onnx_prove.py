@@ -1,0 +1,141 @@
+"""Compares the imported float graph with the .onnx file it came from, and says where they part."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgeq.core.artifact import MODEL_FILE, ImportProof
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.pipeline.proof.onnx_original import OnnxOriginal, open_original, watched
+
+Array = npt.NDArray[Any]
+TOLERANCES = {"": 1e-5, "BatchNormalization": 1e-4, "float16": 2e-2}
+"""Relative difference of a tensor that passes: of any graph; of one with an operator that is folded
+into its neighbour; of one whose every step is rounded to float16 or bfloat16, and here is not."""
+_RANDOM = ("RandomNormal", "RandomUniform", "Multinomial", "Bernoulli")
+_FLIPS = 0.01  # share of integers that may differ where floats were rounded otherwise
+_AT_ONCE = 64  # tensors that are looked at together
+_HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+_REMEDY = "nothing was built from it; report it with this line, or export the model another way"
+
+
+def prove_onnx(path: Path, graph: Path, feeds: Sequence[Mapping[str, Array]]) -> ImportProof:
+    """Run the file `path` and the imported graph in the directory `graph` on the samples.
+
+    Raises InvalidInput where interface or answers differ, naming the first operator that does.
+    """
+    original, imported = open_original(path), open_original(graph / MODEL_FILE)
+    _refuse_random(path)
+    _same_interface(original, imported)
+    kind = _kind(path)
+    worst = 0.0
+    for feed in feeds:
+        wanted, found = original.run(feed), imported.run(feed)
+        difference = max(map(distance, found, wanted), default=0.0)
+        if not _passes(found, wanted, kind):
+            raise _refusal(path, difference, _parting(original, feed, kind))
+        worst = max(worst, difference if difference < np.inf else 0.0)
+    names = ", ".join(value.name for value in original.outputs)
+    return ImportProof(
+        reference=original.runtime,
+        compared=f"{names} of {len(feeds)} samples",
+        difference=worst,
+        tolerance=TOLERANCES[kind],
+    )
+
+
+def distance(found: Array, wanted: Array) -> float:
+    """‖a−b‖/‖b‖ of two arrays; infinity where shapes, types or places of NaN differ."""
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        return float("inf")
+    a, b = (np.asarray(x, np.float64).ravel() for x in (found, wanted))
+    odd = ~(np.isfinite(a) & np.isfinite(b))
+    if not np.array_equal(a[odd], b[odd], equal_nan=True):
+        return float("inf")
+    a, b = a[~odd], b[~odd]
+    if not a.size or np.array_equal(a, b):
+        return 0.0
+    size = max(float(np.linalg.norm(b)), float(np.finfo(np.float32).tiny))
+    return float(np.linalg.norm(a - b)) / size
+
+
+def _passes(found: Sequence[Array], wanted: Sequence[Array], kind: str) -> bool:
+    return all(_equals(a, b, kind) for a, b in zip(found, wanted, strict=True))
+
+
+def _equals(found: Array, wanted: Array, kind: str) -> bool:
+    if not isinstance(wanted, np.ndarray) or wanted.dtype.kind not in "fiub":
+        return True  # sequences and texts between operators
+    if wanted.dtype.kind != "f" and found.shape == wanted.shape:
+        flips = int(np.count_nonzero(found != wanted))
+        return flips <= (_FLIPS * wanted.size if kind else 0)
+    return distance(found, wanted) <= TOLERANCES[kind]
+
+
+def _kind(path: Path) -> str:
+    model = onnx.load(path, load_external_data=False)
+    graph = model.graph
+    values = (*graph.value_info, *graph.input, *graph.output)
+    seen = {value.type.tensor_type.elem_type for value in values}
+    if (seen | {tensor.data_type for tensor in graph.initializer}) & set(_HALF):
+        return "float16"
+    operators = {node.op_type for node in model.graph.node}
+    return "BatchNormalization" if "BatchNormalization" in operators else ""
+
+
+def _refuse_random(path: Path) -> None:
+    for node in onnx.load(path, load_external_data=False).graph.node:
+        if node.op_type.startswith(_RANDOM) and not any(a.name == "seed" for a in node.attribute):
+            what = f"{node.op_type} {node.name!r} draws random numbers, so no two runs agree"
+            raise InvalidInput(Problem(str(path), what, "make the noise an input of the model"))
+
+
+def _same_interface(original: OnnxOriginal, imported: OnnxOriginal) -> None:
+    for kind in ("inputs", "outputs"):
+        wanted, found = getattr(original, kind), getattr(imported, kind)
+        facts = [[(v.name, v.dtype, len(v.shape)) for v in values] for values in (wanted, found)]
+        if facts[0] != facts[1]:
+            what = f"the import changes its {kind}: {facts[0]} became {facts[1]}"
+            raise InvalidInput(Problem(str(original.path), what, _REMEDY))
+
+
+def _refusal(path: Path, difference: float, part: str) -> InvalidInput:
+    what = f"edgeq's import of it is not the model: outputs differ by {difference:.1e}; {part}"
+    return InvalidInput(Problem(str(path), what, _REMEDY))
+
+
+def _parting(original: OnnxOriginal, feed: Mapping[str, Array], kind: str) -> str:
+    """The first operator of the file whose result differs, in words."""
+    import onnx_ir
+
+    from edgeq.models.graphs.imported import read_onnx
+
+    model = onnx.load(original.path, load_external_data=False)
+    nodes = {name: node for node in model.graph.node for name in node.output if name}
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        copy = Path(folder, MODEL_FILE)
+        imported = read_onnx(original.path)
+        onnx_ir.save(imported, copy, external_data=f"{MODEL_FILE}.data")
+        kept = {value.name for node in imported.graph for value in node.outputs}
+        common = [name for name in nodes if name in kept]
+        for names in _turns(common):
+            wanted = watched(original.path, names).run(feed)
+            found = watched(copy, names).run(feed)
+            for name, a, b in zip(names, found, wanted, strict=True):
+                if not _equals(a, b, kind):
+                    node = nodes[name]
+                    label = f"{node.op_type} {node.name!r}" if node.name else node.op_type
+                    return f"they part at {label}, in {name!r}"
+    return "they part in no tensor between operators"
+
+
+def _turns(names: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), _AT_ONCE):
+        yield list(names[start : start + _AT_ONCE])

@@ -1,0 +1,38 @@
+"""What a process that runs an .onnx original is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from edgeq.core.artifact import Frozen
+
+SAMPLE_FILE = "sample.npz"
+"""One sample that the model runs on, with the sample axis of calibration data in front."""
+
+
+class OnnxProofRequest(Frozen):
+    """Compare `model` with the graph in the directory `graph` on the data set `arrays`.
+
+    Without one, on random numbers. One sample is left in the directory `outputs`.
+    """
+
+    work: Literal["proof"] = "proof"
+    model: Path
+    graph: Path
+    outputs: Path
+    arrays: Path | None = None
+    samples: int | None = None
+
+
+class OnnxAnswersRequest(Frozen):
+    """Answers of `model` to `samples` of the data set `arrays`, into the directory `outputs`.
+
+    outputs: filled as `edgeq.measure.reference` reads it.
+    """
+
+    work: Literal["reference"] = "reference"
+    model: Path
+    outputs: Path
+    arrays: Path
+    samples: int | None = None

@@ -1,0 +1,65 @@
+"""The process that runs .onnx originals: `python -m edgeq.pipeline.proof.onnx_worker`."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.measure import arrays
+from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
+from edgeq.measure.worker import serve
+from edgeq.pipeline.proof.onnx_original import OnnxOriginal, answers, made_up, open_original
+from edgeq.pipeline.proof.onnx_prove import prove_onnx
+from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE, OnnxAnswersRequest, OnnxProofRequest
+from edgeq.recipe import data_sets
+
+_COMPARED = 3  # samples of calibration data
+_REQUESTS: TypeAdapter[OnnxProofRequest | OnnxAnswersRequest] = TypeAdapter(
+    OnnxProofRequest | OnnxAnswersRequest
+)
+Feed = Mapping[str, npt.NDArray[Any]]
+
+
+def perform(given: bytes) -> dict[str, Any]:
+    """Do what is asked for; the reply is plain JSON. Raises EdgeqError."""
+    request = _REQUESTS.validate_json(given)
+    original = open_original(request.model)
+    if isinstance(request, OnnxProofRequest):
+        return _prove(original, request)
+    feeds = _feeds(original, request.arrays, request.samples)
+    arrays.write_arrays(request.outputs / ANSWERS_FILE, answers(original, feeds))
+    recorded = Recorded(runtime=original.runtime)
+    write_record(request.outputs, recorded)
+    return recorded.model_dump(mode="json")
+
+
+def _prove(original: OnnxOriginal, request: OnnxProofRequest) -> dict[str, Any]:
+    if request.arrays is None:
+        feeds: list[Feed] = [made_up(original)]
+    else:
+        feeds = list(itertools.islice(_feeds(original, request.arrays, request.samples), _COMPARED))
+    sample: dict[str, Any] = {name: array[None] for name, array in feeds[0].items()}
+    np.savez(request.outputs / SAMPLE_FILE, **sample)
+    return prove_onnx(request.model, request.graph, feeds).model_dump(mode="json")
+
+
+def _feeds(original: OnnxOriginal, path: Path, samples: int | None) -> Iterator[Feed]:
+    ranks = {value.name: len(value.shape) for value in original.inputs}
+    held = data_sets.read_arrays(path, samples)
+    try:
+        yield from data_sets.feeds(path, held, ranks)
+    except InvalidInput as error:
+        problems = [Problem(f"{path}: {p.where}", p.what, p.remedy) for p in error.problems]
+        raise InvalidInput(problems) from None
+
+
+if __name__ == "__main__":
+    sys.exit(serve(perform))

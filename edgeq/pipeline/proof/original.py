@@ -1,0 +1,70 @@
+"""Starts the process that runs the original, and says what it is asked for."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeq.core.artifact import ImportProof
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.measure.reference import OWN_READING
+from edgeq.models.graphs.decoder_rope import rotations
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.model import DescribedModel
+from edgeq.models.original.network import is_installed
+from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest
+from edgeq.pipeline.proof.samples import TEXTS, decoder_samples, encoder_texts
+from edgeq.places.process import PassFailed, run_worker
+from edgeq.recipe import data_sets
+
+_PACKAGES = ("transformers", "torch", "sentence-transformers", "tokenizers")
+_CORPUS = 20_000  # characters of calibration text that samples are taken from
+NOT_PROVEN = ImportProof(reference=OWN_READING, compared="")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what runs the original; empty where it cannot be run."""
+    return {
+        name: importlib.metadata.version(name)
+        for name in _PACKAGES
+        if is_installed() and importlib.util.find_spec(name.replace("-", "_"))
+    }
+
+
+def run_original(request: ProofRequest | AnswersRequest) -> dict[str, Any]:
+    """The reply of a process that runs the original.
+
+    Raises InvalidInput where it ends without one.
+    """
+    try:
+        return run_worker(request, module="edgeq.pipeline.proof.worker")
+    except PassFailed as error:
+        what = f"the original could not be run: {error}"
+        raise InvalidInput(Problem(str(request.directory), what, "free some memory")) from None
+
+
+def proof_request(model: DescribedModel, graph: Path, calibration: Path | None) -> ProofRequest:
+    """Samples of the calibration data, and some of edgeq's own, for the model's float graph."""
+    directory = model.directory
+    assert directory is not None
+    paths = {"directory": directory.path.absolute(), "graph": graph.absolute()}
+    if model.decoder is None:
+        texts = data_sets.read_texts(calibration) if calibration else []
+        return ProofRequest(**paths, texts=encoder_texts(texts, directory.max_tokens))
+    corpus = data_sets.read_corpus(calibration)[:_CORPUS] if calibration else ""
+    ids, first = _tokens(directory, [*TEXTS, corpus])
+    turned = rotations(model.decoder)
+    switch = turned.switch if turned.beyond is not None else None
+    windows = decoder_samples(ids, first, model.decoder, switch)
+    return ProofRequest(**paths, windows=windows)
+
+
+def _tokens(directory: ModelDirectory, texts: Sequence[str]) -> tuple[list[int], int | None]:
+    """Ids of the texts, and the token that the model wants in front of one."""
+    tokenizer = DecoderTokenizer(directory.tokenizer_json())
+    around = tokenizer.ids("", True)
+    return tokenizer.ids(" ".join(texts), False), around[0] if around else None

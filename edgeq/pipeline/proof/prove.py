@@ -1,0 +1,142 @@
+"""Compares a float graph with the original on samples, and says where the two part."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.artifact import MODEL_FILE, ImportProof
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.threads import default_threads
+from edgeq.formats.onnx.decoder import BoundSession
+from edgeq.formats.text import TextEncoder
+from edgeq.models.huggingface import ModelDirectory, read_directory
+from edgeq.models.onnx_session import Session, open_session
+from edgeq.models.original.decoder import OriginalDecoder
+from edgeq.models.original.encoder import OriginalEncoder, open_encoder
+from edgeq.pipeline.proof.parting import Parting
+from edgeq.pipeline.proof.request import ProofRequest, TextSample
+
+Array = npt.NDArray[np.float32]
+TOLERANCE = 1e-5
+"""Relative, of a sample's output: what float32 sums in another order come to in the deepest model
+that was tried. A wrong reading is off by more than a thousand times that."""
+_NOISE = 10
+"""Times what the original differs from itself, where its own sums are taken in another order."""
+
+
+def prove(request: ProofRequest) -> ImportProof:
+    """Run the original and the float graph on the samples.
+
+    Raises InvalidInput where they differ beyond float rounding, naming the first weight or step.
+    """
+    directory = read_directory(request.directory, str(request.directory))
+    if request.windows:
+        return _prove_decoder(directory, request)
+    return _prove_encoder(directory, request)
+
+
+def relative(found: Array, wanted: Array) -> float:
+    """The largest of all rows' ‖a−b‖/‖b‖; infinity where one holds NaN or another shape."""
+    if found.shape != wanted.shape:
+        return float("inf")
+    a, b = (x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (found, wanted))
+    scale = np.maximum(np.linalg.norm(b, axis=1), np.finfo(np.float32).tiny)
+    worst = float((np.linalg.norm(a - b, axis=1) / scale).max(initial=0.0))
+    return worst if np.isfinite(worst) else float("inf")
+
+
+def _prove_encoder(directory: ModelDirectory, request: ProofRequest) -> ImportProof:
+    original = open_encoder(directory)
+    encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
+    session = open_session(request.graph / MODEL_FILE, threads=default_threads())
+    names = [value.name for value in session.get_inputs()]
+    lengths, worst = [], 0.0
+    for text in request.texts:
+        feed = encoder.feeds(directory.head.default_text + text, names)
+        difference = relative(session.run(None, feed)[0], original.vector(text))
+        if not difference <= TOLERANCE:
+            raise _refusal(directory, difference, _tokens_or_part(original, request, feed, text))
+        lengths.append(feed["input_ids"].shape[1])
+        worst = max(worst, difference)
+    return ImportProof(
+        reference=original.runtime,
+        compared=f"embeddings of {len(lengths)} texts of {min(lengths)} to {max(lengths)} tokens",
+        difference=worst,
+        tolerance=TOLERANCE,
+    )
+
+
+def _tokens_or_part(
+    original: OriginalEncoder,
+    request: ProofRequest,
+    feed: dict[str, npt.NDArray[np.int64]],
+    text: str,
+) -> str:
+    ids, wanted = feed["input_ids"][0].tolist(), original.ids(text)
+    if ids != wanted:
+        pairs = enumerate(zip(ids, wanted, strict=False))
+        at = next((place for place, (a, b) in pairs if a != b), min(len(ids), len(wanted)))
+        counts = f"{len(ids)} here, {len(wanted)} in the library"
+        return f"they part in the tokens of {text[:60]!r}: {counts}, the first other one at {at}"
+    return Parting(original.network, request.graph).of(feed)
+
+
+def _prove_decoder(directory: ModelDirectory, request: ProofRequest) -> ImportProof:
+    original = OriginalDecoder(directory)
+    session = open_session(request.graph / MODEL_FILE, threads=default_threads())
+    worst, allowed = 0.0, TOLERANCE
+    for sample in request.windows:
+        wanted, noise = _original_logits(original, sample)
+        allowed = max(allowed, _NOISE * noise)
+        difference = relative(_graph_logits(session, sample, wanted.shape[1]), wanted)
+        if not difference <= allowed:
+            part = Parting(original.network, request.graph).of(_feed(directory, sample))
+            raise _refusal(directory, difference, part)
+        worst = max(worst, difference)
+    steps = [len(sample.ids) - sample.prefill for sample in request.windows]
+    prefills = " and ".join(str(sample.prefill) for sample in request.windows)
+    return ImportProof(
+        reference=original.runtime,
+        compared=f"logits of a prefill of {prefills} tokens, then {max(steps)} token by token",
+        difference=worst,
+        tolerance=allowed,
+    )
+
+
+def _original_logits(original: OriginalDecoder, sample: TextSample) -> tuple[Array, float]:
+    """Logits of every position, and what they differ by from those of the text in one piece."""
+    original.clear()
+    parts = [original.append(sample.ids[: sample.prefill])]
+    parts += [original.append([token]) for token in sample.ids[sample.prefill :]]
+    original.clear()
+    whole = original.append(sample.ids)
+    return np.concatenate(parts), relative(np.concatenate(parts), whole)
+
+
+def _graph_logits(session: Session, sample: TextSample, vocabulary: int) -> Array:
+    logits = np.empty((len(sample.ids), vocabulary), np.float32)
+    bound = BoundSession(session, len(sample.ids))
+    ids = np.array(sample.ids, np.int32)
+    bound.run(ids[: sample.prefill], 0, sample.prefill, logits[: sample.prefill])
+    for at in range(sample.prefill, len(ids)):
+        bound.run(ids[at : at + 1], at, at + 1, logits[at : at + 1])
+    return logits
+
+
+def _feed(directory: ModelDirectory, sample: TextSample) -> dict[str, npt.NDArray[np.generic]]:
+    from edgeq.models.architecture import decoder_of
+    from edgeq.models.graphs.decoder_onnx import decoder_feeds
+
+    decoder = decoder_of(directory.config, str(directory.path))
+    (feed,) = decoder_feeds(decoder, [sample.ids[: sample.prefill]])
+    return dict(feed)
+
+
+def _refusal(directory: ModelDirectory, difference: float, part: str) -> InvalidInput:
+    what = f"edgeq's reading of it is not the model: outputs differ by {difference:.1e}; {part}"
+    remedy = (
+        "nothing was built from it; export it to ONNX yourself and name the .onnx file, "
+        "or report it with this line"
+    )
+    return InvalidInput(Problem(str(directory.path), what, remedy))

@@ -1,0 +1,49 @@
+"""Samples that show a wrong reading: short and long texts, beyond every window and switch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgeq.models.architecture import Decoder
+from edgeq.pipeline.proof.request import TextSample
+
+TEXTS = (
+    "A dog runs.",
+    "The committee will publish its report on the 14th of March, after two years of work.",
+    "Café, naïve, 東京, ½ cup & 3.14 — punctuation; UPPER CASE and a_snake_case_name(42)!",
+)
+"""For models without calibration texts, and always beside them."""
+_STEPS = 6
+_SHORT = 40  # tokens: rotary angles of any base differ by then
+_LONGEST = 1024  # tokens: longer samples would cost more than they are likely to show
+
+
+def encoder_texts(calibration: Sequence[str], max_tokens: int) -> tuple[str, ...]:
+    """Texts of different lengths, the last longer than the model reads."""
+    ordered = sorted(dict.fromkeys(calibration), key=len)
+    chosen = [ordered[0], ordered[len(ordered) // 2], ordered[-1]] if ordered else []
+    words = " ".join([*TEXTS, *ordered[-20:]])
+    times = 1 + 8 * max_tokens // max(1, len(words))
+    return (*dict.fromkeys([*TEXTS, *chosen]), " ".join([words] * times))
+
+
+def decoder_samples(
+    ids: Sequence[int], first: int | None, decoder: Decoder, switch: int | None = None
+) -> tuple[TextSample, ...]:
+    """One short text, and one that passes every window and change of rotary angles it can.
+
+    ids: of any text, as long as there is one. first: the token that begins a text, None for none.
+    switch: the length from which rotary angles are others, None where there is none.
+    """
+    beyond = [place for place in (*decoder.windows, switch) if place and place < _LONGEST]
+    lengths = {_SHORT, max(_SHORT, max(beyond, default=0) + _STEPS)}
+    longest = decoder.context - _STEPS
+    return tuple(_sample(ids, first, n) for n in sorted({min(n, longest) for n in lengths}))
+
+
+def _sample(ids: Sequence[int], first: int | None, prefill: int) -> TextSample:
+    count = prefill + _STEPS
+    row = (list(ids) * (1 + count // len(ids)))[:count]
+    if first is not None:
+        row[0] = first
+    return TextSample(ids=tuple(row), prefill=prefill)

@@ -1,0 +1,31 @@
+"""The process that runs originals, torch in it and nowhere else: `python -m` this module."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from edgeq.measure.worker import serve
+from edgeq.models.original.network import offline
+from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest
+
+_REQUESTS: TypeAdapter[ProofRequest | AnswersRequest] = TypeAdapter(ProofRequest | AnswersRequest)
+
+
+def perform(given: bytes) -> dict[str, Any]:
+    """Do what is asked for; the reply is plain JSON. Raises EdgeqError."""
+    offline()
+    request = _REQUESTS.validate_json(given)
+    if isinstance(request, ProofRequest):
+        from edgeq.pipeline.proof.prove import prove
+
+        return prove(request).model_dump(mode="json")
+    from edgeq.pipeline.proof.answers import record_answers
+
+    return record_answers(request).model_dump(mode="json")
+
+
+if __name__ == "__main__":
+    sys.exit(serve(perform))
