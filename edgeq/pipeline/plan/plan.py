@@ -22,7 +22,8 @@ from edgeq.pipeline.plan.tensors import TensorPlan, bytes_by_grid, planned_tenso
 from edgeq.pipeline.proof.original import reference_of
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
-from edgeq.recipe.schema import Recipe, load_recipe
+from edgeq.recipe.load import load_recipe
+from edgeq.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from edgeq.pipeline.plan.budgeted import Prospect
