@@ -22,6 +22,7 @@ from edgeq.formats.base import Array, Floats, Model
 from edgeq.formats.gguf.cache import cache_facts
 from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header, read_header
 from edgeq.formats.gguf.llama_model import LlamaModel
+from edgeq.formats.gguf.trial import require_survivor
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.quantize.ggml.llama_abi import F16, F32
@@ -37,10 +38,27 @@ def open_gguf(
 ) -> Model:
     """Open a `.gguf`; `artifact` is its record where it has one, with its adapter if it names one.
 
+    A file that this machine has not opened before is opened by another process first.
     context: positions of a language model's cache, at most what it was trained for. Raises
     InvalidInput for a file that is damaged, or that llama.cpp does not know, with its reason;
     Missing without llama.cpp.
     """
+    adapter = None
+    if artifact is not None and ADAPTER_FILE in artifact.files:
+        adapter = path.with_name(ADAPTER_FILE)
+    require_survivor(read_header(path), adapter, context, artifact)
+    return open_files(path, adapter, threads=threads, context=context, artifact=artifact)
+
+
+def open_files(
+    path: Path,
+    adapter: Path | None,
+    *,
+    threads: int,
+    context: int | None = None,
+    artifact: Artifact | None = None,
+) -> Model:
+    """Open a file in this process, whatever it may do to it; see `open_gguf`."""
     header = read_header(path)
     name = artifact.name if artifact else path.name
     architecture = header.get("general.architecture", "")
@@ -48,9 +66,7 @@ def open_gguf(
         if context is not None:
             raise InvalidInput(Problem("context", f"{name} is a sentence encoder", "leave it out"))
         return GgufEncoder(LlamaModel(path), name, artifact, header, threads)
-    adapter = None
-    if artifact is not None and ADAPTER_FILE in artifact.files:
-        adapter = path.with_name(ADAPTER_FILE)
+    if adapter is not None:
         read_header(adapter)
     model = LlamaModel(path, adapter=adapter)
     return GgufLanguageModel(model, name, artifact, header, threads, context)

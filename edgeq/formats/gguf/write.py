@@ -195,7 +195,7 @@ class _Tensors:
         if len(shape) == 1:
             return iter([_bytes(read(0, shape[0]))])
         weights = self._importance.weights(stored) if self._importance else None
-        return quantize_tensor(read, shape, type, weights)
+        return _naming(own, quantize_tensor(read, shape, type, weights))
 
     def _packed(self, own: str, type: GgmlType) -> Iterator[NDArray[np.uint8]]:
         held = self._codes[own]
@@ -203,6 +203,17 @@ class _Tensors:
             raise ValueError(f"{own}: {held.grid.name} codes for a tensor of {type.name}")
         tensor = reorder_codes(held, row_order(self._file.decoder, own))
         yield pack_codes(tensor)
+
+
+def _naming(weight: str, pieces: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """`pieces`; what is wrong with a number format for the weight is said of the weight."""
+    try:
+        yield from pieces
+    except InvalidInput as error:
+        raise InvalidInput(
+            Problem(f"the weight {weight!r}", f"{problem.where}: {problem.what}", problem.remedy)
+            for problem in error.problems
+        ) from None
 
 
 def _bytes(values: Floats) -> NDArray[np.uint8]:

@@ -68,10 +68,10 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     directory = planned.model.directory
     longest = None
     if directory is not None:
-        # Swift's tokenizer wants its settings beside it.
-        files += copy_tokenizer(directory, destination, settings=True)
         if planned.model.decoder is None:
             longest = max(lengths_of(spec, directory.max_tokens))
+        # Swift's tokenizer wants its settings beside it.
+        files += copy_tokenizer(directory, destination, settings=True, max_tokens=longest)
     program = load(package)
     return Made(
         files=files,
