@@ -23,7 +23,7 @@ from edgeq.core.artifact import (
 from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
-from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.formats.written import Made, copy_tokenizer, settings_of, text_settings
 from edgeq.models.naming import model_name
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.budgeted import prospect
@@ -198,8 +198,11 @@ class _Builder:
         }
         made = writers[intent.format](name, intent, destination)
         directory, decoder = planned.model.directory, planned.model.decoder
-        longest = decoder.context if decoder else directory.max_tokens if directory else 0
-        longest = made.max_tokens or longest
+        text = None
+        if directory is not None and decoder is not None:
+            text = TextSettings(max_tokens=made.max_tokens or decoder.context)
+        elif directory is not None:
+            text = text_settings(directory, made.max_tokens)
         is_float = variant.weights == "float32"
         calibration = None if is_float else stages.calibration_key()
         artifact = Artifact(
@@ -216,8 +219,8 @@ class _Builder:
             ),
             inputs=made.inputs,
             outputs=made.outputs,
-            text=TextSettings(max_tokens=longest) if directory else None,
-            dimension=directory.hidden_size if directory and not decoder else None,
+            text=text,
+            dimension=directory.dimension if directory and not decoder else None,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,
             settings=made.settings,
@@ -312,7 +315,7 @@ class _Builder:
         inputs: tuple[ValueInfo, ...] = ()
         outputs: tuple[ValueInfo, ...] = ()
         if model.decoder is None:  # what the same model has as an ONNX file
-            width = directory.hidden_size
+            width = directory.dimension
             inputs = (ValueInfo(name="input_ids", dtype="int64", shape=(1, "tokens")),)
             outputs = (ValueInfo(name="sentence_embedding", dtype="float32", shape=(1, width)),)
         records = {**written.tensors, **recovered.tensors}
