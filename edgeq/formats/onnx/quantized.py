@@ -18,7 +18,7 @@ from edgeq.models.graphs.streamed import StreamedTensor
 from edgeq.models.graphs.weights import Weight, WeightUse
 from edgeq.quantize.activations import InputCodes
 from edgeq.quantize.model import Quantized
-from edgeq.quantize.number_formats import Floats, QuantizedTensor
+from edgeq.quantize.number_formats import Floats, NumberFormat, QuantizedTensor
 from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.number_formats.kquants import BlockFormat
 
@@ -47,6 +47,8 @@ class QuantizedWriter:
 
     def write(self, weight: Weight, quantized: Quantized) -> None:
         """Rewrite every use of `weight`; its float constant is then unused."""
+        if quantized.tensor.number_format.group_size is None:
+            _require_bytes(quantized.tensor.number_format)
         match weight.role, quantized.tensor.number_format.group_size:
             case "linear", None:
                 self._write_linear_int8(weight, quantized)
@@ -301,6 +303,13 @@ class Packing:
 
     bits: Literal[4, 8]
     block: int
+
+
+def _require_bytes(stored: NumberFormat) -> None:
+    """Codes with one scale per row are written as int8: no operator packs them tighter."""
+    if not isinstance(stored, IntegerFormat) or stored.stored_bits != 8:
+        what = "codes with one scale per row are stored in 8 bits in ONNX"
+        raise InvalidInput(Problem(stored.name, what, "take int8, or a format with groups"))
 
 
 def packing_of(tensor: QuantizedTensor) -> Packing:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgeq.quantize.methods import ROUNDING_METHODS
 from edgeq.quantize.methods.kmeans import KMEANS
+from edgeq.quantize.number_formats import NUMBER_FORMATS
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,16 @@ def variant_words(variant: str, weights: str, format: str) -> tuple[str, Cited]:
     kind, bits, block = re.fullmatch(  # type: ignore[union-attr]
         r"(int|palette|float|.*?)(\d*)(?:-b(\d+)|-.*)?", weights or variant
     ).groups()
+    stored = NUMBER_FORMATS.get(weights or variant)
+    if stored is not None:
+        bits, block = stored.bits, stored.group_size
     name = f"{kind.upper()}{bits}"
     if kind == "palette":
         text = f"A palette of {bits} bits stores for each weight which entry of a table it is."
         return "a palette", Cited(text, KMEANS.source)
     if kind == "float":
         text = f"{name} keeps every weight as it is, in {bits} bits."
-        if bits == "16":
+        if str(bits) == "16":
             text = f"{name} stores every weight in half of the usual 32 bits, as exactly as fits."
         return name, Cited(text, _FLOATS)
     shared = f"each block of {block} weights" if block else "each row of a layer"

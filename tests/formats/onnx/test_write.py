@@ -21,7 +21,7 @@ from edgeq.models.onnx_session import open_session
 from edgeq.quantize.decide import decide
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.number_formats import number_format
-from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32, IntegerFormat
 from edgeq.quantize.presets import preset
 from edgeq.quantize.spec import Intent, Rule
 from tests.support import onnx_models
@@ -246,3 +246,18 @@ def test_a_watched_value_is_the_one_that_is_multiplied(tmp_path: Path) -> None:
     written = write_quantized(plain, quantized, lambda n, s: decide(n, s, intent), feeds, str)
     low, high = written.input_codes["weight"]["range"]
     assert table.min() * 1.001 <= low <= 0 <= high <= table.max() * 1.001
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        IntegerFormat("int5-b32", bits=5, group_size=32),
+        IntegerFormat("int4-b24", bits=4, group_size=24),
+        IntegerFormat("int4", bits=4),
+    ],
+    ids=lambda each: each.name,
+)
+def test_widths_and_groups_that_no_operator_reads_are_refused(stored: IntegerFormat) -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 96)).astype(np.float32)
+    with pytest.raises(InvalidInput, match=stored.name):
+        pack_blocks(NEAREST.round(weight, None, stored))
