@@ -60,6 +60,7 @@ class Stages:
         self.planned = planned
         self.store = store
         self.progress = progress
+        planned.model.check_values()
         self.model_sha256 = planned.model.sha256()
 
     @property
@@ -219,10 +220,11 @@ class Stages:
         directory = self.planned.model.directory
         if directory is not None:
             from edgeq.formats.text import TextEncoder
+            from edgeq.formats.written import text_settings
 
-            encoder = TextEncoder(directory.tokenizer.read_bytes(), directory.max_tokens)
+            encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
             names = [value.name for value in inputs]
-            texts = data_sets.read_texts(path, reference.samples)
+            texts = text_settings(directory).prompted(data_sets.read_texts(path, reference.samples))
             return [encoder.feeds(text, names) for text in texts]
         return _array_feeds(path, reference, inputs)
 
@@ -281,7 +283,7 @@ class Stages:
         settle: Settle | None,
         steps: Path,
     ) -> None:
-        from edgeq.formats.onnx.write import find_codes
+        from edgeq.models.graphs.rounding import find_codes
         from edgeq.models.graphs.weights import settle as settle_everywhere
         from edgeq.quantize.codes import save_codes
 

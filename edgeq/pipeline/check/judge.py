@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.core.units import MIB, format_bytes, format_seconds
 from edgeq.devices.profile import Device
-from edgeq.measure.intervals import LEAST_SAMPLES, samples_for
+from edgeq.measure.intervals import samples_for
 from edgeq.measure.records import Measurement, Memory, Quantile
 from edgeq.pipeline.check import remedies
 from edgeq.pipeline.check.cross_cpu_lines import answers_line, answers_notes

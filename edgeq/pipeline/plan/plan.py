@@ -21,7 +21,8 @@ from edgeq.pipeline.plan.sizes import cache_bytes, download_bytes
 from edgeq.pipeline.plan.tensors import TensorPlan, bytes_by_grid, planned_tensors
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
-from edgeq.recipe.schema import Recipe, load_recipe
+from edgeq.recipe.load import load_recipe
+from edgeq.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from edgeq.pipeline.plan.budgeted import Prospect

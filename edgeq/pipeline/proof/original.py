@@ -57,7 +57,7 @@ def proof_request(model: DescribedModel, graph: Path, calibration: Path | None) 
         return ProofRequest(**paths, texts=encoder_texts(texts, directory.max_tokens))
     corpus = data_sets.read_corpus(calibration)[:_CORPUS] if calibration else ""
     ids, first = _tokens(directory, [*TEXTS, corpus])
-    turned = rotations(model.decoder, directory.config)
+    turned = rotations(model.decoder)
     switch = turned.switch if turned.beyond is not None else None
     windows = decoder_samples(ids, first, model.decoder, switch)
     return ProofRequest(**paths, windows=windows)
@@ -65,6 +65,6 @@ def proof_request(model: DescribedModel, graph: Path, calibration: Path | None) 
 
 def _tokens(directory: ModelDirectory, texts: Sequence[str]) -> tuple[list[int], int | None]:
     """Ids of the texts, and the token that the model wants in front of one."""
-    tokenizer = DecoderTokenizer(directory.tokenizer.read_bytes())
+    tokenizer = DecoderTokenizer(directory.tokenizer_json())
     around = tokenizer.ids("", True)
     return tokenizer.ids(" ".join(texts), False), around[0] if around else None
