@@ -17,7 +17,6 @@ from edgeq.core.terms import How, Pass
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.profile import Device
 from edgeq.formats import runtime_cache
-from edgeq.measure.intervals import LEAST_SAMPLES
 from edgeq.places.emulated.arm import SETUP_COMMAND, ArmSystem, find_arm, unsupported
 from edgeq.places.place import Place
 from edgeq.places.process import PassFailed, Request, run_worker
@@ -110,7 +109,7 @@ class ArmPlace(Place):
     """
 
     how: How = "emulated"
-    most_samples = LEAST_SAMPLES  # a sentence takes about a second
+    most_samples = 20  # the fewest with an interval; a sentence takes about a second
     passes: frozenset[Pass] = frozenset(("quality",))
 
     def __init__(self, cpu_class: str) -> None:
