@@ -81,6 +81,24 @@ def begin(parent: int) -> None:
         os._exit(1)
 
 
+def can_start() -> bool:
+    """Whether there is a Python to start; a frozen or embedded application has none."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
+def limit_memory(most_bytes: int) -> None:
+    """Leave no core dump and, on Linux, allocate no more than `most_bytes` from now on."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard == resource.RLIM_INFINITY or most_bytes < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, hard))
+
+
 def is_child() -> bool:
     """Whether edgeq started this process: what ends it ends nothing of its user's."""
     return _begun

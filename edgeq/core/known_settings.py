@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 SESSION_KEY = "session"
 """In an artifact's settings: entries of an onnxruntime session in place of this CPU's own."""
 
+SESSION_BY_CPU_KEY = "session_by_cpu"
+"""In an artifact's settings: entries of a session that make its kernels exact, by class of CPU."""
+
 _SWITCH = ("0", "1")
 SESSION_ENTRIES: Mapping[str, tuple[str, ...]] = {
     "mlas.disable_kleidiai": _SWITCH,
@@ -32,6 +35,17 @@ SESSION_ENTRIES: Mapping[str, tuple[str, ...]] = {
     "session.x64quantprecision": _SWITCH,
 }
 """Entries of an onnxruntime session that change how it computes and nothing else."""
+
+X86_WITHOUT_VNNI, ARM64 = "x86_64-without-vnni", "aarch64"
+SESSION_BY_CPU: Mapping[str, Mapping[str, str]] = {
+    X86_WITHOUT_VNNI: {"session.x64quantprecision": "1"},
+    ARM64: {"mlas.disable_kleidiai": "1"},
+}
+"""What onnxruntime's kernels need to be exact, by class of CPU.
+
+On x86 without VNNI (neither avx512_vnni nor avx_vnni), products of uint8 and int8 saturate. On Arm,
+the KleidiAI kernel for int4 weights loses a part of the output's magnitude.
+"""
 
 _ByChannel = Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=4)]
 _Release = Annotated[int, Field(ge=1, le=99, strict=True)]
@@ -79,7 +93,17 @@ def require_known(settings: dict[str, Any]) -> dict[str, Any]:
     """
     if settings.get(SESSION_KEY) is not None:
         require_session_entries(settings[SESSION_KEY])
+    _require_by_cpu(settings.get(SESSION_BY_CPU_KEY) or {})
     for key, model in _RECORDS.items():
         if settings.get(key) is not None:
             model.model_validate(settings[key])
     return settings
+
+
+def _require_by_cpu(by_cpu: Any) -> None:
+    if not isinstance(by_cpu, Mapping):
+        raise ValueError(f"settings.{SESSION_BY_CPU_KEY} must be a mapping of classes of CPU")
+    for name, entries in by_cpu.items():
+        if name not in SESSION_BY_CPU:
+            raise ValueError(f"settings.{SESSION_BY_CPU_KEY} has {name!r}, which is no known class")
+        require_session_entries(entries)

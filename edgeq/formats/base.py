@@ -44,8 +44,14 @@ class Model:
         """The inputs of `run` for one text: integers of shape (1, tokens)."""
         raise self._unfit("tokenize")
 
-    def embed(self, texts: Sequence[str]) -> Floats:
-        """Embed each text; float32 of shape (len(texts), dimension), rows of unit length."""
+    def embed(
+        self, texts: Sequence[str], *, prompt: str | None = None, prompt_name: str | None = None
+    ) -> Floats:
+        """Embed each text; float32 of shape (len(texts), dimension).
+
+        prompt: put in front of each text; "" for none. prompt_name: instead, one of the model's
+        own, which `artifact.text.prompts` lists. Without either, the model's default prompt.
+        """
         raise self._unfit("embed")
 
     def tokens(self, text: str) -> list[int]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from edgeq.formats.base import Floats
+import numpy as np
+
+from edgeq.formats.base import Floats, Model
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.original.decoder import OriginalDecoder
+from edgeq.models.original.encoder import OriginalEncoder, open_encoder
 
 
 def load(path: Path, *, threads: int) -> TransformersModel:
@@ -25,6 +29,35 @@ def load(path: Path, *, threads: int) -> TransformersModel:
 
     torch.set_num_threads(threads)
     return TransformersModel(directory, original, threads)
+
+
+def load_encoder(path: Path, *, threads: int) -> EncoderModel:
+    """Open the sentence encoder in `path`, as `load` opens a language model."""
+    original = open_encoder(read_directory(path, str(path)))
+    import torch
+
+    torch.set_num_threads(threads)
+    return EncoderModel(path.name, original, threads)
+
+
+class EncoderModel(Model):
+    """A sentence encoder executed by its own library."""
+
+    kind = "a sentence encoder"
+    verbs = "embed() or tokens()"
+    artifact = None
+
+    def __init__(self, name: str, original: OriginalEncoder, threads: int) -> None:
+        self.name, self.threads, self.runtime = name, threads, original.runtime
+        self._original = original
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """See `Model.embed`."""
+        return np.concatenate([self._original.vector(text) for text in texts])
+
+    def tokens(self, text: str) -> list[int]:
+        """See `Model.tokens`."""
+        return self._original.ids(text)
 
 
 class TransformersModel(LanguageModel):

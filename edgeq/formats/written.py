@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeq.core.artifact import TOKENIZER_FILE, TensorRecord, ValueInfo
+from edgeq.core.artifact import TOKENIZER_FILE, TensorRecord, TextSettings, ValueInfo
 from edgeq.formats.chat import CHAT_FILES, chat_of_directory
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.quantize.spec import Intent
@@ -28,12 +29,16 @@ class Made:
     max_tokens: int | None = None
 
 
-def copy_tokenizer(directory: ModelDirectory, destination: Path, *, settings: bool) -> list[str]:
-    """Copy a model's tokenizer, and what there is beside it for a chat; returns the files' names.
+def copy_tokenizer(
+    directory: ModelDirectory, destination: Path, *, settings: bool, max_tokens: int | None
+) -> list[str]:
+    """Write a model's tokenizer, and what there is beside it for a chat; returns the files' names.
 
-    settings: whether its settings are wanted even without a chat template.
+    settings: whether its settings are wanted even without a chat template. max_tokens: where texts
+    are cut, None for a language model's, which are not.
     """
-    shutil.copyfile(directory.tokenizer, destination / TOKENIZER_FILE)
+    tokenizer = checked_tokenizer(directory.tokenizer_json(), max_tokens)
+    (destination / TOKENIZER_FILE).write_bytes(tokenizer)
     names = [TOKENIZER_FILE]
     if settings or chat_of_directory(directory.path).template is not None:
         for name in CHAT_FILES:
@@ -41,6 +46,31 @@ def copy_tokenizer(directory: ModelDirectory, destination: Path, *, settings: bo
                 shutil.copyfile(directory.path / name, destination / name)
                 names.append(name)
     return names
+
+
+def text_settings(directory: ModelDirectory, longest: int | None = None) -> TextSettings:
+    """How an encoder takes text. longest: what its file takes, where that is less."""
+    head = directory.head
+    return TextSettings(
+        max_tokens=longest or directory.max_tokens,
+        pooling=head.pooling,
+        normalize=head.normalize,
+        prompts=dict(head.prompts),
+        default_prompt=head.default_prompt,
+        similarity=head.similarity,
+    )
+
+
+def checked_tokenizer(content: bytes, max_tokens: int | None) -> bytes:
+    """A `tokenizer.json` that cuts texts where edgeq does and pads none, whoever opens it.
+
+    Padding is not part of a text, and models are saved with the length of some training run.
+    """
+    tokenizer = json.loads(content)
+    cut = {"direction": "Right", "max_length": max_tokens, "strategy": "LongestFirst", "stride": 0}
+    tokenizer["truncation"] = None if max_tokens is None else cut
+    tokenizer["padding"] = None
+    return json.dumps(tokenizer, ensure_ascii=False, indent=2).encode()
 
 
 def settings_of(intent: Intent) -> dict[str, Any]:

@@ -25,10 +25,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.known_settings import require_session_entries
+from edgeq.core.known_settings import (
+    ARM64,
+    SESSION_BY_CPU,
+    X86_WITHOUT_VNNI,
+    require_session_entries,
+)
 from edgeq.core.terms import Arch
 from edgeq.core.threads import default_threads
-from edgeq.formats.external_data import require_own_files
+from edgeq.models.external_data import require_own_files
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -41,8 +46,8 @@ _PRODUCT_MODEL = base64.b64decode(
 )
 Session: TypeAlias = onnxruntime.InferenceSession
 CURES: dict[Arch, dict[str, str]] = {
-    "aarch64": {"mlas.disable_kleidiai": "1"},
-    "x86_64": {"session.x64quantprecision": "1"},
+    "aarch64": dict(SESSION_BY_CPU[ARM64]),
+    "x86_64": dict(SESSION_BY_CPU[X86_WITHOUT_VNNI]),
 }
 """Configuration entries that make kernels of an architecture exact, see `session_settings`."""
 _ERROR = 3  # onnxruntime's severity: warnings about its own fallbacks are no use to a caller
@@ -68,19 +73,24 @@ def products_saturate() -> bool:
     return bool((product != 255 * 127 * 64).any())
 
 
-def session_settings() -> dict[str, str]:
-    """Session configuration entries for this CPU.
+def session_settings(by_cpu: Mapping[str, Mapping[str, str]] = SESSION_BY_CPU) -> dict[str, str]:
+    """Session configuration entries for this CPU, of those that `by_cpu` has for its class.
 
     Where products saturate, onnxruntime must turn int8 weights into uint8 to be exact; where they
     do not, the same entry would halve the speed. On Arm, its KleidiAI kernel for int4 weights that
     rounds inputs too (accuracy level 4, which language models have) loses 2.7 % of the output's
     magnitude over ten layers; the other kernel gives x86's digits.
     """
+    return dict(by_cpu.get(_cpu_class(), {}))
+
+
+def _cpu_class() -> str:
+    """The class of this CPU in `SESSION_BY_CPU`; "" for one whose kernels are exact."""
     machine = platform.machine().lower()
     if machine in {"aarch64", "arm64"}:
-        return CURES["aarch64"]
+        return ARM64
     x86 = machine in {"x86_64", "amd64", "i386", "i686", "x86"}
-    return CURES["x86_64"] if x86 and products_saturate() else {}
+    return X86_WITHOUT_VNNI if x86 and products_saturate() else ""
 
 
 def cpu_facts() -> dict[str, str]:
@@ -141,15 +151,19 @@ def array_value(array: npt.NDArray[np.float32]) -> onnxruntime.OrtValue:
     return onnxruntime.OrtValue.ortvalue_from_numpy(array)
 
 
-def save_optimized(model: Path, destination: Path) -> None:
+def save_optimized(
+    model: Path, destination: Path, settings: Mapping[str, str] | None = None
+) -> None:
     """Write `model`, optimized and with weights packed for this CPU, to `destination`.
+
+    settings: configuration entries in place of `session_settings()`.
 
     External data goes to a file of the same name plus `.data`. Only this CPU's instruction sets
     and this version of onnxruntime can read the result. Creating it holds all weights in memory.
     """
     options = _options(default_threads())
     settings = {
-        **session_settings(),
+        **(session_settings() if settings is None else settings),
         "session.save_external_prepacked_constant_initializers": "1",
         "session.optimized_model_external_initializers_file_name": f"{destination.name}.data",
         "session.optimized_model_external_initializers_min_size_in_bytes": str(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +21,17 @@ TOO_SMALL = f"fewer than 2 axes or {SMALLEST_WEIGHT} values"
 class Decision:
     """What becomes of one weight, and why: `reason` names the rule, the default or the obstacle.
 
-    `choice` is None for a weight that stays float32.
+    `choice` is None for a weight that stays as the file has it: float32, or the type `kept`.
     """
 
     choice: Choice | None
     reason: str
+    kept: str = "float32"
 
     @property
     def grid(self) -> str:
-        """The grid's name, `float32` for none."""
-        return self.choice.grid if self.choice else "float32"
+        """The grid's name; without one, the type that is kept."""
+        return self.choice.grid if self.choice else self.kept
 
     @property
     def method(self) -> str:
@@ -62,6 +64,12 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
     return Decision(Choice(grid, own.method, activations, variant.ranges), reason)
 
 
+def kept_bytes(values: int, decision: Decision) -> int:
+    """Bytes of a weight that stays as it is: the number in its type's name are its bits."""
+    bits = re.search(r"\d+", decision.kept)
+    return values * int(bits.group() if bits else 32) // 8
+
+
 def stored_bytes(decision: Decision, shape: tuple[int, ...], *, is_table: bool) -> int:
     """Bytes of a weight in an ONNX file: codes and scales, or four bytes a value.
 
@@ -73,7 +81,7 @@ def stored_bytes(decision: Decision, shape: tuple[int, ...], *, is_table: bool) 
     for length in shape[1:]:
         columns *= length
     if decision.choice is None:
-        return rows * columns * 4
+        return kept_bytes(rows * columns, decision)
     grid = GRIDS[decision.choice.grid]
     wider = 0 if is_table else 2 * grid.scale_count(rows, columns)
     return grid.nbytes(rows, columns) + wider

@@ -18,7 +18,10 @@ from tests.support import samples
 
 EDGEQ = [str(Path(sys.executable).with_name("edgeq"))]
 LOAD = ["-I", "-c", "import edgeq, sys; print(edgeq.load(sys.argv[1]).prepared)"]
-RUN = "import subprocess, sys; from edgeq import child; subprocess.run(child.command(sys.argv[1]))"
+RUN = (
+    "import subprocess, sys; from edgeq.core import child; "
+    "subprocess.run(child.command(sys.argv[1]))"
+)
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="Linux alone ends a process with its parent"
 )
@@ -86,11 +89,8 @@ def test_python_m_edgeq_does_not_search_the_working_directory(trap: Path) -> Non
 def test_children_see_the_packages_of_their_parent(tmp_path: Path) -> None:
     (tmp_path / "extra").mkdir()
     (tmp_path / "extra" / "only_here.py").write_text("print('found', __name__)\n")
-    program = (
-        "import subprocess; from edgeq import child; subprocess.run(child.command('only_here'))"
-    )
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "extra")}
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-c", RUN, "only_here"]
     said = subprocess.check_output(command, cwd=tmp_path, env=env, text=True)
     assert said == "found __main__\n"
 

@@ -153,11 +153,16 @@ def test_a_template_in_a_file_of_its_own_comes_along(directory: Path, tmp_path: 
     for settings in (True, False):
         out = tmp_path / str(settings)
         out.mkdir()
-        assert copy_tokenizer(there, out, settings=settings) == ["tokenizer.json", *CHAT_FILES]
+        assert copy_tokenizer(there, out, settings=settings, max_tokens=None) == [
+            "tokenizer.json",
+            *CHAT_FILES,
+        ]
         assert chat_of_directory(out).template == "{{ messages[0].content }}"
     (tmp_path / "plain").mkdir()
     plain = read_directory(WREN, str(WREN))
-    assert copy_tokenizer(plain, tmp_path / "plain", settings=False) == ["tokenizer.json"]
+    assert copy_tokenizer(plain, tmp_path / "plain", settings=False, max_tokens=None) == [
+        "tokenizer.json"
+    ]
 
 
 def test_a_message_is_put_as_the_file_s_template_says(file: Path) -> None:

@@ -16,8 +16,9 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
-from edgeq.formats.onnx.write import copy_float, find_codes, write_codes
+from edgeq.formats.onnx.write import copy_float, write_codes
 from edgeq.models.graphs.decoder_onnx import export_decoder
+from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.huggingface import read_directory
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
 from edgeq.quantize.model import Choice

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeq.core.terms import Progress
 from edgeq.formats.coreml.decide import settled
-from edgeq.formats.onnx.write import Found, find_codes, find_quantized
+from edgeq.models.graphs.rounding import Found, find_codes, find_quantized
 from edgeq.models.graphs.weights import Decide, Weight
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats.groups import QuantizedTensor

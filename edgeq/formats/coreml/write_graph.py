@@ -79,6 +79,8 @@ def program_weights(
     """
     found = {}
     for weight in weights.find_weights(model):
+        if weight.stored:
+            continue  # what it is expanded to is computed, and becomes a constant
         if weight.uses and not weight.obstacle and weight.role == "linear":
             shape, read = weight.shape_by_rows, weight.matrix
         else:

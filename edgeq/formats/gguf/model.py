@@ -22,7 +22,9 @@ from edgeq.formats.base import Array, Floats, Model
 from edgeq.formats.gguf.cache import cache_facts
 from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header, read_header
 from edgeq.formats.gguf.llama_model import LlamaModel
+from edgeq.formats.gguf.trial import require_survivor
 from edgeq.formats.language import Ids, LanguageModel
+from edgeq.formats.text import prompted
 from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.quantize.ggml.llama_abi import F16, F32
 
@@ -37,10 +39,27 @@ def open_gguf(
 ) -> Model:
     """Open a `.gguf`; `artifact` is its record where it has one, with its adapter if it names one.
 
+    A file that this machine has not opened before is opened by another process first.
     context: positions of a language model's cache, at most what it was trained for. Raises
     InvalidInput for a file that is damaged, or that llama.cpp does not know, with its reason;
     Missing without llama.cpp.
     """
+    adapter = None
+    if artifact is not None and ADAPTER_FILE in artifact.files:
+        adapter = path.with_name(ADAPTER_FILE)
+    require_survivor(read_header(path), adapter, context, artifact)
+    return open_files(path, adapter, threads=threads, context=context, artifact=artifact)
+
+
+def open_files(
+    path: Path,
+    adapter: Path | None,
+    *,
+    threads: int,
+    context: int | None = None,
+    artifact: Artifact | None = None,
+) -> Model:
+    """Open a file in this process, whatever it may do to it; see `open_gguf`."""
     header = read_header(path)
     name = artifact.name if artifact else path.name
     architecture = header.get("general.architecture", "")
@@ -48,9 +67,7 @@ def open_gguf(
         if context is not None:
             raise InvalidInput(Problem("context", f"{name} is a sentence encoder", "leave it out"))
         return GgufEncoder(LlamaModel(path), name, artifact, header, threads)
-    adapter = None
-    if artifact is not None and ADAPTER_FILE in artifact.files:
-        adapter = path.with_name(ADAPTER_FILE)
+    if adapter is not None:
         read_header(adapter)
     model = LlamaModel(path, adapter=adapter)
     return GgufLanguageModel(model, name, artifact, header, threads, context)
@@ -177,6 +194,8 @@ class GgufEncoder(Model):
             what = f"its pooling type is {pooling}: it gives no vector for a text"
             raise InvalidInput(Problem(str(model.path), what, "build it again"))
         text = artifact.text if artifact else None
+        self._text = text
+        self._width = (artifact.dimension if artifact else None) or model.width
         self.max_tokens = min(
             model.trained_context, text.max_tokens if text else model.trained_context
         )
@@ -189,13 +208,15 @@ class GgufEncoder(Model):
             embeddings=True,
         )
 
-    def embed(self, texts: Sequence[str]) -> Floats:
+    def embed(
+        self, texts: Sequence[str], *, prompt: str | None = None, prompt_name: str | None = None
+    ) -> Floats:
         """See `Model.embed`. Longer texts are cut at `max_tokens`; texts are run one at a time."""
         if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
             found = type(texts).__name__
             raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
-        vectors = np.empty((len(texts), self._model.width), np.float32)
-        for index, text in enumerate(texts):
+        vectors = np.empty((len(texts), self._width), np.float32)
+        for index, text in enumerate(prompted(self._text, texts, prompt, prompt_name)):
             vectors[index] = self._vector(np.array(self.tokens(text), np.int32))
         return vectors
 
@@ -223,5 +244,6 @@ class GgufEncoder(Model):
 
     def _vector(self, token_ids: Ids) -> Floats:
         vector = self._model.encode(token_ids)
-        vector /= max(np.linalg.norm(vector), np.finfo(np.float32).tiny)
-        return vector
+        if self._text is None or self._text.normalize:
+            vector /= max(np.linalg.norm(vector), np.finfo(np.float32).tiny)
+        return vector[: self._width]

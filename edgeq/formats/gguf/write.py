@@ -35,7 +35,7 @@ from edgeq.formats.gguf.vocabulary import Vocabulary, vocabulary_of
 from edgeq.formats.gguf.writer import TensorSpec, header_bytes, write_gguf
 from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.models.weights import Weights
+from edgeq.models.weights import open_weights
 from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
 from edgeq.quantize.ggml.mixes import MIXES, file_order
 from edgeq.quantize.ggml.quantize import quantize_tensor
@@ -81,7 +81,7 @@ def write_gguf_model(
     """
     file = _File(directory, decisions, mix, importance, name)
     progress("compare token ids")
-    notes = require_parity(directory.tokenizer, file.metadata, file.rows)
+    notes = require_parity(directory, file.metadata, file.rows)
     tensors = _Tensors(file, codes, importance, progress)
     write_gguf(destination, file.metadata, file.specs, tensors.chunks)
     records = {
@@ -139,7 +139,7 @@ class _File:
             self.hyperparameters = encoder_hyperparameters(directory, where)
         else:
             self.decoder = decoder_of(directory.config, where)
-            self.hyperparameters = decoder_hyperparameters(self.decoder, directory.config, where)
+            self.hyperparameters = decoder_hyperparameters(self.decoder, where)
         by_name = {self.names[own]: own for own in decisions}
         if "token_embd.weight" not in by_name:
             what = "has no weight for its tokens"
@@ -178,7 +178,7 @@ class _Tensors:
     ) -> None:
         self._file, self._codes = file, codes
         self._importance, self._progress = importance, progress
-        self._weights = Weights(file.directory.weight_files)
+        self._weights = open_weights(file.directory)
 
     def chunks(self, stored: str) -> Iterator[NDArray[np.uint8]]:
         """The tensor of that name in the file, piece by piece."""
@@ -195,7 +195,7 @@ class _Tensors:
         if len(shape) == 1:
             return iter([_bytes(read(0, shape[0]))])
         weights = self._importance.weights(stored) if self._importance else None
-        return quantize_tensor(read, shape, type, weights)
+        return _naming(own, quantize_tensor(read, shape, type, weights))
 
     def _packed(self, own: str, type: GgmlType) -> Iterator[NDArray[np.uint8]]:
         held = self._codes[own]
@@ -203,6 +203,17 @@ class _Tensors:
             raise ValueError(f"{own}: {held.grid.name} codes for a tensor of {type.name}")
         tensor = reorder_codes(held, row_order(self._file.decoder, own))
         yield pack_codes(tensor)
+
+
+def _naming(weight: str, pieces: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """`pieces`; what is wrong with a number format for the weight is said of the weight."""
+    try:
+        yield from pieces
+    except InvalidInput as error:
+        raise InvalidInput(
+            Problem(f"the weight {weight!r}", f"{problem.where}: {problem.what}", problem.remedy)
+            for problem in error.problems
+        ) from None
 
 
 def _bytes(values: Floats) -> NDArray[np.uint8]:

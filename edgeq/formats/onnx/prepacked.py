@@ -30,7 +30,7 @@ import numpy.typing as npt
 from edgeq.core import child
 from edgeq.core.artifact import MODEL_FILE, ValueInfo
 from edgeq.core.errors import EdgeqError, Missing, Problem
-from edgeq.core.known_settings import SESSION_KEY
+from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY, SESSION_KEY
 from edgeq.formats import runtime_cache
 from edgeq.formats.package import Package, open_package
 from edgeq.models import onnx_session
@@ -59,11 +59,12 @@ def open_model(package: Package, threads: int) -> OpenModel:
 
     Warns (RuntimeWarning) and falls back if the copy cannot be made, e.g. on a read-only disk.
     """
-    settings = package.artifact.settings.get(SESSION_KEY)
-    if settings is None and package.data_bytes >= PREPARE_FROM:
+    own = package.artifact.settings.get(SESSION_KEY)
+    settings = _settings(package) if own is None else own
+    if own is None and package.data_bytes >= PREPARE_FROM:
         try:
             session = onnx_session.open_session(
-                _prepared_model(package), threads=threads, optimized=True
+                _prepared_model(package), threads=threads, optimized=True, settings=settings
             )
             return OpenModel(session, prepared=True)
         except EdgeqError as error:
@@ -82,6 +83,12 @@ def open_model(package: Package, threads: int) -> OpenModel:
     path = Path(folder.name, MODEL_FILE)
     session = onnx_session.open_session(path, threads=threads, settings=settings)
     return OpenModel(session, prepared=False, folder=folder)
+
+
+def _settings(package: Package) -> dict[str, str]:
+    """What the record says that a session needs on this CPU; older records say nothing."""
+    by_cpu = package.artifact.settings.get(SESSION_BY_CPU_KEY, SESSION_BY_CPU)
+    return onnx_session.session_settings(by_cpu)
 
 
 def _callers_level() -> int:
@@ -115,12 +122,13 @@ def _prepared_model(package: Package) -> Path:
 
 def _key(package: Package) -> dict[str, object]:
     files = {name: package.artifact.files[name].sha256 for name in package.model_files}
-    return {"files": files, "onnxruntime": onnx_session.version(), "cpu": onnx_session.cpu_facts()}
+    facts = {**onnx_session.cpu_facts(), **_settings(package)}
+    return {"files": files, "onnxruntime": onnx_session.version(), "cpu": facts}
 
 
 def _make_in_child(path: Path) -> None:
     """Prepare what lies at `path` in a fresh process; raises Missing with the reason it failed."""
-    if getattr(sys, "frozen", False) or not sys.executable:
+    if not child.can_start():
         what = "a frozen application has no Python to start"
         raise Missing(Problem("preparing", what, "ship EDGEQ_CACHE filled, or do without"))
     try:
@@ -147,7 +155,7 @@ def _prepare(package: Package, directory: Path) -> None:
         package.extract(package.model_files, unpacked)
     model = (unpacked if package.zipped else package.path) / MODEL_FILE
     copy = directory / MODEL_FILE
-    onnx_session.save_optimized(model, copy)
+    onnx_session.save_optimized(model, copy, _settings(package))
     reason = _difference_in_child(model, copy, package.artifact.inputs)
     if package.zipped:
         shutil.rmtree(unpacked)

@@ -9,15 +9,17 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from edgeq.core.artifact import MODEL_FILE
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.graphs.folding import fold_constants
 from edgeq.models.graphs.normal import normalize, share_transposed
 from edgeq.models.graphs.rewriting import name_uniquely, save_model
-from edgeq.models.graphs.source import READ_ERRORS, read_source, unreadable
+from edgeq.models.graphs.source import READ_ERRORS, first_line, read_source, unreadable
 from edgeq.models.graphs.widening import widen
 
 # QuantizeLinear takes a scale per channel from here on.
 _OLDEST_OPSET = 13
 _TARGET_OPSET = 17
+_NEEDS_NO_INPUTS = 4  # the first version of the format in which constants need not be inputs
 WIDENED = "edgeq.widened"
 """Key of ir.Model.meta: whether the file computes in float16 or bfloat16."""
 
@@ -54,9 +56,21 @@ def _to_ir(proto: onnx.ModelProto, path: Path) -> ir.Model:
     model: ir.Model = ir.from_proto(proto)
     ir.external_data.set_base_dir(model.graph, path.parent)
     if opsets.get("", _TARGET_OPSET) < _OLDEST_OPSET:
-        whole = ir.to_proto(ir.external_data.load_to_model(model))
-        model = ir.from_proto(onnx.version_converter.convert_version(whole, _TARGET_OPSET))
+        model = _upgraded(model, path, opsets[""])
     return model
+
+
+def _upgraded(model: ir.Model, path: Path, opset: int) -> ir.Model:
+    whole = ir.to_proto(ir.external_data.load_to_model(model))
+    whole.ir_version = max(whole.ir_version, _NEEDS_NO_INPUTS)
+    try:
+        converted = onnx.version_converter.convert_version(whole, _TARGET_OPSET)
+    except (*READ_ERRORS, onnx.version_converter.ConvertError) as error:
+        what = f"opset {opset} cannot be converted to {_TARGET_OPSET}: {first_line(error)}"
+        remedy = f"export it with opset {_TARGET_OPSET}"
+        raise InvalidInput(Problem(str(path), what, remedy)) from None
+    newer: ir.Model = ir.from_proto(converted)
+    return newer
 
 
 def _lift_constants(model: ir.Model) -> None:

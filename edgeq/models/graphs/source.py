@@ -55,9 +55,14 @@ def read_source(path: Path) -> onnx.ModelProto:
 
 def unreadable(path: Path, reason: object) -> InvalidInput:
     """The error for a file that cannot be understood."""
-    lines = str(reason).splitlines() or [type(reason).__name__]
-    what = f"cannot be read as an ONNX model: {lines[0]}"
+    what = f"cannot be read as an ONNX model: {first_line(reason)}"
     return InvalidInput(Problem(str(path), what, "export it again"))
+
+
+def first_line(error: object) -> str:
+    """What an error of another library says, without its stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:400] if lines else type(error).__name__
 
 
 def _read(path: Path) -> onnx.ModelProto:

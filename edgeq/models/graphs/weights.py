@@ -21,6 +21,11 @@ Role = Literal["linear", "convolution", "embedding", "tied", "recurrent"]
 Decide = Callable[[str, tuple[int, ...]], Decision]
 
 _TIED = {"embedding", "linear"}
+# What operators are called that read codes, and the types of these.
+_QUANTIZED = ("quantize", "qlinear", "integer", "nbits", "qgemm", "qattention", "qmoe")
+_CODES = tuple(
+    getattr(ir.DataType, name) for name in ("INT8", "UINT8", "INT4", "UINT4", "INT16", "UINT16")
+)
 _CONTRIB = ("FusedMatMul", "GroupQueryAttention")  # operators of onnxruntime's that are known here
 
 
@@ -49,13 +54,15 @@ class WeightUse:
 class Weight:
     """A constant with at least two axes, and the nodes that read it.
 
-    `obstacle` says why it has to stay in float, or is empty.
+    `obstacle` says why it has to stay in float, or is empty. `stored` is the type of one that the
+    file has quantized already, else empty.
     """
 
     name: str
     value: ir.Value
     uses: tuple[WeightUse, ...]
     obstacle: str
+    stored: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,23 +108,34 @@ class Weight:
 
 
 def find_weights(model: ir.Model) -> list[Weight]:
-    """Every floating-point constant of two or more axes and 4096 or more values, in graph order."""
+    """Every weight of two or more axes and 4096 or more values, in graph order.
+
+    Floating-point constants, and codes that the file has quantized already.
+    """
     users: dict[str, list[tuple[ir.Node, int, bool]]] = {}
     values: dict[str, ir.Value] = {}
     for node, in_main in _nodes(model.graph, True):
         for position, value in enumerate(node.inputs):
-            if value is None or not _is_weight(value):
+            if value is None or not (_is_weight(value) or _is_stored(node, value)):
                 continue
             if _operator(node) == "GroupQueryAttention":
                 continue  # cosines and sines of positions: computed, not trained
             assert value.name is not None
             values[value.name] = value
             users.setdefault(value.name, []).append((node, position, in_main))
-    return [_weight(name, values[name], uses) for name, uses in users.items()]
+    return [
+        _weight(name, values[name], uses)
+        if _is_weight(values[name])
+        else Weight(name, values[name], (), "", str(values[name].dtype).lower())
+        for name, uses in users.items()
+    ]
 
 
 def settle(weight: Weight, decide: Decide) -> Decision:
     """A decision that this weight's operators can carry out, or float32 with the reason."""
+    if weight.stored:
+        reason = f"already quantized: {weight.stored} in the file, kept as it is"
+        return Decision(None, reason, weight.stored)
     decision = _stored_once(weight, decide(weight.name, weight.shape_by_rows))
     choice = decision.choice
     if choice is None:
@@ -184,6 +202,15 @@ def _is_weight(value: ir.Value) -> bool:
     shape = _shape(value)
     is_float = value.const_value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
     return is_float and len(shape) >= 2 and int(np.prod(shape)) >= SMALLEST_WEIGHT
+
+
+def _is_stored(node: ir.Node, value: ir.Value) -> bool:
+    """Whether a node reads `value` as codes that were quantized before."""
+    stored = value.const_value if value.is_initializer() else None
+    if stored is None or not any(word in node.op_type.lower() for word in _QUANTIZED):
+        return False
+    size = int(np.prod(_shape(value)))
+    return stored.dtype in _CODES and len(_shape(value)) >= 2 and size >= SMALLEST_WEIGHT
 
 
 def _weight(name: str, value: ir.Value, users: list[tuple[ir.Node, int, bool]]) -> Weight:

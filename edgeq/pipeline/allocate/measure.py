@@ -14,7 +14,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.coreml.weights import settle_coreml
-from edgeq.formats.onnx.write import find_codes
+from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.graphs.weights import settle
 from edgeq.pipeline.allocate.chain import Chain
 from edgeq.pipeline.allocate.holdout import HeldBack, learnt_from

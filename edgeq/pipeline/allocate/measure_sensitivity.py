@@ -20,13 +20,13 @@ from pydantic import TypeAdapter
 
 from edgeq.core.files import write_bytes
 from edgeq.core.terms import Progress
+from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.statistics import watch
 from edgeq.models.graphs.weights import Weight
 from edgeq.pipeline.allocate.chain import Chain
 from edgeq.pipeline.allocate.holdout import HeldBack
 from edgeq.pipeline.allocate.options import Option, Options
 from edgeq.pipeline.allocate.sensitivity import Cost
-from edgeq.pipeline.build.embedding_moments import looked_up, table_moments
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods.objective import Moments
 from edgeq.quantize.methods.rounding import round_tensor

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgeq.core import child
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import EdgeqError, Missing
 from edgeq.core.units import GIB
@@ -130,20 +131,6 @@ def _step(step: str) -> None:
     print(f"{STEP}{step}", file=sys.stderr, flush=True)
 
 
-def _limit(file: Path) -> None:
-    """No core dump, and on Linux no more memory than any honest file needs."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        most = 2 * GIB + 2 * file.stat().st_size
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if hard == resource.RLIM_INFINITY or most < hard:
-            resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-
-
 def main() -> None:
     """One request on standard input, one reply on standard output."""
     request = Request.model_validate_json(sys.stdin.buffer.read())
@@ -151,7 +138,8 @@ def main() -> None:
     reply_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     if request.work == "tokens":
-        _limit(request.file)
+        # More than any honest file needs.
+        child.limit_memory(2 * GIB + 2 * request.file.stat().st_size)
     try:
         reply = {"tokens": tokens, "quality": quality}[request.work](request)
     except EdgeqError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
+from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
-from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.formats.written import Made, copy_tokenizer, settings_of, text_settings
 from edgeq.models.naming import model_name
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.budgeted import prospect
@@ -30,8 +31,8 @@ from edgeq.pipeline.plan.images import labels_of
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.plan.requirements import require
 from edgeq.pipeline.plan.tensors import gguf_decisions
-from edgeq.pipeline.proof.onnx_run import run_once
 from edgeq.pipeline.proof.original import versions as original_versions
+from edgeq.pipeline.proof.result import run_once
 from edgeq.pipeline.recover.recovered import Recovered
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.decide import Decision, decide
@@ -94,6 +95,7 @@ def build(
             if (formats is None or format in formats) and (names is None or intent.name in names):
                 require([intent], fits=True)
                 found[intent.name] = builder.fitted(format, fit)
+    builder.open_once(found.values())
     order = [artifact.name for artifact in planned.plan.artifacts]
     return [found[name] for name in order if name in found]
 
@@ -125,6 +127,13 @@ class _Builder:
     def __init__(self, stages: Stages) -> None:
         self._stages = stages
         self._planned = stages.planned
+
+    def open_once(self, found: Iterable[Built]) -> None:
+        """Run each artifact on a sample; Core ML programs were run when they were written."""
+        built = {each.path: each.artifact for each in found if each.artifact.format != "coreml"}
+        self._stages.progress("open what was built, and run it once")
+        proof = None if self._planned.model.directory else self._stages.onnx_proof()
+        run_once(built, self._stages.store, proof)
 
     def fitted(self, format: Format, fit: FitSpec) -> Built:
         """The artifact that a budget became; the plan then knows it, too."""
@@ -189,8 +198,11 @@ class _Builder:
         }
         made = writers[intent.format](name, intent, destination)
         directory, decoder = planned.model.directory, planned.model.decoder
-        longest = decoder.context if decoder else directory.max_tokens if directory else 0
-        longest = made.max_tokens or longest
+        text = None
+        if directory is not None and decoder is not None:
+            text = TextSettings(max_tokens=made.max_tokens or decoder.context)
+        elif directory is not None:
+            text = text_settings(directory, made.max_tokens)
         is_float = variant.weights == "float32"
         calibration = None if is_float else stages.calibration_key()
         artifact = Artifact(
@@ -207,8 +219,8 @@ class _Builder:
             ),
             inputs=made.inputs,
             outputs=made.outputs,
-            text=TextSettings(max_tokens=longest) if directory else None,
-            dimension=directory.hidden_size if directory and not decoder else None,
+            text=text,
+            dimension=directory.dimension if directory and not decoder else None,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,
             settings=made.settings,
@@ -218,9 +230,6 @@ class _Builder:
             proof=proof,
         )
         write_artifact(destination, artifact)
-        if planned.model.directory is None and intent.format == "onnx":
-            stages.progress(f"{name}: run it once")
-            run_once(destination, artifact, stages.onnx_proof())
 
     def _write_onnx(self, name: str, intent: Intent, destination: Path) -> Made:
         from edgeq.formats.onnx import write
@@ -256,8 +265,14 @@ class _Builder:
         files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
         directory = self._planned.model.directory
         if directory is not None:
-            files += copy_tokenizer(directory, destination, settings=False)
-        settings = {**settings_of(intent), "inputs": written.input_codes, **recovered.settings}
+            longest = None if self._planned.model.decoder else directory.max_tokens
+            files += copy_tokenizer(directory, destination, settings=False, max_tokens=longest)
+        settings = {
+            **settings_of(intent),
+            SESSION_BY_CPU_KEY: {name: dict(SESSION_BY_CPU[name]) for name in SESSION_BY_CPU},
+            "inputs": written.input_codes,
+            **recovered.settings,
+        }
         records = {**written.tensors, **recovered.tensors}
         return Made(files, records, written.inputs, written.outputs, settings)
 
@@ -300,7 +315,7 @@ class _Builder:
         inputs: tuple[ValueInfo, ...] = ()
         outputs: tuple[ValueInfo, ...] = ()
         if model.decoder is None:  # what the same model has as an ONNX file
-            width = directory.hidden_size
+            width = directory.dimension
             inputs = (ValueInfo(name="input_ids", dtype="int64", shape=(1, "tokens")),)
             outputs = (ValueInfo(name="sentence_embedding", dtype="float32", shape=(1, width)),)
         records = {**written.tensors, **recovered.tensors}

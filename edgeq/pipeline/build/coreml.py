@@ -17,8 +17,9 @@ from edgeq.formats.coreml.overflow import refuse_overflow
 from edgeq.formats.coreml.weights import find_coded_coreml, settle_coreml
 from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_coreml
 from edgeq.formats.coreml.write_decoder import IDS, POSITION
-from edgeq.formats.onnx.write import Found, codes_summary
+from edgeq.formats.onnx.write import codes_summary
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.models.graphs.rounding import Found
 from edgeq.pipeline.build.coreml_proof import prove_coreml
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of, lengths_of, target_of
@@ -68,10 +69,10 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     directory = planned.model.directory
     longest = None
     if directory is not None:
-        # Swift's tokenizer wants its settings beside it.
-        files += copy_tokenizer(directory, destination, settings=True)
         if planned.model.decoder is None:
             longest = max(lengths_of(spec, directory.max_tokens))
+        # Swift's tokenizer wants its settings beside it.
+        files += copy_tokenizer(directory, destination, settings=True, max_tokens=longest)
     program = load(package)
     return Made(
         files=files,

@@ -60,6 +60,7 @@ class Stages:
         self.planned = planned
         self.store = store
         self.progress = progress
+        planned.model.check_values()
         self.model_sha256 = planned.model.sha256()
 
     @property
@@ -92,7 +93,8 @@ class Stages:
         model, by = self.planned.model, versions()
         if model.directory is None:
             return ImportProof.model_validate_json((self.onnx_proof() / _PROOF_FILE).read_bytes())
-        if not by or not find_spec("onnx_ir"):
+        needed = ("onnx_ir",) if model.decoder else ("onnx_ir", "optimum")
+        if not by or not all(map(find_spec, needed)):
             return NOT_PROVEN
         graph, reference = self.float_graph(), self.planned.recipe.data.calibration
         calibration = self.planned.path.parent / reference.path if reference else None
@@ -219,10 +221,11 @@ class Stages:
         directory = self.planned.model.directory
         if directory is not None:
             from edgeq.formats.text import TextEncoder
+            from edgeq.formats.written import text_settings
 
-            encoder = TextEncoder(directory.tokenizer.read_bytes(), directory.max_tokens)
+            encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
             names = [value.name for value in inputs]
-            texts = data_sets.read_texts(path, reference.samples)
+            texts = text_settings(directory).prompted(data_sets.read_texts(path, reference.samples))
             return [encoder.feeds(text, names) for text in texts]
         return _array_feeds(path, reference, inputs)
 
@@ -281,7 +284,7 @@ class Stages:
         settle: Settle | None,
         steps: Path,
     ) -> None:
-        from edgeq.formats.onnx.write import find_codes
+        from edgeq.models.graphs.rounding import find_codes
         from edgeq.models.graphs.weights import settle as settle_everywhere
         from edgeq.quantize.codes import save_codes
 

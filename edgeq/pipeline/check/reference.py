@@ -14,6 +14,7 @@ from typing import Any
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure.inputs import Evaluation, evaluation_texts
@@ -22,7 +23,6 @@ from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import is_installed
 from edgeq.pipeline.build.build import build_float
-from edgeq.pipeline.build.stages import Progress
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.proof.onnx_request import OnnxAnswersRequest
 from edgeq.pipeline.proof.onnx_run import run_onnx
@@ -45,7 +45,7 @@ def reference_answers(
     if directory is None:
         return _onnx_answers(planned, store, progress, evaluation)
     if not is_installed():
-        return _own_reading(planned, store, progress)
+        return own_reading(planned, store, progress)
     asked = _asked(planned, directory, evaluation)
     key = {
         "model": planned.model.sha256(),
@@ -83,8 +83,11 @@ def _onnx_answers(
     return store.stage("reference", key, make, describe=planned.plan.source)
 
 
-def _own_reading(planned: Planned, store: Store, progress: Progress) -> Path:
-    """The float artifact, in ONNX whatever the recipe's formats are, if that can be written."""
+def own_reading(planned: Planned, store: Store, progress: Progress) -> Path:
+    """The float artifact, proven where the original could be run.
+
+    In ONNX whatever the recipe's formats are, if that can be written: one for all of them.
+    """
     graph = ("onnx", "onnx_ir")
     format: Format = next(iter(planned.targets))
     if all(importlib.util.find_spec(name) for name in graph):

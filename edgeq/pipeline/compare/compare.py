@@ -10,6 +10,7 @@ from pydantic import Field
 import edgeq
 from edgeq.core.artifact import ARTIFACT_FILE, Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.sampling import spread
 from edgeq.core.terms import Progress
 from edgeq.formats.base import Model
 from edgeq.formats.bundle import BUNDLE_FILE
@@ -19,7 +20,6 @@ from edgeq.measure.divergence import (
     DEFAULT_WINDOWS,
     Divergence,
     measure,
-    spread,
     token_windows,
 )
 from edgeq.measure.same_tokens import same_tokens
@@ -130,28 +130,38 @@ def open_any(
 ) -> Opened:
     """What lies at `path`, ready to run.
 
-    A recipe stands for full precision of its model, in its first format, which is built where it
-    is not there; a Hugging Face directory is a language model that transformers runs; the rest is
-    what `edgeq.load` takes, and raises.
+    A recipe stands for its model: the original in its own library, or where that is not installed,
+    full precision, which is built where it is not there. So does a Hugging Face directory, a
+    sentence encoder if it has sentence-transformers' modules. The rest is what `edgeq.load` takes,
+    and raises.
     """
     progress(f"compare: open {path}")
     if path.suffix in (".yaml", ".yml"):
-        return Opened(path, edgeq.load(_full_precision(path, progress), threads=threads))
+        return Opened(path, _of_recipe(path, threads, progress))
     if is_huggingface(path):
-        from edgeq.core.threads import default_threads
-        from edgeq.formats import transformers_model
-
-        return Opened(path, transformers_model.load(path, threads=threads or default_threads()))
+        return Opened(path, _original(path, (path / "modules.json").is_file(), threads))
     return Opened(path, edgeq.load(path, threads=threads))
 
 
-def _full_precision(recipe: Path, progress: Progress) -> Path:
+def _of_recipe(recipe: Path, threads: int | None, progress: Progress) -> Model:
     from edgeq.core.store import Store
-    from edgeq.pipeline.build.build import build_float
+    from edgeq.models.original.network import is_installed
+    from edgeq.pipeline.check.reference import own_reading
     from edgeq.pipeline.plan.plan import make_plan
 
     planned = make_plan(recipe, weights=True)
-    return build_float(planned, Store(), progress, next(iter(planned.targets))).path
+    directory = planned.model.directory
+    if directory is not None and is_installed():
+        return _original(directory.path, planned.model.decoder is None, threads)
+    return edgeq.load(own_reading(planned, Store(), progress), threads=threads)
+
+
+def _original(directory: Path, is_encoder: bool, threads: int | None) -> Model:
+    from edgeq.core.threads import default_threads
+    from edgeq.formats import transformers_model
+
+    load = transformers_model.load_encoder if is_encoder else transformers_model.load
+    return load(directory, threads=threads or default_threads())
 
 
 def open_language_model(path: Path, threads: int | None = None) -> LanguageModel:

@@ -25,8 +25,9 @@ from edgeq.measure.quality import cosine
 from edgeq.pipeline.allocate.allocation import allocate
 from edgeq.pipeline.allocate.bounds import sizes_of
 from edgeq.pipeline.allocate.search import Trial
-from edgeq.pipeline.build.build import artifact_maker, build_float
+from edgeq.pipeline.build.build import artifact_maker
 from edgeq.pipeline.build.stages import Stages
+from edgeq.pipeline.check.reference import own_reading
 from edgeq.pipeline.check.workflow import chosen_devices, targets
 from edgeq.pipeline.compare.compare import compare
 from edgeq.pipeline.compare.encoders import texts_of
@@ -157,7 +158,7 @@ class _Work:
 
     def _seen(self, intent: Intent, path: Path) -> Seen:
         """What a finished file loses on the evaluation data."""
-        reference = build_float(self._planned, self._store, self._progress, intent.format).path
+        reference = own_reading(self._planned, self._store, self._progress)
         given = self._planned.recipe.data.evaluation
         assert given is not None
         text = self._planned.path.parent / given.path

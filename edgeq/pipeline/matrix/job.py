@@ -19,8 +19,8 @@ from edgeq.estimate.devices import Estimates
 from edgeq.formats import runtime_cache
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.matrix.files import Lacking, Parcel, laid_out
-from edgeq.places.place import place_for
 from edgeq.places.process import PassFailed
+from edgeq.places.transports import place_for
 from edgeq.recipe.budgets import Budgets, Workload
 
 
@@ -28,9 +28,10 @@ from edgeq.recipe.budgets import Budgets, Workload
 class Job:
     """What `check` is given, with files as parcels.
 
-    address: where it runs, as seen from the worker; see `edgeq.places.place.place_for`. targets:
-    artifacts, each with the ids of `devices` that it is judged for. expected: by the names of
-    artifact and device. code: the version of edgeq that asks; another would measure otherwise.
+    address: where it runs, as seen from the worker; see `place_for` of `edgeq.places.transports`.
+    targets: artifacts, each with the ids of `devices` that it is judged for. expected: by the names
+    of artifact and device. reference: the original's answers to all of `samples`. code: the version
+    of edgeq that asks; another would measure otherwise.
     """
 
     code: str
@@ -38,6 +39,7 @@ class Job:
     devices: Mapping[str, Device]
     targets: tuple[tuple[Parcel, tuple[str, ...]], ...]
     full_precision: Parcel
+    reference: Parcel | None
     evaluation: Parcel | None
     samples: int | None
     budgets: Budgets
@@ -49,8 +51,8 @@ class Job:
     @property
     def parcels(self) -> list[Parcel]:
         """All that has to be there."""
-        evaluation = [self.evaluation] if self.evaluation else []
-        return [*(artifact for artifact, _ in self.targets), self.full_precision, *evaluation]
+        data = [parcel for parcel in (self.reference, self.evaluation) if parcel]
+        return [*(artifact for artifact, _ in self.targets), self.full_precision, *data]
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,12 @@ def _check(job: Job, there: Mapping[Path, Path]) -> list[Verdict]:
         evaluation = Evaluation(there[job.evaluation.path], job.samples)
     first = next(iter(job.devices.values()))
     full_precision = there[job.full_precision.path]
+
+    def reference(given: Evaluation) -> Path:
+        """Recorded answers, unless the place can only be asked for fewer samples."""
+        is_whole = given.samples == job.samples
+        return there[job.reference.path] if job.reference and is_whole else full_precision
+
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(place_for(job.address, lambda: stand_in_for(first)))
         comparison = None
@@ -108,6 +116,7 @@ def _check(job: Job, there: Mapping[Path, Path]) -> list[Verdict]:
             budgets=job.budgets,
             evaluation=evaluation,
             full=job.full,
+            reference=reference,
             alternatives=job.alternatives,
             progress=_quiet,
             workload=job.workload,

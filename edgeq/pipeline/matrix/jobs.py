@@ -15,11 +15,13 @@ from edgeq.core.terms import Progress
 from edgeq.devices import detect
 from edgeq.devices.catalogue import HERE, Device, load_device, matches
 from edgeq.estimate.devices import Estimates
+from edgeq.measure.inputs import Evaluation
 from edgeq.measure.records import Measurement
 from edgeq.pipeline.build.build import Built, build, build_float
 from edgeq.pipeline.check.cross_cpu import reachable
 from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.judge import Subject, judge
+from edgeq.pipeline.check.reference import reference_answers
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import targets
 from edgeq.pipeline.matrix.files import parcel_of
@@ -67,6 +69,11 @@ class Row:
         reference = planned.recipe.data.evaluation
         self._evaluation = parcel_of(planned.path.parent / reference.path) if reference else None
         self._samples = reference.samples if reference else None
+        self._reference = None
+        if reference and formats:
+            evaluation = Evaluation(planned.path.parent / reference.path, reference.samples)
+            answers = reference_answers(planned, Store(), progress, evaluation)
+            self._reference = parcel_of(answers)
 
     def works(self, on: str | None, full: bool, *, grouped: bool) -> Iterator[Work]:
         """The jobs: one for each format and place. grouped: devices of one place share a job.
@@ -109,6 +116,7 @@ class Row:
             devices=devices,
             targets=tuple((parcel_of(item.path), ids) for item in own),
             full_precision=parcel_of(reference.path),
+            reference=self._reference,
             evaluation=self._evaluation,
             samples=self._samples,
             budgets=planned.recipe.budgets,
@@ -141,6 +149,7 @@ class Row:
             {
                 "artifact": _sha256(item),
                 "float": job.full_precision.files[ARTIFACT_FILE],
+                "reference": dict(job.reference.files) if job.reference else None,
                 "device": device.model_dump(mode="json"),
                 "address": job.address,
                 "machine": machine,

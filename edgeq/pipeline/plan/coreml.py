@@ -88,7 +88,7 @@ def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
         return _ENCODER_BYTES_PER_TENSOR * tensors
     positions = min(context, decoder.context)
     rows = -(-positions // ANGLES) + ANGLES
-    rotations = 2 if decoder.rope_local_theta else 1
+    rotations = 2 if decoder.local_rope else 1
     tables = rotations * rows * decoder.rope_dim * 4 + positions * 4 + decoder.vocabulary * 2
     return _DECODER_BYTES_PER_TENSOR * tensors + tables
 

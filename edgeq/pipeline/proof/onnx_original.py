@@ -15,6 +15,7 @@ from edgeq.core.artifact import ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.threads import default_threads
 from edgeq.formats.samples import fit
+from edgeq.models.graphs.source import first_line
 from edgeq.models.onnx_session import open_graph, open_session, version
 
 Array = npt.NDArray[Any]
@@ -113,12 +114,6 @@ def _value(given: Any) -> ValueInfo:
     dtype = _DTYPES.get(given.type, kind)
     known = (size if isinstance(size, int) and size >= 0 else str(size) for size in given.shape)
     return ValueInfo(name=given.name, dtype=dtype, shape=tuple(known))
-
-
-def first_line(error: object) -> str:
-    """What an error of onnxruntime says, without its stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:400] if lines else type(error).__name__
 
 
 def answers(original: OnnxOriginal, feeds: Iterator[Mapping[str, Array]]) -> Iterator[Array]:

@@ -19,8 +19,7 @@ Array = npt.NDArray[Any]
 TOLERANCES = {"": 1e-5, "BatchNormalization": 1e-4, "float16": 2e-2}
 """Relative difference of a tensor that passes: of any graph; of one with an operator that is folded
 into its neighbour; of one whose every step is rounded to float16 or bfloat16, and here is not."""
-_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"}
-_RANDOM |= {"Bernoulli", "Dropout"}
+_RANDOM = ("RandomNormal", "RandomUniform", "Multinomial", "Bernoulli")
 _FLIPS = 0.01  # share of integers that may differ where floats were rounded otherwise
 _AT_ONCE = 64  # tensors that are looked at together
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
@@ -33,6 +32,7 @@ def prove_onnx(path: Path, graph: Path, feeds: Sequence[Mapping[str, Array]]) ->
     Raises InvalidInput where interface or answers differ, naming the first operator that does.
     """
     original, imported = open_original(path), open_original(graph / MODEL_FILE)
+    _refuse_random(path)
     _same_interface(original, imported)
     kind = _kind(path)
     worst = 0.0
@@ -90,6 +90,13 @@ def _kind(path: Path) -> str:
     return "BatchNormalization" if "BatchNormalization" in operators else ""
 
 
+def _refuse_random(path: Path) -> None:
+    for node in onnx.load(path, load_external_data=False).graph.node:
+        if node.op_type.startswith(_RANDOM) and not any(a.name == "seed" for a in node.attribute):
+            what = f"{node.op_type} {node.name!r} draws random numbers, so no two runs agree"
+            raise InvalidInput(Problem(str(path), what, "make the noise an input of the model"))
+
+
 def _same_interface(original: OnnxOriginal, imported: OnnxOriginal) -> None:
     for kind in ("inputs", "outputs"):
         wanted, found = getattr(original, kind), getattr(imported, kind)
@@ -111,9 +118,6 @@ def _parting(original: OnnxOriginal, feed: Mapping[str, Array], kind: str) -> st
     from edgeq.models.graphs.imported import read_onnx
 
     model = onnx.load(original.path, load_external_data=False)
-    drawn = sorted({node.op_type for node in model.graph.node} & _RANDOM)
-    if drawn:
-        return f"it draws random numbers ({', '.join(drawn)}), so no two runs agree"
     nodes = {name: node for node in model.graph.node for name in node.output if name}
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         copy = Path(folder, MODEL_FILE)

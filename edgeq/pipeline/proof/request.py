@@ -1,4 +1,4 @@
-"""What a process that runs the original is asked for."""
+"""What the processes that prove a build are asked for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgeq.core.artifact import Frozen
+from edgeq.places.process import Request
 
 
 class TextSample(Frozen):
@@ -36,3 +37,10 @@ class AnswersRequest(Frozen):
     outputs: Path
     texts: tuple[str, ...] = ()
     windows: tuple[tuple[int, ...], ...] = ()
+
+
+class OpenRequest(Frozen):
+    """Artifacts to open one after the other, and what to run each on."""
+
+    work: Literal["open"] = "open"
+    requests: tuple[Request, ...]

@@ -12,7 +12,7 @@ from torch.nn import functional
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network
-from edgeq.models.weights import Weights
+from edgeq.models.weights import open_weights
 from edgeq.quantize.adapter import Factors
 from edgeq.quantize.number_formats.groups import Floats
 
@@ -63,7 +63,7 @@ class Network:
         self.adapted: dict[str, LowRank] = {}
         self._cap = decoder.logit_softcap
         name = "model.embed_tokens.weight" if decoder.tied else "lm_head.weight"
-        self._weights = Weights(directory.weight_files)
+        self._weights = open_weights(directory)
         self._float_head = torch.from_numpy(self._weights.read(name))
 
     def hidden(self, window: list[int]) -> torch.Tensor:

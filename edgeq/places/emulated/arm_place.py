@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeq.core import child
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.core.terms import How, Pass
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.profile import Device

@@ -83,7 +83,7 @@ def quantize_rows(type: GgmlType, rows: Floats, importance: Floats | None = None
         type.id, result.ctypes.data, result.nbytes
     ):
         what = f"values up to {np.abs(rows).max():.3g} are beyond what it holds"
-        raise InvalidInput(Problem(type.name, what, "choose BF16 or F32"))
+        raise InvalidInput(Problem(type.name, what, "keep it in float: a rule with use: BF16"))
     return result
 
 

@@ -171,6 +171,12 @@ def _library() -> Llama:
         ) from None
 
 
+def chosen_build() -> str:
+    """Package and version of the llama.cpp that `library` loads, without loading it."""
+    build = _chosen()
+    return f"{build.distribution} {build.version}"
+
+
 def _chosen() -> Build:
     wanted = os.environ.get(CHOICE)
     if wanted and wanted not in BUILDS:

@@ -23,9 +23,10 @@ from edgeq.formats.coreml.executor import load
 from edgeq.formats.coreml.weights import find_codes_coreml
 from edgeq.formats.coreml.write import export_graph_coreml
 from edgeq.formats.coreml.write_constants import identifier
-from edgeq.formats.onnx.write import find_codes, write_codes
+from edgeq.formats.onnx.write import write_codes
 from edgeq.models.graphs.float_onnx import export_sentence_encoder
 from edgeq.models.graphs.imported import import_onnx
+from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
 from edgeq.quantize.number_formats.groups import GRIDS, QuantizedTensor

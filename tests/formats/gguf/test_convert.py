@@ -22,7 +22,8 @@ from edgeq.formats.gguf.names import (
     mix_facts,
 )
 from edgeq.models.architecture import Decoder, decoder_of
-from edgeq.models.huggingface import ModelDirectory, SentenceHead
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.sentence_head import SentenceHead
 from edgeq.models.weights import Weights
 from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
 from edgeq.quantize.number_formats.groups import GRIDS, QuantizedTensor
@@ -189,7 +190,7 @@ def test_llama3_divides_its_frequencies_as_transformers_does() -> None:
     config = tiny_decoders.configuration("llama3")
     wanted, _ = ROPE_INIT_FUNCTIONS["llama3"](config, None)
     plain = 1 / config.rope_theta ** (np.arange(0, 64, 2) / 64)
-    found = decoder_hyperparameters(decoder("llama3"), config.to_dict(), "x")
+    found = decoder_hyperparameters(decoder("llama3"), "x")
     factors = found.extra["rope_freqs.weight"]
     assert np.allclose(plain / factors, wanted.numpy(), rtol=1e-5)
     assert factors.min() == 1 and factors.max() == pytest.approx(8)
@@ -200,7 +201,7 @@ def test_longrope_is_scaled_as_in_transformers() -> None:
 
     config = tiny_decoders.configuration("phi3-longrope")
     _, factor = ROPE_INIT_FUNCTIONS["longrope"](config, None)
-    found = decoder_hyperparameters(decoder("phi3-longrope"), config.to_dict(), "x")
+    found = decoder_hyperparameters(decoder("phi3-longrope"), "x")
     assert found.metadata["rope.scaling.attn_factor"].value == pytest.approx(factor)
     assert set(found.extra) == {"rope_factors_long.weight", "rope_factors_short.weight"}
 
@@ -227,7 +228,7 @@ def test_what_llama_cpp_would_run_otherwise_is_refused(
 ) -> None:
     config = config_of(family, **changes)
     with pytest.raises(InvalidInput, match=what):
-        decoder_hyperparameters(decoder_of(config, "config.json"), config, "config.json")
+        decoder_hyperparameters(decoder_of(config, "config.json"), "config.json")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,6 @@ def test_what_llama_cpps_bert_lacks_is_refused(
         weight_files=(),
         tokenizer=Path("bert/tokenizer.json"),
         head=SentenceHead(pooling, normalize=True),
-        pooling_file=Path("bert/1_Pooling/config.json"),
         max_tokens=32,
         licence=None,
     )

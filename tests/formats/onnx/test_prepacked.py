@@ -156,7 +156,9 @@ def test_a_copy_that_answers_otherwise_is_refused_and_not_made_again(
     expected = unprepared(artifact, monkeypatch).run(samples.tensor_feeds())["logits"]
     save = onnx_session.save_optimized
     with monkeypatch.context() as patch:
-        patch.setattr(onnx_session, "save_optimized", lambda _, to: save(other / MODEL_FILE, to))
+        patch.setattr(
+            onnx_session, "save_optimized", lambda _, to, own: save(other / MODEL_FILE, to, own)
+        )
         prepacked.main(artifact)
     (copy,) = copies(cache)
     assert {path.name for path in copy.iterdir()} == {"refused.txt", "stage.json"}

@@ -14,8 +14,9 @@ from onnx import numpy_helper
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.onnx.quantized import pack_blocks
-from edgeq.formats.onnx.write import Written, find_codes, write_quantized
+from edgeq.formats.onnx.write import Written, write_quantized
 from edgeq.models.graphs.imported import import_onnx
+from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.onnx_session import open_session
 from edgeq.quantize.decide import decide
 from edgeq.quantize.methods.nearest import round_to_nearest

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.core.artifact import MODEL_FILE
-from edgeq.measure.divergence import spread
+from edgeq.core.sampling import spread
 from edgeq.models.graphs.pieces import Array, Piece, Pieces, Samples
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.methods.objective import Moments

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeq.core.terms import Progress
+from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.pieces import Pieces, Samples
 from edgeq.models.graphs.weights import Weight
-from edgeq.pipeline.build.embedding_moments import looked_up, table_moments
 from edgeq.quantize.codes import load_codes, save_codes
 from edgeq.quantize.methods.objective import MomentSums
 from edgeq.quantize.methods.rounding import Seen, round_judged, round_tensor

@@ -1,0 +1,307 @@
+"""Small .onnx models, each of a kind that is easily misread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Feed = dict[str, np.ndarray]
+Maker = Callable[[], tuple[onnx.ModelProto, Feed]]
+KINDS: dict[str, Maker] = {}
+RNG = np.random.default_rng(0)
+
+
+def kind(maker: Maker) -> Maker:
+    """Register a maker under its name."""
+    KINDS[maker.__name__] = maker
+    return maker
+
+
+def floats(*shape: int) -> np.ndarray:
+    """Normal values, scaled so that products stay near one."""
+    return (RNG.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
+
+
+def value(name: str, shape: Sequence[int | str], dtype: int = TensorProto.FLOAT) -> Any:
+    """An input or output."""
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def model(
+    nodes: list[Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    constants: dict[str, np.ndarray],
+    opset: int = 17,
+    functions: Sequence[Any] = (),
+) -> onnx.ModelProto:
+    """A checked model."""
+    stored = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, stored)
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid("own", 1) for _ in functions)]
+    made = helper.make_model(graph, opset_imports=opsets, functions=list(functions), ir_version=9)
+    onnx.checker.check_model(made)
+    return made
+
+
+def rows(columns: int = 64, count: int = 5) -> Feed:
+    """A sample for the input `x`."""
+    return {"x": RNG.standard_normal((count, columns)).astype(np.float32)}
+
+
+def gemm(bias: np.ndarray | None, **attributes: Any) -> tuple[onnx.ModelProto, Feed]:
+    """One Gemm of 64 to 96 columns."""
+    turned = attributes.get("transA", 0)
+    weight = floats(96, 64) if attributes.get("transB") else floats(64, 96)
+    names = ["x", "w"] + (["b"] if bias is not None else [])
+    nodes = [helper.make_node("Gemm", names, ["y"], "gemm", **attributes)]
+    constants = {"w": weight} | ({"b": bias} if bias is not None else {})
+    given = value("x", [64, 5] if turned else [5, 64])
+    feed = rows(5, 64) if turned else rows()
+    return model(nodes, [given], [value("y", [5, 96])], constants), feed
+
+
+for _name, _bias in {
+    "none": None,
+    "scalar": np.float32(0.5).reshape(()),
+    "one": np.ones(1, np.float32),
+    "columns": floats(96),
+    "one_row": floats(1, 96),
+    "one_column": floats(5, 1),
+    "whole": floats(5, 96),
+}.items():
+    KINDS[f"gemm_bias_{_name}"] = lambda bias=_bias: gemm(bias)
+KINDS["gemm_factors"] = lambda: gemm(floats(96), alpha=0.5, beta=2.0)
+KINDS["gemm_factors_whole"] = lambda: gemm(floats(5, 96), alpha=0.5, beta=2.0, transB=1)
+KINDS["gemm_turned"] = lambda: gemm(floats(96), transA=1)
+
+
+def _product(names: list[str], before: list[Any], constants: dict[str, np.ndarray]) -> Any:
+    nodes = [*before, helper.make_node("MatMul", names, ["y"], "product")]
+    return model(nodes, [value("x", ["n", 64])], [value("y", ["n", 96])], constants), rows()
+
+
+@kind
+def weight_turned() -> Any:
+    turn = helper.make_node("Transpose", ["w"], ["t"], "turn", perm=[1, 0])
+    return _product(["x", "t"], [turn], {"w": floats(96, 64)})
+
+
+@kind
+def weight_cast_from_half() -> Any:
+    cast = helper.make_node("Cast", ["w"], ["t"], "cast", to=TensorProto.FLOAT)
+    return _product(["x", "t"], [cast], {"w": floats(64, 96).astype(np.float16)})
+
+
+@kind
+def weight_scaled_and_reshaped() -> Any:
+    nodes = [
+        helper.make_node("Reshape", ["w", "shape"], ["r"], "reshape"),
+        helper.make_node("Mul", ["r", "factor"], ["t"], "scale"),
+    ]
+    constants = {
+        "w": floats(64 * 96, 1),
+        "shape": np.array([64, 96]),
+        "factor": np.float32(3).reshape(()),
+    }
+    return _product(["x", "t"], nodes, constants)
+
+
+@kind
+def weight_in_a_constant_node() -> Any:
+    stored = numpy_helper.from_array(floats(64, 96), "w")
+    return _product(["x", "w"], [helper.make_node("Constant", [], ["w"], "c", value=stored)], {})
+
+
+@kind
+def weight_sparse() -> Any:
+    dense = np.where(RNG.random((64, 96)) < 0.3, floats(64, 96), 0).astype(np.float32)
+    places = np.flatnonzero(dense)
+    sparse = helper.make_sparse_tensor(
+        numpy_helper.from_array(dense.reshape(-1)[places], "w"),
+        numpy_helper.from_array(places.astype(np.int64), "places"),
+        [64, 96],
+    )
+    made, feed = _product(["x", "w"], [], {"w": dense})
+    del made.graph.initializer[:]
+    made.graph.sparse_initializer.append(sparse)
+    return made, feed
+
+
+@kind
+def half_precision() -> Any:
+    constants = {"w": floats(64, 96).astype(np.float16), "b": floats(96).astype(np.float16)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "product"),
+        helper.make_node("Add", ["a", "b"], ["s"], "add"),
+        helper.make_node("Relu", ["s"], ["y"], "relu"),
+    ]
+    half = TensorProto.FLOAT16
+    made = model(nodes, [value("x", ["n", 64], half)], [value("y", ["n", 96], half)], constants)
+    return made, {"x": rows()["x"].astype(np.float16)}
+
+
+@kind
+def names_of_ours() -> Any:
+    nodes = [
+        helper.make_node("MatMul", ["t0", "w.codes"], ["t1"], "t2"),
+        helper.make_node("Relu", ["t1"], ["w.scales"], "t1"),
+        helper.make_node("MatMul", ["w.scales", "w"], ["t5"], "t0"),
+    ]
+    constants = {"w.codes": floats(64, 64), "w": floats(64, 96)}
+    made = model(nodes, [value("t0", ["n", 64])], [value("t5", ["n", 96])], constants)
+    return made, {"t0": rows()["x"]}
+
+
+def _lookup(axis: int, tied: bool) -> Any:
+    nodes = [helper.make_node("Gather", ["w", "i"], ["e"], "lookup", axis=axis)]
+    if tied:
+        nodes += [
+            helper.make_node("Transpose", ["w"], ["t"], "turn", perm=[1, 0]),
+            helper.make_node("MatMul", ["e", "t"], ["y"], "head"),
+        ]
+    else:
+        nodes += [helper.make_node("Identity", ["e"], ["y"], "same")]
+    made = model(
+        nodes,
+        [value("i", [1, 5], TensorProto.INT64)],
+        [value("y", [1, 5, 200 if tied else 64])],
+        {"w": floats(200, 64)},
+    )
+    return made, {"i": np.array([[0, 3, -1, 7, -200]])}
+
+
+KINDS["lookup_counted_from_back"] = lambda: _lookup(-2, tied=False)
+KINDS["lookup_tied"] = lambda: _lookup(0, tied=True)
+
+
+@kind
+def function_named_like_an_operator() -> Any:
+    body = [
+        helper.make_node("MatMul", ["a", "b"], ["p"]),
+        helper.make_node("Neg", ["p"], ["c"]),
+    ]
+    opset = [helper.make_opsetid("", 17)]
+    function = helper.make_function("own", "Gather", ["a", "b"], ["c"], body, opset)
+    nodes = [helper.make_node("Gather", ["x", "w"], ["y"], "own", domain="own")]
+    inputs, outputs = [value("x", ["n", 64])], [value("y", ["n", 96])]
+    return model(nodes, inputs, outputs, {"w": floats(64, 96)}, functions=[function]), rows()
+
+
+def _body(nodes: list[Any], name: str, inputs: list[Any], outputs: list[Any]) -> Any:
+    return helper.make_graph(nodes, name, inputs, outputs)
+
+
+@kind
+def branch_shares_a_weight() -> Any:
+    then = _body([helper.make_node("MatMul", ["x", "w"], ["p"])], "then", [], [value("p", [5, 64])])
+    other = _body([helper.make_node("Relu", ["x"], ["p"])], "else", [], [value("p", [5, 64])])
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], "sum", keepdims=0),
+        helper.make_node("Greater", ["sum", "zero"], ["go"], "greater"),
+        helper.make_node("If", ["go"], ["i"], "if", then_branch=then, else_branch=other),
+        helper.make_node("MatMul", ["x", "w"], ["a"], "product"),
+        helper.make_node("Add", ["a", "i"], ["y"], "add"),
+    ]
+    constants = {"w": floats(64, 64), "zero": np.float32(-100).reshape(())}
+    return model(nodes, [value("x", [5, 64])], [value("y", [5, 64])], constants), rows()
+
+
+@kind
+def scan_reads_from_outside() -> Any:
+    body = _body(
+        [
+            helper.make_node("Mul", ["t1", "scale"], ["m"]),
+            helper.make_node("Add", ["s", "m"], ["s_out"]),
+            helper.make_node("Identity", ["s_out"], ["o"]),
+        ],
+        "body",
+        [value("s", [1, 64]), value("t1", [1, 64])],
+        [value("s_out", [1, 64]), value("o", [1, 64])],
+    )
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], "mean", axes=[0], keepdims=0),
+        helper.make_node("MatMul", ["mean", "w"], ["scale"], "product"),
+        helper.make_node("Scan", ["s0", "x"], ["last", "y"], "scan", num_scan_inputs=1, body=body),
+    ]
+    constants = {"w": floats(64, 64), "s0": np.zeros((1, 64), np.float32)}
+    outputs = [value("y", [5, 1, 64]), value("last", [1, 64])]
+    made = model(nodes, [value("x", [5, 1, 64])], outputs, constants)
+    return made, {"x": RNG.standard_normal((5, 1, 64)).astype(np.float32)}
+
+
+def _convolution(after: list[Any], constants: dict[str, np.ndarray], conv: list[str]) -> Any:
+    nodes = [helper.make_node("Conv", conv, ["a"], "conv"), *after]
+    stored = {"w": floats(32, 16, 3, 3) / 4, **constants}
+    made = model(nodes, [value("x", [2, 16, 8, 8])], [value("y", [2, 32, 6, 6])], stored)
+    return made, {"x": RNG.standard_normal((2, 16, 8, 8)).astype(np.float32)}
+
+
+def _norm(outputs: list[str], **attributes: Any) -> Any:
+    names = ["a", "gain", "shift", "mean", "variance"]
+    norm = helper.make_node("BatchNormalization", names, outputs, "norm", **attributes)
+    constants = {name: floats(32) for name in names[1:4]}
+    constants["variance"] = RNG.uniform(0.5, 2, 32).astype(np.float32)
+    return _convolution([norm], constants, ["x", "w"])
+
+
+KINDS["norm"] = lambda: _norm(["y"], epsilon=0.1)
+KINDS["norm_in_training"] = lambda: _norm(["y", "m", "v"], training_mode=1)
+
+
+@kind
+def recurrent() -> Any:
+    nodes = [helper.make_node("LSTM", ["x", "w", "r", "b"], ["y", "", "c"], "lstm", hidden_size=64)]
+    constants = {"w": floats(1, 256, 32), "r": floats(1, 256, 64), "b": floats(1, 512)}
+    made = model(
+        nodes,
+        [value("x", [10, 1, 32])],
+        [value("y", [10, 1, 1, 64]), value("c", [1, 1, 64])],
+        constants,
+    )
+    return made, {"x": RNG.standard_normal((10, 1, 32)).astype(np.float32)}
+
+
+@kind
+def opset_9() -> Any:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "product"),
+        helper.make_node("Unsqueeze", ["a"], ["u"], "unsqueeze", axes=[0]),
+        helper.make_node("ReduceSum", ["u"], ["r"], "reduce", axes=[0], keepdims=0),
+        helper.make_node("Clip", ["r"], ["y"], "clip", min=-1.0, max=1.0),
+    ]
+    inputs, outputs = [value("x", ["n", 64])], [value("y", ["n", 96])]
+    return model(nodes, inputs, outputs, {"w": floats(64, 96)}, opset=9), rows()
+
+
+@kind
+def output_is_a_constant_too() -> Any:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"], "product"),
+        helper.make_node("Constant", [], ["c"], "c", value_floats=[1.0, 2.0]),
+    ]
+    outputs = [value("y", ["n", 96]), value("c", [2])]
+    return model(nodes, [value("x", ["n", 64])], outputs, {"w": floats(64, 96)}), rows()
+
+
+@kind
+def quantized_already() -> Any:
+    codes = RNG.integers(-127, 128, (64, 96), np.int8)
+    scales = RNG.uniform(0.001, 0.002, 96).astype(np.float32)
+    names = ["q", "scales", "zeros"]
+    decode = helper.make_node("DequantizeLinear", names, ["t"], "decode", axis=1)
+    constants = {"q": codes, "scales": scales, "zeros": np.zeros(96, np.int8)}
+    return _product(["x", "t"], [decode], constants)
+
+
+def save(name: str, folder: Path) -> tuple[Path, Feed]:
+    """The model of a kind as a file, and a sample."""
+    made, feed = KINDS[name]()
+    path = folder / "source.onnx"
+    onnx.save(made, path)
+    return path, feed
