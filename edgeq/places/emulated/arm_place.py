@@ -110,7 +110,7 @@ class ArmPlace(Place):
     """
 
     how: How = "emulated"
-    most_samples = 20  # the fewest with an interval; a sentence takes about a second
+    most_samples = LEAST_SAMPLES  # a sentence takes about a second
     passes: frozenset[Pass] = frozenset(("quality",))
 
     def __init__(self, cpu_class: str) -> None:
