@@ -93,7 +93,8 @@ class Stages:
         model, by = self.planned.model, versions()
         if model.directory is None:
             return ImportProof.model_validate_json((self.onnx_proof() / _PROOF_FILE).read_bytes())
-        if not by or not find_spec("onnx_ir"):
+        needed = ("onnx_ir",) if model.decoder else ("onnx_ir", "optimum")
+        if not by or not all(map(find_spec, needed)):
             return NOT_PROVEN
         graph, reference = self.float_graph(), self.planned.recipe.data.calibration
         calibration = self.planned.path.parent / reference.path if reference else None

@@ -35,6 +35,17 @@ def versions() -> dict[str, str]:
     }
 
 
+def reference_of(model: DescribedModel) -> str:
+    """What runs the original of a model here, for a plan."""
+    if model.directory is None:
+        return f"onnxruntime {importlib.metadata.version('onnxruntime')}, on the file as it is"
+    by = versions()
+    if model.decoder is not None or not (model.directory.path / "modules.json").is_file():
+        by.pop("sentence-transformers", None)
+    by.pop("tokenizers", None)
+    return ", ".join(f"{name} {by[name]}" for name in by) or OWN_READING
+
+
 def run_original(request: ProofRequest | AnswersRequest) -> dict[str, Any]:
     """The reply of a process that runs the original.
 
