@@ -26,10 +26,11 @@ import onnx_ir as ir
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.formats.onnx import write as quantized_onnx
 from edgeq.formats.onnx.decoder import BoundSession
-from edgeq.formats.onnx.write import find_codes, write_codes
+from edgeq.formats.onnx.write import write_codes
 from edgeq.measure import memory
 from edgeq.models.graphs.decoder_onnx import export_decoder
 from edgeq.models.graphs.rewriting import CONTRIB, save_model
+from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session, save_optimized
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision

@@ -66,15 +66,15 @@ def graph(folder: Path) -> int:
         weights[name] = drawn + np.float32(len(form) == 1)
     save_file(weights, folder / "model.safetensors")
     model = DecoderGraph(decoder, Weights([folder / "model.safetensors"]), TOKENS)
-    save_model(model.build(rotations(decoder, config)), folder / "model.onnx")
+    save_model(model.build(rotations(decoder)), folder / "model.onnx")
     return sum(weight.size for weight in weights.values())
 
 
 def measure(hidden: int, layers: int, windows: int) -> dict[str, float]:
     """Seconds and bytes of rounding one model; runs alone in its process."""
-    from edgeq.formats.onnx.write import find_codes
     from edgeq.models.architecture import decoder_of
     from edgeq.models.graphs.decoder_onnx import decoder_feeds
+    from edgeq.models.graphs.rounding import find_codes
     from edgeq.quantize.decide import Decision
     from edgeq.quantize.model import Choice
 

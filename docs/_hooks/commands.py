@@ -22,6 +22,8 @@ _MEANINGS = {
     errors.EXIT_MISSING: "a tool, a package or a device is missing, or something could not be run",
     errors.EXIT_INCONCLUSIVE: "nothing failed, but a budget lies inside the confidence interval "
     "of what was measured",
+    errors.EXIT_FAULT: "a fault of edgeq itself: the message names a file with the full text to "
+    "attach to an issue",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from edgeq.cli.allocate import allocating
+from edgeq.cli.bill import bills
 from edgeq.cli.emulate import emulators
 from edgeq.cli.exit import Commands, print_json, problems_of
 from edgeq.cli.exit import run as run_command
@@ -248,7 +249,7 @@ def schema() -> None:
     print_json(recipe_schema())
 
 
-for group in (models, emulators, limits, recommending, matrices, reports, allocating):
+for group in (models, emulators, limits, recommending, matrices, reports, allocating, bills):
     fill_paragraphs(group)
     app.add_typer(group)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -143,9 +143,42 @@ class ImportProof(Frozen):
 
 
 class TextSettings(Frozen):
-    """How text becomes token ids: `tokenizer.json` with its own truncation overridden."""
+    """How text becomes token ids, and token vectors one vector.
+
+    Ids are those of `tokenizer.json` with its own truncation overridden.
+    """
 
     max_tokens: int = Field(description="A longer text is cut to so many tokens.")
+    pooling: str | None = Field(
+        default=None, description="How token vectors become one; null for language models."
+    )
+    normalize: bool = Field(default=True, description="Whether vectors have unit length.")
+    prompts: dict[str, str] = Field(
+        default_factory=dict, description="Texts to put in front of a text, by their names."
+    )
+    default_prompt: str | None = Field(
+        default=None, description="The prompt of texts for which no other is chosen; null: none."
+    )
+    similarity: str = Field(
+        default="cosine", description="How vectors are compared: cosine, dot, euclidean, manhattan."
+    )
+
+    def prompted(
+        self, texts: Sequence[str], prompt: str | None = None, prompt_name: str | None = None
+    ) -> list[str]:
+        """Each text behind `prompt`, or behind the one called `prompt_name`, or the default one.
+
+        Raises InvalidInput for a name that is not among the model's.
+        """
+        name = prompt_name if prompt_name is not None else self.default_prompt
+        if prompt is None and name is not None:
+            if name not in self.prompts:
+                known = ", ".join(self.prompts) or "this model has none"
+                raise InvalidInput(
+                    Problem("prompt_name", f"{name!r} is not a prompt of the model", known)
+                )
+            prompt = self.prompts[name]
+        return [f"{prompt}{text}" for text in texts] if prompt else list(texts)
 
 
 class Artifact(Frozen):
@@ -220,11 +253,11 @@ def unseal(content: bytes, where: str) -> dict[str, Any]:
     """The record that `seal` wrote; one byte of difference raises InvalidInput at `where`."""
     try:
         sealed = json.loads(content)
-        digest = sealed.pop("digest")
+        del sealed["digest"]
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise InvalidInput(Problem(where, "is not a record edgeq wrote", _FETCH_AGAIN)) from None
     record: dict[str, Any] = sealed
-    if canonical.sha256_of(record) != digest or seal(record) != content:
+    if seal(record) != content:
         raise InvalidInput(Problem(where, "was changed after it was written", _FETCH_AGAIN))
     return record
 

@@ -48,8 +48,14 @@ class Model:
         """Turn one text into the inputs of `run`: integer arrays of shape (1, tokens)."""
         raise self._unfit("tokenize")
 
-    def embed(self, texts: Sequence[str]) -> Floats:
-        """Embed each text: float32 of shape (len(texts), dimension), each row of unit length."""
+    def embed(
+        self, texts: Sequence[str], *, prompt: str | None = None, prompt_name: str | None = None
+    ) -> Floats:
+        """Embed each text: float32 of shape (len(texts), dimension).
+
+        `prompt` is put in front of each text; "" means none. `prompt_name` instead selects one of
+        the model's own, listed in `artifact.text.prompts`. By default, the model's default prompt.
+        """
         raise self._unfit("embed")
 
     def tokens(self, text: str) -> list[int]:

@@ -15,6 +15,7 @@ from edgeq.core.artifact import CHAT_TEMPLATE_FILE, TOKENIZER_SETTINGS_FILE
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.formats import template_child
 from edgeq.formats.language import LanguageModel
+from edgeq.models.special_tokens import named_templates, spelling
 
 Message = Mapping[str, Any]
 """`role` and `content`, and whatever else a template reads."""
@@ -50,13 +51,8 @@ def read_chat(settings: bytes | None, template: bytes | None) -> Chat:
     except (ValueError, RecursionError):
         told = {}
     told = told if isinstance(told, dict) else {}
-    found = told.get("chat_template")
-    if isinstance(found, list):
-        named = [each for each in found if isinstance(each, dict)]
-        found = next((e.get("template") for e in named if e.get("name") == "default"), None)
-    if template is not None:
-        found = template.decode("utf-8", "replace")
-    return Chat(found if isinstance(found, str) else None, _special_tokens(told))
+    text = None if template is None else template.decode("utf-8", "replace")
+    return Chat(named_templates(told, text).get("default"), _special_tokens(told))
 
 
 def chat_of_directory(directory: Path) -> Chat:
@@ -67,20 +63,13 @@ def chat_of_directory(directory: Path) -> Chat:
 
 def _special_tokens(settings: Mapping[str, Any]) -> dict[str, Any]:
     spelled: dict[str, Any] = {
-        f"{kind}_token": _spelling(settings.get(f"{kind}_token")) for kind in _SPECIAL
+        f"{kind}_token": spelling(settings.get(f"{kind}_token")) for kind in _SPECIAL
     }
     more = settings.get("additional_special_tokens")
-    others = [_spelling(each) for each in more] if isinstance(more, list) else []
+    others = [spelling(each) for each in more] if isinstance(more, list) else []
     if others:
         spelled["additional_special_tokens"] = others
-    return {name: spelling for name, spelling in spelled.items() if spelling}
-
-
-def _spelling(token: object) -> str:
-    """A token is a text, or a mapping that also says how it is found in a text."""
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else ""
+    return {name: text for name, text in spelled.items() if text}
 
 
 def chat_text(

@@ -13,7 +13,7 @@ from edgeq.core.artifact import TOKENIZER_FILE, Artifact, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.base import Array, Model
 from edgeq.formats.package import Package
-from edgeq.formats.text import TextEncoder
+from edgeq.formats.text import TextEncoder, prompted
 
 
 class SampleModel(Model, ABC):
@@ -40,8 +40,10 @@ class SampleModel(Model, ABC):
         of a wrong type or shape.
         """
 
-    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Embed each text; float32 of shape (len(texts), dimension), rows of unit length.
+    def embed(
+        self, texts: Sequence[str], *, prompt: str | None = None, prompt_name: str | None = None
+    ) -> npt.NDArray[np.float32]:
+        """See `Model.embed`.
 
         Texts are run one at a time: activations are quantized over the whole tensor, so in a batch
         neighbours and padding would change an embedding. Longer texts are cut at
@@ -53,7 +55,7 @@ class SampleModel(Model, ABC):
             raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
         result = np.empty((len(texts), self.artifact.dimension or 0), np.float32)
         name = self.artifact.outputs[0].name
-        for index, text in enumerate(texts):
+        for index, text in enumerate(prompted(self.artifact.text, texts, prompt, prompt_name)):
             feeds = encoder.feeds(text, self._inputs, f"texts[{index}]")
             result[index] = self.run(feeds)[name][0]
         return result

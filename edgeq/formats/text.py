@@ -7,8 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.core.artifact import TextSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.tokenizer import encode, open_tokenizer
+
+
+def prompted(
+    settings: TextSettings | None,
+    texts: Sequence[str],
+    prompt: str | None,
+    prompt_name: str | None,
+) -> Sequence[str]:
+    """`TextSettings.prompted`; what is no text is left for the encoder to refuse."""
+    if not all(isinstance(text, str) for text in texts):
+        return texts
+    return (settings or TextSettings(max_tokens=1)).prompted(texts, prompt, prompt_name)
 
 
 class TextEncoder:

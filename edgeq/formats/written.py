@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeq.core.artifact import TOKENIZER_FILE, TensorRecord, ValueInfo
+from edgeq.core.artifact import TOKENIZER_FILE, TensorRecord, TextSettings, ValueInfo
 from edgeq.formats.chat import CHAT_FILES, chat_of_directory
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.quantize.spec import Intent
@@ -37,7 +37,7 @@ def copy_tokenizer(
     settings: whether its settings are wanted even without a chat template. max_tokens: where texts
     are cut, None for a language model's, which are not.
     """
-    tokenizer = checked_tokenizer(directory.tokenizer.read_bytes(), max_tokens)
+    tokenizer = checked_tokenizer(directory.tokenizer_json(), max_tokens)
     (destination / TOKENIZER_FILE).write_bytes(tokenizer)
     names = [TOKENIZER_FILE]
     if settings or chat_of_directory(directory.path).template is not None:
@@ -46,6 +46,19 @@ def copy_tokenizer(
                 shutil.copyfile(directory.path / name, destination / name)
                 names.append(name)
     return names
+
+
+def text_settings(directory: ModelDirectory, longest: int | None = None) -> TextSettings:
+    """How an encoder takes text. longest: what its file takes, where that is less."""
+    head = directory.head
+    return TextSettings(
+        max_tokens=longest or directory.max_tokens,
+        pooling=head.pooling,
+        normalize=head.normalize,
+        prompts=dict(head.prompts),
+        default_prompt=head.default_prompt,
+        similarity=head.similarity,
+    )
 
 
 def checked_tokenizer(content: bytes, max_tokens: int | None) -> bytes:

@@ -12,29 +12,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from edgeq.core.artifact import Frozen
-from edgeq.core.errors import InvalidInput, NotComputed, Problem
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.sampling import spread
 from edgeq.core.terms import Progress
 from edgeq.formats.language import LanguageModel
 from edgeq.measure import clusters
 from edgeq.measure.disagreement import Disagreement, Histogram, Worst, histogram
 from edgeq.measure.predictions import Floats, LivePredictions, Predictions, following
-
-Doubles = npt.NDArray[np.float64]
-Item = TypeVar("Item")
+from edgeq.measure.scoring import Scores, score
 
 DEFAULT_WINDOW = 256
 DEFAULT_WINDOWS = 40
 """With windows of 256, 5,080 scored tokens: five of them lie beyond the 99.9 % quantile."""
 _NOISE_WINDOWS = 2
-_BLOCK_VALUES = 1 << 20  # of one float64 array: 8 MiB, whatever the vocabulary
 
 
 class KL(Frozen):
@@ -100,22 +96,6 @@ class Divergence(Frozen):
     how: Literal["measured"] = "measured"
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What is kept of one window: float64 arrays with one value for every scored token.
-
-    kl in nats; nll_a, nll_b: negative log-likelihood, in nats, that reference and candidate give
-    the token that follows; dp: its probability in the candidate minus that in the reference;
-    same: 1 where both have the same likeliest token, else 0.
-    """
-
-    kl: Doubles
-    nll_a: Doubles
-    nll_b: Doubles
-    dp: Doubles
-    same: Doubles
-
-
 def token_windows(ids: Sequence[int], size: int, bos: int | None) -> list[list[int]]:
     """`ids` cut into windows of `size`, a shorter rest left out; `bos` replaces each first token.
 
@@ -131,54 +111,6 @@ def token_windows(ids: Sequence[int], size: int, bos: int | None) -> list[list[i
         for window in windows:
             window[0] = bos
     return windows
-
-
-def spread(items: Sequence[Item], count: int) -> list[Item]:
-    """`count` of `items` evenly spread over them, in order and always the same; or all of them."""
-    if count >= len(items):
-        return list(items)
-    return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
-
-
-def score(reference: Floats, candidate: Floats, following: Sequence[int]) -> Scores:
-    """Compare two models' logits, float32 `(tokens, vocabulary)`, row by row.
-
-    following: the token of the text behind each row. Raises InvalidInput if a logit is NaN or
-    infinite, or the shapes differ.
-    """
-    if reference.shape != candidate.shape or len(reference) != len(following):
-        what = f"{reference.shape} and {candidate.shape} for {len(following)} tokens"
-        raise InvalidInput(Problem("logits", f"cannot be compared: {what}", "use the same text"))
-    rows = max(1, _BLOCK_VALUES // max(1, reference.shape[1]))
-    blocks = [
-        _score_block(
-            reference[at : at + rows], candidate[at : at + rows], following[at : at + rows]
-        )
-        for at in range(0, len(reference), rows)
-    ]
-    joined = {f.name: np.concatenate([getattr(b, f.name) for b in blocks]) for f in fields(Scores)}
-    return Scores(**joined)
-
-
-def _score_block(reference: Floats, candidate: Floats, following: Sequence[int]) -> Scores:
-    log_p = _log_softmax(reference, "the reference's logits")
-    log_q = _log_softmax(candidate, "the candidate's logits")
-    row = np.arange(len(following))
-    nll_a, nll_b = -log_p[row, following], -log_q[row, following]
-    same = (reference.argmax(1) == candidate.argmax(1)).astype(np.float64)
-    np.subtract(log_p, log_q, out=log_q)
-    kl = np.einsum("ij,ij->i", np.exp(log_p, out=log_p), log_q)
-    return Scores(kl, nll_a, nll_b, np.exp(-nll_b) - np.exp(-nll_a), same)
-
-
-def _log_softmax(logits: Floats, where: str) -> Doubles:
-    if not np.isfinite(logits).all():
-        what = "hold NaN or infinity, which no distribution has"
-        raise NotComputed(Problem(where, what, "the model is broken, or overflows in its runtime"))
-    result = logits.astype(np.float64)
-    result -= result.max(1, keepdims=True)
-    result -= np.log(np.exp(result).sum(1, keepdims=True))
-    return result
 
 
 def measure(

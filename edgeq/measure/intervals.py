@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.sampling import LEAST_SAMPLES
 
 Doubles = npt.NDArray[np.float64]
 
-LEAST_SAMPLES = 20
-"""Fewer samples have no interval to rely on, whatever they say."""
 NORMAL_95 = 1.959963984540054
 """Half a 95 % interval of a normal distribution, in standard errors."""
 _RESAMPLES = 2000

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.formats.language import LanguageModel
+from edgeq.measure.scoring import score
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,8 +45,6 @@ class LivePredictions(Predictions):
 
     def noise(self, index: int, window: Sequence[int], whole: Floats) -> float:
         """See `Predictions.noise`."""
-        from edgeq.measure.divergence import score
-
         pieces = second_half(self._model.logits_in_pieces(window, 1))
         return float(score(whole, pieces, following(window)).kl.mean())
 

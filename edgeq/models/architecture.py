@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.validation_messages import suggest
+from edgeq.models.known_keys import DECODER_FIXED, HARMLESS
+from edgeq.models.rope import Rope, read_ropes
+from edgeq.models.settings import Settings
 
 Family = Literal["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"]
 """`model_type` in config.json. SmolLM2 is a llama."""
@@ -25,16 +28,8 @@ _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
     "silu": "silu",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
-
-
-_ROPE_SETTINGS = {
-    "linear": ("factor",),
-    "llama3": (
-        *("factor", "low_freq_factor", "high_freq_factor"),
-        "original_max_position_embeddings",
-    ),
-    "longrope": ("short_factor", "long_factor"),
-}
+_OPTIONAL_BIAS = ("llama", "qwen3", "gemma2", "gemma3_text")
+_WHOLE, _WINDOWED = "full_attention", "sliding_attention"
 
 
 @dataclass(frozen=True)
@@ -42,10 +37,10 @@ class Decoder:
     """A decoder-only transformer with rotary positions and a gated feed-forward layer.
 
     heads, kv_heads: of queries, and of keys and values; head_dim: width of each. context: positions
-    it was trained for. rope_scaling: as in config.json, None without. rope_local_theta: the base of
-    windowed layers where it differs. windows: for each layer the positions it looks back, itself
-    included, None for all. attention_scale: what query·key is multiplied by. embedding_scale: what
-    token vectors are multiplied by. *_softcap: c in c·tanh(x/c), None without. norm_plus_one: norms
+    it was trained for. rope: how positions turn queries and keys; local_rope: in windowed layers
+    where they turn otherwise. windows: for each layer the positions it looks back, itself included,
+    None for all. attention_scale: what query·key is multiplied by. embedding_scale: what token
+    vectors are multiplied by. *_softcap: c in c·tanh(x/c), None without. norm_plus_one: norms
     multiply by 1 + weight. post_norms: norms behind attention and feed-forward too. qk_norms: norms
     of each head's queries and keys. fused: q, k, v are one tensor, and so are gate and up.
     """
@@ -62,10 +57,8 @@ class Decoder:
     norm_eps: float
     activation: Literal["silu", "gelu_tanh"]
     tied: bool
-    rope_theta: float
-    rope_local_theta: float | None
-    rope_scaling: Mapping[str, Any] | None
-    rope_dim: int
+    rope: Rope
+    local_rope: Rope | None
     windows: tuple[int | None, ...]
     attention_scale: float
     attention_softcap: float | None
@@ -90,6 +83,11 @@ class Decoder:
         if not self.tied:
             shapes["lm_head.weight"] = (self.vocabulary, self.hidden)
         return shapes
+
+    @property
+    def rope_dim(self) -> int:
+        """Columns of a head that turn with the position."""
+        return self.rope.dim
 
     def cache_bytes_per_token(self, bytes_per_value: float) -> float:
         """Keys and values of one position in every layer, not counting that windows end."""
@@ -145,71 +143,49 @@ def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
         what = f"the architecture {family!r} is not supported"
         near = suggest(str(family), FAMILIES)
         raise InvalidInput(Problem(where, what, f"supported: {', '.join(FAMILIES)} ({near})"))
-    _refuse_unknown_settings(config, where)
-    try:
-        return _decoder(family, config)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        what = f"config.json of a {family} model lacks or misstates {error}"
-        raise InvalidInput(Problem(where, what, "download or save the model again")) from None
-
-
-def _refuse_unknown_settings(config: Mapping[str, Any], where: str) -> None:
-    activation = config.get("hidden_activation") or config.get("hidden_act")
-    scaling = config.get("rope_scaling") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    refused = {
-        "mlp_bias": bool(config.get("mlp_bias")),
-        f"hidden_act {activation!r}": activation not in _ACTIVATIONS,
-        f"rope_scaling {kind!r}": kind not in ("default", "linear", "llama3", "longrope"),
-        "quantization_config": "quantization_config" in config,
-        f"rope_scaling {kind!r} without its settings": kind in _ROPE_SETTINGS
-        and not all(key in scaling for key in _ROPE_SETTINGS[kind]),
-    }
-    problems = [
-        Problem(where, f"config.json: {name} is not supported", "use a model without it")
-        for name, found in refused.items()
-        if found
-    ]
+    settings = Settings(config, where, "config.json")
+    settings.ignore(HARMLESS)
+    problems = list(settings.unsupported(DECODER_FIXED))
     if problems:
         raise InvalidInput(problems)
+    decoder = _decoder(family, settings)
+    problems = list(settings.unread())
+    if problems:
+        raise InvalidInput(problems)
+    return decoder
 
 
-def _decoder(family: Family, config: Mapping[str, Any]) -> Decoder:
-    hidden, heads, layers = (
-        int(config[name]) for name in ("hidden_size", "num_attention_heads", "num_hidden_layers")
-    )
-    head_dim = int(config.get("head_dim") or hidden // heads)
+def _decoder(family: Family, config: Settings) -> Decoder:
+    config.get("model_type")
+    hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
+    layers, context = config.whole("num_hidden_layers"), config.whole("max_position_embeddings")
     gemma = family in ("gemma2", "gemma3_text")
-    bias = family == "qwen2" or bool(config.get("attention_bias", False))
-    scaling = config.get("rope_scaling")
-    if scaling and scaling.get("rope_type", scaling.get("type")) == "default":
-        scaling = None
+    head_dim = _head_dim(family, config, hidden, heads)
+    bias = family == "qwen2" or (family in _OPTIONAL_BIAS and config.flag("attention_bias"))
+    if family not in _OPTIONAL_BIAS:
+        _refuse_bias(family, config)
+    rope, local_rope = read_ropes(config, head_dim, context)
+    scalar = config.number("query_pre_attn_scalar") if gemma else head_dim
     return Decoder(
         family=family,
         layers=layers,
         hidden=hidden,
         heads=heads,
-        kv_heads=int(config.get("num_key_value_heads") or heads),
+        kv_heads=_kv_heads(family, config, heads),
         head_dim=head_dim,
-        feed_forward=int(config["intermediate_size"]),
-        vocabulary=int(config["vocab_size"]),
-        context=int(config["max_position_embeddings"]),
-        norm_eps=float(config["rms_norm_eps"]),
-        activation=_ACTIVATIONS[config.get("hidden_activation") or config["hidden_act"]],
+        feed_forward=config.whole("intermediate_size"),
+        vocabulary=config.whole("vocab_size"),
+        context=context,
+        norm_eps=config.number("rms_norm_eps"),
+        activation=_activation(gemma, config),
         # Gemma's configurations leave it out, where transformers takes True.
-        tied=bool(config.get("tie_word_embeddings", gemma)),
-        rope_theta=float(config.get("rope_theta", 1e6 if family == "gemma3_text" else 1e4)),
-        rope_local_theta=(
-            float(config.get("rope_local_base_freq", 1e4)) if family == "gemma3_text" else None
-        ),
-        rope_scaling=scaling,
-        rope_dim=int(head_dim * float(config.get("partial_rotary_factor") or 1)),
+        tied=config.flag("tie_word_embeddings", gemma),
+        rope=rope,
+        local_rope=local_rope,
         windows=_windows(family, config, layers),
-        attention_scale=float(config.get("query_pre_attn_scalar") or head_dim) ** -0.5
-        if gemma
-        else head_dim**-0.5,
-        attention_softcap=_number(config, "attn_logit_softcapping") if gemma else None,
-        logit_softcap=_number(config, "final_logit_softcapping") if gemma else None,
+        attention_scale=scalar**-0.5,
+        attention_softcap=_softcap(family, config, "attn_logit_softcapping"),
+        logit_softcap=_softcap(family, config, "final_logit_softcapping"),
         embedding_scale=hidden**0.5 if gemma else 1.0,
         norm_plus_one=gemma,
         post_norms=gemma,
@@ -220,37 +196,89 @@ def _decoder(family: Family, config: Mapping[str, Any]) -> Decoder:
     )
 
 
-def _number(config: Mapping[str, Any], name: str) -> float | None:
-    value = config.get(name)
-    return None if value is None else float(value)
+def _refuse_bias(family: Family, config: Settings) -> None:
+    """transformers ignores the key in these families; weights decide, and they have no biases."""
+    if config.get("attention_bias", family == "qwen2") is not (family == "qwen2"):
+        wrong = config.get("attention_bias")
+        what = f"config.json: attention_bias {wrong!r} is not what a {family} model has"
+        raise config.error(what, "use a model without it")
 
 
-def _windows(family: Family, config: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
-    window = config.get("sliding_window")
-    if not window or (family in ("qwen2", "qwen3") and not config.get("use_sliding_window")):
-        return (None,) * layers
-    kinds = config.get("layer_types")
-    if kinds is None:
-        kinds = _default_layer_types(family, config, layers)
-    return tuple(int(window) if kind == "sliding_attention" else None for kind in kinds)
+def _head_dim(family: Family, config: Settings, hidden: int, heads: int) -> int:
+    """Some families have a width of their own where the file names none."""
+    if family in ("qwen3", "gemma2", "gemma3_text"):
+        return config.whole("head_dim")
+    if "head_dim" not in config and hidden % heads:
+        what = f"config.json: hidden_size {hidden} is not a multiple of {heads} heads"
+        raise config.error(what, "download or save the model again")
+    return config.whole("head_dim", hidden // heads)
 
 
-def _default_layer_types(family: Family, config: Mapping[str, Any], layers: int) -> list[str]:
-    """Where a configuration does not list them: as transformers 4.57 fills them in."""
+def _kv_heads(family: Family, config: Settings, heads: int) -> int:
+    if family not in ("llama", "phi3"):
+        config.need("num_key_value_heads")  # transformers would take another number for each
+    found = config.whole("num_key_value_heads", heads)
+    if heads % found:
+        what = f"config.json: {heads} heads cannot share {found} key-value heads"
+        raise config.error(what, "download or save the model again")
+    return found
+
+
+def _activation(gemma: bool, config: Settings) -> Literal["silu", "gelu_tanh"]:
+    """Gemma's first configurations have an older key that means nothing."""
+    names = ("hidden_activation", "hidden_act") if gemma else ("hidden_act",)
+    name = next((name for name in names if name in config), names[-1])
+    found = config.need(name)
+    if found not in _ACTIVATIONS:
+        what = f"config.json: {name} {found!r} is not supported"
+        raise config.error(what, f"use a model with one of: {', '.join(_ACTIVATIONS)}")
+    config.ignore(names)
+    return _ACTIVATIONS[found]
+
+
+def _softcap(family: Family, config: Settings, name: str) -> float | None:
     if family == "gemma2":
-        return ["full_attention" if layer % 2 else "sliding_attention" for layer in range(layers)]
-    if family == "gemma3_text":
-        every = int(config.get("sliding_window_pattern", 6))
-        return [
-            "sliding_attention" if (layer + 1) % every else "full_attention"
-            for layer in range(layers)
-        ]
-    if family in ("qwen2", "qwen3"):
-        first = int(config.get("max_window_layers", 28))
-        return [
-            "sliding_attention" if layer >= first else "full_attention" for layer in range(layers)
-        ]
-    return ["sliding_attention"] * layers
+        config.need(name)
+    return config.optional(name) if family in ("gemma2", "gemma3_text") else None
+
+
+def _windows(family: Family, config: Settings, layers: int) -> tuple[int | None, ...]:
+    if family == "llama":
+        return (None,) * layers
+    qwen = family in ("qwen2", "qwen3")
+    is_used = not qwen or config.flag("use_sliding_window")
+    if not is_used:
+        config.ignore(["sliding_window", "max_window_layers", "layer_types"])
+        return (None,) * layers
+    if family != "phi3":
+        config.need("sliding_window")  # transformers would take 4,096
+    window = config.optional("sliding_window")
+    kinds = _layer_types(family, config, layers)
+    if window is None:
+        return (None,) * layers
+    return tuple(int(window) if kind == _WINDOWED else None for kind in kinds)
+
+
+def _layer_types(family: Family, config: Settings, layers: int) -> list[str]:
+    """Which layers have a window; where a file does not list them, as transformers fills in."""
+    every = config.get("sliding_window_pattern", config.get("_sliding_window_pattern", 6))
+    first = config.get("max_window_layers", 28)
+    if family in ("mistral", "phi3"):
+        kinds = [_WINDOWED] * layers
+    elif family == "gemma2":
+        kinds = [_WHOLE if layer % 2 else _WINDOWED for layer in range(layers)]
+    elif family == "gemma3_text":
+        kinds = [_WINDOWED if (layer + 1) % every else _WHOLE for layer in range(layers)]
+    else:
+        kinds = [_WINDOWED if layer >= first else _WHOLE for layer in range(layers)]
+    found: list[str] = config.get("layer_types", kinds)
+    named = isinstance(found, list) and all(kind in (_WINDOWED, _WHOLE) for kind in found)
+    if not named or len(found) != layers:
+        wanted = f"a list of {layers} of {_WHOLE} and {_WINDOWED}"
+        raise config.unusable("layer_types", found, wanted)
+    if family in ("mistral", "phi3") and found != kinds:
+        raise config.unusable("layer_types", found, "what every layer of the family has")
+    return found
 
 
 DEFAULT_CONTEXT = 4096

@@ -3,46 +3,33 @@
 from __future__ import annotations
 
 import json
-import math
-import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.models.architecture import FAMILIES
+from edgeq.models.jsonfile import damaged, read_json, read_optional
+from edgeq.models.names import decoder_names, encoder_names
+from edgeq.models.sentence_head import SentenceHead, read_head
+from edgeq.models.settings import Settings
+from edgeq.models.weight_files import TensorFacts, read_tensors, refuse_quantized, weight_files
 
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
-_POOLINGS: dict[str, Literal["mean", "cls", "max"]] = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-}
-_LONGEST_HEADER = 100 << 20  # the safetensors format's own limit
-_VALUE_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
-_INDEX = "model.safetensors.index.json"
 # As in fairseq, where these come from, the first token's position is the padding token's plus one.
 _POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
-
-
-@dataclass(frozen=True)
-class TensorFacts:
-    """A weight as the file header gives it: dtype in safetensors' words, shape."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class SentenceHead:
-    """How token vectors become one sentence vector."""
-
-    pooling: Literal["mean", "cls", "max"]
-    normalize: bool
+_SMALL_FILES = (
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "chat_template.jinja"),
+)
 
 
 @dataclass(frozen=True)
 class ModelDirectory:
-    """A model that can be exported: configuration, weight headers, tokenizer, sentence head."""
+    """A model that can be exported: configuration, weight headers, tokenizer, sentence head.
+
+    tensors: by their usual names. stored_names: what the files call those that they call otherwise.
+    """
 
     path: Path
     config: dict[str, Any]
@@ -50,14 +37,19 @@ class ModelDirectory:
     weight_files: tuple[Path, ...]
     tokenizer: Path
     head: SentenceHead
-    pooling_file: Path
     max_tokens: int
     licence: str | None
+    stored_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def hidden_size(self) -> int:
         """Width of a token vector."""
         return self._number("hidden_size", "dim")
+
+    @property
+    def dimension(self) -> int:
+        """Numbers of a sentence vector."""
+        return self.head.width(self.hidden_size)
 
     @property
     def attention_heads(self) -> int:
@@ -76,16 +68,32 @@ class ModelDirectory:
     @property
     def source_files(self) -> tuple[Path, ...]:
         """Every file whose content decides what is built."""
-        names = [
-            "config.json",
-            "modules.json",
-            "sentence_bert_config.json",
-            "tokenizer_config.json",
-            "tokenizer.json",
-            "chat_template.jinja",
-        ]
-        files = [*(self.path / name for name in names), self.pooling_file]
+        files = [*(self.path / name for name in _SMALL_FILES), *self.head.files]
         return (*self.weight_files, *(file for file in files if file.is_file()))
+
+    def tokenizer_json(self) -> bytes:
+        """The tokenizer as the model is used: with the lower-casing that its head asks for."""
+        content = self.tokenizer.read_bytes()
+        if not self.head.lower_case:
+            return content
+        made = json.loads(content)
+        normalizer = made.get("normalizer")
+        if _lowers(normalizer):
+            return content
+        own = normalizer if isinstance(normalizer, dict) else {"normalizers": []}
+        steps = own.get("normalizers", [own])
+        made["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
+        return json.dumps(made, ensure_ascii=False).encode()
+
+
+def _lowers(normalizer: Any) -> bool:
+    """Whether a tokenizer's normalizer lower-cases already."""
+    if not isinstance(normalizer, dict):
+        return False
+    kind = normalizer.get("type")
+    if kind == "Sequence":
+        return any(map(_lowers, normalizer.get("normalizers", [])))
+    return kind == "Lowercase" or (kind == "BertNormalizer" and bool(normalizer.get("lowercase")))
 
 
 def read_directory(
@@ -94,9 +102,35 @@ def read_directory(
     """Facts of the model in `path`; `where` is the place in the recipe that errors name.
 
     tensors: the weights' facts where they are known from elsewhere and the files are not here.
-    Raises InvalidInput for pickled weights, custom code, and files that are missing or damaged.
+    Raises InvalidInput for pickled weights, weights that are quantized already, custom code, and
+    files that are missing, damaged or too many.
     """
-    config = _read_json(path / "config.json", where)
+    config = read_json(path / "config.json", where)
+    _refuse_code(path, config, where)
+    _refuse_quantization(path, config, where)
+    files: tuple[Path, ...] = ()
+    if tensors is None:
+        files = weight_files(path, where)
+        tensors = read_tensors(files)
+    for name, facts in tensors.items():
+        refuse_quantized(name, facts, where)
+    usual = decoder_names if config.get("model_type") in FAMILIES else encoder_names
+    stored = usual(tensors, where)
+    head = read_head(path, where)
+    return ModelDirectory(
+        path=path,
+        config=config,
+        tensors={name: tensors[own] for name, own in stored.items()},
+        weight_files=files,
+        tokenizer=_tokenizer(path, where),
+        head=head,
+        max_tokens=_max_tokens(path, config, head),
+        licence=_licence(path),
+        stored_names={name: own for name, own in stored.items() if name != own},
+    )
+
+
+def _refuse_code(path: Path, config: Mapping[str, Any], where: str) -> None:
     if "auto_map" in config:
         raise InvalidInput(
             Problem(
@@ -106,11 +140,18 @@ def read_directory(
                 "use a model of an architecture that transformers has built in",
             )
         )
-    weight_files: tuple[Path, ...] = ()
-    if tensors is None:
-        weight_files, tensors = _weight_files(path, where), {}
-        for file in weight_files:
-            tensors.update(read_safetensors_header(file))
+
+
+def _refuse_quantization(path: Path, config: Mapping[str, Any], where: str) -> None:
+    for key in ("quantization_config", "compression_config"):
+        found = config.get(key)
+        if found is not None:
+            method = found.get("quant_method", "") if isinstance(found, dict) else ""
+            what = f"{path} is quantized already: config.json has {key} {method}".rstrip()
+            raise InvalidInput(Problem(where, what, "use the model it was made from"))
+
+
+def _tokenizer(path: Path, where: str) -> Path:
     tokenizer = path / "tokenizer.json"
     if not tokenizer.is_file():
         raise InvalidInput(
@@ -121,140 +162,26 @@ def read_directory(
                 "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
             )
         )
-    if not isinstance(_read_json(tokenizer, where).get("model"), dict):
-        raise _damaged(tokenizer, "it has no model")
-    head, pooling_file = _sentence_head(path, where)
-    return ModelDirectory(
-        path=path,
-        config=config,
-        tensors=tensors,
-        weight_files=weight_files,
-        tokenizer=tokenizer,
-        head=head,
-        pooling_file=pooling_file,
-        max_tokens=_max_tokens(path, config, where),
-        licence=_licence(path),
-    )
+    if not isinstance(read_json(tokenizer, where).get("model"), dict):
+        raise damaged(tokenizer, "it has no model")
+    return tokenizer
 
 
-def read_safetensors_header(path: Path) -> dict[str, TensorFacts]:
-    """Names, dtypes and shapes in a safetensors file, from its header alone.
-
-    Format: 8 bytes little-endian header length, then that much JSON (safetensors README,
-    "Format"). Raises InvalidInput for a file that does not hold what its header says.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        header = file.read(length) if 0 < length <= min(_LONGEST_HEADER, size) else b""
-    damaged = InvalidInput(
-        Problem(str(path), "not a whole safetensors file", "download or save it again")
-    )
-    try:
-        entries = json.loads(header)
-        entries.pop("__metadata__", None)
-        ends = [_end(entry) for entry in entries.values()]
-        found = {
-            name: TensorFacts(entry["dtype"], tuple(entry["shape"]))
-            for name, entry in entries.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise damaged from None
-    if 8 + length + max(ends, default=0) != size:
-        raise damaged
-    return found
-
-
-def _end(entry: dict[str, Any]) -> int:
-    """Where a tensor's bytes end; ValueError if its entry contradicts itself."""
-    (start, end), shape, dtype = entry["data_offsets"], entry["shape"], entry["dtype"]
-    if not all(type(number) is int and number >= 0 for number in (start, end, *shape)):
-        raise ValueError("not a size")
-    if not isinstance(dtype, str):
-        raise ValueError("not a dtype")
-    bits = _VALUE_BITS.get(dtype)
-    if bits is not None and (end - start) * 8 != math.prod(shape) * bits:
-        raise ValueError("not the size of its shape")
-    return int(end)
-
-
-def missing_shards(path: Path) -> list[str]:
-    """Names of the weight files that the index of a model in several files has and `path` lacks."""
-    index = path / _INDEX
-    if not index.is_file():
-        return []
-    named = _read_json(index, str(index)).get("weight_map")
-    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
-        raise _damaged(index, "it has no weight_map")
-    return sorted(name for name in set(named.values()) if not (path / name).is_file())
-
-
-def _weight_files(path: Path, where: str) -> tuple[Path, ...]:
-    files = tuple(sorted(path.glob("*.safetensors")))
-    missing = missing_shards(path)
-    if missing:
-        what = f"{path} lacks {missing[0]}, which {_INDEX} names"
-        raise InvalidInput(Problem(where, what, "download or copy the rest of the model"))
-    if files:
-        return files
-    pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
-    if pickles:
-        raise InvalidInput(
-            Problem(
-                where,
-                f"{path} has its weights only as {pickles[0]}: pickled files can run "
-                "code when they are opened, and are never read",
-                "convert it once where you trust it: model.save_pretrained(DIR, "
-                "safe_serialization=True)",
-            )
-        )
-    raise InvalidInput(
-        Problem(where, f"{path} has no *.safetensors file", "name a directory with weights")
-    )
-
-
-def _sentence_head(path: Path, where: str) -> tuple[SentenceHead, Path]:
-    """The head and its settings' file, from sentence-transformers' modules.json.
-
-    Without one: mean pooling and unit length.
-    """
-    modules_file, pooling_file = path / "modules.json", path / "1_Pooling" / "config.json"
-    if not modules_file.is_file():
-        return SentenceHead("mean", normalize=True), pooling_file
-    places = {}
-    for module in _read_json(modules_file, where, list):
-        if not isinstance(module, dict):
-            raise _damaged(modules_file, "it is not a list of modules")
-        places[str(module.get("type")).rsplit(".", 1)[-1]] = str(module.get("path", ""))
-    unknown = set(places) - {"Transformer", "Pooling", "Normalize"}
-    if places.get("Pooling"):
-        pooling_file = path / places["Pooling"] / "config.json"
-    pooling = _read_json(pooling_file, where) if pooling_file.is_file() else {}
-    modes = [key for key, on in pooling.items() if key.startswith("pooling_mode_") and on is True]
-    known = [_POOLINGS[mode] for mode in modes if mode in _POOLINGS]
-    if unknown or len(known) != 1 or len(modes) != 1:
-        what = ", ".join(sorted(unknown) or modes or ["no pooling"])
-        raise InvalidInput(
-            Problem(
-                where,
-                f"the sentence head of {path} has parts edgeq does not build: {what}",
-                "supported: one of mean, cls or max pooling, then Normalize",
-            )
-        )
-    return SentenceHead(known[0], normalize="Normalize" in places), pooling_file
-
-
-def _max_tokens(path: Path, config: dict[str, Any], where: str) -> int:
-    longest = int(config.get("max_position_embeddings", 512))
+def _max_tokens(path: Path, config: Mapping[str, Any], head: SentenceHead) -> int:
+    """Tokens of the longest text: as sentence-transformers takes it, no more than positions."""
+    settings = Settings(config, str(path), "config.json")
+    longest = settings.whole("max_position_embeddings", 512)
     if config.get("model_type") in _POSITIONS_BEHIND_PADDING:
-        longest -= int(config.get("pad_token_id", 1)) + 1
-    settings = path / "sentence_bert_config.json"
-    if settings.is_file():
-        wanted = _read_json(settings, where).get("max_seq_length")
-        if isinstance(wanted, int):
-            return min(wanted, longest)
-    return longest
+        padding = settings.get("pad_token_id", 1)
+        if not isinstance(padding, int) or not 0 <= padding < longest - 1:
+            raise settings.unusable("pad_token_id", padding, "a token's id")
+        longest -= padding + 1
+    wanted = head.longest or read_optional(path / "tokenizer_config.json").get("model_max_length")
+    if not isinstance(wanted, int | float):
+        return longest
+    if not wanted >= 1:
+        raise settings.unusable("model_max_length", wanted, "a whole number of 1 or more")
+    return int(min(wanted, longest))
 
 
 def _licence(path: Path) -> str | None:
@@ -271,27 +198,3 @@ def _licence(path: Path) -> str | None:
         if line.startswith("license:"):
             return line.partition(":")[2].partition(" #")[0].strip().strip("\"'") or None
     return None
-
-
-def _read_json(path: Path, where: str, kind: type = dict) -> Any:
-    """The JSON of `path`, which must be of `kind` at its top."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidInput(
-            Problem(
-                where,
-                f"{path.parent} has no {path.name}",
-                "name a directory in the Hugging Face format, or an .onnx file",
-            )
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from None
-    if not isinstance(value, kind):
-        raise _damaged(path, f"it holds no {'mapping' if kind is dict else kind.__name__}")
-    return value
-
-
-def _damaged(path: Path, why: str) -> InvalidInput:
-    what = f"cannot be read as the JSON that belongs there: {why}"
-    return InvalidInput(Problem(str(path), what, "download or save it again"))

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from edgeq.core.errors import InvalidInput, Missing, Problem, missing_extra
 from edgeq.core.validation_messages import suggest
-from edgeq.models.huggingface import missing_shards
 from edgeq.models.source import Source
+from edgeq.models.weight_files import missing_shards
 
 # What a build reads of a repository: weights, configuration, tokenizer, sentence head, licence.
 _WANTED = [

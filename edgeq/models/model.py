@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING
 from edgeq.core import canonical
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
 from edgeq.models.architecture import Decoder, decoder_of
-from edgeq.models.huggingface import ModelDirectory, TensorFacts, read_directory
+from edgeq.models.encoder import check_encoder, is_unused
+from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.locate import Located, hub_tensors, locate
 from edgeq.models.source import Source
+from edgeq.models.special_tokens import end_tokens
+from edgeq.models.stated_task import check_task
+from edgeq.models.weight_files import TensorFacts
+from edgeq.models.weights import check_values
 
 if TYPE_CHECKING:
     from edgeq.models.graphs.weights import Weight
 
 _MISFITS_TOLD = 3  # one wrong number in a configuration makes dozens
-# Layers that a task's output does not depend on; the exporter leaves them out.
-_UNUSED = {"sentence-embedding": ("pooler.", "cls.", "lm_head.", "vocab_")}
+_HARMLESS_TENSORS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
+_HEAD_STEP = 16
+"""onnxruntime's attention, which every format's reference runs on, turns heads of such widths."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,11 @@ class DescribedModel:
         """As the model card says it."""
         return self.directory.licence if self.directory else None
 
+    def check_values(self) -> None:
+        """Read every weight of a directory once; raises InvalidInput for NaN and infinity."""
+        if self.directory is not None:
+            check_values(self.directory, tied=bool(self.decoder and self.decoder.tied))
+
     def sha256(self) -> str:
         """One hash over every source file that decides what is built; reads them all."""
         if self.directory is not None:
@@ -81,12 +92,13 @@ def describe(
     if task == "text-generation":
         return _describe_decoder(source, located, where)
     directory = read_directory(located.path, where, _tensors_elsewhere(source, located, where))
-    unused = _UNUSED.get(task, ())
+    has_modules = (located.path / "modules.json").is_file()
+    check_task(directory.config, directory.tensors, task, where, has_modules)
+    check_encoder(directory.config, where)
     tensors = {
         name: facts.shape
         for name, facts in directory.tensors.items()
-        if not any(part in f".{name}" for part in (f".{prefix}" for prefix in unused))
-        and facts.dtype in ("F32", "F16", "BF16")
+        if facts.is_float and not is_unused(name)
     }
     return DescribedModel(located, tensors, directory)
 
@@ -98,10 +110,13 @@ def _describe_decoder(source: Source, located: Located, where: str) -> Described
     except EdgeqError:
         elsewhere = {}  # a plan needs no more than the configuration
     directory = read_directory(located.path, where, elsewhere)
+    check_task(directory.config, directory.tensors, "text-generation", where, has_modules=False)
     decoder = decoder_of(directory.config, where)
+    _check_heads(decoder, where)
+    end_tokens(located.path, directory.config, where)
     wanted = decoder.tensors()
     if directory.tensors:
-        told = list(_misfits(wanted, directory.tensors))
+        told = list(_misfits(wanted, directory.tensors, decoder.tied))
         if len(told) > _MISFITS_TOLD:
             rest = len(told) - _MISFITS_TOLD
             told[_MISFITS_TOLD:] = [f"and {rest} more weights do not fit its config.json"]
@@ -114,7 +129,17 @@ def _describe_decoder(source: Source, located: Located, where: str) -> Described
     return DescribedModel(located, wanted, directory, decoder=decoder)
 
 
-def _misfits(wanted: dict[str, tuple[int, ...]], held: dict[str, TensorFacts]) -> Iterator[str]:
+def _check_heads(decoder: Decoder, where: str) -> None:
+    for name, width in (("head_dim", decoder.head_dim), ("the rotated part", decoder.rope.dim)):
+        if width % _HEAD_STEP:
+            what = f"heads of {decoder.head_dim} columns: {name} {width} is not supported"
+            remedy = f"use a model with a multiple of {_HEAD_STEP}"
+            raise InvalidInput(Problem(where, what, remedy))
+
+
+def _misfits(
+    wanted: dict[str, tuple[int, ...]], held: dict[str, TensorFacts], tied: bool
+) -> Iterator[str]:
     """What a configuration promises and the files do not keep, or hold beyond it."""
     for name, shape in wanted.items():
         if name not in held:
@@ -122,7 +147,8 @@ def _misfits(wanted: dict[str, tuple[int, ...]], held: dict[str, TensorFacts]) -
         elif held[name].shape != shape:
             yield f"{name} has the shape {held[name].shape}, config.json promises {shape}"
     for name in held:
-        if name not in wanted and name.startswith("model.layers.") and name.endswith(".weight"):
+        is_tied = tied and name == "lm_head.weight"  # compared with the embedding by a build
+        if name not in wanted and not is_tied and not name.endswith(_HARMLESS_TENSORS):
             yield f"has {name}, which its config.json does not know"
 
 

@@ -33,7 +33,7 @@ from edgeq.core.known_settings import (
 )
 from edgeq.core.terms import Arch
 from edgeq.core.threads import default_threads
-from edgeq.formats.external_data import require_own_files
+from edgeq.models.external_data import require_own_files
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

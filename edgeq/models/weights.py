@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.models.huggingface import TensorFacts, read_safetensors_header
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.weight_files import TensorFacts, read_safetensors_header
 
 Floats = NDArray[np.float32]
 
 _STORED: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
+
+_SAME: Mapping[str, str] = {}
+_ROWS_AT_ONCE = 4 << 20  # bytes, about
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Weights:
     Read with plain file reads: mapped pages would count as resident memory of this process.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], stored_names: Mapping[str, str] = _SAME) -> None:
+        """stored_names: what the files call the tensors that are asked for by other names."""
         self._places: dict[str, _Place] = {}
         for file in files:
             facts = read_safetensors_header(file)
@@ -47,6 +53,8 @@ class Weights:
             for name, found in facts.items():
                 start = 8 + length + entries[name]["data_offsets"][0]
                 self._places[name] = _Place(file, start, found)
+        for usual, stored in stored_names.items():
+            self._places[usual] = self._places.pop(stored)
 
     def __contains__(self, name: object) -> bool:
         return name in self._places
@@ -59,11 +67,11 @@ class Weights:
         return self._places[name].facts.shape
 
     def dtype(self, name: str) -> str:
-        """`F32`, `F16` or `BF16`, as the file says."""
+        """`F64`, `F32`, `F16` or `BF16`, as the file says."""
         return self._places[name].facts.dtype
 
     def rows(self, name: str, start: int, stop: int) -> Floats:
-        """float32 `(stop - start, …)`: rows of the first axis. Exact: F16 and BF16 only widen.
+        """float32 `(stop - start, …)`: rows of the first axis. Exact but of F64, which is rounded.
 
         Raises InvalidInput for a tensor of another number format.
         """
@@ -88,7 +96,8 @@ class Weights:
         if place.facts.dtype == "BF16":
             wide = (held.astype(np.uint32) << 16).view(np.float32)
         else:
-            wide = held.astype(np.float32, copy=False)
+            with np.errstate(over="ignore"):  # infinity is refused where weights are checked
+                wide = held.astype(np.float32, copy=False)
         result: Floats = wide.reshape(stop - start, *shape[1:])
         return result
 
@@ -100,3 +109,42 @@ class Weights:
                 Problem(str(self._places[name].file), f"{name} is a single number", "")
             )
         return self.rows(name, 0, shape[0])
+
+
+def open_weights(directory: ModelDirectory) -> Weights:
+    """The weights of a model, by their usual names."""
+    return Weights(directory.weight_files, directory.stored_names)
+
+
+def check_values(directory: ModelDirectory, tied: bool) -> None:
+    """Read every weight once; raises InvalidInput for NaN and infinity, naming the tensor.
+
+    tied: whether the configuration says that the output layer is the embedding; one of its own that
+    differs is then refused too.
+    """
+    weights = open_weights(directory)
+    for name in weights:
+        if not directory.tensors[name].is_float:
+            continue
+        for start, rows in _pieces(weights, name):
+            if not np.isfinite(rows).all():
+                place = start + int(np.argwhere(~np.isfinite(rows).reshape(len(rows), -1))[0, 0])
+                what = f"{name} holds NaN or infinity (row {place})"
+                raise InvalidInput(Problem(str(directory.path), what, "download or train it again"))
+    table, head = "model.embed_tokens.weight", "lm_head.weight"
+    if tied and head in weights and table in weights:
+        for start, rows in _pieces(weights, table):
+            if not np.array_equal(rows, weights.rows(head, start, start + len(rows))):
+                what = f"{head} differs from {table}, and config.json says tie_word_embeddings"
+                remedy = f"set tie_word_embeddings to false, or delete {head}"
+                raise InvalidInput(Problem(str(directory.path), what, remedy))
+
+
+def _pieces(weights: Weights, name: str) -> Iterator[tuple[int, Floats]]:
+    """A few rows at a time, with the first one's number."""
+    shape = weights.shape(name)
+    if not shape:
+        return
+    step = max(1, _ROWS_AT_ONCE // max(4 * int(np.prod(shape[1:], dtype=np.int64)), 1))
+    for start in range(0, shape[0], step):
+        yield start, weights.rows(name, start, min(start + step, shape[0]))

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic_core import PydanticCustomError
-
-from edgeq.core.errors import InvalidInput, Missing, Problem, missing_extra
-from edgeq.core.terms import How, Pass, Progress
+from edgeq.core.errors import Missing
+from edgeq.core.terms import How, Pass
 from edgeq.devices import detect
-from edgeq.devices.address import parse_address
 from edgeq.devices.profile import Device
 from edgeq.places.process import Request, run_worker
 
@@ -97,38 +92,3 @@ class Here(Place):
 
     def device(self) -> Device:
         return detect.detect()
-
-
-def place_for(
-    reach: str,
-    emulated: Callable[[], Place] | None = None,
-    progress: Progress = lambda _: None,
-) -> Place:
-    """The place that `reach` names: `here`, `ssh://user@host[:port]`, `adb[:serial]`, `emulate`.
-
-    `emulated` makes the stand-in that `emulate` means for a device; it depends on the device's CPU.
-    `progress` is told what takes time. Nothing is connected or started yet. Raises InvalidInput for
-    text that names no place and for `emulate` without a stand-in, Missing where what reaches it is
-    not installed.
-    """
-    try:
-        address = parse_address(reach)
-    except PydanticCustomError as error:
-        words = error.context or {}
-        raise InvalidInput(Problem("reach", words["what"], words["remedy"])) from None
-    if address.kind == "here":
-        return Here()
-    if address.kind == "emulate":
-        if emulated is None:
-            what = "'emulate' needs a device whose CPU is stood in for"
-            raise InvalidInput(Problem("reach", what, "name the device too: --device pi5-8gb"))
-        return emulated()
-    if address.kind == "adb":
-        from edgeq.places.adb import AdbPlace
-
-        return AdbPlace(address, progress)
-    if importlib.util.find_spec("asyncssh") is None:
-        raise missing_extra("asyncssh", "ssh", f"reach {address.name}")
-    from edgeq.places.ssh import SshPlace
-
-    return SshPlace(address, progress)

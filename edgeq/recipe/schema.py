@@ -5,19 +5,15 @@ Version 1 of the schema. Everything here is intent; what it became is in `artifa
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from edgeq.core.artifact import Frozen
-from edgeq.core.errors import Problem
 from edgeq.core.validation_messages import refuse
-from edgeq.core.yamlfile import Document, by_place, read_yaml, validate
 from edgeq.models.source import SourceText
 from edgeq.quantize.spec import Format, Name, QuantizeSpec
 from edgeq.recipe.budgets import Budgets, Workload
-from edgeq.recipe.checks import consistency
 
 Task = Literal["sentence-embedding", "text-generation", "tensor"]
 Compute = Literal["float16", "float32"]
@@ -231,21 +227,6 @@ class Recipe(Frozen):
         default=Workload(), description="What an app does with a language model."
     )
     budgets: Budgets = Field(default=Budgets(), description="What must hold for a pass.")
-
-
-def load_recipe(path: Path) -> tuple[Recipe | None, Document, list[Problem]]:
-    """Read a recipe and check all that can be checked without its model and devices.
-
-    All problems that do not follow from another are in the list; where it is not empty, the recipe
-    is what could be understood, or None, and `document.is_assumed` tells which parts of it are
-    stand-ins. Paths inside are relative to `document.path.parent`.
-    Raises InvalidInput where the file cannot be read as YAML at all.
-    """
-    document = read_yaml(path)
-    recipe, problems = validate(document, Recipe)
-    if recipe is not None:
-        problems = by_place(problems + consistency.check(recipe, document))
-    return recipe, document, problems
 
 
 def recipe_schema() -> dict[str, Any]:

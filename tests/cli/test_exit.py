@@ -28,8 +28,10 @@ COMMANDS = {
     "sensitivity": ["none.yaml"],
     "frontier": ["none.yaml"],
     "matrix": ["none.yaml"],
-    "fit": ["none"],
-    "fits": ["none.zip"],
+    "recommend": ["none"],
+    "min-memory": ["none.zip"],
+    "compare-cpus": ["none.yaml"],
+    "bom": ["none.zip", "--out", "out.json"],
 }
 
 

@@ -12,7 +12,8 @@ from pydantic_core import PydanticCustomError
 from edgeq.core.errors import InvalidInput
 from edgeq.devices.address import Address, parse_address
 from edgeq.devices.catalogue import load_device
-from edgeq.places.place import Here, place_for
+from edgeq.places.place import Here
+from edgeq.places.transports import place_for
 from tests.devices.test_catalogue import TEXT
 
 _PATHS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20).map(

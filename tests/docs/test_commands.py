@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from edgeq.recipe.schema import load_recipe
+from edgeq.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs" / "_hooks"))

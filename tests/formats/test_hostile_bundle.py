@@ -31,7 +31,7 @@ from edgeq.core.artifact import (
 )
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.bundle import BUNDLE_FILE, read_bundle, write_bundle
-from edgeq.formats.external_data import external_files
+from edgeq.models.external_data import external_files
 from tests.support import samples
 
 MIB = 1 << 20

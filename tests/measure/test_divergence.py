@@ -13,17 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgeq.core.errors import InvalidInput
+from edgeq.core.sampling import spread
 from edgeq.formats.base import Floats
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.measure import clusters
-from edgeq.measure.divergence import (
-    Scores,
-    measure,
-    score,
-    spread,
-    summarise,
-    token_windows,
-)
+from edgeq.measure.divergence import measure, summarise, token_windows
+from edgeq.measure.scoring import Scores, score
 from tests.support.properties import examples
 
 Doubles = npt.NDArray[np.float64]

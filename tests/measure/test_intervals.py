@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.measure.intervals import (
-    LEAST_SAMPLES,
     effective_count,
     ratio_bounds,
     resampled_bounds,

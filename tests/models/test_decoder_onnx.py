@@ -20,13 +20,14 @@ import transformers
 
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.onnx.write import find_codes, write_codes
+from edgeq.formats.onnx.write import write_codes
 from edgeq.models.architecture import Decoder, decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
+from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.graphs.statistics import input_powers
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import Session, open_session
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from tests.support import tiny_decoders
 from tests.support.decoder_artifacts import float_graph, grid_for, nearest_codes
 

@@ -79,8 +79,7 @@ LENGTHS = [[1], [7], [tiny_bert.LONGEST], [3, 11], [tiny_bert.LONGEST, 1, 20, 5]
 def test_embeddings_are_those_of_pytorch(tiny: Path, exported: Path, lengths: list[int]) -> None:
     ids, mask = batch(lengths)
     found = answer(exported, ids, mask)
-    np.testing.assert_allclose(found, expected(tiny, ids, mask, "mean", True), atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(found, expected(tiny, ids, mask, "mean", False), atol=1e-5)
 
 
 def test_padding_changes_no_embedding(exported: Path) -> None:
@@ -185,5 +184,5 @@ def test_other_architectures(tmp_path: Path, family: str) -> None:
     ids, mask = batch([longest, 5])
     ids[mask == 0] = config.pad_token_id
     found = answer(built, ids, mask)
-    np.testing.assert_allclose(found, expected(directory, ids, mask, "mean", True), atol=2e-5)
+    np.testing.assert_allclose(found, expected(directory, ids, mask, "mean", False), atol=2e-5)
     assert set(large_weights(built)) >= {n for n in kept_weights(directory) if "layer" in n}

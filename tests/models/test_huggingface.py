@@ -13,13 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.models.huggingface import (
-    ModelDirectory,
-    SentenceHead,
-    TensorFacts,
-    read_directory,
-    read_safetensors_header,
-)
+from edgeq.models.huggingface import ModelDirectory, read_directory
+from edgeq.models.sentence_head import SentenceHead
+from edgeq.models.weight_files import TensorFacts, read_safetensors_header
 from tests.support.tiny_bert import tokenizer, write_head
 
 WHERE = "recipe.yaml:3:9"
@@ -113,7 +109,7 @@ def test_code_that_comes_with_a_model_is_refused(tmp_path: Path) -> None:
     [
         ("config.json", "has no config.json"),
         ("tokenizer.json", "has no tokenizer.json"),
-        ("model.safetensors", "has no *.safetensors file"),
+        ("model.safetensors", "has no model.safetensors"),
     ],
 )
 def test_a_missing_file_is_named(tmp_path: Path, missing: str, said: str) -> None:
@@ -128,6 +124,8 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str, said: str) -> Non
 @pytest.mark.parametrize("name", ["config.json", "modules.json", "sentence_bert_config.json"])
 def test_damaged_json_is_refused_by_name(tmp_path: Path, name: str, text: str) -> None:
     folder = directory(tmp_path)
+    if name == "sentence_bert_config.json":
+        write_head(folder, "mean")
     (folder / name).write_text(text, encoding="latin-1")
     if name == "modules.json" and text == "[]":
         return  # a head without modules: the next test's
@@ -139,36 +137,58 @@ def test_damaged_json_is_refused_by_name(tmp_path: Path, name: str, text: str) -
 def test_sentence_heads(tmp_path: Path, pooling: Any, normalize: bool) -> None:
     folder = directory(tmp_path)
     write_head(folder, pooling, normalize=normalize)
-    assert read(folder).head == SentenceHead(pooling, normalize)
+    head = read(folder).head
+    assert (head.pooling, head.normalize) == (pooling, normalize)
 
 
-def test_without_modules_the_head_is_mean_and_unit_length(tmp_path: Path) -> None:
-    assert read(directory(tmp_path)).head == SentenceHead("mean", normalize=True)
+def test_without_modules_the_head_is_the_mean_alone(tmp_path: Path) -> None:
+    """As sentence-transformers makes one of a directory that is not its own."""
+    assert read(directory(tmp_path)).head == SentenceHead("mean", normalize=False)
 
 
-def test_a_dense_head_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["CNN", "LSTM", "WeightedLayerPooling", "Asym"])
+def test_other_modules_are_refused_by_name(tmp_path: Path, module: str) -> None:
     folder = directory(tmp_path)
-    write_head(folder, "mean", more=("Dense",))
+    write_head(folder, "mean", more=(module,))
     problem = refused(folder)
-    assert "Dense" in problem.what
-    assert "mean, cls or max" in problem.remedy
+    assert module in problem.what
+    assert "lasttoken" in problem.remedy
 
 
 @pytest.mark.parametrize(
-    "modes",
+    ("settings", "pooling"),
     [
-        {},
-        {"pooling_mode_lasttoken": True},
-        {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
-        {"pooling_mode_mean_sqrt_len_tokens": True},
+        ({}, "mean"),
+        ({"pooling_mode": "mean"}, "mean"),
+        ({"pooling_mode": ["weightedmean"]}, "weightedmean"),
+        ({"pooling_mode_lasttoken": True}, "lasttoken"),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len_tokens"),
     ],
 )
-def test_other_poolings_are_refused(tmp_path: Path, modes: dict[str, bool]) -> None:
+def test_poolings_are_named_in_old_and_new_words(
+    tmp_path: Path, settings: dict[str, Any], pooling: str
+) -> None:
+    folder = directory(tmp_path)
+    write_head(folder, "cls")
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+    assert read(folder).head.pooling == pooling
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "cls, mean"),
+        ({"pooling_mode": ["mean", "max"]}, "mean, max"),
+        ({"pooling_mode": "median"}, "median"),
+        ({"pooling_mode": "mean", "include_prompt": False}, "include_prompt"),
+        ({"pooling_mode": "mean", "pooling_mode_new": True}, "pooling_mode_new"),
+    ],
+)
+def test_other_poolings_are_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     folder = directory(tmp_path)
     write_head(folder, "mean")
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(modes))
-    problem = refused(folder)
-    assert all(mode in problem.what for mode in modes)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+    assert said in refused(folder).what
 
 
 def test_a_head_lies_where_modules_json_says(tmp_path: Path) -> None:
@@ -197,6 +217,7 @@ def test_a_head_lies_where_modules_json_says(tmp_path: Path) -> None:
 def test_max_tokens(tmp_path: Path, own: int | None, changes: dict[str, Any], longest: int) -> None:
     folder = directory(tmp_path, **changes)
     if own is not None:
+        write_head(folder, "mean")
         (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": own}))
     assert read(folder).max_tokens == longest
 

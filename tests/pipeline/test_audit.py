@@ -24,7 +24,8 @@ from edgeq.core.errors import InvalidInput
 from edgeq.formats.gguf.header import MetaValue, TensorEntry, read_header
 from edgeq.formats.gguf.requantize import quantize_file
 from edgeq.formats.gguf.writer import write_gguf
-from edgeq.measure.divergence import Scores, summarise
+from edgeq.measure.divergence import summarise
+from edgeq.measure.scoring import Scores
 from edgeq.pipeline.audit import child, reference, runs
 from edgeq.pipeline.audit.claims import judge_claim, label_in
 from edgeq.pipeline.audit.metadata import judge_metadata

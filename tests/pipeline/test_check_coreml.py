@@ -22,7 +22,7 @@ from edgeq.pipeline.check.check import _units
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.places.place import Here
 from edgeq.recipe.budgets import Workload
-from edgeq.recipe.schema import load_recipe
+from edgeq.recipe.load import load_recipe
 from tests.support import tiny_bert
 from tests.support.verdicts import (
     CONDITIONS,

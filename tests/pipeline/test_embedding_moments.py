@@ -11,13 +11,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.formats.coreml.weights import find_codes_coreml
-from edgeq.formats.onnx.write import find_codes
+from edgeq.models.graphs.embedding_moments import looked_up, table_moments
+from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.models.onnx_session import open_session
-from edgeq.pipeline.build.embedding_moments import looked_up, table_moments
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed
 
 TOKENS, COLUMNS, OUTPUTS = 256, 64, 96

@@ -16,7 +16,7 @@ from edgeq.estimate.variants import DECODER_PRESETS, ENCODER_PRESETS
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.recommend.described_model import find_subject
 from edgeq.pipeline.recommend.recommend import CALIBRATION, Answer, recommend_model
-from edgeq.recipe.schema import load_recipe
+from edgeq.recipe.load import load_recipe
 from edgeq.report.console import make_console
 from edgeq.report.recommend import print_recommendation
 from tests.estimate.test_memory import LLAMA_8B, QWEN3_NEXT_80B, ROOT, WREN

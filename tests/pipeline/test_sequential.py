@@ -11,17 +11,18 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeq.formats.onnx.write import find_codes, write_codes
+from edgeq.formats.onnx.write import write_codes
 from edgeq.models.architecture import decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.models.graphs.pieces import Pieces, Samples
+from edgeq.models.graphs.rounding import find_codes
+from edgeq.models.graphs.sequential import round_in_sequence
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import open_session
-from edgeq.pipeline.build.sequential import round_in_sequence
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed
 from tests.support import tiny_decoders
 

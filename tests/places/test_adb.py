@@ -10,8 +10,9 @@ import pytest
 
 from edgeq.core.errors import Missing
 from edgeq.devices import detect
-from edgeq.places.place import Unreachable, place_for
+from edgeq.places.place import Unreachable
 from edgeq.places.process import Request, run_worker
+from edgeq.places.transports import place_for
 from tests.support import samples
 
 _ADB = """#!/bin/sh

@@ -280,7 +280,7 @@ def test_interrupted_it_ends_what_it_started(
 ) -> None:
     program = (
         "import signal, sys; from pathlib import Path;"
-        "from edgeq.places.process import Request; from edgeq.places.place import place_for\n"
+        "from edgeq.places.process import Request; from edgeq.places.transports import place_for\n"
         # Started in the background, tests inherit that the signal is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "request = Request(work='latency', artifact=Path(sys.argv[2]), effort='full')\n"

@@ -17,8 +17,9 @@ from edgeq.devices import detect
 from edgeq.devices.catalogue import matches
 from edgeq.devices.profile import Device
 from edgeq.measure.arrays import write_arrays
-from edgeq.places.place import Unreachable, place_for
+from edgeq.places.place import Unreachable
 from edgeq.places.process import Request, Workload, run_worker
+from edgeq.places.transports import place_for
 from tests.support import samples
 from tests.support.remote_machine import Machine, serving
 

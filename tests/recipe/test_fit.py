@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.recipe.schema import Recipe, load_recipe
+from edgeq.recipe.load import load_recipe
+from edgeq.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[2]
 TEXT = """\

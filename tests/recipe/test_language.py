@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.core.errors import Problem
-from edgeq.recipe.schema import load_recipe
+from edgeq.recipe.load import load_recipe
 
 GOOD = """\
 edgeq: 1

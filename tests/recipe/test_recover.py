@@ -10,7 +10,8 @@ from edgeq.core.errors import Problem
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.plan.requirements import packages
 from edgeq.quantize.adapter import GRID, planned_factors
-from edgeq.recipe.schema import Recipe, load_recipe
+from edgeq.recipe.load import load_recipe
+from edgeq.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[2]
 TEXT = """\

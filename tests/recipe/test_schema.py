@@ -15,7 +15,8 @@ from pydantic_core import PydanticCustomError
 from edgeq.core.errors import Problem
 from edgeq.models.source import Source, parse_source
 from edgeq.recipe.data_sets import overlap, read_pairs, read_texts
-from edgeq.recipe.schema import Recipe, load_recipe, recipe_schema
+from edgeq.recipe.load import load_recipe
+from edgeq.recipe.schema import Recipe, recipe_schema
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "recipes" / "minilm.yaml"

@@ -16,12 +16,13 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
-from edgeq.formats.onnx.write import copy_float, find_codes, write_codes
+from edgeq.formats.onnx.write import copy_float, write_codes
 from edgeq.models.graphs.decoder_onnx import export_decoder
+from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.huggingface import read_directory
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 
 WREN = Path(__file__).parents[2] / "recipes" / "wren"
 
@@ -60,7 +61,7 @@ def decoder_artifact(
     if codes is None:
         written = copy_float(graph, folder)
     else:
-        grid = next(iter(codes.values())).grid.name
+        grid = next(iter(codes.values())).number_format.name
         written = write_codes(graph, folder, grid_for(grid), codes)
     shutil.copyfile(source / "tokenizer.json", folder / TOKENIZER_FILE)
     write_artifact(

@@ -6,13 +6,11 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from edgeq.core.errors import InvalidInput, Problem, missing_extra
-from edgeq.core.validation_messages import suggest
-from edgeq.devices.compute_units import ComputeUnits
+from edgeq.core.errors import missing_extra
 from edgeq.formats.base import Array
 from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.executor import Interface, load, read_interface
@@ -58,23 +56,6 @@ def import_runtime() -> None:
     messages()
     if runs_here():
         load_coremltools()
-
-
-def open_backend(path: Path, threads: int | None, compute_units: str | None) -> Backend:
-    """Open the package at `path` with what this system has; threads are the reference's alone.
-
-    Raises InvalidInput for units that are none and for a package that cannot be run, Missing where
-    coremltools is not installed.
-    """
-    units = compute_units or "all"
-    if units not in get_args(ComputeUnits):
-        what = f"{units!r} are no compute units"
-        raise InvalidInput(Problem("compute_units", what, suggest(units, get_args(ComputeUnits))))
-    if runs_here():
-        from edgeq.formats.coreml.apple import AppleBackend
-
-        return AppleBackend(path, units)
-    return ReferenceBackend(path, threads or 1)
 
 
 class ReferenceBackend(Backend):

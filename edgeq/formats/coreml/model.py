@@ -9,10 +9,11 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.base import Array, Model
-from edgeq.formats.coreml.backend import Backend, open_backend
+from edgeq.formats.coreml.backend import Backend
 from edgeq.formats.coreml.decoder import CoremlDecoder
 from edgeq.formats.coreml.executor.images import pixels
 from edgeq.formats.coreml.lengths import filled, next_length
+from edgeq.formats.coreml.open_backend import open_backend
 from edgeq.formats.package import Package
 from edgeq.formats.runtime_cache import model_file
 from edgeq.formats.samples import SampleModel

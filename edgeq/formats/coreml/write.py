@@ -30,14 +30,15 @@ from edgeq.formats.coreml.write_images import (
 )
 from edgeq.formats.coreml.write_package import Classes, write_package
 from edgeq.formats.coreml.write_program import Compute, Input, ProgramWriter
-from edgeq.formats.onnx.write import Found
 from edgeq.models.architecture import decoder_of
-from edgeq.models.graphs.decoder_onnx import check_weights, end_tokens
+from edgeq.models.graphs.decoder_onnx import check_weights
 from edgeq.models.graphs.decoder_rope import depends_on_length, rotations
+from edgeq.models.graphs.rounding import Found
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.models.weights import Weights
+from edgeq.models.special_tokens import end_tokens
+from edgeq.models.weights import open_weights
 from edgeq.quantize.model import Quantized
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 
 
 def export_decoder_coreml(
@@ -70,8 +71,9 @@ def export_decoder_coreml(
     if target < STATES:
         what = f"{target} has no states, which a language model keeps its cache in"
         raise InvalidInput(Problem(str(destination), what, f"target {STATES}"))
+    ends = end_tokens(directory.path, directory.config, str(directory.path))
     context = min(context, decoder.context)
-    turned = rotations(decoder, directory.config)
+    turned = rotations(decoder)
     if depends_on_length(decoder) and context > turned.switch:
         what = f"its rotary angles change with texts of more than {turned.switch} positions"
         remedy = f"build it for a context of at most {turned.switch}"
@@ -79,13 +81,13 @@ def export_decoder_coreml(
     counts = tuple(count for count in tokens if count <= context)
     writer = ProgramWriter(decoder_inputs(decoder, context, counts), target, compute, float32)
     with writer:
-        weights = Weights(directory.weight_files)
+        weights = open_weights(directory)
         logits = DecoderProgram(decoder, weights, codes, writer, context).build(turned)
         program = writer.finish({LOGITS: logits})
     check_patterns(float32, writer)
     metadata = {
         CONTEXT_KEY: str(context),
-        END_KEY: " ".join(map(str, end_tokens(directory))),
+        END_KEY: " ".join(map(str, ends)),
     }
     write_package(program, writer.constants.readers, target, metadata, destination)
 
@@ -149,7 +151,7 @@ def _weights_alone(codes: Mapping[str, QuantizedTensor]) -> Found:
 
 
 def _check_release(name: str, held: Quantized, target: Target) -> None:
-    needs = {held.tensor.grid.name: needs_os(held.tensor.grid.name)}
+    needs = {held.tensor.number_format.name: needs_os(held.tensor.number_format.name)}
     if held.activations != "float32":
         needs[held.activations] = CODED_INPUTS
     for what, needed in needs.items():

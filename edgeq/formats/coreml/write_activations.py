@@ -7,23 +7,30 @@ such products (A17 Pro, M4 and later) takes the two operators and the product as
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from edgeq.formats.coreml.write_constants import Weight
 from edgeq.quantize.activations import InputCodes, scale_and_zero_point
 
-if TYPE_CHECKING:
-    from edgeq.formats.coreml.write_program import ProgramWriter
-
 _SMALLEST_SCALE = float(np.finfo(np.float16).tiny)  # smaller ones lose digits in float16
+
+
+class Emitter(Protocol):
+    """What writes operators: the writer of the program that the codes are part of."""
+
+    def emit(self, kind: str, name: str, **inputs: Any) -> Any:
+        """Add an operator in the program's own precision."""
+
+    def in_float32(self, kind: str, name: str, **inputs: Any) -> Any:
+        """Add an operator in float32."""
 
 
 class InputCoder:
     """Codes each input once for all the products that read it in the same way."""
 
-    def __init__(self, writer: ProgramWriter) -> None:
+    def __init__(self, writer: Emitter) -> None:
         self._writer = writer
         self._coded: dict[tuple[str, int], Any] = {}
         self._outliers: dict[tuple[str, tuple[int, ...]], Any] = {}

@@ -7,9 +7,8 @@ loader would silently do otherwise than the model does is refused here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -18,13 +17,15 @@ from edgeq.formats.gguf.header import MetaValue
 from edgeq.formats.gguf.names import ARCHITECTURES
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.models.rope import Rope
+from edgeq.quantize.number_formats import Floats
 
 _WINDOWED = ("gemma2", "gemma3_text")
-_POOLING = {"mean": 1, "cls": 2}  # enum llama_pooling_type
+_POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}  # enum llama_pooling_type
 # llama.cpp knows these by their number of layers, and divides by other numbers than elsewhere.
 _SCALED_BY_HIDDEN = {"gemma2": 46, "gemma3_text": 62}
 
+_YARN_BOUNDS = (1.0, 32.0, True)  # its keys for others do not give what transformers computes
 _LONGROPE_NOTE = (
     "llama.cpp turns positions as in a long text as soon as the context it opens is longer than "
     "the original one; the model itself only where the text is"
@@ -44,10 +45,8 @@ class Hyperparameters:
     notes: tuple[str, ...] = ()
 
 
-def decoder_hyperparameters(
-    decoder: Decoder, config: Mapping[str, Any], where: str
-) -> Hyperparameters:
-    """Of a language model; `config` is its config.json.
+def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
+    """Of a language model.
 
     Raises InvalidInput at `where` for what llama.cpp would run as another model than it is.
     """
@@ -69,7 +68,7 @@ def decoder_hyperparameters(
         "attention.value_length": _whole(decoder.head_dim),
         "attention.layer_norm_rms_epsilon": _real(decoder.norm_eps),
         "rope.dimension_count": _whole(decoder.rope_dim),
-        "rope.freq_base": _real(decoder.rope_theta),
+        "rope.freq_base": _real(decoder.rope.theta),
         "vocab_size": _whole(decoder.vocabulary),
     }
     metadata.update(_window_keys(decoder))
@@ -77,8 +76,8 @@ def decoder_hyperparameters(
         metadata["attn_logit_softcapping"] = _real(decoder.attention_softcap)
     if decoder.logit_softcap is not None:
         metadata["final_logit_softcapping"] = _real(decoder.logit_softcap)
-    scaling, extra = _rope_scaling(decoder, config)
-    if rope_kind(decoder) == "longrope":
+    scaling, extra = _rope_scaling(decoder)
+    if decoder.rope.kind == "longrope":
         notes = (*notes, _LONGROPE_NOTE)
     return Hyperparameters({**metadata, **scaling}, extra, notes)
 
@@ -89,7 +88,12 @@ def encoder_hyperparameters(directory: ModelDirectory, where: str) -> Hyperparam
     problems = [
         Problem(where, f"llama.cpp cannot run this BERT: {what}", remedy)
         for what, remedy, found in (
-            (f"{head.pooling} pooling", "use mean or cls pooling", head.pooling not in _POOLING),
+            (
+                f"{head.pooling} pooling",
+                f"use one of {', '.join(_POOLING)}",
+                head.pooling not in _POOLING,
+            ),
+            ("a Dense module", "build this model for ONNX", bool(head.dense)),
             (
                 f"hidden_act {config.get('hidden_act')!r}",
                 "use a model with gelu",
@@ -137,10 +141,7 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
         yield "its rotary positions turn a part of each head", other
     if family == "phi3" and decoder.heads * decoder.head_dim != decoder.hidden:
         yield f"{decoder.heads} heads of {decoder.head_dim} are not {decoder.hidden}", other
-    kind = rope_kind(decoder)
-    known = {"llama3": ("llama", "mistral"), "longrope": ("phi3",)}.get(kind)
-    if known is not None and family not in known:
-        yield f"rope_scaling {kind} is only for {' and '.join(known)}", other
+    yield from _rope_obstacles(decoder, other)
     if gemma:
         yield from _gemma_obstacles(decoder, other)
 
@@ -181,8 +182,8 @@ def _window_keys(decoder: Decoder) -> dict[str, MetaValue]:
     assert period is not None
     if period != (2 if decoder.family == "gemma2" else 6):
         keys["attention.sliding_window_pattern"] = _whole(period)
-    if decoder.rope_local_theta is not None:
-        keys["rope.freq_base_swa"] = _real(decoder.rope_local_theta)
+    if decoder.local_rope is not None:
+        keys["rope.freq_base_swa"] = _real(decoder.local_rope.theta)
     return keys
 
 
@@ -203,49 +204,64 @@ def _context(decoder: Decoder) -> tuple[int, tuple[str, ...]]:
     return context, (note,)
 
 
-def rope_kind(decoder: Decoder) -> str:
-    """`default`, `linear`, `llama3` or `longrope`."""
-    scaling = decoder.rope_scaling or {}
-    return str(scaling.get("rope_type", scaling.get("type", "default")))
-
-
-def _rope_scaling(
-    decoder: Decoder, config: Mapping[str, Any]
-) -> tuple[dict[str, MetaValue], dict[str, Floats]]:
-    scaling, kind = decoder.rope_scaling or {}, rope_kind(decoder)
-    if kind == "linear":
-        text = MetaValue("string", "linear")
-        return {"rope.scaling.type": text, "rope.scaling.factor": _real(scaling["factor"])}, {}
-    if kind == "llama3":
-        return {}, {"rope_freqs.weight": _llama3_factors(decoder, scaling)}
+def _rope_scaling(decoder: Decoder) -> tuple[dict[str, MetaValue], dict[str, Floats]]:
+    """Keys and small tensors of a rope that is stretched."""
+    rope = decoder.rope
+    if rope.kind == "linear":
+        return {**_stretched("linear", rope)}, {}
+    if rope.kind == "llama3":
+        return {}, {"rope_freqs.weight": _divisors(rope)}
+    if rope.kind == "yarn":
+        return _yarn_keys(rope), {}
     if decoder.family != "phi3":
         return {}, {}
-    original = int(config.get("original_max_position_embeddings") or decoder.context)
-    keys = {"rope.scaling.original_context_length": _whole(original)}
-    if kind != "longrope":
+    keys = {"rope.scaling.original_context_length": _whole(rope.original)}
+    if rope.kind != "longrope":
         return keys, {}
-    growth = decoder.context / original
-    if growth == 1:
-        growth = float(scaling.get("factor") or 1.0)
-    factor = scaling.get("attention_factor")
-    if factor is None:
-        factor = math.sqrt(1 + math.log(growth) / math.log(original)) if growth > 1 else 1.0
-    keys["rope.scaling.attn_factor"] = _real(factor)
+    keys["rope.scaling.attn_factor"] = _real(rope.magnitude)
+    factors = {"long": rope.long, "short": rope.short}
     tensors = {
-        f"rope_factors_{name}.weight": np.asarray(scaling[f"{name}_factor"], np.float32)
-        for name in ("long", "short")
+        f"rope_factors_{name}.weight": np.asarray(values, np.float32)
+        for name, values in factors.items()
     }
     return keys, tensors
 
 
-def _llama3_factors(decoder: Decoder, scaling: Mapping[str, Any]) -> Floats:
+def _rope_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
+    rope, local = decoder.rope, decoder.local_rope
+    known = {"llama3": ("llama", "mistral"), "longrope": ("phi3",)}.get(rope.kind)
+    if known is not None and decoder.family not in known:
+        yield f"the rope_type {rope.kind} is only for {' and '.join(known)}", other
+    if rope.kind == "yarn" and (rope.low, rope.high, rope.rounded) != _YARN_BOUNDS:
+        yield f"its yarn rope has other bounds than {_YARN_BOUNDS[:2]}, rounded", other
+    if local is not None and local.kind != "default":
+        yield f"its windowed layers have the rope_type {local.kind}", other
+    if rope.kind == "yarn" and decoder.family in _WINDOWED:
+        yield "its layers without a window alone have the rope_type yarn", other
+
+
+def _stretched(kind: str, rope: Rope) -> dict[str, MetaValue]:
+    text = MetaValue("string", kind)
+    return {"rope.scaling.type": text, "rope.scaling.factor": _real(rope.factor)}
+
+
+def _yarn_keys(rope: Rope) -> dict[str, MetaValue]:
+    """llama.cpp multiplies the factor by a magnitude of its own."""
+    own = 0.1 * math.log(rope.factor) + 1
+    return {
+        **_stretched("yarn", rope),
+        "rope.scaling.original_context_length": _whole(rope.original),
+        "rope.scaling.attn_factor": _real(rope.magnitude / own),
+    }
+
+
+def _divisors(rope: Rope) -> Floats:
     """What each rotation's frequency is divided by: 1 for fast ones, `factor` for slow ones.
 
     Between, frequencies are blended (Llama 3.1's model card). float32 `(rope_dim / 2,)`.
     """
-    exponents = np.arange(0, decoder.rope_dim, 2, dtype=np.float32) / np.float32(decoder.rope_dim)
-    frequencies = 1 / np.float32(decoder.rope_theta) ** exponents
-    slow, fast = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
-    turns = scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)
-    kept = np.clip((turns - slow) / (fast - slow), 0, 1)
-    return np.asarray(1 / ((1 - kept) / scaling["factor"] + kept), np.float32)
+    exponents = np.arange(0, rope.dim, 2, dtype=np.float32) / np.float32(rope.dim)
+    frequencies = 1 / np.float32(rope.theta) ** exponents
+    turns = rope.original * frequencies / (2 * math.pi)
+    kept = np.clip((turns - rope.low) / (rope.high - rope.low), 0, 1)
+    return np.asarray(1 / ((1 - kept) / rope.factor + kept), np.float32)

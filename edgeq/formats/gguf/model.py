@@ -24,6 +24,7 @@ from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header, read_header
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.trial import require_survivor
 from edgeq.formats.language import Ids, LanguageModel
+from edgeq.formats.text import prompted
 from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.quantize.ggml.llama_abi import F16, F32
 
@@ -193,6 +194,8 @@ class GgufEncoder(Model):
             what = f"its pooling type is {pooling}: it gives no vector for a text"
             raise InvalidInput(Problem(str(model.path), what, "build it again"))
         text = artifact.text if artifact else None
+        self._text = text
+        self._width = (artifact.dimension if artifact else None) or model.width
         self.max_tokens = min(
             model.trained_context, text.max_tokens if text else model.trained_context
         )
@@ -205,13 +208,15 @@ class GgufEncoder(Model):
             embeddings=True,
         )
 
-    def embed(self, texts: Sequence[str]) -> Floats:
+    def embed(
+        self, texts: Sequence[str], *, prompt: str | None = None, prompt_name: str | None = None
+    ) -> Floats:
         """See `Model.embed`. Longer texts are cut at `max_tokens`; texts are run one at a time."""
         if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
             found = type(texts).__name__
             raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
-        vectors = np.empty((len(texts), self._model.width), np.float32)
-        for index, text in enumerate(texts):
+        vectors = np.empty((len(texts), self._width), np.float32)
+        for index, text in enumerate(prompted(self._text, texts, prompt, prompt_name)):
             vectors[index] = self._vector(np.array(self.tokens(text), np.int32))
         return vectors
 
@@ -239,5 +244,6 @@ class GgufEncoder(Model):
 
     def _vector(self, token_ids: Ids) -> Floats:
         vector = self._model.encode(token_ids)
-        vector /= max(np.linalg.norm(vector), np.finfo(np.float32).tiny)
-        return vector
+        if self._text is None or self._text.normalize:
+            vector /= max(np.linalg.norm(vector), np.finfo(np.float32).tiny)
+        return vector[: self._width]

@@ -17,6 +17,8 @@ from edgeq.formats.gguf.header import MetaValue
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.tokens import WORD_START
 from edgeq.formats.gguf.writer import write_gguf
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.special_tokens import end_tokens
 
 _SAMPLES, _PIECES = 400, 6
 _MOST_SPECIAL = 300
@@ -76,7 +78,7 @@ class KnownDifferences:
 
 
 def require_parity(
-    tokenizer: Path, metadata: Mapping[str, MetaValue], rows: int
+    directory: ModelDirectory, metadata: Mapping[str, MetaValue], rows: int
 ) -> tuple[str, ...]:
     """Compare llama.cpp's token ids with those of `tokenizers` on hard texts.
 
@@ -84,7 +86,8 @@ def require_parity(
     with tokens beyond are left out. Gives back the notes of `KnownDifferences`. Raises InvalidInput
     with the first text that differs and both lists of ids.
     """
-    reference = Tokenizer.from_file(str(tokenizer))
+    tokenizer = directory.tokenizer
+    reference = Tokenizer.from_buffer(directory.tokenizer_json())
     reference.no_truncation()
     reference.no_padding()
     known = KnownDifferences(reference)
@@ -101,7 +104,21 @@ def require_parity(
                 found = model.tokens(given, special)
                 if found != wanted:
                     raise _differs(tokenizer, given, wanted, found)
-    return known.notes
+        if metadata["tokenizer.ggml.model"].value == "bert":
+            return known.notes
+        return (*known.notes, *_ends_apart(directory, model, rows))
+
+
+def _ends_apart(directory: ModelDirectory, model: LlamaModel, rows: int) -> Iterator[str]:
+    """Where llama.cpp ends a text and the model does not; raises InvalidInput the other way."""
+    where = str(directory.path)
+    wanted = set(end_tokens(directory.path, directory.config, where))
+    found = {id for id in range(rows) if model.ends(id)}
+    if wanted - found:
+        what = f"llama.cpp would not stop at the token {min(wanted - found)}, which ends a text"
+        raise InvalidInput(Problem(where, what, "build this model for ONNX"))
+    if found - wanted:
+        yield f"llama.cpp stops at the token {min(found - wanted)} too, by its spelling"
 
 
 def _texts(tokenizer: Tokenizer) -> Iterable[str]:

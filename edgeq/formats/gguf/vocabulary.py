@@ -16,7 +16,15 @@ from edgeq.formats.gguf.header import SPECIAL_TOKENS, MetaValue
 from edgeq.formats.gguf.pretokenizers import pretokenizer_name
 from edgeq.formats.gguf.tokens import Tokens, tokens_of
 from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.special_tokens import (
+    SpecialTokens,
+    chat_templates,
+    end_tokens,
+    special_tokens,
+)
 
+# An answer's and a message's end; llama.cpp stops at either as at the end of a text.
+_END_KEYS = ("eot_token_id", "eom_token_id")
 _PHI3_ENDS = ("</s>", "<unk>", "<s>", "<|endoftext|>")
 
 
@@ -34,9 +42,9 @@ def vocabulary_of(directory: ModelDirectory, rows: int) -> Vocabulary:
     Raises InvalidInput for a tokenizer that llama.cpp cannot take the place of.
     """
     where = str(directory.tokenizer)
-    reference = _load(directory.tokenizer)
-    tokenizer = _json(directory.tokenizer)
-    settings = _json(directory.path / "tokenizer_config.json")
+    content = directory.tokenizer_json()
+    reference = _load(content, where)
+    tokenizer = json.loads(content)
     tokens = tokens_of(tokenizer, rows, where)
     keys: dict[str, MetaValue] = {
         "model": MetaValue("string", tokens.model),
@@ -52,9 +60,9 @@ def vocabulary_of(directory: ModelDirectory, rows: int) -> Vocabulary:
         keys.update(_bert_keys(directory, tokenizer, where))
     if tokens.model == "llama":
         keys["add_space_prefix"] = MetaValue("bool", _has_space_prefix(tokenizer))
-    keys.update(_meanings(directory, settings, reference, rows, tokens.model))
+    keys.update(_meanings(directory, reference, rows, tokens.model))
     metadata = {f"tokenizer.ggml.{name}": value for name, value in keys.items()}
-    metadata.update(_chat_templates(directory.path, settings))
+    metadata.update(_chat_keys(directory.path))
     return Vocabulary(metadata, phi3_strips(tokenizer))
 
 
@@ -70,28 +78,16 @@ def phi3_strips(tokenizer: Mapping[str, Any]) -> bool:
     )
 
 
-def _load(path: Path) -> Tokenizer:
+def _load(content: bytes, where: str) -> Tokenizer:
     """The tokenizer, whole texts and nothing around them but its own special tokens."""
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # tokenizers raises nothing more precise
         what = f"is no tokenizer: {error}"
-        raise InvalidInput(Problem(str(path), what, "download or save it again")) from None
+        raise InvalidInput(Problem(where, what, "download or save it again")) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; nothing where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        what = f"cannot be read as JSON: {error}"
-        raise InvalidInput(Problem(str(path), what, "download or save it again")) from None
-    return found if isinstance(found, dict) else {}
 
 
 def _pre(tokens: Tokens, tokenizer: Mapping[str, Any], where: str) -> str:
@@ -116,6 +112,10 @@ def _bert_keys(
     directory: ModelDirectory, tokenizer: Mapping[str, Any], where: str
 ) -> dict[str, MetaValue]:
     normalizer = tokenizer.get("normalizer") or {}
+    steps = normalizer.get("normalizers", [])
+    lowers = [step.get("type") for step in steps] == ["Lowercase", "BertNormalizer"]
+    if lowers:  # as a sentence-transformers setting asks for
+        normalizer = steps[1]
     if normalizer.get("type") != "BertNormalizer":
         what = f"its normalizer is {normalizer.get('type')}, llama.cpp's WordPiece has BERT's"
         raise InvalidInput(Problem(where, what, "build this model for ONNX"))
@@ -123,31 +123,30 @@ def _bert_keys(
     accents = normalizer.get("strip_accents")
     return {
         "token_type_count": MetaValue("uint32", int(directory.config.get("type_vocab_size", 2))),
-        "normalizer.lowercase": MetaValue("bool", lowercase),
+        "normalizer.lowercase": MetaValue("bool", lowercase or lowers),
         "normalizer.strip_accents": MetaValue("bool", lowercase if accents is None else accents),
     }
 
 
 def _meanings(
-    directory: ModelDirectory,
-    settings: Mapping[str, Any],
-    tokenizer: Tokenizer,
-    rows: int,
-    model: str,
+    directory: ModelDirectory, tokenizer: Tokenizer, rows: int, model: str
 ) -> dict[str, MetaValue]:
     """Ids of the tokens with a meaning, and whether a text gets them at its ends."""
     where = str(directory.tokenizer)
-    ids = _named_ids(directory, settings, tokenizer)
+    special = special_tokens(directory.path, directory.config, where)
+    ids: dict[str, int | None] = {
+        key: special.ids.get(meaning.removesuffix("_token"))
+        for meaning, key in SPECIAL_TOKENS.items()
+    }
     first, last = _around(tokenizer, where)
     if model == "bert":
         ids["bos_token_id"], ids["seperator_token_id"] = first, last
         return {name: MetaValue("uint32", id) for name, id in ids.items() if id is not None}
-    ids["bos_token_id"] = first if first is not None else ids.get("bos_token_id")
-    ids["eos_token_id"] = last if last is not None else ids.get("eos_token_id")
-    if ids["eos_token_id"] is None:
-        what = "no file names the token that ends a text, and llama.cpp would take any"
-        raise InvalidInput(Problem(where, what, "add eos_token to tokenizer_config.json"))
-    ids["eot_token_id"] = _end_of_turn(directory, ids["eos_token_id"])
+    ids["bos_token_id"] = first if first is not None else ids["bos_token_id"]
+    ends = end_tokens(directory.path, directory.config, where)
+    main = ids["eos_token_id"] if last is None else last
+    ids["eos_token_id"] = ends[0] if main is None else main
+    ids.update(_other_ends(directory, special, ids["eos_token_id"]))
     keys = {
         name: MetaValue("uint32", id)
         for name, id in ids.items()
@@ -158,21 +157,19 @@ def _meanings(
     return keys
 
 
-def _named_ids(
-    directory: ModelDirectory, settings: Mapping[str, Any], tokenizer: Tokenizer
+def _other_ends(
+    directory: ModelDirectory, special: SpecialTokens, main: int | None
 ) -> dict[str, int | None]:
-    """From tokenizer_config.json, else special_tokens_map.json, else config.json."""
-    named = {**_json(directory.path / "special_tokens_map.json"), **settings}
-    ids: dict[str, int | None] = {}
-    for meaning, key in SPECIAL_TOKENS.items():
-        token = named.get(meaning)
-        text = token.get("content") if isinstance(token, dict) else token
-        found = tokenizer.token_to_id(text) if isinstance(text, str) else None
-        other: Any = directory.config.get(f"{meaning}_id") if found is None else found
-        number = other[0] if isinstance(other, list) and other else other
-        if isinstance(number, int):
-            ids[key] = number
-    return ids
+    """Keys for the other tokens that end a text; some of these llama.cpp finds by their spelling.
+
+    Raises InvalidInput for more than it has keys for.
+    """
+    named = [end for end in special.ends if end != main and end not in special.spelled_ends]
+    spelled = [end for end in special.ends if end != main and end in special.spelled_ends]
+    if len(named) > len(_END_KEYS):
+        what = f"{1 + len(named)} tokens end a text, and a GGUF file names {1 + len(_END_KEYS)}"
+        raise InvalidInput(Problem(str(directory.path), what, "build this model for ONNX"))
+    return dict(zip(_END_KEYS, [*named, *spelled], strict=False))
 
 
 def _around(tokenizer: Tokenizer, where: str) -> tuple[int | None, int | None]:
@@ -188,25 +185,9 @@ def _around(tokenizer: Tokenizer, where: str) -> tuple[int | None, int | None]:
     return (front or [None])[0], (behind or [None])[0]
 
 
-def _end_of_turn(directory: ModelDirectory, eos: int) -> int | None:
-    """Another token that ends an answer, from generation_config.json; llama.cpp has room for one.
-
-    The others of the usual names it finds by itself.
-    """
-    ends = _json(directory.path / "generation_config.json").get("eos_token_id")
-    others = [end for end in ends if end != eos] if isinstance(ends, list) else []
-    return int(others[-1]) if others else None
-
-
-def _chat_templates(path: Path, settings: Mapping[str, Any]) -> dict[str, MetaValue]:
+def _chat_keys(path: Path) -> dict[str, MetaValue]:
     """As they are: one, or several by name of which `default` is the one without a name."""
-    found = settings.get("chat_template")
-    named = {"default": found} if isinstance(found, str) else {}
-    if isinstance(found, list):
-        named = {str(entry["name"]): str(entry["template"]) for entry in found}
-    file = path / "chat_template.jinja"
-    if file.is_file():
-        named["default"] = file.read_text(encoding="utf-8")
+    named = chat_templates(path)
     keys = {}
     others = sorted(set(named) - {"default"})
     if others:

@@ -35,13 +35,13 @@ from edgeq.formats.gguf.vocabulary import Vocabulary, vocabulary_of
 from edgeq.formats.gguf.writer import TensorSpec, header_bytes, write_gguf
 from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.models.weights import Weights
+from edgeq.models.weights import open_weights
 from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
 from edgeq.quantize.ggml.mixes import MIXES, file_order
 from edgeq.quantize.ggml.quantize import quantize_tensor
 from edgeq.quantize.ggml.types import TYPES, GgmlType, nbytes
-from edgeq.quantize.methods.rounding import with_fall_back
-from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+from edgeq.quantize.methods.judged import with_fall_back
+from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 _BYTES_AT_ONCE = 4 << 20
 # Added to a vector as they are, where no kernel reads a quantized one.
@@ -81,7 +81,7 @@ def write_gguf_model(
     """
     file = _File(directory, decisions, mix, importance, name)
     progress("compare token ids")
-    notes = require_parity(directory.tokenizer, file.metadata, file.rows)
+    notes = require_parity(directory, file.metadata, file.rows)
     tensors = _Tensors(file, codes, importance, progress)
     write_gguf(destination, file.metadata, file.specs, tensors.chunks)
     records = {
@@ -139,7 +139,7 @@ class _File:
             self.hyperparameters = encoder_hyperparameters(directory, where)
         else:
             self.decoder = decoder_of(directory.config, where)
-            self.hyperparameters = decoder_hyperparameters(self.decoder, directory.config, where)
+            self.hyperparameters = decoder_hyperparameters(self.decoder, where)
         by_name = {self.names[own]: own for own in decisions}
         if "token_embd.weight" not in by_name:
             what = "has no weight for its tokens"
@@ -178,7 +178,7 @@ class _Tensors:
     ) -> None:
         self._file, self._codes = file, codes
         self._importance, self._progress = importance, progress
-        self._weights = Weights(file.directory.weight_files)
+        self._weights = open_weights(file.directory)
 
     def chunks(self, stored: str) -> Iterator[NDArray[np.uint8]]:
         """The tensor of that name in the file, piece by piece."""
@@ -199,8 +199,8 @@ class _Tensors:
 
     def _packed(self, own: str, type: GgmlType) -> Iterator[NDArray[np.uint8]]:
         held = self._codes[own]
-        if STORED_AS.get(held.grid.name) is not type:
-            raise ValueError(f"{own}: {held.grid.name} codes for a tensor of {type.name}")
+        if STORED_AS.get(held.number_format.name) is not type:
+            raise ValueError(f"{own}: {held.number_format.name} codes for a tensor of {type.name}")
         tensor = reorder_codes(held, row_order(self._file.decoder, own))
         yield pack_codes(tensor)
 

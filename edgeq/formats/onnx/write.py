@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE, TensorRecord, ValueInfo
-from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.terms import Progress
 from edgeq.formats.onnx.adapter import add_adapter
 from edgeq.formats.onnx.quantized import QuantizedWriter
 from edgeq.models.graphs.decoder_joined import join_products
 from edgeq.models.graphs.rewriting import save_model
-from edgeq.models.graphs.statistics import watch
-from edgeq.models.graphs.weights import Decide, Weight, convolution_output, find_weights, settle
-from edgeq.pipeline.build.sequential import goes_in_sequence, round_in_sequence
-from edgeq.quantize.activations import static_range
+from edgeq.models.graphs.rounding import ChosenWeights
+from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
 from edgeq.quantize.adapter import Adapter
 from edgeq.quantize.decide import Decision, kept_bytes
-from edgeq.quantize.methods.rounding import with_fall_back
-from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.methods.judged import with_fall_back
+from edgeq.quantize.model import Quantized
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed, InputStatistics
 
 
@@ -54,52 +51,9 @@ def write_quantized(
     samples, needed where a choice asks for statistics. Raises InvalidInput, naming operators and
     reasons, where quantization was asked for and no weight allows it.
     """
-    chosen = _Chosen(float_directory, decide)
+    chosen = ChosenWeights(float_directory, decide)
     statistics, found = chosen.quantize(feeds, progress)
-    return chosen.write(destination, found, statistics)
-
-
-def find_codes(
-    float_directory: Path,
-    decide: Decide,
-    feeds: Sequence[Feed],
-    progress: Progress,
-    settle: Callable[[Weight, Decide], Decision] = settle,
-    kept: Path | None = None,
-) -> dict[str, QuantizedTensor]:
-    """The codes of every weight that `decide` wants on a grid, by name, as for `write_quantized`.
-
-    For choices whose activations stay float32: codes are then all there is to a weight. settle: a
-    decision that the format at hand can carry out; ONNX's own without it. kept: a folder of this
-    very work where finished layers are stored, and found again after an end.
-    """
-    chosen = _Chosen(float_directory, decide, settle)
-    _, found = chosen.quantize(feeds, progress, kept)
-    return {name: quantized.tensor for name, quantized in found.items()}
-
-
-@dataclass(frozen=True)
-class Found:
-    """Codes of weights and of what they multiply, by the weight's name.
-
-    ranges: of tensors around convolutions, which have a range of their own, by the tensor's name.
-    """
-
-    weights: dict[str, Quantized]
-    ranges: dict[str, tuple[float, float]]
-
-
-def find_quantized(
-    float_directory: Path,
-    decide: Decide,
-    feeds: Sequence[Feed],
-    progress: Progress,
-    settle: Callable[[Weight, Decide], Decision] = settle,
-) -> Found:
-    """As `find_codes`, with the codes of activations where a choice wants them."""
-    chosen = _Chosen(float_directory, decide, settle)
-    statistics, found = chosen.quantize(feeds, progress)
-    return Found(found, chosen.ranges(statistics))
+    return _write_graph(chosen, destination, found, statistics)
 
 
 def write_codes(
@@ -114,12 +68,12 @@ def write_codes(
     decide: as it was for `find_codes`. Nothing is rounded again. adapter: what is added to the
     products of some weights.
     """
-    chosen = _Chosen(float_directory, decide)
+    chosen = ChosenWeights(float_directory, decide)
     found = {
         weight.name: Quantized(codes[weight.name], None, None, "float32")
         for weight in chosen.weights
     }
-    return chosen.write(destination, found, {}, adapter)
+    return _write_graph(chosen, destination, found, {}, adapter)
 
 
 def copy_float(float_directory: Path, destination: Path) -> Written:
@@ -139,107 +93,23 @@ def copy_float(float_directory: Path, destination: Path) -> Written:
     )
 
 
-class _Chosen:
-    """A float graph and what was decided for each of its weights; `weights` get a grid."""
-
-    def __init__(
-        self,
-        float_directory: Path,
-        decide: Decide,
-        settle: Callable[[Weight, Decide], Decision] = settle,
-    ) -> None:
-        self._directory = float_directory
-        self._model = ir.load(float_directory / MODEL_FILE)
-        self._all = find_weights(self._model)
-        self._decisions = {weight.name: settle(weight, decide) for weight in self._all}
-        self.weights = [weight for weight in self._all if self._decisions[weight.name].choice]
-        if not self.weights and not any(weight.stored for weight in self._all):
-            raise self._nothing(decide)
-
-    def quantize(
-        self, feeds: Sequence[Feed], progress: Progress, kept: Path | None = None
-    ) -> tuple[dict[str, InputStatistics], dict[str, Quantized]]:
-        """What calibration saw, by tensor, and codes, by weight."""
-        choices = {weight.name: self._choice(weight) for weight in self.weights}
-        later = [w for w in self.weights if feeds and goes_in_sequence(w, choices[w.name])]
-        waiting = {weight.name for weight in later}
-        first = [weight for weight in self.weights if weight.name not in waiting]
-        seen = watch(self._directory, first, self._decisions, feeds, progress)
-        sources = [_source(weight, choices[weight.name]) for weight in first]
-        found = {}
-        for name, quantized in quantize_weights(sources, seen):
-            progress(f"quantize {name}")
-            found[name] = quantized
-        if later:
-            fixed = {w.name: (w, found[w.name].tensor) for w in first if _is_exact(w, found)}
-            pairs = [(weight, choices[weight.name]) for weight in later]
-            codes = round_in_sequence(self._directory, pairs, fixed, feeds, progress, kept)
-            found |= {name: Quantized(codes[name], None, None, "float32") for name in codes}
-        return seen, {weight.name: found[weight.name] for weight in self.weights}
-
-    def _choice(self, weight: Weight) -> Choice:
-        choice = self._decisions[weight.name].choice
-        assert choice is not None
-        return choice
-
-    def write(
-        self,
-        destination: Path,
-        found: Mapping[str, Quantized],
-        statistics: Mapping[str, InputStatistics],
-        adapter: Adapter | None = None,
-    ) -> Written:
-        """Write the graph with codes; once only, since the model in memory changes."""
-        _write(self._model, self.weights, found, self.ranges(statistics))
-        add_adapter(self._model, adapter or {})
-        save_model(self._model, destination / MODEL_FILE)
-        return Written(
-            tensors={weight.name: _record(weight, self._decisions, found) for weight in self._all},
-            inputs=tuple(map(value_info, self._model.graph.inputs)),
-            outputs=tuple(map(value_info, self._model.graph.outputs)),
-            input_codes={name: codes_summary(quantized) for name, quantized in found.items()},
-        )
-
-    def ranges(self, statistics: Mapping[str, InputStatistics]) -> dict[str, tuple[float, float]]:
-        """Static ranges of the tensors around convolutions that calibration has seen."""
-        ranges = {}
-        for weight in self.weights:
-            choice = self._decisions[weight.name].choice
-            if weight.role != "convolution" or choice is None or choice.ranges is None:
-                continue
-            for use in weight.uses:
-                for value in (use.activation, convolution_output(use.node)):
-                    name = value.name or ""
-                    if name in statistics:
-                        ranges[name] = static_range(statistics[name], choice.ranges)
-        return ranges
-
-    def _nothing(self, decide: Decide) -> InvalidInput:
-        wanted = [w for w in self._all if decide(w.name, w.shape_by_rows).choice is not None]
-        if not wanted:
-            return InvalidInput(
-                Problem(
-                    str(self._directory / MODEL_FILE),
-                    "no weight of this model is to be quantized: every one is small or kept "
-                    "float32",
-                    "use the variant float32, or a rule that quantizes something",
-                )
-            )
-        return InvalidInput(
-            Problem(w.name, self._decisions[w.name].reason, "choose another variant, or float32")
-            for w in wanted
-        )
-
-
-def _source(weight: Weight, choice: Choice) -> SourceWeight:
-    met = weight.product.activation.name if weight.product is not None else None
-    return SourceWeight(weight.name, weight.matrix, met, choice)
-
-
-def _is_exact(weight: Weight, found: Mapping[str, Quantized]) -> bool:
-    """Whether a weight's codes alone stand for it, in the place where the graph has it."""
-    is_matrix = weight.role in ("linear", "embedding", "tied")
-    return is_matrix and found[weight.name].activations == "float32"
+def _write_graph(
+    chosen: ChosenWeights,
+    destination: Path,
+    found: Mapping[str, Quantized],
+    statistics: Mapping[str, InputStatistics],
+    adapter: Adapter | None = None,
+) -> Written:
+    """Write the graph with codes; once only, since the model in memory changes."""
+    _write(chosen.model, chosen.weights, found, chosen.ranges(statistics))
+    add_adapter(chosen.model, adapter or {})
+    save_model(chosen.model, destination / MODEL_FILE)
+    return Written(
+        tensors={w.name: _record(w, chosen.decisions, found) for w in chosen.all_weights},
+        inputs=tuple(map(value_info, chosen.model.graph.inputs)),
+        outputs=tuple(map(value_info, chosen.model.graph.outputs)),
+        input_codes={name: codes_summary(quantized) for name, quantized in found.items()},
+    )
 
 
 def _write(

@@ -6,7 +6,6 @@ from file to file a few rows at a time.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,8 @@ from edgeq.models.graphs.decoder_graph import DecoderGraph, cache_capacity
 from edgeq.models.graphs.decoder_rope import depends_on_length, rotations
 from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.models.weights import Weights
+from edgeq.models.special_tokens import end_tokens
+from edgeq.models.weights import open_weights
 from edgeq.quantize.statistics import Feed
 
 
@@ -47,19 +47,12 @@ def export_decoder(
     """
     decoder = decoder_of(directory.config, str(directory.path / "config.json"))
     check_weights(directory, decoder)
+    ends = end_tokens(directory.path, directory.config, str(directory.path))
     positions = min(context, decoder.context)
-    graph = DecoderGraph(decoder, Weights(directory.weight_files), positions)
-    model = graph.build(rotations(decoder, directory.config))
-    model.metadata_props[END_KEY] = " ".join(map(str, end_tokens(directory)))
+    graph = DecoderGraph(decoder, open_weights(directory), positions)
+    model = graph.build(rotations(decoder))
+    model.metadata_props[END_KEY] = " ".join(map(str, ends))
     save_model(model, destination / MODEL_FILE)
-
-
-def end_tokens(directory: ModelDirectory) -> list[int]:
-    """Of generation_config.json, else of config.json; some models have several."""
-    path = directory.path / "generation_config.json"
-    named = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = named.get("eos_token_id", directory.config.get("eos_token_id"))
-    return [found] if isinstance(found, int) else list(found or [])
 
 
 def check_weights(directory: ModelDirectory, decoder: Decoder) -> None:

@@ -7,14 +7,14 @@ differ from the trained one by more than float32 rounds a logit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.architecture import Decoder
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.models.rope import Rope
+from edgeq.quantize.number_formats import Floats
 
 
 @dataclass(frozen=True)
@@ -57,62 +57,71 @@ class Rotations:
 
 def depends_on_length(decoder: Decoder) -> bool:
     """Whether a text's length changes the angles of its positions."""
-    return _kind(decoder) == "longrope"
+    return decoder.rope.kind == "longrope"
 
 
-def rotations(decoder: Decoder, config: Mapping[str, Any]) -> Rotations:
-    """The rotations of a model; `config` is its config.json.
+def rotations(decoder: Decoder) -> Rotations:
+    """The rotations of a model.
 
     Formulas: Su et al., "RoFormer", 2021; linear scaling, Chen et al., 2023 (arXiv:2306.15595);
-    llama3, by parts as in the Llama 3.1 model card; longrope, Ding et al., 2024 (arXiv:2402.13753).
+    llama3, by parts as in the Llama 3.1 model card; yarn, Peng et al., 2023 (arXiv:2309.00071);
+    longrope, Ding et al., 2024 (arXiv:2402.13753).
     """
-    plain = _plain(decoder, decoder.rope_theta)
-    scaling, kind = decoder.rope_scaling or {}, _kind(decoder)
-    whole = Rotation(plain, 1.0)
-    if kind == "linear":
-        whole = Rotation(np.asarray(plain / np.float32(scaling["factor"])), 1.0)
-    elif kind == "llama3":
-        whole = Rotation(_by_parts(plain, scaling), 1.0)
-    elif kind == "longrope":
-        return _longrope(decoder, config, scaling)
-    windowed = whole
-    if decoder.rope_local_theta is not None:
-        windowed = Rotation(_plain(decoder, decoder.rope_local_theta), 1.0)
+    rope = decoder.rope
+    if rope.kind == "longrope":
+        short, long = (_divided(rope, factors) for factors in (rope.short, rope.long))
+        return Rotations(short, short, long, rope.original)
+    whole = rotation(rope)
+    windowed = whole if decoder.local_rope is None else rotation(decoder.local_rope)
     return Rotations(whole, windowed, None, decoder.context)
 
 
-def _kind(decoder: Decoder) -> str:
-    scaling = decoder.rope_scaling or {}
-    return str(scaling.get("rope_type", scaling.get("type", "default")))
+def rotation(rope: Rope) -> Rotation:
+    """The frequencies of a rope that no length changes."""
+    if rope.kind == "longrope":
+        what = "longrope in layers of one type"
+        raise InvalidInput(Problem("config.json", what, "use a model with another rope_type"))
+    plain = _plain(rope)
+    if rope.kind == "linear":
+        return Rotation(np.asarray(plain / np.float32(rope.factor)), 1.0)
+    if rope.kind == "llama3":
+        return Rotation(_by_parts(plain, rope), 1.0)
+    if rope.kind == "yarn":
+        return Rotation(_by_columns(plain, rope), rope.magnitude)
+    return Rotation(plain, 1.0)
 
 
-def _plain(decoder: Decoder, base: float, factors: Floats | None = None) -> Floats:
-    exponents = np.arange(0, decoder.rope_dim, 2, dtype=np.float32) / np.float32(decoder.rope_dim)
-    powers = np.float32(base) ** exponents
+def _plain(rope: Rope, factors: Floats | None = None) -> Floats:
+    exponents = np.arange(0, rope.dim, 2, dtype=np.float32) / np.float32(rope.dim)
+    powers = np.float32(rope.theta) ** exponents
     return np.asarray(1 / (powers if factors is None else factors * powers), np.float32)
 
 
-def _by_parts(plain: Floats, scaling: Mapping[str, Any]) -> Floats:
+def _divided(rope: Rope, factors: tuple[float, ...]) -> Rotation:
+    return Rotation(_plain(rope, np.asarray(factors, np.float32)), rope.magnitude)
+
+
+def _by_parts(plain: Floats, rope: Rope) -> Floats:
     """Slow rotations are slowed by `factor`, fast ones kept, those between blended."""
-    trained = scaling["original_max_position_embeddings"]
-    slow, fast = scaling["low_freq_factor"], scaling["high_freq_factor"]
-    turns = trained * plain / (2 * math.pi)
-    kept = np.clip((turns - slow) / (fast - slow), 0, 1)
-    return np.asarray((1 - kept) * plain / scaling["factor"] + kept * plain, np.float32)
+    turns = rope.original * plain / (2 * math.pi)
+    kept = np.clip((turns - rope.low) / (rope.high - rope.low), 0, 1)
+    return np.asarray((1 - kept) * plain / rope.factor + kept * plain, np.float32)
 
 
-def _longrope(decoder: Decoder, config: Mapping[str, Any], scaling: Mapping[str, Any]) -> Rotations:
-    trained = int(config.get("original_max_position_embeddings") or decoder.context)
-    growth = decoder.context / trained
-    if trained == decoder.context:
-        growth = float(scaling.get("factor") or 1.0)
-    magnitude = scaling.get("attention_factor")
-    if magnitude is None:
-        magnitude = math.sqrt(1 + math.log(growth) / math.log(trained)) if growth > 1 else 1.0
+def _by_columns(plain: Floats, rope: Rope) -> Floats:
+    """As `_by_parts`, but blended along the columns instead of the turns."""
+    first, last = (_column_of_turns(rope, turns) for turns in (rope.high, rope.low))
+    if rope.rounded:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, rope.dim - 1)
+    if first == last:
+        last += 0.001
+    columns = np.arange(rope.dim // 2, dtype=np.float32)
+    slowed = np.clip((columns - np.float32(first)) / np.float32(last - first), 0, 1)
+    return np.asarray(plain / np.float32(rope.factor) * slowed + plain * (1 - slowed), np.float32)
 
-    def with_factors(name: str) -> Rotation:
-        factors = np.asarray(scaling[name], np.float32)
-        return Rotation(_plain(decoder, decoder.rope_theta, factors), magnitude)
 
-    short = with_factors("short_factor")
-    return Rotations(short, short, with_factors("long_factor"), trained)
+def _column_of_turns(rope: Rope, turns: float) -> float:
+    """The column that turns so often within the original positions."""
+    ratio = math.log(rope.original / (turns * 2 * math.pi))
+    return rope.dim * ratio / (2 * math.log(rope.theta))

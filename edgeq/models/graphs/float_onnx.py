@@ -20,9 +20,12 @@ import onnx_ir as ir
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.threads import default_threads
+from edgeq.models.graphs.pooling import add_head, apply_head
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
-from edgeq.models.huggingface import ModelDirectory, SentenceHead
+from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.onnx_session import open_session
+from edgeq.models.original.network import open_network
+from edgeq.models.weights import open_weights
 
 # Architectures whose attention onnxruntime's optimizer knows how to fuse, by its own name for it.
 _FUSED_AS = {
@@ -50,7 +53,7 @@ def export_sentence_encoder(model: ModelDirectory, destination: Path) -> None:
         graph = _fuse(model, exported)
         _name_weights(graph, model)
         _plain_residuals(graph)
-        _pool(graph, model.head)
+        add_head(graph, model)
         save_model(graph, destination / "model.onnx")
         _compare(model, exported, destination / "model.onnx")
 
@@ -58,15 +61,13 @@ def export_sentence_encoder(model: ModelDirectory, destination: Path) -> None:
 def _export(model: ModelDirectory, exported: Path) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with _quiet():
-        from optimum.exporters.onnx import main_export
+        from optimum.exporters.onnx import onnx_export_from_model
 
         try:
-            main_export(
-                str(model.path),
+            onnx_export_from_model(
+                open_network(model, "sentence-embedding"),
                 exported.parent,
                 task="feature-extraction",
-                library_name="transformers",
-                trust_remote_code=False,
                 do_validation=False,
             )
         except (ValueError, KeyError, NotImplementedError) as error:
@@ -123,18 +124,14 @@ def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
     (`/encoder/layer.0/output/dense/MatMul`); other weights lack the prefix that a model with a
     task's head has (`bert.`). The values are compared before a name is believed.
     """
-    from safetensors import safe_open
-
-    files = {}
-    for file in model.weight_files:
-        with safe_open(file, framework="np") as opened:
-            files.update(dict.fromkeys(opened.keys(), file))
+    weights = open_weights(model)
 
     def rename(weight: ir.Value, stem: str, *, transposed: bool) -> None:
-        for name in (n for n in files if n == stem or n.endswith(f".{stem}")):
-            with safe_open(files[name], framework="np") as opened:
-                values = opened.get_tensor(name)
-            assert weight.const_value is not None
+        assert weight.const_value is not None
+        for name in (n for n in weights if n == stem or n.endswith(f".{stem}")):
+            if not model.tensors[name].is_float:
+                continue
+            values = weights.read(name)
             if np.array_equal(values.T if transposed else values, weight.const_value.numpy()):
                 graph.graph.initializers.pop(weight.name or "")
                 weight.name = name
@@ -147,7 +144,7 @@ def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
             stem = re.sub(r"/MatMul(_\d+)?$", "", node.name or "").strip("/").replace("/", ".")
             rename(weight, f"{stem}.weight", transposed=True)
     for name, weight in list(graph.graph.initializers.items()):
-        if name not in files and weight.const_value is not None:
+        if name not in weights and weight.const_value is not None:
             rename(weight, name, transposed=False)
 
 
@@ -171,39 +168,6 @@ def _plain_residuals(graph: ir.Model) -> None:
         writer.replace(node, "LayerNormalization", [total, gain, shift], attributes)
 
 
-def _pool(graph: ir.Model, head: SentenceHead) -> None:
-    """Append pooling over unmasked tokens and, where the head says so, unit length."""
-    writer = GraphWriter(graph)
-    mask = next(value for value in graph.graph.inputs if value.name == "attention_mask")
-    tokens = graph.graph.outputs[0]
-    last = writer.constant("pool.last_axis", np.array([-1], np.int64))
-    middle = writer.constant("pool.token_axis", np.array([1], np.int64))
-    if head.pooling == "cls":
-        first = writer.constant("pool.first", np.array(0, np.int64))
-        pooled = writer.append("Gather", [tokens, first], {"axis": 1})
-    else:
-        weights = writer.append("Cast", [mask], {"to": ir.DataType.FLOAT.value})
-        if head.pooling == "mean":
-            row = writer.append("Unsqueeze", [weights, middle])
-            summed = writer.append("Squeeze", [writer.append("MatMul", [row, tokens]), middle])
-            one = writer.constant("pool.one", np.array(1, np.float32))
-            count = writer.append("ReduceSum", [weights, last], {"keepdims": 1})
-            pooled = writer.append("Div", [summed, writer.append("Max", [count, one])])
-        else:
-            least = writer.constant("pool.least", np.array(np.finfo(np.float32).min))
-            seen = writer.append("Cast", [mask], {"to": ir.DataType.BOOL.value})
-            column = writer.append("Unsqueeze", [seen, last])
-            masked = writer.append("Where", [column, tokens, least])
-            pooled = writer.append("ReduceMax", [masked, middle], {"keepdims": 0})
-    if head.normalize:
-        pooled = writer.append("LpNormalization", [pooled], {"axis": -1, "p": 2})
-    pooled.name = "sentence_embedding"
-    pooled.dtype = ir.DataType.FLOAT
-    width = tokens.shape[-1] if tokens.shape is not None else None
-    pooled.shape = ir.Shape([mask.shape[0] if mask.shape is not None else "batch_size", width])
-    graph.graph.outputs[:] = [pooled]
-
-
 def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
     """Refuse a rewritten graph whose embeddings differ from the plain export's."""
     before = open_session(exported, threads=default_threads())
@@ -218,7 +182,7 @@ def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
     mask[1, shape[1] // 2 :] = 0
     feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
     feed = {value.name: feed[value.name] for value in before.get_inputs()}
-    expected = pool_in_numpy(before.run(None, feed)[0], mask, model.head)
+    expected = apply_head(before.run(None, feed)[0], mask, model.head)
     found = after.run(["sentence_embedding"], feed)[0]
     worst = float(np.abs(expected - found).max() / np.abs(expected).max())
     if not worst <= _FUSION_TOLERANCE:
@@ -229,16 +193,3 @@ def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
                 "this architecture is not handled; export it yourself and name the .onnx file",
             )
         )
-
-
-def pool_in_numpy(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.ndarray:
-    """The sentence head written a second time, to hold the graph against."""
-    seen = mask[..., None].astype(np.float32)
-    if head.pooling == "mean":
-        pooled = (tokens * seen).sum(1) / np.maximum(seen.sum(1), 1)
-    elif head.pooling == "cls":
-        pooled = tokens[:, 0]
-    else:
-        pooled = np.where(seen > 0, tokens, np.finfo(np.float32).min).max(1)
-    lengths = np.linalg.norm(pooled, axis=-1, keepdims=True) if head.normalize else 1.0
-    return np.asarray(pooled / lengths)

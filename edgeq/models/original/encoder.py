@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.models.original.network import open_network, refuse_quantized, versions
+from edgeq.models.original.network import open_network, versions
 
 Floats = npt.NDArray[np.float32]
 _LIBRARY = "sentence_transformers"
@@ -20,7 +20,8 @@ _LIBRARY = "sentence_transformers"
 def open_encoder(directory: ModelDirectory) -> OriginalEncoder:
     """By sentence-transformers where the directory has its modules and it is installed."""
     has_modules = (directory.path / "modules.json").is_file()
-    if has_modules and importlib.util.find_spec(_LIBRARY):
+    # The library would make up weights that carry a wrapper's prefix.
+    if has_modules and not directory.stored_names and importlib.util.find_spec(_LIBRARY):
         return SentenceTransformersEncoder(directory)
     return TransformersEncoder(directory)
 
@@ -29,7 +30,6 @@ class SentenceTransformersEncoder:
     """Every module of the directory as the library itself runs it, prompts and length included."""
 
     def __init__(self, directory: ModelDirectory) -> None:
-        refuse_quantized(directory)
         _refuse_foreign_modules(directory)
         import torch
         from sentence_transformers import SentenceTransformer
@@ -73,25 +73,25 @@ class TransformersEncoder:
         self._tokenizer = AutoTokenizer.from_pretrained(
             directory.path, local_files_only=True, trust_remote_code=False
         )
-        self._head = directory.head
+        self._head, self._put_first = directory.head, directory.head.default_text
         self._cut = {"truncation": True, "max_length": directory.max_tokens}
 
     def ids(self, text: str) -> list[int]:
         """Token ids of the text."""
-        ids: list[int] = self._tokenizer(text, **self._cut)["input_ids"]
+        ids: list[int] = self._tokenizer(self._put_first + text, **self._cut)["input_ids"]
         return ids
 
     def vector(self, text: str) -> Floats:
         """float32 (1, dimension)."""
         import torch
 
-        from edgeq.models.graphs.float_onnx import pool_in_numpy
+        from edgeq.models.graphs.pooling import apply_head
 
-        feed = self._tokenizer([text], **self._cut, return_tensors="pt")
+        feed = self._tokenizer([self._put_first + text], **self._cut, return_tensors="pt")
         with torch.inference_mode():
             tokens = self.network(**feed)[0].numpy()
         mask = feed["attention_mask"].numpy()
-        return pool_in_numpy(tokens, mask, self._head).astype(np.float32)
+        return apply_head(tokens, mask, self._head).astype(np.float32)
 
 
 OriginalEncoder: TypeAlias = "SentenceTransformersEncoder | TransformersEncoder"

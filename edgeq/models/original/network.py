@@ -6,14 +6,20 @@ weights are never read.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.weight_files import WEIGHTS
+from edgeq.models.weights import open_weights
 
 Purpose = Literal["text-generation", "sentence-embedding"]
 
@@ -47,23 +53,23 @@ def open_network(directory: ModelDirectory, purpose: Purpose) -> Any:
     """
     if not is_installed():
         raise missing_extra("transformers", "build", "run a Hugging Face directory")
-    refuse_quantized(directory)
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     try:
-        network, report = getattr(transformers, _CLASSES[purpose]).from_pretrained(
-            directory.path,
-            config=_config(directory),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **({"attn_implementation": "eager"} if purpose == "text-generation" else {}),
-        )
+        with usual_names(directory) as place:
+            network, report = getattr(transformers, _CLASSES[purpose]).from_pretrained(
+                place,
+                config=_config(directory),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **({"attn_implementation": "eager"} if purpose == "text-generation" else {}),
+            )
     except (ValueError, OSError, KeyError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         what = f"transformers cannot open it for {purpose}: {reason}"
@@ -73,16 +79,26 @@ def open_network(directory: ModelDirectory, purpose: Purpose) -> Any:
     return network.eval()
 
 
+@contextlib.contextmanager
+def usual_names(directory: ModelDirectory) -> Iterator[Path]:
+    """The model's directory; a copy in float32 where its weights carry a wrapper's prefix."""
+    if not directory.stored_names:
+        yield directory.path
+        return
+    from safetensors.numpy import save_file
+
+    with tempfile.TemporaryDirectory(prefix="edgeq-names-") as folder:
+        weights = open_weights(directory)
+        floats = [name for name, facts in directory.tensors.items() if facts.is_float]
+        held = {name: weights.read(name) for name in floats}
+        save_file(held, Path(folder) / WEIGHTS, {"format": "pt"})
+        shutil.copyfile(directory.path / "config.json", Path(folder) / "config.json")
+        yield Path(folder)
+
+
 def offline() -> None:
     """Keep transformers and its hub client from the network; call it before they are imported."""
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
-
-
-def refuse_quantized(directory: ModelDirectory) -> None:
-    """Raise InvalidInput for weights that are quantized already."""
-    if "quantization_config" in directory.config:
-        what = "its weights are quantized already (quantization_config in config.json)"
-        raise InvalidInput(Problem(str(directory.path), what, "use the model it was made from"))
 
 
 def refuse_misfits(directory: ModelDirectory, purpose: Purpose, report: Mapping[str, Any]) -> None:

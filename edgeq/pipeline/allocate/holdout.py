@@ -14,15 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.sampling import spread
 from edgeq.formats.base import Model
 from edgeq.formats.language import LanguageModel
 from edgeq.measure.clusters import Estimate, mean
-from edgeq.measure.divergence import DEFAULT_WINDOW, score, spread
+from edgeq.measure.divergence import DEFAULT_WINDOW
 from edgeq.measure.quality import cosine
+from edgeq.measure.scoring import score
 from edgeq.models.architecture import Decoder
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.pipeline.allocate.chain import Chain
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 _EVERY = 8

@@ -23,7 +23,7 @@ from edgeq.core.artifact import (
 from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
-from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.formats.written import Made, copy_tokenizer, settings_of, text_settings
 from edgeq.models.naming import model_name
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.budgeted import prospect
@@ -36,6 +36,8 @@ from edgeq.pipeline.proof.result import run_once
 from edgeq.pipeline.recover.recovered import Recovered
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.methods import rounding_method
+from edgeq.quantize.methods.importance import IMPORTANCE
 from edgeq.quantize.model import Choice
 from edgeq.quantize.presets import PRESETS, Format
 from edgeq.quantize.spec import Intent
@@ -146,7 +148,7 @@ class _Builder:
 
     def artifact(self, intent: Intent) -> Built:
         stages, variant = self._stages, intent.variant
-        name = intent.name
+        name, method = intent.name, rounding_method(variant.method)
         is_float = variant.weights == "float32"
         key = {
             **stages.float_key(),
@@ -156,7 +158,7 @@ class _Builder:
             "rules": [] if is_float else [rule.model_dump(mode="json") for rule in intent.rules],
             **({"chosen": dict(intent.chosen)} if intent.chosen else {}),
             "calibration": None if is_float else stages.calibration_key(),
-            "importance": stages.importance_key() if variant.method == "importance" else None,
+            "importance": stages.importance_key() if method.takes_imatrix else None,
             **self._coreml_key(intent),
             "licence": self._planned.plan.licence,
             "source": stages.source,
@@ -198,8 +200,11 @@ class _Builder:
         }
         made = writers[intent.format](name, intent, destination)
         directory, decoder = planned.model.directory, planned.model.decoder
-        longest = decoder.context if decoder else directory.max_tokens if directory else 0
-        longest = made.max_tokens or longest
+        text = None
+        if directory is not None and decoder is not None:
+            text = TextSettings(max_tokens=made.max_tokens or decoder.context)
+        elif directory is not None:
+            text = text_settings(directory, made.max_tokens)
         is_float = variant.weights == "float32"
         calibration = None if is_float else stages.calibration_key()
         artifact = Artifact(
@@ -216,8 +221,8 @@ class _Builder:
             ),
             inputs=made.inputs,
             outputs=made.outputs,
-            text=TextSettings(max_tokens=longest) if directory else None,
-            dimension=directory.hidden_size if directory and not decoder else None,
+            text=text,
+            dimension=directory.dimension if directory and not decoder else None,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,
             settings=made.settings,
@@ -236,7 +241,7 @@ class _Builder:
         graph = stages.float_graph()
         if variant.weights == "float32":
             written = write.copy_float(graph, destination)
-        elif variant.method == "awq":
+        elif rounding_method(variant.method).folds_graph:
             from edgeq.pipeline.build.folded import write_folded
 
             written = write_folded(stages, name, intent, destination)
@@ -290,7 +295,9 @@ class _Builder:
             for tensor, d in decisions.items()
             if d.has_own_codes
         }
-        weighted = any(d.method == "importance" and not d.has_own_codes for d in decisions.values())
+        weighted = any(
+            d.method == IMPORTANCE.name and not d.has_own_codes for d in decisions.values()
+        )
         written = write_gguf_model(
             directory,
             destination / GGUF_FILE,
@@ -312,7 +319,7 @@ class _Builder:
         inputs: tuple[ValueInfo, ...] = ()
         outputs: tuple[ValueInfo, ...] = ()
         if model.decoder is None:  # what the same model has as an ONNX file
-            width = directory.hidden_size
+            width = directory.dimension
             inputs = (ValueInfo(name="input_ids", dtype="int64", shape=(1, "tokens")),)
             outputs = (ValueInfo(name="sentence_embedding", dtype="float32", shape=(1, width)),)
         records = {**written.tensors, **recovered.tensors}

@@ -17,7 +17,7 @@ from edgeq.formats.coreml.executor import load
 from edgeq.formats.coreml.executor.images import pixels
 from edgeq.formats.coreml.write import export_graph_coreml
 from edgeq.formats.coreml.write_images import Image
-from edgeq.formats.onnx.write import Found
+from edgeq.models.graphs.rounding import Found
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.images import image_of
 from edgeq.pipeline.proof.coreml import prove_package

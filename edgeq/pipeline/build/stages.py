@@ -21,6 +21,7 @@ from edgeq.core.terms import Progress
 from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
+from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.statistics import Feed
 from edgeq.recipe import data_sets
 from edgeq.recipe.schema import DataRef
@@ -28,7 +29,7 @@ from edgeq.recipe.schema import DataRef
 if TYPE_CHECKING:
     from edgeq.formats.gguf.imatrix import Importance
     from edgeq.models.graphs.weights import Weight
-    from edgeq.quantize.number_formats.groups import QuantizedTensor
+    from edgeq.quantize.number_formats import QuantizedTensor
 
 Decide = Callable[[str, tuple[int, ...]], Decision]
 Settle: TypeAlias = "Callable[[Weight, Decide], Decision]"
@@ -60,6 +61,7 @@ class Stages:
         self.planned = planned
         self.store = store
         self.progress = progress
+        planned.model.check_values()
         self.model_sha256 = planned.model.sha256()
 
     @property
@@ -92,7 +94,8 @@ class Stages:
         model, by = self.planned.model, versions()
         if model.directory is None:
             return ImportProof.model_validate_json((self.onnx_proof() / _PROOF_FILE).read_bytes())
-        if not by or not find_spec("onnx_ir"):
+        needed = ("onnx_ir",) if model.decoder else ("onnx_ir", "optimum")
+        if not by or not all(map(find_spec, needed)):
             return NOT_PROVEN
         graph, reference = self.float_graph(), self.planned.recipe.data.calibration
         calibration = self.planned.path.parent / reference.path if reference else None
@@ -188,7 +191,7 @@ class Stages:
             if decision.choice is not None
         }
         needs_data = any(
-            method in ("gptq", "importance", "kmeans") for _, method in chosen.values()
+            rounding_method(method).reads != "nothing" for _, method in chosen.values()
         )
         key = {
             **self.float_key(),
@@ -219,10 +222,11 @@ class Stages:
         directory = self.planned.model.directory
         if directory is not None:
             from edgeq.formats.text import TextEncoder
+            from edgeq.formats.written import text_settings
 
-            encoder = TextEncoder(directory.tokenizer.read_bytes(), directory.max_tokens)
+            encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
             names = [value.name for value in inputs]
-            texts = data_sets.read_texts(path, reference.samples)
+            texts = text_settings(directory).prompted(data_sets.read_texts(path, reference.samples))
             return [encoder.feeds(text, names) for text in texts]
         return _array_feeds(path, reference, inputs)
 
@@ -281,7 +285,7 @@ class Stages:
         settle: Settle | None,
         steps: Path,
     ) -> None:
-        from edgeq.formats.onnx.write import find_codes
+        from edgeq.models.graphs.rounding import find_codes
         from edgeq.models.graphs.weights import settle as settle_everywhere
         from edgeq.quantize.codes import save_codes
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.core.units import MIB, format_bytes, format_seconds
 from edgeq.devices.profile import Device
-from edgeq.measure.intervals import LEAST_SAMPLES, samples_for
+from edgeq.measure.intervals import samples_for
 from edgeq.measure.records import Measurement, Memory, Quantile
 from edgeq.pipeline.check import remedies
 from edgeq.pipeline.check.cross_cpu_lines import answers_line, answers_notes
@@ -186,6 +187,8 @@ def _notes(measured: Measurement, beside: Measurement) -> Iterator[str]:
     """What a reader must not overlook: no gain over float, and what the loader warned of."""
     if measured.reference and (measured.quality or measured.language):
         yield f"quality reference: {measured.reference}"
+        if measured.proof:
+            yield measured.proof
     if measured.memory and measured.memory.cache_bytes is not None:
         yield _cache_note(measured.memory, measured.memory.cache_bytes)
     if measured.artifact_sha256 == beside.artifact_sha256:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.core.units import MIB, format_bytes, format_seconds, format_speed
 from edgeq.devices.profile import Device
-from edgeq.measure.intervals import LEAST_SAMPLES
 from edgeq.measure.records import Measurement
 from edgeq.pipeline.check.verdict import Line, Unit
 

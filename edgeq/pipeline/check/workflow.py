@@ -25,7 +25,8 @@ from edgeq.pipeline.check.expected import expected, remember_speed
 from edgeq.pipeline.check.reference import reference_answers
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.plan.plan import Planned, make_plan
-from edgeq.places.place import Here, Place, place_for
+from edgeq.places.place import Here, Place
+from edgeq.places.transports import place_for
 from edgeq.quantize.presets import Format
 
 
@@ -41,10 +42,10 @@ def check_recipe(
     """Measure every artifact and judge it for `devices`; without any, for the recipe's own.
 
     names: of the artifacts to measure; all without any.
-    on: where everything runs, as `edgeq.places.place.place_for` takes it; without it, each device's
-    profile says so. With it and without `devices`, the machine that it reaches is what is judged.
-    limit: run under the memory limits of devices and of the budget, too, which is possible here
-    alone (see `edgeq.pipeline.check.under_limit`).
+    on: where everything runs, as `place_for` of `edgeq.places.transports` takes it; without it,
+    each device's profile says so. With it and without `devices`, the machine that it reaches is
+    what is judged. limit: run under the memory limits of devices and of the budget, too, which is
+    possible here alone (see `edgeq.pipeline.check.under_limit`).
     """
     progress("read the recipe")
     planned = make_plan(recipe, weights=True)

@@ -10,6 +10,7 @@ from pydantic import Field
 import edgeq
 from edgeq.core.artifact import ARTIFACT_FILE, Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.sampling import spread
 from edgeq.core.terms import Progress
 from edgeq.formats.base import Model
 from edgeq.formats.bundle import BUNDLE_FILE
@@ -19,7 +20,6 @@ from edgeq.measure.divergence import (
     DEFAULT_WINDOWS,
     Divergence,
     measure,
-    spread,
     token_windows,
 )
 from edgeq.measure.same_tokens import same_tokens

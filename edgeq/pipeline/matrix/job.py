@@ -19,8 +19,8 @@ from edgeq.estimate.devices import Estimates
 from edgeq.formats import runtime_cache
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.matrix.files import Lacking, Parcel, laid_out
-from edgeq.places.place import place_for
 from edgeq.places.process import PassFailed
+from edgeq.places.transports import place_for
 from edgeq.recipe.budgets import Budgets, Workload
 
 
@@ -28,10 +28,10 @@ from edgeq.recipe.budgets import Budgets, Workload
 class Job:
     """What `check` is given, with files as parcels.
 
-    address: where it runs, as seen from the worker; see `edgeq.places.place.place_for`. targets:
-    artifacts, each with the ids of `devices` that it is judged for. expected: by the names of
-    artifact and device. reference: the original's answers to all of `samples`. code: the version of
-    edgeq that asks; another would measure otherwise.
+    address: where it runs, as seen from the worker; see `place_for` of `edgeq.places.transports`.
+    targets: artifacts, each with the ids of `devices` that it is judged for. expected: by the names
+    of artifact and device. reference: the original's answers to all of `samples`. code: the version
+    of edgeq that asks; another would measure otherwise.
     """
 
     code: str

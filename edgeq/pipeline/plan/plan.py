@@ -19,9 +19,11 @@ from edgeq.pipeline.plan.images import misfits
 from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.pipeline.plan.sizes import cache_bytes, download_bytes
 from edgeq.pipeline.plan.tensors import TensorPlan, bytes_by_grid, planned_tensors
+from edgeq.pipeline.proof.original import reference_of
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
-from edgeq.recipe.schema import Recipe, load_recipe
+from edgeq.recipe.load import load_recipe
+from edgeq.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from edgeq.pipeline.plan.budgeted import Prospect
@@ -55,7 +57,10 @@ class ArtifactPlan(Frozen):
 
 
 class Plan(Frozen):
-    """What a build of a recipe would do."""
+    """What a build of a recipe would do.
+
+    `reference`: what will run the original, which the float model is compared with first.
+    """
 
     recipe: str
     source: str
@@ -65,6 +70,7 @@ class Plan(Frozen):
     size_budget: int | None
     missing_packages: tuple[str, ...]
     extras: tuple[str, ...]
+    reference: str
 
 
 class Planned:
@@ -176,6 +182,7 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
         size_budget=recipe.budgets.size.download,
         missing_packages=missing(wanted),
         extras=tuple(wanted),
+        reference=reference_of(model),
     )
 
 

@@ -42,7 +42,7 @@ def _rotary_bytes(model: DescribedModel, context: int) -> int:
     if model.decoder is None:
         return 0
     positions = min(max(context, DEFAULT_CONTEXT), model.decoder.context)
-    tables = 2 if model.decoder.rope_local_theta else 1
+    tables = 2 if model.decoder.local_rope else 1
     return tables * positions * model.decoder.rope_dim * 4
 
 

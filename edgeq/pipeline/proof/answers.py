@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgeq.measure import arrays
-from edgeq.measure.divergence import noisy_windows, score
+from edgeq.measure.divergence import noisy_windows
 from edgeq.measure.predictions import following, second_half
 from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
+from edgeq.measure.scoring import score
 from edgeq.models.huggingface import read_directory
 from edgeq.models.original.decoder import Floats, OriginalDecoder
 from edgeq.models.original.encoder import open_encoder

@@ -35,6 +35,17 @@ def versions() -> dict[str, str]:
     }
 
 
+def reference_of(model: DescribedModel) -> str:
+    """What runs the original of a model here, for a plan."""
+    if model.directory is None:
+        return f"onnxruntime {importlib.metadata.version('onnxruntime')}, on the file as it is"
+    by = versions()
+    if model.decoder is not None or not (model.directory.path / "modules.json").is_file():
+        by.pop("sentence-transformers", None)
+    by.pop("tokenizers", None)
+    return ", ".join(f"{name} {by[name]}" for name in by) or OWN_READING
+
+
 def run_original(request: ProofRequest | AnswersRequest) -> dict[str, Any]:
     """The reply of a process that runs the original.
 
@@ -57,7 +68,7 @@ def proof_request(model: DescribedModel, graph: Path, calibration: Path | None) 
         return ProofRequest(**paths, texts=encoder_texts(texts, directory.max_tokens))
     corpus = data_sets.read_corpus(calibration)[:_CORPUS] if calibration else ""
     ids, first = _tokens(directory, [*TEXTS, corpus])
-    turned = rotations(model.decoder, directory.config)
+    turned = rotations(model.decoder)
     switch = turned.switch if turned.beyond is not None else None
     windows = decoder_samples(ids, first, model.decoder, switch)
     return ProofRequest(**paths, windows=windows)
@@ -65,6 +76,6 @@ def proof_request(model: DescribedModel, graph: Path, calibration: Path | None) 
 
 def _tokens(directory: ModelDirectory, texts: Sequence[str]) -> tuple[list[int], int | None]:
     """Ids of the texts, and the token that the model wants in front of one."""
-    tokenizer = DecoderTokenizer(directory.tokenizer.read_bytes())
+    tokenizer = DecoderTokenizer(directory.tokenizer_json())
     around = tokenizer.ids("", True)
     return tokenizer.ids(" ".join(texts), False), around[0] if around else None

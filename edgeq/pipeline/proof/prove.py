@@ -48,12 +48,12 @@ def relative(found: Array, wanted: Array) -> float:
 
 def _prove_encoder(directory: ModelDirectory, request: ProofRequest) -> ImportProof:
     original = open_encoder(directory)
-    encoder = TextEncoder(directory.tokenizer.read_bytes(), directory.max_tokens)
+    encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
     session = open_session(request.graph / MODEL_FILE, threads=default_threads())
     names = [value.name for value in session.get_inputs()]
     lengths, worst = [], 0.0
     for text in request.texts:
-        feed = encoder.feeds(text, names)
+        feed = encoder.feeds(directory.head.default_text + text, names)
         difference = relative(session.run(None, feed)[0], original.vector(text))
         if not difference <= TOLERANCE:
             raise _refusal(directory, difference, _tokens_or_part(original, request, feed, text))

@@ -62,7 +62,7 @@ def find_subject(model: str) -> Subject:
 
 
 def _of_recipe(path: Path) -> Subject:
-    from edgeq.recipe.schema import load_recipe
+    from edgeq.recipe.load import load_recipe
 
     recipe, document, problems = load_recipe(path)
     if recipe is None:

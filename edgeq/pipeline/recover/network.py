@@ -12,9 +12,9 @@ from torch.nn import functional
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network
-from edgeq.models.weights import Weights
+from edgeq.models.weights import open_weights
 from edgeq.quantize.adapter import Factors
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 
 _ROWS_AT_ONCE = 256  # of logits: a vocabulary is wide
 _BESIDE, _ITERATIONS = 8, 4  # of subspace iteration: more directions than wanted, and rounds
@@ -63,7 +63,7 @@ class Network:
         self.adapted: dict[str, LowRank] = {}
         self._cap = decoder.logit_softcap
         name = "model.embed_tokens.weight" if decoder.tied else "lm_head.weight"
-        self._weights = Weights(directory.weight_files)
+        self._weights = open_weights(directory)
         self._float_head = torch.from_numpy(self._weights.read(name))
 
     def hidden(self, window: list[int]) -> torch.Tensor:

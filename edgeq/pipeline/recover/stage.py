@@ -14,12 +14,12 @@ import numpy as np
 from edgeq.core.artifact import ADAPTER_FILE, GGUF_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.threads import default_threads
-from edgeq.models.weights import Weights
+from edgeq.models.weights import open_weights
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.recover.record import Recovery, versions
 from edgeq.pipeline.recover.recovered import Recovered
 from edgeq.quantize.adapter import load_adapter, planned_factors, save_adapter
-from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+from edgeq.quantize.number_formats import Floats, QuantizedTensor
 from edgeq.quantize.recover_spec import LEAST, RecoverSpec, too_few
 
 Values: TypeAlias = Iterator[tuple[str, Floats]]
@@ -54,7 +54,7 @@ def recover_codes(
     """
     directory = stages.planned.model.directory
     assert directory is not None
-    weights, names = Weights(directory.weight_files), _matrices(stages)
+    weights, names = open_weights(directory), _matrices(stages)
 
     def values() -> Values:
         for name in names:

@@ -13,11 +13,11 @@ from typing import Any
 
 from edgeq.core import child
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.core.terms import How, Pass
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.profile import Device
 from edgeq.formats import runtime_cache
-from edgeq.measure.intervals import LEAST_SAMPLES
 from edgeq.places.emulated.arm import SETUP_COMMAND, ArmSystem, find_arm, unsupported
 from edgeq.places.place import Place
 from edgeq.places.process import PassFailed, Request, run_worker

@@ -22,10 +22,12 @@ from edgeq.formats.gguf.names import (
     mix_facts,
 )
 from edgeq.models.architecture import Decoder, decoder_of
-from edgeq.models.huggingface import ModelDirectory, SentenceHead
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.sentence_head import SentenceHead
 from edgeq.models.weights import Weights
 from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
-from edgeq.quantize.number_formats.groups import GRIDS, QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INT8_B32
 from tests.support import tiny_decoders
 from tests.support.properties import examples
 
@@ -145,7 +147,7 @@ def test_any_span_of_rows_is_that_of_the_whole(
 @st.composite
 def quantized(draw: st.DrawFn) -> QuantizedTensor:
     """Any codes of the grid, its extremes among them, under any scales float16 can hold."""
-    grid = GRIDS[draw(st.sampled_from(sorted(set(STORED_AS) & set(GRIDS))))]
+    grid = draw(st.sampled_from([INT4_B32, INT8_B32]))
     rows, blocks = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     codes = rng.integers(grid.lowest, grid.highest, (rows, 32 * blocks), endpoint=True)
@@ -156,7 +158,7 @@ def quantized(draw: st.DrawFn) -> QuantizedTensor:
 @examples(100)
 @given(tensor=quantized())
 def test_packed_codes_are_read_by_the_gguf_package_to_the_bit(tensor: QuantizedTensor) -> None:
-    type = STORED_AS[tensor.grid.name]
+    type = STORED_AS[tensor.number_format.name]
     packed = pack_codes(tensor)
     assert packed.nbytes == tensor.nbytes
     found = gguf.dequantize(packed, gguf.GGMLQuantizationType[type.name])
@@ -174,13 +176,11 @@ def test_codes_move_with_their_scales(tensor: QuantizedTensor, seed: int) -> Non
 
 def test_rows_of_no_whole_blocks_and_other_grids_are_not_packed() -> None:
     short = QuantizedTensor(
-        GRIDS["int4-b32"], np.zeros((2, 40), np.int8), np.ones((2, 2), np.float32), "nearest"
+        INT4_B32, np.zeros((2, 40), np.int8), np.ones((2, 2), np.float32), "nearest"
     )
-    rows = QuantizedTensor(
-        GRIDS["int8"], np.zeros((2, 32), np.int8), np.ones((2, 1), np.float32), "nearest"
-    )
+    rows = QuantizedTensor(INT8, np.zeros((2, 32), np.int8), np.ones((2, 1), np.float32), "nearest")
     for tensor in (short, rows):
-        with pytest.raises(ValueError, match="no GGUF blocks"):
+        with pytest.raises(ValueError, match="do not fit into GGUF blocks"):
             pack_codes(tensor)
 
 
@@ -190,7 +190,7 @@ def test_llama3_divides_its_frequencies_as_transformers_does() -> None:
     config = tiny_decoders.configuration("llama3")
     wanted, _ = ROPE_INIT_FUNCTIONS["llama3"](config, None)
     plain = 1 / config.rope_theta ** (np.arange(0, 64, 2) / 64)
-    found = decoder_hyperparameters(decoder("llama3"), config.to_dict(), "x")
+    found = decoder_hyperparameters(decoder("llama3"), "x")
     factors = found.extra["rope_freqs.weight"]
     assert np.allclose(plain / factors, wanted.numpy(), rtol=1e-5)
     assert factors.min() == 1 and factors.max() == pytest.approx(8)
@@ -201,7 +201,7 @@ def test_longrope_is_scaled_as_in_transformers() -> None:
 
     config = tiny_decoders.configuration("phi3-longrope")
     _, factor = ROPE_INIT_FUNCTIONS["longrope"](config, None)
-    found = decoder_hyperparameters(decoder("phi3-longrope"), config.to_dict(), "x")
+    found = decoder_hyperparameters(decoder("phi3-longrope"), "x")
     assert found.metadata["rope.scaling.attn_factor"].value == pytest.approx(factor)
     assert set(found.extra) == {"rope_factors_long.weight", "rope_factors_short.weight"}
 
@@ -228,7 +228,7 @@ def test_what_llama_cpp_would_run_otherwise_is_refused(
 ) -> None:
     config = config_of(family, **changes)
     with pytest.raises(InvalidInput, match=what):
-        decoder_hyperparameters(decoder_of(config, "config.json"), config, "config.json")
+        decoder_hyperparameters(decoder_of(config, "config.json"), "config.json")
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,6 @@ def test_what_llama_cpps_bert_lacks_is_refused(
         weight_files=(),
         tokenizer=Path("bert/tokenizer.json"),
         head=SentenceHead(pooling, normalize=True),
-        pooling_file=Path("bert/1_Pooling/config.json"),
         max_tokens=32,
         licence=None,
     )

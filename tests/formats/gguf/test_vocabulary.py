@@ -21,7 +21,8 @@ from edgeq.formats.gguf.pretokenizers import pretokenizer_name
 from edgeq.formats.gguf.tokens import TokenType, tokens_of
 from edgeq.formats.gguf.vocabulary import Vocabulary, phi3_strips, vocabulary_of
 from edgeq.formats.gguf.writer import write_gguf
-from edgeq.models.huggingface import ModelDirectory, SentenceHead
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.sentence_head import SentenceHead
 from tests.support import tiny_decoders
 
 ROOT = Path(__file__).parents[3]
@@ -52,7 +53,6 @@ def directory_of(folder: Path, **config: Any) -> ModelDirectory:
         weight_files=(),
         tokenizer=folder / "tokenizer.json",
         head=SentenceHead("mean", normalize=True),
-        pooling_file=folder / "1_Pooling" / "config.json",
         max_tokens=32,
         licence=None,
     )
@@ -93,7 +93,7 @@ def test_ids_are_equal_on_hard_texts(tmp_path: Path, style: str) -> None:
     directory = save_style(tmp_path, style)
     rows = tiny_decoders.tokenizer_of(style).get_vocab_size() + 11
     vocabulary = vocabulary_of(directory, rows)
-    notes = require_parity(directory.tokenizer, whole(vocabulary), rows)
+    notes = require_parity(directory, whole(vocabulary), rows)
     assert bool(notes) == (style in ("gemma", "qwen2"))
 
 
@@ -101,7 +101,7 @@ def test_wren_and_minilm_are_read_alike() -> None:
     for folder, config in ((ROOT / "recipes" / "wren", {}), *_minilm()):
         directory = directory_of(folder, **config)
         rows = Tokenizer.from_file(str(directory.tokenizer)).get_vocab_size()
-        require_parity(directory.tokenizer, whole(vocabulary_of(directory, rows)), rows)
+        require_parity(directory, whole(vocabulary_of(directory, rows)), rows)
 
 
 def _minilm() -> list[tuple[Path, dict[str, Any]]]:
@@ -167,7 +167,7 @@ def test_a_vocabulary_under_a_wrong_name_is_found_out(tmp_path: Path) -> None:
     metadata = whole(vocabulary_of(directory, rows))
     metadata["tokenizer.ggml.pre"] = MetaValue("string", "smaug-bpe")
     with pytest.raises(InvalidInput, match="would be another model") as caught:
-        require_parity(directory.tokenizer, metadata, rows)
+        require_parity(directory, metadata, rows)
     (problem,) = caught.value.problems
     text = next(t for t in HARD_TEXTS if len(t) > 3 and repr(t) in problem.what)
     assert f"the tokenizer reads it as {tokenizer.encode(text).ids}" in problem.what
@@ -179,7 +179,7 @@ def test_scores_that_merge_otherwise_are_found_out(tmp_path: Path) -> None:
     scores = metadata["tokenizer.ggml.scores"].value
     metadata["tokenizer.ggml.scores"] = MetaValue("array", -scores, "float32")
     with pytest.raises(InvalidInput, match="would be another model"):
-        require_parity(directory.tokenizer, metadata, 700)
+        require_parity(directory, metadata, 700)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,11 @@ def test_ids_come_from_the_files_that_have_them(tmp_path: Path) -> None:
 
 
 def test_a_text_needs_an_end(tmp_path: Path) -> None:
-    directory = save(tmp_path, tiny_decoders.tokenizer_of("gpt2"))
-    with pytest.raises(InvalidInput, match="the token that ends a text"):
+    tokenizer = Tokenizer.from_str(
+        tiny_decoders.tokenizer_of("gpt2").to_str().replace("<|end|>", "<|other|>")
+    )
+    directory = save(tmp_path, tokenizer)
+    with pytest.raises(InvalidInput, match="would never stop"):
         vocabulary_of(directory, 700)
 
 
@@ -246,7 +249,7 @@ def test_tokens_the_model_has_no_row_for_are_left_out(tmp_path: Path) -> None:
     directory = save(tmp_path, tokenizer, **tiny_decoders.special_names("gemma"))
     vocabulary = vocabulary_of(directory, rows)
     assert "<image>" not in values(vocabulary)["tokens"]
-    require_parity(directory.tokenizer, whole(vocabulary), rows)
+    require_parity(directory, whole(vocabulary), rows)
 
 
 def test_word_pieces_mark_the_start_of_words() -> None:

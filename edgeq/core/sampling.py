@@ -1,0 +1,19 @@
+"""Samples taken evenly from a longer list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """`count` of `items` evenly spread over them, in order and always the same; or all of them."""
+    if count >= len(items):
+        return list(items)
+    return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
+
+
+LEAST_SAMPLES = 20
+"""Fewer samples have no interval to rely on, whatever they say."""

@@ -1,0 +1,108 @@
+"""The sentence head of an encoder: in its ONNX graph, and in numpy to compare the graph with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeq.models.graphs.rewriting import GraphWriter
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.sentence_head import Dense, Pooling, SentenceHead
+from edgeq.models.weights import Weights
+
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Identity": lambda x: x,
+    "Tanh": np.tanh,
+    "ReLU": lambda x: np.maximum(x, 0),
+    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+}
+
+
+def add_head(graph: ir.Model, model: ModelDirectory) -> None:
+    """Append what makes one vector of a text's unmasked tokens."""
+    head, writer = model.head, GraphWriter(graph)
+    mask = next(value for value in graph.graph.inputs if value.name == "attention_mask")
+    pooled = _pooled(writer, head.pooling, graph.graph.outputs[0], mask)
+    for dense in head.dense:
+        pooled = _dense(writer, dense, pooled)
+    if head.normalize:
+        pooled = writer.append("LpNormalization", [pooled], {"axis": -1, "p": 2})
+    if head.truncate is not None:
+        bounds = [_integers(writer, value) for value in (0, head.truncate, -1)]
+        pooled = writer.append("Slice", [pooled, *bounds])
+    pooled.name = "sentence_embedding"
+    pooled.dtype = ir.DataType.FLOAT
+    rows = mask.shape[0] if mask.shape is not None else "batch_size"
+    pooled.shape = ir.Shape([rows, model.dimension])
+    graph.graph.outputs[:] = [pooled]
+
+
+def _pooled(writer: GraphWriter, pooling: Pooling, tokens: ir.Value, mask: ir.Value) -> ir.Value:
+    """One vector a text; poolings that are sums are products with a row of the tokens' weights."""
+    last, middle = _integers(writer, -1), _integers(writer, 1)
+    if pooling == "cls":
+        first = writer.constant("pool.first", np.array(0, np.int64))
+        return writer.append("Gather", [tokens, first], {"axis": 1})
+    if pooling == "max":
+        least = writer.constant("pool.least", np.array(np.finfo(np.float32).min))
+        seen = writer.append("Cast", [mask], {"to": ir.DataType.BOOL.value})
+        masked = writer.append("Where", [writer.append("Unsqueeze", [seen, last]), tokens, least])
+        return writer.append("ReduceMax", [masked, middle], {"keepdims": 0})
+    weights = writer.append("Cast", [mask], {"to": ir.DataType.FLOAT.value})
+    if pooling in ("weightedmean", "lasttoken"):  # by a token's place among the unmasked ones
+        weights = writer.append("Mul", [writer.append("CumSum", [weights, last]), weights])
+    if pooling == "lasttoken":
+        place = writer.append("ReduceMax", [weights, last], {"keepdims": 1})
+        weights = writer.append("Equal", [weights, place])
+        weights = writer.append("Cast", [weights], {"to": ir.DataType.FLOAT.value})
+    row = writer.append("Unsqueeze", [weights, middle])
+    summed = writer.append("Squeeze", [writer.append("MatMul", [row, tokens]), middle])
+    if pooling == "lasttoken":
+        return summed
+    one = writer.constant("pool.one", np.array(1, np.float32))
+    count = writer.append("ReduceSum", [weights, last], {"keepdims": 1})
+    count = writer.append("Max", [count, one])
+    if pooling == "mean_sqrt_len_tokens":
+        count = writer.append("Sqrt", [count])
+    return writer.append("Div", [summed, count])
+
+
+def _dense(writer: GraphWriter, dense: Dense, value: ir.Value) -> ir.Value:
+    weights = Weights([dense.file])
+    matrix = writer.constant(f"{dense.name}.linear.weight", weights.read("linear.weight").T)
+    value = writer.append("MatMul", [value, matrix])
+    if dense.bias:
+        shift = writer.constant(f"{dense.name}.linear.bias", weights.read("linear.bias"))
+        value = writer.append("Add", [value, shift])
+    if dense.activation == "Identity":
+        return value
+    return writer.append({"ReLU": "Relu"}.get(dense.activation, dense.activation), [value])
+
+
+def _integers(writer: GraphWriter, value: int) -> ir.Value:
+    return writer.constant("pool.integers", np.array([value], np.int64))
+
+
+def apply_head(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.ndarray:
+    """The sentence head written a second time, to compare the graph with."""
+    seen = mask[..., None].astype(np.float32)
+    places = np.arange(1, mask.shape[1] + 1, dtype=np.float32)[None, :, None] * seen
+    if head.pooling == "cls":
+        pooled = tokens[:, 0]
+    elif head.pooling == "lasttoken":
+        pooled = tokens[np.arange(len(tokens)), places[..., 0].argmax(1)]
+    elif head.pooling == "max":
+        pooled = np.where(seen > 0, tokens, np.finfo(np.float32).min).max(1)
+    else:
+        weights = places if head.pooling == "weightedmean" else seen
+        power = 0.5 if head.pooling == "mean_sqrt_len_tokens" else 1.0
+        pooled = (tokens * weights).sum(1) / np.maximum(weights.sum(1), 1) ** power
+    for dense in head.dense:
+        held = Weights([dense.file])
+        pooled = pooled @ held.read("linear.weight").T
+        pooled = pooled + (held.read("linear.bias") if dense.bias else 0)
+        pooled = _ACTIVATIONS[dense.activation](pooled)
+    lengths = np.linalg.norm(pooled, axis=-1, keepdims=True) if head.normalize else 1.0
+    return np.asarray(pooled / lengths)[:, : head.truncate]

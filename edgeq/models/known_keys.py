@@ -1,0 +1,142 @@
+"""Keys of a model's JSON files that are not read, and why that is right: one table for each file.
+
+A key in none of these tables, and read by nobody, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Fixed = Mapping[str, tuple[Any, ...]]
+"""Keys that change nothing while they have one of these values, and are refused with others."""
+
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id")
+"""Read where special tokens are decided, or said again by the tokenizer's files."""
+
+_SAMPLING = (
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "top_h"),
+    *("epsilon_cutoff", "eta_cutoff", "num_beams", "num_beam_groups", "diversity_penalty"),
+    *("length_penalty", "early_stopping", "num_return_sequences", "repetition_penalty"),
+    *("encoder_repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size"),
+    *("max_length", "max_new_tokens", "max_time", "penalty_alpha", "low_memory"),
+    *("renormalize_logits", "remove_invalid_values", "dola_layers"),
+)
+"""How an app may draw tokens, which is its caller's to say here."""
+
+HARMLESS = frozenset(
+    {
+        # What wrote the file, and how it was trained.
+        *("architectures", "transformers_version", "_name_or_path", "name_or_path", "dtype"),
+        *("torch_dtype", "initializer_range", "initializer_factor", "initializer_cutoff_factor"),
+        *("attention_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob"),
+        *("classifier_dropout", "classifier_dropout_prob", "resid_pdrop", "embd_pdrop", "dropout"),
+        *("seq_classif_dropout", "qa_dropout", "mlp_dropout", "embedding_dropout"),
+        *("gradient_checkpointing", "pretraining_tp", "is_llama_config", "unsloth_fixed"),
+        *("unsloth_version", "model_name", "_commit_hash"),
+        # How a library runs it, at the same answers.
+        *("use_cache", "cache_implementation", "attn_implementation", "_attn_implementation"),
+        *("_attn_implementation_autoset", "_attn_implementation_internal", "torchscript"),
+        *(
+            "_experts_implementation_internal",
+            "_output_attentions",
+            "use_bfloat16",
+            "tf_legacy_loss",
+        ),
+        *("output_attentions", "output_hidden_states", "output_scores", "return_dict"),
+        *("return_dict_in_generate", "chunk_size_feed_forward", "transformers.js_config"),
+        # Labels, and what other tasks and languages of the family need.
+        *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task"),
+        *("task_specific_params", "prefix", "tokenizer_class", "decoder_start_token_id"),
+        *("mask_token_id", "unk_token_id", "cross_attention_hidden_size", "tie_encoder_decoder"),
+        *TOKEN_IDS,
+        *_SAMPLING,
+    }
+)
+"""Of every config.json; the values of the last group stood here before generation_config.json."""
+
+_LAYOUT: Fixed = {
+    "add_cross_attention": (False,),
+    "is_encoder_decoder": (False,),
+    "is_decoder": (False,),
+    "pruned_heads": ({},),
+    "suppress_tokens": (),
+    "begin_suppress_tokens": (),
+    "bad_words_ids": (),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "exponential_decay_length_penalty": (),
+    "min_length": (0,),
+}
+DECODER_FIXED: Fixed = {
+    **_LAYOUT,
+    "mlp_bias": (False,),
+    "use_mrope": (False,),
+    "rope_interleaved": (False,),
+    "use_bidirectional_attention": (False,),
+}
+"""Of a language model's config.json."""
+
+GENERATION_HARMLESS = frozenset(
+    {
+        *("_from_model_config", "transformers_version", "use_cache", "cache_implementation"),
+        *("cache_config", "return_legacy_cache", "output_attentions", "output_hidden_states"),
+        *("output_scores", "output_logits", "return_dict_in_generate", "prefill_chunk_size"),
+        *("num_assistant_tokens", "num_assistant_tokens_schedule", "is_assistant"),
+        *("assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind"),
+        *("prompt_lookup_num_tokens", "max_matching_ngram_size", "target_lookbehind"),
+        *("disable_compile", "compile_config", "token_healing", "decoder_start_token_id"),
+        *("bos_token_id", "pad_token_id", "continuous_batching_config"),
+        *_SAMPLING,
+    }
+)
+"""Of generation_config.json; `eos_token_id` is read."""
+
+GENERATION_FIXED: Fixed = {
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "suppress_tokens": ([],),
+    "begin_suppress_tokens": ([],),
+    "bad_words_ids": ([],),
+    "force_words_ids": ([],),
+    "sequence_bias": ({},),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "stop_strings": ([],),
+    "guidance_scale": (1, 1.0),
+    "constraints": ([],),
+    "watermarking_config": (),
+    "exponential_decay_length_penalty": (),
+}
+"""What would make a model say other tokens than its logits do."""
+
+_ENCODER: Fixed = {**_LAYOUT, "position_embedding_type": ("absolute",)}
+_BERT_KEYS = frozenset(
+    {
+        *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act"),
+        *("intermediate_size", "max_position_embeddings", "type_vocab_size", "layer_norm_eps"),
+        *("model_type", "tie_word_embeddings", "position_embedding_type"),
+    }
+)
+ENCODER_KEYS: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert"), _BERT_KEYS),
+    "electra": _BERT_KEYS
+    | {
+        *("embedding_size", "summary_type", "summary_use_proj", "summary_activation"),
+        "summary_last_dropout",
+    },
+    "albert": _BERT_KEYS
+    | {*("embedding_size", "num_hidden_groups", "inner_group_num"), "down_scale_factor"}
+    | {*("gap_size", "net_structure_type", "layers_to_keep", "num_memory_blocks")},
+    "mpnet": _BERT_KEYS | {"relative_attention_num_buckets"},
+    "distilbert": frozenset(
+        {
+            *("vocab_size", "max_position_embeddings", "sinusoidal_pos_embds", "n_layers"),
+            *("n_heads", "dim", "hidden_dim", "activation", "model_type", "tie_weights_"),
+            "tie_word_embeddings",
+        }
+    ),
+}
+"""Keys of an encoder's config.json that transformers, which exports it, reads."""
+
+ENCODER_FIXED: Mapping[str, Fixed] = dict.fromkeys(ENCODER_KEYS, _ENCODER)

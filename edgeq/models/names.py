@@ -1,0 +1,70 @@
+"""One name for each weight, whatever a file puts in front of it.
+
+Wrappers of training libraries and of larger models leave a prefix: `_orig_mod.`, `module.`,
+`language_model.`; a decoder saved without its head has none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from edgeq.core.errors import InvalidInput, Problem
+
+_TABLE, _HEAD, _BODY = "embed_tokens.weight", "lm_head.weight", "model."
+_WRAPPERS = ("_orig_mod.", "module.", "model.", "transformer.", "language_model.", "encoder.")
+
+
+def decoder_names(stored: Iterable[str], where: str) -> dict[str, str]:
+    """The name in the file of every weight of a language model, by its usual name.
+
+    Raises InvalidInput where two prefixes are possible.
+    """
+    stored = list(stored)
+    body = _prefix(stored, _TABLE, where)
+    head = _prefix(stored, _HEAD, where)
+    names: dict[str, str] = {}
+    for name in stored:
+        usual = name
+        if head is not None and name == head + _HEAD:
+            usual = _HEAD
+        elif body is not None and name.startswith(body):
+            usual = _BODY + name.removeprefix(body)
+        if usual in names:
+            raise _ambiguous(where, names[usual], name)
+        names[usual] = name
+    return names
+
+
+def encoder_names(stored: Iterable[str], where: str) -> dict[str, str]:
+    """The same of an encoder, without what a wrapper put in front of every name."""
+    names = {name: name for name in stored}
+    while True:
+        prefix = next(
+            (p for p in _WRAPPERS if names and all(name.startswith(p) for name in names)), None
+        )
+        if prefix is None or (prefix == "encoder." and not _is_wrapped(names)):
+            break
+        names = {usual.removeprefix(prefix): name for usual, name in names.items()}
+    for prefix in ("_orig_mod.", "module."):
+        odd = next((name for usual, name in names.items() if usual.startswith(prefix)), None)
+        if odd is not None:
+            what = f"some weights have the prefix {prefix!r} and others do not, e.g. {odd}"
+            raise InvalidInput(Problem(where, what, "save the model again, without the wrapper"))
+    return names
+
+
+def _is_wrapped(names: Iterable[str]) -> bool:
+    return any(name.startswith("encoder.embeddings.") for name in names)
+
+
+def _prefix(stored: Iterable[str], ending: str, where: str) -> str | None:
+    """What stands in front of the one weight with this ending; None where there is none."""
+    found = [n for n in stored if n == ending or n.endswith(f".{ending}")]
+    if len(found) > 1:
+        raise _ambiguous(where, *found[:2])
+    return found[0].removesuffix(ending) if found else None
+
+
+def _ambiguous(where: str, first: str, second: str) -> InvalidInput:
+    what = f"its weights hold one model twice: {first} and {second}"
+    return InvalidInput(Problem(where, what, "save the model again with one of them"))

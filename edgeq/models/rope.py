@@ -1,0 +1,216 @@
+"""Rotary positions as config.json states them, in the words of every version of transformers.
+
+Up to 4.x: `rope_theta`, `rope_scaling`, for Gemma 3 `rope_local_base_freq`, for Phi-3
+`original_max_position_embeddings`. From 5.0: `rope_parameters` with all of it, in Gemma 3 one for
+each type of layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgeq.core.errors import InvalidInput
+from edgeq.models.settings import Settings
+
+RopeKind = Literal["default", "linear", "llama3", "yarn", "longrope"]
+KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+_LAYER_TYPES = ("full_attention", "sliding_attention")
+_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class Rope:
+    """How queries and keys are turned by their position.
+
+    theta: the base. dim: columns of a head that turn. factor: by how much positions are stretched.
+    original: positions before stretching. magnitude: what cosines and sines are multiplied by. low,
+    high: `low_freq_factor` and `high_freq_factor` of llama3, `beta_slow` and `beta_fast` of yarn,
+    in turns. rounded: whether yarn's bounds are whole columns. short, long: longrope's divisors of
+    frequencies for texts up to `original` positions, and for longer ones.
+    """
+
+    kind: RopeKind
+    theta: float
+    dim: int
+    factor: float = 1.0
+    original: int = 0
+    magnitude: float = 1.0
+    low: float = 0.0
+    high: float = 0.0
+    rounded: bool = True
+    short: tuple[float, ...] = ()
+    long: tuple[float, ...] = ()
+
+
+def read_ropes(config: Settings, head_dim: int, context: int) -> tuple[Rope, Rope | None]:
+    """The rotation of a model, and that of its windowed layers where they have their own.
+
+    Raises InvalidInput for a type that is not supported, for a setting that its type does not have,
+    and where old and new keys contradict each other.
+    """
+    family = config.get("model_type")
+    parameters, scaling = config.mapping("rope_parameters"), config.mapping("rope_scaling")
+    if parameters and scaling and not _agree(parameters, scaling):
+        raise _contradiction(config, "rope_scaling")
+    original = config.get("original_max_position_embeddings") if family == "phi3" else None
+    part = config.get("partial_rotary_factor") if family == "phi3" else None
+    outer = {"original_max_position_embeddings": original, "partial_rotary_factor": part}
+    theta = config.get("rope_theta")
+    if family != "gemma3_text":
+        if any(kind in parameters for kind in _LAYER_TYPES):
+            what = f"{_FILE}: rope_parameters for each type of layer, which {family} does not have"
+            raise config.error(what, "save the model again with the library it was trained with")
+        found = _merged(config, parameters or scaling, {**outer, "rope_theta": theta}, 1e4)
+        return _rope(config, found, head_dim, context, "rope_parameters"), None
+    local = config.get("rope_local_base_freq")
+    if parameters and not any(kind in parameters for kind in _LAYER_TYPES):
+        what = f"{_FILE}: rope_parameters of a gemma3_text model name no type of layer"
+        raise config.error(what, "save the model again with the library it was trained with")
+    unknown = sorted(set(parameters) - set(_LAYER_TYPES))
+    if unknown:
+        raise config.error(f"{_FILE}: rope_parameters has the key {unknown[0]!r}", "remove it")
+    whole = _merged(config, parameters.get(_LAYER_TYPES[0]) or scaling, {"rope_theta": theta}, 1e6)
+    windowed = _merged(config, parameters.get(_LAYER_TYPES[1]) or {}, {"rope_theta": local}, 1e4)
+    return (
+        _rope(config, whole, head_dim, context, _LAYER_TYPES[0]),
+        _rope(config, windowed, head_dim, context, _LAYER_TYPES[1]),
+    )
+
+
+def _agree(parameters: Mapping[str, Any], scaling: Mapping[str, Any]) -> bool:
+    inner = parameters.get(_LAYER_TYPES[0], parameters)
+    return isinstance(inner, dict) and all(
+        value is None or inner.get("rope_type" if key == "type" else key) == value
+        for key, value in scaling.items()
+    )
+
+
+def _contradiction(config: Settings, name: str) -> InvalidInput:
+    what = f"{_FILE}: rope_parameters and {name} contradict each other"
+    return config.error(what, "delete the one that the model was not trained with")
+
+
+def _merged(config: Settings, inner: Any, outer: Mapping[str, Any], theta: float) -> dict[str, Any]:
+    """`inner`, with what older files have beside it."""
+    if not isinstance(inner, dict):
+        raise config.unusable("rope_parameters", inner, "a mapping")
+    found = {key: value for key, value in inner.items() if value is not None}
+    for name, value in outer.items():
+        if value is not None and found.setdefault(name, value) != value:
+            raise _contradiction(config, name)
+    return {"rope_theta": theta, **found}
+
+
+def _rope(config: Settings, found: dict[str, Any], head_dim: int, context: int, name: str) -> Rope:
+    rope = Settings(found, config.where, f"{_FILE}: {name}")
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    older = rope.get("type", kind)
+    if config.get("model_type") == "phi3" and kind == "su":  # longrope's first name
+        kind = "longrope"
+        older = kind if older == "su" else older
+    if kind not in KINDS or older != kind:
+        what = f"{rope.file}: the type {kind!r} is not supported"
+        raise rope.error(what, f"use a model with one of: {', '.join(KINDS)}")
+    dim = int(head_dim * rope.number("partial_rotary_factor", 1.0))
+    made = _KINDS[kind](rope, rope.number("rope_theta"), dim, context)
+    problems = list(rope.unread())
+    if problems:
+        raise InvalidInput(problems)
+    return made
+
+
+def _default(rope: Settings, theta: float, dim: int, context: int) -> Rope:
+    rope.ignore(["original_max_position_embeddings"])  # nothing is stretched
+    return Rope("default", theta, dim)
+
+
+def _linear(rope: Settings, theta: float, dim: int, context: int) -> Rope:
+    rope.ignore(["original_max_position_embeddings"])
+    return Rope("linear", theta, dim, rope.number("factor"))
+
+
+def _dynamic(rope: Settings, theta: float, dim: int, context: int) -> Rope:
+    """Changes texts of more than `context` positions alone, and no file is made for those."""
+    rope.number("factor")
+    original = rope.get("original_max_position_embeddings", context)
+    if original != context:
+        what = f"{rope.file}: stretched from {original} positions to {context} by a dynamic rope"
+        raise rope.error(what, f"set max_position_embeddings to {original}")
+    return Rope("default", theta, dim)
+
+
+def _llama3(rope: Settings, theta: float, dim: int, context: int) -> Rope:
+    return Rope(
+        "llama3",
+        theta,
+        dim,
+        rope.number("factor"),
+        rope.whole("original_max_position_embeddings"),
+        low=rope.number("low_freq_factor"),
+        high=rope.number("high_freq_factor"),
+    )
+
+
+def _yarn(rope: Settings, theta: float, dim: int, context: int) -> Rope:
+    factor = rope.number("factor")
+    magnitude = rope.optional("attention_factor")
+    scales = rope.optional("mscale"), rope.optional("mscale_all_dim")
+    if magnitude is None:
+        magnitude = _yarn_magnitude(factor, 1.0)
+        if scales[0] and scales[1]:
+            magnitude = _yarn_magnitude(factor, scales[0]) / _yarn_magnitude(factor, scales[1])
+    return Rope(
+        "yarn",
+        theta,
+        dim,
+        factor,
+        rope.whole("original_max_position_embeddings", context),
+        magnitude,
+        low=rope.number("beta_slow", 1.0),
+        high=rope.number("beta_fast", 32.0),
+        rounded=rope.flag("truncate", True),
+    )
+
+
+def _yarn_magnitude(factor: float, scale: float) -> float:
+    return 0.1 * scale * math.log(factor) + 1 if factor > 1 else 1.0
+
+
+def _longrope(rope: Settings, theta: float, dim: int, context: int) -> Rope:
+    original = rope.whole("original_max_position_embeddings", context)
+    ratio = context / original
+    factor = rope.number("factor", ratio)
+    magnitude = rope.optional("attention_factor")
+    if magnitude is None:
+        if original != context and not math.isclose(factor, ratio):
+            what = (
+                f"{rope.file}: factor is {factor:g}, but {context} positions are {ratio:g} times "
+                f"{original}: versions of transformers take different ones"
+            )
+            raise rope.error(what, "set attention_factor")
+        growth = math.log(factor) / math.log(original) if factor > 1 else 0.0
+        magnitude = math.sqrt(1 + growth)
+    short, long = (_factors(rope, name, dim) for name in ("short_factor", "long_factor"))
+    return Rope("longrope", theta, dim, factor, original, magnitude, short=short, long=long)
+
+
+def _factors(rope: Settings, name: str, dim: int) -> tuple[float, ...]:
+    values = rope.need(name)
+    if not isinstance(values, list) or len(values) != dim // 2:
+        raise rope.unusable(name, values, f"a list of {dim // 2} numbers")
+    if not all(isinstance(value, int | float) and value > 0 for value in values):
+        raise rope.unusable(name, values, "a list of numbers above 0")
+    return tuple(map(float, values))
+
+
+_KINDS = {
+    "default": _default,
+    "linear": _linear,
+    "dynamic": _dynamic,
+    "llama3": _llama3,
+    "yarn": _yarn,
+    "longrope": _longrope,
+}

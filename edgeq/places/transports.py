@@ -1,0 +1,47 @@
+"""Which place an address means: this machine, another one over SSH or adb, or a stand-in."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+from pydantic_core import PydanticCustomError
+
+from edgeq.core.errors import InvalidInput, Problem, missing_extra
+from edgeq.core.terms import Progress
+from edgeq.devices.address import parse_address
+from edgeq.places.adb import AdbPlace
+from edgeq.places.place import Here, Place
+
+
+def place_for(
+    reach: str,
+    emulated: Callable[[], Place] | None = None,
+    progress: Progress = lambda _: None,
+) -> Place:
+    """The place that `reach` names: `here`, `ssh://user@host[:port]`, `adb[:serial]`, `emulate`.
+
+    `emulated` makes the stand-in that `emulate` means for a device; it depends on the device's CPU.
+    `progress` is told what takes time. Nothing is connected or started yet. Raises InvalidInput for
+    text that names no place and for `emulate` without a stand-in, Missing where what reaches it is
+    not installed.
+    """
+    try:
+        address = parse_address(reach)
+    except PydanticCustomError as error:
+        words = error.context or {}
+        raise InvalidInput(Problem("reach", words["what"], words["remedy"])) from None
+    if address.kind == "here":
+        return Here()
+    if address.kind == "emulate":
+        if emulated is None:
+            what = "'emulate' needs a device whose CPU is stood in for"
+            raise InvalidInput(Problem("reach", what, "name the device too: --device pi5-8gb"))
+        return emulated()
+    if address.kind == "adb":
+        return AdbPlace(address, progress)
+    if importlib.util.find_spec("asyncssh") is None:
+        raise missing_extra("asyncssh", "ssh", f"reach {address.name}")
+    from edgeq.places.ssh import SshPlace
+
+    return SshPlace(address, progress)
