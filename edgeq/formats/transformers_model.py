@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.base import Floats, Model
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
@@ -51,8 +52,12 @@ class EncoderModel(Model):
         self.name, self.threads, self.runtime = name, threads, original.runtime
         self._original = original
 
-    def embed(self, texts: Sequence[str]) -> Floats:
-        """See `Model.embed`."""
+    def embed(
+        self, texts: Sequence[str], *, prompt: str | None = None, prompt_name: str | None = None
+    ) -> Floats:
+        """See `Model.embed`; the library puts the model's own default prompt in front."""
+        if prompt is not None or prompt_name is not None:
+            raise InvalidInput(Problem(self.name, "takes its default prompt only", "leave it out"))
         return np.concatenate([self._original.vector(text) for text in texts])
 
     def tokens(self, text: str) -> list[int]:
