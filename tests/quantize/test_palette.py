@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeq.formats.coreml.write_constants import pack_indices
 from edgeq.quantize.codes import load_codes, save_codes
+from edgeq.quantize.methods.kmeans import cluster
 from edgeq.quantize.number_formats.palettes import (
     PALETTE4,
     PALETTE4_G16,
     PALETTE6,
     PALETTES,
     Palette,
-    cluster,
-    pack,
 )
 
-palettes = st.sampled_from(list(PALETTES.values()))
+palettes = st.sampled_from(PALETTES)
 
 
 def weights(seed: int, rows: int, columns: int) -> np.ndarray:
@@ -83,7 +83,7 @@ def test_few_different_values_are_kept_exactly(count: int) -> None:
 @given(st.integers(0, 99), st.integers(1, 90), st.sampled_from([4, 6]))
 def test_packed_indices_take_their_bits_and_come_back(seed: int, count: int, bits: int) -> None:
     codes = np.random.default_rng(seed).integers(0, 1 << bits, count).astype(np.int8)
-    packed = pack(codes, bits)
+    packed = pack_indices(codes, bits)
     assert len(packed) == -(-count * bits // 8)
     spread = np.unpackbits(packed, bitorder="little")[: count * bits].reshape(count, bits)
     assert np.array_equal(spread @ (1 << np.arange(bits)), codes)
@@ -98,5 +98,5 @@ def test_palettes_are_saved_with_other_codes(tmp_path: Path) -> None:
     found = cluster(weights(0, 20, 30), PALETTE6)
     save_codes(tmp_path / "codes.npz", {"a": found})
     again = load_codes(tmp_path / "codes.npz")["a"]
-    assert again.grid is PALETTE6 and again.method == "kmeans"
+    assert again.number_format is PALETTE6 and again.method == "kmeans"
     assert np.array_equal(again.dequantize(), found.dequantize())

@@ -21,6 +21,7 @@ from edgeq.core.terms import Progress
 from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
+from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.statistics import Feed
 from edgeq.recipe import data_sets
 from edgeq.recipe.schema import DataRef
@@ -28,7 +29,7 @@ from edgeq.recipe.schema import DataRef
 if TYPE_CHECKING:
     from edgeq.formats.gguf.imatrix import Importance
     from edgeq.models.graphs.weights import Weight
-    from edgeq.quantize.number_formats.groups import QuantizedTensor
+    from edgeq.quantize.number_formats import QuantizedTensor
 
 Decide = Callable[[str, tuple[int, ...]], Decision]
 Settle: TypeAlias = "Callable[[Weight, Decide], Decision]"
@@ -202,7 +203,7 @@ class Stages:
             if decision.choice is not None
         }
         needs_data = any(
-            method in ("gptq", "importance", "kmeans") for _, method in chosen.values()
+            rounding_method(method).reads != "nothing" for _, method in chosen.values()
         )
         key = {
             **self.float_key(),

@@ -35,6 +35,7 @@ from edgeq.pipeline.frontier.records import Frontier, MadeBy, Point, remember
 from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, make_plan, plan_artifact
 from edgeq.quantize.budget_spec import FitSpec
+from edgeq.quantize.methods.importance import IMPORTANCE
 from edgeq.quantize.presets import Format, make_variant, preset
 from edgeq.quantize.spec import Intent
 
@@ -112,12 +113,12 @@ class _Work:
         words = ["int8", "int4"]
         if format != "gguf" and task != "text-generation":
             words.append("int8-b32" if format == "onnx" else "palette6")
-        variants = [preset(word, format, task) for word in words]  # type: ignore[arg-type]
+        variants = [preset(word, format, task) for word in words]
         found: list[tuple[MadeBy, Intent]] = [
             ("preset", Intent(variant, format, task)) for variant in variants
         ]
         if format == "gguf":
-            mixes = [make_variant(mix, method="importance") for mix in _MIXES]  # type: ignore[arg-type]
+            mixes = [make_variant(mix, method=IMPORTANCE.name) for mix in _MIXES]
             found += [("llama.cpp mix", Intent(mix, format, task)) for mix in mixes]
         return found
 

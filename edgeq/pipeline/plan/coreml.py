@@ -19,6 +19,7 @@ from edgeq.formats.coreml.deployment_targets import (
 from edgeq.formats.coreml.write_positions import ANGLES
 from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.tensors import TensorPlan
+from edgeq.quantize.number_formats.floats import FLOAT16, FLOAT32
 from edgeq.quantize.presets import Variant
 from edgeq.recipe.schema import Compute, CoremlSpec, Recipe
 
@@ -33,9 +34,8 @@ _OPERATOR_BYTES_PER_CONSTANT = 900
 
 def compute_of(variant: Variant, spec: CoremlSpec) -> Compute:
     """What the operators of a variant compute in."""
-    if variant.weights in ("float32", "float16"):
-        return variant.weights
-    return spec.compute
+    computes: dict[str, Compute] = {FLOAT32.name: "float32", FLOAT16.name: "float16"}
+    return computes.get(variant.weights, spec.compute)
 
 
 def lengths_of(spec: CoremlSpec, longest: int) -> tuple[int, ...]:
