@@ -135,7 +135,8 @@ class ImportProof(Frozen):
 
     def __str__(self) -> str:
         if self.difference is None:
-            return f"not compared with the original; reference: {self.reference}"
+            compared = f"; compared: {self.compared}" if self.compared else ""
+            return f"not compared with the original; reference: {self.reference}{compared}"
         return (
             f"float model equals the original: {self.compared}, largest relative difference "
             f"{self.difference:.1e} ({self.tolerance:.0e} allowed), by {self.reference}"
