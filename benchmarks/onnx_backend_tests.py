@@ -90,13 +90,13 @@ def outcome(model: onnx.ModelProto, feed: Feed, folder: Path) -> Iterator[tuple[
     path, graph = folder / "source.onnx", folder / "float"
     onnx.save(model, path)
     graph.mkdir()
+    import_onnx(path, graph)
     try:
         original = open_original(path)
         wanted = original.run(feed)
     except InvalidInput as error:
         yield "onnxruntime does not run it", str(error)
         return
-    import_onnx(path, graph)
     prove_onnx(path, graph, [feed])
     yield "import equals the original", ""
     for variant in VARIANTS:

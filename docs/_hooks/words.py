@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import get_args
 
 from tables import code, plain, table
 
-from edgeq.quantize.presets import PRESETS, Method
+from edgeq.quantize.methods import ROUNDING_METHODS
+from edgeq.quantize.presets import PRESETS
 from edgeq.report.explain import glossary as told
 from edgeq.report.explain.facts import BUDGETS
 
@@ -36,7 +36,7 @@ _NOUNS = (
 
 def glossary() -> str:
     """Methods, number formats and budgets in plain words."""
-    methods = [[f"`{word}`", *_method(word)] for word in get_args(Method)]
+    methods = [[f"`{word}`", *_method(word)] for word in ROUNDING_METHODS]
     return "\n\n".join(
         [
             "# Glossary",
@@ -56,7 +56,7 @@ def glossary() -> str:
 
 
 def _method(word: str) -> list[str]:
-    name, cited = told.METHODS[word]
+    name, cited = told.method_words(word)
     return [f"{plain(cited.text)} {_source(cited)}", name]
 
 

@@ -22,6 +22,7 @@ from filelock import FileLock
 from edgeq.core import canonical
 from edgeq.core.artifact import STAGE_FILE, seal, unseal
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.files import flush_directory, flush_tree
 
 MANIFEST = STAGE_FILE
 _PACKAGE = Path(__file__).parents[1]
@@ -158,9 +159,9 @@ def _make(place: Path, make: Callable[[Path], None], facts: Mapping[str, Any]) -
         if MANIFEST in files:
             raise ValueError(f"a stage cannot hold a file named {MANIFEST}")
         (partial / MANIFEST).write_bytes(seal({**facts, "files": files}))
-        _flush(partial)
+        flush_tree(partial)
         partial.rename(place)
-        _flush_directory(place.parent)
+        flush_directory(place.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -186,24 +187,3 @@ def _record(path: Path) -> dict[str, Any]:
 def _files(directory: Path) -> list[str]:
     paths = (path for path in directory.rglob("*") if path.is_file())
     return sorted(path.relative_to(directory).as_posix() for path in paths)
-
-
-def _flush(directory: Path) -> None:
-    """Ask the OS to put every file and directory below `directory` on the disk."""
-    for path in directory.rglob("*"):
-        if path.is_dir():
-            _flush_directory(path)
-        else:
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-    _flush_directory(directory)
-
-
-def _flush_directory(directory: Path) -> None:
-    if os.name != "posix":  # elsewhere a directory cannot be opened to be flushed
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from edgeq.devices.compute_units import UNIT_NAMES, Unit
+from edgeq.devices.compute_units import INT8_ACTIVATIONS, UNIT_NAMES, Unit
 from edgeq.devices.profile import Device
+from edgeq.quantize.number_formats import NumberFormat, number_format
+from edgeq.quantize.number_formats.floats import FLOAT16, FloatFormat
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INT8_B32
+from edgeq.quantize.number_formats.palettes import PALETTE4
 
 # Norms and biases stay float and are a percent or so: advice on them would be noise.
 _SHARE_THAT_COUNTS = 0.05
@@ -46,8 +50,8 @@ def _about(grid: str, device: Device) -> Iterator[str]:
         better = _instead(grid, device.suits[unit])
         if better:
             yield f"on {UNIT_NAMES[unit]}, rather {' or '.join(better)}"
-    if grid == "int8" and "npu" in usable:
-        pays = "int8-activations" in device.suits["npu"]
+    if grid == INT8.name and "npu" in usable:
+        pays = INT8_ACTIVATIONS in device.suits["npu"]
         yield f"{UNIT_NAMES['npu']} has {'a' if pays else 'no'} faster path for int8 activations"
     if grid in device.advice:
         yield device.advice[grid].rstrip(".")
@@ -55,10 +59,13 @@ def _about(grid: str, device: Device) -> Iterator[str]:
 
 def _instead(grid: str, suited: Sequence[str]) -> list[str]:
     """Formats of about as many bits that suit a unit, and the next wider one."""
-    if grid in ("float32", "float16"):
-        return [word for word in ("float16",) if word in suited]
-    wanted = ["int8", "int8-b32"] if "8" in grid else ["palette4", "int4-b32", "int8"]
-    return [word for word in wanted if word in suited and word != grid]
+    stored = number_format(grid)
+    wanted: tuple[NumberFormat, ...] = (PALETTE4, INT4_B32, INT8)
+    if isinstance(stored, FloatFormat):
+        return [FLOAT16.name] if FLOAT16.name in suited else []
+    if stored.bits == 8:
+        wanted = (INT8, INT8_B32)
+    return [each.name for each in wanted if each.name in suited and each != stored]
 
 
 def _about_compute(device: Device, compute: str, float32: Sequence[str]) -> Iterator[str]:

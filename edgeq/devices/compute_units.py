@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from edgeq.quantize.presets import Grid, PaletteGrid
+from edgeq.core.vocabulary import Vocabulary
+from edgeq.quantize.presets import portable_formats
 
 Unit = Literal["cpu", "gpu", "npu"]
 """The CPU, the GPU, or a neural unit such as Apple's Neural Engine."""
@@ -12,11 +13,18 @@ Unit = Literal["cpu", "gpu", "npu"]
 ComputeUnits = Literal["all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"]
 """What Core ML may use, in the words of coremltools; it always may use the CPU."""
 
-WeightGrid = Literal[Grid, PaletteGrid, "float16"]
-"""A number format of weights that a unit can be said to like."""
+INT8_ACTIVATIONS = "int8-activations"
 
-Suited = Literal[WeightGrid, "int8-activations"]
-"""What can suit a unit: weights on a grid, or int8 activations beside int8 weights."""
+
+def _words() -> list[str]:
+    return [each.name for each in portable_formats()]
+
+
+WeightFormat = Annotated[str, Vocabulary(_words)]
+"""A number format of weights that can suit a unit."""
+
+Suited = Annotated[str, Vocabulary(lambda: [*_words(), INT8_ACTIVATIONS])]
+"""What can suit a unit: a number format of weights, or int8 activations with int8 weights."""
 
 ALLOWED: dict[ComputeUnits, tuple[Unit, ...]] = {
     "all": ("cpu", "gpu", "npu"),

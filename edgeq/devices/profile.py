@@ -20,7 +20,7 @@ from edgeq.core.terms import Arch
 from edgeq.core.units import Bytes, BytesPerSecond
 from edgeq.core.validation_messages import refuse, suggest
 from edgeq.devices.address import parse_address
-from edgeq.devices.compute_units import ALLOWED, ComputeUnits, Suited, Unit, WeightGrid
+from edgeq.devices.compute_units import ALLOWED, ComputeUnits, Suited, Unit, WeightFormat
 
 Kind = Literal["laptop", "board", "phone", "tablet", "computer"]
 System = Literal["linux", "windows", "macos", "ios", "android"]
@@ -176,7 +176,7 @@ class Device(Frozen):
         description="Which number formats a unit runs well; float32 where it can compute in it.",
         examples=[{"gpu": ["float32", "float16", "int4-b32"], "npu": ["float16", "int8"]}],
     )
-    advice: dict[WeightGrid, Text] = Field(
+    advice: dict[WeightFormat, Text] = Field(
         default={}, description="What to know about a number format."
     )
     sources: dict[str, tuple[Note, ...]] = Field(description="For every fact, who says so.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.base import Floats, Model
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
@@ -14,6 +15,7 @@ from edgeq.models.architecture import decoder_of
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.original.decoder import OriginalDecoder
 from edgeq.models.original.encoder import OriginalEncoder, open_encoder
+from edgeq.models.special_tokens import end_tokens
 
 
 def load(path: Path, *, threads: int) -> TransformersModel:
@@ -51,8 +53,13 @@ class EncoderModel(Model):
         self.name, self.threads, self.runtime = name, threads, original.runtime
         self._original = original
 
-    def embed(self, texts: Sequence[str]) -> Floats:
-        """See `Model.embed`."""
+    def embed(
+        self, texts: Sequence[str], *, prompt: str | None = None, prompt_name: str | None = None
+    ) -> Floats:
+        """See `Model.embed`; behind the default prompt alone."""
+        if prompt is not None or prompt_name is not None:
+            what = "the original is run behind the default prompt"
+            raise InvalidInput(Problem(self.name, what, "leave prompt and prompt_name out"))
         return np.concatenate([self._original.vector(text) for text in texts])
 
     def tokens(self, text: str) -> list[int]:
@@ -65,7 +72,7 @@ class TransformersModel(LanguageModel):
 
     def __init__(self, directory: ModelDirectory, original: OriginalDecoder, threads: int) -> None:
         settings = original.network.config.get_text_config()
-        ends = original.network.generation_config.eos_token_id
+        ends = end_tokens(directory.path, directory.config, str(directory.path))
         super().__init__(
             name=directory.path.name,
             artifact=None,
@@ -73,7 +80,7 @@ class TransformersModel(LanguageModel):
             threads=threads,
             vocabulary=int(settings.vocab_size),
             context=int(settings.max_position_embeddings),
-            end_tokens=frozenset([ends] if isinstance(ends, int) else ends or []),
+            end_tokens=frozenset(ends),
         )
         self._directory = directory
         self._original = original

@@ -227,6 +227,7 @@ class Bench:
             download_bytes=artifact.bytes,
             weight_bytes=artifact.weight_bytes,
             reference=self._reference_name,
+            proof=str(artifact.proof or ""),
             failures=failures,
             absent={work: why for work, why in self._absent.items() if not _has(work, seen)},
             **seen,

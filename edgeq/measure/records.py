@@ -288,6 +288,9 @@ class Measurement(Frozen):
     reference: str = Field(
         default="", description="What quality was measured against: names and versions."
     )
+    proof: str = Field(
+        default="", description="How the float model was compared with the original."
+    )
     memory: Memory | None = None
     latency: Latency | None = None
     generation: Generation | None = Field(

@@ -28,6 +28,7 @@ _FIELDS: dict[str, dict[int, str]] = {
     "tensor": {13: "entry"},
     "entry": {1: "key", 2: "value"},
 }
+_LOCATION = b"location"  # a message without this word, which most are, names no file
 _DEEPEST = 100  # as deep as protobuf itself reads
 _AGAIN = "export or fetch the model again"
 
@@ -47,7 +48,7 @@ def external_files(content: Buffer) -> set[str]:
             texts = {1: b"", 2: b""}
             for field, start, stop in _parts(content, begin, end):
                 texts[field] = content[start:stop]
-            if texts[1] == b"location":
+            if texts[1] == _LOCATION:
                 locations.add(texts[2].decode())
     except (_Damaged, IndexError, UnicodeDecodeError):
         raise ValueError("is not a model that onnx's format allows") from None
@@ -89,7 +90,7 @@ def _entries(content: Buffer, kind: str, begin: int, end: int, depth: int) -> It
         inner = known.get(field)
         if inner == "entry":
             yield start, stop
-        elif inner is not None:
+        elif inner is not None and content.find(_LOCATION, start, stop) >= 0:
             yield from _entries(content, inner, start, stop, depth + 1)
 
 

@@ -13,6 +13,7 @@ from edgeq.models.architecture import FAMILIES
 from edgeq.models.jsonfile import damaged, read_json, read_optional
 from edgeq.models.names import decoder_names, encoder_names
 from edgeq.models.sentence_head import SentenceHead, read_head
+from edgeq.models.settings import Settings
 from edgeq.models.weight_files import TensorFacts, read_tensors, refuse_quantized, weight_files
 
 # As in fairseq, where these come from, the first token's position is the padding token's plus one.
@@ -168,11 +169,19 @@ def _tokenizer(path: Path, where: str) -> Path:
 
 def _max_tokens(path: Path, config: Mapping[str, Any], head: SentenceHead) -> int:
     """Tokens of the longest text: as sentence-transformers takes it, no more than positions."""
-    longest = int(config.get("max_position_embeddings", 512))
+    settings = Settings(config, str(path), "config.json")
+    longest = settings.whole("max_position_embeddings", 512)
     if config.get("model_type") in _POSITIONS_BEHIND_PADDING:
-        longest -= int(config.get("pad_token_id", 1)) + 1
+        padding = settings.get("pad_token_id", 1)
+        if not isinstance(padding, int) or not 0 <= padding < longest - 1:
+            raise settings.unusable("pad_token_id", padding, "a token's id")
+        longest -= padding + 1
     wanted = head.longest or read_optional(path / "tokenizer_config.json").get("model_max_length")
-    return min(int(wanted), longest) if isinstance(wanted, int | float) else longest
+    if not isinstance(wanted, int | float):
+        return longest
+    if not wanted >= 1:
+        raise settings.unusable("model_max_length", wanted, "a whole number of 1 or more")
+    return int(min(wanted, longest))
 
 
 def _licence(path: Path) -> str | None:

@@ -89,8 +89,12 @@ def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
         ids = {str(piece[0]): id for id, piece in enumerate(held) if isinstance(piece, list)}
     else:
         ids = {str(text): id for text, id in (held or {}).items() if isinstance(id, int)}
-    added = tokenizer.get("added_tokens") or []
-    return {**ids, **{token["content"]: token["id"] for token in added}}
+    added = tokenizer.get("added_tokens")
+    for token in added if isinstance(added, list) else []:
+        spelled, id = (spelling(token), token.get("id")) if isinstance(token, dict) else (None, 0)
+        if spelled is not None and isinstance(id, int):  # tokenizers refuses the others
+            ids[spelled] = id
+    return ids
 
 
 def spelling(token: object) -> str | None:

@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeq.quantize.methods.nearest import round_to_nearest
-from edgeq.quantize.number_formats.groups import INT8, Floats
+from edgeq.quantize.methods.nearest import NEAREST
+from edgeq.quantize.number_formats import Floats
+from edgeq.quantize.number_formats.integers import INT8
 from edgeq.quantize.statistics import InputStatistics
 
 _STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -153,7 +154,7 @@ def _candidates(
         multiplier[list(outliers)] = 0
         scaled: Floats = weight * divisor
         scaled[:, list(outliers)] = 0
-        coded_weight = round_to_nearest(scaled, INT8).dequantize()
+        coded_weight = NEAREST.round(scaled, None, INT8).dequantize()
         least = np.inf
         for low, high, coded in coder(multiplier):
             missed = np.square(coded @ coded_weight.T - wanted).sum(1)

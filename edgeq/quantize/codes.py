@@ -11,11 +11,7 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing
-from edgeq.quantize.number_formats.groups import GRIDS, Grid, QuantizedTensor
-from edgeq.quantize.number_formats.kquants import KGRIDS
-from edgeq.quantize.number_formats.palettes import PALETTES
-
-_GRIDS: dict[str, Grid] = {**GRIDS, **PALETTES, **KGRIDS}
+from edgeq.quantize.number_formats import NUMBER_FORMATS, QuantizedTensor
 
 
 def save_codes(path: Path, codes: Mapping[str, QuantizedTensor]) -> None:
@@ -26,7 +22,7 @@ def save_codes(path: Path, codes: Mapping[str, QuantizedTensor]) -> None:
     """
     arrays: dict[str, Any] = {
         "names": np.array(list(codes), np.str_),
-        "grids": np.array([tensor.grid.name for tensor in codes.values()], np.str_),
+        "grids": np.array([tensor.number_format.name for tensor in codes.values()], np.str_),
         "methods": np.array([tensor.method for tensor in codes.values()], np.str_),
     }
     for index, tensor in enumerate(codes.values()):
@@ -43,7 +39,10 @@ def load_codes(path: Path) -> dict[str, QuantizedTensor]:
             facts = (stored[key].tolist() for key in ("names", "grids", "methods"))
             return {
                 name: QuantizedTensor(
-                    _GRIDS[grid], stored[f"{index}.codes"], stored[f"{index}.scales"], method
+                    NUMBER_FORMATS[grid],
+                    stored[f"{index}.codes"],
+                    stored[f"{index}.scales"],
+                    method,
                 )
                 for index, (name, grid, method) in enumerate(zip(*facts, strict=True))
             }

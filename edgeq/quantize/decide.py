@@ -8,7 +8,8 @@ from typing import Any
 
 from edgeq.quantize import presets
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import GRIDS
+from edgeq.quantize.number_formats import number_format
+from edgeq.quantize.number_formats.floats import FloatFormat
 from edgeq.quantize.spec import Intent
 
 # Below this many values, scales and the operators to apply them cost more than codes save.
@@ -57,10 +58,11 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
     reason = "default"
     if exception is not None:
         reason, grid = exception
-    if grid in ("float32", "float16"):  # Core ML keeps such a weight in what its program computes
+    found = number_format(grid)
+    if isinstance(found, FloatFormat):  # Core ML keeps such a weight in what its program computes
         return Decision(None, reason)
     own = variant if grid == variant.weights else presets.make_variant(weights=grid)
-    activations = variant.activations if grid == "int8" == variant.weights else own.activations
+    activations = own.activations
     return Decision(Choice(grid, own.method, activations, variant.ranges), reason)
 
 
@@ -82,6 +84,6 @@ def stored_bytes(decision: Decision, shape: tuple[int, ...], *, is_table: bool) 
         columns *= length
     if decision.choice is None:
         return kept_bytes(rows * columns, decision)
-    grid = GRIDS[decision.choice.grid]
-    wider = 0 if is_table else 2 * grid.scale_count(rows, columns)
-    return grid.nbytes(rows, columns) + wider
+    stored = number_format(decision.choice.grid)
+    wider = 0 if is_table else 2 * stored.scale_count(rows, columns)
+    return stored.nbytes(rows, columns) + wider

@@ -9,20 +9,14 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.quantize.activations import InputCodes, choose_dynamic, choose_static
+from edgeq.quantize.methods import Statistics, rounding_method
 from edgeq.quantize.methods.objective import Moments
-from edgeq.quantize.methods.rounding import round_tensor
-from edgeq.quantize.number_formats.groups import GRIDS, Floats, Grid, QuantizedTensor
-from edgeq.quantize.number_formats.kquants import GGUF_GRIDS
-from edgeq.quantize.number_formats.palettes import PALETTES, cluster
+from edgeq.quantize.number_formats import Floats, NumberFormat, QuantizedTensor, number_format
+from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.statistics import InputStatistics
 
 _LARGEST_SCALE = float(np.finfo(np.float16).max)
 _SMALLEST_SCALE = 2.0**-20  # four bits above the smallest that float16 holds
-
-
-def grid_named(name: str) -> Grid:
-    """The grid that a choice means: one of ours, or a GGUF type's. Raises KeyError."""
-    return GRIDS.get(name) or GGUF_GRIDS[name]
 
 
 @dataclass(frozen=True)
@@ -84,18 +78,17 @@ def quantize_weights(
         codes = _input_codes(members, seen)
         for weight in members:
             matrix = weight.read()
-            if weight.choice.grid not in PALETTES:
-                scalable(weight.name, matrix, grid_named(weight.choice.grid))
+            scalable(weight.name, matrix, number_format(weight.choice.grid))
             tensor = _round(matrix, weight.choice, seen, codes)
             beside = matrix[:, codes.outliers] if codes and codes.outliers else None
             yield weight.name, Quantized(tensor, codes, beside, weight.choice.activations)
 
 
-def scalable(name: str, matrix: Floats, grid: Grid) -> Floats:
-    """`matrix`, whose scales the grid can hold. Raises InvalidInput where it cannot hold them."""
-    if grid.scale_dtype is np.float16 and matrix.any():
+def scalable(name: str, matrix: Floats, stored: NumberFormat) -> Floats:
+    """`matrix`, whose scales the format can hold. Raises InvalidInput where it cannot hold them."""
+    if isinstance(stored, IntegerFormat) and stored.scale_dtype is np.float16 and matrix.any():
         largest = float(np.abs(matrix).max())
-        if not _SMALLEST_SCALE < largest / grid.highest < _LARGEST_SCALE:
+        if not _SMALLEST_SCALE < largest / stored.highest < _LARGEST_SCALE:
             what = f"has values up to {largest:.3g}, whose scale float16 cannot hold"
             remedy = f"keep it in float: rules: [{{match: {name!r}, use: float32}}]"
             raise InvalidInput(Problem(f"the weight {name!r}", what, remedy))
@@ -117,22 +110,22 @@ def _input_codes(
 def _round(
     matrix: Floats, choice: Choice, seen: InputStatistics | None, codes: InputCodes | None
 ) -> QuantizedTensor:
-    if choice.grid in PALETTES:
-        return cluster(matrix, PALETTES[choice.grid], _importance(seen))
     smoothing = codes.smoothing if codes else None
     if smoothing is not None:
         matrix = matrix * smoothing
     if codes and codes.outliers:
         matrix = matrix.copy()
         matrix[:, codes.outliers] = 0
-    moments = None
-    if seen is not None and seen.hessian is not None:
-        hessian = seen.hessian
-        if smoothing is not None:
-            hessian = hessian / np.outer(smoothing, smoothing)
-        moments = Moments(hessian.astype(np.float32))
-    return round_tensor(matrix, moments, grid_named(choice.grid), choice.method)
+    statistics = None if seen is None else _statistics(seen, smoothing)
+    method = rounding_method(choice.method)
+    return method.round(matrix, statistics, number_format(choice.grid))
 
 
-def _importance(seen: InputStatistics | None) -> Floats | None:
-    return None if seen is None else seen.power.astype(np.float32)
+def _statistics(seen: InputStatistics, smoothing: Floats | None) -> Statistics:
+    if seen.hessian is None:
+        power = seen.power if smoothing is None else seen.power / np.square(smoothing)
+        return Statistics(power.astype(np.float32))
+    hessian = seen.hessian
+    if smoothing is not None:
+        hessian = hessian / np.outer(smoothing, smoothing)
+    return Statistics.of(Moments(hessian.astype(np.float32)))

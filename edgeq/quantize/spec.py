@@ -20,12 +20,12 @@ from pydantic import (
 from edgeq.core.artifact import Frozen
 from edgeq.quantize import presets
 from edgeq.quantize.budget_spec import FitSpec
-from edgeq.quantize.ggml.words import GgufType
+from edgeq.quantize.methods.gptq import GPTQ
 from edgeq.quantize.name import Name
+from edgeq.quantize.number_formats.integers import INT4_B32
 from edgeq.quantize.presets import (
     Activations,
     Format,
-    Grid,
     Method,
     Preset,
     Ranges,
@@ -144,7 +144,7 @@ class Rule(Frozen):
         """Whether the rule is meant for this variant."""
         return self.variants is None or variant in self.variants
 
-    def grid(self, format: Format, task: str) -> Grid | GgufType | None:
+    def grid(self, format: Format, task: str) -> str | None:
         """The number format that `use` names; None where `format` does not have it."""
         return presets.grid_of(self.use, format, task)
 
@@ -185,14 +185,14 @@ class QuantizeSpec(Frozen):
 
     def pending(self, format: Format, task: str) -> tuple[Intent, ...]:
         """What stands for each budget while its number formats are still to be found."""
-        weights: Weights = "Q4_K_M" if format == "gguf" else "int4-b32"
+        weights = "Q4_K_M" if format == "gguf" else INT4_B32.name
         return tuple(
             Intent(
                 presets.Variant(
                     name=fit.variant_name,
                     weights=weights,
                     activations="float32",
-                    method="gptq",
+                    method=GPTQ.name,
                     ranges=None,
                     recover=fit.recover,
                 ),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 
 Feed = Mapping[str, NDArray[np.generic]]
 

@@ -44,6 +44,8 @@ def print_plan(plan: Plan, devices: Sequence[Device], console: Console) -> None:
         limit = device.app_limit()
         table.add_row(device.id, format_bytes(limit.bytes), limit.basis, limit.os)
     print_table(table, console)
+    console.print()
+    print_wrapped(f"reference: {plan.reference}", "", console)
     if plan.missing_packages:
         console.print(
             f"\nto build, install {', '.join(plan.missing_packages)}: "

@@ -18,9 +18,9 @@ from edgeq.core.errors import EdgeqError
 from edgeq.devices.catalogue import load_device
 from edgeq.formats.text import TextEncoder
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
-from edgeq.models.huggingface import read_safetensors_header
+from edgeq.models.weight_files import read_safetensors_header
 from edgeq.recipe import data_sets
-from edgeq.recipe.schema import load_recipe
+from edgeq.recipe.load import load_recipe
 from tests.support import tiny_bert
 from tests.support.mutants import mutant
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from edgeq.devices.catalogue import Device, load_device
 from edgeq.devices.compute_unit_hints import advice_for
-from edgeq.devices.compute_units import ALLOWED, UNIT_NAMES, WeightGrid
+from edgeq.devices.compute_units import ALLOWED, UNIT_NAMES
 from edgeq.formats.coreml.deployment_targets import TARGETS, needs_os
+from edgeq.quantize.presets import portable_formats
 
 SHIPPED = sorted(p.stem for p in (Path(__file__).parents[2] / "devices").glob("*.yaml"))
 APPLE = [name for name in SHIPPED if load_device(name).os in ("ios", "macos")]
-GRIDS = get_args(WeightGrid)
+GRIDS = [each.name for each in portable_formats()]
 
 
 def changed(name: str, **changes: Any) -> Device:

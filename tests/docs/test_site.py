@@ -20,8 +20,8 @@ from edgeq.core.artifact import Artifact
 from edgeq.devices.catalogue import HERE, device_ids, load_device
 from edgeq.devices.profile import Device
 from edgeq.formats.bundle import Bundle
+from edgeq.quantize.methods import ROUNDING_METHODS
 from edgeq.recipe.schema import recipe_schema
-from edgeq.report.explain.glossary import METHODS
 from tests.support.browser import Browser, browser, needs_browser
 
 pytest.importorskip("material", reason="the extra [docs] is not installed")
@@ -152,7 +152,7 @@ def test_the_reference_has_every_field_and_command(pages: dict[Path, Page]) -> N
             for parameter in command.params
             for each in (*parameter.opts[1:], " ".join((parameter.help or "").split()))
         },
-        "glossary": {cited.text for _, cited in METHODS.values()},
+        "glossary": {method.summary for method in ROUNDING_METHODS.values()},
     }
     absent = {
         name: sorted(each for each in texts if _shown(each) not in _text(pages, name))

@@ -20,7 +20,7 @@ from tests.conftest import Project
 from tests.support.tiny_bert import LONGEST, sentence
 
 _APP = """\
-import json, sys, zipfile
+import json, platform, sys
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
@@ -28,7 +28,14 @@ from tokenizers import Tokenizer
 folder, texts = sys.argv[1], json.loads(sys.argv[2])
 tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
 record = json.load(open(folder + "/bundle.json"))["artifact"]
-session = onnxruntime.InferenceSession(folder + "/model.onnx")
+cpu = open("/proc/cpuinfo").read()
+has_vnni = "avx512_vnni" in cpu or "avx_vnni" in cpu
+kind = "x86_64" if has_vnni else "x86_64-without-vnni"
+kind = kind if platform.machine() == "x86_64" else platform.machine()
+options = onnxruntime.SessionOptions()
+for name, value in record["settings"]["session_by_cpu"].get(kind, {}).items():
+    options.add_session_config_entry(name, value)
+session = onnxruntime.InferenceSession(folder + "/model.onnx", options)
 vectors = []
 for text in texts:
     ids = np.array([tokenizer.encode(text).ids], np.int64)
@@ -60,6 +67,7 @@ def bundle(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out.with_suffix("")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the app reads /proc/cpuinfo")
 def test_tokenizers_and_onnxruntime_alone_give_the_vectors_that_were_checked(
     bundle: Path, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.graphs.statistics import input_powers
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import Session, open_session
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from tests.support import tiny_decoders
 from tests.support.decoder_artifacts import float_graph, grid_for, nearest_codes
 

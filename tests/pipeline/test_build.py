@@ -217,7 +217,7 @@ def test_builds_at_once_do_not_harm_each_other(
             _, errors = process.communicate(timeout=120)
             assert process.returncode == 0, errors.decode()
     stages = [path for path in store.glob("*/*") if path.is_dir()]
-    assert len(stages) == 4  # the float graph, its proof and two artifacts, each made once
+    assert len(stages) == 6  # the float graph, its proof, two artifacts, each opened once
     assert contents(build(net, store)) == reference
 
 

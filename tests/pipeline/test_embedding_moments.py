@@ -17,7 +17,7 @@ from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.models.onnx_session import open_session
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed
 
 TOKENS, COLUMNS, OUTPUTS = 256, 64, 96

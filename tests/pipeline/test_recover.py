@@ -23,7 +23,7 @@ from edgeq.pipeline.recover.network import Network
 from edgeq.pipeline.recover.record import Recovery
 from edgeq.pipeline.recover.train import train
 from edgeq.quantize.adapter import Adapter, planned_factors, save_adapter
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.recover_spec import RecoverSpec
 from tests.support import tiny_decoders
 

@@ -28,7 +28,7 @@ from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import open_session
 from edgeq.pipeline.recover.network import Network, approximated
 from edgeq.quantize.adapter import Factors, load_adapter, planned_factors, save_adapter
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 from tests.support import tiny_decoders
 from tests.support.decoder_artifacts import grid_for, nearest_codes
 from tests.support.gguf_artifacts import write_file

@@ -22,7 +22,7 @@ from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import open_session
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed
 from tests.support import tiny_decoders
 

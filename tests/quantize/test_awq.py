@@ -13,10 +13,12 @@ from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.models.graphs.weights import Weight
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
-from edgeq.quantize.methods.awq import column_factors
+from edgeq.quantize.methods import RoundingMethod
+from edgeq.quantize.methods.awq import AWQ
+from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.methods.objective import Moments
-from edgeq.quantize.methods.rounding import round_tensor
-from edgeq.quantize.number_formats.groups import INT4_B32, Grid
+from edgeq.quantize.number_formats import NumberFormat
+from edgeq.quantize.number_formats.integers import INT4_B32
 
 WREN = Path(__file__).parents[2] / "recipes" / "wren"
 
@@ -30,10 +32,10 @@ def test_a_folded_graph_computes_the_same_floats(tmp_path: Path) -> None:
     windows = np.random.default_rng(0).integers(2, 4000, (3, 48)).tolist()
     feeds = decoder_feeds(decoder_of(directory.config, "test"), windows)
 
-    def grid_of(weight: Weight) -> Grid | None:
-        return INT4_B32 if "layers" in weight.name else None
+    def foldable(weight: Weight) -> tuple[RoundingMethod, NumberFormat] | None:
+        return (AWQ, INT4_B32) if "layers" in weight.name else None
 
-    folds = fold_graph(plain, folded, grid_of, feeds)
+    folds = fold_graph(plain, folded, foldable, feeds)
     assert any("layernorm" in fold.taker for fold in folds)
     assert any("up_proj" in fold.taker for fold in folds)
     assert all("layers" in name for fold in folds for name in fold.weights)
@@ -50,7 +52,7 @@ def test_factors_follow_inputs_that_matter(strongest: float) -> None:
     inputs[:, 7] *= strongest
     weight = generator.standard_normal((48, 64)).astype(np.float32)
     moments = Moments((inputs.T @ inputs / len(inputs)).astype(np.float64))
-    factors = column_factors([weight], moments, INT4_B32)
+    factors = AWQ.column_factors([weight], moments, INT4_B32)
     if strongest == 1:
         assert factors is None or np.abs(np.log2(factors)).max() <= 1
         return
@@ -60,7 +62,7 @@ def test_factors_follow_inputs_that_matter(strongest: float) -> None:
     assert (mantissas == 0.5).all(), "only powers of two are exact"
 
     def error(scaled: np.ndarray) -> float:
-        rounded = round_tensor(weight * scaled, None, INT4_B32, "nearest").dequantize() / scaled
+        rounded = NEAREST.round(weight * scaled, None, INT4_B32).dequantize() / scaled
         return float(np.square(inputs @ (rounded - weight).T).mean())
 
     assert error(factors) < 0.5 * error(np.ones(64, np.float32))

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from edgeq.core.errors import InvalidInput
 from edgeq.quantize.codes import load_codes, save_codes
-from edgeq.quantize.number_formats.groups import GRIDS, QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
+from edgeq.quantize.number_formats.integers import INTEGERS
+from tests.support.properties import examples
 
+GRIDS = {each.name: each for each in INTEGERS}
 GRID_NAMES = st.sampled_from(sorted(GRIDS))
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 70))
 
@@ -22,17 +25,17 @@ def tensor(grid_name: str, shape: tuple[int, int], seed: int) -> QuantizedTensor
     grid = GRIDS[grid_name]
     rng = np.random.default_rng(seed)
     codes = rng.integers(grid.lowest, grid.highest + 1, shape).astype(np.int8)
-    scales = grid.storable(rng.standard_normal((shape[0], grid.blocks(shape[1]))))
+    scales = grid.storable(rng.standard_normal((shape[0], grid.groups(shape[1]))))
     return QuantizedTensor(grid, codes, scales, "gptq" if seed % 2 else "nearest")
 
 
 def same(left: QuantizedTensor, right: QuantizedTensor) -> bool:
     arrays = ((left.codes, right.codes), (left.scales, right.scales))
     equal = all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in arrays)
-    return equal and left.grid is right.grid and left.method == right.method
+    return equal and left.number_format is right.number_format and left.method == right.method
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kinds=st.dictionaries(
         st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), GRID_NAMES, max_size=4

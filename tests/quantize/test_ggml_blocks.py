@@ -9,8 +9,7 @@ import pytest
 
 from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes, unpack_codes
 from edgeq.quantize.ggml.types import TYPES, GgmlType
-from edgeq.quantize.number_formats.groups import INT8
-from edgeq.quantize.number_formats.kquants import GGUF_GRIDS
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8
 
 gguf = pytest.importorskip("gguf")
 library = pytest.importorskip("edgeq.quantize.ggml.library")
@@ -42,8 +41,8 @@ def test_codes_of_the_library_survive(type: GgmlType, kind: str) -> None:
     for weight in (None, importance):
         packed = library.quantize_rows(type, rows, weight)
         tensor = unpack_codes(packed, type, "nearest")
-        assert tensor.codes.min() >= tensor.grid.lowest
-        assert tensor.codes.max() <= tensor.grid.highest
+        assert tensor.codes.min() >= tensor.number_format.lowest
+        assert tensor.codes.max() <= tensor.number_format.highest
         assert np.array_equal(pack_codes(tensor), packed)
         assert tensor.nbytes == packed.nbytes
 
@@ -79,11 +78,11 @@ def test_any_bytes_survive(type: GgmlType) -> None:
 
 
 def test_what_is_no_gguf_block_is_refused() -> None:
-    from edgeq.quantize.methods.nearest import round_to_nearest
+    from edgeq.quantize.methods.nearest import NEAREST
 
     with pytest.raises(ValueError, match="int8 codes"):
-        pack_codes(round_to_nearest(weights("normal", 5), INT8))
+        pack_codes(NEAREST.round(weights("normal", 5), None, INT8))
     with pytest.raises(ValueError, match="40 columns"):
-        pack_codes(round_to_nearest(weights("normal", 5)[:, :40], GGUF_GRIDS["Q4_0"]))
+        pack_codes(NEAREST.round(weights("normal", 5)[:, :40], None, INT4_B32))
     with pytest.raises(ValueError, match="IQ4_XS"):
         unpack_codes(np.zeros((1, 136), np.uint8), TYPES["IQ4_XS"], "nearest")

@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 
-from edgeq.quantize.methods.nearest import round_to_nearest
+from edgeq.quantize.methods import Statistics
+from edgeq.quantize.methods.gptq import GPTQ
+from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.methods.objective import Moments
-from edgeq.quantize.methods.rounding import round_tensor
-from edgeq.quantize.number_formats.groups import GRIDS, INT4_B32, Grid, QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
+from edgeq.quantize.number_formats.integers import INT4_B32, INTEGERS, IntegerFormat
 
 
-def gptq(weight: np.ndarray, hessian: np.ndarray, grid: Grid) -> QuantizedTensor:
-    return round_tensor(weight, Moments(hessian), grid, "gptq")
+def gptq(weight: np.ndarray, hessian: np.ndarray, grid: IntegerFormat) -> QuantizedTensor:
+    return GPTQ.round(weight, Statistics.of(Moments(hessian)), grid)
 
 
 def correlated_inputs(rows: int, columns: int, seed: int) -> np.ndarray:
@@ -19,8 +21,8 @@ def correlated_inputs(rows: int, columns: int, seed: int) -> np.ndarray:
     return (generator.standard_normal((rows, columns)) @ mixing).astype(np.float32)
 
 
-@pytest.mark.parametrize("grid", GRIDS.values(), ids=list(GRIDS))
-def test_output_error_on_unseen_inputs_is_less_than_nearest(grid: Grid) -> None:
+@pytest.mark.parametrize("grid", INTEGERS, ids=lambda each: each.name)
+def test_output_error_on_unseen_inputs_is_less_than_nearest(grid: IntegerFormat) -> None:
     inputs, unseen = (correlated_inputs(2048, 96, 0)[part::2] for part in (0, 1))
     weight = np.random.default_rng(2).standard_normal((48, 96)).astype(np.float32)
     hessian = inputs.T.astype(np.float64) @ inputs / len(inputs)
@@ -29,7 +31,7 @@ def test_output_error_on_unseen_inputs_is_less_than_nearest(grid: Grid) -> None:
     def output_error(dequantized: np.ndarray) -> float:
         return float(np.square(unseen @ dequantized.T - wanted).sum())
 
-    nearest = output_error(round_to_nearest(weight, grid).dequantize())
+    nearest = output_error(NEAREST.round(weight, None, grid).dequantize())
     assert output_error(gptq(weight, hessian, grid).dequantize()) < 0.8 * nearest
 
 

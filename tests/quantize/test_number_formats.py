@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from edgeq.quantize.methods.nearest import round_to_nearest
-from edgeq.quantize.number_formats.groups import GRIDS, INT4_B32, INT8, Grid
+from edgeq.quantize.methods import Statistics
+from edgeq.quantize.methods.importance import IMPORTANCE
+from edgeq.quantize.methods.nearest import NEAREST
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INTEGERS, IntegerFormat
 
-ALL_GRIDS = pytest.mark.parametrize("grid", GRIDS.values(), ids=list(GRIDS))
+ALL_GRIDS = pytest.mark.parametrize("grid", INTEGERS, ids=lambda each: each.name)
 weights = arrays(
     np.float32,
     array_shapes(min_dims=2, max_dims=2, max_side=70),
@@ -20,9 +22,9 @@ weights = arrays(
 @ALL_GRIDS
 @given(weight=weights)
 def test_codes_stay_in_range_and_error_stays_below_the_scale(
-    grid: Grid, weight: np.ndarray
+    grid: IntegerFormat, weight: np.ndarray
 ) -> None:
-    tensor = round_to_nearest(weight, grid)
+    tensor = NEAREST.round(weight, None, grid)
     assert tensor.codes.min() >= grid.lowest
     assert tensor.codes.max() <= grid.highest
     inside = (tensor.codes > grid.lowest) & (tensor.codes < grid.highest)
@@ -33,21 +35,21 @@ def test_codes_stay_in_range_and_error_stays_below_the_scale(
 
 @ALL_GRIDS
 @given(weight=weights)
-def test_scales_are_what_the_file_format_can_hold(grid: Grid, weight: np.ndarray) -> None:
-    scales = round_to_nearest(weight, grid).scales
-    assert scales.shape == (weight.shape[0], grid.blocks(weight.shape[1]))
+def test_scales_are_what_the_file_format_can_hold(grid: IntegerFormat, weight: np.ndarray) -> None:
+    scales = NEAREST.round(weight, None, grid).scales
+    assert scales.shape == (weight.shape[0], grid.groups(weight.shape[1]))
     assert (scales != 0).all()
     assert np.array_equal(scales.astype(grid.scale_dtype).astype(np.float32), scales)
 
 
 @ALL_GRIDS
-def test_what_is_on_the_grid_already_is_kept(grid: Grid) -> None:
+def test_what_is_on_the_grid_already_is_kept(grid: IntegerFormat) -> None:
     generator = np.random.default_rng(1)
     codes = generator.integers(grid.lowest, grid.highest + 1, (8, 64)).astype(np.int8)
     codes[:, 0::32] = grid.highest  # every block reaches its end, so its scale can be found
     codes[:, 1::32] = grid.lowest
-    weight = grid.decode(codes, np.full((8, grid.blocks(64)), 0.25, np.float32))
-    assert np.allclose(round_to_nearest(weight, grid).dequantize(), weight, atol=1e-6)
+    weight = grid.decode(codes, np.full((8, grid.groups(64)), 0.25, np.float32))
+    assert np.allclose(NEAREST.round(weight, None, grid).dequantize(), weight, atol=1e-6)
 
 
 def test_bytes_count_codes_and_scales() -> None:
@@ -60,7 +62,7 @@ def test_searched_scales_beat_the_scale_of_the_largest_weight() -> None:
     weight = np.random.default_rng(0).standard_normal((64, 256)).astype(np.float32)
     plain = np.abs(INT4_B32.split(weight)).max(-1) / INT4_B32.highest
     plain_error = np.square(INT4_B32.decode(INT4_B32.encode(weight, plain), plain) - weight).sum()
-    searched = round_to_nearest(weight, INT4_B32).dequantize()
+    searched = NEAREST.round(weight, None, INT4_B32).dequantize()
     assert np.square(searched - weight).sum() < plain_error
 
 
@@ -68,6 +70,6 @@ def test_importance_moves_error_to_where_it_matters_less() -> None:
     weight = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
     importance = np.ones(32, np.float32)
     importance[:4] = 1000
-    plain = np.square(round_to_nearest(weight, INT4_B32).dequantize() - weight)[:, :4].sum()
-    aware = round_to_nearest(weight, INT4_B32, importance).dequantize()
+    plain = np.square(NEAREST.round(weight, None, INT4_B32).dequantize() - weight)[:, :4].sum()
+    aware = IMPORTANCE.round(weight, Statistics(importance), INT4_B32).dequantize()
     assert np.square(aware - weight)[:, :4].sum() < plain

@@ -6,21 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeq.formats.coreml.write_constants import pack_indices
 from edgeq.quantize.codes import load_codes, save_codes
+from edgeq.quantize.methods.kmeans import cluster
 from edgeq.quantize.number_formats.palettes import (
     PALETTE4,
     PALETTE4_G16,
     PALETTE6,
     PALETTES,
     Palette,
-    cluster,
-    pack,
 )
+from tests.support.properties import examples
 
-palettes = st.sampled_from(list(PALETTES.values()))
+palettes = st.sampled_from(PALETTES)
 
 
 def weights(seed: int, rows: int, columns: int) -> np.ndarray:
@@ -28,7 +29,7 @@ def weights(seed: int, rows: int, columns: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_t(4, (rows, columns)).astype(np.float32) / 20
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 60), palettes)
 def test_every_value_has_the_nearest_of_its_table(
     seed: int, rows: int, columns: int, grid: Palette
@@ -47,7 +48,7 @@ def test_every_value_has_the_nearest_of_its_table(
 
 
 @given(st.integers(0, 99), st.sampled_from([PALETTE4, PALETTE6]))
-@settings(deadline=None, max_examples=20)
+@examples(20)
 def test_a_table_loses_less_than_evenly_spaced_values(seed: int, grid: Palette) -> None:
     weight = weights(seed, 32, 64)
     even = np.linspace(weight.min(), weight.max(), 1 << grid.bits)
@@ -59,7 +60,7 @@ def test_a_table_loses_less_than_evenly_spaced_values(seed: int, grid: Palette) 
 
 
 @given(st.integers(0, 99))
-@settings(deadline=None, max_examples=20)
+@examples(20)
 def test_columns_that_count_lose_less(seed: int) -> None:
     weight = weights(seed, 32, 64)
     weight[:, :4] *= 3
@@ -83,7 +84,7 @@ def test_few_different_values_are_kept_exactly(count: int) -> None:
 @given(st.integers(0, 99), st.integers(1, 90), st.sampled_from([4, 6]))
 def test_packed_indices_take_their_bits_and_come_back(seed: int, count: int, bits: int) -> None:
     codes = np.random.default_rng(seed).integers(0, 1 << bits, count).astype(np.int8)
-    packed = pack(codes, bits)
+    packed = pack_indices(codes, bits)
     assert len(packed) == -(-count * bits // 8)
     spread = np.unpackbits(packed, bitorder="little")[: count * bits].reshape(count, bits)
     assert np.array_equal(spread @ (1 << np.arange(bits)), codes)
@@ -98,5 +99,5 @@ def test_palettes_are_saved_with_other_codes(tmp_path: Path) -> None:
     found = cluster(weights(0, 20, 30), PALETTE6)
     save_codes(tmp_path / "codes.npz", {"a": found})
     again = load_codes(tmp_path / "codes.npz")["a"]
-    assert again.grid is PALETTE6 and again.method == "kmeans"
+    assert again.number_format is PALETTE6 and again.method == "kmeans"
     assert np.array_equal(again.dequantize(), found.dequantize())

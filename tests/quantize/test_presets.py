@@ -11,34 +11,39 @@ from pydantic_core import PydanticCustomError
 
 from edgeq.quantize import presets
 from edgeq.quantize.ggml.words import GgufType
+from edgeq.quantize.methods import ROUNDING_METHODS
+from edgeq.quantize.number_formats.integers import INTEGERS
+from edgeq.quantize.number_formats.palettes import PALETTES
 from edgeq.quantize.presets import (
-    ACTIVATIONS,
     MIXES,
+    NEUTRAL,
     PRESETS,
     Variant,
+    activations_of,
     grid_of,
     make_variant,
     preset,
 )
 
+WEIGHTS = [*(each.name for each in presets.portable_formats()), *MIXES]
 SETTINGS = st.tuples(
-    st.sampled_from(get_args(presets.Weights)),
+    st.sampled_from(WEIGHTS),
     st.none() | st.sampled_from(get_args(presets.Activations)),
-    st.none() | st.sampled_from(get_args(presets.Method)),
+    st.none() | st.sampled_from(list(ROUNDING_METHODS)),
     st.none() | st.sampled_from(get_args(presets.Ranges)),
 )
 
 
 def test_every_word_has_a_variant_of_its_own_name() -> None:
     # int8 alone is no preset of one meaning, but on Core ML the variant is called so.
-    assert set(PRESETS) == {*get_args(presets.PresetWord), "int8"}
+    assert set(PRESETS) == {*WEIGHTS, "int8-dynamic", "int8-static"}
     assert all(variant.name == word for word, variant in PRESETS.items())
-    assert preset("int8", "onnx", "tensor") is PRESETS["int8-dynamic"]
-    assert preset("int8", "gguf", "sentence-embedding") is PRESETS["int8-b32"]
-    assert preset("int8", "onnx", "text-generation") is PRESETS["int8-b32"]
-    assert preset("int4", "onnx", "tensor") is PRESETS["int4-b32"]
-    assert preset("int8", "coreml", "text-generation") is PRESETS["int8"]
-    assert preset("int4", "coreml", "tensor") is PRESETS["int4-b32"]
+    assert preset("int8", "onnx", "tensor") == PRESETS["int8-dynamic"]
+    assert preset("int8", "gguf", "sentence-embedding") == PRESETS["int8-b32"]
+    assert preset("int8", "onnx", "text-generation") == PRESETS["int8-b32"]
+    assert preset("int4", "onnx", "tensor") == PRESETS["int4-b32"]
+    assert preset("int8", "coreml", "text-generation") == PRESETS["int8"]
+    assert preset("int4", "coreml", "tensor") == PRESETS["int4-b32"]
 
 
 def test_presets_mean_what_the_readme_says() -> None:
@@ -55,9 +60,9 @@ def test_presets_mean_what_the_readme_says() -> None:
 
 
 def test_a_rule_can_name_every_grid_and_type_of_its_format() -> None:
-    grids, types = get_args(presets.Grid), get_args(GgufType)
-    apples = {*get_args(presets.PaletteGrid), "float16"}
-    for word in get_args(presets.Use):
+    grids, types = ("float32", *(each.name for each in INTEGERS)), get_args(GgufType)
+    apples = {*(each.name for each in PALETTES), "float16"}
+    for word in (*grids, *apples, *types, *NEUTRAL, "int8-dynamic", "int8-static"):
         on_onnx = grid_of(word, "onnx", "tensor")
         on_gguf = grid_of(word, "gguf", "text-generation")
         on_coreml = grid_of(word, "coreml", "tensor")
@@ -71,7 +76,7 @@ def test_a_rule_can_name_every_grid_and_type_of_its_format() -> None:
 def test_a_mix_is_for_gguf_palettes_for_core_ml_and_blocks_of_ours_for_all() -> None:
     for variant in PRESETS.values():
         assert (variant.formats == ("gguf",)) == (variant.weights in MIXES)
-        if variant.weights in get_args(presets.PaletteGrid):
+        if variant.weights in (each.name for each in PALETTES):
             assert variant.formats == ("coreml",)
     for word in ("float32", "int8-b32", "int4-b32"):
         assert PRESETS[word].formats == ("onnx", "gguf", "coreml")
@@ -90,7 +95,7 @@ def test_one_name_is_one_set_of_settings(first: tuple[Any, ...], second: tuple[A
             assert refusal.context is not None
             assert refusal.context["remedy"]
     for variant in made:
-        assert variant.activations in ACTIVATIONS[variant.weights]
+        assert variant.activations in activations_of(variant.weights)
         assert (variant.ranges is not None) == (variant.activations == "static-uint8")
     if len(made) == 2:
         assert (made[0].name == made[1].name) == (made[0] == made[1])

@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeq.quantize.methods.gptq import feed_errors
+from edgeq.quantize.methods import Statistics, rounding_method
+from edgeq.quantize.methods.gptq import GPTQ, feed_errors
+from edgeq.quantize.methods.judged import round_judged
+from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.methods.objective import Moments, MomentSums, objective
 from edgeq.quantize.methods.refine import refine
-from edgeq.quantize.methods.rounding import Seen, round_judged, round_tensor
-from edgeq.quantize.number_formats.groups import INT8, Grid
-from edgeq.quantize.number_formats.kquants import GGUF_GRIDS
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8, IntegerFormat
+from edgeq.quantize.number_formats.kquants import OF_TYPE
 
 pytest.importorskip("xllamacpp")
-ALL = pytest.mark.parametrize("grid", GGUF_GRIDS.values(), ids=list(GGUF_GRIDS))
+ALL = pytest.mark.parametrize("grid", OF_TYPE.values(), ids=list(OF_TYPE))
 
 
 def inputs(rows: int, columns: int, seed: int) -> np.ndarray:
@@ -41,18 +43,18 @@ def output_error(rounded: np.ndarray, weight: np.ndarray, x: np.ndarray) -> floa
 
 
 @ALL
-def test_gptq_beats_the_librarys_weighted_search_on_unseen_inputs(grid: Grid) -> None:
+def test_gptq_beats_the_librarys_weighted_search_on_unseen_inputs(grid: IntegerFormat) -> None:
     weight, unseen = weights(24, 256), inputs(512, 256, 3)
-    seen = moments(inputs(4096, 256, 1))
+    seen = Statistics.of(moments(inputs(4096, 256, 1)))
     errors = [
-        output_error(round_tensor(weight, seen, grid, method).dequantize(), weight, unseen)
+        output_error(rounding_method(method).round(weight, seen, grid).dequantize(), weight, unseen)
         for method in ("importance", "gptq")
     ]
     assert errors[1] < 0.7 * errors[0]
 
 
 @ALL
-def test_descent_never_makes_the_objective_larger(grid: Grid) -> None:
+def test_descent_never_makes_the_objective_larger(grid: IntegerFormat) -> None:
     weight = weights(16, 512)
     target = objective(weight, moments(inputs(2048, 512, 2)), 0.1)
 
@@ -60,7 +62,7 @@ def test_descent_never_makes_the_objective_larger(grid: Grid) -> None:
         left = weight - grid.decode(codes, scales)
         return float(((left @ target.hessian) * left).sum())
 
-    scales = round_tensor(weight, None, grid, "nearest").scales
+    scales = NEAREST.round(weight, None, grid).scales
     codes = feed_errors(target, grid, scales)
     before = loss(codes, scales)
     for _ in range(2):
@@ -72,25 +74,25 @@ def test_descent_never_makes_the_objective_larger(grid: Grid) -> None:
 
 
 @ALL
-def test_refined_numbers_are_what_a_file_can_hold(grid: Grid) -> None:
+def test_refined_numbers_are_what_a_file_can_hold(grid: IntegerFormat) -> None:
     from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes, unpack_codes
 
-    tensor = round_tensor(weights(8, 256), moments(inputs(512, 256, 5)), grid, "gptq")
+    tensor = GPTQ.round(weights(8, 256), Statistics.of(moments(inputs(512, 256, 5))), grid)
     back = unpack_codes(pack_codes(tensor), STORED_AS[grid.name], "gptq")
     assert np.array_equal(back.dequantize(), tensor.dequantize())
 
 
 def test_codes_make_up_for_what_the_layers_before_lost() -> None:
     """Where inputs have drifted, the float output on the float inputs is what counts."""
-    grid, weight = GGUF_GRIDS["Q4_0"], weights(24, 128)
+    grid, weight = INT4_B32, weights(24, 128)
     drift = np.eye(128, dtype=np.float32) + 0.05 * weights(128, 128) / np.sqrt(128)
 
     def after(x: np.ndarray) -> np.ndarray:
         return x @ drift
 
     taught, unseen = inputs(4096, 128, 1), inputs(512, 128, 3)
-    aware = round_tensor(weight, moments(after(taught), taught), grid, "gptq")
-    unaware = round_tensor(weight, moments(after(taught)), grid, "gptq")
+    aware = GPTQ.round(weight, Statistics.of(moments(after(taught), taught)), grid)
+    unaware = GPTQ.round(weight, Statistics.of(moments(after(taught))), grid)
 
     def error(rounded: np.ndarray) -> float:
         return float(np.square(after(unseen) @ rounded.T - unseen @ weight.T).mean())
@@ -99,18 +101,18 @@ def test_codes_make_up_for_what_the_layers_before_lost() -> None:
 
 
 @pytest.mark.parametrize("method", ["gptq", "importance"])
-@pytest.mark.parametrize("grid", [GGUF_GRIDS["Q4_0"], GGUF_GRIDS["Q3_K"], INT8])
-def test_what_is_worse_on_held_back_inputs_falls_back(grid: Grid, method: str) -> None:
+@pytest.mark.parametrize("grid", [INT4_B32, OF_TYPE["Q3_K"], INT8])
+def test_what_is_worse_on_held_back_inputs_falls_back(grid: IntegerFormat, method: str) -> None:
     """Calibration that shows one direction alone says nothing of the inputs to come."""
     weight = weights(24, 256)
     direction = np.full((1, 256), 0.01, np.float32)
     direction[0, 0] = 10
     misled = np.random.default_rng(1).standard_normal((64, 1)).astype(np.float32) * direction
     judged = moments(np.random.default_rng(2).standard_normal((512, 256)).astype(np.float32))
-    found = round_judged(weight, Seen(moments(misled), judged), grid, method)
-    plain = round_tensor(weight, None, grid, "nearest")
+    found = round_judged(weight, Statistics.of(moments(misled), judged), grid, method)
+    plain = NEAREST.round(weight, None, grid)
     assert judged.error(weight, found.dequantize()) <= judged.error(weight, plain.dequantize())
-    if grid is GGUF_GRIDS["Q4_0"]:
+    if grid is INT4_B32:
         assert found.method == "nearest"
     seen = moments(inputs(4096, 256, 1))
-    assert round_judged(weight, Seen(seen, seen), grid, "gptq").method == "gptq"
+    assert round_judged(weight, Statistics.of(seen, seen), grid, "gptq").method == "gptq"

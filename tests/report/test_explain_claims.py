@@ -11,9 +11,10 @@ from edgeq.core.units import format_bytes
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Line, Verdict
 from edgeq.quantize.decide import TOO_SMALL
+from edgeq.quantize.methods import ROUNDING_METHODS
 from edgeq.report.explain import analogies
 from edgeq.report.explain.facts import BUDGETS
-from edgeq.report.explain.glossary import METHODS, RECOVERY
+from edgeq.report.explain.glossary import RECOVERY
 from edgeq.report.explain.measured import facts_of
 from edgeq.report.explain.piece import Written, write
 from edgeq.report.page.record import Report, ReportedArtifact
@@ -29,7 +30,7 @@ GENERAL = (
     "It matters ",
     "What is marked as emulated was seen on a stand-in",
 )
-CITED = [cited.text for _, cited in METHODS.values()] + [RECOVERY.text]
+CITED = [method.summary for method in ROUNDING_METHODS.values()] + [RECOVERY.text]
 
 
 class Record:
@@ -147,7 +148,7 @@ def _bits(record: Record, found: re.Match[str]) -> bool:
 
 def _methods(record: Record, found: re.Match[str]) -> bool:
     used = {t.method for t in record.artifact.record.tensors.values() if len(t.shape) > 1}
-    names = {METHODS[method][0] for method in used if method in METHODS}
+    names = {ROUNDING_METHODS[word].title for word in used if word in ROUNDING_METHODS}
     return set(found.group(1).split(", and for the rest ")) == names
 
 

@@ -22,7 +22,7 @@ from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.huggingface import read_directory
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 
 WREN = Path(__file__).parents[2] / "recipes" / "wren"
 
@@ -61,7 +61,7 @@ def decoder_artifact(
     if codes is None:
         written = copy_float(graph, folder)
     else:
-        grid = next(iter(codes.values())).grid.name
+        grid = next(iter(codes.values())).number_format.name
         written = write_codes(graph, folder, grid_for(grid), codes)
     shutil.copyfile(source / "tokenizer.json", folder / TOKENIZER_FILE)
     write_artifact(

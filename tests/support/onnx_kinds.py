@@ -289,6 +289,16 @@ def output_is_a_constant_too() -> Any:
     return model(nodes, [value("x", ["n", 64])], outputs, {"w": floats(64, 96)}), rows()
 
 
+@kind
+def quantized_already() -> Any:
+    codes = RNG.integers(-127, 128, (64, 96), np.int8)
+    scales = RNG.uniform(0.001, 0.002, 96).astype(np.float32)
+    names = ["q", "scales", "zeros"]
+    decode = helper.make_node("DequantizeLinear", names, ["t"], "decode", axis=1)
+    constants = {"q": codes, "scales": scales, "zeros": np.zeros(96, np.int8)}
+    return _product(["x", "t"], [decode], constants)
+
+
 def save(name: str, folder: Path) -> tuple[Path, Feed]:
     """The model of a kind as a file, and a sample."""
     made, feed = KINDS[name]()

@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 
 from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.methods import plain_method, rounding_method
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import GRIDS
-from edgeq.quantize.number_formats.palettes import PALETTES
+from edgeq.quantize.number_formats import number_format
+from edgeq.quantize.number_formats.integers import INT8
+from edgeq.quantize.number_formats.palettes import Palette
 from edgeq.quantize.spec import Intent
 
 Decide = Callable[[str, tuple[int, ...]], Decision]
@@ -50,10 +52,9 @@ def settled(
     if grid != choice.grid:
         reason += f"; one table, {shape[0]} rows are not in groups"
     method = choice.method
-    if not is_multiplied:
-        plain = "gptq" if is_table and method == "gptq" else "nearest"
-        method = "kmeans" if choice.grid in PALETTES else plain
-    if choice.activations == "static-uint8" and grid == "int8" and is_seen:
+    if not is_multiplied and not (is_table and rounding_method(method).rounds_tables):
+        method = plain_method(number_format(grid)).name
+    if choice.activations == "static-uint8" and grid == INT8.name and is_seen:
         return Decision(Choice(grid, method, "static-uint8", choice.ranges), reason)
     return Decision(Choice(grid, method, "float32", None), reason)
 
@@ -64,9 +65,7 @@ def obstacle(grid: str, shape: tuple[int, ...]) -> str:
     shape: outputs, tokens or filters first. Blocks run along its second axis, which the format
     wants to be whole blocks.
     """
-    if grid in PALETTES:
-        return ""
-    block = GRIDS[grid].block
+    block = number_format(grid).group_size
     if block is None:
         return ""
     if any(length != 1 for length in shape[2:]):
@@ -82,7 +81,8 @@ def fitting(grid: str, shape: tuple[int, ...]) -> str:
     >>> fitting("palette4-g16", (30522, 384)), fitting("palette4-g16", (384, 384))
     ('palette4', 'palette4-g16')
     """
-    rows = PALETTES[grid].rows if grid in PALETTES else None
+    palette = number_format(grid)
+    rows = palette.rows if isinstance(palette, Palette) else None
     return grid.partition("-")[0] if rows is not None and shape[0] % rows else grid
 
 
@@ -91,8 +91,7 @@ def stored_bytes_coreml(decision: Decision, shape: tuple[int, ...], compute: str
     width = 2 if compute == "float16" else 4
     if decision.choice is None:
         return math.prod(shape) * width
-    name = decision.choice.grid
     rows, columns = shape[0], math.prod(shape[1:])
-    grid = PALETTES.get(name) or GRIDS[name]
-    wider = (width - 2) * grid.scale_count(rows, columns)
-    return grid.nbytes(rows, columns) + wider
+    stored = number_format(decision.choice.grid)
+    wider = (width - 2) * stored.scale_count(rows, columns)
+    return stored.nbytes(rows, columns) + wider

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeq.quantize.number_formats import number_format
+from edgeq.quantize.number_formats.palettes import Palette
+
 
 @dataclass(frozen=True, order=True)
 class Target:
@@ -27,17 +30,6 @@ IOS17 = Target(8, 17, 14)
 IOS18 = Target(9, 18, 15)
 TARGETS = {target.name: target for target in (IOS16, IOS17, IOS18)}
 
-_SINCE = {
-    "float32": IOS16,
-    "float16": IOS16,
-    "int8": IOS16,
-    "palette4": IOS16,
-    "palette6": IOS16,
-    "int8-b32": IOS18,
-    "int4-b32": IOS18,
-    "palette4-g16": IOS18,
-    "palette6-g16": IOS18,
-}
 CODED_INPUTS = IOS17
 """Since when what a weight multiplies can have codes (operators quantize and dequantize)."""
 STATES = IOS18
@@ -52,6 +44,7 @@ def needs_os(grid: str) -> Target:
     One table of values, or one scale per row, for a tensor: since iOS 16 (operators
     constexpr_lut_to_dense and constexpr_affine_dequantize); scales for blocks and tables for groups
     of rows: since iOS 18 (constexpr_blockwise_shift_scale and the newer constexpr_lut_to_dense).
-    Raises KeyError for a grid that Core ML does not have.
     """
-    return _SINCE[grid]
+    stored = number_format(grid)
+    groups = stored.rows if isinstance(stored, Palette) else stored.group_size
+    return IOS16 if groups is None else IOS18

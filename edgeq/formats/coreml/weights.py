@@ -10,7 +10,7 @@ from edgeq.formats.coreml.decide import settled
 from edgeq.models.graphs.rounding import Found, find_codes, find_quantized
 from edgeq.models.graphs.weights import Decide, Weight
 from edgeq.quantize.decide import Decision
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed
 
 

@@ -38,7 +38,7 @@ from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.special_tokens import end_tokens
 from edgeq.models.weights import open_weights
 from edgeq.quantize.model import Quantized
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 
 
 def export_decoder_coreml(
@@ -151,7 +151,7 @@ def _weights_alone(codes: Mapping[str, QuantizedTensor]) -> Found:
 
 
 def _check_release(name: str, held: Quantized, target: Target) -> None:
-    needs = {held.tensor.grid.name: needs_os(held.tensor.grid.name)}
+    needs = {held.tensor.number_format.name: needs_os(held.tensor.number_format.name)}
     if held.activations != "float32":
         needs[held.activations] = CODED_INPUTS
     for what, needed in needs.items():

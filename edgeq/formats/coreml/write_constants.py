@@ -16,8 +16,9 @@ from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.deployment_targets import IOS18, Target
 from edgeq.formats.coreml.write_package import Read
 from edgeq.quantize.activations import InputCodes
-from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
-from edgeq.quantize.number_formats.palettes import Palette, pack
+from edgeq.quantize.number_formats import Codes, Floats, QuantizedTensor
+from edgeq.quantize.number_formats.integers import IntegerFormat
+from edgeq.quantize.number_formats.palettes import Palette
 
 Array = NDArray[Any]
 
@@ -26,6 +27,7 @@ _LEAST_MASK = 30000.0
 _SMALLEST_EPSILON = 2.0**-23  # a smaller one would be zero in float16
 _FLOAT16 = np.finfo(np.float16)
 _FEW = 64  # so few values are part of the program's text, not of the file of weights
+_INTEGERS = {4: "int4", 8: "int8"}  # by bits
 _NUMPY: dict[str, type[np.floating[Any]]] = {"fp16": np.float16, "fp32": np.float32}
 
 
@@ -105,7 +107,7 @@ class Constants:
             name = identifier(weight.name)
             if weight.codes is None:
                 self._made[key] = self._plain(name, weight, wanted)
-            elif isinstance(weight.codes.grid, Palette):
+            elif isinstance(weight.codes.number_format, Palette):
                 self._made[key] = self._looked_up(self._free(name), weight, weight.codes, wanted)
             else:
                 self._made[key] = self._scaled(self._free(name), weight, weight.codes, wanted)
@@ -126,8 +128,8 @@ class Constants:
                 axis=np.int32(0),
                 name=name,
             )
-        stored = self._types.int4 if codes.grid.bits == 4 else self._types.int8
-        data_type = self._types.nptype_from_builtin(stored)
+        word = _integer_type(codes)
+        data_type = self._types.nptype_from_builtin(getattr(self._types, word))
         # Blocks run along the second axis; a filter's other axes have length 1 then.
         shape = (rows, codes.scales.shape[1], *[1] * (len(weight.shape) - 2))
         return self._mb.constexpr_blockwise_shift_scale(
@@ -137,11 +139,11 @@ class Constants:
         )
 
     def _looked_up(self, name: str, weight: Weight, codes: QuantizedTensor, wanted: str) -> Any:
-        bits, dtype = codes.grid.bits, _NUMPY[wanted]
+        bits, dtype = codes.number_format.bits, _NUMPY[wanted]
         tables = codes.scales.astype(dtype)
         if self._target < IOS18:
             return self._mb.constexpr_lut_to_dense(
-                indices=pack(codes.codes, bits),
+                indices=pack_indices(codes.codes, bits),
                 lut=tables[0],
                 shape=np.array(weight.shape, np.uint32),
                 name=name,
@@ -170,6 +172,24 @@ class Constants:
             return self._mb.const(val=read().astype(dtype), name=free)
         self.readers[free] = read
         return self._mb.const(val=np.broadcast_to(np.zeros((), dtype), shape), name=free)
+
+
+def _integer_type(tensor: QuantizedTensor) -> str:
+    """MIL's type for codes of a width. Raises InvalidInput for widths that Core ML lacks."""
+    stored = tensor.number_format
+    bits = stored.stored_bits if isinstance(stored, IntegerFormat) else None
+    if bits not in _INTEGERS:
+        what = f"Core ML has no integer type for codes of {bits} bits"
+        known = " or ".join(map(str, _INTEGERS))
+        raise InvalidInput(Problem(stored.name, what, f"store codes in {known} bits"))
+    return _INTEGERS[bits]
+
+
+def pack_indices(codes: Codes, bits: int) -> NDArray[np.uint8]:
+    """Indices one after the other, lowest bit first, uint8 `(bytes,)`: the layout of iOS 16."""
+    flat = codes.astype(np.uint8).reshape(-1, 1)
+    spread = np.unpackbits(flat, axis=1, count=bits, bitorder="little")
+    return np.packbits(spread.reshape(-1), bitorder="little")
 
 
 def _held(weight: Weight, dtype: type[np.floating[Any]]) -> Array:

@@ -19,7 +19,7 @@ from edgeq.formats.coreml.write_program import Input, ProgramWriter
 from edgeq.models.architecture import Decoder
 from edgeq.models.graphs.decoder_rope import Rotations
 from edgeq.models.weights import Weights
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 
 IDS, POSITION, LOGITS = "input_ids", "position", "logits"
 

@@ -22,7 +22,7 @@ from edgeq.models.architecture import Decoder
 from edgeq.quantize.adapter import Adapter, Halves
 from edgeq.quantize.ggml.mixes import file_type
 from edgeq.quantize.ggml.types import TYPES, nbytes
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 
 _TYPE = TYPES["F16"]
 

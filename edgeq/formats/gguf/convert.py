@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeq.models.architecture import Decoder
 from edgeq.models.weights import Weights
-from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 ReadRows = Callable[[int, int], Floats]
 """Rows `start` to `stop` as the file has them, float32 `(stop - start, …)`."""

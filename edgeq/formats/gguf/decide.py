@@ -14,12 +14,13 @@ from edgeq.quantize.decide import decide
 from edgeq.quantize.ggml.mixes import MixFacts, mix_types
 from edgeq.quantize.ggml.types import TYPES, GgmlType, fallback, nbytes
 from edgeq.quantize.ggml.words import UNWEIGHTED
-from edgeq.quantize.number_formats.groups import GRIDS
-from edgeq.quantize.number_formats.kquants import GGUF_GRIDS
+from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
+from edgeq.quantize.methods.importance import IMPORTANCE
+from edgeq.quantize.methods.nearest import NEAREST
+from edgeq.quantize.number_formats import number_format
+from edgeq.quantize.number_formats.kquants import OF_TYPE, TYPE_OF
 from edgeq.quantize.presets import MIXES
 from edgeq.quantize.spec import Intent
-
-_STORED_AS = {"int4-b32": "Q4_0", "int8-b32": "Q8_0", "float32": "F32"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class GgufDecision:
     @property
     def has_own_codes(self) -> bool:
         """Whether codes of ours are stored as they are."""
-        return self.grid in GRIDS or self.method == "gptq"
+        own = ROUNDING_METHODS.get(self.method)
+        is_portable = self.grid in TYPE_OF and self.grid not in TYPES
+        return is_portable or (own is not None and not own.runs_in_ggml)
 
 
 def decide_gguf(
@@ -55,7 +58,7 @@ def decide_gguf(
     the file. facts: of the model, which llama.cpp's mixes look at.
     """
     weights = intent.variant.weights
-    weighted = intent.variant.method != "nearest"
+    weighted = rounding_method(intent.variant.method).needs_calibration
     mixed: Mapping[str, GgmlType] = {}
     if weights in MIXES:
         stored = [(names[name], shape) for name, shape in tensors.items()]
@@ -80,17 +83,18 @@ def _in_type(wanted: GgmlType, shape: tuple[int, ...], intent: Intent, reason: s
     if type.block == 1:
         return GgufDecision(type, type.name, "none", reason, nbytes(type, shape))
     method = intent.variant.method
-    if method == "gptq" and type.name in GGUF_GRIDS:
-        grid = GGUF_GRIDS[type.name].name
+    rounding = rounding_method(method)
+    if not rounding.runs_in_ggml and type.name in OF_TYPE:
+        grid = OF_TYPE[type.name].name
         return GgufDecision(type, grid, method, reason, nbytes(type, shape))
-    weighted = method != "nearest" and type.name not in UNWEIGHTED
-    rounding = "importance" if weighted else "nearest"
-    return GgufDecision(type, type.name, rounding, reason, nbytes(type, shape))
+    is_weighted = rounding.needs_calibration and type.name not in UNWEIGHTED
+    by_ggml = IMPORTANCE if is_weighted else NEAREST
+    return GgufDecision(type, type.name, by_ggml.name, reason, nbytes(type, shape))
 
 
 def _own_grid(name: str, shape: tuple[int, ...], intent: Intent) -> GgufDecision:
     decision = decide(name, shape, intent)
-    block = GRIDS[decision.grid].block if decision.grid in GRIDS else None
+    block = number_format(decision.grid).group_size
     if decision.choice is None or block is None:
         type = TYPES["F32"]
         return GgufDecision(type, type.name, "none", decision.reason, nbytes(type, shape))
@@ -98,5 +102,5 @@ def _own_grid(name: str, shape: tuple[int, ...], intent: Intent) -> GgufDecision
         type = TYPES["F16"]
         reason = f"{decision.reason}; rows of {shape[-1]} do not divide into blocks of {block}"
         return GgufDecision(type, type.name, "none", reason, nbytes(type, shape))
-    type = TYPES[_STORED_AS[decision.grid]]
+    type = TYPES[TYPE_OF[decision.grid]]
     return GgufDecision(type, decision.grid, decision.method, decision.reason, nbytes(type, shape))

@@ -18,7 +18,7 @@ from edgeq.formats.gguf.names import ARCHITECTURES
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.rope import Rope
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 
 _WINDOWED = ("gemma2", "gemma3_text")
 _POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}  # enum llama_pooling_type

@@ -40,8 +40,8 @@ from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
 from edgeq.quantize.ggml.mixes import MIXES, file_order
 from edgeq.quantize.ggml.quantize import quantize_tensor
 from edgeq.quantize.ggml.types import TYPES, GgmlType, nbytes
-from edgeq.quantize.methods.rounding import with_fall_back
-from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+from edgeq.quantize.methods.judged import with_fall_back
+from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 _BYTES_AT_ONCE = 4 << 20
 # Added to a vector as they are, where no kernel reads a quantized one.
@@ -199,8 +199,8 @@ class _Tensors:
 
     def _packed(self, own: str, type: GgmlType) -> Iterator[NDArray[np.uint8]]:
         held = self._codes[own]
-        if STORED_AS.get(held.grid.name) is not type:
-            raise ValueError(f"{own}: {held.grid.name} codes for a tensor of {type.name}")
+        if STORED_AS.get(held.number_format.name) is not type:
+            raise ValueError(f"{own}: {held.number_format.name} codes for a tensor of {type.name}")
         tensor = reorder_codes(held, row_order(self._file.decoder, own))
         yield pack_codes(tensor)
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from edgeq.models.graphs.rewriting import GraphWriter
 from edgeq.models.graphs.weights import Weight, convolution_output
 from edgeq.quantize.activations import scale_and_zero_point
-from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 
 class ConvolutionWriter:

@@ -14,13 +14,13 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.graphs.statistics import open_watched
 from edgeq.models.graphs.weights import Weight, find_weights
-from edgeq.quantize.methods.awq import column_factors
+from edgeq.quantize.methods import RoundingMethod
 from edgeq.quantize.methods.objective import Moments
-from edgeq.quantize.number_formats.groups import Floats, Grid
+from edgeq.quantize.number_formats import Floats, NumberFormat
 from edgeq.quantize.statistics import Feed, collect
 
 _NORMS = ("SimplifiedLayerNormalization", "LayerNormalization")
-GridOf = Callable[[Weight], "Grid | None"]
+Foldable = Callable[[Weight], "tuple[RoundingMethod, NumberFormat] | None"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Fold:
 
 
 def fold_graph(
-    float_directory: Path, destination: Path, grid_of: GridOf, feeds: Sequence[Feed]
+    float_directory: Path, destination: Path, foldable: Foldable, feeds: Sequence[Feed]
 ) -> list[Fold]:
-    """Write `model.onnx` to `destination` with AWQ's factors folded in, wherever they help.
+    """Write `model.onnx` to `destination` with a method's factors folded in, wherever they help.
 
-    grid_of: what a weight will be rounded to, None for one that stays float. Inputs of products are
-    scaled where a norm with a gain makes them, or a product of two tensors, one of them a weight's
-    own output, and nothing but weights that will be rounded reads them.
+    foldable: the method and number format of a weight that wants factors, None for others. Inputs
+    of products are scaled where a norm with a gain makes them, or a product of two tensors, one of
+    them a weight's own output, and nothing but weights that will be rounded reads them.
     """
     model = ir.load(float_directory / MODEL_FILE)
     groups: dict[str, list[Weight]] = {}
@@ -51,21 +51,23 @@ def fold_graph(
         if weight.role == "linear" and weight.product is not None and len(weight.uses) == 1:
             groups.setdefault(weight.product.activation.name or "", []).append(weight)
     takers = {name: _takers(group) for name, group in groups.items()}
-    foldable = {
+    wanted = {
         name: group
         for name, group in groups.items()
-        if takers[name] and all(grid_of(weight) for weight in group)
+        if takers[name] and all(foldable(weight) for weight in group)
     }
-    widths = {name: group[0].shape_by_rows[1] for name, group in foldable.items()}
+    widths = {name: group[0].shape_by_rows[1] for name, group in wanted.items()}
     hessians = frozenset(widths)
     session = open_watched(float_directory, list(widths))
     seen = collect(session, widths, feeds, hessians, frozenset())
     found = []
-    for name, group in foldable.items():
-        grid, hessian = grid_of(group[0]), seen[name].hessian
-        assert grid is not None and hessian is not None
+    for name, group in wanted.items():
+        rounding, hessian = foldable(group[0]), seen[name].hessian
+        assert rounding is not None and hessian is not None
+        method, number_format = rounding
         matrices = [weight.matrix() for weight in group]
-        factors = column_factors(matrices, Moments(hessian.astype(np.float32)), grid)
+        moments = Moments(hessian.astype(np.float32))
+        factors = method.column_factors(matrices, moments, number_format)
         if factors is None:
             continue
         for weight, matrix in zip(group, matrices, strict=True):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.onnx.convolution import ConvolutionWriter, decode, parameters, zero_points
 from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
 from edgeq.models.graphs.streamed import StreamedTensor
 from edgeq.models.graphs.weights import Weight, WeightUse
 from edgeq.quantize.activations import InputCodes
 from edgeq.quantize.model import Quantized
-from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+from edgeq.quantize.number_formats import Floats, NumberFormat, QuantizedTensor
+from edgeq.quantize.number_formats.integers import IntegerFormat
+from edgeq.quantize.number_formats.kquants import BlockFormat
 
 _INT8_INPUTS = 4  # the operator's word for it
 _TABLE_AXES = {"gather_axis": 0, "quantize_axis": 1}
@@ -43,7 +47,9 @@ class QuantizedWriter:
 
     def write(self, weight: Weight, quantized: Quantized) -> None:
         """Rewrite every use of `weight`; its float constant is then unused."""
-        match weight.role, quantized.tensor.grid.block:
+        if quantized.tensor.number_format.group_size is None:
+            _require_bytes(quantized.tensor.number_format)
+        match weight.role, quantized.tensor.number_format.group_size:
             case "linear", None:
                 self._write_linear_int8(weight, quantized)
             case "linear", _:
@@ -57,7 +63,7 @@ class QuantizedWriter:
             case "convolution", None:
                 self._convolutions.write(weight, quantized.tensor)
             case _:
-                raise AssertionError(f"{weight.role} on {quantized.tensor.grid.name}")
+                raise AssertionError(f"{weight.role} in {quantized.tensor.number_format.name}")
 
     def write_recurrent(
         self, inputs: Weight, states: Weight, found: Mapping[str, Quantized]
@@ -190,11 +196,11 @@ class QuantizedWriter:
     def _write_tied_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
         """Products as ever, and rows looked up in the same bytes under another shape."""
         codes, scales = self._block_constants(weight, tensor)
-        grid = tensor.grid
         rows, columns = tensor.codes.shape
-        shape = (rows, columns * grid.bits // 8)
+        packing = packing_of(tensor)
+        shape = (rows, columns * packing.bits // 8)
         table = self._writer.same_bytes(f"{weight.name}.rows", codes, shape)
-        attributes = {"block_size": grid.block, "bits": grid.bits, **_TABLE_AXES}
+        attributes = {"block_size": packing.block, "bits": packing.bits, **_TABLE_AXES}
         for use in weight.uses:
             if use.role == "embedding":
                 inputs = [table, use.activation, scales]
@@ -207,14 +213,13 @@ class QuantizedWriter:
     def _block_constants(
         self, weight: Weight, tensor: QuantizedTensor
     ) -> tuple[ir.Value, ir.Value]:
-        grid, name = tensor.grid, f"{weight.name}.codes"
-        assert grid.block is not None
+        packing, name = packing_of(tensor), f"{weight.name}.codes"
         rows, columns = tensor.codes.shape
 
         def read(start: int, stop: int) -> NDArray[np.uint8]:
             return pack_blocks(replace(tensor, codes=tensor.codes[start:stop]))
 
-        shape = (rows, grid.blocks(columns), grid.block * grid.bits // 8)
+        shape = (rows, -(-columns // packing.block), packing.block * packing.bits // 8)
         packed = StreamedTensor(name, ir.DataType.UINT8, shape, read)
         codes = self._writer.constant(name, packed)
         return codes, self._writer.constant(f"{weight.name}.scales", tensor.scales)
@@ -235,8 +240,8 @@ class QuantizedWriter:
         level 4 gains nothing, and its answers differ more between CPUs.
         """
         rows, columns = tensor.codes.shape
-        grid = tensor.grid
-        attributes = {"K": columns, "N": rows, "bits": grid.bits, "block_size": grid.block}
+        packing = packing_of(tensor)
+        attributes = {"K": columns, "N": rows, "bits": packing.bits, "block_size": packing.block}
         if self._is_decoder:
             attributes["accuracy_level"] = _INT8_INPUTS
         bias = use.node.inputs[2] if len(use.node.inputs) > 2 else None
@@ -261,15 +266,13 @@ class QuantizedWriter:
 
     def _write_table_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
         """Look up and dequantize in one operator; scales stay float16 in the file."""
-        block, bits = tensor.grid.block, tensor.grid.bits
-        assert block is not None
-        if bits == 4:
-            stored: np.ndarray = tensor.codes.astype(ml_dtypes.int4)
-        else:
+        packing = packing_of(tensor)
+        stored: np.ndarray = tensor.codes.astype(ml_dtypes.int4)
+        if packing.bits == 8:
             stored = (tensor.codes.astype(np.int16) + 128).astype(np.uint8)
         codes = self._writer.constant(f"{weight.name}.codes", stored)
         scales = self._writer.constant(f"{weight.name}.scales", tensor.scales.astype(np.float16))
-        attributes = {"block_size": block, "bits": bits, **_TABLE_AXES}
+        attributes = {"block_size": packing.block, "bits": packing.bits, **_TABLE_AXES}
         for use in weight.uses:
             inputs = [codes, use.activation, scales]
             row = self._writer.emit(
@@ -294,18 +297,46 @@ def _input_multiplier(codes: InputCodes | None, weight_columns: int) -> Floats |
     return multiplier
 
 
+@dataclass(frozen=True)
+class Packing:
+    """How onnxruntime's operators store codes: the width of each, and columns per scale."""
+
+    bits: Literal[4, 8]
+    block: int
+
+
+def _require_bytes(stored: NumberFormat) -> None:
+    """Codes with one scale per row are written as int8: no operator packs them tighter."""
+    if not isinstance(stored, IntegerFormat) or stored.stored_bits != 8:
+        what = "codes with one scale per row are stored in 8 bits in ONNX"
+        raise InvalidInput(Problem(stored.name, what, "take int8, or a format with groups"))
+
+
+def packing_of(tensor: QuantizedTensor) -> Packing:
+    """How a tensor's codes are stored. Raises InvalidInput where no operator reads them."""
+    stored = tensor.number_format
+    bits = stored.stored_bits if isinstance(stored, IntegerFormat) else 0
+    if isinstance(stored, BlockFormat) or bits not in (4, 8):
+        what = "MatMulNBits stores symmetric codes of 4 or 8 bits"
+        raise InvalidInput(Problem(stored.name, what, "take int4-b32 or int8-b32"))
+    block = stored.group_size or 0
+    if block < 16 or block & (block - 1):
+        what = f"MatMulNBits takes groups of 16, 32, 64 and so on, not {stored.group_size}"
+        raise InvalidInput(Problem(stored.name, what, "take int4-b32 or int8-b32"))
+    return Packing(4 if bits == 4 else 8, block)
+
+
 def pack_blocks(tensor: QuantizedTensor) -> NDArray[np.uint8]:
     """Codes as MatMulNBits stores them: uint8 `(rows, blocks, block × bits / 8)`.
 
     Codes are shifted to be unsigned (the operator's default zero point is half the range); of two
     4-bit codes in a byte the first is the low one. Short last blocks are filled with zeros.
     """
-    grid = tensor.grid
-    assert grid.block is not None
+    packing = packing_of(tensor)
     rows, columns = tensor.codes.shape
-    filling = grid.blocks(columns) * grid.block - columns
-    filled = np.pad(tensor.codes, ((0, 0), (0, filling))).reshape(rows, -1, grid.block)
-    shifted: NDArray[np.uint8] = filled.view(np.uint8) + np.uint8(1 << (grid.bits - 1))
-    if grid.bits == 8:
+    filling = -columns % packing.block
+    filled = np.pad(tensor.codes, ((0, 0), (0, filling))).reshape(rows, -1, packing.block)
+    shifted: NDArray[np.uint8] = filled.view(np.uint8) + np.uint8(1 << (packing.bits - 1))
+    if packing.bits == 8:
         return shifted
     return shifted[..., 0::2] | (shifted[..., 1::2] << np.uint8(4))

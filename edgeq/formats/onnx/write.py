@@ -19,9 +19,9 @@ from edgeq.models.graphs.rounding import ChosenWeights
 from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
 from edgeq.quantize.adapter import Adapter
 from edgeq.quantize.decide import Decision, kept_bytes
-from edgeq.quantize.methods.rounding import with_fall_back
+from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.model import Quantized
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed, InputStatistics
 
 

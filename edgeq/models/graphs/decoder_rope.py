@@ -14,7 +14,7 @@ import numpy as np
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.architecture import Decoder
 from edgeq.models.rope import Rope
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.sampling import spread
 from edgeq.models.graphs.pieces import Array, Piece, Pieces, Samples
 from edgeq.models.graphs.weights import Weight, find_weights
+from edgeq.quantize.methods import Statistics
 from edgeq.quantize.methods.objective import Moments
-from edgeq.quantize.methods.rounding import Seen
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 _WINDOWS = 4  # the last of them judges what the others taught
@@ -47,7 +47,7 @@ def looked_up(weight: Weight) -> str | None:
     return next((use.node.outputs[0].name for use in uses), None)
 
 
-def table_moments(directory: Path, table: Weight, feeds: Sequence[Feed]) -> Seen:
+def table_moments(directory: Path, table: Weight, feeds: Sequence[Feed]) -> Statistics:
     """`F` of a table as if it were moments of inputs: float32 `(columns, columns)`.
 
     directory: of the float `model.onnx`. table: one with `looked_up` rows. feeds: calibration
@@ -63,7 +63,7 @@ def table_moments(directory: Path, table: Weight, feeds: Sequence[Feed]) -> Seen
         found = list(_responses(directory, rows, windows, Path(folder)))
     taught = found[:-1] or found
     fit: Floats = sum(taught[1:], taught[0]) / np.float32(len(taught))
-    return Seen(Moments(fit), Moments(found[-1]))
+    return Statistics.of(Moments(fit), Moments(found[-1]))
 
 
 def _length(feed: Feed) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.threads import default_threads
 from edgeq.models.onnx_session import Session, open_graph
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 Array = NDArray[np.generic]

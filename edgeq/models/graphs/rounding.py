@@ -17,7 +17,7 @@ from edgeq.models.graphs.weights import Decide, Weight, convolution_output, find
 from edgeq.quantize.activations import static_range
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed, InputStatistics
 
 

@@ -19,10 +19,11 @@ from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.pieces import Pieces, Samples
 from edgeq.models.graphs.weights import Weight
 from edgeq.quantize.codes import load_codes, save_codes
+from edgeq.quantize.methods import Statistics, plain_method, rounding_method
+from edgeq.quantize.methods.judged import round_judged
 from edgeq.quantize.methods.objective import MomentSums
-from edgeq.quantize.methods.rounding import Seen, round_judged, round_tensor
-from edgeq.quantize.model import Choice, grid_named, scalable
-from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+from edgeq.quantize.model import Choice, scalable
+from edgeq.quantize.number_formats import Floats, QuantizedTensor, number_format
 from edgeq.quantize.statistics import Feed
 
 _JUDGES = 8  # of so many samples one teaches nothing: it judges what the others taught
@@ -32,10 +33,11 @@ def goes_in_sequence(weight: Weight, choice: Choice) -> bool:
     """Whether a choice asks for codes that depend on the layers before."""
     if choice.activations != "float32":
         return False
+    method = rounding_method(choice.method)
     if weight.role == "embedding":
-        return choice.method == "gptq" and looked_up(weight) is not None
+        return method.rounds_tables and looked_up(weight) is not None
     is_product = weight.product is not None and weight.role in ("linear", "tied")
-    return is_product and choice.method in ("gptq", "importance")
+    return is_product and method.in_sequence
 
 
 def round_in_sequence(
@@ -94,12 +96,9 @@ def _round_tables(
             continue
         progress(f"try what errors in {weight.name} do")
         seen = table_moments(directory, weight, feeds)
-        tensor = round_judged(
-            scalable(weight.name, weight.matrix(), grid_named(choice.grid)),
-            seen,
-            grid_named(choice.grid),
-            choice.method,
-        )
+        stored_as = number_format(choice.grid)
+        matrix = scalable(weight.name, weight.matrix(), stored_as)
+        tensor = round_judged(matrix, seen, stored_as, choice.method)
         found[weight.name] = tensor
         if stored is not None:
             save_codes(stored, {weight.name: tensor})
@@ -123,10 +122,9 @@ class _Walk:
         self._rounded = {name: tensor for name, (_, tensor) in fixed.items()}
         for weight, choice in weights:
             if weight.role == "tied":  # its rows are looked up before its product is reached
-                grid = grid_named(choice.grid)
-                self._rounded[weight.name] = round_tensor(
-                    scalable(weight.name, weight.matrix(), grid), None, grid, "nearest"
-                )
+                stored = number_format(choice.grid)
+                matrix = scalable(weight.name, weight.matrix(), stored)
+                self._rounded[weight.name] = plain_method(stored).round(matrix, None, stored)
         self._pieces = Pieces(directory, self._known)
         places = [folder / "float", folder / "rounded"]
         for place in places:
@@ -150,7 +148,7 @@ class _Walk:
         self, activation: str, group: Sequence[tuple[Weight, Choice]], progress: Progress
     ) -> dict[str, QuantizedTensor]:
         """Codes of the weights that multiply `activation`."""
-        seen: dict[str | None, Seen] = {}
+        seen: dict[str | None, Statistics] = {}
         found = {}
         for weight, choice in group:
             assert weight.product is not None
@@ -161,10 +159,9 @@ class _Walk:
             judged = seen[beside]
             if weight.role == "tied":  # rows that are looked up too must not make up for anything
                 judged = judged.as_if_whole()
-            grid = grid_named(choice.grid)
-            tensor = round_judged(
-                scalable(weight.name, weight.matrix(), grid), judged, grid, choice.method
-            )
+            stored = number_format(choice.grid)
+            matrix = scalable(weight.name, weight.matrix(), stored)
+            tensor = round_judged(matrix, judged, stored, choice.method)
             fell_back = tensor.method != choice.method
             why = f": {choice.method} is worse on samples held back" if fell_back else ""
             progress(f"quantize {weight.name}{why}")
@@ -179,7 +176,7 @@ class _Walk:
         for weight, _ in group:
             self._rounded[weight.name] = self.codes[weight.name] = found[weight.name]
 
-    def _moments(self, activation: str, beside: str | None) -> Seen:
+    def _moments(self, activation: str, beside: str | None) -> Statistics:
         both = (self._float, self._approximate)
         sums = (MomentSums(), MomentSums())
         pairs = zip(*(samples.values(activation) for samples in both), strict=True)
@@ -189,7 +186,7 @@ class _Walk:
             sums[index % _JUDGES == _JUDGES - 1].add(wanted, seen, missing)
         fit = sums[0].result()
         assert fit is not None
-        return Seen(fit, sums[1].result() or fit)
+        return Statistics.of(fit, sums[1].result() or fit)
 
 
 def _stored(weight: Weight, tensor: QuantizedTensor | None) -> Floats:

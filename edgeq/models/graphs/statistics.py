@@ -15,6 +15,7 @@ from edgeq.core.threads import default_threads
 from edgeq.models.graphs.weights import Weight, convolution_output, find_weights
 from edgeq.models.onnx_session import Session, open_graph
 from edgeq.quantize.decide import Decision
+from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.statistics import Feed, InputStatistics, collect
 
 Power = tuple[NDArray[np.float64], int]
@@ -35,17 +36,16 @@ def watch(
     for weight in chosen:
         choice = decisions[weight.name].choice
         assert choice is not None
+        reads = rounding_method(choice.method).reads
         for use in (use for use in weight.uses if use.in_main_graph):
             name = use.activation.name or ""
             if weight.role == "convolution":
                 around = {name, convolution_output(use.node).name or ""}
                 tensors.update(dict.fromkeys(around, 0))
                 samples |= around
-            elif use.role == "linear" and (
-                choice.activations != "float32" or choice.method in ("gptq", "kmeans")
-            ):
+            elif use.role == "linear" and (choice.activations != "float32" or reads != "nothing"):
                 tensors[name] = weight.shape[0 if use.inputs_first else 1]
-                if choice.method == "gptq":
+                if reads == "moments":
                     hessians.add(name)
                 if choice.activations != "float32":
                     samples.add(name)

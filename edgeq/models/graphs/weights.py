@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.graphs.rewriting import CONTRIB
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
-from edgeq.quantize.model import grid_named
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.methods import plain_method, rounding_method
+from edgeq.quantize.number_formats import Floats, number_format
+from edgeq.quantize.number_formats.integers import INT8, INT8_B32
 
 Role = Literal["linear", "convolution", "embedding", "tied", "recurrent"]
 """What is done with a weight. `tied`: rows are looked up by one node, and multiplied by another."""
@@ -145,8 +146,9 @@ def settle(weight: Weight, decide: Decide) -> Decision:
         return Decision(None, f"stays float32: {obstacle}")
     if weight.role in ("embedding", "recurrent"):
         # Rows of a table are looked up, not multiplied; an LSTM codes its own inputs.
-        tried = weight.role == "embedding" and choice.method == "gptq"
-        method = "gptq" if tried else "nearest"
+        is_tried = weight.role == "embedding" and rounding_method(choice.method).rounds_tables
+        plain = plain_method(number_format(choice.grid)).name
+        method = choice.method if is_tried else plain
         return replace(decision, choice=replace(choice, method=method, activations="float32"))
     if choice.activations == "static-uint8" and not all(u.in_main_graph for u in weight.uses):
         reason = f"{decision.reason}; dynamic ranges, calibration cannot look into a subgraph"
@@ -157,9 +159,9 @@ def settle(weight: Weight, decide: Decide) -> Decision:
 def _stored_once(weight: Weight, decision: Decision) -> Decision:
     """int8 in groups for rows that are looked up and multiplied: one copy then serves both."""
     choice = decision.choice
-    if choice is None or weight.obstacle or weight.role != "tied" or choice.grid != "int8":
+    if choice is None or weight.obstacle or weight.role != "tied" or choice.grid != INT8.name:
         return decision
-    grouped = replace(choice, grid="int8-b32", activations="float32", ranges=None)
+    grouped = replace(choice, grid=INT8_B32.name, activations="float32", ranges=None)
     reason = f"{decision.reason}; in groups of 32, so that one copy is looked up and multiplied"
     return Decision(grouped, reason)
 
@@ -173,9 +175,9 @@ def _obstacle(weight: Weight, grid: str, activations: str) -> str:
             return f"{operator} has fast int8 kernels only for static ranges; use int8-static"
         if not all(use.in_main_graph for use in weight.uses):
             return f"{operator} is in a subgraph, where calibration cannot look"
-    if weight.role == "recurrent" and grid != "int8":
+    if weight.role == "recurrent" and grid != INT8.name:
         return f"{operator} has quantized kernels only for int8"
-    block = grid_named(grid).block
+    block = number_format(grid).group_size
     if weight.role == "tied" and not block:
         return "rows are looked up and multiplied, which only grids of blocks are stored once for"
     if weight.role in ("embedding", "tied") and block and weight.shape[1] % block:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.models.graphs.pieces import Array, Piece, Pieces
 from edgeq.models.graphs.weights import Weight, find_weights
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 # Tensors between pieces are kept for every sample; more pieces save less and less work.

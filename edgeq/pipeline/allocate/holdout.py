@@ -24,7 +24,7 @@ from edgeq.measure.scoring import score
 from edgeq.models.architecture import Decoder
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.pipeline.allocate.chain import Chain
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 _EVERY = 8

@@ -25,8 +25,9 @@ from edgeq.pipeline.allocate.sensitivity import FILE, Cost, Sensitivity, Whole, 
 from edgeq.pipeline.allocate.solve import best_within, total
 from edgeq.pipeline.build.stages import Stages
 from edgeq.quantize.decide import Decision
+from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.model import Choice
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.presets import Format, Method
 from edgeq.quantize.spec import Intent
 
@@ -207,8 +208,8 @@ class Ground:
     def _of_kernel(self, kernel: str, chain: Chain, held: HeldBack) -> float:
         """What an artifact of one kernel loses by its runtime and not in the float graph."""
         widest = widest_of(self.options, kernel)
-        seen = self.loss(intent_of(self.recipe, self.format, f"fit-{kernel}", widest, "nearest"))
+        seen = self.loss(intent_of(self.recipe, self.format, f"fit-{kernel}", widest, NEAREST.name))
         with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
-            codes = self._codes(widest, kernel, Path(folder), "nearest")
+            codes = self._codes(widest, kernel, Path(folder), NEAREST.name)
         known = {name: codes[name] for name in codes if name in chain.weights}
         return max(0.0, seen.loss - held.of_graph(chain, known).value)

@@ -28,11 +28,12 @@ from edgeq.pipeline.allocate.holdout import HeldBack
 from edgeq.pipeline.allocate.options import Option, Options
 from edgeq.pipeline.allocate.sensitivity import Cost
 from edgeq.quantize.decide import Decision
+from edgeq.quantize.methods import Statistics, rounding_method
+from edgeq.quantize.methods.gptq import GPTQ
 from edgeq.quantize.methods.objective import Moments
-from edgeq.quantize.methods.rounding import round_tensor
-from edgeq.quantize.model import Choice, grid_named
-from edgeq.quantize.number_formats.groups import Floats
-from edgeq.quantize.number_formats.palettes import PALETTES, cluster
+from edgeq.quantize.model import Choice
+from edgeq.quantize.number_formats import Floats, number_format
+from edgeq.quantize.number_formats.integers import INT4_B32
 from edgeq.quantize.statistics import Feed
 
 # So many tensors run the model, however many there are: time grows as the model does.
@@ -92,7 +93,7 @@ def _statistics(
     directory: Path, weights: Sequence[Weight], feeds: Sequence[Feed], progress: Progress
 ) -> dict[str, Moments]:
     """Moments of the inputs of layers, by the weight's name."""
-    every = Decision(Choice("int4-b32", "gptq", "float32", None), "")
+    every = Decision(Choice(INT4_B32.name, GPTQ.name, "float32", None), "")
     seen = watch(directory, weights, {weight.name: every for weight in weights}, feeds, progress)
     found = {}
     for weight in weights:
@@ -106,13 +107,13 @@ def _of_table(directory: Path, weight: Weight, feeds: Sequence[Feed]) -> Moments
     """What errors of a table's rows cost, as a build tries it; None where nothing looks them up."""
     if weight.role != "embedding" or looked_up(weight) is None:
         return None
-    return table_moments(directory, weight, feeds).fit
+    return table_moments(directory, weight, feeds).moments
 
 
 def _one(
     weight: Weight, option: Option, moments: Moments | None, run: tuple[Chain, HeldBack] | None
 ) -> _Rounded:
-    quick = "importance" if option.method == "gptq" else option.method
+    quick = rounding_method(option.method).proxy or option.method
     local = _change(_round(weight, option.grid, quick, moments) - weight.matrix(), moments)
     if run is None:
         return _Rounded(local)
@@ -122,10 +123,9 @@ def _one(
 
 
 def _round(weight: Weight, grid: str, method: str, moments: Moments | None) -> Floats:
-    if grid in PALETTES:
-        power = moments.power if moments else None
-        return cluster(weight.matrix(), PALETTES[grid], power).dequantize()
-    return round_tensor(weight.matrix(), moments, grid_named(grid), method).dequantize()
+    statistics = Statistics.of(moments) if moments else None
+    rounding = rounding_method(method)
+    return rounding.round(weight.matrix(), statistics, number_format(grid)).dequantize()
 
 
 def _change(change: Floats, moments: Moments | None) -> float:

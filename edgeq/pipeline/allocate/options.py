@@ -16,6 +16,12 @@ from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.coreml import compute_of
 from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.quantize.budget_spec import FitSpec
+from edgeq.quantize.methods.gptq import GPTQ
+from edgeq.quantize.methods.nearest import NEAREST
+from edgeq.quantize.number_formats.floats import FLOAT16, FLOAT32
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INT8_B32
+from edgeq.quantize.number_formats.kquants import TYPE_OF
+from edgeq.quantize.number_formats.palettes import PALETTE4, PALETTE6
 from edgeq.quantize.presets import Format, Method, Variant, Weights
 from edgeq.quantize.spec import Intent
 from edgeq.recipe.schema import Recipe
@@ -23,10 +29,10 @@ from edgeq.recipe.schema import Recipe
 # llama.cpp's K-quants; where rows do not divide into their blocks, its legacy types stand in for
 # them. Code books (IQ…) are several times slower on CPUs and have no codes of ours.
 _GGUF = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
-_ONNX = ("int4-b32", "int8-b32", "float32")
+_ONNX = (INT4_B32.name, INT8_B32.name, FLOAT32.name)
 # Blocks of codes in int4 came with iOS 18; before there are palettes of whole tensors.
-_COREML = ("int4-b32", "int8", "float16")
-_COREML_OLD = ("palette4", "palette6", "int8", "float16")
+_COREML = (INT4_B32.name, INT8.name, FLOAT16.name)
+_COREML_OLD = (PALETTE4.name, PALETTE6.name, INT8.name, FLOAT16.name)
 # What a file is called as a whole, by the type that holds most of it.
 _MIX_OF: dict[str, Weights] = {
     **{"Q2_K": "Q2_K", "Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q6_K": "Q6_K"},
@@ -66,19 +72,19 @@ def words(format: Format, recipe: Recipe) -> tuple[str, ...]:
 
 
 def intent_of(
-    recipe: Recipe, format: Format, name: str, chosen: Mapping[str, str], method: Method = "gptq"
+    recipe: Recipe, format: Format, name: str, chosen: Mapping[str, str], method: Method = GPTQ.name
 ) -> Intent:
     """An artifact in which tensors are as `chosen` says, and the rest as rules and format do."""
     used: dict[str, int] = {}
     for use in chosen.values():
         used[use] = used.get(use, 0) + 1
     most = max(used, key=lambda use: used[use], default="Q4_K")
-    weights: Weights = _MIX_OF[most] if format == "gguf" else "int8-b32"
+    weights: Weights = _MIX_OF[most] if format == "gguf" else INT8_B32.name
     if format == "coreml":
-        weights = "float16"
+        weights = FLOAT16.name
     rules = [rule for rule in recipe.quantize.rules if rule.covers(name)]
     if set(used) == {"float32"} and all(rule.use == "float32" for rule in rules):
-        weights, method = "float32", "nearest"  # a budget above the whole model's size
+        weights, method = FLOAT32.name, NEAREST.name  # a budget above the whole model's size
     variant = Variant(name=name, weights=weights, activations="float32", method=method, ranges=None)
     return Intent(variant, format, recipe.model.task, recipe.quantize.rules, dict(chosen))
 
@@ -140,11 +146,7 @@ def _use(format: Format, tensor: TensorPlan, word: str) -> str:
     """The type that a tensor really gets: its rows may not divide into the blocks of the word's."""
     if format != "gguf":
         return word
-    from edgeq.quantize.number_formats.kquants import GGUF_GRIDS
-
-    return next(
-        (type for type, grid in GGUF_GRIDS.items() if grid.name == tensor.grid), tensor.grid
-    )
+    return TYPE_OF.get(tensor.grid, tensor.grid)
 
 
 def _kernel(format: Format, tensor: TensorPlan) -> str:

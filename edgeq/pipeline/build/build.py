@@ -37,6 +37,8 @@ from edgeq.pipeline.proof.result import run_once
 from edgeq.pipeline.recover.recovered import Recovered
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.methods import rounding_method
+from edgeq.quantize.methods.importance import IMPORTANCE
 from edgeq.quantize.model import Choice
 from edgeq.quantize.presets import PRESETS, Format
 from edgeq.quantize.spec import Intent
@@ -148,7 +150,7 @@ class _Builder:
 
     def artifact(self, intent: Intent) -> Built:
         stages, variant = self._stages, intent.variant
-        name = intent.name
+        name, method = intent.name, rounding_method(variant.method)
         is_float = variant.weights == "float32"
         key = {
             **stages.float_key(),
@@ -158,7 +160,7 @@ class _Builder:
             "rules": [] if is_float else [rule.model_dump(mode="json") for rule in intent.rules],
             **({"chosen": dict(intent.chosen)} if intent.chosen else {}),
             "calibration": None if is_float else stages.calibration_key(),
-            "importance": stages.importance_key() if variant.method == "importance" else None,
+            "importance": stages.importance_key() if method.takes_imatrix else None,
             **self._coreml_key(intent),
             "licence": self._planned.plan.licence,
             "source": stages.source,
@@ -239,7 +241,7 @@ class _Builder:
         graph = stages.float_graph()
         if variant.weights == "float32":
             written = write.copy_float(graph, destination)
-        elif variant.method == "awq":
+        elif rounding_method(variant.method).folds_graph:
             from edgeq.pipeline.build.folded import write_folded
 
             written = write_folded(stages, name, intent, destination)
@@ -293,7 +295,9 @@ class _Builder:
             for tensor, d in decisions.items()
             if d.has_own_codes
         }
-        weighted = any(d.method == "importance" and not d.has_own_codes for d in decisions.values())
+        weighted = any(
+            d.method == IMPORTANCE.name and not d.has_own_codes for d in decisions.values()
+        )
         written = write_gguf_model(
             directory,
             destination / GGUF_FILE,

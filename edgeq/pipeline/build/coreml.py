@@ -28,16 +28,15 @@ from edgeq.pipeline.plan.coreml import compute_of, lengths_of, target_of
 from edgeq.pipeline.plan.images import image_of, labels_of
 from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.quantize.decide import Decision
-from edgeq.quantize.methods.rounding import with_fall_back
+from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.model import Quantized
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor, number_format
 from edgeq.quantize.spec import Intent
 
 DECODER_TOKENS = (1, 32)
 """How many tokens one call of a language model can have: the next one, or a piece of a prompt."""
 _SCANNED = 4  # samples that are run in search of infinities
 _SCANNED_TOKENS = 128  # of each, for a language model
-_BLOCKS = {"int8-b32", "int4-b32"}
 Call = dict[str, Any]
 
 
@@ -121,7 +120,8 @@ def _codes(stages: Stages, name: str, decisions: dict[str, Decision]) -> dict[st
     if not grids:
         return {}
     # Layers and tables of a directory are what every format has: their codes are shared.
-    is_shared = model.directory is not None and grids <= _BLOCKS
+    has_groups = all(number_format(grid).group_size for grid in grids)
+    is_shared = model.directory is not None and has_groups
     return stages.codes(decisions, name, None if is_shared else settle_coreml)
 
 
@@ -240,10 +240,10 @@ def _records(
         size = int(np.prod(plan.shape)) * width
         if held is not None:
             rows, columns = held.codes.shape
-            size = held.nbytes + (width - 2) * held.grid.scale_count(rows, columns)
+            size = held.nbytes + (width - 2) * held.number_format.scale_count(rows, columns)
         records[plan.name] = TensorRecord(
             shape=plan.shape,
-            grid=held.grid.name if held else compute,
+            grid=held.number_format.name if held else compute,
             method=held.method if held else "none",
             bytes=size,
             note=with_fall_back(plan.reason, plan.method, held),

@@ -21,6 +21,7 @@ from edgeq.core.terms import Progress
 from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
+from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.statistics import Feed
 from edgeq.recipe import data_sets
 from edgeq.recipe.schema import DataRef
@@ -28,7 +29,7 @@ from edgeq.recipe.schema import DataRef
 if TYPE_CHECKING:
     from edgeq.formats.gguf.imatrix import Importance
     from edgeq.models.graphs.weights import Weight
-    from edgeq.quantize.number_formats.groups import QuantizedTensor
+    from edgeq.quantize.number_formats import QuantizedTensor
 
 Decide = Callable[[str, tuple[int, ...]], Decision]
 Settle: TypeAlias = "Callable[[Weight, Decide], Decision]"
@@ -88,13 +89,14 @@ class Stages:
 
         Raises InvalidInput where it is not the same model: nothing may be quantized from it.
         """
-        from edgeq.pipeline.proof.original import NOT_PROVEN, proof_request, run_original, versions
+        from edgeq.pipeline.proof.original import proof_request, run_original, versions
 
         model, by = self.planned.model, versions()
         if model.directory is None:
             return ImportProof.model_validate_json((self.onnx_proof() / _PROOF_FILE).read_bytes())
-        if not by or not find_spec("onnx_ir"):
-            return NOT_PROVEN
+        needed = ("onnx_ir",) if model.decoder else ("onnx_ir", "optimum")
+        if not by or not all(map(find_spec, needed)):
+            return self._read_twice()
         graph, reference = self.float_graph(), self.planned.recipe.data.calibration
         calibration = self.planned.path.parent / reference.path if reference else None
 
@@ -106,6 +108,18 @@ class Stages:
         key = {**self.float_key(), "by": by, "calibration": self.calibration_key()}
         place = self.store.stage("proof", key, make, describe=self.planned.plan.source)
         return ImportProof.model_validate_json((place / _PROOF_FILE).read_bytes())
+
+    def _read_twice(self) -> ImportProof:
+        """All that can be proven without the model's own library."""
+        from edgeq.measure.reference import OWN_READING
+        from edgeq.models.second_reading import require_second_reading
+
+        directory, decoder = self.planned.model.directory, self.planned.model.decoder
+        if directory is None or decoder is None:
+            return ImportProof(reference=OWN_READING, compared="")
+        where = str(directory.path / "config.json")
+        require_second_reading(directory.config, decoder, where)
+        return ImportProof(reference=OWN_READING, compared="two readings of config.json")
 
     def onnx_proof(self) -> Path:
         """How the import of an .onnx file compares with it, and a sample that it runs on."""
@@ -189,7 +203,7 @@ class Stages:
             if decision.choice is not None
         }
         needs_data = any(
-            method in ("gptq", "importance", "kmeans") for _, method in chosen.values()
+            rounding_method(method).reads != "nothing" for _, method in chosen.values()
         )
         key = {
             **self.float_key(),

@@ -188,6 +188,8 @@ def _notes(measured: Measurement, beside: Measurement) -> Iterator[str]:
     """What a reader must not overlook: no gain over float, and what the loader warned of."""
     if measured.reference and (measured.quality or measured.language):
         yield f"quality reference: {measured.reference}"
+        if measured.proof:
+            yield measured.proof
     if measured.memory and measured.memory.cache_bytes is not None:
         yield _cache_note(measured.memory, measured.memory.cache_bytes)
     if measured.artifact_sha256 == beside.artifact_sha256:

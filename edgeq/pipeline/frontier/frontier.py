@@ -36,6 +36,7 @@ from edgeq.pipeline.frontier.records import Frontier, MadeBy, Point, remember
 from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, make_plan, plan_artifact
 from edgeq.quantize.budget_spec import FitSpec
+from edgeq.quantize.methods.importance import IMPORTANCE
 from edgeq.quantize.presets import Format, make_variant, preset
 from edgeq.quantize.spec import Intent
 
@@ -113,12 +114,12 @@ class _Work:
         words = ["int8", "int4"]
         if task != "text-generation":
             words += file_format(format).compared_presets
-        variants = [preset(word, format, task) for word in words]  # type: ignore[arg-type]
+        variants = [preset(word, format, task) for word in words]
         found: list[tuple[MadeBy, Intent]] = [
             ("preset", Intent(variant, format, task)) for variant in variants
         ]
         if file_format(format).has_mixes:
-            mixes = [make_variant(mix, method="importance") for mix in _MIXES]  # type: ignore[arg-type]
+            mixes = [make_variant(mix, method=IMPORTANCE.name) for mix in _MIXES]
             found += [("llama.cpp mix", Intent(mix, format, task)) for mix in mixes]
         return found
 

@@ -17,6 +17,7 @@ from edgeq.formats.coreml.deployment_targets import (
     needs_os,
 )
 from edgeq.formats.file_format import TensorPlan
+from edgeq.quantize.number_formats.floats import FLOAT16, FLOAT32
 from edgeq.quantize.presets import Variant
 from edgeq.recipe.schema import Compute, CoremlSpec, Recipe
 
@@ -26,9 +27,8 @@ DEFAULT_LENGTH = 128
 
 def compute_of(variant: Variant, spec: CoremlSpec) -> Compute:
     """What the operators of a variant compute in."""
-    if variant.weights in ("float32", "float16"):
-        return variant.weights
-    return spec.compute
+    computes: dict[str, Compute] = {FLOAT32.name: "float32", FLOAT16.name: "float16"}
+    return computes.get(variant.weights, spec.compute)
 
 
 def lengths_of(spec: CoremlSpec, longest: int) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from edgeq.pipeline.plan.images import misfits
 from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.pipeline.plan.sizes import cache_bytes
 from edgeq.pipeline.plan.tensors import bytes_by_grid, planned_tensors
+from edgeq.pipeline.proof.original import reference_of
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe.load import load_recipe
@@ -58,7 +59,10 @@ class ArtifactPlan(Frozen):
 
 
 class Plan(Frozen):
-    """What a build of a recipe would do."""
+    """What a build of a recipe would do.
+
+    `reference`: what will run the original, which the float model is compared with first.
+    """
 
     recipe: str
     source: str
@@ -68,6 +72,7 @@ class Plan(Frozen):
     size_budget: int | None
     missing_packages: tuple[str, ...]
     extras: tuple[str, ...]
+    reference: str
 
 
 class Planned:
@@ -179,6 +184,7 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
         size_budget=recipe.budgets.size.download,
         missing_packages=missing(wanted),
         extras=tuple(wanted),
+        reference=reference_of(model),
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeq.core.artifact import ImportProof
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure.reference import OWN_READING
@@ -23,7 +22,6 @@ from edgeq.recipe import data_sets
 
 _PACKAGES = ("transformers", "torch", "sentence-transformers", "tokenizers")
 _CORPUS = 20_000  # characters of calibration text that samples are taken from
-NOT_PROVEN = ImportProof(reference=OWN_READING, compared="")
 
 
 def versions() -> dict[str, str]:
@@ -33,6 +31,17 @@ def versions() -> dict[str, str]:
         for name in _PACKAGES
         if is_installed() and importlib.util.find_spec(name.replace("-", "_"))
     }
+
+
+def reference_of(model: DescribedModel) -> str:
+    """What runs the original of a model here, for a plan."""
+    if model.directory is None:
+        return f"onnxruntime {importlib.metadata.version('onnxruntime')}, on the file as it is"
+    by = versions()
+    if model.decoder is not None or not (model.directory.path / "modules.json").is_file():
+        by.pop("sentence-transformers", None)
+    by.pop("tokenizers", None)
+    return ", ".join(f"{name} {by[name]}" for name in by) or OWN_READING
 
 
 def run_original(request: ProofRequest | AnswersRequest) -> dict[str, Any]:

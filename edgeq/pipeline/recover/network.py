@@ -14,7 +14,7 @@ from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network
 from edgeq.models.weights import open_weights
 from edgeq.quantize.adapter import Factors
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 
 _ROWS_AT_ONCE = 256  # of logits: a vocabulary is wide
 _BESIDE, _ITERATIONS = 8, 4  # of subspace iteration: more directions than wanted, and rounds

@@ -19,7 +19,7 @@ from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.recover.record import Recovery, versions
 from edgeq.pipeline.recover.recovered import Recovered
 from edgeq.quantize.adapter import load_adapter, planned_factors, save_adapter
-from edgeq.quantize.number_formats.groups import Floats, QuantizedTensor
+from edgeq.quantize.number_formats import Floats, QuantizedTensor
 from edgeq.quantize.recover_spec import LEAST, RecoverSpec, too_few
 
 Values: TypeAlias = Iterator[tuple[str, Floats]]

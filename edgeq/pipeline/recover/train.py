@@ -26,7 +26,7 @@ from edgeq.models.huggingface import ModelDirectory
 from edgeq.pipeline.recover.network import Network, factors_of
 from edgeq.pipeline.recover.record import Recovery, versions
 from edgeq.quantize.adapter import Factors
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.recover_spec import RecoverSpec
 
 _JUDGES = 8  # of so many windows one teaches nothing

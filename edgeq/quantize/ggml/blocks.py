@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.quantize.ggml.types import TYPES, GgmlType
-from edgeq.quantize.number_formats.groups import QuantizedTensor
-from edgeq.quantize.number_formats.kquants import GGUF_GRIDS, KGrid
+from edgeq.quantize.number_formats.base import QuantizedTensor
+from edgeq.quantize.number_formats.kquants import OF_TYPE, TYPE_OF, BlockFormat
 
 Bytes = NDArray[np.uint8]
 
-STORED_AS: dict[str, GgmlType] = {grid.name: TYPES[name] for name, grid in GGUF_GRIDS.items()}
-"""The type that holds a grid's codes and scales as they are."""
+STORED_AS: dict[str, GgmlType] = {name: TYPES[type] for name, type in TYPE_OF.items()}
+"""The type that holds a number format's codes and scales as they are."""
 
 
 @dataclass
@@ -212,8 +212,8 @@ def unpack_codes(packed: Bytes, type: GgmlType, method: str) -> QuantizedTensor:
     do not stand for multiples of a step.
     """
     if type.name not in _PARTS:
-        raise ValueError(f"{type.name} has no codes on a grid")
-    grid, rows = GGUF_GRIDS[type.name], len(packed)
+        raise ValueError(f"{type.name} has no codes of steps")
+    number_format, rows = OF_TYPE[type.name], len(packed)
     blocks = packed.reshape(-1, type.block_bytes)
     content = _Content(np.zeros((len(blocks), type.block), np.uint8))
     at = 0
@@ -224,29 +224,32 @@ def unpack_codes(packed: Bytes, type: GgmlType, method: str) -> QuantizedTensor:
     heads = [head.view("<f2").astype(np.float32) for head in content.heads]
     rest = [part.astype(np.float32) for part in (content.subs, content.minima) if part is not None]
     scales = np.concatenate([*heads, *rest], axis=1)
-    return QuantizedTensor(grid, codes.reshape(rows, -1), scales.reshape(rows, -1), method)
+    return QuantizedTensor(number_format, codes.reshape(rows, -1), scales.reshape(rows, -1), method)
 
 
 def pack_codes(tensor: QuantizedTensor) -> Bytes:
     """uint8 `(rows, bytes of a row)`: what `unpack_codes` takes apart.
 
-    Raises ValueError for grids that GGUF lacks, and for rows that are no whole blocks.
+    Raises ValueError for number formats that GGUF lacks, and for rows that are no whole blocks.
     """
     rows, columns = tensor.codes.shape
-    type = STORED_AS.get(tensor.grid.name)
+    type = STORED_AS.get(tensor.number_format.name)
     if type is None or columns % type.block:
-        raise ValueError(f"{tensor.grid.name} codes of {columns} columns are no GGUF blocks")
+        raise ValueError(
+            f"{tensor.number_format.name} codes of {columns} columns are no GGUF blocks"
+        )
     lifted: NDArray[Any] = (tensor.codes + np.int8(_zero(type))).view(np.uint8)
     content = _Content(lifted.reshape(-1, type.block))
     held = tensor.scales.reshape(len(content.codes), -1)
-    grid = tensor.grid
-    heads = 1 + (isinstance(grid, KGrid) and grid.has_minimum)
+    number_format = tensor.number_format
+    heads = 1 + (isinstance(number_format, BlockFormat) and number_format.has_minimum)
     content.heads = [
         np.ascontiguousarray(held[:, i : i + 1].astype("<f2")).view(np.uint8) for i in range(heads)
     ]
-    if isinstance(grid, KGrid) and grid.sub_scales:
+    if isinstance(number_format, BlockFormat) and number_format.sub_scales:
         integers = held[:, heads:].astype(np.int16)
-        content.subs, content.minima = integers[:, : grid.subs], integers[:, grid.subs :]
+        subs = number_format.subs
+        content.subs, content.minima = integers[:, :subs], integers[:, subs:]
     parts = [part.write(content) for part in _PARTS[type.name]]
     packed: Bytes = np.concatenate(parts, axis=1).reshape(rows, -1)
     return packed
@@ -254,5 +257,5 @@ def pack_codes(tensor: QuantizedTensor) -> Bytes:
 
 def _zero(type: GgmlType) -> int:
     """What is added to a code to store it; bytes are stored as they are."""
-    grid = GGUF_GRIDS[type.name]
-    return 0 if type.name == "Q8_0" else -grid.lowest
+    number_format = OF_TYPE[type.name]
+    return 0 if number_format.bits == 8 else -number_format.lowest

@@ -1,59 +1,36 @@
-"""Round to nearest, with scales searched instead of taken from the largest weight."""
+"""Round every weight to its nearest code."""
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
-
-from edgeq.quantize.number_formats.groups import Floats, Grid, QuantizedTensor
-
-# Candidate scales as shares of the one that just holds the largest weight. A smaller scale clips
-# the extreme to keep the many finer; a larger one may hit the others' codes better.
-_SHARES = np.arange(24, 36, dtype=np.float32) / 32
-_VALUES_AT_ONCE = 1 << 18  # keeps a thread's working set in its cache
+from edgeq.quantize.methods.base import RoundingMethod, Statistics
+from edgeq.quantize.methods.scales import starting_point
+from edgeq.quantize.number_formats.base import Floats, NumberFormat, QuantizedTensor
+from edgeq.quantize.number_formats.floats import FloatFormat
+from edgeq.quantize.number_formats.integers import IntegerFormat
 
 
-def search_scales(weight: Floats, grid: Grid, importance: Floats | None = None) -> Floats:
-    """The scale of each block that leaves the least (importance-weighted) squared error.
+class Nearest(RoundingMethod):
+    """The nearest code, under scales that leave the least squared error."""
 
-    weight: float32 `(rows, columns)`. importance: float32 `(columns,)`, e.g. the mean square of
-    each input, or None for equal weights. Returns float32 `(rows, blocks)` that the grid can hold.
+    name = "nearest"
+    title = "rounding to the nearest value"
+    summary = "Each weight becomes the nearest value that the smaller format has."
+    source = (
+        "Nagel and others, A White Paper on Neural Network Quantization, "
+        "https://arxiv.org/abs/2106.08295"
+    )
+    runs_in_ggml = True
 
-    A scale may be negative: a grid with one more code below zero than above it then has that
-    code on the side of the extreme weight.
-    """
-    rows_at_once = max(1, _VALUES_AT_ONCE // weight.shape[1])
-    pieces = [weight[i : i + rows_at_once] for i in range(0, len(weight), rows_at_once)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda piece: _search(piece, grid, importance), pieces)
-        return np.concatenate(list(found))
+    def rounds_onto(self, number_format: NumberFormat) -> bool:
+        """Everything with steps of one size; floats, which stay as they are."""
+        return isinstance(number_format, IntegerFormat | FloatFormat)
 
-
-def _search(weight: Floats, grid: Grid, importance: Floats | None) -> Floats:
-    blocks = grid.split(weight)
-    extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)[..., 0]
-    least_error = np.full(extreme.shape, np.inf, np.float32)
-    best = np.ones(extreme.shape, np.float32)
-    importances = None
-    if importance is not None:
-        importances = grid.split(importance[None, :].astype(np.float32))
-    for end in sorted({grid.lowest, grid.highest, -grid.highest}):
-        for share in _SHARES:
-            scales = grid.storable(extreme / np.float32(end) * share)
-            codes = np.clip(np.rint(blocks / scales[..., None]), grid.lowest, grid.highest)
-            missed = np.square(blocks - codes * scales[..., None])
-            error = (missed if importances is None else missed * importances).sum(-1)
-            better = error < least_error
-            least_error[better] = error[better]
-            best[better] = scales[better]
-    return best
+    def round(
+        self, weight: Floats, statistics: Statistics | None, number_format: NumberFormat
+    ) -> QuantizedTensor:
+        """Statistics are ignored."""
+        assert isinstance(number_format, IntegerFormat)
+        return starting_point(weight, number_format, None, self.name)
 
 
-def round_to_nearest(
-    weight: Floats, grid: Grid, importance: Floats | None = None
-) -> QuantizedTensor:
-    """Each weight to its nearest code under searched scales (see `search_scales`)."""
-    scales = search_scales(weight, grid, importance)
-    return QuantizedTensor(grid, grid.encode(weight, scales), scales, "nearest")
+NEAREST = Nearest()

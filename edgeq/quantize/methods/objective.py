@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeq.quantize.number_formats.groups import Floats
+from edgeq.quantize.number_formats.base import Floats
 
 _ROWS_PER_PRODUCT = 2048  # one short sample's few rows would be all overhead
 

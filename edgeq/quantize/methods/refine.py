@@ -12,17 +12,18 @@ from __future__ import annotations
 import numpy as np
 
 from edgeq.quantize.methods.objective import Objective
-from edgeq.quantize.number_formats.groups import Codes, Floats, Grid
-from edgeq.quantize.number_formats.kquants import KGrid
+from edgeq.quantize.number_formats.base import Codes, Floats
+from edgeq.quantize.number_formats.integers import IntegerFormat
+from edgeq.quantize.number_formats.kquants import BlockFormat
 
-_COLUMNS_AT_ONCE = 256  # a multiple of every stored block
+_COLUMNS_AT_ONCE = 256
 
 
 def refine(
-    target: Objective, grid: Grid, codes: Codes, scales: Floats, sweeps: int
+    target: Objective, number_format: IntegerFormat, codes: Codes, scales: Floats, sweeps: int
 ) -> tuple[Codes, Floats]:
-    """Codes and scales after `sweeps` turns; the grid must have blocks."""
-    state = _State(target, grid, codes, scales)
+    """Codes and scales after `sweeps` turns; the number format must have groups."""
+    state = _State(target, number_format, codes, scales)
     for _ in range(sweeps):
         state.sweep()
     return np.ascontiguousarray(state.codes.T.astype(np.int8)), state.scales
@@ -31,14 +32,18 @@ def refine(
 class _State:
     """Codes and gradients with columns first, so that each column is one run of memory."""
 
-    def __init__(self, target: Objective, grid: Grid, codes: Codes, scales: Floats) -> None:
-        assert grid.block is not None
-        self.grid, self.block = grid, grid.block
-        self.unit = grid.stored if isinstance(grid, KGrid) else grid.block
+    def __init__(
+        self, target: Objective, number_format: IntegerFormat, codes: Codes, scales: Floats
+    ) -> None:
+        assert number_format.group_size is not None
+        self.number_format, self.block = number_format, number_format.group_size
+        self.unit = self.block
+        if isinstance(number_format, BlockFormat):
+            self.unit = number_format.stored
         self.codes = codes.T.astype(np.float32)
         self.scales = scales.copy()
         self._hessian = target.hessian
-        left = target.weight - grid.decode(codes, scales)
+        left = target.weight - number_format.decode(codes, scales)
         self._gradient = np.ascontiguousarray((left @ self._hessian).T)
 
     def sweep(self) -> None:
@@ -48,8 +53,9 @@ class _State:
         when these are done: few large products instead of many that only wait for memory.
         """
         columns = len(self.codes)
-        for start in range(0, columns, _COLUMNS_AT_ONCE):
-            near = slice(start, min(start + _COLUMNS_AT_ONCE, columns))
+        at_once = max(1, _COLUMNS_AT_ONCE // self.unit) * self.unit  # whole blocks
+        for start in range(0, columns, at_once):
+            near = slice(start, min(start + at_once, columns))
             changes = np.concatenate(
                 [self._turn(at, near) for at in range(near.start, near.stop, self.unit)]
             )
@@ -64,9 +70,9 @@ class _State:
         self._change: Floats = np.zeros_like(self._slope)
         self._codes = self.codes[part]
         columns = self._held(start)
-        steps = self.grid.affine(columns, len(self._slope))[0]
+        steps = self.number_format.affine(columns, len(self._slope))[0]
         self._move_codes(np.ascontiguousarray(steps.T))
-        if isinstance(self.grid, KGrid):
+        if isinstance(self.number_format, BlockFormat):
             self._move_k(columns)
         else:
             self._move_scale(columns)
@@ -75,7 +81,7 @@ class _State:
         return self._change
 
     def _move_codes(self, steps: Floats) -> None:
-        grid, curvature = self.grid, np.diag(self._inner)
+        grid, curvature = self.number_format, np.diag(self._inner)
         slope = self._slope = self._slope.copy()
         inverse = np.divide(1, steps, out=np.zeros_like(steps), where=steps != 0)
         for j, code in enumerate(self._codes):
@@ -88,7 +94,7 @@ class _State:
 
     def _held(self, start: int) -> Floats:
         """A copy of the numbers beside the codes of the stored block at column `start`."""
-        width = self.grid.fields if isinstance(self.grid, KGrid) else 1
+        width = self.number_format.fields if isinstance(self.number_format, BlockFormat) else 1
         at = start // self.unit * width
         return self.scales[:, at : at + width].copy()
 
@@ -112,14 +118,14 @@ class _State:
     def _move_scale(self, held: Floats) -> None:
         whole = slice(0, len(self._codes))
         with np.errstate(over="ignore"):
-            new = self.grid.storable(held[:, 0] + self._line(whole, self._codes))
+            new = self.number_format.storable(held[:, 0] + self._line(whole, self._codes))
         new = np.where(np.isfinite(new), new, held[:, 0])
         self._walk(whole, self._codes, new - held[:, 0])
         held[:, 0] = new
 
     def _move_k(self, held: Floats) -> None:
-        grid = self.grid
-        assert isinstance(grid, KGrid)
+        grid = self.number_format
+        assert isinstance(grid, BlockFormat)
         scale, minimum_scale, subs, minima = (part[:, 0] for part in grid.parts(held))
         sign = np.float32(grid.minimum_sign)
         if grid.sub_scales:

@@ -1,6 +1,6 @@
-"""GGUF's grids beyond ours: legacy blocks with a minimum or five bits, and the K-quants.
+"""GGUF's own number formats: legacy blocks with a minimum or five bits, and the K-quants.
 
-In a `QuantizedTensor` on one of them, `scales` holds everything a file holds besides the codes:
+In a `QuantizedTensor` of one of them, `scales` holds everything a file holds besides the codes:
 float32 `(rows, stored blocks × fields)`, and of each stored block in turn its float16 scale, the
 float16 scale of its minima where it has them, and for K-quants the integer scale of each sub-block
 and then the integer minimum of each. All are exact in float32, as is every product of two.
@@ -14,14 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeq.quantize.number_formats.groups import INT4_B32, INT8_B32, Floats, Grid
+from edgeq.quantize.number_formats.base import Floats
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32, IntegerFormat
 
 
 @dataclass(frozen=True)
-class KGrid(Grid):
+class BlockFormat(IntegerFormat):
     """`weight = scale × sub-scale × code − scale of minima × minimum`.
 
-    `block` columns share a sub-scale and minimum, `stored` columns a pair of float16 scales.
+    `group_size` columns share a sub-scale and minimum, `stored` columns a pair of float16 scales.
     `zero` is the stored code of 0; the minimum is subtracted, but of the legacy types added
     (`minimum_sign`). sub_scales, minima: smallest and largest integer of each, None where the
     format has none.
@@ -33,6 +34,11 @@ class KGrid(Grid):
     minima: tuple[int, int] | None = None
     has_minimum: bool = False
     block_bytes: int = 0
+
+    @property
+    def symmetric(self) -> bool:
+        """A minimum is an offset."""
+        return not self.has_minimum
 
     @property
     def lowest(self) -> int:
@@ -52,7 +58,7 @@ class KGrid(Grid):
     @property
     def subs(self) -> int:
         """Sub-blocks of a stored block."""
-        return self.stored // (self.block or 1)
+        return self.stored // (self.group_size or 1)
 
     @property
     def fields(self) -> int:
@@ -87,41 +93,53 @@ class KGrid(Grid):
         )
 
     def affine(self, scales: Floats, columns: int) -> tuple[Floats, Floats]:
-        """Step and offset of every weight; see `Grid.affine`."""
+        """Step and offset of every weight; see `IntegerFormat.affine`."""
         scale, minimum_scale, subs, minima = self.parts(scales)
         steps = (scale * subs).reshape(len(scales), -1)
         offsets = (minimum_scale * minima * np.float32(self.minimum_sign)).reshape(len(scales), -1)
         return self.spread(steps, columns), self.spread(offsets, columns)
 
 
-def _grid(
+def _format(
     name: str,
     bits: int,
-    block: int,
+    group_size: int,
     nbytes: int,
     *,
     zero: int = 0,
     minimum: bool = False,
     sub_scales: tuple[int, int] | None = None,
     minima: tuple[int, int] | None = None,
-) -> KGrid:
-    stored = 256 if sub_scales else block
-    return KGrid(name, bits, block, np.float16, stored, zero, sub_scales, minima, minimum, nbytes)
-
-
-KGRIDS: dict[str, KGrid] = {
-    grid.name: grid
-    for grid in (
-        _grid("Q4_1", 4, 32, 20, minimum=True),
-        _grid("Q5_0", 5, 32, 22, zero=16),
-        _grid("Q5_1", 5, 32, 24, minimum=True),
-        _grid("Q2_K", 2, 16, 84, minimum=True, sub_scales=(0, 15), minima=(0, 15)),
-        _grid("Q3_K", 3, 16, 110, zero=4, sub_scales=(-32, 31)),
-        _grid("Q4_K", 4, 32, 144, minimum=True, sub_scales=(0, 63), minima=(0, 63)),
-        _grid("Q5_K", 5, 32, 176, minimum=True, sub_scales=(0, 63), minima=(0, 63)),
-        _grid("Q6_K", 6, 16, 210, zero=32, sub_scales=(-128, 127)),
+) -> BlockFormat:
+    return BlockFormat(
+        name,
+        bits,
+        group_size,
+        stored=256 if sub_scales else group_size,
+        zero=zero,
+        sub_scales=sub_scales,
+        minima=minima,
+        has_minimum=minimum,
+        block_bytes=nbytes,
     )
-}
 
-GGUF_GRIDS: dict[str, Grid] = {"Q4_0": INT4_B32, "Q8_0": INT8_B32, **KGRIDS}
-"""The grid of every GGUF type that codes of ours can be stored in, by the type's name."""
+
+BLOCKS = (
+    _format("Q4_1", 4, 32, 20, minimum=True),
+    _format("Q5_0", 5, 32, 22, zero=16),
+    _format("Q5_1", 5, 32, 24, minimum=True),
+    _format("Q2_K", 2, 16, 84, minimum=True, sub_scales=(0, 15), minima=(0, 15)),
+    _format("Q3_K", 3, 16, 110, zero=4, sub_scales=(-32, 31)),
+    _format("Q4_K", 4, 32, 144, minimum=True, sub_scales=(0, 63), minima=(0, 63)),
+    _format("Q5_K", 5, 32, 176, minimum=True, sub_scales=(0, 63), minima=(0, 63)),
+    _format("Q6_K", 6, 16, 210, zero=32, sub_scales=(-128, 127)),
+)
+
+OF_TYPE: dict[str, IntegerFormat] = {
+    "Q4_0": INT4_B32,
+    "Q8_0": INT8_B32,
+    **{each.name: each for each in BLOCKS},
+}
+"""The number format of every GGUF type that codes of ours can be stored in, by the type's name."""
+TYPE_OF = {number_format.name: type for type, number_format in OF_TYPE.items()}
+"""And the type's name by the number format's."""

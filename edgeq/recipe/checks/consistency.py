@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from edgeq.core.errors import Problem
 from edgeq.core.validation_messages import Location, suggest, suggest_near
 from edgeq.core.yamlfile import Document
-from edgeq.quantize.presets import METHODS
+from edgeq.quantize.methods import rounding_method
+from edgeq.quantize.methods.nearest import NEAREST
+from edgeq.quantize.presets import methods_of
 from edgeq.recipe.checks.budgets import check_budgets
 from edgeq.recipe.checks.coreml import check_coreml
 from edgeq.recipe.checks.data import check_data
@@ -86,7 +88,7 @@ def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
                 remedy = "add a target: {format: onnx, devices: [...]}, or take a GGUF type"
             yield Problem(where, what, remedy)
         for format, variant in held.items():
-            needs_text = variant.recover or variant.method != "importance"
+            needs_text = variant.recover or not rounding_method(variant.method).takes_imatrix
             given = has_data if needs_text else has_importance
             yield from _check_variant(variant, task, where, name, seen[format], given)
 
@@ -115,8 +117,8 @@ def _check_variant(
         why = "is recovered on" if variant.recover else why
         what = f"{name}: {variant.name!r} {why} calibration data, and there is none"
         other = ""
-        if "nearest" in METHODS[variant.weights] and not (variant.ranges or variant.recover):
-            other = f", or write {{weights: {variant.weights}, method: nearest}}"
+        if NEAREST.name in methods_of(variant.weights) and not (variant.ranges or variant.recover):
+            other = f", or write {{weights: {variant.weights}, method: {NEAREST.name}}}"
         yield Problem(where, what, f"add data.calibration: {{path: ...}}{other}")
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from edgeq.quantize.methods import ROUNDING_METHODS
+from edgeq.quantize.methods.kmeans import KMEANS
+from edgeq.quantize.number_formats import NUMBER_FORMATS
+
 
 @dataclass(frozen=True)
 class Cited:
@@ -14,48 +18,11 @@ class Cited:
     source: str
 
 
-_GPTQ = Cited(
-    "GPTQ rounds a layer's weights one after the other, and after each it corrects those that are "
-    "still to come, so that errors cancel instead of adding up.",
-    "Frantar and others, GPTQ, https://arxiv.org/abs/2210.17323",
-)
-METHODS = {
-    "gptq": ("GPTQ", _GPTQ),
-    "nearest": (
-        "rounding to the nearest value",
-        Cited(
-            "Each weight becomes the nearest value that the smaller format has.",
-            "Nagel and others, A White Paper on Neural Network Quantization, "
-            "https://arxiv.org/abs/2106.08295",
-        ),
-    ),
-    "awq": (
-        "AWQ",
-        Cited(
-            "Columns of weights that meet strong inputs are made larger before rounding, and what "
-            "comes before them smaller by as much, so that they get finer steps.",
-            "Lin and others, AWQ, https://arxiv.org/abs/2306.00978",
-        ),
-    ),
-    "kmeans": (
-        "a palette",
-        Cited(
-            "Weights become entries of a small table of values that are chosen for them, as a GIF "
-            "file chooses its colours.",
-            "Core ML Tools, Palettization, https://apple.github.io/coremltools/docs-guides/source/"
-            "opt-palettization-overview.html",
-        ),
-    ),
-    "importance": (
-        "an importance matrix",
-        Cited(
-            "Rounding weighs each column of weights by how strongly example texts use it, so that "
-            "what is used most is kept most exactly.",
-            "llama.cpp, imatrix, https://github.com/ggml-org/llama.cpp/tree/master/tools/imatrix",
-        ),
-    ),
-}
-"""How weights are rounded: the method's name, and what it does."""
+def method_words(method: str) -> tuple[str, Cited] | None:
+    """A rounding method's usual name, and what it does; None for a word that is not a method."""
+    found = ROUNDING_METHODS.get(method)
+    return (found.title, Cited(found.summary, found.source)) if found else None
+
 
 RECOVERY = Cited(
     "Beside the rounded weights, which stay as they are, a small addition was trained to answer as "
@@ -85,13 +52,16 @@ def variant_words(variant: str, weights: str, format: str) -> tuple[str, Cited]:
     kind, bits, block = re.fullmatch(  # type: ignore[union-attr]
         r"(int|palette|float|.*?)(\d*)(?:-b(\d+)|-.*)?", weights or variant
     ).groups()
+    stored = NUMBER_FORMATS.get(weights or variant)
+    if stored is not None:
+        bits, block = stored.bits, stored.group_size
     name = f"{kind.upper()}{bits}"
     if kind == "palette":
         text = f"A palette of {bits} bits stores for each weight which entry of a table it is."
-        return "a palette", Cited(text, METHODS["kmeans"][1].source)
+        return "a palette", Cited(text, KMEANS.source)
     if kind == "float":
         text = f"{name} keeps every weight as it is, in {bits} bits."
-        if bits == "16":
+        if str(bits) == "16":
             text = f"{name} stores every weight in half of the usual 32 bits, as exactly as fits."
         return name, Cited(text, _FLOATS)
     shared = f"each block of {block} weights" if block else "each row of a layer"
@@ -128,7 +98,7 @@ def mixed_words(formats: str, format: str, *, is_open: bool = False) -> tuple[st
         )
         return "mixed precision", Cited(text, _K_QUANTS)
     text = f"{start}the digits are how many bits a weight takes, and weights that lie together "
-    source = METHODS["kmeans"][1].source if format == "coreml" else _ONNX
+    source = KMEANS.source if format == "coreml" else _ONNX
     return "mixed precision", Cited(f"{text}share a scale.", source)
 
 

@@ -9,7 +9,7 @@ from edgeq.pipeline.check.verdict import Status
 from edgeq.report.explain import analogies
 from edgeq.report.explain.analogies import Analogy
 from edgeq.report.explain.facts import Facts, Told
-from edgeq.report.explain.glossary import METHODS, RECOVERY, Cited, mixed_words, variant_words
+from edgeq.report.explain.glossary import RECOVERY, Cited, method_words, mixed_words, variant_words
 from edgeq.report.explain.points import bits_point, rounding_point, third_point, trade
 
 _TASKS = {
@@ -62,7 +62,7 @@ class Written:
 def write(facts: Facts) -> Written:
     """The piece for these facts: it reads otherwise for what passed, failed or was not run."""
     name, variant = _variant(facts)
-    known = [METHODS[method] for method in facts.methods if method in METHODS]
+    known = [words for method in facts.methods if (words := method_words(method))]
     cited = (variant, *(fact for _, fact in known), *([RECOVERY] if facts.recovered else []))
     analogy = _analogy(facts)
     points = [bits_point(facts, name, variant), rounding_point(facts, known), third_point(facts)]

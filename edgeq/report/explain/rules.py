@@ -6,8 +6,8 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
+from edgeq.quantize.methods import ROUNDING_METHODS
 from edgeq.report.explain import analogies
-from edgeq.report.explain.glossary import METHODS
 from edgeq.report.explain.piece import Written
 
 _PUFFERY = ("magic", "miracle", "wizard", "secret sauce", "revolution", "game-chang", "blazing",
@@ -91,8 +91,8 @@ def _analogy_problems(written: Written, text: str) -> Iterator[str]:
     rest = text
     for known in analogies.ALL:
         rest = rest.replace(known.text, "")
-    for _, cited in METHODS.values():
-        rest = rest.replace(cited.text, "")
+    for method in ROUNDING_METHODS.values():
+        rest = rest.replace(method.summary, "")
     found = _LIKENING.search(rest)
     if found:
         yield f"an analogy from nowhere: {found.group()!r}"

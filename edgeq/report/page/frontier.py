@@ -10,6 +10,7 @@ from edgeq.core.artifact import Artifact
 from edgeq.core.units import MIB, format_bytes
 from edgeq.measure.records import Measurement
 from edgeq.pipeline.frontier import records
+from edgeq.quantize.methods.importance import IMPORTANCE
 from edgeq.report.page.figures import DATA, INK, MUTED, Figure, Spec, Table, Values, across
 from edgeq.report.page.record import Report
 
@@ -87,7 +88,7 @@ def _measured(report: Report) -> list[Point]:
 
 
 def _is_mix(record: Artifact) -> bool:
-    return record.settings.get("method") == "importance"
+    return record.settings.get("method") == IMPORTANCE.name
 
 
 def _ends(measured: Measurement, *, bars: bool) -> tuple[float, float, float] | None:

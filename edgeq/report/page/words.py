@@ -107,7 +107,9 @@ def headline(report: Report) -> str:
         return " ".join(words)
     if any(card.status == "fail" for card in found):
         return "Nothing keeps every budget yet."
-    return "Nothing is proven to keep every budget yet: some of it was not run."
+    statuses = {card.status for card in found}
+    why = "some of it is inconclusive" if "inconclusive" in statuses else "some of it was not run"
+    return f"Nothing is proven to keep every budget yet: {why}."
 
 
 def _named(found: Sequence[Card]) -> str:
@@ -178,10 +180,17 @@ def _by_how_much(line: Line) -> str:
     if line.value is None:
         return f"{line.budget}: {line.reason}"
     if line.status == "inconclusive":
-        return f"{text}: the budget lies inside the 95 % interval"
+        return f"{text}: {_why_open(line)}"
     if line.margin is not None:
         return f"{text}: misses by {format_value(abs(line.margin), line.unit)}"
     return text
+
+
+def _why_open(line: Line) -> str:
+    """Why a line is inconclusive: its interval, or what its reason says of samples and machine."""
+    if line.low is not None and line.low <= line.limit <= (line.high or float("inf")):
+        return "the budget lies inside the 95 % interval"
+    return line.reason
 
 
 def verdict_table(verdict: Verdict) -> Table:

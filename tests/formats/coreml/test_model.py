@@ -34,7 +34,7 @@ from edgeq.measure.bench import Bench
 from edgeq.measure.inputs import Evaluation
 from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.places.place import Here
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.recipe.budgets import Workload
 from tests.support import tiny_bert
 from tests.support.coreml_artifacts import coreml_decoder_artifact

@@ -29,7 +29,8 @@ from edgeq.models.graphs.imported import import_onnx
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
-from edgeq.quantize.number_formats.groups import GRIDS, QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
+from edgeq.quantize.number_formats.integers import INTEGERS
 from edgeq.quantize.number_formats.palettes import PALETTES
 from edgeq.quantize.statistics import Feed
 from tests.support import onnx_models, tiny_bert
@@ -89,7 +90,7 @@ def test_sentences_are_those_of_the_graph(encoder, tmp_path, lengths, target) ->
                 assert cosine(program.predict(feed)["sentence_embedding"], expected) > exact
 
 
-@pytest.mark.parametrize("grid", [*GRIDS, *PALETTES])
+@pytest.mark.parametrize("grid", [each.name for each in (*INTEGERS, *PALETTES)])
 def test_weights_are_exactly_the_codes(encoder: Path, tmp_path: Path, grid: str) -> None:
     codes = nearest(encoder, grid)
     assert LAYER in codes

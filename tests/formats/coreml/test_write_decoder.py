@@ -31,7 +31,7 @@ from edgeq.models.architecture import decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
-from edgeq.quantize.number_formats.groups import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from tests.support import tiny_decoders
 from tests.support.decoder_artifacts import WREN, float_graph, grid_for, nearest_codes
 

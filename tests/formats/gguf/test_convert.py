@@ -8,7 +8,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.core.errors import InvalidInput
@@ -26,8 +26,10 @@ from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.sentence_head import SentenceHead
 from edgeq.models.weights import Weights
 from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
-from edgeq.quantize.number_formats.groups import GRIDS, QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INT8_B32
 from tests.support import tiny_decoders
+from tests.support.properties import examples
 
 BERT = {
     "model_type": "bert",
@@ -121,7 +123,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Weights, D
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_any_span_of_rows_is_that_of_the_whole(
     tiny: dict[str, tuple[Weights, Decoder]], data: st.DataObject
@@ -145,7 +147,7 @@ def test_any_span_of_rows_is_that_of_the_whole(
 @st.composite
 def quantized(draw: st.DrawFn) -> QuantizedTensor:
     """Any codes of the grid, its extremes among them, under any scales float16 can hold."""
-    grid = GRIDS[draw(st.sampled_from(sorted(set(STORED_AS) & set(GRIDS))))]
+    grid = draw(st.sampled_from([INT4_B32, INT8_B32]))
     rows, blocks = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     codes = rng.integers(grid.lowest, grid.highest, (rows, 32 * blocks), endpoint=True)
@@ -153,17 +155,17 @@ def quantized(draw: st.DrawFn) -> QuantizedTensor:
     return QuantizedTensor(grid, codes.astype(np.int8), scales, "nearest")
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(tensor=quantized())
 def test_packed_codes_are_read_by_the_gguf_package_to_the_bit(tensor: QuantizedTensor) -> None:
-    type = STORED_AS[tensor.grid.name]
+    type = STORED_AS[tensor.number_format.name]
     packed = pack_codes(tensor)
     assert packed.nbytes == tensor.nbytes
     found = gguf.dequantize(packed, gguf.GGMLQuantizationType[type.name])
     assert np.array_equal(found, tensor.dequantize())
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(tensor=quantized(), seed=st.integers(0, 1000))
 def test_codes_move_with_their_scales(tensor: QuantizedTensor, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(tensor.codes))
@@ -174,13 +176,11 @@ def test_codes_move_with_their_scales(tensor: QuantizedTensor, seed: int) -> Non
 
 def test_rows_of_no_whole_blocks_and_other_grids_are_not_packed() -> None:
     short = QuantizedTensor(
-        GRIDS["int4-b32"], np.zeros((2, 40), np.int8), np.ones((2, 2), np.float32), "nearest"
+        INT4_B32, np.zeros((2, 40), np.int8), np.ones((2, 2), np.float32), "nearest"
     )
-    rows = QuantizedTensor(
-        GRIDS["int8"], np.zeros((2, 32), np.int8), np.ones((2, 1), np.float32), "nearest"
-    )
+    rows = QuantizedTensor(INT8, np.zeros((2, 32), np.int8), np.ones((2, 1), np.float32), "nearest")
     for tensor in (short, rows):
-        with pytest.raises(ValueError, match="no GGUF blocks"):
+        with pytest.raises(ValueError, match="do not fit into GGUF blocks"):
             pack_codes(tensor)
 
 

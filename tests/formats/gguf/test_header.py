@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.gguf.header import Header, read_header
 from edgeq.formats.gguf.values import Strings
 from tests.support.gguf_files import array, gguf, pair, string, tensor, valid, write
+from tests.support.properties import examples
 
 F32, Q8_0, MIB = 0, 8, 1 << 20
 
@@ -188,7 +189,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_mutations_are_read_or_refused(data: st.DataObject) -> None:
     content = bytearray(valid())
     for _ in range(data.draw(st.integers(0, 4))):

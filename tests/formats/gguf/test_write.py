@@ -29,8 +29,8 @@ from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.weights import Weights
 from edgeq.quantize.ggml.mixes import mix_types
 from edgeq.quantize.ggml.types import TYPES, nbytes
-from edgeq.quantize.methods.nearest import round_to_nearest
-from edgeq.quantize.number_formats.groups import GRIDS, QuantizedTensor
+from edgeq.quantize.methods.nearest import NEAREST
+from edgeq.quantize.number_formats import QuantizedTensor, number_format
 from tests.support import tiny_decoders
 
 WREN = Path(__file__).parents[3] / "recipes" / "wren"
@@ -233,7 +233,7 @@ def test_own_codes_are_in_the_file_as_they_are(tmp_path: Path, grid: str) -> Non
     decoder = decoder_of(directory.config, "test")
     weights = Weights(directory.weight_files)
     codes = {
-        name: round_to_nearest(weights.read(name), GRIDS[grid])
+        name: NEAREST.round(weights.read(name), None, number_format(grid))
         for name, shape in decoder.tensors().items()
         if len(shape) > 1
     }
@@ -267,7 +267,7 @@ def test_own_codes_give_the_logits_of_their_values(tmp_path: Path) -> None:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim > 1:
-                codes[name] = round_to_nearest(weight.numpy().copy(), GRIDS["int8-b32"])
+                codes[name] = NEAREST.round(weight.numpy().copy(), None, number_format("int8-b32"))
                 weight.copy_(torch.from_numpy(codes[name].dequantize()))
         ids = token_ids(64)
         wanted = model(torch.tensor([ids])).logits[0].numpy()
@@ -311,7 +311,7 @@ def test_a_type_that_codes_are_not_stored_in_is_a_mistake(tmp_path: Path) -> Non
             directory,
             tmp_path / "x.gguf",
             decisions,
-            {name: round_to_nearest(weight, GRIDS["int4-b32"])},
+            {name: NEAREST.round(weight, None, number_format("int4-b32"))},
             None,
             mix="Q8_0",
             progress=lambda step: None,

@@ -19,8 +19,9 @@ from edgeq.models.graphs.imported import import_onnx
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.onnx_session import open_session
 from edgeq.quantize.decide import decide
-from edgeq.quantize.methods.nearest import round_to_nearest
-from edgeq.quantize.number_formats.groups import GRIDS, INT4_B32, INT8_B32
+from edgeq.quantize.methods.nearest import NEAREST
+from edgeq.quantize.number_formats import number_format
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32, IntegerFormat
 from edgeq.quantize.presets import preset
 from edgeq.quantize.spec import Intent, Rule
 from tests.support import onnx_models
@@ -115,7 +116,7 @@ def unpack_blocks(codes: np.ndarray, scales: np.ndarray, columns: int) -> np.nda
 @pytest.mark.parametrize("columns", [32, 64, 70])
 def test_packing_loses_nothing(grid, columns: int) -> None:
     weight = np.random.default_rng(6).standard_normal((7, columns)).astype(np.float32)
-    tensor = round_to_nearest(weight, grid)
+    tensor = NEAREST.round(weight, None, grid)
     unpacked = unpack_blocks(pack_blocks(tensor), tensor.scales, columns)
     assert np.array_equal(unpacked, tensor.dequantize())
 
@@ -126,12 +127,12 @@ def test_tables_hold_exactly_their_codes(tmp_path: Path, variant: str) -> None:
     rules = (Rule(match="weight", use="float32"),)
     feeds = [{"ids": np.arange(200)}]
     plain, quantized, _ = quantize(source, tmp_path, variant, feeds, rules)
-    grid = GRIDS[preset(variant, "onnx", "tensor").weights]
+    grid = number_format(preset(variant, "onnx", "tensor").weights)
     intent = Intent(preset(variant, "onnx", "tensor"), "onnx", "tensor", rules)
     codes = find_codes(plain.parent, lambda name, shape: decide(name, shape, intent), feeds, str)
     expected = codes["table"].dequantize() @ weight.T
     # GatherBlockQuantized gives rows in the type of its scales: one rounding of 2⁻¹¹ a value.
-    limit = 1e-6 if grid.block is None else 2**-11
+    limit = 1e-6 if grid.group_size is None else 2**-11
     assert relative_error(run(quantized, feeds[0]), expected) < limit
 
 
@@ -245,3 +246,18 @@ def test_a_watched_value_is_the_one_that_is_multiplied(tmp_path: Path) -> None:
     written = write_quantized(plain, quantized, lambda n, s: decide(n, s, intent), feeds, str)
     low, high = written.input_codes["weight"]["range"]
     assert table.min() * 1.001 <= low <= 0 <= high <= table.max() * 1.001
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        IntegerFormat("int5-b32", bits=5, group_size=32),
+        IntegerFormat("int4-b24", bits=4, group_size=24),
+        IntegerFormat("int4", bits=4),
+    ],
+    ids=lambda each: each.name,
+)
+def test_widths_and_groups_that_no_operator_reads_are_refused(stored: IntegerFormat) -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 96)).astype(np.float32)
+    with pytest.raises(InvalidInput, match=stored.name):
+        pack_blocks(NEAREST.round(weight, None, stored))
