@@ -246,6 +246,7 @@ class Bench:
             return None
         self._progress(f"{artifact.name}: {work}")
         system, load_average = self._place.surroundings()
+        format = file_format(artifact.format)
         given = self._data.judged if work == "quality" else self._data.timed
         request = Request(
             work=work,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgeq.formats.base import Array
 from edgeq.formats.coreml.write_constants import Weight
 from edgeq.quantize.activations import InputCodes, scale_and_zero_point
 
@@ -20,11 +21,14 @@ _SMALLEST_SCALE = float(np.finfo(np.float16).tiny)  # smaller ones lose digits i
 class Emitter(Protocol):
     """What writes operators: the writer of the program that the codes are part of."""
 
-    def emit(self, kind: str, name: str, **inputs: Any) -> Any:
+    def emit(self, kind: str, name: str, **values: Any) -> Any:
         """Add an operator in the program's own precision."""
 
-    def in_float32(self, kind: str, name: str, **inputs: Any) -> Any:
+    def in_float32(self, kind: str, name: str, **values: Any) -> Any:
         """Add an operator in float32."""
+
+    def linear(self, name: str, x: Any, weight: Weight, bias: Array | None = None) -> Any:
+        """Add a product with a weight."""
 
 
 class InputCoder:

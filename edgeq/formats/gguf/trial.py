@@ -8,14 +8,9 @@ by its content, and not tried again.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
-import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +20,6 @@ from edgeq.core.cursor import AGAIN
 from edgeq.core.errors import EdgeqError, InvalidInput, Missing, Problem
 from edgeq.core.units import GIB
 from edgeq.formats import runtime_cache
-from edgeq.formats.gguf.hard_texts import HARD_TEXTS
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.sanity import require_sane
 from edgeq.quantize.ggml.llama_api import chosen_build
@@ -33,7 +27,6 @@ from edgeq.quantize.ggml.llama_api import chosen_build
 _SECONDS = 120.0
 _SLOWEST_DISK = 50 << 20  # bytes per second
 _STAGE = "tried"
-_LOOKED_AT = 64  # tokens that are run
 
 
 def require_survivor(
@@ -73,7 +66,7 @@ def _identity(path: Path, artifact: Artifact | None) -> Any:
 def _try(path: Path, adapter: Path | None, context: int | None) -> None:
     size = path.stat().st_size
     request = json.dumps([str(path), str(adapter or ""), context, 2 * GIB + 2 * size])
-    command = child.command("edgeq.formats.gguf.trial", request)
+    command = child.command("edgeq.formats.gguf.trial_child", request)
     seconds = _SECONDS + size / _SLOWEST_DISK
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
@@ -101,44 +94,3 @@ def _reply(text: str) -> list[dict[str, str]]:
 def _refusal(path: Path, what: str) -> InvalidInput:
     words = f"a process that opens it with {chosen_build()} {what}"
     return InvalidInput(Problem(str(path), words, AGAIN))
-
-
-def _use(path: Path, adapter: Path | None, context: int | None) -> None:
-    """Open a model as `edgeq.load` does, and do with it all that a caller can."""
-    from edgeq.formats.gguf.model import GgufEncoder, open_files
-    from edgeq.formats.language import LanguageModel
-
-    model = open_files(path, adapter, threads=1, context=context)
-    if isinstance(model, GgufEncoder):
-        model.embed(["a", *islice(HARD_TEXTS, 8)])
-        return
-    assert isinstance(model, LanguageModel)
-    ids = list(islice(_ids(model), min(_LOOKED_AT, model.context)))
-    for token in range(model.vocabulary):
-        model.piece(token)
-    model.logits(ids or [0])
-    list(model.generate("a", max_tokens=2))
-
-
-def _ids(model: Any) -> Iterator[int]:
-    for text in HARD_TEXTS:
-        yield from model.tokens(text)
-
-
-def main(request: str) -> int:
-    """Use one file; the exit status. Problems go to standard output, as JSON."""
-    path, adapter, context, memory = json.loads(request)
-    # The C library may print; the reply keeps standard output to itself.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as reply:
-        os.dup2(2, 1)
-        child.limit_memory(memory)
-        try:
-            _use(Path(path), Path(adapter) if adapter else None, context)
-        except EdgeqError as error:
-            json.dump([dataclasses.asdict(problem) for problem in error.problems], reply)
-            return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

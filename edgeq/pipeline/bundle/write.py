@@ -69,9 +69,5 @@ def _require_sizes(directory: Path, artifact: Artifact) -> None:
             raise InvalidInput(Problem(str(directory / name), what, remedy))
 
 
-def _extras(directory: Path, artifact: Artifact) -> dict[str, bytes]:
-    """What an app's developer needs beside the artifact's own files, by name."""
-
-
 def _record_of(content: bytes) -> FileRecord:
     return FileRecord(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())

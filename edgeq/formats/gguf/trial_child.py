@@ -1,0 +1,58 @@
+"""The process that opens a GGUF file first: what llama.cpp crashes on ends it, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from edgeq.core import child
+from edgeq.core.errors import EdgeqError
+from edgeq.formats.gguf.hard_texts import HARD_TEXTS
+from edgeq.formats.gguf.model import GgufEncoder, open_files
+from edgeq.formats.language import LanguageModel
+
+_LOOKED_AT = 64  # tokens that are run
+
+
+def _use(path: Path, adapter: Path | None, context: int | None) -> None:
+    """Open a model as `edgeq.load` does, and do with it all that a caller can."""
+    model = open_files(path, adapter, threads=1, context=context)
+    if isinstance(model, GgufEncoder):
+        model.embed(["a", *islice(HARD_TEXTS, 8)])
+        return
+    assert isinstance(model, LanguageModel)
+    ids = list(islice(_ids(model), min(_LOOKED_AT, model.context)))
+    for token in range(model.vocabulary):
+        model.piece(token)
+    model.logits(ids or [0])
+    list(model.generate("a", max_tokens=2))
+
+
+def _ids(model: Any) -> Iterator[int]:
+    for text in HARD_TEXTS:
+        yield from model.tokens(text)
+
+
+def main(request: str) -> int:
+    """Use one file; the exit status. Problems go to standard output, as JSON."""
+    path, adapter, context, memory = json.loads(request)
+    # The C library may print; the reply keeps standard output to itself.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as reply:
+        os.dup2(2, 1)
+        child.limit_memory(memory)
+        try:
+            _use(Path(path), Path(adapter) if adapter else None, context)
+        except EdgeqError as error:
+            json.dump([dataclasses.asdict(problem) for problem in error.problems], reply)
+            return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
