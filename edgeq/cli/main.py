@@ -70,12 +70,11 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
 
     planned = make_plan(recipe)
     if planned.recipe.quantize.fit:
+        from edgeq.pipeline.allocate.prospects import foretold
         from edgeq.pipeline.allocate.workflow import foreseen
-        from edgeq.pipeline.plan.budgeted import foretell
 
         with progress_line() as progress:
-            planned = foreseen(planned, progress)
-            foretell(planned)
+            planned = foretold(foreseen(planned, progress))
     estimates = expected_everywhere(planned)
     if as_json:
         dumped = {

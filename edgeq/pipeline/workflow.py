@@ -14,7 +14,7 @@ from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
 from edgeq.formats.bundle import LimitLine
-from edgeq.pipeline.build.build import Built, build
+from edgeq.pipeline.build.build import Built, build, settled
 from edgeq.pipeline.bundle.app_store_limits import sized
 from edgeq.pipeline.bundle.unchecked import choose_unchecked
 from edgeq.pipeline.bundle.write import write_bundle
@@ -109,6 +109,7 @@ def bundle_recipe(
         artifact, chosen_by = choose_unchecked(able, planned.plan.size_budget)
     wanted = [artifact] if artifact else names
     built = {item.artifact.name: item for item in build(planned, Store(), progress, names=wanted)}
+    planned = settled(planned, built.values())
     if allow_unchecked:
         return _write(planned, built[wanted[0]], None, target, out, chosen_by)
     verdicts = kept_verdicts(planned, list(built.values()), chosen, progress, full)

@@ -13,7 +13,7 @@ from edgeq.devices.catalogue import Device
 from edgeq.formats.bundle import LimitLine
 from edgeq.formats.file_format import TensorPlan
 from edgeq.pipeline.build.build import Built
-from edgeq.pipeline.plan.plan import ArtifactPlan, Plan
+from edgeq.pipeline.plan.records import ArtifactPlan, Plan
 from edgeq.quantize.decide import TOO_SMALL
 from edgeq.report.console import Console, Text
 from edgeq.report.layers import kind_of, layers_of

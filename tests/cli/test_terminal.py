@@ -35,7 +35,7 @@ from edgeq.pipeline.audit.records import Audit
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.compare.compare import Comparison
 from edgeq.pipeline.compare.side_by_side import SideBySide
-from edgeq.pipeline.plan.plan import Plan
+from edgeq.pipeline.plan.records import Plan
 from edgeq.pipeline.recommend.recommend import Answer
 from edgeq.recipe.load import load_recipe
 from edgeq.recipe.schema import recipe_schema

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from edgeq.models.architecture import decoder_of
-from edgeq.pipeline.plan.plan import Plan, make_plan
+from edgeq.pipeline.plan.plan import make_plan
+from edgeq.pipeline.plan.records import Plan
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"

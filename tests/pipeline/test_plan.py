@@ -16,7 +16,8 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 from edgeq.core.artifact import read_artifact
 from edgeq.core.errors import InvalidInput, Missing, Problem
 from edgeq.formats.file_format import TensorPlan
-from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, make_plan
+from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.pipeline.plan.records import ArtifactPlan
 from tests.conftest import Project
 from tests.support import onnx_models, tiny_bert
 

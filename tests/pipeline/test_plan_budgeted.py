@@ -16,8 +16,8 @@ from rich.console import Console
 
 from edgeq.pipeline.allocate.bounds import Site, sizes_of
 from edgeq.pipeline.allocate.options import allowed, find_options, intent_of
+from edgeq.pipeline.allocate.prospects import _last, foretold
 from edgeq.pipeline.check.expected import expected_everywhere
-from edgeq.pipeline.plan.budgeted import _last, foretell
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.quantize.presets import Format
 from edgeq.report.expectations import print_expected
@@ -40,9 +40,7 @@ budgets: {{size: {{download: 3 MiB}}}}
 def planned(folder: Path, *fits: str) -> Planned:
     path = folder / "recipe.yaml"
     path.write_text(RECIPE.format(model=ROOT / "recipes" / "wren", fits=", ".join(fits)))
-    made = make_plan(path)
-    foretell(made)
-    return made
+    return foretold(make_plan(path))
 
 
 def shown(made: Planned) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,14 +60,14 @@ def test_every_artifact_of_every_recipe_keeps_the_rules(
         for fit in whole.recipe.quantize.fit:
             found = find_options(whole.model, whole.recipe, "gguf").items()
             some = {tensor: own[i % len(own)].use for i, (tensor, own) in enumerate(found)}
-            whole.settle(intent_of(whole.recipe, "gguf", fit.variant_name, some))
+            whole = whole.settled([intent_of(whole.recipe, "gguf", fit.variant_name, some)])
     estimates = expected_everywhere(whole)
     every = whole.plan.artifacts
     assert every
     for artifact in every:
         for device in artifact.devices:
-            whole.plan = whole.plan.model_copy(update={"artifacts": (artifact,)})
-            facts = planned_facts(whole, estimates, device)
+            plan = whole.plan.model_copy(update={"artifacts": (artifact,)})
+            facts = planned_facts(replace(whole, plan=plan), estimates, device)
             written = write(facts)
             assert problems(written) == []
             text = written.piece.text

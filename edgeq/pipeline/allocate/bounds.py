@@ -17,7 +17,8 @@ from edgeq.models.model import DescribedModel
 from edgeq.pipeline.allocate.options import find_options, intent_of
 from edgeq.pipeline.allocate.solve import Choices, Priced, best_within
 from edgeq.pipeline.plan.contents import contents_of_plan
-from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, plan_artifact
+from edgeq.pipeline.plan.plan import Planned, plan_artifact
+from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.presets import Format
 from edgeq.recipe.schema import Recipe

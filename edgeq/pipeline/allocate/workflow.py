@@ -44,11 +44,12 @@ def sensitivity_of_recipe(recipe: Path, target: str | None, progress: Progress) 
 
 
 def foreseen(planned: Planned, progress: Progress) -> Planned:
-    """The plan with what budgets will become, where their sensitivities are known; in place.
+    """The plan with what budgets will become, where their sensitivities are known.
 
     Reads the model's files to know which model it is. What is not installed or not known leaves
     an artifact pending.
     """
+    known: list[Intent] = []
     for format in planned.targets:
         spec = planned.recipe.quantize
         if missing(packages(spec.pending(format, planned.recipe.model.task), fits=True)):
@@ -59,5 +60,5 @@ def foreseen(planned: Planned, progress: Progress) -> Planned:
         for fit in spec.fit:
             intent = foresee(stages, format, fit, artifact_maker(stages))
             if intent is not None:
-                planned.settle(intent)
-    return planned
+                known.append(intent)
+    return planned.settled(known)

@@ -27,8 +27,8 @@ from edgeq.formats.gguf.file_format import gguf_decisions
 from edgeq.formats.registry import file_format
 from edgeq.formats.written import Made, copy_tokenizer, settings_of, text_settings
 from edgeq.models.naming import model_name
+from edgeq.pipeline.allocate.prospects import prospect
 from edgeq.pipeline.build.stages import Stages
-from edgeq.pipeline.plan.budgeted import prospect
 from edgeq.pipeline.plan.images import labels_of
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.plan.requirements import require
@@ -46,11 +46,12 @@ from edgeq.quantize.spec import Intent
 
 @dataclass(frozen=True)
 class Built:
-    """An artifact and where it lies. notes: of the budget that it was made for."""
+    """An artifact and where it lies. notes, became: of the budget that it was made for."""
 
     path: Path
     artifact: Artifact
     notes: tuple[str, ...] = ()
+    became: Intent | None = None
 
     def summary(self) -> dict[str, Any]:
         """What a program wants to know of it."""
@@ -100,6 +101,11 @@ def build(
     return [found[name] for name in order if name in found]
 
 
+def settled(planned: Planned, built: Iterable[Built]) -> Planned:
+    """The plan with what its budgets became in `built`."""
+    return planned.settled(item.became for item in built if item.became is not None)
+
+
 def build_float(planned: Planned, store: Store, progress: Progress, format: Format) -> Built:
     """The full-precision artifact that the others of `format` are held against."""
     intent = Intent(PRESETS["float32"], format, planned.recipe.model.task)
@@ -140,13 +146,12 @@ class _Builder:
         run_once(built, self._stages.store, proof)
 
     def fitted(self, format: Format, fit: FitSpec) -> Built:
-        """The artifact that a budget became; the plan then knows it, too."""
+        """The artifact that a budget became."""
         from edgeq.pipeline.allocate.allocation import allocate
 
         found, _ = allocate(self._stages, format, fit, artifact_maker(self._stages))
-        self._planned.settle(found)
         note = prospect(self._planned, format, fit).note(fit, format)
-        return replace(self.artifact(found), notes=(note,) if note else ())
+        return replace(self.artifact(found), notes=(note,) if note else (), became=found)
 
     def artifact(self, intent: Intent) -> Built:
         stages, variant = self._stages, intent.variant

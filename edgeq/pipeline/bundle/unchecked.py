@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.units import format_bytes
-from edgeq.pipeline.plan.plan import ArtifactPlan
+from edgeq.pipeline.plan.records import ArtifactPlan
 
 RULE = "the most bits per weight"
 

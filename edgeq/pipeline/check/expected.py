@@ -14,7 +14,8 @@ from edgeq.estimate.calibrate import Measured
 from edgeq.estimate.devices import Estimates, estimate_for
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.plan.contents import contents_of_plan
-from edgeq.pipeline.plan.plan import ArtifactPlan, Planned
+from edgeq.pipeline.plan.plan import Planned
+from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.places.place import Place
 
 

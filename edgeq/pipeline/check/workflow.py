@@ -19,7 +19,7 @@ from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import HERE, Device, load_device
 from edgeq.measure.inputs import Evaluation
-from edgeq.pipeline.build.build import Built, build, build_float
+from edgeq.pipeline.build.build import Built, build, build_float, settled
 from edgeq.pipeline.check.cross_cpu import Comparison, reachable
 from edgeq.pipeline.check.expected import expected, remember_speed
 from edgeq.pipeline.check.reference import reference_answers
@@ -54,10 +54,11 @@ def check_recipe(
             machine = place.device()
             _require_format(planned, machine, on)
             built = build(planned, Store(), progress, names=chosen_names(planned, names))
+            planned = settled(planned, built)
             return _check(planned, built, {machine.id: machine}, full, place, progress, limit)
     chosen = chosen_devices(planned, devices)
     built = build(planned, Store(), progress, names=chosen_names(planned, names))
-    return verdicts_of(planned, built, chosen, full, progress, on, limit)
+    return verdicts_of(settled(planned, built), built, chosen, full, progress, on, limit)
 
 
 def verdicts_of(

@@ -18,7 +18,7 @@ from edgeq.estimate.devices import Estimates
 from edgeq.formats.registry import file_format
 from edgeq.measure.inputs import Evaluation
 from edgeq.measure.records import Measurement
-from edgeq.pipeline.build.build import Built, build, build_float
+from edgeq.pipeline.build.build import Built, build, build_float, settled
 from edgeq.pipeline.check.cross_cpu import reachable
 from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.judge import Subject, judge
@@ -57,13 +57,14 @@ class Row:
 
     def __init__(self, planned: Planned, devices: Mapping[str, Device], progress: Progress) -> None:
         self.name = planned.recipe.name
-        self.planned, self.devices = planned, dict(devices)
+        self.devices = dict(devices)
         formats = {
             artifact.format
             for artifact in planned.plan.artifacts
             if targets(planned, artifact.format, self.devices)
         }
         self.built = build(planned, Store(), progress, sorted(formats)) if formats else []
+        self.planned = planned = settled(planned, self.built)
         self._floats = {
             format: build_float(planned, Store(), progress, format) for format in sorted(formats)
         }

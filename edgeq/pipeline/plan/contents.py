@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeq.estimate.contents import Contents, Weight, sizes_of_weights, speed_label
 from edgeq.estimate.sizes import sizes_of_decoder
 from edgeq.models.model import DescribedModel
-from edgeq.pipeline.plan.plan import ArtifactPlan
+from edgeq.pipeline.plan.records import ArtifactPlan
 
 
 def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Contents:

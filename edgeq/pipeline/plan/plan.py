@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgeq.core.artifact import Frozen
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem
 from edgeq.core.validation_messages import suggest_near
 from edgeq.core.yamlfile import Document, by_place
@@ -18,92 +17,44 @@ from edgeq.formats.registry import file_format
 from edgeq.models.model import DescribedModel, describe
 from edgeq.pipeline.plan.coreml import activations_advice, compute_of, target_of, too_old
 from edgeq.pipeline.plan.images import misfits
+from edgeq.pipeline.plan.prospect import Prospect
+from edgeq.pipeline.plan.records import ArtifactPlan, Plan
 from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.pipeline.plan.sizes import cache_bytes
 from edgeq.pipeline.plan.tensors import bytes_by_grid, planned_tensors
 from edgeq.pipeline.proof.original import reference_of
-from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
 from edgeq.recipe.load import load_recipe
 from edgeq.recipe.schema import Recipe
 
-if TYPE_CHECKING:
-    from edgeq.pipeline.plan.budgeted import Prospect
 
-
-class ArtifactPlan(Frozen):
-    """One artifact of the plan.
-
-    `download_bytes` is estimated: the graph of an ONNX file is not known before it is made, nor is
-    the vocabulary of a GGUF file where only its model's configuration is here. `cache_bytes`: keys
-    and values of a language model at `workload.context` positions, None for other tasks.
-    `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
-    `advice`: what its Core ML devices make of its number formats, and what else there is to know of
-    it. `pending`: why its tensors are not known yet, for a budget whose number formats are chosen
-    when it is built; else empty. Then `download_bytes` is the most that it may become, and
-    `smallest_bytes` the least, None where that is not known.
-    """
-
-    name: str
-    format: Format
-    variant: Variant
-    tensors: tuple[TensorPlan, ...]
-    weight_bytes: int
-    download_bytes: int
-    cache_bytes: int | None = None
-    deployment_target: str | None = None
-    devices: tuple[str, ...]
-    advice: tuple[str, ...] = ()
-    pending: str = ""
-    smallest_bytes: int | None = None
-
-
-class Plan(Frozen):
-    """What a build of a recipe would do.
-
-    `reference`: what will run the original, which the float model is compared with first.
-    """
-
-    recipe: str
-    source: str
-    revision: str | None
-    licence: str | None
-    artifacts: tuple[ArtifactPlan, ...]
-    size_budget: int | None
-    missing_packages: tuple[str, ...]
-    extras: tuple[str, ...]
-    reference: str
-
-
+@dataclass(frozen=True)
 class Planned:
-    """A plan with the objects that a build goes on with."""
+    """A plan with the objects that a build goes on with.
 
-    def __init__(
-        self,
-        path: Path,
-        recipe: Recipe,
-        document: Document,
-        devices: dict[Format, dict[str, Device]],
-        model: DescribedModel,
-        plan: Plan,
-    ) -> None:
-        self.path = path
-        self.recipe = recipe
-        self.document = document
-        self.targets = devices
-        self.model = model
-        self.plan = plan
-        self.prospects: dict[str, Prospect] = {}  # by artifact, of budgets
+    targets: by file format, the devices of its targets by id. prospects: what can become of
+    budgets, by the artifact's name.
+    """
 
-    def settle(self, intent: Intent) -> None:
-        """Replace the pending artifact of a budget by what it became."""
-        found = []
-        for artifact in self.plan.artifacts:
-            if artifact.name == intent.name:
-                apple = self.targets.get("coreml", {})
-                artifact = plan_artifact(self.recipe, self.model, intent, artifact.devices, apple)
-            found.append(artifact)
-        self.plan = self.plan.model_copy(update={"artifacts": tuple(found)})
+    path: Path
+    recipe: Recipe
+    document: Document
+    targets: Mapping[Format, Mapping[str, Device]]
+    model: DescribedModel
+    plan: Plan
+    prospects: Mapping[str, Prospect] = field(default_factory=dict)
+
+    def settled(self, intents: Iterable[Intent]) -> Planned:
+        """The plan with pending artifacts of budgets replaced by what they became."""
+        became = {intent.name: intent for intent in intents}
+        apple = self.targets.get("coreml", {})
+        artifacts = tuple(
+            plan_artifact(self.recipe, self.model, became[own.name], own.devices, apple)
+            if own.name in became
+            else own
+            for own in self.plan.artifacts
+        )
+        return replace(self, plan=self.plan.model_copy(update={"artifacts": artifacts}))
 
     @property
     def devices(self) -> dict[str, Device]:

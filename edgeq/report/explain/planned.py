@@ -15,11 +15,12 @@ from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
 from edgeq.formats.file_format import TensorPlan
 from edgeq.models.naming import model_name
+from edgeq.pipeline.allocate.prospects import foretold
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Status, Unit
-from edgeq.pipeline.plan.budgeted import foretell
-from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, make_plan
+from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.recipe.budgets import Budgets
@@ -46,8 +47,7 @@ def facts_of_plan(recipe: Path, devices: Sequence[str], progress: Progress) -> F
     if planned.recipe.quantize.fit:
         from edgeq.pipeline.allocate.workflow import foreseen
 
-        planned = foreseen(planned, progress)
-        foretell(planned)
+        planned = foretold(foreseen(planned, progress))
     return planned_facts(planned, expected_everywhere(planned), next(iter(devices), None))
 
 

@@ -21,7 +21,7 @@ from edgeq.estimate.devices import estimate_for
 from edgeq.estimate.memory import estimate_memory
 from edgeq.formats.bundle import read_bundle
 from edgeq.models.architecture import DEFAULT_CONTEXT
-from edgeq.pipeline.build.build import build
+from edgeq.pipeline.build.build import build, settled
 from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import chosen_devices, kept_verdicts
@@ -62,6 +62,7 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
     planned = make_plan(path, weights=True)
     devices = chosen_devices(planned, names)
     built = build(planned, Store(), progress)
+    planned = settled(planned, built)
     verdicts, step = thinned(tuple(kept_verdicts(planned, built, devices, progress)))
     known = Known(planned, progress)
     plans, model = {each.name: each for each in planned.plan.artifacts}, planned.model

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from edgeq.core.units import format_bytes
-from edgeq.estimate.devices import Estimates
-from edgeq.estimate.interval import Interval
 from edgeq.formats.file_format import TensorPlan
-from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, plan_artifact
+from edgeq.pipeline.plan.plan import Planned, plan_artifact
+from edgeq.pipeline.plan.prospect import Prospect
+from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.pipeline.recover.sizes import adapter_bytes
 from edgeq.quantize.budget_spec import FitSpec
@@ -24,43 +23,8 @@ if TYPE_CHECKING:
 Chosen = Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Prospect:
-    """What can become of a budget, by its sizes alone.
-
-    smallest: with every tensor in its fewest bits. largest: about as much as size, memory and speed
-    allow, spread evenly over the tensors. most: bytes of the largest file without any budget.
-    is_filled: whether all that is allowed will be used, since no quality bounds it from below.
-    offered: every way in which a tensor may be stored.
-    """
-
-    smallest: ArtifactPlan
-    largest: ArtifactPlan
-    most: int
-    is_filled: bool
-    offered: tuple[TensorPlan, ...]
-
-    def note(self, fit: FitSpec, format: Format) -> str:
-        """What to tell of a size that no number formats fill; empty for others."""
-        if fit.size is None or fit.size <= self.most or not self.is_filled:
-            return ""
-        return (
-            f"its {format_bytes(fit.size)} are more than this model takes in {format} with any "
-            f"choice ({format_bytes(self.most)} at most, estimated): it gets the least lossy file"
-        )
-
-    def estimates(self, of: Callable[[ArtifactPlan], Estimates]) -> Estimates:
-        """What to expect on a device. of: what is expected of a plan there."""
-        largest = of(self.largest)
-        if self.is_filled:
-            how = "number formats not chosen yet: of a file as large as its budget allows"
-            return _mapped(largest, largest, lambda _, value: _based(value, value, value, how))
-        how = "number formats not chosen yet: from the smallest file to the largest it can become"
-        return _mapped(of(self.smallest), largest, lambda a, b: _based(b, a, b, how))
-
-
-def foretell(planned: Planned) -> None:
-    """Give every budget of a plan what is known of it without measuring; in place.
+def foretold(planned: Planned) -> Planned:
+    """The plan with what is known of every budget without measuring.
 
     Where a budget waits for what tensors cost, its artifact gets the sizes that are possible.
     Formats whose build side is not installed are left as they are. Raises InvalidInput where no
@@ -79,8 +43,8 @@ def foretell(planned: Planned) -> None:
                 update["smallest_bytes"] = prospect.smallest.download_bytes
             artifact = artifact.model_copy(update=update)
         found.append(artifact)
-    planned.plan = planned.plan.model_copy(update={"artifacts": tuple(found)})
-    planned.prospects = prospects
+    plan = planned.plan.model_copy(update={"artifacts": tuple(found)})
+    return replace(planned, plan=plan, prospects=prospects)
 
 
 def _prospects(planned: Planned) -> Iterator[tuple[str, Prospect]]:
@@ -189,31 +153,3 @@ def _last(count: int, holds: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low
-
-
-def _mapped(
-    a: Estimates, b: Estimates, merged: Callable[[Interval, Interval], Interval]
-) -> Estimates:
-    """`b` with every interval merged with that of `a`."""
-
-    def both(x: Interval | None, y: Interval | None) -> Interval | None:
-        return merged(x, y) if x is not None and y is not None else None
-
-    memory = {
-        name: merged(getattr(a.memory, name), getattr(b.memory, name))
-        for name in ("peak", "footprint", "growth")
-    }
-    speeds = {
-        name: both(getattr(a, name), getattr(b, name))
-        for name in ("decode", "prompt", "first_token", "latency")
-    }
-    return b.model_copy(update={"memory": b.memory.model_copy(update=memory), **speeds})
-
-
-def _based(value: Interval, a: Interval, b: Interval, how: str) -> Interval:
-    return Interval(
-        value=value.value,
-        low=min(a.low, b.low),
-        high=max(a.high, b.high),
-        basis=f"{value.basis}; {how}",
-    )

@@ -1,0 +1,77 @@
+"""What can become of a budget whose number formats are not chosen yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgeq.core.units import format_bytes
+from edgeq.estimate.devices import Estimates
+from edgeq.estimate.interval import Interval
+from edgeq.formats.file_format import TensorPlan
+from edgeq.pipeline.plan.records import ArtifactPlan
+from edgeq.quantize.budget_spec import FitSpec
+from edgeq.quantize.presets import Format
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What can become of a budget, by its sizes alone.
+
+    smallest: with every tensor in its fewest bits. largest: about as much as size, memory and speed
+    allow, spread evenly over the tensors. most: bytes of the largest file without any budget.
+    is_filled: whether all that is allowed will be used, since no quality bounds it from below.
+    offered: every way in which a tensor may be stored.
+    """
+
+    smallest: ArtifactPlan
+    largest: ArtifactPlan
+    most: int
+    is_filled: bool
+    offered: tuple[TensorPlan, ...]
+
+    def note(self, fit: FitSpec, format: Format) -> str:
+        """What to tell of a size that no number formats fill; empty for others."""
+        if fit.size is None or fit.size <= self.most or not self.is_filled:
+            return ""
+        return (
+            f"its {format_bytes(fit.size)} are more than this model takes in {format} with any "
+            f"choice ({format_bytes(self.most)} at most, estimated): it gets the least lossy file"
+        )
+
+    def estimates(self, of: Callable[[ArtifactPlan], Estimates]) -> Estimates:
+        """What to expect on a device. of: what is expected of a plan there."""
+        largest = of(self.largest)
+        if self.is_filled:
+            how = "number formats not chosen yet: of a file as large as its budget allows"
+            return _mapped(largest, largest, lambda _, value: _based(value, value, value, how))
+        how = "number formats not chosen yet: from the smallest file to the largest it can become"
+        return _mapped(of(self.smallest), largest, lambda a, b: _based(b, a, b, how))
+
+
+def _mapped(
+    a: Estimates, b: Estimates, merged: Callable[[Interval, Interval], Interval]
+) -> Estimates:
+    """`b` with every interval merged with that of `a`."""
+
+    def both(x: Interval | None, y: Interval | None) -> Interval | None:
+        return merged(x, y) if x is not None and y is not None else None
+
+    memory = {
+        name: merged(getattr(a.memory, name), getattr(b.memory, name))
+        for name in ("peak", "footprint", "growth")
+    }
+    speeds = {
+        name: both(getattr(a, name), getattr(b, name))
+        for name in ("decode", "prompt", "first_token", "latency")
+    }
+    return b.model_copy(update={"memory": b.memory.model_copy(update=memory), **speeds})
+
+
+def _based(value: Interval, a: Interval, b: Interval, how: str) -> Interval:
+    return Interval(
+        value=value.value,
+        low=min(a.low, b.low),
+        high=max(a.high, b.high),
+        basis=f"{value.basis}; {how}",
+    )

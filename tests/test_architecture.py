@@ -1,0 +1,126 @@
+"""The house keeps its walls: imports run downward, and nowhere in a circle.
+
+Read from the syntax trees, so that lazy and type-only imports count.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import networkx
+import pytest
+
+from edgeq.core.store import DECISIVE_ROOMS
+
+PACKAGE = Path(__file__).parents[1] / "edgeq"
+LEVELS = {
+    "core": 0,
+    "quantize": 1,
+    "models": 2,
+    "recipe": 3,
+    "devices": 3,
+    "formats": 4,
+    "places": 5,
+    "measure": 6,
+    "estimate": 6,
+    "pipeline": 7,
+    "report": 8,
+    "cli": 9,
+}
+FILE_FORMATS = ("onnx", "coreml", "gguf")
+
+
+def modules() -> dict[str, Path]:
+    """Every module below a room, by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name not in ("edgeq", "edgeq.__main__"):
+            found[name] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules of edgeq that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def imports() -> networkx.DiGraph[str]:
+    """Which module imports which."""
+    graph: networkx.DiGraph[str] = networkx.DiGraph()
+    for name, path in MODULES.items():
+        graph.add_node(name)
+        graph.add_edges_from((name, other) for other in imported(path) if other in MODULES)
+    return graph
+
+
+GRAPH = imports()
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def file_format(module: str) -> str | None:
+    """The folder of a file format that a module lies in."""
+    parts = module.split(".")
+    return parts[2] if parts[1] == "formats" and parts[2:3] and parts[2] in FILE_FORMATS else None
+
+
+def test_only_twelve_rooms_lie_in_the_package() -> None:
+    names = {p.name for p in PACKAGE.iterdir() if not p.name.startswith(("__pycache__", "."))}
+    assert names == {*LEVELS, "__init__.py", "__main__.py", "py.typed"}
+
+
+def test_imports_run_downward() -> None:
+    upward = [
+        (name, other)
+        for name, other in GRAPH.edges
+        if room(name) != room(other) and LEVELS[room(name)] <= LEVELS[room(other)]
+    ]
+    assert upward == []
+
+
+def test_file_formats_do_not_know_each_other() -> None:
+    """And of what they share, the registry alone knows them."""
+    crossing = [
+        (name, other)
+        for name, other in GRAPH.edges
+        if room(name) == "formats"
+        and file_format(other) not in (None, file_format(name))
+        and name != "edgeq.formats.registry"
+    ]
+    assert crossing == []
+
+
+def test_nothing_imports_itself_by_way_of_others() -> None:
+    circles = [sorted(c) for c in networkx.strongly_connected_components(GRAPH) if len(c) > 1]
+    assert circles == []
+
+
+def test_the_stores_key_covers_all_that_a_build_reaches() -> None:
+    steps = ("build", "allocate", "recover", "plan")
+    start = [n for n in GRAPH if n.startswith(tuple(f"edgeq.pipeline.{step}." for step in steps))]
+    reached = set(start).union(*(networkx.descendants(GRAPH, name) for name in start))
+    rooms = tuple(f"edgeq.{name.replace('/', '.')}." for name in DECISIVE_ROOMS)
+    assert {name for name in reached if not f"{name}.".startswith(rooms)} == set()
+
+
+@pytest.mark.parametrize("heavy", ["onnx", "torch", "transformers", "coremltools", "onnxruntime"])
+def test_importing_edgeq_imports_no_runtime(heavy: str) -> None:
+    program = f"import sys, edgeq, edgeq.cli.main; print({heavy!r} in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "False"
