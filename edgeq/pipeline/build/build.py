@@ -183,11 +183,13 @@ class _Builder:
         }
 
     def _tools(self, intent: Intent) -> dict[str, str]:
+        tools = {**self._stages.tools, **self._stages.extensions}
         if intent.format == "onnx":
-            return self._stages.tools
+            return tools
         if intent.format == "coreml":
-            return {**self._stages.tools, _COREML_TOOL: importlib.metadata.version(_COREML_TOOL)}
+            return {**tools, _COREML_TOOL: importlib.metadata.version(_COREML_TOOL)}
         own = {name: importlib.metadata.version(name) for name in _GGUF_TOOLS}
+        own |= self._stages.extensions
         return {**self._stages.tools, **own} if intent.variant.needs_calibration else own
 
     def _make(self, name: str, intent: Intent, destination: Path) -> None:
