@@ -49,7 +49,7 @@ def _refuse_unfit(artifact: Artifact, context: int | None, compute_units: str | 
 
 def _refuse_units(compute_units: str | None, name: str) -> None:
     if compute_units is not None:
-        what = f"{name} is no Core ML package, which alone has units to choose"
+        what = f"{name} is not a Core ML package, which alone has units to choose"
         raise InvalidInput(Problem("compute_units", what, "leave it out"))
 
 

@@ -83,7 +83,7 @@ def _load(content: bytes, where: str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # tokenizers raises nothing more precise
-        what = f"is no tokenizer: {error}"
+        what = f"is not a tokenizer: {error}"
         raise InvalidInput(Problem(where, what, "download or save it again")) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -182,7 +182,7 @@ def _expected(facts: Facts) -> tuple[str, ...]:
             "many bits is worked out when it is built."
         )
     paragraphs.append(
-        "Nothing of this was built or run: these are estimates, and an estimate is no pass."
+        "Nothing of this was built or run: these are estimates, and an estimate is not a pass."
     )
     return tuple(paragraphs)
 
@@ -239,10 +239,10 @@ def _open(facts: Facts) -> list[str]:
     told = []
     if unseen:
         names = ", ".join(each.words for each in unseen)
-        told.append(f"Not seen on the device itself yet: {names}. Until it is, that is no pass.")
+        told.append(f"Not seen on the device itself yet: {names}. Until it is, that is not a pass.")
     if undecided:
         names = ", ".join(each.words for each in undecided)
-        told.append(f"Measured, and still open: {names}. That is no pass.")
+        told.append(f"Measured, and still open: {names}. That is not a pass.")
         remedies = [each.remedy for each in undecided if each.remedy]
         told += [f"What the report advises: {remedies[0]}."] if remedies else []
     return told
