@@ -24,7 +24,8 @@ from edgeq.core.artifact import (
     unseal,
 )
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.bundle import BUNDLE_FILE, extract, read_bundle, write_bundle
+from edgeq.formats.bundle import BUNDLE_FILE, extract, read_bundle
+from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
 from tests.support.properties import examples
 

@@ -18,8 +18,8 @@ from onnx import numpy_helper
 import edgeq
 from edgeq.core.artifact import ARTIFACT_FILE, DATA_FILE, MODEL_FILE, TOKENIZER_FILE, read_artifact
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.bundle import write_bundle
 from edgeq.formats.onnx.model import OnnxModel
+from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
 from tests.support.properties import examples
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from edgeq.core.units import format_bytes
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
+from edgeq.formats.file_format import TensorPlan
 from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, plan_artifact
 from edgeq.pipeline.plan.requirements import missing, packages
-from edgeq.pipeline.plan.tensors import TensorPlan
 from edgeq.pipeline.recover.sizes import adapter_bytes
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.presets import Format

@@ -13,13 +13,13 @@ from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
+from edgeq.formats.file_format import TensorPlan
 from edgeq.models.naming import model_name
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Status, Unit
 from edgeq.pipeline.plan.budgeted import foretell
 from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, make_plan
-from edgeq.pipeline.plan.tensors import TensorPlan
 from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.recipe.budgets import Budgets

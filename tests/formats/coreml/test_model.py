@@ -25,7 +25,6 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 import edgeq
 from edgeq.core.artifact import COREML_PACKAGE, read_record, record_files, write_artifact
 from edgeq.core.errors import InvalidInput, NotComputed
-from edgeq.formats.bundle import write_bundle
 from edgeq.formats.coreml import backend, executor
 from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.decoder import CoremlDecoder
@@ -33,6 +32,7 @@ from edgeq.formats.language import LanguageModel
 from edgeq.formats.package import open_package
 from edgeq.measure.bench import Bench
 from edgeq.measure.inputs import Evaluation
+from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.places.place import Here
 from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.recipe.budgets import Workload
