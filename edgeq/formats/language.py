@@ -36,7 +36,7 @@ class LanguageModel(Model, ABC):
     longest: int
     end_tokens: Container[int]
     cache_type = "float32"
-    """Of the keys and values; subclasses that keep others say so."""
+    """The dtype of keys and values; subclasses with another one override it."""
     chat_template: str | None = None
     special_tokens: Mapping[str, Any] = MappingProxyType({})
     """Where the file has a template, which `edgeq.formats.chat` applies; and spellings for it."""

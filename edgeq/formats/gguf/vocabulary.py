@@ -186,7 +186,7 @@ def _around(tokenizer: Tokenizer, where: str) -> tuple[int | None, int | None]:
 
 
 def _chat_keys(path: Path) -> dict[str, MetaValue]:
-    """As they are: one, or several by name of which `default` is the one without a name."""
+    """The chat templates: one, or several by name; `default` is the one without a name."""
     named = chat_templates(path)
     keys = {}
     others = sorted(set(named) - {"default"})

@@ -66,7 +66,7 @@ class Stages:
 
     @property
     def source(self) -> str:
-        """As in the recipe, but of an absolute path, which is this machine's own, the end only."""
+        """The source as in the recipe; only the last part of an absolute path."""
         source = self.planned.recipe.model.source
         if source.kind in ("file", "directory") and Path(source.value).is_absolute():
             return Path(source.value).name

@@ -157,7 +157,7 @@ def _outcome(facts: Facts) -> tuple[str, ...]:
 
 
 def _expected(facts: Facts) -> tuple[str, ...]:
-    """Of a plan: what is computed, what it seems to miss, and what nobody can know yet."""
+    """Explain a plan: what is computed, what it seems to miss, and what is not known yet."""
     known = [each for each in facts.budgets if each.value is not None]
     paragraphs = _solved(facts)
     if len(known) > 1:
@@ -223,7 +223,7 @@ _SOLVED: dict[Status, str] = {
 
 
 def _solved(facts: Facts) -> list[str]:
-    """Of every problem that is named at the start, whether it is solved."""
+    """Say whether each problem that was named at the start is solved."""
     told = []
     for each in facts.problems:
         word = _SOLVED[each.status]
