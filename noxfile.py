@@ -1,6 +1,8 @@
 """`nox` runs lint, types, tests and Arm; `nox -s device` checks the recipe on every device profile.
 
 nox                                     lint, types, tests, arm: what continuous integration runs
+nox -s fast                             unit and property tests, while editing; no real models
+nox -s slow                             every property 10,000 times, then the tests fast leaves out
 nox -s arm                              sets up 64-bit Arm, and runs the tests that need it
 nox -s light                            the device side alone, in an environment without torch
 nox -s docs                             the documentation, as a site in site/
@@ -50,12 +52,30 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
+_SIDE_BY_SIDE = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Every test, with the build side and the real model; a file's tests share what they build."""
     session.install("-e", ".[dev]")
-    side_by_side = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
-    session.run("pytest", *(session.posargs or side_by_side))
+    session.run("pytest", *(session.posargs or _SIDE_BY_SIDE))
+
+
+@nox.session
+def fast(session: nox.Session) -> None:
+    """Unit and property tests: what is not marked slow, under 3 minutes on 2 cores."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "-m", "not slow", *_SIDE_BY_SIDE, *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """What takes hours: fast properties with 10,000 examples each, then the tests marked slow."""
+    session.install("-e", ".[dev]")
+    often = {"EDGEQ_EXAMPLES": os.environ.get("EDGEQ_EXAMPLES", "10000")}
+    session.run("pytest", "-m", "not slow", *_SIDE_BY_SIDE, *session.posargs, env=often)
+    session.run("pytest", "-m", "slow", *_SIDE_BY_SIDE, *session.posargs)
 
 
 @nox.session

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.support.properties import EXAMPLES
+from tests.support.tiers import mark_slow
+
 # A busy machine must not fail a test. EDGEQ_EXAMPLES=10000 tries every property that often.
-settings.register_profile(
-    "edgeq", deadline=None, max_examples=int(os.environ.get("EDGEQ_EXAMPLES", "100"))
-)
+settings.register_profile("edgeq", deadline=None, max_examples=EXAMPLES)
 settings.load_profile("edgeq")
 
 # Before any test module starts a process of its own.
@@ -30,6 +31,11 @@ def pytest_sessionstart() -> None:
     from tests.support.stand_ins import require_stand_ins
 
     require_stand_ins()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `nox -s fast` leaves out."""
+    mark_slow(items)
 
 
 @dataclass(frozen=True)

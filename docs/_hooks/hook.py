@@ -11,6 +11,7 @@ for folder in (_ROOT, Path(__file__).parent):  # the edgeq that lies beside thes
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
+import api  # noqa: E402
 import commands  # noqa: E402
 import fences  # noqa: E402
 import reference  # noqa: E402
@@ -21,6 +22,7 @@ PAGES = {
     "reference/recipe.md": reference.recipe,
     "reference/device.md": reference.device,
     "reference/devices.md": reference.devices,
+    "reference/api.md": api.api,
     "reference/commands.md": commands.commands,
     "reference/statuses.md": commands.statuses,
     "reference/records.md": reference.records,

@@ -135,7 +135,8 @@ class ImportProof(Frozen):
 
     def __str__(self) -> str:
         if self.difference is None:
-            return f"not compared with the original; reference: {self.reference}"
+            compared = f"; compared: {self.compared}" if self.compared else ""
+            return f"not compared with the original; reference: {self.reference}{compared}"
         return (
             f"float model equals the original: {self.compared}, largest relative difference "
             f"{self.difference:.1e} ({self.tolerance:.0e} allowed), by {self.reference}"
@@ -295,7 +296,7 @@ def read_record(directory: Path) -> Artifact:
 
 
 def record_bytes(path: Path) -> bytes:
-    """The content of a record's file; InvalidInput for what is no plain file or is too large."""
+    """The content of a record's file; InvalidInput for what is not a plain file or is too large."""
     return read_bytes(path, LARGEST_RECORD, _FETCH_AGAIN)
 
 

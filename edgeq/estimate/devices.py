@@ -13,6 +13,7 @@ from edgeq.estimate.interval import Interval
 from edgeq.estimate.memory import MemoryEstimate, estimate_memory
 from edgeq.estimate.sizes import Sizes, table_name
 from edgeq.estimate.speed import estimate_decode, estimate_prompt
+from edgeq.formats.registry import file_format
 
 _TOKENS = 128  # of the sequence that an encoder's latency is told for
 _LATENCY_DOUBT = 3.0  # a factor both ways: the classes below are that wide
@@ -55,7 +56,7 @@ def runner_backend(device: Device) -> str:
 def best_backend(device: Device, format: Runtime) -> str:
     """What an app would have llama.cpp or Core ML use there: the GPU of Apple's chips."""
     apple = device.os in ("ios", "macos") and device.arch == "aarch64"
-    return "Metal" if apple and format in ("gguf", "coreml") else runner_backend(device)
+    return "Metal" if apple and file_format(format).uses_metal else runner_backend(device)
 
 
 def estimate_for(
@@ -92,7 +93,7 @@ def estimate_for(
         unknown = f"the profile of {device.id} states no memory bandwidth"
         return Estimates(memory=memory, backend=backend, unknown=unknown)
     # Keys and values of half a context are read with every token.
-    cache = sizes.cache_bytes(context // 2, 4 if contents.format == "onnx" else 2)
+    cache = sizes.cache_bytes(context // 2, file_format(contents.format).cache_value_bytes(""))
     decode = estimate_decode(
         bytes_per_token=contents.bytes_per_token + cache,
         bandwidth=bus,
@@ -100,7 +101,7 @@ def estimate_for(
         quant=contents.label,
         measured=measured,
     )
-    if contents.format != "gguf":
+    if not file_format(contents.format).has_mixes:
         decode = _wider(decode, _OTHER_RUNTIME, "with another runtime than those speeds were of")
     reading = estimate_prompt(
         parameters=sizes.active_parameters, bandwidth=bus, backend=backend, quant=contents.label

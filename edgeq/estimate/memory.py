@@ -17,6 +17,7 @@ from edgeq.core.units import MIB
 from edgeq.estimate.contents import Contents, Runtime
 from edgeq.estimate.interval import Interval
 from edgeq.estimate.sizes import Sizes, table_name
+from edgeq.formats.registry import file_format
 
 _F32 = 4
 _BATCH = 512
@@ -109,15 +110,15 @@ def estimate_memory(
     anonymous, mapped = (size * MIB for size in imported)
     peak = anonymous + mapped + parts.resident
     footprint = anonymous + parts.anonymous
-    if contents.sizes is None and contents.format == "onnx":
+    if contents.sizes is None and file_format(contents.format).compared_by_operator:
         _, few, many = (size * MIB for size in _UNKNOWN_ACTIVATIONS)
         below, above = parts.activations - few, many - parts.activations
         basis = "sizes of its weights; what its operators need in between is not known"
     else:
         below = above = 0.0
         basis = "sizes from its configuration, and what the runtime was seen to allocate"
-    near = measured_here and contents.format != "coreml"
-    if contents.format == "coreml":
+    near = measured_here and file_format(contents.format).runs_anywhere
+    if not file_format(contents.format).runs_anywhere:
         basis = "sizes from its configuration, weights copied once; low: they stay mapped"
         below = float(contents.weight_bytes)
     elif not near:
@@ -130,7 +131,9 @@ def estimate_memory(
         doubt = _DOUBT_BYTES + share * value + (0 if near else _DOUBT_BYTES)
         return Interval(
             value=value,
-            low=max(least, value - below - (0 if contents.format == "coreml" else doubt)),
+            low=max(
+                least, value - below - (doubt if file_format(contents.format).runs_anywhere else 0)
+            ),
             high=value + doubt + above,
             basis=basis,
         )

@@ -1,4 +1,4 @@
-"""What every loaded model can be asked, whatever its file format; what it cannot do, it says."""
+"""The interface of every loaded model, whatever its file format."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ Floats = npt.NDArray[np.float32]
 
 
 class Model:
-    """A model ready to run. `edgeq.load` returns one of its kinds.
+    """A model that is ready to run, as `edgeq.load` returns it.
 
-    Each kind overrides the verbs it has; the others raise InvalidInput, naming those it has.
-    artifact: its record; None for a bare `.gguf`. name: of the artifact, else of the file.
-    threads: how many one run uses. runtime: name and version of what executes it.
-    system: what the runtime says of the instruction sets it was built for; "" where it chooses
-    its kernels by the CPU. prepared: whether weights are mapped from a copy packed for this CPU.
-    is_reference: whether something slow and exact executes it in place of the device's runtime.
+    A model has the methods of its task; any other raises InvalidInput and names those it has.
+
+    Attributes: `artifact`, its record (None for a bare `.gguf`); `name`, of the artifact or file;
+    `threads`, the number of threads of one run; `runtime`, the name and version of what executes
+    it; `system`, the instruction sets that the runtime was built for ("" if it chooses kernels by
+    CPU); `prepared`, whether weights are mapped from a copy packed for this CPU; `is_reference`,
+    whether a slow, exact executor stands in for the device's runtime.
     """
 
     kind = "model"
@@ -37,39 +38,42 @@ class Model:
     is_reference: bool = False
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Arrays by input name to arrays by output name."""
+        """Run the model once: arrays by input name in, arrays by output name out.
+
+        Raises InvalidInput for a name, dtype or shape that the model does not take.
+        """
         raise self._unfit("run")
 
     def tokenize(self, text: str) -> dict[str, Array]:
-        """The inputs of `run` for one text: integers of shape (1, tokens)."""
+        """Turn one text into the inputs of `run`: integer arrays of shape (1, tokens)."""
         raise self._unfit("tokenize")
 
     def embed(
         self, texts: Sequence[str], *, prompt: str | None = None, prompt_name: str | None = None
     ) -> Floats:
-        """Embed each text; float32 of shape (len(texts), dimension).
+        """Embed each text: float32 of shape (len(texts), dimension).
 
-        prompt: put in front of each text; "" for none. prompt_name: instead, one of the model's
-        own, which `artifact.text.prompts` lists. Without either, the model's default prompt.
+        `prompt` is put in front of each text; "" means none. `prompt_name` instead selects one of
+        the model's own, listed in `artifact.text.prompts`. By default, the model's default prompt.
         """
         raise self._unfit("embed")
 
     def tokens(self, text: str) -> list[int]:
-        """Token ids of `text`, special tokens included."""
+        """Tokenize `text`; the ids include special tokens."""
         raise self._unfit("tokens")
 
     def logits(self, token_ids: Sequence[int] | Array) -> Floats:
-        """Scores of the next token behind every position; float32 (len(token_ids), vocabulary)."""
+        """Score the next token after every position: float32 (len(token_ids), vocabulary)."""
         raise self._unfit("logits")
 
     def generate(
         self, prompt: str, max_tokens: int = 128, *, temperature: float = 0.0, seed: int = 0
     ) -> Iterator[str]:
-        """Continue `prompt`, piece by piece."""
+        """Continue `prompt`; yields text piece by piece."""
         raise self._unfit("generate")
 
     def facts(self) -> dict[str, Any]:
-        """What only some runtimes tell of an open model, in plain JSON.
+        """Return facts that only some runtimes report about an open model, as plain JSON.
 
         Core ML: `compiled_load_seconds` and `placement`, as `edgeq.measure.records` has them.
         """

@@ -6,7 +6,6 @@ package comes a Swift file that loads it, see `edgeq.formats.coreml.swift`.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,22 +22,16 @@ from edgeq.core.artifact import (
     Frozen,
     distinct,
     parse_record,
-    read_artifact,
     record_bytes,
-    seal,
     unseal,
     verify_directory,
 )
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.files import replacing
 from edgeq.core.terms import How
 from edgeq.formats.bundle_entries import FETCH_AGAIN, Entry, read_entries
 from edgeq.formats.bundle_zip import (
-    LARGEST,
-    Content,
     copy,
     is_untouched,
-    write_archive,
 )
 
 BUNDLE_FILE = "bundle.json"
@@ -94,73 +87,6 @@ class Bundle(Frozen):
     def contents(self) -> dict[str, FileRecord]:
         """Every file beside `bundle.json`."""
         return {**self.files, **self.extras}
-
-
-def write_bundle(
-    artifact_dir: Path,
-    out: Path,
-    *,
-    recipe_text: str,
-    verdicts: list[dict[str, Any]],
-    licence: str | None,
-    licence_text: str | None,
-    unchecked: bool,
-    limits: Sequence[LimitLine] = (),
-) -> Path:
-    """Write the artifact in `artifact_dir` to the bundle `out` and return `out`.
-
-    Equal arguments give equal bytes. `verdicts` are JSON values; `licence` is an SPDX identifier;
-    `limits` are those of `app_store_limits.sized`. Raises InvalidInput if a file of the artifact
-    changed, if the directory of `out` does not exist, or if there is no verdict and `unchecked` is
-    not set.
-    """
-    if not verdicts and not unchecked:
-        remedy = "run `edgeq check` first, or pass --allow-unchecked"
-        raise InvalidInput(Problem(str(artifact_dir), "was not checked", remedy))
-    if not out.parent.is_dir() or out.is_dir():
-        what = "is a directory" if out.is_dir() else f"{out.parent} is not a directory"
-        raise InvalidInput(Problem(str(out), what, "name a .zip file in a directory that exists"))
-    artifact = read_artifact(artifact_dir)
-    _require_sizes(artifact_dir, artifact)
-    extras = _extras(artifact_dir, artifact)
-    bundle = Bundle(
-        checked=not unchecked,
-        artifact=artifact,
-        files=artifact.files,
-        extras={name: _record_of(content) for name, content in extras.items()},
-        licence=licence,
-        licence_text=licence_text,
-        recipe=recipe_text,
-        verdicts=tuple(verdicts),
-        limits=tuple(limits),
-    )
-    contents: dict[str, Content] = {name: artifact_dir / name for name in artifact.files}
-    contents.update(extras)
-    first = (BUNDLE_FILE, seal(bundle.model_dump(mode="json")))
-    with replacing(out) as partial:
-        write_archive(partial, first, contents, bundle.contents)
-    return out
-
-
-def _require_sizes(directory: Path, artifact: Artifact) -> None:
-    for name, record in artifact.files.items():
-        if record.bytes > LARGEST:
-            what = f"has {record.bytes} bytes; a bundle's files have at most {LARGEST}"
-            remedy = "choose a variant with fewer bits"
-            raise InvalidInput(Problem(str(directory / name), what, remedy))
-
-
-def _extras(directory: Path, artifact: Artifact) -> dict[str, bytes]:
-    """What an app's developer needs beside the artifact's own files, by name."""
-    if artifact.format != "coreml":
-        return {}
-    from edgeq.formats.coreml.swift import SWIFT_FILE, swift_file
-
-    return {SWIFT_FILE: swift_file(directory, artifact).encode()}
-
-
-def _record_of(content: bytes) -> FileRecord:
-    return FileRecord(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -22,11 +22,11 @@ Ids = npt.NDArray[np.int32]
 
 
 class LanguageModel(Model, ABC):
-    """A decoder with its KV cache and tokenizer. One call at a time; calls of others wait.
+    """A decoder with its KV cache and tokenizer. One call runs at a time; other threads wait.
 
-    vocabulary: number of tokens. context: positions the cache holds. longest: those it could be
-    opened for, as many as it was trained or its file was built for. end_tokens: tokens that end a
-    text. Subclasses give the five abstract verbs; `_append` is the only one that runs the model.
+    Attributes: `vocabulary`, the number of tokens; `context`, the positions that the cache holds;
+    `longest`, the positions that it was trained or built for; `end_tokens`, the tokens that end a
+    text. Subclasses implement the five abstract methods; only `_append` runs the model.
     """
 
     kind = "a language model"
@@ -36,7 +36,7 @@ class LanguageModel(Model, ABC):
     longest: int
     end_tokens: Container[int]
     cache_type = "float32"
-    """Of the keys and values; subclasses that keep others say so."""
+    """The dtype of keys and values; subclasses with another one override it."""
     chat_template: str | None = None
     special_tokens: Mapping[str, Any] = MappingProxyType({})
     """Where the file has a template, which `edgeq.formats.chat` applies; and spellings for it."""
@@ -63,10 +63,10 @@ class LanguageModel(Model, ABC):
 
     @abstractmethod
     def tokens(self, text: str, special: bool = True) -> list[int]:
-        """Token ids of `text`; `special` adds what the model wants around one, e.g. a first token.
+        """Tokenize `text`; `special` adds the tokens that the model expects, such as BOS.
 
-        Special tokens that are spelled out in the text are recognised. Raises InvalidInput for
-        what is no text.
+        Special tokens that are spelled out in the text are recognised. Raises InvalidInput if
+        `text` is not a string.
         """
 
     @abstractmethod
@@ -75,7 +75,7 @@ class LanguageModel(Model, ABC):
 
     @abstractmethod
     def cache_bytes(self, context: int) -> int:
-        """Bytes of keys and values that the runtime allocates for `context` positions."""
+        """Return the bytes of keys and values that the runtime allocates for `context`."""
 
     @abstractmethod
     def _append(self, token_ids: Ids, every: bool) -> Floats:
@@ -91,37 +91,37 @@ class LanguageModel(Model, ABC):
         """Empty the cache, so that the next position is the first."""
 
     def piece(self, token_id: int) -> bytes:
-        """The UTF-8 bytes a token stands for, often only a part of a character; special: none.
+        """Return a token's UTF-8 bytes, often part of a character; empty for a special token.
 
-        Raises InvalidInput for what is no token of the model.
+        Raises InvalidInput if the id is outside the vocabulary.
         """
         return self._piece(int(self._known(_array([token_id]))[0]))
 
     def text(self, token_ids: Sequence[int] | Array) -> str:
-        """The text of `token_ids`; bytes that are no UTF-8 become U+FFFD.
+        """Turn `token_ids` into text; bytes that are not UTF-8 become U+FFFD.
 
-        Raises InvalidInput for what are no tokens of the model.
+        Raises InvalidInput if an id is outside the vocabulary.
         """
         ids = _array(token_ids)
         known = self._known(ids).tolist() if ids.size else []
         return b"".join(map(self._piece, known)).decode("utf-8", "replace")
 
     def logits(self, token_ids: Sequence[int] | Array) -> Floats:
-        """Scores of the next token behind every position; float32 (n, vocabulary).
+        """Score the next token after every position: float32 (len(token_ids), vocabulary).
 
-        In a cache that holds nothing else. Raises InvalidInput for no token, an unknown one, or
-        more than `context`.
+        Starts with an empty cache. Raises InvalidInput for no tokens, an id outside the
+        vocabulary, or more tokens than `context`.
         """
         return self.logits_in_pieces(token_ids, self.context)
 
     def logits_in_pieces(self, token_ids: Sequence[int] | Array, piece: int) -> Floats:
-        """`logits`, with `piece` tokens at a time going through the KV cache.
+        """Compute `logits` with `piece` tokens at a time going through the KV cache.
 
-        Equal in exact arithmetic; sums are taken in another order, so the difference shows how much
-        of a distance between two models is rounding.
+        The result is equal in exact arithmetic. Sums are taken in another order, so the difference
+        shows how much of a distance between two models is rounding.
         """
         if piece < 1:
-            raise InvalidInput(Problem("piece", f"{piece} is no number of tokens", "give ≥ 1"))
+            raise InvalidInput(Problem("piece", f"{piece} is not a number of tokens", "give ≥ 1"))
         with self._lock:
             ids = self._begin(token_ids)
             parts = [
@@ -131,13 +131,13 @@ class LanguageModel(Model, ABC):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def prefill(self, token_ids: Sequence[int] | Array) -> Floats:
-        """Begin a new text; scores of the token behind `token_ids`, float32 (vocabulary,)."""
+        """Begin a new text and score the token after `token_ids`: float32 (vocabulary,)."""
         with self._lock:
             result: Floats = self._forward(self._begin(token_ids), every=False)[0]
         return result
 
     def step(self, token_id: int) -> Floats:
-        """Append one token to the text begun by `prefill`; scores of the next, (vocabulary,).
+        """Append one token to the text begun by `prefill`; scores the next: float32 (vocabulary,).
 
         Raises InvalidInput when `context` is full.
         """
@@ -151,16 +151,16 @@ class LanguageModel(Model, ABC):
     ) -> Iterator[str]:
         """Continue `prompt` as it is, without a chat template; yields text as it comes.
 
-        Ends with an end token, which is not shown, or after `max_tokens`. Temperature 0 takes the
-        likeliest token, the first of equals; above, tokens are drawn from
-        softmax(logits / temperature): the same logits and `seed` give the same text. A character
-        is shown once all of its bytes are there. Raises InvalidInput, before anything runs, for an
-        option that is none, and if prompt and `max_tokens` together do not fit `context`.
+        Stops at an end token, which is not shown, or after `max_tokens`. Temperature 0 takes the
+        likeliest token (the first if several are equal). Above 0, tokens are drawn from
+        softmax(logits / temperature); the same logits and `seed` give the same text. A character is
+        yielded once all of its bytes have arrived. Raises InvalidInput, before anything runs, for
+        an invalid option or if prompt and `max_tokens` together exceed `context`.
         """
         return self.decoded(self.draw(self.prompt_tokens(prompt), max_tokens, temperature, seed))
 
     def prompt_tokens(self, prompt: str) -> list[int]:
-        """Token ids of a text to continue; InvalidInput where there is none to begin with."""
+        """Tokenize a text to continue; raises InvalidInput if that gives no tokens."""
         ids = self.tokens(prompt)
         if not ids:
             what = f"is empty, and {self.name} puts no token of its own before a text"
@@ -174,9 +174,9 @@ class LanguageModel(Model, ABC):
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Iterator[int]:
-        """The tokens behind `token_ids`, as `generate` says; each is run when the next is wanted.
+        """Yield the tokens after `token_ids`, sampled as in `generate`, computed one at a time.
 
-        While it goes on, no other text can be begun: the next token then raises InvalidInput.
+        If another text is begun meanwhile, the next token raises InvalidInput.
         """
         _check_sampling(max_tokens, temperature, seed)
         ids = self._checked(token_ids, self.context)
@@ -190,7 +190,7 @@ class LanguageModel(Model, ABC):
         return self._drawn(ids, max_tokens, temperature, np.random.default_rng(seed))
 
     def decoded(self, token_ids: Iterable[int]) -> Iterator[str]:
-        """The text of tokens as they come, whole characters at a time; none is empty."""
+        """Yield the text of tokens as they come, in whole characters; never an empty string."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for token in token_ids:
             if shown := decoder.decode(self.piece(token)):
@@ -271,13 +271,13 @@ def _check_sampling(max_tokens: int, temperature: float, seed: int) -> None:
     """Raise InvalidInput for each option that is none."""
     counts = {"max_tokens": (max_tokens, 1), "seed": (seed, 0)}
     problems = [
-        Problem(name, f"{value!r} is no whole number from {least} on", f"give {least} or more")
+        Problem(name, f"{value!r} is not a whole number from {least} on", f"give {least} or more")
         for name, (value, least) in counts.items()
         if not isinstance(value, numbers.Integral) or value < least
     ]
     is_number = isinstance(temperature, numbers.Real)
     if not is_number or not math.isfinite(temperature) or temperature < 0:
-        what = f"{temperature!r} is no number from 0 on"
+        what = f"{temperature!r} is not a number from 0 on"
         problems.append(Problem("temperature", what, "give 0 for the likeliest, 1 to draw"))
     if problems:
         raise InvalidInput(problems)

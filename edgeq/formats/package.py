@@ -9,10 +9,7 @@ from pathlib import Path
 
 from edgeq.core.artifact import (
     ARTIFACT_FILE,
-    COREML_PACKAGE,
     DATA_FILE,
-    GGUF_FILE,
-    MODEL_FILE,
     TOKENIZER_FILE,
     Artifact,
     read_artifact,
@@ -23,7 +20,6 @@ from edgeq.formats import bundle
 from edgeq.formats.chat import CHAT_FILES, Chat, read_chat
 
 _OF_TEXT = (TOKENIZER_FILE, *CHAT_FILES)
-_MODEL_NAMES = {"onnx": MODEL_FILE, "gguf": GGUF_FILE, "coreml": COREML_PACKAGE}
 
 
 @dataclass(frozen=True)
@@ -36,8 +32,9 @@ class Package:
 
     @property
     def model_name(self) -> str:
-        """The name of the file that a runtime opens; of Core ML, the directory."""
-        return _MODEL_NAMES[self.artifact.format]
+        """The file that a runtime opens, or the directory of a Core ML package: `model.…`."""
+        names = {name.partition("/")[0] for name in self.artifact.files}
+        return min((name for name in names if name.startswith("model.")), key=len, default="")
 
     @property
     def model_files(self) -> tuple[str, ...]:
@@ -93,8 +90,7 @@ def open_package(path: Path) -> Package:
         what = "holds no artifact" if path.is_dir() else "does not exist"
         remedy = "name an artifact directory that `edgeq build` made, a bundle or a .gguf file"
         raise InvalidInput(Problem(str(path), what, remedy))
-    name = package.model_name
-    if not any(file == name or file.startswith(f"{name}/") for file in package.artifact.files):
-        what = f"its record names no {package.model_name}"
+    if not package.model_name:
+        what = "its record names no model file"
         raise InvalidInput(Problem(str(path), what, "build it again"))
     return package

@@ -12,6 +12,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.core.terms import Effort, Pass, Progress
 from edgeq.devices.compute_units import ComputeUnits
+from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, generation, latency
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
@@ -250,7 +251,7 @@ class Bench:
             work=work,
             artifact=directory,
             effort=self._effort,
-            compute_units=self._compute_units if artifact.format == "coreml" else None,
+            compute_units=self._compute_units if format.has_compute_units else None,
             **(given or {}),
             **more,
         )
@@ -287,8 +288,9 @@ def _absent(artifact: Artifact, place: Place) -> dict[Pass, str]:
     reason = f"on {place.name} it would mean nothing: its CPU is emulated"
     absent = dict.fromkeys(ALL_PASSES - place.passes, reason)
     machine = place.device()
-    if artifact.format == "coreml" and artifact.format not in machine.runtimes:
+    format = file_format(artifact.format)
+    if not format.runs_anywhere and format.name not in machine.runtimes:
         system = f"{machine.os} on {machine.arch}"
-        reason = f"Core ML runs on Apple's systems alone; this machine is {system}"
+        reason = f"{format.title} runs on Apple's systems alone; this machine is {system}"
         absent |= {"memory": reason, "latency": reason}
     return absent

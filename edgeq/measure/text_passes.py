@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.core.artifact import GGUF_FILE, TOKENIZER_FILE, Artifact
+from edgeq.core.artifact import Artifact
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.loaded import load
-from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, divergence, generation, memory
 from edgeq.measure.reference import RecordedPredictions, read_recorded, require_same_windows
 from edgeq.measure.same_tokens import same_tokens
@@ -141,11 +141,7 @@ def corpus_windows(
 
 
 def _tokenizer(directory: Path, artifact: Artifact) -> Callable[[str, bool], list[int]]:
-    if artifact.format == "gguf":
-        from edgeq.formats.gguf.llama_model import LlamaModel
-
-        return LlamaModel(directory / GGUF_FILE, vocabulary_only=True).tokens
-    return DecoderTokenizer((directory / TOKENIZER_FILE).read_bytes()).ids
+    return file_format(artifact.format).tokenize_with(directory)
 
 
 def _workload(request: Request) -> Workload:

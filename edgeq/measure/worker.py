@@ -9,7 +9,6 @@ error and another status.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import os
 import sys
@@ -19,6 +18,7 @@ from typing import IO, Any
 
 from edgeq.core.artifact import Artifact, read_record
 from edgeq.core.errors import EdgeqError, NotComputed
+from edgeq.formats.registry import file_format
 from edgeq.measure import sample_passes, text_passes
 from edgeq.places.process import Request
 
@@ -54,16 +54,7 @@ def perform(request: Request) -> dict[str, Any]:
 
 def _import_runtime(artifact: Artifact) -> None:
     """Have the runtime in memory before anything is measured: what is told apart is the model."""
-    if artifact.format == "gguf":
-        importlib.import_module("edgeq.formats.gguf.model")
-        importlib.import_module("edgeq.quantize.ggml.llama_api").library()
-    elif artifact.format == "coreml":
-        importlib.import_module("edgeq.formats.coreml.model")
-        importlib.import_module("edgeq.formats.coreml.backend").import_runtime()
-    elif artifact.task == "text-generation":
-        importlib.import_module("edgeq.formats.onnx.decoder")
-    else:
-        importlib.import_module("edgeq.formats.onnx.model")
+    file_format(artifact.format).import_runtime(artifact.task)
 
 
 def _only_reply_on_stdout() -> IO[str]:

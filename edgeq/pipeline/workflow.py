@@ -13,10 +13,11 @@ from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
-from edgeq.formats.bundle import LimitLine, write_bundle
+from edgeq.formats.bundle import LimitLine
 from edgeq.pipeline.build.build import Built, build
 from edgeq.pipeline.bundle.app_store_limits import sized
 from edgeq.pipeline.bundle.unchecked import choose_unchecked
+from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.check.verdict import Verdict, exit_status
 from edgeq.pipeline.check.workflow import chosen_devices, chosen_names, kept_verdicts, targets
 from edgeq.pipeline.plan.plan import Planned, make_plan

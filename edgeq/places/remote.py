@@ -17,6 +17,7 @@ from edgeq.core.errors import EdgeqError, Missing, Problem
 from edgeq.core.terms import How, Progress
 from edgeq.devices.address import Address
 from edgeq.devices.profile import Device
+from edgeq.formats.registry import file_format
 from edgeq.places import needs
 from edgeq.places.background import Background
 from edgeq.places.file_manifest import files_below, write_source
@@ -244,7 +245,7 @@ def _wants_llama(paths: Mapping[str, Path]) -> bool:
     """Whether one of the artifacts is a GGUF file."""
     artifacts = [path for name in ("artifact", "reference") if (path := paths.get(name))]
     return any(
-        read_record(path).format == "gguf"
+        file_format(read_record(path).format).has_mixes
         for path in artifacts
         if (path / ARTIFACT_FILE).is_file()  # recorded answers have none
     )

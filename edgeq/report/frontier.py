@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from edgeq.core.units import MIB, format_bytes, format_seconds
+from edgeq.formats.registry import file_format
 from edgeq.pipeline.frontier.records import Frontier
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
@@ -35,7 +36,9 @@ def print_frontier(found: Frontier, console: Console) -> None:
         f"Sizes and losses are measured; times, of one token or one run on {found.device}, are "
         "estimated. Bold: no smaller file is nearer to full precision."
     )
-    if sys.platform != "darwin" and any(point.format == "coreml" for point in found.points):
+    if sys.platform != "darwin" and not all(
+        file_format(point.format).runs_anywhere for point in found.points
+    ):
         words += " Losses of Core ML are emulated: edgeq's executor ran the packages."
     print_wrapped(words, "dim", console)
 

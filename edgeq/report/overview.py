@@ -11,9 +11,9 @@ from rich.table import Table
 from edgeq.core.units import format_bytes
 from edgeq.devices.catalogue import Device
 from edgeq.formats.bundle import LimitLine
+from edgeq.formats.file_format import TensorPlan
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.plan.plan import ArtifactPlan, Plan
-from edgeq.pipeline.plan.tensors import TensorPlan
 from edgeq.quantize.decide import TOO_SMALL
 from edgeq.report.console import Console, Text
 from edgeq.report.layers import kind_of, layers_of

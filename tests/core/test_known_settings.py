@@ -11,8 +11,8 @@ import edgeq
 from edgeq.core.artifact import Artifact, read_record, write_artifact
 from edgeq.core.errors import InvalidInput
 from edgeq.core.known_settings import SESSION_ENTRIES, SESSION_KEY, require_session_entries
-from edgeq.formats.bundle import write_bundle
 from edgeq.models import onnx_session
+from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
 
 READS_FILES = "session.model_external_initializers_file_folder_path"

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -24,8 +24,10 @@ from edgeq.core.artifact import (
     unseal,
 )
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.bundle import BUNDLE_FILE, extract, read_bundle, write_bundle
+from edgeq.formats.bundle import BUNDLE_FILE, extract, read_bundle
+from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
+from tests.support.properties import examples
 
 FILE_NAME: TypeAdapter[str] = TypeAdapter(FileName)
 VERDICT = {"device": "here", "status": "pass", "lines": [{"budget": "size", "margin": 0.25}]}
@@ -122,7 +124,7 @@ def test_the_record_tells_what_is_inside(bundle: Path, artifact: Path, tmp_path:
     assert not read_bundle(unchecked).checked
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(data=st.data())
 def test_any_changed_byte_is_refused_by_name(bundle: Path, scratch: Path, data: Any) -> None:
     content = bytearray(bundle.read_bytes())
@@ -156,7 +158,7 @@ def test_every_byte_after_the_files_counts(bundle: Path, scratch: Path) -> None:
             read_bundle(scratch)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(data=st.data())
 def test_a_part_of_a_bundle_is_refused(bundle: Path, scratch: Path, data: Any) -> None:
     content = bundle.read_bytes()
@@ -165,7 +167,7 @@ def test_a_part_of_a_bundle_is_refused(bundle: Path, scratch: Path, data: Any) -
         read_bundle(scratch)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(more=st.binary(min_size=1, max_size=200))
 def test_bytes_before_or_after_a_bundle_are_refused(
     bundle: Path, scratch: Path, more: bytes

@@ -15,7 +15,7 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 import edgeq
 from edgeq.core.known_settings import SESSION_BY_CPU
-from edgeq.formats.bundle import write_bundle
+from edgeq.pipeline.bundle.write import write_bundle
 from tests.conftest import Project
 from tests.support.tiny_bert import LONGEST, sentence
 

@@ -15,7 +15,6 @@ pytest.importorskip("jinja2", reason="the extra [chat] is not installed")
 
 import edgeq
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.bundle import write_bundle
 from edgeq.formats.chat import (
     CHAT_FILES,
     Chat,
@@ -27,6 +26,7 @@ from edgeq.formats.chat import (
 from edgeq.formats.package import open_package
 from edgeq.formats.written import copy_tokenizer
 from edgeq.models.huggingface import read_directory
+from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.run import Sampling, refuse_unused, write_text
 from edgeq.pipeline.workflow import build_recipe
 from tests.support.gguf_artifacts import WREN, write_file

@@ -30,8 +30,9 @@ from edgeq.core.artifact import (
     write_artifact,
 )
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.bundle import BUNDLE_FILE, read_bundle, write_bundle
+from edgeq.formats.bundle import BUNDLE_FILE, read_bundle
 from edgeq.models.external_data import external_files
+from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
 
 MIB = 1 << 20

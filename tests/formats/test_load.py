@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
 import edgeq
 from edgeq.core.artifact import ARTIFACT_FILE, DATA_FILE, MODEL_FILE, TOKENIZER_FILE, read_artifact
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.bundle import write_bundle
 from edgeq.formats.onnx.model import OnnxModel
+from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
+from tests.support.properties import examples
 
 REPOSITORY = Path(__file__).parents[2]
 TEXTS = ["a cat sat on the mat", "", "small unsatsed birds flew over the house", "?"]
@@ -128,7 +129,7 @@ def test_no_text_gives_no_row(embedder: OnnxModel) -> None:
     assert embedder.embed([]).dtype == np.float32
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.lists(st.text(alphabet="abc unsatcatdog ?é\0\n", max_size=60), max_size=6))
 def test_neighbours_do_not_change_an_embedding(embedder: OnnxModel, texts: list[str]) -> None:
     together = embedder.embed(texts)
@@ -230,7 +231,7 @@ def test_a_tensor_model_embeds_no_text(classifier: OnnxModel) -> None:
         classifier.tokens("a")
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_any_changed_byte_is_refused_by_name(
     sentences: Path, tmp_path_factory: pytest.TempPathFactory, data: Any

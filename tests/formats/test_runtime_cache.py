@@ -14,8 +14,8 @@ from edgeq.core.artifact import DATA_FILE, seal, unseal
 from edgeq.core.errors import InvalidInput
 from edgeq.core.store import MANIFEST
 from edgeq.formats import runtime_cache
-from edgeq.formats.bundle import write_bundle
 from edgeq.formats.package import open_package
+from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="has no permission bits")

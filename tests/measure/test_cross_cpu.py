@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -28,6 +28,7 @@ from edgeq.places.process import PassStopped
 from edgeq.report.console import make_console
 from edgeq.report.cross_cpu import print_comparison
 from tests.support import samples
+from tests.support.properties import examples
 from tests.support.stand_ins import need, need_arm, users_cache
 
 ROWS, WIDTH = 64, 128
@@ -42,14 +43,14 @@ def drawn(seed: int, noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(seeds, st.floats(1e-6, 0.03))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_another_rounding_is_no_difference(seed: int, noise: float) -> None:
     exact, reference, place = drawn(seed, noise)
     assert compare([place], [exact], [[reference]]).faults() == []
 
 
 @given(seeds, st.floats(1e-6, 0.006), st.sampled_from([-1.0, 1.0]), st.floats(0.0025, 0.05))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_a_bias_is_found_that_a_mean_difference_misses(
     seed: int, noise: float, sign: float, bias: float
 ) -> None:
@@ -64,7 +65,7 @@ def test_a_bias_is_found_that_a_mean_difference_misses(
 
 
 @given(seeds, st.floats(1e-6, 0.006), st.floats(1e-6, 1e6))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_scale_does_not_matter(seed: int, noise: float, scale: float) -> None:
     exact, reference, place = drawn(seed, noise)
     place[3, 5] *= 3
@@ -75,7 +76,7 @@ def test_scale_does_not_matter(seed: int, noise: float, scale: float) -> None:
 
 
 @given(seeds, st.floats(1e-6, 0.006))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_one_saturated_element_is_found(seed: int, noise: float) -> None:
     exact, reference, place = drawn(seed, noise)
     at = np.unravel_index(np.abs(exact).argmax(), exact.shape)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -19,6 +19,7 @@ from edgeq.formats.language import Ids, LanguageModel
 from edgeq.measure import clusters
 from edgeq.measure.divergence import measure, summarise, token_windows
 from edgeq.measure.scoring import Scores, score
+from tests.support.properties import examples
 
 Doubles = npt.NDArray[np.float64]
 
@@ -236,7 +237,7 @@ def expected(
     return scores.kl, scores.nll_a, scores.nll_b
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.integers(0, 2**32 - 1), st.integers(4, 13))
 def test_measure_scores_the_second_half_of_each_window(seed: int, size: int) -> None:
     a, b = random_logits(seed, 12, 12), random_logits(seed + 1, 12, 12)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.devices.catalogue import load_device
@@ -18,6 +18,7 @@ from edgeq.measure.generation import Timing, summarise, time_texts
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.report.console import make_console
 from edgeq.report.terminal import print_verdict
+from tests.support.properties import examples
 from tests.support.table_model import VOCABULARY, Table
 from tests.support.verdicts import (
     CONDITIONS,
@@ -85,7 +86,7 @@ positive = st.floats(1e-6, 1e3)
 
 
 @given(st.lists(st.tuples(positive, positive), min_size=1, max_size=30), st.integers(1, 2000))
-@settings(max_examples=50)
+@examples(50)
 def test_speeds_are_tokens_by_seconds(times: list[tuple[float, float]], prompt: int) -> None:
     timing = Timing([first for first, _ in times], [[token] * 3 for _, token in times])
     found = summarise(timing, prompt, 0.1, CONDITIONS)

@@ -17,6 +17,7 @@ from edgeq.measure.intervals import (
     student_95,
 )
 from edgeq.measure.quality import OutputComparison
+from tests.support.properties import examples
 from tests.support.verdicts import OUTPUT, line, measurement, quality, verdict
 
 
@@ -34,7 +35,7 @@ def test_the_interval_of_a_skewed_mean_covers_it() -> None:
     assert missed <= 0.05 * trials + 3 * np.sqrt(0.05 * 0.95 * trials)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.lists(st.floats(0.5, 1), min_size=20, max_size=60), st.floats(1e-3, 1e3))
 def test_the_interval_holds_the_value_and_scales_with_it(values: list[float], by: float) -> None:
     own = np.array(values)

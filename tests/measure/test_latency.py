@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edgeq.measure.latency import Timing, time_runs
 from edgeq.measure.order_statistics import interval_ranks, quantile
+from tests.support.properties import examples
 
 CONFIDENCE = 0.95
 
@@ -23,7 +24,7 @@ def at_most(k: int, n: int, q: Fraction) -> Fraction:
     return sum(terms, start=Fraction(0))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(n=st.integers(1, 60), tenths=st.integers(1, 19))
 def test_ranks_are_the_tightest_that_the_exact_binomial_allows(n: int, tenths: int) -> None:
     q = Fraction(tenths, 20)

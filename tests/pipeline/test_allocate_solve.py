@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("scipy", reason="the extra 'fit' is not installed")
@@ -21,6 +21,7 @@ from edgeq.pipeline.allocate.solve import (
     smallest_within,
     total,
 )
+from tests.support.properties import examples
 
 _OPTION = st.tuples(st.floats(1e-9, 1.0), st.integers(1, 5000))
 _CHOICES = st.lists(st.lists(_OPTION, min_size=1, max_size=4), min_size=1, max_size=5)
@@ -40,7 +41,7 @@ def everything(choices: Choices) -> list[tuple[float, int]]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(_CHOICES, st.floats(0, 1))
 def test_no_choice_within_the_bytes_loses_less(
     raw: list[list[tuple[float, int]]], share: float
@@ -54,7 +55,7 @@ def test_no_choice_within_the_bytes_loses_less(
     assert loss == pytest.approx(least, rel=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(_CHOICES, st.floats(0, 1))
 def test_no_choice_within_the_loss_is_smaller(
     raw: list[list[tuple[float, int]]], share: float

@@ -12,8 +12,9 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from edgeq.core.canonical import sha256_of_file
-from edgeq.formats.bundle import read_bundle, write_bundle
+from edgeq.formats.bundle import read_bundle
 from edgeq.pipeline.bundle.bill import bill_of, write_bill
+from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
 from tests.support.verdicts import measurement, verdict
 

@@ -19,8 +19,8 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 import edgeq
 from edgeq.core.artifact import ADAPTER_FILE, GGUF_FILE, Artifact, read_artifact
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.bundle import write_bundle
 from edgeq.formats.language import LanguageModel
+from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.quantize.adapter import GRID
 from tests.support import tiny_decoders

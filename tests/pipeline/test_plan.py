@@ -15,7 +15,8 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 from edgeq.core.artifact import read_artifact
 from edgeq.core.errors import InvalidInput, Missing, Problem
-from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, TensorPlan, make_plan
+from edgeq.formats.file_format import TensorPlan
+from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, make_plan
 from tests.conftest import Project
 from tests.support import onnx_models, tiny_bert
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from edgeq.core.errors import InvalidInput
+from edgeq.formats.file_format import TensorPlan
 from edgeq.pipeline.bundle.unchecked import RULE, choose_unchecked
 from edgeq.pipeline.plan.plan import ArtifactPlan
-from edgeq.pipeline.plan.tensors import TensorPlan
 from edgeq.quantize.presets import Variant
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from edgeq.core.errors import InvalidInput
 from edgeq.quantize.codes import load_codes, save_codes
 from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.number_formats.integers import INTEGERS
+from tests.support.properties import examples
 
 GRIDS = {each.name: each for each in INTEGERS}
 GRID_NAMES = st.sampled_from(sorted(GRIDS))
@@ -34,7 +35,7 @@ def same(left: QuantizedTensor, right: QuantizedTensor) -> bool:
     return equal and left.number_format is right.number_format and left.method == right.method
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kinds=st.dictionaries(
         st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), GRID_NAMES, max_size=4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.formats.coreml.write_constants import pack_indices
@@ -19,6 +19,7 @@ from edgeq.quantize.number_formats.palettes import (
     PALETTES,
     Palette,
 )
+from tests.support.properties import examples
 
 palettes = st.sampled_from(PALETTES)
 
@@ -28,7 +29,7 @@ def weights(seed: int, rows: int, columns: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_t(4, (rows, columns)).astype(np.float32) / 20
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 60), palettes)
 def test_every_value_has_the_nearest_of_its_table(
     seed: int, rows: int, columns: int, grid: Palette
@@ -47,7 +48,7 @@ def test_every_value_has_the_nearest_of_its_table(
 
 
 @given(st.integers(0, 99), st.sampled_from([PALETTE4, PALETTE6]))
-@settings(deadline=None, max_examples=20)
+@examples(20)
 def test_a_table_loses_less_than_evenly_spaced_values(seed: int, grid: Palette) -> None:
     weight = weights(seed, 32, 64)
     even = np.linspace(weight.min(), weight.max(), 1 << grid.bits)
@@ -59,7 +60,7 @@ def test_a_table_loses_less_than_evenly_spaced_values(seed: int, grid: Palette) 
 
 
 @given(st.integers(0, 99))
-@settings(deadline=None, max_examples=20)
+@examples(20)
 def test_columns_that_count_lose_less(seed: int) -> None:
     weight = weights(seed, 32, 64)
     weight[:, :4] *= 3

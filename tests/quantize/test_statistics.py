@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.models.onnx_session import Session, open_session
 from edgeq.quantize import statistics
 from edgeq.quantize.statistics import Feed, InputStatistics, collect
+from tests.support.properties import examples
 
 COLUMNS = {"x": 6, "hidden": 10}
 
@@ -57,7 +58,7 @@ def values(samples: list[dict[str, np.ndarray]], weight: np.ndarray) -> dict[str
     return {"x": x, "hidden": np.maximum(x @ weight, 0)}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(any),
     seed=st.integers(0, 99),

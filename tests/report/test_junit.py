@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.report.junit import junit
+from tests.support.properties import examples
 from tests.support.verdicts import latency, measurement, verdict
 
 MIXED = {
@@ -52,7 +53,7 @@ def test_notes_are_carried() -> None:
     assert "slower than float" in (root.findtext("testsuite/system-out") or "")
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(reason=st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_any_reason_gives_valid_xml(reason: str) -> None:
     broken = measurement(memory=None, failures={"memory": f"died: {reason}"})

@@ -6,7 +6,7 @@ import io
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.pipeline.allocate.sensitivity import Cost, Sensitivity
@@ -14,6 +14,7 @@ from edgeq.report.console import make_console
 from edgeq.report.page.record import ReportedArtifact, Sensed
 from edgeq.report.page.tensors import tensor_tables
 from edgeq.report.sensitivity import print_sensitivity, sensitivity_picture
+from tests.support.properties import examples
 from tests.support.report_samples import allocated_report
 
 USES = ("Q2_K", "Q3_K", "Q4_K")
@@ -26,7 +27,7 @@ def cost(loss: float, is_measured: bool) -> Cost:
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_table_and_picture_mark_what_was_not_measured(measured: list[list[bool]]) -> None:
     found = Sensitivity(
         format="gguf",

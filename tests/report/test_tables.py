@@ -6,13 +6,14 @@ import io
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from edgeq.report.tables import print_table
+from tests.support.properties import examples
 
 NAMES = ("device", "tensors", "one app may use", "how", "why", "1 − cosine")
 FIGURES = st.from_regex(r"[0-9]{1,7}\.[0-9] (MiB|tok/s) \([0-9]{1,4}–[0-9]{1,6}\)", fullmatch=True)
@@ -53,7 +54,7 @@ def tables(draw: st.DrawFn) -> tuple[Table, list[list[str]]]:
 
 
 @given(tables(), st.sampled_from([120, 80, 60, 40, 30]))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_no_figure_is_cut_and_no_letter_is_lost(
     given: tuple[Table, list[list[str]]], width: int
 ) -> None:

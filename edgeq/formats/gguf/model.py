@@ -24,7 +24,6 @@ from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header, read_header
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.trial import require_survivor
 from edgeq.formats.language import Ids, LanguageModel
-from edgeq.formats.text import prompted
 from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.quantize.ggml.llama_abi import F16, F32
 
@@ -216,6 +215,8 @@ class GgufEncoder(Model):
             found = type(texts).__name__
             raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
         vectors = np.empty((len(texts), self._width), np.float32)
+        from edgeq.formats.text import prompted  # brings the tokenizers package in
+
         for index, text in enumerate(prompted(self._text, texts, prompt, prompt_name)):
             vectors[index] = self._vector(np.array(self.tokens(text), np.int32))
         return vectors

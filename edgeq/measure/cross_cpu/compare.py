@@ -22,6 +22,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.core.errors import EdgeqError, in_one_line
 from edgeq.core.terms import Progress
+from edgeq.formats.registry import file_format
 from edgeq.measure import arrays
 from edgeq.measure.cross_cpu.probe import Operator, Probe, make_probe
 from edgeq.measure.cross_cpu.records import (
@@ -89,7 +90,7 @@ class _Check:
         self._whole = self._whole_request(directory)
         self._probe: Probe | None = None
         progress(f"{artifact.name}: {self.reference.name}")
-        if artifact.format == "onnx":
+        if file_format(artifact.format).compared_by_operator:
             self._probe = make_probe(directory, artifact, graph_feeds(directory, artifact))
             self._bare = self._probe.write(folder / "bare", {})
             self._set = self._probe.write(folder / "set")

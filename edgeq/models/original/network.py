@@ -23,6 +23,10 @@ from edgeq.models.weights import open_weights
 
 Purpose = Literal["text-generation", "sentence-embedding"]
 
+_NOUNS: dict[Purpose, str] = {
+    "text-generation": "a language model",
+    "sentence-embedding": "a sentence encoder",
+}
 _CLASSES: dict[Purpose, str] = {
     "text-generation": "AutoModelForCausalLM",
     "sentence-embedding": "AutoModel",
@@ -72,7 +76,7 @@ def open_network(directory: ModelDirectory, purpose: Purpose) -> Any:
             )
     except (ValueError, OSError, KeyError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
-        what = f"transformers cannot open it for {purpose}: {reason}"
+        what = f"transformers cannot open it as {_NOUNS[purpose]}: {reason}"
         remedy = "name a model of an architecture that transformers has built in"
         raise InvalidInput(Problem(str(directory.path), what, remedy)) from None
     refuse_misfits(directory, purpose, report)
@@ -112,7 +116,7 @@ def refuse_misfits(directory: ModelDirectory, purpose: Purpose, report: Mapping[
     if unread:
         what = (
             f"it has {unread[0]}, which {_CLASSES[purpose]} leaves out: "
-            f"as {purpose} its answers would be another model's"
+            f"as {_NOUNS[purpose]} it would be another model"
         )
         remedy = "name the task that the model was trained for, or save it without that head"
         raise InvalidInput(Problem(str(directory.path), what, remedy))

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.file_format import TensorPlan
+from edgeq.formats.registry import file_format
 from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.coreml import compute_of
-from edgeq.pipeline.plan.tensors import TensorPlan, planned_tensors
+from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.methods.gptq import GPTQ
 from edgeq.quantize.methods.nearest import NEAREST
@@ -161,4 +163,4 @@ def _kernel(format: Format, tensor: TensorPlan) -> str:
 
 
 def _size(format: Format, tensor: TensorPlan) -> int:
-    return -(-tensor.bytes // GGUF_ALIGNMENT) * GGUF_ALIGNMENT if format == "gguf" else tensor.bytes
+    return file_format(format).stored(tensor.bytes)

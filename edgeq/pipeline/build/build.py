@@ -23,6 +23,8 @@ from edgeq.core.artifact import (
 from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
+from edgeq.formats.gguf.file_format import gguf_decisions
+from edgeq.formats.registry import file_format
 from edgeq.formats.written import Made, copy_tokenizer, settings_of, text_settings
 from edgeq.models.naming import model_name
 from edgeq.pipeline.build.stages import Stages
@@ -30,7 +32,6 @@ from edgeq.pipeline.plan.budgeted import prospect
 from edgeq.pipeline.plan.images import labels_of
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.plan.requirements import require
-from edgeq.pipeline.plan.tensors import gguf_decisions
 from edgeq.pipeline.proof.original import versions as original_versions
 from edgeq.pipeline.proof.result import run_once
 from edgeq.pipeline.recover.recovered import Recovered
@@ -41,9 +42,6 @@ from edgeq.quantize.methods.importance import IMPORTANCE
 from edgeq.quantize.model import Choice
 from edgeq.quantize.presets import PRESETS, Format
 from edgeq.quantize.spec import Intent
-
-_GGUF_TOOLS = ("gguf", "numpy", "tokenizers", "xllamacpp")
-_COREML_TOOL = "coremltools"
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,11 @@ class _Builder:
 
     def open_once(self, found: Iterable[Built]) -> None:
         """Run each artifact on a sample; Core ML programs were run when they were written."""
-        built = {each.path: each.artifact for each in found if each.artifact.format != "coreml"}
+        built = {
+            each.path: each.artifact
+            for each in found
+            if file_format(each.artifact.format).runs_anywhere
+        }
         self._stages.progress("open what was built, and run it once")
         proof = None if self._planned.model.directory else self._stages.onnx_proof()
         run_once(built, self._stages.store, proof)
@@ -183,14 +185,11 @@ class _Builder:
         }
 
     def _tools(self, intent: Intent) -> dict[str, str]:
-        tools = {**self._stages.tools, **self._stages.extensions}
-        if intent.format == "onnx":
-            return tools
-        if intent.format == "coreml":
-            return {**tools, _COREML_TOOL: importlib.metadata.version(_COREML_TOOL)}
-        own = {name: importlib.metadata.version(name) for name in _GGUF_TOOLS}
+        format = file_format(intent.format)
+        own = {name: importlib.metadata.version(name) for name in format.tools}
         own |= self._stages.extensions
-        return {**self._stages.tools, **own} if intent.variant.needs_calibration else own
+        from_graph = format.from_graph or intent.variant.needs_calibration
+        return {**self._stages.tools, **own} if from_graph else own
 
     def _make(self, name: str, intent: Intent, destination: Path) -> None:
         planned, stages, variant = self._planned, self._stages, intent.variant

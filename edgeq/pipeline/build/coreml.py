@@ -12,11 +12,13 @@ from edgeq.core.artifact import COREML_PACKAGE, MODEL_FILE, TensorRecord, ValueI
 from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.executor import Program, load
 from edgeq.formats.coreml.executor.images import pixels
+from edgeq.formats.coreml.file_format import coreml_decisions
 from edgeq.formats.coreml.lengths import filled
 from edgeq.formats.coreml.overflow import refuse_overflow
 from edgeq.formats.coreml.weights import find_coded_coreml, settle_coreml
 from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_coreml
 from edgeq.formats.coreml.write_decoder import IDS, POSITION
+from edgeq.formats.file_format import TensorPlan
 from edgeq.formats.onnx.write import codes_summary
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.models.graphs.rounding import Found
@@ -24,7 +26,7 @@ from edgeq.pipeline.build.coreml_proof import prove_coreml
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of, lengths_of, target_of
 from edgeq.pipeline.plan.images import image_of, labels_of
-from edgeq.pipeline.plan.tensors import TensorPlan, coreml_decisions, planned_tensors
+from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.model import Quantized
@@ -162,7 +164,7 @@ def _export(
 
 
 def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]:
-    """For every input that the graph leaves open, the shapes it gets."""
+    """The shapes of every input that the graph leaves open."""
     import onnx_ir as ir
 
     planned = stages.planned

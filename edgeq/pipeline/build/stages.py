@@ -67,7 +67,7 @@ class Stages:
 
     @property
     def source(self) -> str:
-        """As in the recipe, but of an absolute path, which is this machine's own, the end only."""
+        """The source as in the recipe; only the last part of an absolute path."""
         source = self.planned.recipe.model.source
         if source.kind in ("file", "directory") and Path(source.value).is_absolute():
             return Path(source.value).name
@@ -95,14 +95,14 @@ class Stages:
 
         Raises InvalidInput where it is not the same model: nothing may be quantized from it.
         """
-        from edgeq.pipeline.proof.original import NOT_PROVEN, proof_request, run_original, versions
+        from edgeq.pipeline.proof.original import proof_request, run_original, versions
 
         model, by = self.planned.model, versions()
         if model.directory is None:
             return ImportProof.model_validate_json((self.onnx_proof() / _PROOF_FILE).read_bytes())
         needed = ("onnx_ir",) if model.decoder else ("onnx_ir", "optimum")
         if not by or not all(map(find_spec, needed)):
-            return NOT_PROVEN
+            return self._read_twice()
         graph, reference = self.float_graph(), self.planned.recipe.data.calibration
         calibration = self.planned.path.parent / reference.path if reference else None
 
@@ -114,6 +114,18 @@ class Stages:
         key = {**self.float_key(), "by": by, "calibration": self.calibration_key()}
         place = self.store.stage("proof", key, make, describe=self.planned.plan.source)
         return ImportProof.model_validate_json((place / _PROOF_FILE).read_bytes())
+
+    def _read_twice(self) -> ImportProof:
+        """All that can be proven without the model's own library."""
+        from edgeq.measure.reference import OWN_READING
+        from edgeq.models.second_reading import require_second_reading
+
+        directory, decoder = self.planned.model.directory, self.planned.model.decoder
+        if directory is None or decoder is None:
+            return ImportProof(reference=OWN_READING, compared="")
+        where = str(directory.path / "config.json")
+        require_second_reading(directory.config, decoder, where)
+        return ImportProof(reference=OWN_READING, compared="two readings of config.json")
 
     def onnx_proof(self) -> Path:
         """How the import of an .onnx file compares with it, and a sample that it runs on."""

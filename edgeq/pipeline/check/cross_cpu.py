@@ -21,6 +21,7 @@ from edgeq.core.errors import EdgeqError, in_one_line
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.devices import detect
+from edgeq.formats.registry import file_format
 from edgeq.measure.cross_cpu.records import Differences, PlaceDifferences
 from edgeq.places.emulated.arm import find_arm
 from edgeq.places.emulated.catalogue import stand_in, stand_ins
@@ -52,7 +53,7 @@ class Comparison:
         these CPUs. Raises InvalidInput for a changed artifact.
         """
         artifact = read_artifact(artifact_dir)
-        if artifact.format == "coreml":
+        if not file_format(artifact.format).runs_anywhere:
             return None
         key = _key(artifact_dir, self._float_dir, self._reasons)
         found = _recall(key)

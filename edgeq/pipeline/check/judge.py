@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.core.units import MIB, format_bytes, format_seconds
 from edgeq.devices.profile import Device
+from edgeq.formats.registry import file_format
 from edgeq.measure.intervals import samples_for
 from edgeq.measure.records import Measurement, Memory, Quantile
 from edgeq.pipeline.check import remedies
@@ -101,7 +102,7 @@ class _Judge:
         yield "quality", "kl", "nats", sight.kl, True
         yield "quality", "kl_p99", "nats", sight.kl_p99, True
         yield "quality", "perplexity", "ratio", sight.perplexity, True
-        if self._subject.measured.format == "coreml":
+        if file_format(self._subject.measured.format).has_compute_units:
             yield "placement", "npu", "share", lambda: sight.placement("npu"), False
             yield "placement", "gpu", "share", lambda: sight.placement("gpu"), False
 

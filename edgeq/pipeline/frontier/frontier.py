@@ -19,6 +19,7 @@ from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
 from edgeq.estimate.devices import estimate_for
+from edgeq.formats.registry import file_format
 from edgeq.measure.clusters import mean
 from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
 from edgeq.measure.quality import cosine
@@ -111,13 +112,13 @@ class _Work:
         """Presets, and in GGUF llama.cpp's mixes as its own tools make them."""
         task = self._planned.recipe.model.task
         words = ["int8", "int4"]
-        if format != "gguf" and task != "text-generation":
-            words.append("int8-b32" if format == "onnx" else "palette6")
+        if task != "text-generation":
+            words += file_format(format).compared_presets
         variants = [preset(word, format, task) for word in words]
         found: list[tuple[MadeBy, Intent]] = [
             ("preset", Intent(variant, format, task)) for variant in variants
         ]
-        if format == "gguf":
+        if file_format(format).has_mixes:
             mixes = [make_variant(mix, method=IMPORTANCE.name) for mix in _MIXES]
             found += [("llama.cpp mix", Intent(mix, format, task)) for mix in mixes]
         return found
@@ -125,7 +126,7 @@ class _Work:
     def _fits(self, format: Format, found: dict[str, Point]) -> list[FitSpec]:
         """The recipe's own budgets, and sizes to compare at."""
         own = list(self._planned.recipe.quantize.fit)
-        if format == "gguf":
+        if file_format(format).has_mixes:
             named = {f"fit-at-{mix.lower()}": found[mix].bytes for mix in _SIZES_OF}
         else:
             low, high = sizes_of(self._planned, format)

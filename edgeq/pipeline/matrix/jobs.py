@@ -15,6 +15,7 @@ from edgeq.core.terms import Progress
 from edgeq.devices import detect
 from edgeq.devices.catalogue import HERE, Device, load_device, matches
 from edgeq.estimate.devices import Estimates
+from edgeq.formats.registry import file_format
 from edgeq.measure.inputs import Evaluation
 from edgeq.measure.records import Measurement
 from edgeq.pipeline.build.build import Built, build, build_float
@@ -210,7 +211,11 @@ def address_of(device: Device, format: Format) -> str:
     if device.reach:
         return device.reach
     # Of Core ML packages it is the reference that runs off Apple's systems, the same on every CPU.
-    if device.id == HERE or format == "coreml" or matches(device, detect.detect()):
+    if (
+        device.id == HERE
+        or not file_format(format).runs_anywhere
+        or matches(device, detect.detect())
+    ):
         return HERE
     try:
         stand_in_for(device).close()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from edgeq.core.units import format_bytes
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
+from edgeq.formats.file_format import TensorPlan
 from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, plan_artifact
 from edgeq.pipeline.plan.requirements import missing, packages
-from edgeq.pipeline.plan.tensors import TensorPlan
 from edgeq.pipeline.recover.sizes import adapter_bytes
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.presets import Format
@@ -134,7 +134,7 @@ class _Step:
 
 
 def _ladder(options: Options) -> list[_Step]:
-    """From the smallest choice to the largest, all tensors a step before one takes the next."""
+    """Go from the smallest choice to the largest, all tensors a step before one takes the next."""
     most = max((len(own) for own in options.values()), default=0)
     return [
         _Step(name, own[level].use, own[level].bytes - own[level - 1].bytes)
@@ -173,7 +173,7 @@ def _keeps(site: Site, chosen: Chosen) -> bool:
 
 
 def _whole(site: Site, fit: FitSpec, chosen: Chosen) -> ArtifactPlan:
-    """With the adapter that is trained beside it, if there is to be one."""
+    """Add the adapter that is trained with it, if there is one."""
     from edgeq.pipeline.allocate.options import intent_of
 
     intent = intent_of(site.recipe, site.format, fit.variant_name, chosen)

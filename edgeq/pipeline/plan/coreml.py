@@ -16,20 +16,13 @@ from edgeq.formats.coreml.deployment_targets import (
     Target,
     needs_os,
 )
-from edgeq.formats.coreml.write_positions import ANGLES
-from edgeq.models.model import DescribedModel
-from edgeq.pipeline.plan.tensors import TensorPlan
+from edgeq.formats.file_format import TensorPlan
 from edgeq.quantize.number_formats.floats import FLOAT16, FLOAT32
 from edgeq.quantize.presets import Variant
 from edgeq.recipe.schema import Compute, CoremlSpec, Recipe
 
 DEFAULT_LENGTH = 128
 """Tokens of one run of an encoder where a recipe does not say how many."""
-
-
-_ENCODER_BYTES_PER_TENSOR = 760
-_DECODER_BYTES_PER_TENSOR = 2150
-_OPERATOR_BYTES_PER_CONSTANT = 900
 
 
 def compute_of(variant: Variant, spec: CoremlSpec) -> Compute:
@@ -72,39 +65,6 @@ def needed_target(
         needs["inputs of more than one length"] = SEVERAL_SHAPES
     what = max(needs, key=lambda each: needs[each], default="")
     return (needs[what], what) if what else (IOS16, "")
-
-
-def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
-    """What a package holds beyond its weights: the program, its tables, padding (estimated).
-
-    Seen: 63,000 bytes of program and 13,000 of padding for the 101 weights of MiniLM, 111,000 and
-    7,000 for the 56 of a llama of 6 layers, which has tables, a mask's columns and zeros for the
-    output layer's bias beside them.
-    """
-    decoder = model.decoder
-    if model.weights is not None:
-        return _bytes_beside(model)
-    if decoder is None:
-        return _ENCODER_BYTES_PER_TENSOR * tensors
-    positions = min(context, decoder.context)
-    rows = -(-positions // ANGLES) + ANGLES
-    rotations = 2 if decoder.local_rope else 1
-    tables = rotations * rows * decoder.rope_dim * 4 + positions * 4 + decoder.vocabulary * 2
-    return _DECODER_BYTES_PER_TENSOR * tensors + tables
-
-
-def _bytes_beside(model: DescribedModel) -> int:
-    """Of an .onnx file: its small constants in float16, and the operators around all of them."""
-    from edgeq.models.graphs.imported import read_onnx
-
-    held = read_onnx(model.located.path).graph.initializers
-    arrays = {name: value.const_value for name, value in held.items()}
-    small = sum(
-        array.size
-        for name, array in arrays.items()
-        if array is not None and array.dtype.is_floating_point() and name not in model.tensors
-    )
-    return 2 * small + _OPERATOR_BYTES_PER_CONSTANT * len(arrays)
 
 
 def target_of(recipe: Recipe, tensors: Iterable[TensorPlan]) -> tuple[Target, Target, str]:

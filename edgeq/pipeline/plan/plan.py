@@ -13,12 +13,14 @@ from edgeq.core.validation_messages import suggest_near
 from edgeq.core.yamlfile import Document, by_place
 from edgeq.devices.catalogue import Device, load_device
 from edgeq.devices.compute_unit_hints import advice_for
+from edgeq.formats.file_format import TensorPlan
+from edgeq.formats.registry import file_format
 from edgeq.models.model import DescribedModel, describe
 from edgeq.pipeline.plan.coreml import activations_advice, compute_of, target_of, too_old
 from edgeq.pipeline.plan.images import misfits
 from edgeq.pipeline.plan.requirements import missing, packages
-from edgeq.pipeline.plan.sizes import cache_bytes, download_bytes
-from edgeq.pipeline.plan.tensors import TensorPlan, bytes_by_grid, planned_tensors
+from edgeq.pipeline.plan.sizes import cache_bytes
+from edgeq.pipeline.plan.tensors import bytes_by_grid, planned_tensors
 from edgeq.pipeline.proof.original import reference_of
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.spec import Format, Intent
@@ -204,7 +206,7 @@ def plan_artifact(
         variant=intent.variant,
         tensors=tensors,
         weight_bytes=weights,
-        download_bytes=download_bytes(
+        download_bytes=file_format(intent.format).file_bytes(
             model, intent, recipe.workload.context, weights, len(tensors)
         ),
         cache_bytes=cache_bytes(recipe, model, intent),

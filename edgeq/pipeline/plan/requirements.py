@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 from edgeq.core.errors import Missing, Problem
+from edgeq.formats.registry import file_format
 from edgeq.quantize.spec import Intent
 
 _ENCODER = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "safetensors")
 _DECODER = ("onnx", "onnx_ir")
-_GGUF = ("gguf", "xllamacpp")
-_COREML = ("coremltools",)
 _RECOVER = ("torch", "transformers")
 _FIT = ("scipy",)
 
@@ -24,13 +23,11 @@ def packages(intents: Iterable[Intent], *, fits: bool = False) -> dict[str, tupl
     wanted: dict[str, tuple[str, ...]] = {}
     for intent in intents:
         is_language = intent.task == "text-generation"
-        if intent.format in ("onnx", "coreml") or intent.variant.needs_calibration:
+        format = file_format(intent.format)
+        if format.from_graph or intent.variant.needs_calibration:
             extra, names = ("language", _DECODER) if is_language else ("build", _ENCODER)
             wanted[extra] = names
-        if intent.format == "gguf":
-            wanted["gguf"] = _GGUF
-        if intent.format == "coreml":
-            wanted["coreml"] = _COREML
+        wanted |= format.packages
         if intent.variant.recover:
             wanted["recover"] = _RECOVER
     if fits:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeq.core.artifact import ImportProof
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure.reference import OWN_READING
@@ -23,7 +22,6 @@ from edgeq.recipe import data_sets
 
 _PACKAGES = ("transformers", "torch", "sentence-transformers", "tokenizers")
 _CORPUS = 20_000  # characters of calibration text that samples are taken from
-NOT_PROVEN = ImportProof(reference=OWN_READING, compared="")
 
 
 def versions() -> dict[str, str]:

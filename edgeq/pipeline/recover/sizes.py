@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from edgeq.formats.registry import file_format
 from edgeq.quantize.adapter import planned_factors
 
 if TYPE_CHECKING:
@@ -17,11 +17,5 @@ def adapter_bytes(model: DescribedModel, format: str, rank: int) -> int:
     Of GGUF the whole file that lies beside the model's, of ONNX the factors: what they add to the
     graph is estimated with the rest of it. Raises Missing where GGUF's types are not here.
     """
-    shapes: Mapping[str, tuple[int, ...]] = model.tensors
-    factors = planned_factors(shapes, rank)
-    if format != "gguf":
-        return sum(factors.values())
-    from edgeq.formats.gguf.adapter import planned_file_bytes
-
-    assert model.decoder is not None
-    return planned_file_bytes(model.decoder, {name: shapes[name] for name in factors}, rank)
+    factors = planned_factors(model.tensors, rank)
+    return file_format(format).adapter_bytes(model, factors, rank)

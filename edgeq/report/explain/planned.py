@@ -13,13 +13,13 @@ from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
 from edgeq.estimate.devices import Estimates
 from edgeq.estimate.interval import Interval
+from edgeq.formats.file_format import TensorPlan
 from edgeq.models.naming import model_name
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Status, Unit
 from edgeq.pipeline.plan.budgeted import foretell
 from edgeq.pipeline.plan.plan import ArtifactPlan, Planned, make_plan
-from edgeq.pipeline.plan.tensors import TensorPlan
 from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.recipe.budgets import Budgets
@@ -129,7 +129,7 @@ def facts_of_artifact(
 
 
 def _tensors(planned: Planned, artifact: ArtifactPlan) -> tuple[TensorPlan, ...]:
-    """Of a budget that waits, those of the largest file that it may become."""
+    """For an open budget, those of the largest file that it may become."""
     if artifact.pending:
         return planned.prospects[artifact.name].largest.tensors
     return artifact.tensors

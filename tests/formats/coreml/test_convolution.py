@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="the build side is not installed")
@@ -12,9 +12,10 @@ pytest.importorskip("torch", reason="the build side is not installed")
 import torch
 
 from edgeq.formats.coreml.executor.operators import OPERATORS
+from tests.support.properties import examples
 
 F = torch.nn.functional
-CHEAP = settings(deadline=None, max_examples=60)
+CHEAP = examples(60)
 
 
 def pads(sides: list[int]) -> np.ndarray:

@@ -25,7 +25,6 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 import edgeq
 from edgeq.core.artifact import COREML_PACKAGE, read_record, record_files, write_artifact
 from edgeq.core.errors import InvalidInput, NotComputed
-from edgeq.formats.bundle import write_bundle
 from edgeq.formats.coreml import backend, executor
 from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.decoder import CoremlDecoder
@@ -33,6 +32,7 @@ from edgeq.formats.language import LanguageModel
 from edgeq.formats.package import open_package
 from edgeq.measure.bench import Bench
 from edgeq.measure.inputs import Evaluation
+from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.places.place import Here
 from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.recipe.budgets import Workload
@@ -159,9 +159,9 @@ def test_what_the_package_does_not_take_is_named(encoders: Pair, change: Any, sa
 def test_arguments_that_do_not_fit_are_refused(encoders: Pair, wren: Wren) -> None:
     with pytest.raises(InvalidInput, match="no context to set"):
         edgeq.load(encoders.coreml, context=16)
-    with pytest.raises(InvalidInput, match=r"'gpu' are no compute units"):
+    with pytest.raises(InvalidInput, match=r"'gpu' are not compute units"):
         edgeq.load(encoders.coreml, compute_units="gpu")
-    with pytest.raises(InvalidInput, match="is no Core ML package"):
+    with pytest.raises(InvalidInput, match="only Core ML has compute units"):
         edgeq.load(encoders.onnx, compute_units="all")
     with pytest.raises(InvalidInput, match=r"129 positions are asked for.*made for 128"):
         edgeq.load(wren.half, context=129)
@@ -420,7 +420,7 @@ def test_a_run_that_core_ml_stops_names_the_package(
 def test_a_package_of_others_is_no_language_model(wren: Wren) -> None:
     package = open_package(wren.half)
     backend = Unmarked(package.path / COREML_PACKAGE, 1)
-    with pytest.raises(InvalidInput, match="no language model with a cache that edgeq wrote"):
+    with pytest.raises(InvalidInput, match="not a language model with a cache that edgeq wrote"):
         CoremlDecoder(package, backend, None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="the build side is not installed")
@@ -20,6 +20,7 @@ from edgeq.formats.coreml.executor.compiled import CONTROL
 from edgeq.formats.coreml.executor.operators import OPERATORS
 from edgeq.formats.coreml.executor.types import Array
 from tests.support.coreml_models import coremltools
+from tests.support.properties import examples
 
 F = torch.nn.functional
 RNG = np.random.default_rng(0)
@@ -239,7 +240,7 @@ def test_quantized_activations() -> None:
     near("dequantize", t(codes) * 0.05, input=codes, scale=step)
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 def test_reading_and_writing_by_index(seed: int, axis: int) -> None:
     rng = np.random.default_rng(seed)

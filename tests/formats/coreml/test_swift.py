@@ -22,16 +22,11 @@ from edgeq.core.artifact import COREML_PACKAGE, TOKENIZER_FILE, read_artifact
 from edgeq.core.errors import InvalidInput
 from edgeq.core.store import Store
 from edgeq.devices.catalogue import load_device
-from edgeq.formats.bundle import (
-    BUNDLE_FILE,
-    extract,
-    read_bundle,
-    read_bundle_directory,
-    write_bundle,
-)
+from edgeq.formats.bundle import BUNDLE_FILE, extract, read_bundle, read_bundle_directory
 from edgeq.formats.coreml.swift import SWIFT_FILE, _identifiers, _text, swift_file
 from edgeq.pipeline.build.build import build
 from edgeq.pipeline.bundle.app_store_limits import sized
+from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.plan.plan import make_plan
 from tests.support import onnx_models, tiny_bert, tiny_decoders
 

@@ -8,7 +8,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.core.errors import InvalidInput
@@ -29,6 +29,7 @@ from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
 from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INT8_B32
 from tests.support import tiny_decoders
+from tests.support.properties import examples
 
 BERT = {
     "model_type": "bert",
@@ -88,7 +89,7 @@ def test_names_of_bert_are_those_of_the_gguf_package_and_turn_back() -> None:
 def test_names_of_no_weight_are_refused() -> None:
     assert hugging_face_name("llama", "rope_freqs.weight") is None
     for name in ("model.layers.0.mlp.experts.weight", "model.norm.scale", "pooler.dense.weight"):
-        with pytest.raises(InvalidInput, match="no weight of a llama model"):
+        with pytest.raises(InvalidInput, match="not a weight of a llama model"):
             gguf_name("llama", name)
 
 
@@ -122,7 +123,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Weights, D
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_any_span_of_rows_is_that_of_the_whole(
     tiny: dict[str, tuple[Weights, Decoder]], data: st.DataObject
@@ -154,7 +155,7 @@ def quantized(draw: st.DrawFn) -> QuantizedTensor:
     return QuantizedTensor(grid, codes.astype(np.int8), scales, "nearest")
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(tensor=quantized())
 def test_packed_codes_are_read_by_the_gguf_package_to_the_bit(tensor: QuantizedTensor) -> None:
     type = STORED_AS[tensor.number_format.name]
@@ -164,7 +165,7 @@ def test_packed_codes_are_read_by_the_gguf_package_to_the_bit(tensor: QuantizedT
     assert np.array_equal(found, tensor.dequantize())
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(tensor=quantized(), seed=st.integers(0, 1000))
 def test_codes_move_with_their_scales(tensor: QuantizedTensor, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(tensor.codes))

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.gguf.header import Header, read_header
 from edgeq.formats.gguf.values import Strings
 from tests.support.gguf_files import array, gguf, pair, string, tensor, valid, write
+from tests.support.properties import examples
 
 F32, Q8_0, MIB = 0, 8, 1 << 20
 
@@ -183,12 +184,12 @@ def test_damaged_files_are_refused_with_file_and_byte(case: str, tmp_path: Path)
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "missing.gguf", tmp_path / "pipe"):
-        with pytest.raises(InvalidInput, match=r"is no file|does not exist"):
+        with pytest.raises(InvalidInput, match=r"is not a file|does not exist"):
             read_header(path)
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_mutations_are_read_or_refused(data: st.DataObject) -> None:
     content = bytearray(valid())
     for _ in range(data.draw(st.integers(0, 4))):

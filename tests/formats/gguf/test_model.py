@@ -27,8 +27,8 @@ import edgeq
 from edgeq.core.artifact import GGUF_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.formats import runtime_cache
-from edgeq.formats.bundle import write_bundle
 from edgeq.formats.gguf.model import GgufEncoder, GgufLanguageModel
+from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.places.process import Request, Workload, run_worker
 from edgeq.quantize.ggml.llama_abi import LogCallback
 from edgeq.quantize.ggml.llama_api import library

@@ -28,6 +28,7 @@ from edgeq.quantize.ggml.llama_api import library
 from edgeq.quantize.ggml.quantize import in_order, quantize_tensor
 from edgeq.quantize.ggml.types import TYPES, nbytes
 from tests.support.mix_cases import CASES, PYTHON, ask, interpreter, job
+from tests.support.properties import examples
 
 WEIGHTS = [name for name in TYPES if name not in ("Q8_1", "Q8_K") and name[:1] not in "I"]
 WEIGHTS = [*WEIGHTS, *(name for name in TYPES if name.startswith("IQ"))]
@@ -70,7 +71,7 @@ def test_pieces_are_what_the_library_makes_of_the_whole(name: str, weighted: boo
 
 
 @given(st.integers(1, 3000), st.integers(1, 9), st.sampled_from(["Q4_0", "Q8_0", "Q4_K", "F16"]))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_many_pieces_come_in_order(rows: int, threads: int, name: str) -> None:
     values = _values(rows, 256)
     pieces = quantize_tensor(
@@ -147,7 +148,7 @@ REFUSED: dict[str, tuple[str, Callable[[], object]]] = {
         lambda: quantize_rows(TYPES["F16"], np.full((1, 256), 1e6, np.float32)),
     ),
     "a kernel's own type": (
-        "no type for weights",
+        "not a type for weights",
         lambda: quantize_rows(TYPES["Q8_K"], _values(1, 256)),
     ),
 }

@@ -13,10 +13,10 @@ from onnx import TensorProto, helper
 import edgeq
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE
 from edgeq.formats import runtime_cache
-from edgeq.formats.bundle import write_bundle
 from edgeq.formats.onnx import prepacked
 from edgeq.formats.onnx.model import OnnxModel
 from edgeq.models import onnx_session
+from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
 
 REPOSITORY = Path(__file__).parents[3]

@@ -1,0 +1,97 @@
+"""Core ML packages on Core ML, or on edgeq's executor where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+
+from edgeq.core.artifact import COREML_PACKAGE, Artifact
+from edgeq.formats.base import Model
+from edgeq.formats.coreml.decide import decide_coreml, stored_bytes_coreml
+from edgeq.formats.coreml.sizes import program_bytes
+from edgeq.formats.file_format import FileFormat, TensorPlan
+from edgeq.formats.package import Package
+from edgeq.models.model import DescribedModel
+from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.spec import Intent
+
+
+class Coreml(FileFormat):
+    """See `FileFormat`."""
+
+    name = "coreml"
+    title = "Core ML"
+    model_file = COREML_PACKAGE
+    packages = MappingProxyType({"coreml": ("coremltools",)})
+    tools = ("coremltools",)
+    runs_anywhere = False
+    has_compute_units = True
+    takes_adapter = False
+    uses_metal = True
+    compared_presets = ("palette6",)
+
+    def open(
+        self, package: Package, threads: int | None, context: int | None, units: str | None
+    ) -> Model:
+        """See `FileFormat.open`."""
+        from edgeq.formats.coreml.model import open_coreml
+
+        return open_coreml(package, threads, context, units)
+
+    def import_runtime(self, task: str) -> None:
+        """See `FileFormat.import_runtime`."""
+        from edgeq.formats.coreml.backend import import_runtime
+
+        import_runtime()
+
+    def plan_tensors(
+        self, model: DescribedModel, intent: Intent, compute: str
+    ) -> Iterator[TensorPlan]:
+        """See `FileFormat.plan_tensors`."""
+        for name, decision in coreml_decisions(model, intent).items():
+            shape = model.tensors[name]
+            yield TensorPlan(
+                name=name,
+                shape=shape,
+                grid=decision.grid if decision.choice else compute,
+                method=decision.method,
+                reason=decision.reason,
+                bytes=stored_bytes_coreml(decision, shape, compute),
+                activations=decision.activations,
+            )
+
+    def file_bytes(
+        self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
+    ) -> int:
+        """See `FileFormat.file_bytes`."""
+        tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
+        return weights + tokenizer + program_bytes(model, context, tensors)
+
+    def cache_value_bytes(self, weights: str) -> int:
+        """Two: states of a package are float16."""
+        return 2
+
+    def extras(self, directory: Path, artifact: Artifact) -> dict[str, bytes]:
+        """The Swift file that loads the package."""
+        from edgeq.formats.coreml.swift import SWIFT_FILE, swift_file
+
+        return {SWIFT_FILE: swift_file(directory, artifact).encode()}
+
+
+def coreml_decisions(model: DescribedModel, intent: Intent) -> dict[str, Decision]:
+    """What becomes of every weight in a Core ML package: a number format, or float."""
+    if model.weights is None:
+        return {
+            name: decide_coreml(name, shape, intent, is_table=model.is_table(name))
+            for name, shape in model.tensors.items()
+        }
+    from edgeq.formats.coreml.weights import settle_coreml
+
+    return {
+        name: settle_coreml(weight, lambda name, shape: decide(name, shape, intent))
+        for name, weight in model.weights.items()
+    }
+
+
+COREML = Coreml()

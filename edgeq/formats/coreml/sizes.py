@@ -1,0 +1,47 @@
+"""What a Core ML package takes beyond its weights, estimated."""
+
+from __future__ import annotations
+
+from edgeq.formats.coreml.write_positions import ANGLES
+from edgeq.models.model import DescribedModel
+
+_ENCODER_BYTES_PER_TENSOR = 760
+
+
+_DECODER_BYTES_PER_TENSOR = 2150
+
+
+_OPERATOR_BYTES_PER_CONSTANT = 900
+
+
+def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
+    """What a package holds beyond its weights: the program, its tables, padding (estimated).
+
+    Seen: 63,000 bytes of program and 13,000 of padding for the 101 weights of MiniLM, 111,000 and
+    7,000 for the 56 of a llama of 6 layers, which has tables, a mask's columns and zeros for the
+    output layer's bias beside them.
+    """
+    decoder = model.decoder
+    if model.weights is not None:
+        return _bytes_beside(model)
+    if decoder is None:
+        return _ENCODER_BYTES_PER_TENSOR * tensors
+    positions = min(context, decoder.context)
+    rows = -(-positions // ANGLES) + ANGLES
+    rotations = 2 if decoder.local_rope else 1
+    tables = rotations * rows * decoder.rope_dim * 4 + positions * 4 + decoder.vocabulary * 2
+    return _DECODER_BYTES_PER_TENSOR * tensors + tables
+
+
+def _bytes_beside(model: DescribedModel) -> int:
+    """Of an .onnx file: its small constants in float16, and the operators around all of them."""
+    from edgeq.models.graphs.imported import read_onnx
+
+    held = read_onnx(model.located.path).graph.initializers
+    arrays = {name: value.const_value for name, value in held.items()}
+    small = sum(
+        array.size
+        for name, array in arrays.items()
+        if array is not None and array.dtype.is_floating_point() and name not in model.tensors
+    )
+    return 2 * small + _OPERATOR_BYTES_PER_CONSTANT * len(arrays)

@@ -1,0 +1,113 @@
+"""What every other room may ask of a file format; one object of each lies in its folder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Frozen
+from edgeq.core.errors import NotComputed, Problem
+from edgeq.formats.base import Model
+from edgeq.formats.package import Package
+from edgeq.models.model import DescribedModel
+from edgeq.quantize.spec import Intent
+
+
+class TensorPlan(Frozen):
+    """What becomes of one weight; `bytes` is what its codes and scales take in the file.
+
+    activations: the number format of what it multiplies, `float32` for any width of float.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    grid: str
+    method: str
+    reason: str
+    bytes: int
+    activations: str = "float32"
+
+
+class FileFormat(ABC):
+    """A file format that edgeq writes and runs.
+
+    name: as recipes write it. title: as people write it. model_file: what its runtime opens.
+    packages: what writing it imports, by the extra that installs it. tools: packages whose versions
+    decide its bytes, with those of the float graph where `from_graph`, whether it is made from the
+    float ONNX graph. runs_anywhere: whether its runtime exists on every system; else its answers
+    are emulated elsewhere. has_compute_units: whether a caller may choose what executes it.
+    always_has_context: whether every model of it, encoders included, is opened for a number of
+    positions. takes_adapter: whether a low-rank adapter can be part of it. alignment: bytes that
+    every tensor in the file is filled up to. has_mixes: whether llama.cpp's types are stored.
+    compared_by_operator: whether CPUs can be compared operator by operator. uses_metal: whether its
+    runtime takes the GPU of Apple's chips. compared_presets: what a frontier shows with int8 and
+    int4 for encoders. bare_suffixes: of files that it opens without an artifact's record.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    model_file: ClassVar[str]
+    packages: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+    tools: ClassVar[tuple[str, ...]] = ()
+    from_graph: ClassVar[bool] = True
+    runs_anywhere: ClassVar[bool] = True
+    has_compute_units: ClassVar[bool] = False
+    always_has_context: ClassVar[bool] = False
+    takes_adapter: ClassVar[bool] = True
+    alignment: ClassVar[int] = 1
+    has_mixes: ClassVar[bool] = False
+    compared_by_operator: ClassVar[bool] = False
+    uses_metal: ClassVar[bool] = False
+    compared_presets: ClassVar[tuple[str, ...]] = ()
+    bare_suffixes: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def open(
+        self, package: Package, threads: int | None, context: int | None, units: str | None
+    ) -> Model:
+        """A verified artifact, ready to run. Raises InvalidInput or Missing."""
+
+    def open_bare(self, path: Path, threads: int | None, context: int | None) -> Model:
+        """A file with one of `bare_suffixes`, ready to run. Raises InvalidInput or Missing."""
+        raise NotComputed(Problem(str(path), f"{self.title} files need a record", "build it"))
+
+    @abstractmethod
+    def import_runtime(self, task: str) -> None:
+        """Import what executes it, so that a measurement begins with the model alone."""
+
+    @abstractmethod
+    def plan_tensors(
+        self, model: DescribedModel, intent: Intent, compute: str
+    ) -> Iterator[TensorPlan]:
+        """What becomes of every weight. compute: what Core ML's operators compute in."""
+
+    @abstractmethod
+    def file_bytes(
+        self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
+    ) -> int:
+        """Bytes of all files, estimated: `weights` bytes in `tensors` weights, and the rest."""
+
+    @abstractmethod
+    def cache_value_bytes(self, weights: str) -> int:
+        """Bytes of one number in a language model's cache, for a variant's `weights`."""
+
+    def adapter_bytes(self, model: DescribedModel, factors: Mapping[str, int], rank: int) -> int:
+        """What an adapter of `rank` adds to the files. factors: bytes of each weight's pair."""
+        return sum(factors.values())
+
+    def tokenize_with(self, directory: Path) -> Callable[[str, bool], list[int]]:
+        """The tokenizer of a language model's artifact: text and whether special tokens go in."""
+        from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+
+        return DecoderTokenizer((directory / TOKENIZER_FILE).read_bytes()).ids
+
+    def extras(self, directory: Path, artifact: Artifact) -> dict[str, bytes]:
+        """Files that an app's developer needs with the artifact, by name."""
+        return {}
+
+    def stored(self, size: int) -> int:
+        """`size` bytes of a tensor, filled up as the file does."""
+        return -(-size // self.alignment) * self.alignment

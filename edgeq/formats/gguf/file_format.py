@@ -1,0 +1,131 @@
+"""GGUF files on llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from edgeq.core.artifact import GGUF_FILE
+from edgeq.core.errors import missing_extra
+from edgeq.core.threads import default_threads
+from edgeq.formats.base import Model
+from edgeq.formats.file_format import FileFormat, TensorPlan
+from edgeq.formats.package import Package
+from edgeq.models.model import DescribedModel
+from edgeq.quantize.adapter import planned_factors
+from edgeq.quantize.spec import Intent
+
+if TYPE_CHECKING:
+    from edgeq.formats.gguf.decide import GgufDecision
+
+ALIGNMENT = 32
+"""Bytes that tensors in a GGUF file are filled up to, by the format's own default."""
+
+
+class Gguf(FileFormat):
+    """See `FileFormat`."""
+
+    name = "gguf"
+    title = "GGUF"
+    model_file = GGUF_FILE
+    packages = MappingProxyType({"gguf": ("gguf", "xllamacpp")})
+    tools = ("gguf", "numpy", "tokenizers", "xllamacpp")
+    from_graph = False
+    always_has_context = True
+    alignment = ALIGNMENT
+    has_mixes = True
+    uses_metal = True
+    bare_suffixes = (".gguf",)
+
+    def open(
+        self, package: Package, threads: int | None, context: int | None, units: str | None
+    ) -> Model:
+        """See `FileFormat.open`."""
+        from edgeq.formats.gguf.model import open_gguf
+        from edgeq.formats.runtime_cache import model_file
+
+        return open_gguf(
+            model_file(package),
+            threads=threads or default_threads(),
+            context=context,
+            artifact=package.artifact,
+        )
+
+    def open_bare(self, path: Path, threads: int | None, context: int | None) -> Model:
+        """See `FileFormat.open_bare`."""
+        from edgeq.formats.gguf.model import open_gguf
+
+        return open_gguf(path, threads=threads or default_threads(), context=context)
+
+    def import_runtime(self, task: str) -> None:
+        """See `FileFormat.import_runtime`."""
+        from edgeq.quantize.ggml.llama_api import library
+
+        library()
+
+    def plan_tensors(
+        self, model: DescribedModel, intent: Intent, compute: str
+    ) -> Iterator[TensorPlan]:
+        """See `FileFormat.plan_tensors`. Raises Missing without the package gguf."""
+        for name, decision in gguf_decisions(model, intent).items():
+            yield TensorPlan(
+                name=name,
+                shape=model.tensors[name],
+                grid=decision.grid,
+                method=decision.method,
+                reason=decision.reason,
+                bytes=decision.bytes,
+            )
+
+    def file_bytes(
+        self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
+    ) -> int:
+        """See `FileFormat.file_bytes`."""
+        assert model.directory is not None
+        if model.directory.tensors:
+            from edgeq.formats.gguf.write import planned_bytes
+
+            recover = intent.variant.recover
+            rank = recover.rank if recover else 0
+            factors = planned_factors(model.tensors, rank)
+            adapter = self.adapter_bytes(model, factors, rank) if recover else 0
+            decisions = gguf_decisions(model, intent)
+            return adapter + planned_bytes(model.directory, decisions, mix=intent.variant.weights)
+        # tokenizer.json spells every token and merge with quotes and indentation, GGUF without.
+        return weights + model.directory.tokenizer.stat().st_size // 2
+
+    def cache_value_bytes(self, weights: str) -> int:
+        """Two, but four where weights are float32: answers are then compared exactly."""
+        return 4 if weights == "float32" else 2
+
+    def adapter_bytes(self, model: DescribedModel, factors: Mapping[str, int], rank: int) -> int:
+        """The whole adapter file. Raises Missing where GGUF's types are not installed."""
+        from edgeq.formats.gguf.adapter import planned_file_bytes
+
+        assert model.decoder is not None
+        shapes = {name: model.tensors[name] for name in factors}
+        return planned_file_bytes(model.decoder, shapes, rank)
+
+    def tokenize_with(self, directory: Path) -> Callable[[str, bool], list[int]]:
+        """See `FileFormat.tokenize_with`; the tokenizer is in the file."""
+        from edgeq.formats.gguf.llama_model import LlamaModel
+
+        return LlamaModel(directory / GGUF_FILE, vocabulary_only=True).tokens
+
+
+def gguf_decisions(model: DescribedModel, intent: Intent) -> dict[str, GgufDecision]:
+    """What becomes of every weight in a GGUF file. Raises Missing without the package gguf."""
+    try:
+        from edgeq.formats.gguf.decide import decide_gguf
+    except ImportError:
+        raise missing_extra("gguf", "gguf", "plan and write GGUF files") from None
+    from edgeq.formats.gguf.names import gguf_names, mix_facts
+
+    assert model.directory is not None
+    names = gguf_names(model.directory.config, model.tensors)
+    return decide_gguf(model.tensors, names, mix_facts(model.directory.config), intent)
+
+
+GGUF = Gguf()

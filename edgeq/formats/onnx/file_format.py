@@ -1,0 +1,96 @@
+"""ONNX files on ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgeq.core.artifact import MODEL_FILE
+from edgeq.core.threads import default_threads
+from edgeq.formats.base import Model
+from edgeq.formats.file_format import FileFormat, TensorPlan
+from edgeq.formats.package import Package
+from edgeq.models.architecture import DEFAULT_CONTEXT
+from edgeq.models.model import DescribedModel
+from edgeq.quantize.decide import Decision, decide, stored_bytes
+from edgeq.quantize.spec import Intent
+
+# The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
+_GRAPH_BYTES_PER_TENSOR = 600
+
+
+class Onnx(FileFormat):
+    """See `FileFormat`."""
+
+    name = "onnx"
+    title = "ONNX"
+    model_file = MODEL_FILE
+    compared_by_operator = True
+    compared_presets = ("int8-b32",)
+
+    def open(
+        self, package: Package, threads: int | None, context: int | None, units: str | None
+    ) -> Model:
+        """See `FileFormat.open`."""
+        if package.artifact.task == "text-generation":
+            from edgeq.formats.onnx.decoder import open_decoder
+
+            return open_decoder(package, threads or default_threads(), context)
+        from edgeq.formats.onnx.model import OnnxModel
+
+        return OnnxModel(package, threads or default_threads())
+
+    def import_runtime(self, task: str) -> None:
+        """See `FileFormat.import_runtime`."""
+        if task == "text-generation":
+            import edgeq.formats.onnx.decoder
+        else:
+            import edgeq.formats.onnx.model  # noqa: F401
+
+    def plan_tensors(
+        self, model: DescribedModel, intent: Intent, compute: str
+    ) -> Iterator[TensorPlan]:
+        """See `FileFormat.plan_tensors`."""
+        for name, shape in model.tensors.items():
+            decision = _decide(model, name, shape, intent)
+            yield TensorPlan(
+                name=name,
+                shape=shape,
+                grid=decision.grid,
+                method=decision.method,
+                reason=decision.reason,
+                bytes=stored_bytes(decision, shape, is_table=model.is_table(name)),
+                activations=decision.activations,
+            )
+
+    def file_bytes(
+        self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
+    ) -> int:
+        """See `FileFormat.file_bytes`."""
+        tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
+        graph = _GRAPH_BYTES_PER_TENSOR * tensors + _rotary_bytes(model, context)
+        return weights + tokenizer + graph
+
+    def cache_value_bytes(self, weights: str) -> int:
+        """Four: ONNX Runtime's CPU kernels keep float32."""
+        return 4
+
+
+def _decide(model: DescribedModel, name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
+    """By name alone; where operators are known, only what they can carry out."""
+    if model.weights is None:
+        return decide(name, shape, intent)
+    from edgeq.models.graphs.weights import settle
+
+    return settle(model.weights[name], lambda name, shape: decide(name, shape, intent))
+
+
+def _rotary_bytes(model: DescribedModel, context: int) -> int:
+    """A decoder's ONNX graph has the sines and cosines of every position it is good for."""
+    if model.decoder is None:
+        return 0
+    positions = min(max(context, DEFAULT_CONTEXT), model.decoder.context)
+    tables = 2 if model.decoder.local_rope else 1
+    return tables * positions * model.decoder.rope_dim * 4
+
+
+ONNX = Onnx()

@@ -1,0 +1,21 @@
+"""Every file format by its name: edgeq's own and those of other packages."""
+
+from __future__ import annotations
+
+from edgeq.core.registry import Registry
+from edgeq.formats.coreml.file_format import COREML
+from edgeq.formats.file_format import FileFormat
+from edgeq.formats.gguf.file_format import GGUF
+from edgeq.formats.onnx.file_format import ONNX
+
+FILE_FORMATS: Registry[FileFormat] = Registry(
+    "file format",
+    "edgeq.file_formats",
+    FileFormat,  # type: ignore[type-abstract]
+    (ONNX, GGUF, COREML),
+)
+
+
+def file_format(name: str) -> FileFormat:
+    """The file format of that name. Raises InvalidInput for an unknown one."""
+    return FILE_FORMATS.named(name)

@@ -1,0 +1,69 @@
+"""config.json read a second time, by the names of keys alone, wherever in the file they are.
+
+For machines without the model's own library: a value that the first reading missed, because it lies
+in another place or form than expected, is found here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.models.architecture import Decoder
+from edgeq.models.rope import Rope
+
+_SAME = {
+    "num_hidden_layers": "layers",
+    "hidden_size": "hidden",
+    "num_attention_heads": "heads",
+    "num_key_value_heads": "kv_heads",
+    "head_dim": "head_dim",
+    "intermediate_size": "feed_forward",
+    "vocab_size": "vocabulary",
+    "rms_norm_eps": "norm_eps",
+}
+
+
+def require_second_reading(config: Mapping[str, Any], decoder: Decoder, where: str) -> None:
+    """Raise InvalidInput where the two readings of a language model's config.json differ."""
+    differing = list(_differences(dict(_by_name(config)), decoder))
+    if differing:
+        remedy = 'install the build side, which asks the model itself: pip install ".[build]"'
+        raise InvalidInput(Problem(where, differing[0], remedy))
+
+
+def _differences(found: Mapping[str, list[Any]], decoder: Decoder) -> Iterator[str]:
+    for key, field in _SAME.items():
+        read = getattr(decoder, field)
+        for value in found.get(key, ()):
+            if value != read:
+                yield f"{key} is {value} in it and was read as {read}"
+    yield from _rotary_differences(found, [decoder.rope, decoder.local_rope or decoder.rope])
+
+
+def _rotary_differences(found: Mapping[str, list[Any]], ropes: Sequence[Rope]) -> Iterator[str]:
+    read: dict[str, set[Any]] = {
+        "rope_theta": {rope.theta for rope in ropes},
+        "rope_local_base_freq": {rope.theta for rope in ropes},
+        "rope_type": {"default", *(rope.kind for rope in ropes)},
+    }
+    for key, known in read.items():
+        for value in found.get(key, ()):
+            if value not in known:
+                yield f"{key} is {value} in it and was read as {sorted(known)[-1]}"
+
+
+def _by_name(config: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Every key with all values that it has at any depth; null says nothing."""
+    pairs = list(_flat(config))
+    for key in dict.fromkeys(key for key, _ in pairs):
+        yield key, [value for name, value in pairs if name == key and value is not None]
+
+
+def _flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner)
+        else:
+            yield key, inner
