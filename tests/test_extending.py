@@ -31,7 +31,6 @@ from edgeq.quantize.number_formats import (
 )
 from edgeq.quantize.number_formats.integers import INT4_B32, IntegerFormat
 from edgeq.recipe.schema import recipe_schema
-from tests.conftest import Project
 from tests.support.tiny_bert import run_edgeq, write_recipe
 
 # Three bits that onnxruntime's kernels read as four.
@@ -82,13 +81,13 @@ def quiet(step: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def toys(project: Project) -> Iterator[Path]:
+def toys(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A recipe that names a toy of each kind, next to the small BERT."""
     register_number_format(INT3)
     register_rounding_method(Largest())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGEQ_STORE", str(project.store))
-        yield write_recipe(project.folder / "toys.yaml", RECIPE)
+        patch.setenv("EDGEQ_STORE", str(tmp_path_factory.mktemp("store")))
+        yield write_recipe(tiny.parent / "toys.yaml", RECIPE)
     ROUNDING_METHODS.unregister("largest")
     NUMBER_FORMATS.unregister("int3-b32")
 
@@ -143,8 +142,10 @@ def test_they_are_checked_bundled_and_run(toys: Path, built: dict[str, Built]) -
     assert all(line.status == "pass" for verdict in verdicts for line in verdict.lines)
     out = toys.parent / "toys.zip"
     bundle_recipe(toys, "here", out, "onnx-int3-b32-largest", False, quiet, False)
-    (row,) = edgeq.load(out).embed(["ba be bi"])
-    assert np.isfinite(row).all() and np.linalg.norm(row) == pytest.approx(1, abs=1e-3)
+    item = built["onnx-int3-b32-largest"]
+    bundled, unbundled = (edgeq.load(path).embed(["ba be bi"]) for path in (out, item.path))
+    assert np.array_equal(bundled, unbundled)
+    assert np.isfinite(bundled).all()
 
 
 def test_a_name_is_one_thing() -> None:

@@ -27,18 +27,19 @@ Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=Fals
 def sensitivity(
     recipe: Recipe,
     target: Annotated[
-        str | None, typer.Option(help="The file format. Default: the recipe's first.")
+        str | None, typer.Option(help="File format. Default: the recipe's first target.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write it as JSON, for data: {sensitivity: {path: ...}}."),
+        typer.Option(help="Write JSON, for data: {sensitivity: {path: ...}} in a recipe."),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw it: .html, .svg or .png (needs the extra report).")
+        Path | None,
+        typer.Option(help="Write a chart: .html, .svg or .png (needs the extra report)."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What each tensor costs in quality at each number format; what was measured is found again."""
+    """Measure how much quality each tensor loses in each number format. Results are cached."""
     from edgeq.core import canonical
     from edgeq.core.files import writable, write_text
     from edgeq.pipeline.allocate.workflow import sensitivity_of_recipe
@@ -68,11 +69,12 @@ def frontier(
     recipe: Recipe,
     device: Annotated[str, typer.Option(help="A device id or file, or 'here'.")] = "here",
     out: Annotated[
-        Path | None, typer.Option(help="Draw it: .html, .svg or .png (needs the extra report).")
+        Path | None,
+        typer.Option(help="Write a chart: .html, .svg or .png (needs the extra report)."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Quality against size: presets, llama.cpp's mixes, and our allocation at several sizes."""
+    """Compare quality and size of presets, llama.cpp's mixes and allocations at several sizes."""
     from edgeq.pipeline.frontier.frontier import frontier as find_frontier
     from edgeq.report.frontier import frontier_picture, print_frontier
     from edgeq.report.pictures import check_picture, save_picture

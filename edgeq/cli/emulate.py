@@ -25,13 +25,13 @@ emulators = typer.Typer(rich_markup_mode="rich")
 def emulate(
     what: Annotated[
         Literal["arm64"] | None,
-        typer.Argument(help="Set this up. Without it, list what there is.", show_default=False),
+        typer.Argument(help="What to set up. Without it, list the stand-ins.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Set up what stands in for other CPUs (about 200 MB), or say which can be had here.
+    """List the stand-ins for other CPUs, or set up 64-bit Arm emulation (about 200 MB).
 
-    Exit status 3 if one that EDGEQ_REQUIRE names cannot.
+    Exit status 3 if a stand-in that EDGEQ_REQUIRE names is not available.
     """
     console = make_console()
     if what is None:
@@ -70,17 +70,17 @@ def compare_cpus(
     artifact: Annotated[Path, typer.Argument(help="An artifact directory.", show_default=False)],
     on: Annotated[
         list[str] | None,
-        typer.Option(help="Only this stand-in; may be repeated. Default: all that can be had."),
+        typer.Option(help="Use only this stand-in; may be repeated. Default: all available."),
     ] = None,
     full_precision: Annotated[
         Path | None,
         typer.Option(
-            help="Full precision of the same model, an artifact: what noise is read from."
+            help="A full-precision artifact of the same model, to measure rounding noise."
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Where an artifact answers differently on other CPUs, by which operator, and what cures it.
+    """Compare an artifact's answers across CPUs, operator by operator, and suggest a fix.
 
     Exit status 1 if an app would get different answers.
     """

@@ -38,7 +38,7 @@ app = typer.Typer(
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)]
 Artifacts = Annotated[
-    list[str] | None, typer.Option("--artifact", help="Only this artifact; may be repeated.")
+    list[str] | None, typer.Option("--artifact", help="Use only this artifact; may be repeated.")
 ]
 Full = Annotated[
     bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
@@ -54,7 +54,8 @@ def _show_version(asked: bool) -> None:
 @app.callback()
 def whole(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """State the budget; get the best model that fits it, proven on the device."""
@@ -62,7 +63,7 @@ def whole(
 
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
 def plan(recipe: Recipe, as_json: Json = False) -> None:
-    """Show what a build would make of every tensor, without loading a weight."""
+    """Show every tensor's number format and size, and what to expect, without loading weights."""
     from edgeq.pipeline.check.expected import expected_everywhere
     from edgeq.pipeline.plan.plan import make_plan
     from edgeq.report.expectations import print_expected
@@ -92,12 +93,12 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
 def build(
     recipe: Recipe,
     target: Annotated[
-        list[str] | None, typer.Option(help="Only this file format; may be repeated.")
+        list[str] | None, typer.Option(help="Build only this file format; may be repeated.")
     ] = None,
     artifact: Artifacts = None,
     as_json: Json = False,
 ) -> None:
-    """Quantize and export every variant; what was built before is found again."""
+    """Quantize and export every variant of a recipe. Finished builds are reused."""
     from edgeq.pipeline.workflow import build_recipe
     from edgeq.report.overview import print_built
 
@@ -120,31 +121,29 @@ def check(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            help="A device id or file, or 'here'; may be repeated. Default: all of the recipe's, "
-            "measured or estimated; edgeq bundle asks for a pass, by default on this machine."
+            help="A device id or file, or 'here'; may be repeated. Default: all devices of the "
+            "recipe, measured or estimated."
         ),
     ] = None,
     on: Annotated[
         str | None,
         typer.Option(
-            help="Where to run it: ssh://user@host[:port], adb[:serial], emulate or here. "
-            "Default: as the device's profile says; without --device, that machine is judged."
+            help="Where to run: ssh://user@host[:port], adb[:serial], emulate or here. "
+            "Default: as the device's profile says. Without --device, that machine is checked."
         ),
     ] = None,
     artifact: Artifacts = None,
     full: Full = False,
     limit: Annotated[
         bool,
-        typer.Option(
-            "--limit", help="Run under each device's real memory limit, too, and the budget's."
-        ),
+        typer.Option("--limit", help="Also run under each device's memory limit and the budget's."),
     ] = False,
     junit: Annotated[
         Path | None, typer.Option(help="Also write the verdicts as JUnit XML.", dir_okay=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run every artifact and hold what was seen against the budgets."""
+    """Run every artifact and compare memory, latency, size and quality with the budgets."""
     from edgeq.core.files import writable, write_text
     from edgeq.pipeline.check.verdict import exit_status
     from edgeq.pipeline.check.workflow import check_recipe
@@ -175,8 +174,8 @@ def bundle(
     device: Annotated[
         str,
         typer.Option(
-            help="The device it has to pass on. By default this machine alone, since what ships "
-            "must have passed where it ran; edgeq check tells of all of the recipe's."
+            help="The device it must pass on. Default: this machine, since what ships must have "
+            "passed where it ran. To check all devices of the recipe, use edgeq check."
         ),
     ] = "here",
     artifact: Annotated[
@@ -188,11 +187,11 @@ def bundle(
     ] = None,
     full: Full = False,
     allow_unchecked: Annotated[
-        bool, typer.Option("--allow-unchecked", help="Bundle without a check; it is marked.")
+        bool, typer.Option("--allow-unchecked", help="Bundle without a check; the bundle says so.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Pack the best artifact that passes, with its tokenizer, for an app that is offline."""
+    """Pack the best artifact that passes, with its tokenizer, for an offline app."""
     from edgeq.core.units import format_bytes
     from edgeq.pipeline.workflow import NotPassed, bundle_recipe
     from edgeq.report.overview import print_limits
@@ -224,10 +223,10 @@ def bundle(
 
 @app.command(epilog=examples("edgeq devices", "edgeq devices pi5-8gb"))
 def devices(
-    device: Annotated[str | None, typer.Argument(help="Show all facts of this one.")] = None,
+    device: Annotated[str | None, typer.Argument(help="Show all facts about this device.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the devices edgeq knows, or every fact of one with its source."""
+    """List the known devices, or show every fact about one with its source."""
     from edgeq.devices.catalogue import list_devices, load_device
     from edgeq.report.overview import print_device, print_devices
 
@@ -242,7 +241,7 @@ def devices(
 
 @app.command(epilog=examples("edgeq schema > recipes/recipe.schema.json"))
 def schema() -> None:
-    """Print the JSON schema of a recipe, with which editors complete and check it."""
+    """Print the JSON schema of recipes, for completion and checks in editors."""
     from edgeq.recipe.schema import recipe_schema
 
     print_json(recipe_schema())

@@ -34,33 +34,33 @@ def matrix(
     on: Annotated[
         str | None,
         typer.Option(
-            help="Where to run all: ssh://user@host[:port], adb[:serial], emulate or here. "
+            help="Where to run: ssh://user@host[:port], adb[:serial], emulate or here. "
             "Default: as a device's profile says, else on its stand-in, else here."
         ),
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(help="A dask scheduler, tcp://host:port, whose workers offer devices by id."),
+        typer.Option(help="A dask scheduler, tcp://host:port; its workers offer devices by id."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="A directory for verdicts; what it has is not measured again."),
+        typer.Option(help="A directory for verdicts; those already there are reused."),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Measure latency for at least 60 s and 1024 runs.")
     ] = False,
     lines: Annotated[
-        bool, typer.Option("--lines", help="Print every line of every verdict too.")
+        bool, typer.Option("--lines", help="Also print every line of every verdict.")
     ] = False,
     junit: Annotated[
         Path | None, typer.Option(help="Also write the verdicts as JUnit XML.", dir_okay=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check many recipes on many devices, each by a worker that is its own or of a cluster.
+    """Check many recipes on many devices, with local workers or a dask cluster.
 
-    A cluster's worker: dask worker tcp://host:port --resources "pi5-8gb=1". A stand-in that
-    EDGEQ_REQUIRE names (arm64,x86-mask,cgroup,ssh,adb) and that is missing ends it with status 3.
+    Start a worker of a cluster with: dask worker tcp://host:port --resources "pi5-8gb=1". Exit
+    status 3 if a stand-in that EDGEQ_REQUIRE names (arm64,x86-mask,cgroup,ssh,adb) is missing.
     """
     from edgeq.core.files import writable, write_text
     from edgeq.pipeline.check.verdict import exit_status

@@ -29,18 +29,18 @@ def min_memory(
     ],
     device: Annotated[str, typer.Option(help="A device id or file, or 'here'.")] = "here",
     slowdown: Annotated[
-        float, typer.Option(help="How many times slower than without a limit it may become.")
+        float, typer.Option(help="Acceptable slowdown, as a multiple of the time without a limit.")
     ] = 1.5,
     context: Annotated[
         int | None,
-        typer.Option(help="A language model's positions. Default: 1024, if it has so many."),
+        typer.Option(help="Positions of a language model's KV cache. Default: at most 1024."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the smallest memory limit an artifact survives at an acceptable latency.
+    """Find the smallest memory limit under which an artifact runs at an acceptable latency.
 
-    Runs it under hard limits on this machine. Exit status 1 if the device allows less, 3 if
-    nothing here stands in for it.
+    Runs it under hard limits on this machine. Exit status 1 if the device allows less, 3 if no
+    stand-in for it is available.
     """
     from edgeq.devices.catalogue import load_device
     from edgeq.pipeline.check.min_memory import find_min_memory

@@ -42,28 +42,30 @@ def run(
     ],
     texts: Annotated[
         list[str] | None,
-        typer.Argument(help="Sentences; the others are ranked by their likeness to the first."),
+        typer.Argument(help="Sentences; all others are ranked by similarity to the first."),
     ] = None,
     inputs: Annotated[
-        Path | None, typer.Option(help="Arrays for a model of arrays: .npz by input name.")
+        Path | None,
+        typer.Option(help="Input arrays, for a tensor model: an .npz with one per input name."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write its outputs, .npz.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the output arrays to this .npz.")] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Text for a language model to continue.")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Tokens to generate at most. Default: 128.")
+        int | None, typer.Option(help="Maximum number of tokens to generate. Default: 128.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="0 takes the likeliest token, 1 draws. Default: 0.")
+        float | None,
+        typer.Option(help="Sampling temperature; 0 takes the likeliest token. Default: 0."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of what is drawn. Default: 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for sampling. Default: 0.")] = None,
     chat: Annotated[
-        bool, typer.Option("--chat", help="Answer the prompt, by the model's chat template.")
+        bool, typer.Option("--chat", help="Apply the model's chat template to the prompt.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a model: how alike sentences are to it, a text continued, or arrays to arrays."""
+    """Run a model: rank sentences by similarity, continue a text, or map arrays to arrays."""
     from edgeq.pipeline.run import Sampling, refuse_unused, run_arrays, run_texts, write_text
     from edgeq.report.answers import print_outputs, print_pace, print_similarity
 
@@ -103,28 +105,32 @@ def run(
     ),
 )
 def compare(
-    a: Annotated[Path, typer.Argument(help="The reference.", show_default=False)],
-    b: Annotated[Path, typer.Argument(help="What is held against it.", show_default=False)],
+    a: Annotated[Path, typer.Argument(help="The reference model.", show_default=False)],
+    b: Annotated[
+        Path, typer.Argument(help="The model to compare with the reference.", show_default=False)
+    ],
     text: Annotated[
-        Path | None, typer.Option(help="Text neither was calibrated on: figures for all of it.")
+        Path | None,
+        typer.Option(help="Text to compare on; neither model may have been calibrated on it."),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option(help="Text for both to continue: answers side by side.")
+        str | None, typer.Option(help="Prompt for both models; shows the answers side by side.")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of an answer at most. Default: 64.")
+        int | None, typer.Option(help="Maximum number of tokens per answer. Default: 64.")
     ] = None,
-    window: Annotated[int | None, typer.Option(help="Tokens of a window. Default: 256.")] = None,
+    window: Annotated[int | None, typer.Option(help="Tokens per window. Default: 256.")] = None,
     windows: Annotated[
-        int | None, typer.Option(help="How many, spread over the text. Default: 40.")
+        int | None, typer.Option(help="Number of windows, spread over the text. Default: 40.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """How far one model is from another, in figures for a text or in their answers to a prompt.
+    """Compare two models on a text, or show their answers to a prompt side by side.
 
-    Language models: the KL divergence of their predictions. Encoders: the cosine of their vectors,
-    and the texts that get another nearest one. Each may be a recipe, for full precision of its
-    model, an artifact, a bundle, a GGUF file or, of language models, a Hugging Face directory.
+    For language models, reports the KL divergence of their predictions; for encoders, the cosine of
+    their embeddings and the texts whose nearest neighbour changes. Each model may be a recipe (its
+    model in full precision), an artifact, a bundle, a GGUF file or, for language models, a Hugging
+    Face directory.
     """
     from edgeq.pipeline.compare.workflow import Asked, compare_models
     from edgeq.report.divergence import print_compared
@@ -145,14 +151,15 @@ def compare(
 def audit(
     file: Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)],
     reference: Annotated[
-        Path | None, typer.Option(help="The Hugging Face directory it was made from.")
+        Path | None, typer.Option(help="The Hugging Face directory that the file was made from.")
     ] = None,
     text: Annotated[
-        Path | None, typer.Option(help="Text for the KL divergence. Default: the reference's own.")
+        Path | None,
+        typer.Option(help="Text for the KL divergence. Default: the reference's own text."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Is this GGUF file any good? Exit status 1 if something was found that matters."""
+    """Check whether a GGUF file is what it claims to be. Exit status 1 if it is not."""
     from edgeq.core.errors import EXIT_BUDGET_FAILED
     from edgeq.pipeline.audit.run import audit as run_audit
     from edgeq.report.audit import print_audit
@@ -174,13 +181,15 @@ def audit(
 def quantize(
     source: Annotated[Path, typer.Argument(help="A GGUF file in F32, F16 or BF16.")],
     out: Annotated[Path, typer.Argument(help="The GGUF file to write.")],
-    mix: Annotated[str, typer.Option(help="llama.cpp's name for what it becomes.")] = "Q4_K_M",
+    mix: Annotated[
+        str, typer.Option(help="The mix to quantize to, by llama.cpp's name.")
+    ] = "Q4_K_M",
     importance: Annotated[
-        Path | None, typer.Option(help="An importance matrix, of edgeq or of llama.cpp.")
+        Path | None, typer.Option(help="An importance matrix, from edgeq or llama.cpp.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Quantize a float GGUF file: byte for byte what llama.cpp makes of it."""
+    """Quantize a float GGUF file to the same bytes as llama.cpp's own tool."""
     from edgeq.pipeline.quantize_gguf import quantize_gguf
     from edgeq.report.overview import print_quantized
 

@@ -32,15 +32,18 @@ def recommend(
     ],
     device: Annotated[str, typer.Option(help="A device id or file, or 'here'.")] = "here",
     context: Annotated[
-        int | None, typer.Option(help="Positions of a language model's cache. Default: 4096.")
+        int | None, typer.Option(help="Positions of a language model's KV cache. Default: 4096.")
     ] = None,
     purpose: Annotated[
         Purpose | None,
-        typer.Option("--for", help="How much loss it bears. Default: chat, or search."),
+        typer.Option(
+            "--for",
+            help="Use case, which sets how much loss is acceptable. Default: chat or search.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What can I run? Every preset of a model on a device, estimated, and one recommendation.
+    """Estimate every preset of a model on a device, and recommend one.
 
     Reads no weights. Exit status 1 if nothing fits.
     """

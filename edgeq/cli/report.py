@@ -34,10 +34,10 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write one page of all that was built and measured, to look at, mail or print.
+    """Write an HTML report of everything that was built and measured.
 
-    What was checked before is found again, the rest is built and measured now. A bundle tells what
-    was seen when it was made. The page is one file that needs no network.
+    Earlier results are reused; the rest is built and measured now. The report of a bundle shows
+    what was measured when it was made. The page is one file and loads nothing from the network.
     """
     from edgeq.report.page.write import write_report
 
@@ -63,7 +63,7 @@ def report(
 def explain(
     source: Annotated[
         Path,
-        typer.Argument(help="A recipe, a bundle, or a page of edgeq report.", show_default=False),
+        typer.Argument(help="A recipe, a bundle, or an HTML report.", show_default=False),
     ],
     device: Annotated[
         list[str] | None,
@@ -73,13 +73,15 @@ def explain(
     ] = None,
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Of a recipe: what is planned, by estimates; builds nothing."),
+        typer.Option(
+            "--plan", help="Explain the plan of a recipe from estimates, without building."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say in plain words what was done to a model and what came of it, for people new to this.
+    """Explain in plain words what was done to a model and how good the result is.
 
-    Of a recipe, what was built and checked before is found again, the rest is done now.
+    For a recipe, earlier results are reused; the rest is built and checked now.
     """
     from edgeq.report.explain.piece import write
     from edgeq.report.explain.sources import facts_of_source

@@ -296,7 +296,7 @@ def read_record(directory: Path) -> Artifact:
 
 
 def record_bytes(path: Path) -> bytes:
-    """The content of a record's file; InvalidInput for what is no plain file or is too large."""
+    """The content of a record's file; InvalidInput for what is not a plain file or is too large."""
     return read_bytes(path, LARGEST_RECORD, _FETCH_AGAIN)
 
 

@@ -35,7 +35,7 @@ class Cursor:
         return held
 
     def peek(self, at: int, count: int) -> bytes:
-        """At most `count` bytes from `at`; stays where it is."""
+        """Read at most `count` bytes from `at` without moving."""
         self._file.seek(at)
         held = self._file.read(count)
         self._file.seek(self.at)

@@ -105,5 +105,7 @@ def _require_by_cpu(by_cpu: Any) -> None:
         raise ValueError(f"settings.{SESSION_BY_CPU_KEY} must be a mapping of classes of CPU")
     for name, entries in by_cpu.items():
         if name not in SESSION_BY_CPU:
-            raise ValueError(f"settings.{SESSION_BY_CPU_KEY} has {name!r}, which is no known class")
+            raise ValueError(
+                f"settings.{SESSION_BY_CPU_KEY} has {name!r}, which is not a known class"
+            )
         require_session_entries(entries)

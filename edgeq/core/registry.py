@@ -36,7 +36,14 @@ class Registry(Mapping[str, T]):
         """noun: for messages. group: of entry points. kind: the class of every object."""
         self.noun, self._group, self._kind = noun, group, kind
         self._items: dict[str, T] = {item.name: item for item in own}
+        self._packages: dict[str, str] = {}
         self._is_loaded = False
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Version of each package that added objects, by its name: what they make depends on it."""
+        self._load()
+        return dict(self._packages)
 
     def register(self, item: T) -> T:
         """Add an object; returns it. Raises InvalidInput where its name belongs to another."""
@@ -75,6 +82,8 @@ class Registry(Mapping[str, T]):
         try:
             for entry in entry_points(group=self._group):
                 self._add(_loaded(entry), _place(entry))
+                if entry.dist is not None:
+                    self._packages[entry.dist.name] = entry.dist.version
         except InvalidInput:
             self._is_loaded = False
             raise

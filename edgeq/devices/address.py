@@ -78,7 +78,7 @@ def parse_address(text: str) -> Address:
     if plain.startswith("adb"):
         raise refuse(f"{plain!r} names no device", "write adb or adb:SERIAL, as `adb devices` says")
     if not plain.startswith("ssh://"):
-        raise refuse(f"{text!r} is no way to reach a device", f"write {_FORMS}")
+        raise refuse(f"{text!r} is not a way to reach a device", f"write {_FORMS}")
     return _ssh(plain, _options(query if asks else None))
 
 
@@ -103,9 +103,9 @@ def _options(query: str | None) -> dict[str, Any]:
     pairs = parse_qsl(query, keep_blank_values=True)
     for name, value in pairs:
         if name not in _OPTIONS:
-            raise refuse(f"{name!r} is no option of an address", suggest(name, _OPTIONS))
+            raise refuse(f"{name!r} is not an option of an address", suggest(name, _OPTIONS))
         if not value.startswith("/"):
-            raise refuse(f"{name}: {value!r} is no absolute path", f"write {name}=/path/there")
+            raise refuse(f"{name}: {value!r} is not an absolute path", f"write {name}=/path/there")
     if len(dict(pairs)) != len(pairs) or not pairs:
         remedy = "write ?python=/path/there, ?directory=/path/there or both, joined by &"
         raise refuse(f"the options {query!r} cannot be read", remedy)

@@ -43,12 +43,12 @@ class Contents:
 
     @property
     def weight_bytes(self) -> int:
-        """Of all weights in the file."""
+        """The bytes of all weights in the file."""
         return sum(weight.bytes for weight in self.weights.values())
 
     @property
     def weights_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of every weight, by name."""
+        """The shape of every weight, by name."""
         return {name: weight.shape for name, weight in self.weights.items()}
 
     @property
@@ -66,7 +66,7 @@ class Contents:
 
 
 def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Contents:
-    """Of a built one; `sizes` where its model is known, else from the shapes of its weights."""
+    """The contents of a built artifact; without `sizes`, from the shapes of its weights."""
     weights = {n: Weight(t.shape, t.grid, t.bytes) for n, t in artifact.tensors.items()}
     longest = artifact.text.max_tokens if artifact.text else 0
     found = sizes or sizes_of_weights(weights, artifact.task, longest)

@@ -188,6 +188,6 @@ def fit(points: Sequence[Point]) -> DecodeFit:
 
 
 def without_each_chip(points: Sequence[Point]) -> Mapping[str, DecodeFit]:
-    """By chip, the fit of all points of other chips: what is known of a chip nobody measured."""
+    """Map each chip to the fit of all other chips' points, as if nobody had measured it."""
     chips = sorted({point.chip for point in points})
     return {chip: fit([p for p in points if p.chip != chip]) for chip in chips}

@@ -55,7 +55,7 @@ def group(backend: str, quant: str) -> str:
 def range_for(
     known: Mapping[str, tuple[float, float]], backend: str, quant: str
 ) -> tuple[float, float]:
-    """Of the narrowest group that is known: its own, its kind of backend's, else that of `all`."""
+    """The spread of the narrowest known group: its own, its kind of backend's or `all`."""
     kind = backend_kind(backend)
     return known.get(group(backend, quant)) or known.get(kind) or known["all"]
 

@@ -54,6 +54,6 @@ def fit_prompt(points: Sequence[Point]) -> PromptFit:
 
 
 def prompt_without_each_chip(points: Sequence[Point]) -> Mapping[str, PromptFit]:
-    """By chip, the fit of all other chips' points."""
+    """Map each chip to the fit of all other chips' points."""
     chips = {point.chip for point in points if point.prompt is not None}
     return {chip: fit_prompt([p for p in points if p.chip != chip]) for chip in sorted(chips)}

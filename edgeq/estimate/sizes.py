@@ -74,7 +74,7 @@ def table_name(shapes: Shapes) -> str | None:
 
 
 def sizes_of_decoder(decoder: Decoder) -> Sizes:
-    """Of a language model that edgeq builds."""
+    """The sizes of a language model that edgeq builds."""
     return Sizes(
         shapes=decoder.tensors(),
         hidden=decoder.hidden,
@@ -89,7 +89,7 @@ def sizes_of_decoder(decoder: Decoder) -> Sizes:
 
 
 def sizes_of_config(config: Mapping[str, Any], where: str) -> Sizes:
-    """Of what a `config.json` describes; `where` is the place that errors name.
+    """The sizes of what a `config.json` describes; `where` is the place that errors name.
 
     Language models that edgeq builds, mixtures of experts, hybrids with linear attention, and
     BERT-like encoders. Raises InvalidInput for what it cannot read.
@@ -141,7 +141,7 @@ def _encoder(config: Mapping[str, Any]) -> Sizes:
 
 
 def sizes_of_shapes(shapes: Shapes, *, is_decoder: bool, longest: int) -> Sizes | None:
-    """Of a transformer whose weights alone are known, by Hugging Face's names; None for others.
+    """The sizes of a transformer with Hugging Face's weight names; None for others.
 
     The width of a head is in no weight's shape; where there is no norm of one it is a guess.
     """

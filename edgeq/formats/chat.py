@@ -56,7 +56,7 @@ def read_chat(settings: bytes | None, template: bytes | None) -> Chat:
 
 
 def chat_of_directory(directory: Path) -> Chat:
-    """Of a Hugging Face directory."""
+    """The settings of a Hugging Face directory."""
     files = (directory / name for name in CHAT_FILES)
     return read_chat(*(file.read_bytes() if file.is_file() else None for file in files))
 

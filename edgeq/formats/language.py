@@ -36,7 +36,7 @@ class LanguageModel(Model, ABC):
     longest: int
     end_tokens: Container[int]
     cache_type = "float32"
-    """Of the keys and values; subclasses that keep others say so."""
+    """The dtype of keys and values; subclasses with another one override it."""
     chat_template: str | None = None
     special_tokens: Mapping[str, Any] = MappingProxyType({})
     """Where the file has a template, which `edgeq.formats.chat` applies; and spellings for it."""
@@ -121,7 +121,7 @@ class LanguageModel(Model, ABC):
         shows how much of a distance between two models is rounding.
         """
         if piece < 1:
-            raise InvalidInput(Problem("piece", f"{piece} is no number of tokens", "give ≥ 1"))
+            raise InvalidInput(Problem("piece", f"{piece} is not a number of tokens", "give ≥ 1"))
         with self._lock:
             ids = self._begin(token_ids)
             parts = [
@@ -271,13 +271,13 @@ def _check_sampling(max_tokens: int, temperature: float, seed: int) -> None:
     """Raise InvalidInput for each option that is none."""
     counts = {"max_tokens": (max_tokens, 1), "seed": (seed, 0)}
     problems = [
-        Problem(name, f"{value!r} is no whole number from {least} on", f"give {least} or more")
+        Problem(name, f"{value!r} is not a whole number from {least} on", f"give {least} or more")
         for name, (value, least) in counts.items()
         if not isinstance(value, numbers.Integral) or value < least
     ]
     is_number = isinstance(temperature, numbers.Real)
     if not is_number or not math.isfinite(temperature) or temperature < 0:
-        what = f"{temperature!r} is no number from 0 on"
+        what = f"{temperature!r} is not a number from 0 on"
         problems.append(Problem("temperature", what, "give 0 for the likeliest, 1 to draw"))
     if problems:
         raise InvalidInput(problems)

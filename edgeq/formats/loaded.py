@@ -1,4 +1,4 @@
-"""From a path to a model that is ready to run, whatever format and runtime it needs."""
+"""Open a path as a model that is ready to run, whatever format and runtime it needs."""
 
 from __future__ import annotations
 

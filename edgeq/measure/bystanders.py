@@ -39,7 +39,7 @@ class Bystanders:
 
 
 def _busy_seconds() -> float:
-    """Of all CPUs together; what a hypervisor took is busy, too."""
+    """The busy time of all CPUs together, including what a hypervisor took."""
     times = psutil.cpu_times()._asdict()
     idle = ("idle", "iowait", "guest", "guest_nice")  # guests are in user time already
     return float(sum(seconds for kind, seconds in times.items() if kind not in idle))

@@ -126,7 +126,7 @@ def measure(
     Memory: the logits of one window of both models; of every token five numbers are kept, and of
     the worst few their context.
     Raises InvalidInput where the vocabularies differ, a window does not fit a model's context, or
-    a model gives values that are no numbers.
+    a model gives values that are not numbers.
     """
     if reference.vocabulary != candidate.vocabulary:
         what = f"{candidate.vocabulary} tokens, and the reference {reference.vocabulary}"

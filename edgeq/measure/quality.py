@@ -26,7 +26,7 @@ _LOW_SHARE = 0.01
 
 
 class NotComparable(Exception):
-    """Two outputs that no distance can be given for: other shapes, or values that are no numbers"""
+    """Two outputs without a distance: their shapes differ, or values are not numbers."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""From the one word of a recipe to files on this disk: hub, installed package, directory, .onnx."""
+"""Find the files that a recipe's one word means: hub, installed package, directory, .onnx."""
 
 from __future__ import annotations
 

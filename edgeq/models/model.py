@@ -54,7 +54,7 @@ class DescribedModel:
 
     @property
     def licence(self) -> str | None:
-        """As the model card says it."""
+        """The licence as the model card states it."""
         return self.directory.licence if self.directory else None
 
     def check_values(self) -> None:

@@ -81,7 +81,7 @@ def read_tensors(files: tuple[Path, ...]) -> dict[str, TensorFacts]:
 
 
 def refuse_quantized(name: str, facts: TensorFacts, where: str) -> None:
-    """Raise InvalidInput for a tensor that is no float weight."""
+    """Raise InvalidInput for a tensor that is not a float weight."""
     if facts.is_float or (facts.dtype in _INTEGERS and name.endswith(_NOT_WEIGHTS)):
         return
     what = f"{name} is stored as {facts.dtype}: the checkpoint is quantized already"

@@ -115,12 +115,12 @@ class Written:
 
     @property
     def prompt_tokens_per_second(self) -> float | None:
-        """Of the prompt, until the first token; None where none was written."""
+        """Prompt tokens per second, until the first token; None if none was written."""
         return self.prompt_tokens / self.first_seconds if self.first_seconds else None
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Of the tokens behind the first; None where there are none."""
+        """Tokens per second after the first; None if there are none."""
         return len(self.token_seconds) / sum(self.token_seconds) if self.token_seconds else None
 
     def summary(self) -> dict[str, Any]:

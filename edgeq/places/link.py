@@ -173,7 +173,7 @@ class Link:
             self._fail(str(error))
             self._channel.abort()
         except ValueError:
-            self._fail("sent what is no message")
+            self._fail("sent something that is not a message")
             self._channel.abort()
 
     async def _message(self) -> tuple[dict[str, Any], bytes]:

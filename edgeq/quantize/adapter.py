@@ -34,7 +34,7 @@ class Factors:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the weight they are for."""
+        """The shape of the weight they are for."""
         return self.up.shape[0], self.down.shape[1]
 
     @property

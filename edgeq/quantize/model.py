@@ -1,4 +1,4 @@
-"""From weights and statistics to codes: what every exporter writes and none rounds again."""
+"""Weights and statistics to codes, which every exporter writes and none rounds again."""
 
 from __future__ import annotations
 

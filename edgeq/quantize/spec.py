@@ -116,7 +116,7 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 def _allow_single(schema: dict[str, Any]) -> None:
-    """In an editor, too, a single choice may stand for a list of one."""
+    """Let editors accept a single choice in place of a list of one."""
     choices = {key: schema.pop(key) for key in ("type", "items", "minItems")}
     schema["anyOf"] = [choices["items"], choices]
 

@@ -92,7 +92,7 @@ def _checks(found: Audit) -> Table:
         table.add_row(name, _word(outcome), Text(outcome.detail))
     kl = found.quality
     if kl is None:
-        reason = Text(found.quality_not_run or "")  # "pip install .[build]" is no markup
+        reason = Text(found.quality_not_run or "")  # "pip install .[build]" is not markup
         table.add_row("KL from reference", Text("not run", style="dim"), reason)
         return table
     detail = (

@@ -15,7 +15,7 @@ _STYLES = {"fits": "green", "too slow": "yellow", "killed": "bold red"}
 
 
 def print_min_memory(found: MinMemory, console: Console) -> None:
-    """At most 80 columns: the trials by limit, the smallest that is enough, the device's limits."""
+    """Print the trials by limit, the smallest that is enough and the device's; 80 columns."""
     console.print(
         Text.assemble(
             (f"{found.artifact} on {found.device}", "bold"),

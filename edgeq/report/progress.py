@@ -17,8 +17,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 def progress_line() -> Iterator[Progress]:
     """A function that shows the current step.
 
-    Where standard error is no terminal, the step that is current every 10 s gets a line: enough to
-    see in a log that something goes on, and nothing at all for what is quick.
+    If standard error is not a terminal, the current step gets a line every 10 s: enough to see in a
+    log that work goes on, and nothing at all for quick work.
 
     >>> with progress_line() as progress:
     ...     progress("measure latency")

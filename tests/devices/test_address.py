@@ -48,8 +48,8 @@ def test_what_is_not_said_is_left_to_the_users_settings() -> None:
 @pytest.mark.parametrize(
     ("text", "said", "remedy"),
     [
-        ("hear", "no way to reach", "here, ssh://"),
-        ("ssh:pi5", "no way to reach", "ssh://user@host[:port]"),
+        ("hear", "not a way to reach", "here, ssh://"),
+        ("ssh:pi5", "not a way to reach", "ssh://user@host[:port]"),
         ("ssh://", "names no host", "ssh://user@host"),
         ("ssh://pi@pi5:0", "no port 0", "1 to 65535"),
         ("ssh://pi@pi5:65536", "no port 65536", "1 to 65535"),
@@ -57,7 +57,7 @@ def test_what_is_not_said_is_left_to_the_users_settings() -> None:
         ("ssh://pi:secret@pi5", "password", "ssh-copy-id"),
         ("ssh://pi5/home/pi", "names no host", "ssh://user@host"),
         ("ssh://pi5?pyton=/usr/bin/python3", "'pyton'", "'python'"),
-        ("ssh://pi5?python=python3", "no absolute path", "/path/there"),
+        ("ssh://pi5?python=python3", "not an absolute path", "/path/there"),
         ("ssh://pi5?", "cannot be read", "?python="),
         ("ssh://pi5?python=/a&python=/b", "cannot be read", "?python="),
         ("adb:", "names no device", "adb devices"),

@@ -104,7 +104,7 @@ def _in_sentences() -> Iterator[Written]:
     for path in sorted((ROOT / "docs").rglob("*.md")):
         text = path.read_text(encoding="utf-8")
         prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
-        for name, rest in re.findall(r"`edgeq ([a-z-]+)([^`]*)`", prose):
+        for name, rest in re.findall(r"`edgeq ([a-z][a-z-]*)([^`]*)`", prose):
             words = rest.partition("…")[0].split()
             yield Written(f"docs/{path.name}: edgeq {name}{rest}", name, words, False)
 

@@ -303,7 +303,7 @@ def test_a_file_of_another_kind_is_not_asked_for_a_vocabulary(good: Path, tmp_pa
     path = changed(good, tmp_path / "m-Q4_K_M.gguf", adapter)
     found = audit(path)
     assert found.sound
-    assert (found.loading.how, found.loading.detail) == ("not run", "it is no language model")
+    assert (found.loading.how, found.loading.detail) == ("not run", "it is not a language model")
 
 
 # -- values of weights
@@ -658,7 +658,7 @@ def test_what_is_asked_wrongly_is_refused(good: Path, tmp_path: Path) -> None:
         ([good, "--reference", tmp_path], "config.json"),
         ([good, "--reference", WREN, "--text", tmp_path / "none"], "cannot be read"),
         ([tmp_path / "none.gguf"], "does not exist"),
-        ([tmp_path], "is no file"),
+        ([tmp_path], "is not a file"),
     ):
         assert said in refused(run_edgeq("audit", *arguments, store=tmp_path, cwd=tmp_path), 2)
 

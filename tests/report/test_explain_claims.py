@@ -232,7 +232,7 @@ CLAIMS: dict[str, Check] = {
     r"What the report advises: (.*)\.": _remedy,
     r"Not seen on the device itself yet: (.*)\.": _named("not run"),
     r"Measured, and still open: (.*)\.": _named("inconclusive"),
-    r"(?:Until it is, )?[Tt]hat is no pass\.": _always,
+    r"(?:Until it is, )?[Tt]hat is not a pass\.": _always,
     r"Fewer bits: .*": _always,
     r"(?:In the name .*|INT\d stores .*|Each part of the model got one of .*)": _always,
     r"GGUF calls it Q(\d)_0\.": lambda r, m: (

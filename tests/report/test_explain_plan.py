@@ -73,7 +73,7 @@ def test_every_artifact_of_every_recipe_keeps_the_rules(
             text = written.piece.text
             assert written.piece.title.endswith(": the plan")
             assert facts.size in text
-            assert "an estimate is no pass" in text
+            assert "an estimate is not a pass" in text
             assert {each.budget for each in facts.budgets} <= set(BUDGETS)
             assert ("a budget in place of fixed bits" in text) == waits
     if waits:

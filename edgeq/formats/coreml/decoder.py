@@ -33,7 +33,7 @@ class CoremlDecoder(LanguageModel):
         """Raises InvalidInput if the package has no such context, or is none that edgeq wrote."""
         facts, artifact = backend.interface.metadata, package.artifact
         if CONTEXT_KEY not in facts or TOKENIZER_FILE not in artifact.files:
-            what = "is no language model with a cache that edgeq wrote"
+            what = "is not a language model with a cache that edgeq wrote"
             raise InvalidInput(Problem(str(package.path), what, "build it again"))
         held = int(facts[CONTEXT_KEY])
         if context is not None and context > held:

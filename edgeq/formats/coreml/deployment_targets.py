@@ -18,7 +18,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """As Apple's own tools write it, e.g. `iOS18`."""
+        """The name that Apple's own tools write, such as `iOS18`."""
         return f"iOS{self.ios}"
 
     def __str__(self) -> str:

@@ -19,7 +19,7 @@ def open_backend(path: Path, threads: int | None, compute_units: str | None) -> 
     """
     units = compute_units or "all"
     if units not in get_args(ComputeUnits):
-        what = f"{units!r} are no compute units"
+        what = f"{units!r} are not compute units"
         raise InvalidInput(Problem("compute_units", what, suggest(units, get_args(ComputeUnits))))
     if runs_here():
         from edgeq.formats.coreml.apple import AppleBackend

@@ -89,7 +89,7 @@ def _is_beyond(value: npt.NDArray[Any]) -> bool:
 
 
 def _patterns(names: Sequence[str]) -> list[str]:
-    """As few patterns as name all of `names`: what stands in several layers has one.
+    """The fewest patterns that name all of `names`: what stands in several layers has one.
 
     >>> _patterns(["layer_0_add", "layer_1_add", "head"])
     ['layer_*_add', 'head']

@@ -52,7 +52,7 @@ class _Value:
 
     @property
     def shown(self) -> str:
-        """For a comment: the shapes, where the package says them."""
+        """The shapes for a comment, if the package states them."""
         said = " or ".join(" × ".join(map(str, shape)) for shape in self.shapes if shape)
         return f"{self.scalar}, {said}" if said else self.scalar
 
@@ -203,5 +203,5 @@ def _text(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """For a comment: one line of what can be printed."""
+    """One line of printable characters, for a comment."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -26,7 +26,7 @@ class CacheFacts:
     full_every: int
 
     def bytes(self, context: int, bytes_per_value: int, batch: int) -> int:
-        """Of keys and values for `context` positions, prompts read `batch` tokens at a time.
+        """The bytes of keys and values for `context` positions, reading `batch` tokens at a time.
 
         Layers with a window keep its positions and those of one batch.
         """
@@ -42,7 +42,7 @@ class CacheFacts:
 
 
 def cache_facts(header: Header) -> CacheFacts:
-    """From the metadata of a decoder.
+    """Read the cache's shape from the metadata of a decoder.
 
     Architectures whose windows are not known here count in full, which is never too little.
     """

@@ -97,7 +97,7 @@ def read_header(path: Path) -> Header:
     """
     try:
         if not path.is_file():
-            what = "is no file" if path.exists() else "does not exist"
+            what = "is not a file" if path.exists() else "does not exist"
             raise InvalidInput(Problem(str(path), what, "name a .gguf file"))
         with path.open("rb") as file:
             return _header(path, Cursor(path, path.stat().st_size, file))

@@ -64,7 +64,7 @@ class LlamaModel:
         """Token ids; `special` adds what the file says belongs around a text.
 
         Special tokens spelled out in the text are recognised, as Hugging Face's tokenizers do.
-        Raises InvalidInput for what is no text.
+        Raises InvalidInput if it is not text.
         """
         if not isinstance(text, str):
             raise InvalidInput(Problem("text", f"is a {type(text).__name__}", "give a str"))

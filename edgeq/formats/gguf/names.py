@@ -95,7 +95,7 @@ def gguf_name(family: str, name: str) -> str:
     layer = _LAYER.fullmatch(module)
     found = of_layer.get(layer.group(2)) if layer else whole.get(module)
     if found is None or kind not in ("weight", "bias"):
-        what = f"{name} is no weight of a {family} model that GGUF has a name for"
+        what = f"{name} is not a weight of a {family} model that GGUF has a name for"
         raise InvalidInput(Problem("model.safetensors", what, "use a model without it"))
     return f"blk.{layer.group(1)}.{found}.{kind}" if layer else f"{found}.{kind}"
 

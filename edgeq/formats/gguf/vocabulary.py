@@ -83,7 +83,7 @@ def _load(content: bytes, where: str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # tokenizers raises nothing more precise
-        what = f"is no tokenizer: {error}"
+        what = f"is not a tokenizer: {error}"
         raise InvalidInput(Problem(where, what, "download or save it again")) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -186,7 +186,7 @@ def _around(tokenizer: Tokenizer, where: str) -> tuple[int | None, int | None]:
 
 
 def _chat_keys(path: Path) -> dict[str, MetaValue]:
-    """As they are: one, or several by name of which `default` is the one without a name."""
+    """The chat templates: one, or several by name; `default` is the one without a name."""
     named = chat_templates(path)
     keys = {}
     others = sorted(set(named) - {"default"})

@@ -40,7 +40,7 @@ class OnnxDecoder(LanguageModel):
         facts = model.session.get_modelmeta().custom_metadata_map
         name = package.artifact.name
         if CONTEXT_KEY not in facts or TOKENIZER_FILE not in package.artifact.files:
-            what = "is no language model with a cache that edgeq wrote"
+            what = "is not a language model with a cache that edgeq wrote"
             raise InvalidInput(Problem(str(package.path), what, "build it again"))
         held = int(facts[CONTEXT_KEY])
         if context is not None and context > held:

@@ -72,7 +72,7 @@ class Statistics(Frozen):
         return max(LEAST_RMS, times * self.noise_rms)
 
     def faults(self, times: float = OPERATOR_TIMES) -> list[str]:
-        """In which ways this is beyond `times` the noise, in words; empty where it is not."""
+        """Say in which ways this exceeds `times` the noise; empty if it does not."""
         if not self.finite:
             return ["NaN or infinity where there should be none"]
         found = []

@@ -97,7 +97,7 @@ class HeldBack:
             yield self._loss(index, model.run({name: np.asarray(feed[name]) for name in names}))
 
     def _loss(self, index: int, outputs: Mapping[str, NDArray[Any]]) -> Doubles:
-        """Of every scored token the KL divergence in nats, else 1 − cosine of every output."""
+        """The KL divergence of every scored token in nats, else 1 − cosine of every output."""
         found = []
         for name in self._names:
             wanted = np.load(self._folder / f"{index}.{name}.npy", mmap_mode="r")

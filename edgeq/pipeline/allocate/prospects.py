@@ -98,7 +98,7 @@ class _Step:
 
 
 def _ladder(options: Options) -> list[_Step]:
-    """From the smallest choice to the largest, all tensors a step before one takes the next."""
+    """Go from the smallest choice to the largest, all tensors a step before one takes the next."""
     most = max((len(own) for own in options.values()), default=0)
     return [
         _Step(name, own[level].use, own[level].bytes - own[level - 1].bytes)
@@ -137,7 +137,7 @@ def _keeps(site: Site, chosen: Chosen) -> bool:
 
 
 def _whole(site: Site, fit: FitSpec, chosen: Chosen) -> ArtifactPlan:
-    """With the adapter that is trained beside it, if there is to be one."""
+    """Add the adapter that is trained with it, if there is one."""
     from edgeq.pipeline.allocate.options import intent_of
 
     intent = intent_of(site.recipe, site.format, fit.variant_name, chosen)

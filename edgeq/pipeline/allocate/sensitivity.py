@@ -116,5 +116,5 @@ def read_sensitivity(path: Path) -> Sensitivity:
         raise InvalidInput(Problem(str(path), what, "write it with: edgeq sensitivity")) from None
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
-        what = f"is no sensitivity that this edgeq wrote: {place}: {error.errors()[0]['msg']}"
+        what = f"is not a sensitivity that this edgeq wrote: {place}: {error.errors()[0]['msg']}"
         raise InvalidInput(Problem(str(path), what, "write it with: edgeq sensitivity")) from None

@@ -140,7 +140,7 @@ class _Checks:
             self.loading = _not_run(f"it is one part of {parts}")
             return []
         if not is_language_model(self._header):
-            self.loading = _not_run("it is no language model")
+            self.loading = _not_run("it is not a language model")
             return []
         try:
             reply = runs.tokens_of(self._path, self._texts, self._progress)

@@ -192,6 +192,7 @@ class _Builder:
     def _tools(self, intent: Intent) -> dict[str, str]:
         format = file_format(intent.format)
         own = {name: importlib.metadata.version(name) for name in format.tools}
+        own |= self._stages.extensions
         from_graph = format.from_graph or intent.variant.needs_calibration
         return {**self._stages.tools, **own} if from_graph else own
 

@@ -164,7 +164,7 @@ def _export(
 
 
 def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]:
-    """For every input that the graph leaves open, the shapes it gets."""
+    """The shapes of every input that the graph leaves open."""
     import onnx_ir as ir
 
     planned = stages.planned

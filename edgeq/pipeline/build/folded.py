@@ -50,6 +50,7 @@ def _folded(stages: Stages, intent: Intent, progress: Progress) -> Path:
         n: [decision.grid, decision.method] for n, decision in decisions.items() if _folds(decision)
     }
     key = {**stages.float_key(), "grids": wanted, "calibration": stages.calibration_key()}
+    key |= stages.extensions
 
     def foldable(weight: Weight) -> tuple[RoundingMethod, NumberFormat] | None:
         decision = decide(weight.name, weight.shape_by_rows, intent)

@@ -21,7 +21,8 @@ from edgeq.core.terms import Progress
 from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
-from edgeq.quantize.methods import rounding_method
+from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
+from edgeq.quantize.number_formats import NUMBER_FORMATS
 from edgeq.quantize.statistics import Feed
 from edgeq.recipe import data_sets
 from edgeq.recipe.schema import DataRef
@@ -66,7 +67,7 @@ class Stages:
 
     @property
     def source(self) -> str:
-        """As in the recipe, but of an absolute path, which is this machine's own, the end only."""
+        """The source as in the recipe; only the last part of an absolute path."""
         source = self.planned.recipe.model.source
         if source.kind in ("file", "directory") and Path(source.value).is_absolute():
             return Path(source.value).name
@@ -77,6 +78,11 @@ class Stages:
         """Name and version of every package that the float graph and its codes depend on."""
         names = _DECODER_TOOLS if self.planned.model.decoder else _ENCODER_TOOLS
         return {name: importlib.metadata.version(name) for name in names}
+
+    @property
+    def extensions(self) -> dict[str, str]:
+        """Name and version of every package that adds number formats or rounding methods."""
+        return {**NUMBER_FORMATS.packages, **ROUNDING_METHODS.packages}
 
     def float_graph(self) -> Path:
         """A directory with the model as an ONNX graph in float32."""
@@ -210,6 +216,7 @@ class Stages:
             "grids": chosen,
             "calibration": self.calibration_key() if needs_data else None,
             **({"settled by": settle.__name__} if settle else {}),
+            **self.extensions,
         }
 
         def make(destination: Path) -> None:

@@ -42,7 +42,7 @@ def _expected(planned: Planned, artifact: ArtifactPlan, device: Device) -> Estim
 
 
 def expected_everywhere(planned: Planned) -> dict[str, dict[str, Estimates]]:
-    """For every artifact of the plan, by name, what to expect on each of its devices, by id.
+    """Map every artifact's name to what to expect on each of its devices, by id.
 
     One whose tensors are not decided yet is left out, unless its possible sizes are known.
     """

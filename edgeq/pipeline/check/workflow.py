@@ -151,7 +151,7 @@ def targets(planned: Planned, format: Format, devices: dict[str, Device]) -> lis
 def _in_order(
     verdicts: Sequence[Verdict], built: Sequence[Built], devices: dict[str, Device]
 ) -> list[Verdict]:
-    """By artifact, as they were built, then by device."""
+    """Ordered by artifact, as they were built, then by device."""
     order = {item.artifact.name: index for index, item in enumerate(built)}
     ids = list(devices)
     return sorted(verdicts, key=lambda each: (order[each.artifact], ids.index(each.device)))

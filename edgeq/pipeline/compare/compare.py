@@ -80,7 +80,7 @@ def compare(
     """Run A, the reference, and B on `windows` windows of `window` tokens of a text file.
 
     Each of A and B: what `open_any` opens. threads: of one run; by default one per physical core.
-    Raises InvalidInput for what is no language model, a text that is too short, and models that do
+    Raises InvalidInput if one is not a language model, the text is too short, or the models do
     not cut the text into the same tokens; Missing where a runtime is not installed.
     """
     _check_windows(windows)
@@ -165,7 +165,7 @@ def _original(directory: Path, is_encoder: bool, threads: int | None) -> Model:
 
 
 def open_language_model(path: Path, threads: int | None = None) -> LanguageModel:
-    """What lies at `path`, ready to run. Raises InvalidInput for what is no language model."""
+    """What lies at `path`, ready to run. Raises InvalidInput for what is not a language model."""
     return _language_model(open_any(path, threads))
 
 

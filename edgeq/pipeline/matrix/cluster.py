@@ -172,7 +172,7 @@ def given_cluster(address: str) -> Iterator[Cluster]:
     try:
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except ValueError as error:
-        what = f"{address!r} is no address: {error}"
+        what = f"{address!r} is not an address: {error}"
         remedy = "write it as the scheduler prints it: tcp://host:8786"
         raise InvalidInput(Problem("--scheduler", what, remedy)) from None
     except (OSError, asyncio.TimeoutError):

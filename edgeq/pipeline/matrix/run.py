@@ -99,7 +99,7 @@ def _refuse(
 
 
 def _places(works: Sequence[Work]) -> list[dict[str, int]]:
-    """For each place, the devices that its worker serves; stand-ins run on this machine."""
+    """Map each place to the devices that its worker serves; stand-ins run on this machine."""
     places: dict[str, dict[str, int]] = {}
     for work in works:
         address = HERE if work.job.address == "emulate" else work.job.address

@@ -46,7 +46,7 @@ class LowRank(torch.nn.Module):  # type: ignore[misc]
         return product + functional.linear(functional.linear(x, down), up)
 
     def factors(self) -> Factors:
-        """As they are written."""
+        """The factors as they are written."""
         halves = (p.detach().half().numpy().copy() for p in (self.down, self.up))
         return Factors(*halves)
 

@@ -39,5 +39,5 @@ class Recovery(Frozen):
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that decide about the bytes."""
+    """Versions of the packages that decide the bytes."""
     return {name: importlib.metadata.version(name) for name in ("torch", "transformers")}

@@ -24,7 +24,7 @@ class Recovered:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For the artifact's record."""
+        """The entry in the artifact's record."""
         if self.record is None:
             return {}
         return {"recovery": self.record.model_dump(mode="json"), "notes": self.notes}

@@ -116,7 +116,7 @@ class ArmPlace(Place):
     def __init__(self, cpu_class: str) -> None:
         if cpu_class not in CLASSES:
             remedy = suggest(cpu_class, list(CLASSES))
-            raise InvalidInput(Problem(cpu_class, "is no class of Arm CPUs", remedy))
+            raise InvalidInput(Problem(cpu_class, "is not a class of Arm CPUs", remedy))
         self.cpu_class = CLASSES[cpu_class]
         self.name = f"arm64: {cpu_class}"
         found = find_arm() if unsupported() is None else None

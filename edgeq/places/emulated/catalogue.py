@@ -34,7 +34,7 @@ def stand_in(name: str) -> Place:
     if cpu_class in x86_classes.CLASSES:
         return MaskedPlace(cpu_class)
     known = [*x86_classes.CLASSES, *arm_place.CLASSES]
-    raise InvalidInput(Problem(name, "is no stand-in", suggest(cpu_class, known)))
+    raise InvalidInput(Problem(name, "is not a stand-in", suggest(cpu_class, known)))
 
 
 def stand_in_for(device: Device) -> Place:

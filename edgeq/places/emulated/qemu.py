@@ -28,7 +28,7 @@ def find_qemu(target: Target) -> Path | None:
     chosen = os.environ.get("EDGEQ_QEMU")
     if chosen and target == "aarch64":
         if shutil.which(chosen) is None:
-            what = f"{chosen!r} is no program"
+            what = f"{chosen!r} is not a program"
             raise Missing(Problem("EDGEQ_QEMU", what, "name a qemu-aarch64, or leave it unset"))
         return Path(chosen).absolute()
     for name in (f"qemu-{target}-static", f"qemu-{target}"):

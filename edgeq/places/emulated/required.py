@@ -62,7 +62,9 @@ def required() -> frozenset[str]:
     unknown = [word for word in words if word and word not in STAND_INS]
     if unknown:
         known = f"known are: {', '.join(STAND_INS)}"
-        raise InvalidInput(Problem(VARIABLE, f"{word!r} is no stand-in", known) for word in unknown)
+        raise InvalidInput(
+            Problem(VARIABLE, f"{word!r} is not a stand-in", known) for word in unknown
+        )
     return frozenset(filter(None, words))
 
 

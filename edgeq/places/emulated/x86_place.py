@@ -54,7 +54,9 @@ def available(name: str) -> str | None:
 def class_of(name: str) -> CpuClass:
     """The class called `name`; raises InvalidInput with the nearest name."""
     if name not in CLASSES:
-        raise InvalidInput(Problem(name, "is no class of x86 CPUs", suggest(name, list(CLASSES))))
+        raise InvalidInput(
+            Problem(name, "is not a class of x86 CPUs", suggest(name, list(CLASSES)))
+        )
     return CLASSES[name]
 
 

@@ -120,7 +120,7 @@ class _HeldGroup:
 
 
 class GroupLimiter(Limiter):
-    """By control groups in the group `parent`, which may have children with a limit."""
+    """Limit by control groups in the group `parent`, which may have children with a limit."""
 
     def __init__(self, version: int, parent: Path) -> None:
         self.mechanism = "cgroup v2" if version == 2 else "cgroup v1"
@@ -146,7 +146,7 @@ class _HeldData:
 
 
 class DataLimiter(Limiter):
-    """By RLIMIT_DATA: allocations fail, which ends the worker with an error of its runtime."""
+    """Limit by RLIMIT_DATA: allocations fail, which ends the worker with a runtime error."""
 
     mechanism: Mechanism = "RLIMIT_DATA"
 

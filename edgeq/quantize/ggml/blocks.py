@@ -230,7 +230,7 @@ def unpack_codes(packed: Bytes, type: GgmlType, method: str) -> QuantizedTensor:
 def pack_codes(tensor: QuantizedTensor) -> Bytes:
     """uint8 `(rows, bytes of a row)`: what `unpack_codes` takes apart.
 
-    Raises ValueError for number formats that GGUF lacks, and for rows that are no whole blocks.
+    Raises ValueError for number formats that GGUF lacks, and for rows that are not whole blocks.
     """
     rows, columns = tensor.codes.shape
     type = STORED_AS.get(tensor.number_format.name)

@@ -90,7 +90,7 @@ def quantize_rows(type: GgmlType, rows: Floats, importance: Floats | None = None
 def _require(type: GgmlType, rows: Floats, importance: Floats | None) -> None:
     columns = rows.shape[1]
     if type.name in _NO_QUANTIZER:
-        raise InvalidInput(Problem(type.name, "is no type for weights", "choose another"))
+        raise InvalidInput(Problem(type.name, "is not a type for weights", "choose another"))
     if columns % type.block:
         what = f"rows of {columns} do not divide into blocks of {type.block}"
         raise InvalidInput(Problem(type.name, what, "choose a type with smaller blocks"))

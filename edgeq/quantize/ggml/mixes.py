@@ -89,7 +89,9 @@ def mix_types(
     mix that llama.cpp does not have.
     """
     if mix not in MIXES:
-        raise InvalidInput(Problem(mix, "is no mix of llama.cpp's", f"known: {', '.join(MIXES)}"))
+        raise InvalidInput(
+            Problem(mix, "is not a mix of llama.cpp's", f"known: {', '.join(MIXES)}")
+        )
     base = TYPES[_MIXES[mix][1]]
     shapes = dict(tensors)
     chooser = Chooser(mix, base.name, facts, has_importance, shapes)

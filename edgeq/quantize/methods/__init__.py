@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.registry import Registry
 from edgeq.quantize.methods.awq import AWQ
 from edgeq.quantize.methods.base import RoundingMethod, Statistics
@@ -34,15 +35,26 @@ register_rounding_method = ROUNDING_METHODS.register
 def methods_for(number_format: NumberFormat) -> tuple[str, ...]:
     """How weights can be rounded onto a number format; the first is the default.
 
+    Raises InvalidInput where no method does.
+
     >>> from edgeq.quantize.number_formats import number_format
     >>> methods_for(number_format("int4-b32"))
     ('gptq', 'nearest', 'importance', 'awq')
     """
     able = [m.name for m in ROUNDING_METHODS.values() if m.rounds_onto(number_format)]
+    if not able:
+        raise _no_method(number_format, "no rounding method rounds onto it")
     return tuple(sorted(able, key=lambda name: name != number_format.default_method))
 
 
 def plain_method(number_format: NumberFormat) -> RoundingMethod:
-    """The first method that needs no calibration data."""
-    able = (ROUNDING_METHODS[name] for name in ROUNDING_METHODS)
-    return next(m for m in able if m.rounds_onto(number_format) and not m.needs_calibration)
+    """The first method that needs no calibration data. Raises InvalidInput without one."""
+    for method in map(rounding_method, methods_for(number_format)):
+        if not method.needs_calibration:
+            return method
+    raise _no_method(number_format, "every method that rounds onto it needs calibration data")
+
+
+def _no_method(number_format: NumberFormat, what: str) -> InvalidInput:
+    remedy = "register a rounding method with reads = 'nothing' that rounds onto it"
+    return InvalidInput(Problem(f"the number format {number_format.name!r}", what, remedy))

@@ -46,7 +46,7 @@ def _check_placement(recipe: Recipe, document: Document) -> Iterator[Problem]:
     for key, bound in recipe.budgets.placement.model_dump().items():
         if bound is not None:
             where = document.place(("budgets", "placement", key), key=True)
-            what = f"budgets.placement.{key}: is measured for Core ML alone, which is no target"
+            what = f"budgets.placement.{key}: is measured for Core ML alone, which is not a target"
             yield Problem(where, what, "remove it, or add a target: {format: coreml, devices: […]}")
 
 

@@ -73,7 +73,7 @@ def facts_of(report: Report) -> Facts:
 
 
 def _distance(verdict: Verdict) -> tuple[int, float]:
-    """From what came nearest to its budgets: few that failed, then little that is missing."""
+    """Order by nearness to the budgets: few that failed, then little that is missing."""
     missing = [line for line in verdict.lines if line.status == "fail"]
     return len(missing), sum(-(line.margin_share or -1.0) for line in missing)
 

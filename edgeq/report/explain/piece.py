@@ -157,7 +157,7 @@ def _outcome(facts: Facts) -> tuple[str, ...]:
 
 
 def _expected(facts: Facts) -> tuple[str, ...]:
-    """Of a plan: what is computed, what it seems to miss, and what nobody can know yet."""
+    """Explain a plan: what is computed, what it seems to miss, and what is not known yet."""
     known = [each for each in facts.budgets if each.value is not None]
     paragraphs = _solved(facts)
     if len(known) > 1:
@@ -182,7 +182,7 @@ def _expected(facts: Facts) -> tuple[str, ...]:
             "many bits is worked out when it is built."
         )
     paragraphs.append(
-        "Nothing of this was built or run: these are estimates, and an estimate is no pass."
+        "Nothing of this was built or run: these are estimates, and an estimate is not a pass."
     )
     return tuple(paragraphs)
 
@@ -223,7 +223,7 @@ _SOLVED: dict[Status, str] = {
 
 
 def _solved(facts: Facts) -> list[str]:
-    """Of every problem that is named at the start, whether it is solved."""
+    """Say whether each problem that was named at the start is solved."""
     told = []
     for each in facts.problems:
         word = _SOLVED[each.status]
@@ -239,10 +239,10 @@ def _open(facts: Facts) -> list[str]:
     told = []
     if unseen:
         names = ", ".join(each.words for each in unseen)
-        told.append(f"Not seen on the device itself yet: {names}. Until it is, that is no pass.")
+        told.append(f"Not seen on the device itself yet: {names}. Until it is, that is not a pass.")
     if undecided:
         names = ", ".join(each.words for each in undecided)
-        told.append(f"Measured, and still open: {names}. That is no pass.")
+        told.append(f"Measured, and still open: {names}. That is not a pass.")
         remedies = [each.remedy for each in undecided if each.remedy]
         told += [f"What the report advises: {remedies[0]}."] if remedies else []
     return told

@@ -129,7 +129,7 @@ def facts_of_artifact(
 
 
 def _tensors(planned: Planned, artifact: ArtifactPlan) -> tuple[TensorPlan, ...]:
-    """Of a budget that waits, those of the largest file that it may become."""
+    """For an open budget, those of the largest file that it may become."""
     if artifact.pending:
         return planned.prospects[artifact.name].largest.tensors
     return artifact.tensors

@@ -90,7 +90,7 @@ def _budget_point(facts: Facts, budget: Budgeted) -> str:
 
 
 def _waiting_point(budget: Budgeted, waiting: Waiting) -> str:
-    """Of a budget that is still to be worked out: what it asks for, and what is not known."""
+    """Explain a budget that is not worked out yet: what it asks for, and what is unknown."""
     text = f"Bits for each part: a budget in place of fixed bits. Asked for is {budget.asked}"
     if waiting.is_spare:
         text += f", more than this model takes with any choice: {waiting.most} is all it can use"

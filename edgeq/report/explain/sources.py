@@ -14,7 +14,7 @@ from edgeq.report.explain.facts import Facts
 def facts_of_source(
     source: Path, devices: Sequence[str], is_plan: bool, progress: Progress
 ) -> Facts:
-    """Of a recipe, a bundle or a page; with `is_plan`, of a recipe that is not built.
+    """Read a recipe, a bundle or a page; with `is_plan`, of a recipe that is not built.
 
     Raises what making a report or a plan raises, and InvalidInput where nothing was checked.
     """

@@ -29,7 +29,7 @@ class Weight(Protocol):
 
 
 class GriddedWeight(Weight, Protocol):
-    """With the name of its number format."""
+    """A weight with the name of its number format."""
 
     @property
     def grid(self) -> str: ...

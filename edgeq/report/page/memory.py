@@ -218,7 +218,7 @@ def _limits_table(device: ReportedDevice, budgets: Mapping[str, float]) -> Table
 
 
 def _lengths_figure(report: Report) -> Figure | None:
-    """Of the first artifact of each format: a cache is the same for all of them."""
+    """The first artifact of each format: a cache is the same for all of them."""
     rows: dict[str, tuple[Parts, str]] = {}
     formats: set[str] = set()
     for artifact in report.artifacts:

@@ -212,7 +212,7 @@ def read_report(path: Path) -> Report:
     except UnicodeDecodeError:
         found = None
     if found is None:
-        raise InvalidInput(Problem(str(path), "is no report that edgeq wrote", remedy))
+        raise InvalidInput(Problem(str(path), "is not a report that edgeq wrote", remedy))
     try:
         return Report.model_validate_json(lzma.decompress(base64.b64decode(found[1])))
     except (binascii.Error, lzma.LZMAError, ValidationError, EOFError):

@@ -151,7 +151,7 @@ def _where(report: Report, kind: _Kind) -> str:
     }
     words = " ".join(machines)
     if others:
-        words += f" For {', '.join(others)} that is no measurement."
+        words += f" For {', '.join(others)} that is not a measurement."
     return words
 
 

@@ -159,9 +159,9 @@ def test_what_the_package_does_not_take_is_named(encoders: Pair, change: Any, sa
 def test_arguments_that_do_not_fit_are_refused(encoders: Pair, wren: Wren) -> None:
     with pytest.raises(InvalidInput, match="no context to set"):
         edgeq.load(encoders.coreml, context=16)
-    with pytest.raises(InvalidInput, match=r"'gpu' are no compute units"):
+    with pytest.raises(InvalidInput, match=r"'gpu' are not compute units"):
         edgeq.load(encoders.coreml, compute_units="gpu")
-    with pytest.raises(InvalidInput, match="is no Core ML package"):
+    with pytest.raises(InvalidInput, match="only Core ML has compute units"):
         edgeq.load(encoders.onnx, compute_units="all")
     with pytest.raises(InvalidInput, match=r"129 positions are asked for.*made for 128"):
         edgeq.load(wren.half, context=129)
@@ -420,7 +420,7 @@ def test_a_run_that_core_ml_stops_names_the_package(
 def test_a_package_of_others_is_no_language_model(wren: Wren) -> None:
     package = open_package(wren.half)
     backend = Unmarked(package.path / COREML_PACKAGE, 1)
-    with pytest.raises(InvalidInput, match="no language model with a cache that edgeq wrote"):
+    with pytest.raises(InvalidInput, match="not a language model with a cache that edgeq wrote"):
         CoremlDecoder(package, backend, None)
 
 

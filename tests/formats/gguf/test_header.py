@@ -184,7 +184,7 @@ def test_damaged_files_are_refused_with_file_and_byte(case: str, tmp_path: Path)
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "missing.gguf", tmp_path / "pipe"):
-        with pytest.raises(InvalidInput, match=r"is no file|does not exist"):
+        with pytest.raises(InvalidInput, match=r"is not a file|does not exist"):
             read_header(path)
 
 

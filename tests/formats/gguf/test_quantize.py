@@ -148,7 +148,7 @@ REFUSED: dict[str, tuple[str, Callable[[], object]]] = {
         lambda: quantize_rows(TYPES["F16"], np.full((1, 256), 1e6, np.float32)),
     ),
     "a kernel's own type": (
-        "no type for weights",
+        "not a type for weights",
         lambda: quantize_rows(TYPES["Q8_K"], _values(1, 256)),
     ),
 }

@@ -273,7 +273,7 @@ def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:
     directory = save_style(tmp_path, "gpt2")
     content = directory.tokenizer.read_text(encoding="utf-8")
     directory.tokenizer.write_text(content[: len(content) // 2], encoding="utf-8")
-    with pytest.raises(InvalidInput, match=r"tokenizer\.json: is no tokenizer"):
+    with pytest.raises(InvalidInput, match=r"tokenizer\.json: is not a tokenizer"):
         vocabulary_of(directory, 700)
 
 

@@ -103,7 +103,7 @@ def _refuse_unknown(block: Block, where: str) -> None:
 
 
 def _releases(block: Block) -> list[tuple[str, ...]]:
-    """For each operator the values that nothing reads after it, which may then be dropped."""
+    """The values that nothing reads after each operator, and that may be dropped then."""
     last: dict[str, int] = {}
     for index, operation in enumerate(block.operations):
         if not operation.is_constant:

@@ -156,7 +156,7 @@ class Program:
 def load(path: str | Path, precision: Precision = "declared") -> Program:
     """Open a saved .mlpackage and prepare it to run.
 
-    InvalidInput if it is no package, if a constant cannot be read, or if it holds an operator that
+    InvalidInput if it is not a package, a constant cannot be read, or it holds an operator that
     is not known here; Missing without coremltools.
 
     >>> program = load("minilm.mlpackage")  # doctest: +SKIP
