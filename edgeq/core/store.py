@@ -39,6 +39,7 @@ DECISIVE_ROOMS = (
     "pipeline/allocate",
     "pipeline/build",
     "pipeline/plan",
+    "pipeline/proof",
     "pipeline/recover",
 )
 """The folders of edgeq whose code can change a result; editing any other keeps every key."""
