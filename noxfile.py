@@ -39,10 +39,11 @@ def _profiles() -> list:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and formatting."""
-    session.install("ruff>=0.9,<1")
+    """Style, formatting, and who may import whom (the contracts in pyproject.toml)."""
+    session.install("ruff>=0.9,<1", "import-linter>=2,<3")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache")
 
 
 @nox.session

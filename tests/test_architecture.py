@@ -124,3 +124,17 @@ def test_the_stores_key_covers_all_that_a_build_reaches() -> None:
 def test_importing_edgeq_imports_no_runtime(heavy: str) -> None:
     program = f"import sys, edgeq, edgeq.cli.main; print({heavy!r} in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "False"
+
+
+def test_a_plan_imports_no_writer_of_a_file_format() -> None:
+    program = (
+        "import sys; sys.argv = ['edgeq', 'plan', 'recipes/minilm.yaml', '--json']\n"
+        "from edgeq.cli.main import main\n"
+        "try:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
+    loaded = set(done.stderr.split())
+    assert "edgeq.pipeline.plan.plan" in loaded
+    assert not {"onnx", "onnx_ir", "torch", "transformers", "coremltools", "gguf"} & loaded
+    assert not [name for name in loaded if ".write" in name and name.startswith("edgeq.formats")]

@@ -203,7 +203,9 @@ def _onnx_mapped(contents: Contents) -> float:
         for own, weight in contents.weights.items()
         if _in_blocks(weight.grid) and (own != name or (sizes is not None and sizes.tied))
     )
-    stored = contents.file_bytes - (contents.tokenizer_bytes if contents.format == "onnx" else 0)
+    stored = contents.file_bytes - (
+        contents.tokenizer_bytes if file_format(contents.format).tokenizer_is_added else 0
+    )
     code = _TOUCHED_CODE["onnx"] * MIB
     if sizes is None or name is None:
         return stored + blocks + code

@@ -10,6 +10,7 @@ from edgeq.core.errors import EdgeqError
 from edgeq.estimate.contents import Contents, Runtime, Weight, guessed_tokenizer
 from edgeq.estimate.kinds import bits_per_weight
 from edgeq.estimate.sizes import Sizes, table_name
+from edgeq.formats.registry import file_format
 from edgeq.quantize.decide import decide, stored_bytes
 from edgeq.quantize.presets import PRESETS, Format
 from edgeq.quantize.spec import Intent
@@ -44,7 +45,7 @@ def variants(
             tokenizer = tokenizer_bytes or guessed_tokenizer(sizes)
             beside = (
                 tokenizer + _GRAPH_PER_WEIGHT * len(weights)
-                if format == "onnx"
+                if file_format(format).tokenizer_is_added
                 else tokenizer // 2  # without the quotes and indentation of JSON
             )
             yield Contents(
@@ -64,7 +65,7 @@ def _weights(
 ) -> dict[str, Weight]:
     task = "text-generation" if sizes.is_decoder else "sentence-embedding"
     intent = Intent(PRESETS[label], format, task)
-    if format == "onnx":
+    if not file_format(format).has_mixes:
         return _in_onnx(sizes, intent)
     try:
         from edgeq.formats.gguf.decide import decide_gguf

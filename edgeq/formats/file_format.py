@@ -6,14 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Frozen
 from edgeq.core.errors import NotComputed, Problem
 from edgeq.formats.base import Model
 from edgeq.formats.package import Package
 from edgeq.models.model import DescribedModel
+from edgeq.quantize.decide import Decision
+from edgeq.quantize.number_formats.floats import FLOAT32
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32
 from edgeq.quantize.spec import Intent
+
+if TYPE_CHECKING:  # needs the package onnx_ir
+    from edgeq.models.graphs.weights import Decide, Weight
 
 
 class TensorPlan(Frozen):
@@ -39,12 +45,14 @@ class FileFormat(ABC):
     decide its bytes, with those of the float graph where `from_graph`, whether it is made from the
     float ONNX graph. runs_anywhere: whether its runtime exists on every system; else its answers
     are emulated elsewhere. has_compute_units: whether a caller may choose what executes it.
-    always_has_context: whether every model of it, encoders included, is opened for a number of
-    positions. takes_adapter: whether a low-rank adapter can be part of it. alignment: bytes that
-    every tensor in the file is filled up to. has_mixes: whether llama.cpp's types are stored.
-    compared_by_operator: whether CPUs can be compared operator by operator. uses_metal: whether its
-    runtime takes the GPU of Apple's chips. compared_presets: what a frontier shows with int8 and
-    int4 for encoders. bare_suffixes: of files that it opens without an artifact's record.
+    has_releases: whether a release of the operating system decides what it can hold.
+    tokenizer_is_added: whether its tokenizer is a file of its own. always_has_context: whether
+    every model of it, encoders included, is opened for a number of positions. takes_adapter:
+    whether a low-rank adapter can be part of it. alignment: bytes that every tensor in the file is
+    filled up to. has_mixes: whether llama.cpp's types are stored. compared_by_operator: whether
+    CPUs can be compared operator by operator. uses_metal: whether its runtime takes the GPU of
+    Apple's chips. compared_presets: what a frontier shows with int8 and int4 for encoders.
+    bare_suffixes: of files that it opens without an artifact's record.
     """
 
     name: ClassVar[str]
@@ -55,6 +63,8 @@ class FileFormat(ABC):
     from_graph: ClassVar[bool] = True
     runs_anywhere: ClassVar[bool] = True
     has_compute_units: ClassVar[bool] = False
+    has_releases: ClassVar[bool] = False
+    tokenizer_is_added: ClassVar[bool] = True
     always_has_context: ClassVar[bool] = False
     takes_adapter: ClassVar[bool] = True
     alignment: ClassVar[int] = 1
@@ -83,6 +93,34 @@ class FileFormat(ABC):
         self, model: DescribedModel, intent: Intent, compute: str
     ) -> Iterator[TensorPlan]:
         """What becomes of every weight. compute: what Core ML's operators compute in."""
+
+    def tensor_words(self, release: str | None) -> tuple[str, ...]:
+        """What a budget may make of a tensor, from the smallest: number formats with fast kernels.
+
+        release: of Apple's systems, that the recipe asks for.
+        """
+        return (INT4_B32.name, INT8_B32.name, FLOAT32.name)
+
+    def weights_word(self, most: str) -> str:
+        """What a variant is called whose tensors mostly are `most`, a word of `tensor_words`."""
+        return INT8_B32.name
+
+    def stored_word(self, grid: str, word: str) -> str:
+        """What a tensor planned as `word` really is, by the number format it got."""
+        return word
+
+    def input_rounding(self, grid: str) -> str:
+        """How a product's input is rounded for weights of a number format; equal words, equal loss.
+
+        Empty where it is not rounded.
+        """
+        return "inputs"
+
+    def settle(self, weight: Weight, decide: Decide) -> Decision:
+        """What becomes of a weight of a float graph, by what its operators can carry out."""
+        from edgeq.models.graphs.weights import settle
+
+        return settle(weight, decide)
 
     @abstractmethod
     def file_bytes(

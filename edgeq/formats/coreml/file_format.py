@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from edgeq.core.artifact import COREML_PACKAGE, Artifact
 from edgeq.formats.base import Model
@@ -14,7 +15,13 @@ from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.formats.package import Package
 from edgeq.models.model import DescribedModel
 from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.number_formats.floats import FLOAT16
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8
+from edgeq.quantize.number_formats.palettes import PALETTE4, PALETTE6
 from edgeq.quantize.spec import Intent
+
+if TYPE_CHECKING:  # needs the package onnx_ir
+    from edgeq.models.graphs.weights import Decide, Weight
 
 
 class Coreml(FileFormat):
@@ -27,6 +34,7 @@ class Coreml(FileFormat):
     tools = ("coremltools",)
     runs_anywhere = False
     has_compute_units = True
+    has_releases = True
     takes_adapter = False
     uses_metal = True
     compared_presets = ("palette6",)
@@ -60,6 +68,26 @@ class Coreml(FileFormat):
                 bytes=stored_bytes_coreml(decision, shape, compute),
                 activations=decision.activations,
             )
+
+    def settle(self, weight: Weight, decide: Decide) -> Decision:
+        """See `FileFormat.settle`."""
+        from edgeq.formats.coreml.weights import settle_coreml
+
+        return settle_coreml(weight, decide)
+
+    def tensor_words(self, release: str | None) -> tuple[str, ...]:
+        """See `FileFormat.tensor_words`. Blocks of int4 came with iOS 18; before, palettes."""
+        if release in ("iOS16", "iOS17"):
+            return (PALETTE4.name, PALETTE6.name, INT8.name, FLOAT16.name)
+        return (INT4_B32.name, INT8.name, FLOAT16.name)
+
+    def weights_word(self, most: str) -> str:
+        """See `FileFormat.weights_word`."""
+        return FLOAT16.name
+
+    def input_rounding(self, grid: str) -> str:
+        """Nothing that the float graph does not round, in the executor off a Mac."""
+        return ""
 
     def file_bytes(
         self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from edgeq.formats.coreml.write_positions import ANGLES
 from edgeq.models.model import DescribedModel
 
 _ENCODER_BYTES_PER_TENSOR = 760
@@ -45,3 +44,7 @@ def _bytes_beside(model: DescribedModel) -> int:
         if array is not None and array.dtype.is_floating_point() and name not in model.tensors
     )
     return 2 * small + _OPERATOR_BYTES_PER_CONSTANT * len(arrays)
+
+
+ANGLES = 64
+"""Positions of a short table of angles."""

@@ -15,6 +15,7 @@ from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.formats.package import Package
 from edgeq.models.model import DescribedModel
 from edgeq.quantize.adapter import planned_factors
+from edgeq.quantize.number_formats.kquants import TYPE_OF
 from edgeq.quantize.spec import Intent
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Gguf(FileFormat):
     packages = MappingProxyType({"gguf": ("gguf", "xllamacpp")})
     tools = ("gguf", "numpy", "tokenizers", "xllamacpp")
     from_graph = False
+    tokenizer_is_added = False
     always_has_context = True
     alignment = ALIGNMENT
     has_mixes = True
@@ -78,6 +80,28 @@ class Gguf(FileFormat):
                 reason=decision.reason,
                 bytes=decision.bytes,
             )
+
+    def tensor_words(self, release: str | None) -> tuple[str, ...]:
+        """llama.cpp's K-quants; where rows do not divide into them, legacy types stand in.
+
+        Code books (IQ…) are several times slower on CPUs and have no codes of ours.
+        """
+        return ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
+
+    def weights_word(self, most: str) -> str:
+        """The mix that a file is called by, after the type that holds most of it."""
+        return {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}.get(most, most)
+
+    def stored_word(self, grid: str, word: str) -> str:
+        """See `FileFormat.stored_word`: rows may not divide into the blocks of the word's type."""
+        return TYPE_OF.get(grid, grid)
+
+    def input_rounding(self, grid: str) -> str:
+        """llama.cpp rounds inputs of K-quants in blocks of 256, those of other types in 32.
+
+        (ggml-cpu.c, `type_traits_cpu`: `vec_dot_type`.)
+        """
+        return "inputs-256" if self.stored_word(grid, "").endswith("_K") else "inputs-32"
 
     def file_bytes(
         self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from edgeq.core import canonical
 from edgeq.core.artifact import Frozen
+from edgeq.formats.registry import file_format
 from edgeq.pipeline.allocate.bounds import Site, require_possible
 from edgeq.pipeline.allocate.measure import Build, Ground
 from edgeq.pipeline.allocate.options import allowed, intent_of, settled
@@ -124,7 +125,9 @@ def _key(ground: Ground, fit: FitSpec) -> dict[str, object]:
         "fit": fit.model_dump(mode="json"),
         "rules": [rule.model_dump(mode="json") for rule in recipe.quantize.rules],
         "given": canonical.sha256_of_file(path / given.path) if given else None,
-        "coreml": recipe.coreml.model_dump(mode="json") if ground.format == "coreml" else None,
+        "coreml": recipe.coreml.model_dump(mode="json")
+        if file_format(ground.format).has_releases
+        else None,
         "workload": recipe.workload.model_dump(mode="json"),
         "devices": [d.model_dump(mode="json", exclude={"sources"}) for d in devices.values()],
     }

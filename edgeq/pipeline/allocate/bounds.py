@@ -13,6 +13,7 @@ from edgeq.devices.catalogue import HERE, Device
 from edgeq.estimate.bandwidth import bandwidth_here
 from edgeq.estimate.contents import Contents
 from edgeq.estimate.devices import Estimates, estimate_for
+from edgeq.formats.registry import file_format
 from edgeq.models.model import DescribedModel
 from edgeq.pipeline.allocate.options import find_options, intent_of
 from edgeq.pipeline.allocate.solve import Choices, Priced, best_within
@@ -40,7 +41,7 @@ class Site:
         intent = intent_of(
             self.recipe, self.format, self.fit.variant_name, {**self.fixed, **chosen}
         )
-        apple = self.devices if self.format == "coreml" else {}
+        apple = self.devices if file_format(self.format).has_releases else {}
         return plan_artifact(self.recipe, self.model, intent, tuple(self.devices), apple)
 
     def exceeded(self, chosen: Mapping[str, str]) -> list[str]:

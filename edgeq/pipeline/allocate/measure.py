@@ -13,9 +13,8 @@ import edgeq
 from edgeq.core import canonical
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.coreml.weights import settle_coreml
+from edgeq.formats.registry import file_format
 from edgeq.models.graphs.rounding import find_codes
-from edgeq.models.graphs.weights import settle
 from edgeq.pipeline.allocate.chain import Chain
 from edgeq.pipeline.allocate.holdout import HeldBack, learnt_from
 from edgeq.pipeline.allocate.inputs import kernels_of, shared_out, widest_of
@@ -191,7 +190,7 @@ class Ground:
             lambda name, shape: decisions.get(name, Decision(None, "no choice")),
             learnt_from(self._feeds, _LEARNT_WHOLE),
             lambda text: self.stages.progress(f"{step}: {text}"),
-            settle_coreml if self.format == "coreml" else settle,
+            file_format(self.format).settle,
             kept,
         )
         return {name: code.dequantize() for name, code in codes.items()}

@@ -18,27 +18,10 @@ from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.methods.gptq import GPTQ
 from edgeq.quantize.methods.nearest import NEAREST
-from edgeq.quantize.number_formats.floats import FLOAT16, FLOAT32
-from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INT8_B32
-from edgeq.quantize.number_formats.kquants import TYPE_OF
-from edgeq.quantize.number_formats.palettes import PALETTE4, PALETTE6
+from edgeq.quantize.number_formats.floats import FLOAT32
 from edgeq.quantize.presets import Format, Method, Variant, Weights
 from edgeq.quantize.spec import Intent
 from edgeq.recipe.schema import Recipe
-
-# llama.cpp's K-quants; where rows do not divide into their blocks, its legacy types stand in for
-# them. Code books (IQ…) are several times slower on CPUs and have no codes of ours.
-_GGUF = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
-_ONNX = (INT4_B32.name, INT8_B32.name, FLOAT32.name)
-# Blocks of codes in int4 came with iOS 18; before there are palettes of whole tensors.
-_COREML = (INT4_B32.name, INT8.name, FLOAT16.name)
-_COREML_OLD = (PALETTE4.name, PALETTE6.name, INT8.name, FLOAT16.name)
-# What a file is called as a whole, by the type that holds most of it.
-_MIX_OF: dict[str, Weights] = {
-    **{"Q2_K": "Q2_K", "Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q6_K": "Q6_K"},
-    **{"Q8_0": "Q8_0", "Q4_0": "Q4_0", "Q4_1": "Q4_1", "Q5_0": "Q5_0", "Q5_1": "Q5_1"},
-}
-GGUF_ALIGNMENT = 32
 
 
 @dataclass(frozen=True)
@@ -63,12 +46,7 @@ Options = Mapping[str, tuple[Option, ...]]
 
 def words(format: Format, recipe: Recipe) -> tuple[str, ...]:
     """What tensors may become in `format`, from the smallest to the largest."""
-    if format == "gguf":
-        return _GGUF
-    if format == "onnx":
-        return _ONNX
-    is_old = recipe.coreml.deployment_target in ("iOS16", "iOS17")
-    return _COREML_OLD if is_old else _COREML
+    return file_format(format).tensor_words(recipe.coreml.deployment_target)
 
 
 def intent_of(
@@ -79,9 +57,7 @@ def intent_of(
     for use in chosen.values():
         used[use] = used.get(use, 0) + 1
     most = max(used, key=lambda use: used[use], default="Q4_K")
-    weights: Weights = _MIX_OF[most] if format == "gguf" else INT8_B32.name
-    if format == "coreml":
-        weights = FLOAT16.name
+    weights: Weights = file_format(format).weights_word(most)
     rules = [rule for rule in recipe.quantize.rules if rule.covers(name)]
     if set(used) == {"float32"} and all(rule.use == "float32" for rule in rules):
         weights, method = FLOAT32.name, NEAREST.name  # a budget above the whole model's size
@@ -102,11 +78,13 @@ def find_options(
         for tensor in _planned(model, recipe, everywhere):
             if len(tensor.shape) == 2 and (tensor.method != "none" or tensor.grid == word):
                 option = Option(
-                    _use(format, tensor, word),
+                    file_format(format).stored_word(tensor.grid, word),
                     tensor.grid,
                     tensor.method,
                     _size(format, tensor),
-                    _kernel(format, tensor),
+                    ""
+                    if tensor.method == "none"
+                    else file_format(format).input_rounding(tensor.grid),
                 )
                 found.setdefault(tensor.name, {}).setdefault(option.use, option)
     options = {
@@ -140,26 +118,6 @@ def settled(options: Options, recipe: Recipe, format: Format, fit: FitSpec) -> O
 
 def _planned(model: DescribedModel, recipe: Recipe, intent: Intent) -> list[TensorPlan]:
     return list(planned_tensors(model, intent, compute_of(intent.variant, recipe.coreml)))
-
-
-def _use(format: Format, tensor: TensorPlan, word: str) -> str:
-    """The type that a tensor really gets: its rows may not divide into the blocks of the word's."""
-    if format != "gguf":
-        return word
-    return TYPE_OF.get(tensor.grid, tensor.grid)
-
-
-def _kernel(format: Format, tensor: TensorPlan) -> str:
-    """llama.cpp rounds the inputs of K-quants in blocks of 256, those of other types in 32.
-
-    (ggml-cpu.c, `type_traits_cpu`: `vec_dot_type`.) onnxruntime has one way for all codes. Core
-    ML's stand-in off a Mac rounds nothing that the float graph does not.
-    """
-    if format == "coreml" or tensor.method == "none":
-        return ""
-    if format == "onnx":
-        return "inputs"
-    return "inputs-256" if _use(format, tensor, "").endswith("_K") else "inputs-32"
 
 
 def _size(format: Format, tensor: TensorPlan) -> int:

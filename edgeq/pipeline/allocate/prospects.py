@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeq.formats.file_format import TensorPlan
+from edgeq.formats.registry import file_format
 from edgeq.pipeline.plan.plan import Planned, plan_artifact
 from edgeq.pipeline.plan.prospect import Prospect
 from edgeq.pipeline.plan.records import ArtifactPlan
@@ -142,7 +143,7 @@ def _whole(site: Site, fit: FitSpec, chosen: Chosen) -> ArtifactPlan:
 
     intent = intent_of(site.recipe, site.format, fit.variant_name, chosen)
     intent = replace(intent, variant=intent.variant.model_copy(update={"recover": fit.recover}))
-    apple = site.devices if site.format == "coreml" else {}
+    apple = site.devices if file_format(site.format).has_releases else {}
     return plan_artifact(site.recipe, site.model, intent, tuple(site.devices), apple)
 
 

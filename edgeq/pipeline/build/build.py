@@ -180,7 +180,7 @@ class _Builder:
 
     def _coreml_key(self, intent: Intent) -> dict[str, Any]:
         """What of a recipe decides about a package beyond its weights."""
-        if intent.format != "coreml":
+        if not file_format(intent.format).has_releases:
             return {}
         recipe = self._planned.recipe
         return {

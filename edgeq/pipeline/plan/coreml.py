@@ -17,6 +17,7 @@ from edgeq.formats.coreml.deployment_targets import (
     needs_os,
 )
 from edgeq.formats.file_format import TensorPlan
+from edgeq.formats.registry import file_format
 from edgeq.quantize.number_formats.floats import FLOAT16, FLOAT32
 from edgeq.quantize.presets import Variant
 from edgeq.recipe.schema import Compute, CoremlSpec, Recipe
@@ -101,7 +102,11 @@ def too_old(
         for index, asked in enumerate(recipe.targets):
             for position, id in enumerate(asked.devices):
                 device = devices.get(id)
-                if asked.format != "coreml" or device is None or _runs(device, target):
+                if (
+                    not file_format(asked.format).has_releases
+                    or device is None
+                    or _runs(device, target)
+                ):
                     continue
                 where = document.place(("targets", index, "devices", position))
                 reason = f", for {what}" if target == needed and what else ""

@@ -89,7 +89,7 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     if problems or model is None:
         raise InvalidInput(by_place(problems))
     plan = _plan(recipe, model, devices.get("coreml", {}))
-    packages = {a.name: a.tensors for a in plan.artifacts if a.format == "coreml"}
+    packages = {a.name: a.tensors for a in plan.artifacts if file_format(a.format).has_releases}
     problems += too_old(recipe, document, packages, devices.get("coreml", {}))
     if packages:
         problems += misfits(recipe, document, model.located.path)
@@ -148,7 +148,7 @@ def plan_artifact(
 ) -> ArtifactPlan:
     """One artifact of a recipe's model. apple: the devices of Core ML targets, by id."""
     tensors = tuple(planned_tensors(model, intent, compute_of(intent.variant, recipe.coreml)))
-    is_package = intent.format == "coreml"
+    is_package = file_format(intent.format).has_releases
     oldest = str(target_of(recipe, tensors)[0]) if is_package else None
     weights = sum(tensor.bytes for tensor in tensors)
     return ArtifactPlan(

@@ -21,6 +21,7 @@ from edgeq.estimate.interval import Interval
 from edgeq.estimate.quality import Loss, expected_loss
 from edgeq.estimate.use_cases import TOLERANCE, USES, Purpose
 from edgeq.estimate.variants import variants
+from edgeq.formats.registry import file_format
 from edgeq.pipeline.recommend.described_model import Subject
 from edgeq.quantize.presets import PRESETS
 
@@ -219,7 +220,7 @@ def _candidate(
     room = _OF_RAM * limits.ram
     if on_gpu and device.gpu_memory:
         room = min(room, device.gpu_memory)
-    assert contents.format != "coreml"
+    assert file_format(contents.format).runs_anywhere
     return Candidate(
         name=f"{contents.format}-{contents.label}",
         format=contents.format,

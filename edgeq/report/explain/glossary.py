@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from edgeq.formats.registry import file_format
 from edgeq.quantize.methods import ROUNDING_METHODS
 from edgeq.quantize.methods.kmeans import KMEANS
 from edgeq.quantize.number_formats import NUMBER_FORMATS
@@ -66,7 +67,7 @@ def variant_words(variant: str, weights: str, format: str) -> tuple[str, Cited]:
         return name, Cited(text, _FLOATS)
     shared = f"each block of {block} weights" if block else "each row of a layer"
     text = f"{name} stores a weight in {bits} bits, and {shared} has a scale of its own."
-    if format == "gguf":
+    if file_format(format).has_mixes:
         return name, Cited(f"{text} GGUF calls it Q{bits}_0.", _GGML)
     return name, Cited(text, _ONNX)
 
@@ -88,7 +89,7 @@ def mixed_words(formats: str, format: str, *, is_open: bool = False) -> tuple[st
     is_open: they are still to be chosen.
     """
     start = f"Each part of the model {'gets' if is_open else 'got'} one of {formats}: "
-    if format == "gguf":
+    if file_format(format).has_mixes:
         text = f"{start}the digit stands for about how many bits a weight takes"
         if "_K" not in formats:
             return "mixed precision", Cited(f"{text}.", _GGML)
@@ -98,7 +99,7 @@ def mixed_words(formats: str, format: str, *, is_open: bool = False) -> tuple[st
         )
         return "mixed precision", Cited(text, _K_QUANTS)
     text = f"{start}the digits are how many bits a weight takes, and weights that lie together "
-    source = KMEANS.source if format == "coreml" else _ONNX
+    source = KMEANS.source if file_format(format).has_releases else _ONNX
     return "mixed precision", Cited(f"{text}share a scale.", source)
 
 
