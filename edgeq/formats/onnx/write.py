@@ -176,5 +176,5 @@ def value_info(value: ir.Value) -> ValueInfo:
     shape = tuple(
         size if isinstance(size, int) else str(size.value) for size in (value.shape or ())
     )
-    dtype = value.dtype.numpy().name if value.dtype is not None else "float32"
-    return ValueInfo(name=value.name or "", dtype=dtype, shape=shape)
+    assert value.dtype is not None
+    return ValueInfo(name=value.name or "", dtype=value.dtype.numpy().name, shape=shape)

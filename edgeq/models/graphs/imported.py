@@ -14,6 +14,7 @@ from edgeq.models.graphs.folding import fold_constants
 from edgeq.models.graphs.normal import normalize, share_transposed
 from edgeq.models.graphs.rewriting import name_uniquely, save_model
 from edgeq.models.graphs.source import READ_ERRORS, first_line, read_source, unreadable
+from edgeq.models.graphs.wellformed import operator_sets
 from edgeq.models.graphs.widening import widen
 
 # QuantizeLinear takes a scale per channel from here on.
@@ -52,11 +53,11 @@ def import_onnx(path: Path, destination: Path) -> None:
 
 
 def _to_ir(proto: onnx.ModelProto, path: Path) -> ir.Model:
-    opsets = {opset.domain: opset.version for opset in proto.opset_import}
+    opset = operator_sets(proto)[""]
     model: ir.Model = ir.from_proto(proto)
     ir.external_data.set_base_dir(model.graph, path.parent)
-    if opsets.get("", _TARGET_OPSET) < _OLDEST_OPSET:
-        model = _upgraded(model, path, opsets[""])
+    if opset < _OLDEST_OPSET:
+        model = _upgraded(model, path, opset)
     return model
 
 
@@ -65,7 +66,7 @@ def _upgraded(model: ir.Model, path: Path, opset: int) -> ir.Model:
     whole.ir_version = max(whole.ir_version, _NEEDS_NO_INPUTS)
     try:
         converted = onnx.version_converter.convert_version(whole, _TARGET_OPSET)
-    except (*READ_ERRORS, onnx.version_converter.ConvertError) as error:
+    except READ_ERRORS as error:
         what = f"opset {opset} cannot be converted to {_TARGET_OPSET}: {first_line(error)}"
         remedy = f"export it with opset {_TARGET_OPSET}"
         raise InvalidInput(Problem(str(path), what, remedy)) from None

@@ -8,10 +8,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import onnx
 import onnx.inliner
+import onnx.shape_inference
+import onnx.version_converter
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.models.graphs.wellformed import defects
 
 # What onnx and protobuf raise for files that are cut short, damaged or something else.
 READ_ERRORS = (
@@ -23,6 +26,9 @@ READ_ERRORS = (
     AttributeError,
     NotImplementedError,
     DecodeError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    onnx.version_converter.ConvertError,
 )
 
 
@@ -38,8 +44,8 @@ def source_files(path: Path) -> tuple[Path, ...]:
 def read_source(path: Path) -> onnx.ModelProto:
     """The model in `path` without its external data; functions of its own are inlined.
 
-    Raises InvalidInput for a file that is not ONNX, that misses data, or whose inputs and outputs
-    are not all tensors of numbers.
+    Raises InvalidInput for a file that is not ONNX, that does not hold together or misses data, or
+    whose inputs and outputs are not all tensors of numbers.
     """
     proto = _read(path)
     if not proto.graph.node:
@@ -47,9 +53,15 @@ def read_source(path: Path) -> onnx.ModelProto:
     for tensor in _external(proto):
         _data_file(path, tensor)
     _refuse_other_values(path, proto)
-    if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
-    _densify(proto.graph)
+    try:
+        if proto.functions:
+            proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+        _densify(proto.graph)
+        defect = next(defects(proto), None)
+    except READ_ERRORS as error:
+        raise unreadable(path, error) from error
+    if defect:
+        raise unreadable(path, defect)
     return proto
 
 
