@@ -27,12 +27,13 @@ def prompted(
 class TextEncoder:
     """A tokenizer with truncation at `max_tokens` and without padding.
 
-    tokenizer: the content of `tokenizer.json`; its own truncation and padding are overridden.
+    tokenizer: the content of `tokenizer.json`; its own length and padding are overridden.
     """
 
     def __init__(self, tokenizer: bytes, max_tokens: int) -> None:
         self._tokenizer = open_tokenizer(tokenizer)
-        self._tokenizer.enable_truncation(max_length=max_tokens)
+        side = (self._tokenizer.truncation or {}).get("direction", "right")
+        self._tokenizer.enable_truncation(max_length=max_tokens, direction=side)
         self._tokenizer.no_padding()
 
     def ids(self, text: str, where: str) -> list[int]:

@@ -67,7 +67,9 @@ def checked_tokenizer(content: bytes, max_tokens: int | None) -> bytes:
     Padding is not part of a text, and models are saved with the length of some training run.
     """
     tokenizer = json.loads(content)
-    cut = {"direction": "Right", "max_length": max_tokens, "strategy": "LongestFirst", "stride": 0}
+    own = tokenizer.get("truncation")
+    side = own.get("direction", "Right") if isinstance(own, dict) else "Right"
+    cut = {"direction": side, "max_length": max_tokens, "strategy": "LongestFirst", "stride": 0}
     tokenizer["truncation"] = None if max_tokens is None else cut
     tokenizer["padding"] = None
     return json.dumps(tokenizer, ensure_ascii=False, indent=2).encode()

@@ -72,18 +72,30 @@ class ModelDirectory:
         return (*self.weight_files, *(file for file in files if file.is_file()))
 
     def tokenizer_json(self) -> bytes:
-        """The tokenizer as the model is used: with the lower-casing that its head asks for."""
+        """The tokenizer as the model is used: what it lower-cases, and where it cuts long texts."""
         content = self.tokenizer.read_bytes()
-        if not self.head.lower_case:
+        side = read_optional(self.path / "tokenizer_config.json").get("truncation_side")
+        if not self.head.lower_case and side is None:
             return content
         made = json.loads(content)
+        if side is not None:
+            made["truncation"] = _cut(side, self.max_tokens, str(self.path))
         normalizer = made.get("normalizer")
-        if _lowers(normalizer):
-            return content
-        own = normalizer if isinstance(normalizer, dict) else {"normalizers": []}
-        steps = own.get("normalizers", [own])
-        made["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
+        if self.head.lower_case and not _lowers(normalizer):
+            own = normalizer if isinstance(normalizer, dict) else {"normalizers": []}
+            steps = [{"type": "Lowercase"}, *own.get("normalizers", [own])]
+            made["normalizer"] = {"type": "Sequence", "normalizers": steps}
         return json.dumps(made, ensure_ascii=False).encode()
+
+
+def _cut(side: Any, longest: int, where: str) -> dict[str, Any]:
+    """What tokenizer.json says of long texts that lose their beginning ("left") or their end."""
+    if side not in ("left", "right"):
+        raise Settings({}, where, "tokenizer_config.json").unusable(
+            "truncation_side", side, "left or right"
+        )
+    cut = {"strategy": "LongestFirst", "stride": 0, "max_length": longest}
+    return {**cut, "direction": side.capitalize()}
 
 
 def _lowers(normalizer: Any) -> bool:

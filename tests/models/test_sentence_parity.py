@@ -5,6 +5,7 @@ The directories are saved by that library itself; none of edgeq's readers is the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ pytest.importorskip("optimum", reason="the build side is not installed")
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
+from tokenizers import Tokenizer
 from transformers import BertModel, PreTrainedTokenizerFast
 
 import edgeq
 from edgeq.core.artifact import (
     DATA_FILE,
     MODEL_FILE,
+    TOKENIZER_FILE,
     Artifact,
     ModelRecord,
     record_files,
@@ -99,6 +102,14 @@ def dense(width: int, activation: Any, **settings: Any) -> Any:
     return modules.Dense(WIDTH, width, activation_function=activation, **settings)
 
 
+def ids(directory: Path) -> list[list[int]]:
+    """Tokens of every text by the tokenizer that a build writes, opened by `tokenizers` alone."""
+    read = read_directory(directory, "test")
+    copy_tokenizer(read, directory.parent, settings=False, max_tokens=read.max_tokens)
+    tokenizer = Tokenizer.from_file(str(directory.parent / TOKENIZER_FILE))
+    return [tokenizer.encode(text).ids for text in TEXTS]
+
+
 PROMPTS = {"query": "be da: ", "passage": ""}
 HEADS: dict[str, Callable[[], dict[str, Any]]] = {
     "mean": lambda: {
@@ -157,3 +168,26 @@ def test_a_head_that_is_not_built_is_refused_by_name(
     with pytest.raises(InvalidInput, match=words) as caught:
         read_directory(directory, "test")
     assert caught.value.problems[0].remedy
+
+
+FILES = ("tokenizer_config.json", "sentence_bert_config.json")
+LIMITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "from the left": ({"truncation_side": "left"}, {}),
+    "from the right": ({"truncation_side": "right"}, {}),
+    "by the tokenizer": ({"model_max_length": 9}, {"max_seq_length": None}),
+    "by both": ({"model_max_length": 9}, {"max_seq_length": 7}),
+    "lower case": ({}, {"do_lower_case": True}),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_texts_are_cut_where_the_library_cuts_them(
+    network: Path, tmp_path: Path, limit: str
+) -> None:
+    directory = save(network, tmp_path / "model", "mean", text={"max_seq_length": 12})
+    for name, changes in zip(FILES, LIMITS[limit], strict=True):
+        path = directory / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    library = SentenceTransformer(str(directory), device="cpu")
+    wanted = [library.tokenize([text])["input_ids"][0].tolist() for text in TEXTS]
+    assert ids(directory) == wanted
