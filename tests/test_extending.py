@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import io
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 import edgeq
+from edgeq.core.budgets import BUDGETS, Budget, register_budget
 from edgeq.core.errors import InvalidInput
+from edgeq.devices.catalogue import load_device
 from edgeq.pipeline.build.build import Built
+from edgeq.pipeline.check.judge import judge
+from edgeq.pipeline.check.observations import Sight
+from edgeq.pipeline.check.subject import Seen, Subject
+from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.workflow import build_recipe, bundle_recipe
@@ -30,7 +40,11 @@ from edgeq.quantize.number_formats import (
     register_number_format,
 )
 from edgeq.quantize.number_formats.integers import INT4_B32, IntegerFormat
+from edgeq.recipe.budgets import Budgets
 from edgeq.recipe.schema import recipe_schema
+from edgeq.report.console import Console
+from edgeq.report.explain.facts import budget_words
+from edgeq.report.terminal import print_verdict
 from tests.support.tiny_bert import run_edgeq, write_recipe
 
 # Three bits that onnxruntime's kernels read as four.
@@ -58,6 +72,23 @@ class Largest(RoundingMethod):
         return QuantizedTensor(number_format, codes, scales, self.name)
 
 
+def worst_text(sight: Sight) -> Seen:
+    """The cosine of the text that quantization hurt most."""
+    return sight.worst_output(lambda output: (output.cosine_min, None), min)
+
+
+WORST_TEXT = Budget(
+    section="quality",
+    key="worst_text",
+    unit="cosine",
+    bound="at least",
+    words="the likeness of its worst answer to the original's",
+    measured_by="quality",
+    tasks=("sentence-embedding",),
+    summary="Lower bound of the cosine of every text's embedding with the full-precision one.",
+    read=worst_text,
+)
+
 RECIPE = """\
 edgeq: 1
 name: toys
@@ -72,6 +103,7 @@ targets:
   - {format: onnx, devices: [here]}
 budgets:
   size: {download: 2 MiB}
+  quality: {worst_text: -1}
 """
 LAYER = "encoder.layer.0.output.dense.weight"
 
@@ -85,9 +117,11 @@ def toys(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     """A recipe that names a toy of each kind, next to the small BERT."""
     register_number_format(INT3)
     register_rounding_method(Largest())
+    register_budget(WORST_TEXT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEQ_STORE", str(tmp_path_factory.mktemp("store")))
         yield write_recipe(tiny.parent / "toys.yaml", RECIPE)
+    BUDGETS.unregister("quality.worst_text")
     ROUNDING_METHODS.unregister("largest")
     NUMBER_FORMATS.unregister("int3-b32")
 
@@ -95,6 +129,11 @@ def toys(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 @pytest.fixture(scope="module")
 def built(toys: Path) -> dict[str, Built]:
     return {item.artifact.name: item for item in build_recipe(toys, None, quiet)}
+
+
+@pytest.fixture(scope="module")
+def verdicts(toys: Path, built: dict[str, Built]) -> list[Verdict]:
+    return check_recipe(toys, ["here"], False, quiet, None, False, ())
 
 
 def test_the_schema_completes_and_checks_the_toys(toys: Path) -> None:
@@ -136,8 +175,9 @@ def test_the_file_holds_the_toys_own_codes(toys: Path, built: dict[str, Built]) 
     assert np.array_equal(codes, wanted)
 
 
-def test_they_are_checked_bundled_and_run(toys: Path, built: dict[str, Built]) -> None:
-    verdicts = check_recipe(toys, ["here"], False, quiet, None, False, ())
+def test_they_are_checked_bundled_and_run(
+    toys: Path, built: dict[str, Built], verdicts: list[Verdict]
+) -> None:
     assert {verdict.artifact for verdict in verdicts} == set(built)
     assert all(line.status == "pass" for verdict in verdicts for line in verdict.lines)
     out = toys.parent / "toys.zip"
@@ -146,6 +186,91 @@ def test_they_are_checked_bundled_and_run(toys: Path, built: dict[str, Built]) -
     bundled, unbundled = (edgeq.load(path).embed(["ba be bi"]) for path in (out, item.path))
     assert np.array_equal(bundled, unbundled)
     assert np.isfinite(bundled).all()
+
+
+def test_the_schema_knows_the_toy_budget(toys: Path) -> None:
+    quality = recipe_schema()["$defs"]["QualityBudget"]["properties"]
+    assert "every text's embedding" in quality["worst_text"]["description"]
+    budgets = make_plan(toys).recipe.budgets
+    assert budgets.limit(WORST_TEXT) == -1
+    assert budgets.model_dump(mode="json")["quality"]["worst_text"] == -1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what", "remedy"),
+    [
+        ("worst_text: -1", "worst_text: low", "quality.worst_text|expected a number", ""),
+        ("worst_text: -1", "worst_text: '0.9'", "expected a number", ""),
+        ("worst_text: -1", "worst_text: -1, cosines: 2", "unknown key 'cosines'", "cosine"),
+        ("worst_text: -1", "worst_text: -1, cosine: 2", "less than or equal to 1", ""),
+        ("  evaluation: {path: evaluation.tsv}\n", "  {}\n", "no data to measure it on", ""),
+    ],
+)
+def test_a_mistake_in_the_toy_budget_is_named(
+    toys: Path, old: str, new: str, what: str, remedy: str
+) -> None:
+    assert old in RECIPE
+    mistaken = write_recipe(toys.parent / "mistaken.yaml", RECIPE.replace(old, new))
+    with pytest.raises(InvalidInput) as raised:
+        make_plan(mistaken)
+    (problem,) = raised.value.problems
+    assert re.search(what, problem.what)
+    assert remedy in problem.remedy
+
+
+@pytest.mark.parametrize(("by", "status"), [(-1e-9, "pass"), (1e-9, "fail")])
+def test_the_toy_budget_is_judged_and_shown(
+    verdicts: list[Verdict], by: float, status: str
+) -> None:
+    verdict = verdicts[0]
+    measured = verdict.measurement
+    assert measured.quality is not None
+    value = min(output.cosine_min for output in measured.quality.outputs.values())
+    assert value < 1
+    here = load_device("here")
+    subject = Subject(verdict.variant, measured, verdict.float_measurement, here, {})
+    budgets = Budgets.model_validate({"quality": {"worst_text": value + by}})
+    judged = judge(subject, here, budgets)
+    (line,) = [line for line in judged.lines if line.budget == "quality.worst_text"]
+    assert (line.status, line.value, line.samples) == (status, value, 24)
+    shown = io.StringIO()
+    print_verdict(judged, Console(file=shown, width=80))
+    assert budget_words()[line.budget] == WORST_TEXT.words
+    assert re.search(rf"quality.worst_text +>= {value:.5f} .* {status}", shown.getvalue())
+
+
+@pytest.mark.parametrize("reading", [None, lambda sight: 0.9])
+def test_a_budget_that_cannot_be_read_is_refused(
+    verdicts: list[Verdict], reading: Callable[[Sight], float] | None
+) -> None:
+    verdict, here = verdicts[0], load_device("here")
+    subject = Subject(verdict.variant, verdict.measurement, verdict.float_measurement, here, {})
+    unreadable = register_budget(dataclasses.replace(WORST_TEXT, key="unread", read=reading))
+    try:
+        budgets = Budgets.model_validate({"quality": {"unread": 0.5}})
+        with pytest.raises(InvalidInput, match="must be read from the measurements"):
+            judge(subject, here, budgets)
+    finally:
+        BUDGETS.unregister(unreadable.name)
+
+
+def test_a_budget_in_bytes_is_written_with_its_unit() -> None:
+    budget = Budget("memory", "mapped", "bytes", "at most", "mapped memory", "memory")
+    register_budget(budget)
+    try:
+        read = Budgets.model_validate_json('{"memory": {"mapped": "2 MiB", "peak": "3 MiB"}}')
+        assert (read.limit(budget), read.memory.peak) == (2 << 20, 3 << 20)
+        assert Budgets.model_validate_json(read.model_dump_json()) == read
+        for key in ("mapped", "peak"):
+            with pytest.raises(ValidationError, match=rf"memory\.{key}\n.*has no unit"):
+                Budgets.model_validate_json(f'{{"memory": {{"mapped": "1 B", "{key}": 2}}}}')
+    finally:
+        BUDGETS.unregister(budget.name)
+
+
+def test_a_budget_uses_the_words_of_verdicts() -> None:
+    with pytest.raises(InvalidInput, match="did you mean 'seconds'"):
+        dataclasses.replace(WORST_TEXT, unit="second")  # type: ignore[arg-type]
 
 
 def test_a_name_is_one_thing() -> None:

@@ -9,7 +9,7 @@ from tables import code, plain, table
 from edgeq.quantize.methods import ROUNDING_METHODS
 from edgeq.quantize.presets import PRESETS
 from edgeq.report.explain import glossary as told
-from edgeq.report.explain.facts import BUDGETS
+from edgeq.report.explain.facts import budget_words
 
 _MADE = "*This page is made from the words of `edgeq explain`, whenever the site is built.*\n"
 
@@ -46,7 +46,9 @@ def glossary() -> str:
             "## Nouns",
             table(["word", "means"], [[f"[{word}]({link})", said] for word, link, said in _NOUNS]),
             "## Budgets",
-            table(["in a verdict", "means"], [[code(b), plain(m)] for b, m in BUDGETS.items()]),
+            table(
+                ["in a verdict", "means"], [[code(b), plain(m)] for b, m in budget_words().items()]
+            ),
             "## How weights are rounded",
             table(["in a recipe", "what it does", "its name"], methods),
             "## Number formats",

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.budgets import Budget
 from edgeq.core.units import Bytes, Fraction, Seconds, TokensPerSecond
 from edgeq.core.validation_messages import refuse
+from edgeq.recipe.registered_budgets import WithRegistered
 
 
 def _check_spearman(value: Any) -> Any:
@@ -157,13 +159,26 @@ class PlacementBudget(Frozen):
 class Budgets(Frozen):
     """What must hold for an artifact to pass; each is optional."""
 
-    memory: MemoryBudget = Field(default=MemoryBudget(), description="Memory while it runs.")
-    latency: LatencyBudget = Field(default=LatencyBudget(), description="Time of one run.")
-    speed: SpeedBudget = Field(default=SpeedBudget(), description="Speed of a language model.")
-    size: SizeBudget = Field(default=SizeBudget(), description="What an app has to download.")
-    quality: QualityBudget = Field(
+    memory: Annotated[MemoryBudget, WithRegistered("memory")] = Field(
+        default=MemoryBudget(), description="Memory while it runs."
+    )
+    latency: Annotated[LatencyBudget, WithRegistered("latency")] = Field(
+        default=LatencyBudget(), description="Time of one run."
+    )
+    speed: Annotated[SpeedBudget, WithRegistered("speed")] = Field(
+        default=SpeedBudget(), description="Speed of a language model."
+    )
+    size: Annotated[SizeBudget, WithRegistered("size")] = Field(
+        default=SizeBudget(), description="What an app has to download."
+    )
+    quality: Annotated[QualityBudget, WithRegistered("quality")] = Field(
         default=QualityBudget(), description="How near it is to the full-precision model."
     )
-    placement: PlacementBudget = Field(
+    placement: Annotated[PlacementBudget, WithRegistered("placement")] = Field(
         default=PlacementBudget(), description="Core ML packages: which units run them."
     )
+
+    def limit(self, budget: Budget) -> float | None:
+        """The limit that the recipe sets for a budget; None where it sets none."""
+        limit: float | None = getattr(getattr(self, budget.section), budget.key, None)
+        return limit

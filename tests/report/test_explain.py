@@ -16,7 +16,7 @@ from edgeq.formats.bundle import BUNDLE_FILE
 from edgeq.measure.records import MemoryReading
 from edgeq.recipe.budgets import Budgets
 from edgeq.report.console import make_console
-from edgeq.report.explain.facts import BUDGETS, Facts
+from edgeq.report.explain.facts import Facts, budget_words
 from edgeq.report.explain.glossary import variant_words
 from edgeq.report.explain.measured import _shares, facts_of
 from edgeq.report.explain.piece import Written, write
@@ -190,7 +190,7 @@ def test_every_budget_has_plain_words() -> None:
         for group, field in Budgets.model_fields.items()
         for key in field.annotation.model_fields  # type: ignore[union-attr]
     }
-    assert set(BUDGETS) == named | {"device.memory", "device.answers"}
+    assert set(budget_words()) == named | {"device.memory", "device.answers"}
 
 
 def test_a_processor_that_answers_otherwise_is_told() -> None:
@@ -200,7 +200,7 @@ def test_a_processor_that_answers_otherwise_is_told() -> None:
     lines[-1] = lines[-1].model_copy(update={"budget": "device.answers", "status": "fail"})
     changed = verdict.model_copy(update={"lines": tuple(lines), "status": "fail"})
     written = write(facts_of(report.model_copy(update={"verdicts": (changed,)})))
-    assert BUDGETS["device.answers"] in written.piece.text
+    assert budget_words()["device.answers"] in written.piece.text
     assert problems(written) == []
 
 

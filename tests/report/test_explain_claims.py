@@ -13,7 +13,7 @@ from edgeq.pipeline.check.verdict import Line, Verdict
 from edgeq.quantize.decide import TOO_SMALL
 from edgeq.quantize.methods import ROUNDING_METHODS
 from edgeq.report.explain import analogies
-from edgeq.report.explain.facts import BUDGETS
+from edgeq.report.explain.facts import budget_words
 from edgeq.report.explain.glossary import RECOVERY
 from edgeq.report.explain.measured import facts_of
 from edgeq.report.explain.piece import Written, write
@@ -47,7 +47,9 @@ class Record:
         self.lines = {line.budget: line for line in self.verdict.lines}
 
     def line(self, words: str) -> Line:
-        (budget,) = [key for key, said in BUDGETS.items() if said == words and key in self.lines]
+        (budget,) = [
+            key for key, said in budget_words().items() if said == words and key in self.lines
+        ]
         return self.lines[budget]
 
     def value(self, line: Line, of: str = "value") -> str:
@@ -123,7 +125,7 @@ def _named(status: str) -> Check:
     def check(record: Record, found: re.Match[str]) -> bool:
         told = found.group(1).split(", ")
         return told == [
-            BUDGETS[line.budget] for line in record.lines.values() if line.status == status
+            budget_words()[line.budget] for line in record.lines.values() if line.status == status
         ]
 
     return check

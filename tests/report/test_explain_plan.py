@@ -13,7 +13,7 @@ from edgeq.core.errors import EdgeqError, InvalidInput, Missing
 from edgeq.pipeline.allocate.options import find_options, intent_of
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.plan.plan import make_plan
-from edgeq.report.explain.facts import BUDGETS
+from edgeq.report.explain.facts import budget_words
 from edgeq.report.explain.parts import parts_of
 from edgeq.report.explain.piece import write
 from edgeq.report.explain.planned import facts_of_plan, planned_facts
@@ -74,7 +74,7 @@ def test_every_artifact_of_every_recipe_keeps_the_rules(
             assert written.piece.title.endswith(": the plan")
             assert facts.size in text
             assert "an estimate is not a pass" in text
-            assert {each.budget for each in facts.budgets} <= set(BUDGETS)
+            assert {each.budget for each in facts.budgets} <= set(budget_words())
             assert ("a budget in place of fixed bits" in text) == waits
     if waits:
         return

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeq.core.artifact import read_artifact
+from edgeq.core.budgets import BUDGETS
 from edgeq.core.terms import Progress
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.devices.profile import Device, matches
@@ -120,8 +121,12 @@ def _time_limits(
         device.id == here.id or matches(device, here) for device in devices
     ):
         return {}
-    every = {**budgets.latency.model_dump(), **budgets.speed.model_dump()}
-    return {key: limit for key, limit in every.items() if limit is not None}
+    limits = {
+        budget.key: budgets.limit(budget)
+        for budget in BUDGETS.values()
+        if budget.section in ("latency", "speed") and budget.read is None  # those timing knows
+    }
+    return {key: limit for key, limit in limits.items() if limit is not None}
 
 
 def _tried(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+from edgeq.core.budgets import BUDGETS, Unit
 from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.core.units import MIB, format_bytes, format_seconds
 from edgeq.devices.profile import Device
@@ -13,9 +14,10 @@ from edgeq.measure.records import Measurement, Memory, Quantile
 from edgeq.pipeline.check import remedies
 from edgeq.pipeline.check.cross_cpu_lines import answers_line, answers_notes
 from edgeq.pipeline.check.observations import Sight
+from edgeq.pipeline.check.readings import read
 from edgeq.pipeline.check.subject import Seen, Subject
 from edgeq.pipeline.check.under_limit import under_limit
-from edgeq.pipeline.check.verdict import Line, Status, Unit, Verdict, exit_status, worst
+from edgeq.pipeline.check.verdict import Line, Status, Verdict, exit_status, worst
 from edgeq.recipe.budgets import Budgets
 
 __all__ = ["Subject", "decide", "judge"]
@@ -74,37 +76,20 @@ class _Judge:
             answers = answers_line(subject.differences, self._device, subject.here)
             if answers is not None:
                 yield answers
-        for group, key, unit, see, at_most in self._seen():
-            bound = getattr(getattr(budgets, group), key)
-            if bound is not None:
-                line = self._line(f"{group}.{key}", unit, bound, see(), at_most=at_most)
-                yield self._under_limit(line) if line.budget == "memory.peak" else line
+        has_compute_units = file_format(subject.measured.format).has_compute_units
+        for budget in BUDGETS.values():
+            limit_of_recipe = budgets.limit(budget)
+            if limit_of_recipe is None or (budget.needs_compute_units and not has_compute_units):
+                continue
+            seen = read(budget, self._sight)
+            line = self._line(
+                budget.name, budget.unit, limit_of_recipe, seen, at_most=budget.is_upper
+            )
+            yield self._under_limit(line) if line.budget == "memory.peak" else line
 
     def _under_limit(self, line: Line) -> Line:
         tried = self._subject.tried
         return line if tried is None else under_limit(line, tried)
-
-    def _seen(self) -> Iterator[tuple[str, str, Unit, Callable[[], Seen], bool]]:
-        """Every budget a recipe can have: its place and unit, its sight, and which side is good."""
-        sight = self._sight
-        yield "memory", "peak", "bytes", sight.peak, True
-        yield "memory", "growth", "bytes", sight.growth, True
-        yield "latency", "p50", "seconds", lambda: sight.latency("p50"), True
-        yield "latency", "p90", "seconds", lambda: sight.latency("p90"), True
-        yield "latency", "first_token", "seconds", sight.first_token, True
-        yield "speed", "prompt", "tokens/s", lambda: sight.speed("prompt"), False
-        yield "speed", "generation", "tokens/s", lambda: sight.speed("generation"), False
-        yield "size", "download", "bytes", sight.size, True
-        yield "quality", "cosine", "cosine", sight.cosine, False
-        yield "quality", "spearman", "correlation × 100", sight.spearman, False
-        yield "quality", "error", "relative error", sight.error, True
-        yield "quality", "top1", "share", sight.top1, False
-        yield "quality", "kl", "nats", sight.kl, True
-        yield "quality", "kl_p99", "nats", sight.kl_p99, True
-        yield "quality", "perplexity", "ratio", sight.perplexity, True
-        if file_format(self._subject.measured.format).has_compute_units:
-            yield "placement", "npu", "share", lambda: sight.placement("npu"), False
-            yield "placement", "gpu", "share", lambda: sight.placement("gpu"), False
 
     def _line(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from edgeq.core.budgets import Unit
 from edgeq.devices.compute_units import Unit as ComputeUnit
 from edgeq.devices.profile import InstructionSet
 from edgeq.estimate.interval import Interval
@@ -21,7 +22,6 @@ from edgeq.measure.records import (
 from edgeq.pipeline.check.observations_quality import QualitySight
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.subject import Seen
-from edgeq.pipeline.check.verdict import Unit
 
 NATIVE_BUILD = (
     "compile llama.cpp for this CPU, `pip install llama-cpp-python==0.3.36`, and check again "

@@ -23,19 +23,17 @@ class QualitySight(Standpoint):
 
     def cosine(self) -> Seen:
         """Mean cosine with the outputs of full precision."""
-        return self._worst_output(lambda o: (o.cosine_mean, o.cosine_mean_bounds), min)
+        return self.worst_output(lambda o: (o.cosine_mean, o.cosine_mean_bounds), min)
 
     def error(self) -> Seen:
         """Relative RMS error of the outputs."""
-        return self._worst_output(
-            lambda o: (o.relative_rms_error, o.relative_rms_error_bounds), max
-        )
+        return self.worst_output(lambda o: (o.relative_rms_error, o.relative_rms_error_bounds), max)
 
     def spearman(self) -> Seen:
         """Correlation with the scores of the evaluation data."""
         quality = self.measured.quality
         if quality is None:
-            return self._no_quality()
+            return self.no_quality()
         how, reason = self.how(quality.conditions)
         if quality.spearman is None:
             reason = "the evaluation data have no scores that vary"
@@ -80,15 +78,15 @@ class QualitySight(Standpoint):
     def top1(self) -> Seen:
         """The share of largest outputs, or likeliest tokens, that stay."""
         if self.measured.quality is not None:
-            return self._worst_output(lambda o: (o.top1_agreement, o.top1_bounds), min)
+            return self.worst_output(lambda o: (o.top1_agreement, o.top1_bounds), min)
         quality = self.measured.language
         if quality is None:
-            return self._no_quality()
+            return self.no_quality()
         found = quality.divergence
         worth = effective_count(found.same_top1, found.same_top1_se, found.tokens)
         return self._in_windows(quality, found.same_top1, share_bounds(found.same_top1, worth))
 
-    def _worst_output(
+    def worst_output(
         self,
         read: Callable[[OutputQuality], tuple[float | None, Bounds | None]],
         pick: Callable[[list[float]], float],
@@ -96,7 +94,7 @@ class QualitySight(Standpoint):
         """The worst of all outputs; a model is as good as its worst."""
         quality = self.measured.quality
         if quality is None:
-            return self._no_quality()
+            return self.no_quality()
         how, reason = self.how(quality.conditions)
         found = [(*read(output), output.distinct) for output in quality.outputs.values()]
         known = [(value, bounds, count) for value, bounds, count in found if value is not None]
@@ -117,7 +115,7 @@ class QualitySight(Standpoint):
         """A figure of a language model's distance and its standard error, read by `read`."""
         quality = self.measured.language
         if quality is None:
-            return self._no_quality()
+            return self.no_quality()
         value, error = read(quality.divergence)
         half = student_95(quality.divergence.windows) * error
         return self._in_windows(quality, value, Bounds(low=value - half, high=value + half))
@@ -134,7 +132,8 @@ class QualitySight(Standpoint):
             noun="windows",
         )
 
-    def _no_quality(self) -> Seen:
+    def no_quality(self) -> Seen:
+        """Why the quality pass has no result."""
         absent = self.absent("quality", None)
         if absent is not None:
             return absent

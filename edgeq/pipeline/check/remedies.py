@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from edgeq.core.budgets import Unit
 from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.core.units import MIB, format_bytes, format_seconds, format_speed
 from edgeq.devices.profile import Device
 from edgeq.measure.records import Measurement
-from edgeq.pipeline.check.verdict import Line, Unit
+from edgeq.pipeline.check.verdict import Line
 
 if TYPE_CHECKING:
     from edgeq.pipeline.check.subject import Alternatives, Seen, Subject

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.budgets import Bound, Unit
 from edgeq.core.errors import EXIT_BUDGET_FAILED, EXIT_INCONCLUSIVE, EXIT_MISSING, EXIT_PASS
 from edgeq.core.terms import How
 from edgeq.devices.profile import AppLimit
@@ -15,20 +16,9 @@ from edgeq.measure.cross_cpu.records import Differences
 from edgeq.measure.records import Measurement
 from edgeq.places.limits.records import Tried
 
-__all__ = ["How", "Line", "Status", "Unit", "Verdict", "exit_status", "worst"]
+__all__ = ["How", "Line", "Status", "Verdict", "exit_status", "worst"]
 
 Status = Literal["pass", "fail", "inconclusive", "not run"]
-Unit = Literal[
-    "bytes",
-    "seconds",
-    "tokens/s",
-    "cosine",
-    "correlation × 100",
-    "relative error",
-    "share",
-    "nats",
-    "ratio",
-]
 
 # From the worst. What is not run weighs less than what was run and left open: it was never tried.
 _EXIT_STATUS: dict[Status, int] = {
@@ -48,7 +38,7 @@ class Line(Frozen):
         examples=["latency.p90"],
     )
     unit: Unit = Field(description="The unit of limit, value, interval and margin.")
-    bound: Literal["at most", "at least"] = Field(description="Which side of the limit is good.")
+    bound: Bound = Field(description="Which side of the limit is good.")
     limit: float = Field(description="The budget.")
     value: float | None = Field(description="What was seen; null where nothing was.")
     low: float | None = Field(

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE
+from edgeq.core.budgets import BUDGETS
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import write_text
 from edgeq.core.store import Store, code_version
@@ -265,6 +266,7 @@ def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place:
         "evaluation": evaluation,
         "runtime": os.environ.get("EDGEQ_LLAMA"),
         "code": code_version(),
+        "packages": BUDGETS.packages,
     }
     return Store().root / "verdict" / f"{canonical.sha256_of(key)}.json"
 

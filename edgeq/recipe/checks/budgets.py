@@ -5,70 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edgeq.core.budgets import BUDGETS, Budget
 from edgeq.core.errors import Problem
 from edgeq.core.yamlfile import Document
 
 if TYPE_CHECKING:
     from edgeq.recipe.schema import Recipe
 
-_MEASURED = {
-    "sentence-embedding": ("cosine", "spearman"),
-    "text-generation": ("kl", "kl_p99", "top1", "perplexity"),
-    "tensor": ("error", "top1"),
-}
-
 
 def check_budgets(recipe: Recipe, document: Document) -> Iterator[Problem]:
     """Every budget that is not measured for the task, or has nothing to be measured on."""
     if document.is_assumed(("model", "task")):
         return
+    has_data = bool(recipe.data.evaluation) or document.is_assumed(("data", "evaluation"))
+    for budget in BUDGETS.values():
+        if recipe.budgets.limit(budget) is not None:
+            where = document.place(("budgets", budget.section, budget.key), key=True)
+            for what, remedy in _faults(budget, recipe, has_data):
+                yield Problem(where, f"budgets.{budget.name}: {what}", remedy)
+    yield from _check_workload(recipe, document)
+
+
+def _faults(budget: Budget, recipe: Recipe, has_data: bool) -> Iterator[tuple[str, str]]:
+    """Why a budget cannot be measured, with the remedy."""
     task = recipe.model.task
-    has_data = recipe.data.evaluation or document.is_assumed(("data", "evaluation"))
-    yield from _check_language_budgets(recipe, document)
-    yield from _check_placement(recipe, document)
-    for key, bound in recipe.budgets.quality.model_dump().items():
-        where = document.place(("budgets", "quality", key), key=True)
-        name = f"budgets.quality.{key}"
-        if bound is None:
-            continue
-        if key not in _MEASURED[task]:
-            what = f"{name}: is not measured for the task {task!r}"
-            yield Problem(where, what, f"measured for it: {', '.join(_MEASURED[task])}")
-        elif not has_data:
-            what = f"{name}: there is no data to measure it on"
-            yield Problem(where, what, "add data.evaluation: {path: ...}")
+    if not budget.is_measured_for(task):
+        measured = ", ".join(_alternatives(budget, task))
+        remedy = f"measured for it: {measured}" if measured else "remove it"
+        yield f"is not measured for the task {task!r}", remedy
+    elif budget.measured_by == "quality" and not has_data:
+        yield "there is no data to measure it on", "add data.evaluation: {path: ...}"
+    if budget.needs_compute_units and all(target.format != "coreml" for target in recipe.targets):
+        remedy = "remove it, or add a target: {format: coreml, devices: […]}"
+        yield "is measured for Core ML alone, which is not a target", remedy
 
 
-def _check_placement(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """Only Core ML tells where it runs what."""
-    if any(target.format == "coreml" for target in recipe.targets):
-        return
-    for key, bound in recipe.budgets.placement.model_dump().items():
-        if bound is not None:
-            where = document.place(("budgets", "placement", key), key=True)
-            what = f"budgets.placement.{key}: is measured for Core ML alone, which is not a target"
-            yield Problem(where, what, "remove it, or add a target: {format: coreml, devices: […]}")
+def _alternatives(budget: Budget, task: str) -> Iterator[str]:
+    """What the same pass measures for the task."""
+    for each in BUDGETS.values():
+        if each.tasks and each.measured_by == budget.measured_by and each.is_measured_for(task):
+            yield each.name
 
 
-def _check_language_budgets(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """Time of one run is for models that answer in one run; speed is for those that go on."""
-    is_language = recipe.model.task == "text-generation"
-    latency, speed = recipe.budgets.latency, recipe.budgets.speed
-    keys = {
-        ("latency", "p50"): (latency.p50, False),
-        ("latency", "p90"): (latency.p90, False),
-        ("latency", "first_token"): (latency.first_token, True),
-        ("speed", "prompt"): (speed.prompt, True),
-        ("speed", "generation"): (speed.generation, True),
-    }
-    fitting = [".".join(key) for key, (_, language) in keys.items() if language == is_language]
-    for key, (bound, language) in keys.items():
-        if bound is not None and language != is_language:
-            where = document.place(("budgets", *key), key=True)
-            what = f"budgets.{'.'.join(key)}: is not measured for the task {recipe.model.task!r}"
-            yield Problem(where, what, f"measured for it: {', '.join(fitting)}")
+def _check_workload(recipe: Recipe, document: Document) -> Iterator[Problem]:
     work = recipe.workload
-    if is_language and work.prompt + work.generate > work.context:
+    if recipe.model.task == "text-generation" and work.prompt + work.generate > work.context:
         where = document.place(("workload", "context"))
         what = f"workload: {work.prompt} + {work.generate} tokens do not fit {work.context}"
         yield Problem(where, what, f"write 'context: {work.prompt + work.generate}' or more")

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeq.core.budgets import BUDGETS
 from edgeq.pipeline.check.verdict import Status
 
-BUDGETS = {
+_DEVICE_LIMITS = {
     "device.memory": "what it uses of the memory allowed to one app",
     "device.answers": "the likeness of its answers on that processor to those here",
-    "memory.peak": "memory while it runs",
-    "memory.growth": "the memory it adds to an app",
-    "latency.p50": "the typical time of one run",
-    "latency.p90": "the time nine in ten runs stay within",
-    "latency.first_token": "the wait for the first word",
-    "speed.prompt": "the speed at which it reads",
-    "speed.generation": "the speed at which it writes",
-    "size.download": "the download",
-    "quality.cosine": "the likeness of its answers to the original's",
-    "quality.spearman": "its agreement with people's own scores",
-    "quality.error": "the error of its answers",
-    "quality.top1": "the share of first choices that stay the same",
-    "quality.kl": "the distance of its predictions from the original's",
-    "quality.kl_p99": "the distance of its worst predictions from the original's",
-    "quality.perplexity": "its difficulty with a text, as a multiple of the original's",
-    "placement.npu": "the share of its work on the Neural Engine",
-    "placement.gpu": "the share of its work on the graphics processor",
 }
-"""Every budget in plain words."""
+
+
+def budget_words() -> dict[str, str]:
+    """Map every line that a verdict can have to what it is about, in plain words."""
+    return _DEVICE_LIMITS | {budget.name: budget.words for budget in BUDGETS.values()}
 
 
 @dataclass(frozen=True)
@@ -49,8 +37,8 @@ class Told:
 
     @property
     def words(self) -> str:
-        """What the budget is about."""
-        return BUDGETS[self.budget]
+        """What the budget is about; its key where the package that added it is gone."""
+        return budget_words().get(self.budget, self.budget)
 
 
 @dataclass(frozen=True)

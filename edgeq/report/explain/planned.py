@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from edgeq.core.budgets import BUDGETS, Unit
 from edgeq.core.errors import InvalidInput, Missing, Problem
 from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
@@ -18,7 +19,7 @@ from edgeq.models.naming import model_name
 from edgeq.pipeline.allocate.prospects import foretold
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.check.remedies import format_value
-from edgeq.pipeline.check.verdict import Status, Unit
+from edgeq.pipeline.check.verdict import Status
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.quantize.adapter import METHOD as ADAPTER
@@ -199,23 +200,21 @@ def _lines(
     size, least = artifact.download_bytes, artifact.smallest_bytes or artifact.download_bytes
     download = Interval(value=size, low=least, high=size, basis="the plan")
     memory = own.memory.counted(device.counts)
+    computed = {
+        "memory.peak": memory,
+        "memory.growth": own.memory.growth,
+        "latency.p50": own.latency,
+        "latency.p90": own.latency,
+        "latency.first_token": own.first_token,
+        "speed.prompt": own.prompt,
+        "speed.generation": own.decode,
+        "size.download": download,
+    }
     yield "device.memory", device.app_limit().bytes, "bytes", True, memory
-    yield "memory.peak", budgets.memory.peak, "bytes", True, memory
-    yield "memory.growth", budgets.memory.growth, "bytes", True, own.memory.growth
-    yield "latency.p50", budgets.latency.p50, "seconds", True, own.latency
-    yield "latency.p90", budgets.latency.p90, "seconds", True, own.latency
-    yield "latency.first_token", budgets.latency.first_token, "seconds", True, own.first_token
-    yield "speed.prompt", budgets.speed.prompt, "tokens/s", False, own.prompt
-    yield "speed.generation", budgets.speed.generation, "tokens/s", False, own.decode
-    yield "size.download", budgets.size.download, "bytes", True, download
-    quality = budgets.quality
-    yield "quality.cosine", quality.cosine, "cosine", False, None
-    yield "quality.spearman", quality.spearman, "correlation × 100", False, None
-    yield "quality.error", quality.error, "relative error", True, None
-    yield "quality.top1", quality.top1, "share", False, None
-    yield "quality.kl", quality.kl, "nats", True, None
-    yield "quality.kl_p99", quality.kl_p99, "nats", True, None
-    yield "quality.perplexity", quality.perplexity, "ratio", True, None
+    for each in BUDGETS.values():
+        if not each.needs_compute_units:  # a plan says nothing of where operators run
+            expected = computed.get(each.name)
+            yield each.name, budgets.limit(each), each.unit, each.is_upper, expected
 
 
 def _line(
