@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.formats.base import Floats, Model
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
@@ -26,9 +26,13 @@ def load(path: Path, *, threads: int) -> TransformersModel:
     whole language model of a built-in architecture in full precision.
     """
     directory = read_directory(path, str(path))
-    original = OriginalDecoder(directory)
-    import torch
+    try:
+        import torch
 
+        original = OriginalDecoder(directory)
+    except ImportError as error:
+        purpose = "run a Hugging Face directory"
+        raise missing_extra(error.name or "torch", "build", purpose) from None
     torch.set_num_threads(threads)
     return TransformersModel(directory, original, threads)
 

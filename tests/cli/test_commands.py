@@ -456,7 +456,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx_models.convolutional(folder / "net.onnx")
     rng = np.random.default_rng(0)
     for name in ("calibration", "evaluation"):
-        images = rng.standard_normal((16, 3, 32, 32)).astype(np.float32)
+        images = rng.standard_normal((24, 3, 32, 32)).astype(np.float32)
         np.savez(folder / f"{name}.npz", image=images)
     tiny_bert.write_recipe(folder / "recipe.yaml", NET)
     return folder

@@ -656,7 +656,7 @@ def test_what_is_asked_wrongly_is_refused(good: Path, tmp_path: Path) -> None:
     for arguments, said in (
         ([good, "--text", TEXT], "--reference DIR"),
         ([good, "--reference", tmp_path], "config.json"),
-        ([good, "--reference", WREN, "--text", tmp_path / "none"], "cannot be read"),
+        ([good, "--reference", WREN, "--text", tmp_path / "none"], "no such file"),
         ([tmp_path / "none.gguf"], "does not exist"),
         ([tmp_path], "is not a file"),
     ):

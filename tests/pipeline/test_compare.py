@@ -21,6 +21,7 @@ from edgeq.core.errors import InvalidInput, Missing
 from edgeq.formats import transformers_model
 from edgeq.formats.gguf.requantize import quantize_file
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.measure.same_tokens import beginning, same_tokens
 from edgeq.models.huggingface import read_directory
 from edgeq.pipeline.compare import compare
 from edgeq.pipeline.compare.side_by_side import SideBySide
@@ -217,8 +218,8 @@ def test_other_tokenizers_are_refused_with_the_first_difference(tmp_path: Path) 
     own = compare.compare(folder, folder, TEXT, **FEW)
     assert own.kl.max == 0  # every window begins with the token now
     model = compare.open_language_model(folder)
-    assert compare.beginning(model) == 0
-    first, ids = compare.same_tokens((model, model), (folder, folder), "a whale")
+    assert beginning(model) == 0
+    first, ids = same_tokens((model, model), (folder, folder), "a whale")
     assert (first, ids[0], ids[1:]) == (0, 0, model.tokens("a whale", special=False))
 
 

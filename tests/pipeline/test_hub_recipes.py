@@ -98,7 +98,7 @@ def planned(name: str, config: dict[str, Any], folder: Path, patch: pytest.Monke
     repository, revision = source.split("hub:")[1].split("@")
     snapshot = folder / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
     snapshot.mkdir(parents=True)
-    (snapshot / "config.json").write_text(json.dumps(config))
+    (snapshot / "config.json").write_text(json.dumps({"eos_token_id": 1, **config}))
     shutil.copyfile(RECIPES / "wren" / "tokenizer.json", snapshot / "tokenizer.json")
     patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
     patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

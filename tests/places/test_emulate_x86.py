@@ -130,8 +130,8 @@ def find_qemu_x86() -> Path:
 
 
 SATURATES = """
-from edgeq.formats import onnx
-print(onnx.products_saturate(), *onnx.session_settings().values())
+from edgeq.models import onnx_session
+print(onnx_session.products_saturate(), *onnx_session.session_settings().values())
 """
 
 

@@ -121,7 +121,7 @@ def write_recipe(path: Path, text: str = GOOD) -> Path:
 
 
 def run_edgeq(
-    *arguments: str | Path, store: Path, cwd: Path, timeout: float = 240, **environment: str
+    *arguments: str | Path, store: Path, cwd: Path, timeout: float = 900, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """The real command in a process of its own, with `store` as its build store."""
     command = [

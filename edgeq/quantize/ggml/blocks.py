@@ -236,7 +236,7 @@ def pack_codes(tensor: QuantizedTensor) -> Bytes:
     type = STORED_AS.get(tensor.number_format.name)
     if type is None or columns % type.block:
         raise ValueError(
-            f"{tensor.number_format.name} codes of {columns} columns are no GGUF blocks"
+            f"{tensor.number_format.name} codes of {columns} columns do not fit into GGUF blocks"
         )
     lifted: NDArray[Any] = (tensor.codes + np.int8(_zero(type))).view(np.uint8)
     content = _Content(lifted.reshape(-1, type.block))
