@@ -126,7 +126,9 @@ def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Fe
     exposed.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in made if name not in known
     )
-    session = open_graph(exposed.SerializeToString(), directory, threads=1)
+    # Fusing again what is fused can give a constant the name of another.
+    graph = exposed.SerializeToString()
+    session = open_graph(graph, directory, threads=1, optimized=True)
     names = [value.name for value in session.get_outputs()]
     for sample in samples:
         try:
