@@ -19,7 +19,7 @@ from edgeq.measure.cross_cpu.probe import make_probe
 from edgeq.measure.cross_cpu.records import Differences
 from edgeq.measure.cross_cpu.samples import graph_feeds
 from edgeq.measure.cross_cpu.statistics import compare
-from edgeq.models.onnx_session import CURES
+from edgeq.models.onnx_session import CURES, products_saturate
 from edgeq.places.emulated import x86_place
 from edgeq.places.emulated.arm_place import ArmPlace
 from edgeq.places.emulated.x86_place import MaskedPlace
@@ -194,6 +194,8 @@ def test_an_uncured_difference_is_an_error(
     products: Path, avx2: MaskedPlace, tmp_path: Path
 ) -> None:
     """The artifact says which settings the loader shall use: none."""
+    if products_saturate():
+        pytest.skip("this CPU saturates as the masked one does")
     artifact = read_artifact(products)
     bare = tmp_path / "bare"
     bare.mkdir()

@@ -158,7 +158,7 @@ def test_text_that_is_none_is_refused() -> None:
         own.ids("\ud800")
     with pytest.raises(InvalidInput, match="is a int"):
         own.ids(1)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="cannot be read"):
+    with pytest.raises(InvalidInput, match="cannot be used"):
         DecoderTokenizer(b"{}")
 
 
@@ -238,8 +238,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, files: Path) -> None
     file = files / "wren-Q8_0.gguf"
     for b, text, options, said in (
         (file, short, {}, "two windows of 256 are the least"),
-        (file, binary, {}, "is no UTF-8 text: byte 0"),
-        (file, tmp_path / "none.txt", {}, "cannot be read: No such file"),
+        (file, binary, {}, "byte 0: not UTF-8 text"),
+        (file, tmp_path / "none.txt", {}, "no such file"),
         (file, TEXT, {"windows": 1}, "gives no standard error"),
         (
             file,

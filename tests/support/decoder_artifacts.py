@@ -27,8 +27,9 @@ from edgeq.quantize.number_formats import QuantizedTensor
 WREN = Path(__file__).parents[2] / "recipes" / "wren"
 
 
-def grid_for(grid: str, method: str = "nearest"):
+def grid_for(grid: str, method: str | None = None):
     """A `decide` that puts every weight that is large enough on `grid`."""
+    method = method or ("kmeans" if grid.startswith("palette") else "nearest")
 
     def decide(name: str, shape: tuple[int, ...]) -> Decision:
         size = 1

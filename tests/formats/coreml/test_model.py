@@ -25,7 +25,7 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 import edgeq
 from edgeq.core.artifact import COREML_PACKAGE, read_record, record_files, write_artifact
 from edgeq.core.errors import InvalidInput, NotComputed
-from edgeq.formats.coreml import backend, executor
+from edgeq.formats.coreml import backend, executor, open_backend
 from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.decoder import CoremlDecoder
 from edgeq.formats.language import LanguageModel
@@ -58,7 +58,7 @@ TEXTS = ["ba", tiny_bert.sentence(1, 12), tiny_bert.sentence(2, 30), tiny_bert.s
 class Pair:
     """One model on two runtimes, from the same codes."""
 
-    executor: Path
+    coreml: Path
     onnx: Path
 
 
@@ -371,7 +371,7 @@ def apple(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(tools.models, "MLModel", StandIn)
     monkeypatch.setattr(tools.models, "CompiledMLModel", StandIn)
     monkeypatch.setattr(compute_plan, "MLComputePlan", Plan)
-    monkeypatch.setattr(backend, "runs_here", lambda: True)
+    monkeypatch.setattr(open_backend, "runs_here", lambda: True)
     return tools
 
 
