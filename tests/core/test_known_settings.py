@@ -58,7 +58,7 @@ def test_what_is_not_on_the_list_is_refused_by_name(
         (tmp_path / file.name).write_bytes(file.read_bytes())
     path = tmp_path
     if bundled:
-        monkeypatch.setattr("edgeq.formats.bundle.read_artifact", lambda _: record)
+        monkeypatch.setattr("edgeq.pipeline.bundle.write.read_artifact", lambda _: record)
         options = {"recipe_text": "", "licence": None, "licence_text": None, "unchecked": True}
         path = write_bundle(tmp_path, tmp_path / "b.zip", verdicts=[], **options)
     else:
