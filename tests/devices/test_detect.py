@@ -265,7 +265,7 @@ def test_a_real_limit_on_this_process_is_its_budget(limited_group: tuple[Path, i
         pytest.skip("this machine has no more than the limit")
     code = (
         f"open({str(group / 'cgroup.procs')!r}, 'w').write('0')\n"
-        "from edgeq import here\n"
+        "from edgeq.devices import detect as here\n"
         "found = here.detect()\n"
         "print(found.app_limit().bytes, found.sources['app_memory'][0].text)\n"
     )

@@ -124,7 +124,7 @@ def test_only_what_was_asked_wrongly_is_no_failed_pass(
     program = (
         "import sys\n"
         "from edgeq.core.errors import InvalidInput, Missing, NotComputed, Problem\n"
-        "from edgeq.formats import sample_passes\n"
+        "from edgeq.measure import sample_passes\n"
         "def watch_sample(request):\n"
         f"    raise {raised}\n"
         "sample_passes.watch_sample = watch_sample\n"
@@ -200,7 +200,7 @@ def test_only_the_reply_is_on_standard_output(tensor: Path) -> None:
     # What any library of the worker prints must not end up in the reply.
     program = (
         "import os, sys\n"
-        "from edgeq.formats import worker\n"
+        "from edgeq.measure import worker\n"
         "perform = worker.perform\n"
         "def noisy(request):\n"
         "    print('from Python')\n"
