@@ -298,10 +298,10 @@ def test_interrupted_it_ends_what_it_started(
 
 @pytest.fixture
 def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """A machine whose home is a file system of 6 MiB."""
+    """A machine whose home is a file system of 8 MiB."""
     home = tmp_path / "disk"
     home.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "edgeq-test", str(home)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "edgeq-test", str(home)]
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("a small file system can only be mounted by root on Linux")
     try:

@@ -15,6 +15,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.coreml.executor import Evaluated, load
 from edgeq.formats.coreml.write_constants import identifier
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, open_original, watched
+from edgeq.pipeline.proof.onnx_prove import distance
 
 Array = npt.NDArray[Any]
 TOLERANCE = 1e-4
@@ -41,23 +42,15 @@ def prove_package(
     program = load(package)
     answer = program.predict(given, program.make_state(), watch=look)
     wanted = dict(zip(names, original.run(feed), strict=True))
-    worst = max(_distance(answer[name], wanted[name]) for name in names)
+    worst = max(
+        distance(np.asarray(answer[name]).astype(wanted[name].dtype), wanted[name])
+        for name in names
+    )
     if not worst <= TOLERANCE:
         part = _parting(original, feed, seen)
         what = f"its Core ML program is not the model: outputs differ by {worst:.1e}; {part}"
         raise InvalidInput(Problem(package.name, what, _REMEDY))
     return worst
-
-
-def _distance(found: Any, wanted: Array) -> float:
-    a, b = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    if a.shape != b.shape:
-        return float("inf")
-    if wanted.dtype.kind in "iub":
-        return float(np.count_nonzero(a != b)) / max(a.size, 1)
-    size = max(float(np.linalg.norm(b)), float(np.finfo(np.float32).tiny))
-    difference = float(np.linalg.norm(a - b)) / size
-    return difference if np.isfinite(difference) else float("inf")
 
 
 def _parting(original: OnnxOriginal, feed: Mapping[str, Array], seen: Mapping[str, Array]) -> str:
@@ -71,6 +64,6 @@ def _parting(original: OnnxOriginal, feed: Mapping[str, Array], seen: Mapping[st
     if pairs:
         wanted = watched(original.path, [node.output[0] for node, _ in pairs]).run(feed)
         for (node, found), value in zip(pairs, wanted, strict=True):
-            if _distance(found, np.asarray(value)) > TOLERANCE:
+            if distance(found.astype(value.dtype), value) > TOLERANCE:
                 return f"they part at {node.op_type} {node.name!r}"
     return "they part in none of the operators that have the same name"
