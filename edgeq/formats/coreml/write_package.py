@@ -60,6 +60,8 @@ def write_package(
         spec = _specification(program, readers, target, weights.parent, classes)
         spec.description.metadata.userDefined.update(metadata)
         (partial / MODEL_PATH).write_bytes(spec.SerializeToString(deterministic=True))
+        if not weights.exists():  # an archive does not keep an empty directory
+            weights.parent.rmdir()
         _write_manifest(partial)
 
 
@@ -135,6 +137,8 @@ def _write_manifest(package: Path) -> None:
     hashed = canonical.sha256_of_file(package / MODEL_PATH)
     entries = {}
     for path, (name, description) in items.items():
+        if not (package / path).exists():
+            continue
         identifier = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{hashed} {name}")).upper()
         entries[identifier] = {
             "author": _ITEMS,
