@@ -39,7 +39,7 @@ edgeq: 1
 name: tiny
 model: {source: tiny, task: sentence-embedding}
 data:
-  evaluation: {path: evaluation.tsv, samples: 20}
+  evaluation: {path: evaluation.tsv, samples: 12}
 quantize: {default: {weights: int4-b32, method: nearest}}
 coreml: {lengths: [16, 48]}
 targets:
