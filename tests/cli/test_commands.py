@@ -322,7 +322,9 @@ def test_run(project: Project, bundle: Path) -> None:
     assert found["texts"] == texts
     vectors = np.array(found["embeddings"], np.float32)
     np.testing.assert_array_equal(vectors, edgeq.load(bundle).embed(texts))
-    np.testing.assert_allclose(found["similarity"], vectors @ vectors.T, atol=1e-6)
+    lengths = np.linalg.norm(vectors, axis=1)
+    cosines = vectors @ vectors.T / np.outer(lengths, lengths)
+    np.testing.assert_allclose(found["similarity"], cosines, atol=1e-6)
     shown = for_a_person(ask(project, "run", bundle, *texts))
     assert "(measured here)" in shown
     ranked = sorted(texts[1:], key=lambda text: -found["similarity"][0][texts.index(text)])

@@ -11,7 +11,6 @@ import pytest
 
 from edgeq.core import canonical
 from edgeq.formats import runtime_cache
-from edgeq.pipeline.matrix import files
 from edgeq.pipeline.matrix.files import Lacking, Parcel, laid_out, parcel_of, receive
 
 
@@ -121,4 +120,4 @@ def test_what_was_longest_not_used_goes_first(
         pass
     left = {file.name for file in cache.iterdir() if file.is_file()}
     assert left == {*pieces, "young"}
-    assert used + 1500 == files.kept.KEEP
+    assert used + 1500 == runtime_cache.KEEP

@@ -112,7 +112,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     program = f"""
 import os, signal
 from pathlib import Path
-from tests.test_recover import SPEC, recovered
+from tests.pipeline.test_recover import SPEC, recovered
 def progress(step):
     if "step 4 of 6" in step:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -150,7 +150,7 @@ def test_the_decoder_knows_context_pieces_and_end_tokens(built: dict[str, Path])
     text = swift(built["decoder"])
     assert f"static let context = {CONTEXT}" in text
     assert "static let piece = 32" in text
-    assert "static let endTokens: Set<Int> = [3, 5]" in text
+    assert "static let endTokens: Set<Int> = [2, 3, 5]" in text
     assert "model.makeState()" in text
     assert "model.prediction(from: features, using: state)" in text
 

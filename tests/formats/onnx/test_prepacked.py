@@ -26,7 +26,7 @@ GROWTH = """
 import json, sys, warnings
 import numpy as np
 import edgeq, edgeq.formats.loaded
-from tests import samples
+from tests.support import samples
 
 warnings.simplefilter("ignore")
 def anonymous():
