@@ -26,11 +26,14 @@ def test_what_opens_is_run_once_and_remembered(project: Project, tmp_path: Path)
     store = Store(tmp_path / "store")
     folders = [copy_of(project, name, tmp_path) for name in project.artifacts]
     built = {folder: read_artifact(folder) for folder in folders}
-    run_once(built, store, None)
+    steps: list[str] = []
+    run_once(built, store, None, steps.append)
     assert len(list((tmp_path / "store" / "opened").glob("*/opened"))) == len(built)
     for folder in folders:
         (folder / MODEL_FILE).unlink()
-    run_once(built, store, None)  # not opened again
+    assert len(steps) == 1
+    run_once(built, store, None, steps.append)  # not opened again
+    assert len(steps) == 1
 
 
 def test_a_file_with_an_operator_that_no_runtime_has_is_refused(
@@ -45,6 +48,6 @@ def test_a_file_with_an_operator_that_no_runtime_has_is_refused(
     write_artifact(bad, record.model_copy(update={"files": files}))
     built = {folder: read_artifact(folder) for folder in (good, bad)}
     with pytest.raises(InvalidInput, match="AddOfMine") as error:
-        run_once(built, Store(tmp_path / "store"), None)
+        run_once(built, Store(tmp_path / "store"), None, lambda step: None)
     assert str(error.value).startswith(record.name)
     assert not (tmp_path / "store").exists()

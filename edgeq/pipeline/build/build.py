@@ -141,9 +141,8 @@ class _Builder:
             for each in found
             if file_format(each.artifact.format).runs_anywhere
         }
-        self._stages.progress("open what was built, and run it once")
         proof = None if self._planned.model.directory else self._stages.onnx_proof()
-        run_once(built, self._stages.store, proof)
+        run_once(built, self._stages.store, proof, self._stages.progress)
 
     def fitted(self, format: Format, fit: FitSpec) -> Built:
         """The artifact that a budget became."""

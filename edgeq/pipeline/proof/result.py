@@ -11,6 +11,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.terms import Progress
 from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
 from edgeq.pipeline.proof.request import OpenRequest
 from edgeq.pipeline.proof.samples import TEXTS
@@ -20,7 +21,9 @@ _WORKLOAD = Workload(context=64, prompt=8, generate=1)
 _RECORD = "opened"
 
 
-def run_once(built: Mapping[Path, Artifact], store: Store, proof: Path | None) -> None:
+def run_once(
+    built: Mapping[Path, Artifact], store: Store, proof: Path | None, progress: Progress
+) -> None:
     """Open artifacts in one fresh process and run each on a sample; what passed is remembered.
 
     proof: the directory with the sample of an .onnx model; None for models of texts. Raises
@@ -29,6 +32,7 @@ def run_once(built: Mapping[Path, Artifact], store: Store, proof: Path | None) -
     new = {path: artifact for path, artifact in built.items() if not store.find(*_stage(path))}
     if not new:
         return
+    progress("open what was built, and run it once")
     try:
         _run(new, proof)
     except PassFailed:
