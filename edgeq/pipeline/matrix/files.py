@@ -155,7 +155,7 @@ def _room() -> Path:
 
 
 def _drop_unused(used: set[str]) -> None:
-    """Remove what was longest not used, never `used`, until the rest is within `runtime_cache.KEEP`."""
+    """Remove what was longest not used, never `used`, until the rest is within its `KEEP`."""
     with contextlib.suppress(OSError):  # another worker may be removing the same
         files = [file for file in _carried().iterdir() if file.is_file()]
         room = runtime_cache.KEEP - sum(_received(digest).stat().st_size for digest in used)
