@@ -1,4 +1,4 @@
-"""Two answers in columns, for a person: at most 80 columns, the place where they part marked."""
+"""Print two answers in columns of at most 80 columns, marked where they diverge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STYLE = "bold yellow"
 
 
 def print_side_by_side(found: SideBySide, console: Console) -> None:
-    """Both answers, then what each model thought of the other's word where they part."""
+    """Print both answers, then each model's probability of the other's word where they diverge."""
     print_wrapped(f"{found.prompt} …", "dim", console)
     console.print()
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
@@ -33,7 +33,7 @@ def print_side_by_side(found: SideBySide, console: Console) -> None:
 
 
 def _answer(spoken: Spoken, parts: bool) -> AnyText:
-    """A model's text from its first word on; a mark stands before the word that parts them."""
+    """A model's text from its first word on, with a mark before the first differing word."""
     common, own = spoken.text[: spoken.common].lstrip(), spoken.text[spoken.common : spoken.parted]
     if not parts:
         return Text(spoken.text.lstrip())
@@ -56,7 +56,7 @@ def _print_parting(found: SideBySide, console: Console) -> None:
     if parting is None:
         print_wrapped(f"Both write the same {found.a.tokens} tokens.", "green", console)
         return
-    words = f"They part at token {parting.token + 1}. How likely each of the two is to follow:"
+    words = f"They diverge at token {parting.token + 1}. How likely each of the two is to follow:"
     print_wrapped(words, "", console)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     table.add_column("  next token", no_wrap=True)

@@ -125,7 +125,7 @@ def test_columns_fit_and_the_parting_is_marked() -> None:
     assert "\x1b" not in whole
     assert "it was a ▶dark night" in whole
     assert "it was a▶(end)" in whole
-    assert "They part at token 4" in whole
+    assert "They diverge at token 4" in whole
     assert any(line.split() == ["A:", "'", "dark'", "61.0%", "20.0%"] for line in lines)
     assert any(line.split() == ["B:", "the", "end", "10.0%", "40.0%"] for line in lines)
     assert " ".join(whole.split()).count("(measured") == 2  # speeds say what they are

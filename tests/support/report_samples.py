@@ -21,10 +21,10 @@ from edgeq.quantize.adapter import GRID, METHOD
 from edgeq.report.page.gather import _device
 from edgeq.report.page.record import (
     ContextMemory,
-    Fitted,
+    BudgetResult,
     Report,
     ReportedArtifact,
-    Sensed,
+    TensorLoss,
 )
 from tests.support import verdicts
 
@@ -172,7 +172,7 @@ def allocated_report() -> Report:
         sha256="c" * 64,
         estimates={},
         losses={name: sensed(name) for name, t in mixed.tensors.items() if len(t.shape) > 1},
-        fitted=Fitted(
+        fitted=BudgetResult(
             asked={"size": "4.5 MiB"},
             measure="kl",
             predicted=0.0021,
@@ -228,10 +228,10 @@ def _allocated(record: Artifact) -> Artifact:
     return record.model_copy(update={"tensors": tensors, "variant": "fit-4.5mib"})
 
 
-def sensed(name: str) -> Sensed:
+def sensed(name: str) -> TensorLoss:
     """What a tensor costs: most of all the token table and the first layer's values."""
     loss = 0.04 if "embed" in name else 0.02 if "layers.0.self_attn.v_proj" in name else 0.001
-    return Sensed(
+    return TensorLoss(
         least="Q2_K", loss=loss, error=loss / 10, here=loss / 20, here_error=loss / 99, measure="kl"
     )
 
