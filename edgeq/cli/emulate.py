@@ -56,9 +56,7 @@ def emulate(
     if as_json:
         print_json({"emulator": str(system.qemu), "bytes": size_bytes, "seconds": seconds})
     else:
-        console.print(
-            f"{what}: ready, {format_bytes(size_bytes)}, {seconds:.0f} s", soft_wrap=True
-        )
+        console.print(f"{what}: ready, {format_bytes(size_bytes)}, {seconds:.0f} s", soft_wrap=True)
 
 
 @emulators.command(

@@ -20,8 +20,8 @@ from edgeq.pipeline.recover.record import Recovery
 from edgeq.quantize.adapter import GRID, METHOD
 from edgeq.report.page.gather import _device
 from edgeq.report.page.record import (
-    ContextMemory,
     BudgetResult,
+    ContextMemory,
     Report,
     ReportedArtifact,
     TensorLoss,
