@@ -20,8 +20,7 @@ TOKENIZER, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
 SPECIAL_MAP, GENERATION = "special_tokens_map.json", "generation_config.json"
 MEANINGS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
-# llama.cpp ends a text at tokens that are spelled so, whatever a file says.
-_USUAL_ENDS = frozenset(
+USUAL_ENDS = frozenset(
     {
         *("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>"),
         *("<|flush|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>"),
@@ -32,13 +31,15 @@ _USUAL_ENDS = frozenset(
         *("<reponame>", "<|fim_repo|>", "<fim-repo>", "<REPO>"),
     }
 )
+"""llama.cpp ends a text at tokens that are spelled so, whatever a file says."""
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
     """ends: ids that end a text, in order. ids: of each meaning that has a token, `bos` and so on.
 
-    spelled_ends: those ends that runtimes find by their spelling.
+    spelled_ends: those ends that runtimes find by their spelling. A token counts if the tokenizer
+    calls it special: Gemma's `</s>` is a tag of HTML, Qwen's a piece of a word.
     """
 
     ends: tuple[int, ...]
@@ -52,7 +53,8 @@ def special_tokens(path: Path, config: Mapping[str, Any], where: str) -> Special
     Raises InvalidInput for a token that the tokenizer does not have, for settings that make a model
     say other tokens than its logits do, and for what is damaged.
     """
-    vocabulary = token_ids(read_optional(path / TOKENIZER))
+    tokenizer = read_optional(path / TOKENIZER)
+    vocabulary = token_ids(tokenizer)
     settings = read_optional(path / TOKENIZER_SETTINGS)
     mapped = read_optional(path / SPECIAL_MAP)
     generation = _generation(path, where)
@@ -67,18 +69,23 @@ def special_tokens(path: Path, config: Mapping[str, Any], where: str) -> Special
             ids[meaning] = known[0]
         if meaning == "eos":
             ends.update(known)
-    usual = {id for text, id in vocabulary.items() if text in _USUAL_ENDS and id < rows}
+    usual = {vocabulary[text] for text in _marked(tokenizer) & USUAL_ENDS}
+    usual = {id for id in usual if id < rows}
     return SpecialTokens(tuple(sorted(ends | usual)), ids, frozenset(usual))
 
 
 def end_tokens(path: Path, config: Mapping[str, Any], where: str) -> tuple[int, ...]:
     """Ids of the tokens that end a text; a language model without any is refused."""
-    found = special_tokens(path, config, where).ends
-    if not found:
+    return required_ends(special_tokens(path, config, where), path, where)
+
+
+def required_ends(special: SpecialTokens, path: Path, where: str) -> tuple[int, ...]:
+    """The ends among `special`, of the model in `path`; InvalidInput where there is none."""
+    if not special.ends:
         what = f"{path} names no token that ends a text: the model would never stop"
         remedy = f'write {{"eos_token_id": ID}} to {GENERATION}'
         raise InvalidInput(Problem(where, what, remedy))
-    return found
+    return special.ends
 
 
 def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
@@ -95,6 +102,17 @@ def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
         if spelled is not None and isinstance(id, int):  # tokenizers refuses the others
             ids[spelled] = id
     return ids
+
+
+def _marked(tokenizer: Mapping[str, Any]) -> set[str]:
+    """The spellings of the tokens that a tokenizer.json calls special."""
+    added = tokenizer.get("added_tokens")
+    tokens = (
+        [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+    )
+    spelled = {spelling(token) for token in tokens if token.get("special")}
+    ids = token_ids(tokenizer)
+    return {text for text in spelled if text in ids}
 
 
 def spelling(token: object) -> str | None:

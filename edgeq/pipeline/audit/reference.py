@@ -11,6 +11,7 @@ from edgeq.formats.chat import chat_of_directory
 from edgeq.formats.gguf.hard_texts import HARD_TEXTS
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.parity import KnownDifferences
+from edgeq.formats.gguf.respelled import spellings
 from edgeq.formats.gguf.tokens import WORD_START
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.pipeline.audit.plain import text as text_of
@@ -96,7 +97,7 @@ def _spellings(text: str, is_added: bool, is_bert: bool) -> tuple[str, ...]:
     """How a GGUF file may write a token: converters spell two kinds otherwise."""
     if is_bert:  # the start of a word is marked instead of its continuation
         return text, text[2:] if text.startswith("##") else WORD_START + text
-    return (text, text.replace(WORD_START, " ")) if is_added else (text,)
+    return (text, text.replace(WORD_START, " ")) if is_added else spellings(text)
 
 
 def judge_tokens(

@@ -14,10 +14,10 @@ class ArtifactPlan(Frozen):
     the vocabulary of a GGUF file where only its model's configuration is here. `cache_bytes`: keys
     and values of a language model at `workload.context` positions, None for other tasks.
     `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
-    `advice`: what its Core ML devices make of its number formats, and what else there is to know of
-    it. `pending`: why its tensors are not known yet, for a budget whose number formats are chosen
-    when it is built; else empty. Then `download_bytes` is the most that it may become, and
-    `smallest_bytes` the least, None where that is not known.
+    `advice`: where its runtime is not the model, what its Core ML devices make of its number
+    formats, and what else there is to know of it. `pending`: why its tensors are not known yet, for
+    a budget whose number formats are chosen when it is built; else empty. Then `download_bytes` is
+    the most that it may become, and `smallest_bytes` the least, None where that is not known.
     """
 
     name: str
