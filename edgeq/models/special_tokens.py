@@ -6,13 +6,14 @@ models. A token that any of them calls an end is one: a model that stops too lat
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.models.jsonfile import read_optional
+from edgeq.models.jsonfile import parse_json, read_optional
 from edgeq.models.known_keys import GENERATION_FIXED, GENERATION_HARMLESS
 from edgeq.models.settings import Settings
 
@@ -32,6 +33,9 @@ USUAL_ENDS = frozenset(
     }
 )
 """llama.cpp ends a text at tokens that are spelled so, whatever a file says."""
+
+# In gpt-oss's answers of several messages, which end with these, another ends a message.
+_HARMONY, _MESSAGE_END = frozenset({"<|return|>", "<|call|>"}), "<|end|>"
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ def special_tokens(path: Path, config: Mapping[str, Any], where: str) -> Special
     Raises InvalidInput for a token that the tokenizer does not have, for settings that make a model
     say other tokens than its logits do, and for what is damaged.
     """
-    tokenizer = read_optional(path / TOKENIZER)
-    vocabulary = token_ids(tokenizer)
+    file = path / TOKENIZER
+    vocabulary, usual_names = _tokenizer(file.read_bytes() if file.is_file() else b"{}", file)
     settings = read_optional(path / TOKENIZER_SETTINGS)
     mapped = read_optional(path / SPECIAL_MAP)
     generation = _generation(path, where)
@@ -69,8 +73,7 @@ def special_tokens(path: Path, config: Mapping[str, Any], where: str) -> Special
             ids[meaning] = known[0]
         if meaning == "eos":
             ends.update(known)
-    usual = {vocabulary[text] for text in _marked(tokenizer) & USUAL_ENDS}
-    usual = {id for id in usual if id < rows}
+    usual = {vocabulary[text] for text in usual_names if vocabulary[text] < rows}
     return SpecialTokens(tuple(sorted(ends | usual)), ids, frozenset(usual))
 
 
@@ -104,15 +107,23 @@ def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
     return ids
 
 
-def _marked(tokenizer: Mapping[str, Any]) -> set[str]:
-    """The spellings of the tokens that a tokenizer.json calls special."""
+@functools.lru_cache(maxsize=2)  # a large one takes a second, and is asked for again and again
+def _tokenizer(content: bytes, path: Path) -> tuple[Mapping[str, int], frozenset[str]]:
+    """The ids of all tokens in a tokenizer.json, and the spellings of usual ends among them."""
+    tokenizer = parse_json(content, path)
+    vocabulary = token_ids(tokenizer)
+    return vocabulary, frozenset(_usual_ends(tokenizer, vocabulary))
+
+
+def _usual_ends(tokenizer: Mapping[str, Any], vocabulary: Mapping[str, int]) -> set[str]:
+    """Those of `USUAL_ENDS` that a tokenizer.json calls special."""
     added = tokenizer.get("added_tokens")
     tokens = (
         [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
     )
-    spelled = {spelling(token) for token in tokens if token.get("special")}
-    ids = token_ids(tokenizer)
-    return {text for text in spelled if text in ids}
+    special = {spelling(token) for token in tokens if token.get("special")}
+    found = {text for text in USUAL_ENDS if text in special and text in vocabulary}
+    return found - {_MESSAGE_END} if found >= _HARMONY else found
 
 
 def spelling(token: object) -> str | None:

@@ -54,7 +54,7 @@ class KnownDifferences:
         )
         # Gemma's runs of spaces are added tokens, spelled as its vocabulary spells them.
         added = tokenizer.get_added_tokens_decoder().values()
-        self._has_runs = any(WORD_START in token.content for token in added)
+        self._has_runs = any(set(token.content) == {WORD_START} for token in added)
         self.notes = tuple(self._notes())
 
     def without(self, text: str) -> str:
@@ -201,7 +201,7 @@ def _ends_apart(
         raise InvalidInput(Problem(where, what, "build this model for ONNX"))
     more = [repr(tokenizer.id_to_token(id) or str(id)) for id in sorted(found - wanted)]
     if more:
-        yield f"llama.cpp stops at {', '.join(more)} too, by their spelling"
+        yield f"llama.cpp also stops at {', '.join(more)}, because of the spelling"
 
 
 def _special_texts(tokenizer: Tokenizer) -> Iterator[str]:

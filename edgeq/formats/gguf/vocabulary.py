@@ -27,6 +27,7 @@ from edgeq.models.special_tokens import (
 
 # An answer's and a message's end; llama.cpp stops at either as at the end of a text.
 _END_KEYS = ("eot_token_id", "eom_token_id")
+_LONG = ("vocab", "merges")  # of a tokenizer's model: hundreds of thousands of items
 _PHI3_ENDS = ("</s>", "<unk>", "<s>", "<|endoftext|>")
 
 
@@ -51,8 +52,7 @@ def vocabulary_of(directory: ModelDirectory, rows: int) -> Vocabulary:
     where = str(directory.tokenizer)
     content = directory.tokenizer_json()
     reference = load_tokenizer(content, where)
-    tokenizer = json.loads(content)
-    tokens, notes = keep_ordinary(tokens_of(tokenizer, rows, where), reference)
+    tokenizer, tokens, notes = _read(content, rows, where)
     keys: dict[str, MetaValue] = {
         "model": MetaValue("string", tokens.model),
         "pre": MetaValue("string", _pre(tokens, tokenizer, where)),
@@ -73,6 +73,15 @@ def vocabulary_of(directory: ModelDirectory, rows: int) -> Vocabulary:
     metadata = {f"tokenizer.ggml.{name}": value for name, value in keys.items()}
     metadata.update(_chat_keys(directory.path))
     return Vocabulary(metadata, phi3_strips(tokenizer), ends, notes)
+
+
+@functools.lru_cache(maxsize=2)
+def _read(content: bytes, rows: int, where: str) -> tuple[dict[str, Any], Tokens, tuple[str, ...]]:
+    """A tokenizer without its vocabulary and merges, its tokens, and what is to know of them."""
+    tokenizer = json.loads(content)
+    tokens, notes = keep_ordinary(tokens_of(tokenizer, rows, where), load_tokenizer(content, where))
+    rest = {key: tokenizer["model"][key] for key in tokenizer["model"] if key not in _LONG}
+    return {**tokenizer, "model": rest}, tokens, notes
 
 
 def phi3_strips(tokenizer: Mapping[str, Any]) -> bool:
