@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeq.core.errors import EdgeqError
+from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
 from edgeq.estimate.contents import Contents, Runtime, Weight, guessed_tokenizer
 from edgeq.estimate.kinds import bits_per_weight
 from edgeq.estimate.sizes import Sizes, table_name
@@ -51,7 +52,7 @@ def variants(
             yield Contents(
                 format=format,
                 label=label,
-                task="text-generation" if sizes.is_decoder else "sentence-embedding",
+                task=(TEXT_GENERATION if sizes.is_decoder else SENTENCE_EMBEDDING).name,
                 weights=weights,
                 file_bytes=sum(weight.bytes for weight in weights.values()) + beside,
                 sizes=sizes,
@@ -63,7 +64,7 @@ def variants(
 def _weights(
     sizes: Sizes, config: Mapping[str, Any], format: Format, label: str
 ) -> dict[str, Weight]:
-    task = "text-generation" if sizes.is_decoder else "sentence-embedding"
+    task = (TEXT_GENERATION if sizes.is_decoder else SENTENCE_EMBEDDING).name
     intent = Intent(PRESETS[label], format, task)
     if not file_format(format).has_mixes:
         return _in_onnx(sizes, intent)

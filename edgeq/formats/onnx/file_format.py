@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeq.core.artifact import MODEL_FILE
+from edgeq.core.tasks import task_of
 from edgeq.core.threads import default_threads
 from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat, TensorPlan
@@ -31,7 +32,7 @@ class Onnx(FileFormat):
         self, package: Package, threads: int | None, context: int | None, units: str | None
     ) -> Model:
         """See `FileFormat.open`."""
-        if package.artifact.task == "text-generation":
+        if task_of(package.artifact.task).generates:
             from edgeq.formats.onnx.decoder import open_decoder
 
             return open_decoder(package, threads or default_threads(), context)
@@ -41,7 +42,7 @@ class Onnx(FileFormat):
 
     def import_runtime(self, task: str) -> None:
         """See `FileFormat.import_runtime`."""
-        if task == "text-generation":
+        if task_of(task).generates:
             import edgeq.formats.onnx.decoder
         else:
             import edgeq.formats.onnx.model  # noqa: F401

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from edgeq.core.artifact import Artifact, Frozen
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.terms import How, Progress
 from edgeq.core.units import MIB
 from edgeq.devices import detect as this_machine
@@ -127,7 +128,7 @@ def _bounds(trials: Trials, artifact: Artifact) -> tuple[int, int]:
 
 def _workload(path: Path, artifact: Artifact, context: int | None) -> process.Workload | None:
     """What a language model is asked for, within what it was trained for; None for others."""
-    if artifact.task != "text-generation":
+    if not task_of(artifact.task).generates:
         if context is not None:
             what = f"{artifact.name} has no context: its task is {artifact.task!r}"
             raise InvalidInput(Problem("--context", what, "leave it out"))

@@ -11,6 +11,7 @@ from typing import Literal
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION, task_of
 from edgeq.core.units import format_bytes
 from edgeq.devices.catalogue import HERE
 from edgeq.devices.profile import Device, Entitlement
@@ -228,7 +229,7 @@ def _candidate(
         download_bytes=contents.file_bytes,
         memory=peak if peak.value / room > counted.value / limits.app else counted,
         estimates=estimates,
-        loss=expected_loss(contents.label, is_decoder=contents.task == "text-generation"),
+        loss=expected_loss(contents.label, is_decoder=task_of(contents.task).generates),
         fits=_fits(counted, peak, limits, room),
     )
 
@@ -253,7 +254,7 @@ def _next_step(
         return (f"try a smaller model,{shorter} or a device with more memory",)
     if subject.file is not None:
         return (f"edgeq run {subject.source} --prompt …", f"edgeq audit {subject.source}")
-    task = "text-generation" if subject.sizes.is_decoder else "sentence-embedding"
+    task = (TEXT_GENERATION if subject.sizes.is_decoder else SENTENCE_EMBEDDING).name
     lines = [
         "edgeq: 1",
         "name: my-app",

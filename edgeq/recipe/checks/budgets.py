@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgeq.core.budgets import BUDGETS, Budget
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.yamlfile import Document
 
 if TYPE_CHECKING:
@@ -43,13 +44,17 @@ def _faults(budget: Budget, recipe: Recipe, has_data: bool) -> Iterator[tuple[st
 def _alternatives(budget: Budget, task: str) -> Iterator[str]:
     """What the same pass measures for the task."""
     for each in BUDGETS.values():
-        if each.tasks and each.measured_by == budget.measured_by and each.is_measured_for(task):
+        if (
+            each.tasks is not None
+            and each.measured_by == budget.measured_by
+            and each.is_measured_for(task)
+        ):
             yield each.name
 
 
 def _check_workload(recipe: Recipe, document: Document) -> Iterator[Problem]:
     work = recipe.workload
-    if recipe.model.task == "text-generation" and work.prompt + work.generate > work.context:
+    if task_of(recipe.model.task).generates and work.prompt + work.generate > work.context:
         where = document.place(("workload", "context"))
         what = f"workload: {work.prompt} + {work.generate} tokens do not fit {work.context}"
         yield Problem(where, what, f"write 'context: {work.prompt + work.generate}' or more")

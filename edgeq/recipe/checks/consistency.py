@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.validation_messages import Location, suggest, suggest_near
 from edgeq.core.yamlfile import Document
 from edgeq.quantize.methods import rounding_method
@@ -43,10 +44,11 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
         return
     source, task = recipe.model.source, recipe.model.task
     where = document.place(("model", "source"))
-    if task == "tensor" and source.kind != "file":
-        what = f"model.source: the task 'tensor' takes an .onnx file, not {str(source)!r}"
+    takes_file = task_of(task).takes_arrays
+    if takes_file and source.kind != "file":
+        what = f"model.source: the task {task!r} takes an .onnx file, not {str(source)!r}"
         yield Problem(where, what, "give a path that ends in .onnx, or choose another task")
-    elif task != "tensor" and source.kind == "file":
+    elif source.kind == "file" and not takes_file:
         what = f"model.source: an .onnx file has no tokenizer, which {task} needs"
         yield Problem(where, what, "give the model's directory, or write 'task: tensor'")
     elif source.kind in ("file", "directory"):
@@ -109,7 +111,7 @@ def _check_variant(
         what = f"{name}: the variant {variant.name!r} is there twice"
         yield Problem(where, what, "remove one, or give it a 'name' and other settings")
     seen.add(variant.name)
-    if task == "text-generation" and variant.activations != "float32":
+    if task_of(task).generates and variant.activations != "float32":
         what = f"{name}: {variant.name!r} codes activations, which no language model here does"
         yield Problem(where, what, "write 'int8-b32', which codes the weights alone")
     elif variant.needs_calibration and not has_data:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.validation_messages import Location
 from edgeq.core.yamlfile import Document
 from edgeq.quantize.recover_spec import LEAST, too_few
@@ -29,7 +30,7 @@ def check_recover(recipe: Recipe, document: Document) -> Iterator[Problem]:
         if document.is_assumed(location):
             continue
         where, name = document.place((*location, "recover")), document.name((*location, "recover"))
-        if recipe.model.task != "text-generation" and is_task_known:
+        if not task_of(recipe.model.task).generates and is_task_known:
             what = f"{name}: only a language model has logits to be trained towards"
             yield Problem(where, what, f"remove it; the task is {recipe.model.task!r}")
     calibration = recipe.data.calibration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgeq.core.tasks import task_of
 from edgeq.report.explain.facts import Budgeted, Facts, Kept, Waiting
 from edgeq.report.explain.glossary import RECOVERY, Cited
 
@@ -137,7 +138,7 @@ def _quality(facts: Facts) -> str:
 def trade(facts: Facts) -> str:
     """What the smaller model costs, and for which tasks that matters."""
     if facts.is_planned:
-        return f"The smaller model will not be the same model. {_PLANNED[facts.task]}"
+        return f"The smaller model will not be the same model. {task_of(facts.task).consequence}"
     if facts.other_words is not None:
         return (
             "The smaller model is not the same model: where the text was to go on, it would have "
@@ -157,15 +158,3 @@ def trade(facts: Facts) -> str:
         "The smaller model is not the same model. What that does to your task, the evaluation data "
         f"say: {_quality(facts)}. It matters most where close calls are common."
     )
-
-
-_PLANNED = {
-    "text-generation": "The check counts how often it expects another next word than the "
-    "original. That matters where a single word decides: code, figures, names, quotations; less "
-    "for drafts, suggestions and summaries that somebody reads before they are used.",
-    "sentence-embedding": "The check counts the sentences that get another nearest one. That "
-    "matters where only the first hit is shown, or where a fixed threshold decides; less for lists "
-    "of results that a person looks through.",
-    "tensor": "The check compares its answers with the original's on the evaluation data. That "
-    "matters most where close calls are common.",
-}
