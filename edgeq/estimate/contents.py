@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from edgeq.core.artifact import TOKENIZER_FILE, Artifact
 from edgeq.core.tasks import task_of
 from edgeq.estimate.sizes import Sizes, sizes_of_shapes
 
-Runtime = Literal["onnx", "gguf", "coreml"]
 _JSON_PER_TOKEN = 70  # bytes of tokenizer.json for a token with its merges, where it is not here
 
 
@@ -33,7 +31,7 @@ class Contents:
     input.
     """
 
-    format: Runtime
+    format: str
     label: str
     task: str
     weights: Mapping[str, Weight]

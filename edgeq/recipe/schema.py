@@ -14,7 +14,8 @@ from edgeq.core.tasks import TASKS
 from edgeq.core.validation_messages import refuse
 from edgeq.core.vocabulary import Vocabulary
 from edgeq.models.source import SourceText
-from edgeq.quantize.spec import Format, Name, QuantizeSpec
+from edgeq.quantize.spec import Name, QuantizeSpec
+from edgeq.quantize.storage import Format
 from edgeq.recipe.budgets import Budgets, Workload
 
 TaskName = Annotated[str, Vocabulary(lambda: list(TASKS))]

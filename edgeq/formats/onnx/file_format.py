@@ -14,19 +14,20 @@ from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.models.model import DescribedModel
 from edgeq.quantize.decide import Decision, decide, stored_bytes
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage.onnx import OnnxStorage
 
 # The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
 _GRAPH_BYTES_PER_TENSOR = 600
 
 
-class Onnx(FileFormat):
+class Onnx(OnnxStorage, FileFormat):
     """See `FileFormat`."""
 
-    name = "onnx"
-    title = "ONNX"
     model_file = MODEL_FILE
     compared_by_operator = True
     compared_presets = ("int8-b32",)
+    encoder_presets = ("float32", "int8-b32", "int8-dynamic", "int8-static", "int4-b32")
+    decoder_presets = ("float32", "int8-b32", "int4-b32")
 
     def open(
         self, package: Package, threads: int | None, context: int | None, units: str | None

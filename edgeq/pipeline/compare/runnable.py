@@ -16,6 +16,7 @@ from edgeq.core.artifact import (
     write_artifact,
 )
 from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
+from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.package import open_package
 
 
@@ -50,7 +51,7 @@ def _described(path: Path, folder: Path) -> Artifact:
     files = record_files(folder, [GGUF_FILE])
     artifact = Artifact(
         name=path.name,
-        format="gguf",
+        format=GGUF.name,
         variant="",
         task=(SENTENCE_EMBEDDING if is_encoder else TEXT_GENERATION).name,
         model=ModelRecord(source=path.name, sha256=files[GGUF_FILE].sha256),

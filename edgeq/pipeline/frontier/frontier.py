@@ -38,8 +38,9 @@ from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, make_plan, plan_artifact
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.methods.importance import IMPORTANCE
-from edgeq.quantize.presets import Format, make_variant, preset
+from edgeq.quantize.presets import make_variant
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format, preset
 
 Maker = Callable[[Intent], Path]
 

@@ -46,7 +46,7 @@ class Candidate(Frozen):
     """
 
     name: str
-    format: Literal["onnx", "gguf"]
+    format: str
     preset: str
     download_bytes: int
     memory: Interval
@@ -99,7 +99,7 @@ def recommend_model(
         if subject.file
         else list(variants(sizes, subject.config, device.runtimes, subject.tokenizer_bytes))
     )
-    if not offered or (subject.file and "gguf" not in device.runtimes):
+    if not offered or any(each.format not in device.runtimes for each in offered):
         what = f"none of the formats of {subject.name} runs on it"
         remedy = f"it runs: {', '.join(device.runtimes)}"
         raise InvalidInput(Problem(device.id, what, remedy))
