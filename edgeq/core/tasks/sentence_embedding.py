@@ -9,10 +9,10 @@ SENTENCE_EMBEDDING = Task(
     noun="a sentence encoder",
     summary="text to a vector.",
     explanation="a search model: it turns a sentence into a list of numbers, so that sentences of "
-    "like meaning get like numbers",
-    consequence="The check counts the sentences that get another nearest one. That matters where "
-    "only the first hit is shown, or where a fixed threshold decides; less for lists of results "
-    "that a person looks through.",
+    "similar meaning get similar numbers",
+    consequence="The check counts the sentences whose nearest neighbour changes. That matters "
+    "where only the first hit is shown, or where a fixed threshold decides; less for lists of "
+    "results that a person looks through.",
     takes="texts",
     embeds=True,
     has_sentence_head=True,

@@ -9,8 +9,8 @@ TEXT_GENERATION = Task(
     noun="a language model",
     summary="a language model.",
     explanation="a language model: it continues a text, word by word",
-    consequence="The check counts how often it expects another next word than the original. That "
-    "matters where a single word decides: code, figures, names, quotations; less for drafts, "
+    consequence="The check counts how often it predicts a different next word than the original. "
+    "That matters where a single word decides: code, figures, names, quotations; less for drafts, "
     "suggestions and summaries that somebody reads before they are used.",
     takes="a long text",
     generates=True,
