@@ -129,7 +129,7 @@ recovered(Path({str(model)!r}), Path({str(tmp_path / "steps")!r}), 1.0, SPEC, pr
     assert ran.returncode == -signal.SIGKILL
     steps: list[str] = []
     adapter, record = recovered(model, tmp_path / "steps", 1.0, SPEC, steps.append)
-    assert any("go on behind step 3" in step for step in steps)
+    assert any("resume after step 3" in step for step in steps)
     assert not any("window" in step for step in steps), "what is done is not done again"
     save_adapter(tmp_path / "adapter.npz", adapter)
     assert (tmp_path / "adapter.npz").read_bytes() == whole[2]
