@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -51,6 +52,25 @@ class InputStatistics:
     def rows(self) -> Floats:
         """All kept rows, float32 `(rows, columns)`."""
         return np.concatenate(self.samples)
+
+
+def merged(several: Sequence[InputStatistics]) -> InputStatistics:
+    """Statistics of tensors that meet one weight, as of one tensor that held all their rows."""
+    if len(several) == 1:
+        return several[0]
+    count = sum(each.count for each in several)
+    shares = [each.count / count for each in several]
+    hessians = [each.hessian for each in several if each.hessian is not None]
+    moment = sum((share * h for share, h in zip(shares, hessians, strict=False)), np.float64(0))
+    turns = itertools.zip_longest(*(each.samples for each in several))
+    return InputStatistics(
+        samples=tuple(sample for turn in turns for sample in turn if sample is not None),
+        low=np.min([each.low for each in several], 0),
+        high=np.max([each.high for each in several], 0),
+        power=np.average([each.power for each in several], 0, shares),
+        count=count,
+        hessian=np.asarray(moment) if len(hessians) == len(several) else None,
+    )
 
 
 class _Collector:

@@ -167,6 +167,18 @@ def output_of_another_rank_than_stated() -> Any:
 
 
 @kind
+def towers_of_one_weight() -> Any:
+    nodes = [
+        helper.make_node("Mul", ["x", "five"], ["z"], "scale"),
+        helper.make_node("Gemm", ["x", "w", "b"], ["p"], "left"),
+        helper.make_node("Gemm", ["z", "w", "b"], ["q"], "right"),
+        helper.make_node("Concat", ["p", "q"], ["y"], "join", axis=1),
+    ]
+    constants = {"w": floats(64, 96), "b": floats(96), "five": np.float32(5).reshape(())}
+    return model(nodes, [value("x", ["n", 64])], [value("y", ["n", 192])], constants), rows()
+
+
+@kind
 def names_of_ours() -> Any:
     nodes = [
         helper.make_node("MatMul", ["t0", "w.codes"], ["t1"], "t2"),

@@ -18,7 +18,7 @@ from edgeq.quantize.activations import static_range
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
 from edgeq.quantize.number_formats import QuantizedTensor
-from edgeq.quantize.statistics import Feed, InputStatistics
+from edgeq.quantize.statistics import Feed, InputStatistics, merged
 
 
 def find_codes(
@@ -96,7 +96,7 @@ class ChosenWeights:
         seen = watch(self._directory, first, self.decisions, feeds, progress)
         sources = [_source(weight, choices[weight.name]) for weight in first]
         found = {}
-        for name, quantized in quantize_weights(sources, seen):
+        for name, quantized in quantize_weights(sources, {**seen, **_met_together(first, seen)}):
             progress(f"quantize {name}")
             found[name] = quantized
         if later:
@@ -143,8 +143,25 @@ class ChosenWeights:
 
 
 def _source(weight: Weight, choice: Choice) -> SourceWeight:
-    met = weight.product.activation.name if weight.product is not None else None
-    return SourceWeight(weight.name, weight.matrix, met, choice)
+    return SourceWeight(weight.name, weight.matrix, " and ".join(_met(weight)) or None, choice)
+
+
+def _met(weight: Weight) -> list[str]:
+    """The tensors that it multiplies, where calibration can look."""
+    uses = (use for use in weight.uses if use.role == "linear" and use.in_main_graph)
+    return list(dict.fromkeys(use.activation.name or "" for use in uses))
+
+
+def _met_together(
+    weights: Sequence[Weight], seen: Mapping[str, InputStatistics]
+) -> dict[str, InputStatistics]:
+    """Statistics of what meets a weight that multiplies several tensors, by their joined names."""
+    joined = {}
+    for names in map(_met, weights):
+        held = [seen[name] for name in names if name in seen]
+        if len(names) > 1 and held:
+            joined[" and ".join(names)] = merged(held)
+    return joined
 
 
 def _is_exact(weight: Weight, found: Mapping[str, Quantized]) -> bool:
