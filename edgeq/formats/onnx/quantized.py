@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.onnx.convolution import ConvolutionWriter, parameters
+from edgeq.models.graphs.regions import Region
 from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
 from edgeq.models.graphs.streamed import StreamedTensor
 from edgeq.models.graphs.weights import Weight, WeightUse
@@ -36,11 +37,13 @@ class _CodedInput:
 class QuantizedWriter:
     """Replaces the nodes that read a quantized weight, one weight after the other."""
 
-    def __init__(self, model: ir.Model, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """ranges: static range of tensors around convolutions, by name."""
+    def __init__(
+        self, model: ir.Model, region: Region, ranges: Mapping[str, tuple[float, float]]
+    ) -> None:
+        """ranges: static range of every value of the region of convolutions, by name."""
         self._writer = GraphWriter(model)
         self._is_decoder = any(node.op_type == "GroupQueryAttention" for node in model.graph)
-        self._convolutions = ConvolutionWriter(self._writer, ranges)
+        self._convolutions = ConvolutionWriter(self._writer, region, ranges)
         self._coded: dict[tuple[int, int, int], _CodedInput] = {}
         self._outliers: dict[tuple[int, int, int], ir.Value] = {}
         self._copies: dict[str, tuple[ir.Value, ir.Value]] = {}
