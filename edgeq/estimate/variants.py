@@ -1,4 +1,4 @@
-"""What a model would be in each format and preset, from its configuration: no weight is read."""
+"""A model in each format and preset, from its configuration alone: no weight is read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DECODER_PRESETS: dict[Runtime, tuple[str, ...]] = {
     "gguf": ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K"),
     "onnx": ("float32", "int8-b32", "int4-b32"),
 }
-"""Presets whose loss was published, nearest to the float model first."""
+"""Presets with a published loss, nearest to the float model first."""
 ENCODER_PRESETS: dict[Runtime, tuple[str, ...]] = {
     "onnx": ("float32", "int8-b32", "int8-dynamic", "int8-static", "int4-b32"),
     "gguf": ("float32", "int8-b32"),
 }
 _GRAPH_PER_WEIGHT = 600  # bytes of an .onnx graph
-# Bits that llama.cpp's mixes come to where its rules cannot be asked: its Llama 3 8B files.
+# Bits per weight of llama.cpp's mixes if its rules cannot be applied: from its Llama 3 8B files.
 _MIX_BITS = {"Q2_K": 3.16, "Q3_K_M": 4.0, "Q4_0": 4.64, "Q4_K_M": 4.89, "Q5_K_M": 5.7, "Q6_K": 6.56}
 
 
@@ -34,7 +34,7 @@ def variants(
 ) -> Iterator[Contents]:
     """The model in every preset of `formats`.
 
-    config: of the model, as its config.json has it. tokenizer_bytes: 0 where it is not here.
+    config: the model's config.json. tokenizer_bytes: 0 if unknown.
     """
     presets = DECODER_PRESETS if sizes.is_decoder else ENCODER_PRESETS
     for format in ("gguf", "onnx"):
@@ -43,7 +43,7 @@ def variants(
         for label in presets[format]:
             weights = _weights(sizes, config, format, label)
             tokenizer = tokenizer_bytes or guessed_tokenizer(sizes)
-            beside = (
+            tokenizer = (
                 tokenizer + _GRAPH_PER_WEIGHT * len(weights)
                 if file_format(format).tokenizer_is_added
                 else tokenizer // 2  # without the quotes and indentation of JSON
@@ -53,7 +53,7 @@ def variants(
                 label=label,
                 task="text-generation" if sizes.is_decoder else "sentence-embedding",
                 weights=weights,
-                file_bytes=sum(weight.bytes for weight in weights.values()) + beside,
+                file_bytes=sum(weight.bytes for weight in weights.values()) + tokenizer,
                 sizes=sizes,
                 tokenizer_bytes=tokenizer,
                 max_tokens=sizes.longest,

@@ -457,7 +457,7 @@ def test_a_text_that_is_cut_otherwise_matters(
         patched.setattr(reference, "judge_table", lambda header, directory: [])
         found = audit(path, directory, text)
     assert not found.sound and found.quality is None and found.tokenizer.passed is False
-    assert "cuts the text into other tokens" in what_matters(found.findings)["tokenizer"]
+    assert "tokenizes the text differently" in what_matters(found.findings)["tokenizer"]
     found = audit(path, directory, text)
     subjects = [finding.subject for finding in found.findings if finding.matters]
     assert subjects == ["tokenizer"] and "4096 tokens are not" in found.verdict

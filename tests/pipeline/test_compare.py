@@ -201,7 +201,7 @@ def test_other_tokenizers_are_refused_with_the_first_difference(tmp_path: Path) 
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:-600]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(InvalidInput, match=r"other tokens than .*wren: token \d+, behind '.*', is"):
+    with pytest.raises(InvalidInput, match=r"differently from .*wren: token \d+, after '.*', is"):
         compare.compare(WREN, folder, TEXT, **FEW)
     tokenizer["post_processor"] = {
         "type": "TemplateProcessing",
