@@ -237,7 +237,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, files: Path) -> None
     binary.write_bytes(b"\xff\xfe\x00")
     file = files / "wren-Q8_0.gguf"
     for b, text, options, said in (
-        (file, short, {}, "two windows of 256 are the least"),
+        (file, short, {}, "at least two windows of 256"),
         (file, binary, {}, "byte 0: not UTF-8 text"),
         (file, tmp_path / "none.txt", {}, "no such file"),
         (file, TEXT, {"windows": 1}, "gives no standard error"),
