@@ -81,7 +81,7 @@ def test_a_profile_says_how_its_device_is_reached(tmp_path: Path) -> None:
     assert load_device(str(path)).reach == "ssh://pi@pi5.local:2222"
     path.write_text(f"{TEXT}\nreach: ssh://pi:secret@pi5.local\n", encoding="utf-8")
     with pytest.raises(
-        InvalidInput, match=r"pi5-8gb\.yaml:\d+:\d+: reach: a password has no place"
+        InvalidInput, match=r"pi5-8gb\.yaml:\d+:\d+: reach: an address must not contain a password"
     ):
         load_device(str(path))
 
