@@ -60,7 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
     _sweep(place)
     try:
         yield partial
-        flush_tree(partial) if partial.is_dir() else _flush_file(partial)
+        flush_tree(partial) if partial.is_dir() else flush_file(partial)
         if place.is_dir():
             shutil.rmtree(place)
         partial.replace(place)
@@ -126,7 +126,7 @@ def is_of_system(error: OSError) -> bool:
 def flush_tree(directory: Path) -> None:
     """Ask the OS to put every file and directory below `directory` on the disk."""
     for path in directory.rglob("*"):
-        flush_directory(path) if path.is_dir() else _flush_file(path)
+        flush_directory(path) if path.is_dir() else flush_file(path)
     flush_directory(directory)
 
 
@@ -141,7 +141,8 @@ def flush_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _flush_file(path: Path) -> None:
+def flush_file(path: Path) -> None:
+    """Ask the OS to put the content of a file on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

@@ -102,10 +102,10 @@ def _callers_level() -> int:
 def _prepared_model(package: Package) -> Path:
     """The graph of the prepared copy; raises Missing with the reason if there can be none."""
     key = _key(package)
-    found = runtime_cache.store().find(_STAGE, key, verify=True)
+    found = runtime_cache.store().find(_STAGE, key)
     if found is None:
         _make_in_child(package.path)
-        found = runtime_cache.store().find(_STAGE, key, verify=True)
+        found = runtime_cache.store().find(_STAGE, key)
     if found is None:
         raise Missing(
             Problem(str(runtime_cache.cache_directory()), "the copy vanished", "load it again")
@@ -215,7 +215,6 @@ def main(path: Path) -> None:
         _key(package),
         functools.partial(_prepare, package),
         describe=f"{package.artifact.name} for this CPU",
-        verify=True,
     )
     runtime_cache.drop_unused(made)
 

@@ -28,6 +28,7 @@ from edgeq.recipe import data_sets
 from edgeq.recipe.schema import DataRef
 
 if TYPE_CHECKING:
+    from edgeq.core.steps import Steps
     from edgeq.formats.gguf.imatrix import Importance
     from edgeq.models.graphs.weights import Weight
     from edgeq.quantize.number_formats import QuantizedTensor
@@ -302,7 +303,7 @@ class Stages:
         describe: str,
         needs_data: bool,
         settle: Settle | None,
-        steps: Path,
+        steps: Steps,
     ) -> None:
         from edgeq.models.graphs.rounding import find_codes
         from edgeq.models.graphs.weights import settle as settle_everywhere
