@@ -22,6 +22,7 @@ from edgeq.cli.models import Json, models
 from edgeq.cli.pipe import guarded_output
 from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
+from edgeq.core.temporary import sweep
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import print_verdict
@@ -59,6 +60,7 @@ def whole(
     ] = False,
 ) -> None:
     """State the budget; get the best model that fits it, proven on the device."""
+    sweep()
 
 
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))

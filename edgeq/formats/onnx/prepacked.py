@@ -18,7 +18,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from edgeq.core import child
 from edgeq.core.artifact import MODEL_FILE, ValueInfo
 from edgeq.core.errors import EdgeqError, Missing, Problem
 from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY, SESSION_KEY
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats import runtime_cache
 from edgeq.formats.package import Package, open_package
 from edgeq.models import onnx_session
@@ -51,7 +51,7 @@ class OpenModel:
 
     session: onnx_session.Session
     prepared: bool
-    folder: tempfile.TemporaryDirectory[str] | None = None
+    folder: TemporaryFolder | None = None
 
 
 def open_model(package: Package, threads: int) -> OpenModel:
@@ -78,7 +78,7 @@ def open_model(package: Package, threads: int) -> OpenModel:
         path = package.path / MODEL_FILE
         session = onnx_session.open_session(path, threads=threads, settings=settings)
         return OpenModel(session, prepared=False)
-    folder = tempfile.TemporaryDirectory(prefix="edgeq-", ignore_cleanup_errors=True)
+    folder = TemporaryFolder()
     package.extract(package.model_files, Path(folder.name))
     path = Path(folder.name, MODEL_FILE)
     session = onnx_session.open_session(path, threads=threads, settings=settings)

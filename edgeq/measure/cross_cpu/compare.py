@@ -9,7 +9,6 @@ different.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.core.errors import EdgeqError, in_one_line
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.formats.registry import file_format
 from edgeq.measure import arrays
@@ -54,7 +54,7 @@ def compare_cpus(
     its reason. Raises InvalidInput for a changed artifact, Missing without what takes it apart.
     """
     artifact = read_artifact(artifact_dir)
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         check = _Check(artifact_dir, artifact, float_dir, Path(folder), progress)
         found = tuple(check.at(place) for place in places)
     return Differences(

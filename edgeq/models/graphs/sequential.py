@@ -8,13 +8,13 @@ of every sample only what later pieces read is kept, on disk.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgeq.core.steps import Steps
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.pieces import Pieces, Samples
@@ -64,7 +64,7 @@ def round_in_sequence(
     for weight, choice in weights:
         assert weight.product is not None
         groups.setdefault(weight.product.activation.name or "", []).append((weight, choice))
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         walk = _Walk(directory, Path(folder), weights, fixed, feeds)
         order = sorted(groups, key=walk.place)
         for index, activation in enumerate(order):

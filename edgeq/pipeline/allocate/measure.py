@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.steps import Steps
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.registry import file_format
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.pipeline.allocate.chain import Chain
@@ -122,7 +122,7 @@ class Ground:
 
     @contextlib.contextmanager
     def _held(self, count: int) -> Iterator[tuple[Chain, HeldBack]]:
-        with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        with TemporaryFolder() as folder:
             held = HeldBack(self._feeds, count, self.model.decoder)
             chain = Chain(self.stages.float_graph(), held.feeds)
             held.keep(chain, Path(folder))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import onnx
 
 from edgeq.core.artifact import MODEL_FILE, ImportProof
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, open_original, watched
 
 Array = npt.NDArray[Any]
@@ -119,7 +119,7 @@ def _parting(original: OnnxOriginal, feed: Mapping[str, Array], kind: str) -> st
 
     model = onnx.load(original.path, load_external_data=False)
     nodes = {name: node for node in model.graph.node for name in node.output if name}
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         copy = Path(folder, MODEL_FILE)
         imported = read_onnx(original.path)
         onnx_ir.save(imported, copy, external_data=f"{MODEL_FILE}.data")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
 from edgeq.pipeline.proof.request import OpenRequest
@@ -57,7 +57,7 @@ def _run_alone(path: Path, artifact: Artifact, proof: Path | None) -> None:
 
 def _run(built: Mapping[Path, Artifact], proof: Path | None) -> None:
     """Raises PassFailed where the process ends, InvalidInput where it says why."""
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         outputs = Path(folder, "outputs.npy")
         requests = tuple(
             Request(
