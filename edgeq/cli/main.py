@@ -255,8 +255,8 @@ for group in (models, emulators, limits, recommending, matrices, reports, alloca
 
 
 def main() -> None:
-    """Entry point; an error that edgeq expects ends in its message and exit status."""
-    # Ended from outside, half-written files are removed as after Ctrl-C.
+    """Entry point. Expected errors end in a message and their exit status."""
+    # On SIGTERM, partial files are removed as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with guarded_output():
         sys.exit(run_command(app, sys.argv[1:]))

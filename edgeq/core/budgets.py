@@ -113,7 +113,7 @@ BUDGETS: Registry[Budget] = Registry(
             "cosine",
             "cosine",
             "at least",
-            "the likeness of its answers to the original's",
+            "the similarity of its answers to the original's",
             _EMBEDDING,
         ),
         _quality(

@@ -114,11 +114,11 @@ def error_of_disk(error: OSError, path: Path, where: str = "") -> EdgeqError:
         what = f"cannot be written: the disk is full ({reason})"
         return Missing(Problem(where or str(path), what, "free some space, or name another disk"))
     what = f"{path} cannot be written: {reason}" if where else f"cannot be written: {reason}"
-    kind = Missing if is_of_system(error) else InvalidInput
+    kind = Missing if is_system_error(error) else InvalidInput
     return kind(Problem(where or str(path), what, "name a file that can be written"))
 
 
-def is_of_system(error: OSError) -> bool:
+def is_system_error(error: OSError) -> bool:
     """Whether no other file would do: the disk, memory or handles are used up, or broken."""
     return error.errno in _FULL | _EXHAUSTED
 

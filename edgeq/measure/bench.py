@@ -90,8 +90,8 @@ class Bench:
         float_failures = dict(self._float_failures)
         memory = self._memory(artifact_dir, artifact, failures)
         # Full precision is timed again beside each artifact: the machine's load changes.
-        beside = self._times(self._float_dir, self._float, float_failures)
-        pace = foretell(self._limits, beside.get("latency") or beside.get("generation"))
+        baseline = self._times(self._float_dir, self._float, float_failures)
+        pace = foretell(self._limits, baseline.get("latency") or baseline.get("generation"))
         if pace:
             self._progress(f"{artifact.name}: {pace}")
         times = self._times(artifact_dir, artifact, failures, limits=self._limits)
@@ -104,7 +104,7 @@ class Bench:
                 self._float_dir,
                 self._float,
                 float_failures,
-                {"memory": self._float_memory, **beside},
+                {"memory": self._float_memory, **baseline},
             ),
         )
 

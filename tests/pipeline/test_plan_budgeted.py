@@ -66,7 +66,7 @@ def test_a_budget_that_waits_lies_between_what_it_can_become(tmp_path: Path) -> 
             # A step that does not fit any more is smaller than the widest of the tensors.
             assert 0.9 * bound < artifact.download_bytes <= bound
             assert (size * (1 << 20) > most) == (
-                "more than this model takes" in str(artifact.advice)
+                "more than this model can use" in str(artifact.advice)
             )
             assert f"{artifact.name}: {least / (1 << 20):.1f} MiB to " in text
     assert "over size.download" in text

@@ -132,7 +132,7 @@ recovered(Path({str(model)!r}), Path({str(tmp_path / "steps")!r}), 1.0, SPEC, pr
     cut_off.write_bytes(cut_off.read_bytes()[:200])  # what a power cut can leave
     steps: list[str] = []
     adapter, record = recovered(model, tmp_path / "steps", 1.0, SPEC, steps.append)
-    assert any("go on behind step 3" in step for step in steps)
+    assert any("resume after step 3" in step for step in steps)
     again = [step for step in steps if "window" in step]
     assert again == ["recover: run the full model, window 1 of 1"], "what is done is not done again"
     save_adapter(tmp_path / "adapter.npz", adapter)

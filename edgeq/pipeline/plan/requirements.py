@@ -1,4 +1,4 @@
-"""What has to be installed to build an artifact, and by which extra."""
+"""Packages required to build an artifact, and the extras that install them."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def packages(intents: Iterable[Intent], *, fits: bool = False) -> dict[str, tupl
 
 
 def missing(wanted: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Those of `packages` that are not installed."""
+    """The packages among `packages` that are not installed."""
     return tuple(name for names in wanted.values() for name in names if not find_spec(name))
 
 
 def require(intents: Iterable[Intent], *, fits: bool = False) -> None:
-    """Raise Missing, with the command that installs it, where something is not there."""
+    """Raise Missing, with the install command, if a package is missing."""
     wanted = packages(intents, fits=fits)
     absent = missing(wanted)
     if absent:
