@@ -20,6 +20,7 @@ import numpy.typing as npt
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.core.errors import EdgeqError, in_one_line
+from edgeq.core.tasks import task_of
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.formats.registry import file_format
@@ -229,7 +230,7 @@ class _Check:
     def _whole_request(self, directory: Path) -> Request:
         directory, artifact = directory.absolute(), self._artifact
         request = Request(work="quality", artifact=directory, texts=TEXTS, threads=1)
-        if artifact.task == "text-generation":
+        if task_of(artifact.task).generates:
             work = Workload(context=CONTEXT, prompt=1, generate=1)
             return request.model_copy(update={"workload": work})
         if artifact.text is not None:

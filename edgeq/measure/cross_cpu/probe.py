@@ -20,6 +20,7 @@ import numpy.typing as npt
 from edgeq.core.artifact import MODEL_FILE, Artifact, ValueInfo, record_files, write_artifact
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.known_settings import SESSION_KEY
+from edgeq.core.tasks import TENSOR
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.measure.cross_cpu.statistics import NUDGE
 
@@ -66,7 +67,7 @@ class Probe:
         artifact = self.artifact.model_copy(
             update={
                 "name": f"{self.artifact.name}, operator by operator",
-                "task": "tensor",
+                "task": TENSOR.name,
                 "inputs": tuple(_values(model.graph.input)),
                 "outputs": tuple(_values(model.graph.output)),
                 "text": None,

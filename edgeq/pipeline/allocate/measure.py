@@ -28,8 +28,9 @@ from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.model import Choice
 from edgeq.quantize.number_formats import Floats
-from edgeq.quantize.presets import Format, Method
+from edgeq.quantize.presets import Method
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format
 
 if TYPE_CHECKING:
     from edgeq.quantize.statistics import Feed

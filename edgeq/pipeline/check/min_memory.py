@@ -10,6 +10,7 @@ from pydantic import Field
 
 from edgeq.core.artifact import Artifact, Frozen
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import How, Progress
 from edgeq.core.units import MIB
@@ -132,7 +133,7 @@ def _bounds(trials: Trials, artifact: Artifact) -> tuple[int, int]:
 
 def _workload(path: Path, artifact: Artifact, context: int | None) -> process.Workload | None:
     """The work given to a language model, within its trained length; None for others."""
-    if artifact.task != "text-generation":
+    if not task_of(artifact.task).generates:
         if context is not None:
             what = f"{artifact.name} has no context: its task is {artifact.task!r}"
             raise InvalidInput(Problem("--context", what, "omit --context"))

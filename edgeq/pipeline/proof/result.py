@@ -10,6 +10,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.tasks import task_of
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
@@ -66,7 +67,7 @@ def _run(built: Mapping[Path, Artifact], proof: Path | None) -> None:
                 outputs=outputs,
                 texts=() if proof else (TEXTS[1],),
                 arrays=(proof / SAMPLE_FILE).absolute() if proof else None,
-                workload=_WORKLOAD if artifact.task == "text-generation" else None,
+                workload=_WORKLOAD if task_of(artifact.task).generates else None,
             )
             for path, artifact in built.items()
         )
