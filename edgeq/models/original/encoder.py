@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import SENTENCE_EMBEDDING
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, versions
 from edgeq.models.original.tokenizer import OriginalTokenizer, is_in_words_of_5, open_tokenizer
@@ -52,7 +53,7 @@ class SentenceTransformersEncoder:
             raise InvalidInput(Problem(str(directory.path), what, "save it again")) from None
         self.tokenizer = OriginalTokenizer(self._model.tokenizer)
         # It says nothing about weights that are left over or made up; transformers does.
-        self.network = open_network(directory, "sentence-embedding")
+        self.network = open_network(directory, SENTENCE_EMBEDDING)
 
     def ids(self, text: str) -> list[int]:
         """Token ids of the text behind the default prompt."""
@@ -71,7 +72,7 @@ class TransformersEncoder:
 
     def __init__(self, directory: ModelDirectory) -> None:
         self.runtime = versions("transformers", "torch")
-        self.network = open_network(directory, "sentence-embedding")
+        self.network = open_network(directory, SENTENCE_EMBEDDING)
         self.tokenizer = open_tokenizer(directory)
         self._head, self._put_first = directory.head, directory.head.default_text
         self._cut = {"truncation": True, "max_length": directory.max_tokens}

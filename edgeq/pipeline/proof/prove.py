@@ -15,7 +15,7 @@ from edgeq.models.onnx_session import Session, open_session
 from edgeq.models.original.decoder import OriginalDecoder
 from edgeq.models.original.encoder import OriginalEncoder, open_encoder
 from edgeq.models.original.tokenizer import open_tokenizer
-from edgeq.pipeline.proof.parting import Parting
+from edgeq.pipeline.proof.first_difference import FirstDifference
 from edgeq.pipeline.proof.request import ProofRequest, TextSample
 from edgeq.pipeline.proof.tokens import part, require_same_tokens
 
@@ -79,7 +79,7 @@ def _tokens_or_part(
     ids, wanted = feed["input_ids"][0].tolist(), original.ids(text)
     if ids != wanted:
         return part(ids, wanted, text)
-    return Parting(original.network, request.graph).of(feed)
+    return FirstDifference(original.network, request.graph).of(feed)
 
 
 def _prove_decoder(directory: ModelDirectory, request: ProofRequest) -> ImportProof:
@@ -92,7 +92,7 @@ def _prove_decoder(directory: ModelDirectory, request: ProofRequest) -> ImportPr
         allowed = max(allowed, _NOISE * noise)
         difference = relative(_graph_logits(session, sample, wanted.shape[1]), wanted)
         if not difference <= allowed:
-            place = Parting(original.network, request.graph).of(_feed(directory, sample))
+            place = FirstDifference(original.network, request.graph).of(_feed(directory, sample))
             raise _refusal(directory, difference, place)
         worst = max(worst, difference)
     steps = [len(sample.ids) - sample.prefill for sample in request.windows]
