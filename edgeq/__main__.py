@@ -3,12 +3,14 @@
 import os
 import sys
 
-# `python -m` has put the working directory first, where a stranger's modules may lie; pathlib too.
+# `python -m` put the working directory first on the path; untrusted modules, even a pathlib, may
+# lie there.
 _HERE = ("", os.getcwd())  # noqa: PTH109
 
 
 def main() -> None:
-    """Entry point of the command `edgeq`; its version is printed without loading all the rest."""
+    """Entry point of the command `edgeq`. `--version` is answered before anything else is
+    imported."""
     if sys.argv[1:] == ["--version"]:
         import edgeq
 

@@ -1,4 +1,4 @@
-"""`edgeq bom`; `edgeq.cli.main` joins it to the rest."""
+"""The command `edgeq bom`, registered in `edgeq.cli.main`."""
 
 from __future__ import annotations
 

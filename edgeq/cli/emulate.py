@@ -1,4 +1,4 @@
-"""The commands about CPUs that are not this machine's; `edgeq.cli.main` joins them to the rest."""
+"""Commands for emulated CPUs, registered in `edgeq.cli.main`."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def emulate(
     start = time.perf_counter()
     with progress_line() as progress:
         system = set_up_arm(progress)
-    seconds, held = time.perf_counter() - start, size(system)
+    seconds, size_bytes = time.perf_counter() - start, size(system)
     if as_json:
-        print_json({"emulator": str(system.qemu), "bytes": held, "seconds": seconds})
+        print_json({"emulator": str(system.qemu), "bytes": size_bytes, "seconds": seconds})
     else:
-        console.print(f"{what}: ready, {format_bytes(held)}, {seconds:.0f} s", soft_wrap=True)
+        console.print(f"{what}: ready, {format_bytes(size_bytes)}, {seconds:.0f} s", soft_wrap=True)
 
 
 @emulators.command(

@@ -1,4 +1,4 @@
-"""How a command ends: every error in its words, for people or as JSON, and its exit status."""
+"""Exit statuses and error messages, for people or as JSON."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import typer
 
 from edgeq.core import canonical
 from edgeq.core.errors import EXIT_FAULT, EXIT_INVALID_INPUT, EdgeqError, Missing, Problem
-from edgeq.core.files import error_of_disk, is_of_system
+from edgeq.core.files import error_of_disk, is_system_error
 from edgeq.core.store import default_root
 from edgeq.core.visible import visible_json
 from edgeq.report.console import Text, make_console
 
-_INTERRUPTED = 130  # as a shell tells of Ctrl-C
+_INTERRUPTED = 130  # a shell's status for Ctrl-C
 _UsageError: type[Any] = typer.BadParameter.__mro__[2]  # typer has its own copy of click
 
 
 class Commands(typer.core.TyperGroup):
-    """The commands; typer would end one whose pipe to another process broke with status 1."""
+    """The command group. Without `invoke`, typer would exit with status 1 on a broken pipe."""
 
     def invoke(self, ctx: Any) -> Any:
         """See `click.Group.invoke`."""
@@ -39,12 +39,12 @@ class Commands(typer.core.TyperGroup):
 
 
 def print_json(value: Any) -> None:
-    """Write what `--json` asks for."""
+    """Print the output of `--json`."""
     sys.stdout.write(visible_json(canonical.to_json(value)))
 
 
 def problems_of(error: EdgeqError) -> dict[str, Any]:
-    """What a program wants to know of an error."""
+    """An error as JSON-compatible problems, one per cause."""
     problems = [
         {"where": each.where, "what": each.what, "remedy": each.remedy} for each in error.problems
     ]
@@ -73,7 +73,7 @@ def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
         remedy = "end other programs, or take a smaller model"
         return _tell(Missing(Problem("memory", what, remedy)), as_json)
     except OSError as error:
-        return _tell(_of_system(error), as_json)
+        return _tell(_system_error(error), as_json)
     except Exception as error:
         return _tell(_Fault(_report(error, arguments)), as_json)
 
@@ -102,13 +102,13 @@ def _tell(error: EdgeqError, as_json: bool) -> int:
         head, *rest = str(problem).split("\n")
         line = Text.assemble(("error: ", "bold red"), head)
         console.print(line, soft_wrap=True)
-        for more in rest:  # a line that a name carries along cannot pass for one of ours
+        for more in rest:  # indented, so that a line break in a name cannot imitate our lines
             console.print(Text(f"    {more.strip()}"), soft_wrap=True)
     return error.exit_code
 
 
-def _of_system(error: OSError) -> EdgeqError:
-    if error.filename is None or is_of_system(error):
+def _system_error(error: OSError) -> EdgeqError:
+    if error.filename is None or is_system_error(error):
         return error_of_disk(error, Path(os.fsdecode(error.filename or "a file")))
     reason = error.strerror or str(error)
     remedy = "check that file and its permissions"

@@ -1,4 +1,4 @@
-"""What `--help` shows: examples one a line, and paragraphs that fill the terminal's width."""
+"""Formatting of `--help`: one example per line, and paragraphs filled to the terminal's width."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import typer
 
 
 def examples(*commands: str) -> str:
-    """The text behind a command's help; paragraphs, since single line breaks are not kept."""
+    """The examples below a command's help, as paragraphs, since typer drops single line breaks."""
     return "\n\n".join([f"Example{'s' * (len(commands) > 1)}:", *commands])
 
 
 def fill_paragraphs(group: typer.Typer) -> None:
-    """Make one line of every paragraph of every command's help; else its breaks are kept."""
+    """Join each paragraph of every command's help into one line; typer would keep its line
+    breaks."""
     for command in group.registered_commands:
         text = inspect.cleandoc(command.help or inspect.getdoc(command.callback) or "")
         command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))

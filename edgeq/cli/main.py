@@ -23,6 +23,7 @@ from edgeq.cli.options import Json, OneDevice, devices_option
 from edgeq.cli.pipe import guarded_output
 from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
+from edgeq.core.temporary import sweep
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line, show_progress
 from edgeq.report.terminal import print_verdict
@@ -68,6 +69,7 @@ def whole(
     if quiet and verbose:
         raise typer.BadParameter("choose one of --quiet and --verbose")
     show_progress("nothing" if quiet else "every step" if verbose else "steps")
+    sweep()
 
 
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
@@ -256,8 +258,8 @@ for group in (models, emulators, limits, recommending, matrices, reports, alloca
 
 
 def main() -> None:
-    """Entry point; an error that edgeq expects ends in its message and exit status."""
-    # Ended from outside, half-written files are removed as after Ctrl-C.
+    """Entry point. Expected errors end in a message and their exit status."""
+    # On SIGTERM, partial files are removed as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with guarded_output():
         sys.exit(run_command(app, sys.argv[1:]))

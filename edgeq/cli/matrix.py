@@ -1,4 +1,4 @@
-"""The command that measures many recipes on many devices; `edgeq.cli.main` joins it to the rest."""
+"""The command `edgeq matrix`, registered in `edgeq.cli.main`."""
 
 from __future__ import annotations
 

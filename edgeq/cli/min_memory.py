@@ -1,4 +1,4 @@
-"""`edgeq min-memory`; `edgeq.cli.main` joins it to the rest."""
+"""The command `edgeq min-memory`, registered in `edgeq.cli.main`."""
 
 from __future__ import annotations
 

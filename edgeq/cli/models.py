@@ -131,10 +131,10 @@ def compare(
     model in full precision), an artifact, a bundle, a GGUF file or, for language models, a Hugging
     Face directory.
     """
-    from edgeq.pipeline.compare.workflow import Asked, compare_models
+    from edgeq.pipeline.compare.workflow import CompareOptions, compare_models
     from edgeq.report.divergence import print_compared
 
-    asked = Asked(text, prompt, max_tokens, window, windows)
+    asked = CompareOptions(text, prompt, max_tokens, window, windows)
     with progress_line() as progress:
         found = compare_models(a, b, asked, progress)
     if as_json:

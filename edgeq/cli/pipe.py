@@ -1,7 +1,7 @@
-"""Standard output and error: what is written is shown escaped, and a closed end ends the process.
+"""Standard output and error: text is escaped, and a closed pipe ends the process.
 
-What no console formats (`edgeq.report.console`) is escaped here: warnings of libraries, help, usage
-errors. A terminal still gets plain colours, as help has them.
+Text that does not pass through `edgeq.report.console` is escaped here: library warnings, help,
+usage errors. A terminal still gets the plain colours of the help text.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from edgeq.core.visible import visible
 _SIGPIPE = 13
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 STATUS = 128 + _SIGPIPE
-"""As a shell tells the end of a tool that wrote to a closed pipe, such as `| head -1`."""
+"""A shell's status for a tool that wrote to a closed pipe, such as `| head -1`."""
 
 T = TypeVar("T")
 
 
 class _Guarded:
-    """A text file; writing where the other end is closed raises SystemExit with `STATUS`.
+    """A text file that raises SystemExit with `STATUS` if the reader has closed its end.
 
-    SIGPIPE stays ignored, as Python has it: connections to workers and devices may close, too.
+    SIGPIPE stays ignored, Python's default: connections to workers and devices may close, too.
     """
 
     def __init__(self, file: IO[str], escape: Callable[[str], str] = str) -> None:
@@ -55,35 +55,35 @@ class _Guarded:
         try:
             return work()
         except BrokenPipeError:
-            self._to_nowhere()
+            self._discard_buffer()
             raise SystemExit(STATUS) from None
         except OSError as error:  # a full disk behind `> file`
             os.write(2, f"error: output: cannot be written: {error.strerror}\n".encode())
-            self._to_nowhere()
+            self._discard_buffer()
             raise SystemExit(EXIT_MISSING) from None
 
-    def _to_nowhere(self) -> None:
-        """Drop what is still buffered, or Python would complain of it at its end."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._file.fileno())
-        os.close(nowhere)
+    def _discard_buffer(self) -> None:
+        """Discard the buffer, or Python would report an error when it exits."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._file.fileno())
+        os.close(null)
 
 
 def _escape_for(file: IO[str]) -> Callable[[str], str]:
-    return _but_colours if file.isatty() else visible
+    return _visible_except_colours if file.isatty() else visible
 
 
-def _but_colours(text: str) -> str:
-    """Every second part is a colour."""
+def _visible_except_colours(text: str) -> str:
+    """Escape everything except colour codes."""
     parts = _COLOUR.split(text)
     return "".join(part if number % 2 else visible(part) for number, part in enumerate(parts))
 
 
 @contextlib.contextmanager
 def guarded_output() -> Iterator[None]:
-    """Guard standard output and standard error, and flush what was written."""
+    """Guard standard output and standard error, and flush them at the end."""
     before = sys.stdout, sys.stderr
-    for file in before:  # a character that the encoding lacks is spelled out
+    for file in before:  # characters that the encoding lacks are written as escapes
         if isinstance(file, io.TextIOWrapper):
             file.reconfigure(errors="backslashreplace")
     sys.stdout, sys.stderr = (cast("Any", _Guarded(file, _escape_for(file))) for file in before)
@@ -91,6 +91,6 @@ def guarded_output() -> Iterator[None]:
         yield
     finally:
         try:
-            sys.stdout.flush()  # a short text is only written now
+            sys.stdout.flush()  # short output is only written here
         finally:
             sys.stdout, sys.stderr = before

@@ -1,4 +1,4 @@
-"""The command that answers a newcomer's question; `edgeq.cli.main` joins it to the rest."""
+"""The command `edgeq recommend`, registered in `edgeq.cli.main`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`edgeq report` and `edgeq explain`; `edgeq.cli.main` joins them to the rest."""
+"""The commands `edgeq report` and `edgeq explain`, registered in `edgeq.cli.main`."""
 
 from __future__ import annotations
 

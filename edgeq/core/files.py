@@ -66,7 +66,7 @@ def replacing(path: Path) -> Iterator[Path]:
     _sweep(place)
     try:
         yield partial
-        flush_tree(partial) if partial.is_dir() else _flush_file(partial)
+        flush_tree(partial) if partial.is_dir() else flush_file(partial)
         if place.is_dir():
             shutil.rmtree(place)
         partial.replace(place)
@@ -120,11 +120,11 @@ def error_of_disk(error: OSError, path: Path, where: str = "") -> EdgeqError:
         what = f"cannot be written: the disk is full ({reason})"
         return Missing(Problem(where or str(path), what, "free some space, or name another disk"))
     what = f"{path} cannot be written: {reason}" if where else f"cannot be written: {reason}"
-    kind = Missing if is_of_system(error) else InvalidInput
+    kind = Missing if is_system_error(error) else InvalidInput
     return kind(Problem(where or str(path), what, "name a file that can be written"))
 
 
-def is_of_system(error: OSError) -> bool:
+def is_system_error(error: OSError) -> bool:
     """Whether no other file would do: the disk, memory or handles are used up, or broken."""
     return error.errno in _FULL | _EXHAUSTED
 
@@ -132,7 +132,7 @@ def is_of_system(error: OSError) -> bool:
 def flush_tree(directory: Path) -> None:
     """Ask the OS to put every file and directory below `directory` on the disk."""
     for path in directory.rglob("*"):
-        flush_directory(path) if path.is_dir() else _flush_file(path)
+        flush_directory(path) if path.is_dir() else flush_file(path)
     flush_directory(directory)
 
 
@@ -147,7 +147,8 @@ def flush_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _flush_file(path: Path) -> None:
+def flush_file(path: Path) -> None:
+    """Ask the OS to put the content of a file on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

@@ -21,6 +21,7 @@ from edgeq.core.units import Bytes, BytesPerSecond
 from edgeq.core.validation_messages import refuse, suggest
 from edgeq.devices.address import parse_address
 from edgeq.devices.compute_units import ALLOWED, ComputeUnits, Suited, Unit, WeightFormat
+from edgeq.quantize.storage import Format
 
 Kind = Literal["laptop", "board", "phone", "tablet", "computer"]
 System = Literal["linux", "windows", "macos", "ios", "android"]
@@ -156,7 +157,7 @@ class Device(Frozen):
     accelerators: tuple[Literal["gpu", "npu"], ...] = Field(
         default=(), description="What can run models beside the CPU."
     )
-    runtimes: tuple[Literal["onnx", "coreml", "gguf"], ...] = Field(
+    runtimes: tuple[Format, ...] = Field(
         min_length=1, description="File formats that have a runtime for it."
     )
     reach: Reach | None = Field(

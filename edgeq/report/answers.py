@@ -1,4 +1,4 @@
-"""What a model answered, for a person."""
+"""Print a model's answers in a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgeq.report.tables import print_table
 
 
 def print_similarity(answer: Answer, console: Console) -> None:
-    """The other sentences, the nearest to the first on top, and what embedding took."""
+    """Print the other sentences by similarity to the first, and the time to embed one."""
     count, width = answer.embeddings.shape
     if count > 1:
         console.print(Text(answer.texts[0], style="bold"))
@@ -27,26 +27,26 @@ def print_similarity(answer: Answer, console: Console) -> None:
             table.add_row(f"{likeness:.4f}", Text(text))
         print_table(table, console)
     took = format_seconds(answer.seconds / count)
-    words = f"{answer.artifact}: {width} values a sentence, {took} a sentence ({_seen(answer)})"
+    words = f"{answer.artifact}: {width} values per sentence, {took} per sentence ({_seen(answer)})"
     console.print(Text(words, style="dim"))
 
 
 def _seen(result: Answer | Written) -> str:
-    """How times came about; those of a stand-in are not of the runtime that an app has."""
+    """Name the runtime if it is a reference, whose times differ from an app's runtime."""
     return f"measured here, by {result.runtime}" if result.is_reference else "measured here"
 
 
 def print_pace(written: Written, console: Console) -> None:
-    """What writing took: the prompt apart from the tokens behind it."""
+    """Print the time to read the prompt, and the time of the generated tokens."""
     if written.first_seconds is None:
-        console.print(f"{written.artifact}: the text ends with the prompt", style="dim")
+        console.print(f"{written.artifact}: no tokens were generated", style="dim")
         return
-    pace = f"{written.prompt_tokens} tokens of prompt"
+    pace = f"{written.prompt_tokens} prompt tokens"
     reading = written.prompt_tokens_per_second
     pace += f" at {format_speed(reading)}" if reading is not None else ""
     pace += f", first token after {format_seconds(written.first_seconds)}"
     speed = written.tokens_per_second
-    if speed is not None:  # the first token came with the prompt, and is not in it
+    if speed is not None:  # the first token came with the prompt and is not counted
         pace += f", {len(written.token_seconds)} more at {format_speed(speed)}"
     console.print(f"{written.artifact}: {pace} ({_seen(written)})", style="dim", soft_wrap=True)
 
@@ -54,7 +54,7 @@ def print_pace(written: Written, console: Console) -> None:
 def print_outputs(
     outputs: Mapping[str, npt.NDArray[Any]], out: Path | None, console: Console
 ) -> None:
-    """Name, type and shape of each output, its first values, and where it was written."""
+    """Print the name, type, shape and first values of each output, and where they were written."""
     for name, array in outputs.items():
         shape = " × ".join(map(str, array.shape))
         values = ", ".join(f"{value:.6g}" for value in array.reshape(-1)[:8])

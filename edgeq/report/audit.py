@@ -1,4 +1,4 @@
-"""An audit for a person: tables of at most 80 columns, then the findings."""
+"""Print an audit in a terminal: tables of at most 80 columns, then the findings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from edgeq.report.layers import kind_of, layers_of
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 
-_LISTED = 5  # findings on one subject
+_LISTED = 5  # findings listed per subject
 
 
 def print_audit(found: Audit, console: Console) -> None:
-    """The verdict, what the file holds, what was checked and what was found."""
+    """Print the verdict, the file's contents, the checks and the findings."""
     style = "green" if found.sound else "bold red"
     console.print(Text(found.path, style="bold"), soft_wrap=True)
     print_wrapped(found.verdict, style, console)
@@ -54,7 +54,7 @@ def print_audit(found: Audit, console: Console) -> None:
 
 
 def _tensors(lines: Iterable[TensorLine]) -> Table:
-    """Tensors grouped by kind: names without layer numbers, type, and what was claimed."""
+    """Group tensors by kind: names without layer numbers, type, and what was claimed."""
     groups: dict[tuple[str, str, str], list[TensorLine]] = {}
     for line in lines:
         kind = kind_of(line.name)

@@ -49,12 +49,12 @@ class Console(rich.console.Console):
 
 
 def make_console(file: IO[str] | None = None) -> Console:
-    """A console on `file` (default: standard output); plain text where it is not a terminal.
+    """Return a console on `file` (default: standard output); plain text unless it is a terminal.
 
     Brackets and colons in paths, patterns and sentences are printed as they are.
     """
     stream = sys.stdout if file is None else file
-    # Past the guard on what is not formatted (`edgeq.cli.pipe`), which would spell colours out.
+    # Bypasses the guard on unformatted text (`edgeq.cli.pipe`), which would escape colour codes.
     stream = getattr(stream, "formatted", stream)
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     console.width = min(console.width, _WIDTH)
@@ -64,18 +64,18 @@ def make_console(file: IO[str] | None = None) -> Console:
 
 
 class _Trimmed(io.TextIOBase):
-    """A file without the blanks that fill the rows of a table, which only a terminal needs."""
+    """A file wrapper that strips trailing spaces, with which rich fills the rows of a table."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The file's own; rich asks which characters it can show."""
+        """The wrapped file's encoding; rich asks which characters it can show."""
         return getattr(self._file, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write `text`, whole lines, without blanks at their ends."""
+        """Write `text`, whole lines, without trailing spaces."""
         self._file.write(re.sub(r" +(?=\n)", "", text))
         return len(text)
 

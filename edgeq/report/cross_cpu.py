@@ -1,4 +1,4 @@
-"""Device differences for a person: a table of at most 80 columns, then what is behind it."""
+"""Print a comparison across CPUs: a table of at most 80 columns, then reasons and fixes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _STYLES: dict[Status, str] = {
 
 
 def print_comparison(found: Differences, console: Console) -> None:
-    """A row for every place, then reasons and cures."""
-    heading = f"{found.artifact}, each place beside this machine ({found.reference})"
+    """Print a row for each place, then reasons and fixes."""
+    heading = f"{found.artifact}, each place compared with this machine ({found.reference})"
     console.print(Text(heading, style="bold"), soft_wrap=True)
     print_table(_table(found), console)
-    said: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for place in found.places:
         if place.reason or place.cure:
-            said.setdefault(_said(place), []).append(place.place)
-    for text, places in said.items():
+            texts.setdefault(_said(place), []).append(place.place)
+    for text, places in texts.items():
         print_wrapped(f"{', '.join(places)}: {text}", "", console)
 
 

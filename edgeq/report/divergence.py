@@ -1,4 +1,4 @@
-"""A comparison of two models for a person: a table of at most 80 columns."""
+"""Print a comparison of two models: a table of at most 80 columns."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 
 _NOISE_FACTOR = 3
-_FLOAT32_NATS = 1e-9  # below it, two runtimes of the same float32 model are as one
+_FLOAT32_NATS = 1e-9  # below this, two runtimes of the same float32 model count as equal
 
 
 def print_compared(found: Comparison | EncoderComparison | SideBySide, console: Console) -> None:
-    """Whatever `edgeq compare` found."""
+    """Print the result of `edgeq compare`."""
     if isinstance(found, SideBySide):
         print_side_by_side(found, console)
     elif isinstance(found, EncoderComparison):
@@ -27,7 +27,7 @@ def print_compared(found: Comparison | EncoderComparison | SideBySide, console: 
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
-    """What was compared on what, every figure with its standard error, and how to read it."""
+    """Print what was compared, each figure with its standard error, and how to read it."""
     _print_sides(found.a, found.b, console)
     print_table(_table(found), console)
     used = (
@@ -36,23 +36,23 @@ def print_comparison(found: Comparison, console: Console) -> None:
     )
     print_wrapped(used, "dim", console)
     if is_noise(found):
-        what = "The mean KL is no more than rounding: a smaller one would mean nothing."
+        what = "The mean KL is at the level of rounding noise; a smaller value would mean nothing."
         print_wrapped(what, "yellow", console)
 
 
 def print_encoders(found: EncoderComparison, console: Console) -> None:
-    """How alike the vectors of both are, and the texts that get another nearest one."""
+    """Print how similar the embeddings are, and which texts change their nearest neighbour."""
     _print_sides(found.a, found.b, console)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     table.add_column("", no_wrap=True)
-    table.add_column("B against A", justify="right", no_wrap=True)
+    table.add_column("B compared with A", justify="right", no_wrap=True)
     table.add_column("± standard error", justify="right", no_wrap=True)
     error = f"{found.cosine_mean_se:.2g}"
-    table.add_row("cosine of both vectors, mean", f"{found.cosine_mean:.5f}", error)
-    table.add_row("  of the text that moved most", f"{found.cosine_min:.5f}", "")
+    table.add_row("mean cosine of the embeddings", f"{found.cosine_mean:.5f}", error)
+    table.add_row("    of the text that changed most", f"{found.cosine_min:.5f}", "")
     near = found.neighbours
     if near is not None:
-        table.add_row("texts with another nearest one", f"{near.changed} of {near.texts}", "")
+        table.add_row("texts with a new nearest neighbour", f"{near.changed} of {near.texts}", "")
     print_table(table, console)
     print_wrapped(f"Measured on {found.texts} texts of {found.text}.", "dim", console)
     for change in near.changes if near is not None else ():
@@ -62,7 +62,7 @@ def print_encoders(found: EncoderComparison, console: Console) -> None:
             cosines = f"{neighbour.reference:.4f} in A, {neighbour.candidate:.4f} in B"
             print_wrapped(f"nearest in {letter}: {neighbour.text} ({cosines})", "", console)
     if near is not None and near.changed > len(near.changes) > 0:
-        more = f"and {near.changed - len(near.changes)} more, that lose less"
+        more = f"and {near.changed - len(near.changes)} more with a smaller loss"
         print_wrapped(more, "dim", console)
 
 
@@ -75,7 +75,7 @@ def _print_sides(a: Side, b: Side, console: Console) -> None:
 
 
 def is_noise(found: Comparison) -> bool:
-    """Whether the mean KL is within three times what either model differs from itself by."""
+    """Whether the mean KL is within three times the noise floor of either model."""
     floor = max(found.noise_floor, found.candidate_noise_floor)
     return found.kl.mean <= max(_NOISE_FACTOR * floor, _FLOAT32_NATS)
 
@@ -83,7 +83,7 @@ def is_noise(found: Comparison) -> bool:
 def _table(found: Comparison) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     table.add_column("", no_wrap=True)
-    table.add_column("B against A", justify="right", no_wrap=True)
+    table.add_column("B compared with A", justify="right", no_wrap=True)
     table.add_column("± standard error", justify="right", no_wrap=True)
     kl, errors = found.kl, found.kl_se
     table.add_row("KL divergence, nats: mean", f"{kl.mean:.3g}", f"{kl.mean_se:.2g}")
@@ -98,9 +98,9 @@ def _table(found: Comparison) -> Table:
         table.add_row(f"  {name}", f"{value:.3g}", f"{error:.2g}")
     table.add_row("  largest", f"{kl.max:.3g}", "")
     same = (f"{found.same_top1:.2%}", f"{found.same_top1_se:.2%}")
-    table.add_row("same likeliest token", *same)
+    table.add_row("same most likely token", *same)
     dp = (f"{found.rms_dp:.2%}", f"{found.rms_dp_se:.2%}")
-    table.add_row("RMS Δp of the token that follows", *dp)
+    table.add_row("RMS Δp of the next token", *dp)
     perplexity, errors_of = found.perplexity, found.perplexity_se
     table.add_row("perplexity of A", f"{perplexity.a:.5g}", f"{errors_of.a:.2g}")
     table.add_row("perplexity of B", f"{perplexity.b:.5g}", f"{errors_of.b:.2g}")

@@ -1,4 +1,4 @@
-"""What a plan expects of its artifacts on its devices: a table of at most 80 columns."""
+"""Print a plan's estimates for its artifacts on its devices: a table of at most 80 columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def print_expected(
     devices: Mapping[str, Device],
     console: Console,
 ) -> None:
-    """Memory and speed, each with the range that holds the truth nine times in ten."""
+    """Print memory and speed, each with its 90 % range."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     for name in ("device", "artifact", "memory", "speed"):
         table.add_column(name, overflow="fold", no_wrap=name in ("device", "artifact"))
@@ -59,9 +59,11 @@ def _bases(memory: Interval, estimates: Estimates) -> list[str]:
 
 
 def _range(found: Interval, shown: Callable[[float], str]) -> str:
-    """`12.1 MiB (9.0–15)`: the unit once."""
+    """Format a value and its range as `12.1 MiB (9.0–15)`, with the unit once."""
     value = shown(found.value)
     low, high = (shown(end).rsplit(" ", 1) for end in (found.low, found.high))
-    unit = value.rsplit(" ", 1)[-1]
-    ends = "–".join(number if own == unit else f"{number} {own}" for number, own in (low, high))
+    shared = value.rsplit(" ", 1)[-1]
+    ends = "–".join(
+        number if unit == shared else f"{number} {unit}" for number, unit in (low, high)
+    )
     return f"{value} ({ends})"

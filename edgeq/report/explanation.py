@@ -1,4 +1,4 @@
-"""The plain words of `edgeq explain` for a terminal: paragraphs of at most 80 columns."""
+"""Print the text of `edgeq explain`: paragraphs of at most 80 columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgeq.report.explain.piece import Piece
 
 
 def print_piece(piece: Piece, console: Console) -> None:
-    """The whole text, its titles bold, its sources last."""
+    """Print the whole text, titles in bold, sources last."""
     console.print(Text(piece.title, style="bold"), soft_wrap=True)
     for part in piece.parts:
         console.print()

@@ -1,4 +1,4 @@
-"""The frontier for a person: a table of at most 80 columns, and a picture."""
+"""The frontier as a terminal table of at most 80 columns, and as a chart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MEASURES = {"kl": "mean KL divergence, nats", "cosine": "mean 1 − cosine"}
 
 
 def print_frontier(found: Frontier, console: Console) -> None:
-    """Every point, from the smallest file on; those that no smaller one beats are bold."""
+    """Print every point, smallest file first, the Pareto-optimal ones in bold."""
     best = set(found.best())
     console.print(Text(f"{found.model}: {_MEASURES[found.measure]}, on {found.data}", "bold"))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
@@ -44,7 +44,7 @@ def print_frontier(found: Frontier, console: Console) -> None:
 
 
 def _print_predictions(found: Frontier, console: Console) -> None:
-    """What allocations were predicted to lose, and what they lose there and on other data."""
+    """Compare the losses that allocations were predicted to have with the measured ones."""
     known = [point for point in found.points if point.predicted and point.held_back]
     if not known:
         return
@@ -59,7 +59,7 @@ def _print_predictions(found: Frontier, console: Console) -> None:
     print_table(table, console)
     shift = found.shift() or 1.0
     words = (
-        "Predicted for calibration data held back, measured there, and on the evaluation data, "
+        "Predicted for held-out calibration data, measured there, and on the evaluation data, "
         f"where losses are {shift:.2f} times those."
     )
     print_wrapped(words, "dim", console)
@@ -67,7 +67,7 @@ def _print_predictions(found: Frontier, console: Console) -> None:
 
 
 def frontier_picture(found: Frontier) -> dict[str, Any]:
-    """A Vega-Lite specification: loss over size, both logarithmic, with 95 % intervals."""
+    """Return a Vega-Lite chart of loss over size, both logarithmic, with 95 % intervals."""
     values = [
         {
             "name": point.name,

@@ -15,12 +15,12 @@ from edgeq.pipeline.check.verdict import Line, Status, Verdict
 
 _ELEMENTS: dict[Status, str] = {"fail": "failure", "inconclusive": "error", "not run": "skipped"}
 _COUNTERS: dict[Status, str] = {"fail": "failures", "inconclusive": "errors", "not run": "skipped"}
-# What XML 1.0 cannot hold, escaped or not: section 2.2, Char.
+# Characters that XML 1.0 cannot contain, even escaped: section 2.2, Char.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit(verdicts: Sequence[Verdict]) -> str:
-    """The XML document for `verdicts`, in their order."""
+    """Return the XML document for `verdicts`, in order."""
     root = ElementTree.Element("testsuites", name="edgeq")
     for verdict in verdicts:
         name = _plain(f"{verdict.artifact} on {verdict.device}")

@@ -1,4 +1,4 @@
-"""Which layers a row of a table means, where like tensors share one."""
+"""Group tensors that differ only by layer number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"(?<![A-Za-z])\d+(?![A-Za-z])")
 
 
 def kind_of(name: str) -> str:
-    """A tensor's name without the numbers of layers.
+    """Replace layer numbers in a tensor's name by `*`.
 
     >>> kind_of("model.layers.3.mlp.up_proj.weight")
     'model.layers.*.mlp.up_proj.weight'
@@ -19,9 +19,9 @@ def kind_of(name: str) -> str:
 
 
 def layers_of(names: Sequence[str]) -> str:
-    """Which numbers the names of like tensors have, as ranges; empty for a single one.
+    """Format the layer numbers of similar names as ranges; empty for a single name.
 
-    Names with more numbers than one, such as those of experts, are told by the first, and counted.
+    If names hold several numbers, such as those of experts, only the first is shown, with a count.
     """
     if len(names) < 2:
         return ""
@@ -32,7 +32,7 @@ def layers_of(names: Sequence[str]) -> str:
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """Rising; three or more in a row by their ends.
+    """Format numbers in ascending order, runs of three or more as a range.
 
     >>> ranges([3, 1, 2, 7, 8])
     '1–3, 7, 8'

@@ -1,4 +1,4 @@
-"""A matrix for a person: recipes × devices with a verdict for each artifact, in 80 columns."""
+"""Print a matrix: recipes × devices with a verdict for each artifact, in 80 columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOWS: tuple[How, ...] = ("measured", "emulated", "estimated", "not run")
 
 
 def print_matrix(judged: Sequence[Judged], console: Console, *, lines: bool) -> None:
-    """The table, how the lines of each device are known, and what did not pass.
+    """Print the table, the source of each device's figures, and every line that did not pass.
 
     lines: print every line of every verdict first.
     """
@@ -43,7 +43,7 @@ def print_matrix(judged: Sequence[Judged], console: Console, *, lines: bool) -> 
 
 
 def _fitting(devices: Sequence[str], first: int, width: int) -> Iterator[list[str]]:
-    """The devices in groups whose columns fit beside one of `first` letters; one at least."""
+    """Split the devices into groups that fit next to a first column of `first` letters."""
     group: list[str] = []
     used = first
     for device in devices:
@@ -74,7 +74,7 @@ def _table(judged: Sequence[Judged], devices: Sequence[str]) -> Table:
 
 
 def _shortfalls(judged: Sequence[Judged]) -> Iterator[str]:
-    """Each line that failed or was left open; what was not run by its reason, once."""
+    """List each line that failed or was inconclusive; lines not run, once per reason."""
     absent: dict[tuple[str, str], list[str]] = {}
     for each in judged:
         verdict = each.verdict

@@ -1,4 +1,4 @@
-"""What `edgeq min-memory` found, for a person: every limit that was tried, then the verdict."""
+"""Print the result of `edgeq min-memory`: every limit that was tried, then the verdict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STYLES = {"fits": "green", "too slow": "yellow", "killed": "bold red"}
 
 
 def print_min_memory(found: MinMemory, console: Console) -> None:
-    """Print the trials by limit, the smallest that is enough and the device's; 80 columns."""
+    """Print the trials by limit, the smallest sufficient limit and the device's; 80 columns."""
     console.print(
         Text.assemble(
             (f"{found.artifact} on {found.device}", "bold"),
@@ -68,17 +68,16 @@ def _sentences(found: MinMemory) -> list[str]:
     conditions = f"{found.inputs}, {found.runtime}, {found.threads} threads"
     died = [trial.reason for trial in found.trials if trial.reason][-1:]
     if found.smallest_bytes is None:
-        return [f"no limit is enough ({found.mechanism}; {conditions})", *died]
+        return [f"no tried limit is enough ({found.mechanism}; {conditions})", *died]
     own = max(0, found.smallest_bytes - found.baseline_bytes)
     return [
         f"{format_bytes(found.smallest_bytes)} is enough to stay within {found.slowdown:g} times "
         f"the time without a limit, to {format_bytes(found.resolution_bytes)}, "
         f"by {found.mechanism}",
-        f"of it, {format_bytes(found.baseline_bytes)} are Python's and the runtime's own, which "
-        f"leaves {format_bytes(own)} for the model",
+        f"of these, {format_bytes(found.baseline_bytes)} are used by Python and the runtime, "
+        f"which leaves {format_bytes(own)} for the model",
         conditions,
-        "charged is what counts against the limit; resident has code besides that is shared with "
-        "other processes",
+        "charged counts against the limit; resident also includes code shared with other processes",
         *died,
     ]
 

@@ -1,4 +1,4 @@
-"""Plans, artifacts and devices for a person: tables of at most 80 columns."""
+"""Print plans, artifacts and devices: tables of at most 80 columns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 
 def print_plan(plan: Plan, devices: Sequence[Device], console: Console) -> None:
-    """What a build would make, tensor group by tensor group, and where it would run."""
+    """Print what a build would make, by groups of tensors, and where it would run."""
     revision = f" {plan.revision}" if plan.revision else ""
     licence = plan.licence or "licence unknown"
     console.print(Text.assemble((plan.recipe, "bold"), f": {plan.source}{revision}, {licence}"))
@@ -61,7 +61,7 @@ def _over(artifact: ArtifactPlan, budget: int) -> str:
 
 
 def _size(artifact: ArtifactPlan) -> str:
-    """What there is to download; of a budget that waits, from the least to the most."""
+    """Format the download size; for a pending budget, the range from smallest to largest."""
     most = format_bytes(artifact.download_bytes)
     if artifact.smallest_bytes is None:
         return most
@@ -101,10 +101,10 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
     for (pattern, grid, reason), own in groups.items():
         tensors = pattern if len(own) > 1 else own[0].name
         layers = layers_of([tensor.name for tensor in own])
-        # The recipe is at hand for what a rule says; its number is enough to find it.
+        # The recipe holds the rule's text; its number is enough to find it.
         why = "" if reason == "default" else re.sub(r"^(rule \d+):.*", r"\1", reason)
-        held = format_bytes(sum(tensor.bytes for tensor in own))
-        table.add_row(tensors, layers, grid, held, why)
+        size = format_bytes(sum(tensor.bytes for tensor in own))
+        table.add_row(tensors, layers, grid, size, why)
     for grid, bytes in small.items():
         table.add_row("biases, norms and other small ones", "", grid, format_bytes(bytes), "")
     print_table(table, console)
@@ -113,7 +113,7 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
 
 
 def print_built(built: Sequence[Built], console: Console) -> None:
-    """What lies where after a build."""
+    """Print the artifacts of a build and their directories."""
     table = _table("artifact", "size", "grids", right=["size"])
     for item in built:
         grids = ", ".join(
@@ -139,13 +139,13 @@ def print_built(built: Sequence[Built], console: Console) -> None:
 
 
 def print_limits(limits: Sequence[LimitLine], console: Console) -> None:
-    """A bundle's size and memory against what stores take and a device lets one app use."""
+    """Compare a bundle's size and memory with app store and device limits."""
     for line in limits:
         print_wrapped(line.text, "dim" if line.within else "yellow", console)
 
 
 def print_devices(devices: Sequence[Device], console: Console) -> None:
-    """Every device in one line."""
+    """Print one line per device."""
     table = _table("id", "chip", "RAM", "for one app", "basis", right=["RAM", "for one app"])
     for column in (0, 2, 3, 4):
         table.columns[column].no_wrap = True
@@ -157,7 +157,7 @@ def print_devices(devices: Sequence[Device], console: Console) -> None:
 
 
 def print_device(device: Device, console: Console) -> None:
-    """Every fact of one device with its sources."""
+    """Print every fact about one device with its source."""
     console.print(Text(device.name, style="bold"))
     facts = device.model_dump(mode="json", exclude={"id", "name", "sources"})
     for name, value in facts.items():
@@ -178,7 +178,7 @@ def _plain(value: object) -> str:
 
 
 def print_quantized(source: Path, out: Path, console: Console) -> None:
-    """How large a file was, and what became of it."""
+    """Print the size of a file before and after quantization."""
     before, after = source.stat().st_size, out.stat().st_size
     sizes = f"{format_bytes(before)} to {format_bytes(after)}, {before / after:.2f} times smaller"
     console.print(f"{out}: {sizes}", soft_wrap=True)

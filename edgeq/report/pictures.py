@@ -1,4 +1,4 @@
-"""Pictures as Vega-Lite specifications, drawn by vl-convert: no browser, no network."""
+"""Charts as Vega-Lite specifications, drawn by vl-convert: no browser, no network."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.files import writable, write_bytes
 
-_VERSION = "5.21"  # of Vega-Lite, which vl-convert carries
+_VERSION = "5.21"  # of the Vega-Lite that vl-convert includes
 SUFFIXES = (".html", ".svg", ".png")
 
 
 def check_picture(path: Path, option: str) -> None:
-    """Raise before work is done for what could not be written: InvalidInput, or Missing."""
+    """Raise InvalidInput or Missing, before any work, if a chart could not be written."""
     if path.suffix not in SUFFIXES:
-        what = f"{path} is none of the pictures that can be drawn"
+        what = f"{path} is not a supported chart file"
         raise InvalidInput(Problem(option, what, f"end its name in {', '.join(SUFFIXES)}"))
     writable(path, option)
     _library()
 
 
 def save_picture(specification: Mapping[str, Any], path: Path) -> None:
-    """Draw into an .html that needs nothing from elsewhere, an .svg or a .png; whole or not."""
+    """Draw a self-contained .html, an .svg or a .png, written atomically."""
     drawing, text = _library(), json.dumps(specification)
     if path.suffix == ".html":
-        held = drawing.vegalite_to_html(text, vl_version=_VERSION, bundle=True).encode()
+        drawn = drawing.vegalite_to_html(text, vl_version=_VERSION, bundle=True).encode()
     elif path.suffix == ".svg":
-        held = drawing.vegalite_to_svg(text, vl_version=_VERSION).encode()
+        drawn = drawing.vegalite_to_svg(text, vl_version=_VERSION).encode()
     else:
-        held = drawing.vegalite_to_png(text, vl_version=_VERSION, scale=2)
-    write_bytes(path, held)
+        drawn = drawing.vegalite_to_png(text, vl_version=_VERSION, scale=2)
+    write_bytes(path, drawn)
 
 
 def _library() -> Any:

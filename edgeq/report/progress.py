@@ -1,4 +1,4 @@
-"""What is going on, on standard error: a line that changes, or in a log a line now and then."""
+"""Progress on standard error: a line that updates, or in a log a line now and then."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def show_progress(how: Literal["nothing", "steps", "every step"]) -> None:
 
 @contextlib.contextmanager
 def progress_line() -> Iterator[Progress]:
-    """A function that shows the current step.
+    """Yield a function that shows the current step.
 
     If standard error is not a terminal, the current step gets a line every 10 s: enough to see in a
     log that work goes on, and nothing at all for quick work.

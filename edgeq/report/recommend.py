@@ -1,4 +1,4 @@
-"""Print the answer of `edgeq recommend`: a table of at most 80 columns, one recommendation."""
+"""Print the result of `edgeq recommend`: a table of at most 80 columns, one recommendation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORDS = {"with entitlement": "entitled"}  # as wide as the column
 
 
 def print_recommendation(answer: Answer, console: Console) -> None:
-    """Every preset, what fits, the recommendation and what to do next."""
+    """Print every preset, which of them fit, the recommendation and the next step."""
     context = f", context {answer.context}" if answer.context else ""
     console.print(
         Text.assemble(
@@ -82,7 +82,7 @@ def _rate(speed: float) -> str:
 
 
 def _notes(answer: Answer) -> list[str]:
-    """What the columns rest on, each said once."""
+    """The basis of each column, once each."""
     notes: dict[str, None] = {}
     backends = {one.estimates.backend for one in answer.candidates}
     for one in answer.candidates:

@@ -1,4 +1,4 @@
-"""What tensors cost, for a person: a table of at most 80 columns, and a picture."""
+"""Sensitivity of tensors as a terminal table of at most 80 columns, and as a chart."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 
 _SHOWN = 40
-_MARK = "~"  # before what was not measured itself
+_MARK = "~"  # marks interpolated values
 _MEASURES = {"kl": "mean KL divergence, nats", "cosine": "mean 1 − cosine"}
 
 
 def print_sensitivity(found: Sensitivity, console: Console) -> None:
-    """Tensors from the costliest on, and how the sum of their losses compares with the whole."""
+    """Print tensors, most sensitive first, and compare the sum of losses with the whole model's."""
     uses = _uses(found)
     console.print(Text(f"{found.format}: {_MEASURES[found.measure]}, one tensor rounded", "bold"))
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="")
@@ -39,34 +39,34 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
         print_wrapped(f"and {len(ordered) - _SHOWN} more; --json has all", "dim", console)
     for whole in found.wholes:
         words = (
-            f"a whole model of {format_bytes(whole.bytes)}: losses add up to {whole.additive:.3g}, "
-            f"measured {whole.loss:.3g} ± {whole.error:.2g}"
+            f"a whole model of {format_bytes(whole.bytes)}: the losses add up to "
+            f"{whole.additive:.3g}, measured {whole.loss:.3g} ± {whole.error:.2g}"
         )
         print_wrapped(words, "", console)
     for words in _inputs(found):
         print_wrapped(words, "", console)
     words = (
-        f"Measured on {found.samples} held-back samples of the calibration data "
+        f"Measured on {found.samples} held-out samples of the calibration data "
         f"({found.whole_samples} for whole models)."
     )
     print_wrapped(words, "dim", console)
 
 
 def _inputs(found: Sensitivity) -> list[str]:
-    """What the runtime loses beside all weights, for number formats that it treats alike."""
+    """Describe the loss from rounding activations at runtime, by groups of number formats."""
     alike: dict[float, list[str]] = {}
     for use in _uses(found):
         costs = [own[use].inputs for own in found.tensors.values() if use in own]
         alike.setdefault(math.fsum(costs), []).append(use)
     return [
-        f"rounding of what layers multiply adds {loss:.2g} with {', '.join(uses)}"
+        f"rounding of activations adds {loss:.2g} with {', '.join(uses)}"
         for loss, uses in alike.items()
         if loss > 0
     ]
 
 
 def sensitivity_picture(found: Sensitivity) -> dict[str, Any]:
-    """A Vega-Lite specification: a cell for every tensor and number format."""
+    """Return a Vega-Lite chart with a cell for each tensor and number format."""
     values = [
         {"tensor": name, "format": use, "loss": cost.loss, "how": cost.how}
         for name, costs in found.tensors.items()

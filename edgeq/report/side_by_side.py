@@ -1,11 +1,11 @@
-"""Two answers in columns, for a person: at most 80 columns, the place where they part marked."""
+"""Print two answers in columns of at most 80 columns, marked where they diverge."""
 
 from __future__ import annotations
 
 from rich.table import Table
 
 from edgeq.core.units import format_seconds, format_speed
-from edgeq.pipeline.compare.side_by_side import Chance, SideBySide, Spoken
+from edgeq.pipeline.compare.side_by_side import Completion, SideBySide, TokenProbability
 from edgeq.report.console import AnyText, Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
@@ -15,7 +15,7 @@ _STYLE = "bold yellow"
 
 
 def print_side_by_side(found: SideBySide, console: Console) -> None:
-    """Both answers, then what each model thought of the other's word where they part."""
+    """Print both answers, then each model's probability of the other's word where they diverge."""
     print_wrapped(f"{found.prompt} …", "dim", console)
     console.print()
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
@@ -32,8 +32,8 @@ def print_side_by_side(found: SideBySide, console: Console) -> None:
     _print_parting(found, console)
 
 
-def _answer(spoken: Spoken, parts: bool) -> AnyText:
-    """A model's text from its first word on; a mark stands before the word that parts them."""
+def _answer(spoken: Completion, parts: bool) -> AnyText:
+    """A model's text from its first word on, with a mark before the first differing word."""
     common, own = spoken.text[: spoken.common].lstrip(), spoken.text[spoken.common : spoken.parted]
     if not parts:
         return Text(spoken.text.lstrip())
@@ -43,7 +43,7 @@ def _answer(spoken: Spoken, parts: bool) -> AnyText:
     return Text.assemble(common, space, (f"{_MARK}{word or '(end)'}", _STYLE), rest)
 
 
-def _pace(spoken: Spoken) -> str:
+def _pace(spoken: Completion) -> str:
     pace = f"first {format_seconds(spoken.first_token_seconds)}"
     if spoken.tokens_per_second is not None:
         pace += f", then {format_speed(spoken.tokens_per_second)}"
@@ -56,7 +56,7 @@ def _print_parting(found: SideBySide, console: Console) -> None:
     if parting is None:
         print_wrapped(f"Both write the same {found.a.tokens} tokens.", "green", console)
         return
-    words = f"They part at token {parting.token + 1}. How likely each of the two is to follow:"
+    words = f"They diverge at token {parting.token + 1}. How likely each of the two is to follow:"
     print_wrapped(words, "", console)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     table.add_column("  next token", no_wrap=True)
@@ -68,5 +68,5 @@ def _print_parting(found: SideBySide, console: Console) -> None:
     print_table(table, console)
 
 
-def _shown(chance: Chance) -> str:
+def _shown(chance: TokenProbability) -> str:
     return repr(chance.text) if chance.text else "the end"

@@ -1,4 +1,4 @@
-"""Tables in the width there is: text folds; where that is too little, rows become paragraphs."""
+"""Tables that fit the width: text folds; if that is not enough, rows become paragraphs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LEAST = 16  # letters of a column that may break words
 
 
 def print_table(table: Table, console: Console) -> None:
-    """`table`, of cells that are text, with every figure whole.
+    """Print `table`, whose cells are text, with every figure whole.
 
-    Columns that neither are right-aligned nor forbid wrapping become as narrow as has to be, those
-    with `overflow="fold"` to less than their longest word. What is wider still is told row by row:
-    its first cell, then the others with the names of their columns.
+    Columns that are neither right-aligned nor forbid wrapping shrink as needed, those with
+    `overflow="fold"` to less than their longest word. If the table is still too wide, it is printed
+    row by row: the first cell, then the others with the names of their columns.
     """
     gaps = table.padding[1] * max(0, len(table.columns) - 1)
     room = console.width - gaps
@@ -70,7 +70,7 @@ def _natural(column: Column, has_header: bool) -> int:
 
 
 def _least(column: Column, natural: int, has_header: bool) -> int:
-    """How narrow a column may become."""
+    """The minimum width of a column."""
     if column.no_wrap or column.justify == "right":
         return natural
     texts = _texts(column, has_header)
@@ -79,8 +79,8 @@ def _least(column: Column, natural: int, has_header: bool) -> int:
 
 
 def _folded(text: AnyText, width: int) -> AnyText:
-    """`text` with words that are too long broken behind a dot or the like rather than anywhere."""
-    if text.cell_len != len(text.plain):  # letters of two columns: as the console folds them
+    """Break words that are too long, preferably after a dot or similar."""
+    if text.cell_len != len(text.plain):  # in letters of two columns, as the console folds them
         return text
     at, cuts = 0, []
     for word in re.finditer(r"\S+", text.plain):
@@ -93,7 +93,7 @@ def _folded(text: AnyText, width: int) -> AnyText:
 
 
 def _print_rows(table: Table, console: Console) -> None:
-    """Every row as its first cell and, indented, what the other columns say of it."""
+    """Print every row as its first cell and, indented, its other cells."""
     columns = table.columns
     for row, cells in _rows(table):
         first = _named(columns[0], cells[0], table.show_header and columns[0].justify == "right")
@@ -115,7 +115,7 @@ def _named(column: Column, cell: AnyText, is_named: bool) -> AnyText:
 
 
 def _filled(parts: Sequence[AnyText], width: int, indent: str) -> list[AnyText]:
-    """`parts` with semicolons between, in lines that end between parts or, of long ones, words."""
+    """Join `parts` with semicolons; lines end between parts or, for long parts, between words."""
     lines: list[AnyText] = []
     for number, part in enumerate(parts, 1):
         whole = Text.assemble(part, ";" if number < len(parts) else "")

@@ -1,4 +1,4 @@
-"""A verdict for a person: a table of at most 80 columns, coloured only where colour means."""
+"""Print a verdict: a table of at most 80 columns, coloured only where colour has a meaning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATUS_STYLES: dict[Status, str] = {
 
 
 def print_verdict(verdict: Verdict, console: Console) -> None:
-    """The table of one verdict, then what there is to know and to do about its lines."""
+    """Print the table of one verdict, then reasons and remedies for its lines."""
     heading = Text.assemble(
         (f"{verdict.artifact} on {verdict.device}", "bold"),
         f" ({verdict.device_name}): ",
@@ -40,7 +40,7 @@ def print_verdict(verdict: Verdict, console: Console) -> None:
 
 
 def print_wrapped(text: str, style: str, console: Console) -> None:
-    """`text` in lines of the console's width, indented; no word of it is broken."""
+    """Print `text` indented and wrapped to the console's width, without breaking words."""
     lines = textwrap.wrap(
         text,
         console.width,
@@ -49,7 +49,7 @@ def print_wrapped(text: str, style: str, console: Console) -> None:
         break_on_hyphens=False,
         break_long_words=False,
     )
-    console.print(Text("\n".join(lines), style=style), soft_wrap=True)  # an address stays whole
+    console.print(Text("\n".join(lines), style=style), soft_wrap=True)  # keeps an address whole
 
 
 def _table(verdict: Verdict) -> Table:
@@ -90,9 +90,9 @@ def _percent(share: float | None) -> str:
 
 
 def _said(line: Line, tried: bool) -> str:
-    """Interval, reason and remedy of a line, where there is something to say.
+    """Interval, reason and remedy of a line, if it has any.
 
-    tried: its limit was put to the test, and the reason says with what result.
+    tried: its limit was tested on hardware, and the reason gives the result.
     """
     parts = []
     if line.low is not None:

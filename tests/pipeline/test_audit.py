@@ -103,7 +103,7 @@ def test_a_sound_file(good: Path, tmp_path: Path) -> None:
     arguments = ["audit", good, "--reference", WREN, "--text", text, "--json"]
     found = Audit.model_validate(answered(run_edgeq(*arguments, store=tmp_path, cwd=tmp_path)))
     assert found.sound
-    assert found.verdict.startswith("Sound: every tensor is as llama.cpp's Q4_K_M has it")
+    assert found.verdict.startswith("Sound: every tensor matches llama.cpp's Q4_K_M")
     assert (found.claim.in_name, found.claim.recorded) == ("Q4_K_M", "Q4_K_M")
     assert found.claim.differing == ()
     assert found.claim.bits_per_weight == found.claim.claimed_bits_per_weight
@@ -125,7 +125,7 @@ def test_a_sound_file_for_a_person(good: Path, tmp_path: Path) -> None:
     assert "Sound: " in shown
     assert any(line.split()[:2] == ["blk.*.attn_k.weight", "0–5"] for line in shown.splitlines())
     assert shown.count("not run") == 4  # what needs a reference
-    assert "how near it is to its model was not measured" in " ".join(shown.split())
+    assert "its divergence from its model was not measured" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("mix", ["Q8_0", "Q2_K", "Q3_K_M", "Q5_K_S", "IQ4_NL", "F16", "BF16"])
@@ -177,7 +177,7 @@ def test_a_name_that_the_tensors_do_not_keep(good: Path, tmp_path: Path) -> None
     shown = for_a_person(run_edgeq("audit", path, store=tmp_path, cwd=tmp_path), 1)
     said = " ".join(shown.split())
     assert "Not sound: its name says Q8_0, its general.file_type Q4_K_M" in said
-    assert "of 56 tensors are not of the type llama.cpp gives them in Q8_0" in said
+    assert "of 56 tensors do not have the type that llama.cpp gives them in Q8_0" in said
     assert "claimed" in shown
 
 
@@ -281,7 +281,7 @@ def test_a_vague_name_of_other_bits_than_the_record(good: Path, tmp_path: Path) 
             True,
             "the vocabulary has 2 tokens, and the embedding 4096",
         ),
-        ({"quantize.imatrix.file": MetaValue("string", "x")}, False, "nothing says from which"),
+        ({"quantize.imatrix.file": MetaValue("string", "x")}, False, "its calibration text"),
     ],
     ids=str,
 )
@@ -365,7 +365,7 @@ def test_scales_that_cannot_be(tmp_path: Path) -> None:
     floats = np.ones((40, 4), np.uint8)
     floats[3] = np.array([1e6], "<f4").view(np.uint8)
     found = look(tmp_path / "t", entry_of(tmp_path / "t", "F32", floats)).problem
-    assert found is not None and "beyond what float16 holds" in found
+    assert found is not None and "beyond the range of float16" in found
 
 
 def test_broken_weights_matter(good: Path, tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ def test_another_tokenizer_is_found(good: Path, tmp_path: Path) -> None:
     pre = {"tokenizer.ggml.pre": MetaValue("string", "llama-bpe")}
     path = changed(good, tmp_path / "m-Q4_K_M.gguf", pre)
     said = refused_reference(path, WREN)
-    assert "texts are cut into other tokens than the reference's" in said["tokenizer"]
+    assert "texts are tokenized differently from the reference" in said["tokenizer"]
     bos = {"tokenizer.ggml.add_bos_token": MetaValue("bool", True)}
     said = refused_reference(changed(good, tmp_path / "n-Q4_K_M.gguf", bos), WREN)
     assert "with special tokens 'a' is [0, 66], in the reference [66]" in said["tokenizer"]

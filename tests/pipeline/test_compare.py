@@ -298,7 +298,7 @@ def test_the_command_for_a_person(files: Path, tmp_path: Path) -> None:
     assert "KL divergence, nats: mean" in shown
     assert "noise floor" in shown
     assert "62 tokens" in shown
-    assert "no more than rounding" in " ".join(shown.split())
+    assert "at the level of rounding noise" in " ".join(shown.split())
     done = run_edgeq("compare", WREN, "none.gguf", "--text", TEXT, store=tmp_path, cwd=tmp_path)
     assert "none.gguf" in refused(done, 2)
 
@@ -312,4 +312,4 @@ def test_answers_side_by_side(files: Path, tmp_path: Path) -> None:
         model = compare.open_language_model(files / file)
         assert spoken.text == "".join(model.generate("The whale", 24))
     shown = for_a_person(run_edgeq(*arguments, store=tmp_path, cwd=tmp_path))
-    assert ("▶" in shown) == ("They part at token" in shown) == (found.parting is not None)
+    assert ("▶" in shown) == ("They diverge at token" in shown) == (found.parting is not None)

@@ -126,7 +126,7 @@ def test_it_is_printed_in_80_columns(
     assert found[0].trials
     if width >= 80:
         assert sum("MiB" in line and "killed" in line for line in lines) >= 1
-        assert any("Python's and the runtime's own" in line for line in lines)
+        assert any("used by Python and the runtime" in line for line in lines)
 
 
 def judged(need: int, device: Device, here: Device = HERE) -> list[Any]:

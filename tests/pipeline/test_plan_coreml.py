@@ -99,7 +99,7 @@ def test_the_release_is_that_of_the_most_demanding_part() -> None:
 
 
 def test_advice_is_for_coded_activations_alone() -> None:
-    assert "coremltools takes ranges on macOS alone" in (
+    assert "coremltools can do so on macOS only" in (
         activations_advice(PRESETS["int8-static"]) or ""
     )
     assert activations_advice(PRESETS["int4-b32"]) is None

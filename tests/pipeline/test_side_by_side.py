@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.base import Model
 from edgeq.pipeline.compare.compare import Opened, Side
-from edgeq.pipeline.compare.side_by_side import Chance, Parting, SideBySide, Spoken, side_by_side
-from edgeq.pipeline.compare.workflow import Asked
+from edgeq.pipeline.compare.side_by_side import (
+    Completion,
+    FirstDifference,
+    SideBySide,
+    TokenProbability,
+    side_by_side,
+)
+from edgeq.pipeline.compare.workflow import CompareOptions
 from edgeq.report.console import make_console
 from edgeq.report.side_by_side import print_side_by_side
 from tests.support.table_model import Table
@@ -86,7 +92,7 @@ def test_what_cannot_be_put_side_by_side() -> None:
 )
 def test_an_option_without_effect_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidInput, match="--"):
-        Asked(**options)  # type: ignore[arg-type]
+        CompareOptions(**options)  # type: ignore[arg-type]
 
 
 def shown(found: SideBySide) -> list[str]:
@@ -95,8 +101,8 @@ def shown(found: SideBySide) -> list[str]:
     return file.getvalue().splitlines()
 
 
-def spoken(path: str, text: str, common: int, parted: int) -> Spoken:
-    return Spoken(
+def spoken(path: str, text: str, common: int, parted: int) -> Completion:
+    return Completion(
         side=Side(path=path, runtime="numpy", threads=1),
         text=text,
         common=common,
@@ -114,8 +120,10 @@ def test_columns_fit_and_the_parting_is_marked() -> None:
         prompt="One day",
         a=spoken(long, text, 9, 14),
         b=spoken("b.gguf", text[:9], 9, 9),
-        parting=Parting(
-            token=3, of_a=Chance(text=" dark", a=0.61, b=0.2), of_b=Chance(text="", a=0.1, b=0.4)
+        parting=FirstDifference(
+            token=3,
+            of_a=TokenProbability(text=" dark", a=0.61, b=0.2),
+            of_b=TokenProbability(text="", a=0.1, b=0.4),
         ),
     )
     lines = shown(found)
@@ -125,7 +133,7 @@ def test_columns_fit_and_the_parting_is_marked() -> None:
     assert "\x1b" not in whole
     assert "it was a ▶dark night" in whole
     assert "it was a▶(end)" in whole
-    assert "They part at token 4" in whole
+    assert "They diverge at token 4" in whole
     assert any(line.split() == ["A:", "'", "dark'", "61.0%", "20.0%"] for line in lines)
     assert any(line.split() == ["B:", "the", "end", "10.0%", "40.0%"] for line in lines)
     assert " ".join(whole.split()).count("(measured") == 2  # speeds say what they are

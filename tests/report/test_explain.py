@@ -40,13 +40,13 @@ def failed_memory() -> Report:
         update={"context": 1024, "cache_bytes": 6 * MIB}
     )
     measured = samples.language_model("gguf-int4-b32", 4.5, 0.005, memory=large)
-    beside = verdicts.full_precision(
+    baseline = verdicts.full_precision(
         artifact="gguf-float32",
         memory=verdicts.memory(high_water=420, anonymous_peak=300),
         latency=None,
         generation=verdicts.spoken(first=0.4),
     )
-    found = verdicts.verdict(samples.BUDGETS, measured=measured, beside=beside)
+    found = verdicts.verdict(samples.BUDGETS, measured=measured, baseline=baseline)
     whole = samples.report()
     return whole.model_copy(update={"verdicts": (found,), "devices": whole.devices[:1]})
 
@@ -85,7 +85,7 @@ def test_a_bundle_of_a_budget_says_so_and_is_compared_with_no_one() -> None:
     assert "a budget in place of fixed bits" in written.piece.text
     assert "mixed precision" in written.piece.text
     assert "comes to" not in written.piece.text
-    assert "Asked for was" not in written.piece.text
+    assert "The budget was" not in written.piece.text
 
 
 def test_recovery_says_what_it_gave_back() -> None:
@@ -114,7 +114,7 @@ def test_what_is_not_known_is_not_told(name: str) -> None:
     )  # fmt: skip
     written = write(told)
     assert problems(written) == []
-    assert "not seen here" in written.piece.text
+    assert "quality was not measured" in written.piece.text
     assert "None" not in written.piece.text
 
 
@@ -158,12 +158,12 @@ def test_what_an_allocation_bought_is_told() -> None:
     written = write(facts_of(samples.allocated_report()))
     facts, text = written.facts, written.piece.text
     assert facts.artifact == "gguf-fit-4.5mib"  # of all that pass the nearest
-    assert "Asked for was a file of at most 4.5 MiB." in text
+    assert "The budget was a file of at most 4.5 MiB." in text
     assert "The table of words (embed_tokens) and attention (v_proj) in layer 0 of 4 got" in text
     # 0.04 and 0.02 of 0.071 are theirs, by the measurement of each tensor alone.
     assert "85% of the harm came from them" in text
     assert "mixed precision" in text
-    assert "within 11% of what was foreseen" in text  # 0.0021 for 0.0019
+    assert "within 11% of the prediction" in text  # 0.0021 for 0.0019
     own, other = (
         m.language.divergence.same_top1
         for m, _ in samples.allocated_report().measurements()
@@ -265,7 +265,7 @@ def test_the_parts_of_the_memory_that_are_told_add_up(
     )
     shares = _shares(memory, counts_mapped=counts_mapped)
     assert shares is not None
-    parts = [shares.mapped, shares.held, shares.runtime]
+    parts = [shares.mapped, shares.working, shares.runtime]
     told, total = (
         [Decimal(each.split()[0]) for each in group] for group in (parts, [shares.total])
     )
@@ -289,10 +289,10 @@ def test_a_plan_of_what_is_built_already_is_refused(name: str, tmp_path: Path) -
     if name == "unzipped":
         source.mkdir()
         (source / BUNDLE_FILE).write_text("{}")
-    with pytest.raises(InvalidInput, match="built already") as refused:
+    with pytest.raises(InvalidInput, match="already built") as refused:
         facts_of_source(source, [], True, lambda step: None)
     (problem,) = refused.value.problems
-    assert problem.remedy == f"type: edgeq explain {source}"
+    assert problem.remedy == f"run: edgeq explain {source}"
 
 
 def test_a_page_is_explained_within_80_columns(tmp_path: Path) -> None:

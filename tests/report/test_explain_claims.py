@@ -28,7 +28,7 @@ GENERAL = (
     "A model is a very long list of numbers, its weights.",
     "Quantization stores each of them less exactly, so that it takes fewer bits.",
     "It matters ",
-    "What is marked as emulated was seen on a stand-in",
+    "Results marked as emulated come from a stand-in",
 )
 CITED = [method.summary for method in ROUNDING_METHODS.values()] + [RECOVERY.text]
 
@@ -132,9 +132,9 @@ def _named(status: str) -> Check:
 
 
 def _became(record: Record, found: re.Match[str]) -> bool:
-    own, beside = record.verdict.measurement, record.verdict.float_measurement
-    sizes = format_bytes(beside.download_bytes), format_bytes(own.download_bytes)
-    ratio = beside.download_bytes / own.download_bytes
+    own, baseline = record.verdict.measurement, record.verdict.float_measurement
+    sizes = format_bytes(baseline.download_bytes), format_bytes(own.download_bytes)
+    ratio = baseline.download_bytes / own.download_bytes
     return found.groups() == (*sizes, f"{ratio:.1f}")
 
 
@@ -209,7 +209,7 @@ def _kept(record: Record, found: re.Match[str]) -> bool:
     own = [t for name, t in tensors.items() if any(kind in name for kind in kinds)]
     assert kinds
     assert own
-    if "too few numbers" in found.group(0):
+    if "too small for fewer bits" in found.group(0):
         return all(t.note == TOO_SMALL for t in own)
     if "a rule of the recipe" in found.group(0):
         return any(t.note.startswith("rule ") for t in own)
@@ -231,8 +231,8 @@ CLAIMS: dict[str, Check] = {
     r"What did not fit: (.*)\.": _solved,
     r"(.* stays within every limit|The limits that .*): (.*)\.": _budgets_kept,
     r"(.*) came nearest, and it is not enough: (.*)\.": _missed,
-    r"What the report advises: (.*)\.": _remedy,
-    r"Not seen on the device itself yet: (.*)\.": _named("not run"),
+    r"The report suggests: (.*)\.": _remedy,
+    r"Not measured on the device yet: (.*)\.": _named("not run"),
     r"Measured, and still open: (.*)\.": _named("inconclusive"),
     r"(?:Until it is, )?[Tt]hat is not a pass\.": _always,
     r"Fewer bits: .*": _always,
@@ -243,7 +243,7 @@ CLAIMS: dict[str, Check] = {
     rf"Result: the file takes ({FIGURE}) instead of ({FIGURE})\.": _file,
     r"How weights are rounded: (.*)\.": _methods,
     rf"Result: at (\d+) places .* in ({NUMBER}%) of them\.": _same_words,
-    rf"Result: its answers score ({NUMBER}) for likeness .*": _likeness,
+    rf"Result: its answers score ({NUMBER}) for similarity .*": _likeness,
     r"(What stays as it was|More bits for a part): (.*)\.": _kept,
     r"Result: that takes .* of the file\.": _always,
     r"The smaller model is not the same model\.": _always,
@@ -254,7 +254,7 @@ CLAIMS: dict[str, Check] = {
     rf"The smaller model is not the same model: .* in ({NUMBER}%) of the places\.": _other_words,
     r"Asked for the nearest sentence, it answers differently for (\d+) of (\d+)\.": _moved,
     # A budget in place of bits, and an adapter: tests of their own read these figures.
-    r"(?:Bits for each part|Asked for was|Each part was rounded alone|The table|These are) ?.*": (
+    r"(?:Bits for each part|The budget was|Each part was rounded alone|The table|These are) ?.*": (
         lambda r, m: r.facts.budgeted is not None
     ),
     r"Result: in .* of the next words stay the same.*": lambda r, m: r.facts.budgeted is not None,
@@ -325,5 +325,5 @@ def test_what_is_too_small_for_fewer_bits_is_said_to_be_that() -> None:
     changed = report.model_copy(update={"artifacts": (own.model_copy(update={"record": record}),)})
     written = write(facts_of(changed))
     assert "What stays as it was: the table of segments" in written.piece.text
-    assert "too few numbers" in written.piece.text
+    assert "too small for fewer bits" in written.piece.text
     assert untrue(changed, written) == []

@@ -91,7 +91,7 @@ def test_what_a_plan_would_miss_is_said(tmp_path: Path) -> None:
     assert "the download would come to 22.0 MiB, and 5.0 MiB is the limit" in piece.text
     tight = write_recipe(tmp_path / "t.yaml", text.replace("5 MiB", "2 MiB"))
     written = write(facts_of_plan(tight, [], silent))
-    assert "would not keep every limit: the download is" in written.piece.text
+    assert "would not stay within every limit: the download is" in written.piece.text
     assert "MiB too far" in written.piece.text
     assert problems(written) == []
     with pytest.raises(InvalidInput, match="one of the recipe's devices"):
@@ -112,11 +112,11 @@ def test_a_budget_that_waits_for_its_build_is_said(
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ("size: 3.2 MiB", "Asked for is a file of at most 3.2 MiB. What"),
+        ("size: 3.2 MiB", "The budget is a file of at most 3.2 MiB. The"),
         ("size: 40 MiB", "at most 40.0 MiB, more than this model takes with any choice"),
-        ("quality: {kl: 0.02}", "Asked for is predictions at most 0.02 away from the"),
-        ("memory: 100 MiB", "Asked for is at most 100.0 MiB of memory. What"),
-        ("size: 3.2 MiB, recover: {rank: 4}", "Asked for is a file of at most 3.2 MiB. What"),
+        ("quality: {kl: 0.02}", "The budget is predictions at most 0.02 away from the"),
+        ("memory: 100 MiB", "The budget is at most 100.0 MiB of memory. The"),
+        ("size: 3.2 MiB, recover: {rank: 4}", "The budget is a file of at most 3.2 MiB. The"),
     ],
 )
 def test_a_recipe_of_budgets_alone_is_explained(
@@ -140,7 +140,7 @@ def test_without_what_works_budgets_out_it_is_said_what_to_install(
     monkeypatch.setenv("EDGEQ_STORE", str(tmp_path / "store"))
     text = FIT.format(model=RECIPES / "wren", quantize="fit: {size: 3.2 MiB}", size="8 MiB")
     whole = make_plan(write_recipe(tmp_path / "a.yaml", text))  # nothing is foretold
-    with pytest.raises(Missing, match="is not known without"):
+    with pytest.raises(Missing, match="cannot be estimated without"):
         planned_facts(whole, expected_everywhere(whole))
 
 

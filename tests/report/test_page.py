@@ -247,7 +247,7 @@ def test_what_rounding_alone_loses_decides_the_size_of_a_square() -> None:
     for name, value in drawn.items():
         assert f"rounded alone to Q2_K: mean KL, nats {lost[name].loss:.2e}" in str(value["tip"])
         assert f"as here: {lost[name].here:.2e}" in str(value["tip"])
-    assert "loses when that one alone is rounded to Q2_K" in figure.text
+    assert "loses when this tensor alone is rounded to Q2_K" in figure.text
     assert "edgeq sensitivity" not in figure.text
 
 
@@ -256,7 +256,7 @@ def test_where_no_sensitivity_was_measured_the_command_is_named() -> None:
     figure = tensor_figure(report)
     assert figure is not None
     assert "not measured; run: edgeq sensitivity my/recipe.yaml --target gguf." in figure.text
-    assert "takes" in figure.text
+    assert "share of the file" in figure.text
     sizes = {float(str(v["weight"])) for v in values(figure) if v["kind"] == "q_proj"}
     assert len(sizes) == 2  # by their bytes, in two artifacts
 
@@ -317,7 +317,7 @@ def test_the_verdict_in_a_sentence() -> None:
     assert words.headline(report).startswith("Ready to ship on")
     failed = tuple(v for v in report.verdicts if v.status == "fail")
     assert words.headline(report.model_copy(update={"verdicts": failed})) == (
-        "Nothing keeps every budget yet."
+        "No artifact keeps every budget yet."
     )
     assert "was checked" in words.headline(report.model_copy(update={"verdicts": ()}))
 

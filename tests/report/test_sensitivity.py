@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgeq.pipeline.allocate.sensitivity import Cost, Sensitivity
 from edgeq.report.console import make_console
-from edgeq.report.page.record import ReportedArtifact, Sensed
+from edgeq.report.page.record import ReportedArtifact, TensorLoss
 from edgeq.report.page.tensors import tensor_tables
 from edgeq.report.sensitivity import print_sensitivity, sensitivity_picture
 from tests.support.properties import examples
@@ -61,7 +61,7 @@ def test_table_and_picture_mark_what_was_not_measured(measured: list[list[bool]]
 def test_the_report_s_table_marks_it_too(is_measured: bool, is_here_measured: bool) -> None:
     report = allocated_report()
     artifact = next(each for each in report.artifacts if each.losses)
-    sensed = Sensed(
+    sensed = TensorLoss(
         least="Q2_K",
         loss=0.02,
         error=0.001 if is_measured else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal
 from tokenizers import Tokenizer
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.gguf.hard_texts import HARD_TEXTS
 from edgeq.formats.gguf.header import MetaValue
 from edgeq.formats.gguf.llama_model import LlamaModel
@@ -91,7 +91,7 @@ def require_parity(
     reference.no_truncation()
     reference.no_padding()
     known = KnownDifferences(reference)
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryFolder() as folder:
         path = Path(folder) / "vocabulary.gguf"
         write_gguf(path, metadata, [], lambda name: ())
         model = LlamaModel(path, vocabulary_only=True)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import SENTENCE_EMBEDDING
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, versions
 
@@ -48,7 +49,7 @@ class SentenceTransformersEncoder:
             what = f"sentence-transformers cannot open it: {reason}"
             raise InvalidInput(Problem(str(directory.path), what, "save it again")) from None
         # It says nothing about weights that are left over or made up; transformers does.
-        self.network = open_network(directory, "sentence-embedding")
+        self.network = open_network(directory, SENTENCE_EMBEDDING)
 
     def ids(self, text: str) -> list[int]:
         """Token ids of the text behind the default prompt."""
@@ -69,7 +70,7 @@ class TransformersEncoder:
         from transformers import AutoTokenizer
 
         self.runtime = versions("transformers", "torch")
-        self.network = open_network(directory, "sentence-embedding")
+        self.network = open_network(directory, SENTENCE_EMBEDDING)
         self._tokenizer = AutoTokenizer.from_pretrained(
             directory.path, local_files_only=True, trust_remote_code=False
         )

@@ -14,7 +14,7 @@ from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import Session, open_session
 from edgeq.models.original.decoder import OriginalDecoder
 from edgeq.models.original.encoder import OriginalEncoder, open_encoder
-from edgeq.pipeline.proof.parting import Parting
+from edgeq.pipeline.proof.first_difference import FirstDifference
 from edgeq.pipeline.proof.request import ProofRequest, TextSample
 
 Array = npt.NDArray[np.float32]
@@ -79,7 +79,7 @@ def _tokens_or_part(
         at = next((place for place, (a, b) in pairs if a != b), min(len(ids), len(wanted)))
         counts = f"{len(ids)} here, {len(wanted)} in the library"
         return f"they part in the tokens of {text[:60]!r}: {counts}, the first other one at {at}"
-    return Parting(original.network, request.graph).of(feed)
+    return FirstDifference(original.network, request.graph).of(feed)
 
 
 def _prove_decoder(directory: ModelDirectory, request: ProofRequest) -> ImportProof:
@@ -91,7 +91,7 @@ def _prove_decoder(directory: ModelDirectory, request: ProofRequest) -> ImportPr
         allowed = max(allowed, _NOISE * noise)
         difference = relative(_graph_logits(session, sample, wanted.shape[1]), wanted)
         if not difference <= allowed:
-            part = Parting(original.network, request.graph).of(_feed(directory, sample))
+            part = FirstDifference(original.network, request.graph).of(_feed(directory, sample))
             raise _refusal(directory, difference, part)
         worst = max(worst, difference)
     steps = [len(sample.ids) - sample.prefill for sample in request.windows]

@@ -1,4 +1,5 @@
-"""What a report means, for people who are not experts: one piece, written from its measurements.
+"""An explanation of a report for non-experts, written from its measurements.
 
-`facts` chooses what to tell, `piece` tells it, and `rules` holds the text to the rules it keeps.
+`facts` holds the figures, `piece` writes the text, and `rules` checks the text against its style
+rules.
 """

@@ -1,6 +1,6 @@
-"""The pictures from daily life that the piece may use, each tied to what it is to explain.
+"""The everyday analogies that an explanation may use, each tied to the idea it explains.
 
-Two fields and no others: encoding photos and video, and packing.
+They come from two fields: encoding photos and video, and packing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Field = Literal["encoding", "packing"]
 
 @dataclass(frozen=True)
 class Analogy:
-    """A picture in a sentence or two, and the field of daily life that it is from."""
+    """An analogy of a sentence or two, and its field."""
 
     field: Field
     text: str

@@ -1,4 +1,4 @@
-"""The facts that the piece tells, in figures for a reader: one artifact on one device."""
+"""The facts behind an explanation, formatted for a reader: one artifact on one device."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from edgeq.core.budgets import BUDGETS
 from edgeq.pipeline.check.verdict import Status
 
 _DEVICE_LIMITS = {
-    "device.memory": "what it uses of the memory allowed to one app",
-    "device.answers": "the likeness of its answers on that processor to those here",
+    "device.memory": "its share of the memory allowed to one app",
+    "device.answers": "the similarity of its answers on that processor to those here",
 }
 
 
 def budget_words() -> dict[str, str]:
-    """Map every line that a verdict can have to what it is about, in plain words."""
+    """Map every line that a verdict can have to a description in plain words."""
     return _DEVICE_LIMITS | {budget.name: budget.words for budget in BUDGETS.values()}
 
 
 @dataclass(frozen=True)
-class Told:
-    """One budget in figures for a reader. original: of full precision, None where not measured.
+class BudgetOutcome:
+    """One budget, formatted for a reader. original: the full-precision value, None if not measured.
 
-    value: None where nothing was seen. remedy: what to try, empty for a pass.
+    value: None if nothing was measured. remedy: what to try, empty for a pass.
     """
 
     budget: str
@@ -37,17 +37,17 @@ class Told:
 
     @property
     def words(self) -> str:
-        """What the budget is about; its key where the package that added it is gone."""
+        """A description of the budget; its key if the package that added it is gone."""
         return budget_words().get(self.budget, self.budget)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Weights that were left with more bits than most.
+class ExtraBits:
+    """Weights that were given more bits than most.
 
-    why: what their record says. is_small: whether they have too few numbers for less. weights:
-    their share of all weights. harm: their share of what the model would lose if every part had
-    the fewest bits, by the measurement of each alone; None where that never ran.
+    why: the reason in their record. is_small: whether they are too small to be worth quantizing
+    further. weights: their share of all weights. harm: their share of the loss if every part had
+    the fewest bits, from measuring each alone; None if that was not measured.
     """
 
     kinds: str
@@ -61,12 +61,13 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Budgeted:
-    """A budget that number formats were chosen for, and what that bought.
+class ChosenForBudget:
+    """A budget that number formats were chosen for, and the outcome.
 
-    asked: None where only the result tells of it. formats: which, from the fewest bits. gap: how
-    far the measured loss is from the foreseen one, None without any. other, other_size,
-    other_quality: of the artifact of the same format that is nearest in size, None without one.
+    asked: None if only the result is recorded. formats: the formats used, fewest bits first. gap:
+    how far the measured loss is from the predicted one, None without a prediction. other,
+    other_size, other_quality: the artifact of the same file format nearest in size, None without
+    one.
     """
 
     asked: str | None
@@ -78,11 +79,11 @@ class Budgeted:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A budget whose number formats are not chosen yet: what the file can become.
+class OpenBudget:
+    """A budget whose number formats are not chosen yet: the range of file sizes.
 
-    least, most: its size with the fewest bits everywhere, and with the most that is allowed.
-    is_spare: whether the size asked for is more than this model takes with any choice.
+    least, most: its size with the fewest bits everywhere, and with the most bits allowed. is_spare:
+    whether the size asked for is more than this model takes with any choice.
     """
 
     least: str
@@ -92,15 +93,15 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Shares:
-    """What made up the memory of a run at its most; the three parts add up to `total`.
+    """The parts of the peak memory of a run; the three parts add up to `total`.
 
-    mapped: of files, which the system can drop. held: what loading and running took beside.
-    runtime: what was there before the model. counts_mapped: whether the device's system counts
-    the first.
+    mapped: file pages, which the system can drop. working: everything else that loading and running
+    allocated. runtime: present before the model was loaded. counts_mapped: whether the device's
+    system counts `mapped` against its limit.
     """
 
     mapped: str
-    held: str
+    working: str
     runtime: str
     total: str
     counts_mapped: bool
@@ -108,9 +109,9 @@ class Shares:
 
 @dataclass(frozen=True)
 class Recovered:
-    """A low-rank adapter beside the rounded weights: what it takes, and what it gave back.
+    """A low-rank adapter added to the rounded weights: its size, and what it recovered.
 
-    nearer: by what share predictions on held-back calibration text came nearer to the original's.
+    nearer: the relative reduction of the divergence from the original on held-out calibration text.
     """
 
     size: str
@@ -119,11 +120,11 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the piece tells. Figures are texts as they will stand there.
+    """Everything an explanation can use. Figures are text, as they will be shown.
 
     is_planned: whether nothing was built yet, and figures are computed from the plan. pending:
-    artifacts whose number formats are chosen for a budget when they are built. waiting: of this
-    artifact if it is one of them; size and bits are then the most that it can take.
+    artifacts whose number formats are chosen for a budget when they are built. waiting: set if this
+    artifact is one of them; size and bits are then the maximum.
     """
 
     name: str
@@ -138,11 +139,11 @@ class Facts:
     size: str
     original_size: str
     smaller: str | None
-    budgets: tuple[Told, ...]
+    budgets: tuple[BudgetOutcome, ...]
     bits: str
     methods: tuple[str, ...]
-    exceptions: Kept | None
-    budgeted: Budgeted | None
+    exceptions: ExtraBits | None
+    budgeted: ChosenForBudget | None
     recovered: Recovered | None
     memory: Shares | None
     same_words: str | None
@@ -154,23 +155,23 @@ class Facts:
     original_bits: str = "32"
     is_planned: bool = False
     pending: tuple[str, ...] = ()
-    waiting: Waiting | None = None
+    waiting: OpenBudget | None = None
 
-    def budget(self, *names: str) -> Told | None:
-        """The first of these budgets that the recipe has and something was seen of."""
+    def budget(self, *names: str) -> BudgetOutcome | None:
+        """The first of these budgets that the recipe has and that has a value."""
         found = {each.budget: each for each in self.budgets if each.value is not None}
         return next((found[name] for name in names if name in found), None)
 
     @property
-    def failed(self) -> tuple[Told, ...]:
-        """The budgets that were missed."""
+    def failed(self) -> tuple[BudgetOutcome, ...]:
+        """The budgets that failed."""
         return self.with_status("fail")
 
     @property
-    def problems(self) -> tuple[Told, ...]:
+    def problems(self) -> tuple[BudgetOutcome, ...]:
         """The budgets that the original misses."""
         return tuple(each for each in self.budgets if each.is_over and each.original)
 
-    def with_status(self, status: Status) -> tuple[Told, ...]:
-        """The budgets that got this word."""
+    def with_status(self, status: Status) -> tuple[BudgetOutcome, ...]:
+        """The budgets with this status."""
         return tuple(each for each in self.budgets if each.status == status)

@@ -1,4 +1,4 @@
-"""Methods and formats by their right names, in plain words, with who says so."""
+"""Methods and formats by their usual names, in plain words, with a source for each."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from edgeq.quantize.number_formats import NUMBER_FORMATS
 
 @dataclass(frozen=True)
 class Cited:
-    """A general fact in a sentence, and where it can be read."""
+    """A general fact in a sentence, and its source."""
 
     text: str
     source: str
 
 
 def method_words(method: str) -> tuple[str, Cited] | None:
-    """A rounding method's usual name, and what it does; None for a word that is not a method."""
+    """A rounding method's usual name and description; None for an unknown method."""
     found = ROUNDING_METHODS.get(method)
     return (found.title, Cited(found.summary, found.source)) if found else None
 
 
 RECOVERY = Cited(
-    "Beside the rounded weights, which stay as they are, a small addition was trained to answer as "
+    "The rounded weights stay as they are, and a small addition to them was trained to answer as "
     "the original does, which is the idea of QLoRA.",
     "Dettmers and others, QLoRA, https://arxiv.org/abs/2305.14314",
 )
-"""What an adapter is."""
+"""A description of adapters."""
 
 _K_QUANTS = "llama.cpp, k-quants, https://github.com/ggml-org/llama.cpp/pull/1684"
 _GGML = "llama.cpp, https://github.com/ggml-org/llama.cpp"
@@ -40,7 +40,7 @@ _SIZES = {"S": "small", "M": "medium", "L": "large"}
 
 
 def variant_words(variant: str, weights: str, format: str) -> tuple[str, Cited]:
-    """The right name of a number format, and what its letters mean.
+    """The usual name of a number format, and what its letters mean.
 
     variant: as the recipe calls it. weights: its weights' format, as an artifact records it.
 
@@ -73,7 +73,7 @@ def variant_words(variant: str, weights: str, format: str) -> tuple[str, Cited]:
 
 
 def grid_name(grid: str) -> str:
-    """The right name of a number format that a record names.
+    """The usual name of a number format named in a record.
 
     >>> grid_name("int4-b32"), grid_name("Q3_K"), grid_name("F32")
     ('INT4', 'Q3_K', 'FLOAT32')
@@ -84,9 +84,9 @@ def grid_name(grid: str) -> str:
 
 
 def mixed_words(formats: str, format: str, *, is_open: bool = False) -> tuple[str, Cited]:
-    """What it is called when every weight has a number format of its own; `formats` names them.
+    """Name and describe a mix of number formats; `formats` names them.
 
-    is_open: they are still to be chosen.
+    is_open: the formats are still to be chosen.
     """
     start = f"Each part of the model {'gets' if is_open else 'got'} one of {formats}: "
     if file_format(format).has_mixes:

@@ -1,4 +1,4 @@
-"""Report → the facts that the piece tells."""
+"""Extract the facts for an explanation from a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgeq.pipeline.check.verdict import Line, Verdict
 from edgeq.pipeline.recover.record import Recovery
 from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.quantize.spec import CHOSEN
-from edgeq.report.explain.facts import Budgeted, Facts, Recovered, Shares, Told
+from edgeq.report.explain.facts import BudgetOutcome, ChosenForBudget, Facts, Recovered, Shares
 from edgeq.report.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.report.page import words
 from edgeq.report.page.memory import MAPPED, RUNTIME, measured_parts
@@ -23,9 +23,9 @@ from edgeq.report.page.record import Report, ReportedArtifact
 
 
 def facts_of(report: Report) -> Facts:
-    """What to tell of a report: what to ship on the first device that has it, or what came nearest.
+    """Return the facts about the artifact to ship on the first device that has one, or a near miss.
 
-    Raises InvalidInput for a report of which nothing was checked.
+    Raises InvalidInput if nothing in the report was checked.
     """
     if not report.verdicts:
         what = "nothing of it was checked, so there is nothing to explain"
@@ -35,12 +35,12 @@ def facts_of(report: Report) -> Facts:
     own = [verdict for verdict in report.verdicts if verdict.device == card.device.id]
     verdict = min(own, key=lambda v: (v.artifact != card.best, _distance(v), words.loss(v)))
     artifact = report.artifact(verdict.artifact)
-    record, measured, beside = artifact.record, verdict.measurement, verdict.float_measurement
+    record, measured, baseline = artifact.record, verdict.measurement, verdict.float_measurement
     tensors = matrices(record.tensors)
     losses = {name: max(0.0, each.loss) for name, each in artifact.losses.items()}
     language, quality = measured.language, measured.quality
     near = quality.neighbours if quality is not None else None
-    ratio = beside.download_bytes / measured.download_bytes
+    ratio = baseline.download_bytes / measured.download_bytes
     return Facts(
         name=report.name,
         model=record.model.name or model_name(record.model.source),
@@ -52,7 +52,7 @@ def facts_of(report: Report) -> Facts:
         weights=str(record.settings.get("weights", record.variant)),
         status=verdict.status,
         size=format_bytes(measured.download_bytes),
-        original_size=format_bytes(beside.download_bytes),
+        original_size=format_bytes(baseline.download_bytes),
         smaller=f"{ratio:.1f}" if ratio > 1.05 else None,
         budgets=tuple(map(_told, verdict.lines)),
         bits=number(usual_bits(tensors)),
@@ -73,18 +73,18 @@ def facts_of(report: Report) -> Facts:
 
 
 def _distance(verdict: Verdict) -> tuple[int, float]:
-    """Order by nearness to the budgets: few that failed, then little that is missing."""
+    """Sort key for nearness to the budgets: fewest failures, then smallest miss."""
     missing = [line for line in verdict.lines if line.status == "fail"]
     return len(missing), sum(-(line.margin_share or -1.0) for line in missing)
 
 
-def _told(line: Line) -> Told:
+def _told(line: Line) -> BudgetOutcome:
     original = line.float_value
     over = original is not None and (
         original > line.limit if line.bound == "at most" else original < line.limit
     )
     is_short = line.margin is not None and line.margin < 0
-    return Told(
+    return BudgetOutcome(
         budget=line.budget,
         limit=format_value(line.limit, line.unit),
         value=None if line.value is None else format_value(line.value, line.unit),
@@ -97,8 +97,10 @@ def _told(line: Line) -> Told:
     )
 
 
-def _budgeted(report: Report, artifact: ReportedArtifact, measured: Measurement) -> Budgeted | None:
-    """What was asked for, how well it was foreseen, and what is beside it at a like size."""
+def _budgeted(
+    report: Report, artifact: ReportedArtifact, measured: Measurement
+) -> ChosenForBudget | None:
+    """Return the budget, its predicted and measured loss, and the artifact nearest in size."""
     tensors = matrices(artifact.record.tensors)
     found = artifact.fitted
     if found is None and not is_chosen(each.note for each in tensors.values()):
@@ -113,7 +115,7 @@ def _budgeted(report: Report, artifact: ReportedArtifact, measured: Measurement)
     size = measured.download_bytes
     other = min(others, key=lambda each: abs(each.download_bytes - size), default=None)
     gap = abs(found.predicted / found.measured - 1) if found and found.measured > 0 else None
-    return Budgeted(
+    return ChosenForBudget(
         formats=formats(tensors),
         asked=asked_words(found.asked) if found else None,
         gap=None if gap is None else f"{max(1, math.ceil(100 * gap))}%",
@@ -124,22 +126,22 @@ def _budgeted(report: Report, artifact: ReportedArtifact, measured: Measurement)
 
 
 def _recovered(record: Artifact) -> Recovered | None:
-    """What an adapter gave back; None without one."""
-    held = [each.bytes for each in record.tensors.values() if each.method == ADAPTER]
-    if not held:
+    """What an adapter recovered; None without one."""
+    sizes = [each.bytes for each in record.tensors.values() if each.method == ADAPTER]
+    if not sizes:
         return None
-    found = Recovery.model_validate(record.settings["recovery"])
-    nearer = f"{1 - found.kl_after / found.kl_before:.0%}"
-    return Recovered(format_bytes(sum(held)), nearer)
+    recovery = Recovery.model_validate(record.settings["recovery"])
+    nearer = f"{1 - recovery.kl_after / recovery.kl_before:.0%}"
+    return Recovered(format_bytes(sum(sizes)), nearer)
 
 
 def is_chosen(notes: Iterable[str]) -> bool:
-    """Whether number formats were chosen for a budget, by what weights say of theirs."""
+    """Whether number formats were chosen for a budget, according to the weights' notes."""
     return any(note.partition(";")[0] == CHOSEN for note in notes)
 
 
 def asked_words(asked: Mapping[str, str]) -> str:
-    """A budget, as a recipe writes its bounds, in words."""
+    """Describe a budget, written as in a recipe, in words."""
     return " and ".join(_ASKED[name].format(value) for name, value in asked.items())
 
 
@@ -149,7 +151,7 @@ _ASKED = {
     "latency": "at most {} of waiting",
     "speed": "at least {}",
     "quality.kl": "predictions at most {} away from the original's",
-    "quality.cosine": "answers that score at least {} for likeness to the original's",
+    "quality.cosine": "answers that score at least {} for similarity to the original's",
 }
 
 
@@ -172,17 +174,17 @@ def _quality(measured: Measurement) -> str | None:
 
 
 def _shares(memory: Memory | None, *, counts_mapped: bool) -> Shares | None:
-    """The parts of the memory, to a tenth of a MiB so that what is told adds up."""
+    """Split the memory into parts, to a tenth of a MiB so that the shown parts add up."""
     if memory is None:
         return None
     parts = measured_parts(memory)
     total = round(10 * sum(parts.values()) / MIB)
     mapped, runtime = (math.floor(10 * parts[kind] / MIB) for kind in (MAPPED, RUNTIME))
-    if mapped == 0:  # or the system does not tell files apart
+    if mapped == 0:  # or the system does not distinguish file pages
         return None
     return Shares(
         mapped=_tenths(mapped),
-        held=_tenths(total - mapped - runtime),
+        working=_tenths(total - mapped - runtime),
         runtime=_tenths(runtime),
         total=_tenths(total),
         counts_mapped=counts_mapped,

@@ -1,4 +1,4 @@
-"""Parts of a model in plain words: which kinds of weights, in which of its layers."""
+"""Describe parts of a model in plain words: kinds of weights, and their layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_GROUPS, _MOST_KINDS, _MOST_LAYERS = 3, 3, 3
 
 
 def parts_of(names: Iterable[str], every: Collection[str]) -> str:
-    """`names` of weights in words, by part of the model; `every` weight it has.
+    """Describe the weights `names` by part of the model; `every` names all its weights.
 
     >>> every = [f"model.layers.{i}.self_attn.v_proj.weight" for i in range(2)]
     >>> parts_of(every[:1], every)

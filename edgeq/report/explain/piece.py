@@ -1,30 +1,23 @@
-"""Facts → the piece: each sentence tells a measurement, a cited fact or an analogy."""
+"""Write the explanation: each sentence states a measurement, a cited fact or an analogy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.tasks import task_of
 from edgeq.pipeline.check.verdict import Status
 from edgeq.report.explain import analogies
 from edgeq.report.explain.analogies import Analogy
-from edgeq.report.explain.facts import Facts, Told
+from edgeq.report.explain.facts import BudgetOutcome, Facts
 from edgeq.report.explain.glossary import RECOVERY, Cited, method_words, mixed_words, variant_words
 from edgeq.report.explain.points import bits_point, rounding_point, third_point, trade
-
-_TASKS = {
-    "text-generation": "a language model: it continues a text, word by word",
-    "sentence-embedding": "a search model: it turns a sentence into a list of numbers, so that "
-    "sentences of like meaning get like numbers",
-    "tensor": "a model that turns given numbers into others, such as an image into its subject",
-}
-
 
 _DONE = {False: "What was done", True: "What will be done"}
 
 
 class Part(Frozen):
-    """A part of the piece: its title, its paragraphs, then its points if it has some."""
+    """A section: its title, its paragraphs, then its list of points, if any."""
 
     title: str
     paragraphs: tuple[str, ...]
@@ -32,7 +25,7 @@ class Part(Frozen):
 
 
 class Piece(Frozen):
-    """The whole text. sources: of its cited facts, in the order in which they appear."""
+    """The whole text. sources: for its cited facts, in order of appearance."""
 
     edgeq: int = 1
     kind: str = "explanation"
@@ -42,7 +35,7 @@ class Piece(Frozen):
 
     @property
     def text(self) -> str:
-        """All of it as plain text."""
+        """The whole text as plain text."""
         lines = [self.title]
         for part in self.parts:
             lines += ["", part.title, *part.paragraphs, *part.points]
@@ -51,7 +44,7 @@ class Piece(Frozen):
 
 @dataclass(frozen=True)
 class Written:
-    """A piece with what its sentences may rest on, for the linter."""
+    """A piece with the facts its sentences may use, for the linter."""
 
     piece: Piece
     facts: Facts
@@ -60,7 +53,7 @@ class Written:
 
 
 def write(facts: Facts) -> Written:
-    """The piece for these facts: it reads otherwise for what passed, failed or was not run."""
+    """Write the piece; the text depends on what passed, failed or was not run."""
     name, variant = _variant(facts)
     known = [words for method in facts.methods if (words := method_words(method))]
     cited = (variant, *(fact for _, fact in known), *([RECOVERY] if facts.recovered else []))
@@ -96,7 +89,9 @@ def _variant(facts: Facts) -> tuple[str, Cited]:
 
 
 def _problem(facts: Facts) -> str:
-    start = f"{facts.model} is {_TASKS[facts.task]}. It is meant to run on {facts.device}."
+    start = (
+        f"{facts.model} is {task_of(facts.task).explanation}. It is meant to run on {facts.device}."
+    )
     before = "As it was trained"
     if facts.is_planned:
         before = f"With {facts.original_bits} bits for every weight"
@@ -119,7 +114,7 @@ def _analogy(facts: Facts) -> Analogy:
     failed = {each.budget.partition(".")[0] for each in facts.failed}
     if failed & {"memory", "device"}:
         return analogies.SUITCASE
-    # A film's scenes are chosen; what is only too small for fewer bits is not.
+    # Scenes of a film are chosen; weights that are merely too small for fewer bits are not.
     is_chosen = facts.exceptions is not None and not facts.exceptions.is_small
     return analogies.VIDEO if is_chosen else analogies.PHOTO
 
@@ -130,7 +125,7 @@ def _idea(facts: Facts, analogy: Analogy) -> str:
         f"less exactly, so that it takes fewer bits. {analogy.text}"
     )
     if facts.smaller is None:
-        return f"{start} Here it does not pay: {facts.original_size} became {facts.size}."
+        return f"{start} Here it does not pay off: {facts.original_size} became {facts.size}."
     if facts.waiting is not None:
         return (
             f"{start} Here, {facts.original_size} would become {facts.waiting.most} at most: at "
@@ -157,7 +152,7 @@ def _outcome(facts: Facts) -> tuple[str, ...]:
 
 
 def _expected(facts: Facts) -> tuple[str, ...]:
-    """Explain a plan: what is computed, what it seems to miss, and what is not known yet."""
+    """Explain a plan: computed figures, budgets likely to be missed, and what is not known yet."""
     known = [each for each in facts.budgets if each.value is not None]
     paragraphs = _solved(facts)
     if len(known) > 1:
@@ -166,30 +161,34 @@ def _expected(facts: Facts) -> tuple[str, ...]:
     within = [each for each in known if not each.missing]
     if missed:
         told = "; ".join(map(_missed, missed))
-        paragraphs.append(f"By calculation, {facts.artifact} would not keep every limit: {told}.")
+        paragraphs.append(
+            f"By calculation, {facts.artifact} would not stay within every limit: {told}."
+        )
     if within:
         told = "; ".join(f"{e.words}, {e.value} (limit {e.limit})" for e in within)
-        lead = "What it would keep" if missed else f"By calculation, {facts.artifact} has room"
+        lead = (
+            "Limits that it would keep" if missed else f"By calculation, {facts.artifact} has room"
+        )
         paragraphs.append(f"{lead}: {told}.")
     unknown = ", ".join(each.words for each in facts.budgets if each.value is None)
     if unknown:
-        paragraphs.append(f"What no calculation can tell beforehand: {unknown}.")
+        paragraphs.append(f"Known only once it is built and measured: {unknown}.")
     if facts.pending:
         names = " and ".join(facts.pending)
         sets = "sets" if facts.waiting is not None else "also sets"
         paragraphs.append(
-            f"The recipe {sets} a budget in place of bits, for {names}: which parts get how "
-            "many bits is worked out when it is built."
+            f"The recipe {sets} a budget in place of bits, for {names}: how many bits each part "
+            f"gets is decided when it is built."
         )
     paragraphs.append(
-        "Nothing of this was built or run: these are estimates, and an estimate is not a pass."
+        "Nothing has been built or run yet: these are estimates, and an estimate is not a pass."
     )
     return tuple(paragraphs)
 
 
 def _found(facts: Facts) -> tuple[str, ...]:
     kept = [each for each in facts.budgets if each.status == "pass" and each.budget in _TOLD]
-    if len(kept) > 1:  # a recipe's own budgets say more than the device's limit
+    if len(kept) > 1:  # a recipe's own budgets are more informative than the device's limit
         kept = [each for each in kept if each.budget != "device.memory"]
     paragraphs = _solved(facts)
     if facts.failed:
@@ -198,18 +197,19 @@ def _found(facts: Facts) -> tuple[str, ...]:
         # One next step is enough; the report has them all.
         remedies = [each.remedy for each in facts.failed if each.remedy]
         if remedies:
-            paragraphs.append(f"What the report advises: {remedies[0]}.")
+            paragraphs.append(f"The report suggests: {remedies[0]}.")
     if kept:
         leads: dict[str, str] = {
             "pass": f"{facts.artifact} stays within every limit",
             "fail": "The limits that it does keep",
         }
-        lead = leads.get(facts.status, f"The limits that {facts.artifact} was seen to keep")
+        lead = leads.get(facts.status, f"The limits that {facts.artifact} was measured to keep")
         paragraphs.append(f"{lead}: {'; '.join(map(_seen, kept))}.")
     paragraphs += _open(facts)
     if any(each.how == "emulated" for each in kept):
         paragraphs.append(
-            "What is marked as emulated was seen on a stand-in for the device, not on it."
+            "Results marked as emulated come from a stand-in for the device, not from the device "
+            "itself."
         )
     return tuple(paragraphs)
 
@@ -223,7 +223,7 @@ _SOLVED: dict[Status, str] = {
 
 
 def _solved(facts: Facts) -> list[str]:
-    """Say whether each problem that was named at the start is solved."""
+    """Say whether each problem named at the start is solved."""
     told = []
     for each in facts.problems:
         word = _SOLVED[each.status]
@@ -234,17 +234,17 @@ def _solved(facts: Facts) -> list[str]:
 
 
 def _open(facts: Facts) -> list[str]:
-    """What nobody ran, and what was measured and is still open."""
+    """List what was not run, and what was measured but is inconclusive."""
     unseen, undecided = facts.with_status("not run"), facts.with_status("inconclusive")
     told = []
     if unseen:
         names = ", ".join(each.words for each in unseen)
-        told.append(f"Not seen on the device itself yet: {names}. Until it is, that is not a pass.")
+        told.append(f"Not measured on the device yet: {names}. Until it is, that is not a pass.")
     if undecided:
         names = ", ".join(each.words for each in undecided)
         told.append(f"Measured, and still open: {names}. That is not a pass.")
         remedies = [each.remedy for each in undecided if each.remedy]
-        told += [f"What the report advises: {remedies[0]}."] if remedies else []
+        told += [f"The report suggests: {remedies[0]}."] if remedies else []
     return told
 
 
@@ -252,14 +252,14 @@ _TOLD = ("device.memory", "memory.peak", "latency.p90", "latency.first_token",
          "speed.generation", "size.download")  # fmt: skip
 
 
-def _seen(each: Told) -> str:
+def _seen(each: BudgetOutcome) -> str:
     how = "" if each.how == "measured" else f", {each.how}"
     before = f", {each.original} before" if each.original else ""
     return f"{each.words} is {each.value} (limit {each.limit}{before}{how})"
 
 
-def _missed(each: Told) -> str:
+def _missed(each: BudgetOutcome) -> str:
     if each.value is None:
-        return f"{each.words} could not be taken, since the run broke off"
+        return f"{each.words} could not be measured, since the run was interrupted"
     missing = f", {each.missing} too far" if each.missing else ""
     return f"{each.words} is {each.value} where {each.limit} is the limit{missing}"

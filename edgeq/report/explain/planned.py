@@ -1,4 +1,4 @@
-"""A plan → the facts that the piece tells of what was not built yet: every figure is computed."""
+"""Extract the facts for an explanation from a plan; every figure is computed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.recipe.budgets import Budgets
-from edgeq.report.explain.facts import Budgeted, Facts, Told, Waiting
+from edgeq.report.explain.facts import BudgetOutcome, ChosenForBudget, Facts, OpenBudget
 from edgeq.report.explain.measured import asked_words, is_chosen
 from edgeq.report.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.report.page.sensed import asked_of
@@ -34,15 +34,15 @@ _FLOAT_BYTES = 4
 
 
 def facts_of_plan(recipe: Path, devices: Sequence[str], progress: Progress) -> Facts:
-    """What to tell of a recipe before it is built; weights are not read.
+    """Return the facts about a recipe before it is built; weights are not read.
 
-    devices: one of the recipe's, or none for its first. Raises InvalidInput for others, and what
-    planning and `planned_facts` raise.
+    devices: one of the recipe's devices, or none for its first. Raises InvalidInput for others, and
+    what planning and `planned_facts` raise.
     """
     progress("read the recipe")
     planned = make_plan(recipe)
     if len(devices) > 1 or not set(devices) <= set(planned.devices):
-        what = f"{', '.join(devices)}: a plan tells of one of the recipe's devices"
+        what = f"{', '.join(devices)}: a plan covers one of the recipe's devices"
         known = list(planned.devices)
         raise InvalidInput(Problem("--device", what, suggest(devices[0], known)))
     if planned.recipe.quantize.fit:
@@ -55,22 +55,22 @@ def facts_of_plan(recipe: Path, devices: Sequence[str], progress: Progress) -> F
 def planned_facts(
     planned: Planned, estimates: Mapping[str, Mapping[str, Estimates]], device: str | None = None
 ) -> Facts:
-    """What to tell of the artifact that suits a device best, by default the recipe's first.
+    """Return the facts about the artifact that suits a device best, by default the recipe's first.
 
-    Where every artifact of the device waits for a budget to be worked out, what is known of one.
-    estimates: of every artifact, then of every device, as `expected_everywhere` gives them. Raises
-    Missing where what works budgets out is not installed, so that nothing is known of them.
+    If number formats of every artifact are still to be chosen for a budget, one of them is
+    described. estimates: of every artifact, for every device, from `expected_everywhere`. Raises
+    Missing if the packages that choose formats are not installed, so that nothing is known.
     """
     id = device or next(iter(planned.devices))
     every = [a for a in planned.plan.artifacts if id in a.devices]
     own = [a for a in every if not a.pending] or [a for a in every if a.name in planned.prospects]
     if not own:
         missing = ", ".join(planned.plan.missing_packages)
-        what = f"what its budget comes to is not known without {missing}"
+        what = f"the formats for its budget cannot be estimated without {missing}"
         remedy = f'pip install ".[{",".join(planned.plan.extras)}]"'
         raise Missing(Problem(planned.recipe.name, what, remedy))
     told = {a.name: _told(planned, a, planned.devices[id], estimates[a.name][id]) for a in own}
-    # What misses least; of those that are rounded the largest, which is nearest to the original.
+    # Fewest misses; then, among the quantized, the largest, which is nearest to the original.
     best = min(own, key=lambda a: (_misses(told[a.name]), not _is_rounded(a), -a.download_bytes))
     return facts_of_artifact(planned, best, planned.devices[id], told[best.name])
 
@@ -79,14 +79,14 @@ def _is_rounded(artifact: ArtifactPlan) -> bool:
     return any(tensor.method != "none" for tensor in artifact.tensors)
 
 
-def _misses(told: tuple[Told, ...]) -> int:
+def _misses(told: tuple[BudgetOutcome, ...]) -> int:
     return sum(each.missing is not None for each in told)
 
 
 def facts_of_artifact(
-    planned: Planned, artifact: ArtifactPlan, device: Device, told: tuple[Told, ...]
+    planned: Planned, artifact: ArtifactPlan, device: Device, told: tuple[BudgetOutcome, ...]
 ) -> Facts:
-    """What to tell of one artifact. told: its budgets there."""
+    """Return the facts about one artifact. told: its budgets on the device."""
     tensors = matrices({tensor.name: tensor for tensor in _tensors(planned, artifact)})
     original = _original(planned, artifact)
     ratio = original / artifact.download_bytes
@@ -130,17 +130,17 @@ def facts_of_artifact(
 
 
 def _tensors(planned: Planned, artifact: ArtifactPlan) -> tuple[TensorPlan, ...]:
-    """For an open budget, those of the largest file that it may become."""
+    """For a pending budget, the tensors of the largest file that it may become."""
     if artifact.pending:
         return planned.prospects[artifact.name].largest.tensors
     return artifact.tensors
 
 
-def _waiting(planned: Planned, artifact: ArtifactPlan) -> Waiting | None:
+def _waiting(planned: Planned, artifact: ArtifactPlan) -> OpenBudget | None:
     if not artifact.pending:
         return None
     found = planned.prospects[artifact.name]
-    return Waiting(
+    return OpenBudget(
         least=format_bytes(found.smallest.download_bytes),
         most=format_bytes(found.largest.download_bytes),
         is_spare=bool(found.note(_fit(planned, artifact), artifact.format)),
@@ -153,8 +153,8 @@ def _fit(planned: Planned, artifact: ArtifactPlan) -> FitSpec:
     return fits[artifact.variant.name]
 
 
-def _budgeted(planned: Planned, artifact: ArtifactPlan) -> Budgeted | None:
-    """What was asked for, where number formats are chosen for a budget."""
+def _budgeted(planned: Planned, artifact: ArtifactPlan) -> ChosenForBudget | None:
+    """The budget asked for, if number formats are chosen for one."""
     tensors = matrices({tensor.name: tensor for tensor in artifact.tensors})
     if artifact.pending:
         offered = planned.prospects[artifact.name].offered
@@ -163,7 +163,7 @@ def _budgeted(planned: Planned, artifact: ArtifactPlan) -> Budgeted | None:
         names = formats(tensors)
     else:
         return None
-    return Budgeted(
+    return ChosenForBudget(
         formats=names,
         asked=asked_words(asked_of(_fit(planned, artifact))),
         gap=None,
@@ -174,15 +174,15 @@ def _budgeted(planned: Planned, artifact: ArtifactPlan) -> Budgeted | None:
 
 
 def _original(planned: Planned, artifact: ArtifactPlan) -> int:
-    """Bytes of the weights in full precision, 32 bits for each."""
+    """Bytes of the weights in full precision, at 32 bits each."""
     own = (tensor for tensor in _tensors(planned, artifact) if tensor.method != ADAPTER)
     return _FLOAT_BYTES * sum(math.prod(tensor.shape) for tensor in own)
 
 
 def _told(
     planned: Planned, artifact: ArtifactPlan, device: Device, own: Estimates
-) -> tuple[Told, ...]:
-    """Every budget with what is computed of it; an estimate passes nothing, as in a check."""
+) -> tuple[BudgetOutcome, ...]:
+    """Every budget with its estimate; as in a check, an estimate never passes."""
     sizes = {"size.download": float(_original(planned, artifact))}
     return tuple(
         _line(name, limit, unit, at_most, expected, sizes.get(name))
@@ -196,7 +196,7 @@ def _told(
 def _lines(
     budgets: Budgets, artifact: ArtifactPlan, device: Device, own: Estimates
 ) -> Iterator[tuple[str, float | None, Unit, bool, Interval | None]]:
-    """Name, limit, unit, whether the limit is an upper one, and what is computed."""
+    """Name, limit, unit, whether the limit is an upper one, and the estimate."""
     size, least = artifact.download_bytes, artifact.smallest_bytes or artifact.download_bytes
     download = Interval(value=size, low=least, high=size, basis="the plan")
     memory = own.memory.counted(device.counts)
@@ -212,7 +212,7 @@ def _lines(
     }
     yield "device.memory", device.app_limit().bytes, "bytes", True, memory
     for each in BUDGETS.values():
-        if not each.needs_compute_units:  # a plan says nothing of where operators run
+        if not each.needs_compute_units:  # a plan does not know where operators run
             expected = computed.get(each.name)
             yield each.name, budgets.limit(each), each.unit, each.is_upper, expected
 
@@ -224,7 +224,7 @@ def _line(
     at_most: bool,
     expected: Interval | None,
     original: float | None,
-) -> Told:
+) -> BudgetOutcome:
     status: Status = "not run"
     missing = None
     if expected is not None:
@@ -232,7 +232,7 @@ def _line(
         missing = format_value(short, unit) if short > 0 else None
         surely = expected.low > limit if at_most else expected.high < limit
         status = "fail" if surely else "not run"
-    return Told(
+    return BudgetOutcome(
         budget=name,
         limit=format_value(limit, unit),
         value=format_value(expected.value, unit) if expected is not None else None,

@@ -1,13 +1,14 @@
-"""What was done in three points, each with its technique, what it protects, and its result."""
+"""Describe what was done in up to three points: technique, purpose and result."""
 
 from __future__ import annotations
 
-from edgeq.report.explain.facts import Budgeted, Facts, Kept, Waiting
+from edgeq.core.tasks import task_of
+from edgeq.report.explain.facts import ChosenForBudget, ExtraBits, Facts, OpenBudget
 from edgeq.report.explain.glossary import RECOVERY, Cited
 
 
 def bits_point(facts: Facts, name: str, variant: Cited) -> str:
-    """What the number format is, and what it saves."""
+    """Describe the number format and what it saves."""
     takes = "would take" if facts.is_planned else "takes"
     size = facts.size
     if facts.waiting is not None and facts.waiting.least != facts.waiting.most:
@@ -17,19 +18,21 @@ def bits_point(facts: Facts, name: str, variant: Cited) -> str:
 
 
 def rounding_point(facts: Facts, known: list[tuple[str, Cited]]) -> str:
-    """How weights were rounded, and how near the answers are."""
-    names = ", and for the rest ".join(name for name, _ in known) or "as the number format has it"
+    """Describe how weights were rounded, and how near the answers are."""
+    names = (
+        ", and for the rest ".join(name for name, _ in known) or "as the number format prescribes"
+    )
     text = " ".join([f"How weights are rounded: {names}.", *(fact.text for _, fact in known)])
     if facts.recovered is not None:
         text += (
-            f" {RECOVERY.text} It takes {facts.recovered.size}, and on text held back from it the "
-            f"predictions came {facts.recovered.nearer} nearer to the original's."
+            f" {RECOVERY.text} It takes {facts.recovered.size}, and on text held out from its "
+            f"training the predictions came {facts.recovered.nearer} nearer to the original's."
         )
     return f"{text} Result: {_quality(facts)}."
 
 
 def third_point(facts: Facts) -> str | None:
-    """What is most worth telling beside bits and rounding; None where nothing else is known."""
+    """The most informative point besides bits and rounding; None if nothing else is known."""
     if facts.budgeted is not None and facts.waiting is not None:
         return _waiting_point(facts.budgeted, facts.waiting)
     if facts.budgeted is not None:
@@ -37,7 +40,7 @@ def third_point(facts: Facts) -> str | None:
     return _kept_point(facts, facts.exceptions) if facts.exceptions else _memory_point(facts)
 
 
-def _kept_point(facts: Facts, kept: Kept) -> str:
+def _kept_point(facts: Facts, kept: ExtraBits) -> str:
     if kept.is_small:
         return (
             f"What stays as it was: {kept.kinds}, in {kept.bits} bits instead of {facts.bits}, "
@@ -51,23 +54,23 @@ def _kept_point(facts: Facts, kept: Kept) -> str:
     )
 
 
-def _price(kept: Kept) -> str:
-    """What more bits take, and what they are for, where that was measured."""
+def _price(kept: ExtraBits) -> str:
+    """The cost of more bits, and their benefit if it was measured."""
     takes = f"that takes {kept.bytes}, {kept.share} of the file"
     if kept.harm is None:
         return takes
     return (
         f"{takes}. These are {kept.weights} of the weights, and when each part was rounded alone "
-        f"to the fewest bits on offer, {kept.harm} of the harm came from them"
+        f"to the fewest bits available, {kept.harm} of the harm came from them"
     )
 
 
-def _budget_point(facts: Facts, budget: Budgeted) -> str:
-    asked = f"Asked for was {budget.asked}. " if budget.asked else ""
+def _budget_point(facts: Facts, budget: ChosenForBudget) -> str:
+    asked = f"The budget was {budget.asked}. " if budget.asked else ""
     text = (
         f"Bits for each part: a budget in place of fixed bits. {asked}"
-        "Each part was rounded alone to see what that costs, and the best choice within the "
-        "budget was worked out."
+        "Each part was rounded alone to measure its cost, and the best choice within the budget "
+        "was computed."
     )
     kept = facts.exceptions
     if kept is not None:
@@ -76,28 +79,28 @@ def _budget_point(facts: Facts, budget: Budgeted) -> str:
     text += " Result: "
     own = facts.same_words or facts.likeness
     if own is None:
-        text += "not seen here, since quality was not measured"
+        text += "unknown, since quality was not measured"
     elif facts.same_words is not None:
         text += f"in {facts.size}, {own} of the next words stay the same"
     else:
-        text += f"in {facts.size}, its answers score {own} for likeness to the original's"
+        text += f"in {facts.size}, its answers score {own} for similarity to the original's"
     if own is not None and budget.other_quality is not None:
         text += f"; in {budget.other_size}, {budget.other} comes to {budget.other_quality}"
     text += "."
     if budget.gap is not None:
-        text += f" The finished model came within {budget.gap} of what was foreseen."
+        text += f" The finished model came within {budget.gap} of the prediction."
     return text
 
 
-def _waiting_point(budget: Budgeted, waiting: Waiting) -> str:
-    """Explain a budget that is not worked out yet: what it asks for, and what is unknown."""
-    text = f"Bits for each part: a budget in place of fixed bits. Asked for is {budget.asked}"
+def _waiting_point(budget: ChosenForBudget, waiting: OpenBudget) -> str:
+    """Explain a pending budget: what it asks for, and what is unknown."""
+    text = f"Bits for each part: a budget in place of fixed bits. The budget is {budget.asked}"
     if waiting.is_spare:
         text += f", more than this model takes with any choice: {waiting.most} is all it can use"
     return (
-        f"{text}. What each part costs in answers is not known yet: when the recipe is built, each "
-        "is rounded alone to see, on the calibration data, and the best choice within the budget "
-        "is worked out, built and measured. Result: known once it is built."
+        f"{text}. The cost of each part is not known yet: when the recipe is built, each is "
+        f"rounded alone and measured on the calibration data, and the best choice within the "
+        f"budget is computed, built and measured. Result: known once it is built."
     )
 
 
@@ -109,39 +112,39 @@ def _memory_point(facts: Facts) -> str | None:
     memory = facts.memory
     if memory is None:
         return None
-    counted = "" if memory.counts_mapped else "; this device counts what cannot be dropped alone"
+    counted = "" if memory.counts_mapped else "; this device counts only what cannot be dropped"
     return (
         "Weights read in place: the file is mapped into memory, not copied. Result: of "
         f"{memory.total} at the most, {memory.mapped} can be dropped by the system at any moment "
-        f"and read again, {memory.held} cannot, and {memory.runtime} were there before the model, "
-        f"for the program that runs it{counted}."
+        f"and read again, {memory.working} cannot, and {memory.runtime} were there before the "
+        f"model, for the program that runs it{counted}."
     )
 
 
 def _quality(facts: Facts) -> str:
     if facts.is_planned:
-        return "known once it is built and measured beside the original"
+        return "known once it is built and compared with the original"
     if facts.same_words is not None:
         return (
-            f"at {facts.places} places of a text that it had not been fitted to, it expects the "
+            f"at {facts.places} places of a text that it was not calibrated on, it predicts the "
             f"same next word as the original in {facts.same_words} of them"
         )
     if facts.likeness is not None:
         return (
-            f"its answers score {facts.likeness} for likeness to the original's, where one means "
-            "identical"
+            f"its answers score {facts.likeness} for similarity to the original's, where one "
+            f"means identical"
         )
-    return "not seen here, since quality was not measured"
+    return "unknown, since quality was not measured"
 
 
 def trade(facts: Facts) -> str:
-    """What the smaller model costs, and for which tasks that matters."""
+    """Describe what the smaller model costs, and for which tasks that matters."""
     if facts.is_planned:
-        return f"The smaller model will not be the same model. {_PLANNED[facts.task]}"
+        return f"The smaller model will not be the same model. {task_of(facts.task).consequence}"
     if facts.other_words is not None:
         return (
-            "The smaller model is not the same model: where the text was to go on, it would have "
-            f"chosen another word than the original in {facts.other_words} of the places. It "
+            f"The smaller model is not the same model: it would have chosen a different next word "
+            f"than the original in {facts.other_words} of the places. It "
             "matters where a single word decides: code, figures, names, quotations. It matters "
             "less for drafts, suggestions and summaries that somebody reads before they are used."
         )
@@ -154,18 +157,6 @@ def trade(facts: Facts) -> str:
             "person looks through."
         )
     return (
-        "The smaller model is not the same model. What that does to your task, the evaluation data "
-        f"say: {_quality(facts)}. It matters most where close calls are common."
+        f"The smaller model is not the same model. On the evaluation data: {_quality(facts)}. It "
+        f"matters most where close calls are common."
     )
-
-
-_PLANNED = {
-    "text-generation": "The check counts how often it expects another next word than the "
-    "original. That matters where a single word decides: code, figures, names, quotations; less "
-    "for drafts, suggestions and summaries that somebody reads before they are used.",
-    "sentence-embedding": "The check counts the sentences that get another nearest one. That "
-    "matters where only the first hit is shown, or where a fixed threshold decides; less for lists "
-    "of results that a person looks through.",
-    "tensor": "The check compares its answers with the original's on the evaluation data. That "
-    "matters most where close calls are common.",
-}

@@ -1,4 +1,4 @@
-"""The rules that every piece keeps, and the linter that holds a text to them."""
+"""The style rules of an explanation, and the linter that checks a text against them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MIX = re.compile(r"\bi?q\d_(?:k(?:_[sml])?|\d|xs|xxs|nl)\b", re.IGNORECASE)
 
 
 def problems(written: Written) -> list[str]:
-    """What of the rules a piece does not keep; nothing for one that keeps them all."""
+    """List the rules that a piece breaks; empty if it keeps them all."""
     return list(_problems(written))
 
 
@@ -69,7 +69,7 @@ def _problems(written: Written) -> Iterator[str]:
 
 
 def _without_names(written: Written, text: str) -> str:
-    """The text without what recipes and devices are called, and without what is quoted."""
+    """Remove names of recipes and devices, and quotations."""
     facts = written.facts
     for each in facts.budgets:
         text = text.replace(each.remedy or "…", "…")
@@ -87,7 +87,7 @@ def _without_names(written: Written, text: str) -> str:
 def _analogy_problems(written: Written, text: str) -> Iterator[str]:
     own = written.analogy.text
     if text.count(own) != 1:
-        yield f"the analogy is there {text.count(own)} times: {own[:40]!r}"
+        yield f"the analogy appears {text.count(own)} times: {own[:40]!r}"
     rest = text
     for known in analogies.ALL:
         rest = rest.replace(known.text, "")
@@ -97,11 +97,11 @@ def _analogy_problems(written: Written, text: str) -> Iterator[str]:
     if found:
         yield f"an analogy from nowhere: {found.group()!r}"
     if own not in written.piece.parts[1].paragraphs[0]:
-        yield "the analogy does not stand with the idea that it explains"
+        yield "the analogy is not next to the idea that it explains"
 
 
 def _figure_problems(written: Written, text: str) -> Iterator[str]:
-    """Every number is one of the report's, or stands in a cited fact or in a name."""
+    """Every number must come from the report, a cited fact or a name."""
     for cited in written.cited:
         text = text.replace(cited.text, "")
     for figure in sorted(_figures(written), key=len, reverse=True):
@@ -115,7 +115,7 @@ def _figure_problems(written: Written, text: str) -> Iterator[str]:
 
 
 def _figures(written: Written) -> set[str]:
-    """Texts of figures among the facts: whatever holds a digit."""
+    """Formatted figures among the facts: every text with a digit."""
     found: set[str] = set()
 
     def gather(value: object) -> None:

@@ -1,4 +1,4 @@
-"""What the weights of an artifact have in common, built or only planned."""
+"""Summaries of an artifact's weights, built or only planned."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from edgeq.core.units import format_bytes
 from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.quantize.decide import TOO_SMALL
 from edgeq.quantize.spec import CHOSEN
-from edgeq.report.explain.facts import Kept
+from edgeq.report.explain.facts import ExtraBits
 from edgeq.report.explain.glossary import grid_name
 from edgeq.report.explain.parts import parts_of
 
-_KEPT = 0.75  # bits more than most have
+_KEPT = 0.75  # at least this many bits more than most
 
 
 class Weight(Protocol):
-    """One tensor: what it is in the file."""
+    """A tensor as it is in the file."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -40,7 +40,7 @@ W = TypeVar("W", bound=Weight)
 
 
 def matrices(weights: Mapping[str, W]) -> dict[str, W]:
-    """Those of more than one axis, which are nearly all of a model, without what was added."""
+    """Weights of more than one axis, nearly all of a model, without adapters."""
     return {
         name: each
         for name, each in weights.items()
@@ -49,14 +49,14 @@ def matrices(weights: Mapping[str, W]) -> dict[str, W]:
 
 
 def formats(weights: Mapping[str, GriddedWeight]) -> str:
-    """Names of the number formats, from the fewest bits."""
+    """Names of the number formats, fewest bits first."""
     bits = {grid_name(each.grid): _bits(each) for each in weights.values()}
     names = sorted(bits, key=lambda name: bits[name])
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def usual_bits(weights: Weights) -> float:
-    """The bits that most numbers of `weights` have; 32 without any."""
+    """The most common bit width, by count of numbers in `weights`; 32 if there are none."""
     counts: dict[float, int] = {}
     for each in weights.values():
         counts[_bits(each)] = counts.get(_bits(each), 0) + _count(each)
@@ -64,7 +64,7 @@ def usual_bits(weights: Weights) -> float:
 
 
 def methods(weights: Weights) -> tuple[str, ...]:
-    """How they are rounded, what most of them got first."""
+    """Rounding methods, the most common first."""
     counts: dict[str, int] = {}
     for each in weights.values():
         if each.method != "none":
@@ -73,7 +73,7 @@ def methods(weights: Weights) -> tuple[str, ...]:
 
 
 def number(bits: float) -> str:
-    """Bits a weight, as short as it is exact to a hundredth.
+    """Bits per weight, exact to a hundredth, without trailing zeros.
 
     >>> number(4.5), number(8.0)
     ('4.5', '8')
@@ -83,12 +83,12 @@ def number(bits: float) -> str:
 
 def exceptions(
     weights: Weights, file_bytes: int, losses: Mapping[str, float], reasons: Mapping[str, str]
-) -> Kept | None:
-    """Those with clearly more bits than most, what costs most first.
+) -> ExtraBits | None:
+    """Weights with clearly more bits than most, the most expensive first.
 
-    losses: what the model would lose with each alone in the fewest bits; empty where not measured.
-    reasons: why each has its number format, as records say it. Where some were chosen, those that
-    are too small for fewer bits are left out.
+    losses: the model's loss with each alone in the fewest bits; empty if not measured. reasons: why
+    each has its number format, from the records. If some were chosen for a reason, those that are
+    merely too small for fewer bits are left out.
     """
     usual = usual_bits(weights)
     every = {name: each for name, each in weights.items() if _bits(each) > usual + _KEPT}
@@ -99,7 +99,7 @@ def exceptions(
     harm = math.fsum(losses.get(name, 0.0) for name in found)
     size, count = sum(w.bytes for w in found.values()), sum(map(_count, found.values()))
     ordered = sorted(found, key=lambda name: -losses.get(name, 0.0))
-    return Kept(
+    return ExtraBits(
         kinds=parts_of(ordered, weights),
         why=_why({reasons[name] for name in found}),
         is_small={reasons[name] for name in found} == {TOO_SMALL},
@@ -116,10 +116,10 @@ def _share(share: float) -> str:
 
 
 def _why(reasons: Collection[str]) -> str:
-    """Who chose, where all records agree; empty where they do not say."""
+    """Say who chose the format if all records agree; empty if they do not say."""
     kinds = {reason.partition(";")[0].partition(":")[0] for reason in reasons}
     if kinds == {TOO_SMALL}:
-        return "they have too few numbers for that to save anything"
+        return "they are too small for fewer bits to save anything"
     if all(kind.startswith("rule ") for kind in kinds):
         return "a rule of the recipe says so"
     return "the budget is best spent there" if kinds == {CHOSEN} else ""

@@ -1,5 +1,5 @@
-"""One page of everything that a build and its checks learnt: a single file, read offline.
+"""The HTML report of everything a build and its checks measured: a single file, read offline.
 
-`gather` collects it into a `record.Report`, the other modules turn that into figures and words, and
-`render` into HTML. Charts are Vega-Lite, and the page carries the library that draws them.
+`gather` collects the data into a `record.Report`, the other modules turn it into figures and text,
+and `render` writes HTML. Charts are Vega-Lite; the page includes the library that draws them.
 """

@@ -1,4 +1,4 @@
-"""Where CPUs answer differently: by artifact, which operator, and what cures it."""
+"""Differences between CPUs: per artifact, the operator responsible and its fix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STATUSES = {
 
 @dataclass(frozen=True)
 class Compared:
-    """One artifact on every CPU that could be had. notes: why one differs or was not run."""
+    """One artifact on every available CPU. notes: why one differs or was not run."""
 
     title: str
     is_fine: bool
@@ -28,7 +28,7 @@ class Compared:
 
 
 def compared(report: Report) -> list[Compared]:
-    """What was found of each artifact that was compared between CPUs."""
+    """Collect the results of each artifact that was compared across CPUs."""
     return [_compared(each) for each in report.differences()]
 
 
@@ -46,17 +46,17 @@ def _compared(found: Differences) -> Compared:
         ]
         for place in found.places
     ]
-    columns = ("CPU", "answers", "how", "furthest operator", "operators that differ",
+    columns = ("CPU", "answers", "how", "largest difference at", "operators that differ",
                "what the loader sets")  # fmt: skip
     return Compared(
         title=f"{found.artifact}: {words}",
         is_fine=not counts["differs"],
-        table=Table(f"Answers of {found.artifact} beside {found.reference}", columns, rows),
+        table=Table(f"Answers of {found.artifact} compared with {found.reference}", columns, rows),
         notes=[_note(place) for place in found.places if place.reason],
     )
 
 
 def _note(place: PlaceDifferences) -> str:
-    """Why, in a line; some reasons name their place themselves."""
+    """Return the reason in one line; some reasons already name their place."""
     reason = "; ".join(line.strip() for line in place.reason.splitlines())
     return f"{place.place}: {reason.removeprefix(f'{place.place}: ')}"

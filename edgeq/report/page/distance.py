@@ -1,4 +1,4 @@
-"""How far quantized models are from full precision, as a distribution of tokens."""
+"""Divergence of quantized models from full precision, as a distribution over tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgeq.report.page.record import Report
 
 
 def distance_figures(report: Report) -> list[Figure]:
-    """Divergence by token, of language models; then size against quality, where it was measured."""
+    """Return divergence by token for language models, then size against quality if measured."""
     found: dict[str, Divergence] = {}
     for measured, _ in report.measurements():
         if measured.language is not None:
@@ -88,7 +88,8 @@ def _tokens_figure(
         title="How far each next-word prediction moved",
         text="Every scored token of the evaluation text, by how far the quantized model's "
         "prediction is from full precision's: further right is worse. The noise floor is what "
-        "rounding alone does to a model compared with itself; left of it nothing can be said.",
+        "rounding alone does to a model compared with itself; left of it, "
+        "differences mean nothing.",
         spec=frame.spec(x, values),
         tables=(_tokens_table(found),),
     )
@@ -142,7 +143,7 @@ def _hills(
 def _tokens_table(found: Mapping[str, Divergence]) -> Table:
     columns = (
         "artifact", "tokens", "mean", "± standard error", "median", "90 %", "99 %", "99.9 %",
-        "largest", "noise floor", "same likeliest token",
+        "largest", "noise floor", "same most likely token",
     )  # fmt: skip
     rows = []
     for name, each in found.items():

@@ -1,7 +1,7 @@
-"""What a figure of the page is, and what all charts share: rows, colours, type.
+"""The structure of a figure, and what all charts share: rows, colours, fonts.
 
-Colours are the page's CSS variables, which SVG takes as they are: light, dark and print need no
-chart to be drawn again. Every chart stands beside tables that hold its figures.
+Colours are the page's CSS variables, which SVG accepts: light, dark and print modes need no
+redrawing. Every chart has tables that hold its figures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Spec = dict[str, Any]
 Values = list[dict[str, Any]]
 
 DATA = "table"
-"""Name of the data set that holds what a chart shows."""
+"""Name of the data set with a chart's values."""
 
 INK, MUTED, LINE, ACCENT, PLAIN = (f"var(--{n})" for n in ("ink", "muted", "line", "accent", "flt"))
 LIMIT = "var(--fail)"
@@ -25,7 +25,7 @@ _CONFIG: Spec = {
     "background": None,
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
-    "aria": False,  # the element around a chart says what it shows, its tables the figures
+    "aria": False,  # the element around a chart describes it; its tables hold the figures
     "axis": {
         "labelColor": MUTED,
         "titleColor": MUTED,
@@ -53,7 +53,7 @@ _CONFIG: Spec = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts; `numbers` are the columns that are aligned as numbers."""
+    """A table of text cells; `numbers` are the columns aligned as numbers."""
 
     caption: str
     columns: Sequence[str]
@@ -63,9 +63,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart in Vega-Lite with what it says in words, and its figures in tables.
+    """A chart in Vega-Lite with a description in words, and its figures as tables.
 
-    id: of its element in the page. text: what is to be seen in it, for everybody.
+    id: of its element in the page. text: what the chart shows, for everybody.
     """
 
     id: str
@@ -77,10 +77,10 @@ class Figure:
 
 @dataclass
 class Rows:
-    """The frame of charts with one row for each artifact: its name above, marks below.
+    """The frame of a chart with a row per artifact: its name above, marks below.
 
-    A row is one unit of the vertical scale; names take its upper part, so that a phone's width is
-    left to the marks.
+    A row is one unit of the vertical scale; names take its upper part, so that on a phone the marks
+    get the full width.
     """
 
     names: Sequence[str]
@@ -93,7 +93,7 @@ class Rows:
         return {"field": name, "type": "quantitative", "scale": scale, "axis": None}
 
     def spec(self, x: Spec, values: Values) -> Spec:
-        """The chart: `values` are the data of its layers, `x` the horizontal channel they share."""
+        """The chart: `values` are the data of its layers, `x` their common horizontal channel."""
         start = x["scale"]["domain"][0]
         labels: Spec = {
             "data": {
@@ -129,7 +129,7 @@ def across(field_name: str, title: str, domain: Sequence[float], *, log: bool = 
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten; between them 2 and 5 too where there are few."""
+    """Powers of ten; if these are few, also 2 and 5 between them."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if len(decades) < 4 else (1,)
     ticks = [step * 10.0**decade for decade in decades for step in steps]
@@ -137,7 +137,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def legend(labels: Mapping[str, str], **more: Any) -> Spec:
-    """A colour channel of the field `kind`: `labels` are its values with their colours."""
+    """A colour channel for the field `kind`: `labels` maps its values to colours."""
     return {
         "field": "kind",
         "type": "nominal",
@@ -147,13 +147,13 @@ def legend(labels: Mapping[str, str], **more: Any) -> Spec:
 
 
 def limit_rules(limits: Mapping[str, float], x: Spec) -> list[Spec]:
-    """Lines from top to bottom at `limits`, each with its name at the top."""
+    """Vertical lines at `limits`, each labelled at the top."""
     low, high = x["scale"]["domain"]
     is_log = x["scale"].get("type") == "log"
     layers: list[Spec] = []
     for index, (name, value) in enumerate(limits.items()):
         given = (math.log(value / low), math.log(high / low)) if is_log else (value, high)
-        on_right = given[0] > given[1] / 2  # where there is more room for its name
+        on_right = given[0] > given[1] / 2  # on the side with more room for its label
         data = {"values": [{"at": value, "label": name}]}
         channel = {**x, "field": "at"}
         layers.append(
@@ -191,6 +191,6 @@ def vega_lite(figure: Figure) -> Spec:
 
 
 def chart(figure: Figure) -> str:
-    """`vega_lite` as JSON in which nothing ends the script element that it stands in."""
+    """`vega_lite` as JSON that cannot close the script element that contains it."""
     text = json.dumps(vega_lite(figure), separators=(",", ":"), ensure_ascii=False)
     return text.replace("<", "\\u003c")

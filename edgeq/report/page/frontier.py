@@ -1,4 +1,4 @@
-"""Size against quality: every artifact as a point, those that no other beats joined."""
+"""Size against quality: every artifact as a point, with a line through the Pareto frontier."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgeq.core.artifact import Artifact
+from edgeq.core.tasks import task_of
 from edgeq.core.units import MIB, format_bytes
 from edgeq.measure.records import Measurement
 from edgeq.pipeline.frontier import records
@@ -17,7 +18,8 @@ from edgeq.report.page.record import Report
 ALLOCATION, MIX, PRESET = "allocation", "llama.cpp mix", "preset"
 _MADE = {ALLOCATION: "var(--accent)", MIX: "var(--m2)", PRESET: "var(--m3)"}
 _Box = tuple[float, float, float, float]
-_WIDTH, _HEIGHT, _LETTER = 255, 340, 6.9  # of the plot on a phone, and of its type; pixels
+# width of the plot on a phone and of its letters, in pixels
+_WIDTH, _HEIGHT, _LETTER = 255, 340, 6.9
 # Beside a point: alignment, and pixels right and down. The best fall to the right, so that above
 # right and below left of them is room.
 _PLACES: dict[str, tuple[str, int, int]] = {
@@ -31,9 +33,9 @@ _NORMAL_95 = 1.959963984540054  # half a 95 % interval, in standard errors
 
 @dataclass(frozen=True)
 class Point:
-    """An artifact on the plane of size and loss; loss is KL in nats, or 1 − cosine.
+    """An artifact plotted by size and loss; loss is KL in nats, or 1 − cosine.
 
-    low, high: ends of the bar through it. made: what chose its number formats. own: whether the
+    low, high: ends of its error bar. made: how its number formats were chosen. own: whether the
     recipe makes it.
     """
 
@@ -48,7 +50,7 @@ class Point:
 
 
 def frontier_figure(report: Report) -> Figure | None:
-    """Size against quality: the recipe's artifacts, and all that `edgeq frontier` measured.
+    """Plot the recipe's artifacts and everything that `edgeq frontier` measured.
 
     None with fewer than two points.
     """
@@ -56,7 +58,8 @@ def frontier_figure(report: Report) -> Figure | None:
     if report.frontier is not None:
         for each in report.frontier.points:
             own = found.get(each.name)
-            same = own is not None and own.bytes == each.bytes  # rules make another of one name
+            # the recipe's rules make another artifact of the same name
+            same = own is not None and own.bytes == each.bytes
             name = each.name if own is None or same else f"{each.name}, no rules"
             found[name] = _known(each, name, own=same)
     points = list(found.values())
@@ -64,17 +67,18 @@ def frontier_figure(report: Report) -> Figure | None:
 
 
 def frontier_note(report: Report) -> str:
-    """What to run for a comparison with other mixes and sizes; empty where it was measured."""
-    if report.frontier is not None or report.task == "tensor":
+    """The command to compare with other mixes and sizes; empty if that was already measured."""
+    is_compared = not task_of(report.task).takes_arrays
+    if report.frontier is not None or not is_compared:
         return ""
     return (
-        "Other standard mixes, and what edgeq would choose at other sizes, were not measured "
-        f"beside these; run: edgeq frontier {report.recipe_path}"
+        "Other standard mixes, and what edgeq would choose at other sizes, were not measured; "
+        f"run: edgeq frontier {report.recipe_path}"
     )
 
 
 def _measured(report: Report) -> list[Point]:
-    """The recipe's artifacts whose quality was measured."""
+    """The recipe's artifacts with a measured quality."""
     points = []
     fitted = {each.record.name for each in report.artifacts if each.fitted is not None}
     mixes = {each.record.name for each in report.artifacts if _is_mix(each.record)}
@@ -92,9 +96,9 @@ def _is_mix(record: Artifact) -> bool:
 
 
 def _ends(measured: Measurement, *, bars: bool) -> tuple[float, float, float] | None:
-    """Loss, and the ends of its bar; None where quality was not measured.
+    """Return the loss and the ends of its bar; None if quality was not measured.
 
-    bars: whether an encoder's, which is no interval of its mean, may stand beside the others.
+    bars: whether to draw an encoder's bar, which is not an interval of its mean.
     """
     if measured.language is not None:
         kl = measured.language.divergence.kl
@@ -114,7 +118,7 @@ def _known(each: records.Point, name: str, *, own: bool) -> Point:
 
 
 def _figure(report: Report, points: Sequence[Point]) -> Figure:
-    is_language = report.task == "text-generation"
+    is_language = task_of(report.task).generates
     least = min((p.loss for p in points if p.loss > 0), default=1e-9)
     points = [p if p.loss > 0 else replace(p, loss=least, low=least, high=least) for p in points]
     sizes = [point.bytes / MIB for point in points]
@@ -137,21 +141,21 @@ def _text(report: Report, is_language: bool) -> str:
     interval = is_language or report.frontier is not None
     spread = "its 95 % interval" if interval else "how far the worst 1 % of the texts go"
     text = (
-        "Left is smaller, lower is nearer to full precision. The dashed line joins those that no "
-        f"other beats in both; the bar through a point is {spread}."
+        "Left is smaller, lower is nearer to full precision. The dashed line joins the points "
+        f"that no other beats in both; the bar through a point is {spread}."
     )
     if report.frontier is None:
         return text
     return (
-        f"{text} Ringed points are this recipe's; the others are what edgeq frontier measured "
-        f"beside them, on the same data ({report.frontier.data}): standard formats, and number "
-        "formats that edgeq chose for other sizes. A file that both measured stands where edgeq "
-        "frontier saw it."
+        f"{text} Ringed points are this recipe's; the others were measured by edgeq frontier on "
+        f"the same data ({report.frontier.data}): standard formats, and number "
+        "formats that edgeq chose for other sizes. A file measured by both is shown where edgeq "
+        "frontier measured it."
     )
 
 
 def best(points: Sequence[Point]) -> list[Point]:
-    """Those that no other point beats in size and loss, from the smallest."""
+    """Return the Pareto-optimal points, smallest first."""
     kept: list[Point] = []
     for point in sorted(points, key=lambda p: (p.bytes, p.loss)):
         if not kept or point.loss < kept[-1].loss:
@@ -186,7 +190,7 @@ def _points(points: Sequence[Point], x: Spec, y: Spec, is_language: bool) -> Val
 def _places(
     points: Sequence[Point], across: Sequence[float], up: Sequence[float]
 ) -> list[str | None]:
-    """Where the name of each point has room on a phone, first come first served; None: nowhere."""
+    """Find where each label fits on a phone, in order of priority; None if it fits nowhere."""
     spots = []
     for point in points:
         right = (point.bytes / MIB - across[0]) / (across[1] - across[0])
@@ -228,7 +232,7 @@ def _frontier(values: Values, x: Spec, y: Spec) -> Spec:
         "legend": {**legend, "symbolFillColor": MUTED} if len(formats) > 1 else None,
     }
     base: Spec = {"x": x, "y": y}
-    # Where all points are the recipe's own there is nothing to tell apart.
+    # If the recipe makes all points, no legend is needed.
     ringed = "datum.own" if not all(value["own"] for value in values) else "false"
     return {
         "data": {"name": DATA, "values": values},
@@ -265,7 +269,7 @@ def _frontier(values: Values, x: Spec, y: Spec) -> Spec:
 
 
 def _names(base: Spec) -> list[Spec]:
-    """What points are called, each on the side where it has room."""
+    """Labels of the points, each on the side where it fits."""
     return [
         {
             "transform": [{"filter": f"datum.place === '{place}'"}],

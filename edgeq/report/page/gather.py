@@ -1,4 +1,4 @@
-"""A recipe, or a bundle that was made of one → Report."""
+"""Collect everything known about a recipe or a bundle in a Report."""
 
 from __future__ import annotations
 
@@ -43,16 +43,18 @@ _ENTITLEMENTS: tuple[Entitlement, ...] = ("none", "increased-memory-limit")
 
 
 def report_of(path: Path, devices: Sequence[str], progress: Progress) -> Report:
-    """Everything known of the recipe or bundle at `path`.
+    """Collect the report of the recipe or bundle at `path`.
 
-    Of a recipe, artifacts are built and verdicts measured where none are remembered: for `devices`,
-    by id or file, or without any for the recipe's own. A bundle tells what was seen when it was
-    made. Raises what building and checking raise.
+    For a recipe, artifacts are built and verdicts measured unless the store has them: for `devices`
+    (ids or files), by default those of the recipe. A bundle contains the results measured when it
+    was made. Raises what building and checking raise.
     """
     if zipfile.is_zipfile(path):
         if devices:
             remedy = "leave --device out, or name the recipe"
-            raise InvalidInput(Problem("--device", "a bundle tells of its own device", remedy))
+            raise InvalidInput(
+                Problem("--device", "a bundle holds results of its own device only", remedy)
+            )
         return _of_bundle(path)
     return _of_recipe(path, devices, progress)
 
@@ -101,7 +103,7 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
 
 
 def _frontier(planned: Planned, devices: Mapping[str, Device]) -> Frontier | None:
-    """What is known for one of the devices, or for this machine; sizes and losses are the same."""
+    """A frontier measured for one of the devices or this machine: sizes and losses are equal."""
     found = (records.known(planned, device) for device in devices.values())
     own = next((each for each in found if each is not None), None)
     return own or records.known(planned, load_device(HERE))
@@ -155,17 +157,17 @@ def _device(device: Device) -> ReportedDevice:
 
 def _limits(device: Device) -> Iterator[AppLimit]:
     for entitlement in _ENTITLEMENTS:
-        with contextlib.suppress(InvalidInput):  # few systems know the second
+        with contextlib.suppress(InvalidInput):  # few systems have the second limit
             yield device.app_limit(entitlement)
 
 
 def _profile(id: str) -> Device | None:
-    """The profile of a device that a bundle names; this machine is not that bundle's `here`."""
+    """The profile of a device that a bundle names; its `here` was another machine than this one."""
     if id == HERE:
         return None
     try:
         return load_device(id)
-    except EdgeqError:  # a file of whoever made the bundle
+    except EdgeqError:  # a file on the machine where the bundle was made
         return None
 
 
@@ -179,7 +181,7 @@ def _measured_context(verdicts: Sequence[Verdict]) -> int:
 
 
 def _lengths(contents: Contents, context: int) -> tuple[ContextMemory, ...]:
-    """Memory at the workload's context, and at twice that and so on as long as it was trained."""
+    """Estimate memory at the workload's context, doubled up to the trained length."""
     sizes = contents.sizes
     if sizes is None or not sizes.is_decoder:
         return ()

@@ -1,4 +1,4 @@
-"""What each device has against what each artifact needs: memory as stacked bars."""
+"""Memory of each artifact as stacked bars, next to each device's limits."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ RUNTIME, WORK, CACHE, MAPPED = (
     "weights, mapped: can be dropped",
 )
 _COLOURS = {RUNTIME: "var(--m1)", WORK: "var(--m2)", CACHE: "var(--m3)", MAPPED: "var(--m4)"}
-_ESTIMATED = {  # the words of edgeq.estimate.memory
+_ESTIMATED = {  # the terms of edgeq.estimate.memory
     "the runtime": RUNTIME,
     "weights and code, mapped": MAPPED,
     "keys and values": CACHE,
 }
-_FAR = 4.0  # a limit that is so many times the longest bar would leave nothing of the bars
+_FAR = 4.0  # a limit more than this many times the longest bar would shrink the bars to nothing
 
 Parts = dict[str, float]
 """Bytes by kind."""
 
 
 def measured_parts(memory: Memory) -> Parts:
-    """What made the most that was ever resident. The working memory is what the rest leaves."""
+    """Split the peak resident set; the working memory is the remainder."""
     mapped = (memory.ran.file_mapped_bytes or 0) - (memory.baseline.file_mapped_bytes or 0)
     parts = {
         RUNTIME: float(memory.baseline.resident_bytes),
@@ -43,7 +43,7 @@ def measured_parts(memory: Memory) -> Parts:
 
 
 def estimated_parts(parts: Mapping[str, float]) -> Parts:
-    """The same kinds of an estimate's parts."""
+    """Map an estimate's parts to the same kinds."""
     found = dict.fromkeys(_COLOURS, 0.0)
     for word, size in parts.items():
         found[_ESTIMATED.get(word, WORK)] += size
@@ -51,7 +51,7 @@ def estimated_parts(parts: Mapping[str, float]) -> Parts:
 
 
 def memory_figures(report: Report) -> list[Figure]:
-    """One for each device; then, for language models, memory by length of the context."""
+    """One figure per device; then, for language models, memory by context length."""
     figures = [figure for device in report.devices for figure in _device_figures(report, device)]
     lengths = _lengths_figure(report)
     return [*figures, *([lengths] if lengths else [])]
@@ -66,10 +66,10 @@ def _device_figures(report: Report, device: ReportedDevice) -> Iterator[Figure]:
                 rows[verdict.artifact] = found
     if not rows:
         return
-    beside = next(v.float_measurement for v in report.verdicts if v.device == device.id)
+    baseline = next(v.float_measurement for v in report.verdicts if v.device == device.id)
     is_here = any(how != "estimated" for _, how in rows.values())
-    if beside.memory is not None and is_here and beside.artifact not in rows:
-        rows[beside.artifact] = (measured_parts(beside.memory), "measured beside")
+    if baseline.memory is not None and is_here and baseline.artifact not in rows:
+        rows[baseline.artifact] = (measured_parts(baseline.memory), "measured alongside")
     named = {f"{name} ({how})": parts for name, (parts, how) in rows.items()}
     limits = {_limit_name(limit): float(limit.bytes) for limit in device.limits}
     budgets = _budgets(report, device)
@@ -87,15 +87,15 @@ def _device_figures(report: Report, device: ReportedDevice) -> Iterator[Figure]:
     if min(limits.values()) > _FAR * sum(named[largest].values()):
         yield Figure(
             id=f"limit-{device.id}",
-            title=f"The largest of them against what {device.name} has",
-            text="The same bar on the scale of the device.",
+            title=f"The largest of them on the scale of {device.name}",
+            text="The same bar next to all of the device's memory.",
             spec=_stacked({largest: named[largest]}, limits, is_far=True),
             tables=(),
         )
 
 
 def _parts_of(report: Report, verdict: Verdict) -> tuple[Parts, str] | None:
-    """Parts and how they are known; None where nothing is."""
+    """Return the parts and how they are known; None if nothing is known."""
     line = next(line for line in verdict.lines if line.budget == "device.memory")
     seen = verdict.measurement.memory
     if seen is not None and line.how in ("measured", "emulated"):
@@ -135,14 +135,14 @@ def _limit_words(device: ReportedDevice, largest: str, size: float) -> str:
     if device.counts == "footprint":
         words.append("Its system does not count mapped weights, which it can drop, against that.")
     elif device.counts == "high-water":
-        words.append("All memory in use is held against that, mapped weights too.")
+        words.append("All memory in use counts against that, including mapped weights.")
     return " ".join(words)
 
 
 def _stacked(
     rows: Mapping[str, Parts], limits: Mapping[str, float], *, is_far: bool = False
 ) -> dict[str, object]:
-    """is_far: whether limits are drawn however far they are."""
+    """is_far: draw limits however far they are."""
     frame = Rows(list(rows))
     longest = max(sum(parts.values()) for parts in rows.values())
     near = math.inf if is_far else _FAR * longest
@@ -218,7 +218,7 @@ def _limits_table(device: ReportedDevice, budgets: Mapping[str, float]) -> Table
 
 
 def _lengths_figure(report: Report) -> Figure | None:
-    """The first artifact of each format: a cache is the same for all of them."""
+    """Plot the first artifact of each format; the cache is the same for all of them."""
     rows: dict[str, tuple[Parts, str]] = {}
     formats: set[str] = set()
     for artifact in report.artifacts:

@@ -1,4 +1,4 @@
-"""What a report holds: the schema of `edgeq report --json`, which the page carries as well."""
+"""The data of a report: the schema of `edgeq report --json`, which the page also includes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from edgeq.pipeline.frontier.records import Frontier
 
 _OPENING = '<script type="application/vnd.edgeq.report" id="report">'
 _CARRIED = re.compile(re.escape(_OPENING) + r"([A-Za-z0-9+/=\s]+)</script>")
-_MOST_SAMPLES = 120_000  # about 1 MB of the page
+_MOST_SAMPLES = 120_000  # about 1 MB in the page
 
 
 class ReportedDevice(Frozen):
-    """A device that something was judged for.
+    """A device that verdicts exist for.
 
-    chip, ram and counts are unknown where its profile is not at hand.
+    chip, ram and counts are unknown if its profile is not available.
     """
 
     id: str
@@ -36,40 +36,40 @@ class ReportedDevice(Frozen):
     chip: str | None = None
     ram: int | None = Field(default=None, description="Bytes.")
     counts: Literal["high-water", "footprint"] | None = Field(
-        default=None, description="What its system holds against the limit."
+        default=None, description="What its system counts against the limit."
     )
     limits: tuple[AppLimit, ...] = Field(
-        description="What one app may use: without an entitlement first, then with one."
+        description="Memory that one app may use: first without an entitlement, then with one."
     )
 
 
 class ContextMemory(Frozen):
-    """Estimated memory of one context length, by part, in bytes."""
+    """Estimated memory at one context length, by part, in bytes."""
 
     context: int
     parts: dict[str, float]
 
 
-class Sensed(Frozen):
-    """What rounding one tensor alone costs the model: mean KL in nats, or mean 1 − cosine."""
+class TensorLoss(Frozen):
+    """The cost of rounding this tensor alone: mean KL in nats, or mean 1 − cosine."""
 
-    least: str = Field(description="The number format with the fewest bits that it may have.")
-    loss: float = Field(description="In that format.")
+    least: str = Field(description="The allowed number format with the fewest bits.")
+    loss: float = Field(description="Loss in that format.")
     error: float | None = Field(
-        description="Standard error of the loss; None where it lies between measured ones."
+        description="Standard error of the loss; None if the loss was interpolated."
     )
     here: float | None = Field(
-        description="In the format that it has in this artifact, as rounded for the measurement; "
-        "None where that one was not measured."
+        description="Loss in the format that it has in this artifact, as rounded for the "
+        "measurement; None if that format was not measured."
     )
     here_error: float | None = Field(
-        default=None, description="Standard error of `here`; None where it has none."
+        default=None, description="Standard error of `here`; None if it has none."
     )
     measure: Literal["kl", "cosine"]
 
     @property
     def is_measured(self) -> bool:
-        """Whether `loss` was measured, not interpolated between formats that were."""
+        """Whether `loss` was measured, not interpolated between measured formats."""
         return self.error is not None
 
     @property
@@ -78,69 +78,69 @@ class Sensed(Frozen):
         return self.here_error is not None
 
 
-class Fitted(Frozen):
-    """What became of a budget: the loss that was foreseen, and what the whole file loses.
+class BudgetResult(Frozen):
+    """The outcome of a budget: the predicted loss, and the measured loss of the whole file.
 
-    On held-back samples of the calibration data: mean KL in nats, or mean 1 − cosine.
+    On held-out samples of the calibration data: mean KL in nats, or mean 1 − cosine.
     """
 
-    asked: dict[str, str] = Field(description="The bounds, as a recipe writes them.")
+    asked: dict[str, str] = Field(description="The bounds, as written in the recipe.")
     measure: Literal["kl", "cosine"]
     predicted: float
     measured: float
-    error: float = Field(description="Standard error of what was measured.")
+    error: float = Field(description="Standard error of the measured loss.")
     samples: int
-    trials: int = Field(description="Whole models that were built and measured for it.")
+    trials: int = Field(description="Number of whole models built and measured for it.")
 
 
 class ReportedArtifact(Frozen):
-    """A built artifact, and what to expect of it where it cannot be measured."""
+    """A built artifact, and estimates for devices where it cannot be measured."""
 
     record: Artifact
-    sha256: str = Field(description="Of its artifact.json.")
-    estimates: dict[str, Estimates] = Field(description="By id of the device.")
+    sha256: str = Field(description="SHA-256 of its artifact.json.")
+    estimates: dict[str, Estimates] = Field(description="By device id.")
     contexts: tuple[ContextMemory, ...] = Field(
-        default=(), description="Of language models: memory by length of the context, estimated."
+        default=(), description="For language models: estimated memory by context length."
     )
-    losses: dict[str, Sensed] = Field(
+    losses: dict[str, TensorLoss] = Field(
         default_factory=dict,
-        description="By tensor, what `edgeq sensitivity` measured; empty where it never ran.",
+        description="Results of `edgeq sensitivity` by tensor; empty if it was not run.",
     )
-    fitted: Fitted | None = Field(
-        default=None, description="Of a budget in `quantize.fit`: what it became."
+    fitted: BudgetResult | None = Field(
+        default=None, description="Outcome of a budget in `quantize.fit`."
     )
 
 
 class Report(Frozen):
-    """All that is known of a recipe's artifacts on its devices."""
+    """Everything known about a recipe's artifacts on its devices."""
 
     edgeq: Literal[1] = 1
     kind: Literal["report"] = "report"
     version: str = Field(description="Of edgeq.")
     name: str = Field(description="Of the recipe.")
-    command: str = Field(description="What makes this report again.")
+    command: str = Field(description="The command that makes this report again.")
     recipe: str = Field(description="The text of the recipe.")
     recipe_path: str = Field(
-        default="RECIPE", description="Of the recipe, for commands that are named in the page."
+        default="RECIPE", description="Path of the recipe, for commands shown in the page."
     )
     task: str
     devices: tuple[ReportedDevice, ...]
     artifacts: tuple[ReportedArtifact, ...]
     verdicts: tuple[Verdict, ...]
     frontier: Frontier | None = Field(
-        default=None, description="What `edgeq frontier` measured; None where it never ran."
+        default=None, description="Results of `edgeq frontier`; None if it was not run."
     )
-    kept: int = Field(default=1, description="Of the samples of times, every so manieth is here.")
+    kept: int = Field(default=1, description="Every n-th time sample is included.")
 
     def artifact(self, name: str) -> ReportedArtifact:
-        """The artifact of this name; raises KeyError."""
+        """Return the artifact of this name; raises KeyError."""
         return {each.record.name: each for each in self.artifacts}[name]
 
     def measurements(self) -> list[tuple[Measurement, Measurement]]:
-        """Of each artifact that was measured, and full precision beside it; one of each.
+        """Return each measured artifact and the full-precision baseline, once each.
 
-        Verdicts of several devices may hold the same measurement. Of different ones, that which
-        was seen on the device itself comes first.
+        Verdicts of several devices may hold the same measurement. If they differ, the one measured
+        on the device itself comes first.
         """
         best: dict[str, Verdict] = {}
         for verdict in self.verdicts:
@@ -150,7 +150,7 @@ class Report(Frozen):
         return [(each.measurement, each.float_measurement) for each in best.values()]
 
     def differences(self) -> list[Differences]:
-        """What was found of answers that differ between CPUs; of each artifact once."""
+        """Return the CPU differences of each artifact, once each."""
         found = [verdict.differences for verdict in self.verdicts]
         return list({each.artifact: each for each in found if each is not None}.values())
 
@@ -160,7 +160,7 @@ def _seen(verdict: Verdict) -> int:
 
 
 def thinned(verdicts: tuple[Verdict, ...]) -> tuple[tuple[Verdict, ...], int]:
-    """`verdicts` with so few samples of times that a page can carry them, and the step taken."""
+    """Return `verdicts` with few enough time samples for a page, and the step taken."""
     total = sum(_count(m) for v in verdicts for m in (v.measurement, v.float_measurement))
     step = max(1, -(-total // _MOST_SAMPLES))
     if step == 1:
@@ -194,14 +194,14 @@ def _thin(measured: Measurement, step: int) -> Measurement:
 
 
 def carried(report: Report) -> str:
-    """The element of a page that carries `report` whole."""
-    # Verdicts of several devices repeat the same measurements, far apart: LZMA sees that.
+    """Return the page element that contains the whole `report`."""
+    # Verdicts of several devices repeat the same measurements, far apart; LZMA deduplicates them.
     packed = lzma.compress(report.model_dump_json().encode(), preset=6)
     return f"{_OPENING}{base64.b64encode(packed).decode()}</script>"
 
 
 def read_report(path: Path) -> Report:
-    """The report that the page at `path` carries. Raises InvalidInput for any other file."""
+    """Read the report contained in the page at `path`. Raises InvalidInput for any other file."""
     remedy = "write it again with: edgeq report"
     try:
         found = _CARRIED.search(path.read_text(encoding="utf-8"))
@@ -212,9 +212,9 @@ def read_report(path: Path) -> Report:
     except UnicodeDecodeError:
         found = None
     if found is None:
-        raise InvalidInput(Problem(str(path), "is not a report that edgeq wrote", remedy))
+        raise InvalidInput(Problem(str(path), "is not a report written by edgeq", remedy))
     try:
         return Report.model_validate_json(lzma.decompress(base64.b64decode(found[1])))
     except (binascii.Error, lzma.LZMAError, ValidationError, EOFError):
-        what = "is a report of another version, or was changed"
+        what = "is a report of another version, or was modified"
         raise InvalidInput(Problem(str(path), what, remedy)) from None

@@ -1,4 +1,4 @@
-"""Report → one HTML file that asks the network for nothing."""
+"""Render a Report as one HTML file that loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from edgeq.report.page.tensors import fitted_table, tensor_figure, tensor_tables
 from edgeq.report.page.times import time_figures
 
 _MOST_BYTES = 2_990_000
-_TOKENS_SHOWN = 3  # of the worst of each artifact, before one asks for more
+_TOKENS_SHOWN = 3  # worst tensors shown for each artifact before the reader expands the list
 
 
 def require() -> None:
-    """Raise Missing, with the command that installs it, where a page cannot be written."""
+    """Raise Missing, with the install command, if a page cannot be written."""
     from importlib.util import find_spec
 
     absent = [name for name in ("jinja2", "vl_convert") if find_spec(name) is None]
@@ -36,7 +36,7 @@ def require() -> None:
 
 
 def render(report: Report, progress: Progress = lambda step: None) -> str:
-    """The page. Raises Missing where the packages that make charts are not installed."""
+    """Render the page. Raises Missing if the charting packages are not installed."""
     require()
     import jinja2
 
@@ -57,7 +57,7 @@ def render(report: Report, progress: Progress = lambda step: None) -> str:
         "script": _template("page.js"),
     }
     order = words.chosen(report)
-    for names in (None, order[:4], order[:1], []):  # tensors are most of a large model's page
+    for names in (None, order[:4], order[:1], []):  # tensors take up most of a large model's page
         page: str = template.render(**_content(report, names), **fixed)
         if len(page.encode()) < _MOST_BYTES:
             break
@@ -65,7 +65,7 @@ def render(report: Report, progress: Progress = lambda step: None) -> str:
 
 
 def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
-    """What the template shows. names: of the artifacts whose tensors are told, None for all."""
+    """Return the template's variables. names: artifacts whose tensors are listed, None for all."""
     figures: dict[str, list[Figure]] = {
         "memory": memory_figures(report),
         "times": time_figures(report),
@@ -104,9 +104,9 @@ def _template(name: str) -> str:
 
 @functools.cache
 def _library() -> str:
-    """Vega with Vega-Lite, which draw the charts.
+    """The Vega and Vega-Lite library that draws the charts.
 
-    Vega's own name is bound to nothing in that bundle, so that its embedding is what is called.
+    The bundle does not export Vega under its own name, so its embedding function is called instead.
     """
     import vl_convert
 

@@ -1,4 +1,4 @@
-"""What the store knows of a built recipe: what tensors cost, and what budgets became."""
+"""Stored results for a built recipe: sensitivity of tensors, and outcomes of budgets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from edgeq.pipeline.build.build import artifact_maker
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.plan.requirements import missing, packages
-from edgeq.quantize.presets import Format, make_variant
+from edgeq.quantize.presets import make_variant
 from edgeq.quantize.spec import Intent
-from edgeq.report.page.record import Fitted, Sensed
+from edgeq.quantize.storage import Format
+from edgeq.report.page.record import BudgetResult, TensorLoss
 
 if TYPE_CHECKING:
     from edgeq.pipeline.allocate.measure import Ground
@@ -25,26 +26,26 @@ if TYPE_CHECKING:
 
 
 class Known:
-    """What was measured of a plan's model before; nothing is built or measured for it."""
+    """Earlier measurements of a plan's model; nothing is built or measured."""
 
     def __init__(self, planned: Planned, progress: Progress) -> None:
         self._planned = planned
         self._stages = Stages(planned, Store(), progress)
         self._grounds: dict[Format, Ground | None] = {}
 
-    def losses(self, record: Artifact) -> dict[str, Sensed]:
-        """What each tensor of an artifact costs; empty where `edgeq sensitivity` never ran."""
+    def losses(self, record: Artifact) -> dict[str, TensorLoss]:
+        """The loss of each tensor of an artifact; empty if `edgeq sensitivity` was not run."""
         ground = self._ground(record.format)
         if ground is None:
             return {}
         try:
             found = ground.known()
-        except InvalidInput:  # the recipe names that of another format
+        except InvalidInput:  # the recipe names the sensitivity of another format
             return {}
         return _sensed(record, found, ground) if found is not None else {}
 
-    def fitted(self, record: Artifact) -> Fitted | None:
-        """What an artifact was foreseen to lose and what it does; None unless it was a budget."""
+    def fitted(self, record: Artifact) -> BudgetResult | None:
+        """An artifact's predicted and measured loss; None unless it was built for a budget."""
         ground = self._ground(record.format)
         for fit in self._planned.recipe.quantize.fit:
             if ground is not None and fit.variant_name == record.variant:
@@ -52,7 +53,7 @@ class Known:
         return None
 
     def _ground(self, format: Format) -> Ground | None:
-        """None where nothing can have been measured: what measures is not installed."""
+        """Return None if the packages needed to measure are not installed."""
         if format not in self._grounds:
             self._grounds[format] = self._open(format)
         return self._grounds[format]
@@ -65,11 +66,11 @@ class Known:
 
         try:
             return Ground(self._stages, format, artifact_maker(self._stages))
-        except InvalidInput:  # nothing of the model has a choice
+        except InvalidInput:  # no tensor of the model has a choice of formats
             return None
 
 
-def _sensed(record: Artifact, found: Sensitivity, ground: Ground) -> dict[str, Sensed]:
+def _sensed(record: Artifact, found: Sensitivity, ground: Ground) -> dict[str, TensorLoss]:
     told = {}
     for name, tensor in record.tensors.items():
         costs = found.tensors.get(name)
@@ -78,7 +79,7 @@ def _sensed(record: Artifact, found: Sensitivity, ground: Ground) -> dict[str, S
         options = [option for option in ground.options[name] if option.use in costs]
         own = next((o for o in options if tensor.grid in (o.grid, o.use)), None)
         least = options[0].use
-        told[name] = Sensed(
+        told[name] = TensorLoss(
             least=least,
             loss=costs[least].loss,
             error=costs[least].error,
@@ -89,13 +90,13 @@ def _sensed(record: Artifact, found: Sensitivity, ground: Ground) -> dict[str, S
     return told
 
 
-def _fitted(ground: Ground, fit: FitSpec) -> Fitted | None:
+def _fitted(ground: Ground, fit: FitSpec) -> BudgetResult | None:
     from edgeq.pipeline.allocate.allocation import made_before
 
     done = made_before(ground, fit)
     if done is None:
         return None
-    return Fitted(
+    return BudgetResult(
         asked=asked_of(fit),
         measure="kl" if done.measure == "kl" else "cosine",
         predicted=done.kept.predicted,
@@ -107,7 +108,7 @@ def _fitted(ground: Ground, fit: FitSpec) -> Fitted | None:
 
 
 def asked_of(fit: FitSpec) -> dict[str, str]:
-    """The budget as a recipe writes it."""
+    """Format a budget as the recipe writes it."""
     told: Mapping[str, str | None] = {
         "size": format_bytes(fit.size) if fit.size else None,
         "memory": format_bytes(fit.memory) if fit.memory else None,

@@ -1,4 +1,4 @@
-"""The map of tensors: layers × kinds, bits as colour, size by what matters."""
+"""The tensor map: layers × kinds, bits as colour, sensitivity or bytes as area."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from edgeq.core.artifact import TensorRecord
 from edgeq.core.units import format_bytes
 from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.report.page.figures import DATA, Figure, Spec, Table, Values
-from edgeq.report.page.record import Report, ReportedArtifact, Sensed
+from edgeq.report.page.record import Report, ReportedArtifact, TensorLoss
 
 _LAYER = re.compile(r"^(?:.*\.)?(?:layers?|blk|blocks?|h)\.(\d+)\.(.+)$")
 _USUAL = re.compile(r"^(?:self_attn|mlp|attention\.self|model|embeddings)\.|\.dense$")
 OUTSIDE = "–"
-"""The layer of what lies outside of all."""
-_BITS = {  # below how many bits a weight; the colour
+"""Stands for tensors outside all layers."""
+_BITS = {  # fewer bits per weight than this; the colour
     "2": (3.0, "var(--b2)"),
     "3": (4.0, "var(--b3)"),
     "4": (5.0, "var(--b4)"),
@@ -28,11 +28,11 @@ _BITS = {  # below how many bits a weight; the colour
 }
 _INTERPOLATED = "interpolated between formats that were measured"
 _MOST_KINDS = 40
-_PHONE = 215.0  # pixels that columns have there
+_PHONE = 215.0  # pixels available to columns on a phone
 
 
 def place_of(name: str) -> tuple[str, str]:
-    """Layer and kind of a tensor by its name.
+    """Layer and kind of a tensor, from its name.
 
     >>> place_of("model.layers.3.self_attn.q_proj.weight"), place_of("model.embed_tokens.weight")
     (('3', 'q_proj'), ('–', 'embed_tokens'))
@@ -44,17 +44,17 @@ def place_of(name: str) -> tuple[str, str]:
 
 
 def bits_of(record: TensorRecord) -> float:
-    """Bits a weight in the file, scales and zero points included."""
+    """Bits per weight in the file, including scales and zero points."""
     return 8 * record.bytes / math.prod(record.shape)
 
 
 def tensor_figure(report: Report, names: Collection[str] | None = None) -> Figure | None:
-    """The map of artifacts, one at a time by choice; None for tensors without usual names.
+    """Return the map, one artifact at a time; None for tensors with unusual names.
 
-    names: of the artifacts; without them, all.
+    names: of the artifacts; by default, all.
     """
     shown = [a for a in report.artifacts if names is None or a.record.name in names]
-    shown.sort(key=lambda a: a.fitted is None)  # where the map says most comes first
+    shown.sort(key=lambda a: a.fitted is None)  # the artifact with the most to show comes first
     values = [value for artifact in shown for value in _values(artifact)]
     kinds = {value["kind"]: None for value in values}
     layers = {value["layer"]: None for value in values}
@@ -63,7 +63,7 @@ def tensor_figure(report: Report, names: Collection[str] | None = None) -> Figur
     return Figure(
         id="tensors",
         title="How many bits each weight got",
-        text=f"Columns are the model's layers, “{OUTSIDE}” is what lies outside of them; rows are "
+        text=f"Columns are the model's layers, “{OUTSIDE}” stands for the rest; rows are "
         f"kinds of weights. {_size_words(report, shown)} Hover for the exact figures, or open the "
         "tables."
         + ("" if len(shown) == len(report.artifacts) else " Other artifacts: see --json."),
@@ -73,17 +73,17 @@ def tensor_figure(report: Report, names: Collection[str] | None = None) -> Figur
 
 
 def _size_words(report: Report, shown: Sequence[ReportedArtifact]) -> str:
-    """What the size of a square says, and what to run where it cannot say how sensitive one is."""
+    """Explain the area of a square, and how to measure sensitivity if that is missing."""
     found = {a.record.format: next(iter(a.losses.values())) for a in shown if a.losses}
     told = [
         f"to {each.least}" + (f" in {format}" if len(found) > 1 else "")
         for format, each in found.items()
     ]
     size = (
-        f"The larger a square, the more the model loses when that one alone is rounded "
+        f"The larger a square, the more the model loses when this tensor alone is rounded "
         f"{' and '.join(told)}."
         if found
-        else "The larger a square, the more of the file it takes."
+        else "The larger a square, the larger its share of the file."
     )
     absent = dict.fromkeys(a.record.format for a in shown if not a.losses)
     if not absent:
@@ -94,11 +94,11 @@ def _size_words(report: Report, shown: Sequence[ReportedArtifact]) -> str:
     where = (
         f" in {', '.join(absent)}, where a square's size is its share of the file" if found else ""
     )
-    return f"{size} How sensitive the model is to each was not measured{where}; run: {commands}."
+    return f"{size} Sensitivity was not measured{where}; run: {commands}."
 
 
 def fitted_table(report: Report) -> Table | None:
-    """Budgets that were met by choosing number formats: what was foreseen, what was measured."""
+    """Budgets met by choosing number formats, with predicted and measured loss."""
     rows = []
     for artifact in report.artifacts:
         found = artifact.fitted
@@ -114,23 +114,23 @@ def fitted_table(report: Report) -> Table | None:
                     f"{found.samples} samples, {found.trials} trial{'s' * (found.trials > 1)}",
                 ]
             )
-    columns = ("artifact", "asked for", "file", "loss foreseen", "loss measured", "in", "seen on")
-    caption = "Number formats chosen for a budget; losses on held-back calibration data"
+    columns = ("artifact", "asked for", "file", "predicted loss", "measured loss", "in", "seen on")
+    caption = "Number formats chosen for a budget; losses on held-out calibration data"
     return Table(caption, columns, rows, frozenset({2, 3, 4})) if rows else None
 
 
 MEASURES = {"kl": "mean KL, nats", "cosine": "1 − cosine"}
-"""What losses are."""
+"""Unit of the losses."""
 
 
 def tensor_tables(report: Report, names: Collection[str] | None = None) -> list[Table]:
-    """The same in words, where there is no map."""
+    """The same as tables, for models without a map."""
     return [_table(a) for a in report.artifacts if names is None or a.record.name in names]
 
 
 def _values(artifact: ReportedArtifact) -> Values:
     matrices = {name: r for name, r in artifact.record.tensors.items() if _is_matrix(r)}
-    # Losses and sizes are of many magnitudes; roots keep the small ones to be seen.
+    # Losses and sizes span many magnitudes; roots keep the small ones visible.
     weight: Mapping[str, float] = {
         name: math.sqrt(max(0.0, each.loss)) for name, each in artifact.losses.items()
     } or {name: math.sqrt(record.bytes) for name, record in matrices.items()}
@@ -157,8 +157,8 @@ def _values(artifact: ReportedArtifact) -> Values:
     return values
 
 
-def _alone(sensed: Sensed | None, record: TensorRecord) -> str:
-    """What the model loses by rounding this tensor alone, in words."""
+def _alone(sensed: TensorLoss | None, record: TensorRecord) -> str:
+    """Describe the model's loss when only this tensor is rounded."""
     if sensed is None:
         return ""
     error = f" ± {sensed.error:.1e}" if sensed.error is not None else f", {_INTERPOLATED}"
@@ -169,14 +169,14 @@ def _alone(sensed: Sensed | None, record: TensorRecord) -> str:
     return text
 
 
-def _loss(sensed: Sensed | None) -> str:
-    """The loss in the fewest bits, marked where it was not measured."""
+def _loss(sensed: TensorLoss | None) -> str:
+    """Format the loss at the fewest bits, marked if it was interpolated."""
     if sensed is None:
         return ""
     return f"{_mark(sensed.is_measured)}{sensed.loss:.2e} ({sensed.least})"
 
 
-def _loss_here(sensed: Sensed | None) -> str:
+def _loss_here(sensed: TensorLoss | None) -> str:
     if sensed is None or sensed.here is None:
         return ""
     return f"{_mark(sensed.is_here_measured)}{sensed.here:.2e}"
@@ -187,7 +187,7 @@ def _mark(is_measured: bool) -> str:
 
 
 def _is_matrix(record: TensorRecord) -> bool:
-    """A weight of more than one axis; what was trained beside weights is none."""
+    """Whether it is a weight of more than one axis, not an adapter."""
     return len(record.shape) > 1 and math.prod(record.shape) > 0 and record.method != ADAPTER
 
 

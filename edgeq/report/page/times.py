@@ -1,4 +1,4 @@
-"""Times as distributions of every sample, quantized above and full precision below the line."""
+"""Times as distributions of every sample, quantized above the line, full precision below."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgeq.report.page.figures import (
 from edgeq.report.page.record import Report
 
 _BINS = 60
-_LOG_FROM = 6.0  # times that differ by more than this factor stand on a scale of ratios
+_LOG_FROM = 6.0  # times that differ by more than this factor get a logarithmic scale
 OWN, FLOAT = "quantized", "full precision"
 
 
@@ -42,14 +42,14 @@ class _Kind:
     id: str
     title: str
     text: str
-    budgets: Mapping[str, str]  # name of the budget → how its line is called
+    budgets: Mapping[str, str]  # name of the budget → label of its line
 
 
 _KINDS = (
     _Kind(
         "time-run",
         "Time of one run",
-        "Each hill is made of every timed run: the higher, the more runs took that long.",
+        "A histogram of every timed run: the higher, the more runs took that long.",
         {"latency.p50": "median", "latency.p90": "90 %"},
     ),
     _Kind(
@@ -82,12 +82,12 @@ def _read(measured: Measurement) -> dict[str, _Times]:
 
 def time_figures(report: Report) -> list[Figure]:
     """One figure for each kind of time that was measured."""
-    pairs = {m.artifact: (_read(m), _read(beside)) for m, beside in report.measurements()}
+    pairs = {m.artifact: (_read(m), _read(baseline)) for m, baseline in report.measurements()}
     figures = []
     for kind in _KINDS:
         found = {
-            name: (own[kind.id], beside.get(kind.id))
-            for name, (own, beside) in pairs.items()
+            name: (own[kind.id], baseline.get(kind.id))
+            for name, (own, baseline) in pairs.items()
             if kind.id in own
         }
         if found:
@@ -101,8 +101,8 @@ def _figure(
     limits = _limits(report, kind)
     every = [
         t
-        for own, beside in found.values()
-        for times in (own, beside)
+        for own, baseline in found.values()
+        for times in (own, baseline)
         if times
         for t in times.samples
     ]
@@ -116,7 +116,7 @@ def _figure(
     return Figure(
         id=kind.id,
         title=kind.title,
-        text=f"{kind.text} The short line marks what nine in ten kept to. "
+        text=f"{kind.text} The short line marks the time that 90 % stayed within. "
         f"{_where(report, kind)}{more}",
         spec=_spec(found, edges, is_log, limits),
         tables=(_table(kind.title, found),),
@@ -124,7 +124,7 @@ def _figure(
 
 
 def _limits(report: Report, kind: _Kind) -> dict[str, float]:
-    """Budget lines in seconds; a speed is the time of one token."""
+    """Budget lines in seconds; a speed is converted to the time of one token."""
     found = {}
     for verdict in report.verdicts:
         for line in verdict.lines:
@@ -136,7 +136,7 @@ def _limits(report: Report, kind: _Kind) -> dict[str, float]:
 
 
 def _where(report: Report, kind: _Kind) -> str:
-    """What was timed, and for which devices that says nothing."""
+    """Describe what was timed, and for which devices it does not count as a measurement."""
     machines: dict[str, None] = {}
     for measured, _ in report.measurements():
         for times in (measured.latency, measured.generation):
@@ -233,7 +233,7 @@ def _hill(
             "start": 1000 * edges[i],
             "end": 1000 * edges[i + 1],
             "top": base,
-            # A single run among thousands is still to be seen.
+            # A single run among thousands must stay visible.
             "bottom": base + tall * max(0.04, count / most),
             "tip": f"{name}, {kind}: {count} of {len(times.samples)} took "
             f"{format_seconds(edges[i])} to {format_seconds(edges[i + 1])}",

@@ -1,4 +1,4 @@
-"""What the page says in words: the verdict at a glance, what missed, where numbers are from."""
+"""The page in words: verdicts at a glance, misses, and the origin of the figures."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from edgeq.report.page.record import Report, ReportedDevice
 SIGNS: dict[Status, str] = {"pass": "✓", "fail": "✗", "inconclusive": "≈", "not run": "–"}
 _ORDER: tuple[Status, ...] = ("pass", "fail", "inconclusive", "not run")
 _HOW = {
-    "measured": "seen on this very device",
-    "emulated": "seen on a stand-in: a like machine, a masked or emulated CPU, or a reference",
-    "estimated": "computed; it may fail a budget that its whole range misses, never pass one",
-    "not run": "nothing stands in for it; never a pass",
+    "measured": "measured on this device itself",
+    "emulated": "measured on a stand-in: a similar machine, a masked or emulated CPU, or a "
+    "reference runtime",
+    "estimated": "computed; fails a budget if its whole range misses it, never passes one",
+    "not run": "no device or stand-in was available; never a pass",
 }
 
 
 @dataclass(frozen=True)
 class Glance:
-    """One artifact on one device in a line: its status, and what decides it."""
+    """One artifact on one device in a line: its status, and the deciding figures."""
 
     artifact: str
     status: Status
@@ -34,8 +35,8 @@ class Glance:
 class Card:
     """One device at a glance.
 
-    best: the name of what to ship there, None where nothing passed. is_measured: whether it passed
-    on the device itself in every line.
+    best: the name of the artifact to ship, None if nothing passed. is_measured: whether every line
+    passed on the device itself.
     """
 
     device: ReportedDevice
@@ -48,7 +49,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Miss:
-    """A budget that was not kept, or not seen, by some artifacts on a device, and what to try."""
+    """A budget that was missed or not measured by some artifacts on a device, and what to try."""
 
     where: str
     what: str
@@ -57,7 +58,7 @@ class Miss:
 
 
 def cards(report: Report) -> list[Card]:
-    """Every device that something was judged for."""
+    """One card per device with a verdict."""
     return [_card(report, device) for device in report.devices if _own(report, device)]
 
 
@@ -69,7 +70,7 @@ def _card(report: Report, device: ReportedDevice) -> Card:
     own = _own(report, device)
     passed = [verdict for verdict in own if verdict.status == "pass"]
     best = min(passed, key=loss) if passed else None
-    # One that can be shipped is what a device is asked about.
+    # The question for a device is whether any artifact can be shipped.
     statuses = {verdict.status for verdict in own}
     status = next(word for word in ("pass", "inconclusive", "not run", "fail") if word in statuses)
     counts = [(word, sum(v.status == word for v in own)) for word in _ORDER]
@@ -80,7 +81,7 @@ def _card(report: Report, device: ReportedDevice) -> Card:
 
 
 def loss(verdict: Verdict) -> tuple[float, int]:
-    """Order of preference: nearest to full precision, then smallest; as a bundle chooses."""
+    """Sort key for verdicts: nearest to full precision, then smallest; as `bundle` chooses."""
     measured = verdict.measurement
     if measured.language is not None:
         return measured.language.divergence.kl.mean, measured.download_bytes
@@ -91,29 +92,29 @@ def loss(verdict: Verdict) -> tuple[float, int]:
 
 
 def headline(report: Report) -> str:
-    """The verdict in a sentence."""
+    """Summarize the verdicts in a sentence."""
     found = cards(report)
     ready = [card for card in found if card.best]
     if not found:
-        return "Nothing was checked: this page tells what was built."
+        return "Nothing was checked: this page shows what was built."
     if len(ready) == len(found):
         return f"Ready to ship on {_named(found)}."
     if ready:
         words = [f"Ready to ship on {_named(ready)}."]
         failed = [card for card in found if card.status == "fail"]
         rest = [card for card in found if not card.best and card.status != "fail"]
-        words += [f"Nothing keeps every budget on {_named(failed)}."] if failed else []
+        words += [f"No artifact keeps every budget on {_named(failed)}."] if failed else []
         words += [f"Not proven on {_named(rest)}."] if rest else []
         return " ".join(words)
     if any(card.status == "fail" for card in found):
-        return "Nothing keeps every budget yet."
+        return "No artifact keeps every budget yet."
     statuses = {card.status for card in found}
-    why = "some of it is inconclusive" if "inconclusive" in statuses else "some of it was not run"
-    return f"Nothing is proven to keep every budget yet: {why}."
+    why = "some lines are inconclusive" if "inconclusive" in statuses else "some lines were not run"
+    return f"No artifact is proven to keep every budget yet: {why}."
 
 
 def _named(found: Sequence[Card]) -> str:
-    """Devices, and which of them passed on a stand-in."""
+    """Name devices, marking those that passed on a stand-in."""
     names = [
         f"{card.device.name} (emulated)" if card.best and not card.is_measured else card.device.name
         for card in found
@@ -122,7 +123,7 @@ def _named(found: Sequence[Card]) -> str:
 
 
 def chosen(report: Report) -> list[str]:
-    """Artifacts in the order in which a reader wants their details: what to ship first."""
+    """Order artifacts by interest: the one to ship first."""
     best = [card.best for card in cards(report) if card.best]
     losses = {v.artifact: loss(v) for v in report.verdicts}
     rest = sorted(losses, key=lambda name: losses[name])
@@ -130,7 +131,7 @@ def chosen(report: Report) -> list[str]:
 
 
 def _why(verdict: Verdict) -> str:
-    """The lines that decide; of a pass, the one with the least room."""
+    """Return the deciding lines; for a pass, the one with the smallest margin."""
     if verdict.status != "pass":
         lines = [line for line in verdict.lines if line.status == verdict.status]
         return "; ".join(map(_against, lines))
@@ -138,7 +139,7 @@ def _why(verdict: Verdict) -> str:
     if not room:
         return ""
     line = min(room, key=lambda line: line.margin_share or 0.0)
-    return f"least room: {_against(line)}"
+    return f"smallest margin: {_against(line)}"
 
 
 def _against(line: Line) -> str:
@@ -152,12 +153,12 @@ def _against(line: Line) -> str:
 
 
 def misses(report: Report) -> list[Miss]:
-    """Every line that did not pass, those with the same next step together, failures first."""
+    """Group every line that did not pass by its next step, failures first."""
     found: dict[tuple[Status, str, str, str], tuple[dict[str, None], dict[str, None]]] = {}
     for verdict in report.verdicts:
         for line in verdict.lines:
             if line.status != "pass":
-                # What was not run has one next step for all of a device.
+                # All lines not run on a device share one next step.
                 is_open = line.status == "not run"
                 what = line.budget if is_open else _by_how_much(line)
                 place = (
@@ -187,14 +188,14 @@ def _by_how_much(line: Line) -> str:
 
 
 def _why_open(line: Line) -> str:
-    """Why a line is inconclusive: its interval, or what its reason says of samples and machine."""
+    """Say why a line is inconclusive: its interval, or its reason (samples, machine)."""
     if line.low is not None and line.low <= line.limit <= (line.high or float("inf")):
         return "the budget lies inside the 95 % interval"
     return line.reason
 
 
 def verdict_table(verdict: Verdict) -> Table:
-    """Every line of one verdict."""
+    """Table of every line of one verdict."""
     rows = []
     for line in verdict.lines:
         sign = "≤" if line.bound == "at most" else "≥"
@@ -230,7 +231,7 @@ def _interval(line: Line) -> str:
 
 
 def how_table(report: Report) -> Table:
-    """How many lines were known in which way, and which."""
+    """Table of how figures are known: how many lines, and which."""
     rows = []
     for how, meaning in _HOW.items():
         lines = [(v, line) for v in report.verdicts for line in v.lines if line.how == how]
@@ -242,7 +243,7 @@ def how_table(report: Report) -> Table:
 
 
 def version_table(report: Report) -> Table:
-    """What made and ran everything."""
+    """Table of the versions that made and ran everything."""
     found = {("edgeq", report.version): "this report"}
     for artifact in report.artifacts:
         for tool, version in artifact.record.tools.items():
@@ -267,7 +268,7 @@ def _conditions(report: Report) -> Iterator[tuple[tuple[str, str], str]]:
 
 
 def hash_table(report: Report) -> Table:
-    """Every SHA-256: of artifacts, their files, and what went into them."""
+    """Table of every SHA-256: artifacts, their files, and their inputs."""
     rows = []
     for artifact in report.artifacts:
         record = artifact.record

@@ -1,4 +1,4 @@
-"""`edgeq report`: gather, render, write beside and rename."""
+"""`edgeq report`: gather, render, write atomically."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def write_report(
     without_page: bool,
     progress: Progress,
 ) -> Report:
-    """The report of a recipe or bundle, its page written to `out` where that is given.
+    """Return the report of a recipe or bundle, and write its page to `out` if given.
 
-    Raises InvalidInput where there is neither a file to write nor `without_page`, or for devices of
-    a bundle; Missing where the packages that make charts are not installed, before any work.
+    Raises InvalidInput if neither a file nor `without_page` is given, or if devices are given for a
+    bundle; Missing, before any work, if the charting packages are not installed.
     """
     from edgeq.report.page.gather import report_of
 
     if out is None and not without_page:
         remedy = "add -o report.html, or --json for the data alone"
-        raise InvalidInput(Problem("--out", "no file to write is named", remedy))
+        raise InvalidInput(Problem("--out", "no output file is named", remedy))
     if out is not None:
         from edgeq.report.page.render import require
 
@@ -40,9 +40,10 @@ def write_report(
 
 
 def open_report(source: Path, devices: Sequence[str], progress: Progress) -> Report:
-    """The report of a recipe or bundle, or that which a page of `edgeq report` carries.
+    """Return the report of a recipe or bundle, or the one contained in a page of `edgeq report`.
 
-    Raises InvalidInput for devices of a page or bundle, and what making the report raises.
+    Raises InvalidInput if devices are given for a page or bundle, and what making the report
+    raises.
     """
     from edgeq.report.page.gather import report_of
     from edgeq.report.page.record import read_report
@@ -51,12 +52,14 @@ def open_report(source: Path, devices: Sequence[str], progress: Progress) -> Rep
         return report_of(source, devices, progress)
     if devices:
         remedy = "leave --device out, or name the recipe"
-        raise InvalidInput(Problem("--device", "a page tells of its own devices", remedy))
+        raise InvalidInput(
+            Problem("--device", "a page holds results of its own devices only", remedy)
+        )
     return read_report(source)
 
 
 def write_page(report: Report, out: Path, progress: Progress = lambda step: None) -> None:
-    """Write the page of `report` to `out`, which is there whole or not at all."""
+    """Write the page of `report` to `out` atomically."""
     from edgeq.report.page.render import render
 
     write_text(out, render(report, progress))

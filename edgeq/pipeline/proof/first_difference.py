@@ -30,7 +30,7 @@ class _Seen:
     made: Array
 
 
-class Parting:
+class FirstDifference:
     """Looks into an original (a torch module) and the float graph of the same model."""
 
     def __init__(self, network: Any, graph: Path) -> None:
