@@ -16,6 +16,7 @@ from edgeq.core.terms import Arch
 from edgeq.devices import cpu
 from edgeq.devices.cpu import Cpu
 from edgeq.devices.profile import AppMemory, Cores, Device, InstructionSet, Kind, Note, System
+from edgeq.quantize.storage import STORAGES
 
 _SYSTEMS: dict[str, System] = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}
 _ARCHS: dict[str, Arch] = {
@@ -59,7 +60,7 @@ def detect() -> Device:
         "os_version": _os_version(system),
         "app_memory": (AppMemory(os="any", limit=limit if memory else ram, basis="read"),),
         "counts": "footprint" if system == "macos" else "high-water",
-        "runtimes": ("onnx", "gguf", "coreml") if system == "macos" else ("onnx", "gguf"),
+        "runtimes": _runtimes(system),
     }
     notes = dict.fromkeys(facts, "read off this machine")
     if found.chip is None:
@@ -157,3 +158,9 @@ def _text(path: Path) -> str:
 
 if __name__ == "__main__":
     print(detect().model_dump_json())
+
+
+def _runtimes(system: str) -> tuple[str, ...]:
+    """File formats that run here; those of one system's own runtime run on macOS."""
+    on_mac = system == "macos"
+    return tuple(each.name for each in STORAGES.values() if each.runs_anywhere or on_mac)

@@ -21,6 +21,7 @@ from edgeq.core.units import Bytes, BytesPerSecond
 from edgeq.core.validation_messages import refuse, suggest
 from edgeq.devices.address import parse_address
 from edgeq.devices.compute_units import ALLOWED, ComputeUnits, Suited, Unit, WeightFormat
+from edgeq.quantize.storage import Format
 
 Kind = Literal["laptop", "board", "phone", "tablet", "computer"]
 System = Literal["linux", "windows", "macos", "ios", "android"]
@@ -162,7 +163,7 @@ class Device(Frozen):
     accelerators: tuple[Literal["gpu", "npu"], ...] = Field(
         default=(), description="Units other than the CPU that can run models."
     )
-    runtimes: tuple[Literal["onnx", "coreml", "gguf"], ...] = Field(
+    runtimes: tuple[Format, ...] = Field(
         min_length=1, description="File formats with a runtime for this device."
     )
     reach: Reach | None = Field(

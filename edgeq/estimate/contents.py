@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from edgeq.core.artifact import TOKENIZER_FILE, Artifact
+from edgeq.core.tasks import task_of
 from edgeq.estimate.sizes import Sizes, sizes_of_shapes
 
-Runtime = Literal["onnx", "gguf", "coreml"]
-# bytes of tokenizer.json per token including its merges, if the file is not available
-_JSON_PER_TOKEN = 70
+_JSON_PER_TOKEN = 70  # bytes of tokenizer.json per token and its merges, if unknown
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Contents:
     input.
     """
 
-    format: Runtime
+    format: str
     label: str
     task: str
     weights: Mapping[str, Weight]
@@ -86,7 +84,7 @@ def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Cont
 
 def speed_label(name: str, weights: str | None, task: str) -> str:
     """The format that decides a variant's speed, from its weights: variants may have any name."""
-    return weights if weights and task == "text-generation" else name
+    return weights if weights and task_of(task).generates else name
 
 
 def guessed_tokenizer(sizes: Sizes | None) -> int:
@@ -97,4 +95,4 @@ def guessed_tokenizer(sizes: Sizes | None) -> int:
 def sizes_of_weights(weights: Mapping[str, Weight], task: str, longest: int) -> Sizes | None:
     """Sizes of a transformer from its weights; None if their names are not the usual ones."""
     shapes = {name: weight.shape for name, weight in weights.items()}
-    return sizes_of_shapes(shapes, is_decoder=task == "text-generation", longest=longest)
+    return sizes_of_shapes(shapes, is_decoder=task_of(task).generates, longest=longest)

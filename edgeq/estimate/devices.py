@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from edgeq.core.artifact import Frozen
 from edgeq.devices.profile import Device
 from edgeq.estimate.calibrate import Measured
-from edgeq.estimate.contents import Contents, Runtime
+from edgeq.estimate.contents import Contents
 from edgeq.estimate.interval import Interval
 from edgeq.estimate.memory import MemoryEstimate, estimate_memory
 from edgeq.estimate.sizes import Sizes, table_name
@@ -54,7 +54,7 @@ def runner_backend(device: Device) -> str:
     return "CPU"
 
 
-def best_backend(device: Device, format: Runtime) -> str:
+def best_backend(device: Device, format: str) -> str:
     """The backend that an app would use with llama.cpp or Core ML: the GPU of Apple's chips."""
     apple = device.os in ("ios", "macos") and device.arch == "aarch64"
     return "Metal" if apple and file_format(format).uses_metal else runner_backend(device)

@@ -14,18 +14,23 @@ from dataclasses import dataclass
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.units import MIB
-from edgeq.estimate.contents import Contents, Runtime
+from edgeq.estimate.contents import Contents
 from edgeq.estimate.interval import Interval
 from edgeq.estimate.sizes import Sizes, table_name
+from edgeq.formats.file_format import Runtime
 from edgeq.formats.registry import file_format
 
 _F32 = 4
 _BATCH = 512
 """Prompt tokens that both runtimes process at once; their working memory grows with it."""
 
-_IMPORTED = {"onnx": (35.4, 32.0), "gguf": (28.0, 30.5), "coreml": (35.4, 32.0)}
+_IMPORTED = {
+    "ONNX Runtime": (35.4, 32.0),
+    "llama.cpp": (28.0, 30.5),
+    "Core ML": (35.4, 32.0),
+}
 """Python with the runtime, nothing loaded: MiB that cannot be dropped, MiB of mapped files."""
-_TOUCHED_CODE = {"onnx": 12.7, "gguf": 2.3, "coreml": 12.7}
+_TOUCHED_CODE = {"ONNX Runtime": 12.7, "llama.cpp": 2.3, "Core ML": 12.7}
 """MiB of the runtime library's code that are mapped in addition when it runs."""
 
 # onnxruntime
@@ -107,8 +112,9 @@ def estimate_memory(
     with_python: False for an app without it, whose own memory comes on top. Weights are mapped, as
     edgeq's runners do if they can; Core ML may copy them for its units.
     """
-    parts = _RUNTIMES[contents.format](contents, context)
-    imported = _IMPORTED[contents.format] if with_python else (0.0, 0.0)
+    runtime = file_format(contents.format).memory_like
+    parts = _RUNTIMES[runtime](contents, context)
+    imported = _IMPORTED[runtime] if with_python else (0.0, 0.0)
     anonymous, mapped = (size * MIB for size in imported)
     peak = anonymous + mapped + parts.resident
     footprint = anonymous + parts.anonymous
@@ -182,8 +188,8 @@ def _onnx(contents: Contents, context: int) -> _Parts:
         activations=_onnx_activations(sizes, min(_BATCH, context)) + 2 * sizes.vocabulary * _F32,
         session=session,
         loading_anonymous=max(table + _TABLE_LOAD * MIB, session + opening),
-        # A float table is mapped at that moment too; codes are not yet.
-        loading_mapped=(table if is_float else 0) + _TOUCHED_CODE["onnx"] * MIB,
+        # A float table is mapped at that moment too, codes are not yet.
+        loading_mapped=(table if is_float else 0) + _TOUCHED_CODE["ONNX Runtime"] * MIB,
     )
 
 
@@ -208,7 +214,7 @@ def _onnx_mapped(contents: Contents) -> float:
     stored = contents.file_bytes - (
         contents.tokenizer_bytes if file_format(contents.format).tokenizer_is_added else 0
     )
-    code = _TOUCHED_CODE["onnx"] * MIB
+    code = _TOUCHED_CODE["ONNX Runtime"] * MIB
     if sizes is None or name is None:
         return stored + blocks + code
     table = _table_bytes(contents)
@@ -221,7 +227,7 @@ def _onnx_mapped(contents: Contents) -> float:
 def _gguf(contents: Contents, context: int) -> _Parts:
     """llama.cpp on the CPU as edgeq opens it: mapped, not repacked, flash attention off."""
     sizes = contents.sizes
-    mapped = contents.file_bytes + _TOUCHED_CODE["gguf"] * MIB
+    mapped = contents.file_bytes + _TOUCHED_CODE["llama.cpp"] * MIB
     session = _GGUF_MODEL * MIB + _GGUF_PER_JSON_BYTE * contents.tokenizer_bytes
     if sizes is None:
         return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB, session)
@@ -270,7 +276,7 @@ def _padded(positions: int) -> int:
 def _coreml(contents: Contents, context: int) -> _Parts:
     """Core ML: weights copied, activations and cache in float16. None of it was measured."""
     sizes = contents.sizes
-    mapped = _TOUCHED_CODE["coreml"] * MIB
+    mapped = _TOUCHED_CODE["Core ML"] * MIB
     session = contents.file_bytes + _ONNX_SESSION * MIB + _TOKENIZER_HELD * contents.tokenizer_bytes
     if sizes is None:
         return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB / 2, session)
@@ -294,7 +300,7 @@ def _table_grid(contents: Contents) -> str:
 
 
 _RUNTIMES: dict[Runtime, Callable[[Contents, int], _Parts]] = {
-    "onnx": _onnx,
-    "gguf": _gguf,
-    "coreml": _coreml,
+    "ONNX Runtime": _onnx,
+    "llama.cpp": _gguf,
+    "Core ML": _coreml,
 }

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
+from edgeq.core.tasks import task_of
 from edgeq.core.terms import Effort, Pass, Progress
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.formats.registry import file_format
@@ -70,7 +71,7 @@ class Bench:
         self._effort: Effort = effort
         self._progress = progress
         self._folder = folder
-        self._is_language = self._float.task == "text-generation"
+        self._is_language = task_of(self._float.task).generates
         if self._is_language:
             self._data = given_to_language_model(
                 evaluation, float_dir, self._float, workload, self._reference
@@ -201,7 +202,7 @@ class Bench:
         scores = self._data.scores
         spearman: list[float | None] = [None, None]
         nearest = spearman_bounds = None
-        if artifact.task == "sentence-embedding":
+        if task_of(artifact.task).embeds:
             vectors = [np.concatenate(list(arrays.read_arrays(file))) for file in files]
             nearest = neighbours((self._data.judged or {})["texts"], vectors[1], vectors[0])
             if scores is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from edgeq.core.artifact import Frozen
@@ -285,7 +283,7 @@ class Measurement(Frozen):
     """
 
     artifact: str = Field(description="Name of the artifact.")
-    format: Literal["onnx", "gguf", "coreml"] = Field(description="Its file format.")
+    format: str = Field(description="Its file format.")
     artifact_sha256: str = Field(description="SHA-256 of its artifact.json, which seals all files.")
     download_bytes: int = Field(description="Size of all its files.")
     weight_bytes: int = Field(description="Size of the weights alone.")

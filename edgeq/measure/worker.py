@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from edgeq.core.artifact import Artifact, read_record
 from edgeq.core.errors import EdgeqError, NotComputed
+from edgeq.core.tasks import task_of
 from edgeq.formats.registry import file_format
 from edgeq.measure import sample_passes, text_passes
 from edgeq.places.process import Request
@@ -38,7 +39,7 @@ def perform(request: Request) -> dict[str, Any]:
     """Do one pass in this process; the reply is plain JSON. Raises EdgeqError."""
     artifact = read_record(request.artifact)
     _import_runtime(artifact)
-    passes = _TEXTS if artifact.task == "text-generation" else _SAMPLES
+    passes = _TEXTS if task_of(artifact.task).generates else _SAMPLES
     with warnings.catch_warnings(record=True) as caught:
         model, reply = passes[request.work](request)
     return {

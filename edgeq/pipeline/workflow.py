@@ -95,7 +95,7 @@ def bundle_recipe(
     if nothing passed.
     """
     progress("read the recipe")
-    writable(out, "--out")
+    writable(out, "--out", ".zip")
     planned = make_plan(recipe, weights=True)
     chosen = chosen_devices(planned, [device])
     (target,) = chosen.values()

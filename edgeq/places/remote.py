@@ -6,7 +6,6 @@ import json
 import os
 import re
 import secrets
-import tempfile
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from edgeq.core.artifact import ARTIFACT_FILE, read_record
 from edgeq.core.errors import EdgeqError, Missing, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import How, Progress
 from edgeq.devices.address import Address
 from edgeq.devices.profile import Device
@@ -131,7 +131,7 @@ class RemotePlace(Place):
         try:
             facts = await self._greet(link)
             needs.require_packages(self._address, facts, gguf=False)
-            with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+            with TemporaryFolder() as folder:
                 source = Path(folder, "source.zip")
                 write_source(source)
                 hashes = await self._cargo.supply(link, {"source": source})

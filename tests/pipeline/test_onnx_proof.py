@@ -69,6 +69,14 @@ def test_another_interface_is_refused(tmp_path: Path, field: str) -> None:
         prove_onnx(path, graph, [feed])
 
 
+def test_an_output_has_the_rank_it_runs_with(tmp_path: Path) -> None:
+    path, graph, feed = imported("output_of_another_rank_than_stated", tmp_path)
+    (answer,) = open_original(path).run(feed)
+    (stated,) = open_original(graph / MODEL_FILE).outputs
+    assert len(stated.shape) == answer.ndim
+    prove_onnx(path, graph, [feed])
+
+
 def test_random_operators_are_named(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"], "product"),

@@ -19,7 +19,7 @@ from edgeq.pipeline.allocate.options import allowed, find_options, intent_of
 from edgeq.pipeline.allocate.prospects import _last, foretold
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.plan.plan import Planned, make_plan
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 from edgeq.report.expectations import print_expected
 from edgeq.report.overview import print_plan
 

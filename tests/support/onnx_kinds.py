@@ -147,6 +147,26 @@ def half_precision() -> Any:
 
 
 @kind
+def open_length_as_minus_one() -> Any:
+    made, feed = _product(["x", "w"], [], {"w": floats(64, 96)})
+    for stated in (*made.graph.input, *made.graph.output):
+        stated.type.tensor_type.shape.dim[0].dim_value = -1
+    return made, feed
+
+
+@kind
+def output_of_another_rank_than_stated() -> Any:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "product"),
+        helper.make_node("Reshape", ["a", "s"], ["y"], "reshape"),
+    ]
+    constants = {"w": floats(64, 96), "s": np.array([-1, 1, 96])}
+    made = model(nodes, [value("x", ["n", 64])], [value("y", [1, 1, 96])], constants, opset=12)
+    del made.graph.output[0].type.tensor_type.shape.dim[0]
+    return made, rows()
+
+
+@kind
 def names_of_ours() -> Any:
     nodes = [
         helper.make_node("MatMul", ["t0", "w.codes"], ["t1"], "t2"),

@@ -8,7 +8,6 @@ is compared by its logits. `edgeq.measure.cross_cpu.statistics` defines what cou
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ import numpy.typing as npt
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.core.errors import EdgeqError, in_one_line
+from edgeq.core.tasks import task_of
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.formats.registry import file_format
 from edgeq.measure import arrays
@@ -54,7 +55,7 @@ def compare_cpus(
     apart is missing.
     """
     artifact = read_artifact(artifact_dir)
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         check = _Check(artifact_dir, artifact, float_dir, Path(folder), progress)
         found = tuple(check.at(place) for place in places)
     return Differences(
@@ -229,7 +230,7 @@ class _Check:
     def _whole_request(self, directory: Path) -> Request:
         directory, artifact = directory.absolute(), self._artifact
         request = Request(work="quality", artifact=directory, texts=TEXTS, threads=1)
-        if artifact.task == "text-generation":
+        if task_of(artifact.task).generates:
             work = Workload(context=CONTEXT, prompt=1, generate=1)
             return request.model_copy(update={"workload": work})
         if artifact.text is not None:

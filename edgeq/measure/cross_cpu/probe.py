@@ -9,7 +9,6 @@ wherever a place runs one.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ import numpy.typing as npt
 from edgeq.core.artifact import MODEL_FILE, Artifact, ValueInfo, record_files, write_artifact
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.known_settings import SESSION_KEY
+from edgeq.core.tasks import TENSOR
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.measure.cross_cpu.statistics import NUDGE
 
 Array = npt.NDArray[Any]
@@ -66,7 +67,7 @@ class Probe:
         artifact = self.artifact.model_copy(
             update={
                 "name": f"{self.artifact.name}, operator by operator",
-                "task": "tensor",
+                "task": TENSOR.name,
                 "inputs": tuple(_values(model.graph.input)),
                 "outputs": tuple(_values(model.graph.output)),
                 "text": None,
@@ -99,7 +100,7 @@ def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> 
     from edgeq.models.onnx_session import save_fused
 
     onnx = _onnx()
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         path = Path(folder, MODEL_FILE)
         save_fused(directory / MODEL_FILE, path)
         fused = onnx.load(path, load_external_data=False)

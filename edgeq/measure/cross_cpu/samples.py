@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.artifact import MODEL_FILE, TOKENIZER_FILE, Artifact
+from edgeq.core.tasks import task_of
 
 Feed = dict[str, npt.NDArray[Any]]
 
@@ -34,7 +35,7 @@ def graph_feeds(directory: Path, artifact: Artifact) -> list[Feed]:
 
     Built-in texts or, if a model takes arrays, normal numbers and zeros for integers.
     """
-    if artifact.task == "text-generation":
+    if task_of(artifact.task).generates:
         return _decoder_feeds(directory, artifact)
     if artifact.text is not None:
         from edgeq.formats.text import TextEncoder

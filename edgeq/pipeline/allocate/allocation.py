@@ -19,8 +19,8 @@ from edgeq.pipeline.allocate.sensitivity import Sensitivity
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.recover.sizes import adapter_bytes
 from edgeq.quantize.budget_spec import FitSpec
-from edgeq.quantize.presets import Format
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format
 
 FILE = "allocation.json"
 

@@ -21,7 +21,7 @@ from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, plan_artifact
 from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.quantize.budget_spec import FitSpec
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 from edgeq.recipe.schema import Recipe
 
 

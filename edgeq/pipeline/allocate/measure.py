@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ import edgeq
 from edgeq.core import canonical
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.steps import Steps
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.registry import file_format
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.pipeline.allocate.chain import Chain
@@ -27,8 +28,9 @@ from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.model import Choice
 from edgeq.quantize.number_formats import Floats
-from edgeq.quantize.presets import Format, Method
+from edgeq.quantize.presets import Method
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format
 
 if TYPE_CHECKING:
     from edgeq.quantize.statistics import Feed
@@ -123,7 +125,7 @@ class Ground:
 
     @contextlib.contextmanager
     def _holdout(self, count: int) -> Iterator[tuple[Chain, Holdout]]:
-        with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        with TemporaryFolder() as folder:
             holdout = Holdout(self._feeds, count, self.model.decoder)
             chain = Chain(self.stages.float_graph(), holdout.feeds)
             holdout.keep(chain, Path(folder))
@@ -135,7 +137,7 @@ class Ground:
         text = canonical.to_json(done.model_dump(mode="json"))
         (destination / FILE).write_text(text, encoding="utf-8")
 
-    def _measure(self, kept: Path) -> Sensitivity:
+    def _measure(self, kept: Steps) -> Sensitivity:
         """kept: where finished tensors and layers are found after an interruption."""
         directory, progress = self.stages.float_graph(), self.stages.progress
         with self._holdout(_TENSOR_SAMPLES) as (chain, holdout):
@@ -159,7 +161,7 @@ class Ground:
         return bare.model_copy(update={"wholes": wholes, "whole_samples": len(holdout.feeds)})
 
     def _wholes(
-        self, bare: Sensitivity, chain: Chain, holdout: Holdout, kept: Path
+        self, bare: Sensitivity, chain: Chain, holdout: Holdout, kept: Steps
     ) -> tuple[Whole, ...]:
         """Whole models at a few sizes, whose layers are rounded in sequence."""
         choices = bare.choices({name: self.options[name] for name in bare.tensors})
@@ -172,7 +174,7 @@ class Ground:
             picked = best_within(choices, int(ends[0] + share * (ends[1] - ends[0])))
             chosen = {name: option.use for name, option in picked.items()}
             step = f"whole model {index + 1} of {len(_SHARES)}"
-            lost = holdout.of_graph(chain, self._codes(chosen, step, kept / f"whole-{index}"))
+            lost = holdout.of_graph(chain, self._codes(chosen, step, kept.below(f"whole-{index}")))
             added = bare.additive(chosen)
             if added > 0 and lost.value > 0:
                 size = total(picked)[1]
@@ -180,10 +182,13 @@ class Ground:
         return tuple(found)
 
     def _codes(
-        self, chosen: Mapping[str, str], step: str, kept: Path, method: Method | None = None
+        self,
+        chosen: Mapping[str, str],
+        step: str,
+        kept: Steps | None = None,
+        method: Method | None = None,
     ) -> dict[str, Floats]:
         """The codes of a whole model's weights. method: instead of the options' own."""
-        kept.mkdir(exist_ok=True)
         decisions: dict[str, Decision] = {}
         for name, use in chosen.items():
             option = next(o for o in self.options[name] if o.use == use)
@@ -212,7 +217,6 @@ class Ground:
         """The loss of an artifact of one kernel in its runtime beyond that in the float graph."""
         widest = widest_of(self.options, kernel)
         seen = self.loss(intent_of(self.recipe, self.format, f"fit-{kernel}", widest, NEAREST.name))
-        with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
-            codes = self._codes(widest, kernel, Path(folder), NEAREST.name)
+        codes = self._codes(widest, kernel, method=NEAREST.name)
         known = {name: codes[name] for name in codes if name in chain.weights}
         return max(0.0, seen.loss - holdout.of_graph(chain, known).value)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from edgeq.core.files import write_bytes
+from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.statistics import watch
@@ -60,20 +60,19 @@ def tensor_costs(
     options: Options,
     feeds: Sequence[Feed],
     progress: Progress,
-    kept: Path,
+    kept: Steps,
 ) -> dict[str, dict[str, Cost]]:
     """The cost of every tensor of `options` in each of its number formats, by name and format.
 
-    directory: of the float graph, which `chain` runs. feeds: samples for rounding. kept: a folder
-    for this run, in which finished tensors are found after an interruption.
+    directory: of the float graph, which `chain` runs. feeds: samples for rounding. kept: for this
+    run; finished tensors are found there after an interruption.
     """
     weights = {name: chain.weights[name] for name in options if name in chain.weights}
     seen = _statistics(directory, list(weights.values()), feeds, progress)
     measured = _measured(list(weights))
     found: dict[str, dict[str, _Rounded]] = {}
     for index, (name, weight) in enumerate(weights.items()):
-        stored = kept / f"{index}.json"
-        if stored.exists():
+        if stored := kept.find(f"{index}.json"):
             found[name] = _ROUNDED.validate_json(stored.read_bytes())
             continue
         progress(f"sensitivity of tensor {index + 1} of {len(weights)}: {name}")
@@ -86,7 +85,8 @@ def tensor_costs(
             )
             for option in coded
         }
-        write_bytes(stored, _ROUNDED.dump_json(found[name]))
+        with kept.writing(f"{index}.json") as partial:
+            partial.write_bytes(_ROUNDED.dump_json(found[name]))
     return _complete(found)
 
 

@@ -19,8 +19,9 @@ from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.methods.gptq import GPTQ
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.number_formats.floats import FLOAT32
-from edgeq.quantize.presets import Format, Method, Variant, Weights
+from edgeq.quantize.presets import Method, Variant, Weights
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format
 from edgeq.recipe.schema import Recipe
 
 

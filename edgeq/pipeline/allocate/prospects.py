@@ -14,8 +14,8 @@ from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.pipeline.recover.sizes import adapter_bytes
 from edgeq.quantize.budget_spec import FitSpec
-from edgeq.quantize.presets import Format
 from edgeq.quantize.spec import CHOSEN
+from edgeq.quantize.storage import Format
 
 if TYPE_CHECKING:
     from edgeq.pipeline.allocate.bounds import Site

@@ -19,7 +19,7 @@ from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.pipeline.allocate.options import Option, Options
 from edgeq.pipeline.allocate.solve import Priced
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 
 FILE = "sensitivity.json"
 

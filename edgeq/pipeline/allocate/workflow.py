@@ -13,8 +13,9 @@ from edgeq.pipeline.build.build import artifact_maker
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.pipeline.plan.requirements import missing, packages, require
-from edgeq.quantize.presets import Format, make_variant
+from edgeq.quantize.presets import make_variant
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format
 
 if TYPE_CHECKING:
     from edgeq.pipeline.allocate.sensitivity import Sensitivity

@@ -16,6 +16,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
+from edgeq.formats.onnx.file_format import ONNX
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure.inputs import Evaluation, evaluation_texts
 from edgeq.measure.text_passes import corpus_windows, window_tokens
@@ -28,7 +29,7 @@ from edgeq.pipeline.proof.onnx_request import OnnxAnswersRequest
 from edgeq.pipeline.proof.onnx_run import run_onnx
 from edgeq.pipeline.proof.original import run_original, versions
 from edgeq.pipeline.proof.request import AnswersRequest
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 
 _LARGEST = 8 << 30  # limit on the bytes of recorded answers
 
@@ -88,10 +89,9 @@ def own_reading(planned: Planned, store: Store, progress: Progress) -> Path:
 
     It is in ONNX whatever the recipe's formats are, if possible: one for all of them.
     """
-    graph = ("onnx", "onnx_ir")
     format: Format = next(iter(planned.targets))
-    if all(importlib.util.find_spec(name) for name in graph):
-        format = "onnx"
+    if all(importlib.util.find_spec(name) for name in ("onnx", "onnx_ir")):
+        format = ONNX.name
     return build_float(planned, store, progress, format).path
 
 
@@ -101,7 +101,7 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
     if decoder is None:
         return {"texts": evaluation_texts(evaluation)[0]}
     size = window_tokens(planned.recipe.workload.context)
-    tokenizer = DecoderTokenizer(directory.tokenizer.read_bytes())
+    tokenizer = DecoderTokenizer(directory.tokenizer_json())
     windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
     _refuse_large(len(windows), size, decoder, evaluation)
     return {"windows": windows}

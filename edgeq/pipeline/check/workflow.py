@@ -28,7 +28,7 @@ from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.place import Here, Place
 from edgeq.places.transports import place_for
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 
 
 def check_recipe(

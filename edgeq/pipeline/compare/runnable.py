@@ -15,6 +15,8 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
+from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
+from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.package import open_package
 
 
@@ -49,9 +51,9 @@ def _described(path: Path, folder: Path) -> Artifact:
     files = record_files(folder, [GGUF_FILE])
     artifact = Artifact(
         name=path.name,
-        format="gguf",
+        format=GGUF.name,
         variant="",
-        task="sentence-embedding" if is_encoder else "text-generation",
+        task=(SENTENCE_EMBEDDING if is_encoder else TEXT_GENERATION).name,
         model=ModelRecord(source=path.name, sha256=files[GGUF_FILE].sha256),
         inputs=(),
         outputs=(),

@@ -15,6 +15,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import Frozen, read_artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
@@ -37,8 +38,9 @@ from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, make_plan, plan_artifact
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.methods.importance import IMPORTANCE
-from edgeq.quantize.presets import Format, make_variant, preset
+from edgeq.quantize.presets import make_variant
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format, preset
 
 Maker = Callable[[Intent], Path]
 
@@ -112,7 +114,7 @@ class _Work:
         """Presets, and in GGUF llama.cpp's mixes as its own tools make them."""
         task = self._planned.recipe.model.task
         words = ["int8", "int4"]
-        if task != "text-generation":
+        if not task_of(task).generates:
             words += file_format(format).compared_presets
         variants = [preset(word, format, task) for word in words]
         found: list[tuple[MadeBy, Intent]] = [
@@ -180,14 +182,14 @@ class _Work:
         return Seen.model_validate_json((place / _POINT_FILE).read_bytes())
 
     def _measure(self, reference: Path, path: Path, data_file: Path, samples: int | None) -> Seen:
-        task = self._planned.recipe.model.task
-        if task == "text-generation":
+        task = task_of(self._planned.recipe.model.task)
+        if task.generates:
             windows = samples or DEFAULT_WINDOWS
             size = min(DEFAULT_WINDOW, self._planned.recipe.workload.context)
             kl = compare(reference, path, data_file, windows=windows, window=size).kl
             return Seen(loss=kl.mean, error=kl.mean_se)
         models = [edgeq.load(each) for each in (reference, path)]
-        if task == "sentence-embedding":
+        if task.embeds:
             texts = texts_of(data_file, samples)
             answers = [model.embed(texts) for model in models]
             pairs = zip(*(answer.astype(np.float64) for answer in answers), strict=True)

@@ -15,7 +15,7 @@ from edgeq.core.store import Store, code_version
 from edgeq.devices.catalogue import Device
 from edgeq.estimate.interval import Interval
 from edgeq.pipeline.plan.plan import Planned
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 
 MadeBy = Literal["llama.cpp mix", "preset", "allocation"]
 

@@ -12,7 +12,6 @@ import logging
 import secrets
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from multiprocessing import spawn
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.pipeline.matrix.files import PIECE_BYTES, receive
 from edgeq.pipeline.matrix.job import Job, Outcome, do_job
 from edgeq.places.place import Unreachable
@@ -116,7 +116,7 @@ def local_cluster(places: Iterable[Mapping[str, int]]) -> Iterator[Cluster]:
     work.
     """
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeq-"))
+        folder = stack.enter_context(TemporaryFolder())
         stack.enter_context(_isolated_processes(Path(folder)))
         stack.enter_context(dask.config.set({**_LOCAL, "temporary-directory": folder}))
         security = Security.temporary()

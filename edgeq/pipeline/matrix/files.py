@@ -15,6 +15,7 @@ import psutil
 
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput
+from edgeq.core.files import flush_file
 from edgeq.formats import runtime_cache
 from edgeq.places.file_manifest import Hashes, files_below
 
@@ -70,7 +71,7 @@ def laid_out(manifests: Iterable[FileManifest]) -> Iterator[dict[Path, Path]]:
         else:
             away.append(manifest)
     wanted = {digest for manifest in away for digest in manifest.files.values()}
-    lacking = sorted(digest for digest in wanted if not _received(digest).is_file())
+    lacking = sorted(digest for digest in wanted if not _is_whole(digest))
     if lacking:
         raise Lacking(lacking)
     if not away:
@@ -102,10 +103,19 @@ def receive(digest: str, sender: str, offset: int, piece: bytes, last: bool) -> 
         if last:
             if canonical.sha256_of_file(part) != digest:
                 raise ValueError("it changed during the transfer")
+            flush_file(part)
             part.replace(place)
     except (OSError, ValueError):
         part.unlink(missing_ok=True)
         raise
+
+
+def _is_whole(digest: str) -> bool:
+    """Whether a file was received, and has not been damaged since, as by a power cut."""
+    try:
+        return _hashes.of(_received(digest)) == digest
+    except InvalidInput:
+        return False
 
 
 def _is_here(manifest: FileManifest) -> bool:

@@ -30,7 +30,7 @@ from edgeq.pipeline.matrix.job import Job
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.emulated.catalogue import stand_in_for
 from edgeq.places.place import ALL_PASSES
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.yamlfile import Document
 from edgeq.devices.profile import Device, in_range
 from edgeq.formats.coreml.deployment_targets import (
@@ -74,7 +75,7 @@ def target_of(recipe: Recipe, tensors: Iterable[TensorPlan]) -> tuple[Target, Ta
     needed, what = needed_target(
         {tensor.grid for tensor in held},
         has_coded_inputs=any(tensor.activations != "float32" for tensor in held),
-        has_states=recipe.model.task == "text-generation",
+        has_states=task_of(recipe.model.task).generates,
         has_several_shapes=len(recipe.coreml.lengths or ()) > 1,
     )
     asked = recipe.coreml.deployment_target
@@ -122,7 +123,7 @@ def _runs(device: Device, target: Target) -> bool:
 
 
 def _others(recipe: Recipe, target: Target) -> str:
-    if recipe.model.task == "text-generation":
+    if task_of(recipe.model.task).generates:
         return "use another format: Core ML supports a language model's cache since iOS 18"
     words = [word for word in ("int8", "palette4", "palette6") if needs_os(word) <= target]
     return f"quantize to {', '.join(words)}, which {target} supports, and use one length"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.validation_messages import suggest
 from edgeq.core.yamlfile import Document
 from edgeq.recipe.checks.coreml import read_labels
@@ -35,7 +36,7 @@ def labels_of(recipe: Recipe, path: Path) -> tuple[str, ...]:
 def misfits(recipe: Recipe, document: Document, graph: Path) -> Iterator[Problem]:
     """Problems of an image or labels that do not fit the .onnx file `graph`."""
     spec = recipe.coreml
-    if recipe.model.task != "tensor" or not (spec.image or spec.labels):
+    if not task_of(recipe.model.task).takes_arrays or not (spec.image or spec.labels):
         return
     from edgeq.models.graphs.imported import read_onnx
 

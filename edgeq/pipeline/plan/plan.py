@@ -23,7 +23,8 @@ from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.pipeline.plan.sizes import cache_bytes
 from edgeq.pipeline.plan.tensors import bytes_by_grid, planned_tensors
 from edgeq.pipeline.proof.original import reference_of
-from edgeq.quantize.spec import Format, Intent
+from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format
 from edgeq.recipe.load import load_recipe
 from edgeq.recipe.schema import Recipe
 
@@ -47,7 +48,7 @@ class Planned:
     def settled(self, intents: Iterable[Intent]) -> Planned:
         """The plan with the chosen formats of pending artifacts filled in."""
         became = {intent.name: intent for intent in intents}
-        apple = self.targets.get("coreml", {})
+        apple = _of_releases(self.targets)
         artifacts = tuple(
             plan_artifact(self.recipe, self.model, became[own.name], own.devices, apple)
             if own.name in became
@@ -87,14 +88,25 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
             problems += error.problems
     if problems or model is None:
         raise InvalidInput(by_place(problems))
-    plan = _plan(recipe, model, devices.get("coreml", {}))
+    apple = _of_releases(devices)
+    plan = _plan(recipe, model, apple)
     packages = {a.name: a.tensors for a in plan.artifacts if file_format(a.format).has_releases}
-    problems += too_old(recipe, document, packages, devices.get("coreml", {}))
+    problems += too_old(recipe, document, packages, apple)
     if packages:
         problems += misfits(recipe, document, model.located.path)
     if problems:
         raise InvalidInput(by_place(problems))
     return Planned(path, recipe, document, devices, model, plan)
+
+
+def _of_releases(targets: Mapping[Format, Mapping[str, Device]]) -> dict[str, Device]:
+    """The devices whose system's release decides what their files can hold, by id."""
+    return {
+        id: device
+        for format, devices in targets.items()
+        if file_format(format).has_releases
+        for id, device in devices.items()
+    }
 
 
 def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) -> Plan:

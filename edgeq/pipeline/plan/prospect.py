@@ -11,7 +11,7 @@ from edgeq.estimate.interval import Interval
 from edgeq.formats.file_format import TensorPlan
 from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.quantize.budget_spec import FitSpec
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 
 
 @dataclass(frozen=True)

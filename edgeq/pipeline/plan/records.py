@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from edgeq.core.artifact import Frozen
 from edgeq.formats.file_format import TensorPlan
-from edgeq.quantize.presets import Format, Variant
+from edgeq.quantize.presets import Variant
+from edgeq.quantize.storage import Format
 
 
 class ArtifactPlan(Frozen):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 from edgeq.core.errors import Missing, Problem
+from edgeq.core.tasks import task_of
 from edgeq.formats.registry import file_format
 from edgeq.quantize.spec import Intent
 
@@ -22,7 +23,7 @@ def packages(intents: Iterable[Intent], *, fits: bool = False) -> dict[str, tupl
     """
     wanted: dict[str, tuple[str, ...]] = {}
     for intent in intents:
-        is_language = intent.task == "text-generation"
+        is_language = task_of(intent.task).generates
         format = file_format(intent.format)
         if format.from_graph or intent.variant.needs_calibration:
             extra, names = ("language", _DECODER) if is_language else ("build", _ENCODER)

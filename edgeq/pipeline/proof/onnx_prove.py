@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgeq.core.artifact import MODEL_FILE, ImportProof
+from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, open_original, watched
 
 Array = npt.NDArray[Any]
@@ -99,11 +99,16 @@ def _refuse_random(path: Path) -> None:
 
 def _same_interface(original: OnnxOriginal, imported: OnnxOriginal) -> None:
     for kind in ("inputs", "outputs"):
-        wanted, found = getattr(original, kind), getattr(imported, kind)
-        facts = [[(v.name, v.dtype, len(v.shape)) for v in values] for values in (wanted, found)]
+        facts = [_facts(kind, getattr(each, kind)) for each in (original, imported)]
         if facts[0] != facts[1]:
             what = f"the import changes its {kind}: {facts[0]} became {facts[1]}"
             raise InvalidInput(Problem(str(original.path), what, _REMEDY))
+
+
+def _facts(kind: str, values: Sequence[ValueInfo]) -> list[tuple[str, ...]]:
+    """What must not change. Outputs' shapes are compared as arrays: files state wrong ones."""
+    shapes = [str(len(value.shape)) if kind == "inputs" else "" for value in values]
+    return [(v.name, v.dtype, shape) for v, shape in zip(values, shapes, strict=True)]
 
 
 def _refusal(path: Path, difference: float, part: str) -> InvalidInput:
@@ -119,7 +124,7 @@ def _parting(original: OnnxOriginal, feed: Mapping[str, Array], kind: str) -> st
 
     model = onnx.load(original.path, load_external_data=False)
     nodes = {name: node for node in model.graph.node for name in node.output if name}
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         copy = Path(folder, MODEL_FILE)
         imported = read_onnx(original.path)
         onnx_ir.save(imported, copy, external_data=f"{MODEL_FILE}.data")

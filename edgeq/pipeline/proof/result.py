@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.tasks import task_of
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
 from edgeq.pipeline.proof.request import OpenRequest
@@ -58,7 +59,7 @@ def _run_alone(path: Path, artifact: Artifact, proof: Path | None) -> None:
 
 def _run(built: Mapping[Path, Artifact], proof: Path | None) -> None:
     """Raises PassFailed if the process dies, InvalidInput if it reports why."""
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         outputs = Path(folder, "outputs.npy")
         requests = tuple(
             Request(
@@ -67,7 +68,7 @@ def _run(built: Mapping[Path, Artifact], proof: Path | None) -> None:
                 outputs=outputs,
                 texts=() if proof else (TEXTS[1],),
                 arrays=(proof / SAMPLE_FILE).absolute() if proof else None,
-                workload=_WORKLOAD if artifact.task == "text-generation" else None,
+                workload=_WORKLOAD if task_of(artifact.task).generates else None,
             )
             for path, artifact in built.items()
         )

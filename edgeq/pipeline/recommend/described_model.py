@@ -15,8 +15,10 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
 from edgeq.estimate.contents import Contents, Weight
 from edgeq.estimate.sizes import Sizes, sizes_of_config
+from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.gguf.header import Header, read_header
 from edgeq.models.locate import locate
 from edgeq.models.source import Source, parse_source
@@ -127,9 +129,9 @@ def subject_of_gguf(path: Path) -> Subject:
     for tensor in header.tensors.values():
         types[tensor.type.name] = types.get(tensor.type.name, 0) + tensor.nbytes
     contents = Contents(
-        format="gguf",
+        format=GGUF.name,
         label=max(types, key=lambda name: types[name]),
-        task="text-generation" if sizes.is_decoder else "sentence-embedding",
+        task=(TEXT_GENERATION if sizes.is_decoder else SENTENCE_EMBEDDING).name,
         weights={
             name: Weight(tensor.shape, tensor.type.name, tensor.nbytes)
             for name, tensor in header.tensors.items()

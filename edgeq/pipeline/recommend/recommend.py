@@ -11,6 +11,7 @@ from typing import Literal
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION, task_of
 from edgeq.core.units import format_bytes
 from edgeq.devices.catalogue import HERE
 from edgeq.devices.profile import Device, Entitlement
@@ -46,7 +47,7 @@ class Candidate(Frozen):
     """
 
     name: str
-    format: Literal["onnx", "gguf"]
+    format: str
     preset: str
     download_bytes: int
     memory: Interval
@@ -99,7 +100,7 @@ def recommend_model(
         if subject.file
         else list(variants(sizes, subject.config, device.runtimes, subject.tokenizer_bytes))
     )
-    if not offered or (subject.file and "gguf" not in device.runtimes):
+    if not offered or any(each.format not in device.runtimes for each in offered):
         what = f"none of the formats of {subject.name} runs on it"
         remedy = f"it runs: {', '.join(device.runtimes)}"
         raise InvalidInput(Problem(device.id, what, remedy))
@@ -231,7 +232,7 @@ def _candidate(
         download_bytes=contents.file_bytes,
         memory=peak if peak.value / room > counted.value / limits.app else counted,
         estimates=estimates,
-        loss=expected_loss(contents.label, is_decoder=contents.task == "text-generation"),
+        loss=expected_loss(contents.label, is_decoder=task_of(contents.task).generates),
         fits=_fits(counted, peak, limits, room),
     )
 
@@ -256,7 +257,7 @@ def _next_step(
         return (f"try a smaller model,{shorter} or a device with more memory",)
     if subject.file is not None:
         return (f"edgeq run {subject.source} --prompt …", f"edgeq audit {subject.source}")
-    task = "text-generation" if subject.sizes.is_decoder else "sentence-embedding"
+    task = (TEXT_GENERATION if subject.sizes.is_decoder else SENTENCE_EMBEDDING).name
     lines = [
         "edgeq: 1",
         "name: my-app",

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from edgeq.core.tasks import TEXT_GENERATION
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network
@@ -58,7 +59,7 @@ class Network:
     """
 
     def __init__(self, directory: ModelDirectory, decoder: Decoder) -> None:
-        self.model = open_network(directory, "text-generation")
+        self.model = open_network(directory, TEXT_GENERATION)
         self.model.requires_grad_(False)
         self.adapted: dict[str, LowRank] = {}
         self._cap = decoder.logit_softcap

@@ -10,13 +10,13 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from edgeq.core import child
 from edgeq.core.errors import Missing, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.formats import runtime_cache
 from edgeq.places.emulated import apt
@@ -112,7 +112,7 @@ def size(system: ArmSystem) -> int:
 
 
 def _make_root(directory: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as work:
+    with TemporaryFolder() as work:
         arm = apt.Apt(Path(work) / "apt", "arm64")
         version = arm.newest_python()
         names = [f"python{version}-minimal", f"libpython{version}-stdlib", *_ROOT_KEY["packages"]]

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shlex
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from edgeq.core import child
 from edgeq.core.errors import InvalidInput, Missing, Problem
 from edgeq.core.sampling import LEAST_SAMPLES
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import How, Pass
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.profile import Device
@@ -123,7 +123,7 @@ class ArmPlace(Place):
         if found is None:
             raise Missing(Problem(self.name, available() or "it went away", SETUP_COMMAND))
         self._system: ArmSystem = found
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: TemporaryFolder | None = None
         self._device: Device | None = None
 
     def run(self, request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class ArmPlace(Place):
     def python(self) -> Path:
         """A program that is Python on the emulated CPU, with packages to import, until `close`."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="edgeq-")
+            self._folder = TemporaryFolder()
             _furnish(Path(self._folder.name), self._system, self.cpu_class)
         return Path(self._folder.name, "python")
 

@@ -7,12 +7,12 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgeq.core import child
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import How
 from edgeq.core.validation_messages import suggest
 from edgeq.devices import cpu
@@ -81,7 +81,7 @@ class MaskedPlace(Place):
         reason = available(cpu_class)
         if reason is not None:
             raise Missing(Problem(self.name, reason))
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: TemporaryFolder | None = None
         self._table: Table | None = None
         self._device: Device | None = None
 
@@ -110,7 +110,7 @@ class MaskedPlace(Place):
         Raises Missing if the CPU could not be hidden.
         """
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="edgeq-")
+            self._folder = TemporaryFolder()
             folder = Path(self._folder.name)
             shown = class_without(self.cpu_class, _CPUINFO.read_text(encoding="utf-8"))
             (folder / "cpuinfo").write_text(shown, encoding="utf-8")

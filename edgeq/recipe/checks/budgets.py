@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from edgeq.core.budgets import BUDGETS, Budget
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.yamlfile import Document
+from edgeq.quantize.storage import STORAGES
 
 if TYPE_CHECKING:
     from edgeq.recipe.schema import Recipe
@@ -35,21 +37,28 @@ def _faults(budget: Budget, recipe: Recipe, has_data: bool) -> Iterator[tuple[st
         yield f"is not measured for the task {task!r}", remedy
     elif budget.measured_by == "quality" and not has_data:
         yield "there is no data to measure it on", "add data.evaluation: {path: ...}"
-    if budget.needs_compute_units and all(target.format != "coreml" for target in recipe.targets):
-        remedy = "remove it, or add a target: {format: coreml, devices: […]}"
-        yield "is measured for Core ML alone, which is not a target", remedy
+    able = [each for each in STORAGES.values() if each.has_compute_units]
+    targets = {target.format for target in recipe.targets}
+    if budget.needs_compute_units and not targets & {each.name for each in able}:
+        remedy = f"remove it, or add a target: {{format: {able[0].name}, devices: […]}}"
+        titles = " and ".join(each.title for each in able)
+        yield f"is measured for {titles} alone, which is not a target", remedy
 
 
 def _alternatives(budget: Budget, task: str) -> Iterator[str]:
     """What the same pass measures for the task."""
     for each in BUDGETS.values():
-        if each.tasks and each.measured_by == budget.measured_by and each.is_measured_for(task):
+        if (
+            each.tasks is not None
+            and each.measured_by == budget.measured_by
+            and each.is_measured_for(task)
+        ):
             yield each.name
 
 
 def _check_workload(recipe: Recipe, document: Document) -> Iterator[Problem]:
     work = recipe.workload
-    if recipe.model.task == "text-generation" and work.prompt + work.generate > work.context:
+    if task_of(recipe.model.task).generates and work.prompt + work.generate > work.context:
         where = document.place(("workload", "context"))
         what = f"workload: {work.prompt} + {work.generate} tokens do not fit {work.context}"
         yield Problem(where, what, f"write 'context: {work.prompt + work.generate}' or more")

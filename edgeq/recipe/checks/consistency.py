@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.validation_messages import Location, suggest, suggest_near
 from edgeq.core.yamlfile import Document
 from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.presets import methods_of
+from edgeq.quantize.spec import QuantizeSpec, VariantSpec
+from edgeq.quantize.storage import STORAGES, grid_of, storage
 from edgeq.recipe.checks.budgets import check_budgets
 from edgeq.recipe.checks.coreml import check_coreml
 from edgeq.recipe.checks.data import check_data
@@ -19,7 +22,7 @@ from edgeq.recipe.checks.recover import check_recover
 
 if TYPE_CHECKING:
     from edgeq.quantize.presets import Variant
-    from edgeq.quantize.spec import Intent, Rule, VariantSpec
+    from edgeq.quantize.spec import Intent, Rule
     from edgeq.recipe.schema import Recipe
 
 
@@ -43,10 +46,11 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
         return
     source, task = recipe.model.source, recipe.model.task
     where = document.place(("model", "source"))
-    if task == "tensor" and source.kind != "file":
-        what = f"model.source: the task 'tensor' takes an .onnx file, not {str(source)!r}"
+    takes_file = task_of(task).takes_arrays
+    if takes_file and source.kind != "file":
+        what = f"model.source: the task {task!r} takes an .onnx file, not {str(source)!r}"
         yield Problem(where, what, "give a path that ends in .onnx, or choose another task")
-    elif task != "tensor" and source.kind == "file":
+    elif source.kind == "file" and not takes_file:
         what = f"model.source: an .onnx file has no tokenizer, which {task} needs"
         yield Problem(where, what, "give the model's directory, or write 'task: tensor'")
     elif source.kind in ("file", "directory"):
@@ -76,21 +80,28 @@ def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
             document.is_assumed(("targets", i, "format")) for i in range(len(recipe.targets))
         ):
             what = f"{name}: no target can hold it: {', '.join(formats)} cannot"
-            remedy = "add a target: {format: gguf, devices: [...]}"
-            if formats == ["coreml"] and _recovers(recipe.quantize.default[index]):
-                remedy = "Core ML packages have no adapter: remove 'recover', or add a target"
-            elif formats == ["coreml"] and _is_dynamic(recipe.quantize.default[index]):
-                remedy = (
-                    "a Core ML program has no ranges taken at run time; write 'int8-static', or "
-                    "'int8', which codes the weights alone"
-                )
-            elif "onnx" not in formats:
-                remedy = "add a target: {format: onnx, devices: [...]}, or take a GGUF type"
-            yield Problem(where, what, remedy)
+            yield Problem(where, what, _other_target(recipe.quantize.default[index], formats, task))
         for format, variant in held.items():
             needs_text = variant.recover or not rounding_method(variant.method).takes_imatrix
             given = has_data if needs_text else has_importance
             yield from _check_variant(variant, task, where, name, seen[format], given)
+
+
+def _other_target(choice: str | VariantSpec, formats: Sequence[str], task: str) -> str:
+    """What to write where none of `formats` can hold an entry of quantize.default."""
+    titles = " and ".join(storage(format).title for format in formats)
+    if _recovers(choice) and not any(storage(each).takes_adapter for each in formats):
+        return f"{titles} packages have no adapter: remove 'recover', or add a target"
+    if _is_dynamic(choice) and all(grid_of("int8-static", each, task) for each in formats):
+        return (
+            f"{titles} has no ranges taken at run time; write 'int8-static', or 'int8', which "
+            "codes the weights alone"
+        )
+    spec = QuantizeSpec(default=(choice,))
+    able = [format for format in STORAGES if spec.choices(format, task) != (None,)]
+    if not able:
+        return f"choose another: {storage(formats[0]).int8(task_of(task))} fits"
+    return f"add a target: {{format: {able[0]}, devices: [...]}}"
 
 
 def _recovers(choice: str | VariantSpec) -> bool:
@@ -109,7 +120,7 @@ def _check_variant(
         what = f"{name}: the variant {variant.name!r} is there twice"
         yield Problem(where, what, "remove one, or give it a 'name' and other settings")
     seen.add(variant.name)
-    if task == "text-generation" and variant.activations != "float32":
+    if task_of(task).generates and variant.activations != "float32":
         what = f"{name}: {variant.name!r} codes activations, which no language model here does"
         yield Problem(where, what, "write 'int8-b32', which codes the weights alone")
     elif variant.needs_calibration and not has_data:
@@ -188,6 +199,7 @@ def _check_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
     for index, target in enumerate(recipe.targets):
         if document.is_assumed(("targets", index, "format")):
             continue
+        yield from _check_runtime(recipe, document, index)
         for position, device in enumerate(target.devices):
             if (target.format, device) in seen:
                 location: Location = ("targets", index, "devices", position)
@@ -195,6 +207,17 @@ def _check_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
                 yield Problem(document.place(location), what, "remove one of them")
             seen.add((target.format, device))
     yield from _check_use_of_targets(recipe, document)
+
+
+def _check_runtime(recipe: Recipe, document: Document, index: int) -> Iterator[Problem]:
+    """A file format whose runtime does not know the task."""
+    own, task = storage(recipe.targets[index].format), task_of(recipe.model.task)
+    if own.serves(task) or document.is_assumed(("model", "task")):
+        return
+    location: Location = ("targets", index, "format")
+    what = f"{document.name(location)}: no runtime of {own.title} files does {task.name!r}"
+    able = ", ".join(each.name for each in STORAGES.values() if each.serves(task))
+    yield Problem(document.place(location), what, f"choose one of: {able}")
 
 
 def _check_use_of_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:

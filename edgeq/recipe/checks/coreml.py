@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.yamlfile import Document
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _ONNX_ONLY = ("inputs", "image", "labels")
 def check_coreml(recipe: Recipe, document: Document) -> Iterator[Problem]:
     """Settings that the task has no use for, channels that do not fit, and unusable labels."""
     spec = recipe.coreml
-    for key in _ONNX_ONLY if recipe.model.task != "tensor" else ():
+    for key in () if task_of(recipe.model.task).takes_arrays else _ONNX_ONLY:
         if getattr(spec, key) and not document.is_assumed(("model", "task")):
             what = f"coreml.{key}: is for .onnx files, the task is {recipe.model.task!r}"
             yield Problem(document.place(("coreml", key), key=True), what, "remove it")

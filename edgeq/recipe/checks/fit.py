@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.validation_messages import Location
 from edgeq.core.yamlfile import Document
 
@@ -45,12 +46,12 @@ def check_fits(recipe: Recipe, document: Document) -> Iterator[Problem]:
 
 def _unmeant(fit: FitSpec, task: str) -> Iterator[str]:
     """Bounds that mean nothing for a task."""
-    writes = task == "text-generation"
+    writes = task_of(task).generates
     if fit.speed and not writes:
         yield "speed is that of a language model"
     if fit.quality.kl and not writes:
         yield "quality.kl is that of a language model"
     if fit.quality.cosine and writes:
         yield "quality.cosine is that of encoders; language models have kl"
-    if task == "tensor" and (fit.latency or fit.memory):
+    if task_of(task).takes_arrays and (fit.latency or fit.memory):
         yield "memory and latency are estimated for language models and encoders alone"

@@ -22,8 +22,8 @@ from edgeq.quantize.decide import decide
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.number_formats import number_format
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32, IntegerFormat
-from edgeq.quantize.presets import preset
 from edgeq.quantize.spec import Intent, Rule
+from edgeq.quantize.storage import preset
 from tests.support import onnx_models
 
 Feeds = list[dict[str, np.ndarray]]

@@ -1,0 +1,27 @@
+"""Sentence encoders: a text becomes a vector."""
+
+from __future__ import annotations
+
+from edgeq.core.tasks.task import Task
+
+SENTENCE_EMBEDDING = Task(
+    name="sentence-embedding",
+    noun="a sentence encoder",
+    summary="text to a vector.",
+    explanation="a search model: it turns a sentence into a list of numbers, so that sentences of "
+    "similar meaning get similar numbers",
+    consequence="The check counts the sentences whose nearest neighbour changes. That matters "
+    "where only the first hit is shown, or where a fixed threshold decides; less for lists of "
+    "results that a person looks through.",
+    takes="texts",
+    embeds=True,
+    has_sentence_head=True,
+    # What was trained to fill in words is what sentence encoders are made of.
+    architectures=("ForMaskedLM", "ForPreTraining", "Model"),
+    auto_class="AutoModel",
+    optimum_task="feature-extraction",
+    unused_weights=("pooler.", "cls.", "lm_head.", "vocab_"),
+    verb="embed",
+    budgets=("latency.p50", "latency.p90", "quality.cosine", "quality.spearman"),
+    in_llama_cpp=True,
+)
