@@ -61,9 +61,9 @@ def test_pairs_with_and_without_scores(tmp_path: Path) -> None:
         ("a.tsv", "sentence1\tsentence2\tscore\nx\ty\tgood", "a.tsv:2: the score 'good'"),
         ("a.tsv", "sentence1\tsentence2\tscore\nx\ty\tnan", "a.tsv:2: the score 'nan'"),
         ("a.tsv", "sentence1\tsentence2\nx\t \n", "a.tsv:2: sentence2 is empty"),
-        ("a.tsv", "sentence1\tsentence2\n", "holds no samples"),
+        ("a.tsv", "sentence1\tsentence2\n", "contains no samples"),
         ("a.csv", 'sentence1,sentence2\n"x,y\n', "not a readable table"),
-        ("a.txt", "\n \n", "holds no samples"),
+        ("a.txt", "\n \n", "contains no samples"),
         ("a.pdf", "x", "ends in .txt or .tsv or .csv"),
     ],
 )

@@ -120,13 +120,13 @@ def test_a_budget_leaves_room_for_its_adapter(tmp_path: Path) -> None:
             "{fit: {size: 4 MiB, recover: {}}}",
             {"targets": f"{GGUF}, {COREML}"},
             "Core ML packages have no adapter",
-            "a recipe of its own",
+            "a separate recipe",
         ),
         (
             "{fit: {quality: {kl: 0.02}, recover: {}}}",
             {},
-            "what an adapter gives back is not known beforehand",
-            "state a size or memory",
+            "an adapter's gain is not known in advance",
+            "set a size or memory",
         ),
         (
             "{default: {weights: Q2_K, method: nearest, recover: {}}}",
