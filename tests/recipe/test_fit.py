@@ -78,4 +78,4 @@ def test_without_calibration_data_nothing_can_be_measured(tmp_path: Path) -> Non
     text = path.read_text().replace("data: {calibration: {path: calibration.txt}}\n", "")
     path.write_text(text)
     _, _, found = load_recipe(path)
-    assert ["there is none" in problem.what for problem in found] == [True]
+    assert ["there are none" in problem.what for problem in found] == [True]

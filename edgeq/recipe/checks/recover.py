@@ -77,7 +77,7 @@ def _left_out(
         name = document.name((*location, "recover"))
         what = f"{name}: {unable.title} packages have no adapter, so {format} would not get it"
         remedy = (
-            f"add '{plain.weights}f' to quantize.default, which {unable.title} then gets without "
+            f"add '{plain.weights}' to quantize.default, which {unable.title} then gets without "
             f"an adapter, or give {unable.title} a separate recipe"
         )
         yield Problem(document.place((*location, "recover")), what, remedy)
