@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.models.graphs.regions import region_of
 from edgeq.models.graphs.sequential import goes_in_sequence, round_in_sequence
@@ -28,13 +29,13 @@ def find_codes(
     feeds: Sequence[Feed],
     progress: Progress,
     settle: Callable[[Weight, Decide], Decision] = settle,
-    kept: Path | None = None,
+    kept: Steps | None = None,
 ) -> dict[str, QuantizedTensor]:
     """The codes of every weight that `decide` wants on a grid, by name.
 
     For choices whose activations stay float32: codes are then all there is to a weight. settle: a
-    decision that the format at hand can carry out; ONNX's own without it. kept: a folder of this
-    very work where finished layers are stored, and found again after an end.
+    decision that the format at hand can carry out; ONNX's own without it. kept: of this very
+    work; finished layers are stored there, and found again after an end.
     """
     chosen = ChosenWeights(float_directory, decide, settle)
     _, found = chosen.quantize(feeds, progress, kept)
@@ -89,7 +90,7 @@ class ChosenWeights:
             raise self._nothing(decide)
 
     def quantize(
-        self, feeds: Sequence[Feed], progress: Progress, kept: Path | None = None
+        self, feeds: Sequence[Feed], progress: Progress, kept: Steps | None = None
     ) -> tuple[dict[str, InputStatistics], dict[str, Quantized]]:
         """What calibration saw, by tensor, and codes, by weight."""
         choices = {weight.name: self._choice(weight) for weight in self.weights}
