@@ -27,7 +27,7 @@ from edgeq.core.store import Store
 from edgeq.pipeline.build.build import Built, build, build_float
 from edgeq.pipeline.compare.compare import compare
 from edgeq.pipeline.plan.plan import make_plan
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 
 ROOT = Path(__file__).parent.parent / "recipes"
 FORMATS: tuple[Format, ...] = ("gguf", "onnx", "coreml")

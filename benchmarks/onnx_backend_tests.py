@@ -32,8 +32,8 @@ from edgeq.models.onnx_session import open_session
 from edgeq.pipeline.proof.onnx_original import open_original
 from edgeq.pipeline.proof.onnx_prove import prove_onnx
 from edgeq.quantize import decide
-from edgeq.quantize.presets import preset
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import preset
 
 VARIANTS = ("int8-dynamic", "int8-static", "int4-b32")
 LIMIT = 0.5  # of a relative difference; weights of a few values are rounded coarsely

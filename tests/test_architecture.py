@@ -15,6 +15,7 @@ import networkx
 import pytest
 
 from edgeq.core.store import DECISIVE_ROOMS
+from edgeq.core.tasks import TASKS
 
 PACKAGE = Path(__file__).parents[1] / "edgeq"
 LEVELS = {
@@ -105,6 +106,39 @@ def test_file_formats_do_not_know_each_other() -> None:
         and name != "edgeq.formats.registry"
     ]
     assert crossing == []
+
+
+# Where the names of tasks and file formats are given: their own files and the recipe's schema.
+NAMED_IN = ("core/tasks/", "quantize/storage/", *(f"formats/{name}/" for name in FILE_FORMATS))
+
+
+def compared(path: Path) -> Iterator[str]:
+    """The constants that a file compares with, matches, or dispatches on by a table of them."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            parts: list[ast.AST] = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            parts = [node.value]
+        elif isinstance(node, ast.Dict) and len(node.keys) > 1:
+            keys = [key for key in node.keys if key is not None]
+            names = {key.value for key in keys if isinstance(key, ast.Constant)}
+            parts = list(keys) if len(names & {*FILE_FORMATS, *TASKS}) > 1 else []
+        else:
+            continue
+        constants = (each for part in parts for each in ast.walk(part))
+        yield from (c.value for c in constants if isinstance(c, ast.Constant))  # type: ignore[misc]
+
+
+def test_tasks_and_file_formats_are_asked_and_not_compared() -> None:
+    """Whatever depends on one is a fact of the object, so that another package can add one."""
+    found = [
+        (place, name)
+        for path in MODULES.values()
+        for place in [path.relative_to(PACKAGE).as_posix()]
+        for name in compared(path)
+        if name in {*FILE_FORMATS, *TASKS} and not place.startswith(NAMED_IN)
+    ]
+    assert found == []
 
 
 def test_nothing_imports_itself_by_way_of_others() -> None:

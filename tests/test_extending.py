@@ -20,8 +20,8 @@ from edgeq.core.errors import InvalidInput
 from edgeq.devices.catalogue import load_device
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.check.judge import judge
-from edgeq.pipeline.check.observations import Sight
-from edgeq.pipeline.check.subject import Seen, Subject
+from edgeq.pipeline.check.observations import Observations
+from edgeq.pipeline.check.subject import Observation, Subject
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.plan.plan import make_plan
@@ -72,9 +72,9 @@ class Largest(RoundingMethod):
         return QuantizedTensor(number_format, codes, scales, self.name)
 
 
-def worst_text(sight: Sight) -> Seen:
+def worst_text(observations: Observations) -> Observation:
     """The cosine of the text that quantization hurt most."""
-    return sight.worst_output(lambda output: (output.cosine_min, None), min)
+    return observations.worst_output(lambda output: (output.cosine_min, None), min)
 
 
 WORST_TEXT = Budget(
@@ -239,9 +239,9 @@ def test_the_toy_budget_is_judged_and_shown(
     assert re.search(rf"quality.worst_text +>= {value:.5f} .* {status}", shown.getvalue())
 
 
-@pytest.mark.parametrize("reading", [None, lambda sight: 0.9])
+@pytest.mark.parametrize("reading", [None, lambda observations: 0.9])
 def test_a_budget_that_cannot_be_read_is_refused(
-    verdicts: list[Verdict], reading: Callable[[Sight], float] | None
+    verdicts: list[Verdict], reading: Callable[[Observations], float] | None
 ) -> None:
     verdict, here = verdicts[0], load_device("here")
     subject = Subject(verdict.variant, verdict.measurement, verdict.float_measurement, here, {})

@@ -10,13 +10,12 @@ import typer
 
 from edgeq.cli.exit import print_json
 from edgeq.cli.help import examples
+from edgeq.cli.options import Json
 from edgeq.core.visible import visible
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
 
 models = typer.Typer(rich_markup_mode="rich")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
 def _show(piece: str) -> None:
@@ -132,10 +131,10 @@ def compare(
     model in full precision), an artifact, a bundle, a GGUF file or, for language models, a Hugging
     Face directory.
     """
-    from edgeq.pipeline.compare.workflow import Asked, compare_models
+    from edgeq.pipeline.compare.workflow import CompareOptions, compare_models
     from edgeq.report.divergence import print_compared
 
-    asked = Asked(text, prompt, max_tokens, window, windows)
+    asked = CompareOptions(text, prompt, max_tokens, window, windows)
     with progress_line() as progress:
         found = compare_models(a, b, asked, progress)
     if as_json:

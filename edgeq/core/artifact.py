@@ -187,7 +187,7 @@ class Artifact(Frozen):
 
     edgeq: Literal[1] = Field(default=1, description="The version of this record.")
     name: str = Field(description="<format>-<variant>.")
-    format: Literal["onnx", "gguf", "coreml"] = Field(description="The file format.")
+    format: str = Field(description="The file format.")
     variant: str = Field(description="The recipe's name for how it is quantized.")
     task: str = Field(description="What the model does, as the recipe says.")
     model: ModelRecord = Field(description="The model it was built from.")

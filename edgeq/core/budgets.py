@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.registry import Registry
+from edgeq.core.tasks import task_of
 from edgeq.core.terms import Pass
 from edgeq.core.validation_messages import suggest
 
@@ -31,7 +32,8 @@ class Budget:
     """One limit that a recipe can set, written there as `section: {key: limit}`.
 
     words: what it limits, in plain words, for the explanation. measured_by: the pass that measures
-    it; None for a fact of the files. tasks: those it is measured for; None for all.
+    it; None for a fact of the files. tasks: those it is measured for, with the tasks that list it
+    among their own budgets; None for all.
     needs_compute_units: whether only runtimes have it that choose between compute units.
     summary: the description in the recipe's schema. read: what was seen of it, from the
     measurements of an artifact; edgeq reads its own in `pipeline/check/readings.py`.
@@ -70,26 +72,23 @@ class Budget:
 
     def is_measured_for(self, task: str) -> bool:
         """Whether models of this task have it."""
-        return self.tasks is None or task in self.tasks
-
-
-_EMBEDDING, _TENSOR, _LANGUAGE = "sentence-embedding", "tensor", "text-generation"
+        return self.tasks is None or task in self.tasks or self.name in task_of(task).budgets
 
 
 def _memory(key: str, words: str) -> Budget:
     return Budget("memory", key, "bytes", "at most", words, "memory")
 
 
-def _latency(key: str, words: str, *tasks: str) -> Budget:
-    return Budget("latency", key, "seconds", "at most", words, "latency", tasks)
+def _latency(key: str, words: str) -> Budget:
+    return Budget("latency", key, "seconds", "at most", words, "latency", tasks=())
 
 
 def _speed(key: str, words: str) -> Budget:
-    return Budget("speed", key, "tokens/s", "at least", words, "latency", (_LANGUAGE,))
+    return Budget("speed", key, "tokens/s", "at least", words, "latency", tasks=())
 
 
-def _quality(key: str, unit: Unit, bound: Bound, words: str, *tasks: str) -> Budget:
-    return Budget("quality", key, unit, bound, words, "quality", tasks)
+def _quality(key: str, unit: Unit, bound: Bound, words: str) -> Budget:
+    return Budget("quality", key, unit, bound, words, "quality", tasks=())
 
 
 def _placement(key: str, words: str) -> Budget:
@@ -103,9 +102,9 @@ BUDGETS: Registry[Budget] = Registry(
     (
         _memory("peak", "memory while it runs"),
         _memory("growth", "the memory it adds to an app"),
-        _latency("p50", "the typical time of one run", _EMBEDDING, _TENSOR),
-        _latency("p90", "the time nine in ten runs stay within", _EMBEDDING, _TENSOR),
-        _latency("first_token", "the wait for the first word", _LANGUAGE),
+        _latency("p50", "the typical time of one run"),
+        _latency("p90", "the time nine in ten runs stay within"),
+        _latency("first_token", "the wait for the first word"),
         _speed("prompt", "the speed at which it reads"),
         _speed("generation", "the speed at which it writes"),
         Budget("size", "download", "bytes", "at most", "the download"),
@@ -114,44 +113,37 @@ BUDGETS: Registry[Budget] = Registry(
             "cosine",
             "at least",
             "the similarity of its answers to the original's",
-            _EMBEDDING,
         ),
         _quality(
             "spearman",
             "correlation × 100",
             "at least",
             "its agreement with people's own scores",
-            _EMBEDDING,
         ),
-        _quality("error", "relative error", "at most", "the error of its answers", _TENSOR),
+        _quality("error", "relative error", "at most", "the error of its answers"),
         _quality(
             "top1",
             "share",
             "at least",
             "the share of first choices that stay the same",
-            _TENSOR,
-            _LANGUAGE,
         ),
         _quality(
             "kl",
             "nats",
             "at most",
             "the distance of its predictions from the original's",
-            _LANGUAGE,
         ),
         _quality(
             "kl_p99",
             "nats",
             "at most",
             "the distance of its worst predictions from the original's",
-            _LANGUAGE,
         ),
         _quality(
             "perplexity",
             "ratio",
             "at most",
             "its difficulty with a text, as a multiple of the original's",
-            _LANGUAGE,
         ),
         _placement("npu", "the share of its work on the Neural Engine"),
         _placement("gpu", "the share of its work on the graphics processor"),

@@ -1,4 +1,4 @@
-"""What a model would be in each format and preset, from its configuration: no weight is read."""
+"""A model in each format and preset, from its configuration alone: no weight is read."""
 
 from __future__ import annotations
 
@@ -7,53 +7,45 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeq.core.errors import EdgeqError
-from edgeq.estimate.contents import Contents, Runtime, Weight, guessed_tokenizer
+from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
+from edgeq.estimate.contents import Contents, Weight, guessed_tokenizer
 from edgeq.estimate.kinds import bits_per_weight
 from edgeq.estimate.sizes import Sizes, table_name
-from edgeq.formats.registry import file_format
+from edgeq.formats.registry import FILE_FORMATS, file_format
 from edgeq.quantize.decide import decide, stored_bytes
-from edgeq.quantize.presets import PRESETS, Format
+from edgeq.quantize.presets import PRESETS
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format
 
-DECODER_PRESETS: dict[Runtime, tuple[str, ...]] = {
-    "gguf": ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K"),
-    "onnx": ("float32", "int8-b32", "int4-b32"),
-}
-"""Presets whose loss was published, nearest to the float model first."""
-ENCODER_PRESETS: dict[Runtime, tuple[str, ...]] = {
-    "onnx": ("float32", "int8-b32", "int8-dynamic", "int8-static", "int4-b32"),
-    "gguf": ("float32", "int8-b32"),
-}
 _GRAPH_PER_WEIGHT = 600  # bytes of an .onnx graph
-# Bits that llama.cpp's mixes come to where its rules cannot be asked: its Llama 3 8B files.
+# Bits per weight of llama.cpp's mixes if its rules cannot be applied: from its Llama 3 8B files.
 _MIX_BITS = {"Q2_K": 3.16, "Q3_K_M": 4.0, "Q4_0": 4.64, "Q4_K_M": 4.89, "Q5_K_M": 5.7, "Q6_K": 6.56}
 
 
 def variants(
-    sizes: Sizes, config: Mapping[str, Any], formats: Sequence[Runtime], tokenizer_bytes: int
+    sizes: Sizes, config: Mapping[str, Any], formats: Sequence[str], tokenizer_bytes: int
 ) -> Iterator[Contents]:
     """The model in every preset of `formats`.
 
-    config: of the model, as its config.json has it. tokenizer_bytes: 0 where it is not here.
+    config: the model's config.json. tokenizer_bytes: 0 if unknown.
     """
-    presets = DECODER_PRESETS if sizes.is_decoder else ENCODER_PRESETS
-    for format in ("gguf", "onnx"):
-        if format not in formats:
-            continue
-        for label in presets[format]:
+    offered = [each for each in FILE_FORMATS.values() if each.name in formats]
+    for own in sorted(offered, key=lambda each: not each.has_mixes):
+        format = own.name
+        for label in own.decoder_presets if sizes.is_decoder else own.encoder_presets:
             weights = _weights(sizes, config, format, label)
             tokenizer = tokenizer_bytes or guessed_tokenizer(sizes)
-            beside = (
+            added = (
                 tokenizer + _GRAPH_PER_WEIGHT * len(weights)
-                if file_format(format).tokenizer_is_added
+                if own.tokenizer_is_added
                 else tokenizer // 2  # without the quotes and indentation of JSON
             )
             yield Contents(
                 format=format,
                 label=label,
-                task="text-generation" if sizes.is_decoder else "sentence-embedding",
+                task=(TEXT_GENERATION if sizes.is_decoder else SENTENCE_EMBEDDING).name,
                 weights=weights,
-                file_bytes=sum(weight.bytes for weight in weights.values()) + beside,
+                file_bytes=sum(weight.bytes for weight in weights.values()) + added,
                 sizes=sizes,
                 tokenizer_bytes=tokenizer,
                 max_tokens=sizes.longest,
@@ -63,7 +55,7 @@ def variants(
 def _weights(
     sizes: Sizes, config: Mapping[str, Any], format: Format, label: str
 ) -> dict[str, Weight]:
-    task = "text-generation" if sizes.is_decoder else "sentence-embedding"
+    task = (TEXT_GENERATION if sizes.is_decoder else SENTENCE_EMBEDDING).name
     intent = Intent(PRESETS[label], format, task)
     if not file_format(format).has_mixes:
         return _in_onnx(sizes, intent)

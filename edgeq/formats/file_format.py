@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Frozen
 from edgeq.core.errors import NotComputed, Problem
@@ -17,9 +17,14 @@ from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats.floats import FLOAT32
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Storage
 
 if TYPE_CHECKING:  # needs the package onnx_ir
+    from edgeq.formats.written import Made, Sources
     from edgeq.models.graphs.weights import Decide, Weight
+
+
+Runtime = Literal["ONNX Runtime", "llama.cpp", "Core ML"]
 
 
 class TensorPlan(Frozen):
@@ -37,42 +42,38 @@ class TensorPlan(Frozen):
     activations: str = "float32"
 
 
-class FileFormat(ABC):
+class FileFormat(Storage):
     """A file format that edgeq writes and runs.
 
-    name: as recipes write it. title: as people write it. model_file: what its runtime opens.
+    name, title and what its files can hold: see `Storage`. model_file: what its runtime opens.
     packages: what writing it imports, by the extra that installs it. tools: packages whose versions
     decide its bytes, with those of the float graph where `from_graph`, whether it is made from the
-    float ONNX graph. runs_anywhere: whether its runtime exists on every system; else its answers
-    are emulated elsewhere. has_compute_units: whether a caller may choose what executes it.
-    has_releases: whether a release of the operating system decides what it can hold.
-    tokenizer_is_added: whether its tokenizer is a file of its own. always_has_context: whether
-    every model of it, encoders included, is opened for a number of positions. takes_adapter:
-    whether a low-rank adapter can be part of it. alignment: bytes that every tensor in the file is
-    filled up to. has_mixes: whether llama.cpp's types are stored. compared_by_operator: whether
-    CPUs can be compared operator by operator. uses_metal: whether its runtime takes the GPU of
-    Apple's chips. compared_presets: what a frontier shows with int8 and int4 for encoders.
-    bare_suffixes: of files that it opens without an artifact's record.
+    float ONNX graph. has_releases: whether a release of the operating system decides what it can
+    hold. tokenizer_is_added: whether its tokenizer is a file of its own. always_has_context:
+    whether every model of it, encoders included, is opened for a number of positions. alignment:
+    bytes that every tensor in the file is filled up to. compared_by_operator: whether CPUs can be
+    compared operator by operator. uses_metal: whether its runtime takes the GPU of Apple's chips.
+    compared_presets: what a frontier shows with int8 and int4 for encoders. bare_suffixes: of files
+    that it opens without an artifact's record. memory_like: the runtime whose memory its own
+    runtime's is estimated by. encoder_presets, decoder_presets: what `recommend` chooses from,
+    nearest to the float model first.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
     model_file: ClassVar[str]
     packages: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     tools: ClassVar[tuple[str, ...]] = ()
     from_graph: ClassVar[bool] = True
-    runs_anywhere: ClassVar[bool] = True
-    has_compute_units: ClassVar[bool] = False
     has_releases: ClassVar[bool] = False
     tokenizer_is_added: ClassVar[bool] = True
     always_has_context: ClassVar[bool] = False
-    takes_adapter: ClassVar[bool] = True
     alignment: ClassVar[int] = 1
-    has_mixes: ClassVar[bool] = False
     compared_by_operator: ClassVar[bool] = False
     uses_metal: ClassVar[bool] = False
     compared_presets: ClassVar[tuple[str, ...]] = ()
     bare_suffixes: ClassVar[tuple[str, ...]] = ()
+    memory_like: ClassVar[Runtime] = "ONNX Runtime"
+    encoder_presets: ClassVar[tuple[str, ...]] = ()
+    decoder_presets: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def open(
@@ -83,6 +84,14 @@ class FileFormat(ABC):
     def open_bare(self, path: Path, threads: int | None, context: int | None) -> Model:
         """A file with one of `bare_suffixes`, ready to run. Raises InvalidInput or Missing."""
         raise NotComputed(Problem(str(path), f"{self.title} files need a record", "build it"))
+
+    def write(self, sources: Sources, name: str, intent: Intent, destination: Path) -> Made:
+        """Write the files of the artifact `name` into the directory `destination`.
+
+        edgeq's own formats are written by `pipeline/build`, which knows the recipe.
+        """
+        what = f"edgeq knows no way to write {self.title} files"
+        raise NotComputed(Problem(name, what, f"give {type(self).__name__} a method write()"))
 
     @abstractmethod
     def import_runtime(self, task: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import task_of
 from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat
 from edgeq.formats.package import open_package
@@ -39,7 +40,7 @@ def load(
 
 
 def _refuse_context(format: FileFormat, artifact: Artifact, context: int | None) -> None:
-    has_context = artifact.task == "text-generation" or format.always_has_context
+    has_context = task_of(artifact.task).generates or format.always_has_context
     if context is not None and not has_context:
         what = f"{artifact.name} has no context to set: its task is {artifact.task!r}"
         raise InvalidInput(Problem("context", what, "leave it out"))

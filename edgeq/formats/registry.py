@@ -7,6 +7,7 @@ from edgeq.formats.coreml.file_format import COREML
 from edgeq.formats.file_format import FileFormat
 from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.onnx.file_format import ONNX
+from edgeq.quantize.storage import STORAGES
 
 FILE_FORMATS: Registry[FileFormat] = Registry(
     "file format",
@@ -14,6 +15,18 @@ FILE_FORMATS: Registry[FileFormat] = Registry(
     FileFormat,  # type: ignore[type-abstract]
     (ONNX, GGUF, COREML),
 )
+
+
+def register_file_format(format: FileFormat) -> FileFormat:
+    """Add a file format; returns it. Raises InvalidInput where its name belongs to another."""
+    STORAGES.register(format)
+    return FILE_FORMATS.register(format)
+
+
+def unregister_file_format(name: str) -> None:
+    """Remove a file format again."""
+    FILE_FORMATS.unregister(name)
+    STORAGES.unregister(name)
 
 
 def file_format(name: str) -> FileFormat:

@@ -6,12 +6,17 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edgeq.core.artifact import TOKENIZER_FILE, TensorRecord, TextSettings, ValueInfo
+from edgeq.core.terms import Progress
 from edgeq.formats.chat import CHAT_FILES, chat_of_directory
 from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.model import DescribedModel
+from edgeq.quantize.decide import Decision
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.statistics import Feed
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,25 @@ class Made:
     outputs: tuple[ValueInfo, ...]
     settings: dict[str, Any]
     max_tokens: int | None = None
+
+
+class Sources(Protocol):
+    """What an artifact is written from; `build` gives it to `FileFormat.write`."""
+
+    progress: Progress
+
+    @property
+    def model(self) -> DescribedModel:
+        """The model, its weights unread."""
+
+    def float_graph(self) -> Path:
+        """A directory with the model as an ONNX graph in float32."""
+
+    def feeds(self, graph: Path) -> list[Feed]:
+        """The calibration data as inputs of that graph; none without any data."""
+
+    def codes(self, decisions: dict[str, Decision], describe: str) -> dict[str, QuantizedTensor]:
+        """Codes of every weight that `decisions` put on a number format, by name."""
 
 
 def copy_tokenizer(

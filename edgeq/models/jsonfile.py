@@ -12,18 +12,11 @@ from edgeq.core.errors import InvalidInput, Problem
 def read_json(path: Path, where: str, kind: type = dict) -> Any:
     """The JSON of `path`, which must be of `kind` at its top; InvalidInput at `where`."""
     try:
-        content = path.read_bytes()
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         what = f"{path.parent} has no {path.name}"
         remedy = "name a directory in the Hugging Face format, or an .onnx file"
         raise InvalidInput(Problem(where, what, remedy)) from None
-    return parse_json(content, path, kind)
-
-
-def parse_json(content: bytes, path: Path, kind: type = dict) -> Any:
-    """The JSON in `content`, read from `path`, which must be of `kind` at its top."""
-    try:
-        value = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise damaged(path, str(error)) from None
     if not isinstance(value, kind):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgeq.core import canonical
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
+from edgeq.core.tasks import TEXT_GENERATION, task_of
 from edgeq.models.architecture import Decoder, decoder_of
 from edgeq.models.encoder import check_encoder, is_unused
 from edgeq.models.huggingface import ModelDirectory, read_directory
@@ -89,11 +90,11 @@ def describe(
         found = _onnx_weights(located.path)
         shapes = {name: weight.shape_by_rows for name, weight in found.items()}
         return DescribedModel(located, shapes, None, found)
-    if task == "text-generation":
+    if task_of(task).generates:
         return _describe_decoder(source, located, where)
     directory = read_directory(located.path, where, _tensors_elsewhere(source, located, where))
     has_modules = (located.path / "modules.json").is_file()
-    check_task(directory.config, directory.tensors, task, where, has_modules)
+    check_task(directory.config, directory.tensors, task_of(task), where, has_modules)
     check_encoder(directory.config, where)
     tensors = {
         name: facts.shape
@@ -110,7 +111,7 @@ def _describe_decoder(source: Source, located: Located, where: str) -> Described
     except EdgeqError:
         elsewhere = {}  # a plan needs no more than the configuration
     directory = read_directory(located.path, where, elsewhere)
-    check_task(directory.config, directory.tensors, "text-generation", where, has_modules=False)
+    check_task(directory.config, directory.tensors, TEXT_GENERATION, where, has_modules=False)
     decoder = decoder_of(directory.config, where)
     _check_heads(decoder, where)
     end_tokens(located.path, directory.config, where)

@@ -6,19 +6,19 @@ models. A token that any of them calls an end is one: a model that stops too lat
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.models.jsonfile import parse_json, read_optional
+from edgeq.models.jsonfile import read_optional
 from edgeq.models.known_keys import GENERATION_FIXED, GENERATION_HARMLESS
 from edgeq.models.settings import Settings
+from edgeq.models.tokenizer_settings import SETTINGS as TOKENIZER_SETTINGS
+from edgeq.models.tokenizer_settings import SPECIAL_MAP, whole_tokenizer
 
-TOKENIZER, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
-SPECIAL_MAP, GENERATION = "special_tokens_map.json", "generation_config.json"
+GENERATION = "generation_config.json"
 MEANINGS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 USUAL_ENDS = frozenset(
@@ -57,8 +57,8 @@ def special_tokens(path: Path, config: Mapping[str, Any], where: str) -> Special
     Raises InvalidInput for a token that the tokenizer does not have, for settings that make a model
     say other tokens than its logits do, and for what is damaged.
     """
-    file = path / TOKENIZER
-    vocabulary, usual_names = _tokenizer(file.read_bytes() if file.is_file() else b"{}", file)
+    tokenizer = whole_tokenizer(path, config, where)
+    vocabulary = token_ids(tokenizer)
     settings = read_optional(path / TOKENIZER_SETTINGS)
     mapped = read_optional(path / SPECIAL_MAP)
     generation = _generation(path, where)
@@ -73,7 +73,8 @@ def special_tokens(path: Path, config: Mapping[str, Any], where: str) -> Special
             ids[meaning] = known[0]
         if meaning == "eos":
             ends.update(known)
-    usual = {vocabulary[text] for text in usual_names if vocabulary[text] < rows}
+    usual = {vocabulary[text] for text in _usual_ends(tokenizer, vocabulary)}
+    usual = {id for id in usual if id < rows}
     return SpecialTokens(tuple(sorted(ends | usual)), ids, frozenset(usual))
 
 
@@ -105,14 +106,6 @@ def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
         if spelled is not None and isinstance(id, int):  # tokenizers refuses the others
             ids[spelled] = id
     return ids
-
-
-@functools.lru_cache(maxsize=2)  # a large one takes a second, and is asked for again and again
-def _tokenizer(content: bytes, path: Path) -> tuple[Mapping[str, int], frozenset[str]]:
-    """The ids of all tokens in a tokenizer.json, and the spellings of usual ends among them."""
-    tokenizer = parse_json(content, path)
-    vocabulary = token_ids(tokenizer)
-    return vocabulary, frozenset(_usual_ends(tokenizer, vocabulary))
 
 
 def _usual_ends(tokenizer: Mapping[str, Any], vocabulary: Mapping[str, int]) -> set[str]:

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import TASKS, Task
 
-# By the end of the class's name, in transformers' words; the first that fits.
-_TASKS = (
-    ("ForSequenceClassification", "text-classification"),
-    ("ForTokenClassification", "token-classification"),
-    ("ForQuestionAnswering", "question-answering"),
-    ("ForMultipleChoice", "multiple-choice"),
-    ("ForNextSentencePrediction", "next-sentence-prediction"),
-    ("ForConditionalGeneration", "sequence-to-sequence generation"),
-    ("ForImageClassification", "image-classification"),
-    ("ForCausalLM", "text-generation"),
-    ("LMHeadModel", "text-generation"),
-    ("ForMaskedLM", "sentence-embedding"),  # its body is what sentence encoders are made of
-    ("ForPreTraining", "sentence-embedding"),
-    ("Model", "sentence-embedding"),
-)
+# What else transformers' classes end with, and what they do.
+_OTHERS = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMultipleChoice": "multiple-choice",
+    "ForNextSentencePrediction": "next-sentence-prediction",
+    "ForConditionalGeneration": "sequence-to-sequence generation",
+    "ForImageClassification": "image-classification",
+}
 _HEADS = ("classifier.", "pre_classifier.", "qa_outputs.", "score.", "classification_head.")
 
 
 def check_task(
     config: Mapping[str, Any],
     names: Mapping[str, Any],
-    task: str,
+    task: Task,
     where: str,
     has_modules: bool,
 ) -> None:
@@ -37,21 +33,33 @@ def check_task(
     names: of its weights. has_modules: whether sentence-transformers' files say what it is, which
     then goes before what its weights were once trained for.
     """
-    if has_modules and task == "sentence-embedding":
+    if has_modules and task.has_sentence_head:
         return
     stated = config.get("architectures") or []
     for name in stated if isinstance(stated, list) else [stated]:
-        found = next((own for end, own in _TASKS if str(name).endswith(end)), None)
-        if found != task:
-            what = f"the model is a {name}: its task is {found or 'none that edgeq knows'}"
-            raise InvalidInput(Problem(where, f"{what}, not {task}", _remedy(found)))
+        meant = tasks_of_architecture(str(name))
+        if task.name not in meant:
+            does = " or ".join(meant) or "none that edgeq knows"
+            what = f"the model is a {name}: its task is {does}, not {task.name}"
+            raise InvalidInput(Problem(where, what, _remedy(meant)))
     head = next((name for name in names if name.startswith(_HEADS)), None)
     if head is not None:
-        what = f"the model has {head}, the head of another task than {task}"
-        raise InvalidInput(Problem(where, what, _remedy("text-classification")))
+        what = f"the model has {head}, the head of another task than {task.name}"
+        raise InvalidInput(Problem(where, what, _remedy(())))
 
 
-def _remedy(found: str | None) -> str:
-    if found in ("sentence-embedding", "text-generation"):
-        return f"write 'task: {found}', or name another model"
+def tasks_of_architecture(architecture: str) -> tuple[str, ...]:
+    """The tasks that a class of transformers is for, by the longest end of its name."""
+    ends = {end: (name,) for end, name in _OTHERS.items()}
+    for task in TASKS.values():
+        for end in task.architectures:
+            ends[end] = (*ends.get(end, ()), task.name)
+    known = [end for end in ends if architecture.endswith(end)]
+    return ends[max(known, key=len)] if known else ()
+
+
+def _remedy(meant: Iterable[str]) -> str:
+    known = [name for name in meant if name in TASKS]
+    if known:
+        return f"write 'task: {known[0]}', or name another model"
     return "export it to ONNX and name the .onnx file, with 'task: tensor', or name another model"

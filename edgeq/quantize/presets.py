@@ -14,13 +14,10 @@ from edgeq.core.vocabulary import Vocabulary
 from edgeq.quantize.ggml.words import UNWEIGHTED, GgufMix, GgufType
 from edgeq.quantize.methods import ROUNDING_METHODS, methods_for, rounding_method
 from edgeq.quantize.number_formats import NUMBER_FORMATS, NumberFormat, number_format
-from edgeq.quantize.number_formats.floats import FLOAT16, FLOAT32
-from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INT8_B32, IntegerFormat
-from edgeq.quantize.number_formats.kquants import BLOCKS, TYPE_OF, BlockFormat
-from edgeq.quantize.number_formats.palettes import Palette
+from edgeq.quantize.number_formats.floats import FLOAT32
+from edgeq.quantize.number_formats.integers import INT8
+from edgeq.quantize.number_formats.kquants import BLOCKS, BlockFormat
 from edgeq.quantize.recover_spec import RecoverSpec
-
-Format = Literal["onnx", "gguf", "coreml"]
 
 Activations = Literal["float32", "dynamic-uint8", "static-uint8"]
 """A number format of activations. Dynamic ranges are taken from each input as it comes, static
@@ -32,7 +29,7 @@ the output least."""
 
 MIXES: tuple[GgufMix, ...] = get_args(GgufMix)
 NEUTRAL = ("int8", "int4")
-"""Words that leave the details to the file format: see `preset`."""
+"""Words that leave the details to the file format: see `Storage.preset`."""
 _DEFAULT_RANGES: Ranges = "error"
 _MIX_DEFAULT = "importance"
 
@@ -110,33 +107,6 @@ class Variant(Frozen):
         """Whether building it asks for calibration data."""
         needs_data = rounding_method(self.method).needs_calibration
         return self.ranges is not None or needs_data or self.recover is not None
-
-    @property
-    def formats(self) -> tuple[Format, ...]:
-        """The file formats that can hold it."""
-        if self.weights in MIXES:
-            return ("gguf",)
-        stored = number_format(self.weights)
-        if isinstance(stored, Palette) or stored == FLOAT16:
-            return ("coreml",)
-        if isinstance(stored, IntegerFormat):
-            return self._of_integers(stored)
-        return ("onnx", "gguf", "coreml") if stored == FLOAT32 else ()
-
-    def _of_integers(self, stored: IntegerFormat) -> tuple[Format, ...]:
-        if stored.group_size is None:
-            return _ROWS_IN[self.activations]
-        if rounding_method(self.method).folds_graph:  # codes for several formats share one graph
-            return ("onnx",)
-        held: tuple[Format, ...] = ("onnx", "gguf") if self.recover else ("onnx", "gguf", "coreml")
-        return tuple(each for each in held if each != "gguf" or stored.name in TYPE_OF)
-
-
-_ROWS_IN: dict[Activations, tuple[Format, ...]] = {
-    "float32": ("coreml",),
-    "dynamic-uint8": ("onnx",),  # ranges of a Core ML program are constants
-    "static-uint8": ("onnx", "coreml"),
-}
 
 
 def make_variant(
@@ -244,37 +214,3 @@ def _preset(name: str, weights: str, activations: Activations) -> Variant:
         method=methods_of(weights)[0],
         ranges=_DEFAULT_RANGES if activations == "static-uint8" else None,
     )
-
-
-def preset(word: str, format: Format, task: str) -> Variant:
-    """The variant that a preset word means for a format and a task.
-
-    `int8` leaves the rest to the format: encoders and nets on ONNX are fastest with int8
-    activations; language models read every weight for each token, so only weights matter, and
-    GGUF has no other kind. On Core ML it is one scale per channel, which every unit reads.
-
-    >>> preset("int4", "onnx", "tensor").name, preset("int8", "onnx", "text-generation").name
-    ('int4-b32', 'int8-b32')
-    """
-    if word == "int4":
-        return PRESETS[INT4_B32.name]
-    if word == INT8.name:
-        if format == "coreml":
-            return PRESETS[INT8.name]
-        is_weight_only = format == "gguf" or task == "text-generation"
-        return PRESETS[INT8_B32.name if is_weight_only else "int8-dynamic"]
-    return PRESETS[word]
-
-
-def grid_of(word: str, format: Format, task: str) -> str | None:
-    """What a rule's word, a grid, a preset or a GGUF type, means; None where the format lacks it.
-
-    >>> grid_of("int8-static", "onnx", "tensor"), grid_of("int4", "gguf", "text-generation")
-    ('int8', 'int4-b32')
-    >>> grid_of("Q6_K", "onnx", "text-generation") is None
-    True
-    """
-    if word in get_args(GgufType):
-        return word if format == "gguf" else None
-    variant = preset(word, format, task)
-    return variant.weights if format in variant.formats else None

@@ -22,10 +22,8 @@ from edgeq.quantize import presets
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.methods.gptq import GPTQ
 from edgeq.quantize.name import Name
-from edgeq.quantize.number_formats.integers import INT4_B32
 from edgeq.quantize.presets import (
     Activations,
-    Format,
     Method,
     Preset,
     Ranges,
@@ -33,8 +31,9 @@ from edgeq.quantize.presets import (
     Weights,
 )
 from edgeq.quantize.recover_spec import RecoverSpec
+from edgeq.quantize.storage import Format, grid_of, preset, storage
 
-__all__ = ["FitSpec", "Format", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
+__all__ = ["FitSpec", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
 
 
 CHOSEN = "fit"
@@ -86,10 +85,15 @@ def _kind_of_choice(value: Any) -> str:
 
 def _variant_of(choice: Preset | VariantSpec, format: Format, task: str) -> presets.Variant:
     if not isinstance(choice, VariantSpec):
-        return presets.preset(choice, format, task)
+        return preset(choice, format, task)
+    return _variant(choice, storage(format).activations)
+
+
+def _variant(choice: VariantSpec, usual: Activations | None) -> presets.Variant:
+    """usual: the activations where the choice does not say."""
     return presets.make_variant(
         weights=choice.weights,
-        activations=choice.activations or ("float32" if format == "coreml" else None),
+        activations=choice.activations or usual,
         method=choice.method,
         ranges=choice.calibration,
         name=choice.name,
@@ -100,7 +104,7 @@ def _variant_of(choice: Preset | VariantSpec, format: Format, task: str) -> pres
 def _check_choice(choice: Preset | VariantSpec) -> Any:
     """Refuse settings that do not go together where they stand, not when they are used."""
     if isinstance(choice, VariantSpec):
-        _variant_of(choice, "onnx", "tensor")
+        _variant(choice, None)
     return choice
 
 
@@ -146,7 +150,7 @@ class Rule(Frozen):
 
     def grid(self, format: Format, task: str) -> str | None:
         """The number format that `use` names; None where `format` does not have it."""
-        return presets.grid_of(self.use, format, task)
+        return grid_of(self.use, format, task)
 
 
 class QuantizeSpec(Frozen):
@@ -181,16 +185,16 @@ class QuantizeSpec(Frozen):
     def choices(self, format: Format, task: str) -> tuple[presets.Variant | None, ...]:
         """What each entry of `default` means for `format`; None where it cannot hold it."""
         found = (_variant_of(choice, format, task) for choice in self.default)
-        return tuple(variant if format in variant.formats else None for variant in found)
+        holds = storage(format).holds
+        return tuple(variant if holds(variant) else None for variant in found)
 
     def pending(self, format: Format, task: str) -> tuple[Intent, ...]:
         """What stands for each budget while its number formats are still to be found."""
-        weights = "Q4_K_M" if format == "gguf" else INT4_B32.name
         return tuple(
             Intent(
                 presets.Variant(
                     name=fit.variant_name,
-                    weights=weights,
+                    weights=storage(format).mixed_weights,
                     activations="float32",
                     method=GPTQ.name,
                     ranges=None,

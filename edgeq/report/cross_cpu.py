@@ -50,7 +50,7 @@ def _table(found: Differences) -> Table:
 def _said(place: PlaceDifferences) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in place.cure.items())
     if place.status == "cured":
-        return f"without {settings}, which is set there at load, {place.reason}"
+        return f"without {settings}, which is set at load there, {place.reason}"
     if settings:
         return f"{place.reason}; next: set {settings}"
     return place.reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from edgeq.core.units import format_seconds, format_speed
-from edgeq.pipeline.compare.side_by_side import Chance, SideBySide, Spoken
+from edgeq.pipeline.compare.side_by_side import Completion, SideBySide, TokenProbability
 from edgeq.report.console import AnyText, Console, Text
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
@@ -32,7 +32,7 @@ def print_side_by_side(found: SideBySide, console: Console) -> None:
     _print_parting(found, console)
 
 
-def _answer(spoken: Spoken, parts: bool) -> AnyText:
+def _answer(spoken: Completion, parts: bool) -> AnyText:
     """A model's text from its first word on, with a mark before the first differing word."""
     common, own = spoken.text[: spoken.common].lstrip(), spoken.text[spoken.common : spoken.parted]
     if not parts:
@@ -43,7 +43,7 @@ def _answer(spoken: Spoken, parts: bool) -> AnyText:
     return Text.assemble(common, space, (f"{_MARK}{word or '(end)'}", _STYLE), rest)
 
 
-def _pace(spoken: Spoken) -> str:
+def _pace(spoken: Completion) -> str:
     pace = f"first {format_seconds(spoken.first_token_seconds)}"
     if spoken.tokens_per_second is not None:
         pace += f", then {format_speed(spoken.tokens_per_second)}"
@@ -68,5 +68,5 @@ def _print_parting(found: SideBySide, console: Console) -> None:
     print_table(table, console)
 
 
-def _shown(chance: Chance) -> str:
+def _shown(chance: TokenProbability) -> str:
     return repr(chance.text) if chance.text else "the end"

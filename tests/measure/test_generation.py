@@ -106,7 +106,7 @@ def test_speeds_are_tokens_by_seconds(times: list[tuple[float, float]], prompt: 
 
 
 def test_everything_kept_is_a_pass_with_its_intervals() -> None:
-    found = verdict(BUDGETS, measured=language_model(), beside=SLOWER)
+    found = verdict(BUDGETS, measured=language_model(), baseline=SLOWER)
     assert (found.status, found.exit_status) == ("pass", 0)
     generation = line(found, "speed.generation")
     assert generation.value == pytest.approx(20, rel=1e-3)
@@ -138,7 +138,7 @@ def test_everything_kept_is_a_pass_with_its_intervals() -> None:
 def test_a_budget_within_the_interval_is_inconclusive(
     group: str, key: str, bound: Any, status: str
 ) -> None:
-    found = verdict({group: {key: bound}}, measured=language_model(), beside=SLOWER)
+    found = verdict({group: {key: bound}}, measured=language_model(), baseline=SLOWER)
     seen = line(found, f"{group}.{key}")
     assert seen.status == status
     assert (seen.remedy == "") == (status == "pass")
@@ -146,29 +146,29 @@ def test_a_budget_within_the_interval_is_inconclusive(
 
 def test_a_speed_that_a_remedy_names_is_one_that_is_reached() -> None:
     failed = line(
-        verdict({"speed": {"generation": "30 tok/s"}}, measured=language_model(), beside=SLOWER),
+        verdict({"speed": {"generation": "30 tok/s"}}, measured=language_model(), baseline=SLOWER),
         "speed.generation",
     )
     named = failed.remedy.split("a budget of ")[1]
-    again = verdict({"speed": {"generation": named}}, measured=language_model(), beside=SLOWER)
+    again = verdict({"speed": {"generation": named}}, measured=language_model(), baseline=SLOWER)
     assert line(again, "speed.generation").status == "pass"
 
 
 def test_the_noise_floor_stands_beside_the_divergence() -> None:
-    found = verdict({"quality": {"kl": 0.02}}, measured=language_model(), beside=SLOWER)
+    found = verdict({"quality": {"kl": 0.02}}, measured=language_model(), baseline=SLOWER)
     reason = line(found, "quality.kl").reason
     assert reason == "noise floor 2.0e-13 of full precision, 8.4e-05 of its own"
     assert "noise floor 2.0e-13" in " ".join(printed(found).split())
 
 
 def test_the_cache_is_told_apart_from_the_rest() -> None:
-    notes = verdict({}, measured=language_model(), beside=SLOWER).notes
-    assert "of the memory, 6.0 MiB are keys and values of 1024 positions (allocated)" in notes
+    notes = verdict({}, measured=language_model(), baseline=SLOWER).notes
+    assert "of the memory, 6.0 MiB are the KV cache of 1024 positions (allocated)" in notes
 
 
 def test_no_gain_over_float_is_said_of_prompts_and_of_tokens() -> None:
     slow = language_model(generation=spoken(first=0.5, token=0.1))
-    notes = " | ".join(verdict({}, measured=slow, beside=SLOWER).notes)
+    notes = " | ".join(verdict({}, measured=slow, baseline=SLOWER).notes)
     assert "slower than float: p50 to the first token 499.9 ms against 399.9 ms" in notes
     assert "not faster than float beyond the noise: p50 a token 100" in notes
 
@@ -203,7 +203,7 @@ def test_times_of_a_generic_build_are_not_the_devices(bound: str) -> None:
     """Neither a pass, where the bound is kept, nor a failure, where it is not."""
     budgets = {"speed": {"generation": bound}, "latency": {"first_token": "1 s"}}
     measured = language_model(generation=of_build(GENERIC))
-    found = verdict(budgets, measured=measured, beside=SLOWER, device=x86_here())
+    found = verdict(budgets, measured=measured, baseline=SLOWER, device=x86_here())
     speed, first = line(found, "speed.generation"), line(found, "latency.first_token")
     for seen in (speed, first):
         assert (seen.status, seen.how, seen.value) == ("not run", "not run", None)
@@ -220,14 +220,14 @@ def test_times_of_a_build_that_uses_all_the_device_has_count() -> None:
     budgets = {"speed": {"generation": "10 tok/s"}}
     for build, sets in ((NATIVE, X86), (GENERIC, X86[:5]), ("", X86)):
         measured = language_model(generation=of_build(build))
-        found = verdict(budgets, measured=measured, beside=SLOWER, device=x86_here(sets))
+        found = verdict(budgets, measured=measured, baseline=SLOWER, device=x86_here(sets))
         assert line(found, "speed.generation").status == "pass"
 
 
 def test_a_failed_pass_is_a_failure_with_its_reason() -> None:
     reason = "the quality pass was killed by SIGKILL"
     broken = language_model(language=None, failures={"quality": reason})
-    found = verdict(BUDGETS, measured=broken, beside=SLOWER)
+    found = verdict(BUDGETS, measured=broken, baseline=SLOWER)
     for budget in ("quality.kl", "quality.kl_p99", "quality.perplexity", "quality.top1"):
         assert (line(found, budget).status, line(found, budget).value) == ("fail", None)
         assert reason in line(found, budget).reason
@@ -247,7 +247,7 @@ def verdicts() -> Iterator[Verdict]:
     )
     for measured in (language_model(), near, language_model(generation=of_build(GENERIC))):
         for device in (x86_here(), load_device("pi5-8gb"), load_device("iphone-14")):
-            yield verdict(BUDGETS, measured=measured, beside=SLOWER, device=device)
+            yield verdict(BUDGETS, measured=measured, baseline=SLOWER, device=device)
 
 
 def test_the_table_is_plain_and_80_columns_wide_where_piped() -> None:

@@ -17,8 +17,8 @@ from edgeq.formats.onnx.write import copy_float, write_quantized
 from edgeq.models.graphs.imported import import_onnx, read_onnx
 from edgeq.models.graphs.source import source_files
 from edgeq.quantize.decide import decide
-from edgeq.quantize.presets import preset
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import preset
 from tests.support import onnx_kinds, onnx_models
 from tests.support.mutants import mutant
 

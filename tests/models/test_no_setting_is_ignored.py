@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import edgeq
 from edgeq.core.errors import InvalidInput
+from edgeq.core.tasks import SENTENCE_EMBEDDING, task_of
 from edgeq.models.architecture import FAMILIES, decoder_of
 from edgeq.models.encoder import check_encoder
 from edgeq.models.huggingface import read_directory
@@ -147,12 +148,12 @@ def test_layers_of_gemma_3_have_ropes_of_their_own() -> None:
     ],
 )
 def test_another_task_is_refused(name: str, task: str) -> None:
-    assert name in refused(check_task, {"architectures": [name]}, {}, task, WHERE, False)
+    assert name in refused(check_task, {"architectures": [name]}, {}, task_of(task), WHERE, False)
 
 
 def test_a_head_of_another_task_is_refused() -> None:
     names = {"classifier.weight": None}
-    said = refused(check_task, {}, names, "sentence-embedding", WHERE, False)
+    said = refused(check_task, {}, names, SENTENCE_EMBEDDING, WHERE, False)
     assert "classifier.weight" in said
 
 

@@ -103,7 +103,7 @@ def test_a_sound_file(good: Path, tmp_path: Path) -> None:
     arguments = ["audit", good, "--reference", WREN, "--text", text, "--json"]
     found = Audit.model_validate(answered(run_edgeq(*arguments, store=tmp_path, cwd=tmp_path)))
     assert found.sound
-    assert found.verdict.startswith("Sound: every tensor is as llama.cpp's Q4_K_M has it")
+    assert found.verdict.startswith("Sound: every tensor matches llama.cpp's Q4_K_M")
     assert (found.claim.in_name, found.claim.recorded) == ("Q4_K_M", "Q4_K_M")
     assert found.claim.differing == ()
     assert found.claim.bits_per_weight == found.claim.claimed_bits_per_weight
@@ -125,7 +125,7 @@ def test_a_sound_file_for_a_person(good: Path, tmp_path: Path) -> None:
     assert "Sound: " in shown
     assert any(line.split()[:2] == ["blk.*.attn_k.weight", "0–5"] for line in shown.splitlines())
     assert shown.count("not run") == 4  # what needs a reference
-    assert "how near it is to its model was not measured" in " ".join(shown.split())
+    assert "its divergence from its model was not measured" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("mix", ["Q8_0", "Q2_K", "Q3_K_M", "Q5_K_S", "IQ4_NL", "F16", "BF16"])
@@ -177,7 +177,7 @@ def test_a_name_that_the_tensors_do_not_keep(good: Path, tmp_path: Path) -> None
     shown = for_a_person(run_edgeq("audit", path, store=tmp_path, cwd=tmp_path), 1)
     said = " ".join(shown.split())
     assert "Not sound: its name says Q8_0, its general.file_type Q4_K_M" in said
-    assert "of 56 tensors are not of the type llama.cpp gives them in Q8_0" in said
+    assert "of 56 tensors do not have the type that llama.cpp gives them in Q8_0" in said
     assert "claimed" in shown
 
 
@@ -260,28 +260,28 @@ def test_a_vague_name_of_other_bits_than_the_record(good: Path, tmp_path: Path) 
         ({"llama.context_length": None}, True, "llama.context_length is missing"),
         ({"llama.attention.head_count": None}, True, "llama.attention.head_count is missing"),
         ({"llama.rope.freq_base": None}, False, "10000 is assumed"),
-        ({"llama.block_count": MetaValue("uint32", 7)}, True, "7 layers, and holds 6"),
+        ({"llama.block_count": MetaValue("uint32", 7)}, True, "7 layers, and has 6"),
         ({"tokenizer.ggml.tokens": None}, True, "it has no vocabulary"),
         ({"tokenizer.ggml.pre": None}, True, "tokenizer.ggml.pre is missing"),
         ({"tokenizer.ggml.pre": MetaValue("string", "default")}, False, "is 'default'"),
         ({"tokenizer.ggml.merges": None}, True, "tokenizer.ggml.merges is missing"),
         ({"tokenizer.ggml.eos_token_id": None}, True, "an answer may never end"),
         ({"tokenizer.ggml.bos_token_id": None}, False, "bos_token_id is missing"),
-        ({"tokenizer.ggml.eos_token_id": MetaValue("uint32", 4096)}, True, "none of the 4096"),
-        ({"tokenizer.ggml.eos_token_id": MetaValue("string", "x")}, True, "none of the 4096"),
+        ({"tokenizer.ggml.eos_token_id": MetaValue("uint32", 4096)}, True, "not one of the 4096"),
+        ({"tokenizer.ggml.eos_token_id": MetaValue("string", "x")}, True, "not one of the 4096"),
         ({"general.license": None}, False, "general.license is missing"),
         ({"tokenizer.chat_template": None}, False, "no chat template"),
         (
             {"tokenizer.ggml.token_type": MetaValue("array", np.ones(3, "<i4"), "int32")},
             True,
-            "4096 tokens have 3 entries",
+            "4096 tokens, but 3 entries",
         ),
         (
             {"tokenizer.ggml.tokens": MetaValue("array", ["a", "b"], "string")},
             True,
             "the vocabulary has 2 tokens, and the embedding 4096",
         ),
-        ({"quantize.imatrix.file": MetaValue("string", "x")}, False, "nothing says from which"),
+        ({"quantize.imatrix.file": MetaValue("string", "x")}, False, "its calibration text"),
     ],
     ids=str,
 )
@@ -365,7 +365,7 @@ def test_scales_that_cannot_be(tmp_path: Path) -> None:
     floats = np.ones((40, 4), np.uint8)
     floats[3] = np.array([1e6], "<f4").view(np.uint8)
     found = look(tmp_path / "t", entry_of(tmp_path / "t", "F32", floats)).problem
-    assert found is not None and "beyond what float16 holds" in found
+    assert found is not None and "beyond the range of float16" in found
 
 
 def test_broken_weights_matter(good: Path, tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ def test_another_tokenizer_is_found(good: Path, tmp_path: Path) -> None:
     pre = {"tokenizer.ggml.pre": MetaValue("string", "llama-bpe")}
     path = changed(good, tmp_path / "m-Q4_K_M.gguf", pre)
     said = refused_reference(path, WREN)
-    assert "texts are cut into other tokens than the reference's" in said["tokenizer"]
+    assert "texts are tokenized differently from the reference" in said["tokenizer"]
     bos = {"tokenizer.ggml.add_bos_token": MetaValue("bool", True)}
     said = refused_reference(changed(good, tmp_path / "n-Q4_K_M.gguf", bos), WREN)
     assert "with special tokens 'a' is [0, 66], in the reference [66]" in said["tokenizer"]
@@ -457,7 +457,7 @@ def test_a_text_that_is_cut_otherwise_matters(
         patched.setattr(reference, "judge_table", lambda header, directory: [])
         found = audit(path, directory, text)
     assert not found.sound and found.quality is None and found.tokenizer.passed is False
-    assert "cuts the text into other tokens" in what_matters(found.findings)["tokenizer"]
+    assert "tokenizes the text differently" in what_matters(found.findings)["tokenizer"]
     found = audit(path, directory, text)
     subjects = [finding.subject for finding in found.findings if finding.matters]
     assert subjects == ["tokenizer"] and "4096 tokens are not" in found.verdict

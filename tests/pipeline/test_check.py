@@ -139,7 +139,7 @@ def test_a_size_that_failed_says_what_would_fit() -> None:
     found = verdict({"size": {"download": "20 MiB"}}, alternatives=alternatives)
     assert "int4-b32 would be 14.0 MiB (estimated)" in line(found, "size.download").remedy
     found = verdict({"size": {"download": "2 MiB"}}, alternatives=alternatives)
-    assert "no variant known here would fit" in line(found, "size.download").remedy
+    assert "no known variant would fit" in line(found, "size.download").remedy
 
 
 def test_a_peak_that_failed_says_what_would_fit() -> None:
@@ -178,7 +178,7 @@ def test_no_gain_over_float_is_said_aloud() -> None:
 
 def test_full_precision_is_not_held_against_itself() -> None:
     same = full_precision()
-    assert verdict({}, measured=same, beside=same).notes == ()
+    assert verdict({}, measured=same, baseline=same).notes == ()
 
 
 def test_a_failed_pass_is_a_failure_with_its_reason() -> None:
@@ -196,8 +196,8 @@ def test_without_anything_to_compare_with_quality_is_not_run() -> None:
     nothing = verdict(budgets, measured=measurement(quality=None))
     assert line(nothing, "quality.cosine").status == "not run"
     assert "evaluation" in line(nothing, "quality.cosine").remedy
-    beside = full_precision(failures={"quality": "killed by SIGKILL"})
-    broken = verdict(budgets, measured=measurement(quality=None), beside=beside)
+    baseline = full_precision(failures={"quality": "killed by SIGKILL"})
+    broken = verdict(budgets, measured=measurement(quality=None), baseline=baseline)
     assert "killed by SIGKILL" in line(broken, "quality.cosine").reason
     no_logits = OUTPUT.model_copy(update={"top1_agreement": None})
     found = verdict(budgets, measured=measurement(quality=quality(y=no_logits)))
@@ -276,7 +276,7 @@ def test_the_table_says_what_was_seen_and_what_is_next() -> None:
     assert "onnx-int8-dynamic on here" in text
     assert "<= 20.0 MiB 23.0 MiB 90.0 MiB -15.0% measured fail" in text
     assert "latency.p90: 95 % interval" in text
-    assert "next: no variant known here would fit" in text
+    assert "next: no known variant would fit" in text
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_quality_is_judged_and_the_rest_is_not_run(
     assert statuses["quality.cosine"] == ("pass", "emulated")
     assert "executor for ML Programs" in line(found, "quality.cosine").reason
     for name in NOT_RUN:
-        assert line(found, name).reason.startswith("Core ML runs on Apple's systems alone")
+        assert line(found, name).reason.startswith("Core ML runs on Apple's systems only")
         assert line(found, name).remedy.startswith(remedy)
 
 
@@ -172,7 +172,7 @@ def placed(npu: float, **changes: Any) -> Measurement:
 
 def test_a_share_of_operators_is_a_budget() -> None:
     budgets = {"placement": {"npu": 0.9, "gpu": 0.1}}
-    found = verdict(budgets, measured=placed(0.95), beside=placed(0.97))
+    found = verdict(budgets, measured=placed(0.95), baseline=placed(0.97))
     npu = line(found, "placement.npu")
     assert (npu.status, npu.how, npu.value, npu.float_value) == ("pass", "measured", 0.95, 0.97)
     assert npu.margin == pytest.approx(0.05) and "100 operators" in npu.reason
@@ -205,7 +205,7 @@ def test_a_reference_never_counts_as_measured() -> None:
         verdict(
             {"quality": {"cosine": 0.9}},
             measured=placed(0.9, quality=judged),
-            beside=full_precision(format="coreml"),
+            baseline=full_precision(format="coreml"),
         ),
         "quality.cosine",
     )

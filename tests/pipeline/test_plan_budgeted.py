@@ -19,7 +19,7 @@ from edgeq.pipeline.allocate.options import allowed, find_options, intent_of
 from edgeq.pipeline.allocate.prospects import _last, foretold
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.plan.plan import Planned, make_plan
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 from edgeq.report.expectations import print_expected
 from edgeq.report.overview import print_plan
 
@@ -66,7 +66,7 @@ def test_a_budget_that_waits_lies_between_what_it_can_become(tmp_path: Path) -> 
             # A step that does not fit any more is smaller than the widest of the tensors.
             assert 0.9 * bound < artifact.download_bytes <= bound
             assert (size * (1 << 20) > most) == (
-                "more than this model takes" in str(artifact.advice)
+                "more than this model can use" in str(artifact.advice)
             )
             assert f"{artifact.name}: {least / (1 << 20):.1f} MiB to " in text
     assert "over size.download" in text

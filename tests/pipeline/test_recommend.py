@@ -12,7 +12,8 @@ from edgeq.core.errors import InvalidInput
 from edgeq.devices.catalogue import load_device
 from edgeq.estimate.quality import expected_loss
 from edgeq.estimate.use_cases import TOLERANCE, Purpose
-from edgeq.estimate.variants import DECODER_PRESETS, ENCODER_PRESETS
+from edgeq.formats.gguf.file_format import GGUF
+from edgeq.formats.registry import FILE_FORMATS
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.recommend.described_model import find_subject
 from edgeq.pipeline.recommend.recommend import CALIBRATION, Answer, recommend_model
@@ -196,9 +197,9 @@ def test_a_gguf_file_is_judged_as_it_is(tmp_path: Path) -> None:
 
 
 def test_less_bits_are_expected_to_lose_more() -> None:
-    losses = [expected_loss(label, is_decoder=True) for label in DECODER_PRESETS["gguf"]]
+    losses = [expected_loss(label, is_decoder=True) for label in GGUF.decoder_presets]
     values = [loss.amount.value for loss in losses if loss]
     assert values == sorted(values)
     assert len(values) == len(losses)
-    for presets in ENCODER_PRESETS.values():
-        assert all(expected_loss(label, is_decoder=False) for label in presets)
+    for each in FILE_FORMATS.values():
+        assert all(expected_loss(label, is_decoder=False) for label in each.encoder_presets)

@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.base import Model
 from edgeq.pipeline.compare.compare import Opened, Side
-from edgeq.pipeline.compare.side_by_side import Chance, Parting, SideBySide, Spoken, side_by_side
-from edgeq.pipeline.compare.workflow import Asked
+from edgeq.pipeline.compare.side_by_side import (
+    Completion,
+    FirstDifference,
+    SideBySide,
+    TokenProbability,
+    side_by_side,
+)
+from edgeq.pipeline.compare.workflow import CompareOptions
 from edgeq.report.console import make_console
 from edgeq.report.side_by_side import print_side_by_side
 from tests.support.table_model import Table
@@ -67,7 +73,11 @@ def test_the_probabilities_are_the_models_own() -> None:
 
 def test_what_cannot_be_put_side_by_side() -> None:
     pair = [opened(Table(context=16)), opened(Table(), "b")]
-    for most, prompt, said in ((14, "abc", "16 positions"), (0, "abc", "none"), (4, "", "empty")):
+    for most, prompt, said in (
+        (14, "abc", "16 positions"),
+        (0, "abc", "positive"),
+        (4, "", "empty"),
+    ):
         with pytest.raises(InvalidInput, match=said):
             side_by_side(*pair, prompt, most)
     found = side_by_side(*pair, "abc", 13)
@@ -86,7 +96,7 @@ def test_what_cannot_be_put_side_by_side() -> None:
 )
 def test_an_option_without_effect_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidInput, match="--"):
-        Asked(**options)  # type: ignore[arg-type]
+        CompareOptions(**options)  # type: ignore[arg-type]
 
 
 def shown(found: SideBySide) -> list[str]:
@@ -95,8 +105,8 @@ def shown(found: SideBySide) -> list[str]:
     return file.getvalue().splitlines()
 
 
-def spoken(path: str, text: str, common: int, parted: int) -> Spoken:
-    return Spoken(
+def spoken(path: str, text: str, common: int, parted: int) -> Completion:
+    return Completion(
         side=Side(path=path, runtime="numpy", threads=1),
         text=text,
         common=common,
@@ -114,8 +124,10 @@ def test_columns_fit_and_the_parting_is_marked() -> None:
         prompt="One day",
         a=spoken(long, text, 9, 14),
         b=spoken("b.gguf", text[:9], 9, 9),
-        parting=Parting(
-            token=3, of_a=Chance(text=" dark", a=0.61, b=0.2), of_b=Chance(text="", a=0.1, b=0.4)
+        parting=FirstDifference(
+            token=3,
+            of_a=TokenProbability(text=" dark", a=0.61, b=0.2),
+            of_b=TokenProbability(text="", a=0.1, b=0.4),
         ),
     )
     lines = shown(found)

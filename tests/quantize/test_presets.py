@@ -14,16 +14,8 @@ from edgeq.quantize.ggml.words import GgufType
 from edgeq.quantize.methods import ROUNDING_METHODS
 from edgeq.quantize.number_formats.integers import INTEGERS
 from edgeq.quantize.number_formats.palettes import PALETTES
-from edgeq.quantize.presets import (
-    MIXES,
-    NEUTRAL,
-    PRESETS,
-    Variant,
-    activations_of,
-    grid_of,
-    make_variant,
-    preset,
-)
+from edgeq.quantize.presets import MIXES, NEUTRAL, PRESETS, Variant, activations_of, make_variant
+from edgeq.quantize.storage import STORAGES, grid_of, preset
 
 WEIGHTS = [*(each.name for each in presets.portable_formats()), *MIXES]
 SETTINGS = st.tuples(
@@ -73,16 +65,20 @@ def test_a_rule_can_name_every_grid_and_type_of_its_format() -> None:
     assert grid_of("int8-dynamic", "gguf", "text-generation") is None
 
 
+def held_by(variant: Variant) -> tuple[str, ...]:
+    return tuple(each.name for each in STORAGES.values() if each.holds(variant))
+
+
 def test_a_mix_is_for_gguf_palettes_for_core_ml_and_blocks_of_ours_for_all() -> None:
     for variant in PRESETS.values():
-        assert (variant.formats == ("gguf",)) == (variant.weights in MIXES)
+        assert (held_by(variant) == ("gguf",)) == (variant.weights in MIXES)
         if variant.weights in (each.name for each in PALETTES):
-            assert variant.formats == ("coreml",)
+            assert held_by(variant) == ("coreml",)
     for word in ("float32", "int8-b32", "int4-b32"):
-        assert PRESETS[word].formats == ("onnx", "gguf", "coreml")
-    assert PRESETS["int8"].formats == PRESETS["float16"].formats == ("coreml",)
-    assert PRESETS["int8-static"].formats == ("onnx", "coreml")
-    assert PRESETS["int8-dynamic"].formats == ("onnx",)
+        assert held_by(PRESETS[word]) == ("onnx", "gguf", "coreml")
+    assert held_by(PRESETS["int8"]) == held_by(PRESETS["float16"]) == ("coreml",)
+    assert held_by(PRESETS["int8-static"]) == ("onnx", "coreml")
+    assert held_by(PRESETS["int8-dynamic"]) == ("onnx",)
 
 
 @given(SETTINGS, SETTINGS)

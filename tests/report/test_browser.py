@@ -76,10 +76,10 @@ def test_charts_hold_what_was_measured(shown: Browser, pages: dict[str, Path]) -
         "Object.entries(c).map(([id, v]) => [id, v.data('table')])))"
     )
     report = samples.report()
-    for measured, beside in report.measurements():
+    for measured, baseline in report.measurements():
         assert measured.generation is not None
-        assert beside.generation is not None
-        for kind, seen in (("quantized", measured), ("full precision", beside)):
+        assert baseline.generation is not None
+        for kind, seen in (("quantized", measured), ("full precision", baseline)):
             counted = sum(
                 v["count"]
                 for v in data["time-token"]

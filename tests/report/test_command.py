@@ -59,10 +59,10 @@ def test_the_page_holds_what_was_measured(made: Made) -> None:
     report = read_report(made.page)
     assert [artifact.record.name for artifact in report.artifacts] == ["gguf-int8-b32"]
     assert report.command == "edgeq report recipe.yaml --out report.html"
-    for measured, beside in report.measurements():
+    for measured, baseline in report.measurements():
         assert measured.language is not None
         assert measured.generation is not None
-        assert beside.generation is not None
+        assert baseline.generation is not None
         found = measured.language.divergence
         assert found.histogram is not None
         assert found.histogram.below + sum(found.histogram.counts) == found.tokens

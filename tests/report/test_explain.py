@@ -40,13 +40,13 @@ def failed_memory() -> Report:
         update={"context": 1024, "cache_bytes": 6 * MIB}
     )
     measured = samples.language_model("gguf-int4-b32", 4.5, 0.005, memory=large)
-    beside = verdicts.full_precision(
+    baseline = verdicts.full_precision(
         artifact="gguf-float32",
         memory=verdicts.memory(high_water=420, anonymous_peak=300),
         latency=None,
         generation=verdicts.spoken(first=0.4),
     )
-    found = verdicts.verdict(samples.BUDGETS, measured=measured, beside=beside)
+    found = verdicts.verdict(samples.BUDGETS, measured=measured, baseline=baseline)
     whole = samples.report()
     return whole.model_copy(update={"verdicts": (found,), "devices": whole.devices[:1]})
 

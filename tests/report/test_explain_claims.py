@@ -132,9 +132,9 @@ def _named(status: str) -> Check:
 
 
 def _became(record: Record, found: re.Match[str]) -> bool:
-    own, beside = record.verdict.measurement, record.verdict.float_measurement
-    sizes = format_bytes(beside.download_bytes), format_bytes(own.download_bytes)
-    ratio = beside.download_bytes / own.download_bytes
+    own, baseline = record.verdict.measurement, record.verdict.float_measurement
+    sizes = format_bytes(baseline.download_bytes), format_bytes(own.download_bytes)
+    ratio = baseline.download_bytes / own.download_bytes
     return found.groups() == (*sizes, f"{ratio:.1f}")
 
 

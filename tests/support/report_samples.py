@@ -121,7 +121,7 @@ def expected(footprint_mib: float) -> Estimates:
 
 def report(**changes: Any) -> Report:
     """Two artifacts of a language model on this machine and a phone; the larger is too large."""
-    beside = verdicts.full_precision(
+    baseline = verdicts.full_precision(
         artifact="gguf-float32", latency=None, generation=verdicts.spoken(first=0.4, token=0.1)
     )
     measured = [
@@ -130,7 +130,7 @@ def report(**changes: Any) -> Report:
     ]
     devices = [load_device(id) for id in ("here", "iphone-14")]
     found = [
-        verdicts.verdict(BUDGETS, measured=each, beside=beside, device=device)
+        verdicts.verdict(BUDGETS, measured=each, baseline=baseline, device=device)
         for each in measured
         for device in devices
     ]
@@ -161,11 +161,11 @@ def report(**changes: Any) -> Report:
 def allocated_report() -> Report:
     """The language model with a third artifact, made for a budget, and all that is known of it."""
     whole = report()
-    beside = verdicts.full_precision(
+    baseline = verdicts.full_precision(
         artifact="gguf-float32", latency=None, generation=verdicts.spoken(first=0.4, token=0.1)
     )
     measured = language_model("gguf-fit-4.5mib", 4.4, 0.002)
-    found = verdicts.verdict(BUDGETS, measured=measured, beside=beside)
+    found = verdicts.verdict(BUDGETS, measured=measured, baseline=baseline)
     mixed = _allocated(artifact(measured.artifact, "int4-b32"))
     made = ReportedArtifact(
         record=mixed,
@@ -210,14 +210,14 @@ def recovered_report() -> Report:
         trained_with={},
     )
 
-    def beside(artifact: ReportedArtifact) -> ReportedArtifact:
+    def baseline(artifact: ReportedArtifact) -> ReportedArtifact:
         record = artifact.record
         tensors = {**record.tensors, "model.layers.0.self_attn.v_proj.weight.adapter": _ADAPTER}
         settings = {**record.settings, "recovery": recovery.model_dump(mode="json")}
         changed = record.model_copy(update={"tensors": tensors, "settings": settings})
         return artifact.model_copy(update={"record": changed})
 
-    return whole.model_copy(update={"artifacts": tuple(map(beside, whole.artifacts))})
+    return whole.model_copy(update={"artifacts": tuple(map(baseline, whole.artifacts))})
 
 
 def _allocated(record: Artifact) -> Artifact:

@@ -184,7 +184,7 @@ def verdict(
     budgets: dict[str, Any],
     *,
     measured: Measurement | None = None,
-    beside: Measurement | None = None,
+    baseline: Measurement | None = None,
     device: Device | None = None,
     alternatives: dict[str, int] | None = None,
 ) -> Verdict:
@@ -193,7 +193,7 @@ def verdict(
     subject = Subject(
         "int8-dynamic",
         measured or measurement(),
-        beside or full_precision(),
+        baseline or full_precision(),
         here,
         alternatives or {},
     )

@@ -19,25 +19,22 @@ from edgeq.quantize.number_formats.floats import FLOAT16
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8
 from edgeq.quantize.number_formats.palettes import PALETTE4, PALETTE6
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage.coreml import CoremlStorage
 
 if TYPE_CHECKING:  # needs the package onnx_ir
     from edgeq.models.graphs.weights import Decide, Weight
 
 
-class Coreml(FileFormat):
+class Coreml(CoremlStorage, FileFormat):
     """See `FileFormat`."""
 
-    name = "coreml"
-    title = "Core ML"
     model_file = COREML_PACKAGE
     packages = MappingProxyType({"coreml": ("coremltools",)})
     tools = ("coremltools",)
-    runs_anywhere = False
-    has_compute_units = True
     has_releases = True
-    takes_adapter = False
     uses_metal = True
     compared_presets = ("palette6",)
+    memory_like = "Core ML"
 
     def open(
         self, package: Package, threads: int | None, context: int | None, units: str | None

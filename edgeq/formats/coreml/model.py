@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import task_of
 from edgeq.formats.base import Array, Model
 from edgeq.formats.coreml.backend import Backend
 from edgeq.formats.coreml.decoder import CoremlDecoder
@@ -27,7 +28,7 @@ def open_coreml(
     Raises InvalidInput for arguments that do not fit the model, Missing without coremltools.
     """
     backend = open_backend(model_file(package), threads, compute_units)
-    if package.artifact.task == "text-generation":
+    if task_of(package.artifact.task).generates:
         return CoremlDecoder(package, backend, context)
     return CoremlModel(package, backend)
 

@@ -16,6 +16,7 @@ from typing import Any
 from edgeq.core.artifact import COREML_PACKAGE, TOKENIZER_FILE, Artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
+from edgeq.core.tasks import task_of
 from edgeq.formats.coreml import swift_templates as templates
 from edgeq.formats.coreml.executor.package import open_package
 
@@ -67,7 +68,7 @@ def swift_file(directory: Path, artifact: Artifact) -> str:
     outputs = _values(package.description.output)
     facts = dict(package.description.metadata.userDefined)
     where = str(directory / COREML_PACKAGE)
-    if artifact.task == "text-generation":
+    if task_of(artifact.task).generates:
         body = _decoder(inputs, outputs, facts, where)
     elif artifact.text is not None:
         body = _encoder(inputs, outputs, where)

@@ -17,6 +17,7 @@ from edgeq.models.model import DescribedModel
 from edgeq.quantize.adapter import planned_factors
 from edgeq.quantize.number_formats.kquants import TYPE_OF
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage.gguf import GgufStorage
 
 if TYPE_CHECKING:
     from edgeq.formats.gguf.decide import GgufDecision
@@ -25,11 +26,9 @@ ALIGNMENT = 32
 """Bytes that tensors in a GGUF file are filled up to, by the format's own default."""
 
 
-class Gguf(FileFormat):
+class Gguf(GgufStorage, FileFormat):
     """See `FileFormat`."""
 
-    name = "gguf"
-    title = "GGUF"
     model_file = GGUF_FILE
     packages = MappingProxyType({"gguf": ("gguf", "xllamacpp")})
     tools = ("gguf", "numpy", "tokenizers", "xllamacpp")
@@ -37,9 +36,11 @@ class Gguf(FileFormat):
     tokenizer_is_added = False
     always_has_context = True
     alignment = ALIGNMENT
-    has_mixes = True
     uses_metal = True
     bare_suffixes = (".gguf",)
+    memory_like = "llama.cpp"
+    encoder_presets = ("float32", "int8-b32")
+    decoder_presets = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 
     def open(
         self, package: Package, threads: int | None, context: int | None, units: str | None

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import random
-import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,19 +17,19 @@ from tokenizers import Tokenizer
 
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem
 from edgeq.core.store import code_version
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats import runtime_cache
-from edgeq.formats.gguf.hard_texts import ODD_TEXTS, ORDINARY_TEXTS
 from edgeq.formats.gguf.header import MetaValue
 from edgeq.formats.gguf.reading import Reading, read_texts
 from edgeq.formats.gguf.tokens import WORD_START
 from edgeq.formats.gguf.vocabulary import load_tokenizer
 from edgeq.formats.gguf.writer import header_bytes, write_gguf
+from edgeq.formats.hard_texts import ODD_TEXTS, ORDINARY_TEXTS, texts_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.special_tokens import end_tokens
 from edgeq.quantize.ggml.llama_api import chosen_build
 
 _SAMPLES, _PIECES = 400, 6
-_MOST_SPECIAL = 300
 # Of the texts that are hardly text; more of them, and it is another tokenizer.
 _MOST_ODD = 0.05
 _SHOWN, _AROUND = 3, 12
@@ -136,9 +135,10 @@ def _compared(
 ) -> tuple[str, ...]:
     tokenizer = load_tokenizer(directory.tokenizer_json(), str(directory.tokenizer))
     known = KnownDifferences(tokenizer)
-    ordinary = [known.without(text) for text in (*ORDINARY_TEXTS, *_special_texts(tokenizer))]
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    ordinary = [known.without(text) for text in (*ORDINARY_TEXTS, *texts_of(added))]
     odd = [known.without(text) for text in (*ODD_TEXTS, *_random_texts(tokenizer))]
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryFolder() as folder:
         path = Path(folder) / "vocabulary.gguf"
         write_gguf(path, metadata, [], lambda name: ())
         reading = read_texts(path, [*ordinary, *odd])
@@ -202,15 +202,6 @@ def _ends_apart(
     more = [repr(tokenizer.id_to_token(id) or str(id)) for id in sorted(found - wanted)]
     if more:
         yield f"llama.cpp also stops at {', '.join(more)}, because of the spelling"
-
-
-def _special_texts(tokenizer: Tokenizer) -> Iterator[str]:
-    """Every special token at work, or of many a part."""
-    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-    step = -(-len(added) // _MOST_SPECIAL) or 1
-    for token in added[::step]:
-        yield token
-        yield f"one{token}two {token} three\n{token}{token}\tfour"
 
 
 def _random_texts(tokenizer: Tokenizer) -> Iterator[str]:

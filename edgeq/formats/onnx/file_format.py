@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeq.core.artifact import MODEL_FILE
+from edgeq.core.tasks import task_of
 from edgeq.core.threads import default_threads
 from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat, TensorPlan
@@ -13,25 +14,26 @@ from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.models.model import DescribedModel
 from edgeq.quantize.decide import Decision, decide, stored_bytes
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage.onnx import OnnxStorage
 
 # The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
 _GRAPH_BYTES_PER_TENSOR = 600
 
 
-class Onnx(FileFormat):
+class Onnx(OnnxStorage, FileFormat):
     """See `FileFormat`."""
 
-    name = "onnx"
-    title = "ONNX"
     model_file = MODEL_FILE
     compared_by_operator = True
     compared_presets = ("int8-b32",)
+    encoder_presets = ("float32", "int8-b32", "int8-dynamic", "int8-static", "int4-b32")
+    decoder_presets = ("float32", "int8-b32", "int4-b32")
 
     def open(
         self, package: Package, threads: int | None, context: int | None, units: str | None
     ) -> Model:
         """See `FileFormat.open`."""
-        if package.artifact.task == "text-generation":
+        if task_of(package.artifact.task).generates:
             from edgeq.formats.onnx.decoder import open_decoder
 
             return open_decoder(package, threads or default_threads(), context)
@@ -41,7 +43,7 @@ class Onnx(FileFormat):
 
     def import_runtime(self, task: str) -> None:
         """See `FileFormat.import_runtime`."""
-        if task == "text-generation":
+        if task_of(task).generates:
             import edgeq.formats.onnx.decoder
         else:
             import edgeq.formats.onnx.model  # noqa: F401

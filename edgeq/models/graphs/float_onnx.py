@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import SENTENCE_EMBEDDING
 from edgeq.core.threads import default_threads
 from edgeq.models.graphs.pooling import add_head, apply_head
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
@@ -65,7 +66,7 @@ def _export(model: ModelDirectory, exported: Path) -> None:
 
         try:
             onnx_export_from_model(
-                open_network(model, "sentence-embedding"),
+                open_network(model, SENTENCE_EMBEDDING),
                 exported.parent,
                 task="feature-extraction",
                 do_validation=False,

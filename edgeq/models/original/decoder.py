@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.core.tasks import TEXT_GENERATION
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, versions
 
@@ -22,7 +23,7 @@ class OriginalDecoder:
     """
 
     def __init__(self, directory: ModelDirectory) -> None:
-        self.network = open_network(directory, "text-generation")
+        self.network = open_network(directory, TEXT_GENERATION)
         self.runtime = versions("transformers", "torch")
         self._cache: Any = None
         self.clear()

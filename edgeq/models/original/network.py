@@ -11,31 +11,17 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
+from edgeq.core.tasks import Task
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weight_files import WEIGHTS
 from edgeq.models.weights import open_weights
 
-Purpose = Literal["text-generation", "sentence-embedding"]
-
-_NOUNS: dict[Purpose, str] = {
-    "text-generation": "a language model",
-    "sentence-embedding": "a sentence encoder",
-}
-_CLASSES: dict[Purpose, str] = {
-    "text-generation": "AutoModelForCausalLM",
-    "sentence-embedding": "AutoModel",
-}
-# Weights of training heads and of poolers that a sentence encoder's answer does not depend on.
-_UNUSED: dict[Purpose, tuple[str, ...]] = {
-    "text-generation": (),
-    "sentence-embedding": ("pooler.", "cls.", "lm_head.", "vocab_"),
-}
 _BUFFERS = ("position_ids", "inv_freq", "attn.bias", "attn.masked_bias", "attention.bias")
 
 
@@ -49,7 +35,7 @@ def versions(*packages: str) -> str:
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
 
 
-def open_network(directory: ModelDirectory, purpose: Purpose) -> Any:
+def open_network(directory: ModelDirectory, task: Task) -> Any:
     """The model as transformers builds it: a torch module in float32, in evaluation mode.
 
     Raises Missing where transformers is not installed, and InvalidInput for what it cannot open,
@@ -64,7 +50,7 @@ def open_network(directory: ModelDirectory, purpose: Purpose) -> Any:
     transformers.utils.logging.set_verbosity_error()
     try:
         with usual_names(directory) as place:
-            network, report = getattr(transformers, _CLASSES[purpose]).from_pretrained(
+            network, report = getattr(transformers, task.auto_class).from_pretrained(
                 place,
                 config=_config(directory),
                 local_files_only=True,
@@ -72,14 +58,14 @@ def open_network(directory: ModelDirectory, purpose: Purpose) -> Any:
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
-                **({"attn_implementation": "eager"} if purpose == "text-generation" else {}),
+                **({"attn_implementation": "eager"} if task.generates else {}),
             )
     except (ValueError, OSError, KeyError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
-        what = f"transformers cannot open it as {_NOUNS[purpose]}: {reason}"
+        what = f"transformers cannot open it as {task.noun}: {reason}"
         remedy = "name a model of an architecture that transformers has built in"
         raise InvalidInput(Problem(str(directory.path), what, remedy)) from None
-    refuse_misfits(directory, purpose, report)
+    refuse_misfits(directory, task, report)
     return network.eval()
 
 
@@ -91,7 +77,7 @@ def usual_names(directory: ModelDirectory) -> Iterator[Path]:
         return
     from safetensors.numpy import save_file
 
-    with tempfile.TemporaryDirectory(prefix="edgeq-names-") as folder:
+    with TemporaryFolder() as folder:
         weights = open_weights(directory)
         floats = [name for name, facts in directory.tensors.items() if facts.is_float]
         held = {name: weights.read(name) for name in floats}
@@ -105,18 +91,18 @@ def offline() -> None:
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 
-def refuse_misfits(directory: ModelDirectory, purpose: Purpose, report: Mapping[str, Any]) -> None:
+def refuse_misfits(directory: ModelDirectory, task: Task, report: Mapping[str, Any]) -> None:
     """Raise InvalidInput unless the library read every weight and had to make up none."""
     mismatched = (name for name, *_ in report["mismatched_keys"])
-    lacking = _beyond(_UNUSED[purpose], [*report["missing_keys"], *mismatched])
+    lacking = _beyond(task.unused_weights, [*report["missing_keys"], *mismatched])
     if lacking:
         what = f"the weights lack {lacking[0]}, or have it in another shape"
         raise InvalidInput(Problem(str(directory.path), what, "download or save it again"))
-    unread = _beyond((*_UNUSED[purpose], *_BUFFERS), report["unexpected_keys"])
+    unread = _beyond((*task.unused_weights, *_BUFFERS), report["unexpected_keys"])
     if unread:
         what = (
-            f"it has {unread[0]}, which {_CLASSES[purpose]} leaves out: "
-            f"as {_NOUNS[purpose]} it would be another model"
+            f"it has {unread[0]}, which {task.auto_class} leaves out: "
+            f"as {task.noun} it would be another model"
         )
         remedy = "name the task that the model was trained for, or save it without that head"
         raise InvalidInput(Problem(str(directory.path), what, remedy))

@@ -1,1 +1,1 @@
-"""Judging a GGUF file that somebody else made."""
+"""Auditing third-party GGUF files."""

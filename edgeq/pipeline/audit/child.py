@@ -1,4 +1,4 @@
-"""The process in which an audited file meets the C library: what crashes, crashes alone.
+"""The process in which the C library opens an audited file, so that a crash stays isolated.
 
 python -m edgeq.pipeline.audit.child < request.json > reply.json
 """
@@ -23,17 +23,18 @@ from edgeq.formats.language import LanguageModel, choose
 from edgeq.pipeline.audit.plain import text, whole
 
 STEP = "edgeq-step: "
-"""What a line of standard error begins with that says how far the work is."""
+"""Prefix of progress lines on standard error."""
 
 _CONTEXT = 512
-_LOOKED_AT = 64  # tokens that are run to see whether logits come out
+_LOOKED_AT = 64  # tokens that are run to check that logits come out
 
 
 class Request(Frozen):
-    """What one process shall do with `file`.
+    """A request to one process about `file`.
 
-    tokens: open it, cut `texts` into tokens and run some. quality: compare it with `reference` on
-    the file `text`; with `write_text`, on what the reference itself writes into that file first.
+    tokens: open it, tokenize `texts` and run some tokens. quality: compare it with `reference` on
+    the file `text`; with `write_text`, on text that the reference itself first writes into that
+    file.
     """
 
     work: Literal["tokens", "quality"]
@@ -47,8 +48,8 @@ class Request(Frozen):
 
 
 def tokens(request: Request) -> dict[str, Any]:
-    """What runs the file, the ids of every text with and without special tokens, and whether its
-    logits are numbers.
+    """Return the runtime, the ids of every text with and without special tokens, and whether its
+    logits are finite.
     """
     import edgeq
 
@@ -69,7 +70,7 @@ def tokens(request: Request) -> dict[str, Any]:
 
 
 def quality(request: Request) -> dict[str, Any]:
-    """`edgeq.pipeline.compare.compare.Comparison` of the file with its reference, as plain data."""
+    """`edgeq.pipeline.compare.compare.Comparison` of file and reference, as plain data."""
     from edgeq.pipeline.compare import compare
 
     if request.reference is None or request.text is None:
@@ -77,7 +78,7 @@ def quality(request: Request) -> dict[str, Any]:
     if request.write_text:
         _step(f"{request.reference.name} writes a text")
         model = compare.open_language_model(request.reference)
-        # Written token by token, a text is often cut into fewer when it is read again.
+        # Text written token by token often has fewer tokens when it is tokenized again.
         wanted = math.ceil(1.25 * request.window * request.windows)
         request.text.write_text(own_text(model, wanted), encoding="utf-8")
         del model
@@ -93,7 +94,7 @@ def quality(request: Request) -> dict[str, Any]:
 
 
 def own_text(model: LanguageModel, wanted: int) -> str:
-    """About `wanted` tokens drawn from the model at temperature 1; always the same text."""
+    """Draw a text of about `wanted` tokens from the model at temperature 1; deterministic."""
     from edgeq.measure.same_tokens import beginning
 
     first = beginning(model)
@@ -114,7 +115,7 @@ def own_text(model: LanguageModel, wanted: int) -> str:
 
 
 def _failure(error: EdgeqError) -> dict[str, Any]:
-    """What went wrong, and its sort; with what to install, where that is all there is to do."""
+    """The error's message and kind; with an install command if only a package is missing."""
     from edgeq.measure.same_tokens import OtherTokens
 
     missing = isinstance(error, Missing)
@@ -132,13 +133,13 @@ def _step(step: str) -> None:
 
 
 def main() -> None:
-    """One request on standard input, one reply on standard output."""
+    """Read one request from standard input, write one reply to standard output."""
     request = Request.model_validate_json(sys.stdin.buffer.read())
-    # The C library may print; the reply keeps standard output to itself.
+    # The C library may print to standard output, so the reply goes to a duplicate of it.
     reply_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     if request.work == "tokens":
-        # More than any honest file needs.
+        # more than any honest file needs
         child.limit_memory(2 * GIB + 2 * request.file.stat().st_size)
     try:
         reply = {"tokens": tokens, "quality": quality}[request.work](request)

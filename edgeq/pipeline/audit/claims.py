@@ -1,4 +1,4 @@
-"""What a file's name and records say it is, against the types its tensors have."""
+"""Compare the type that a file's name and metadata claim with its tensors' types."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _LABEL = re.compile(
 )
 _SAME = {"FP16": "F16", "FP32": "F32"}
 _FLOATS = ("F32", "F16", "BF16")
-_WIDE = 0.02  # share of its size by which a file may miss its claim without a word
+_WIDE = 0.02  # relative deviation of its size from the claim that a file may have without a finding
 
 _FILE_TYPES = {file_type(mix): mix for mix in MIXES} | {39: "NVFP4", 40: "Q1_0"}
-_GUESSED = 1024  # is added to general.file_type where a tool guessed it
+_GUESSED = 1024  # added to general.file_type if a tool guessed it
 
-_OWN_RULES = ("falcon",)  # that `mix_types` leaves out
+_OWN_RULES = ("falcon",)  # not covered by `mix_types`
 
 
 def label_in(name: str) -> str | None:
-    """The type or mix a file name states, in llama.cpp's spelling; the last, where it has several.
+    """Return the type or mix stated in a file name, in llama.cpp's spelling; the last, if several.
 
     >>> label_in("Llama-3.2-1B-Instruct-q4_k_m.gguf")
     'Q4_K_M'
@@ -43,7 +43,7 @@ def label_in(name: str) -> str | None:
 
 
 def recorded_type(header: Header) -> str | None:
-    """`general.file_type` by its name, None where the file does not say."""
+    """`general.file_type` by name, None if the file does not state it."""
     number = whole(header, "general.file_type")
     if number is None:
         return None
@@ -52,7 +52,7 @@ def recorded_type(header: Header) -> str | None:
 
 
 def judge_claim(path: Path, header: Header) -> tuple[Claim, list[Finding], list[TensorLine]]:
-    """The claim, what is wrong with it, and every tensor of the file."""
+    """Return the claim, its problems, and every tensor of the file."""
     in_name, recorded = label_in(path.name), recorded_type(header)
     importance = any(key.startswith("quantize.imatrix.") for key in header.metadata)
     mix = recorded if in_name is None or (recorded and _is_vague(in_name)) else in_name
@@ -85,7 +85,8 @@ def _disagreement(in_name: str | None, recorded: str | None) -> list[Finding]:
         return [Finding(subject="name", matters=False, what=what)]
     if in_name is None or recorded is None or in_name == recorded:
         return []
-    # A name that no mix has is its author's own; the record then names the nearest of llama.cpp's.
+    # A name that matches no mix is the author's own; the metadata then gives the nearest of
+    # llama.cpp's.
     matters = in_name in MIXES
     if _is_vague(in_name):
         if _digit(in_name) == _digit(recorded):
@@ -96,23 +97,23 @@ def _disagreement(in_name: str | None, recorded: str | None) -> list[Finding]:
 
 
 def _is_vague(label: str) -> bool:
-    """Whether a label is the beginning that several mixes share: "Q4", "IQ2", "Q5_K"."""
+    """Whether a label is a prefix that several mixes share: "Q4", "IQ2", "Q5_K"."""
     return label not in MIXES and any(mix.startswith(f"{label}_") for mix in MIXES)
 
 
 def _digit(label: str) -> str | None:
-    """The bits that a type's name states."""
+    """The bits in a type's name."""
     found = re.search(r"\d", label)
     return found[0] if found else None
 
 
 def _cannot_hold(mix: str, header: Header) -> str | None:
-    """Why the tensors cannot be compared with what `mix` would make them; None where they can."""
+    """Why the tensors cannot be compared with what `mix` gives them; None if they can."""
     if mix not in MIXES:
-        return f"{mix} is not one of llama.cpp's own mixes: there is nothing to hold it to"
+        return f"{mix} is not one of llama.cpp's own mixes: there is nothing to compare it with"
     parts = whole(header, "split.count") or 1
     if parts > 1:
-        return f"one part of {parts}: what a mix gives a tensor depends on those of all parts"
+        return f"one part of {parts}: a mix chooses types by the tensors of all parts"
     facts = _facts(header)
     if facts is None:
         return f"the metadata lack what {mix} depends on: layers and heads"
@@ -122,9 +123,9 @@ def _cannot_hold(mix: str, header: Header) -> str | None:
 
 
 def _nearest(mix: str, header: Header, importance: bool) -> Mapping[str, GgmlType]:
-    """What the mix gives every tensor: with or without importance, whichever fits better.
+    """The types that the mix gives every tensor: with or without importance, whichever fits better.
 
-    The record that a matrix was used is often left out, and can be untrue.
+    Metadata often omits that a matrix was used, and can be wrong.
     """
     tensors = [(name, entry.shape) for name, entry in header.tensors.items()]
     facts = _facts(header)
@@ -136,20 +137,20 @@ def _nearest(mix: str, header: Header, importance: bool) -> Mapping[str, GgmlTyp
 
 
 def _wanted(header: Header, name: str, type: GgmlType) -> GgmlType:
-    """`type`; what a mix leaves alone may be any float."""
+    """`type`; tensors that a mix does not quantize may have any float type."""
     entry = header.tensors[name]
     is_left_alone = not is_quantized(name, entry.shape) and entry.type.name in _FLOATS
     return entry.type if is_left_alone else type
 
 
 def _facts(header: Header) -> MixFacts | None:
-    """What a mix asks about a model; None where the metadata do not say it."""
+    """The facts about a model that a mix uses; None if the metadata lacks them."""
     arch = text(header, "general.architecture")
 
     def number(name: str) -> int | None:
         found = header.metadata.get(f"{arch}.{name}")
         if found is not None and isinstance(found.value, np.ndarray) and found.value.size:
-            return int(found.value[0])  # one for each layer: llama.cpp takes the first
+            return int(found.value[0])  # one per layer: llama.cpp uses the first
         return whole(header, f"{arch}.{name}")
 
     layers, heads = number("block_count"), number("attention.head_count")
@@ -176,7 +177,7 @@ def _line(header: Header, name: str, types: Mapping[str, GgmlType]) -> TensorLin
 
 
 def _kept(claim: Claim, lines: list[TensorLine]) -> list[Finding]:
-    """Whether the tensors are what the mix would have made them."""
+    """Whether the tensors have the types that the mix gives them."""
     if not claim.differing or claim.claimed_bits_per_weight is None:
         return []
     differing = [line for line in lines if line.name in set(claim.differing)]
@@ -184,11 +185,12 @@ def _kept(claim: Claim, lines: list[TensorLine]) -> list[Finding]:
     more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
     share = claim.bits_per_weight / claim.claimed_bits_per_weight - 1
     what = (
-        f"{len(differing)} of {len(lines)} tensors are not of the type llama.cpp gives them in "
+        f"{len(differing)} of {len(lines)} tensors do not have the type that llama.cpp gives them "
+        f"in "
         f"{claim.mix}: {shown}{more}; {claim.bits_per_weight:.2f} bits per weight, "
         f"not {claim.claimed_bits_per_weight:.2f}"
     )
-    # More bits here and there are a maker's care; fewer, or another size, are another file.
+    # More bits here and there are an author's choice; fewer, or another size, make another file.
     matters = abs(share) > _WIDE or any(_fewer(line) for line in differing)
     return [Finding(subject="name", matters=matters, what=what)]
 

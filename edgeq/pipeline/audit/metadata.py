@@ -1,4 +1,4 @@
-"""Holes in a file's metadata: what a runtime or a person needs to know and is not told."""
+"""Gaps in a file's metadata: facts that a runtime or a person needs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from edgeq.pipeline.audit.plain import length, text, whole
 from edgeq.pipeline.audit.records import Finding
 
 _LAYER = re.compile(r"blk\.(\d{1,9})\.")
-# Without these llama.cpp opens no language model.
+# llama.cpp opens no language model without these
 _SHAPE = ("context_length", "embedding_length", "block_count", "feed_forward_length")
-# Below 4 bits, rounding without an importance matrix costs much.
+# below 4 bits, rounding without an importance matrix is costly
 _LOW = ("IQ1_", "IQ2_", "IQ3_", "Q2_K", "Q3_K")
 
 
 def judge_metadata(header: Header) -> list[Finding]:
-    """What is missing or contradicts the tensors."""
+    """List metadata that is missing or contradicts the tensors."""
     return [
         Finding(subject="metadata", matters=matters, what=what)
         for part in (_model, _words, _ends, _origin)
@@ -26,7 +26,7 @@ def judge_metadata(header: Header) -> list[Finding]:
 
 
 def is_language_model(header: Header) -> bool:
-    """Whether the file is a model that continues text; False for encoders, adapters, projectors."""
+    """Whether the file is a model that generates text; False for encoders, adapters, projectors."""
     arch = text(header, "general.architecture")
     causal = header.metadata.get(f"{arch}.attention.causal")
     return (
@@ -39,7 +39,7 @@ def is_language_model(header: Header) -> bool:
 def _model(header: Header) -> Iterator[tuple[bool, str]]:
     arch = text(header, "general.architecture")
     if not arch:
-        yield True, "general.architecture is missing: no runtime knows what this is"
+        yield True, "general.architecture is missing: no runtime can identify the model"
         return
     if is_language_model(header):
         for name in (*_SHAPE, "attention.head_count"):
@@ -47,9 +47,9 @@ def _model(header: Header) -> Iterator[tuple[bool, str]]:
                 yield True, f"{arch}.{name} is missing"
         if f"{arch}.rope.freq_base" not in header.metadata:
             yield False, f"{arch}.rope.freq_base is missing: 10000 is assumed"
-    layers, held = whole(header, f"{arch}.block_count"), _layers(header)
-    if layers is not None and (whole(header, "split.count") or 1) == 1 and held < layers:
-        yield True, f"it says it has {layers} layers, and holds {held}"
+    layers, found = whole(header, f"{arch}.block_count"), _layers(header)
+    if layers is not None and (whole(header, "split.count") or 1) == 1 and found < layers:
+        yield True, f"it states {layers} layers, and has {found}"
 
 
 def _layers(header: Header) -> int:
@@ -71,11 +71,11 @@ def _words(header: Header) -> Iterator[tuple[bool, str]]:
         elif pre == "default":
             yield False, "tokenizer.ggml.pre is 'default', a rule few models were trained with"
         if length(header, "tokenizer.ggml.merges") is None:
-            yield True, "tokenizer.ggml.merges is missing: text cannot be cut into its tokens"
+            yield True, "tokenizer.ggml.merges is missing: text cannot be tokenized"
     for name in ("scores", "token_type"):
         count = length(header, f"tokenizer.ggml.{name}")
         if count not in (None, tokens):
-            yield True, f"{tokens} tokens have {count} entries in tokenizer.ggml.{name}"
+            yield True, f"{tokens} tokens, but {count} entries in tokenizer.ggml.{name}"
     table = header.tensors.get("token_embd.weight")
     if table is not None and table.shape[0] != tokens:
         yield True, f"the vocabulary has {tokens} tokens, and the embedding {table.shape[0]}"
@@ -86,7 +86,7 @@ def _ends(header: Header) -> Iterator[tuple[bool, str]]:
     if not is_language_model(header) or tokens is None:
         return
     for name, matters, why in (
-        ("bos", False, "none is put before a text, or a default one"),
+        ("bos", False, "no such token, or a default one, is put before a text"),
         ("eos", True, "an answer may never end"),
     ):
         key = f"tokenizer.ggml.{name}_token_id"
@@ -94,27 +94,30 @@ def _ends(header: Header) -> Iterator[tuple[bool, str]]:
         if key not in header.metadata:
             yield matters, f"{key} is missing: {why}"
         elif token is None or not 0 <= token < tokens:
-            yield True, f"{key} is none of the {tokens} tokens"
+            yield True, f"{key} is not one of the {tokens} tokens"
     if not text(header, "tokenizer.chat_template"):
-        yield False, "it has no chat template: right for a model that was not trained to chat"
+        yield (
+            False,
+            "it has no chat template: correct only for a model not trained to chat",
+        )
 
 
 def _origin(header: Header) -> Iterator[tuple[bool, str]]:
     if not text(header, "general.license"):
-        yield False, "general.license is missing: nothing says whether it may be used"
+        yield False, "general.license is missing: its terms of use are unknown"
     known = ("general.source.url", "general.source.huggingface.repository", "general.base_model")
     if not any(key.startswith(known) for key in header.metadata):
-        yield False, "nothing says what it was made from (general.base_model, general.source)"
+        yield False, "its origin is not stated (general.base_model, general.source)"
     low = any(entry.type.name.startswith(_LOW) for entry in header.tensors.values())
     data = text(header, "quantize.imatrix.dataset")
     if any(key.startswith("quantize.imatrix.") for key in header.metadata):
         if not data:
-            yield False, "an importance matrix was used, and nothing says from which text"
+            yield False, "an importance matrix was used, and its calibration text is not stated"
     elif low:
         yield (
             False,
             (
-                "it has types of fewer than 4 bits, and does not say that an importance matrix "
+                "it has types of fewer than 4 bits, and does not state that an importance matrix "
                 "was used"
             ),
         )

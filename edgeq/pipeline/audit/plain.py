@@ -1,4 +1,4 @@
-"""Metadata values of the kind one expects, or None: a file may hold anything under any key."""
+"""Typed access to metadata: None for a missing key or a value of another type."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from edgeq.formats.gguf.header import Header
 
 
 def text(header: Header, key: str) -> str | None:
-    """The value of `key` if it is a text."""
+    """The value of `key` if it is a string."""
     found = header.metadata.get(key)
     return found.value if found is not None and found.kind == "string" else None
 
 
 def whole(header: Header, key: str) -> int | None:
-    """The value of `key` if it is a whole number."""
+    """The value of `key` if it is an integer."""
     found = header.metadata.get(key)
     if found is None or found.kind == "bool" or not isinstance(found.value, int):
         return None
@@ -20,6 +20,6 @@ def whole(header: Header, key: str) -> int | None:
 
 
 def length(header: Header, key: str) -> int | None:
-    """How many items `key` has if it is an array; they are not looked at."""
+    """The length of the array `key`; None if it is not an array."""
     found = header.metadata.get(key)
     return len(found.value) if found is not None and found.kind == "array" else None

@@ -1,4 +1,4 @@
-"""What an audit found, as data."""
+"""The results of an audit, as data."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Subject = Literal[
 
 
 class Finding(Frozen):
-    """One thing worth knowing about the file."""
+    """A finding about the file."""
 
     subject: Subject
     matters: bool = Field(
-        description="Whether it makes the file other than it claims to be, or worse than it should "
-        "be; other findings are only worth knowing."
+        description="Whether it contradicts the file's claim or makes the file worse than it "
+        "should be; other findings are informative only."
     )
     what: str
 
@@ -36,61 +36,64 @@ class TensorLine(Frozen):
     """One tensor of the file."""
 
     name: str
-    shape: tuple[int, ...] = Field(description="Rows first.")
-    type: str = Field(description="The number format, as ggml names it.")
+    shape: tuple[int, ...] = Field(description="Shape, rows first.")
+    type: str = Field(description="The number format by ggml's name.")
     bytes: int
     bits_per_weight: float
     claimed_type: str | None = Field(
-        description="What the claimed mix gives this tensor; null where no mix is claimed."
+        description="The type that the claimed mix gives this tensor; null if no mix is claimed."
     )
-    problem: str | None = Field(default=None, description="What is wrong with its values.")
+    problem: str | None = Field(default=None, description="The problem with its values, if any.")
 
 
 class Claim(Frozen):
-    """What the file says it is, against what it holds."""
+    """The file's claim, compared with its content."""
 
-    in_name: str | None = Field(description="The type or mix that the file's name ends in.")
-    recorded: str | None = Field(description="general.file_type, by its name.")
+    in_name: str | None = Field(description="The type or mix stated in the file's name.")
+    recorded: str | None = Field(description="general.file_type by name.")
     mix: str | None = Field(description="The mix the tensors were compared with.")
-    importance: bool = Field(description="Whether it says that an importance matrix was used.")
+    importance: bool = Field(description="Whether it states that an importance matrix was used.")
     differing: tuple[str, ...] = Field(
-        description="Tensors of another type than llama.cpp's quantizer gives them in that mix."
+        description="Tensors whose type differs from the one that llama.cpp's quantizer gives "
+        "them in that mix."
     )
-    bits_per_weight: float = Field(description="Of all tensors together.")
+    bits_per_weight: float = Field(description="Bits per weight over all tensors.")
     claimed_bits_per_weight: float | None = Field(
-        description="What the mix takes for these very tensors; null where no mix is claimed."
+        description="Bits per weight of the mix for the same tensors; null if no mix is claimed."
     )
 
 
 class Outcome(Frozen):
-    """Whether one check of the audit was made, and what it gave."""
+    """Whether one check of the audit was made, and its result."""
 
     how: Literal["measured", "not run"]
-    passed: bool | None = Field(description="Null where it was not run.")
-    detail: str = Field(description="What was compared, or why it was not run.")
+    passed: bool | None = Field(description="Null if it was not run.")
+    detail: str = Field(description="The comparison, or why it was not run.")
 
 
 class Audit(Frozen):
-    """Everything an audit found out about one file."""
+    """All results of an audit of one file."""
 
     path: str
     bytes: int
     architecture: str | None
-    parameters: int = Field(description="Weights of all tensors together.")
+    parameters: int = Field(description="Number of weights in all tensors.")
     claim: Claim
     findings: tuple[Finding, ...]
     loading: Outcome = Field(description="Opened and run by llama.cpp, in a process of its own.")
     structure: Outcome = Field(
-        description="Layers, widths, heads and vocabulary, against the reference's config.json."
+        description="Layers, widths, heads and vocabulary, compared with the reference's "
+        "config.json."
     )
     tokenizer: Outcome = Field(
-        description="The token of every id, and ids of a set of hard texts, against the reference."
+        description="The token of every id, and the ids of a set of hard texts, compared with the "
+        "reference."
     )
-    chat_template: Outcome = Field(description="Against the reference's.")
+    chat_template: Outcome = Field(description="The chat template, compared with the reference's.")
     quality: Comparison | None = Field(
-        description="The file (B) against the reference (A); null where it was not run."
+        description="The file (B) compared with the reference (A); null if it was not run."
     )
-    quality_not_run: str | None = Field(description="Why there is no quality; null where there is.")
+    quality_not_run: str | None = Field(description="Why there is no quality; null if there is.")
     sound: bool = Field(description="No finding matters.")
     verdict: str = Field(description="The audit in one sentence.")
     tensors: tuple[TensorLine, ...]

@@ -1,4 +1,4 @@
-"""What the model's own directory says, to hold the file's tokens and chat template against."""
+"""Compare a file's tokens and chat template with the model's own directory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from edgeq.formats.chat import chat_of_directory
-from edgeq.formats.gguf.hard_texts import HARD_TEXTS
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.parity import KnownDifferences
 from edgeq.formats.gguf.respelled import spellings
 from edgeq.formats.gguf.tokens import WORD_START
+from edgeq.formats.hard_texts import HARD_TEXTS
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.pipeline.audit.plain import text as text_of
 from edgeq.pipeline.audit.records import Finding, Outcome
@@ -21,7 +21,7 @@ _SHOWN = 40
 
 
 def judge_template(own: str | None, directory: Path) -> tuple[Outcome, list[Finding]]:
-    """Whether the file's template is the reference's."""
+    """Whether the file's template equals the reference's."""
     wanted = chat_of_directory(directory).template
     if own == wanted:
         detail = "neither has one" if own is None else "the same, character by character"
@@ -46,9 +46,9 @@ def _difference(own: str, wanted: str) -> str:
 
 
 def hard_texts(directory: Path | None) -> tuple[str, ...]:
-    """The texts to be cut into tokens, normalized where the reference's tokenizer does that.
+    """Texts for comparing tokenizers, normalized if the reference's tokenizer does that.
 
-    llama.cpp does not, for any model: a file that somebody made cannot be blamed for it.
+    llama.cpp normalizes for no model, so the file's author cannot be blamed for that difference.
     """
     if directory is None:
         return HARD_TEXTS
@@ -57,7 +57,7 @@ def hard_texts(directory: Path | None) -> tuple[str, ...]:
 
 
 def has_known_differences(content: str, directory: Path) -> bool:
-    """Whether llama.cpp cuts `content` otherwise than the reference whatever the file says."""
+    """Whether llama.cpp tokenizes `content` unlike the reference regardless of the file."""
     known = KnownDifferences(Tokenizer.from_file(str(directory / "tokenizer.json")))
     return known.without(content) != content
 
@@ -65,12 +65,12 @@ def has_known_differences(content: str, directory: Path) -> bool:
 def judge_table(header: Header, directory: Path) -> list[Finding]:
     """Whether every id of the reference's vocabulary has the same text in the file.
 
-    Texts alone do not show it: they may use neither of two tokens that changed places. Ids that the
-    file has no room for are left to the comparison of the vocabularies' sizes.
+    Tokenizing texts alone does not show it: they may use neither of two swapped tokens. Ids beyond
+    the file's vocabulary are covered by the comparison of vocabulary sizes.
     """
     found = header.metadata.get("tokenizer.ggml.tokens")
     if found is None or found.kind != "array":
-        return []  # a hole that is found without a reference
+        return []  # a gap that is reported without a reference
     own = list(found.value)
     is_bert = text_of(header, "tokenizer.ggml.model") == "bert"
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -84,17 +84,17 @@ def judge_table(header: Header, directory: Path) -> list[Finding]:
     ]
     if not wrong:
         return []
-    id, held, text = wrong[0]
+    id, found_text, text = wrong[0]
     verb = "token is not" if len(wrong) == 1 else "tokens are not"
     what = (
         f"{len(wrong)} of {len(own)} {verb} the reference's, the first is {id}: "
-        f"{str(held)[:_SHOWN]!r}, not {text[:_SHOWN]!r}"
+        f"{str(found_text)[:_SHOWN]!r}, not {text[:_SHOWN]!r}"
     )
     return [Finding(subject="tokenizer", matters=True, what=what)]
 
 
 def _spellings(text: str, is_added: bool, is_bert: bool) -> tuple[str, ...]:
-    """How a GGUF file may write a token: converters spell two kinds otherwise."""
+    """The spellings of a token that a GGUF file may use: converters differ in two cases."""
     if is_bert:  # the start of a word is marked instead of its continuation
         return text, text[2:] if text.startswith("##") else WORD_START + text
     return (text, text.replace(WORD_START, " ")) if is_added else spellings(text)
@@ -103,9 +103,9 @@ def _spellings(text: str, is_added: bool, is_bert: bool) -> tuple[str, ...]:
 def judge_tokens(
     texts: Sequence[str], ids: Sequence[Sequence[int]], around: Sequence[int], directory: Path
 ) -> tuple[Outcome, list[Finding]]:
-    """Whether the file cuts `texts` as the reference's tokenizer.json does.
+    """Whether the file tokenizes `texts` like the reference's tokenizer.json.
 
-    ids: of every text in the file, without special tokens; around: of "a", with them.
+    ids: for every text in the file, without special tokens; around: for "a", with them.
     """
     tokenizer = DecoderTokenizer((directory / "tokenizer.json").read_bytes())
     wrong = [
@@ -117,7 +117,7 @@ def judge_tokens(
     if wrong:
         text, own, wanted = wrong[0]
         what = (
-            f"{len(wrong)} of {len(texts)} texts are cut into other tokens than the reference's, "
+            f"{len(wrong)} of {len(texts)} texts are tokenized differently from the reference, "
             f"the first {text[:_SHOWN]!r}: {own[:8]}, not {wanted[:8]}"
         )
         findings.append(Finding(subject="tokenizer", matters=True, what=what))

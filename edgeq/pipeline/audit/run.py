@@ -1,13 +1,13 @@
-"""`edgeq audit`: whether a GGUF file is what it claims to be, and any good."""
+"""`edgeq audit`: whether a GGUF file is what it claims to be, and of good quality."""
 
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.formats.gguf.header import Header, read_header
 from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
@@ -27,7 +27,7 @@ from edgeq.pipeline.compare.compare import Comparison
 from edgeq.recipe.data_sets import read_text
 
 _OWN_WINDOW, _OWN_WINDOWS = 128, 8
-"""Windows of the text that a reference writes where none is given: drawing it is slow."""
+"""Windows of the text that a reference writes if none is given; few, since generation is slow."""
 
 
 def audit(
@@ -36,12 +36,11 @@ def audit(
     text: Path | None = None,
     progress: Progress = lambda step: None,
 ) -> Audit:
-    """Everything that can be told about the GGUF file at `path`.
+    """Audit the GGUF file at `path`.
 
-    reference: the Hugging Face directory it was made from. text: what the KL divergence is taken
-    on; without it, on text that the reference writes itself. Raises InvalidInput for a file that is
-    malformed, before any C code sees it, or an importance matrix, and for a reference or a text
-    that is none.
+    reference: the Hugging Face directory it was made from. text: the text for the KL divergence, by
+    default one that the reference writes itself. Raises InvalidInput for a malformed file, before
+    any C code reads it, for an importance matrix, and for an invalid reference or text.
     """
     header = read_header(path)
     if text_of(header, "general.type") == "imatrix":
@@ -50,7 +49,7 @@ def audit(
     if reference is not None:
         read_directory(reference, "--reference")
     elif text is not None:
-        what = "is read only to compare with a reference"
+        what = "is used only to compare with a reference"
         raise InvalidInput(Problem("--text", what, "give --reference DIR, too"))
     if text is not None:
         read_text(text)
@@ -85,14 +84,14 @@ def audit(
 def _look_at_weights(
     header: Header, lines: list[TensorLine], progress: Progress
 ) -> tuple[list[TensorLine], list[Finding]]:
-    """Every tensor with what is wrong with its values, and one finding for each sort of wrong."""
+    """Check every tensor's values; one finding for each kind of problem."""
     seen: dict[tuple[str, bool], list[str]] = {}
     looked: list[TensorLine] = []
     for index, line in enumerate(lines):
         progress(f"read tensor {index + 1} of {len(lines)}")
         values = look(header.path, header.tensors[line.name])
         if values.problem is not None:
-            # Biases of nothing are harmless; a matrix of nothing is not.
+            # an all-zero bias is harmless; an all-zero matrix is not
             matters = not values.all_zero or len(line.shape) > 1
             said = f"{line.name} ({line.type}): {values.problem}"
             seen.setdefault((values.sort, matters), []).append(said)
@@ -114,7 +113,7 @@ def _failed(reason: str) -> Outcome:
 
 
 class _Checks:
-    """The checks that need a reference or a runtime; each leaves its outcome here."""
+    """The checks that need a reference or a runtime; each stores its outcome."""
 
     def __init__(
         self, path: Path, header: Header, reference: Path | None, progress: Progress
@@ -158,7 +157,7 @@ class _Checks:
         return [] if finite else [Finding(subject="loading", matters=True, what=detail)]
 
     def tokens(self) -> list[Finding]:
-        """Whether the file cuts text as the reference does."""
+        """Whether the file tokenizes text like the reference."""
         if self._reference is None:
             return []
         findings = against.judge_table(self._header, self._reference)
@@ -182,12 +181,12 @@ class _Checks:
         return findings
 
     def quality(self, text: Path | None) -> tuple[Comparison | None, str | None, list[Finding]]:
-        """KL from the reference, or why there is none and what is to be found in that."""
+        """The KL divergence from the reference, or why there is none and any finding in that."""
         if self._reference is None:
             return None, "no reference was given", []
         if self._reply is None:
             return None, "the file was not opened", []
-        with tempfile.TemporaryDirectory(prefix="edgeq-audit-") as folder:
+        with TemporaryFolder() as folder:
             own = text is None
             request = Request(
                 work="quality",
@@ -211,7 +210,9 @@ class _Checks:
         return found.model_copy(update={**sides, "text": used}), None, []
 
     def _cut_otherwise(self, error: runs.RunFailed, request: Request) -> list[Finding]:
-        """What a KL pass shows that did not begin, since the models read another text each."""
+        """The finding behind a KL pass that did not start since the models tokenize the text
+        differently.
+        """
         assert request.text is not None and self._reference is not None
         if not error.other_tokens or self.tokenizer.passed is False:
             return []
@@ -223,5 +224,5 @@ class _Checks:
         return [Finding(subject="tokenizer", matters=True, what=reason)]
 
     def _reason(self, error: runs.RunFailed) -> str:
-        """What it says, without the name of the file that all of this is about."""
+        """The error's message, without the name of the audited file."""
         return str(error).removeprefix(f"{self._path.absolute()}: ")

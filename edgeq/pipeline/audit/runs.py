@@ -1,4 +1,4 @@
-"""What can only be known by running the file: in processes of their own, whose end is told."""
+"""Checks that run the file, each in a separate process whose failure is reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _SECONDS = {"tokens": 600.0, "quality": 4 * 3600.0}
 class RunFailed(Exception):
     """A run without a result.
 
-    missing: only a package is. other_tokens: the file cuts the text otherwise than its reference.
+    missing: the only cause is a missing package. other_tokens: the file and its reference tokenize
+    the text differently.
     """
 
     def __init__(self, reason: str, *, missing: bool = False, other_tokens: bool = False) -> None:
@@ -29,9 +30,9 @@ class RunFailed(Exception):
 
 
 def ask(request: Request, progress: Progress) -> dict[str, Any]:
-    """The reply of a fresh process that does `request`.
+    """Run `request` in a fresh process and return its reply.
 
-    Raises RunFailed with what it ended with: an error of edgeq, a signal, or too long a time.
+    Raises RunFailed with the cause: an error of edgeq, a signal, or a timeout.
     """
     said: list[str] = []
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
@@ -46,7 +47,7 @@ def ask(request: Request, progress: Progress) -> dict[str, Any]:
             status = process.wait(_SECONDS[request.work])
         except subprocess.TimeoutExpired:
             limit = _SECONDS[request.work]
-            raise RunFailed(f"it did not come to an end within {limit:g} s") from None
+            raise RunFailed(f"it did not finish within {limit:g} s") from None
         finally:
             process.kill()
             process.wait()

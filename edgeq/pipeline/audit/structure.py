@@ -1,4 +1,4 @@
-"""Whether a file has the layers and widths of the model it is held against."""
+"""Whether a file has the layers and widths of its reference model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from edgeq.pipeline.audit.records import Finding, Outcome
 
 
 def judge_structure(header: Header, directory: Path) -> tuple[Outcome, list[Finding]]:
-    """The file's layers, widths, heads and vocabulary against the reference's config.json.
+    """Compare the file's layers, widths, heads and vocabulary with the reference's config.json.
 
-    What the file does not say is not compared here; `judge_metadata` tells what is missing.
+    Facts that the file does not state are not compared; `judge_metadata` reports them as missing.
     """
     try:
         decoder = decoder_of(read_directory(directory, "--reference").config, "--reference")
@@ -38,7 +38,7 @@ def judge_structure(header: Header, directory: Path) -> tuple[Outcome, list[Find
         finding = Finding(subject="structure", matters=False, what=what)
         return Outcome(how="not run", passed=None, detail="the file states none"), [finding]
     if differing:
-        what = f"it is another model than the reference: it has {'; '.join(differing)}"
+        what = f"it is not the reference model: it has {'; '.join(differing)}"
         finding = Finding(subject="structure", matters=True, what=what)
         return Outcome(how="measured", passed=False, detail="; ".join(differing)), [finding]
     shown = ", ".join(f"{wanted} {name}" for name, _, wanted in compared)
@@ -46,7 +46,7 @@ def judge_structure(header: Header, directory: Path) -> tuple[Outcome, list[Find
 
 
 def _facts(header: Header, decoder: Decoder) -> list[tuple[str, list[int] | None, int]]:
-    """Name, the file's distinct values (None where it has none), and the reference's."""
+    """Name, the file's distinct values (None if it states none), and the reference's."""
     heads = _numbers(header, "attention.head_count")
     return [
         ("layers", _numbers(header, "block_count"), decoder.layers),
@@ -59,7 +59,7 @@ def _facts(header: Header, decoder: Decoder) -> list[tuple[str, list[int] | None
 
 
 def _numbers(header: Header, name: str) -> list[int] | None:
-    """The distinct values of a key, which may have one for each layer."""
+    """The distinct values of a key, which may have one per layer."""
     key = f"{text(header, 'general.architecture')}.{name}"
     found = header.metadata.get(key)
     if found is not None and isinstance(found.value, np.ndarray) and found.value.size:
@@ -69,7 +69,7 @@ def _numbers(header: Header, name: str) -> list[int] | None:
 
 
 def _rows(header: Header) -> list[int] | None:
-    """Rows of the embedding; the tokens where another part of a split file has it."""
+    """Rows of the embedding; the number of tokens if another part of a split file has it."""
     table = header.tensors.get("token_embd.weight")
     rows = length(header, "tokenizer.ggml.tokens") if table is None else table.shape[0]
     return None if rows is None else [rows]

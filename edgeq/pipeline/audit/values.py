@@ -1,7 +1,7 @@
-"""Whether a file's weights are numbers one can believe: read in pieces, whatever the size.
+"""Whether a file's weights are plausible numbers: read in pieces, whatever the size.
 
-Floats are looked at one by one. Of quantized tensors the scale of each block is: codes are small
-integers, so a block that is NaN, infinite or zero is so through its scale.
+Floats are checked one by one. For quantized tensors the scale of each block is checked: codes are
+small integers, so a block is NaN, infinite or zero only through its scale.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from edgeq.formats.gguf.header import TensorEntry
 Array = npt.NDArray[Any]
 
 _CHUNK = 1 << 20
-_LARGEST = 65504.0  # of float16, which many runtimes compute in
+_LARGEST = 65504.0  # float16 maximum; many runtimes compute in float16
 _ABSURD_RATIO = 13  # powers of two between the median scale of a tensor and its largest
 
-# Where the float16 scales (and minima) of a block are, in bytes from its start: ggml-common.h.
+# Offsets in bytes of the float16 scales (and minima) in a block: ggml-common.h.
 _SCALES: dict[str, tuple[int, ...]] = {
     "Q4_0": (0,),
     "Q4_1": (0, 2),
@@ -56,11 +56,11 @@ _FLOATS: dict[str, np.dtype[Any]] = {
 
 @dataclass
 class Values:
-    """What was seen of one tensor; `read` is False for formats that have no scales to look at.
+    """Statistics of one tensor; `read` is False for formats without scales to check.
 
-    not_finite: weights, or blocks, that are NaN or infinite. all_zero: every weight is zero.
-    largest: the largest finite weight, or scale, without its sign. ratio: of the largest scale to
-    the median, as a power of two; 0 for floats. unit: what was counted.
+    not_finite: number of weights, or blocks, that are NaN or infinite. all_zero: every weight is
+    zero. largest: magnitude of the largest finite weight or scale. ratio: of the largest scale to
+    the median, as a power of two; 0 for floats. unit: the items counted.
     """
 
     read: bool
@@ -72,34 +72,34 @@ class Values:
 
     @property
     def sort(self) -> str:
-        """What `problem` says, of more than one tensor."""
+        """The kind of problem, worded for several tensors."""
         if self.not_finite:
             return "with NaN or infinity"
         return "of zeros" if self.all_zero else "with absurd values"
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the tensor, None where nothing is."""
+        """The tensor's problem, None if it has none."""
         if self.not_finite:
             verb = "is" if self.not_finite == 1 else "are"
             count = f"{self.not_finite} {self.unit if self.not_finite > 1 else self.unit[:-1]}"
             return f"{count} {verb} NaN or infinite"
         if self.largest > _LARGEST:
-            return f"its largest value is {self.largest:.3g}, beyond what float16 holds"
+            return f"its largest value is {self.largest:.3g}, beyond the range of float16"
         if self.ratio > _ABSURD_RATIO:
             return f"its largest scale is over 2^{self.ratio} times the median one"
         return "all its weights are zero" if self.all_zero else None
 
 
 def look(path: Path, tensor: TensorEntry) -> Values:
-    """Read `tensor` of the file at `path` and see what its values are; a MiB at a time."""
+    """Read `tensor` of the file at `path` a MiB at a time and collect its statistics."""
     seen = Values(read=_readable(tensor.type.name), all_zero=True)
     seen.unit = "blocks" if tensor.type.block > 1 else "weights"
     if not seen.read:
         return Values(read=False)
-    exponents = np.zeros(64, np.int64)  # of scales: float16 spans 2^-24 to 2^16
+    exponents = np.zeros(64, np.int64)  # for scales: float16 spans 2^-24 to 2^16
     for part in _parts(path, tensor):
-        with np.errstate(invalid="ignore"):  # a NaN that signals
+        with np.errstate(invalid="ignore"):  # a signalling NaN
             values = np.abs(part.astype(np.float64))
         finite = np.isfinite(values)
         whole = finite.reshape(len(values), -1).all(1)
@@ -125,7 +125,7 @@ def _readable(name: str) -> bool:
 
 
 def _parts(path: Path, tensor: TensorEntry) -> Iterator[Array]:
-    """The values, or the scales of all blocks (blocks, scales of one), a MiB of file each."""
+    """The values, or the scales of all blocks (blocks, scales per block), a MiB of file each."""
     size = tensor.type.block_bytes
     with path.open("rb", buffering=0) as file:
         file.seek(tensor.offset)
@@ -133,7 +133,7 @@ def _parts(path: Path, tensor: TensorEntry) -> Iterator[Array]:
         while left:
             block = file.read(min(left, _CHUNK // size * size))
             if not block or len(block) % size:
-                return  # the file became shorter since its header was read
+                return  # the file was truncated after its header was read
             left -= len(block)
             yield _numbers(tensor.type.name, block, size)
 

@@ -1,4 +1,4 @@
-"""The audit in one sentence, and when a divergence is too large for what a file claims."""
+"""The audit in one sentence, and the largest divergence that a file's claim can explain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PUBLISHED = {
     "Q2_K": 0.332,
 }
 _TOO_FAR = 4
-"""Times the published figure: small models lose more than that one, but not so much more."""
+"""Allowed factor over the published figure: small models lose more, but not this much more."""
 _FLOOR = 0.015  # nats that a runtime's own arithmetic may cost a small model, whatever the type
 _MOST_OF_FOUR_BITS = 0.15  # nats, for types of 4 bits and more without a published figure
 # Five public Q4_K_M, Q4_K_S and IQ4_XS files of one model of 9 billion weights.
@@ -27,7 +27,7 @@ _ONE_LABEL = "public 4-bit files of one model span 0.0087 to 0.0353"
 
 
 def judge_quality(quality: Comparison | None, claim: Claim) -> list[Finding]:
-    """Whether the mean KL is beyond what the claimed mix, or else its bits, can explain."""
+    """Whether the mean KL exceeds what the claimed mix, or else its bits, can explain."""
     if quality is None:
         return []
     published = _PUBLISHED.get(claim.mix or "")
@@ -55,7 +55,7 @@ def sentence(
     tokenizer: Outcome,
     quality: Comparison | None,
 ) -> str:
-    """One plain sentence: what is wrong first, else what was found to hold."""
+    """Summarize the audit in a sentence: problems first, else the confirmed facts."""
     wrong = [finding for finding in findings if finding.matters]
     if wrong:
         more = len(wrong) - 1
@@ -68,9 +68,9 @@ def sentence(
     elif structure.passed:
         parts.append("it has the reference's layers and widths")
     if tokenizer.passed:
-        parts.append("it cuts text as the reference does")
+        parts.append("it tokenizes text like the reference")
     if quality is None:
-        parts.append("how near it is to its model was not measured")
+        parts.append("its divergence from its model was not measured")
     else:
         four = f" ({_ONE_LABEL})" if claim.mix in _ONE_LABEL_MIXES else ""
         parts.append(
@@ -83,8 +83,9 @@ def sentence(
 def _made(claim: Claim) -> str:
     bits = f"{claim.bits_per_weight:.2f} bits per weight"
     if claim.mix is None:
-        return f"{bits}, under no claim that can be held against it"
+        return f"{bits}, without a claim to compare with"
     if claim.differing:
         count = len(claim.differing)
-        return f"{claim.mix} but for {count} tensor{'s' if count > 1 else ''} with more, {bits}"
-    return f"every tensor is as llama.cpp's {claim.mix} has it, {bits}"
+        tensors = "one tensor" if count == 1 else f"{count} tensors"
+        return f"{claim.mix} except for {tensors} with more bits, {bits}"
+    return f"every tensor matches llama.cpp's {claim.mix}, {bits}"

@@ -9,39 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.core.artifact import (
-    DATA_FILE,
-    GGUF_FILE,
-    MODEL_FILE,
     Artifact,
     ModelRecord,
     TextSettings,
-    ValueInfo,
-    read_artifact,
+    read_record,
     record_files,
     write_artifact,
 )
-from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
-from edgeq.formats.gguf.file_format import gguf_decisions
 from edgeq.formats.registry import file_format
-from edgeq.formats.written import Made, copy_tokenizer, settings_of, text_settings
+from edgeq.formats.written import text_settings
 from edgeq.models.naming import model_name
 from edgeq.pipeline.allocate.prospects import prospect
 from edgeq.pipeline.build.stages import Stages
+from edgeq.pipeline.build.writers import write
 from edgeq.pipeline.plan.images import labels_of
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.plan.requirements import require
 from edgeq.pipeline.proof.original import versions as original_versions
 from edgeq.pipeline.proof.result import run_once
-from edgeq.pipeline.recover.recovered import Recovered
 from edgeq.quantize.budget_spec import FitSpec
-from edgeq.quantize.decide import Decision, decide
 from edgeq.quantize.methods import rounding_method
-from edgeq.quantize.methods.importance import IMPORTANCE
-from edgeq.quantize.model import Choice
-from edgeq.quantize.presets import PRESETS, Format
+from edgeq.quantize.presets import PRESETS
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format
 
 
 @dataclass(frozen=True)
@@ -175,7 +167,7 @@ class _Builder:
         path = stages.store.stage(
             "artifact", key, lambda to: self._make(name, intent, to), describe=name
         )
-        return Built(path, read_artifact(path))
+        return Built(path, read_record(path))
 
     def _coreml_key(self, intent: Intent) -> dict[str, Any]:
         """What of a recipe decides about a package beyond its weights."""
@@ -198,12 +190,7 @@ class _Builder:
     def _make(self, name: str, intent: Intent, destination: Path) -> None:
         planned, stages, variant = self._planned, self._stages, intent.variant
         proof = stages.proof()
-        writers = {
-            "onnx": self._write_onnx,
-            "gguf": self._write_gguf,
-            "coreml": self._write_coreml,
-        }
-        made = writers[intent.format](name, intent, destination)
+        made = write(stages, name, intent, destination)
         directory, decoder = planned.model.directory, planned.model.decoder
         text = None
         if directory is not None and decoder is not None:
@@ -237,95 +224,3 @@ class _Builder:
             proof=proof,
         )
         write_artifact(destination, artifact)
-
-    def _write_onnx(self, name: str, intent: Intent, destination: Path) -> Made:
-        from edgeq.formats.onnx import write
-
-        stages, variant = self._stages, intent.variant
-        recovered = Recovered()
-        graph = stages.float_graph()
-        if variant.weights == "float32":
-            written = write.copy_float(graph, destination)
-        elif rounding_method(variant.method).folds_graph:
-            from edgeq.pipeline.build.folded import write_folded
-
-            written = write_folded(stages, name, intent, destination)
-        elif self._planned.model.decoder is not None:
-            tensors = self._planned.model.tensors
-            decisions = {n: decide(n, shape, intent) for n, shape in tensors.items()}
-            codes = stages.codes(decisions, name)
-            if variant.recover:
-                from edgeq.pipeline.recover.stage import recover_codes
-
-                recovered = recover_codes(stages, name, variant.recover, codes)
-            written = write.write_codes(
-                graph, destination, lambda n, _: decisions[n], codes, recovered.adapter
-            )
-        else:
-            written = write.write_quantized(
-                graph,
-                destination,
-                lambda tensor, shape: decide(tensor, shape, intent),
-                stages.feeds(graph),
-                lambda step: stages.progress(f"{name}: {step}"),
-            )
-        files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
-        directory = self._planned.model.directory
-        if directory is not None:
-            longest = None if self._planned.model.decoder else directory.max_tokens
-            files += copy_tokenizer(directory, destination, settings=False, max_tokens=longest)
-        settings = {
-            **settings_of(intent),
-            SESSION_BY_CPU_KEY: {name: dict(SESSION_BY_CPU[name]) for name in SESSION_BY_CPU},
-            "inputs": written.input_codes,
-            **recovered.settings,
-        }
-        records = {**written.tensors, **recovered.tensors}
-        return Made(files, records, written.inputs, written.outputs, settings)
-
-    def _write_coreml(self, name: str, intent: Intent, destination: Path) -> Made:
-        from edgeq.pipeline.build.coreml import write_coreml
-
-        return write_coreml(self._stages, name, intent, destination)
-
-    def _write_gguf(self, name: str, intent: Intent, destination: Path) -> Made:
-        from edgeq.formats.gguf.write import write_gguf_model
-
-        stages, model = self._stages, self._planned.model
-        directory = model.directory
-        assert directory is not None
-        decisions = gguf_decisions(model, intent)
-        own = {
-            tensor: Decision(Choice(d.grid, d.method, "float32", None), d.reason)
-            for tensor, d in decisions.items()
-            if d.has_own_codes
-        }
-        weighted = any(
-            d.method == IMPORTANCE.name and not d.has_own_codes for d in decisions.values()
-        )
-        written = write_gguf_model(
-            directory,
-            destination / GGUF_FILE,
-            decisions,
-            stages.codes(own, name) if own else {},
-            stages.importance() if weighted else None,
-            mix=intent.variant.weights,
-            progress=lambda step: stages.progress(f"{name}: {step}"),
-            name=Path(self._planned.recipe.model.source.value).name,
-        )
-        files, recovered = [GGUF_FILE], Recovered()
-        if intent.variant.recover:
-            from edgeq.pipeline.recover.stage import recover_gguf
-
-            recovered = recover_gguf(stages, name, intent.variant.recover, destination)
-            files += recovered.files
-        notes = {"notes": [*written.notes, *recovered.notes]}
-        settings = {**settings_of(intent), **recovered.settings, **notes}
-        inputs: tuple[ValueInfo, ...] = ()
-        outputs: tuple[ValueInfo, ...] = ()
-        if model.decoder is None:  # what the same model has as an ONNX file
-            width = directory.dimension
-            inputs = (ValueInfo(name="input_ids", dtype="int64", shape=(1, "tokens")),)
-            outputs = (ValueInfo(name="sentence_embedding", dtype="float32", shape=(1, width)),)
-        records = {**written.tensors, **recovered.tensors}
-        return Made(files, records, inputs, outputs, settings)

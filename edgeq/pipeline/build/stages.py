@@ -17,8 +17,11 @@ from edgeq.core import canonical
 from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.tasks import TASKS
 from edgeq.core.terms import Progress
+from edgeq.formats.registry import FILE_FORMATS
 from edgeq.models.architecture import DEFAULT_CONTEXT
+from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
@@ -28,6 +31,7 @@ from edgeq.recipe import data_sets
 from edgeq.recipe.schema import DataRef
 
 if TYPE_CHECKING:
+    from edgeq.core.steps import Steps
     from edgeq.formats.gguf.imatrix import Importance
     from edgeq.models.graphs.weights import Weight
     from edgeq.quantize.number_formats import QuantizedTensor
@@ -66,6 +70,11 @@ class Stages:
         self.model_sha256 = planned.model.sha256()
 
     @property
+    def model(self) -> DescribedModel:
+        """The model, its weights unread."""
+        return self.planned.model
+
+    @property
     def source(self) -> str:
         """The source as in the recipe; only the last part of an absolute path."""
         source = self.planned.recipe.model.source
@@ -81,8 +90,9 @@ class Stages:
 
     @property
     def extensions(self) -> dict[str, str]:
-        """Name and version of every package that adds number formats or rounding methods."""
-        return {**NUMBER_FORMATS.packages, **ROUNDING_METHODS.packages}
+        """Name and version of every package that adds to what decides about files."""
+        registries = (NUMBER_FORMATS, ROUNDING_METHODS, FILE_FORMATS, TASKS)
+        return {name: version for each in registries for name, version in each.packages.items()}
 
     def float_graph(self) -> Path:
         """A directory with the model as an ONNX graph in float32."""
@@ -250,17 +260,16 @@ class Stages:
         return _array_feeds(path, reference, inputs)
 
     def _windows(self, graph: Path, path: Path, reference: DataRef) -> list[Feed]:
-        from tokenizers import Tokenizer
-
+        from edgeq.formats.tokenizer_pieces import DecoderTokenizer
         from edgeq.models.graphs.decoder_onnx import decoder_feeds
         from edgeq.recipe.windows import split
 
         directory, decoder = self.planned.model.directory, self.planned.model.decoder
         assert directory is not None and decoder is not None
-        tokenizer = Tokenizer.from_file(str(directory.tokenizer))
-        ids = tokenizer.encode(data_sets.read_corpus(path), add_special_tokens=False).ids
+        tokenizer = DecoderTokenizer(directory.tokenizer_json())
+        ids = tokenizer.ids(data_sets.read_corpus(path), special=False)
         # What a model wants in front of a text is what its tokenizer puts in front of nothing.
-        around = tokenizer.encode("").ids
+        around = tokenizer.ids("")
         size = min(_CALIBRATION_WINDOW, decoder.context)
         first = around[0] if around else None
         return decoder_feeds(decoder, split(ids, size, first, str(path), reference.samples))
@@ -302,7 +311,7 @@ class Stages:
         describe: str,
         needs_data: bool,
         settle: Settle | None,
-        steps: Path,
+        steps: Steps,
     ) -> None:
         from edgeq.models.graphs.rounding import find_codes
         from edgeq.models.graphs.weights import settle as settle_everywhere

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgeq.core.artifact import read_artifact
 from edgeq.core.budgets import BUDGETS
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.devices.profile import Device, matches
@@ -28,9 +28,9 @@ from edgeq.places.place import Place
 from edgeq.recipe.budgets import Budgets, Workload
 
 Compare = Callable[[Path], Differences | None]
-"""An artifact's answers on other CPUs, by its directory."""
+"""Compares an artifact's answers across CPUs, given its directory."""
 Expected = Callable[[str, Device], Estimates]
-"""What to expect of an artifact, by its name, on a device."""
+"""Estimates for an artifact, by name, on a device."""
 
 __all__ = ["Evaluation", "check"]
 
@@ -52,24 +52,25 @@ def check(
     reference: Callable[[Evaluation], Path] | None = None,
     recipe: str = "RECIPE",
 ) -> list[Verdict]:
-    """A verdict for every artifact directory of `targets` on each of its devices, in that order.
+    """Return a verdict for every artifact directory in `targets` on each of its devices, in that
+    order.
 
-    Everything is run in one place; what that means for another device is said in each line.
-    `alternatives` are estimated downloads in bytes by variant, `workload` is what
-    language models are asked for (default: that of a recipe without one), `expected` tells what to
-    expect of an artifact on a device where nothing can be measured, `compare` gives its answers
-    on other CPUs. With `limit` it is run under the memory limits of devices and budgets, too.
-    `reference` gives what quality is measured against, as `Bench` takes it.
-    `recipe` is the file that remedies name.
+    Everything runs in one place; each line says how its figure counts for another device.
+    `alternatives` are estimated downloads in bytes by variant, `workload` is the work given to
+    language models (default: that of a recipe without one), `expected` estimates figures for a
+    device where nothing can be measured, `compare` compares answers across CPUs. With `limit`,
+    artifacts also run under the memory limits of devices and budgets. `reference` gives the answers
+    that quality is measured against, as `Bench` takes it. `recipe` is the file that remedies name.
+
     A quick check takes about 20 s for each artifact plus one run on each evaluation sample, a full
-    one over 2 min; more where a budget of time needs more runs. Raises InvalidInput if an artifact
-    was changed, the evaluation data do not fit the model or memory shall be limited elsewhere than
-    here, Missing where it cannot be.
+    one over 2 min; more if a time budget needs more runs. Raises InvalidInput if an artifact was
+    changed, the evaluation data do not fit the model or memory is to be limited in a place other
+    than this machine, Missing if memory cannot be limited.
     """
     here = place.device()
     limiter = limiter_for(place) if limit else None
     given = _bearable(evaluation, place)
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         bench = Bench(
             float_dir,
             given,
@@ -84,11 +85,11 @@ def check(
         )
         subjects = {}
         for directory, devices in targets.items():
-            measured, beside = bench.measure(directory)
+            measured, baseline = bench.measure(directory)
             subjects[directory] = Subject(
                 variant=read_artifact(directory).variant,
                 measured=measured,
-                beside=beside,
+                baseline=baseline,
                 here=here,
                 alternatives=alternatives,
                 place=place,
@@ -96,7 +97,7 @@ def check(
                 recipe=recipe,
                 tried=_tried(bench, directory, devices, budgets, here, limiter, progress),
             )
-    references = tuple(subject.beside for subject in subjects.values())
+    references = tuple(subject.baseline for subject in subjects.values())
     return [
         judge(
             dataclasses.replace(
@@ -115,7 +116,7 @@ def check(
 def _time_limits(
     budgets: Budgets, targets: Mapping[Path, Sequence[Device]], here: Device, place: Place
 ) -> dict[str, float]:
-    """Budgets of time that are decided by what is measured here."""
+    """Time budgets that measurements in this place decide."""
     devices = [device for each in targets.values() for device in each]
     if place.how != "measured" or not any(
         device.id == here.id or matches(device, here) for device in devices
@@ -124,7 +125,8 @@ def _time_limits(
     limits = {
         budget.key: budgets.limit(budget)
         for budget in BUDGETS.values()
-        if budget.section in ("latency", "speed") and budget.read is None  # those timing knows
+        # only budgets known to the timing pass
+        if budget.section in ("latency", "speed") and budget.read is None
     }
     return {key: limit for key, limit in limits.items() if limit is not None}
 
@@ -138,7 +140,7 @@ def _tried(
     limiter: Limiter | None,
     progress: Progress,
 ) -> Tried | None:
-    """The artifact under the limits of its devices, if memory shall be limited."""
+    """Run the artifact under the limits of its devices, if memory is to be limited."""
     artifact = read_artifact(directory)
     limits = limits_of(devices, here, budgets.memory.peak)
     if limiter is None or not limits or artifact.format not in here.runtimes:
@@ -147,12 +149,14 @@ def _tried(
 
 
 def _bearable(evaluation: Evaluation | None, place: Place) -> Evaluation | None:
-    """The evaluation data, or as many of their samples as the place can be asked for."""
+    """The evaluation data, or as many samples as the place can handle."""
     if evaluation is None or place.most_samples is None:
         return evaluation
     return replace(evaluation, samples=min(evaluation.samples or sys.maxsize, place.most_samples))
 
 
 def _units(here: Device, devices: Sequence[Device]) -> ComputeUnits | None:
-    """What Core ML may use: as the first profile says that this machine is; None without it."""
+    """Compute units for Core ML: from the first profile that matches this machine; None without
+    one.
+    """
     return next((device for device in devices if matches(device, here)), here).compute_units

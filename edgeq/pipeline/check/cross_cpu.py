@@ -1,7 +1,8 @@
-"""Differences in every check: each artifact on every CPU class that can be had here, once.
+"""Cross-CPU comparison as part of every check: each artifact on every CPU class available here,
+once.
 
-What was found is kept in the build store under all that it depends on, so that the next check of
-the same artifact only reads it.
+Results are kept in the build store under everything they depend on, so that the next check of the
+same artifact only reads them.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from edgeq.places.place import Here, Place
 from edgeq.places.process import PassFailed
 
 _STAGE, _FILE = "differences", "differences.json"
-# What computes on the places; numpy is what llama.cpp's and onnxruntime's answers come back in.
+# Packages that compute in those places; numpy holds the answers of llama.cpp and onnxruntime.
 _RUNTIMES = ("onnxruntime", "xllamacpp", "llama_cpp_python", "numpy")
 
 
 class Comparison:
-    """Compares artifacts on this machine and on the stand-ins that can be had here.
+    """Compares artifacts on this machine and on the stand-ins available here.
 
-    Stand-ins are started with the first artifact that is not known yet, and end with `close`.
+    Stand-ins are started for the first artifact without a stored result, and ended by `close`.
     """
 
     def __init__(self, float_dir: Path, progress: Progress) -> None:
@@ -46,10 +47,10 @@ class Comparison:
         self._places: list[Place] | None = None
 
     def of(self, artifact_dir: Path) -> Differences | None:
-        """What is different where; classes that cannot be had are in it as not run.
+        """Compare an artifact across CPUs; unavailable classes are listed as not run.
 
-        An artifact that cannot be compared, such as one that does not run here either, is not run
-        anywhere, with the reason. None for a Core ML package: none of its kernels can be had on
+        An artifact that cannot be compared, such as one that does not run here either, is listed as
+        not run everywhere, with the reason. None for a Core ML package: none of its kernels run on
         these CPUs. Raises InvalidInput for a changed artifact.
         """
         artifact = read_artifact(artifact_dir)
@@ -66,7 +67,7 @@ class Comparison:
                     reason = in_one_line(error)
                 return _compared_nowhere(artifact.name, key["artifact"], reason, self._reasons)
             if all(place.settled for place in found.places):
-                # A stand-in that could not be made after all is tried again the next time.
+                # A stand-in that could not be made this time is tried again next time.
                 _keep(_key(artifact_dir, self._float_dir, self._reasons), found)
         lacking = tuple(_lacking(name, reason) for name, reason in self._reasons.items() if reason)
         return found.model_copy(update={"places": found.places + lacking})
@@ -91,7 +92,7 @@ class Comparison:
         self._progress(f"{step}, answers")
 
     def _started(self) -> list[Place]:
-        """This machine and the stand-ins; one that cannot be made now is as out of reach."""
+        """This machine and the stand-ins; one that cannot be made now counts as unavailable."""
         if self._places is None:
             self._places = [Here()]
             for name, reason in self._reasons.items():
@@ -105,7 +106,7 @@ class Comparison:
 
 
 def reachable() -> list[str]:
-    """Names of the stand-ins that can be had here: what a remembered verdict depends on."""
+    """Names of the stand-ins available here, which a remembered verdict depends on."""
     return [name for name, reason in stand_ins().items() if reason is None]
 
 
@@ -124,7 +125,7 @@ def _lacking(name: str, reason: str) -> PlaceDifferences:
 
 
 def _key(artifact_dir: Path, float_dir: Path, reasons: dict[str, str | None]) -> dict[str, Any]:
-    """Everything that answers depend on: what is run, by which runtimes, on which CPUs."""
+    """Everything that answers depend on: the artifact, the runtimes, the CPUs."""
     machine = detect.detect()
     arm = find_arm()
     return {
@@ -146,7 +147,7 @@ def _version(package: str) -> str | None:
 
 
 def _recall(key: dict[str, Any]) -> Differences | None:
-    kept = Store().find(_STAGE, key, verify=True)
+    kept = Store().find(_STAGE, key)
     if kept is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a verdict says of differences between CPUs: the device's own line, and notes on others."""
+"""A verdict's line and notes on differences between CPUs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BUDGET = "device.answers"
 
 
 def answers_line(found: Differences, device: Device, here: Device) -> Line | None:
-    """The line of the class `device` is of; None where that class was not compared.
+    """Return the line for the device's own CPU class; None if that class was not compared.
 
-    here: the machine that is the reference. It has a line too, where operators were run alone:
-    of a GGUF it would only repeat itself.
+    here: the machine that is the reference. It has a line too, provided that operators were run
+    alone: for a GGUF it would only be compared with itself.
     """
     place = _place_of(found, device, here)
     if place is None or place.status == "not run":
@@ -28,9 +28,9 @@ def answers_line(found: Differences, device: Device, here: Device) -> Line | Non
     limit = LEAST_RMS if whole is None else whole.allowed(WHOLE_TIMES)
     margin = None if whole is None else limit - whole.rms
     failed = place.status == "differs"
-    run_on = f"run on {_names([place])}, beside {here.chip}"
+    run_on = f"run on {_names([place])}, compared with {here.chip}"
     if place.place == found.reference:
-        run_on = "each operator alone; its outputs are what other CPUs' are compared with"
+        run_on = "each operator alone; the reference for other CPUs' outputs"
     return Line(
         budget=BUDGET,
         unit="relative error",
@@ -47,7 +47,7 @@ def answers_line(found: Differences, device: Device, here: Device) -> Line | Non
 
 
 def answers_notes(found: Differences, device: Device, here: Device) -> Iterator[str]:
-    """Cures, differences and what was not compared; classes that share a note are in one."""
+    """Notes on fixes, differences and classes not compared, merged if they are equal."""
     own = _place_of(found, device, here)
     if own is None:
         yield f"not compared for {device.name}: its profile names no instruction sets"
@@ -68,7 +68,7 @@ def _place_of(found: Differences, device: Device, here: Device) -> PlaceDifferen
 
 
 def _said(place: PlaceDifferences) -> tuple[str, str]:
-    """What stands before and behind the names of the places that it is said of."""
+    """Return the text before and after the names of the places that it applies to."""
     if place.status == "not run":
         return "answers not compared on", f": {place.reason}"
     if place.status == "differs":

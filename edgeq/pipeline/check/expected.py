@@ -1,4 +1,4 @@
-"""What to expect of a recipe's artifacts on a device, corrected by what was measured on it."""
+"""Estimates for a recipe's artifacts on a device, corrected by earlier measurements on it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from edgeq.places.place import Place
 
 
 def expected(planned: Planned, artifact: str, device: Device) -> Estimates:
-    """Memory and speed of an artifact of the plan, by its name.
+    """Estimate memory and speed of an artifact of the plan, by its name.
 
-    Of a budget that waits for what tensors cost, what its sizes allow to say.
+    For a pending budget, the estimate spans the sizes that it may get.
     """
     own = _artifact(planned, artifact)
     if own.pending:
@@ -42,9 +42,9 @@ def _expected(planned: Planned, artifact: ArtifactPlan, device: Device) -> Estim
 
 
 def expected_everywhere(planned: Planned) -> dict[str, dict[str, Estimates]]:
-    """Map every artifact's name to what to expect on each of its devices, by id.
+    """Map every artifact's name to its estimates on each of its devices, by id.
 
-    One whose tensors are not decided yet is left out, unless its possible sizes are known.
+    Artifacts whose tensors are not decided yet are left out, unless their possible sizes are known.
     """
     return {
         artifact.name: {
@@ -56,7 +56,7 @@ def expected_everywhere(planned: Planned) -> dict[str, dict[str, Estimates]]:
 
 
 def remember_speed(planned: Planned, verdict: Verdict, device: Device, place: Place) -> None:
-    """Keep the generation speed that was measured on `device` itself, to estimate others."""
+    """Keep the generation speed that was measured on `device` itself, for later estimates."""
     seen = verdict.measurement.generation
     machine = place.device()
     is_own = device.id == machine.id or matches(device, machine)
@@ -77,13 +77,14 @@ def remember_speed(planned: Planned, verdict: Verdict, device: Device, place: Pl
 def _seen(device: Device) -> list[Measured]:
     found = []
     for path in sorted(_folder(device).glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, TypeError):  # another version's is left out
+        # entries of other versions are left out
+        with contextlib.suppress(OSError, ValueError, TypeError):
             found.append(Measured(**json.loads(path.read_bytes())))
     return found
 
 
 def _folder(device: Device) -> Path:
-    """A folder for each device as it is described: other facts are another device."""
+    """The directory of a device's description; other facts make it another device."""
     facts = device.model_dump(mode="json", exclude={"reach", "sources", "advice"})
     return Store().root / "speed" / canonical.sha256_of(facts)
 

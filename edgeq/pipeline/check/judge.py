@@ -13,9 +13,9 @@ from edgeq.measure.intervals import samples_for
 from edgeq.measure.records import Measurement, Memory, Quantile
 from edgeq.pipeline.check import remedies
 from edgeq.pipeline.check.cross_cpu_lines import answers_line, answers_notes
-from edgeq.pipeline.check.observations import Sight
+from edgeq.pipeline.check.observations import Observations
 from edgeq.pipeline.check.readings import read
-from edgeq.pipeline.check.subject import Seen, Subject
+from edgeq.pipeline.check.subject import Observation, Subject
 from edgeq.pipeline.check.under_limit import under_limit
 from edgeq.pipeline.check.verdict import Line, Status, Verdict, exit_status, worst
 from edgeq.recipe.budgets import Budgets
@@ -24,7 +24,7 @@ __all__ = ["Subject", "decide", "judge"]
 
 
 def judge(subject: Subject, device: Device, budgets: Budgets) -> Verdict:
-    """Every budget of the recipe and the device's own limit, on one device."""
+    """Judge every budget of the recipe and the device's own limit, on one device."""
     lines = tuple(_Judge(subject, device).lines(budgets))
     statuses = [line.status for line in lines]
     measured = subject.measured
@@ -38,16 +38,16 @@ def judge(subject: Subject, device: Device, budgets: Budgets) -> Verdict:
         status=worst(statuses),
         exit_status=exit_status(statuses),
         lines=lines,
-        notes=(*_notes(measured, subject.beside), *_answers_notes(subject, device)),
+        notes=(*_notes(measured, subject.baseline), *_answers_notes(subject, device)),
         measurement=measured,
-        float_measurement=subject.beside,
+        float_measurement=subject.baseline,
         differences=subject.differences,
         tried=subject.tried,
     )
 
 
 def decide(seen_low: float, seen_high: float | None, limit: float, *, at_most: bool) -> Status:
-    """pass or fail where the whole interval is on one side of `limit`, else inconclusive.
+    """Return pass or fail if the whole interval is on one side of `limit`, else inconclusive.
 
     `seen_high` None is an interval without upper end.
     """
@@ -64,7 +64,7 @@ class _Judge:
     def __init__(self, subject: Subject, device: Device) -> None:
         self._subject = subject
         self._device = device
-        self._sight = Sight(subject, device)
+        self._sight = Observations(subject, device)
 
     def lines(self, budgets: Budgets) -> Iterator[Line]:
         limit = self._device.app_limit()
@@ -96,7 +96,7 @@ class _Judge:
         budget: str,
         unit: Unit,
         limit: float,
-        seen: Seen,
+        seen: Observation,
         more: str = "",
         *,
         at_most: bool = True,
@@ -128,7 +128,7 @@ class _Judge:
         return line.model_copy(update={"remedy": remedy})
 
 
-def _status(seen: Seen, limit: float, *, at_most: bool) -> Status:
+def _status(seen: Observation, limit: float, *, at_most: bool) -> Status:
     if seen.failure:
         return "fail"
     if seen.value is None:
@@ -138,12 +138,12 @@ def _status(seen: Seen, limit: float, *, at_most: bool) -> Status:
     low = seen.value if seen.low is None else seen.low
     high = seen.value if seen.low is None else seen.high
     status = decide(low, high, limit, at_most=at_most)
-    if seen.how == "estimated" and status != "fail":  # what nobody ran has not passed
+    if seen.how == "estimated" and status != "fail":  # never run, so it has not passed
         return "not run"
     return "inconclusive" if _is_doubtful(seen, limit, status, at_most=at_most) else status
 
 
-def _is_doubtful(seen: Seen, limit: float, status: Status, *, at_most: bool) -> bool:
+def _is_doubtful(seen: Observation, limit: float, status: Status, *, at_most: bool) -> bool:
     """Whether a quiet machine might have shown the opposite of `status`, a pass or a fail."""
     assert seen.value is not None
     by = seen.disturbed.too_short if status == "pass" else 1 / seen.disturbed.too_long
@@ -151,15 +151,15 @@ def _is_doubtful(seen: Seen, limit: float, status: Status, *, at_most: bool) -> 
     return ((possible <= limit) if at_most else (possible >= limit)) != (status == "pass")
 
 
-def _few(seen: Seen) -> str:
+def _few(seen: Observation) -> str:
     if seen.samples is None or seen.samples >= LEAST_SAMPLES:
         return ""
     noun = seen.noun if seen.samples != 1 else seen.noun.removesuffix("s")
     return f"{seen.samples} different {noun} are too few for an interval"
 
 
-def _wanted(seen: Seen, limit: float) -> int | None:
-    """How many samples would decide; None where that is not about samples, or hopeless."""
+def _wanted(seen: Observation, limit: float) -> int | None:
+    """How many samples would decide; None if samples are not the reason, or no number would do."""
     if seen.samples is None or seen.value is None:
         return None
     end = seen.low if limit < seen.value else seen.high
@@ -169,29 +169,29 @@ def _wanted(seen: Seen, limit: float) -> int | None:
     return wanted
 
 
-def _notes(measured: Measurement, beside: Measurement) -> Iterator[str]:
-    """What a reader must not overlook: no gain over float, and what the loader warned of."""
+def _notes(measured: Measurement, baseline: Measurement) -> Iterator[str]:
+    """Notes a reader must not overlook: no gain over float, and loader warnings."""
     if measured.reference and (measured.quality or measured.language):
         yield f"quality reference: {measured.reference}"
         if measured.proof:
             yield measured.proof
     if measured.memory and measured.memory.cache_bytes is not None:
         yield _cache_note(measured.memory, measured.memory.cache_bytes)
-    if measured.artifact_sha256 == beside.artifact_sha256:
+    if measured.artifact_sha256 == baseline.artifact_sha256:
         return
-    if measured.download_bytes >= beside.download_bytes:
-        own_size, float_size = map(format_bytes, (measured.download_bytes, beside.download_bytes))
-        yield f"not smaller than float: {own_size} against {float_size} (measured)"
-    if measured.latency and beside.latency:
-        yield from _pace(measured.latency.p50, beside.latency.p50, "")
-    if measured.generation and beside.generation:
-        own, floats = measured.generation, beside.generation
+    if measured.download_bytes >= baseline.download_bytes:
+        own_size, float_size = map(format_bytes, (measured.download_bytes, baseline.download_bytes))
+        yield f"not smaller than float: {own_size} compared with {float_size} (measured)"
+    if measured.latency and baseline.latency:
+        yield from _pace(measured.latency.p50, baseline.latency.p50, "")
+    if measured.generation and baseline.generation:
+        own, floats = measured.generation, baseline.generation
         yield from _pace(own.first_token_p50, floats.first_token_p50, " to the first token")
         yield from _pace(own.token_p50, floats.token_p50, " a token")
-    if measured.memory and beside.memory:
-        growth = measured.memory.anonymous_growth_bytes, beside.memory.anonymous_growth_bytes
-        if growth[0] > growth[1] + MIB:  # less is how the heap happened to be laid out
-            sizes = f"{format_bytes(growth[0])} against {format_bytes(growth[1])}"
+    if measured.memory and baseline.memory:
+        growth = measured.memory.anonymous_growth_bytes, baseline.memory.anonymous_growth_bytes
+        if growth[0] > growth[1] + MIB:  # a decrease reflects only how the heap was laid out
+            sizes = f"{format_bytes(growth[0])} compared with {format_bytes(growth[1])}"
             yield f"more anonymous memory than float: {sizes} (measured here)"
     if measured.memory:
         yield from measured.memory.conditions.warnings
@@ -204,11 +204,13 @@ def _answers_notes(subject: Subject, device: Device) -> Iterator[str]:
 
 def _cache_note(memory: Memory, cache_bytes: int) -> str:
     size = format_bytes(cache_bytes)
-    return f"of the memory, {size} are keys and values of {memory.context} positions (allocated)"
+    return f"of the memory, {size} are the KV cache of {memory.context} positions (allocated)"
 
 
 def _pace(own: Quantile, floats: Quantile, what: str) -> Iterator[str]:
-    times = f"p50{what} {format_seconds(own.seconds)} against {format_seconds(floats.seconds)}"
+    times = (
+        f"p50{what} {format_seconds(own.seconds)} compared with {format_seconds(floats.seconds)}"
+    )
     if floats.high_seconds is not None and own.low_seconds > floats.high_seconds:
         yield f"slower than float: {times} (measured here)"
     elif own.high_seconds is None or own.high_seconds >= floats.low_seconds:

@@ -1,8 +1,7 @@
-"""`edgeq min-memory`: the smallest memory limit under which an artifact still runs well enough."""
+"""`edgeq min-memory`: the smallest memory limit under which an artifact runs acceptably fast."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,8 @@ from pydantic import Field
 
 from edgeq.core.artifact import Artifact, Frozen
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.tasks import task_of
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import How, Progress
 from edgeq.core.units import MIB
 from edgeq.devices import detect as this_machine
@@ -30,14 +31,14 @@ SLOWDOWN = 1.5
 
 
 class AppVerdict(Frozen):
-    """What one app may use on the device, held against the smallest limit that is enough."""
+    """The memory one app may use on the device, compared with the smallest sufficient limit."""
 
     app_limit: AppLimit
     status: Status
     how: How
     margin_bytes: int | None = Field(
-        description="Room between the smallest limit found and this one; negative is missing, null "
-        "where no limit was enough or the device is another architecture."
+        description="This limit minus the smallest sufficient one; negative if too small, null if "
+        "no limit was sufficient or the device has another architecture."
     )
     reason: str
 
@@ -54,26 +55,30 @@ class MinMemory(Frozen):
         description="The largest acceptable ratio of the median time under a limit to the median "
         "without one."
     )
-    mechanism: Mechanism = Field(description="What held the limits.")
-    resolution_bytes: int = Field(description="How near the largest limit that fails is.")
+    mechanism: Mechanism = Field(description="The mechanism that enforced the limits.")
+    resolution_bytes: int = Field(description="Distance to the largest limit that fails.")
     smallest_bytes: int | None = Field(
-        description="The smallest limit that was enough; null if none that was tried is."
+        description="The smallest sufficient limit; null if none of those tried was sufficient."
     )
     baseline_bytes: int = Field(
-        description="Of it, what Python and the runtime take that cannot be dropped; an app "
-        "without Python has less."
+        description="The part of it used by Python and the runtime that cannot be dropped; less "
+        "in an app without Python."
     )
     unlimited_high_water_bytes: int
-    unlimited_anonymous_bytes: int = Field(description="At most, what could not be dropped.")
-    inputs: str = Field(description="What was run.")
+    unlimited_anonymous_bytes: int = Field(
+        description="Peak of the memory that could not be dropped."
+    )
+    inputs: str = Field(description="The inputs of the passes.")
     runtime: str
     threads: int
-    trials: tuple[Trial, ...] = Field(description="By limit; one was tried more than once perhaps.")
+    trials: tuple[Trial, ...] = Field(
+        description="Sorted by limit; a limit may be tried more than once."
+    )
     verdicts: tuple[AppVerdict, ...] = Field(
-        description="First without an entitlement, which decides."
+        description="Verdicts; the first, without an entitlement, decides."
     )
     status: Status
-    exit_status: int = Field(description="0 it fits, 1 it does not, 3 nothing stands in.")
+    exit_status: int = Field(description="0 it fits, 1 it does not, 3 no stand-in is available.")
     notes: tuple[str, ...]
 
 
@@ -85,21 +90,22 @@ def find_min_memory(
     context: int | None = None,
     progress: Progress = lambda step: None,
 ) -> MinMemory:
-    """Find the smallest limit for the artifact, bundle or `.gguf` at `path`; judge `device` by it.
+    """Find the smallest limit for the artifact, bundle or `.gguf` at `path`, and judge `device` by
+    it.
 
-    context: positions of a language model's cache; default 1024, or what it was trained for.
-    Takes about twenty passes of 2 to 15 s. Raises InvalidInput for a slowdown of 1 or less, for
-    what is no artifact and for one that does not even run without a limit, Missing where memory
-    cannot be limited or a runtime is not installed.
+    context: positions of a language model's cache; default 1024, or its trained length if shorter.
+    Takes about twenty passes of 2 to 15 s. Raises InvalidInput for a slowdown of 1 or less, for a
+    path that is not an artifact and for an artifact that does not run even without a limit, Missing
+    if memory cannot be limited or a runtime is not installed.
     """
     if not slowdown > 1:
-        what = f"{slowdown:g} would ask for a limit that makes it faster"
+        what = f"{slowdown:g} is a limit under which it would have to run faster"
         raise InvalidInput(Problem("--slowdown", what, "give more than 1, e.g. 1.5"))
     limiter = available()
     if isinstance(limiter, str):
         remedy = "run it as root on Linux, or where the user owns a control group"
         raise Missing(Problem("memory limit", f"not run: {limiter}", remedy))
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         progress(f"verify {path}")
         directory, artifact = runnable(path, Path(folder))
         request = Request(
@@ -117,20 +123,20 @@ def find_min_memory(
 
 
 def _bounds(trials: Trials, artifact: Artifact) -> tuple[int, int]:
-    """Where to begin, and a limit above which nothing is left that a larger one could change.
+    """Return where to begin, and a limit above which a larger one changes nothing.
 
-    That one holds all pages of all files twice: those that are mapped and those that are hashed.
+    The latter holds all pages of all files twice: once mapped and once for hashing.
     """
     high_water = trials.memory["high_water_bytes"]
     return high_water, high_water + 2 * artifact.bytes + 64 * MIB
 
 
 def _workload(path: Path, artifact: Artifact, context: int | None) -> process.Workload | None:
-    """What a language model is asked for, within what it was trained for; None for others."""
-    if artifact.task != "text-generation":
+    """The work given to a language model, within its trained length; None for others."""
+    if not task_of(artifact.task).generates:
         if context is not None:
             what = f"{artifact.name} has no context: its task is {artifact.task!r}"
-            raise InvalidInput(Problem("--context", what, "leave it out"))
+            raise InvalidInput(Problem("--context", what, "omit --context"))
         return None
     longest = artifact.text.max_tokens if artifact.text else None
     usual = Workload()
@@ -145,7 +151,8 @@ def _workload(path: Path, artifact: Artifact, context: int | None) -> process.Wo
 
 
 def judge(search: Search, device: Device, here: Device) -> Iterator[AppVerdict]:
-    """The device's limit under its release, without an entitlement first, then with each.
+    """Compare with the device's limit for its release, first without an entitlement, then with
+    each.
 
     here: the machine the search ran on.
     """
@@ -154,7 +161,7 @@ def judge(search: Search, device: Device, here: Device) -> Iterator[AppVerdict]:
     for known in sorted(held, key=lambda known: known.entitlement != "none"):
         limit = device.app_limit(known.entitlement)
         if device.arch != here.arch:
-            reason = f"run on {here.arch}: kernels for {device.arch} lay weights out otherwise"
+            reason = f"run on {here.arch}: kernels for {device.arch} use another weight layout"
             yield AppVerdict(
                 app_limit=limit, status="not run", how="not run", margin_bytes=None, reason=reason
             )
@@ -171,7 +178,7 @@ def judge(search: Search, device: Device, here: Device) -> Iterator[AppVerdict]:
 
 
 def _is_enough(search: Search, limit: int) -> bool:
-    """Whether the limit is; one between what is and what is not is tried itself."""
+    """Whether the limit is sufficient; one between known outcomes is tried."""
     high = search.high
     if high is not None and limit >= high:
         return True
@@ -182,7 +189,8 @@ def _said(device: Device, here: Device, is_here: bool) -> str:
     said = [] if is_here else [f"run on {here.chip}, which has the same architecture"]
     if device.counts == "footprint":
         said.append(
-            "the device does not count clean mapped files against an app; here they were held too"
+            "the device does not count clean mapped files against an app; here they were counted "
+            "too"
         )
     return "; ".join(said)
 
@@ -222,15 +230,15 @@ def _result(
 
 def _notes(search: Search, mechanism: Mechanism) -> Iterator[str]:
     if search.high is None:
-        yield "no limit was enough, not even one that all files fit in: is the machine busy?"
+        yield "no limit was sufficient, not even one that holds all files: is the machine busy?"
     warm = max(trial.warm_bytes for trial in search.trials)
     if warm:
         yield (
             f"{-(-warm // MIB)} MiB of its files stayed in memory, because another process maps "
-            "them or they lie on a file system in memory: no limit held those"
+            f"them or they lie on a file system in memory: the limits did not cover those"
         )
     if mechanism == "RLIMIT_DATA":
         yield (
-            "RLIMIT_DATA counts what is reserved to write, touched or not, and no mapped weights: "
-            "coarser than a control group"
+            "RLIMIT_DATA counts writable memory that is reserved, touched or not, and no mapped "
+            "weights: coarser than a control group"
         )

@@ -1,4 +1,4 @@
-"""What was seen of the budgets of quality, each figure with its interval and its samples."""
+"""Observations of the quality budgets, each with its interval and sample count."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from edgeq.measure.intervals import (
 )
 from edgeq.measure.records import LanguageQuality, OutputQuality
 from edgeq.pipeline.check.standpoint import Standpoint
-from edgeq.pipeline.check.subject import Seen
+from edgeq.pipeline.check.subject import Observation
 
 
-class QualitySight(Standpoint):
+class QualityObservations(Standpoint):
     """Reads the quality pass of a subject for one device."""
 
-    def cosine(self) -> Seen:
-        """Mean cosine with the outputs of full precision."""
+    def cosine(self) -> Observation:
+        """Mean cosine with the full-precision outputs."""
         return self.worst_output(lambda o: (o.cosine_mean, o.cosine_mean_bounds), min)
 
-    def error(self) -> Seen:
+    def error(self) -> Observation:
         """Relative RMS error of the outputs."""
         return self.worst_output(lambda o: (o.relative_rms_error, o.relative_rms_error_bounds), max)
 
-    def spearman(self) -> Seen:
-        """Correlation with the scores of the evaluation data."""
+    def spearman(self) -> Observation:
+        """Spearman correlation with the scores of the evaluation data."""
         quality = self.measured.quality
         if quality is None:
             return self.no_quality()
@@ -38,10 +38,10 @@ class QualitySight(Standpoint):
         if quality.spearman is None:
             reason = "the evaluation data have no scores that vary"
             remedy = "add a column 'score' to them, or remove this budget"
-            return Seen(how="not run", reason=reason, remedy=remedy)
+            return Observation(how="not run", reason=reason, remedy=remedy)
         bounds = quality.spearman_bounds
         pairs = min(output.samples for output in quality.outputs.values()) // 2
-        return Seen(
+        return Observation(
             value=quality.spearman,
             low=bounds.low if bounds else None,
             high=bounds.high if bounds else None,
@@ -52,8 +52,8 @@ class QualitySight(Standpoint):
             noun="pairs",
         )
 
-    def kl(self) -> Seen:
-        """The mean KL divergence, with what rounding alone makes of it."""
+    def kl(self) -> Observation:
+        """The mean KL divergence, with the noise floor due to rounding."""
         seen = self._divergence(lambda found: (found.kl.mean, found.kl.mean_se))
         quality = self.measured.language
         if quality is None:
@@ -63,20 +63,20 @@ class QualitySight(Standpoint):
         noise = f"noise floor {floors[0]:.1e} of full precision, {floors[1]:.1e} of its own"
         return replace(seen, reason="; ".join(filter(None, [noise, seen.reason])))
 
-    def kl_p99(self) -> Seen:
-        """The KL divergence that 99 % of tokens keep."""
+    def kl_p99(self) -> Observation:
+        """The 99 % quantile of the KL divergence over tokens."""
         seen = self._divergence(lambda found: (found.kl.p99, found.kl_se.p99))
         quality = self.measured.language
         if quality is None or quality.divergence.tokens >= (samples_for_share(0.99) or 0):
             return seen
-        return replace(seen, high=None)  # so few tokens may all lie below it
+        return replace(seen, high=None)  # with so few tokens, all may lie below it
 
-    def perplexity(self) -> Seen:
+    def perplexity(self) -> Observation:
         """Perplexity divided by that of full precision."""
         return self._divergence(lambda found: (found.perplexity.ratio, found.perplexity_se.ratio))
 
-    def top1(self) -> Seen:
-        """The share of largest outputs, or likeliest tokens, that stay."""
+    def top1(self) -> Observation:
+        """The share of largest outputs, or most likely tokens, that stay the same."""
         if self.measured.quality is not None:
             return self.worst_output(lambda o: (o.top1_agreement, o.top1_bounds), min)
         quality = self.measured.language
@@ -90,8 +90,8 @@ class QualitySight(Standpoint):
         self,
         read: Callable[[OutputQuality], tuple[float | None, Bounds | None]],
         pick: Callable[[list[float]], float],
-    ) -> Seen:
-        """The worst of all outputs; a model is as good as its worst."""
+    ) -> Observation:
+        """The worst of all outputs, which decides for the model."""
         quality = self.measured.quality
         if quality is None:
             return self.no_quality()
@@ -99,10 +99,10 @@ class QualitySight(Standpoint):
         found = [(*read(output), output.distinct) for output in quality.outputs.values()]
         known = [(value, bounds, count) for value, bounds, count in found if value is not None]
         if not known:
-            reason = "no output has it: only rows of two or more floats, or values that vary"
-            return Seen(how="not run", reason=reason, remedy="remove this budget")
+            reason = "no output has it: that takes rows of two or more floats, or varying values"
+            return Observation(how="not run", reason=reason, remedy="remove this budget")
         bounds = [own for _, own, _ in known if own is not None]
-        return Seen(
+        return Observation(
             value=pick([value for value, _, _ in known]),
             low=pick([own.low for own in bounds]) if bounds else None,
             high=pick([own.high for own in bounds]) if bounds else None,
@@ -111,8 +111,8 @@ class QualitySight(Standpoint):
             samples=min(count for _, _, count in known),
         )
 
-    def _divergence(self, read: Callable[[Divergence], tuple[float, float]]) -> Seen:
-        """A figure of a language model's distance and its standard error, read by `read`."""
+    def _divergence(self, read: Callable[[Divergence], tuple[float, float]]) -> Observation:
+        """A figure of a language model's divergence and its standard error, read by `read`."""
         quality = self.measured.language
         if quality is None:
             return self.no_quality()
@@ -120,9 +120,9 @@ class QualitySight(Standpoint):
         half = student_95(quality.divergence.windows) * error
         return self._in_windows(quality, value, Bounds(low=value - half, high=value + half))
 
-    def _in_windows(self, quality: LanguageQuality, value: float, bounds: Bounds) -> Seen:
+    def _in_windows(self, quality: LanguageQuality, value: float, bounds: Bounds) -> Observation:
         how, reason = self.how(quality.conditions)
-        return Seen(
+        return Observation(
             value=value,
             low=bounds.low,
             high=bounds.high,
@@ -132,18 +132,18 @@ class QualitySight(Standpoint):
             noun="windows",
         )
 
-    def no_quality(self) -> Seen:
-        """Why the quality pass has no result."""
+    def no_quality(self) -> Observation:
+        """The observation for a missing quality result, with the reason."""
         absent = self.absent("quality", None)
         if absent is not None:
             return absent
         failure = self.measured.failures.get("quality", "")
-        unknown = self.beside.failures.get("quality")
+        unknown = self.baseline.failures.get("quality")
         if failure:
             how, reason = self.how()
-            return Seen(how=how, reason=reason, failure=failure)
+            return Observation(how=how, reason=reason, failure=failure)
         if unknown:
-            reason = f"full precision gave nothing to compare with: {unknown}"
-            return Seen(how="not run", reason=reason, remedy="build full precision again")
+            reason = f"full precision has no results to compare with: {unknown}"
+            return Observation(how="not run", reason=reason, remedy="rebuild the float model")
         remedy = "add data: {evaluation: {path: …}} to the recipe"
-        return Seen(how="not run", reason="no evaluation data", remedy=remedy)
+        return Observation(how="not run", reason="no evaluation data", remedy=remedy)

@@ -1,4 +1,4 @@
-"""How each of edgeq's budgets is read from the measurements of an artifact."""
+"""How each built-in budget is read from an artifact's measurements."""
 
 from __future__ import annotations
 
@@ -6,36 +6,38 @@ from collections.abc import Callable, Mapping
 
 from edgeq.core.budgets import Budget
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.pipeline.check.observations import Sight
-from edgeq.pipeline.check.subject import Seen
+from edgeq.pipeline.check.observations import Observations
+from edgeq.pipeline.check.subject import Observation
 
-_READINGS: Mapping[str, Callable[[Sight], Seen]] = {
-    "memory.peak": Sight.peak,
-    "memory.growth": Sight.growth,
-    "latency.p50": lambda sight: sight.latency("p50"),
-    "latency.p90": lambda sight: sight.latency("p90"),
-    "latency.first_token": Sight.first_token,
-    "speed.prompt": lambda sight: sight.speed("prompt"),
-    "speed.generation": lambda sight: sight.speed("generation"),
-    "size.download": Sight.size,
-    "quality.cosine": Sight.cosine,
-    "quality.spearman": Sight.spearman,
-    "quality.error": Sight.error,
-    "quality.top1": Sight.top1,
-    "quality.kl": Sight.kl,
-    "quality.kl_p99": Sight.kl_p99,
-    "quality.perplexity": Sight.perplexity,
-    "placement.npu": lambda sight: sight.placement("npu"),
-    "placement.gpu": lambda sight: sight.placement("gpu"),
+_READINGS: Mapping[str, Callable[[Observations], Observation]] = {
+    "memory.peak": Observations.peak,
+    "memory.growth": Observations.growth,
+    "latency.p50": lambda observations: observations.latency("p50"),
+    "latency.p90": lambda observations: observations.latency("p90"),
+    "latency.first_token": Observations.first_token,
+    "speed.prompt": lambda observations: observations.speed("prompt"),
+    "speed.generation": lambda observations: observations.speed("generation"),
+    "size.download": Observations.size,
+    "quality.cosine": Observations.cosine,
+    "quality.spearman": Observations.spearman,
+    "quality.error": Observations.error,
+    "quality.top1": Observations.top1,
+    "quality.kl": Observations.kl,
+    "quality.kl_p99": Observations.kl_p99,
+    "quality.perplexity": Observations.perplexity,
+    "placement.npu": lambda observations: observations.placement("npu"),
+    "placement.gpu": lambda observations: observations.placement("gpu"),
 }
 
 
-def read(budget: Budget, sight: Sight) -> Seen:
-    """What was seen of a budget. Raises InvalidInput for one that says no way to read it."""
+def read(budget: Budget, observations: Observations) -> Observation:
+    """Read a budget. Raises InvalidInput for a budget that does not say how it is read."""
     reading = budget.read or _READINGS.get(budget.name)
-    seen = None if reading is None else reading(sight)
-    if not isinstance(seen, Seen):
-        what = "it must be read from the measurements, as a Seen"
+    seen = None if reading is None else reading(observations)
+    if not isinstance(seen, Observation):
+        what = "it must be read from the measurements, as a Observation"
         where = f"the budget {budget.name!r}"
-        raise InvalidInput(Problem(where, what, "give its Budget a function `read(sight) -> Seen`"))
+        raise InvalidInput(
+            Problem(where, what, "give its Budget a function `read(observations) -> Observation`")
+        )
     return seen

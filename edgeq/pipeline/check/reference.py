@@ -1,7 +1,7 @@
-"""What artifacts are compared with: the original's answers, recorded once for a model and its data.
+"""The reference for artifacts: the original's answers, recorded once for a model and its data.
 
-The original runs in its own library where the build side is installed. Without it, edgeq's float
-model answers, and every verdict says so.
+The original runs in its own library if the build side is installed. Otherwise edgeq's float model
+answers, and every verdict says so.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
+from edgeq.formats.onnx.file_format import ONNX
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure.inputs import Evaluation, evaluation_texts
 from edgeq.measure.text_passes import corpus_windows, window_tokens
@@ -28,18 +29,18 @@ from edgeq.pipeline.proof.onnx_request import OnnxAnswersRequest
 from edgeq.pipeline.proof.onnx_run import run_onnx
 from edgeq.pipeline.proof.original import run_original, versions
 from edgeq.pipeline.proof.request import AnswersRequest
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 
-_LARGEST = 8 << 30  # bytes of recorded answers
+_LARGEST = 8 << 30  # limit on the bytes of recorded answers
 
 
 def reference_answers(
     planned: Planned, store: Store, progress: Progress, evaluation: Evaluation
 ) -> Path:
-    """Recorded answers, or the float artifact that gives them; made where they are not there.
+    """Return recorded answers, or the float artifact that gives them, making them if necessary.
 
-    One reference for every file format. Raises InvalidInput where the original cannot be run, or
-    its answers to all of the evaluation data would fill the disk.
+    There is one reference for every file format. Raises InvalidInput if the original cannot run, or
+    if its answers to all of the evaluation data would fill the disk.
     """
     directory = planned.model.directory
     if directory is None:
@@ -65,7 +66,7 @@ def reference_answers(
 def _onnx_answers(
     planned: Planned, store: Store, progress: Progress, evaluation: Evaluation
 ) -> Path:
-    """Answers of an .onnx file as it lies there, in onnxruntime with no optimization."""
+    """Record answers of the untouched .onnx file in onnxruntime without optimization."""
     model, path = planned.model.located.path.absolute(), evaluation.path.absolute()
     key = {
         "model": planned.model.sha256(),
@@ -84,14 +85,13 @@ def _onnx_answers(
 
 
 def own_reading(planned: Planned, store: Store, progress: Progress) -> Path:
-    """The float artifact, proven where the original could be run.
+    """Build the float artifact, proven against the original if that could be run.
 
-    In ONNX whatever the recipe's formats are, if that can be written: one for all of them.
+    It is in ONNX whatever the recipe's formats are, if possible: one for all of them.
     """
-    graph = ("onnx", "onnx_ir")
     format: Format = next(iter(planned.targets))
-    if all(importlib.util.find_spec(name) for name in graph):
-        format = "onnx"
+    if all(importlib.util.find_spec(name) for name in ("onnx", "onnx_ir")):
+        format = ONNX.name
     return build_float(planned, store, progress, format).path
 
 
@@ -101,7 +101,7 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
     if decoder is None:
         return {"texts": evaluation_texts(evaluation)[0]}
     size = window_tokens(planned.recipe.workload.context)
-    tokenizer = DecoderTokenizer(directory.tokenizer.read_bytes())
+    tokenizer = DecoderTokenizer(directory.tokenizer_json())
     windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
     _refuse_large(len(windows), size, decoder, evaluation)
     return {"windows": windows}
@@ -110,6 +110,6 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
 def _refuse_large(count: int, size: int, decoder: Decoder, evaluation: Evaluation) -> None:
     each = size // 2 * decoder.vocabulary * 4
     if count * each > _LARGEST:
-        what = f"{count} windows of it give {format_bytes(count * each)} of predictions to compare"
+        what = f"{count} of its windows give {format_bytes(count * each)} of predictions to compare"
         remedy = f"write 'samples: {_LARGEST // each}' in data.evaluation"
         raise InvalidInput(Problem(str(evaluation.path), what, remedy))

@@ -1,4 +1,4 @@
-"""What to do about a line that did not pass: the next step, with numbers."""
+"""Remedies for a line that did not pass: the next step, with numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeq.measure.records import Measurement
 from edgeq.pipeline.check.verdict import Line
 
 if TYPE_CHECKING:
-    from edgeq.pipeline.check.subject import Alternatives, Seen, Subject
+    from edgeq.pipeline.check.subject import Alternatives, Observation, Subject
 
 # The last digit `format_value` shows of an ordinary value.
 _STEPS: dict[Unit, float] = {
@@ -30,7 +30,7 @@ _STEPS: dict[Unit, float] = {
 
 
 def format_value(value: float, unit: Unit) -> str:
-    """`value` for a reader: MiB, ms, or the number itself with enough digits to compare.
+    """Format `value` for a reader: MiB, ms, or the number itself with enough digits to compare.
 
     >>> format_value(15414067, "bytes"), format_value(0.98765, "cosine")
     ('14.7 MiB', '0.98765')
@@ -44,8 +44,8 @@ def format_value(value: float, unit: Unit) -> str:
     return f"{value:.2f}" if unit == "correlation × 100" else f"{value:.5f}"
 
 
-def remedy(line: Line, seen: Seen, device: Device, subject: Subject) -> str:
-    """The next step for `line`, which was run and is complete but for it; empty for a pass."""
+def remedy(line: Line, seen: Observation, device: Device, subject: Subject) -> str:
+    """The next step for `line`, complete except for this remedy; empty for a pass."""
     measured = subject.measured
     if line.status == "pass":
         return ""
@@ -60,14 +60,15 @@ def remedy(line: Line, seen: Seen, device: Device, subject: Subject) -> str:
         return _faster(line)
     if line.budget.startswith("placement."):
         return (
-            "another grid: the Neural Engine likes int8 per channel and palettes, the GPU blocks "
+            "another number format: the Neural Engine prefers int8 per channel and palettes, the "
+            "GPU blocks "
             f"(`edgeq plan` says more), or a budget of {_reach(line.value, line)}"
         )
     return _better(line, measured, others)
 
 
-def _to_settle(line: Line, seen: Seen, command: str, measured: Measurement) -> str:
-    """What decides an open line: more samples, more runs, a quieter machine, another budget."""
+def _to_settle(line: Line, seen: Observation, command: str, measured: Measurement) -> str:
+    """How to decide an open line: more samples, more runs, a quieter machine, another budget."""
     assert line.value is not None
     end = line.high if line.bound == "at most" else line.low
     settled = f"a budget of {_reach(end, line)}" if end is not None else ""
@@ -82,16 +83,16 @@ def _to_settle(line: Line, seen: Seen, command: str, measured: Measurement) -> s
 
 
 def _more_samples(line: Line, noun: str, settled: str) -> str:
-    """How many samples to judge on, where a number of them would decide."""
+    """How many samples to judge on, if some number of them would decide."""
     if line.samples_wanted is None:
-        return f"{settled or 'another budget'}: the value lies on the limit"
+        return f"{settled or 'another budget'}: the value equals the limit"
     where = "a larger data.evaluation, or its `samples`"
     more = f"judge it on about {line.samples_wanted} {noun} (now {line.samples}): {where}"
     return more if (line.samples or 0) < LEAST_SAMPLES or not settled else f"{more}; or {settled}"
 
 
 def _smaller(line: Line, measured: Measurement, others: Alternatives, device: Device) -> str:
-    """Variants that would fit; for memory, mapped weights count where the system counts them."""
+    """Name variants that would fit; for memory, mapped weights count if the system counts them."""
     assert line.value is not None
     raise_it = f"or a budget of {_reach(line.value, line)}"
     if line.budget == "device.memory":
@@ -103,7 +104,7 @@ def _smaller(line: Line, measured: Measurement, others: Alternatives, device: De
         excess = line.value - line.limit
     fitting = {n: s for n, s in others.items() if measured.download_bytes - s >= excess}
     if not fitting:
-        return f"no variant known here would fit; a smaller model, {raise_it}"
+        return f"no known variant would fit; a smaller model, {raise_it}"
     name = max(fitting, key=lambda known: fitting[known])
     size = format_bytes(fitting[name])
     if line.budget == "size.download":
@@ -127,7 +128,7 @@ def _better(line: Line, measured: Measurement, others: Alternatives) -> str:
     reach = f"a budget of {_reach(line.value, line)}"
     larger = {n: s for n, s in others.items() if s > measured.download_bytes}
     if not larger:
-        return f"keep what hurts in a wider grid with quantize.rules, or {reach}"
+        return f"keep sensitive tensors in a wider number format with quantize.rules, or {reach}"
     name = min(larger, key=lambda known: larger[known])
     size = format_bytes(larger[name])
     return f"try {name}, {size} (estimated), or {reach}"

@@ -1,4 +1,4 @@
-"""Where an artifact was measured, as seen from the device it is judged for."""
+"""How measurements made in one place count for the device under judgement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from edgeq.devices.catalogue import matches
 from edgeq.devices.profile import Device
 from edgeq.estimate.interval import Interval
 from edgeq.measure.records import Conditions
-from edgeq.pipeline.check.subject import Seen, Subject
+from edgeq.pipeline.check.subject import Observation, Subject
 from edgeq.pipeline.check.verdict import How
 
 
@@ -15,7 +15,7 @@ class Standpoint:
     """A subject and the device it is judged for: how its figures count there."""
 
     def __init__(self, subject: Subject, device: Device) -> None:
-        self.measured, self.beside = subject.measured, subject.beside
+        self.measured, self.baseline = subject.measured, subject.baseline
         self.references = subject.references
         self.here = subject.here
         self.device = device
@@ -24,15 +24,17 @@ class Standpoint:
         self.is_here = is_same and subject.place.how == "measured"
         self.same_arch = device.arch == subject.here.arch
 
-    def absent(self, work: Pass, expected: Interval | None) -> Seen | None:
-        """What may be said of a pass that had nothing to run on; None where it had."""
+    def absent(self, work: Pass, expected: Interval | None) -> Observation | None:
+        """The observation for a pass that could not run; None if it ran."""
         reason = self.measured.absent.get(work)
         return None if reason is None else self.on_device(reason, expected)
 
     def how(self, conditions: Conditions | None = None) -> tuple[How, str]:
-        """How a figure is known on the device, and why not measured."""
+        """How a figure is known on the device, and why it is not measured."""
         if conditions is not None and conditions.reference:
-            reason = f"by {conditions.runtime}; the device's own may answer a little differently"
+            reason = (
+                f"by {conditions.runtime}; the device's own runtime may answer slightly differently"
+            )
             return "emulated", reason
         if self.is_here:
             return "measured", ""
@@ -44,14 +46,16 @@ class Standpoint:
         reason = f"run on {here.arch}; kernels for {self.device.arch} may answer differently"
         return "emulated", reason
 
-    def on_device(self, reason: str, expected: Interval | None = None) -> Seen:
-        """For what only the device itself can show; `expected` is told, and never a pass."""
+    def on_device(self, reason: str, expected: Interval | None = None) -> Observation:
+        """The observation for figures that only the device can show; `expected` is stated, never a
+        pass.
+        """
         remedy = f"run `edgeq check --device here` on {self.device.name}"
-        if self.device.os == "ios":  # where no Python runs
+        if self.device.os == "ios":  # no Python runs there
             remedy = f"measure it in an app on {self.device.name}"
         if expected is None:
-            return Seen(how="not run", reason=reason, remedy=remedy)
-        return Seen(
+            return Observation(how="not run", reason=reason, remedy=remedy)
+        return Observation(
             value=expected.value,
             low=expected.low,
             high=expected.high,

@@ -1,4 +1,4 @@
-"""What a verdict is made of: the subject that is judged, and what was seen of one budget."""
+"""The inputs of a verdict: the subject under judgement, and the observation for each budget."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ Alternatives = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is judged: an artifact's measurement, full precision's, and where they were made.
+    """The subject of a verdict: an artifact's measurement, full precision's, and where they were
+    made.
 
-    here: the facts of that place. expected: what to expect on the device that is judged for, for
-    what cannot be measured. differences: its answers on other CPUs.
-    tried: what memory limits made of it. references: every time full precision was measured in the
-    same check. recipe: the file, as it was named.
+    here: the facts of that place. expected: estimates for the device under judgement, for figures
+    that cannot be measured. differences: its answers on other CPUs. tried: results under memory
+    limits. references: every time full precision was measured in the same check. recipe: the file,
+    as it was named.
     """
 
     variant: str
     measured: Measurement
-    beside: Measurement
+    baseline: Measurement
     here: Device
     alternatives: Alternatives
     place: Place = field(default_factory=Here)
@@ -42,7 +43,7 @@ class Subject:
     recipe: str = "RECIPE"
 
     def command(self, device: Device) -> str:
-        """What checks this artifact for `device` again."""
+        """The command that checks this artifact for `device` again."""
         words = ["edgeq", "check", self.recipe, "--artifact", self.measured.artifact]
         words += ["--device", device.id]
         if self.place.name != "here":
@@ -51,12 +52,12 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was seen of one budget.
+class Observation:
+    """The observation for one budget.
 
-    `failure` says what a pass died of, `remedy` what would let run what was not. samples: how many
-    `noun` a quality figure rests on, repeats left out; None for other budgets. disturbed:
-    what may have changed a time.
+    `failure` says why a pass died, `remedy` how to run what was not run. samples: how many `noun` a
+    quality figure rests on, not counting repeats; None for other budgets. disturbed: why a time may
+    be distorted.
     """
 
     value: float | None = None

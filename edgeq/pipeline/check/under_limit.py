@@ -1,9 +1,9 @@
 """`edgeq check --limit`: an artifact under each device's real memory limit, and under the budget.
 
-A peak that was measured without a limit says what a process took while there was plenty. What it
-does when there is no more is only seen under a limit: ended, or slower, as pages of mapped weights
-are dropped and read again. So a line on memory whose limit was tried passes only if both its number
-and the trial do. `edgeq min-memory` searches; this tries the limits that were asked for.
+A peak measured without a limit shows what a process used while there was plenty. How it behaves
+when memory runs out shows only under a limit: killed, or slower, as pages of mapped weights are
+dropped and read again. So a memory line whose limit was tried passes only if both its number and
+the trial do. `edgeq min-memory` searches; this tries the limits that were asked for.
 """
 
 from __future__ import annotations
@@ -26,22 +26,24 @@ FITS = "`edgeq min-memory` on the artifact finds the smallest limit that is enou
 
 
 def limiter_for(place: Place) -> Limiter:
-    """What limits memory in `place`: this machine alone.
+    """The mechanism that limits memory in `place`, which must be this machine.
 
-    Raises InvalidInput for another place, Missing with the reason where nothing can limit it.
+    Raises InvalidInput for another place, Missing with the reason if nothing can limit it.
     """
     if not isinstance(place, Here):
         what = f"memory cannot be limited on {place.name} from here"
-        raise InvalidInput(Problem("--limit", what, "check there, with --limit, or leave it out"))
+        raise InvalidInput(
+            Problem("--limit", what, "run the check there with --limit, or omit --limit")
+        )
     found = available()
     if isinstance(found, str):
         remedy = "run it as root on Linux, or where the user owns a control group"
-        raise Missing(Problem("--limit", f"not run: {found}", f"{remedy}; or leave it out"))
+        raise Missing(Problem("--limit", f"not run: {found}", f"{remedy}; or omit --limit"))
     return found
 
 
 def limits_of(devices: Sequence[Device], here: Device, budget: int | None) -> set[int]:
-    """What is tried, in bytes: for devices of this architecture, their limits and the budget."""
+    """Limits to try, in bytes: for devices of this architecture, their limits and the budget."""
     own = {device.app_limit().bytes for device in devices if device.arch == here.arch}
     return own | ({budget} if own and budget is not None else set())
 
@@ -49,18 +51,18 @@ def limits_of(devices: Sequence[Device], here: Device, budget: int | None) -> se
 def try_limits(
     request: Request, limits: Iterable[int], limiter: Limiter, progress: Progress
 ) -> Tried:
-    """What became of `request` under each limit, in bytes."""
+    """Run `request` under each limit, in bytes."""
     try:
         trials = Trials(request, limiter, slowdown=SLOWDOWN, progress=progress)
     except PassFailed:
-        # The passes without a limit are measured too, and their failure is told there.
+        # The passes without a limit are measured too; their failure is reported there.
         return Tried(mechanism=limiter.mechanism, trials=())
     found = tuple(trials.at(limit) for limit in sorted(limits))
     return Tried(mechanism=limiter.mechanism, trials=found)
 
 
 def under_limit(line: Line, tried: Tried) -> Line:
-    """`line`, on memory, with what its limit did where it was tried."""
+    """Add the result of the trial to `line`, on memory, if its limit was tried."""
     trial = next((trial for trial in tried.trials if trial.limit_bytes == line.limit), None)
     if trial is None or line.status == "not run":
         return line
@@ -72,7 +74,7 @@ def under_limit(line: Line, tried: Tried) -> Line:
 
 
 def _words(trial: Trial, mechanism: Mechanism) -> str:
-    if trial.reason:  # it names the limit, what holds it and what the pass died of
+    if trial.reason:  # the reason names the limit, its mechanism and the cause of death
         return f"{trial.outcome}: {trial.reason}"
     assert trial.ratio is not None and trial.high_water_bytes is not None
     peak = format_bytes(trial.high_water_bytes)

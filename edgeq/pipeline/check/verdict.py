@@ -1,4 +1,4 @@
-"""Verdict: a measurement held against budgets, line by line. Its JSON is a stable schema."""
+"""Verdict: a measurement compared with budgets, line by line. Its JSON is a stable schema."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["How", "Line", "Status", "Verdict", "exit_status", "worst"]
 
 Status = Literal["pass", "fail", "inconclusive", "not run"]
 
-# From the worst. What is not run weighs less than what was run and left open: it was never tried.
+# Worst first. Not run weighs less than inconclusive: it was never tried.
 _EXIT_STATUS: dict[Status, int] = {
     "fail": EXIT_BUDGET_FAILED,
     "inconclusive": EXIT_INCONCLUSIVE,
@@ -30,28 +30,31 @@ _EXIT_STATUS: dict[Status, int] = {
 
 
 class Line(Frozen):
-    """One budget, or the device's own limit, and what was seen of it. Nothing is rounded."""
+    """One budget, or the device's own limit, and its observation. Nothing is rounded."""
 
     budget: str = Field(
-        description="The recipe's key, e.g. 'memory.peak', or 'device.memory' for what the device "
-        "lets one app use, or 'device.answers' for its CPU's answers beside this machine's.",
+        description="The recipe's key, e.g. 'memory.peak', or 'device.memory' for the memory that "
+        "the device lets one app use, or 'device.answers' for its CPU's answers compared with "
+        "this machine's.",
         examples=["latency.p90"],
     )
     unit: Unit = Field(description="The unit of limit, value, interval and margin.")
     bound: Bound = Field(description="Which side of the limit is good.")
     limit: float = Field(description="The budget.")
-    value: float | None = Field(description="What was seen; null where nothing was.")
+    value: float | None = Field(description="The observed value; null without one.")
     low: float | None = Field(
         default=None,
-        description="Lower end of the 95 % confidence interval, where there is one; of an "
-        "estimate, of the range that holds nine truths in ten.",
+        description="Lower end of the 95 % confidence interval, if there is one; for an estimate, "
+        "of the 90 % range.",
     )
     high: float | None = Field(
         default=None,
-        description="Upper end of the interval; null beside a 'low' means it is not bounded.",
+        description="Upper end of the interval; if null although 'low' is given, the interval is "
+        "not bounded.",
     )
     float_value: float | None = Field(
-        default=None, description="The same of full precision, measured beside; null if unknown."
+        default=None,
+        description="The full-precision value, measured in the same check; null if unknown.",
     )
     samples: int | None = Field(
         default=None,
@@ -60,11 +63,12 @@ class Line(Frozen):
     )
     samples_wanted: int | None = Field(
         default=None,
-        description="How many would be needed to decide, if the value stays as it is; null where "
-        "it is decided, and where no number of samples would be enough.",
+        description="Number of samples that would decide if the value stays as it is; null if it "
+        "is decided, and if no number of samples would be enough.",
     )
     margin: float | None = Field(
-        description="Distance from the value to the limit: positive is room, negative is missing."
+        description="Distance from the value to the limit: positive if the limit is kept, "
+        "negative if it is missed."
     )
     margin_share: float | None = Field(
         description="The margin divided by the size of the limit; null for a limit of 0."
@@ -74,15 +78,15 @@ class Line(Frozen):
         "too few, or the machine was disturbed) or not run."
     )
     how: How = Field(
-        description="measured: on this very device. emulated: on a stand-in. estimated: computed. "
-        "not run: nothing stands in for it."
+        description="measured: on this device. emulated: on a stand-in. estimated: computed. not "
+        "run: no device or stand-in was available."
     )
-    reason: str = Field(description="What there is to know about how it was seen; may be empty.")
+    reason: str = Field(description="Remarks on how the value was obtained; may be empty.")
     remedy: str = Field(description="The next step; empty for a pass.")
 
 
 class Verdict(Frozen):
-    """One artifact on one device: every line, and the measurements the lines were read from."""
+    """One artifact on one device: every line, and the measurements behind them."""
 
     edgeq: Literal[1] = Field(default=1, description="The version of this record.")
     kind: Literal["verdict"] = Field(default="verdict", description="What this record is.")
@@ -90,21 +94,23 @@ class Verdict(Frozen):
     artifact_sha256: str = Field(description="SHA-256 of its artifact.json, which seals all files.")
     variant: str = Field(description="Name of the variant in the recipe.")
     device: str = Field(description="Id of the device.")
-    device_name: str = Field(description="What people call it.")
-    app_limit: AppLimit = Field(description="What the device lets one app use.")
+    device_name: str = Field(description="The device's display name.")
+    app_limit: AppLimit = Field(description="The memory that the device lets one app use.")
     status: Status = Field(description="The worst status of all lines.")
     exit_status: int = Field(description="0 pass, 1 fail, 3 not run, 4 inconclusive.")
     lines: tuple[Line, ...] = Field(description="Every budget, and the device's own limit.")
     notes: tuple[str, ...] = Field(
-        description="What must be said aloud: slower than float, not smaller, warnings."
+        description="Notes that must be shown: slower than float, not smaller, warnings."
     )
-    measurement: Measurement = Field(description="What the lines were read from.")
-    float_measurement: Measurement = Field(description="Full precision, measured beside.")
+    measurement: Measurement = Field(description="The measurement behind the lines.")
+    float_measurement: Measurement = Field(
+        description="Full precision, measured in the same check."
+    )
     differences: Differences | None = Field(
         default=None,
         description="The artifact's answers on this machine and on every CPU class that stands in "
-        "for one here, each beside this machine's; classes that cannot be had are not run. Null "
-        "for a Core ML package, and for what was run on another machine.",
+        "for one here, each compared with this machine's; unavailable classes are not run. Null "
+        "for a Core ML package, and for checks on another machine.",
     )
     tried: Tried | None = Field(
         default=None,
@@ -114,7 +120,7 @@ class Verdict(Frozen):
 
 
 def worst(statuses: Iterable[Status]) -> Status:
-    """The status that decides: fail, else inconclusive, else not run, else pass."""
+    """The deciding status: fail, else inconclusive, else not run, else pass."""
     found = set(statuses)
     return next((status for status in _EXIT_STATUS if status in found), "pass")
 

@@ -1,4 +1,4 @@
-"""Checking a recipe: which artifact for which device, in which place, and verdicts kept."""
+"""Check a recipe: choose artifacts, devices and places, and remember verdicts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.place import Here, Place
 from edgeq.places.transports import place_for
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 
 
 def check_recipe(
@@ -40,13 +40,13 @@ def check_recipe(
     limit: bool = False,
     names: Sequence[str] = (),
 ) -> list[Verdict]:
-    """Measure every artifact and judge it for `devices`; without any, for the recipe's own.
+    """Measure every artifact and judge it for `devices`, by default the recipe's own.
 
-    names: of the artifacts to measure; all without any.
-    on: where everything runs, as `place_for` of `edgeq.places.transports` takes it; without it,
-    each device's profile says so. With it and without `devices`, the machine that it reaches is
-    what is judged. limit: run under the memory limits of devices and of the budget, too, which is
-    possible here alone (see `edgeq.pipeline.check.under_limit`).
+    names: artifacts to measure, by default all. on: where everything runs, as `place_for` of
+    `edgeq.places.transports` takes it; by default, as each device's profile says. With it and
+    without `devices`, the machine that it reaches is judged. limit: also run under the memory
+    limits of devices and of the budget, possible only on this machine (see
+    `edgeq.pipeline.check.under_limit`).
     """
     progress("read the recipe")
     planned = make_plan(recipe, weights=True)
@@ -71,7 +71,7 @@ def verdicts_of(
     on: str | None = None,
     limit: bool = False,
 ) -> list[Verdict]:
-    """Verdicts of artifacts on devices, in the order of artifacts; each is remembered."""
+    """Return verdicts of artifacts on devices, in the order of artifacts, and remember each."""
     found: list[Verdict] = []
     for address, own in _by_place(devices, on).items():
         with _place(address, own, progress) as place:
@@ -86,9 +86,9 @@ def kept_verdicts(
     progress: Progress,
     full: bool = False,
 ) -> list[Verdict]:
-    """Remembered verdicts where there are some, new ones otherwise; ordered as `verdicts_of`'s.
+    """Return remembered verdicts if there are any, new ones otherwise; ordered as in `verdicts_of`.
 
-    What was inconclusive is measured again, and with `full` what was not measured at length.
+    Inconclusive ones are measured again, and with `full` those that were not measured at length.
     """
     found: list[Verdict] = []
     for address, own in _by_place(devices, None).items():
@@ -107,7 +107,7 @@ def kept_verdicts(
 
 
 def _is_settled(verdict: Verdict, full: bool) -> bool:
-    """Whether measuring again would say nothing else."""
+    """Whether measuring again would not change the verdict."""
     measured = verdict.measurement
     timed = measured.latency or measured.generation
     is_full = timed is None or timed.conditions.effort == "full"
@@ -115,7 +115,7 @@ def _is_settled(verdict: Verdict, full: bool) -> bool:
 
 
 def chosen_names(planned: Planned, names: Sequence[str]) -> list[str] | None:
-    """The artifacts of these names, None for all. Raises InvalidInput for what is none."""
+    """The artifacts of these names, None for all. Raises InvalidInput for an unknown name."""
     known = [artifact.name for artifact in planned.plan.artifacts]
     for name in names:
         if name not in known:
@@ -125,9 +125,9 @@ def chosen_names(planned: Planned, names: Sequence[str]) -> list[str] | None:
 
 
 def chosen_devices(planned: Planned, names: Sequence[str]) -> dict[str, Device]:
-    """The devices of these names by id; the recipe's own without any.
+    """The devices of these names by id; by default the recipe's own.
 
-    Raises InvalidInput for one that runs none of the recipe's formats.
+    Raises InvalidInput for a device that runs none of the recipe's formats.
     """
     if not names:
         return planned.devices
@@ -140,7 +140,9 @@ def chosen_devices(planned: Planned, names: Sequence[str]) -> dict[str, Device]:
 
 
 def targets(planned: Planned, format: Format, devices: dict[str, Device]) -> list[Device]:
-    """Those of `devices` that shall run a format: a recipe's own only where a target says so."""
+    """The devices among `devices` that are to run a format: the recipe's own only if a target says
+    so.
+    """
     own, elsewhere = planned.targets[format], planned.devices
     return [
         device
@@ -152,7 +154,7 @@ def targets(planned: Planned, format: Format, devices: dict[str, Device]) -> lis
 def _in_order(
     verdicts: Sequence[Verdict], built: Sequence[Built], devices: dict[str, Device]
 ) -> list[Verdict]:
-    """Ordered by artifact, as they were built, then by device."""
+    """Order by artifact, as they were built, then by device."""
     order = {item.artifact.name: index for index, item in enumerate(built)}
     ids = list(devices)
     return sorted(verdicts, key=lambda each: (order[each.artifact], ids.index(each.device)))
@@ -166,7 +168,7 @@ def _require_format(planned: Planned, device: Device, name: str) -> None:
 
 
 def _by_place(devices: dict[str, Device], on: str | None) -> dict[str, dict[str, Device]]:
-    """The devices by the place that runs for them; a stand-in is for one device alone."""
+    """Group devices by the place that runs for them; a stand-in serves one device only."""
     groups: dict[str, dict[str, Device]] = {}
     for id, device in devices.items():
         address = on or device.reach or HERE
@@ -191,7 +193,7 @@ def _check(
     progress: Progress,
     limit: bool = False,
 ) -> list[Verdict]:
-    """Verdicts from one place, each held against full precision in its own format."""
+    """Verdicts from one place, each compared with full precision in its own format."""
     from edgeq.pipeline.check.check import check
 
     verdicts: list[Verdict] = []
@@ -230,7 +232,7 @@ def _check(
 def _comparison(
     place: Place, float_dir: Path, progress: Progress
 ) -> contextlib.AbstractContextManager[Comparison | None]:
-    """What compares answers between CPUs, where this machine is the place."""
+    """The cross-CPU comparison, if this machine is the place."""
     if not isinstance(place, Here):
         return contextlib.nullcontext()
     return Comparison(float_dir, progress)
@@ -250,7 +252,7 @@ def _planned_sizes(planned: Planned, format: Format) -> Iterator[tuple[str, int]
 
 
 def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place: Place) -> Path:
-    """Where a verdict is remembered: everything but the weather decides the name."""
+    """The path of a remembered verdict; its name covers everything but the machine's load."""
     reference = planned.recipe.data.evaluation
     evaluation = None
     if reference is not None:

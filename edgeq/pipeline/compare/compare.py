@@ -1,4 +1,4 @@
-"""`edgeq compare`: how far model B is from model A on a text, whatever formats they are in."""
+"""`edgeq compare`: the divergence of model B from model A on a text, in any formats."""
 
 from __future__ import annotations
 
@@ -27,37 +27,38 @@ from edgeq.recipe.data_sets import read_text
 
 
 class Side(Frozen):
-    """One of the two models and what ran it."""
+    """One of the two models and its runtime."""
 
     path: str
-    runtime: str = Field(description="Name and version of what executed it.")
+    runtime: str = Field(description="Name and version of the runtime.")
     threads: int
     is_reference: bool = Field(
-        default=False, description="Whether that stands in for the runtime that an app has."
+        default=False,
+        description="Whether the runtime is a reference in place of the one in an app.",
     )
 
 
 class Comparison(Divergence):
-    """The divergence of B from A, and what both are."""
+    """The divergence of B from A, and facts about both."""
 
     a: Side = Field(description="The reference.")
     b: Side = Field(description="The candidate.")
-    text: str = Field(description="The file of the text.")
+    text: str = Field(description="Path of the text.")
     windows_in_text: int = Field(
-        description="Windows the whole text has; those that were used are spread evenly over it."
+        description="Windows in the whole text; those used are spread evenly over it."
     )
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A model ready to run, and where it was named."""
+    """A model ready to run, and the path it was opened from."""
 
     path: Path
     model: Model
 
     @property
     def side(self) -> Side:
-        """What a comparison records of it."""
+        """The record of this side in a comparison."""
         model = self.model
         return Side(
             path=str(self.path),
@@ -79,12 +80,12 @@ def compare(
 ) -> Comparison:
     """Run A, the reference, and B on `windows` windows of `window` tokens of a text file.
 
-    Each of A and B: what `open_any` opens. threads: of one run; by default one per physical core.
-    Raises InvalidInput if one is not a language model, the text is too short, or the models do
-    not cut the text into the same tokens; Missing where a runtime is not installed.
+    A and B: paths for `open_any`. threads: per run; by default one per physical core. Raises
+    InvalidInput if one is not a language model, the text is too short, or the models do not
+    tokenize the text equally; Missing if a runtime is not installed.
     """
     _check_windows(windows)
-    read_text(text)  # what cannot be read is told before a model is opened
+    read_text(text)  # report unreadable files before opening a model
     first, second = (open_any(path, threads, progress) for path in (a, b))
     return compare_opened(first, second, text, window=window, windows=windows, progress=progress)
 
@@ -98,7 +99,7 @@ def compare_opened(
     windows: int = DEFAULT_WINDOWS,
     progress: Progress = lambda step: None,
 ) -> Comparison:
-    """`compare` of models that are open."""
+    """Compare two open models, as `compare` does."""
     _check_windows(windows)
     content = read_text(text)
     reference, candidate = (_language_model(each) for each in (a, b))
@@ -128,12 +129,11 @@ def open_any(
     threads: int | None = None,
     progress: Progress = lambda step: None,
 ) -> Opened:
-    """What lies at `path`, ready to run.
+    """Open the model at `path`.
 
-    A recipe stands for its model: the original in its own library, or where that is not installed,
-    full precision, which is built where it is not there. So does a Hugging Face directory, a
-    sentence encoder if it has sentence-transformers' modules. The rest is what `edgeq.load` takes,
-    and raises.
+    A recipe stands for its model: the original in its own library or, if that is not installed, the
+    float model, built if necessary. So does a Hugging Face directory, a sentence encoder if it has
+    sentence-transformers' modules. Anything else is passed to `edgeq.load`, with its errors.
     """
     progress(f"compare: open {path}")
     if path.suffix in (".yaml", ".yml"):
@@ -165,7 +165,7 @@ def _original(directory: Path, is_encoder: bool, threads: int | None) -> Model:
 
 
 def open_language_model(path: Path, threads: int | None = None) -> LanguageModel:
-    """What lies at `path`, ready to run. Raises InvalidInput for what is not a language model."""
+    """Open the language model at `path`. Raises InvalidInput for any other model."""
     return _language_model(open_any(path, threads))
 
 

@@ -1,4 +1,4 @@
-"""What a worker can be given: an artifact directory for whatever a person names."""
+"""Make an artifact directory, which workers need, from any path a person names."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
+from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
+from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.package import open_package
 
 
 def runnable(path: Path, folder: Path) -> tuple[Path, Artifact]:
-    """An artifact directory with what lies at `path`, and its record.
+    """Return an artifact directory with the model at `path`, and its record.
 
-    An artifact directory is that itself. A bundle is unpacked into the empty directory `folder`,
-    and a bare `.gguf` is linked or copied there and gets a record. Raises InvalidInput for all
-    else, and for what was changed or is damaged.
+    An artifact directory is returned as is. A bundle is unpacked into the empty directory `folder`,
+    and a bare `.gguf` is linked or copied there and gets a record. Raises InvalidInput for anything
+    else, and for changed or damaged files.
     """
     if path.suffix == ".gguf" and path.is_file():
         return folder, _described(path, folder)
@@ -36,7 +38,7 @@ def runnable(path: Path, folder: Path) -> tuple[Path, Artifact]:
 
 
 def _described(path: Path, folder: Path) -> Artifact:
-    """The record of a bare `.gguf`, written to `folder` beside the file."""
+    """The record of a bare `.gguf`, written to `folder` next to the file."""
     from edgeq.formats.gguf.header import read_header
 
     header = read_header(path)
@@ -44,14 +46,14 @@ def _described(path: Path, folder: Path) -> Artifact:
     is_encoder = header.get(f"{kind}.attention.causal", True) is False
     try:
         os.link(path, folder / GGUF_FILE)
-    except OSError:  # on another disk, or where none can be made
+    except OSError:  # on another disk, or without support for links
         shutil.copyfile(path, folder / GGUF_FILE)
     files = record_files(folder, [GGUF_FILE])
     artifact = Artifact(
         name=path.name,
-        format="gguf",
+        format=GGUF.name,
         variant="",
-        task="sentence-embedding" if is_encoder else "text-generation",
+        task=(SENTENCE_EMBEDDING if is_encoder else TEXT_GENERATION).name,
         model=ModelRecord(source=path.name, sha256=files[GGUF_FILE].sha256),
         inputs=(),
         outputs=(),

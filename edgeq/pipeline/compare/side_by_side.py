@@ -1,4 +1,4 @@
-"""Two language models answer one prompt: both texts, where they part, and how likely it was."""
+"""Two language models answer one prompt: both texts, their first difference, and probabilities."""
 
 from __future__ import annotations
 
@@ -20,41 +20,43 @@ from edgeq.pipeline.compare.compare import Opened, Side
 DEFAULT_TOKENS = 64
 
 
-class Spoken(Frozen):
-    """What one model wrote behind the prompt, and how long it took."""
+class Completion(Frozen):
+    """One model's continuation of the prompt, and its speed."""
 
     side: Side
     text: str
-    common: int = Field(description="Letters of the text that both models have.")
-    parted: int = Field(description="Letters up to the end of the first token that only one has.")
+    common: int = Field(description="Length of the common part of the text, in characters.")
+    parted: int = Field(description="Characters up to the end of the first differing token.")
     tokens: int
-    first_token_seconds: float = Field(description="From the prompt to the first token.")
-    tokens_per_second: float | None = Field(description="Behind the first; None without any.")
+    first_token_seconds: float = Field(description="Time from the prompt to the first token.")
+    tokens_per_second: float | None = Field(
+        description="Speed after the first token; None without further tokens."
+    )
 
 
-class Chance(Frozen):
-    """A token, and how likely each model finds it."""
+class TokenProbability(Frozen):
+    """A token, and its probability under each model."""
 
-    text: str = Field(description="Empty for the end of the text.")
+    text: str = Field(description="The token's text; empty for the end of the text.")
     a: float
     b: float
 
 
-class Parting(Frozen):
-    """The first place where the two models choose different tokens."""
+class FirstDifference(Frozen):
+    """The first position at which the two models choose different tokens."""
 
-    token: int = Field(description="Tokens behind the prompt that both models wrote before it.")
-    of_a: Chance = Field(description="What A went on with.")
-    of_b: Chance
+    token: int = Field(description="Number of common tokens after the prompt.")
+    of_a: TokenProbability = Field(description="The token that A chose.")
+    of_b: TokenProbability
 
 
 class SideBySide(Frozen):
-    """Two models' answers to one prompt, each always the likeliest token."""
+    """Two models' answers to one prompt, each by greedy decoding."""
 
     prompt: str
-    a: Spoken
-    b: Spoken
-    parting: Parting | None = Field(description="None where both wrote the same.")
+    a: Completion
+    b: Completion
+    parting: FirstDifference | None = Field(description="None if both answers are equal.")
 
 
 @dataclass
@@ -74,7 +76,7 @@ class _Voice:
         return self._timed(lambda: self.model.step(token))
 
     def finish(self, scores: Floats, most: int) -> None:
-        """Take the likeliest token again and again until the text ends or has `most`."""
+        """Decode greedily until the text ends or has `most` tokens."""
         while True:
             token = int(scores.argmax())
             if token in self.model.end_tokens:
@@ -99,10 +101,10 @@ def side_by_side(
     max_tokens: int = DEFAULT_TOKENS,
     progress: Progress = lambda step: None,
 ) -> SideBySide:
-    """Let both models continue `prompt`, each with its likeliest token, up to `max_tokens`.
+    """Let both models continue `prompt` greedily, up to `max_tokens`.
 
-    Raises InvalidInput for what are no language models of one tokenizer, and for a prompt that is
-    empty or does not fit.
+    Raises InvalidInput for models that are not language models with one tokenizer, and for a prompt
+    that is empty or too long.
     """
     models = [_speaker(each) for each in (a, b)]
     _, ids = same_tokens(models, (a.path, b.path), prompt)
@@ -142,28 +144,30 @@ def _speaker(opened: Opened) -> LanguageModel:
 
 def _check(models: list[LanguageModel], ids: list[int], max_tokens: int) -> None:
     if max_tokens < 1:
-        raise InvalidInput(Problem("--max-tokens", f"{max_tokens} is none", "give 1 or more"))
+        raise InvalidInput(
+            Problem("--max-tokens", f"{max_tokens} is not a positive number", "give 1 or more")
+        )
     if not ids:
-        raise InvalidInput(Problem("--prompt", "is empty", "give a text of a letter or more"))
+        raise InvalidInput(Problem("--prompt", "is empty", "give a text of one character or more"))
     room = min(model.context for model in models)
     if len(ids) + max_tokens > room:
-        what = f"{len(ids)} tokens of prompt and {max_tokens} more are over {room} positions"
+        what = f"{len(ids)} prompt tokens and {max_tokens} more exceed {room} positions"
         raise InvalidInput(Problem("--prompt", what, "shorten it, or lower --max-tokens"))
 
 
 def _parting(
     model: LanguageModel, at: int, chosen: list[int], ends: list[bool], scores: list[Floats]
-) -> Parting:
+) -> FirstDifference:
     likely = [_probabilities(each) for each in scores]
     chances = [
-        Chance(
+        TokenProbability(
             text="" if end else model.text([token]),
             a=float(likely[0][token]),
             b=float(likely[1][token]),
         )
         for token, end in zip(chosen, ends, strict=True)
     ]
-    return Parting(token=at, of_a=chances[0], of_b=chances[1])
+    return FirstDifference(token=at, of_a=chances[0], of_b=chances[1])
 
 
 def _probabilities(scores: Floats) -> Floats:
@@ -173,14 +177,15 @@ def _probabilities(scores: Floats) -> Floats:
     return found
 
 
-def _spoken(opened: Opened, voice: _Voice, at: int) -> Spoken:
-    """at: tokens that both models have."""
+def _spoken(opened: Opened, voice: _Voice, at: int) -> Completion:
+    """at: number of tokens that both models have."""
     model = voice.model
     text = model.text(voice.ids)
-    # A token may end within a character, which the whole text has and a part of it has not.
+    # A token may end within a character; then a part of the text lacks a character that the whole
+    # has.
     lengths = [len(model.text(voice.ids[:end]).rstrip("\ufffd")) for end in (at, at + 1)]
     behind = voice.seconds[1:]
-    return Spoken(
+    return Completion(
         side=opened.side,
         text=text,
         common=lengths[0],

@@ -1,4 +1,4 @@
-"""What `edgeq compare` does with two models: by a text's figures, or side by side for a prompt."""
+"""`edgeq compare`: figures on a text, or answers to a prompt side by side."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from edgeq.pipeline.compare.side_by_side import DEFAULT_TOKENS, SideBySide, side
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What two models are compared on: a text or a prompt; None for what has its default.
+class CompareOptions:
+    """What two models are compared on: a text or a prompt; None for options with their default.
 
-    Raises InvalidInput unless it is one of both, and for options that would have no effect.
+    Raises InvalidInput unless exactly one is given, and for options that would have no effect.
     """
 
     text: Path | None = None
@@ -33,36 +33,38 @@ class Asked:
             remedy = 'give --text FILE for figures, or --prompt "…" for answers side by side'
             raise InvalidInput(Problem("--text, --prompt", what, remedy))
         if self.prompt is None and self.max_tokens is not None:
-            raise InvalidInput(Problem("--max-tokens", "is for --prompt only", "leave it out"))
+            raise InvalidInput(Problem("--max-tokens", "is for --prompt only", "omit it"))
         if self.prompt is not None:
             self.refuse_windows("are for --text only")
 
     def refuse_windows(self, what: str) -> None:
-        """Raise InvalidInput where windows are asked for."""
+        """Raise InvalidInput if windows are asked for."""
         if (self.window, self.windows) != (None, None):
-            raise InvalidInput(Problem("--window, --windows", what, "leave them out"))
+            raise InvalidInput(Problem("--window, --windows", what, "omit them"))
 
 
 def compare_models(
-    a: Path, b: Path, asked: Asked, progress: Progress = lambda step: None
+    a: Path, b: Path, asked: CompareOptions, progress: Progress = lambda step: None
 ) -> Comparison | EncoderComparison | SideBySide:
     """Divergence of two language models, cosines of two encoders, or answers to a prompt.
 
-    Each path: what `compare.open_any` opens. Raises what it, `compare_opened`,
-    `compare_encoders` and `side_by_side` raise.
+    Paths are opened by `compare.open_any`. Raises what it, `compare_opened`, `compare_encoders` and
+    `side_by_side` raise.
     """
     first, second = (open_any(path, progress=progress) for path in (a, b))
     if asked.prompt is not None:
         most = DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
         return side_by_side(first, second, asked.prompt, most, progress)
-    assert asked.text is not None  # `Asked` has one of both
+    assert asked.text is not None  # `CompareOptions` has exactly one of them
     if any(isinstance(each.model, LanguageModel) for each in (first, second)):
         return _divergence(first, second, asked.text, asked, progress)
     asked.refuse_windows("are for language models: encoders read each text whole")
     return compare_encoders(first, second, asked.text, progress)
 
 
-def _divergence(a: Opened, b: Opened, text: Path, asked: Asked, progress: Progress) -> Comparison:
+def _divergence(
+    a: Opened, b: Opened, text: Path, asked: CompareOptions, progress: Progress
+) -> Comparison:
     window = DEFAULT_WINDOW if asked.window is None else asked.window
     windows = DEFAULT_WINDOWS if asked.windows is None else asked.windows
     return compare_opened(a, b, text, window=window, windows=windows, progress=progress)

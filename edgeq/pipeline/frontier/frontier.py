@@ -1,4 +1,4 @@
-"""Quality against size: presets, peers' mixes and our allocations of one model, in one picture.
+"""Quality against size for one model: presets, llama.cpp's mixes and our allocations.
 
 The only part of allocation that reads the recipe's evaluation data: every file is finished before.
 """
@@ -15,6 +15,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import Frozen, read_artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
@@ -37,13 +38,14 @@ from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, make_plan, plan_artifact
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.methods.importance import IMPORTANCE
-from edgeq.quantize.presets import Format, make_variant, preset
+from edgeq.quantize.presets import make_variant
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format, preset
 
 Maker = Callable[[Intent], Path]
 
 _MIXES = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_0", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q6_K")
-# Sizes that allocations are made for: those of these mixes; elsewhere shares of the way from the
+# Sizes to allocate for: those of these mixes; for other formats, fractions of the range from the
 # smallest file to the largest.
 _SIZES_OF = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M")
 _SHARES = (0.05, 0.2, 0.5, 0.8)
@@ -51,14 +53,14 @@ _POINT_FILE = "point.json"
 
 
 class Seen(Frozen):
-    """What a file loses on the evaluation data, and the standard error of that."""
+    """A file's loss on the evaluation data, and its standard error."""
 
     loss: float
     error: float
 
 
 def frontier(recipe: Path, device: str, progress: Progress) -> Frontier:
-    """Build and measure every point for `device`; what was measured before is found again.
+    """Build and measure every point for `device`; earlier measurements are reused.
 
     Raises InvalidInput for a recipe without evaluation data, or without a target for the device.
     """
@@ -87,7 +89,7 @@ def frontier(recipe: Path, device: str, progress: Progress) -> Frontier:
 
 
 class _Work:
-    """What is asked again and again: the plan, the device, the store."""
+    """The common state: the plan, the device, the store."""
 
     def __init__(self, planned: Planned, device: Device, store: Store, progress: Progress) -> None:
         self._planned, self._device = planned, device
@@ -96,7 +98,7 @@ class _Work:
         self._make: Maker = artifact_maker(self._stages)
 
     def points(self, format: Format) -> list[Point]:
-        """All of one format."""
+        """All points of one format."""
         found = {}
         for made_by, intent in self._standard(format):
             found[intent.variant.name] = self._point(intent, made_by, None)
@@ -112,7 +114,7 @@ class _Work:
         """Presets, and in GGUF llama.cpp's mixes as its own tools make them."""
         task = self._planned.recipe.model.task
         words = ["int8", "int4"]
-        if task != "text-generation":
+        if not task_of(task).generates:
             words += file_format(format).compared_presets
         variants = [preset(word, format, task) for word in words]
         found: list[tuple[MadeBy, Intent]] = [
@@ -159,7 +161,7 @@ class _Work:
         )
 
     def _seen(self, intent: Intent, path: Path) -> Seen:
-        """What a finished file loses on the evaluation data."""
+        """Measure a finished file's loss on the evaluation data."""
         reference = own_reading(self._planned, self._store, self._progress)
         given = self._planned.recipe.data.evaluation
         assert given is not None
@@ -180,19 +182,21 @@ class _Work:
         return Seen.model_validate_json((place / _POINT_FILE).read_bytes())
 
     def _measure(self, reference: Path, path: Path, data_file: Path, samples: int | None) -> Seen:
-        task = self._planned.recipe.model.task
-        if task == "text-generation":
+        task = task_of(self._planned.recipe.model.task)
+        if task.generates:
             windows = samples or DEFAULT_WINDOWS
             size = min(DEFAULT_WINDOW, self._planned.recipe.workload.context)
             kl = compare(reference, path, data_file, windows=windows, window=size).kl
             return Seen(loss=kl.mean, error=kl.mean_se)
         models = [edgeq.load(each) for each in (reference, path)]
-        if task == "sentence-embedding":
+        if task.embeds:
             texts = texts_of(data_file, samples)
             answers = [model.embed(texts) for model in models]
             pairs = zip(*(answer.astype(np.float64) for answer in answers), strict=True)
             found = mean([np.array([1 - cosine(a, b)]) for a, b in pairs])
             return Seen(loss=found.value, error=found.error)
         raise InvalidInput(
-            Problem("edgeq frontier", "takes language models and encoders", "see edgeq check")
+            Problem(
+                "edgeq frontier", "supports language models and encoders only", "see edgeq check"
+            )
         )

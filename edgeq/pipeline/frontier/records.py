@@ -1,4 +1,4 @@
-"""Points of size against quality, and the frontiers that were measured before."""
+"""Points of size against quality, and frontiers measured earlier."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgeq.core.store import Store, code_version
 from edgeq.devices.catalogue import Device
 from edgeq.estimate.interval import Interval
 from edgeq.pipeline.plan.plan import Planned
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 
 MadeBy = Literal["llama.cpp mix", "preset", "allocation"]
 
@@ -26,23 +26,23 @@ class Point(Frozen):
     name: str
     made_by: MadeBy
     format: Format
-    bytes: int = Field(description="Of all files, measured.")
+    bytes: int = Field(description="Measured bytes of all files.")
     loss: float = Field(description="Mean KL divergence in nats, or mean 1 − cosine, measured.")
     error: float = Field(description="Standard error of the loss, clustered by window or text.")
     predicted: float | None = Field(
-        default=None, description="Of an allocation: its loss as predicted on calibration data."
+        default=None, description="For an allocation: its predicted loss on calibration data."
     )
     held_back: float | None = Field(
         default=None,
-        description="Of an allocation: its loss measured on calibration data held back.",
+        description="For an allocation: its measured loss on held-out calibration data.",
     )
     seconds: Interval | None = Field(
-        default=None, description="Of one token, or of one run: estimated for the device."
+        default=None, description="Estimated time of one token, or of one run, on the device."
     )
 
 
 class Frontier(Frozen):
-    """Points from the smallest file to the largest. measure: what the loss is."""
+    """Points from the smallest file to the largest. measure: the unit of the loss."""
 
     model: str
     device: str
@@ -59,26 +59,27 @@ class Frontier(Frozen):
         return tuple(found)
 
     def shift(self) -> float | None:
-        """What allocations lose on the evaluation data over what they lose on data held back.
+        """The ratio of allocations' losses on the evaluation data to those on held-out calibration
+        data.
 
-        The geometric mean; None without allocations. No prediction from calibration data can know
-        of it.
+        The geometric mean; None without allocations. No prediction from calibration data can
+        foresee it.
         """
         ratios = [p.loss / p.held_back for p in self.points if p.held_back and p.loss > 0]
         return statistics.geometric_mean(ratios) if ratios else None
 
 
 def remember(found: Frontier, planned: Planned, device: Device) -> None:
-    """Keep a frontier where `known` finds it; a later one takes its place."""
+    """Store a frontier for `known`, replacing an earlier one."""
     path = _place(planned, device)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, canonical.to_json(found.model_dump(mode="json")))
 
 
 def known(planned: Planned, device: Device) -> Frontier | None:
-    """The frontier that `edgeq frontier` last measured of the same model, data and budgets.
+    """The last frontier that `edgeq frontier` measured for the same model, data and budgets.
 
-    Nothing is built or measured, and nothing but hashes is computed.
+    Nothing is built or measured, only hashes are computed.
     """
     if planned.recipe.data.evaluation is None:
         return None
@@ -89,7 +90,7 @@ def known(planned: Planned, device: Device) -> Frontier | None:
 
 
 def _place(planned: Planned, device: Device) -> Path:
-    """Everything that points depend on decides the name: presets of the recipe are not among it."""
+    """The path, named by everything that points depend on, which excludes the presets."""
     recipe = planned.recipe.model_dump(mode="json", exclude={"name", "budgets"})
     recipe["quantize"].pop("default", None)
     given = (planned.recipe.data.calibration, planned.recipe.data.evaluation)

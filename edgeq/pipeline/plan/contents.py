@@ -1,4 +1,4 @@
-"""What the files of a planned artifact will hold."""
+"""Predict the contents of a planned artifact's files."""
 
 from __future__ import annotations
 

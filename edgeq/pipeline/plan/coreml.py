@@ -1,10 +1,11 @@
-"""What a plan says of Core ML packages: which release they need, and which device lacks it."""
+"""Core ML in a plan: the release that packages need, and devices that lack it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.yamlfile import Document
 from edgeq.devices.profile import Device, in_range
 from edgeq.formats.coreml.deployment_targets import (
@@ -23,29 +24,29 @@ from edgeq.quantize.presets import Variant
 from edgeq.recipe.schema import Compute, CoremlSpec, Recipe
 
 DEFAULT_LENGTH = 128
-"""Tokens of one run of an encoder where a recipe does not say how many."""
+"""Tokens of one run of an encoder if the recipe does not say how many."""
 
 
 def compute_of(variant: Variant, spec: CoremlSpec) -> Compute:
-    """What the operators of a variant compute in."""
+    """The type that the operators of a variant compute in."""
     computes: dict[str, Compute] = {FLOAT32.name: "float32", FLOAT16.name: "float16"}
     return computes.get(variant.weights, spec.compute)
 
 
 def lengths_of(spec: CoremlSpec, longest: int) -> tuple[int, ...]:
-    """How many tokens one run of an encoder can have, rising; none more than `longest`."""
+    """The token counts that one run of an encoder can have, ascending; none above `longest`."""
     asked = spec.lengths or (DEFAULT_LENGTH,)
     return tuple(sorted({min(length, longest) for length in asked}))
 
 
 def activations_advice(variant: Variant) -> str | None:
-    """What to know of a package whose activations are coded; None for one where they are not."""
+    """Advice on a package with quantized activations; None for others."""
     if variant.activations == "float32":
         return None
     return (
-        "INT8 activations pay on the Neural Engine of A17 Pro, M4 and later; elsewhere they can be "
-        "slower than float. Their ranges are edgeq's own, from the calibration data: coremltools "
-        "takes ranges on macOS alone"
+        "INT8 activations pay off on the Neural Engine of A17 Pro, M4 and later; elsewhere they "
+        "can be slower than float. edgeq takes their ranges from the calibration data: "
+        "coremltools can do so on macOS only"
     )
 
 
@@ -56,12 +57,12 @@ def needed_target(
     has_states: bool = False,
     has_several_shapes: bool = False,
 ) -> tuple[Target, str]:
-    """The oldest release that can run a package, and what in it asks for that."""
+    """The oldest release that can run a package, and the feature that requires it."""
     needs = {grid: needs_os(grid) for grid in sorted(grids)}
     if has_coded_inputs:
         needs["8-bit activations"] = CODED_INPUTS
     if has_states:
-        needs["a cache that the model keeps itself"] = STATES
+        needs["a stateful KV cache"] = STATES
     if has_several_shapes:
         needs["inputs of more than one length"] = SEVERAL_SHAPES
     what = max(needs, key=lambda each: needs[each], default="")
@@ -69,12 +70,12 @@ def needed_target(
 
 
 def target_of(recipe: Recipe, tensors: Iterable[TensorPlan]) -> tuple[Target, Target, str]:
-    """The release a package is made for, the one it needs, and what in it asks for that."""
+    """The release a package is made for, the one it needs, and the feature that requires it."""
     held = tuple(tensors)
     needed, what = needed_target(
         {tensor.grid for tensor in held},
         has_coded_inputs=any(tensor.activations != "float32" for tensor in held),
-        has_states=recipe.model.task == "text-generation",
+        has_states=task_of(recipe.model.task).generates,
         has_several_shapes=len(recipe.coreml.lengths or ()) > 1,
     )
     asked = recipe.coreml.deployment_target
@@ -87,7 +88,7 @@ def too_old(
     artifacts: Mapping[str, tuple[TensorPlan, ...]],
     devices: Mapping[str, Device],
 ) -> Iterator[Problem]:
-    """What a release cannot run: the one asked for, and those of the devices of Core ML targets.
+    """Problems with releases that are too old: the one asked for, and those of Core ML devices.
 
     artifacts: the weights of every Core ML artifact, by its name.
     """
@@ -95,7 +96,9 @@ def too_old(
         target, needed, what = target_of(recipe, tensors)
         if target < needed:
             location = ("coreml", "deployment_target")
-            said = f"coreml.deployment_target: {target.name} does not run {what}, as {name} has it"
+            said = (
+                f"coreml.deployment_target: {target.name} does not support {what}, which {name} has"
+            )
             remedy = f"write 'deployment_target: {needed.name}', or {_others(recipe, target)}"
             yield Problem(document.place(location), said, remedy)
             continue
@@ -111,7 +114,7 @@ def too_old(
                 where = document.place(("targets", index, "devices", position))
                 reason = f", for {what}" if target == needed and what else ""
                 said = f"{id} has {device.os} {device.os_version}, {name} needs {target}{reason}"
-                yield Problem(where, said, f"leave the device out, or {_others(recipe, IOS16)}")
+                yield Problem(where, said, f"remove the device, or {_others(recipe, IOS16)}")
 
 
 def _runs(device: Device, target: Target) -> bool:
@@ -120,7 +123,7 @@ def _runs(device: Device, target: Target) -> bool:
 
 
 def _others(recipe: Recipe, target: Target) -> str:
-    if recipe.model.task == "text-generation":
-        return "take another format: a language model of Core ML keeps its cache since iOS 18"
+    if task_of(recipe.model.task).generates:
+        return "use another format: Core ML supports a language model's cache since iOS 18"
     words = [word for word in ("int8", "palette4", "palette6") if needs_os(word) <= target]
-    return f"quantize to {', '.join(words)}, which {target} runs, and to one length"
+    return f"quantize to {', '.join(words)}, which {target} supports, and use one length"

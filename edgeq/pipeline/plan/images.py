@@ -1,4 +1,4 @@
-"""What a plan knows of classifiers for Core ML: images that go in, labels that come out."""
+"""Classifiers for Core ML in a plan: input images and output labels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.validation_messages import suggest
 from edgeq.core.yamlfile import Document
 from edgeq.recipe.checks.coreml import read_labels
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from edgeq.formats.coreml.write_images import Image
     from edgeq.recipe.schema import CoremlSpec, Recipe
 
-_RANK = 4  # of an image: (1, channels, height, width)
+_RANK = 4  # axes of an image: (1, channels, height, width)
 
 
 def image_of(spec: CoremlSpec) -> Image | None:
-    """The input that takes pixels."""
+    """The image input."""
     from edgeq.formats.coreml.write_images import Image
 
     given = spec.image
@@ -27,15 +28,15 @@ def image_of(spec: CoremlSpec) -> Image | None:
 
 
 def labels_of(recipe: Recipe, path: Path) -> tuple[str, ...]:
-    """The names of the classes, none without any. path: of the recipe."""
+    """The names of the classes; empty if there are none. path: of the recipe."""
     labels = recipe.coreml.labels
     return read_labels(path.parent / labels) if labels else ()
 
 
 def misfits(recipe: Recipe, document: Document, graph: Path) -> Iterator[Problem]:
-    """An image or labels that do not fit the .onnx file `graph`."""
+    """Problems of an image or labels that do not fit the .onnx file `graph`."""
     spec = recipe.coreml
-    if recipe.model.task != "tensor" or not (spec.image or spec.labels):
+    if not task_of(recipe.model.task).takes_arrays or not (spec.image or spec.labels):
         return
     from edgeq.models.graphs.imported import read_onnx
 
@@ -61,4 +62,4 @@ def misfits(recipe: Recipe, document: Document, graph: Path) -> Iterator[Problem
     if labels and classes and isinstance(classes[0], int) and classes[0] != len(labels):
         what = f"coreml.labels: {len(labels)} labels for the model's {classes[0]} classes"
         where = document.place(("coreml", "labels"))
-        yield Problem(where, what, "give one label a line for each class")
+        yield Problem(where, what, "give one label per line, one for each class")

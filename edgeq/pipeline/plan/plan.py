@@ -23,16 +23,17 @@ from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.pipeline.plan.sizes import cache_bytes
 from edgeq.pipeline.plan.tensors import bytes_by_grid, planned_tensors
 from edgeq.pipeline.proof.original import reference_of
-from edgeq.quantize.spec import Format, Intent
+from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format
 from edgeq.recipe.load import load_recipe
 from edgeq.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan with the objects that a build goes on with.
+    """A plan with the objects that a build needs.
 
-    targets: by file format, the devices of its targets by id. prospects: what can become of
+    targets: by file format, the devices of its targets by id. prospects: possible outcomes of
     budgets, by the artifact's name.
     """
 
@@ -45,9 +46,9 @@ class Planned:
     prospects: Mapping[str, Prospect] = field(default_factory=dict)
 
     def settled(self, intents: Iterable[Intent]) -> Planned:
-        """The plan with pending artifacts of budgets replaced by what they became."""
+        """The plan with the chosen formats of pending artifacts filled in."""
         became = {intent.name: intent for intent in intents}
-        apple = self.targets.get("coreml", {})
+        apple = _of_releases(self.targets)
         artifacts = tuple(
             plan_artifact(self.recipe, self.model, became[own.name], own.devices, apple, own.advice)
             if own.name in became
@@ -63,8 +64,7 @@ class Planned:
 
 
 def make_plan(path: Path, *, weights: bool = False) -> Planned:
-    """Resolve the recipe at `path`; with `weights`, its model is fetched whole.
-
+    """Resolve the recipe at `path`; with `weights`, its model is downloaded whole.
 
     Raises InvalidInput with every independent problem of recipe, devices, data and model at once.
     """
@@ -88,9 +88,10 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
             problems += error.problems
     if problems or model is None:
         raise InvalidInput(by_place(problems))
-    plan = _plan(recipe, model, devices.get("coreml", {}))
+    apple = _of_releases(devices)
+    plan = _plan(recipe, model, apple)
     packages = {a.name: a.tensors for a in plan.artifacts if file_format(a.format).has_releases}
-    problems += too_old(recipe, document, packages, devices.get("coreml", {}))
+    problems += too_old(recipe, document, packages, apple)
     if packages:
         problems += misfits(recipe, document, model.located.path)
     if problems:
@@ -98,12 +99,22 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     return Planned(path, recipe, document, devices, model, plan)
 
 
+def _of_releases(targets: Mapping[Format, Mapping[str, Device]]) -> dict[str, Device]:
+    """The devices whose system's release decides what their files can hold, by id."""
+    return {
+        id: device
+        for format, devices in targets.items()
+        if file_format(format).has_releases
+        for id, device in devices.items()
+    }
+
+
 def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) -> Plan:
     """apple: the devices of Core ML targets, by id."""
     artifacts = []
     intents = []
     devices: dict[Format, tuple[str, ...]] = {}
-    for target in recipe.targets:  # more than one may ask for the same files
+    for target in recipe.targets:  # several may need the same files
         devices[target.format] = (*devices.get(target.format, ()), *target.devices)
     for format, names in devices.items():
         notes = file_format(format).notes(model)
@@ -123,7 +134,7 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
                     download_bytes=fit.size or 0,
                     cache_bytes=cache_bytes(recipe, model, intent),
                     devices=names,
-                    pending="what each tensor costs is measured when it is built",
+                    pending="the sensitivity of its tensors is measured when it is built",
                     advice=notes,
                 )
             )
@@ -202,7 +213,7 @@ def _devices(
                 device = load_device(name)
             except InvalidInput as error:
                 problems += [
-                    # In a device's own file, the place there counts too.
+                    # For a device file, the place within that file counts too.
                     Problem(where, p.what if p.where == name else f"{p.where}: {p.what}", p.remedy)
                     for p in error.problems
                 ]
@@ -237,7 +248,7 @@ def _untrained_context(
     asked = recipe.workload.context
     if model.decoder is not None and asked > model.decoder.context:
         trained = model.decoder.context
-        what = f"workload.context: {asked} positions, and the model was trained for {trained}"
+        what = f"workload.context: {asked} positions, and the model was trained for only {trained}"
         yield Problem(
             document.place(("workload", "context")), what, f"write 'context: {trained}' or less"
         )

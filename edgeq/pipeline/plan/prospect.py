@@ -1,4 +1,4 @@
-"""What can become of a budget whose number formats are not chosen yet."""
+"""Possible outcomes of a budget whose number formats are not chosen yet."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from edgeq.estimate.interval import Interval
 from edgeq.formats.file_format import TensorPlan
 from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.quantize.budget_spec import FitSpec
-from edgeq.quantize.presets import Format
+from edgeq.quantize.storage import Format
 
 
 @dataclass(frozen=True)
 class Prospect:
-    """What can become of a budget, by its sizes alone.
+    """Possible outcomes of a budget, by its sizes alone.
 
-    smallest: with every tensor in its fewest bits. largest: about as much as size, memory and speed
+    smallest: with the fewest bits for every tensor. largest: as large as size, memory and speed
     allow, spread evenly over the tensors. most: bytes of the largest file without any budget.
-    is_filled: whether all that is allowed will be used, since no quality bounds it from below.
-    offered: every way in which a tensor may be stored.
+    is_filled: whether the allowance will be used up, since quality sets no lower bound. offered:
+    every way in which a tensor may be stored.
     """
 
     smallest: ArtifactPlan
@@ -31,19 +31,19 @@ class Prospect:
     offered: tuple[TensorPlan, ...]
 
     def note(self, fit: FitSpec, format: Format) -> str:
-        """What to tell of a size that no number formats fill; empty for others."""
+        """Note a size budget that no choice of number formats fills; empty for others."""
         if fit.size is None or fit.size <= self.most or not self.is_filled:
             return ""
         return (
-            f"its {format_bytes(fit.size)} are more than this model takes in {format} with any "
-            f"choice ({format_bytes(self.most)} at most, estimated): it gets the least lossy file"
+            f"its {format_bytes(fit.size)} are more than this model can use in {format} "
+            f"({format_bytes(self.most)} at most, estimated): the least lossy file is built"
         )
 
     def estimates(self, of: Callable[[ArtifactPlan], Estimates]) -> Estimates:
-        """What to expect on a device. of: what is expected of a plan there."""
+        """Estimate for a device. of: the estimator of a plan there."""
         largest = of(self.largest)
         if self.is_filled:
-            how = "number formats not chosen yet: of a file as large as its budget allows"
+            how = "number formats not chosen yet: for a file as large as its budget allows"
             return _mapped(largest, largest, lambda _, value: _based(value, value, value, how))
         how = "number formats not chosen yet: from the smallest file to the largest it can become"
         return _mapped(of(self.smallest), largest, lambda a, b: _based(b, a, b, how))
@@ -52,7 +52,7 @@ class Prospect:
 def _mapped(
     a: Estimates, b: Estimates, merged: Callable[[Interval, Interval], Interval]
 ) -> Estimates:
-    """`b` with every interval merged with that of `a`."""
+    """Return `b` with every interval merged with that of `a`."""
 
     def both(x: Interval | None, y: Interval | None) -> Interval | None:
         return merged(x, y) if x is not None and y is not None else None

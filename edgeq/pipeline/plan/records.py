@@ -1,23 +1,24 @@
-"""What a plan says, as records."""
+"""The records of a plan."""
 
 from __future__ import annotations
 
 from edgeq.core.artifact import Frozen
 from edgeq.formats.file_format import TensorPlan
-from edgeq.quantize.presets import Format, Variant
+from edgeq.quantize.presets import Variant
+from edgeq.quantize.storage import Format
 
 
 class ArtifactPlan(Frozen):
     """One artifact of the plan.
 
-    `download_bytes` is estimated: the graph of an ONNX file is not known before it is made, nor is
-    the vocabulary of a GGUF file where only its model's configuration is here. `cache_bytes`: keys
-    and values of a language model at `workload.context` positions, None for other tasks.
+    `download_bytes` is estimated: the graph of an ONNX file is not known before it is made, nor the
+    vocabulary of a GGUF file if only its model's configuration is available. `cache_bytes`: the KV
+    cache of a language model at `workload.context` positions, None for other tasks.
     `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
-    `advice`: where its runtime is not the model, what its Core ML devices make of its number
-    formats, and what else there is to know of it. `pending`: why its tensors are not known yet, for
-    a budget whose number formats are chosen when it is built; else empty. Then `download_bytes` is
-    the most that it may become, and `smallest_bytes` the least, None where that is not known.
+    `advice`: where its runtime differs from the model, how its Core ML devices handle its number
+    formats, and other remarks. `pending`: why its tensors are not known yet, for a budget whose
+    number formats are chosen when it is built; else empty. Then `download_bytes` is the maximum,
+    and `smallest_bytes` the minimum, None if unknown.
     """
 
     name: str
@@ -37,7 +38,7 @@ class ArtifactPlan(Frozen):
 class Plan(Frozen):
     """What a build of a recipe would do.
 
-    `reference`: what will run the original, which the float model is compared with first.
+    `reference`: the runtime of the original, with which the float model is first compared.
     """
 
     recipe: str

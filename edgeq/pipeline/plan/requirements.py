@@ -1,4 +1,4 @@
-"""What has to be installed to build an artifact, and by which extra."""
+"""Packages required to build an artifact, and the extras that install them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 from edgeq.core.errors import Missing, Problem
+from edgeq.core.tasks import task_of
 from edgeq.formats.registry import file_format
 from edgeq.quantize.spec import Intent
 
@@ -22,7 +23,7 @@ def packages(intents: Iterable[Intent], *, fits: bool = False) -> dict[str, tupl
     """
     wanted: dict[str, tuple[str, ...]] = {}
     for intent in intents:
-        is_language = intent.task == "text-generation"
+        is_language = task_of(intent.task).generates
         format = file_format(intent.format)
         if format.from_graph or intent.variant.needs_calibration:
             extra, names = ("language", _DECODER) if is_language else ("build", _ENCODER)
@@ -36,12 +37,12 @@ def packages(intents: Iterable[Intent], *, fits: bool = False) -> dict[str, tupl
 
 
 def missing(wanted: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Those of `packages` that are not installed."""
+    """The packages among `packages` that are not installed."""
     return tuple(name for names in wanted.values() for name in names if not find_spec(name))
 
 
 def require(intents: Iterable[Intent], *, fits: bool = False) -> None:
-    """Raise Missing, with the command that installs it, where something is not there."""
+    """Raise Missing, with the install command, if a package is missing."""
     wanted = packages(intents, fits=fits)
     absent = missing(wanted)
     if absent:

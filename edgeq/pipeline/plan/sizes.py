@@ -1,4 +1,4 @@
-"""How many bytes a language model's cache takes in memory."""
+"""The memory of a language model's KV cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgeq.recipe.schema import Recipe
 
 
 def cache_bytes(recipe: Recipe, model: DescribedModel, intent: Intent) -> int | None:
-    """Keys and values of `workload.context` positions; None for a model that has none."""
+    """Bytes of the KV cache for `workload.context` positions; None for a model without one."""
     if model.decoder is None:
         return None
     size = file_format(intent.format).cache_value_bytes(intent.variant.weights)

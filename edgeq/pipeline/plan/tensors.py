@@ -1,4 +1,4 @@
-"""What a plan says of every weight, by the rules of the file format it goes into."""
+"""Plans for every weight, by the rules of its file format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeq.quantize.spec import Intent
 
 
 def bytes_by_grid(tensors: Iterable[TensorPlan]) -> dict[str, int]:
-    """Bytes of weights by the name of their grid."""
+    """Bytes of weights by number format."""
     sizes: dict[str, int] = {}
     for tensor in tensors:
         sizes[tensor.grid] = sizes.get(tensor.grid, 0) + tensor.bytes
@@ -22,10 +22,10 @@ def bytes_by_grid(tensors: Iterable[TensorPlan]) -> dict[str, int]:
 def planned_tensors(
     model: DescribedModel, intent: Intent, compute: str = "float16"
 ) -> Iterator[TensorPlan]:
-    """One plan for every weight of the model. Raises Missing where GGUF's types are not here.
+    """One plan for every weight of the model. Raises Missing if GGUF's types are not available.
 
-    compute: what operators of a Core ML package compute in. Factors of an adapter come last, each
-    pair under its weight's name.
+    compute: the type that operators of a Core ML package compute in. Adapter factors come last,
+    each pair under its weight's name.
     """
     yield from file_format(intent.format).plan_tensors(model, intent, compute)
     recover = intent.variant.recover

@@ -1,1 +1,1 @@
-"""Recovery: a small low-rank adapter that gives back part of what few bits took away."""
+"""Recovery: a small low-rank adapter that restores part of the quality lost to few bits."""

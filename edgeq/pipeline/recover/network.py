@@ -1,4 +1,4 @@
-"""The model in torch: frozen weights, factors beside them, and logits a few rows at a time."""
+"""The model in torch: frozen weights, low-rank factors, and logits a few rows at a time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from edgeq.core.tasks import TEXT_GENERATION
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network
@@ -16,18 +17,18 @@ from edgeq.models.weights import open_weights
 from edgeq.quantize.adapter import Factors
 from edgeq.quantize.number_formats import Floats
 
-_ROWS_AT_ONCE = 256  # of logits: a vocabulary is wide
-_BESIDE, _ITERATIONS = 8, 4  # of subspace iteration: more directions than wanted, and rounds
+_ROWS_AT_ONCE = 256  # rows of logits at a time: a vocabulary is large
+_BESIDE, _ITERATIONS = 8, 4  # subspace iteration: extra directions, and rounds
 
 
 class LowRank(torch.nn.Module):  # type: ignore[misc]
-    """A linear layer and what its factors add. In evaluation they are as a file holds them.
+    """A linear layer plus its low-rank factors. In evaluation they are as a file holds them.
 
-    Training begins with the best approximation of what rounding took from the weight (LoftQ, Li et
-    al. 2023). Measured on a 5.8 M-parameter llama in Q2_K, rank 8, 120 steps: a KL divergence of
-    0.0281 becomes 0.0237 so, and 0.0259 from factors that add nothing at first. An approximation
-    weighted by the inputs' moments began worse, at 0.0280 where this one begins at 0.0265: rounding
-    that minds them has left nothing there.
+    Training begins with the best approximation of the weight's rounding error (LoftQ, Li et al.
+    2023). Measured on a 5.8 M-parameter llama in Q2_K, rank 8, 120 steps: a KL divergence of 0.0281
+    becomes 0.0237 this way, and 0.0259 from factors that are zero at first. An approximation
+    weighted by the inputs' moments began worse, at 0.0280 compared with 0.0265: rounding that takes
+    those moments into account has left nothing there.
     """
 
     def __init__(self, linear: torch.nn.Linear, full: Floats, rank: int) -> None:
@@ -52,13 +53,13 @@ class LowRank(torch.nn.Module):  # type: ignore[misc]
 
 
 class Network:
-    """A language model that can be run up to its last norm, with the output layer apart.
+    """A language model that can be run up to its last norm, with the output layer separate.
 
     adapted: the layers with factors, by their weight's Hugging Face name.
     """
 
     def __init__(self, directory: ModelDirectory, decoder: Decoder) -> None:
-        self.model = open_network(directory, "text-generation")
+        self.model = open_network(directory, TEXT_GENERATION)
         self.model.requires_grad_(False)
         self.adapted: dict[str, LowRank] = {}
         self._cap = decoder.logit_softcap
@@ -67,19 +68,19 @@ class Network:
         self._float_head = torch.from_numpy(self._weights.read(name))
 
     def hidden(self, window: list[int]) -> torch.Tensor:
-        """float32 (tokens, hidden): what the output layer reads."""
+        """The input of the output layer, float32 (tokens, hidden)."""
         ids = torch.tensor([window])
         found: torch.Tensor = self.model.model(input_ids=ids, use_cache=False).last_hidden_state[0]
         return found
 
     def freeze(self, values: Iterable[tuple[str, Floats]]) -> None:
-        """Put the weights that a file holds in the place of the model's own."""
+        """Replace the model's weights by those that a file holds."""
         own = dict(self.model.named_parameters(remove_duplicate=False))
         for name, rows in values:
             own[name].copy_(torch.from_numpy(np.ascontiguousarray(rows)))
 
     def adapt(self, names: Iterable[str], rank: int) -> None:
-        """Put factors beside the weights `names`."""
+        """Add factors to the weights `names`."""
         for name in names:
             path, _, last = name.removesuffix(".weight").rpartition(".")
             parent = self.model.get_submodule(path)
@@ -87,15 +88,15 @@ class Network:
             setattr(parent, last, self.adapted[name])
 
     def divergence(self, hidden: torch.Tensor, taught: NDArray[np.float32]) -> torch.Tensor:
-        """KL divergence in nats of every position, float32 (tokens,); nothing is kept to learn."""
+        """KL divergence in nats at every position, float32 (tokens,); without gradients."""
         with torch.no_grad():
             return torch.cat([self._of_rows(*rows) for rows in _split(hidden, taught)])
 
     def learn(self, hidden: torch.Tensor, taught: NDArray[np.float32], share: float) -> None:
         """Add the gradient of the mean divergence × `share` to every factor.
 
-        Logits are made and forgotten a few rows at a time; what flows back from them is collected
-        at `hidden`, and goes through the layers once.
+        Logits are computed and discarded a few rows at a time; their gradients are collected at
+        `hidden`, and pass through the layers once.
         """
         leaf = hidden.detach().requires_grad_()
         for rows in _split(leaf, taught):
@@ -121,7 +122,7 @@ def _split(
 
 
 def approximated(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors `(rows, rank)` and `(rank, columns)`, alike in size, whose product is nearest.
+    """Factors `(rows, rank)` and `(rank, columns)` of balanced norm, whose product is the nearest.
 
     By subspace iteration (Halko et al. 2011, algorithm 4.4) from a fixed start.
     """

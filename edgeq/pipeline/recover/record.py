@@ -1,4 +1,4 @@
-"""What training an adapter came to, as an artifact's record has it."""
+"""The result of training an adapter, for an artifact's record."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from edgeq.core.artifact import Frozen
 
 
 class Recovery(Frozen):
-    """How an adapter was trained, and what it gave back.
+    """How an adapter was trained, and what it recovered.
 
-    kl_before, kl_after: mean KL divergence from the full model in nats on held-back calibration
-    text, in float32 arithmetic with the weights as the file has them; runtimes that round
-    activations as well are a little further off. best_step: of the adapter that was best there; 0
-    is the one that training began with. is_kept: whether it was better than none at all. tokens:
-    that each step looked at. trained_with: packages and their versions.
+    kl_before, kl_after: mean KL divergence from the full model in nats on held-out calibration
+    text, in float32 arithmetic with the weights as the file has them; runtimes that also round
+    activations diverge slightly more. best_step: the step of the best adapter; 0 is the initial
+    one. is_kept: whether it was better than no adapter. tokens: per step. trained_with: packages
+    and their versions.
     """
 
     rank: int
@@ -31,9 +31,9 @@ class Recovery(Frozen):
 
     @property
     def why_none(self) -> str:
-        """What a person is told where no adapter is kept."""
+        """The message if no adapter is kept."""
         return (
-            f"no adapter: none of rank {self.rank} was better on held-back text than none, "
+            f"no adapter: none of rank {self.rank} was better on held-out text than no adapter, "
             f"after {self.steps} steps"
         )
 

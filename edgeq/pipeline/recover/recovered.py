@@ -1,4 +1,4 @@
-"""What a build knows of recovery: the adapter, its files, and what is to be said of them."""
+"""The outcome of recovery in a build: the adapter, its files, and its notes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from edgeq.quantize.adapter import GRID, METHOD, Adapter
 
 @dataclass(frozen=True)
 class Recovered:
-    """What recovery came to. adapter: empty where none was asked for, or none better than none.
+    """The outcome of recovery. adapter: empty if none was asked for, or if none was an improvement.
 
-    files: those that were written for it beside the model's. record: None where none was asked for.
+    files: those written for it next to the model's. record: None if none was asked for.
     """
 
     adapter: Adapter = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Recovered:
 
     @property
     def notes(self) -> list[str]:
-        """What a person has to be told."""
+        """Notes to show."""
         return [self.record.why_none] if self.record and not self.adapter else []
 
     @property

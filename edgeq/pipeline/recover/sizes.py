@@ -1,4 +1,4 @@
-"""What an adapter takes in files, from the model's shapes alone."""
+"""The size of an adapter in files, from the model's shapes alone."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def adapter_bytes(model: DescribedModel, format: str, rank: int) -> int:
     """Bytes that an adapter of `rank` adds to an artifact.
 
-    Of GGUF the whole file that lies beside the model's, of ONNX the factors: what they add to the
-    graph is estimated with the rest of it. Raises Missing where GGUF's types are not here.
+    For GGUF the whole adapter file next to the model's, for ONNX the factors: what they add to the
+    graph is estimated with the graph. Raises Missing if GGUF's types are not available.
     """
     factors = planned_factors(model.tensors, rank)
     return file_format(format).adapter_bytes(model, factors, rank)

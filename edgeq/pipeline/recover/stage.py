@@ -1,4 +1,4 @@
-"""Recovery as a stage of a build: made once for the same values, whatever file holds them."""
+"""Recovery as a build stage: made once for the same values, whatever file holds them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from edgeq.quantize.number_formats import Floats, QuantizedTensor
 from edgeq.quantize.recover_spec import LEAST, RecoverSpec, too_few
 
 Values: TypeAlias = Iterator[tuple[str, Floats]]
-"""Matrices by their Hugging Face names, float32 `(rows, columns)`, one after the other."""
+"""Matrices by their Hugging Face names, float32 `(rows, columns)`, one at a time."""
 
 _ADAPTER, _RECORD = "adapter.npz", "recovery.json"
 
 
 def recover_gguf(stages: Stages, describe: str, spec: RecoverSpec, destination: Path) -> Recovered:
-    """An adapter for the GGUF file that a build has just written to `destination`, beside it.
+    """Train an adapter for the GGUF file that a build has just written to `destination`, next to
+    it.
 
     Raises what `recover_codes` does.
     """
@@ -48,9 +49,9 @@ def recover_gguf(stages: Stages, describe: str, spec: RecoverSpec, destination: 
 def recover_codes(
     stages: Stages, describe: str, spec: RecoverSpec, codes: Mapping[str, QuantizedTensor]
 ) -> Recovered:
-    """An adapter for weights that a file will hold as `codes`, and the rest in float32.
+    """Train an adapter for weights that a file will hold as `codes`, the others in float32.
 
-    Raises InvalidInput for calibration text too short to hold some of it back.
+    Raises InvalidInput for calibration text too short for a holdout.
     """
     directory = stages.planned.model.directory
     assert directory is not None
@@ -66,7 +67,7 @@ def recover_codes(
 def _recover(
     stages: Stages, describe: str, spec: RecoverSpec, values: Callable[[], Values]
 ) -> Recovered:
-    """Train, or find what was trained on the same values before."""
+    """Train, or return the stored result of training on the same values."""
     key = {
         **stages.float_key(),
         "values": _digest(values()),
@@ -124,6 +125,6 @@ def _digest(values: Values) -> str:
     digest = hashlib.sha256()
     for name, rows in values:
         digest.update(f"{name}\0{rows.shape}\0".encode())
-        # Of the two zeros one stands for both: which one a product gives depends on its order.
+        # Zero and negative zero are treated as one: which one a product gives depends on its order.
         digest.update(np.ascontiguousarray(rows + np.float32(0), "<f4").data)
     return digest.hexdigest()

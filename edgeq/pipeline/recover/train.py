@@ -1,9 +1,9 @@
-"""Training of an adapter: distillation of the full model's logits by KL, which may be interrupted.
+"""Training of an adapter: distillation of the full model's logits by KL, resumable.
 
-The weights are frozen at what the runtime computes with, and the adapter learns (QLoRA, Dettmers et
-al. 2023) to bring the distribution of every next token back (Hinton et al. 2015, at temperature 1).
-Every eighth window of the calibration text is held back; what is kept is the adapter that does best
-there, and none if it does not do better than none.
+The weights are frozen at the values that the runtime computes with, and the adapter learns (QLoRA,
+Dettmers et al. 2023) to restore the distribution of every next token (Hinton et al. 2015, at
+temperature 1). Every eighth window of the calibration text is held out; the adapter that does best
+there is kept, or none if no adapter is an improvement.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeq.core.files import replacing
+from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
@@ -29,16 +28,16 @@ from edgeq.quantize.adapter import Factors
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.recover_spec import RecoverSpec
 
-_JUDGES = 8  # of so many windows one teaches nothing
+_JUDGES = 8  # one in this many windows is held out
 _TOKENS_A_STEP = 1024
-_CHECKS = 12  # times the held-back windows are looked at
-_WARM_UP = 0.05  # of all steps
+_CHECKS = 12  # number of evaluations on the held-out windows
+_WARM_UP = 0.05  # fraction of all steps
 _CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass
 class _State:
-    """How far training has come. seen: the held-back divergence by step."""
+    """The state of training. seen: the held-out divergence by step."""
 
     step: int
     seen: dict[int, float]
@@ -54,29 +53,29 @@ def train(
     names: Sequence[str],
     windows: Sequence[list[int]],
     spec: RecoverSpec,
-    steps: Path,
+    steps: Steps,
     progress: Progress,
     threads: int,
 ) -> tuple[dict[str, Factors], Recovery]:
-    """An adapter for the weights `names`, by name; empty where none does better.
+    """Train an adapter for the weights `names`, by name; empty if none is an improvement.
 
     values: weights that differ from the model's, as the runtime has them. windows: token ids of
-    calibration text, eight or more. steps: a folder of this very work; what an ended process left
-    there is taken up again, and gives the bytes that an undisturbed one gives with as many threads.
+    calibration text, eight or more. steps: of this very run; a run that was interrupted is resumed
+    from them, and gives the same bytes as an uninterrupted one with as many threads.
     """
     with _deterministic(threads):
         network = Network(directory, decoder)
         lessons = _Lessons(network, windows, steps, progress)
         network.freeze(values)
         before = lessons.held_back(network)
-        progress(f"recover: KL {before:.6f} on held-back text without an adapter")
+        progress(f"recover: KL {before:.6f} on held-out text without an adapter")
         network.adapt(names, spec.rank)
         return _Training(network, lessons, spec, steps, progress).run(before)
 
 
 @contextlib.contextmanager
 def _deterministic(threads: int) -> Iterator[None]:
-    """The same sums in the same order, for as long as it lasts."""
+    """Compute the same sums in the same order within this context."""
     before, was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
@@ -88,34 +87,35 @@ def _deterministic(threads: int) -> Iterator[None]:
 
 
 class _Lessons:
-    """Windows of text, and what the full model knows behind each: kept in files, read as needed."""
+    """Windows of text and the full model's hidden states for each, in files, read as needed."""
 
     def __init__(
-        self, network: Network, windows: Sequence[list[int]], folder: Path, progress: Progress
+        self, network: Network, windows: Sequence[list[int]], steps: Steps, progress: Progress
     ) -> None:
-        self._windows, self._folder = windows, folder
+        self._windows = windows
         indices = range(len(windows))
         self.judges = [i for i in indices if i % _JUDGES == _JUDGES - 1]
         self.teachers = [i for i in indices if i % _JUDGES != _JUDGES - 1]
-        missing = [i for i in indices if not self._file(i).exists()]
+        missing = [i for i in indices if steps.find(_taught(i)) is None]
         for count, index in enumerate(missing):
             progress(f"recover: run the full model, window {count + 1} of {len(missing)}")
             with torch.no_grad():
                 known = network.hidden(windows[index]).numpy()
-            with replacing(self._file(index)) as partial:
+            with steps.writing(_taught(index)) as partial:
                 np.save(partial, known)
+        self._files = {i: path for i in indices if (path := steps.find(_taught(i)))}
 
     def window(self, index: int) -> list[int]:
         """Token ids."""
         return self._windows[index]
 
     def taught(self, index: int) -> NDArray[np.float32]:
-        """What the full model's output layer reads, float32 (tokens, hidden)."""
-        found: NDArray[np.float32] = np.load(self._file(index))
+        """The input of the full model's output layer, float32 (tokens, hidden)."""
+        found: NDArray[np.float32] = np.load(self._files[index])
         return found
 
     def held_back(self, network: Network) -> float:
-        """Mean divergence in nats over the windows that judge."""
+        """Mean divergence in nats over the held-out windows."""
         found = []
         for index in self.judges:
             with torch.no_grad():
@@ -124,7 +124,7 @@ class _Lessons:
         return float(torch.cat(found).double().mean())
 
     def batch(self, step: int, count: int, seed: int) -> list[int]:
-        """Windows of a step: each once, in an order of its own, before one comes again."""
+        """Windows of a step: each once, in a shuffled order, before any repeats."""
         places = range(step * count, (step + 1) * count)
         return [
             self._ordered(place // len(self.teachers), seed)[place % len(self.teachers)]
@@ -135,23 +135,20 @@ class _Lessons:
         order = np.random.default_rng([seed, round]).permutation(len(self.teachers))
         return [self.teachers[i] for i in order]
 
-    def _file(self, index: int) -> Path:
-        return self._folder / f"taught-{index}.npy"
-
 
 class _Training:
-    """Steps, checks and checkpoints."""
+    """Steps, evaluations and checkpoints."""
 
     def __init__(
         self,
         network: Network,
         lessons: _Lessons,
         spec: RecoverSpec,
-        folder: Path,
+        steps: Steps,
         progress: Progress,
     ) -> None:
         self._network, self._lessons, self._spec = network, lessons, spec
-        self._file, self._progress = folder / _CHECKPOINT, progress
+        self._steps, self._progress = steps, progress
         size = len(lessons.window(0))
         self._count = min(max(1, _TOKENS_A_STEP // size), len(lessons.teachers))
         self._every = max(1, spec.steps // _CHECKS)
@@ -166,7 +163,7 @@ class _Training:
         )
 
     def run(self, before: float) -> tuple[dict[str, Factors], Recovery]:
-        """Train to the end, from where a checkpoint left off. before: without an adapter."""
+        """Train to the end, from the last checkpoint. before: the divergence without an adapter."""
         state = self._resumed() or self._begun()
         while state.step < self._spec.steps:
             self._step(state.step)
@@ -203,25 +200,26 @@ class _Training:
         self._optimizer.step()
 
     def _check(self, state: _State) -> None:
-        """Look at held-back text, and remember all there is."""
+        """Evaluate on the held-out text, and write a checkpoint."""
         seen = self._lessons.held_back(self._network)
         if seen < min(state.seen.values()):
             state.best = self._copy()
         state.seen[state.step] = seen
         self._progress(
-            f"recover: step {state.step} of {self._spec.steps}, KL {seen:.6f} on held-back text"
+            f"recover: step {state.step} of {self._spec.steps}, KL {seen:.6f} on held-out text"
         )
         state.current, state.optimizer = self._copy(), self._optimizer.state_dict()
-        with replacing(self._file) as partial:
+        with self._steps.writing(_CHECKPOINT) as partial:
             torch.save(vars(state), partial)
 
     def _resumed(self) -> _State | None:
-        if not self._file.exists():
+        checkpoint = self._steps.find(_CHECKPOINT)
+        if checkpoint is None:
             return None
-        state = _State(**torch.load(self._file, weights_only=True))
+        state = _State(**torch.load(checkpoint, weights_only=True))
         self._set(state.current)
         self._optimizer.load_state_dict(state.optimizer)
-        self._progress(f"recover: go on behind step {state.step} of {self._spec.steps}")
+        self._progress(f"recover: resume after step {state.step} of {self._spec.steps}")
         return state
 
     def _copy(self) -> dict[str, torch.Tensor]:
@@ -233,8 +231,12 @@ class _Training:
                 value.copy_(values[name])
 
 
+def _taught(index: int) -> str:
+    return f"taught-{index}.npy"
+
+
 def _rate(share: float) -> float:
-    """The step size at a share of the way: up in a straight line, then down as a cosine."""
+    """The learning rate at a fraction of the run: linear warm-up, then cosine decay."""
     if share < _WARM_UP:
         return share / _WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP)))

@@ -1,16 +1,19 @@
-"""What a schema cannot say about a recipe: data that is there, and parts that fit each other."""
+"""Checks beyond a recipe's schema: data exist, and its parts are consistent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.validation_messages import Location, suggest, suggest_near
 from edgeq.core.yamlfile import Document
 from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.presets import methods_of
+from edgeq.quantize.spec import QuantizeSpec, VariantSpec
+from edgeq.quantize.storage import STORAGES, grid_of, storage
 from edgeq.recipe.checks.budgets import check_budgets
 from edgeq.recipe.checks.coreml import check_coreml
 from edgeq.recipe.checks.data import check_data
@@ -19,12 +22,12 @@ from edgeq.recipe.checks.recover import check_recover
 
 if TYPE_CHECKING:
     from edgeq.quantize.presets import Variant
-    from edgeq.quantize.spec import Intent, Rule, VariantSpec
+    from edgeq.quantize.spec import Intent, Rule
     from edgeq.recipe.schema import Recipe
 
 
 def check(recipe: Recipe, document: Document) -> list[Problem]:
-    """Every problem of meaning, each with its place in the file."""
+    """Every inconsistency, each with its place in the file."""
     return [
         *_check_source(recipe, document),
         *_check_variants(recipe, document),
@@ -43,10 +46,11 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
         return
     source, task = recipe.model.source, recipe.model.task
     where = document.place(("model", "source"))
-    if task == "tensor" and source.kind != "file":
-        what = f"model.source: the task 'tensor' takes an .onnx file, not {str(source)!r}"
+    takes_file = task_of(task).takes_arrays
+    if takes_file and source.kind != "file":
+        what = f"model.source: the task {task!r} requires an .onnx file, not {str(source)!r}"
         yield Problem(where, what, "give a path that ends in .onnx, or choose another task")
-    elif task != "tensor" and source.kind == "file":
+    elif source.kind == "file" and not takes_file:
         what = f"model.source: an .onnx file has no tokenizer, which {task} needs"
         yield Problem(where, what, "give the model's directory, or write 'task: tensor'")
     elif source.kind in ("file", "directory"):
@@ -71,26 +75,33 @@ def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
         where, name = document.place(location), document.name(location)
         if document.is_assumed(location) or document.is_assumed(("targets",)):
             continue
-        held = {f: v for f, v in zip(formats, meanings, strict=True) if v is not None}
-        if not held and not any(
+        stored = {f: v for f, v in zip(formats, meanings, strict=True) if v is not None}
+        if not stored and not any(
             document.is_assumed(("targets", i, "format")) for i in range(len(recipe.targets))
         ):
-            what = f"{name}: no target can hold it: {', '.join(formats)} cannot"
-            remedy = "add a target: {format: gguf, devices: [...]}"
-            if formats == ["coreml"] and _recovers(recipe.quantize.default[index]):
-                remedy = "Core ML packages have no adapter: remove 'recover', or add a target"
-            elif formats == ["coreml"] and _is_dynamic(recipe.quantize.default[index]):
-                remedy = (
-                    "a Core ML program has no ranges taken at run time; write 'int8-static', or "
-                    "'int8', which codes the weights alone"
-                )
-            elif "onnx" not in formats:
-                remedy = "add a target: {format: onnx, devices: [...]}, or take a GGUF type"
-            yield Problem(where, what, remedy)
-        for format, variant in held.items():
+            what = f"{name}: no target can store it: {', '.join(formats)} cannot"
+            yield Problem(where, what, _other_target(recipe.quantize.default[index], formats, task))
+        for format, variant in stored.items():
             needs_text = variant.recover or not rounding_method(variant.method).takes_imatrix
             given = has_data if needs_text else has_importance
             yield from _check_variant(variant, task, where, name, seen[format], given)
+
+
+def _other_target(choice: str | VariantSpec, formats: Sequence[str], task: str) -> str:
+    """The remedy if none of `formats` can store an entry of quantize.default."""
+    titles = " and ".join(storage(format).title for format in formats)
+    if _recovers(choice) and not any(storage(each).takes_adapter for each in formats):
+        return f"{titles} packages have no adapter: remove 'recover', or add a target"
+    if _is_dynamic(choice) and all(grid_of("int8-static", each, task) for each in formats):
+        return (
+            f"{titles} has no dynamic ranges; write 'int8-static', or 'int8', which quantizes "
+            f"only the weights"
+        )
+    spec = QuantizeSpec(default=(choice,))
+    able = [format for format in STORAGES if spec.choices(format, task) != (None,)]
+    if not able:
+        return f"choose another: {storage(formats[0]).int8(task_of(task))} fits"
+    return f"add a target: {{format: {able[0]}, devices: [...]}}"
 
 
 def _recovers(choice: str | VariantSpec) -> bool:
@@ -106,16 +117,16 @@ def _check_variant(
     variant: Variant, task: str, where: str, name: str, seen: set[str], has_data: object
 ) -> Iterator[Problem]:
     if variant.name in seen:
-        what = f"{name}: the variant {variant.name!r} is there twice"
+        what = f"{name}: the variant {variant.name!r} is listed twice"
         yield Problem(where, what, "remove one, or give it a 'name' and other settings")
     seen.add(variant.name)
-    if task == "text-generation" and variant.activations != "float32":
-        what = f"{name}: {variant.name!r} codes activations, which no language model here does"
-        yield Problem(where, what, "write 'int8-b32', which codes the weights alone")
+    if task_of(task).generates and variant.activations != "float32":
+        what = f"{name}: {variant.name!r} quantizes activations, unsupported for language models"
+        yield Problem(where, what, "write 'int8-b32', which quantizes only the weights")
     elif variant.needs_calibration and not has_data:
         why = "fixes ranges from" if variant.ranges else f"rounds by {variant.method!r} with"
         why = "is recovered on" if variant.recover else why
-        what = f"{name}: {variant.name!r} {why} calibration data, and there is none"
+        what = f"{name}: {variant.name!r} {why} calibration data, and there are none"
         other = ""
         if NEAREST.name in methods_of(variant.weights) and not (variant.ranges or variant.recover):
             other = f", or write {{weights: {variant.weights}, method: {NEAREST.name}}}"
@@ -132,7 +143,7 @@ def _check_rules(recipe: Recipe, document: Document) -> Iterator[Problem]:
         for intent in (*spec.intents(f, task), *spec.pending(f, task))
     ]
     names = list(dict.fromkeys(intent.variant.name for intent in intents))
-    # A default that is wrong itself cannot tell which names there would be.
+    # An invalid default cannot tell which names would exist.
     names_are_known = not document.is_assumed(("quantize", "default"))
     rules = recipe.quantize.rules
     for index, rule in enumerate(rules):
@@ -160,13 +171,13 @@ def _check_rules(recipe: Recipe, document: Document) -> Iterator[Problem]:
 def _check_use(
     rule: Rule, index: int, intents: list[Intent], document: Document
 ) -> Iterator[Problem]:
-    """A number format that an artifact's file format lacks must not be asked for there."""
+    """A rule must not ask for a number format that an artifact's file format lacks."""
     covered = [intent for intent in intents if rule.covers(intent.variant.name)]
     lacking = [i for i in covered if rule.grid(i.format, i.task) is None]
     if not lacking:
         return
     location: Location = ("quantize", "rules", index, "use")
-    what = f"{document.name(location)}: {lacking[0].name} cannot hold {rule.use!r}"
+    what = f"{document.name(location)}: {lacking[0].name} cannot store {rule.use!r}"
     others = [i.variant.name for i in covered if i not in lacking]
     others = [name for name in others if name not in {i.variant.name for i in lacking}]
     remedy = "choose a number format that every target has, e.g. int8-b32"
@@ -188,17 +199,29 @@ def _check_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
     for index, target in enumerate(recipe.targets):
         if document.is_assumed(("targets", index, "format")):
             continue
+        yield from _check_runtime(recipe, document, index)
         for position, device in enumerate(target.devices):
             if (target.format, device) in seen:
                 location: Location = ("targets", index, "devices", position)
-                what = f"{document.name(location)}: {device!r} is there twice for {target.format}"
+                what = f"{document.name(location)}: {device!r} is listed twice for {target.format}"
                 yield Problem(document.place(location), what, "remove one of them")
             seen.add((target.format, device))
     yield from _check_use_of_targets(recipe, document)
 
 
+def _check_runtime(recipe: Recipe, document: Document, index: int) -> Iterator[Problem]:
+    """A file format whose runtime does not support the task."""
+    own, task = storage(recipe.targets[index].format), task_of(recipe.model.task)
+    if own.serves(task) or document.is_assumed(("model", "task")):
+        return
+    location: Location = ("targets", index, "format")
+    what = f"{document.name(location)}: no runtime for {own.title} files supports {task.name!r}"
+    able = ", ".join(each.name for each in STORAGES.values() if each.serves(task))
+    yield Problem(document.place(location), what, f"choose one of: {able}")
+
+
 def _check_use_of_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """A target that would get no artifact, beside others that get theirs."""
+    """A target that would get no artifact, although others get some."""
     spec, task = recipe.quantize, recipe.model.task
     formats = [target.format for target in recipe.targets]
     parts = [("quantize", "default"), *(("targets", i, "format") for i in range(len(formats)))]
@@ -208,6 +231,8 @@ def _check_use_of_targets(recipe: Recipe, document: Document) -> Iterator[Proble
     for index, format in enumerate(formats):
         location: Location = ("targets", index)
         if not held[format] and any(held.values()):
-            what = f"{document.name(location)}: nothing in quantize.default can be held in {format}"
-            remedy = "remove the target, or add what it holds to quantize.default, e.g. 'int8'"
+            what = (
+                f"{document.name(location)}: nothing in quantize.default can be stored in {format}"
+            )
+            remedy = "remove the target, or add to quantize.default what it supports, e.g. 'int8'"
             yield Problem(document.place(location), what, remedy)

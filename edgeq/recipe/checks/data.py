@@ -1,4 +1,4 @@
-"""The data sets of a recipe: there, readable, and evaluation apart from calibration."""
+"""The data sets of a recipe: existing, readable, and evaluation disjoint from calibration."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import Takes, task_of
 from edgeq.core.validation_messages import Location, suggest_near
 from edgeq.core.yamlfile import Document
 from edgeq.recipe import data_sets
@@ -14,18 +15,18 @@ from edgeq.recipe import data_sets
 if TYPE_CHECKING:
     from edgeq.recipe.schema import Recipe
 
-_SUFFIXES: dict[str, tuple[str, ...]] = {
-    "sentence-embedding": data_sets.TEXT_SUFFIXES,
-    "text-generation": (".txt",),
-    "tensor": data_sets.ARRAY_SUFFIXES,
+_SUFFIXES: dict[Takes, tuple[str, ...]] = {
+    "texts": data_sets.TEXT_SUFFIXES,
+    "a long text": (".txt",),
+    "arrays": data_sets.ARRAY_SUFFIXES,
 }
 _RELATIVE = "paths are relative to the recipe"
 
 
 def check_data(recipe: Recipe, document: Document) -> list[Problem]:
-    """What is wrong with data sets, each with its place in the file.
+    """Problems of data sets, each with its place in the file.
 
-    The only place of a build that opens the evaluation data: nothing but problems leaves it.
+    The only place of a build that opens the evaluation data: nothing but problems is returned.
     """
     return _check_data_files(recipe, document) or _check_overlap(recipe, document)
 
@@ -38,7 +39,7 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
         if ref is None or document.is_assumed(location):
             continue
         where, name = document.place(location), document.name(location)
-        wanted = _SUFFIXES[recipe.model.task]
+        wanted = _SUFFIXES[task_of(recipe.model.task).takes]
         suffix = Path(ref.path).suffix
         if suffix not in wanted and not document.is_assumed(("model", "task")):
             what = f"{name}: the task {recipe.model.task!r} does not read {ref.path!r}"
@@ -61,7 +62,7 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
 
 
 def _check_given(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """Files that edgeq or another tool computed before."""
+    """Files that edgeq or another tool computed earlier."""
     for key in ("importance", "sensitivity"):
         given = getattr(recipe.data, key)
         location: Location = ("data", key, "path")
@@ -76,8 +77,8 @@ def _check_given(recipe: Recipe, document: Document) -> Iterator[Problem]:
 
 
 def _read(path: Path, samples: int | None, task: str) -> bool:
-    """Read a data set, which raises what is wrong with it; whether it has scored pairs."""
-    if task == "text-generation":
+    """Read a data set, raising its problems; returns whether it has scored pairs."""
+    if task_of(task).generates:
         data_sets.read_corpus(path)
         return False
     if path.suffix in data_sets.ARRAY_SUFFIXES:
@@ -97,7 +98,7 @@ def _check_overlap(recipe: Recipe, document: Document) -> list[Problem]:
     if calibration is None or evaluation is None or not is_known:
         return []
     folder = document.path.parent
-    is_corpus = recipe.model.task == "text-generation"
+    is_corpus = task_of(recipe.model.task).generates
     compare = data_sets.shared_passages if is_corpus else data_sets.overlap
     shared = compare(folder / calibration.path, folder / evaluation.path)
     if not shared:

@@ -1,4 +1,4 @@
-"""Where a recipe may ask for recovery: an adapter exists for language models in GGUF and ONNX."""
+"""Where a recipe may ask for recovery: for language models in GGUF and ONNX."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.validation_messages import Location
 from edgeq.core.yamlfile import Document
 from edgeq.quantize.recover_spec import LEAST, too_few
+from edgeq.quantize.storage import Storage, storage
 
 if TYPE_CHECKING:
     from edgeq.recipe.schema import Recipe
 
 
 def check_recover(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """Every `recover` that nothing could come of, with its place."""
+    """Every `recover` that cannot have an effect, with its place."""
     asked: list[Location] = [
         ("quantize", "default", index)
         for index, choice in enumerate(recipe.quantize.default)
@@ -29,8 +31,8 @@ def check_recover(recipe: Recipe, document: Document) -> Iterator[Problem]:
         if document.is_assumed(location):
             continue
         where, name = document.place((*location, "recover")), document.name((*location, "recover"))
-        if recipe.model.task != "text-generation" and is_task_known:
-            what = f"{name}: only a language model has logits to be trained towards"
+        if not task_of(recipe.model.task).generates and is_task_known:
+            what = f"{name}: only a language model has logits to train on"
             yield Problem(where, what, f"remove it; the task is {recipe.model.task!r}")
     calibration = recipe.data.calibration
     place: Location = ("data", "calibration", "samples")
@@ -38,38 +40,44 @@ def check_recover(recipe: Recipe, document: Document) -> Iterator[Problem]:
     if calibration and known and (asked or fits) and (calibration.samples or LEAST) < LEAST:
         what = f"{document.name(place)}: {too_few(calibration.samples or 0)}"
         yield Problem(document.place(place), what, f"write {LEAST} or more, or remove 'recover'")
-    formats = {target.format for target in recipe.targets}
-    if "coreml" in formats and not document.is_assumed(("quantize", "default")):
-        yield from _left_out(recipe, document, asked)
-    for location in fits if "coreml" in formats else ():
-        what = f"{document.name((*location, 'recover'))}: Core ML packages have no adapter"
-        remedy = "remove it, or give Core ML a recipe of its own"
-        yield Problem(document.place((*location, "recover")), what, remedy)
+    held = [storage(format) for format in dict.fromkeys(t.format for t in recipe.targets)]
+    able = [each for each in held if each.takes_adapter]
+    for unable in held:
+        if unable.takes_adapter:
+            continue
+        # If no target can, the error concerns the entry as a whole.
+        if able and not document.is_assumed(("quantize", "default")):
+            yield from _left_out(recipe, document, asked, unable)
+        for location in fits:
+            name = document.name((*location, "recover"))
+            what = f"{name}: {unable.title} packages have no adapter"
+            remedy = f"remove it, or give {unable.title} a separate recipe"
+            yield Problem(document.place((*location, "recover")), what, remedy)
     for index, fit in enumerate(recipe.quantize.fit):
         if fit.recover and fit.limit is not None:
             location = ("quantize", "fit", index, "recover")
-            what = f"{document.name(location)}: what an adapter gives back is not known beforehand"
-            remedy = "remove it, or state a size or memory in place of a quality"
+            what = f"{document.name(location)}: an adapter's gain is not known in advance"
+            remedy = "remove it, or set a size or memory budget instead of quality"
             yield Problem(document.place(location), what, remedy)
 
 
-def _left_out(recipe: Recipe, document: Document, asked: list[Location]) -> Iterator[Problem]:
-    """Every default that Core ML would hold but for its adapter, and does not get without it."""
-    spec, task = recipe.quantize, recipe.model.task
-    if not any(target.format != "coreml" for target in recipe.targets):
-        return  # nothing holds it, which is said of the entry as a whole
-    given = {variant.weights for variant in spec.choices("coreml", task) if variant}
+def _left_out(
+    recipe: Recipe, document: Document, asked: list[Location], unable: Storage
+) -> Iterator[Problem]:
+    """Defaults that `unable` could store except for their adapter, and does not get without one."""
+    spec, task, format = recipe.quantize, recipe.model.task, unable.name
+    given = {variant.weights for variant in spec.choices(format, task) if variant}
     for location in asked:
         choice = spec.default[int(location[-1])]
         if document.is_assumed(location) or isinstance(choice, str) or choice.weights in given:
             continue
         plain = choice.model_copy(update={"recover": None})
-        if spec.model_copy(update={"default": (plain,)}).choices("coreml", task) == (None,):
-            continue  # a file type of GGUF
+        if spec.model_copy(update={"default": (plain,)}).choices(format, task) == (None,):
+            continue  # it could not store these weights anyway
         name = document.name((*location, "recover"))
-        what = f"{name}: Core ML packages have no adapter, so the coreml target would not get it"
+        what = f"{name}: {unable.title} packages have no adapter, so {format} would not get it"
         remedy = (
-            f"add '{plain.weights}' to quantize.default, which Core ML then gets without an "
-            "adapter, or give Core ML a recipe of its own"
+            f"add '{plain.weights}' to quantize.default, which {unable.title} then gets without "
+            f"an adapter, or give {unable.title} a separate recipe"
         )
         yield Problem(document.place((*location, "recover")), what, remedy)

@@ -35,12 +35,12 @@ def facts_of(report: Report) -> Facts:
     own = [verdict for verdict in report.verdicts if verdict.device == card.device.id]
     verdict = min(own, key=lambda v: (v.artifact != card.best, _distance(v), words.loss(v)))
     artifact = report.artifact(verdict.artifact)
-    record, measured, beside = artifact.record, verdict.measurement, verdict.float_measurement
+    record, measured, baseline = artifact.record, verdict.measurement, verdict.float_measurement
     tensors = matrices(record.tensors)
     losses = {name: max(0.0, each.loss) for name, each in artifact.losses.items()}
     language, quality = measured.language, measured.quality
     near = quality.neighbours if quality is not None else None
-    ratio = beside.download_bytes / measured.download_bytes
+    ratio = baseline.download_bytes / measured.download_bytes
     return Facts(
         name=report.name,
         model=record.model.name or model_name(record.model.source),
@@ -52,7 +52,7 @@ def facts_of(report: Report) -> Facts:
         weights=str(record.settings.get("weights", record.variant)),
         status=verdict.status,
         size=format_bytes(measured.download_bytes),
-        original_size=format_bytes(beside.download_bytes),
+        original_size=format_bytes(baseline.download_bytes),
         smaller=f"{ratio:.1f}" if ratio > 1.05 else None,
         budgets=tuple(map(_told, verdict.lines)),
         bits=number(usual_bits(tensors)),

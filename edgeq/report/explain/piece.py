@@ -5,20 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.tasks import task_of
 from edgeq.pipeline.check.verdict import Status
 from edgeq.report.explain import analogies
 from edgeq.report.explain.analogies import Analogy
 from edgeq.report.explain.facts import BudgetOutcome, Facts
 from edgeq.report.explain.glossary import RECOVERY, Cited, method_words, mixed_words, variant_words
 from edgeq.report.explain.points import bits_point, rounding_point, third_point, trade
-
-_TASKS = {
-    "text-generation": "a language model: it continues a text, word by word",
-    "sentence-embedding": "a search model: it turns a sentence into a list of numbers, so that "
-    "sentences of similar meaning get similar numbers",
-    "tensor": "a model that turns given numbers into others, such as an image into its subject",
-}
-
 
 _DONE = {False: "What was done", True: "What will be done"}
 
@@ -96,7 +89,9 @@ def _variant(facts: Facts) -> tuple[str, Cited]:
 
 
 def _problem(facts: Facts) -> str:
-    start = f"{facts.model} is {_TASKS[facts.task]}. It is meant to run on {facts.device}."
+    start = (
+        f"{facts.model} is {task_of(facts.task).explanation}. It is meant to run on {facts.device}."
+    )
     before = "As it was trained"
     if facts.is_planned:
         before = f"With {facts.original_bits} bits for every weight"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgeq.core.tasks import task_of
 from edgeq.report.explain.facts import ChosenForBudget, ExtraBits, Facts, OpenBudget
 from edgeq.report.explain.glossary import RECOVERY, Cited
 
@@ -139,7 +140,7 @@ def _quality(facts: Facts) -> str:
 def trade(facts: Facts) -> str:
     """Describe what the smaller model costs, and for which tasks that matters."""
     if facts.is_planned:
-        return f"The smaller model will not be the same model. {_PLANNED[facts.task]}"
+        return f"The smaller model will not be the same model. {task_of(facts.task).consequence}"
     if facts.other_words is not None:
         return (
             f"The smaller model is not the same model: it would have chosen a different next word "
@@ -159,16 +160,3 @@ def trade(facts: Facts) -> str:
         f"The smaller model is not the same model. On the evaluation data: {_quality(facts)}. It "
         f"matters most where close calls are common."
     )
-
-
-_PLANNED = {
-    "text-generation": "The check counts how often it predicts a different next word than the "
-    "original. That matters where a single word decides: code, figures, names, quotations; "
-    "less "
-    "for drafts, suggestions and summaries that somebody reads before they are used.",
-    "sentence-embedding": "The check counts the sentences whose nearest neighbour changes. That "
-    "matters where only the first hit is shown, or where a fixed threshold decides; less for lists "
-    "of results that a person looks through.",
-    "tensor": "The check compares its answers with the original's on the evaluation data. That "
-    "matters most where close calls are common.",
-}

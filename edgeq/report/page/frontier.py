@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgeq.core.artifact import Artifact
+from edgeq.core.tasks import task_of
 from edgeq.core.units import MIB, format_bytes
 from edgeq.measure.records import Measurement
 from edgeq.pipeline.frontier import records
@@ -67,7 +68,8 @@ def frontier_figure(report: Report) -> Figure | None:
 
 def frontier_note(report: Report) -> str:
     """The command to compare with other mixes and sizes; empty if that was already measured."""
-    if report.frontier is not None or report.task == "tensor":
+    is_compared = not task_of(report.task).takes_arrays
+    if report.frontier is not None or not is_compared:
         return ""
     return (
         "Other standard mixes, and what edgeq would choose at other sizes, were not measured; "
@@ -116,7 +118,7 @@ def _known(each: records.Point, name: str, *, own: bool) -> Point:
 
 
 def _figure(report: Report, points: Sequence[Point]) -> Figure:
-    is_language = report.task == "text-generation"
+    is_language = task_of(report.task).generates
     least = min((p.loss for p in points if p.loss > 0), default=1e-9)
     points = [p if p.loss > 0 else replace(p, loss=least, low=least, high=least) for p in points]
     sizes = [point.bytes / MIB for point in points]

@@ -66,10 +66,10 @@ def _device_figures(report: Report, device: ReportedDevice) -> Iterator[Figure]:
                 rows[verdict.artifact] = found
     if not rows:
         return
-    beside = next(v.float_measurement for v in report.verdicts if v.device == device.id)
+    baseline = next(v.float_measurement for v in report.verdicts if v.device == device.id)
     is_here = any(how != "estimated" for _, how in rows.values())
-    if beside.memory is not None and is_here and beside.artifact not in rows:
-        rows[beside.artifact] = (measured_parts(beside.memory), "measured alongside")
+    if baseline.memory is not None and is_here and baseline.artifact not in rows:
+        rows[baseline.artifact] = (measured_parts(baseline.memory), "measured alongside")
     named = {f"{name} ({how})": parts for name, (parts, how) in rows.items()}
     limits = {_limit_name(limit): float(limit.bytes) for limit in device.limits}
     budgets = _budgets(report, device)

@@ -14,8 +14,9 @@ from edgeq.pipeline.build.build import artifact_maker
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.plan.requirements import missing, packages
-from edgeq.quantize.presets import Format, make_variant
+from edgeq.quantize.presets import make_variant
 from edgeq.quantize.spec import Intent
+from edgeq.quantize.storage import Format
 from edgeq.report.page.record import BudgetResult, TensorLoss
 
 if TYPE_CHECKING:

@@ -82,12 +82,12 @@ def _read(measured: Measurement) -> dict[str, _Times]:
 
 def time_figures(report: Report) -> list[Figure]:
     """One figure for each kind of time that was measured."""
-    pairs = {m.artifact: (_read(m), _read(beside)) for m, beside in report.measurements()}
+    pairs = {m.artifact: (_read(m), _read(baseline)) for m, baseline in report.measurements()}
     figures = []
     for kind in _KINDS:
         found = {
-            name: (own[kind.id], beside.get(kind.id))
-            for name, (own, beside) in pairs.items()
+            name: (own[kind.id], baseline.get(kind.id))
+            for name, (own, baseline) in pairs.items()
             if kind.id in own
         }
         if found:
@@ -101,8 +101,8 @@ def _figure(
     limits = _limits(report, kind)
     every = [
         t
-        for own, beside in found.values()
-        for times in (own, beside)
+        for own, baseline in found.values()
+        for times in (own, baseline)
         if times
         for t in times.samples
     ]

@@ -14,8 +14,9 @@ from edgeq.models.architecture import decoder_of
 from edgeq.quantize.ggml.mixes import MIXES, mix_types
 from edgeq.quantize.ggml.types import TYPES
 from edgeq.quantize.ggml.words import GgufMix, GgufType
-from edgeq.quantize.presets import Preset, preset
+from edgeq.quantize.presets import Preset
 from edgeq.quantize.spec import Intent, Rule
+from edgeq.quantize.storage import preset
 
 WREN = json.loads((Path(__file__).parents[3] / "recipes" / "wren" / "config.json").read_text())
 TASK = "text-generation"

@@ -23,7 +23,6 @@ from tokenizers import (
 )
 
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.gguf.hard_texts import HARD_TEXTS
 from edgeq.formats.gguf.header import MetaValue
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.parity import KnownDifferences, require_parity
@@ -33,6 +32,7 @@ from edgeq.formats.gguf.respelled import keep_ordinary
 from edgeq.formats.gguf.tokens import TokenType, tokens_of
 from edgeq.formats.gguf.vocabulary import Vocabulary, phi3_strips, vocabulary_of
 from edgeq.formats.gguf.writer import write_gguf
+from edgeq.formats.hard_texts import HARD_TEXTS
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.sentence_head import SentenceHead
 from edgeq.pipeline.plan.plan import make_plan

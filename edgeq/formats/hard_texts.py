@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
+
+_MOST_TOKENS = 300
 
 
 def _bytes_as_text(seed: int, length: int) -> str:
@@ -118,3 +121,16 @@ not.
 """
 
 HARD_TEXTS = (*ORDINARY_TEXTS, *ODD_TEXTS)
+
+
+def texts_with(tokens: Sequence[str]) -> Iterator[str]:
+    """The hard texts, and then those of `tokens`."""
+    yield from HARD_TEXTS
+    yield from texts_of(tokens)
+
+
+def texts_of(tokens: Sequence[str]) -> Iterator[str]:
+    """Every token of `tokens` at work, or some of very many."""
+    for token in tokens[:: -(-len(tokens) // _MOST_TOKENS) or 1]:
+        yield token
+        yield f"one{token}two {token} three\n{token}{token}\tfour"

@@ -1,0 +1,31 @@
+"""Every task by its name: edgeq's own and those of other packages."""
+
+from __future__ import annotations
+
+from edgeq.core.registry import Registry
+from edgeq.core.tasks.sentence_embedding import SENTENCE_EMBEDDING
+from edgeq.core.tasks.task import FirstRecipe, Takes, Task
+from edgeq.core.tasks.tensor import TENSOR
+from edgeq.core.tasks.text_generation import TEXT_GENERATION
+
+__all__ = [
+    "SENTENCE_EMBEDDING",
+    "TASKS",
+    "TENSOR",
+    "TEXT_GENERATION",
+    "FirstRecipe",
+    "Takes",
+    "Task",
+    "register_task",
+    "task_of",
+]
+
+TASKS: Registry[Task] = Registry(
+    "task", "edgeq.tasks", Task, (SENTENCE_EMBEDDING, TEXT_GENERATION, TENSOR)
+)
+register_task = TASKS.register
+
+
+def task_of(name: str) -> Task:
+    """The task of that name. Raises InvalidInput for an unknown one."""
+    return TASKS.named(name)

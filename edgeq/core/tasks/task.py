@@ -1,0 +1,75 @@
+"""What a model is for: what it takes and gives, and how it is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Takes = Literal["texts", "a long text", "arrays"]
+
+
+@dataclass(frozen=True)
+class FirstRecipe:
+    """What `edgeq new` proposes to somebody who has no recipe yet.
+
+    formats: file formats to prefer where a device runs them. calibration, evaluation: a file's name
+    and what has to be in it. budgets: of time and quality, as recipes write them. context: at
+    most so many positions of a language model's cache; 0 for other tasks.
+    """
+
+    formats: tuple[str, ...]
+    calibration: tuple[str, str]
+    evaluation: tuple[str, str]
+    budgets: tuple[str, ...]
+    context: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task that a recipe can name.
+
+    name: as recipes write it. noun: what such a model is called, with its article. summary: for the
+    recipe's schema. explanation: what it does, for people who build no models. consequence: what
+    the check of its quality counts, and where that matters.
+
+    takes: the data that it is calibrated and judged on. generates: whether it writes a text token
+    by token, with a cache. embeds: whether its answers are vectors that are compared with each
+    other. has_sentence_head: whether token vectors become one as sentence-transformers' files say.
+
+    architectures: how the class that config.json names ends; none for models that only .onnx
+    files hold. auto_class: what opens such a directory in transformers. optimum_task: what its
+    exporter to ONNX calls it. unused_weights: beginnings of names, anywhere in them, of weights
+    that no answer depends on.
+
+    first_recipe: what `edgeq new` proposes; None where it cannot.
+
+    verb: the method of a loaded model. budgets: names of those that are measured for it and not for
+    every task. in_llama_cpp: whether llama.cpp serves it, so that GGUF files can hold it.
+
+    >>> from edgeq.core.tasks import task_of
+    >>> task_of("sentence-embedding").verb
+    'embed'
+    """
+
+    name: str
+    noun: str
+    summary: str
+    explanation: str
+    consequence: str
+    takes: Takes
+    verb: str
+    budgets: tuple[str, ...] = ()
+    generates: bool = False
+    embeds: bool = False
+    has_sentence_head: bool = False
+    architectures: tuple[str, ...] = ()
+    auto_class: str = ""
+    optimum_task: str = ""
+    unused_weights: tuple[str, ...] = ()
+    in_llama_cpp: bool = False
+    first_recipe: FirstRecipe | None = None
+
+    @property
+    def takes_arrays(self) -> bool:
+        """Whether it takes arrays, which only an .onnx file says the shapes of."""
+        return self.takes == "arrays"

@@ -1,0 +1,60 @@
+"""One artifact as an ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeq.core.artifact import DATA_FILE, MODEL_FILE
+from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY
+from edgeq.formats.onnx import write
+from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.pipeline.build.stages import Stages
+from edgeq.pipeline.recover.recovered import Recovered
+from edgeq.quantize.decide import decide
+from edgeq.quantize.methods import rounding_method
+from edgeq.quantize.spec import Intent
+
+
+def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> Made:
+    """Write graph, weights and, for texts, the tokenizer into `destination`."""
+    variant = intent.variant
+    recovered = Recovered()
+    graph = stages.float_graph()
+    if variant.weights == "float32":
+        written = write.copy_float(graph, destination)
+    elif rounding_method(variant.method).folds_graph:
+        from edgeq.pipeline.build.folded import write_folded
+
+        written = write_folded(stages, name, intent, destination)
+    elif stages.planned.model.decoder is not None:
+        tensors = stages.planned.model.tensors
+        decisions = {n: decide(n, shape, intent) for n, shape in tensors.items()}
+        codes = stages.codes(decisions, name)
+        if variant.recover:
+            from edgeq.pipeline.recover.stage import recover_codes
+
+            recovered = recover_codes(stages, name, variant.recover, codes)
+        written = write.write_codes(
+            graph, destination, lambda n, _: decisions[n], codes, recovered.adapter
+        )
+    else:
+        written = write.write_quantized(
+            graph,
+            destination,
+            lambda tensor, shape: decide(tensor, shape, intent),
+            stages.feeds(graph),
+            lambda step: stages.progress(f"{name}: {step}"),
+        )
+    files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
+    directory = stages.planned.model.directory
+    if directory is not None:
+        longest = None if stages.planned.model.decoder else directory.max_tokens
+        files += copy_tokenizer(directory, destination, settings=False, max_tokens=longest)
+    settings = {
+        **settings_of(intent),
+        SESSION_BY_CPU_KEY: {name: dict(SESSION_BY_CPU[name]) for name in SESSION_BY_CPU},
+        "inputs": written.input_codes,
+        **recovered.settings,
+    }
+    records = {**written.tensors, **recovered.tensors}
+    return Made(files, records, written.inputs, written.outputs, settings)

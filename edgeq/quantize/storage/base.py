@@ -1,0 +1,66 @@
+"""What a file format can hold: the part of it that recipes are checked against."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, get_args
+
+from edgeq.core.tasks import Task
+from edgeq.quantize.ggml.words import GgufType
+from edgeq.quantize.number_formats import NumberFormat, number_format
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INT8_B32
+from edgeq.quantize.presets import MIXES, PRESETS, Activations, Variant
+
+
+class Storage(ABC):
+    """The number formats and variants that files of a format store.
+
+    name: as recipes write it. title: as people write it. runs_anywhere: whether its runtime exists
+    on every system; else its answers are emulated elsewhere. has_compute_units: whether a caller
+    may choose what executes it. takes_adapter: whether a low-rank adapter can be part of it.
+    has_mixes: whether llama.cpp's types are stored. activations: what a variant's are where it does
+    not say; None for what its weights usually run with. mixed_weights: what stands for a variant
+    whose number formats are still to be chosen.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    runs_anywhere: ClassVar[bool] = True
+    has_compute_units: ClassVar[bool] = False
+    takes_adapter: ClassVar[bool] = True
+    has_mixes: ClassVar[bool] = False
+    activations: ClassVar[Activations | None] = None
+    mixed_weights: ClassVar[str] = INT4_B32.name
+
+    @abstractmethod
+    def holds(self, variant: Variant) -> bool:
+        """Whether its files can hold a variant."""
+
+    def weights_of(self, variant: Variant) -> NumberFormat | None:
+        """The number format of a variant's weights; None for a mix of llama.cpp's types."""
+        return None if variant.weights in MIXES else number_format(variant.weights)
+
+    def serves(self, task: Task) -> bool:
+        """Whether its runtime executes models of a task."""
+        return True
+
+    def int8(self, task: Task) -> str:
+        """The preset that `int8` means.
+
+        Encoders and nets are fastest with int8 activations; language models read every weight for
+        each token, so only weights matter.
+        """
+        return INT8_B32.name if task.generates else "int8-dynamic"
+
+    def preset(self, word: str, task: Task) -> Variant:
+        """The variant that a preset word means; `int4` and `int8` leave the rest to the format."""
+        if word == "int4":
+            return PRESETS[INT4_B32.name]
+        return PRESETS[self.int8(task) if word == INT8.name else word]
+
+    def number_format(self, word: str, task: Task) -> str | None:
+        """What a rule's word means for a weight; None where its files lack it."""
+        if word in get_args(GgufType):
+            return word if self.has_mixes else None
+        variant = self.preset(word, task)
+        return variant.weights if self.holds(variant) else None

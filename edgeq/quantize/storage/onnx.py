@@ -1,0 +1,22 @@
+"""What ONNX files hold."""
+
+from __future__ import annotations
+
+from edgeq.quantize.number_formats.floats import FLOAT32
+from edgeq.quantize.number_formats.integers import IntegerFormat
+from edgeq.quantize.presets import Variant
+from edgeq.quantize.storage.base import Storage
+
+
+class OnnxStorage(Storage):
+    """Integers in groups; one scale per row only where activations are coded too."""
+
+    name = "onnx"
+    title = "ONNX"
+
+    def holds(self, variant: Variant) -> bool:
+        """See `Storage.holds`."""
+        stored = self.weights_of(variant)
+        if isinstance(stored, IntegerFormat):
+            return stored.group_size is not None or variant.activations != "float32"
+        return stored == FLOAT32
