@@ -87,4 +87,4 @@ def distance(expected: Output, output: npt.NDArray[Any]) -> float:
         return float("inf")
     wanted = np.array(expected.values)
     got = output.astype(np.float64).ravel()[list(expected.at)]
-    return float(np.linalg.norm(got - wanted) / max(np.linalg.norm(wanted), 1e-30))
+    return float(np.linalg.norm(got - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)

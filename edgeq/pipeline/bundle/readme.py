@@ -146,8 +146,8 @@ def _proof(test: SelfTest) -> Iterator[str]:
         "ids are the same and its outputs near enough: take the values at the listed positions, "
         "subtract the listed values, and divide the L2 norm of the difference by that of the "
         f"listed values. That is at most {test.largest_distance_same_cpu:g} on a CPU with the "
-        f"instruction sets of {_cell(test.cpu)}, and at most {test.largest_distance_other_cpu:g} on others. "
-        "Wrong pooling, prompts, padding or order of outputs miss it by far. Run it when your app "
+        f"instruction sets of {_cell(test.cpu)}, and at most "
+        f"{test.largest_distance_other_cpu:g} on others. Wrong pooling, prompts, padding or order of outputs miss it by far. Run it when your app "
         "starts for the first time on a device."
     )
 
