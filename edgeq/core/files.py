@@ -27,11 +27,17 @@ _KINDS = {
 }
 
 
-def writable(path: Path, option: str) -> None:
-    """Try, before the work, whether `path` can be written; `option` is what errors name."""
+def writable(path: Path, option: str, suffix: str = "") -> None:
+    """Try, before the work, whether `path` can be written; `option` is what errors name.
+
+    suffix: what the name must end in, `.zip`; any where it is empty.
+    """
     kind = _kind(path)
     if kind:
         raise InvalidInput(Problem(option, f"{path} is {kind}", "name a file"))
+    if path.suffix.lower() != suffix and suffix:
+        what = f"{path} does not end in {suffix}, which is what is written"
+        raise InvalidInput(Problem(option, what, f"write: {option} {path.with_suffix(suffix)}"))
     if not path.parent.is_dir():
         what = f"there is no directory {path.parent}"
         raise InvalidInput(Problem(option, what, "make it first, or name another"))

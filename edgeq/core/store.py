@@ -14,6 +14,7 @@ import functools
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,6 +30,7 @@ from edgeq.core.steps import Steps
 _State: TypeAlias = "dict[str, tuple[int, int, int]]"
 MANIFEST = STAGE_FILE
 _PACKAGE = Path(__file__).parents[1]
+_STORE = Path(".edgeq")
 DECISIVE_ROOMS = (
     "core",
     "devices",
@@ -61,8 +63,27 @@ def code_version() -> str:
 
 
 def default_root() -> Path:
-    """`EDGEQ_STORE`, or `.edgeq` in the current directory."""
-    return Path(os.environ.get("EDGEQ_STORE") or ".edgeq")
+    """`EDGEQ_STORE`, or the nearest `.edgeq` of this user, from the current directory upwards.
+
+    Without either, `.edgeq` in the current directory. In a project's subdirectories nothing is
+    built again.
+    """
+    if named := os.environ.get("EDGEQ_STORE"):
+        return Path(named)
+    here = Path.cwd()
+    above = (folder / _STORE for folder in here.parents)
+    nearest = _STORE if _STORE.is_dir() else next(filter(_is_mine, above), _STORE)
+    return Path(nearest)
+
+
+def _is_mine(folder: Path) -> bool:
+    """Whether `folder` is a directory of this user's; another's may hold anything."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    mine = os.name != "posix" or status.st_uid == os.geteuid()
+    return stat.S_ISDIR(status.st_mode) and mine
 
 
 class Store:

@@ -214,8 +214,36 @@ def test_the_code_version_covers_what_makes_results(tmp_path: Path) -> None:
     assert version().strip() != code_version()
 
 
-def test_the_root_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_root_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EDGEQ_STORE", os.sep + "elsewhere")
     assert default_root() == Path(os.sep, "elsewhere")
     monkeypatch.delenv("EDGEQ_STORE")
+    monkeypatch.chdir(tmp_path)
+    assert default_root() == Path(".edgeq")
+
+
+def test_the_root_is_the_nearest_store_upwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGEQ_STORE", raising=False)
+    (tmp_path / "project" / "recipes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project" / "recipes")
+    assert default_root() == Path(".edgeq")
+    (tmp_path / "project" / ".edgeq").mkdir()
+    assert default_root() == tmp_path / "project" / ".edgeq"
+    (tmp_path / "project" / "recipes" / ".edgeq").mkdir()
+    assert default_root() == Path(".edgeq")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
+def test_a_store_of_another_user_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGEQ_STORE", raising=False)
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    (tmp_path / ".edgeq").mkdir()
+    os.chown(tmp_path / ".edgeq", 12345, -1)
     assert default_root() == Path(".edgeq")

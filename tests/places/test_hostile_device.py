@@ -173,7 +173,7 @@ def test_an_answer(device: HostileDevice, artifact: Path, operation: str, reply:
     [
         (forever(pack({"op": "piece"}, b"x" * (1 << 18))), "is larger than 2.0 MiB"),
         (forever(pack({"op": "piece"})), "was too slow"),
-        (once(pack({"op": "piece"}, b"x"), pack({"sha256": "0"})), "did not arrive"),
+        (once(pack({"op": "piece"}, b"x"), pack({"sha256": "0"})), "damaged in transfer"),
         (answers(ok=True), "answers as no agent"),
     ],
 )

@@ -13,6 +13,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import SENTENCE_EMBEDDING
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, versions
+from edgeq.models.original.tokenizer import OriginalTokenizer, is_in_words_of_5, open_tokenizer
 
 Floats = npt.NDArray[np.float32]
 _LIBRARY = "sentence_transformers"
@@ -21,8 +22,10 @@ _LIBRARY = "sentence_transformers"
 def open_encoder(directory: ModelDirectory) -> OriginalEncoder:
     """By sentence-transformers where the directory has its modules and it is installed."""
     has_modules = (directory.path / "modules.json").is_file()
-    # The library would make up weights that carry a wrapper's prefix.
-    if has_modules and not directory.stored_names and importlib.util.find_spec(_LIBRARY):
+    # The library would make up weights that carry a wrapper's prefix, and opens a tokenizer only
+    # in the words of the transformers that is installed.
+    as_it_is = not directory.stored_names and not is_in_words_of_5(directory)
+    if has_modules and as_it_is and importlib.util.find_spec(_LIBRARY):
         return SentenceTransformersEncoder(directory)
     return TransformersEncoder(directory)
 
@@ -48,6 +51,7 @@ class SentenceTransformersEncoder:
             reason = " ".join(str(error).split())[:200]
             what = f"sentence-transformers cannot open it: {reason}"
             raise InvalidInput(Problem(str(directory.path), what, "save it again")) from None
+        self.tokenizer = OriginalTokenizer(self._model.tokenizer)
         # It says nothing about weights that are left over or made up; transformers does.
         self.network = open_network(directory, SENTENCE_EMBEDDING)
 
@@ -67,19 +71,15 @@ class TransformersEncoder:
     """Token vectors by transformers, and the directory's sentence head in numpy."""
 
     def __init__(self, directory: ModelDirectory) -> None:
-        from transformers import AutoTokenizer
-
         self.runtime = versions("transformers", "torch")
         self.network = open_network(directory, SENTENCE_EMBEDDING)
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            directory.path, local_files_only=True, trust_remote_code=False
-        )
+        self.tokenizer = open_tokenizer(directory)
         self._head, self._put_first = directory.head, directory.head.default_text
         self._cut = {"truncation": True, "max_length": directory.max_tokens}
 
     def ids(self, text: str) -> list[int]:
         """Token ids of the text."""
-        ids: list[int] = self._tokenizer(self._put_first + text, **self._cut)["input_ids"]
+        ids: list[int] = self.tokenizer.opened(self._put_first + text, **self._cut)["input_ids"]
         return ids
 
     def vector(self, text: str) -> Floats:
@@ -88,7 +88,7 @@ class TransformersEncoder:
 
         from edgeq.models.graphs.pooling import apply_head
 
-        feed = self._tokenizer([self._put_first + text], **self._cut, return_tensors="pt")
+        feed = self.tokenizer.opened([self._put_first + text], **self._cut, return_tensors="pt")
         with torch.inference_mode():
             tokens = self.network(**feed)[0].numpy()
         mask = feed["attention_mask"].numpy()
