@@ -141,14 +141,15 @@ def _session(artifact: Artifact) -> Iterator[str]:
 
 
 def _proof(test: SelfTest) -> Iterator[str]:
+    same, other = test.largest_distance_same_cpu, test.largest_distance_other_cpu
     yield (
         f"`{SELFTEST_FILE}` has inputs, token ids and values of outputs. Your code is right if its "
         "ids are the same and its outputs near enough: take the values at the listed positions, "
         "subtract the listed values, and divide the L2 norm of the difference by that of the "
-        f"listed values. That is at most {test.largest_distance_same_cpu:g} on a CPU with the "
-        f"instruction sets of {_cell(test.cpu)}, and at most "
-        f"{test.largest_distance_other_cpu:g} on others. Wrong pooling, prompts, padding or order of outputs miss it by far. Run it when your app "
-        "starts for the first time on a device."
+        f"listed values. That is at most {same:g} on a CPU with the instruction sets of "
+        f"{_cell(test.cpu)}, and at most {other:g} on others. Wrong pooling, prompts, padding or "
+        "order of outputs miss it by far. Run it when your app starts for the first time on a "
+        "device."
     )
 
 
