@@ -165,7 +165,7 @@ def _answer(folder: Path, name: str, kind: str, ids: np.ndarray) -> np.ndarray:
     from edgeq.models.onnx_session import open_session
     from edgeq.models.source import parse_source
 
-    path, is_decoder = folder / name, not kind.endswith("Model")
+    path, is_decoder = folder / name, not kind.endswith("Model") or "LMHead" in kind
     _words(path)
     task = "text-generation" if is_decoder else "sentence-embedding"
     model = describe(parse_source(str(path)), task, folder, str(path), weights=True)
