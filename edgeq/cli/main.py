@@ -19,6 +19,7 @@ from edgeq.cli.help import examples, fill_paragraphs
 from edgeq.cli.matrix import matrices
 from edgeq.cli.min_memory import limits
 from edgeq.cli.models import models
+from edgeq.cli.new import beginning
 from edgeq.cli.options import Json, OneDevice, devices_option
 from edgeq.cli.pipe import guarded_output
 from edgeq.cli.recommend import recommending
@@ -252,7 +253,17 @@ def schema() -> None:
     print_json(recipe_schema())
 
 
-for group in (models, emulators, limits, recommending, matrices, reports, allocating, bills):
+for group in (
+    beginning,
+    models,
+    emulators,
+    limits,
+    recommending,
+    matrices,
+    reports,
+    allocating,
+    bills,
+):
     fill_paragraphs(group)
     app.add_typer(group)
 

@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: plan, build, check and bundle a recipe."""
+"""The main commands as functions: plan, build, check and bundle a recipe."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from typing import Any
 from edgeq.core.errors import EXIT_PASS, EdgeqError, InvalidInput, Problem
 from edgeq.core.files import writable
 from edgeq.core.store import Store
+from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
 from edgeq.formats.bundle import LimitLine
 from edgeq.pipeline.build.build import Built, build, settled
+from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.bundle.app_store_limits import sized
+from edgeq.pipeline.bundle.readme import README_FILE, readme
+from edgeq.pipeline.bundle.selftest import selftest
 from edgeq.pipeline.bundle.unchecked import choose_unchecked
 from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.check.verdict import Verdict, exit_status
 from edgeq.pipeline.check.workflow import chosen_devices, chosen_names, kept_verdicts, targets
 from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
 
 
 class NotPassed(EdgeqError):
-    """A bundle was asked for and no artifact passed; carries the verdicts that say why."""
+    """A bundle was requested and no artifact passed; carries the verdicts that say why."""
 
     def __init__(self, verdicts: Sequence[Verdict], problem: Problem) -> None:
         super().__init__(problem)
@@ -37,8 +42,8 @@ class NotPassed(EdgeqError):
 class Bundled:
     """A written bundle: the artifact in it and its verdict, None if it was not checked.
 
-    chosen_by: why this one of the recipe's artifacts. model_bytes: of the artifact's files, without
-    the record of what was measured. limits: its size and memory against those of the device's store
+    chosen_by: the rule that chose this artifact. model_bytes: of the artifact's files, without the
+    record of measurements. limits: its size and memory compared with those of the device's store
     and the device.
     """
 
@@ -50,7 +55,7 @@ class Bundled:
     limits: tuple[LimitLine, ...]
 
     def summary(self) -> dict[str, Any]:
-        """What a program wants to know of it."""
+        """A summary for programs."""
         return {
             "path": str(self.path.absolute()),
             "artifact": self.artifact,
@@ -68,7 +73,7 @@ def build_recipe(
     progress: Progress,
     names: Sequence[str] = (),
 ) -> list[Built]:
-    """Build every artifact of a recipe, or those of `formats` and of these `names`."""
+    """Build every artifact of a recipe, or those of `formats` and `names`."""
     progress("read the recipe")
     planned = make_plan(recipe, weights=True)
     known = {artifact.format for artifact in planned.plan.artifacts}
@@ -90,9 +95,9 @@ def bundle_recipe(
 ) -> Bundled:
     """Bundle the best artifact that passed on `device`: the one nearest to full precision.
 
-    Verdicts of an earlier check of the same artifact, budgets and device are used; what is missing
-    or inconclusive is measured now, with `full` at length. Raises NotPassed, with the verdicts,
-    where nothing passed.
+    Verdicts of an earlier check of the same artifact, budgets and device are used; missing or
+    inconclusive ones are measured now, with `full` at length. Raises NotPassed, with the verdicts,
+    if nothing passed.
     """
     progress("read the recipe")
     writable(out, "--out", ".zip")
@@ -111,20 +116,20 @@ def bundle_recipe(
     built = {item.artifact.name: item for item in build(planned, Store(), progress, names=wanted)}
     planned = settled(planned, built.values())
     if allow_unchecked:
-        return _write(planned, built[wanted[0]], None, target, out, chosen_by)
+        return _write(planned, built[wanted[0]], None, target, out, chosen_by, progress)
     verdicts = kept_verdicts(planned, list(built.values()), chosen, progress, full)
     passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
     if not passed:
         what = f"nothing passed on {device}, so there is nothing to ship"
-        remedy = "the table says what to do next; --allow-unchecked bundles without a pass"
+        remedy = "the table shows the next steps; --allow-unchecked bundles without a pass"
         raise NotPassed(verdicts, Problem(str(recipe), what, remedy))
     best = max(passed, key=lambda verdict: _nearness(verdict, built[verdict.artifact]))
     chosen_by = chosen_by or "passed, nearest to full precision"
-    return _write(planned, built[best.artifact], best, target, out, chosen_by)
+    return _write(planned, built[best.artifact], best, target, out, chosen_by, progress)
 
 
 def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
-    """Order of preference: nearest to full precision, then smallest."""
+    """Sort key: nearest to full precision, then smallest."""
     language = verdict.measurement.language
     if language is not None:
         return -language.divergence.kl.mean, -built.artifact.bytes
@@ -141,6 +146,7 @@ def _write(
     device: Device,
     out: Path,
     chosen_by: str,
+    progress: Progress,
 ) -> Bundled:
     plans = {each.name: each for each in planned.plan.artifacts}
     cache = plans[built.artifact.name].cache_bytes
@@ -158,5 +164,19 @@ def _write(
         licence_text=text,
         unchecked=verdict is None,
         limits=limits,
+        documents=_documents(planned, built, verdict, progress),
     )
     return Bundled(out, built.artifact.name, chosen_by, built.artifact.bytes, verdict, limits)
+
+
+def _documents(
+    planned: Planned, built: Built, verdict: Verdict | None, progress: Progress
+) -> dict[str, bytes]:
+    """The README and the self-test of a bundle."""
+    sample = None
+    if task_of(built.artifact.task).takes_arrays:
+        sample = Stages(planned, Store(), progress).onnx_proof() / SAMPLE_FILE
+    progress(f"{built.artifact.name}: answers for the bundle's self-test")
+    facts, test, files = selftest(built.path, sample)
+    text = readme(built.artifact, facts, test, verdict, planned.plan.licence)
+    return {README_FILE: text, **files}

@@ -1,4 +1,4 @@
-"""One connection to an agent: a question, its answer, and a bounded wait for everything."""
+"""One connection to an agent: requests, answers, and a bounded wait for everything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import contextlib
 import json
 import re
 import shlex
-from collections.abc import Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from edgeq.places.agent_wire import pack
@@ -15,12 +16,18 @@ from edgeq.places.file_manifest import agent_source
 
 _T = TypeVar("_T")
 PATIENCE_SECONDS = 120.0
-"""How long an answer may take that needs no long work; the agent's beats do not count."""
+"""Timeout of answers that need no long work; the agent's beats do not count."""
 _GREETING = re.compile(rb"edgeq-python (\d+)\.(\d+)\.(\d+) (.*)\n$")
 _NOISE = 1 << 16  # bytes that a login may write before the agent's first word
 _LINE = 4096
 _PIECE = 1 << 14  # bytes
-# Any Python can run this much, and says its version first.
+_LARGEST_HEADER = 8 << 20  # bytes; what a process wrote is in there
+_LARGEST_PAYLOAD = 1 << 20
+_MOST_WORDS = 1 << 16  # bytes of standard error that are read
+_WORDS_SECONDS = 2.0
+_MOST_WAITING = 8  # messages that nobody has taken yet
+_BEATS_AT_ONCE, _BEATS_A_SECOND = 100, 10  # between two answers; an agent sends one in seconds
+# Any Python can run this much, and reports its version first.
 _STARTER = """
 import sys
 sys.path[:] = [place for place in sys.path if place]
@@ -39,11 +46,13 @@ if size:
 
 
 class Lost(Exception):
-    """The connection is gone; the message says how that was noticed."""
+    """The connection is lost; the message says how that was noticed."""
 
 
 class NoPython(Exception):
-    """The other side started no Python, or one too old: its version and path, and what it said."""
+    """The other side started no Python, or one that is too old: its version and path, and the
+    output.
+    """
 
     def __init__(self, found: str, said: str) -> None:
         super().__init__(found, said)
@@ -57,10 +66,10 @@ class Channel(Protocol):
         """Exactly `size` bytes of its output."""
 
     async def write(self, data: bytes) -> None:
-        """Give it `data`; returns once more can be taken."""
+        """Write `data`; returns once more can be written."""
 
     async def last_words(self) -> str:
-        """What it wrote to standard error, in one line; called once its output has ended."""
+        """Its standard error, in one line; called once its output has ended."""
 
     def abort(self) -> None:
         """Close the connection at once; the command sees the end of its input."""
@@ -79,20 +88,23 @@ def start_command(python: str | None) -> str:
 
 
 class Link:
-    """Asks an agent one thing after the other; lost once, it stays lost.
+    """Sends requests to an agent one at a time; once lost, it stays lost.
 
     silence: seconds without a byte after which the other side counts as gone.
     """
 
     def __init__(self, channel: Channel, silence: float) -> None:
         self._channel, self._silence = channel, silence
-        self._replies: asyncio.Queue[tuple[dict[str, Any], bytes] | None] = asyncio.Queue()
+        self._replies: asyncio.Queue[tuple[dict[str, Any], bytes] | None] = asyncio.Queue(
+            _MOST_WAITING
+        )
+        self._beats, self._since = 0, time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
         self._writing = asyncio.Lock()
         self._lost = ""
 
     async def greet(self, hello: dict[str, Any]) -> dict[str, Any]:
-        """Start the agent and say `hello`; its answer. Raises NoPython and Lost."""
+        """Start the agent and send `hello`; returns its answer. Raises NoPython and Lost."""
         await _within(PATIENCE_SECONDS, "did not start Python", self._await_python())
         source = agent_source()
         await self._send(b"%d\n" % len(source) + source)
@@ -107,9 +119,11 @@ class Link:
         if self._lost:
             raise Lost(self._lost)
         try:
+            if not self._replies.empty():
+                raise Lost("answered what it was not asked")
             await self._send(pack(header, payload), patience)
             return await self.next(patience)
-        except BaseException as error:  # also a cancelled question: its answer may come yet
+        except BaseException as error:  # also after a cancelled request: its answer may still come
             self._fail(str(error) or "was interrupted")
             raise
 
@@ -125,7 +139,8 @@ class Link:
         if self._tasks:
             with contextlib.suppress(Lost):
                 await self._send(pack({"op": "leave"}), patience)
-            # Taking in ends with its stream, whatever it answers until then.
+            self._fail("was left")
+            # Receiving ends with its stream, whatever it answers until then.
             await asyncio.wait(self._tasks[:1], timeout=patience)
         self.close()
 
@@ -138,7 +153,7 @@ class Link:
 
     @property
     def lost(self) -> bool:
-        """Whether nothing more can be asked."""
+        """Whether no more requests are possible."""
         return bool(self._lost)
 
     async def _await_python(self) -> None:
@@ -152,7 +167,7 @@ class Link:
                 break
             line = b"" if line.endswith(b"\n") else line[-_LINE:]
         else:
-            raise NoPython("", "its login writes without end")
+            raise NoPython("", "its login prints endlessly")
         version = tuple(int(part) for part in found.groups()[:3])
         if version < (3, 10):
             path = found[4].decode(errors="replace")
@@ -160,29 +175,50 @@ class Link:
 
     async def _send(self, message: bytes, patience: float = PATIENCE_SECONDS) -> None:
         async with self._writing:
-            await _within(patience, "took nothing more", self._channel.write(message))
+            await _within(patience, "stopped reading", self._channel.write(message))
 
     async def _pump(self) -> None:
-        """Take in what comes; beats only show that the other side lives."""
+        """Receive messages; beats, and what nobody waits for, only show that it is alive."""
         try:
             while True:
                 header, payload = await self._message()
-                if header.get("op") != "beat":
+                if header.get("op") == "beat" or self._lost:
+                    self._count_beat()
+                else:
                     await self._replies.put((header, payload))
+                    self._beats, self._since = 0, time.monotonic()
         except Lost as error:
             self._fail(str(error))
             self._channel.abort()
-        except ValueError:
-            self._fail("sent something that is not a message")
-            self._channel.abort()
 
     async def _message(self) -> tuple[dict[str, Any], bytes]:
+        header = await self._header()
+        size = header.get("size")
+        largest = 0 if header.get("op") == "beat" else _LARGEST_PAYLOAD
+        if type(size) is not int or not 0 <= size <= largest:
+            raise Lost("announced a message of a size that edgeq's agent never sends")
+        return header, await self._read(size)
+
+    async def _header(self) -> dict[str, Any]:
         size = int.from_bytes(await self._read(4), "big")
-        header = json.loads(await self._read(size))
-        return header, await self._read(header["size"])
+        if size > _LARGEST_HEADER:
+            raise Lost("announced a message of a size that edgeq's agent never sends")
+        try:
+            header = json.loads(await self._read(size))
+        except (ValueError, RecursionError):
+            header = None
+        if not isinstance(header, dict):
+            raise Lost("sent something that is not a message")
+        return header
+
+    def _count_beat(self) -> None:
+        self._beats += 1
+        seconds = time.monotonic() - self._since
+        if self._beats > _BEATS_AT_ONCE + _BEATS_A_SECOND * seconds:
+            raise Lost("talked without end and said nothing")
 
     async def _read(self, size: int) -> bytes:
-        """In pieces: a slow line is not silent."""
+        """In pieces: a slow connection is not a silent one."""
         words = f"was silent for {self._silence:g} s"
         pieces = []
         while size:
@@ -199,7 +235,22 @@ class Link:
 
     def _fail(self, reason: str) -> None:
         self._lost = self._lost or reason
+        while not self._replies.empty():
+            self._replies.get_nowait()
         self._replies.put_nowait(None)
+
+
+async def words_of(read: Callable[[], Awaitable[bytes]]) -> str:
+    """What a command wrote to standard error, in one line: as much as comes soon, within limits."""
+    said = b""
+    with contextlib.suppress(OSError, asyncio.TimeoutError):
+        deadline = time.monotonic() + _WORDS_SECONDS
+        while len(said) < _MOST_WORDS and (left := deadline - time.monotonic()) > 0:
+            piece = await asyncio.wait_for(read(), left)
+            if not piece:
+                break
+            said += piece
+    return " ".join(said.decode(errors="replace").split()[-60:])
 
 
 async def _within(seconds: float, words: str, work: Coroutine[Any, Any, _T]) -> _T:

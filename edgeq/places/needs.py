@@ -1,4 +1,4 @@
-"""What another machine must have before a pass can run there, and how to say what it lacks."""
+"""Requirements of another machine for a pass, and messages about what it lacks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import importlib.metadata
 import os
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 from edgeq.core.errors import Missing, Problem
 from edgeq.devices.address import Address
 from edgeq.devices.profile import in_range
+from edgeq.places.answers import Greeting
 from edgeq.quantize.ggml.llama_abi import BUILDS
 from edgeq.quantize.ggml.llama_api import CHOICE
 
@@ -24,19 +24,19 @@ PACKAGES = {
     "pydantic": ">=2.8",
     "tokenizers": ">=0.20",
 }
-"""What a worker imports of edgeq's dependencies, and the versions; the command line needs more."""
+"""Dependencies of edgeq that a worker imports, and their versions; the command line needs more."""
 LLAMAS = {build.distribution: build.version for build in BUILDS.values()}
-"""The builds of llama.cpp that can run GGUF files, one of which must be there for them."""
-_DECIDE = ("onnxruntime", *LLAMAS)  # whose version decides answers and speed
+"""Builds of llama.cpp that can run GGUF files; at least one is required for them."""
+_DECIDE = ("onnxruntime", *LLAMAS)  # packages whose version affects answers and speed
 
 
 def no_python(address: Address, found: str, said: str) -> Missing:
-    """The error for a machine without a Python that is new enough.
+    """The error for a machine without a recent enough Python.
 
-    `found` is the version and path of one that is too old, or empty; `said` is what the machine
-    answered instead.
+    `found` is the version and path of one that is too old, or empty; `said` is the machine's output
+    instead.
     """
-    what = f"its Python is {found}, and {PYTHON} is needed" if found else "no Python was started"
+    what = f"its Python is {found}, and {PYTHON} is required" if found else "no Python was started"
     if said and not found:
         what += f": {said}"
     remedy = "install Python 3.10 or later there"
@@ -44,15 +44,15 @@ def no_python(address: Address, found: str, said: str) -> Missing:
     return Missing(Problem(address.name, what, remedy))
 
 
-def require_packages(address: Address, facts: Mapping[str, Any], *, gguf: bool) -> None:
-    """Raise Missing, with the command to type there, if a package is absent or of another version.
+def require_packages(address: Address, facts: Greeting, *, gguf: bool) -> None:
+    """Raise Missing, with the command to type there, if a package is missing or of another version.
 
-    `facts` are the agent's greeting; `gguf` asks for a build of llama.cpp too.
+    `facts` are the agent's greeting; `gguf` also requires a build of llama.cpp.
     """
-    versions: Mapping[str, str | None] = facts["packages"]
+    versions = facts.packages
     lacking, install = [], []
     for name, needed in PACKAGES.items():
-        found = versions[name]
+        found = versions.get(name)
         if found is None or not in_range(found, needed):
             lacking.append(f"{name}{needed}" + (f" (has {found})" if found else ""))
             install.append(f"{name}{needed}")
@@ -60,16 +60,15 @@ def require_packages(address: Address, facts: Mapping[str, Any], *, gguf: bool) 
         lacking.append(f"{build}, to run GGUF files")
         install.append(build)
     if lacking:
-        python = facts["executable"]
-        what = f"its Python {facts['python']} ({python}) lacks {', '.join(lacking)}"
+        what = f"its Python {facts.python} ({facts.executable}) lacks {', '.join(lacking)}"
         raise Missing(Problem(address.name, what, _remedy(address, facts, install)))
 
 
-def differences(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which runtimes are of another version there than here, worded for a person."""
+def differences(facts: Greeting) -> tuple[str, ...]:
+    """Describe which runtimes have another version there than here."""
     notes = []
     for name in _DECIDE:
-        there, here = facts["packages"][name], _version_here(name)
+        there, here = facts.packages.get(name), _version_here(name)
         if there and here and there != here:
             notes.append(f"{name} is {there} there and {here} here")
     return tuple(notes)
@@ -78,23 +77,23 @@ def differences(facts: Mapping[str, Any]) -> tuple[str, ...]:
 def _lacking_llama(versions: Mapping[str, str | None]) -> str | None:
     chosen = BUILDS.get(os.environ.get(CHOICE, ""))
     wanted = {chosen.distribution: chosen.version} if chosen else LLAMAS
-    if any(versions[name] == version for name, version in wanted.items()):
+    if any(versions.get(name) == version for name, version in wanted.items()):
         return None
     name, version = next(iter(wanted.items()))
     return f"{name}=={version}"
 
 
-def _remedy(address: Address, facts: Mapping[str, Any], install: list[str]) -> str:
-    python = shlex.quote(facts["executable"])
+def _remedy(address: Address, facts: Greeting, install: list[str]) -> str:
+    python = shlex.quote(facts.executable)
     packages = " ".join(shlex.quote(package) for package in install)
-    if not facts["managed"]:
-        return f"type there: {python} -m pip install {packages}"
+    if not facts.managed:
+        return f"run there: {python} -m pip install {packages}"
     # Its distribution refuses pip outside a virtual environment (PEP 668).
-    home = f"{facts['home'].rstrip('/')}/edgeq-python"
+    home = f"{facts.home.rstrip('/')}/edgeq-python"
     packages = " ".join(shlex.quote(f"{name}{range_}") for name, range_ in PACKAGES.items())
     more = [shlex.quote(package) for package in install if "==" in package]
     return (
-        f"type there: {python} -m venv {home} && {home}/bin/pip install "
+        f"run there: {python} -m venv {home} && {home}/bin/pip install "
         f"{' '.join([packages, *more])}; and reach it as {address.name}?python={home}/bin/python"
     )
 

@@ -1,4 +1,4 @@
-"""Another machine as a place: the same worker in a throw-away directory, and nothing left."""
+"""Another machine as a place: the same worker in a temporary directory, which is removed."""
 
 from __future__ import annotations
 
@@ -19,39 +19,49 @@ from edgeq.devices.address import Address
 from edgeq.devices.profile import Device
 from edgeq.formats.registry import file_format
 from edgeq.places import needs
+from edgeq.places.answers import Done, Greeting, Load, Ran
 from edgeq.places.background import Background
 from edgeq.places.file_manifest import files_below, write_source
-from edgeq.places.file_transfer import Cargo
+from edgeq.places.file_transfer import FileTransfer
 from edgeq.places.link import PATIENCE_SECONDS, Channel, Link, Lost, NoPython, start_command
 from edgeq.places.place import ALL_PASSES, Place, Surroundings, Unreachable
-from edgeq.places.process import TIMEOUT_SECONDS, Request, conclude, stopped
+from edgeq.places.process import (
+    TIMEOUT_SECONDS,
+    Request,
+    conclude,
+    problems_of,
+    reply_of,
+    stopped,
+)
 from edgeq.quantize.ggml.llama_api import CHOICE
 
 _T = TypeVar("_T")
-_FILES = ("artifact", "reference", "feed", "arrays", "corpus")  # of a Request, read by the worker
+# fields of a Request, read by the worker
+_FILES = ("artifact", "reference", "feed", "arrays", "corpus")
 _OUTPUTS = "outputs"
 _FACTS_SECONDS = 60.0
 _LEAVE_SECONDS = 30.0
 
 
 class _Session(NamedTuple):
-    """A connection, and what the agent behind it said of its machine."""
+    """A connection, and the facts that its agent reported."""
 
     link: Link
-    facts: Mapping[str, Any]
+    facts: Greeting
 
 
 class RemotePlace(Place):
-    """A POSIX machine reached through the standard streams of a command; connected when needed.
+    """A POSIX machine reached through the standard streams of a command; connected on demand.
 
-    Files are copied by hash into a directory there that goes with `close`, or with the next visit
-    or `linger_seconds` after the connection was cut. A cut connection is set up again once, and
-    what was copied by then is not copied again. silence_seconds: without a sign of life, after
-    which a connection counts as cut, on both sides. One thread at a time.
+    Files are copied by hash into a directory there that is removed by `close`, or on the next visit
+    or `linger_seconds` after the connection was lost. A lost connection is reopened once, and files
+    copied by then are not copied again. silence_seconds: time without a sign of life after which a
+    connection counts as lost, on both sides. One thread at a time.
     """
 
     how: How = "measured"
     passes = ALL_PASSES
+    runs_own_worker = False
 
     def __init__(
         self,
@@ -64,14 +74,14 @@ class RemotePlace(Place):
         self.name = address.name
         self._address, self._progress = address, progress
         self._silence, self._linger = silence_seconds, linger_seconds
-        self._cargo = Cargo(address, progress)
+        self._cargo = FileTransfer(address, progress)
         self._name_there = secrets.token_hex(8)
         self._background: Background | None = None
         self._session: _Session | None = None
 
     @property
     def copied_bytes(self) -> int:
-        """Bytes of files that were sent so far."""
+        """Bytes of files sent so far."""
         return self._cargo.copied_bytes
 
     @abstractmethod
@@ -105,7 +115,7 @@ class RemotePlace(Place):
         return self._background.call(self._twice(work))
 
     async def _twice(self, work: Callable[[_Session], Awaitable[_T]]) -> _T:
-        """Do `work` on a connection, and once more on a new one if that is cut."""
+        """Do `work` on a connection, and once more on a new one if that is lost."""
         reasons: list[str] = []
         while len(reasons) < 2:
             try:
@@ -118,10 +128,10 @@ class RemotePlace(Place):
                     raise
                 reasons += [problem.what for problem in error.problems]
         what = f"the connection {reasons[0]}; tried once more: {reasons[1]}"
-        raise Unreachable(Problem(self.name, what, "look at the machine and its network"))
+        raise Unreachable(Problem(self.name, what, "check the machine and its network"))
 
     async def _connect(self) -> _Session:
-        """The connection there is, or a new one, with edgeq's source behind it."""
+        """The current connection, or a new one, with edgeq's source sent."""
         if self._session is not None and not self._session.link.lost:
             return self._session
         if self._session is not None:
@@ -135,14 +145,14 @@ class RemotePlace(Place):
                 source = Path(folder, "source.zip")
                 write_source(source)
                 hashes = await self._cargo.supply(link, {"source": source})
-            await self._cargo.ask(link, {"op": "unpack", "sha256": hashes["source"]})
+            await self._cargo.ask(link, {"op": "unpack", "sha256": hashes["source"]}, Done)
         except BaseException:
             await link.leave(_LEAVE_SECONDS)
             raise
         self._session = _Session(link, facts)
         return self._session
 
-    async def _greet(self, link: Link) -> dict[str, Any]:
+    async def _greet(self, link: Link) -> Greeting:
         hello = {
             "session": self._name_there,
             "directory": self._address.directory,
@@ -154,8 +164,7 @@ class RemotePlace(Place):
             facts = await link.greet(hello)
         except NoPython as error:
             raise needs.no_python(self._address, error.found, error.said) from None
-        self._cargo.refuse(facts)
-        return facts
+        return self._cargo.answer(Greeting, facts)
 
     async def _leave(self) -> None:
         session, self._session = self._session, None
@@ -163,7 +172,7 @@ class RemotePlace(Place):
             await session.link.leave(_LEAVE_SECONDS)
 
     async def _pass(self, session: _Session, request: Request, limit: float) -> dict[str, Any]:
-        """Lay the files out, do the pass, bring its outputs back."""
+        """Lay out the files, run the pass, return its outputs."""
         paths = {name: path for name in _FILES if (path := getattr(request, name)) is not None}
         needs.require_packages(self._address, session.facts, gguf=_wants_llama(paths))
         names = {name: f"{name}/{path.absolute().name}" for name, path in paths.items()}
@@ -186,56 +195,56 @@ class RemotePlace(Place):
             return reply
         finally:
             if not session.link.lost:
-                await self._cargo.ask(session.link, {"op": "drop", "path": run})
+                await self._cargo.ask(session.link, {"op": "drop", "path": run}, Done)
 
     def _reply(
-        self, request: Request, answer: dict[str, Any], limit: float, here: Mapping[str, str]
+        self, request: Request, answer: Ran, limit: float, here: Mapping[str, str]
     ) -> dict[str, Any]:
-        """As `run_worker` ends; `here` says which file of this machine a path there stands for."""
+        """As `run_worker` ends; `here` maps paths there to files of this machine."""
 
         def translate(text: str) -> str:
             for there, path in here.items():
                 text = text.replace(there, path)
             return text
 
-        if answer["status"] is None:
+        if answer.status is None:
             raise stopped(request.work, limit)
-        errors = translate(answer["errors"])
+        errors = translate(answer.errors)
         try:
-            return conclude(request.work, answer["status"], answer["output"], errors)
+            return conclude(request.work, answer.status, answer.output, errors)
         except EdgeqError as error:
             raise type(error)(
                 Problem(f"{self.name}: {translate(p.where)}", translate(p.what), p.remedy)
                 for p in error.problems
             ) from None
 
-    async def _execute(
-        self, session: _Session, module: str, given: bytes, limit: float
-    ) -> dict[str, Any]:
+    async def _execute(self, session: _Session, module: str, given: bytes, limit: float) -> Ran:
         chosen = os.environ.get(CHOICE)
         environment = {CHOICE: chosen} if chosen else {}
         header = {"op": "run", "module": module, "timeout": limit, "environment": environment}
         patience = limit + PATIENCE_SECONDS
-        return await self._cargo.ask(session.link, header, given, patience=patience)
+        return await self._cargo.ask(session.link, header, Ran, given, patience=patience)
 
     async def _device(self, session: _Session) -> Device:
         answer = await self._execute(session, "edgeq.places.facts", b"", _FACTS_SECONDS)
-        if answer["status"] == Missing.exit_code:
+        if answer.status == Missing.exit_code and (problems := problems_of(answer.output)):
             raise Missing(
-                Problem(f"{self.name}: {problem['where']}", problem["what"], problem["remedy"])
-                for problem in json.loads(answer["output"])
+                Problem(f"{self.name}: {each.where}", each.what, each.remedy) for each in problems
             )
-        if answer["status"] != 0:
-            said = " ".join(answer["errors"].split()[-60:]) or "it gave no reason"
+        if answer.status != 0:
+            said = " ".join(answer.errors.split()[-60:]) or "it gave no reason"
             raise Missing(Problem(self.name, f"its facts cannot be read: {said}"))
         words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
-        facts = json.loads(answer["output"])
-        facts |= {"id": words, "name": self.name, "reach": self._address.text}
-        return Device.model_validate(facts)
+        own = {"id": words, "name": self.name, "reach": self._address.text}
+        try:
+            return Device.model_validate(reply_of(answer.output) | own)
+        except ValueError as error:
+            what = f"its facts cannot be read: {' '.join(str(error).split())[:200]}"
+            raise Missing(Problem(self.name, what)) from None
 
     async def _surroundings(self, session: _Session) -> Surroundings:
-        answer = await self._cargo.ask(session.link, {"op": "load"})
-        return Surroundings(session.facts["system"], answer["load_average"])
+        answer = await self._cargo.ask(session.link, {"op": "load"}, Load)
+        return Surroundings(session.facts.system, answer.load_average)
 
     async def _notes(self, session: _Session) -> tuple[str, ...]:
         return needs.differences(session.facts)

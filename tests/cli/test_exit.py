@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
+    "new": ["none"],
     "plan": ["none.yaml"],
     "build": ["none.yaml"],
     "check": ["none.yaml"],

@@ -50,7 +50,7 @@ def test_the_operator_where_an_import_parts_is_named(
 
     monkeypatch.setattr(module, "normalize", wrong)
     path, graph, feed = imported("names_of_ours", tmp_path)
-    with pytest.raises(InvalidInput, match=r"they part at Relu 't1', in 'w.scales'"):
+    with pytest.raises(InvalidInput, match=r"they diverge at Relu 't1', in 'w.scales'"):
         prove_onnx(path, graph, [feed])
 
 

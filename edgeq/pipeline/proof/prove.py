@@ -1,4 +1,4 @@
-"""Compares a float graph with the original on samples, and says where the two part."""
+"""Compares a float graph with the original on samples, and locates the first difference."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOISE = 10
 def prove(request: ProofRequest) -> ImportProof:
     """Run the original and the float graph on the samples.
 
-    Raises InvalidInput where they differ beyond float rounding, naming the first weight or step.
+    Raises InvalidInput if they differ beyond float rounding, naming the first weight or step.
     """
     directory = read_directory(request.directory, str(request.directory))
     if request.windows:
@@ -39,7 +39,7 @@ def prove(request: ProofRequest) -> ImportProof:
 
 
 def relative(found: Array, wanted: Array) -> float:
-    """The largest of all rows' ‖a−b‖/‖b‖; infinity where one holds NaN or another shape."""
+    """The largest ‖a−b‖/‖b‖ over rows; infinity for NaN or different shapes."""
     if found.shape != wanted.shape:
         return float("inf")
     a, b = (x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (found, wanted))
@@ -106,7 +106,7 @@ def _prove_decoder(directory: ModelDirectory, request: ProofRequest) -> ImportPr
 
 
 def _original_logits(original: OriginalDecoder, sample: TextSample) -> tuple[Array, float]:
-    """Logits of every position, and what they differ by from those of the text in one piece."""
+    """Logits of every position, and their difference from those of the text in one piece."""
     original.clear()
     parts = [original.append(sample.ids[: sample.prefill])]
     parts += [original.append([token]) for token in sample.ids[sample.prefill :]]
