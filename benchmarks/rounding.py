@@ -2,6 +2,7 @@
 
     python benchmarks/rounding.py                      hidden sizes 128, 256, 512
     python benchmarks/rounding.py --hidden 256 512 1024 --layers 4 --windows 32
+    python benchmarks/rounding.py --hidden 256 --layers 2 --vocabulary 1000 32000 128000
 
 Each model is made, calibrated and rounded in a process of its own, with all the cores there are.
 CPU seconds are of all cores together, so that other work beside changes them little. Memory is the
@@ -9,7 +10,8 @@ growth of the high-water mark over that of the imports. In depth both should fol
 size: the same seconds per million weights, the same MiB. In width memory should follow the size of
 a layer. Time cannot quite: making up for a weight's error in all other columns, and the moments to
 do so by, take work in proportion to the columns, so that GPTQ's time per weight and column, the
-table's "ns per weight and column", is what must not grow. Columns are the mean over weights.
+table's "ns per weight and column", is what must not grow. Columns are the mean over weights. The
+vocabulary's table is the output layer, too, and rounded with the rest.
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-VOCABULARY, TOKENS = 1000, 256
+TOKENS = 256
 
 
-def make(folder: Path, hidden: int, layers: int) -> None:
+def make(folder: Path, hidden: int, layers: int, vocabulary: int) -> None:
     """A random llama of `hidden` columns, its feed-forward layer three times as wide."""
     shape = {
         "hidden_size": hidden,
@@ -36,7 +39,7 @@ def make(folder: Path, hidden: int, layers: int) -> None:
         "num_hidden_layers": layers,
         "num_attention_heads": hidden // 64,
         "num_key_value_heads": hidden // 64,
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "max_position_embeddings": TOKENS,
         "rms_norm_eps": 1e-5,
         "hidden_act": "silu",
@@ -70,7 +73,7 @@ def graph(folder: Path) -> int:
     return sum(weight.size for weight in weights.values())
 
 
-def measure(hidden: int, layers: int, windows: int) -> dict[str, float]:
+def measure(hidden: int, layers: int, vocabulary: int, windows: int) -> dict[str, float]:
     """Seconds and bytes of rounding one model; runs alone in its process."""
     from edgeq.models.architecture import decoder_of
     from edgeq.models.graphs.decoder_onnx import decoder_feeds
@@ -80,20 +83,20 @@ def measure(hidden: int, layers: int, windows: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        make(folder, hidden, layers)
+        make(folder, hidden, layers, vocabulary)
         count = subprocess.run(
             [sys.executable, __file__, "--graph", place], check=True, capture_output=True, text=True
         ).stdout
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         random = np.random.default_rng(1)
-        ids = random.integers(0, VOCABULARY, (windows, TOKENS)).tolist()
+        ids = random.integers(0, vocabulary, (windows, TOKENS)).tolist()
         feeds = decoder_feeds(decoder_of(config, "config.json"), ids)
         choice = Choice("int4-b32", "gptq", "float32", None)
         decision = Decision(choice, "benchmark")
         kept = Decision(None, "small")
 
         def decide(name: str, shape: tuple[int, ...]) -> Decision:
-            return decision if "proj" in name else kept
+            return decision if "proj" in name or "embed" in name else kept
 
         before = peak_bytes()
         start, busy = time.perf_counter(), time.process_time()
@@ -119,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hidden", type=int, nargs="+", default=[128, 256, 512])
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--vocabulary", type=int, nargs="+", default=[1000])
     parser.add_argument("--windows", type=int, default=32)
     parser.add_argument("--graph", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
@@ -127,23 +131,27 @@ def main() -> None:
         print(graph(given.graph))
         return
     if given.alone:
-        print(json.dumps(measure(given.hidden[0], given.layers[0], given.windows)))
-        return
-    print("                                 CPU s per  CPU ns per weight  peak  float")
-    print("hidden  layers  weights      s    M weights   and column        MiB  model MiB")
-    for hidden in given.hidden:
-        for layers in given.layers:
-            words = ["--hidden", hidden, "--layers", layers, "--windows", given.windows]
-            command = [sys.executable, __file__, "--alone", *map(str, words)]
-            ran = subprocess.run(command, check=True, capture_output=True, text=True)
-            found = json.loads(ran.stdout)
-            millions = found["weights"] / 1e6
-            print(
-                f"{hidden:6}  {layers:6}  {millions:6.2f}M  {found['seconds']:5.1f}"
-                f"  {found['cpu'] / millions:9.2f}  {found['cpu'] / found['products'] * 1e9:12.3f}"
-                f"  {found['bytes'] / 2**20:9.0f}  {millions * 4e6 / 2**20:9.0f}",
-                flush=True,
+        print(
+            json.dumps(
+                measure(given.hidden[0], given.layers[0], given.vocabulary[0], given.windows)
             )
+        )
+        return
+    print("                                      CPU s per  CPU ns per weight  peak  float")
+    print("hidden  layers  tokens  weights      s    M weights   and column        MiB  model MiB")
+    for hidden, layers, vocabulary in product(given.hidden, given.layers, given.vocabulary):
+        words = ["--hidden", hidden, "--layers", layers, "--vocabulary", vocabulary]
+        words += ["--windows", given.windows]
+        command = [sys.executable, __file__, "--alone", *map(str, words)]
+        ran = subprocess.run(command, check=True, capture_output=True, text=True)
+        found = json.loads(ran.stdout)
+        millions = found["weights"] / 1e6
+        print(
+            f"{hidden:6}  {layers:6}  {vocabulary:6}  {millions:6.2f}M  {found['seconds']:5.1f}"
+            f"  {found['cpu'] / millions:9.2f}  {found['cpu'] / found['products'] * 1e9:12.3f}"
+            f"  {found['bytes'] / 2**20:9.0f}  {millions * 4e6 / 2**20:9.0f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeq.core.remaining import Remaining
 from edgeq.core.steps import Steps
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
@@ -67,19 +68,34 @@ def round_in_sequence(
     with TemporaryFolder() as folder:
         walk = _Walk(directory, Path(folder), weights, fixed, feeds)
         order = sorted(groups, key=walk.place)
+        tokens = sum(max(value.size for value in feed.values()) for feed in feeds)
+        left = Remaining([_work(groups[activation], tokens) for activation in order])
         for index, activation in enumerate(order):
             group = groups[activation]
-            progress(f"calibrate layer {index + 1} of {len(order)} on {len(feeds)} samples")
+            what = f"calibrate layer {index + 1} of {len(order)} on {len(feeds)} samples"
+            progress(what + left.begin(index))
             walk.reach(activation)
             name = f"{index}.npz"
             if kept and (stored := kept.find(name)):
                 walk.take(group, load_codes(stored))
                 continue
             rounded = walk.round(activation, group, progress)
+            left.end(index)
             if kept:
                 with kept.writing(name) as partial:
                     save_codes(partial, rounded)
         return {**found, **walk.codes}
+
+
+def _work(group: Sequence[tuple[Weight, Choice]], tokens: int) -> float:
+    """Multiplications of one layer's rounding, about: only their ratios count.
+
+    Both models run, moments are summed over the samples and taken apart, and about eight products
+    of each weight and its moments follow.
+    """
+    shapes = [weight.shape_by_rows for weight, _ in group]
+    rows, columns = sum(shape[0] for shape in shapes), shapes[0][-1]
+    return columns * (2 * tokens * (rows + columns) + columns * (8 * rows + 3 * columns))
 
 
 def _round_tables(

@@ -11,19 +11,18 @@ import numpy as np
 
 from edgeq.quantize.methods.base import RoundingMethod, Statistics
 from edgeq.quantize.methods.nearest import NEAREST
-from edgeq.quantize.methods.objective import Objective, objective
+from edgeq.quantize.methods.objective import Moments, Objective, objective, row_blocks
 from edgeq.quantize.methods.refine import refine
 from edgeq.quantize.methods.scales import starting_point
 from edgeq.quantize.number_formats.base import Codes, Floats, NumberFormat, QuantizedTensor
 from edgeq.quantize.number_formats.integers import IntegerFormat
 
 _COLUMNS_AT_ONCE = 128
-_SMALLEST_HALF = 64
 # Shares of the mean input power, from which held-back samples choose: a tenth with fifty thousand
 # rows of calibration data, one and more with some hundred.
-_DAMPINGS = (0.1, 0.3, 1.0, 3.0)
-_USUAL_DAMPING = 0.3
+_SMALLER, _USUAL_DAMPING, _LARGER = (0.1,), 0.3, (1.0, 3.0)
 _ROWS_THAT_JUDGE = 512  # of a weight at most, spread over it, to choose a damping
+_ROWS_AT_ONCE = 8192  # of a table, whose rows do not know of each other; memory for them all grows
 _SWEEPS = 3  # of descent behind GPTQ; a fourth gains a percent
 
 
@@ -54,65 +53,69 @@ class Gptq(RoundingMethod):
         if statistics is None or statistics.moments is None:
             return NEAREST.round(weight, statistics, number_format)
         assert isinstance(number_format, IntegerFormat)
-        target = _target(weight, statistics)
-        power = np.diag(target.hessian).copy()
-        scales = starting_point(target.weight, number_format, power, self.name).scales
-        codes = feed_errors(target, number_format, scales)
-        if number_format.group_size is not None:
-            codes, scales = refine(target, number_format, codes, scales, _SWEEPS)
+        moments, damping = best_aim(weight, statistics)
+        parts = [
+            _round_rows(weight[rows], moments.of_rows(rows), damping, number_format)
+            for rows in row_blocks(len(weight), _ROWS_AT_ONCE)
+        ]
+        codes, scales = (np.concatenate(each) for each in zip(*parts, strict=True))
         return QuantizedTensor(number_format, codes, scales, self.name)
 
 
 GPTQ = Gptq()
 
 
-def _target(weight: Floats, statistics: Statistics) -> Objective:
-    """The unrounded weight that is best on what was held back, of several and the float one."""
+def _round_rows(
+    weight: Floats, moments: Moments, damping: float, number_format: IntegerFormat
+) -> tuple[Codes, Floats]:
+    target = objective(weight, moments, damping)
+    power = np.diag(target.hessian).copy()
+    scales = starting_point(target.weight, number_format, power, GPTQ.name).scales
+    codes = feed_errors(target, number_format, scales)
+    if number_format.group_size is not None:
+        codes, scales = refine(target, number_format, codes, scales, _SWEEPS)
+    return codes, scales
+
+
+def best_aim(weight: Floats, statistics: Statistics) -> tuple[Moments, float]:
+    """Moments and damping whose unrounded weight is best on what was held back.
+
+    Of several dampings, and of the float weight itself.
+    """
     moments, held_back = statistics.moments, statistics.held_back
     assert moments is not None
     if held_back is None or moments.drift is None:
-        return objective(weight, moments, _USUAL_DAMPING)
+        return moments, _USUAL_DAMPING
     judges = slice(None, None, -(-len(weight) // _ROWS_THAT_JUDGE))
-    some, fit, judge = weight[judges], moments.of_rows(judges), held_back.of_rows(judges)
-    tried = (objective(some, fit, damping).weight for damping in _DAMPINGS)
-    error, damping = min(zip(judge.errors(some, tried), _DAMPINGS, strict=True))
-    if error < 0:
-        return objective(weight, moments, damping)
-    return objective(weight, moments.as_if_whole(), _USUAL_DAMPING)
+    some = weight[judges]
+    missed, judge = moments.of_rows(judges).missed(some), held_back.of_rows(judges).judge(some)
+    assert missed is not None
+
+    def error(damping: float) -> float:
+        return judge(some + moments.factors.damped(damping).times_inverse(missed))
+
+    least, damping = error(_USUAL_DAMPING), _USUAL_DAMPING
+    for others in (_LARGER, _SMALLER):  # each costs a factorization: go where it gets better
+        for other in others if damping == _USUAL_DAMPING else ():
+            found = error(other)
+            if found >= least:
+                break
+            least, damping = found, other
+    if least < 0:
+        return moments, damping
+    return moments.as_if_whole(), _USUAL_DAMPING
 
 
 def feed_errors(target: Objective, number_format: IntegerFormat, scales: Floats) -> Codes:
     """Codes of `target.weight` with the given scales, int8 `(rows, columns)`."""
     columns = target.weight.shape[1]
-    order = np.argsort(-np.diag(target.hessian), kind="stable")
-    upper = _inverse_factor(target.hessian[np.ix_(order, order)])
+    order = target.damped.order
     steps, offsets = number_format.affine(scales, columns)
     ends = number_format.lowest, number_format.highest
-    codes = _round_columns(target.weight[:, order], steps[:, order], offsets[:, order], upper, ends)
+    codes = _round_columns(
+        target.weight[:, order], steps[:, order], offsets[:, order], target.damped.upper, ends
+    )
     return codes[:, np.argsort(order)]
-
-
-def _inverse_factor(hessian: Floats) -> Floats:
-    """Upper Cholesky factor of the inverse.
-
-    That is the inverse of the lower factor of the Hessian taken from its last row and column on.
-    """
-    reverse = np.linalg.cholesky(hessian[::-1, ::-1])
-    _invert_lower(reverse)
-    return np.ascontiguousarray(reverse[::-1, ::-1])
-
-
-def _invert_lower(factor: Floats) -> None:
-    """Invert a lower triangular matrix in place, by halves: products do nearly all the work."""
-    size = len(factor)
-    if size <= _SMALLEST_HALF:
-        factor[:] = np.tril(np.linalg.inv(factor))
-        return
-    half = size // 2
-    first, last, between = factor[:half, :half], factor[half:, half:], factor[half:, :half]
-    _invert_lower(first)
-    _invert_lower(last)
-    between[:] = -(last @ (between @ first))
 
 
 def _round_columns(

@@ -6,6 +6,8 @@ from edgeq.quantize.methods import ROUNDING_METHODS, plain_method, rounding_meth
 from edgeq.quantize.methods.base import Statistics
 from edgeq.quantize.number_formats.base import Floats, NumberFormat, QuantizedTensor
 
+_ROWS_THAT_JUDGE = 1024  # of a weight at most, spread over it
+
 
 def round_judged(
     weight: Floats, statistics: Statistics, number_format: NumberFormat, method: str
@@ -13,9 +15,15 @@ def round_judged(
     """Codes of one weight; the tensor names the method that made them."""
     assert statistics.held_back is not None
     asked = rounding_method(method).round(weight, statistics, number_format)
-    plain = plain_method(number_format).round(weight, None, number_format)
-    errors = statistics.held_back.errors(weight, (t.dequantize() for t in (asked, plain)))
-    return asked if next(errors) <= next(errors) else plain
+    plain_rounding = plain_method(number_format)
+    judges = slice(None, None, -(-len(weight) // _ROWS_THAT_JUDGE) or 1)
+    some = weight[judges]
+    plain = plain_rounding.round(some, None, number_format)
+    rounded = number_format.decode(asked.codes[judges], asked.scales[judges])
+    error = statistics.held_back.of_rows(judges).judge(some)
+    if error(rounded) <= error(plain.dequantize()):
+        return asked
+    return plain_rounding.round(weight, None, number_format)
 
 
 def with_fall_back(reason: str, asked: str, tensor: QuantizedTensor | None) -> str:

@@ -2,14 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeq.quantize.number_formats.base import Floats
 
 _ROWS_PER_PRODUCT = 2048  # one short sample's few rows would be all overhead
+_SMALLEST_HALF = 64
+_FACTOR_BYTES = 1 << 28  # of one tensor's moments, kept for the next weight that multiplies it
+
+
+def row_blocks(rows: int, at_once: int) -> list[slice]:
+    """Slices of at most `at_once` that cover `rows`, of about the same length."""
+    count = -(-rows // at_once)
+    ends = [rows * index // count for index in range(count + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
+
+
+class Damped:
+    """`H = seen + λ`, positive definite, and its inverse taken apart.
+
+    order: of the columns, the largest power first. upper: the Cholesky factor of the inverse in
+    that order, so that `H⁻¹ = upperᵀ upper`.
+    """
+
+    def __init__(self, seen: Floats, damping: float) -> None:
+        mean = float(np.trace(seen)) / len(seen)
+        self._seen = seen
+        self._added = np.float32(damping * mean if mean > 0 else 1.0)
+        self.order: NDArray[np.intp] = np.argsort(-np.diag(seen), kind="stable")
+        self.upper = self._inverse_factor()
+
+    @cached_property
+    def hessian(self) -> Floats:
+        """float32 `(columns, columns)`."""
+        damped = self._seen.copy()
+        damped.flat[:: len(damped) + 1] += self._added
+        return damped
+
+    def times_inverse(self, rows: Floats) -> Floats:
+        """`rows H⁻¹`."""
+        found = np.empty_like(rows)
+        found[:, self.order] = (rows[:, self.order] @ self.upper.T) @ self.upper
+        return found
+
+    def _inverse_factor(self) -> Floats:
+        """The inverse of the lower factor of H taken from its last row and column on."""
+        backwards = self.order[::-1]
+        reverse = self._seen[np.ix_(backwards, backwards)]
+        reverse.flat[:: len(reverse) + 1] += self._added
+        reverse = np.linalg.cholesky(reverse)
+        _invert_lower(reverse)
+        return np.ascontiguousarray(reverse[::-1, ::-1])
+
+
+def _invert_lower(factor: Floats) -> None:
+    """Invert a lower triangular matrix in place, by halves: products do nearly all the work."""
+    size = len(factor)
+    if size <= _SMALLEST_HALF:
+        factor[:] = np.tril(np.linalg.inv(factor))
+        return
+    half = size // 2
+    first, last, between = factor[:half, :half], factor[half:, half:], factor[half:, :half]
+    _invert_lower(first)
+    _invert_lower(last)
+    between[:] = -(last @ (between @ first))
+
+
+class Factors:
+    """What is made of one matrix of moments, for all weights that multiply the same tensor."""
+
+    def __init__(self, seen: Floats, room: int = _FACTOR_BYTES) -> None:
+        self._seen, self._room = seen, room
+        self._kept: dict[float, Damped] = {}
+
+    def damped(self, damping: float) -> Damped:
+        """With a share of the mean input power on the diagonal; made once if there is room."""
+        found = self._kept.pop(damping, None) or Damped(self._seen, damping)
+        while self._kept and (len(self._kept) + 1) * self._seen.nbytes > self._room:
+            del self._kept[next(iter(self._kept))]
+        self._kept[damping] = found
+        return found
 
 
 @dataclass(frozen=True)
@@ -25,6 +103,12 @@ class Moments:
     seen: Floats
     drift: Floats | None = None
     beside: Floats | None = None
+    factors: Factors = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        """Factors belong to `seen` alone: what differs in the rest can share them."""
+        if self.factors is None:
+            object.__setattr__(self, "factors", Factors(self.seen))
 
     @property
     def power(self) -> Floats:
@@ -33,12 +117,12 @@ class Moments:
 
     def as_if_whole(self) -> Moments:
         """The same inputs, as if nothing before had been lost."""
-        return Moments(self.seen)
+        return Moments(self.seen, factors=self.factors)
 
     def of_rows(self, rows: slice) -> Moments:
         """The same, for some rows of a weight."""
         beside = None if self.beside is None else self.beside[rows]
-        return Moments(self.seen, self.drift, beside)
+        return Moments(self.seen, self.drift, beside, self.factors)
 
     def missed(self, weight: Floats) -> Floats | None:
         """What the float weight leaves wrong: mean of `(W x + r − W x̂ − r̂) x̂ᵀ`."""
@@ -50,19 +134,22 @@ class Moments:
         return missed
 
     def error(self, weight: Floats, rounded: Floats) -> float:
-        """That of `errors`, of one."""
-        return next(self.errors(weight, [rounded]))
+        """That of `judge`, of one."""
+        return self.judge(weight)(rounded)
 
-    def errors(self, weight: Floats, rounded: Iterable[Floats]) -> Iterator[float]:
-        """Means of `‖W x + r − Ŵ x̂ − r̂‖²`, less what `W` itself leaves; to compare by."""
+    def judge(self, weight: Floats) -> Callable[[Floats], float]:
+        """A function of Ŵ: mean of `‖W x + r − Ŵ x̂ − r̂‖²`, less what `W` itself leaves."""
         missed = self.missed(weight)
-        for each in rounded:
-            change = each - weight
+
+        def error(rounded: Floats) -> float:
+            change = rounded - weight
             pulled = change @ self.seen
             if missed is not None:
                 pulled -= 2 * missed
             pulled *= change
-            yield float(pulled.sum(dtype=np.float64))
+            return float(pulled.sum(dtype=np.float64))
+
+        return error
 
 
 class MomentSums:
@@ -111,12 +198,16 @@ class MomentSums:
 class Objective:
     """The quadratic that methods make small: `tr((W − Ŵ) H (W − Ŵ)ᵀ)`.
 
-    weight: float32 `(rows, columns)`, what to aim at. hessian: float32 `(columns, columns)`,
-    positive definite.
+    weight: float32 `(rows, columns)`, what to aim at. damped: H and its inverse.
     """
 
     weight: Floats
-    hessian: Floats
+    damped: Damped
+
+    @property
+    def hessian(self) -> Floats:
+        """float32 `(columns, columns)`, positive definite."""
+        return self.damped.hessian
 
 
 def objective(weight: Floats, moments: Moments, damping: float) -> Objective:
@@ -127,10 +218,7 @@ def objective(weight: Floats, moments: Moments, damping: float) -> Objective:
     near `W`. (The asymmetric objective of Li et al., "GPTAQ", 2025, arXiv:2504.02692; that sums
     with what passes by are aimed at is ours.)
     """
-    mean = float(np.trace(moments.seen)) / len(moments.seen)
-    damped = moments.seen.copy()
-    damped.flat[:: len(damped) + 1] += np.float32(damping * mean if mean > 0 else 1.0)
+    damped = moments.factors.damped(damping)
     missed = moments.missed(weight)
-    if missed is None:
-        return Objective(weight, damped)
-    return Objective(weight + np.linalg.solve(damped, missed.T).T, damped)
+    aim = weight if missed is None else weight + damped.times_inverse(missed)
+    return Objective(aim, damped)

@@ -14,7 +14,7 @@ from edgeq.quantize.number_formats.kquants import BlockFormat
 # Candidate scales as shares of the one that just holds the largest weight. A smaller scale clips
 # the extreme to keep the many finer; a larger one may hit the others' codes better.
 _SHARES = np.arange(24, 36, dtype=np.float32) / 32
-_VALUES_AT_ONCE = 1 << 18  # keeps a thread's working set in its cache
+_VALUES_AT_ONCE = 1 << 15  # keeps a thread's working set in its cache
 
 
 def search_scales(
@@ -44,12 +44,17 @@ def _search(weight: Floats, number_format: IntegerFormat, importance: Floats | N
     if importance is not None:
         importances = number_format.split(importance[None, :].astype(np.float32))
     lowest, highest = number_format.lowest, number_format.highest
+    codes, missed = np.empty_like(blocks), np.empty_like(blocks)
     for end in sorted({lowest, highest, -highest}):
         for share in _SHARES:
             scales = number_format.storable(extreme / np.float32(end) * share)
-            codes = np.clip(np.rint(blocks / scales[..., None]), lowest, highest)
-            missed = np.square(blocks - codes * scales[..., None])
-            error = (missed if importances is None else missed * importances).sum(-1)
+            np.divide(blocks, scales[..., None], out=codes)
+            np.rint(codes, out=codes)
+            np.clip(codes, lowest, highest, out=codes)
+            codes *= scales[..., None]
+            np.subtract(blocks, codes, out=missed)
+            weighted = missed if importances is None else np.multiply(missed, importances, codes)
+            error = np.einsum("...i,...i->...", weighted, missed)
             better = error < least_error
             least_error[better] = error[better]
             best[better] = scales[better]
