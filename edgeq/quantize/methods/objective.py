@@ -103,12 +103,12 @@ class Moments:
     seen: Floats
     drift: Floats | None = None
     beside: Floats | None = None
-    factors: Factors = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
+    shared: Factors | None = field(default=None, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Factors belong to `seen` alone: what differs in the rest can share them."""
-        if self.factors is None:
-            object.__setattr__(self, "factors", Factors(self.seen))
+    @cached_property
+    def factors(self) -> Factors:
+        """Of `seen`; `shared` by moments that differ in the rest alone."""
+        return self.shared or Factors(self.seen)
 
     @property
     def power(self) -> Floats:
@@ -117,7 +117,7 @@ class Moments:
 
     def as_if_whole(self) -> Moments:
         """The same inputs, as if nothing before had been lost."""
-        return Moments(self.seen, factors=self.factors)
+        return Moments(self.seen, shared=self.factors)
 
     def of_rows(self, rows: slice) -> Moments:
         """The same, for some rows of a weight."""
@@ -175,7 +175,7 @@ class MomentSums:
             return None
         for total in self._sums.values():
             total /= np.float32(self._count)
-        return Moments(**self._sums)
+        return Moments(self._sums["seen"], self._sums["drift"], self._sums.get("beside"))
 
     def _multiply(self) -> None:
         wanted, seen, missing = zip(*self._pending, strict=True)
