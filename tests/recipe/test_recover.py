@@ -143,13 +143,13 @@ def test_a_budget_leaves_room_for_its_adapter(tmp_path: Path) -> None:
         (
             "{default: {weights: float32, recover: {}}}",
             {},
-            "weights 'float32' with activations 'float32' have no adapter",
+            "weights 'float32' with activations 'float32' cannot have an adapter",
             "remove 'recover'",
         ),
         (
             "{default: {weights: Q2_K, recover: {}}}",
             {"data": "{calibration: {path: calibration.txt, samples: 15}}"},
-            "15 windows of text; every eighth is held back to judge recovery by",
+            "15 windows of text; every eighth is held out to judge recovery by",
             "write 16 or more",
         ),
         ("{default: {weights: Q2_K, recover: {rank: 0}}}", {}, "rank", ""),

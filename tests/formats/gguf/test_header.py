@@ -109,13 +109,13 @@ def test_agrees_with_the_gguf_package(tmp_path: Path) -> None:
 ONE = [tensor("a", (8,), F32, 0)]
 HUGE = 1 << 60
 DAMAGED = {
-    "empty": (b"", "ends in the middle of the first word"),
+    "empty": (b"", "ends within the first word"),
     "no magic": (gguf(magic=b"GGML"), "no GGUF file"),
     "old version": (gguf(version=1), "version 1"),
     "future version": (gguf(version=4), "version 4"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
     "cut off": (valid()[:-220], "would end at byte"),
-    "cut off in the header": (valid()[:-540], "ends in the middle of"),
+    "cut off in the header": (valid()[:-540], "ends within"),
     "huge number of keys": (gguf(keys=HUGE), "metadata keys"),
     "huge number of tensors": (gguf(count=HUGE), "tensors"),
     "too many keys": (gguf(keys=1 << 17, data=bytes(4 * MIB)), "metadata keys, more than"),
