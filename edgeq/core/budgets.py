@@ -32,13 +32,11 @@ class Budget:
     """One limit that a recipe can set, written there as `section: {key: limit}`.
 
     words: what it limits, in plain words, for the explanation. measured_by: the pass that measures
-    it;
-    None for a property of the files. tasks: those it is measured for, in addition to tasks that
-    list it among
-    their own budgets; None for all. needs_compute_units: whether it exists only for runtimes that
-    choose
-    between compute units. summary: the description in the recipe's schema. read: reads its value
-    from the measurements of an artifact; edgeq reads its own in `pipeline/check/readings.py`.
+    it; None for a property of the files. tasks: those it is measured for, in addition to tasks that
+    list it among their own budgets; None for all. needs_compute_units: whether it exists only for
+    runtimes that choose between compute units. summary: the description in the recipe's schema.
+    read: reads its value from the measurements of an artifact; edgeq reads its own in
+    `pipeline/check/readings.py`.
 
     >>> BUDGETS.named("latency.p90").unit
     'seconds'

@@ -56,8 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a unique name next to `path` for a file or directory that replaces it once complete.
 
     The content is flushed to disk before the rename. If the body raises, the old content stays. A
-    link is
-    followed. Raises InvalidInput or Missing if the disk fails.
+    link is followed. Raises InvalidInput or Missing if the disk fails.
 
     >>> with replacing(Path("out.bin")) as partial:  # doctest: +SKIP
     ...     partial.write_bytes(b"all of it")

@@ -25,8 +25,7 @@ class Registry(Mapping[str, T]):
     """A mapping by name that other packages extend through entry points.
 
     Entry points are loaded once, when the registry is first read, so that importing edgeq imports
-    no
-    plugin.
+    no plugin.
 
     >>> from edgeq.quantize.number_formats import NUMBER_FORMATS
     >>> NUMBER_FORMATS.named("int4-b32").bits

@@ -1,10 +1,8 @@
 """Quantities carry their unit in every file a person writes: `200 MiB`, `40 ms`, `95 %`.
 
 Inside the program they are plain numbers in base units (bytes, seconds, a fraction). A number given
-by
-Python code is in base units; in a file a bare number is refused. Written back to JSON they carry a
-unit
-again, exactly, so a written record can be read.
+by Python code is in base units; in a file a bare number is refused. Written back to JSON they carry
+a unit again, exactly, so a written record can be read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a sentence encoder's config.json may say: transformers exports it, nothing may be lost."""
+"""Checks of a sentence encoder's config.json, so that no setting is lost in the export."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from edgeq.models.known_keys import ENCODER_FIXED, ENCODER_KEYS, HARMLESS
 from edgeq.models.settings import Settings
 
 UNUSED = ("pooler.", "cls.", "lm_head.", "vocab_", "discriminator_predictions.", "predictions.")
-"""Starts of names, anywhere in them, of weights that no sentence vector depends on."""
+"""Parts of names of weights that no sentence embedding depends on."""
 
 
 def check_encoder(config: Mapping[str, Any], where: str) -> None:
-    """Raise InvalidInput for a family that is not supported, and for a setting nobody reads."""
+    """Raise InvalidInput for an unsupported family, and for an unknown setting."""
     family = config.get("model_type")
     keys = ENCODER_KEYS.get(str(family))
     if keys is None:
@@ -31,5 +31,5 @@ def check_encoder(config: Mapping[str, Any], where: str) -> None:
 
 
 def is_unused(name: str) -> bool:
-    """Whether a sentence vector does not depend on the weight with this name."""
+    """Whether sentence embeddings do not depend on the weight with this name."""
     return any(f".{prefix}" in f".{name}" for prefix in UNUSED)

@@ -230,7 +230,7 @@ def test_external_data_outside_the_record_is_found_wherever_a_tensor_can_lie(
         files = record_files(copy, [MODEL_FILE, DATA_FILE])
         write_artifact(copy, read_record(copy).model_copy(update={"files": files}))
         for path in (copy, bundled(copy, copy.parent / "b.zip")):
-            with pytest.raises(InvalidInput, match="keeps a tensor in"):
+            with pytest.raises(InvalidInput, match="stores a tensor in"):
                 edgeq.load(path)
 
 

@@ -33,20 +33,17 @@ class Task:
     quality check counts, and where that matters.
 
     takes: the data that it is calibrated and judged on. generates: whether it generates text token
-    by
-    token, with a cache. embeds: whether its answers are vectors that are compared with each other.
-    has_sentence_head: whether token vectors are pooled as sentence-transformers' files say.
+    by token, with a cache. embeds: whether its answers are vectors that are compared with each
+    other. has_sentence_head: whether token vectors are pooled as sentence-transformers' files say.
 
     architectures: suffixes of the class named in config.json; none for models that exist only as
-    .onnx
-    files. auto_class: transformers' class for such a directory. optimum_task: the name used by its
-    exporter to ONNX. unused_weights: parts of names of weights that no answer depends on.
+    .onnx files. auto_class: transformers' class for such a directory. optimum_task: the name used
+    by its exporter to ONNX. unused_weights: parts of names of weights that no answer depends on.
 
     first_recipe: what `edgeq new` proposes; None where it cannot.
 
     verb: the method of a loaded model. budgets: names of budgets measured for it and not for every
-    task. in_llama_cpp: whether llama.cpp
-    supports it, so that GGUF files can store it.
+    task. in_llama_cpp: whether llama.cpp supports it, so that GGUF files can store it.
 
     >>> from edgeq.core.tasks import task_of
     >>> task_of("sentence-embedding").verb
