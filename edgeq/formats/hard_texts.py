@@ -1,4 +1,4 @@
-"""Texts that tokenizers disagree on: scripts, spaces, digits, marks, and what is hardly text."""
+"""Texts on which tokenizers disagree: scripts, spaces, digits, marks, and near-binary text."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _MOST_TOKENS = 300
 
 
 def _bytes_as_text(seed: int, length: int) -> str:
-    """Random bytes, what is no UTF-8 among them replaced."""
+    """Random bytes, with invalid UTF-8 replaced."""
     return random.Random(seed).randbytes(length).decode("utf-8", "replace")
 
 
 def _latin1(seed: int, length: int) -> str:
-    """Random bytes, each a character of its own."""
+    """Random bytes, each as one character."""
     return random.Random(seed).randbytes(length).decode("latin-1")
 
 
@@ -101,7 +101,7 @@ HARD_TEXTS: tuple[str, ...] = (
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" + " " * 40 + "bbbb",
     "=" * 80 + "\n" + "-" * 33 + "\n" + "#" * 7,
     "哈" * 50 + "!" * 30,
-    # What looks like a special token and is none, or is one.
+    # Look like special tokens, and some are.
     "<s> </s> <unk> <pad> [CLS] [SEP] [MASK] [PAD] [UNK] <|endoftext|> <|im_start|>user\n",
     "<bos> <eos> <start_of_turn> <|eot_id|> <|begin_of_text|> <0x0A> <0x00> ▁ ▁▁ Ġ Ċ ##ing",
     "< s > <|not_a_token|> <|> || |> <<s>> [ CLS ] [cls]",
@@ -110,7 +110,7 @@ HARD_TEXTS: tuple[str, ...] = (
 
 
 def texts_with(tokens: Sequence[str]) -> Iterator[str]:
-    """The hard texts, and then every token of `tokens` at work, or some of very many."""
+    """The hard texts, and then every token of `tokens` in use, or a sample of very many."""
     yield from HARD_TEXTS
     for token in tokens[:: -(-len(tokens) // _MOST_TOKENS) or 1]:
         yield token

@@ -175,7 +175,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (
             "title: x\nparts: [{label: a}, {label: b, kind: bord}]",
             "2:38",
-            "parts[1].kind: 'bord' is not a valid word here",
+            "parts[1].kind: 'bord' is not a valid value here",
             "did you mean 'board'?",
         ),
         (

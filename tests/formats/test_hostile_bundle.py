@@ -127,7 +127,7 @@ def test_overlapping_entries_are_refused(bundle: Path, tmp_path: Path) -> None:
     second = content.index(b"PK\1\2", first + 4)
     content[second + 42 : second + 46] = content[first + 42 : first + 46]
     (tmp_path / "bad.zip").write_bytes(content)
-    with pytest.raises(InvalidInput, match="does not lie where"):
+    with pytest.raises(InvalidInput, match="does not start where"):
         edgeq.load(sealed(tmp_path / "bad.zip"))
 
 

@@ -37,7 +37,7 @@ class CoremlDecoder(LanguageModel):
             raise InvalidInput(Problem(str(package.path), what, "build it again"))
         held = int(facts[CONTEXT_KEY])
         if context is not None and context > held:
-            what = f"{context} positions are asked for, and the package was made for {held}"
+            what = f"{context} positions are requested, and the package was made for {held}"
             remedy = "ask for fewer, or build it with workload: {context: …}"
             raise InvalidInput(Problem(artifact.name, what, remedy))
         scores = next(value for value in artifact.outputs if value.name == _LOGITS)

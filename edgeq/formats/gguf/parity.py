@@ -1,4 +1,4 @@
-"""Proof that a vocabulary in a GGUF file gives the token ids its `tokenizer.json` gives."""
+"""Verify that a vocabulary in a GGUF file gives the same token ids as its `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _SAMPLES, _PIECES = 400, 6
 
 
 class KnownDifferences:
-    """What llama.cpp does otherwise than every tokenizer of a kind, and no metadata cures.
+    """Deviations of llama.cpp from every tokenizer of a kind that no metadata can fix.
 
-    notes: what a caller of llama.cpp has to mind. Found by comparing every character of Unicode 14.
+    notes: remarks for callers of llama.cpp. Found by comparing every character of Unicode 14.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -44,7 +44,7 @@ class KnownDifferences:
         self.notes = tuple(self._notes())
 
     def without(self, text: str) -> str:
-        """`text` without what differs: what remains has to give equal ids."""
+        """`text` without known differences: the rest must give equal ids."""
         if self._has_runs:
             text = text.replace(WORD_START, "")
         if self._form:
@@ -55,19 +55,19 @@ class KnownDifferences:
 
     def _notes(self) -> Iterator[str]:
         if self._form:
-            yield f"text must be in Unicode's {self._form}: llama.cpp does not bring it there"
+            yield f"text must be in Unicode's {self._form}: llama.cpp does not normalize it"
         if self._is_bert:
             yield (
-                "llama.cpp's WordPiece splits at form feeds and vertical tabs, and cuts words of "
-                "more than 100 characters into pieces"
+                "llama.cpp's WordPiece splits at form feeds and vertical tabs, and splits words "
+                "of more than 100 characters"
             )
         if self._strips:
             yield (
-                "with the accents, llama.cpp's WordPiece takes away the spacing marks of Indic "
-                "scripts, and of Hangul syllables all but the first sound"
+                "together with accents, llama.cpp's WordPiece removes the spacing marks of Indic "
+                "scripts, and all but the first sound of Hangul syllables"
             )
         if self._has_runs:
-            yield "a U+2581 in a text is a space to llama.cpp, and may be a token of its own"
+            yield "a U+2581 in a text is a space to llama.cpp, and may be a separate token"
 
     def _differs_in_bert(self, character: str) -> bool:
         if character in "\v\f\x85\u166d\u2581":  # spaces or letters to one, nothing to the other
@@ -81,8 +81,8 @@ def require_parity(
 ) -> tuple[str, ...]:
     """Compare llama.cpp's token ids with those of `tokenizers` on hard texts.
 
-    metadata: of the whole file; llama.cpp reads the vocabulary alone. rows: of the embedding; texts
-    with tokens beyond are left out. Gives back the notes of `KnownDifferences`. Raises InvalidInput
+    metadata: of the whole file; llama.cpp reads only the vocabulary. rows: of the embedding; texts
+    with tokens beyond it are omitted. Returns the notes of `KnownDifferences`. Raises InvalidInput
     with the first text that differs and both lists of ids.
     """
     tokenizer = directory.tokenizer
@@ -109,7 +109,7 @@ def require_parity(
 
 
 def _ends_apart(directory: ModelDirectory, model: LlamaModel, rows: int) -> Iterator[str]:
-    """Where llama.cpp ends a text and the model does not; raises InvalidInput the other way."""
+    """Where llama.cpp ends a text and the model does not; raises InvalidInput for the opposite."""
     where = str(directory.path)
     wanted = set(end_tokens(directory.path, directory.config, where))
     found = {id for id in range(rows) if model.ends(id)}
@@ -121,7 +121,7 @@ def _ends_apart(directory: ModelDirectory, model: LlamaModel, rows: int) -> Iter
 
 
 def _texts(tokenizer: Tokenizer) -> Iterable[str]:
-    """The hard texts, every special token at work, and pieces of the vocabulary side by side."""
+    """The hard texts, every special token in use, and adjacent pieces of the vocabulary."""
     yield from texts_with([t.content for t in tokenizer.get_added_tokens_decoder().values()])
     choice = random.Random(0)
     size = tokenizer.get_vocab_size()
@@ -132,6 +132,6 @@ def _texts(tokenizer: Tokenizer) -> Iterable[str]:
 def _differs(tokenizer: Path, text: str, wanted: list[int], found: list[int]) -> InvalidInput:
     what = (
         f"llama.cpp would read {text!r} as {found}, the tokenizer reads it as {wanted}: "
-        "the file would be another model than the one it was made from"
+        "the file would differ from its model"
     )
     return InvalidInput(Problem(str(tokenizer), what, "build this model for ONNX"))

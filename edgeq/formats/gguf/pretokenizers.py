@@ -1,7 +1,7 @@
-"""How a byte-level tokenizer cuts text into words, and what llama.cpp calls that.
+"""How a byte-level tokenizer splits text into words, and llama.cpp's name for that.
 
-llama.cpp has its pre-tokenizers built in, by name. A tokenizer is recognised by the steps that its
-`tokenizer.json` lists; whether the named one does the same is proved by comparing token ids.
+llama.cpp has built-in pre-tokenizers, identified by name. A tokenizer is recognized by the steps
+listed in its `tokenizer.json`; comparing token ids proves that the named one does the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)
 
 
 def _words(numbers: str) -> str:
-    """Llama 3's expression, with as many digits in a word as `numbers` says."""
+    """Llama 3's expression, with `numbers` for the digits of a word."""
     letters = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
     rest = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     return f"{letters}|{numbers}|{rest}"
@@ -21,8 +21,8 @@ def _words(numbers: str) -> str:
 
 Step = tuple[object, ...]
 _BYTES: Step = ("ByteLevel", False, False)
-# The expressions of GPT-4o and of Mistral's Tekken are not here: llama.cpp has names for them, but
-# takes other letters for capitals, and cuts before combining marks.
+# The expressions of GPT-4o and of Mistral's Tekken are missing: llama.cpp has names for them, but
+# treats other letters as capitals, and splits before combining marks.
 _KNOWN: dict[tuple[Step, ...], str] = {
     (("ByteLevel", False, True),): "gpt-2",
     (("Split", _GPT2, "Isolated", False), _BYTES): "gpt-2",
@@ -30,14 +30,14 @@ _KNOWN: dict[tuple[Step, ...], str] = {
     (("Split", _words(r"\p{N}{1,3}"), "Isolated", False), _BYTES): "llama-bpe",
     (("Split", _words(r"\p{N}"), "Isolated", False), _BYTES): "qwen2",
 }
-# By whether whole words are looked up before anything is merged, which these two differ in.
+# By whether whole words are looked up before merging, which distinguishes these two.
 _LLAMA3 = {True: "llama-bpe", False: "smaug-bpe"}
 
 
 def pretokenizer_name(tokenizer: Mapping[str, Any]) -> str | None:
     """llama.cpp's `tokenizer.ggml.pre` for the content of a `tokenizer.json`.
 
-    None where llama.cpp has none that takes these steps.
+    None if llama.cpp has none with these steps.
 
     >>> pretokenizer_name({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False,
     ...     "use_regex": True}, "model": {}})

@@ -44,7 +44,7 @@ class OnnxDecoder(LanguageModel):
             raise InvalidInput(Problem(str(package.path), what, "build it again"))
         held = int(facts[CONTEXT_KEY])
         if context is not None and context > held:
-            what = f"{context} positions are asked for, and the file was made for {held}"
+            what = f"{context} positions are requested, and the file was made for {held}"
             remedy = "ask for fewer, or build it with workload: {context: …}"
             raise InvalidInput(Problem(name, what, remedy))
         scores = next(v for v in model.session.get_outputs() if v.name == "logits")

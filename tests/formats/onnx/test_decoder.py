@@ -139,7 +139,7 @@ def test_a_full_cache_says_so(wren: Path) -> None:
 
 
 def test_more_positions_than_the_file_has_are_refused(wren: Path) -> None:
-    with pytest.raises(InvalidInput, match="1025 positions are asked for, and the file was made"):
+    with pytest.raises(InvalidInput, match="1025 positions are requested, and the file was made"):
         load(wren, context=1025)
     assert load(wren).context == 1024
 
