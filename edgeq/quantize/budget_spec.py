@@ -111,7 +111,7 @@ class FitSpec(Frozen):
         parts += [f"recover{self.recover.rank}"] if self.recover else []
         return "-".join(("fit", *parts)).replace("+", "")
 
-    def beside(self, taken: int) -> FitSpec:
+    def reduced_by(self, taken: int) -> FitSpec:
         """The budget left for weights next to an adapter of `taken` bytes."""
         left = {
             "size": self.size and max(1, self.size - taken),

@@ -1,4 +1,4 @@
-"""Convolutions in integers: QDQ around the operator, its bias and the activation behind it.
+"""Convolutions in integers: QDQ around the operator, its bias and the activation after it.
 
 Unlike a matrix product, a convolution runs in integers only if its result is quantized too, so
 tensors between convolutions stay uint8 throughout (onnxruntime fuses each group into QLinearConv).
@@ -21,7 +21,7 @@ class ConvolutionWriter:
     """Rewrites the convolutions that read a quantized weight."""
 
     def __init__(self, writer: GraphWriter, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """ranges: static range of every tensor that goes into or comes out of a convolution."""
+        """ranges: static ranges of every input and output of a convolution."""
         self._writer = writer
         self._ranges = ranges
         self._scales: dict[int, np.float32] = {}
@@ -77,7 +77,7 @@ class ConvolutionWriter:
 
 
 def zero_points(writer: GraphWriter, name: str, channels: int) -> ir.Value:
-    """Zeros, int8 `(channels,)`: without them onnxruntime's uint8 copies of codes do not run."""
+    """Zeros, int8 `(channels,)`: without them onnxruntime's uint8 copies of codes fail."""
     return writer.constant(f"{name}.zeros", np.zeros(channels, np.int8))
 
 
@@ -93,6 +93,6 @@ def parameters(
 def decode(
     writer: GraphWriter, node: ir.Node, inputs: Sequence[ir.Value], axis: int | None = None
 ) -> ir.Value:
-    """A DequantizeLinear in front of `node`."""
+    """A DequantizeLinear before `node`."""
     attributes = {} if axis is None else {"axis": axis}
     return writer.emit(node, "DequantizeLinear", inputs, attributes)

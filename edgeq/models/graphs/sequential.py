@@ -158,10 +158,10 @@ class _Walk:
         for weight, choice in group:
             assert weight.product is not None
             output = weight.product.node.outputs[0].name or ""
-            beside = self._pieces.added_to(output, self._float[0])
-            if beside not in seen:
-                seen[beside] = self._moments(activation, beside)
-            judged = seen[beside]
+            residual = self._pieces.added_to(output, self._float[0])
+            if residual not in seen:
+                seen[residual] = self._moments(activation, residual)
+            judged = seen[residual]
             # rows that are also looked up must not compensate for anything
             if weight.role == "tied":
                 judged = judged.as_if_whole()
@@ -182,11 +182,11 @@ class _Walk:
         for weight, _ in group:
             self._rounded[weight.name] = self.codes[weight.name] = found[weight.name]
 
-    def _moments(self, activation: str, beside: str | None) -> Statistics:
+    def _moments(self, activation: str, residual: str | None) -> Statistics:
         both = (self._float, self._approximate)
         sums = (MomentSums(), MomentSums())
         pairs = zip(*(samples.values(activation) for samples in both), strict=True)
-        passing = [samples.values(beside) for samples in both] if beside else None
+        passing = [samples.values(residual) for samples in both] if residual else None
         for index, (wanted, seen) in enumerate(pairs):
             missing = next(passing[0]) - next(passing[1]) if passing else None
             sums[index % _JUDGES == _JUDGES - 1].add(wanted, seen, missing)

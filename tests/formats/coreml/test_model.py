@@ -420,7 +420,7 @@ def test_a_run_that_core_ml_stops_names_the_package(
 def test_a_package_of_others_is_no_language_model(wren: Wren) -> None:
     package = open_package(wren.half)
     backend = Unmarked(package.path / COREML_PACKAGE, 1)
-    with pytest.raises(InvalidInput, match="not a language model with a cache that edgeq wrote"):
+    with pytest.raises(InvalidInput, match="not a language model with a cache written by edgeq"):
         CoremlDecoder(package, backend, None)
 
 

@@ -137,8 +137,14 @@ DAMAGED = {
     "neither true nor false": (gguf([pair("a", 7, b"\2")]), "neither 0 nor 1"),
     "item neither true nor false": (gguf([pair("a", 9, array(7, 2, b"\1\2"))]), "neither 0 nor 1"),
     "alignment 0": (gguf([pair("general.alignment", 4, bytes(4))]), "general.alignment"),
-    "alignment 24": (gguf([pair("general.alignment", 4, struct.pack("<I", 24))]), "must be a power of two"),
-    "alignment of another kind": (gguf([pair("general.alignment", 8, string("32"))]), "must be a power of two"),
+    "alignment 24": (
+        gguf([pair("general.alignment", 4, struct.pack("<I", 24))]),
+        "must be a power of two",
+    ),
+    "alignment of another kind": (
+        gguf([pair("general.alignment", 8, string("32"))]),
+        "must be a power of two",
+    ),
     "tensor twice": (
         gguf(tensors=[*ONE, tensor("a", (8,), F32, 32)], data=bytes(64)),
         "tensor 'a' twice",

@@ -156,7 +156,7 @@ def test_another_way_to_cut_words_is_refused(tmp_path: Path) -> None:
     ):
         tokenizer.pre_tokenizer = steps
         assert pretokenizer_name(json.loads(tokenizer.to_str())) is None
-        with pytest.raises(InvalidInput, match="unknown to llama.cpp"):
+        with pytest.raises(InvalidInput, match="splits text into words"):
             vocabulary_of(save(tmp_path, tokenizer, eos_token="<|end|>"), 700)
 
 
