@@ -189,7 +189,7 @@ def test_all_options_that_are_none_are_named_at_once() -> None:
 
 
 def test_an_empty_prompt_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="prompt: is empty, and table puts no token"):
+    with pytest.raises(InvalidInput, match="prompt: is empty, and table adds no token"):
         Table().generate("")
 
 

@@ -134,15 +134,15 @@ WRONG = {
     ),
     "values that are not finite": (
         gguf([KIND], [SUMS, COUNTS], _floats(1, float("inf"), 1, 1) + _floats(1)),
-        "a.in_sum2 holds values",
+        "a.in_sum2 contains values",
     ),
     "negative values": (
         gguf([KIND], [SUMS, COUNTS], _floats(1, -1, 1, 1) + _floats(1)),
-        "a.in_sum2 holds values",
+        "a.in_sum2 contains values",
     ),
     "counts that are no number": (
         gguf([KIND], [SUMS, COUNTS], _floats(1, 1, 1, 1) + _floats(float("nan"))),
-        "a.counts holds values",
+        "a.counts contains values",
     ),
     "half precision": (
         gguf([KIND], [tensor("a.in_sum2", (4,), 1, 0), COUNTS], bytes(64)),
