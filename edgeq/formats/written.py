@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgeq.core.artifact import TOKENIZER_FILE, TensorRecord, TextSettings, ValueInfo
+from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.terms import Progress
 from edgeq.formats.chat import CHAT_FILES, chat_of_directory
 from edgeq.models.huggingface import ModelDirectory
@@ -72,8 +73,12 @@ def copy_tokenizer(
     return names
 
 
-def text_settings(directory: ModelDirectory, longest: int | None = None) -> TextSettings:
+def text_settings(
+    directory: ModelDirectory, longest: int | None = None, task: Task = SENTENCE_EMBEDDING
+) -> TextSettings:
     """How an encoder takes text. longest: what its file takes, where that is less."""
+    if not task.has_sentence_head:
+        return TextSettings(max_tokens=longest or directory.max_tokens)
     head = directory.head
     return TextSettings(
         max_tokens=longest or directory.max_tokens,

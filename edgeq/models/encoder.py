@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import Task
 from edgeq.core.validation_messages import suggest
 from edgeq.models.known_keys import ENCODER_FIXED, ENCODER_KEYS, HARMLESS
 from edgeq.models.settings import Settings
 
-UNUSED = ("pooler.", "cls.", "lm_head.", "vocab_", "discriminator_predictions.", "predictions.")
-"""Starts of names, anywhere in them, of weights that no sentence vector depends on."""
 
+def check_encoder(config: Mapping[str, Any], where: str, noun: str) -> None:
+    """Raise InvalidInput for a family that is not supported, and for a setting nobody reads.
 
-def check_encoder(config: Mapping[str, Any], where: str) -> None:
-    """Raise InvalidInput for a family that is not supported, and for a setting nobody reads."""
+    noun: what it is to be, with its article.
+    """
     family = config.get("model_type")
     keys = ENCODER_KEYS.get(str(family))
     if keys is None:
-        what = f"the architecture {family!r} is not supported as a sentence encoder"
+        what = f"the architecture {family!r} is not supported as {noun}"
         near = suggest(str(family), ENCODER_KEYS)
         remedy = f"supported: {', '.join(ENCODER_KEYS)} ({near}); others as an .onnx file"
         raise InvalidInput(Problem(where, what, remedy))
@@ -30,6 +31,6 @@ def check_encoder(config: Mapping[str, Any], where: str) -> None:
         raise InvalidInput(problems)
 
 
-def is_unused(name: str) -> bool:
-    """Whether a sentence vector does not depend on the weight with this name."""
-    return any(f".{prefix}" in f".{name}" for prefix in UNUSED)
+def is_unused(name: str, task: Task) -> bool:
+    """Whether no answer of the task depends on the weight with this name."""
+    return any(f".{prefix}" in f".{name}" for prefix in task.unused_weights)

@@ -18,15 +18,18 @@ class Task:
 
     takes: the data that it is calibrated and judged on. generates: whether it writes a text token
     by token, with a cache. embeds: whether its answers are vectors that are compared with each
-    other. has_sentence_head: whether token vectors become one as sentence-transformers' files say.
+    other. classifies: whether its answers are labels. has_sentence_head: whether token vectors
+    become one as sentence-transformers' files say.
 
-    architectures: how the class that config.json names ends; none for models that only .onnx
-    files hold. auto_class: what opens such a directory in transformers. optimum_task: what its
-    exporter to ONNX calls it. unused_weights: beginnings of names, anywhere in them, of weights
-    that no answer depends on.
+    architectures: how the class that config.json names ends; none for models that only .onnx files
+    hold. auto_class: what opens such a directory in transformers. optimum_task: what its exporter
+    to ONNX calls it. unused_weights: beginnings of names, anywhere in them, of weights that no
+    answer depends on.
 
-    verb: the method of a loaded model. budgets: names of those that are measured for it and not for
-    every task. in_llama_cpp: whether llama.cpp serves it, so that GGUF files can hold it.
+    verb: the method of a loaded model. metrics: names of what answers are judged by besides their
+    distance from the original's, see `edgeq.measure.metrics`. budgets: names of those that are
+    measured for it and not for every task. in_llama_cpp: whether llama.cpp serves it, so that GGUF
+    files can hold it.
 
     >>> from edgeq.core.tasks import task_of
     >>> task_of("sentence-embedding").verb
@@ -43,12 +46,14 @@ class Task:
     budgets: tuple[str, ...] = ()
     generates: bool = False
     embeds: bool = False
+    classifies: bool = False
     has_sentence_head: bool = False
     architectures: tuple[str, ...] = ()
     auto_class: str = ""
     optimum_task: str = ""
     unused_weights: tuple[str, ...] = ()
     in_llama_cpp: bool = False
+    metrics: tuple[str, ...] = ()
 
     @property
     def takes_arrays(self) -> bool:
