@@ -158,6 +158,8 @@ def _words(path: Path) -> None:
     model = {"type": "WordLevel", "unk_token": "0"}
     vocabulary = {str(id): id for id in range(VOCABULARY)}
     (path / "tokenizer.json").write_text(json.dumps({"model": {**model, "vocab": vocabulary}}))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "2"}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 def main() -> None:
@@ -166,6 +168,7 @@ def main() -> None:
     parser.add_argument("--library", default=sys.executable)
     parser.add_argument("--save", action="store_true")
     given = parser.parse_args()
+    given.folder = given.folder.absolute()
     if given.save:
         save(given.folder)
         return

@@ -9,7 +9,7 @@ import typer
 
 from edgeq.cli.exit import print_json
 from edgeq.cli.help import examples
-from edgeq.cli.models import Json
+from edgeq.cli.options import Json, OneDevice
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
 
@@ -67,7 +67,7 @@ def sensitivity(
 )
 def frontier(
     recipe: Recipe,
-    device: Annotated[str, typer.Option(help="A device id or file, or 'here'.")] = "here",
+    device: OneDevice = "here",
     out: Annotated[
         Path | None,
         typer.Option(help="Write a chart: .html, .svg or .png (needs the extra report)."),

@@ -9,7 +9,7 @@ import typer
 
 from edgeq.cli.exit import print_json
 from edgeq.cli.help import examples
-from edgeq.cli.models import Json
+from edgeq.cli.options import Json
 from edgeq.report.console import make_console
 
 bills = typer.Typer(rich_markup_mode="rich")

@@ -11,7 +11,7 @@ import typer
 
 from edgeq.cli.exit import print_json
 from edgeq.cli.help import examples
-from edgeq.cli.models import Json
+from edgeq.cli.options import Json
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
 from edgeq.report.terminal import print_wrapped

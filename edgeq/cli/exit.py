@@ -18,6 +18,7 @@ import typer
 from edgeq.core import canonical
 from edgeq.core.errors import EXIT_FAULT, EXIT_INVALID_INPUT, EdgeqError, Missing, Problem
 from edgeq.core.files import error_of_disk, is_system_error
+from edgeq.core.store import default_root
 from edgeq.core.visible import visible_json
 from edgeq.report.console import Text, make_console
 
@@ -55,11 +56,13 @@ def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
         status = command(list(arguments), prog_name="edgeq", standalone_mode=False)
+        if status == _INTERRUPTED:
+            raise KeyboardInterrupt  # typer makes a status of it
         return status if isinstance(status, int) else 0
     except EdgeqError as error:
         return _tell(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
-        return _INTERRUPTED
+        return _interrupted(arguments)
     except _UsageError as error:
         if not as_json:
             error.show()
@@ -73,6 +76,15 @@ def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
         return _tell(_system_error(error), as_json)
     except Exception as error:
         return _tell(_Fault(_report(error, arguments)), as_json)
+
+
+def _interrupted(arguments: Sequence[str]) -> int:
+    store = default_root()
+    if store.is_dir():
+        again = shlex.join(["edgeq", *arguments])
+        kept = f"stopped; finished steps are kept in {store}. To go on: {again}"
+        make_console(sys.stderr).print(Text(kept), soft_wrap=True)
+    return _INTERRUPTED
 
 
 class _Fault(EdgeqError):

@@ -18,19 +18,21 @@ from edgeq.cli.exit import run as run_command
 from edgeq.cli.help import examples, fill_paragraphs
 from edgeq.cli.matrix import matrices
 from edgeq.cli.min_memory import limits
-from edgeq.cli.models import Json, models
+from edgeq.cli.models import models
+from edgeq.cli.new import beginning
+from edgeq.cli.options import Json, OneDevice, devices_option
 from edgeq.cli.pipe import guarded_output
 from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
+from edgeq.core.temporary import sweep
 from edgeq.report.console import make_console
-from edgeq.report.progress import progress_line
+from edgeq.report.progress import progress_line, show_progress
 from edgeq.report.terminal import print_verdict
 
 app = typer.Typer(
     cls=Commands,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     epilog="Exit status: 0 all pass, 1 a budget failed, 2 the input is wrong, "
     "3 a tool or device is missing, 4 inconclusive, 70 a fault of edgeq itself.",
@@ -57,8 +59,18 @@ def whole(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show results and errors, but no progress.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print a line for every step, with its time.")
+    ] = False,
 ) -> None:
     """State the budget; get the best model that fits it, proven on the device."""
+    if quiet and verbose:
+        raise typer.BadParameter("choose one of --quiet and --verbose")
+    show_progress("nothing" if quiet else "every step" if verbose else "steps")
+    sweep()
 
 
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
@@ -120,10 +132,7 @@ def check(
     recipe: Recipe,
     device: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A device id or file, or 'here'; may be repeated. Default: all devices of the "
-            "recipe, measured or estimated."
-        ),
+        devices_option("all devices of the recipe, measured or estimated."),
     ] = None,
     on: Annotated[
         str | None,
@@ -150,7 +159,7 @@ def check(
     from edgeq.report.junit import junit as to_junit
 
     if junit is not None:
-        writable(junit, "--junit")
+        writable(junit, "--junit", ".xml")
     with progress_line() as progress:
         verdicts = check_recipe(recipe, device or [], full, progress, on, limit, artifact or ())
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
@@ -171,13 +180,7 @@ def check(
 def bundle(
     recipe: Recipe,
     out: Annotated[Path, typer.Option(help="The .zip to write.", show_default=False)],
-    device: Annotated[
-        str,
-        typer.Option(
-            help="The device it must pass on. Default: this machine, since what ships must have "
-            "passed where it ran. To check all devices of the recipe, use edgeq check."
-        ),
-    ] = "here",
+    device: OneDevice = "here",
     artifact: Annotated[
         str | None,
         typer.Option(
@@ -191,7 +194,10 @@ def bundle(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Pack the best artifact that passes, with its tokenizer, for an offline app."""
+    """Pack the best artifact that passes, with its tokenizer, for an offline app.
+
+    By default it must pass on this machine; edgeq check checks every device of the recipe.
+    """
     from edgeq.core.units import format_bytes
     from edgeq.pipeline.workflow import NotPassed, bundle_recipe
     from edgeq.report.overview import print_limits
@@ -247,7 +253,17 @@ def schema() -> None:
     print_json(recipe_schema())
 
 
-for group in (models, emulators, limits, recommending, matrices, reports, allocating, bills):
+for group in (
+    beginning,
+    models,
+    emulators,
+    limits,
+    recommending,
+    matrices,
+    reports,
+    allocating,
+    bills,
+):
     fill_paragraphs(group)
     app.add_typer(group)
 

@@ -9,7 +9,7 @@ import typer
 
 from edgeq.cli.exit import print_json
 from edgeq.cli.help import examples
-from edgeq.cli.models import Json
+from edgeq.cli.options import Json, devices_option
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
 
@@ -27,9 +27,7 @@ def matrix(
     recipes: Annotated[list[Path], typer.Argument(help="Recipe files.", show_default=False)],
     device: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A device id or file, or 'here'; may be repeated. Default: each recipe's own."
-        ),
+        devices_option("each recipe's own."),
     ] = None,
     on: Annotated[
         str | None,
@@ -71,7 +69,7 @@ def matrix(
 
     require_stand_ins()
     if junit is not None:
-        writable(junit, "--junit")
+        writable(junit, "--junit", ".xml")
     with progress_line() as progress:
         judged = run_matrix(
             recipes, device or [], progress, scheduler=scheduler, out=out, on=on, full=full

@@ -9,7 +9,7 @@ import typer
 
 from edgeq.cli.exit import print_json
 from edgeq.cli.help import examples
-from edgeq.cli.models import Json
+from edgeq.cli.options import Json, OneDevice
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
 
@@ -27,7 +27,7 @@ def min_memory(
     artifact: Annotated[
         Path, typer.Argument(help="An artifact, a bundle or a .gguf file.", show_default=False)
     ],
-    device: Annotated[str, typer.Option(help="A device id or file, or 'here'.")] = "here",
+    device: OneDevice = "here",
     slowdown: Annotated[
         float, typer.Option(help="Acceptable slowdown, as a multiple of the time without a limit.")
     ] = 1.5,

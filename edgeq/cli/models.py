@@ -10,13 +10,12 @@ import typer
 
 from edgeq.cli.exit import print_json
 from edgeq.cli.help import examples
+from edgeq.cli.options import Json
 from edgeq.core.visible import visible
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
 
 models = typer.Typer(rich_markup_mode="rich")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
 def _show(piece: str) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from edgeq.cli.exit import print_json
 from edgeq.cli.help import examples
-from edgeq.cli.models import Json
+from edgeq.cli.options import Json, OneDevice
 from edgeq.estimate.use_cases import Purpose
 from edgeq.report.console import make_console
 
@@ -30,7 +30,7 @@ def recommend(
             show_default=False,
         ),
     ],
-    device: Annotated[str, typer.Option(help="A device id or file, or 'here'.")] = "here",
+    device: OneDevice = "here",
     context: Annotated[
         int | None, typer.Option(help="Positions of a language model's KV cache. Default: 4096.")
     ] = None,

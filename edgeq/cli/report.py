@@ -9,7 +9,7 @@ import typer
 
 from edgeq.cli.exit import print_json
 from edgeq.cli.help import examples
-from edgeq.cli.models import Json
+from edgeq.cli.options import Json, devices_option
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
 
@@ -28,9 +28,7 @@ def report(
     ] = None,
     device: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A device id or file, or 'here'; may be repeated. Default: the recipe's."
-        ),
+        devices_option("the recipe's."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -67,9 +65,7 @@ def explain(
     ],
     device: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A device id or file, or 'here'; may be repeated. Default: the recipe's."
-        ),
+        devices_option("the recipe's."),
     ] = None,
     plan: Annotated[
         bool,

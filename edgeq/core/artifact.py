@@ -204,8 +204,8 @@ class Classes(Frozen):
     def chosen(self, output: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """(samples, classes): 1 for each label that a sample gets."""
         if self.function == "sigmoid":
-            return (output >= 0).astype(np.int64)
-        return np.eye(output.shape[1], dtype=np.int64)[output.argmax(1)]
+            return np.asarray(output >= 0, np.int64)
+        return np.asarray(np.eye(output.shape[1], dtype=np.int64)[output.argmax(1)])
 
 
 class Artifact(Frozen):

@@ -27,11 +27,17 @@ _KINDS = {
 }
 
 
-def writable(path: Path, option: str) -> None:
-    """Try, before the work, whether `path` can be written; `option` is what errors name."""
+def writable(path: Path, option: str, suffix: str = "") -> None:
+    """Try, before the work, whether `path` can be written; `option` is what errors name.
+
+    suffix: what the name must end in, `.zip`; any where it is empty.
+    """
     kind = _kind(path)
     if kind:
         raise InvalidInput(Problem(option, f"{path} is {kind}", "name a file"))
+    if path.suffix.lower() != suffix and suffix:
+        what = f"{path} does not end in {suffix}, which is what is written"
+        raise InvalidInput(Problem(option, what, f"write: {option} {path.with_suffix(suffix)}"))
     if not path.parent.is_dir():
         what = f"there is no directory {path.parent}"
         raise InvalidInput(Problem(option, what, "make it first, or name another"))
@@ -60,7 +66,7 @@ def replacing(path: Path) -> Iterator[Path]:
     _sweep(place)
     try:
         yield partial
-        flush_tree(partial) if partial.is_dir() else _flush_file(partial)
+        flush_tree(partial) if partial.is_dir() else flush_file(partial)
         if place.is_dir():
             shutil.rmtree(place)
         partial.replace(place)
@@ -126,7 +132,7 @@ def is_system_error(error: OSError) -> bool:
 def flush_tree(directory: Path) -> None:
     """Ask the OS to put every file and directory below `directory` on the disk."""
     for path in directory.rglob("*"):
-        flush_directory(path) if path.is_dir() else _flush_file(path)
+        flush_directory(path) if path.is_dir() else flush_file(path)
     flush_directory(directory)
 
 
@@ -141,7 +147,8 @@ def flush_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _flush_file(path: Path) -> None:
+def flush_file(path: Path) -> None:
+    """Ask the OS to put the content of a file on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

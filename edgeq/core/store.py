@@ -2,7 +2,8 @@
 
 A stage is made under a lock, in a directory beside its place, flushed to disk and renamed, so that
 a result is either there whole or not at all: whoever is killed leaves only a `.partial` directory,
-which the next one to make that stage removes.
+which the next one to make that stage removes. A result whose bytes are not those that were made,
+as after a power cut on a disk that lost what it was told to flush, is removed and made again.
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from filelock import FileLock
 
 from edgeq.core import canonical
 from edgeq.core.artifact import STAGE_FILE, seal, unseal
 from edgeq.core.errors import InvalidInput, Missing, Problem
-from edgeq.core.files import flush_directory, flush_tree
+from edgeq.core.files import flush_directory, flush_tree, write_text
+from edgeq.core.steps import Steps
 
+_State: TypeAlias = "dict[str, tuple[int, int, int]]"
 MANIFEST = STAGE_FILE
 _PACKAGE = Path(__file__).parents[1]
+_STORE = Path(".edgeq")
 DECISIVE_ROOMS = (
     "core",
     "devices",
@@ -58,16 +63,35 @@ def code_version() -> str:
 
 
 def default_root() -> Path:
-    """`EDGEQ_STORE`, or `.edgeq` in the current directory."""
-    return Path(os.environ.get("EDGEQ_STORE") or ".edgeq")
+    """`EDGEQ_STORE`, or the nearest `.edgeq` of this user, from the current directory upwards.
+
+    Without either, `.edgeq` in the current directory. In a project's subdirectories nothing is
+    built again.
+    """
+    if named := os.environ.get("EDGEQ_STORE"):
+        return Path(named)
+    here = Path.cwd()
+    above = (folder / _STORE for folder in here.parents)
+    nearest = _STORE if _STORE.is_dir() else next(filter(_is_mine, above), _STORE)
+    return Path(nearest)
+
+
+def _is_mine(folder: Path) -> bool:
+    """Whether `folder` is a directory of this user's; another's may hold anything."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    mine = os.name != "posix" or status.st_uid == os.geteuid()
+    return stat.S_ISDIR(status.st_mode) and mine
 
 
 class Store:
     """Results of stages under `root`, as `<root>/<stage>/<SHA-256 of its inputs>/`.
 
     `version` stands for the code that makes them; by default `code_version()`. Results are not
-    made read-only (root ignores that, Windows could not delete them): sizes are compared at every
-    hit, and whoever loads an artifact compares its hashes.
+    made read-only (root ignores that, Windows could not delete them): hashes are compared at the
+    first hit, and again when a file's size or time of change differs.
 
     >>> store = Store(Path(".edgeq"))
     >>> store.stage("greet", {"name": "a"}, lambda to: to.joinpath("a").touch())  # doctest: +SKIP
@@ -77,16 +101,17 @@ class Store:
     def __init__(self, root: Path | None = None, *, version: str | None = None) -> None:
         self.root = root or default_root()
         self.version = version or code_version()
+        self._verified: dict[Path, _State] = {}
 
     def place(self, name: str, key: Mapping[str, Any]) -> Path:
         """Where the result of stage `name` for inputs `key` (plain JSON values) lies, once made."""
         inputs = {"name": name, "key": dict(key), "code": self.version}
         return self.root / name / canonical.sha256_of(inputs)
 
-    def find(self, name: str, key: Mapping[str, Any], *, verify: bool = False) -> Path | None:
-        """The result of a stage if it is there whole: names and sizes, with `verify` all bytes."""
+    def find(self, name: str, key: Mapping[str, Any]) -> Path | None:
+        """The result of a stage if it is there whole."""
         place = self.place(name, key)
-        return place if _is_whole(place, verify) else None
+        return place if self._is_whole(place) else None
 
     def stage(
         self,
@@ -95,41 +120,58 @@ class Store:
         make: Callable[[Path], None],
         *,
         describe: str | None = None,
-        verify: bool = False,
+        verify: bool = True,
     ) -> Path:
         """The result of a stage, made now by `make(directory)` if it is not there whole.
 
         `key` must hold everything the result depends on but the code. Of two processes that want
         the same result one makes it and the other waits. `describe` tells a reader of the store
-        what the result is. If `make` raises, nothing is left. Raises Missing when the disk is full
-        and InvalidInput when the store cannot be written.
+        what the result is. Without `verify` the caller has compared its bytes. If `make` raises,
+        nothing is left. Raises Missing when the disk is full and InvalidInput when the store cannot
+        be written.
         """
         place = self.place(name, key)
-        if _is_whole(place, verify):
+        if self._is_whole(place, verify):
             return place
         with self._errors_of_disk():
             self._create_root()
             place.parent.mkdir(exist_ok=True)
             with FileLock(place.with_suffix(".lock")):
-                if not _is_whole(place, verify):
+                if not self._is_whole(place, verify):
                     _make(place, make, {"name": name, "key": dict(key), "what": describe})
         return place
 
     @contextlib.contextmanager
-    def workplace(self, name: str, key: Mapping[str, Any]) -> Iterator[Path]:
-        """A folder for what a long stage has finished so far, kept until the stage is whole.
+    def workplace(self, name: str, key: Mapping[str, Any]) -> Iterator[Steps]:
+        """What a long stage has finished so far, kept until the stage is whole.
 
         For use inside `make` of the same stage: what an ended process left there is found again.
         """
         place = self.place(name, key).with_suffix(".steps")
         place.mkdir(parents=True, exist_ok=True)
-        yield place
+        yield Steps(place)
         shutil.rmtree(place, ignore_errors=True)
 
     def _create_root(self) -> None:
         if not self.root.is_dir():
             self.root.mkdir(parents=True, exist_ok=True)
-            self.root.joinpath(".gitignore").write_text("*\n", encoding="utf-8")
+            write_text(self.root / ".gitignore", "*\n")
+
+    def _is_whole(self, place: Path, verify: bool = True) -> bool:
+        """Whether every file is there as it was made."""
+        try:
+            files = unseal((place / MANIFEST).read_bytes(), str(place))["files"]
+            state = _state(place, files)
+            if any(size != files[name]["bytes"] for name, (size, _, _) in state.items()):
+                return False
+            if verify and self._verified.get(place) != state:
+                for name, record in files.items():
+                    if canonical.sha256_of_file(place / name) != record["sha256"]:
+                        return False
+                self._verified[place] = state
+        except (OSError, InvalidInput):
+            return False
+        return True
 
     @contextlib.contextmanager
     def _errors_of_disk(self) -> Iterator[None]:
@@ -151,8 +193,10 @@ def _make(place: Path, make: Callable[[Path], None], facts: Mapping[str, Any]) -
     """Make a result beside `place` and rename it; the caller holds the lock for `place`."""
     partial = place.with_suffix(".partial")
     for leftover in (partial, place):  # of a killed process, or damaged
-        if leftover.exists():
+        if leftover.is_dir():
             shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
     partial.mkdir()
     try:
         make(partial)
@@ -168,17 +212,10 @@ def _make(place: Path, make: Callable[[Path], None], facts: Mapping[str, Any]) -
         raise
 
 
-def _is_whole(place: Path, verify: bool) -> bool:
-    try:
-        manifest = unseal((place / MANIFEST).read_bytes(), str(place))
-        for name, record in manifest["files"].items():
-            if (place / name).stat().st_size != record["bytes"]:
-                return False
-            if verify and canonical.sha256_of_file(place / name) != record["sha256"]:
-                return False
-    except (OSError, InvalidInput):
-        return False
-    return True
+def _state(place: Path, files: Iterable[str]) -> _State:
+    """What changes when a file does: size, time and number, by name."""
+    found = {name: (place / name).stat() for name in files}
+    return {name: (each.st_size, each.st_mtime_ns, each.st_ino) for name, each in found.items()}
 
 
 def _record(path: Path) -> dict[str, Any]:

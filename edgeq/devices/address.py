@@ -1,4 +1,4 @@
-"""How a device is reached, as a profile or the command line writes it."""
+"""The address of a device, as written in a profile or on the command line."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _OPTIONS = ("python", "directory")
 
 @dataclass(frozen=True)
 class Address:
-    """One way to a device.
+    """One way to reach a device.
 
-    user and port: None leaves them to the user's SSH configuration. serial: adb's; None is the
-    only device there is. python: the interpreter to start there; directory: where its throw-away
+    user and port: None leaves them to the user's SSH configuration. serial: adb's; None is the only
+    connected device. python: the interpreter to start there; directory: where its temporary
     directory goes. Both are absolute paths there; None lets edgeq find one.
     """
 
@@ -40,7 +40,7 @@ class Address:
 
     @property
     def name(self) -> str:
-        """The shortest text that names the device: without `python` and `directory`."""
+        """The shortest text that identifies the device: without `python` and `directory`."""
         if self.kind == "adb":
             return f"adb:{self.serial}" if self.serial else "adb"
         if self.host is None:
@@ -51,7 +51,7 @@ class Address:
 
     @property
     def text(self) -> str:
-        """What `parse_address` reads as this."""
+        """The text that `parse_address` reads as this address."""
         options = (("python", self.python), ("directory", self.directory))
         query = urlencode([(name, path) for name, path in options if path], safe="/")
         return f"{self.name}?{query}" if query else self.name
@@ -71,33 +71,36 @@ def parse_address(text: str) -> Address:
     plain, asks, query = text.partition("?")
     if plain in ("here", "emulate"):
         if asks:
-            raise refuse(f"{plain!r} takes no options", f"write {plain!r} alone")
+            raise refuse(f"{plain!r} takes no options", f"write just {plain!r}")
         return Address("here" if plain == "here" else "emulate")
     if found := _ADB.fullmatch(plain):
         return Address("adb", serial=found["serial"], **_options(query if asks else None))
     if plain.startswith("adb"):
-        raise refuse(f"{plain!r} names no device", "write adb or adb:SERIAL, as `adb devices` says")
+        raise refuse(
+            f"{plain!r} does not name a device",
+            "write adb or adb:SERIAL, as `adb devices` lists it",
+        )
     if not plain.startswith("ssh://"):
-        raise refuse(f"{text!r} is not a way to reach a device", f"write {_FORMS}")
+        raise refuse(f"{text!r} is not the address of a device", f"write {_FORMS}")
     return _ssh(plain, _options(query if asks else None))
 
 
 def _ssh(plain: str, options: dict[str, Any]) -> Address:
     found = _SSH.fullmatch(plain)
     if found is None:
-        what = f"{plain!r} names no host"
+        what = f"{plain!r} does not name a host"
         if re.match(r"ssh://[^/@]*:[^/@]*@", plain):
-            what = "a password has no place in an address"
+            what = "an address must not contain a password"
             raise refuse(what, "let the device accept your key: ssh-copy-id user@host")
         raise refuse(what, "write ssh://user@host or ssh://user@host:port")
     port = int(found["port"]) if found["port"] else None
     if port is not None and not 0 < port < 65536:
-        raise refuse(f"there is no port {port}", "write one from 1 to 65535")
+        raise refuse(f"{port} is not a valid port", "write one from 1 to 65535")
     return Address("ssh", found["ip6"] or found["host"], found["user"], port, **options)
 
 
 def _options(query: str | None) -> dict[str, Any]:
-    """What follows the question mark; None where there is none."""
+    """The part after the question mark; None without one."""
     if query is None:
         return {}
     pairs = parse_qsl(query, keep_blank_values=True)

@@ -1,4 +1,4 @@
-"""Finding devices: profiles by id or path, and the machine we are on as `here`."""
+"""Find devices: profiles by id or path, and this machine as `here`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["HERE", "AppLimit", "Device", "device_ids", "list_devices", "load_dev
 
 HERE = "here"
 """The id of the machine that runs edgeq."""
-_OWN = Path("devices")  # a project's own profiles, beside its recipes
+_OWN = Path("devices")  # a project's own profiles, next to its recipes
 _PACKAGE = Path(__file__).parents[1]
 
 
 def load_device(id_or_path: str) -> Device:
-    """A device by id, or from a file (a name with a directory or ending in `.yaml`).
+    """Load a device by id, or from a file (a path with a directory or ending in `.yaml`).
 
-    `here` is detected; any other id is `./devices/<id>.yaml`, then the profile edgeq ships.
-    Raises InvalidInput for an unknown id, with the nearest, and for all that is wrong in a file.
+    `here` is detected; any other id is `./devices/<id>.yaml`, then the profile shipped with edgeq.
+    Raises InvalidInput for an unknown id, suggesting the nearest, and for all problems in a file.
     """
     if id_or_path == HERE:
         return detect.detect()
@@ -43,7 +43,7 @@ def device_ids() -> list[str]:
 
 
 def list_devices() -> list[Device]:
-    """Every device, `here` first. Raises InvalidInput with all that is wrong in any profile."""
+    """Every device, `here` first. Raises InvalidInput with all problems in any profile."""
     devices = [detect.detect()]
     problems: list[Problem] = []
     for path in _profiles().values():
@@ -57,7 +57,7 @@ def list_devices() -> list[Device]:
 
 
 def _profiles() -> dict[str, Path]:
-    """Profiles by id; a project's own hide those edgeq ships."""
+    """Profiles by id; a project's own override those shipped with edgeq."""
     shipped = _PACKAGE / "_devices"
     if not shipped.is_dir():  # a checkout or an editable install: the directory at its root
         shipped = _PACKAGE.parent / "devices"
@@ -71,10 +71,10 @@ def _read(path: Path) -> Device:
     if device is not None and not document.is_assumed(("id",)):
         where = document.place(("id",))
         if device.id == HERE:
-            what = f"id: {HERE!r} is the machine that runs edgeq"
+            what = f"id: {HERE!r} is reserved for the machine that runs edgeq"
             problems.append(Problem(where, what, "choose another name"))
         elif device.id != path.stem:
-            what = f"id: {device.id!r} is not the name of the file"
+            what = f"id: {device.id!r} differs from the name of the file"
             problems.append(Problem(where, what, f"write 'id: {path.stem}', or rename the file"))
     if device is None or problems:
         raise InvalidInput(problems)

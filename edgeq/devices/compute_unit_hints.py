@@ -1,4 +1,4 @@
-"""What a device's compute units make of an artifact's number formats, for a plan's reader."""
+"""Hints on how a device's compute units handle an artifact's number formats, for plans."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from edgeq.quantize.number_formats.floats import FLOAT16, FloatFormat
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INT8_B32
 from edgeq.quantize.number_formats.palettes import PALETTE4
 
-# Norms and biases stay float and are a percent or so: advice on them would be noise.
+# Norms and biases stay float and are a percent or so: hints on them would be noise.
 _SHARE_THAT_COUNTS = 0.05
 
 
 def advice_for(
     grids: Mapping[str, int], device: Device, compute: str, float32: Sequence[str] = ()
 ) -> list[str]:
-    """Lines on what a Core ML artifact meets on a device; none where its profile says nothing.
+    """Hints on a Core ML artifact on a device; none if its profile does not cover them.
 
-    grids: bytes of weights by the grid's name. compute: what the operators compute in. float32:
-    patterns of operators that compute in float32 all the same.
+    grids: bytes of weights by the grid's name. compute: the operators' type. float32: patterns of
+    operators that compute in float32 regardless.
 
     >>> advice_for({"int4-b32": 10**7}, load_device("iphone-15-pro"), "float16")  # doctest: +SKIP
     ['iphone-15-pro: int4-b32 suits the GPU; on the Neural Engine, rather palette4 or int8']
@@ -38,14 +38,14 @@ def advice_for(
 
 
 def _about(grid: str, device: Device) -> Iterator[str]:
-    """What follows the grid's name: who it suits, what to take elsewhere, what else to know."""
+    """The text after the grid's name: units it suits, alternatives for others, and remarks."""
     usable = [unit for unit in device.usable_units if unit in device.suits]
     fond = [unit for unit in usable if grid in device.suits[unit]]
     others = [unit for unit in device.accelerators if unit in usable and unit not in fond]
     if fond:
         yield f"suits {_joined(fond)}"
     else:
-        yield f"suits none of what Core ML may use ({device.compute_units})"
+        yield f"suits none of the units that Core ML may use ({device.compute_units})"
     for unit in others:
         better = _instead(grid, device.suits[unit])
         if better:
@@ -69,7 +69,7 @@ def _instead(grid: str, suited: Sequence[str]) -> list[str]:
 
 
 def _about_compute(device: Device, compute: str, float32: Sequence[str]) -> Iterator[str]:
-    """Operators in float32 leave units that do not know it."""
+    """Operators in float32 do not run on units without float32."""
     unable = [
         unit
         for unit in device.usable_units

@@ -1,4 +1,4 @@
-"""The words for what runs a model on a device, and for the number formats that suit it."""
+"""Names of a device's compute units, and of the number formats that suit them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Unit = Literal["cpu", "gpu", "npu"]
 """The CPU, the GPU, or a neural unit such as Apple's Neural Engine."""
 
 ComputeUnits = Literal["all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"]
-"""What Core ML may use, in the words of coremltools; it always may use the CPU."""
+"""Units that Core ML may use, by coremltools' names; the CPU is always included."""
 
 INT8_ACTIVATIONS = "int8-activations"
 
@@ -21,10 +21,11 @@ def _words() -> list[str]:
 
 
 WeightFormat = Annotated[str, Vocabulary(_words)]
-"""A number format of weights that can suit a unit."""
+"""A number format of weights that a unit may suit."""
 
 Suited = Annotated[str, Vocabulary(lambda: [*_words(), INT8_ACTIVATIONS])]
-"""What can suit a unit: a number format of weights, or int8 activations with int8 weights."""
+"""A property that can suit a unit: a number format of weights, or int8 activations with int8
+weights."""
 
 ALLOWED: dict[ComputeUnits, tuple[Unit, ...]] = {
     "all": ("cpu", "gpu", "npu"),
@@ -32,7 +33,7 @@ ALLOWED: dict[ComputeUnits, tuple[Unit, ...]] = {
     "cpu_and_gpu": ("cpu", "gpu"),
     "cpu_and_ne": ("cpu", "npu"),
 }
-"""Which units each choice allows."""
+"""The units that each choice allows."""
 
 UNIT_NAMES: dict[Unit, str] = {"cpu": "the CPU", "gpu": "the GPU", "npu": "the Neural Engine"}
-"""What a reader of a plan knows Apple's units as."""
+"""Names of Apple's units in a plan."""

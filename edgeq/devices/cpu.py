@@ -1,4 +1,4 @@
-"""What operating systems say of a processor and of memory limits, from the texts they give."""
+"""Parse operating systems' descriptions of a processor and its memory limits."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from edgeq.devices.profile import Cores, InstructionSet
 
 @dataclass(frozen=True)
 class Cpu:
-    """A processor's name and extensions; None where the system does not tell."""
+    """A processor's name and extensions; None if the system does not report them."""
 
     chip: str | None
     instruction_sets: tuple[InstructionSet, ...] | None
 
 
-# The kernel's flags that must all be there. "avx512" is what MLAS, onnxruntime's kernels, asks for.
+# Flags of the kernel that must all be present. "avx512" is what MLAS, onnxruntime's kernels,
+# require.
 _X86_FLAGS: dict[InstructionSet, set[str]] = {
     "sse4_2": {"sse4_2"},
     "avx": {"avx"},
@@ -79,11 +80,11 @@ _ARM_PARTS = {
 
 
 def parse_cpuinfo(text: str, arch: str, compatible: str = "") -> Cpu:
-    """The processor from Linux's `/proc/cpuinfo`.
+    """Parse the processor from Linux's `/proc/cpuinfo`.
 
     `compatible` is the device tree's text of that name: on Arm, cpuinfo does not name the chip.
     Extensions are those that every core has. A text for another `arch` than this process runs as
-    (under an emulator, the host's) tells nothing.
+    (the host's, under an emulator) gives no information.
     """
     blocks = [_keys(block) for block in re.split(r"\n\s*\n", text)]
     key, flags = ("flags", _X86_FLAGS) if arch == "x86_64" else ("Features", _ARM_FEATURES)
@@ -109,7 +110,7 @@ def _present(
 
 
 def _soc(compatible: str) -> str | None:
-    """`raspberrypi,5-model-b␀brcm,bcm2712␀` is a Broadcom BCM2712."""
+    """Parse `raspberrypi,5-model-b␀brcm,bcm2712␀` as Broadcom BCM2712."""
     for entry in compatible.split("\0"):
         maker, _, model = entry.partition(",")
         if maker == "brcm":
@@ -128,7 +129,7 @@ def _arm_designs(blocks: Sequence[Mapping[str, str]]) -> str | None:
 
 
 def parse_sysctl(text: str) -> dict[str, str]:
-    """Names and values of what macOS's `sysctl` prints, `hw.memsize: 8589934592` a line."""
+    """Names and values printed by macOS's `sysctl`, one `hw.memsize: 8589934592` per line."""
     return _keys(text)
 
 
@@ -140,7 +141,7 @@ def apple_cpu(values: Mapping[str, str]) -> Cpu:
 
 
 def apple_cores(values: Mapping[str, str]) -> Cores | None:
-    """Cores from `sysctl hw`: performance level 0 is the fastest; without levels, all alike."""
+    """Cores from `sysctl hw`: performance level 0 is the fastest; without levels, all are equal."""
     try:
         threads = int(values["hw.logicalcpu"])
         if "hw.perflevel1.physicalcpu" in values:
@@ -153,7 +154,7 @@ def apple_cores(values: Mapping[str, str]) -> Cores | None:
 
 
 def parse_cpu_list(text: str) -> set[int]:
-    """The CPUs of a Linux list.
+    """Parse a Linux CPU list.
 
     >>> sorted(parse_cpu_list("0-2,7"))
     [0, 1, 2, 7]
@@ -166,18 +167,19 @@ def parse_cpu_list(text: str) -> set[int]:
 
 
 def count_slow(capacities: Sequence[int]) -> int:
-    """How many Arm cores are of an efficiency kind, from Linux's `cpu_capacity` of each.
+    """Count the Arm efficiency cores, from Linux's `cpu_capacity` of each core.
 
-    The kernel scales the fastest to 1024; the slowest kind counts as efficiency cores when it has
-    less than half of that, which tells a Cortex-A510 (about 250) from a Cortex-A715 (about 800).
+    The kernel scales the fastest to 1024; the slowest kind counts as efficiency cores if it has
+    less than half of that, which separates a Cortex-A510 (about 250) from a Cortex-A715 (about
+    800).
     """
     return sum(2 * capacity < max(capacities) for capacity in capacities)
 
 
 class Hierarchy(NamedTuple):
-    """Memory control groups of a process as one mounted file system shows them.
+    """Memory control groups of a process in one mounted file system.
 
-    groups: the process's own group, then each parent up to the top that the mount shows.
+    groups: the process's own group, then each parent up to the top of the mount.
     """
 
     version: Literal[1, 2]
@@ -185,7 +187,7 @@ class Hierarchy(NamedTuple):
 
 
 def hierarchies(cgroups: str, mounts: str) -> list[Hierarchy]:
-    """Where the memory control groups of a process are mounted.
+    """Find where the memory control groups of a process are mounted.
 
     `cgroups` is `/proc/self/cgroup`, `mounts` `/proc/self/mountinfo`. A container sees its own
     group mounted as the top.
@@ -213,22 +215,22 @@ def hierarchies(cgroups: str, mounts: str) -> list[Hierarchy]:
 
 
 def memory_limit(cgroups: str, mounts: str) -> int | None:
-    """The smallest memory limit of a process's control groups in bytes, None without any.
+    """The smallest memory limit of a process's control groups in bytes, None without one.
 
-    Arguments as of `hierarchies`. Version 2 keeps limits in `memory.max`, version 1 in
-    `memory.limit_in_bytes`; those of every parent hold as well.
+    Arguments as for `hierarchies`. Version 2 stores limits in `memory.max`, version 1 in
+    `memory.limit_in_bytes`; those of every parent apply as well.
     """
     limits = []
     for hierarchy in hierarchies(cgroups, mounts):
         name = "memory.max" if hierarchy.version == 2 else "memory.limit_in_bytes"
         for group in hierarchy.groups:
-            with contextlib.suppress(OSError, ValueError):  # none in the root; "max" is none
+            with contextlib.suppress(OSError, ValueError):  # absent in the root; "max" means none
                 limits.append(int((group / name).read_text()))
     return min(limits, default=None)
 
 
 def _group_of(cgroups: str, controller: str) -> PurePosixPath | None:
-    """The path of the line `4:memory:/path`; version 2's line has no controllers."""
+    """The path in the line `4:memory:/path`; version 2's line has no controllers."""
     for line in cgroups.splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):

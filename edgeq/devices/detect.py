@@ -1,4 +1,4 @@
-"""The machine we are on, as a device: what it says of itself, and nothing it does not say."""
+"""Detect this machine as a device: only facts that it reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ARCHS: dict[str, Arch] = {
     "arm64": "aarch64",
 }
 _CPUS = Path("/sys/devices/system/cpu")
-# Numbers of IsProcessorFeaturePresent in Windows' winnt.h; there is none for VNNI.
+# Arguments of IsProcessorFeaturePresent from Windows' winnt.h; there is none for VNNI.
 _WINDOWS_FEATURES: dict[Arch, dict[InstructionSet, int]] = {
     "x86_64": {"sse4_2": 38, "avx": 39, "avx2": 40},
     "aarch64": {"neon": 19, "dotprod": 43},
@@ -34,11 +34,11 @@ _WINDOWS_FEATURES: dict[Arch, dict[InstructionSet, int]] = {
 
 
 def detect() -> Device:
-    """The machine we are on, as device `here`.
+    """This machine, as the device `here`.
 
-    What cannot be read is left out, and the source of the fact says so. One app may use the RAM,
-    or less where a control group limits this process.
-    Raises Missing on systems and processors other than Linux, macOS, Windows, x86-64, 64-bit Arm.
+    Facts that cannot be read are left out, and their source says so. One app may use the RAM, or
+    less if a control group limits this process. Raises Missing on systems and processors other than
+    Linux, macOS, Windows, x86-64, 64-bit Arm.
     """
     arch = _ARCHS.get(platform.machine().lower())
     system = _SYSTEMS.get(platform.system())
@@ -49,7 +49,7 @@ def detect() -> Device:
     found, cores, origin = _READERS[system](arch)
     ram = psutil.virtual_memory().total
     limit = cpu.memory_limit(_text(Path("/proc/self/cgroup")), _text(Path("/proc/self/mountinfo")))
-    held = limit is not None and limit < ram
+    memory = limit is not None and limit < ram
     facts: dict[str, Any] = {
         "chip": found.chip or "unknown",
         "arch": arch,
@@ -58,19 +58,19 @@ def detect() -> Device:
         "ram": ram,
         "os": system,
         "os_version": _os_version(system),
-        "app_memory": (AppMemory(os="any", limit=limit if held else ram, basis="read"),),
+        "app_memory": (AppMemory(os="any", limit=limit if memory else ram, basis="read"),),
         "counts": "footprint" if system == "macos" else "high-water",
         "runtimes": _runtimes(system),
     }
     notes = dict.fromkeys(facts, "read off this machine")
     if found.chip is None:
-        notes["chip"] = f"not told by {origin}"
+        notes["chip"] = f"not reported by {origin}"
     notes["instruction_sets"] += f": {origin}"
     if found.instruction_sets is None:
-        notes["instruction_sets"] = f"not told by {origin}"
-    notes["app_memory"] += ": the limit of its control group" if held else ": all of its RAM"
-    notes["counts"] = f"what {system} counts for a process"
-    notes["runtimes"] = "what this version of edgeq runs"
+        notes["instruction_sets"] = f"not reported by {origin}"
+    notes["app_memory"] += ": the limit of its control group" if memory else ": all of its RAM"
+    notes["counts"] = f"{system}'s accounting for a process"
+    notes["runtimes"] = "supported by this version of edgeq"
     return Device(
         id="here",
         name="this machine",
@@ -97,7 +97,7 @@ def _read_macos(arch: Arch) -> tuple[Cpu, Cores | None, str]:
     command = ["/usr/sbin/sysctl", "hw", "machdep.cpu"]
     printed = ""
     with contextlib.suppress(OSError):
-        # Some names cannot be read without rights: the status is not zero, the rest is there.
+        # Some names cannot be read without privileges: the status is not zero, the rest is printed.
         printed = subprocess.run(command, capture_output=True, text=True).stdout
     values = cpu.parse_sysctl(printed)
     return cpu.apple_cpu(values), cpu.apple_cores(values), "sysctl"
@@ -129,7 +129,7 @@ def _cores(efficiency: int) -> Cores:
 
 
 def _os_version(system: System) -> str:
-    """The release as people name it: of the distribution on Linux, else of the kernel."""
+    """The common name of the release: the distribution's on Linux, else the kernel's."""
     if system == "macos":
         return platform.mac_ver()[0]
     if system == "linux":
@@ -143,13 +143,13 @@ def _os_version(system: System) -> str:
 def _kind() -> Kind:
     if "raspberrypi," in _text(Path("/proc/device-tree/compatible")):
         return "board"
-    # psutil has no battery function on systems it knows none of.
+    # psutil lacks the battery function on systems where it does not know of any.
     battery = getattr(psutil, "sensors_battery", lambda: None)()
     return "laptop" if battery is not None else "computer"
 
 
 def _text(path: Path) -> str:
-    """The file's text, empty where it cannot be read."""
+    """The file's text, empty if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""What is known about a device: the schema of `devices/*.yaml`, each fact with its source."""
+"""Facts about a device: the schema of `devices/*.yaml`, each fact with its source."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ ArmSet = Literal["neon", "fp16", "dotprod", "i8mm", "bf16", "sve", "sve2", "sme"
 InstructionSet = Literal[X86Set, ArmSet]
 Entitlement = Literal["none", "increased-memory-limit"]
 Basis = Literal["read", "measured", "rule of thumb"]
-"""How a limit is known: read off this machine, measured by somebody, or a rule of ours."""
+"""How a limit is known: read from the machine, measured, or a rule of thumb."""
 
 _WORDS = {"x86_64": get_args(X86Set), "aarch64": get_args(ArmSet)}
-# What we do with a device rather than what it is: no source can be asked for it.
+# How we use a device rather than a fact about it, so no source is required.
 _NOT_FACTS = {"id", "name", "kind", "reach", "compute_units"}
 _APPLE: tuple[System, ...] = ("ios", "macos")
 _BOUND = re.compile(r"\s*(>=|<)\s*(\d+(?:\.\d+)*)\s*")
@@ -60,7 +60,7 @@ def _check_reach(value: str) -> str:
 
 
 Reach = Annotated[str, AfterValidator(_check_reach)]
-"""How a device is reached, as `edgeq.devices.address.parse_address` reads it."""
+"""The address of a device, for `edgeq.devices.address.parse_address`."""
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -90,97 +90,101 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 class Note(Frozen):
-    """Where a fact comes from."""
+    """The source of a fact."""
 
-    text: Text = Field(description="Who says it, and what exactly.")
+    text: Text = Field(description="Who states it, and the exact statement.")
     url: str | None = Field(
-        default=None, pattern=r"^https?://", description="Where it can be read, if anywhere."
+        default=None, pattern=r"^https?://", description="Where it is published, if anywhere."
     )
 
 
 class Cores(Frozen):
-    """Physical cores by kind, and the hardware threads they run together where that is more."""
+    """Physical cores by kind, and the hardware threads they run together if that is more."""
 
-    performance: int = Field(ge=1, description="Cores of the fastest kinds.", examples=[4])
-    efficiency: int = Field(default=0, ge=0, description="Cores meant to save power.")
-    threads: int | None = Field(default=None, ge=1, description="Hardware threads of all cores.")
+    performance: int = Field(
+        ge=1, description="Number of cores of the fastest kinds.", examples=[4]
+    )
+    efficiency: int = Field(default=0, ge=0, description="Number of efficiency cores.")
+    threads: int | None = Field(
+        default=None, ge=1, description="Number of hardware threads of all cores."
+    )
 
 
 class AppMemory(Frozen):
-    """What one app may use under some releases of the system."""
+    """Memory that one app may use under some releases of the system."""
 
-    os: VersionRange = Field(description="Releases this holds for.", examples=[">=18"])
+    os: VersionRange = Field(description="Releases that this applies to.", examples=[">=18"])
     entitlement: Entitlement = Field(
-        default="none", description="What the app must have been granted."
+        default="none", description="The entitlement that the app must have."
     )
-    limit: Bytes = Field(description="What the system lets one app use.", examples=["3 GiB"])
+    limit: Bytes = Field(description="Memory that the system lets one app use.", examples=["3 GiB"])
     basis: Basis = Field(description="How the limit is known.", examples=["measured"])
 
 
 class AppLimit(Frozen):
-    """What one app may use on a device, in bytes, and under which conditions."""
+    """Memory that one app may use on a device, in bytes, and the conditions."""
 
-    bytes: Bytes = Field(description="The limit.")
-    os: str = Field(description="The system and the release that are assumed.")
-    entitlement: Entitlement = Field(description="What the app must have been granted.")
+    bytes: Bytes = Field(description="The limit in bytes.")
+    os: str = Field(description="The assumed system and release.")
+    entitlement: Entitlement = Field(description="The entitlement that the app must have.")
     basis: Basis = Field(description="How the limit is known.")
 
 
 class Device(Frozen):
-    """Facts of a device. Sizes in bytes, bandwidth in bytes per second; optional is unknown."""
+    """Facts about a device. Sizes in bytes, bandwidth in bytes per second; missing facts are
+    unknown.
+    """
 
     id: Id = Field(description="The name of the file without '.yaml'.", examples=["pi5-8gb"])
-    name: Text = Field(description="What people call it.", examples=["Raspberry Pi 5, 8 GB"])
-    kind: Kind = Field(description="What sort of device it is.", examples=["board"])
-    chip: Text = Field(description="The processor, as its maker names it.")
-    arch: Arch = Field(description="What its programs are compiled for.", examples=["aarch64"])
+    name: Text = Field(description="Display name.", examples=["Raspberry Pi 5, 8 GB"])
+    kind: Kind = Field(description="Kind of device.", examples=["board"])
+    chip: Text = Field(description="The processor, by its maker's name.")
+    arch: Arch = Field(description="Architecture of its programs.", examples=["aarch64"])
     instruction_sets: tuple[InstructionSet, ...] = Field(
-        default=(), description="Extensions that kernels use; all that are known to be there."
+        default=(), description="Known instruction set extensions that kernels use."
     )
     cores: Cores = Field(description="Physical cores.")
-    ram: Bytes = Field(description="All memory of the device.", examples=["8 GiB"])
+    ram: Bytes = Field(description="Total memory of the device.", examples=["8 GiB"])
     memory_bandwidth: BytesPerSecond | None = Field(
-        default=None, description="Peak of the memory bus.", examples=["17.1 GB/s"]
+        default=None, description="Peak memory bandwidth.", examples=["17.1 GB/s"]
     )
     os: System = Field(description="The operating system.", examples=["linux"])
-    os_version: Text = Field(description="The release that is assumed.", examples=["12"])
+    os_version: Text = Field(description="The assumed release.", examples=["12"])
     app_memory: tuple[AppMemory, ...] = Field(
-        min_length=1, description="What one app may use, by release and entitlement."
+        min_length=1, description="Memory that one app may use, by release and entitlement."
     )
     counts: Literal["high-water", "footprint"] = Field(
-        description="What the system holds against the limit. high-water: all resident pages. "
+        description="What the system counts against the limit. high-water: all resident pages. "
         "footprint: dirty and compressed pages, not clean mapped files."
     )
     gpu_memory: Bytes | None = Field(
-        default=None, description="What the GPU may hold of the shared memory."
+        default=None, description="Share of the memory that the GPU may use."
     )
     accelerators: tuple[Literal["gpu", "npu"], ...] = Field(
-        default=(), description="What can run models beside the CPU."
+        default=(), description="Units other than the CPU that can run models."
     )
     runtimes: tuple[Format, ...] = Field(
-        min_length=1, description="File formats that have a runtime for it."
+        min_length=1, description="File formats with a runtime for this device."
     )
     reach: Reach | None = Field(
         default=None,
-        description="How to run on it: here, ssh://user@host[:port], adb[:serial] or emulate (on a "
-        "stand-in). ssh and adb take ?python=/path and ?directory=/path, both there. Without it, "
-        "not at all.",
+        description="How to run on it: here, ssh://user@host[:port], adb[:serial] or emulate (on "
+        "a stand-in). ssh and adb accept ?python=/path and ?directory=/path, both paths on "
+        "the device. Without it, nothing runs there.",
         examples=["ssh://pi@pi5.local"],
     )
     compute_units: ComputeUnits | None = Field(
         default=None,
         validate_default=True,
-        description="What Core ML may use there, on Apple's systems alone; without it, all.",
+        description="Compute units for Core ML, on Apple's systems only; all by default.",
     )
     suits: dict[Unit, tuple[Suited, ...]] = Field(
         default={},
-        description="Which number formats a unit runs well; float32 where it can compute in it.",
+        description="Number formats that a unit runs well; float32 if it can compute in it.",
         examples=[{"gpu": ["float32", "float16", "int4-b32"], "npu": ["float16", "int8"]}],
     )
-    advice: dict[WeightFormat, Text] = Field(
-        default={}, description="What to know about a number format."
-    )
-    sources: dict[str, tuple[Note, ...]] = Field(description="For every fact, who says so.")
+    advice: dict[WeightFormat, Text] = Field(default={}, description="Remarks on a number format.")
+    sources: dict[str, tuple[Note, ...]] = Field(description="The source of every fact.")
 
     @field_validator("instruction_sets")
     @classmethod
@@ -203,7 +207,7 @@ class Device(Frozen):
             raise refuse(what, "add one whose 'os' includes it, with 'entitlement: none'")
         if len(held) != len(set(held)):
             what = f"two limits for release {version} with the same entitlement"
-            raise refuse(what, "let their 'os' ranges not overlap")
+            raise refuse(what, "make their 'os' ranges disjoint")
         return limits
 
     @field_validator("compute_units")
@@ -213,7 +217,7 @@ class Device(Frozen):
         if system in _APPLE:
             return units or "all"
         if units is not None and system is not None:
-            raise refuse(f"there is no Core ML on {system}", "leave it out")
+            raise refuse(f"Core ML does not exist on {system}", "remove it")
         return units
 
     @field_validator("suits")
@@ -240,13 +244,13 @@ class Device(Frozen):
         without = [name for name in facts if info.data.get(name) and not sources.get(name)]
         if without:
             what = f"no source for {', '.join(without)}"
-            raise refuse(what, "say who says so: {text: …, url: …}, or leave the fact out")
+            raise refuse(what, "name the source: {text: …, url: …}, or remove the fact")
         return sources
 
     def app_limit(self, entitlement: Entitlement = "none") -> AppLimit:
-        """What one app may use under the assumed release.
+        """Memory that one app may use under the assumed release.
 
-        Raises InvalidInput where nothing is known for `entitlement`; `none` is always known.
+        Raises InvalidInput if nothing is known for `entitlement`; `none` is always known.
         """
         for known in self.app_memory:
             if known.entitlement == entitlement and in_range(self.os_version, known.os):
@@ -261,24 +265,24 @@ class Device(Frozen):
 
     @property
     def usable_units(self) -> tuple[Unit, ...]:
-        """What Core ML may use: those of its units that `compute_units` allows."""
+        """Units that Core ML may use: those that `compute_units` allows."""
         allowed = ALLOWED[self.compute_units or "cpu_only"]
         return tuple(unit for unit in ("cpu", *self.accelerators) if unit in allowed)
 
 
-# What makers and systems put around the name of the same chip.
+# Text that makers and systems add to the name of the same chip.
 _DECORATION = re.compile(
     r"\((?:r|tm)\)|[®™]|\b\d+th gen\b|\bcpu\b|\bprocessor\b|\b\d+-core\b"
     r"|@.*$|\bwith radeon.*$|\bw/ radeon.*$",
     re.IGNORECASE,
 )
-# A kernel reports less than is soldered on: firmware and graphics keep some. Below, it is rather
-# a machine with less memory.
+# A kernel reports less than is installed: firmware and graphics reserve some. Below this fraction,
+# it is a machine with less memory.
 _LEAST_VISIBLE_RAM = 0.85
 
 
 def same_chip(one: str, other: str) -> bool:
-    """Whether two names mean the same chip; nothing is the same as an unknown one.
+    """Whether two names mean the same chip; an unknown name equals nothing.
 
     >>> same_chip("12th Gen Intel(R) Core(TM) i5-1235U", "Intel Core i5-1235U")
     True
@@ -288,10 +292,10 @@ def same_chip(one: str, other: str) -> bool:
 
 
 def matches(profile: Device, here: Device) -> bool:
-    """Whether the machine `here` can honestly be called the device of `profile`.
+    """Whether the machine `here` qualifies as the device of `profile`.
 
-    The chip must be the same and the memory of the same class. Instruction sets must all be there:
-    a virtual machine may show the chip's name and hide some.
+    The chip must be the same and the memory of the same class. All instruction sets
+    must be present: a virtual machine may show the chip's name and hide some.
     """
     return (
         profile.arch == here.arch

@@ -1,4 +1,4 @@
-"""The memory bandwidth of the machine we are on, where no profile states it."""
+"""Measure this machine's memory bandwidth if its profile does not state it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edgeq.devices.detect import detect
 _FILE = "bytes-per-second.txt"
 _ARRAY_BYTES = 32 << 20  # far beyond a cache's share
 _ROUNDS = 3
-_OF_PEAK = 0.75  # what a copy reaches of the figure that makers state, about
+_OF_PEAK = 0.75  # a copy reaches about this fraction of the figure that makers state
 
 
 def bandwidth_here(store: Store) -> float:
-    """`memory_bandwidth`, measured once for a store: what was chosen by it is chosen again."""
+    """`memory_bandwidth`, measured once per store, so that choices based on it are reproducible."""
 
     def make(destination: Path) -> None:
         (destination / _FILE).write_text(str(memory_bandwidth()), encoding="utf-8")
@@ -29,10 +29,10 @@ def bandwidth_here(store: Store) -> float:
 
 
 def memory_bandwidth() -> float:
-    """About what a maker would state, in bytes/s, from copies of large arrays; under a second.
+    """Approximately the maker's figure, in bytes/s, from copies of large arrays; under a second.
 
-    Copies on every physical core at once; the best of some rounds, since others may use the memory
-    meanwhile.
+    Copies on every physical core at once; the best of several rounds, since other processes may use
+    the memory meanwhile.
     """
     threads = min(4, default_threads())
     arrays = [(np.ones(_ARRAY_BYTES // 8), np.empty(_ARRAY_BYTES // 8)) for _ in range(threads)]

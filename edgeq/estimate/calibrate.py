@@ -1,4 +1,4 @@
-"""A device's own measured speeds correct the formula for it."""
+"""Correct the speed formula for a device by speeds measured on it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from edgeq.estimate.fitting import DecodeFit, together
 from edgeq.estimate.kinds import Backend
 
-# Standard deviations of logarithms: how far a device is from the formula in reading and in fixed
-# work before it is measured, and how far one measured speed is from the truth.
+# Standard deviations of logarithms: of a device from the formula in reading and in fixed
+# work before it is measured, and of one measured speed from the truth.
 _READING, _FIXED, _NOISE = 0.3, 0.4, 0.02
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A decode speed seen on a device: bytes read for a token, its GGUF type name, tokens/s."""
+    """A decode speed measured on a device: bytes read per token, its GGUF type name, tokens/s."""
 
     bytes_per_token: float
     quant: str
@@ -27,7 +27,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Correction:
-    """Factors on the two terms of the formula that a device's own speeds ask for; 1 without any."""
+    """Factors on the two terms of the formula, from a device's own speeds; 1 without any."""
 
     reading: float = 1.0
     fixed: float = 1.0
@@ -48,10 +48,10 @@ class Correction:
 def correct(
     fit: DecodeFit, measured: Sequence[Measured], bandwidth: float, backend: Backend
 ) -> Correction:
-    """The likeliest factors: near 1 where the points do not say otherwise.
+    """The most likely factors: near 1 unless the points suggest otherwise.
 
     Two unknown logarithms with a normal prior each, by Gauss-Newton; a few points of different
-    sizes tell both apart, one point moves both together.
+    sizes separate them, one point moves both together.
     """
     seen = np.array([-math.log(point.tokens_per_second) for point in measured])
     prior = np.array([_READING, _FIXED])

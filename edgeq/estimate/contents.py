@@ -1,4 +1,4 @@
-"""What a model's files hold: the facts that estimates of memory and speed start from."""
+"""The contents of a model's files: the inputs to estimates of memory and speed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from edgeq.core.artifact import TOKENIZER_FILE, Artifact
 from edgeq.core.tasks import task_of
 from edgeq.estimate.sizes import Sizes, sizes_of_shapes
 
-_JSON_PER_TOKEN = 70  # bytes of tokenizer.json for a token with its merges, where it is not here
+_JSON_PER_TOKEN = 70  # bytes of tokenizer.json per token and its merges, if unknown
 
 
 @dataclass(frozen=True)
 class Weight:
-    """One weight in a file: its shape, the number format, the bytes it takes with scales."""
+    """One weight in a file: its shape, number format, and bytes including scales."""
 
     shape: tuple[int, ...]
     grid: str
@@ -25,8 +25,8 @@ class Weight:
 class Contents:
     """A model in a file format.
 
-    weights: by Hugging Face's names. file_bytes: of all files. sizes: None for what is no
-    transformer with usual names. label: of the mix or preset, e.g. `Q4_K_M`. tokenizer_bytes: of
+    weights: by Hugging Face's names. file_bytes: of all files. sizes: None for models that are not
+    transformers with usual names. label: of the mix or preset, e.g. `Q4_K_M`. tokenizer_bytes: of
     its `tokenizer.json`, in this file format or the one it came from. max_tokens: of an encoder's
     input.
     """
@@ -52,12 +52,12 @@ class Contents:
 
     @property
     def is_float32(self) -> bool:
-        """Whether every weight is: then llama.cpp's cache is float32 here too."""
+        """Whether every weight is float32: then llama.cpp's cache is float32 here too."""
         return all(weight.grid.upper() in ("F32", "FLOAT32") for weight in self.weights.values())
 
     @property
     def bytes_per_token(self) -> float:
-        """What is read of the weights to write one token."""
+        """Bytes of weights that are read to generate one token."""
         if self.sizes is None:
             return float(self.weight_bytes)
         share = self.sizes.share
@@ -83,16 +83,16 @@ def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Cont
 
 
 def speed_label(name: str, weights: str | None, task: str) -> str:
-    """A variant may have any name; what its weights are decides how fast they are read."""
+    """The format that decides a variant's speed, from its weights: variants may have any name."""
     return weights if weights and task_of(task).generates else name
 
 
 def guessed_tokenizer(sizes: Sizes | None) -> int:
-    """About the bytes of a tokenizer nobody has seen."""
+    """Approximate bytes of an unknown tokenizer."""
     return sizes.vocabulary * _JSON_PER_TOKEN if sizes else 0
 
 
 def sizes_of_weights(weights: Mapping[str, Weight], task: str, longest: int) -> Sizes | None:
-    """Sizes of a transformer from its weights; None where their names are not the usual ones."""
+    """Sizes of a transformer from its weights; None if their names are not the usual ones."""
     shapes = {name: weight.shape for name, weight in weights.items()}
     return sizes_of_shapes(shapes, is_decoder=task_of(task).generates, longest=longest)

@@ -1,4 +1,4 @@
-"""Estimates for a device profile: which backend it would be, and what its facts allow to say."""
+"""Estimates for a device profile: the backend it would use, and figures from its facts."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from edgeq.estimate.sizes import Sizes, table_name
 from edgeq.estimate.speed import estimate_decode, estimate_prompt
 from edgeq.formats.registry import file_format
 
-_TOKENS = 128  # of the sequence that an encoder's latency is told for
-_LATENCY_DOUBT = 3.0  # a factor both ways: the classes below are that wide
-# GFLOP/s that one performance core keeps up in float32 products. Seen: 28 with AVX-512 on shared
+_TOKENS = 128  # sequence length of an encoder's latency
+_LATENCY_DOUBT = 3.0  # a factor both ways: the width of the classes below
+# GFLOP/s that one performance core sustains in float32 products. Measured: 28 with AVX-512 on
+# shared
 # cores (a 6-layer encoder at 128 tokens); the rest by the width of their registers and their clock.
 _X86_RATES = (("avx512", 30.0), ("avx2", 22.0), ("avx", 10.0))
 _X86_LEAST, _ARM_LARGE, _ARM_PHONE, _ARM_BOARD, _ARM_OLD = 5.0, 40.0, 20.0, 14.0, 6.0
 _INT8_FACTOR, _INT8_PLAIN_FACTOR, _BLOCK_FACTOR = 2.0, 1.3, 0.9
-_EFFICIENCY_CORE = 0.4  # of a performance core
+_EFFICIENCY_CORE = 0.4  # fraction of a performance core
 _OTHER_RUNTIME = 0.3  # log: the table's speeds are llama.cpp's, not onnxruntime's or Core ML's
 
 
 class Estimates(Frozen):
-    """What is expected of a model's files on a device; None where nothing can be said.
+    """Estimates for a model's files on a device; None for figures that cannot be estimated.
 
-    decode, prompt: tokens/s of a language model. first_token: seconds until the first token behind
-    the workload's prompt. latency: seconds of an encoder's run on 128 tokens. backend: what these
-    speeds are of. unknown: why a speed is None.
+    decode, prompt: tokens/s of a language model. first_token: seconds until the first token after
+    the workload's prompt. latency: seconds of an encoder's run on 128 tokens. backend: the backend
+    of these speeds. unknown: why a speed is None.
     """
 
     memory: MemoryEstimate
@@ -54,7 +55,7 @@ def runner_backend(device: Device) -> str:
 
 
 def best_backend(device: Device, format: str) -> str:
-    """What an app would have llama.cpp or Core ML use there: the GPU of Apple's chips."""
+    """The backend that an app would use with llama.cpp or Core ML: the GPU of Apple's chips."""
     apple = device.os in ("ios", "macos") and device.arch == "aarch64"
     return "Metal" if apple and file_format(format).uses_metal else runner_backend(device)
 
@@ -71,9 +72,9 @@ def estimate_for(
 ) -> Estimates:
     """Memory and speed of a model's files on `device`.
 
-    context, prompt: tokens, of a language model's workload. backend: without it, what edgeq's
-    runners use. bandwidth: bytes/s where the profile states none. measured: decode speeds seen on
-    this device with this backend, which correct the estimate.
+    context, prompt: tokens, of a language model's workload. backend: by default, the one of edgeq's
+    runners. bandwidth: bytes/s if the profile states none. measured: decode speeds from this device
+    with this backend, which correct the estimate.
     """
     backend = backend or runner_backend(device)
     near = device.os == "linux" and device.arch == "x86_64"
@@ -85,14 +86,14 @@ def estimate_for(
     )
     sizes = contents.sizes
     if sizes is None:
-        return Estimates(memory=memory, backend=backend, unknown="its operators are not known")
+        return Estimates(memory=memory, backend=backend, unknown="its operators are unknown")
     if not sizes.is_decoder:
         return Estimates(memory=memory, backend="CPU", latency=_latency(contents, sizes, device))
     bus = device.memory_bandwidth or bandwidth
     if bus is None:
         unknown = f"the profile of {device.id} states no memory bandwidth"
         return Estimates(memory=memory, backend=backend, unknown=unknown)
-    # Keys and values of half a context are read with every token.
+    # Half a context of the KV cache is read with every token.
     cache = sizes.cache_bytes(context // 2, file_format(contents.format).cache_value_bytes(""))
     decode = estimate_decode(
         bytes_per_token=contents.bytes_per_token + cache,
@@ -102,7 +103,7 @@ def estimate_for(
         measured=measured,
     )
     if not file_format(contents.format).has_mixes:
-        decode = _wider(decode, _OTHER_RUNTIME, "with another runtime than those speeds were of")
+        decode = _wider(decode, _OTHER_RUNTIME, "for another runtime than those speeds")
     reading = estimate_prompt(
         parameters=sizes.active_parameters, bandwidth=bus, backend=backend, quant=contents.label
     )
@@ -126,7 +127,7 @@ def _wider(interval: Interval, log: float, why: str) -> Interval:
 
 
 def _latency(contents: Contents, sizes: Sizes, device: Device) -> Interval:
-    """Products of one run by what cores of this class do; attention's own included."""
+    """Multiply-adds of one run at the rate of cores of this class; includes attention."""
     tokens = min(_TOKENS, contents.max_tokens or _TOKENS)
     table = table_name(sizes.shapes)
     matrices = sum(
@@ -142,7 +143,7 @@ def _latency(contents: Contents, sizes: Sizes, device: Device) -> Interval:
         value=seconds,
         low=seconds / _LATENCY_DOUBT,
         high=seconds * _LATENCY_DOUBT,
-        basis="arithmetic of one run and the class of its cores, which tells a factor of three",
+        basis="arithmetic of one run and the class of its cores, accurate to a factor of three",
     )
 
 
@@ -157,7 +158,7 @@ def _core_rate(device: Device) -> float:
 
 
 def _grid_factor(contents: Contents, device: Device) -> float:
-    """How much faster than float32 the products of most weights are."""
+    """The speedup over float32 for the products of most weights."""
     grids: dict[str, int] = {}
     for weight in contents.weights.values():
         grids[weight.grid] = grids.get(weight.grid, 0) + math.prod(weight.shape)

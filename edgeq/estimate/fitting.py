@@ -1,14 +1,14 @@
-"""Fitting decode speed to published figures: few numbers, and no chip may pull them far.
+"""Fit decode speed to published figures: few parameters, and limited influence of any chip.
 
 Time per token is a roofline with two terms: reading the weights, and work that does not shrink with
 a faster memory (starting kernels, synchronising, attention), which grows with the model:
 
-    t = ((a·k·bytes/bandwidth)^p + (c·(parameters/6.74e9)^g)^p)^(1/p)
+t = ((a·k·bytes/bandwidth)^p + (c·(parameters/6.74e9)^g)^p)^(1/p)
 
-a, c: of a kind of backend, near what all kinds share. k: of a family of formats on it. p = 1 adds
-both times; above, a part of the fixed work hides behind reading. Every chip may differ from the
-formula by a factor of its own, so that 30 rows of one machine say no more than they know; what
-is left is weighed by a robust loss. All of it is least squares on logarithms, by Gauss-Newton.
+a, c: per kind of backend, near common values. k: per family of formats on it. p = 1 adds both
+times; above that, a part of the fixed work overlaps with reading. Every chip may differ from the
+formula by a factor of its own, so that 30 rows of one machine do not count as 30 machines;
+residuals are weighted by a robust loss. All of it is least squares on logarithms, by Gauss-Newton.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from edgeq.estimate.table import Point
 
 _REFERENCE_PARAMETERS = 6.74e9
 _OVERLAP = 1.2
-# Standard deviations of the logarithm. Of a row; of what is expected before any figure is seen.
+# Standard deviations of the logarithm: of a row, and of the priors.
 _NOISE = 0.04
 _BACKEND_READING, _BACKEND_FIXED = 0.3, 0.5
 _FAMILY, _CHIP, _GROWTH = 0.05, 0.08, 0.15
-_ROBUST_FROM = 1.5  # residuals over this many deviations pull ever less
+_ROBUST_FROM = 1.5  # residuals beyond this many deviations have decreasing influence
 _START_READING, _START_FIXED, _START_GROWTH = math.log(1.15), math.log(5e-3), 0.5
 
 _Floats = npt.NDArray[np.float64]
 
 
 class DecodeFit(Frozen):
-    """The numbers of the formula: logarithms of a, c (seconds) and k, exponents p and g as such.
+    """The parameters of the formula: logarithms of a, c (seconds) and k, and the exponents p and g.
 
-    reading, fixed: what all backends share. of_backend: (reading, fixed) added to them. of_family:
-    log k by backend and family, zero where there is none.
+    reading, fixed: common to all backends. of_backend: (reading, fixed) added to them. of_family:
+    log k by backend and family, zero if there is none.
     """
 
     overlap: float
@@ -61,7 +61,7 @@ class DecodeFit(Frozen):
     def terms(
         self, bytes_per_token: float, bandwidth: float, backend: Backend, quant: str
     ) -> tuple[float, float]:
-        """Seconds of reading and of fixed work, before one hides behind the other."""
+        """Seconds of reading and of fixed work, before they overlap."""
         reading, fixed = self.of_backend.get(backend, (0.0, 0.0))
         kernel = self.of_family.get(backend, {}).get(family(quant), 0.0)
         parameters = bytes_per_token * 8 / bits_per_weight(quant)
@@ -72,7 +72,7 @@ class DecodeFit(Frozen):
 
 
 def together(reading: float, fixed: float, overlap: float) -> float:
-    """Both times when a part of the lesser hides behind the greater."""
+    """The combined time when a part of the shorter overlaps with the longer."""
     greatest = max(reading, fixed)
     shares = (reading / greatest) ** overlap + (fixed / greatest) ** overlap
     return float(greatest * shares ** (1 / overlap))
@@ -80,7 +80,7 @@ def together(reading: float, fixed: float, overlap: float) -> float:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which unknown is which: 3 shared ones, 2 of each backend, families, chips."""
+    """Indices of the unknowns: 3 common ones, 2 per backend, families, chips."""
 
     backends: list[Backend]
     families: list[tuple[Backend, Family]]
@@ -91,7 +91,7 @@ class _Layout:
         return 3 + 2 * len(self.backends) + len(self.families) + len(self.chips)
 
     def deviations(self) -> _Floats:
-        """What each unknown may differ from what is expected of it."""
+        """The prior standard deviation of each unknown."""
         return np.array(
             [1.0, 1.0, _GROWTH]
             + [_BACKEND_READING] * len(self.backends)
@@ -102,7 +102,7 @@ class _Layout:
 
 
 class _Problem:
-    """The rows as arrays, and the residuals that `fit` makes small."""
+    """The rows as arrays, and the residuals that `fit` minimizes."""
 
     def __init__(self, points: Sequence[Point]) -> None:
         kinds = [backend_kind(point.backend) for point in points]
@@ -127,7 +127,7 @@ class _Problem:
         bytes_ = np.array([p.bytes for p in points])
         self._size = np.log(bytes_ * 8 / bits / _REFERENCE_PARAMETERS)
         self._seen = -np.log([p.decode for p in points])
-        # Many rows of one format on one chip share what is odd about them.
+        # Many rows of one format on one chip share its peculiarities.
         alike = [(*chip, point.quant) for chip, point in zip(chips, points, strict=True)]
         counts = Counter(alike)
         doubt = np.array([0.5 if point.note else 1.0 for point in points])
@@ -169,7 +169,7 @@ class _Problem:
 
 
 def fit(points: Sequence[Point]) -> DecodeFit:
-    """The numbers that fit `points` best, which are at least one."""
+    """The parameters that best fit `points`, of which there is at least one."""
     problem = _Problem(points)
     unknown = problem.start()
     for _ in range(60):

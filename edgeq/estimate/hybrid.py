@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_STATE_BYTES = 4  # of a value in a recurrent state, which is kept in float32
+_STATE_BYTES = 4  # bytes of a value in a recurrent state, which is kept in float32
 
 
 def hybrid_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `edgeq.estimate.sizes.Sizes`. Raises KeyError for what the file lacks."""
+    """The fields of `edgeq.estimate.sizes.Sizes`. Raises KeyError for missing settings."""
     hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
     heads = int(config["num_attention_heads"])
     head = int(config.get("head_dim") or hidden // heads)
@@ -56,7 +56,7 @@ def hybrid_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _experts(config: Mapping[str, Any]) -> tuple[int, int, int]:
-    """How many there are, how many a token goes through, how wide each is; zeros without any."""
+    """The number of experts, how many a token uses, and the width of each; zeros without any."""
     for name in ("num_experts", "num_local_experts", "n_routed_experts"):
         if config.get(name):
             wide = config.get("moe_intermediate_size") or config["intermediate_size"]
@@ -94,7 +94,7 @@ def _attention(hidden: int, query: int, key: int, *, gated: bool) -> dict[str, t
 
 
 def _linear_widths(config: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Width of the keys, width of the values, heads of the values."""
+    """Width of the keys, width of the values, number of value heads."""
     values = int(config["linear_num_value_heads"])
     return (
         int(config["linear_num_key_heads"]) * int(config["linear_key_head_dim"]),
@@ -119,7 +119,7 @@ def _linear_attention(config: Mapping[str, Any], hidden: int) -> dict[str, tuple
 
 
 def _state_bytes(config: Mapping[str, Any]) -> int:
-    """One layer's state: a matrix of key × value for every head, and what the convolution keeps."""
+    """One layer's state: a matrix of key × value for every head, and the convolution's state."""
     if "linear_num_value_heads" not in config:
         return 0
     keys, values, _ = _linear_widths(config)
@@ -130,7 +130,7 @@ def _state_bytes(config: Mapping[str, Any]) -> int:
 def _feed_forward(
     config: Mapping[str, Any], layer: int, hidden: int
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, float]]:
-    """Shapes, and the share of each that one token reads where that is not all."""
+    """Shapes, and the fraction of each that one token reads if not all."""
     count, used, wide = _experts(config)
     step = int(config.get("decoder_sparse_step") or 1)
     dense = layer in (config.get("mlp_only_layers") or ()) or (layer + 1) % step

@@ -1,4 +1,4 @@
-"""An estimated number with the range that holds the truth nine times in ten."""
+"""An estimated number with its 90 % range."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from edgeq.core.artifact import Frozen
 
 
 class Interval(Frozen):
-    """An estimate. Nine in ten truths are expected between `low` and `high`, ends included.
+    """An estimate. The true value is expected between `low` and `high`, ends included, in 90 % of
+    cases.
 
-    Its unit is that of the field it stands in. `basis`: what the estimate rests on, for a reader.
+    Its unit is that of the field that holds it. `basis`: what the estimate rests on, for a reader.
     """
 
     value: float
@@ -17,7 +18,7 @@ class Interval(Frozen):
     basis: str
 
     def inverse(self, numerator: float, basis: str | None = None) -> Interval:
-        """`numerator` divided by it: seconds from a speed, with the ends changed round."""
+        """`numerator` divided by it: seconds from a speed, with the ends swapped."""
         return Interval(
             value=numerator / self.value,
             low=numerator / self.high,

@@ -1,7 +1,7 @@
-"""What a backend and a number format have in common with others, for estimates.
+"""Classes of backends and number formats for estimates.
 
-There are more names than there are measured devices: estimates are made for five kinds of backend
-and three of formats, and a name nobody has seen falls back to what all of them share.
+There are more names than measured devices: estimates are made for five kinds of backend and three
+of formats, and an unknown name falls back to the common values.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 Backend = Literal["metal", "cpu", "plain-cpu", "gpu", "npu", "any"]
-"""plain-cpu: without instructions for products of 8-bit integers. gpu: every graphics processor but
-Apple's, over Vulkan, SYCL, CUDA … any: not known."""
+"""plain-cpu: without instructions for products of 8-bit integers. gpu: every graphics processor
+except Apple's,
+over Vulkan, SYCL, CUDA … any: unknown."""
 Family = Literal["flat", "k", "low"]
 """flat: floats and blocks with one scale. k: scales of scales. low: under 4 bits, or look-ups."""
 
@@ -28,7 +29,7 @@ _DEFAULT_BITS = 4.85
 
 
 def backend_kind(name: str) -> Backend:
-    """The kind that a backend's name says it is of; upper and lower case alike.
+    """The kind of a backend from its name, case-insensitive.
 
     >>> backend_kind("CPU (Ollama)"), backend_kind("CUDA"), backend_kind("?")
     ('cpu', 'gpu', 'any')
@@ -40,7 +41,7 @@ def backend_kind(name: str) -> Backend:
 
 
 def family(quant: str) -> Family:
-    """What kernels of a GGUF type, or of a mix called after one, have to do for a weight."""
+    """The work that kernels of a GGUF type, or of a mix named after one, do per weight."""
     name = quant.strip().upper()
     if re.match(r"(IQ|TQ|Q[123](_|$))", name):
         return "low"
@@ -48,7 +49,7 @@ def family(quant: str) -> Family:
 
 
 def group(backend: str, quant: str) -> str:
-    """What shares an interval: a kind of backend with a family of formats."""
+    """The group that shares an interval: a kind of backend with a family of formats."""
     return f"{backend_kind(backend)} {family(quant)}"
 
 
@@ -61,9 +62,9 @@ def range_for(
 
 
 def bits_per_weight(quant: str) -> float:
-    """About the bits that a weight takes in files of this type, scales included.
+    """Approximate bits per weight in files of this type, including scales.
 
-    Only the size of a model is told by it, to a few per cent: a mix's own rules say more. A name
+    Used only for the size of a model, to a few per cent: a mix's own rules are more exact. A name
     without a number counts as Q4_K_M.
     """
     name = quant.strip().upper()

@@ -1,9 +1,9 @@
-"""How much memory a process takes that runs a model, from what its files hold.
+"""Estimate the memory of a process that runs a model, from the contents of its files.
 
-A sum of parts that the runtimes are seen to allocate; each is a formula of the model's sizes. Their
-few constants were taken from memory passes of models of 4 to 620 MiB, 2 to 12 layers and 4,096 to
-64,000 tokens (Linux, x86-64, Python 3.11, onnxruntime 1.31, llama.cpp of xllamacpp 2026.10), and
-`benchmarks/memory_estimates.py` holds the estimates against passes made now.
+A sum of parts that the runtimes allocate; each is a formula of the model's sizes. Their few
+constants come from memory passes of models of 4 to 620 MiB, 2 to 12 layers and 4,096 to 64,000
+tokens (Linux, x86-64, Python 3.11, onnxruntime 1.31, llama.cpp of xllamacpp 2026.10), and
+`benchmarks/memory_estimates.py` compares the estimates with new passes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edgeq.formats.registry import file_format
 
 _F32 = 4
 _BATCH = 512
-"""Tokens of a prompt that both runtimes take at once; what they need meanwhile grows with it."""
+"""Prompt tokens that both runtimes process at once; their working memory grows with it."""
 
 _IMPORTED = {
     "ONNX Runtime": (35.4, 32.0),
@@ -31,38 +31,40 @@ _IMPORTED = {
 }
 """Python with the runtime, nothing loaded: MiB that cannot be dropped, MiB of mapped files."""
 _TOUCHED_CODE = {"ONNX Runtime": 12.7, "llama.cpp": 2.3, "Core ML": 12.7}
-"""Code of the runtime's library that running maps on top, in MiB."""
+"""MiB of the runtime library's code that are mapped in addition when it runs."""
 
 # onnxruntime
 _ONNX_SESSION = 4.0  # MiB: the graph, the arena's first steps, threads
 _ONNX_FEED_FORWARD = _ONNX_ATTENTION = 4  # tensors of each width that are alive at the same time
-_PACKED_PER_BLOCK = 8  # bytes: prepared blocks of 32 also hold their scale and sum as floats
+# bytes per weight: prepared blocks of 32 also store their scale and sum as floats
+_PACKED_PER_BLOCK = 8
 _BLOCK = 32
-_BLOCK_KERNEL = 4.0  # MiB: what kernels for blocks need besides
-_TABLE_LOAD = 17.0  # MiB, beside a decoder's token table, which is held twice while it loads
-_TOKENIZER_HELD, _TOKENIZER_OPENING = 7.4, 11.7  # times the bytes of tokenizer.json
+_BLOCK_KERNEL = 4.0  # MiB: needed additionally by kernels for blocks
+# MiB, in addition to a decoder's token table, which is held twice while it loads
+_TABLE_LOAD = 17.0
+_TOKENIZER_HELD, _TOKENIZER_OPENING = 7.4, 11.7  # multiple of the bytes of tokenizer.json
 
 # llama.cpp
 _GGUF_MODEL = 4.4  # MiB
-_GGUF_PER_TOKEN = 190  # bytes of a token in its vocabulary
-_GGUF_PER_JSON_BYTE = 2.6  # merges, by the size of the tokenizer.json that they come from
+_GGUF_PER_TOKEN = 190  # bytes per token in its vocabulary
+_GGUF_PER_JSON_BYTE = 2.6  # bytes of merges per byte of the original tokenizer.json
 _GGUF_GRAPH = 1.5  # MiB
 _GGUF_CELLS = 256
-_GGUF_ENCODER = 8.0  # MiB: an encoder's graph has all of its outputs
+_GGUF_ENCODER = 8.0  # MiB: an encoder's graph keeps all of its outputs
 
 _SAMPLE_TOKENS = 128
-"""Tokens of the text that an encoder is measured with."""
+"""Length of the text that an encoder is measured with, in tokens."""
 _UNKNOWN_ACTIVATIONS = (8.0, 2.0, 96.0)  # MiB of a model of arrays: value, low, high
 
 _DOUBT_BYTES, _DOUBT_SHARE = 16 * MIB, 0.04
-_FAR_SHARE = 0.15  # more where neither this runtime's build nor this system was measured
+_FAR_SHARE = 0.15  # added if this runtime's build or this system was not measured
 
 
 class MemoryEstimate(Frozen):
-    """Bytes of one process. peak: all resident pages. footprint: what cannot be dropped.
+    """Bytes of one process. peak: all resident pages. footprint: pages that cannot be dropped.
 
-    growth: what loading and running add to the peak of the runtime alone. parts: what makes the
-    peak, by words for a reader.
+    growth: added by loading and running to the peak of the runtime alone. parts: of the peak, by
+    names for a reader.
     """
 
     peak: Interval
@@ -71,28 +73,28 @@ class MemoryEstimate(Frozen):
     parts: dict[str, float]
 
     def counted(self, counts: str) -> Interval:
-        """By what a device's system counts: `footprint`, else all resident pages."""
+        """The figure that a device's system counts: `footprint`, else all resident pages."""
         return self.footprint if counts == "footprint" else self.peak
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """Bytes beyond the runtime itself. loading_*: the most while it loads, where that is told."""
+    """Bytes beyond the runtime itself. loading_*: the peak while loading, if known."""
 
     mapped: float
     cache: float
     activations: float
-    held: float  # by the session, tokenizer, vocabulary
+    session: float  # of the session, tokenizer, vocabulary
     loading_anonymous: float = 0.0
     loading_mapped: float = 0.0
 
     @property
     def anonymous(self) -> float:
-        return max(self.cache + self.activations + self.held, self.loading_anonymous)
+        return max(self.cache + self.activations + self.session, self.loading_anonymous)
 
     @property
     def resident(self) -> float:
-        running = self.cache + self.activations + self.held + self.mapped
+        running = self.cache + self.activations + self.session + self.mapped
         return max(running, self.loading_anonymous + self.loading_mapped)
 
 
@@ -103,12 +105,12 @@ def estimate_memory(
     measured_here: bool = True,
     with_python: bool = True,
 ) -> MemoryEstimate:
-    """Memory of a process of edgeq that opens `contents` and runs it.
+    """Memory of an edgeq process that opens `contents` and runs it.
 
     context: positions of a language model's cache, all of them filled. measured_here: whether the
-    device's system and processor are ones that the constants were taken on; the interval is wider
-    elsewhere. with_python: False for an app without it, whose own memory comes on top. Weights are
-    mapped, as edgeq's runners do where they can; Core ML may copy them for its units.
+    constants were measured on the device's system and processor; the interval is wider otherwise.
+    with_python: False for an app without it, whose own memory comes on top. Weights are mapped, as
+    edgeq's runners do if they can; Core ML may copy them for its units.
     """
     runtime = file_format(contents.format).memory_like
     parts = _RUNTIMES[runtime](contents, context)
@@ -119,18 +121,18 @@ def estimate_memory(
     if contents.sizes is None and file_format(contents.format).compared_by_operator:
         _, few, many = (size * MIB for size in _UNKNOWN_ACTIVATIONS)
         below, above = parts.activations - few, many - parts.activations
-        basis = "sizes of its weights; what its operators need in between is not known"
+        basis = "sizes of its weights; its operators' working memory is unknown"
     else:
         below = above = 0.0
-        basis = "sizes from its configuration, and what the runtime was seen to allocate"
+        basis = "sizes from its configuration, and the runtime's measured allocations"
     near = measured_here and file_format(contents.format).runs_anywhere
     if not file_format(contents.format).runs_anywhere:
-        basis = "sizes from its configuration, weights copied once; low: they stay mapped"
+        basis = "sizes from its configuration, weights copied once; lower end: they stay mapped"
         below = float(contents.weight_bytes)
     elif not near:
         basis += ", on another system"
     if not with_python:
-        basis += "; beside the app's own memory"
+        basis += "; in addition to the app's own memory"
 
     def about(value: float, least: float) -> Interval:
         share = _DOUBT_SHARE if near else _FAR_SHARE
@@ -153,30 +155,30 @@ def estimate_memory(
             "weights and code, mapped": parts.mapped,
             "keys and values": parts.cache,
             "activations": parts.activations,
-            "session and tokenizer": parts.held,
+            "session and tokenizer": parts.session,
             "while loading": max(0.0, peak - anonymous - mapped - _running(parts)),
         },
     )
 
 
 def _running(parts: _Parts) -> float:
-    return parts.mapped + parts.cache + parts.activations + parts.held
+    return parts.mapped + parts.cache + parts.activations + parts.session
 
 
 def _onnx(contents: Contents, context: int) -> _Parts:
-    """onnxruntime with weights mapped from a prepared copy, float32 in between."""
+    """onnxruntime with weights mapped from a prepacked copy, activations in float32."""
     sizes = contents.sizes
     mapped = _onnx_mapped(contents)
-    held = _ONNX_SESSION * MIB
+    session = _ONNX_SESSION * MIB
     if sizes is None:
-        return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB, held)
-    held += _TOKENIZER_HELD * contents.tokenizer_bytes
+        return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB, session)
+    session += _TOKENIZER_HELD * contents.tokenizer_bytes
     if any(_in_blocks(weight.grid) for weight in contents.weights.values()):
-        held += _BLOCK_KERNEL * MIB
+        session += _BLOCK_KERNEL * MIB
     if not sizes.is_decoder:
         tokens = min(_SAMPLE_TOKENS, contents.max_tokens or _SAMPLE_TOKENS)
         scores = 2 * sizes.heads * tokens**2 * _F32
-        return _Parts(mapped, 0, _onnx_activations(sizes, tokens) + scores, held)
+        return _Parts(mapped, 0, _onnx_activations(sizes, tokens) + scores, session)
     table = _table_bytes(contents)
     opening = _TOKENIZER_OPENING * contents.tokenizer_bytes
     is_float = _table_grid(contents) in ("float32", "f32")
@@ -184,8 +186,8 @@ def _onnx(contents: Contents, context: int) -> _Parts:
         mapped=mapped,
         cache=sizes.cache_bytes(context, _F32),
         activations=_onnx_activations(sizes, min(_BATCH, context)) + 2 * sizes.vocabulary * _F32,
-        held=held,
-        loading_anonymous=max(table + _TABLE_LOAD * MIB, held + opening),
+        session=session,
+        loading_anonymous=max(table + _TABLE_LOAD * MIB, session + opening),
         # A float table is mapped at that moment too, codes are not yet.
         loading_mapped=(table if is_float else 0) + _TOUCHED_CODE["ONNX Runtime"] * MIB,
     )
@@ -198,10 +200,10 @@ def _onnx_activations(sizes: Sizes, tokens: int) -> float:
 
 
 def _onnx_mapped(contents: Contents) -> float:
-    """Bytes of the prepared copy that come to be resident, and of the library's code.
+    """Resident bytes of the prepacked copy, and of the library's code.
 
-    Of a token table that is only looked up, the rows of one text: next to nothing. One that is the
-    output layer too is there twice in float32: packed for the product, and as it is.
+    Of a token table that is only looked up, the rows of one text: almost nothing. A table that is
+    also the output layer is there twice in float32: packed for the product, and as is.
     """
     sizes, name = contents.sizes, table_name(contents.weights_shapes)
     blocks = sum(
@@ -226,26 +228,26 @@ def _gguf(contents: Contents, context: int) -> _Parts:
     """llama.cpp on the CPU as edgeq opens it: mapped, not repacked, flash attention off."""
     sizes = contents.sizes
     mapped = contents.file_bytes + _TOUCHED_CODE["llama.cpp"] * MIB
-    held = _GGUF_MODEL * MIB + _GGUF_PER_JSON_BYTE * contents.tokenizer_bytes
+    session = _GGUF_MODEL * MIB + _GGUF_PER_JSON_BYTE * contents.tokenizer_bytes
     if sizes is None:
-        return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB, held)
-    held += _GGUF_PER_TOKEN * sizes.vocabulary
+        return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB, session)
+    session += _GGUF_PER_TOKEN * sizes.vocabulary
     if not sizes.is_decoder:
         tokens = contents.max_tokens or _BATCH
         work = _gguf_activations(sizes, tokens, tokens, halves=True)
-        return _Parts(mapped, 0, work + _GGUF_ENCODER * MIB, held)
+        return _Parts(mapped, 0, work + _GGUF_ENCODER * MIB, session)
     batch = min(_BATCH, context)
     halves = not contents.is_float32
     return _Parts(
         mapped=mapped,
         cache=gguf_cache_bytes(sizes, context, 2 if halves else 4),
         activations=_gguf_activations(sizes, batch, context, halves=halves),
-        held=held,
+        session=session,
     )
 
 
 def gguf_cache_bytes(sizes: Sizes, context: int, bytes_per_value: float) -> float:
-    """Keys and values as llama.cpp allocates them: in steps, windows with room for one batch."""
+    """The KV cache as llama.cpp allocates it: in steps, windows with room for one batch."""
     full = _padded(context)
     batch = min(_BATCH, context)
     positions = sum(
@@ -255,9 +257,11 @@ def gguf_cache_bytes(sizes: Sizes, context: int, bytes_per_value: float) -> floa
 
 
 def _gguf_activations(sizes: Sizes, batch: int, context: int, *, halves: bool) -> float:
-    """Scores of every head for a batch, in halves once more where the cache is; two of each width.
+    """Attention scores of every head for a batch, plus float16 copies if the cache is float16; two
+    of each width.
 
-    halves: keys and values in float16: scores are converted before they meet the values.
+    halves: keys and values in float16: scores are converted before they are multiplied with the
+    values.
     """
     scores = sizes.heads * batch * _padded(context) * _F32
     widths = 2 * batch * (sizes.wide + sizes.hidden) * _F32
@@ -270,15 +274,15 @@ def _padded(positions: int) -> int:
 
 
 def _coreml(contents: Contents, context: int) -> _Parts:
-    """Core ML: weights copied, activations and cache in float16. Nothing of it was measured."""
+    """Core ML: weights copied, activations and cache in float16. None of it was measured."""
     sizes = contents.sizes
     mapped = _TOUCHED_CODE["Core ML"] * MIB
-    held = contents.file_bytes + _ONNX_SESSION * MIB + _TOKENIZER_HELD * contents.tokenizer_bytes
+    session = contents.file_bytes + _ONNX_SESSION * MIB + _TOKENIZER_HELD * contents.tokenizer_bytes
     if sizes is None:
-        return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB / 2, held)
+        return _Parts(mapped, 0, _UNKNOWN_ACTIVATIONS[0] * MIB / 2, session)
     tokens = min(_BATCH, context) if sizes.is_decoder else _SAMPLE_TOKENS
     cache = sizes.cache_bytes(context, 2) if sizes.is_decoder else 0.0
-    return _Parts(mapped, cache, _onnx_activations(sizes, tokens) / 2, held)
+    return _Parts(mapped, cache, _onnx_activations(sizes, tokens) / 2, session)
 
 
 def _in_blocks(grid: str) -> bool:

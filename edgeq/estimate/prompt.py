@@ -1,7 +1,7 @@
-"""How fast a prompt is read: bound by arithmetic, which profiles do not state.
+"""Estimate prompt speed: bound by arithmetic, which profiles do not state.
 
-What stands in for it is the bandwidth, since chips with wider memories have more units too:
-tokens/s × parameters = work · (bandwidth / 100 GB/s)^growth. The interval says how rough that is.
+Bandwidth is used as a proxy, since chips with wider memories have more units too: tokens/s ×
+parameters = work · (bandwidth / 100 GB/s)^growth. The interval shows how rough that is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BACKEND, _GROWTH, _ROW = 0.8, 0.3, 0.3  # deviations of logarithms; growth is n
 
 
 class PromptFit(Frozen):
-    """log(tokens/s × parameters) at 100 GB/s, what a backend adds to it, the exponent."""
+    """log(tokens/s × parameters) at 100 GB/s, a backend's addition to it, the exponent."""
 
     work: float
     growth: float
@@ -34,7 +34,7 @@ class PromptFit(Frozen):
 
 
 def fit_prompt(points: Sequence[Point]) -> PromptFit:
-    """The numbers that fit the points with a prompt speed best, every chip counting the same."""
+    """The parameters that best fit the points with a prompt speed, every chip weighted equally."""
     rows = [point for point in points if point.prompt is not None]
     kinds = [backend_kind(point.backend) for point in rows]
     backends = sorted(set(kinds))

@@ -1,7 +1,7 @@
-"""What quantizing is expected to cost, from published measurements of other models.
+"""The expected loss from quantizing, from published measurements of other models.
 
-A model nobody measured may lose a fraction or a multiple of these: five public files of one 9B
-model under the same label differ by a factor of four. Only a check of the built file tells.
+An unmeasured model may lose a fraction or a multiple of these: five public files of one 9B model
+under the same label differ by a factor of four. Only a check of the built file is certain.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from edgeq.core.artifact import Frozen
 from edgeq.estimate.interval import Interval
 from edgeq.estimate.kinds import bits_per_weight
 
-# Mean KL divergence (nats a token) from the float model, Llama 3 8B: llama.cpp,
+# Mean KL divergence (nats per token) from the float model, Llama 3 8B: llama.cpp,
 # tools/perplexity/README.md. Q4_K_M with an importance matrix; the others as published without.
 _KL = {
     "F32": 0.0,
@@ -28,7 +28,7 @@ _KL = {
     "Q2_K": 0.332,
 }
 _SAME_BITS = {"float32": "F32", "int8-b32": "Q8_0", "int4-b32": "Q4_0", "int8": "Q8_0"}
-_KL_LOW, _KL_HIGH = 6.0, 2.5  # factors to the ends: what other models were seen to lose
+_KL_LOW, _KL_HIGH = 6.0, 2.5  # factors to the ends: the range of losses observed for other models
 
 # 1 − mean cosine with the float embedding, all-MiniLM-L6-v2 (6 layers of 384) in ONNX.
 _COSINE_LOSS = {
@@ -42,21 +42,24 @@ _COSINE_DOUBT = 3.0
 
 
 class Loss(Frozen):
-    """Expected loss. measure: `KL` in nats a token, or `1 − cosine`."""
+    """Expected loss. measure: `KL` in nats per token, or `1 − cosine`."""
 
     measure: Literal["KL", "1 − cosine"]
     amount: Interval
 
 
 def expected_loss(label: str, *, is_decoder: bool) -> Loss | None:
-    """What a preset or GGUF mix is expected to lose; None where nothing was published."""
+    """The expected loss of a preset or GGUF mix; None if nothing was published."""
     if not is_decoder:
         return _of_encoder(label)
     name = _SAME_BITS.get(label, label)
     value = _KL.get(name.upper())
     basis = "estimated: Llama 3 8B with llama.cpp, as published; other models differ"
     if value is None:
-        value, basis = _between(bits_per_weight(name)), f"{basis}; between the types published"
+        value, basis = (
+            _between(bits_per_weight(name)),
+            f"{basis}; interpolated between published types",
+        )
     return Loss(
         measure="KL",
         amount=Interval(value=value, low=value / _KL_LOW, high=value * _KL_HIGH, basis=basis),

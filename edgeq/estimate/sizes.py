@@ -1,4 +1,4 @@
-"""The sizes of a model that memory and speed depend on, from its configuration alone."""
+"""Sizes of a model that memory and speed depend on, from its configuration alone."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from edgeq.models.architecture import FAMILIES, Decoder, decoder_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 _TABLES = ("embed_tokens.weight", "word_embeddings.weight", "token_embd.weight", "wte.weight")
-_HEAD_WIDTH = 64  # where nothing says how wide a head is: what small models have
+_HEAD_WIDTH = 64  # for configurations without a head width: typical of small models
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A transformer, as far as memory and speed go.
+    """A transformer's sizes, as far as they affect memory and speed.
 
     shapes: every weight, outputs or tokens first; a stack of experts is one weight of three axes.
-    wide: of the feed-forward layer that one token goes through. query, key: widths of a position's
-    queries, and of its keys or values. windows: of each layer with a cache the positions it keeps,
-    None for all. state: bytes that layers without a cache keep in its stead. active: share of each
-    weight that one token reads, where that is not all. is_decoder: writes text; else an encoder.
+    wide: of the feed-forward layer that one token passes through. query, key: widths of a
+    position's queries, and of its keys or values. windows: for each layer with a cache the
+    positions it keeps, None for all. state: bytes that layers without a cache keep instead. active:
+    fraction of each weight that one token reads, if not all. is_decoder: generates text; else an
+    encoder.
     """
 
     shapes: Shapes
@@ -53,23 +54,23 @@ class Sizes:
 
     @property
     def active_parameters(self) -> float:
-        """Weights that one token takes part in; of a table that is only looked up, none."""
+        """Weights that one token uses; none of a table that is only looked up."""
         return sum(math.prod(shape) * self.share(name) for name, shape in self.shapes.items())
 
     def share(self, name: str) -> float:
-        """How much of a weight is read for one token."""
+        """The fraction of a weight that is read for one token."""
         if name == table_name(self.shapes) and not self.tied:
             return 0.0
         return self.active.get(name, 1.0)
 
     def cache_bytes(self, context: int, bytes_per_value: float) -> float:
-        """Keys and values of `context` positions, no layer keeping more than its window."""
+        """The KV cache for `context` positions, limited to its window in every layer."""
         positions = sum(min(context, window or context) for window in self.windows)
         return 2 * positions * self.key * bytes_per_value + self.state
 
 
 def table_name(shapes: Shapes) -> str | None:
-    """The weight whose rows are the tokens, if there is one with a usual name."""
+    """The weight whose rows are the tokens, if one has a usual name."""
     return next((name for name in shapes if name.endswith(_TABLES)), None)
 
 
@@ -89,10 +90,10 @@ def sizes_of_decoder(decoder: Decoder) -> Sizes:
 
 
 def sizes_of_config(config: Mapping[str, Any], where: str) -> Sizes:
-    """The sizes of what a `config.json` describes; `where` is the place that errors name.
+    """The sizes described by a `config.json`; `where` is the place that errors name.
 
     Language models that edgeq builds, mixtures of experts, hybrids with linear attention, and
-    BERT-like encoders. Raises InvalidInput for what it cannot read.
+    BERT-like encoders. Raises InvalidInput for configurations that it cannot read.
     """
     inner = config.get("text_config")
     if isinstance(inner, Mapping) and "hidden_size" not in config:
@@ -104,8 +105,8 @@ def sizes_of_config(config: Mapping[str, Any], where: str) -> Sizes:
             return Sizes(**hybrid_sizes(config))
         return _encoder(config)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        what = f"its sizes cannot be read: {error} is missing or makes no sense"
-        remedy = "give the config.json of a transformer as Hugging Face has them"
+        what = f"its sizes cannot be read: {error} is missing or invalid"
+        remedy = "give the config.json of a transformer in Hugging Face's format"
         raise InvalidInput(Problem(where, what, remedy)) from None
 
 
@@ -143,7 +144,7 @@ def _encoder(config: Mapping[str, Any]) -> Sizes:
 def sizes_of_shapes(shapes: Shapes, *, is_decoder: bool, longest: int) -> Sizes | None:
     """The sizes of a transformer with Hugging Face's weight names; None for others.
 
-    The width of a head is in no weight's shape; where there is no norm of one it is a guess.
+    No weight's shape states the width of a head; without a norm of one it is a guess.
     """
     table = table_name(shapes)
     if table is None:
@@ -156,7 +157,7 @@ def sizes_of_shapes(shapes: Shapes, *, is_decoder: bool, longest: int) -> Sizes 
     query = rows("q_proj.weight", "attention.self.query.weight", "q_lin.weight")
     key = rows("k_proj.weight", "attention.self.key.weight", "k_lin.weight") or query
     fused = rows("qkv_proj.weight")
-    if fused:  # queries are as wide as what the next weight takes
+    if fused:  # queries are as wide as the input of the next weight
         query = max(s[1] for n, s in shapes.items() if n.endswith("o_proj.weight"))
         key = (fused - query) // 2
     wide = rows("gate_proj.weight", "intermediate.dense.weight", "lin1.weight")

@@ -1,4 +1,4 @@
-"""How far estimates are from the truth, seen on chips that the fit did not know."""
+"""Errors of estimates, evaluated on chips that the fit did not know."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from edgeq.estimate.prompt import PromptFit
 from edgeq.estimate.table import Point
 
 _TAIL = 0.05
-_FEW_CHIPS = 4.0  # the tails of n chips are widened by this many n-ths: the next may be odder
+# the tails of n chips are widened by this many n-ths: the next may be more unusual
+_FEW_CHIPS = 4.0
 _PAIRS = 40
 
 
 @dataclass(frozen=True)
 class Miss:
-    """An estimate held against the truth. log_ratio: log(true speed / estimated speed)."""
+    """An estimate compared with the truth. log_ratio: log(true speed / estimated speed)."""
 
     point: Point
     log_ratio: float
 
     @property
     def error(self) -> float:
-        """|estimated speed / true speed − 1|, a share of one."""
+        """|estimated speed / true speed − 1|, a fraction of one."""
         return abs(math.exp(-self.log_ratio) - 1)
 
 
 def decode_misses(points: Sequence[Point], fits: Mapping[str, DecodeFit]) -> list[Miss]:
-    """Every point by the fit that did not know its chip."""
+    """Every point, estimated by the fit that did not know its chip."""
     return [
         Miss(
             point,
@@ -50,7 +51,7 @@ def decode_misses(points: Sequence[Point], fits: Mapping[str, DecodeFit]) -> lis
 
 
 def prompt_misses(points: Sequence[Point], fits: Mapping[str, PromptFit]) -> list[Miss]:
-    """Every prompt speed by the fit that did not know its chip."""
+    """Every prompt speed, estimated by the fit that did not know its chip."""
     found = []
     for point in points:
         if point.prompt is None:
@@ -62,9 +63,10 @@ def prompt_misses(points: Sequence[Point], fits: Mapping[str, PromptFit]) -> lis
 
 
 def calibrated_misses(points: Sequence[Point], fits: Mapping[str, DecodeFit]) -> list[Miss]:
-    """Every point of a device, from pairs of its others and a fit that did not know its chip.
+    """Every point of a device, from pairs of its other points and a fit that did not know its chip.
 
-    A device here is one machine in one source. Pairs have two sizes; of many, an even choice.
+    A device here is one machine in one source. Pairs have two sizes; if there are many, an even
+    selection.
     """
     devices: dict[tuple[str, str, str, float, str], list[Point]] = {}
     for point in points:
@@ -86,11 +88,11 @@ def calibrated_misses(points: Sequence[Point], fits: Mapping[str, DecodeFit]) ->
 
 
 def range_of(misses: Iterable[Miss]) -> tuple[float, float]:
-    """The range of log(true / estimated) that holds nine in ten, every chip counting the same."""
-    held = list(misses)
-    chips = [miss.point.chip for miss in held]
+    """The 90 % range of log(true / estimated), every chip weighted equally."""
+    covered = list(misses)
+    chips = [miss.point.chip for miss in covered]
     weights = np.array([1 / chips.count(chip) for chip in chips])
-    values = np.array([miss.log_ratio for miss in held])
+    values = np.array([miss.log_ratio for miss in covered])
     order = np.argsort(values)
     rank = (np.cumsum(weights[order]) - weights[order] / 2) / weights.sum()
     low, high = np.interp([_TAIL, 1 - _TAIL], rank, values[order])

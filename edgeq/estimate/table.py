@@ -1,8 +1,8 @@
-"""Published speeds of language models on real devices: the facts that estimates are fitted on.
+"""Published speeds of language models on real devices: the data behind estimates.
 
-`speeds.csv` carries figures with their sources. A row that cannot say what memory bandwidth gives
-(a mixture of experts reads a part of its bytes, a throttled device less than it could) names the
-reason in `left_out` and is kept to be looked up, not to be fitted on.
+`speeds.csv` holds figures with their sources. A row from which bandwidth cannot be inferred (a
+mixture of experts reads a part of its bytes, a throttled device less than it could) names the
+reason in `left_out`; it is kept for reference and not fitted.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _GIB = 2**30
 class Point:
     """One measured speed.
 
-    chip: what is left out together when a fit is judged. bandwidth: bytes/s. bytes: read for one
-    token, the size of the weights. parameters: of the model. decode, prompt: tokens/s, None where
-    not published.
+    chip: what is left out together when a fit is evaluated. bandwidth: bytes/s. bytes: read for one
+    token, the size of the weights. parameters: of the model. decode, prompt: tokens/s, None if not
+    published.
     """
 
     chip: str

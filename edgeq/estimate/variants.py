@@ -1,4 +1,4 @@
-"""What a model would be in each format and preset, from its configuration: no weight is read."""
+"""A model in each format and preset, from its configuration alone: no weight is read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import Format
 
 _GRAPH_PER_WEIGHT = 600  # bytes of an .onnx graph
-# Bits that llama.cpp's mixes come to where its rules cannot be asked: its Llama 3 8B files.
+# Bits per weight of llama.cpp's mixes if its rules cannot be applied: from its Llama 3 8B files.
 _MIX_BITS = {"Q2_K": 3.16, "Q3_K_M": 4.0, "Q4_0": 4.64, "Q4_K_M": 4.89, "Q5_K_M": 5.7, "Q6_K": 6.56}
 
 
@@ -27,7 +27,7 @@ def variants(
 ) -> Iterator[Contents]:
     """The model in every preset of `formats`.
 
-    config: of the model, as its config.json has it. tokenizer_bytes: 0 where it is not here.
+    config: the model's config.json. tokenizer_bytes: 0 if unknown.
     """
     offered = [each for each in FILE_FORMATS.values() if each.name in formats]
     for own in sorted(offered, key=lambda each: not each.has_mixes):
@@ -35,7 +35,7 @@ def variants(
         for label in own.decoder_presets if sizes.is_decoder else own.encoder_presets:
             weights = _weights(sizes, config, format, label)
             tokenizer = tokenizer_bytes or guessed_tokenizer(sizes)
-            beside = (
+            added = (
                 tokenizer + _GRAPH_PER_WEIGHT * len(weights)
                 if own.tokenizer_is_added
                 else tokenizer // 2  # without the quotes and indentation of JSON
@@ -45,7 +45,7 @@ def variants(
                 label=label,
                 task=(TEXT_GENERATION if sizes.is_decoder else SENTENCE_EMBEDDING).name,
                 weights=weights,
-                file_bytes=sum(weight.bytes for weight in weights.values()) + beside,
+                file_bytes=sum(weight.bytes for weight in weights.values()) + added,
                 sizes=sizes,
                 tokenizer_bytes=tokenizer,
                 max_tokens=sizes.longest,

@@ -88,7 +88,7 @@ class TransformersModel(LanguageModel):
         )
         self._directory = directory
         self._original = original
-        self._tokenizer = DecoderTokenizer(directory.tokenizer.read_bytes())
+        self._tokenizer = DecoderTokenizer(directory.tokenizer_json())
 
     def tokens(self, text: str, special: bool = True) -> list[int]:
         """See `LanguageModel.tokens`; by `tokenizer.json`, which transformers may overrule."""

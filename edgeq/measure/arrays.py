@@ -1,6 +1,6 @@
-"""Files that hold arrays one after the other, each as numpy's `.npy` has it.
+"""Files of consecutive arrays, each in numpy's `.npy` format.
 
-Unlike `.npz` it can be written and read a sample at a time, and no name can collide.
+Unlike `.npz` it can be written and read a sample at a time, and names cannot collide.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 
 def write_arrays(path: Path, arrays: Iterable[Array]) -> int:
-    """Write `arrays` as they come and return how many there were."""
+    """Write `arrays` as they come and return their number."""
     count = 0
     with path.open("wb") as file:
         for array in arrays:
@@ -26,7 +26,7 @@ def write_arrays(path: Path, arrays: Iterable[Array]) -> int:
 
 
 def read_arrays(path: Path) -> Iterator[Array]:
-    """The arrays in their order, one in memory at a time."""
+    """Read the arrays in order, one in memory at a time."""
     end = path.stat().st_size
     with path.open("rb") as file:
         while file.tell() < end:

@@ -1,4 +1,4 @@
-"""Artifacts → Measurements: each pass in a fresh process, full precision always beside."""
+"""Artifacts → Measurements: each pass in a fresh process, full precision measured alongside."""
 
 from __future__ import annotations
 
@@ -35,16 +35,15 @@ from edgeq.recipe.budgets import Workload
 
 
 class Bench:
-    """Measures artifacts of one model in one place beside `float_dir`, full precision.
+    """Measures artifacts of one model in one place, together with `float_dir`, full precision.
 
-    `reference` is what quality is measured against: the original's recorded answers, or an
-    artifact that answers here; by default `float_dir`.
-    `folder` is an existing directory for scratch files that may go once everything is measured,
-    `workload` what a language model is asked for, `compute_units` what Core ML may use, on a Mac.
-    `limits` are budgets of time, as `Request` names them: artifacts are timed until each is
-    decided, or too much time has passed.
-    Raises InvalidInput if an artifact was changed or the evaluation data do not fit the model,
-    Missing if the place lacks something or is lost.
+    `reference` is the quality reference: the original's recorded answers, or an artifact that
+    answers here; by default `float_dir`. `folder` is an existing directory for scratch files that
+    may be deleted after measuring, `workload` the work given to language models, `compute_units`
+    the units that Core ML may use, on a Mac. `limits` are time budgets, by `Request`'s names:
+    artifacts are timed until each is decided, or too much time has passed. Raises InvalidInput if
+    an artifact was changed or the evaluation data do not fit the model, Missing if the place lacks
+    something or is lost.
     """
 
     def __init__(
@@ -86,12 +85,12 @@ class Bench:
         self._measure_float_once()
 
     def measure(self, artifact_dir: Path) -> tuple[Measurement, Measurement]:
-        """What was seen of the artifact, and of full precision beside it in the same minutes."""
+        """Measure the artifact, and full precision within the same minutes."""
         artifact = read_artifact(artifact_dir)
         failures: dict[Pass, str] = {}
         float_failures = dict(self._float_failures)
         memory = self._memory(artifact_dir, artifact, failures)
-        # Full precision is timed again beside each artifact: the machine's load changes.
+        # Full precision is timed again for each artifact: the machine's load changes.
         baseline = self._times(self._float_dir, self._float, float_failures)
         pace = foretell(self._limits, baseline.get("latency") or baseline.get("generation"))
         if pace:
@@ -111,7 +110,7 @@ class Bench:
         )
 
     def timed_request(self, artifact_dir: Path) -> Request:
-        """What the memory and latency passes are asked of an artifact, with quick effort."""
+        """The request of the memory and latency passes for an artifact, with quick effort."""
         return Request(work="memory", artifact=artifact_dir, **self._data.timed)
 
     def _measure_float_once(self) -> None:
@@ -122,7 +121,7 @@ class Bench:
             self._float_outputs = self._reference_outputs(failures)
 
     def _reference_outputs(self, failures: dict[Pass, str]) -> Path | None:
-        """The file with the reference's outputs; None where it could not be run."""
+        """The file with the reference's outputs; None if it could not be run."""
         if read_recorded(self._reference) is not None:
             return self._reference / ANSWERS_FILE
         outputs = self._folder / "float.npy"
@@ -254,7 +253,7 @@ class Bench:
         failures: dict[Pass, str],
         **more: Any,
     ) -> tuple[dict[str, Any], Conditions] | None:
-        """The reply of a worker and its conditions; None if it failed or has nothing to run on."""
+        """The reply of a worker and its conditions; None if it failed or cannot run there."""
         if work in self._absent:
             return None
         self._progress(f"{artifact.name}: {work}")
@@ -292,19 +291,19 @@ class Bench:
 
 
 def _has(work: Pass, seen: dict[str, Any]) -> bool:
-    """Whether a pass gave something before its place was lost."""
+    """Whether a pass gave a result before its place was lost."""
     fields = {"latency": ("latency", "generation"), "quality": ("quality", "language")}
     return any(seen.get(name) is not None for name in fields.get(work, (work,)))
 
 
 def _absent(artifact: Artifact, place: Place) -> dict[Pass, str]:
-    """Why passes have nothing to run on there: quality alone has a reference for every format."""
-    reason = f"on {place.name} it would mean nothing: its CPU is emulated"
+    """Why passes cannot run there: only quality has a reference runtime for every format."""
+    reason = f"on {place.name} the result would be meaningless: its CPU is emulated"
     absent = dict.fromkeys(ALL_PASSES - place.passes, reason)
     machine = place.device()
     format = file_format(artifact.format)
     if not format.runs_anywhere and format.name not in machine.runtimes:
         system = f"{machine.os} on {machine.arch}"
-        reason = f"{format.title} runs on Apple's systems alone; this machine is {system}"
+        reason = f"{format.title} runs on Apple's systems only; this machine is {system}"
         absent |= {"memory": reason, "latency": reason}
     return absent

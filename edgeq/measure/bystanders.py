@@ -1,4 +1,4 @@
-"""What else the machine does while runs are timed: other processes, and the CPU's frequency."""
+"""Disturbances while runs are timed: other processes, and the CPU's frequency."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEAST_SECONDS = 0.5  # the system counts in hundredths of a second
 
 
 class Bystanders:
-    """Watches from when it is made, in the process that times runs."""
+    """Watches, from its creation, in the process that times runs."""
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
@@ -18,7 +18,7 @@ class Bystanders:
         self._megahertz = _megahertz()
 
     def seen(self) -> dict[str, object]:
-        """CPUs there are, how many of them others took, and the frequencies, as `Conditions`."""
+        """Number of CPUs, how many of them others used, and frequencies, as `Conditions`."""
         return {
             "cpus": psutil.cpu_count(),
             "others": self._others(),
@@ -28,7 +28,7 @@ class Bystanders:
     def _others(self) -> float | None:
         elapsed = time.monotonic() - self._begin
         busy, own = _busy_seconds() - self._busy, _own_seconds() - self._own
-        # Some sandboxes count nothing: then not even this process is seen.
+        # Some sandboxes count nothing, not even this process.
         if elapsed < _LEAST_SECONDS or busy < own / 2:
             return None
         return max(0.0, busy - own) / elapsed
@@ -39,9 +39,9 @@ class Bystanders:
 
 
 def _busy_seconds() -> float:
-    """The busy time of all CPUs together, including what a hypervisor took."""
+    """The busy time of all CPUs together, including time taken by a hypervisor."""
     times = psutil.cpu_times()._asdict()
-    idle = ("idle", "iowait", "guest", "guest_nice")  # guests are in user time already
+    idle = ("idle", "iowait", "guest", "guest_nice")  # guests are already in user time
     return float(sum(seconds for kind, seconds in times.items() if kind not in idle))
 
 

@@ -1,7 +1,7 @@
-"""Means and quantiles of values that come in clusters, with standard errors that know it.
+"""Means and quantiles of clustered values, with cluster-robust standard errors.
 
-The tokens of one window share its context, so their values are correlated: taken as independent,
-they would promise a precision that is not there. Every window is one cluster.
+The tokens of one window share its context, so their values are correlated; treated as independent,
+they would suggest a precision that does not exist. Every window is one cluster.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def quantile(clusters: Sequence[Doubles], share: float) -> Estimate:
 
     Linear between the two nearest values. The error is Woodruff's (1952, "Confidence Intervals for
     Medians and Other Position Measures"): the 95 % interval of the share of values up to the
-    quantile, clustered as in `mean`, is turned into values, and their distance divided by 2·1.96.
-    Near the largest value the interval ends there, and the error comes out too small.
+    quantile, clustered as in `mean`, is mapped to values, and their distance divided by 2·1.96.
+    Near the largest value the interval ends there, and the error is underestimated.
     """
     ordered = np.sort(np.concatenate(clusters))
     value = float(np.quantile(ordered, share))

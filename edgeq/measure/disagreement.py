@@ -1,6 +1,6 @@
-"""Where two language models disagree: how often by how much, and the worst tokens in their context.
+"""Where two language models disagree: a histogram, and the worst tokens in their context.
 
-What a page shows a person of a divergence; `edgeq.measure.divergence` has the figures themselves.
+For pages that show a divergence; `edgeq.measure.divergence` has the figures themselves.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ Floats = npt.NDArray[np.float32]
 
 _LOWEST, _DECADES, _PER_DECADE = -9, 11, 8
 _KEPT = 8
-_CANDIDATES = 3  # of each model
+_CANDIDATES = 3  # most probable tokens of each model
 _CONTEXT_TOKENS = 40
 
 
 class Histogram(Frozen):
-    """Counts of scored tokens by their KL divergence, on a scale of equal ratios."""
+    """Counts of scored tokens by their KL divergence, on a logarithmic scale."""
 
     lowest: float = Field(description="Lower edge of the first bin, in nats.")
-    per_decade: int = Field(description="Bins from one power of ten to the next.")
-    below: int = Field(description="Tokens under the first bin; rounding leaves a few under zero.")
-    counts: tuple[int, ...] = Field(description="The last bin also holds what lies beyond it.")
+    per_decade: int = Field(description="Number of bins per power of ten.")
+    below: int = Field(description="Tokens below the first bin; rounding leaves a few below zero.")
+    counts: tuple[int, ...] = Field(
+        description="Counts by bin; the last also counts everything beyond it."
+    )
 
 
 class Candidate(Frozen):
-    """One possible next token, and the probability that each model gives it."""
+    """One possible next token, and its probability under each model."""
 
     text: str
     reference: float
@@ -44,13 +46,14 @@ class Candidate(Frozen):
 class Disagreement(Frozen):
     """One place of the text where the candidate's prediction is far from the reference's."""
 
-    window: int = Field(description="Index of the window, of those that were run.")
-    position: int = Field(description="Tokens of the window before the predicted one.")
-    before: str = Field(description="The end of the text that both models had read.")
-    follows: str = Field(description="The token that follows in the text.")
+    window: int = Field(description="Index of the window among those that were run.")
+    position: int = Field(description="Number of tokens in the window before the predicted one.")
+    before: str = Field(description="The end of the text before it.")
+    follows: str = Field(description="The next token in the text.")
     kl: float = Field(description="KL divergence of this prediction, in nats.")
     candidates: tuple[Candidate, ...] = Field(
-        description="The likeliest of both models and the one that follows, by the reference."
+        description="The most likely tokens of both models and the next one in the text, sorted "
+        "by the reference."
     )
 
 
@@ -68,7 +71,7 @@ def histogram(kl: Doubles) -> Histogram:
 
 
 class Worst:
-    """Keeps the scored tokens with the largest divergence, window after window."""
+    """Keeps the scored tokens with the largest divergence over all windows."""
 
     def __init__(self, model: LanguageModel) -> None:
         """model: either of the two, for the text of tokens."""
@@ -76,9 +79,9 @@ class Worst:
         self._heap: list[tuple[float, int, int, Disagreement]] = []
 
     def add(self, index: int, window: Sequence[int], logits: Sequence[Floats], kl: Doubles) -> None:
-        """The scored rows of one window: logits of reference and candidate, (rows, vocabulary).
+        """Add the scored rows of one window: logits of reference and candidate, (rows, vocabulary).
 
-        kl: in nats, one for each row. The last row predicts the last token of `window`.
+        kl: in nats, one per row. The last row predicts the last token of `window`.
         """
         for row in np.argsort(-kl)[:_KEPT].tolist():
             value = float(kl[row])
@@ -92,7 +95,7 @@ class Worst:
                 heapq.heappop(self._heap)
 
     def found(self) -> tuple[Disagreement, ...]:
-        """What was kept, the largest divergence first."""
+        """The kept places, largest divergence first."""
         return tuple(entry[3] for entry in sorted(self._heap, key=lambda entry: entry[:3])[::-1])
 
     def _describe(

@@ -1,4 +1,4 @@
-"""What disturbed the machine while something was timed, and by how much a time may be wrong."""
+"""Disturbances of the machine while something was timed, and the possible error of a time."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from edgeq.core.units import format_seconds
 from edgeq.measure.records import Conditions, Measurement, Quantile
 
-_OTHERS = 0.1  # of all CPUs, taken by other processes
-_LOAD = 1.5  # processes a CPU; a pass itself takes no more threads than there are CPUs
-_FREQUENCY = 0.9  # the lowest by the highest
-_REFERENCES = 1.15  # the slowest by the fastest time of the same model
+_OTHERS = 0.1  # CPUs used by other processes
+_LOAD = 1.5  # processes per CPU; a pass itself uses no more threads than there are CPUs
+_FREQUENCY = 0.9  # ratio of the lowest to the highest
+_REFERENCES = 1.15  # ratio of the slowest to the fastest time of the same model
 _LEAST = 1.25
 _MOST = 10.0
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What there was, in words, and by which factors a time may be too long or too short.
+    """Disturbances in words, and the factors by which a time may be too long or too short.
 
-    Both are 1 for nothing. Other programs only slow a run down, so that they leave a budget that is
-    kept less in doubt than one that is missed.
+    Both are 1 for none. Other programs only slow a run down, so a kept budget is less in doubt than
+    a missed one.
     """
 
     words: str = ""
@@ -30,9 +30,10 @@ class Disturbance:
 
 
 def disturbance(conditions: Conditions, references: Sequence[Measurement]) -> Disturbance:
-    """Of one pass in these `conditions`; `references` are the same model timed several times.
+    """The disturbance of one pass in these `conditions`; `references` time the same model several
+    times.
 
-    Nothing in it where the machine was quiet, or says nothing about itself.
+    Empty if the machine was quiet, or reports nothing.
     """
     found = [*_in_conditions(conditions), *_between(references)]
     if not found:

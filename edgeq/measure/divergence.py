@@ -1,10 +1,11 @@
-"""How far one language model's predictions are from another's, token by token, on the same text.
+"""Divergence of one language model's predictions from another's, token by token, on the same text.
 
-The custom is llama.cpp's perplexity tool's: a text is cut into windows, the first token of each is
-the beginning-of-text token where the tokenizer adds one, and only predictions from the second half
-of a window are scored, so that each has context. KL(reference ‖ candidate) = Σ p·(ln p − ln q) over
-the vocabulary, in nats, in float64. No value is clipped: where two models are equal, rounding
-leaves divergences of ±1e-16, and a negative one is kept as it is, since clipping would bias means.
+The conventions are those of llama.cpp's perplexity tool: a text is cut into windows, the first
+token of each is the beginning-of-text token if the tokenizer adds one, and only predictions from
+the second half of a window are scored, so that each has context. KL(reference ‖ candidate) = Σ
+p·(ln p − ln q) over the vocabulary, in nats, in float64. No value is clipped: if two models are
+equal, rounding leaves divergences of ±1e-16, and negative ones are kept, since clipping would bias
+means.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class KLErrors(Frozen):
 class Perplexity(Frozen):
     """exp of the mean negative log-likelihood of the text's tokens; or standard errors of it."""
 
-    a: float = Field(description="Of the reference.")
-    b: float = Field(description="Of the candidate.")
+    a: float = Field(description="Perplexity of the reference.")
+    b: float = Field(description="Perplexity of the candidate.")
     ratio: float = Field(description="b / a.")
 
 
@@ -68,43 +69,45 @@ class Divergence(Frozen):
     """Distance of a candidate from its reference on one text."""
 
     kl: KL
-    same_top1: float = Field(description="Share of tokens with the same likeliest next token.")
+    same_top1: float = Field(description="Share of tokens with the same most likely next token.")
     perplexity: Perplexity
     noise_floor: float = Field(
-        description="Mean KL of the reference from itself when the text goes through the KV cache "
-        "token by token, on two of the windows. A mean KL near it means nothing."
+        description="Mean KL of the reference from itself when the text is run token by token "
+        "through the KV cache, on two of the windows. A mean KL near it is meaningless."
     )
-    tokens: int = Field(description="Predictions scored.")
+    tokens: int = Field(description="Number of predictions scored.")
     kl_se: KLErrors
     same_top1_se: float
     perplexity_se: Perplexity
     rms_dp: float = Field(
-        description="Root mean square of the difference of the probability that candidate and "
-        "reference give the token that follows in the text."
+        description="Root mean square of the difference in probability that candidate and "
+        "reference give the next token of the text."
     )
     rms_dp_se: float
     candidate_noise_floor: float = Field(
-        description="The candidate's own, taken as the reference's. Kernels for quantized weights "
-        "round activations, so it is often the larger one."
+        description="The candidate's noise floor, measured like the reference's. Kernels for "
+        "quantized weights round activations, so it is often the larger one."
     )
     windows: int
-    window: int = Field(description="Tokens of a window; the predictions of half of it count.")
-    histogram: Histogram | None = Field(default=None, description="Of the KL of every token.")
+    window: int = Field(description="Tokens per window; predictions of its second half are scored.")
+    histogram: Histogram | None = Field(
+        default=None, description="Histogram of the KL of every token."
+    )
     worst: tuple[Disagreement, ...] = Field(
-        default=(), description="Where the two disagree most, the largest KL first."
+        default=(), description="Places where the two disagree most, largest KL first."
     )
     how: Literal["measured"] = "measured"
 
 
 def token_windows(ids: Sequence[int], size: int, bos: int | None) -> list[list[int]]:
-    """`ids` cut into windows of `size`, a shorter rest left out; `bos` replaces each first token.
+    """Cut `ids` into windows of `size`, without a shorter rest; `bos` replaces each first token.
 
     Raises InvalidInput for windows of fewer than 4 tokens and for a text shorter than two windows.
     """
     if size < 4:
-        raise InvalidInput(Problem("window", f"{size} tokens leave none to score", "give ≥ 4"))
+        raise InvalidInput(Problem("window", f"with {size} tokens, none can be scored", "give ≥ 4"))
     if len(ids) < 2 * size:
-        what = f"the text has {len(ids)} tokens, and two windows of {size} are the least"
+        what = f"the text has {len(ids)} tokens, and at least two windows of {size} are required"
         raise InvalidInput(Problem("text", what, "give a longer text, or a shorter window"))
     windows = [list(ids[start : start + size]) for start in range(0, len(ids) - size + 1, size)]
     if bos is not None:
@@ -121,18 +124,17 @@ def measure(
 ) -> Divergence:
     """Run both models on every window (see `token_windows`) and compare their predictions.
 
-    reference: a model, or its predictions of these windows.
+    reference: a model, or its predictions for these windows.
 
-    Memory: the logits of one window of both models; of every token five numbers are kept, and of
-    the worst few their context.
-    Raises InvalidInput where the vocabularies differ, a window does not fit a model's context, or
-    a model gives values that are not numbers.
+    Memory: the logits of one window of both models; for every token five numbers are kept, and for
+    the worst few their context. Raises InvalidInput if the vocabularies differ, a window does not
+    fit a model's context, or a model gives values that are not numbers.
     """
     if reference.vocabulary != candidate.vocabulary:
         what = f"{candidate.vocabulary} tokens, and the reference {reference.vocabulary}"
         raise InvalidInput(Problem("vocabulary", what, "compare models of one tokenizer"))
     if len(windows) < 2:
-        what = "two windows are the least that have an error"
+        what = "a standard error requires at least two windows"
         raise InvalidInput(Problem("windows", what, "give more text, or a shorter window"))
     begun = time.monotonic()
     first = reference if isinstance(reference, Predictions) else LivePredictions(reference)
@@ -160,18 +162,17 @@ def _noise(
 
 
 def noisy_windows(count: int) -> list[int]:
-    """Which of `count` windows noise floors are taken on."""
+    """The indices among `count` windows on which noise floors are measured."""
     return spread(range(count), _NOISE_WINDOWS)
 
 
 def summarise(
     windows: Sequence[Scores], window: int, noise_floors: tuple[float, float]
 ) -> Divergence:
-    """The figures of all windows together; their errors take a window as one cluster.
+    """Combine the figures of all windows; errors treat a window as one cluster.
 
-    window: its tokens. noise_floors: of reference and candidate. Errors of perplexities, their
-    ratio and the root mean square are those of the mean they are a function of, times its slope
-    (delta method).
+    window: its number of tokens. noise_floors: of reference and candidate. Errors of perplexities,
+    their ratio and the root mean square are computed from those of the mean by the delta method.
     """
     kl = [scores.kl for scores in windows]
     nll_a, nll_b = [s.nll_a for s in windows], [s.nll_b for s in windows]

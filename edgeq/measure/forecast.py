@@ -1,4 +1,4 @@
-"""How long a latency pass will take, foretold from the pace of full precision."""
+"""Predict how long a latency pass will take, from the speed of full precision."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _QUANTILES = {"p50": 0.5, "p90": 0.9, "first_token": 0.9, "prompt": 0.5, "genera
 
 
 def foretell(limits: Mapping[str, float], pace: Latency | Generation | None) -> str:
-    """How many runs budgets of time need at least, and how long those take, in words.
+    """Describe the minimum number of runs for time budgets, and their duration.
 
-    Empty without budgets and without a pace.
+    Empty without budgets or without a speed.
     """
     asked = {_QUANTILES[key] for key in limits}
     if pace is None or not asked:

@@ -1,4 +1,4 @@
-"""Timing a language model: a prompt to the first token, then token after token, again and again."""
+"""Time a language model: a prompt to the first token, then token after token, repeatedly."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from edgeq.measure.sequential import Limit, settle, tails
 QUICK_TEXTS, QUICK_SECONDS = 128, 10.0
 FULL_TEXTS, FULL_SECONDS = 64, 60.0
 LEAST_TEXTS = 6
-"""Fewer have no 95 % interval of their median: 2·½⁶ is 3 %."""
+"""Fewer give no 95 % interval of their median: 2·½⁶ is 3 %."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the times shall keep: until the first token, and of the tokens behind it, of a text."""
+    """Limits on the time to the first token, and on that of the later tokens of a text."""
 
     first: tuple[Limit, ...] = ()
     rest: tuple[Limit, ...] = ()
@@ -30,11 +30,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds, text after text: to the first token of each, and to each one behind it.
+    """Seconds, text after text: to each first token, and to each later one.
 
-    The last prompts may have no text behind them. looks, text_looks: how many prompts and texts
-    there were each time it was asked whether the targets are decided. disturbed: what `Bystanders`
-    saw.
+    The last prompts may have no text after them. looks, text_looks: how many prompts and texts
+    there were each time the targets were tested. disturbed: from `Bystanders`.
     """
 
     first: list[float]
@@ -45,7 +44,7 @@ class Timing:
 
 
 def targets(limits: Mapping[str, float], prompt: int, count: int) -> Targets:
-    """Budgets by their keys, for a prompt of so many tokens and so many behind it."""
+    """Budgets by key, for a prompt of this many tokens and this many generated ones."""
     first = [Limit(0.9, limits["first_token"])] if "first_token" in limits else []
     if "prompt" in limits:
         first.append(Limit(0.5, prompt / limits["prompt"]))
@@ -61,12 +60,12 @@ def time_texts(
     wanted: Targets = Targets(),
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
-    """Begin texts with the ids in `prompt`, and generate a first token and `count` more in each.
+    """Start texts with the ids in `prompt`, and generate a first token and `count` more in each.
 
-    Greedily, and past end tokens, so that all texts are as long. Each begins with an empty cache.
-    Warms up with some prompts and one text; then quick: 128 texts or 10 s, but at least 6; full:
-    64 texts and 60 s. Then more, see `edgeq.measure.sequential`: texts until what they shall keep
-    is decided, and prompts alone for the rest. `clock` gives seconds.
+    Greedily, and past end tokens, so that all texts have equal length. Each starts with an empty
+    cache. Warms up with several prompts and one text; then quick: 128 texts or 10 s, but at least
+    6; full: 64 texts and 60 s. Then more, see `edgeq.measure.sequential`: texts until their limits
+    are decided, and prompts alone for the rest. `clock` gives seconds.
     """
     for _ in range(WARMUP_RUNS - 1):
         model.prefill(prompt)
@@ -121,9 +120,9 @@ def summarise(
     conditions: Conditions,
     compiled_load_seconds: float | None = None,
 ) -> Generation:
-    """What the times of `timing` say; speeds are judged text by text.
+    """Summarize the times of `timing`; speeds are judged per text.
 
-    The loading times are as `Generation` has them.
+    The loading times are as in `Generation`.
     """
     generated = len(timing.tokens[0])
     every = [seconds for text in timing.tokens for seconds in text]
@@ -148,7 +147,7 @@ def summarise(
 
 
 def _rate(tokens: int, seconds: Sequence[float], looks: Sequence[int]) -> Rate:
-    """Tokens per second at the median of `seconds`, which `tokens` took each time."""
+    """Tokens per second at the median of `seconds`, each the time of `tokens`."""
     median = quantile(seconds, 0.5, tails(0.5, looks))
     slowest, fastest = median.high_seconds, median.low_seconds
     return Rate(

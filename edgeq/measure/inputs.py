@@ -1,4 +1,4 @@
-"""What the measuring passes are given: the evaluation data, as workers take them."""
+"""Inputs of the measuring passes: the evaluation data, in the form that workers take."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edgeq.measure.sample_passes import sequence
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
 
-_TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any tokenizer worth timing
+_TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any relevant tokenizer
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The data set quality is measured on: texts, scored pairs, arrays, or one long text.
+    """The data set for quality: texts, scored pairs, arrays, or one long text.
 
-    samples: how many to take; of the long text of a language model, windows. See calibration.data.
+    samples: how many to use; for the long text of a language model, windows. See calibration.data.
     """
 
     path: Path
@@ -31,7 +31,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Given:
-    """What the passes are given, as `Request` names it; scores or labels where there are some."""
+    """The inputs of the passes, by `Request`'s names; scores or labels if there are any."""
 
     timed: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, Any] | None = None
@@ -46,7 +46,7 @@ def given_to_language_model(
     workload: Workload,
     reference: Path,
 ) -> Given:
-    """What the passes of a language model are given: the beginning of a text, or all of it.
+    """Inputs of a language model's passes: the beginning of a text, or all of it.
 
     reference: recorded answers, or the artifact that gives them.
 
@@ -70,9 +70,9 @@ def given_to_language_model(
 def given_samples(
     evaluation: Evaluation | None, directory: Path, artifact: Artifact, folder: Path
 ) -> Given:
-    """The evaluation data of other models; nothing large is handed to a memory pass.
+    """Inputs of other models' passes; a memory pass gets nothing large.
 
-    folder: where files for workers are written. Raises InvalidInput for data that do not fit.
+    folder: for files that workers read. Raises InvalidInput for data that do not fit.
     """
     if evaluation is None:
         return Given()
@@ -87,7 +87,7 @@ def given_samples(
     texts, scores = evaluation_texts(evaluation)
     text = " ".join(texts)[:_TEXT_FOR_TIMING]
     timed: dict[str, Any] = {"text": text}
-    if TOKENIZER_FILE in artifact.files:  # a file of its own, whose memory can be told apart
+    if TOKENIZER_FILE in artifact.files:  # a separate file, whose memory can be identified
         feed = folder / "feed.npy"
         encoder = TextEncoder((directory / TOKENIZER_FILE).read_bytes(), artifact.text.max_tokens)
         names = [value.name for value in artifact.inputs]
@@ -99,7 +99,7 @@ def given_samples(
 
 
 def evaluation_texts(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
-    """The texts of an encoder's evaluation data, and the scores of pairs where there are some."""
+    """The texts of an encoder's evaluation data, and the scores of pairs if there are any."""
     path, samples = evaluation.path, evaluation.samples
     if path.suffix in data_sets.PAIR_SUFFIXES and data_sets.has_pairs(path):
         pairs = data_sets.read_pairs(path, samples)

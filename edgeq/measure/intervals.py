@@ -2,9 +2,9 @@
 
 A mean or a ratio of sums gets the studentized bootstrap (Efron and Tibshirani 1993, *An
 Introduction to the Bootstrap*, section 12.5). Distances are skewed: a few samples are far worse
-than the rest. Of 20 samples from a lognormal with σ = 0.5, its upper end was below the true mean in
-4.5 % of 1,500 trials, that of Student's t in 6.2 %, that of plain percentiles in 6.9 %; 2.5 % were
-promised. With 8 samples it is 5.2, 8.5 and 13.1 %: hence `LEAST_SAMPLES`.
+than the rest. With 20 samples from a lognormal with σ = 0.5, its upper end was below the true mean
+in 4.5 % of 1,500 trials, that of Student's t in 6.2 %, that of plain percentiles in 6.9 %; nominal
+is 2.5 %. With 8 samples it is 5.2, 8.5 and 13.1 %: hence `LEAST_SAMPLES`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ NORMAL_95 = 1.959963984540054
 """Half a 95 % interval of a normal distribution, in standard errors."""
 _RESAMPLES = 2000
 _FARTHEST = 5.0
-"""Standard errors. A resample without the only odd sample has no spread of its own; what was seen
-once may be 5.6 times as frequent (Poisson), which is 4.6 standard errors away."""
+"""Standard errors. A resample without the only outlier has no spread of its own; an event seen once
+may be 5.6 times as
+frequent (Poisson), which is 4.6 standard errors away."""
 _BLOCK = 1 << 20  # counts drawn at once: 8 MiB
 
 
@@ -37,7 +38,7 @@ class Bounds(Frozen):
 
 
 def ratio_bounds(numerators: Doubles, denominators: Doubles) -> Bounds | None:
-    """The interval of Σ numerators / Σ denominators, which hold one value a sample.
+    """The interval of Σ numerators / Σ denominators, which hold one value per sample.
 
     A mean is the ratio of the values to ones. None for fewer than `LEAST_SAMPLES`.
 
@@ -48,7 +49,7 @@ def ratio_bounds(numerators: Doubles, denominators: Doubles) -> Bounds | None:
     if count < LEAST_SAMPLES:
         return None
     ratio = math.fsum(numerators) / math.fsum(denominators)
-    # Residuals, so that cosines that are all nearly 1 do not cancel.
+    # Residuals, so that cosines close to 1 do not cancel.
     residuals = numerators - ratio * denominators
     error = _ratio_error(residuals, denominators)
     if error <= 1e-15 * abs(ratio):
@@ -60,7 +61,7 @@ def ratio_bounds(numerators: Doubles, denominators: Doubles) -> Bounds | None:
         ]
     )
     low, high = np.quantile(studentized, [0.025, 0.975])
-    # A resample cannot move the interval away from the value it is about.
+    # A resample cannot move the interval away from its value.
     return Bounds(low=ratio - error * max(0.0, high), high=ratio - error * min(0.0, low))
 
 
@@ -70,7 +71,9 @@ def _ratio_error(residuals: Doubles, denominators: Doubles) -> float:
 
 
 def _studentized(weights: Doubles, residuals: Doubles, denominators: Doubles) -> Doubles:
-    """Of every resample, its ratio's distance from that of all samples in its standard errors."""
+    """For every resample, the distance of its ratio from that of all samples in its standard
+    errors.
+    """
     count = len(residuals)
     total = np.maximum(weights @ denominators, np.finfo(float).tiny)
     moved = weights @ residuals / total
@@ -86,7 +89,7 @@ def _studentized(weights: Doubles, residuals: Doubles, denominators: Doubles) ->
 
 
 def _resamples(count: int, resamples: int) -> list[Doubles]:
-    """How often each of `count` samples is drawn, resample by resample; always the same."""
+    """How often each of `count` samples is drawn, resample by resample; deterministic."""
     generator = np.random.default_rng(0)
     rows = max(1, _BLOCK // count)
     sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
@@ -99,7 +102,7 @@ def resampled_bounds(
 ) -> Bounds | None:
     """The percentile interval of `statistic`, a function of the positions of `count` samples.
 
-    None for fewer than `LEAST_SAMPLES`, and where no resample has the statistic.
+    None for fewer than `LEAST_SAMPLES`, and if no resample has the statistic.
     """
     generator = np.random.default_rng(0)
     drawn = (
@@ -114,9 +117,9 @@ def resampled_bounds(
 
 
 def share_bounds(share: float, count: float) -> Bounds:
-    """Wilson's interval of a share of `count` independent trials, which is honest at 0 and 1, too.
+    """Wilson's interval of a share of `count` independent trials, valid at 0 and 1, too.
 
-    Of trials in clusters, `count` is what `effective_count` makes of them.
+    For trials in clusters, `count` is the result of `effective_count`.
 
     >>> share_bounds(1.0, 8).low < 0.68
     True
@@ -129,14 +132,14 @@ def share_bounds(share: float, count: float) -> Bounds:
 
 
 def effective_count(share: float, error: float, count: int) -> float:
-    """The independent trials that are worth as much as `count` with this standard error."""
+    """The number of independent trials that is equivalent to `count` with this standard error."""
     if error <= 0 or not 0 < share < 1:
         return count
     return max(1.0, min(count, share * (1 - share) / error**2))
 
 
 def student_95(clusters: int) -> float:
-    """Half a 95 % interval in standard errors that come from so many clusters (Student's t).
+    """Half a 95 % interval, in standard errors estimated from this many clusters (Student's t).
 
     By Cornish and Fisher's expansion, to 0.4 % from 8 clusters, 0.1 % from 20.
 
@@ -151,8 +154,8 @@ def student_95(clusters: int) -> float:
 def samples_for(samples: int, value: float, end: float, limit: float) -> int | None:
     """How many samples would put the end of the interval on the limit, if the value stays.
 
-    The width shrinks with the root of the samples; of a share at its end, with the samples. None
-    where more samples than any data set has would be needed: the value lies on the limit.
+    The width shrinks with the root of the samples; for a share at its end, with the samples. None
+    if more samples than any data set has would be needed: the value equals the limit.
     """
     room, half = abs(limit - value), abs(end - value)
     if room == 0 or half / room > 100:
@@ -161,5 +164,5 @@ def samples_for(samples: int, value: float, end: float, limit: float) -> int | N
 
 
 def samples_for_share(limit: float) -> int | None:
-    """The fewest trials, all of them good, that show a share of `limit`."""
+    """The fewest trials, all successful, that prove a share of `limit`."""
     return math.ceil(NORMAL_95**2 * limit / (1 - limit)) if limit < 1 else None

@@ -1,4 +1,4 @@
-"""Timing single runs of a model, until there are enough to decide, and what the samples say."""
+"""Time single runs of a model until there are enough to decide, and summarize them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _KEPT_SAMPLES = 10_000  # a full pass of a 50 µs model would otherwise write a 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of the timed runs, in order, and how many runs there were after warm-up.
+    """Seconds of the timed runs, in order, and the number of runs after warm-up.
 
-    looks: how many samples there were each time it was asked whether the limits are decided.
-    disturbed: what `Bystanders` saw.
+    looks: how many samples there were each time the limits were tested. disturbed: from
+    `Bystanders`.
     """
 
     seconds: list[float]
@@ -42,8 +42,8 @@ def time_runs(
 ) -> Timing:
     """Warm up, then time single runs: quick ≤ 128 and ≤ 10 s, full ≥ 1024 and ≥ 60 s.
 
-    More where `limits` need more, see `edgeq.measure.sequential`. Where a full pass would time more
-    than 10,000 runs, only every n-th is timed, evenly. `clock` gives seconds.
+    More if `limits` need more, see `edgeq.measure.sequential`. If a full pass would time more than
+    10,000 runs, only every n-th is timed, evenly. `clock` gives seconds.
     """
     warmup = []
     for _ in range(WARMUP_RUNS):
@@ -83,7 +83,7 @@ def summarise(
     conditions: Conditions,
     compiled_load_seconds: float | None = None,
 ) -> Latency:
-    """What the times of `timing` say; the loading times are as `Latency` has them."""
+    """Summarize the times of `timing`; the loading times are as in `Latency`."""
     seconds, looks = timing.seconds, timing.looks
     return Latency(
         load_seconds=load_seconds,

@@ -1,8 +1,7 @@
 """An artifact under a limit: does it survive, and how much slower is it than without a limit?
 
-Other work on the machine only ever makes a run slower. So what is slow, or near the bound, is run
-again, each time with a run without limit right before it, and the fastest median of either side
-counts.
+Other work on the machine only ever makes a run slower. So a slow run, or one near the bound, is
+repeated, each time right after a run without a limit, and the fastest median of either side counts.
 """
 
 from __future__ import annotations
@@ -19,29 +18,29 @@ from edgeq.places.limits.records import Trial
 from edgeq.places.limits.run import LimitedPlace, Limiter, OverLimit, Usage
 from edgeq.places.process import Request, run_worker
 
-_NEAR = 1.25  # a ratio this near to the bound is not believed at once
+_NEAR = 1.25  # a ratio this near to the bound is measured again
 _ATTEMPTS = 3
-# A pass gets this much of the time that it took without a limit, and at least so many seconds.
+# A pass may take this multiple of its time without a limit, and at least this many seconds.
 _PATIENCE, _LEAST_SECONDS = 10.0, 30.0
 
 
 @dataclass
 class _Pace:
-    """Medians of runs under a limit and beside it, in seconds."""
+    """Medians of runs under a limit and of those without, in seconds."""
 
     limited: list[float] = field(default_factory=list)
-    beside: list[float] = field(default_factory=list)
+    unlimited: list[float] = field(default_factory=list)
 
     @property
     def ratio(self) -> float:
-        return min(self.limited) / min(self.beside)
+        return min(self.limited) / min(self.unlimited)
 
 
 class Trials:
-    """Tries limits on what `request` asks for, whose `work` is replaced.
+    """Tries limits on the passes of `request`, whose `work` is replaced.
 
     slowdown: the largest acceptable ratio of the medians. Runs without a limit first: raises
-    PassFailed where even that fails, and what `run_worker` raises else.
+    PassFailed if even that fails, and other errors of `run_worker`.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Trials:
         self._latest = _median(self.latency)
 
     def at(self, limit_bytes: int) -> Trial:
-        """Whether it survives `limit_bytes`, and how fast it is then."""
+        """Whether it survives `limit_bytes`, and its speed then."""
         place = LimitedPlace(limit_bytes, self._limiter)
         try:
             reply, usage = self._limited("memory", place)
@@ -73,7 +72,7 @@ class Trials:
             "high_water_bytes": reply["high_water_bytes"],
             "anonymous_peak_bytes": reply["anonymous_peak_bytes"],
         }
-        pace = _Pace(beside=[self._latest])
+        pace = _Pace(unlimited=[self._latest])
         try:
             most = self._time(place, pace, usage)
         except OverLimit as error:
@@ -84,14 +83,14 @@ class Trials:
             group_peak_bytes=most.peak_bytes,
             warm_bytes=most.warm_bytes,
             p50_seconds=min(pace.limited),
-            unlimited_p50_seconds=min(pace.beside),
+            unlimited_p50_seconds=min(pace.unlimited),
             ratio=pace.ratio,
             attempts=len(pace.limited),
             **seen,
         )
 
     def _time(self, place: LimitedPlace, pace: _Pace, before: Usage) -> Usage:
-        """Fill `pace`; the most that was taken, `before` included."""
+        """Fill `pace`; returns the peak, including `before`."""
         peaks, warm = [before.peak_bytes], [before.warm_bytes]
         while True:
             reply, usage = self._limited("latency", place)
@@ -102,12 +101,12 @@ class Trials:
                 counted = [peak for peak in peaks if peak is not None]
                 return Usage(max(counted, default=None), 0, max(warm))
             self._latest = _median(self._unlimited("latency"))
-            pace.beside.append(self._latest)
+            pace.unlimited.append(self._latest)
 
     def _attempts(self, ratio: float) -> int:
         if self._slowdown / _NEAR < ratio < self._slowdown * _NEAR:
             return _ATTEMPTS
-        # No limit makes a run faster: the run beside was disturbed.
+        # No limit makes a run faster: the run without a limit was disturbed.
         return 2 if ratio > self._slowdown or ratio < 1 / _NEAR else 1
 
     def _unlimited(self, work: Literal["memory", "latency"]) -> dict[str, Any]:
@@ -126,7 +125,7 @@ class Trials:
 
 
 def _median(reply: Mapping[str, Any]) -> float:
-    """The median in seconds of a latency pass: of a run, of a language model a token."""
+    """The median in seconds of a latency pass: per run, or per token of a language model."""
     seconds = reply.get("seconds") or [time for text in reply["tokens"] for time in text]
     return quantile(seconds, 0.5).seconds
 

@@ -1,8 +1,8 @@
 """Memory of this process as the operating system counts it, in bytes.
 
-Linux keeps the high-water mark of all resident pages but not of the anonymous ones. A thread
-samples those, and the pages of files; where the mark shows more than both at their most, a peak was
-missed between two looks, and what is missing is counted as anonymous: never too little.
+Linux records the high-water mark of all resident pages but not of the anonymous ones. A thread
+samples those, and the pages of files; if the mark exceeds the sum of both maxima, a peak was missed
+between two samples, and the difference is counted as anonymous: never too little.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def parse_status(text: str) -> dict[str, int]:
 
 
 def parse_rusage(buffer: bytes) -> tuple[int, int]:
-    """Now and at most, in bytes: the physical footprint in macOS's `struct rusage_info_v4`."""
+    """Current and peak physical footprint in bytes, from macOS's `struct rusage_info_v4`."""
     numbers = _RUSAGE_LAYOUT.unpack(buffer)
     return numbers[_PHYS_FOOTPRINT], numbers[_LIFETIME_MAX_PHYS_FOOTPRINT]
 
 
 def read() -> MemoryReading:
-    """The memory of this process now."""
+    """The current memory of this process."""
     if sys.platform == "linux":
         status = parse_status(_STATUS.read_text())
         return MemoryReading(
@@ -63,9 +63,10 @@ def read() -> MemoryReading:
 class Peak:
     """Watches the memory of this process while a `with` block runs, on Linux from a thread.
 
-    After the block, `high_water_bytes` is the most that was ever resident in this process, and
-    `anonymous_bytes` the most that could not be dropped: on Linux during the block, elsewhere ever.
-    Looks every half millisecond; onnxruntime lets other threads run while it loads and runs.
+    After the block, `high_water_bytes` is the lifetime peak of resident memory of this process, and
+    `anonymous_bytes` the peak of memory that could not be dropped: on Linux during the block,
+    elsewhere over the lifetime. Samples every half millisecond; onnxruntime lets other threads run
+    while it loads and runs.
     """
 
     def __init__(self) -> None:
@@ -108,7 +109,9 @@ class Peak:
 
 
 def _kept_peaks() -> tuple[int, int]:
-    """Most ever resident, and most that could not be dropped, where the system keeps both."""
+    """Lifetime peaks of resident memory and of memory that could not be dropped, if the system
+    keeps both.
+    """
     if sys.platform == "darwin":
         import resource
 
@@ -133,7 +136,7 @@ def reply(
     peak: Peak,
     later: Peak,
 ) -> dict[str, Any]:
-    """What a memory pass says in plain JSON, by the fields of `edgeq.measure.records.Memory`.
+    """A memory pass's reply in plain JSON, by the fields of `edgeq.measure.records.Memory`.
 
     peak: over loading and running. later: over opening the tokenizer.
     """

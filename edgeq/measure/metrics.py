@@ -91,7 +91,7 @@ def changed_texts(found: Judged, classes: Classes) -> tuple[Changed, ...]:
 
 def _same(found: Labels, other: Labels) -> npt.NDArray[np.float64]:
     """1 for every sample with the same labels in both."""
-    return (found == other).all(1).astype(np.float64)
+    return np.asarray((found == other).all(1), np.float64)
 
 
 def _agreement(found: Judged) -> Score:

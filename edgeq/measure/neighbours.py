@@ -1,4 +1,4 @@
-"""Which nearest neighbours of embedded texts change when the model is quantized."""
+"""Nearest neighbours of embedded texts that change when the model is quantized."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edgeq.core.artifact import Frozen
 
 Array = npt.NDArray[Any]
 _KEPT = 8
-_ROWS = 512  # of similarities that are held at once
+_ROWS = 512  # bytes of similarities in memory at once
 
 
 class Neighbour(Frozen):
-    """A text and its cosine to the one that was asked for, in both models."""
+    """A text and its cosine to the queried text, in both models."""
 
     text: str
     reference: float
@@ -28,26 +28,26 @@ class Change(Frozen):
     """A text whose nearest neighbour is another one in the quantized model."""
 
     text: str
-    was: Neighbour = Field(description="Nearest in full precision.")
-    now: Neighbour = Field(description="Nearest in the quantized model.")
-    lost: float = Field(
-        description="How much nearer the old neighbour is, by the cosines of full precision."
-    )
+    was: Neighbour = Field(description="Nearest text in full precision.")
+    now: Neighbour = Field(description="Nearest text in the quantized model.")
+    lost: float = Field(description="The difference of both neighbours' cosines in full precision.")
 
 
 class Neighbours(Frozen):
     """Nearest neighbours among the evaluation texts, before and after quantization."""
 
-    texts: int = Field(description="Different texts that were compared with each other.")
-    changed: int = Field(description="Texts whose nearest neighbour is another one.")
-    changes: tuple[Change, ...] = Field(description="Those that lose most, the worst first.")
+    texts: int = Field(description="Number of different texts compared with each other.")
+    changed: int = Field(description="Number of texts whose nearest neighbour changes.")
+    changes: tuple[Change, ...] = Field(
+        description="The changes with the largest loss, worst first."
+    )
 
 
 def neighbours(texts: Sequence[str], reference: Array, candidate: Array) -> Neighbours | None:
     """Nearest neighbours by cosine of `(texts, dimension)` vectors of both models.
 
-    Of equal texts the first counts. None with fewer than three different ones, which have nothing
-    to choose from.
+    Of equal texts the first counts. None with fewer than three different ones, which leave no
+    choice.
     """
     first = sorted({text: index for index, text in reversed(list(enumerate(texts)))}.values())
     if len(first) < 3:

@@ -1,9 +1,9 @@
-"""Order statistics: what samples say about a quantile, whatever their distribution.
+"""Order statistics: distribution-free intervals of quantiles.
 
 The interval of a quantile is taken between two order statistics: the number of n independent
 samples below the q-quantile is binomial(n, q). See H. A. David and H. N. Nagaraja, Order
 Statistics, 3rd edition, section 7.1. Runs on a busy machine are not quite independent; the interval
-is then somewhat too narrow.
+is then slightly too narrow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edgeq.measure.records import Quantile
 
 ERROR = 0.025
-"""By chance, each end of a 95 % interval is on the wrong side this often."""
+"""Probability that either end of a 95 % interval is on the wrong side by chance."""
 Tails = tuple[float, float]
 
 
@@ -39,14 +39,14 @@ def quantile(samples: Sequence[float], q: float, tails: Tails = (ERROR, ERROR)) 
 def interval_ranks(n: int, q: float, tails: Tails = (ERROR, ERROR)) -> tuple[int, int]:
     """Ranks (from 1) of the order statistics that enclose the q-quantile of n samples.
 
-    Each end misses it with a probability of at most its part of `tails`. Rank 0 or n + 1: the
+    Each end misses it with a probability of at most its share of `tails`. Rank 0 or n + 1: the
     samples are too few to bound that side.
     """
     if n == 0:
         raise ValueError("no samples")
     below = np.cumsum(_binomial(n, q))  # below[k]: at most k samples are below the quantile
     above = np.cumsum(_binomial(n, q)[::-1])[::-1]  # above[k]: at least k are
-    # Missed on the left when fewer than `low` lie below it, on the right when `high` or more do.
+    # Missed on the left if fewer than `low` lie below it, on the right if `high` or more do.
     low = int(np.searchsorted(below, tails[0], side="right"))
     high = int(np.count_nonzero(above > tails[1]))
     return low, high

@@ -1,4 +1,4 @@
-"""Predictions that are scored: of a model that runs, or of one whose answers were recorded."""
+"""Scored predictions: from an open model, or from recorded answers."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Floats = npt.NDArray[np.float32]
 
 
 class Predictions(ABC):
-    """What a model predicts behind the tokens of windows. vocabulary: number of tokens."""
+    """A model's predictions for the tokens of windows. vocabulary: number of tokens."""
 
     vocabulary: int
 
     @abstractmethod
     def scored(self, window: Sequence[int]) -> Floats:
-        """Logits of the positions that are scored, float32 (rows, vocabulary)."""
+        """Logits of the scored positions, float32 (rows, vocabulary)."""
 
     @abstractmethod
     def noise(self, index: int, window: Sequence[int], whole: Floats) -> float:
-        """Mean KL from itself of window `index`, whose scored logits are `whole`.
+        """Mean KL from itself on window `index`, whose scored logits are `whole`.
 
-        What rounding alone makes of it: the text goes through the KV cache token by token. Longer
-        pieces show nothing on llama.cpp: products of two rows or more all go one way there.
+        The effect of rounding alone: the text is run token by token through the KV cache. Longer
+        pieces show nothing on llama.cpp: products of two rows or more all take one path there.
         """
 
 
@@ -50,7 +50,7 @@ class LivePredictions(Predictions):
 
 
 def second_half(logits: Floats) -> Floats:
-    """The rows that are scored: the last one predicts a token that the window does not have."""
+    """The scored rows: the last one predicts a token that the window does not have."""
     return logits[len(logits) // 2 : -1]
 
 

@@ -1,4 +1,4 @@
-"""Distance of a model's outputs from the full-precision model's, gathered sample by sample."""
+"""Distance of a model's outputs from the full-precision model's, collected sample by sample."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class _Sample:
 
 
 class OutputComparison:
-    """Takes one output of both models sample by sample; a few numbers a sample are kept.
+    """Takes one output of both models sample by sample and keeps a few numbers per sample.
 
-    `logits` says whether rows of at least two floats are to be read as scores of classes.
+    `logits`: whether rows of at least two floats are interpreted as class scores.
     """
 
     def __init__(self, name: str, *, logits: bool) -> None:
@@ -56,10 +56,10 @@ class OutputComparison:
         self._distinct: dict[bytes, _Sample] = {}
 
     def add(self, output: Array, reference: Array) -> None:
-        """One sample: `reference` is full precision, both of the same shape.
+        """Add one sample: `reference` is full precision, both of the same shape.
 
-        Raises NotComparable if the shapes differ or one holds NaN or infinity where the other
-        does not.
+        Raises NotComparable if the shapes differ or one holds NaN or infinity where the other does
+        not.
         """
         where = f"output {self._name!r} of sample {self._samples}"
         self._samples += 1
@@ -81,7 +81,7 @@ class OutputComparison:
         self._largest = max(self._largest, float(np.abs(difference).max()))
 
     def _key(self, reference: Array) -> bytes:
-        """The same for a sample that came before; few whole numbers are alike by chance."""
+        """Equal for repeated samples; a few integers may be equal by chance."""
         if np.issubdtype(reference.dtype, np.floating):
             return hashlib.sha256(np.ascontiguousarray(reference).tobytes()).digest()
         return str(self._samples).encode()
@@ -132,7 +132,7 @@ def _at_most_one(bounds: Bounds | None) -> Bounds | None:
 def _agreement_bounds(
     share: float, agreeing: npt.NDArray[np.float64], rows: npt.NDArray[np.float64]
 ) -> Bounds:
-    """Rows of one sample are alike: they count as the independent rows they are worth."""
+    """Rows of one sample are similar: they count as their equivalent number of independent rows."""
     residuals = agreeing - share * rows
     count = len(rows)
     error = math.sqrt(count / max(1, count - 1) * float(residuals @ residuals)) / rows.sum()
@@ -142,7 +142,7 @@ def _agreement_bounds(
 def compare(
     names: Sequence[str], outputs: Iterable[Array], references: Iterable[Array], *, logits: bool
 ) -> dict[str, OutputQuality]:
-    """The distances of all outputs, by name, leaving out those that are always empty.
+    """The distances of all outputs, by name, without those that are always empty.
 
     `outputs` and `references` give every output of a sample in the order of `names`, sample after
     sample. Raises NotComparable as `OutputComparison.add` does.
@@ -171,7 +171,7 @@ def _finite(output: Array, reference: Array, where: str) -> tuple[Array, Array]:
 
 
 def cosine(a: Array, b: Array) -> float:
-    """Cosine of two vectors, in [−1, 1]; two zero vectors are alike (1), one is not (0)."""
+    """Cosine of two vectors, in [−1, 1]; 1 for two zero vectors, 0 if one is zero."""
     # Scaled first: squares of large values overflow, those of tiny ones vanish.
     largest_a, largest_b = float(np.abs(a).max()), float(np.abs(b).max())
     if largest_a == 0 or largest_b == 0:

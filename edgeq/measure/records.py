@@ -1,4 +1,4 @@
-"""What a measurement is: numbers with their units, and the conditions they were seen under."""
+"""Measurements: numbers with their units, and the conditions of measurement."""
 
 from __future__ import annotations
 
@@ -13,47 +13,48 @@ from edgeq.measure.neighbours import Neighbours
 
 
 class Conditions(Frozen):
-    """What besides the artifact decides a number."""
+    """The conditions, other than the artifact, that determine a number."""
 
-    runtime: str = Field(description="Name and version of what executed the model.")
+    runtime: str = Field(description="Name and version of the runtime.")
     reference: bool = Field(
         default=False,
-        description="Whether something slow and exact executed it in place of the runtime that the "
-        "device has.",
+        description="Whether a slow and exact reference executed it instead of the device's "
+        "runtime.",
     )
     threads: int = Field(
-        description="Threads that one run used; Core ML, which does not tell, takes no more."
+        description="Threads that one run used; an upper bound for Core ML, which does not report "
+        "it."
     )
-    cpu: str = Field(description="The processor, as the system names it.")
+    cpu: str = Field(description="The processor, by the system's name.")
     system: str = Field(description="Operating system and release.")
     load_average: float | None = Field(
-        description="Processes that wanted a CPU in the minute before the pass; null where the "
-        "system keeps no such number."
+        description="Runnable processes in the minute before the pass (load average); null if the "
+        "system has no such number."
     )
     cpus: int | None = Field(default=None, description="CPUs of the machine; null if unknown.")
     others: float | None = Field(
         default=None,
-        description="CPUs that other processes kept busy while runs were timed, on average; null "
+        description="CPUs kept busy by other processes while runs were timed, on average; null "
         "for a pass without times.",
     )
     megahertz: tuple[float, float] | None = Field(
         default=None,
-        description="The lowest and the highest frequency of the CPU that was read while runs were "
-        "timed; null where the system does not tell.",
+        description="The lowest and the highest CPU frequency read while runs were timed; null if "
+        "the system does not report it.",
     )
     effort: Effort = Field(
-        description="quick: at most 128 runs and 10 s. full: at least 1024 runs and 60 s. Of "
-        "language models, a run is a text: quick at least 6, full at least 64 and 60 s. Then more "
-        "where a budget of time needs more."
+        description="quick: at most 128 runs and 10 s. full: at least 1024 runs and 60 s. For "
+        "language models, a run is a text: quick at least 6, full at least 64 and 60 s. Then "
+        "more if a time budget needs more."
     )
-    inputs: str = Field(description="What was run, e.g. 'sequence length 128, batch 1'.")
+    inputs: str = Field(description="The inputs, e.g. 'sequence length 128, batch 1'.")
     instructions: str = Field(
         default="",
-        description="What the runtime says of the instruction sets it was built for; empty where "
-        "it chooses its kernels by the CPU it finds.",
+        description="The instruction sets that the runtime reports to be built for; empty if it "
+        "chooses its kernels at run time.",
     )
     prepared: bool = Field(description="Whether weights were mapped from a copy packed for the CPU")
-    warnings: tuple[str, ...] = Field(description="What the loader warned of.")
+    warnings: tuple[str, ...] = Field(description="Warnings of the loader.")
 
 
 class Quantile(Frozen):
@@ -62,7 +63,7 @@ class Quantile(Frozen):
     seconds: float = Field(description="The order statistic at the quantile, in seconds.")
     low_seconds: float = Field(description="Lower end of the interval; 0 with too few samples.")
     high_seconds: float | None = Field(
-        description="Upper end of the interval; null where the samples are too few to bound it."
+        description="Upper end of the interval; null if the samples are too few to bound it."
     )
 
 
@@ -75,23 +76,25 @@ class Latency(Frozen):
     )
     compiled_load_seconds: float | None = Field(
         default=None,
-        description="Core ML: time to open the compiled model again, as an app does that ships it "
+        description="Core ML: time to reopen the compiled model, as in an app that ships it "
         "compiled; null for others.",
     )
-    warmup_runs: int = Field(description="Runs before the first that counts.")
-    runs: int = Field(description="Runs after warm-up, timed or not.")
+    warmup_runs: int = Field(description="Number of warm-up runs.")
+    runs: int = Field(description="Number of runs after warm-up, timed or not.")
     looks: tuple[int, ...] = Field(
         default=(),
-        description="How many samples there were each time it was asked whether the budgets are "
-        "decided; the intervals allow for that.",
+        description="Sample sizes at which the budgets were tested; the intervals allow for "
+        "repeated tests.",
     )
     samples_seconds: tuple[float, ...] = Field(
-        description="The time of every timed run, in order. Of very short runs only every n-th is "
-        "timed."
+        description="The time of every timed run, in order. If runs are very short, only every "
+        "n-th is timed."
     )
     p50: Quantile = Field(description="The median.")
-    p90: Quantile = Field(description="90 % of the runs took no longer.")
-    p99: Quantile | None = Field(description="Null with fewer than 1000 samples.")
+    p90: Quantile = Field(description="The time that 90 % of the runs stayed within.")
+    p99: Quantile | None = Field(
+        description="The 99 % quantile; null with fewer than 1000 samples."
+    )
     conditions: Conditions
 
 
@@ -103,7 +106,7 @@ class Rate(Frozen):
         description="Lower end of the interval; 0 with too few samples."
     )
     high_tokens_per_second: float | None = Field(
-        description="Upper end of the interval; null where the samples are too few to bound it."
+        description="Upper end of the interval; null if the samples are too few to bound it."
     )
 
 
@@ -116,23 +119,23 @@ class Generation(Frozen):
     )
     compiled_load_seconds: float | None = Field(
         default=None,
-        description="Core ML: time to open the compiled model again, as an app does that ships it "
+        description="Core ML: time to reopen the compiled model, as in an app that ships it "
         "compiled; null for others.",
     )
-    prompt_tokens: int = Field(description="Tokens of the prompt that begins each text.")
-    generated_tokens: int = Field(description="Tokens generated behind the first of each text.")
-    texts: int = Field(description="Texts that were timed, after one and some prompts to warm up.")
+    prompt_tokens: int = Field(description="Tokens in the prompt of each text.")
+    generated_tokens: int = Field(description="Tokens generated after the first in each text.")
+    texts: int = Field(description="Texts timed, after a warm-up of one text and several prompts.")
     looks: tuple[int, ...] = Field(
         default=(),
-        description="How many prompts there were each time it was asked whether the budgets of the "
-        "first token are decided; the intervals allow for that.",
+        description="Numbers of prompts at which the budgets for the first token were tested; the "
+        "intervals allow for repeated tests.",
     )
     text_looks: tuple[int, ...] = Field(
-        default=(), description="The same of texts, for the budget of generation."
+        default=(), description="The same for texts and the budget for generation."
     )
     first_token_seconds: tuple[float, ...] = Field(
         description="The time from a prompt, as tokens, to the first generated one: of each text, "
-        "then of prompts alone where a budget needs more."
+        "then of prompts alone if a budget needs more."
     )
     token_seconds: tuple[float, ...] = Field(
         description="The time of every further token, text after text, in order."
@@ -141,8 +144,8 @@ class Generation(Frozen):
     first_token_p90: Quantile
     token_p50: Quantile
     token_p90: Quantile
-    prompt_speed: Rate = Field(description="Prompt tokens by the time to the first token.")
-    generation_speed: Rate = Field(description="Further tokens by the time they took, of a text.")
+    prompt_speed: Rate = Field(description="Prompt tokens divided by the time to the first token.")
+    generation_speed: Rate = Field(description="Further tokens of a text divided by their time.")
     conditions: Conditions
 
 
@@ -151,12 +154,12 @@ class MemoryReading(Frozen):
 
     resident_bytes: int = Field(description="Pages in memory, of any kind.")
     anonymous_bytes: int = Field(
-        description="What cannot be dropped: RssAnon (Linux), phys_footprint (macOS), private "
-        "bytes (Windows)."
+        description="Memory that cannot be dropped: RssAnon (Linux), phys_footprint (macOS), "
+        "private bytes (Windows)."
     )
     file_mapped_bytes: int | None = Field(
-        description="Mapped pages of files, which the system can drop and read again; null where "
-        "the system does not tell."
+        description="Mapped pages of files, which the system can drop and read again; null if the "
+        "system does not report them."
     )
 
 
@@ -167,64 +170,64 @@ class Memory(Frozen):
     loaded: MemoryReading = Field(description="After loading.")
     ran: MemoryReading = Field(description="After the last run.")
     with_tokenizer: MemoryReading = Field(
-        description="After opening the tokenizer too, where the model has one."
+        description="After also opening the tokenizer, if the model has one."
     )
     high_water_bytes: int = Field(
-        description="The most that was ever resident, as the system counted it (VmHWM on Linux)."
+        description="Peak resident memory, as the system counted it (VmHWM on Linux)."
     )
     anonymous_peak_bytes: int = Field(
-        description="The most that could not be dropped while the model was loaded and run, "
+        description="Peak of memory that could not be dropped while the model was loaded and run, "
         "without its tokenizer."
     )
-    runs: int = Field(description="Runs after loading; of a language model, tokens.")
+    runs: int = Field(description="Number of runs after loading; for a language model, tokens.")
     context: int | None = Field(
         default=None,
         description="Positions of a language model's cache, allocated and filled; null for others.",
     )
     cache_bytes: int | None = Field(
-        default=None, description="Keys and values of those positions, part of all that ran."
+        default=None, description="The KV cache of those positions, included in `ran`."
     )
     conditions: Conditions
 
     @property
     def high_water_growth_bytes(self) -> int:
-        """What loading and running added to the resident pages of the baseline."""
+        """Increase of resident memory over the baseline by loading and running."""
         return self.high_water_bytes - self.baseline.resident_bytes
 
     @property
     def anonymous_growth_bytes(self) -> int:
-        """What loading and running the model added to what cannot be dropped."""
+        """Increase of memory that cannot be dropped by loading and running the model."""
         return self.anonymous_peak_bytes - self.baseline.anonymous_bytes
 
     @property
     def footprint_bytes(self) -> int:
-        """The most that could not be dropped, the tokenizer included."""
+        """Peak of memory that could not be dropped, including the tokenizer."""
         return max(self.anonymous_peak_bytes, self.with_tokenizer.anonymous_bytes)
 
 
 class OutputQuality(Frozen):
-    """How near one output is to the full-precision model's, over all evaluation samples.
+    """Distance of one output from the full-precision model's, over all evaluation samples.
 
     Intervals come from resampling the different samples; null with fewer than 20.
     """
 
     samples: int = Field(description="Samples compared.")
     distinct: int = Field(
-        description="Different samples among them, by the full-precision output; a repeated sample "
-        "tells nothing new."
+        description="Different samples among them, by the full-precision output; repeated samples "
+        "add no information."
     )
     cosine_mean: float = Field(description="Mean over the samples of the cosine of both outputs.")
     cosine_mean_bounds: Bounds | None
     cosine_low: float = Field(description="The cosine that 1 % of the samples do not exceed.")
     cosine_min: float = Field(description="The worst sample's cosine.")
     relative_rms_error: float | None = Field(
-        description="‖a−b‖/‖b‖ over all samples together, b full precision; null where b is zero."
+        description="‖a−b‖/‖b‖ over all samples together, b full precision; null if b is zero."
     )
     relative_rms_error_bounds: Bounds | None
     max_absolute_error: float = Field(description="The largest difference of two values.")
     top1_agreement: float | None = Field(
-        description="Share of rows whose largest value stays at its place; null unless the output "
-        "looks like logits (rows of at least two floats)."
+        description="Share of rows whose largest value stays at the same index; null unless the "
+        "output looks like logits (rows of at least two floats)."
     )
     top1_bounds: Bounds | None = Field(description="Wilson's interval of that share.")
 
@@ -249,17 +252,18 @@ class Changed(Frozen):
 
 
 class Quality(Frozen):
-    """Distance from the full-precision model on data that calibration never saw."""
+    """Distance from the full-precision model on data not used for calibration."""
 
-    outputs: dict[str, OutputQuality] = Field(description="By name of the output.")
+    outputs: dict[str, OutputQuality] = Field(description="Distances by output name.")
     spearman: float | None = Field(
         description="Correlation × 100 of the cosine of each pair with the scores of the "
         "evaluation data; null without scores."
     )
-    spearman_bounds: Bounds | None = Field(description="From resampling the pairs.")
+    spearman_bounds: Bounds | None = Field(description="Its interval, from resampling the pairs.")
     float_spearman: float | None = Field(description="The same for the full-precision model.")
     neighbours: Neighbours | None = Field(
-        default=None, description="Nearest texts before and after; null for what embeds no texts."
+        default=None,
+        description="Nearest texts before and after; null for models that embed no texts.",
     )
     scores: dict[str, Score] = Field(
         default_factory=dict, description="By name of the metric, of those that the task has."
@@ -271,7 +275,7 @@ class Quality(Frozen):
 
 
 class LanguageQuality(Frozen):
-    """Distance of a language model from full precision on text that calibration never saw."""
+    """Distance of a language model from full precision on text not used for calibration."""
 
     divergence: Divergence
     conditions: Conditions
@@ -282,25 +286,25 @@ class UnitShares(Frozen):
 
     cpu: float
     gpu: float
-    npu: float = Field(description="The Neural Engine.")
+    npu: float = Field(description="Share of the Neural Engine.")
 
 
 class Placement(Frozen):
-    """Where Core ML means to run a model's operators: its compute plan on this machine."""
+    """Where Core ML plans to run a model's operators: its compute plan on this machine."""
 
-    compute_units: ComputeUnits = Field(description="What Core ML may use.")
-    operators: int = Field(description="Operators in the plan; constants are none.")
-    share: UnitShares = Field(description="Of the operators.")
+    compute_units: ComputeUnits = Field(description="Units that Core ML may use.")
+    operators: int = Field(description="Number of operators in the plan, without constants.")
+    share: UnitShares = Field(description="Shares of the operators.")
     cost: UnitShares | None = Field(
-        description="Of the cost that Core ML estimates of them; null where it gives none."
+        description="Shares of Core ML's cost estimate; null if it gives none."
     )
     conditions: Conditions
 
 
 class Measurement(Frozen):
-    """All that was seen of one artifact on one machine.
+    """All measurements of one artifact on one machine.
 
-    A pass that failed, or had nothing to run on, is null, with its reason.
+    A pass that failed or could not run is null, with its reason.
     """
 
     artifact: str = Field(description="Name of the artifact.")
@@ -308,9 +312,7 @@ class Measurement(Frozen):
     artifact_sha256: str = Field(description="SHA-256 of its artifact.json, which seals all files.")
     download_bytes: int = Field(description="Size of all its files.")
     weight_bytes: int = Field(description="Size of the weights alone.")
-    reference: str = Field(
-        default="", description="What quality was measured against: names and versions."
-    )
+    reference: str = Field(default="", description="The quality reference: names and versions.")
     proof: str = Field(
         default="", description="How the float model was compared with the original."
     )
@@ -324,12 +326,12 @@ class Measurement(Frozen):
         default=None, description="The quality pass of a language model."
     )
     placement: Placement | None = Field(
-        default=None, description="Core ML's compute plan, told by the latency pass."
+        default=None, description="Core ML's compute plan, from the latency pass."
     )
     absent: dict[Pass, str] = Field(
         default_factory=dict,
-        description="Why a pass was not run: the machine has nothing to run it on.",
+        description="Why passes were not run: the machine cannot run them.",
     )
     failures: dict[Pass, str] = Field(
-        default_factory=dict, description="Why a pass has no result, by name of the pass."
+        default_factory=dict, description="Why passes have no result, by name of the pass."
     )

@@ -17,13 +17,13 @@ from edgeq.measure.predictions import Floats, Predictions
 RECORD_FILE = "reference.json"
 ANSWERS_FILE = "answers.npy"
 OWN_READING = "edgeq's reading of the weights"
-"""Names the reference where the model's own library is not installed."""
+"""The reference's name if the model's own library is not installed."""
 
 
 class Recorded(Frozen):
-    """Who answered, and for language models what the answers differ from themselves by."""
+    """The reference's runtime, and for language models its noise floor."""
 
-    runtime: str = Field(description="Names and versions of what ran the original.")
+    runtime: str = Field(description="Names and versions of the original's runtime.")
     vocabulary: int | None = None
     noise: dict[int, float] = Field(
         default_factory=dict, description="Mean KL of a window from itself, token by token."
@@ -31,7 +31,7 @@ class Recorded(Frozen):
 
 
 def write_record(folder: Path, recorded: Recorded) -> None:
-    """Write the record beside the answers in `folder`."""
+    """Write the record next to the answers in `folder`."""
     content = canonical.to_json(recorded.model_dump(mode="json"))
     (folder / RECORD_FILE).write_text(content, encoding="utf-8")
 
@@ -43,16 +43,16 @@ def read_recorded(folder: Path) -> Recorded | None:
 
 
 def reference_name(folder: Path) -> str:
-    """What a verdict calls the reference in `folder`: recorded answers, or an artifact."""
+    """The name of the reference in `folder`: recorded answers, or an artifact."""
     recorded = read_recorded(folder)
     return recorded.runtime if recorded else OWN_READING
 
 
 class RecordedPredictions(Predictions):
-    """Predictions of windows in the order in which they were recorded."""
+    """Predictions of windows in recorded order."""
 
     def __init__(self, folder: Path, recorded: Recorded) -> None:
-        assert recorded.vocabulary is not None  # which only encoders' records lack
+        assert recorded.vocabulary is not None  # missing only in encoders' records
         self.vocabulary = recorded.vocabulary
         self._noise = recorded.noise
         self._stored = arrays.read_arrays(folder / ANSWERS_FILE)
@@ -60,7 +60,7 @@ class RecordedPredictions(Predictions):
     def scored(self, window: Sequence[int]) -> Floats:
         """See `Predictions.scored`; each window once, in order."""
         if next(self._stored).tolist() != list(window):
-            raise ValueError("windows must be read in the order in which they were recorded")
+            raise ValueError("windows must be read in recorded order")
         logits: Floats = next(self._stored)
         return logits
 
@@ -70,19 +70,19 @@ class RecordedPredictions(Predictions):
 
 
 def recorded_windows(folder: Path) -> Iterator[list[int]]:
-    """Token ids of the windows that were recorded."""
+    """Token ids of the recorded windows."""
     for position, array in enumerate(arrays.read_arrays(folder / ANSWERS_FILE)):
         if position % 2 == 0:
             yield np.asarray(array).tolist()
 
 
 def require_same_windows(windows: Sequence[Sequence[int]], folder: Path, where: str) -> None:
-    """Raise InvalidInput where a candidate cuts the evaluation text into other tokens."""
+    """Raise InvalidInput if a candidate tokenizes the evaluation text differently."""
     recorded = list(recorded_windows(folder))
     if recorded == [list(window) for window in windows]:
         return
     pairs = enumerate(zip(recorded, windows, strict=False))
     index = next((i for i, (a, b) in pairs if a != list(b)), min(len(recorded), len(windows)))
-    what = f"cuts the evaluation text into other tokens than the original, in window {index}"
+    what = f"tokenizes the evaluation text differently from the original, in window {index}"
     remedy = "save the model's tokenizer again, or report it with the model's name"
     raise InvalidInput(Problem(where, what, remedy))

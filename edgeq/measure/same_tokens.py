@@ -1,4 +1,4 @@
-"""Whether two models read a text as the same tokens: else their predictions cannot be compared."""
+"""Whether two models tokenize a text equally: otherwise their predictions cannot be compared."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.language import LanguageModel
 
-_SHOWN = 24  # letters of the text around a token that differs
+_SHOWN = 24  # characters of the text around a differing token
 
 
 class OtherTokens(InvalidInput):
-    """The two models do not cut the text into the same tokens."""
+    """The two models tokenize the text differently."""
 
 
 def beginning(model: LanguageModel) -> int | None:
-    """The token that the model wants before a text, None where it wants none."""
+    """The token that the model expects before a text, None if it expects none."""
     with_special, plain = model.tokens("a"), model.tokens("a", special=False)
     return with_special[0] if with_special[0] != plain[0] else None
 
@@ -24,9 +24,9 @@ def beginning(model: LanguageModel) -> int | None:
 def same_tokens(
     models: Sequence[LanguageModel], paths: Sequence[Path], text: str
 ) -> tuple[int | None, list[int]]:
-    """The token both models want before a text, and the ids of `text` behind it.
+    """The token that both models expect before a text, and the ids of `text` after it.
 
-    Raises OtherTokens, showing the first difference, unless both models give the same.
+    Raises OtherTokens, showing the first difference, unless both models agree.
     """
     first = [beginning(model) for model in models]
     if first[0] != first[1]:
@@ -50,7 +50,7 @@ def _first_difference(
         for model, own in zip(models, ids, strict=True)
     ]
     what = (
-        f"cuts the text into other tokens than {paths[0]}: token {at}, behind {before!r}, "
-        f"is {shown[1]}, not {shown[0]}"
+        f"tokenizes the text differently from {paths[0]}: token {at}, after {before!r}, is "
+        f"{shown[1]}, not {shown[0]}"
     )
     return Problem(str(paths[1]), what, "compare models of one tokenizer")

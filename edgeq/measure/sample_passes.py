@@ -1,4 +1,4 @@
-"""The measuring passes of models that take a sample and give outputs: encoders, arrays."""
+"""The measuring passes of models from samples to outputs: encoders, arrays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Feed = dict[str, npt.NDArray[Any]]
 
 
 def time_sample(request: Request) -> tuple[Model, dict[str, Any]]:
-    """The latency pass: the same sample again and again."""
+    """The latency pass: the same sample, repeatedly."""
     start = time.perf_counter()
     model = _load(request)
     load_seconds = time.perf_counter() - start
@@ -46,7 +46,7 @@ def time_sample(request: Request) -> tuple[Model, dict[str, Any]]:
 
 
 def watch_sample(request: Request) -> tuple[Model, dict[str, Any]]:
-    """The memory pass: loading, and the same sample some times."""
+    """The memory pass: loading, and the same sample several times."""
     baseline = memory.read()
     with memory.Peak() as peak:
         model = _load(request)
@@ -55,7 +55,7 @@ def watch_sample(request: Request) -> tuple[Model, dict[str, Any]]:
         for _ in range(MEMORY_RUNS):
             model.run(feed)
         ran = memory.read()
-    # Last, so that what the model takes and what its tokenizer takes are told apart.
+    # Last, to separate the model's memory from its tokenizer's.
     with memory.Peak() as later:
         if _record(model).text is not None:
             model.tokens(request.text)
@@ -68,7 +68,7 @@ def watch_sample(request: Request) -> tuple[Model, dict[str, Any]]:
 
 
 def answer_samples(request: Request) -> tuple[Model, dict[str, Any]]:
-    """The quality pass: every output of every evaluation sample, to a file."""
+    """The quality pass: write every output of every evaluation sample to a file."""
     model = _load(request)
     assert request.outputs is not None
     count = arrays.write_arrays(request.outputs, _outputs(model, request))
@@ -78,7 +78,7 @@ def answer_samples(request: Request) -> tuple[Model, dict[str, Any]]:
 
 
 def _outputs(model: Model, request: Request) -> Iterator[npt.NDArray[Any]]:
-    """Every output of every sample, outputs of a sample in the artifact's order."""
+    """Every output of every sample, in the artifact's order of outputs."""
     for feed in _evaluation_feeds(model, request):
         outputs = model.run(feed)
         for value in _record(model).outputs:
@@ -91,12 +91,12 @@ def _evaluation_feeds(model: Model, request: Request) -> Iterator[Feed]:
             yield dict(model.tokenize(text))
         return
     ranks = {value.name: len(value.shape) for value in _record(model).inputs}
-    held = data_sets.read_arrays(request.arrays, request.samples)
-    yield from data_sets.feeds(request.arrays, held, ranks)
+    samples = data_sets.read_arrays(request.arrays, request.samples)
+    yield from data_sets.feeds(request.arrays, samples, ranks)
 
 
 def fixed_feed(model: Model, request: Request) -> tuple[Feed, str]:
-    """What every run of the latency and memory passes is given, and the words that say so."""
+    """The input of every run of the latency and memory passes, and its description."""
     text = _record(model).text
     if request.feed is not None:
         stored = arrays.read_arrays(request.feed)
@@ -116,23 +116,23 @@ def _load(request: Request) -> Model:
 
 
 def _record(model: Model) -> Artifact:
-    assert model.artifact is not None  # a request names an artifact, and never a bare file
+    assert model.artifact is not None  # a request names an artifact, never a bare file
     return model.artifact
 
 
 def sequence(tokens: Mapping[str, npt.NDArray[Any]], max_tokens: int) -> Feed:
-    """`tokens` of one text, repeated until they fill the sequence that is timed."""
+    """`tokens` of one text, repeated to fill the timed sequence."""
     length = min(SEQUENCE_LENGTH, max_tokens)
     return {name: np.resize(array, (1, length)) for name, array in tokens.items()}
 
 
 def sequence_words(feed: Feed) -> str:
-    """What a sequence is called in the conditions of a measurement."""
+    """The description of a sequence in the conditions of a measurement."""
     return f"sequence length {next(iter(feed.values())).shape[1]}, batch 1"
 
 
 def _made_up(value: ValueInfo) -> npt.NDArray[Any]:
-    """Ones, or zeros for what may be an index, in the declared shape with free dimensions 1."""
+    """Ones, or zeros for possible indices, in the declared shape with free dimensions 1."""
     shape = tuple(size if isinstance(size, int) else 1 for size in value.shape)
     dtype = np.dtype(value.dtype)
     return np.full(shape, 1 if np.issubdtype(dtype, np.floating) else 0, dtype)

@@ -1,4 +1,4 @@
-"""Two models' logits compared token by token."""
+"""Compare two models' logits token by token."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edgeq.formats.base import Floats
 Doubles = npt.NDArray[np.float64]
 
 
-_BLOCK_VALUES = 1 << 20  # of one float64 array: 8 MiB, whatever the vocabulary
+_BLOCK_VALUES = 1 << 20  # elements of one float64 array: 8 MiB, whatever the vocabulary
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What is kept of one window: float64 arrays with one value for every scored token.
+    """The scores of one window: float64 arrays with one value for every scored token.
 
-    kl in nats; nll_a, nll_b: negative log-likelihood, in nats, that reference and candidate give
-    the token that follows; dp: its probability in the candidate minus that in the reference;
-    same: 1 where both have the same likeliest token, else 0.
+    kl in nats; nll_a, nll_b: negative log-likelihood, in nats, of the next token under reference
+    and candidate; dp: its probability under the candidate minus that under the reference; same: 1
+    if both have the same most likely token, else 0.
     """
 
     kl: Doubles
@@ -36,7 +36,7 @@ class Scores:
 def score(reference: Floats, candidate: Floats, following: Sequence[int]) -> Scores:
     """Compare two models' logits, float32 `(tokens, vocabulary)`, row by row.
 
-    following: the token of the text behind each row. Raises InvalidInput if a logit is NaN or
+    following: the next token of the text for each row. Raises InvalidInput if a logit is NaN or
     infinite, or the shapes differ.
     """
     if reference.shape != candidate.shape or len(reference) != len(following):
@@ -66,7 +66,7 @@ def _score_block(reference: Floats, candidate: Floats, following: Sequence[int])
 
 def _log_softmax(logits: Floats, where: str) -> Doubles:
     if not np.isfinite(logits).all():
-        what = "hold NaN or infinity, which no distribution has"
+        what = "contain NaN or infinity, so they are not a distribution"
         raise NotComputed(Problem(where, what, "the model is broken, or overflows in its runtime"))
     result = logits.astype(np.float64)
     result -= result.max(1, keepdims=True)

@@ -1,11 +1,11 @@
-"""Enough runs for a time budget, and no more: a test that looks several times at a stated error.
+"""Enough runs for a time budget, and no more: a sequential test with a bounded error.
 
-Whether a quantile of the time keeps a limit is asked at several sizes of the sample; each time the
-interval is the binomial one of `edgeq.measure.latency`. Its lower end (which shows a miss) and its
-upper end (which shows that a limit is kept) may each be wrong in 2.5 % of measurements, all looks
-together: two thirds of that is spent at the first look that has samples enough for the end, and
-half of what is left at every further one (Bonferroni: the sum bounds the error). So a budget that
-is far away is decided after 6 runs, the earliest that a p90 can be shown to be kept is 39.
+Whether a quantile of the time keeps a limit is tested at several sample sizes; each time the
+interval is the binomial one of `edgeq.measure.latency`. Its lower end (which proves a miss) and its
+upper end (which proves that a limit is kept) may each be wrong in 2.5 % of measurements, over all
+looks: two thirds of that is spent at the first look with enough samples for the end, and half of
+the remainder at every further one (Bonferroni: the sum bounds the error). So a budget that is far
+away is decided after 6 runs, and the earliest that a p90 can be proven is after 39.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _MOST_SECONDS: dict[Effort, float] = {"quick": 600.0, "full": 1800.0}
 
 @dataclass(frozen=True)
 class Limit:
-    """The q-quantile of a time shall be at most `seconds`."""
+    """The q-quantile of a time must be at most `seconds`."""
 
     q: float
     seconds: float
 
 
 def needed(q: float) -> int:
-    """The fewest samples that can show a q-quantile to be kept: all of them are below the limit.
+    """The fewest samples that can prove a q-quantile kept: all of them are below the limit.
 
     >>> needed(0.5), needed(0.9)
     (6, 39)
@@ -42,9 +42,10 @@ def needed(q: float) -> int:
 
 
 def tails(q: float, looks: Sequence[int]) -> tuple[float, float]:
-    """What the two ends of an interval may miss by chance at the last of `looks`, sample sizes.
+    """The error probabilities of the two ends of an interval at the last of `looks`, sample sizes.
 
-    Without looks nothing was decided on the way, and all of it is for the only interval there is.
+    Without looks nothing was decided earlier, and the whole error is available to the only
+    interval.
     """
     return (_tail(1 - q, looks), _tail(q, looks)) if looks else (ERROR, ERROR)
 
@@ -69,7 +70,7 @@ def settle(
     effort: Effort,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[int, ...]:
-    """Let `take` add to `samples` until every limit is decided; the sizes that were looked at.
+    """Let `take` add to `samples` until every limit is decided; returns the sample sizes tested.
 
     Ends undecided after 60 s (full: 10 min) once there are as many as a decision needs at least,
     and after 10 min (full: 30 min) in any case. `clock` gives seconds.

@@ -22,7 +22,7 @@ from edgeq.recipe.windows import split
 
 
 def time_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
-    """The latency pass: a prompt and tokens behind it, again and again."""
+    """The latency pass: a prompt and generated tokens, repeatedly."""
     work = _workload(request)
     start = time.perf_counter()
     model = _load(request.artifact, request, work.context)
@@ -46,7 +46,7 @@ def time_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
 def watch_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
     """The memory pass: loading, and one text that fills the context.
 
-    Any tokens do: with a text's own, the tokenizer's memory could not be told from the model's.
+    Any tokens will do: with a text's own, the tokenizer's memory would mix with the model's.
     """
     work = _workload(request)
     baseline = memory.read()
@@ -72,12 +72,12 @@ def watch_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
 
 
 def judge_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
-    """The quality pass: the answers to `texts` if there are some, else a comparison."""
+    """The quality pass: the answers to `texts` if there are any, else a comparison."""
     return answer_texts(request) if request.texts else compare_text(request)
 
 
 def answer_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
-    """Logits of every position of every text, float32 (tokens, vocabulary), to a file."""
+    """Write logits of every position of every text, float32 (tokens, vocabulary), to a file."""
     model = _load(request.artifact, request, _workload(request).context)
     assert request.outputs is not None
     answers = (model.logits(model.tokens(text)) for text in request.texts)
@@ -86,9 +86,9 @@ def answer_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
 
 
 def compare_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
-    """The quality pass: how far predictions are from those of `reference`, recorded or run here.
+    """The quality pass: divergence of predictions from those of `reference`, recorded or run here.
 
-    On windows of 256 tokens, or of the workload's context where that is less.
+    On windows of 256 tokens, or of the workload's context if that is less.
     """
     size = window_tokens(_workload(request).context)
     corpus, reference = request.corpus, request.reference
@@ -112,16 +112,16 @@ def compare_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
 
 
 def window_tokens(context: int) -> int:
-    """Tokens of a window that quality is measured on, in a workload of `context` positions."""
+    """Tokens per window for measuring quality, in a workload of `context` positions."""
     return min(divergence.DEFAULT_WINDOW, context)
 
 
 def check_corpus(
     directory: Path, artifact: Artifact, corpus: Path, samples: int | None, size: int
 ) -> None:
-    """Raise InvalidInput if the text has not the windows that `compare_text` will cut it into.
+    """Raise InvalidInput if the text is too short for the windows of `compare_text`.
 
-    With the tokenizer of the artifact in `directory`, whose weights stay on disk.
+    Uses the tokenizer of the artifact in `directory`, whose weights stay on disk.
     """
     corpus_windows(_tokenizer(directory, artifact), corpus, samples, size)
 
@@ -129,7 +129,7 @@ def check_corpus(
 def corpus_windows(
     tokens: Callable[[str, bool], list[int]], corpus: Path, samples: int | None, size: int
 ) -> list[list[int]]:
-    """The windows of a text file that quality is measured on, as `tokens(text, special)` cuts it.
+    """The windows of a text file for measuring quality, tokenized by `tokens(text, special)`.
 
     Raises InvalidInput for a text that has too few.
     """
@@ -145,7 +145,7 @@ def _tokenizer(directory: Path, artifact: Artifact) -> Callable[[str, bool], lis
 
 
 def _workload(request: Request) -> Workload:
-    assert request.workload is not None  # which every request for a language model has
+    assert request.workload is not None  # present in every request for a language model
     return request.workload
 
 
@@ -153,7 +153,7 @@ def _load(path: Path, request: Request, context: int) -> LanguageModel:
     model = load(
         path, threads=request.threads, context=context, compute_units=request.compute_units
     )
-    assert isinstance(model, LanguageModel)  # its task says so
+    assert isinstance(model, LanguageModel)  # guaranteed by its task
     return model
 
 

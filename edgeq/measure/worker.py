@@ -1,8 +1,8 @@
 """The fresh process of one measuring pass, see `edgeq.places.process.run_worker`.
 
-One JSON `Request` on standard input, one JSON reply on standard output. Whatever else a library
-prints goes to standard error. Exit status 2 where the request is wrong, 3 where something is not
-installed: the reply then is a list of problems. All else that fails gives its reason on standard
+One JSON `Request` on standard input, one JSON reply on standard output. Anything else that a
+library prints goes to standard error. Exit status 2 if the request is wrong, 3 if something is not
+installed: the reply then is a list of problems. Any other failure gives its reason on standard
 error and another status.
 """
 
@@ -54,19 +54,19 @@ def perform(request: Request) -> dict[str, Any]:
 
 
 def _import_runtime(artifact: Artifact) -> None:
-    """Have the runtime in memory before anything is measured: what is told apart is the model."""
+    """Load the runtime before anything is measured, to separate it from the model."""
     file_format(artifact.format).import_runtime(artifact.task)
 
 
 def _only_reply_on_stdout() -> IO[str]:
-    """Standard output for the reply alone: what C code prints goes to standard error from now."""
+    """Reserve standard output for the reply; from now on, C code prints to standard error."""
     reply = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return reply
 
 
 def serve(perform: Callable[[bytes], dict[str, Any]]) -> int:
-    """Read a request, do it, write the reply; the exit status."""
+    """Read a request, do it, write the reply; returns the exit status."""
     reply = _only_reply_on_stdout()
     try:
         result = perform(sys.stdin.buffer.read())
@@ -83,7 +83,7 @@ def serve(perform: Callable[[bytes], dict[str, Any]]) -> int:
 
 
 def main() -> int:
-    """Do the measuring pass that standard input asks for; the exit status."""
+    """Run the measuring pass given on standard input; returns the exit status."""
     return serve(lambda given: perform(Request.model_validate_json(given)))
 
 

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.models.added_tokens import with_tokens
 from edgeq.models.architecture import FAMILIES
-from edgeq.models.jsonfile import damaged, read_json, read_optional
+from edgeq.models.jsonfile import damaged, read_json
 from edgeq.models.names import decoder_names, encoder_names
 from edgeq.models.sentence_head import SentenceHead, read_head
 from edgeq.models.settings import Settings
+from edgeq.models.tokenizer_settings import TokenizerSettings, read_tokenizer_settings
 from edgeq.models.weight_files import TensorFacts, read_tensors, refuse_quantized, weight_files
 
 # As in fairseq, where these come from, the first token's position is the padding token's plus one.
 _POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 _SMALL_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
-    *("special_tokens_map.json", "chat_template.jinja"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
 )
 
 
@@ -40,6 +42,7 @@ class ModelDirectory:
     max_tokens: int
     licence: str | None
     stored_names: Mapping[str, str] = field(default_factory=dict)
+    tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     @property
     def hidden_size(self) -> int:
@@ -72,28 +75,27 @@ class ModelDirectory:
         return (*self.weight_files, *(file for file in files if file.is_file()))
 
     def tokenizer_json(self) -> bytes:
-        """The tokenizer as the model is used: what it lower-cases, and where it cuts long texts."""
+        """The tokenizer as the model is used: its added tokens, what it lower-cases, where it cuts.
+
+        The file itself where the settings change nothing of it.
+        """
         content = self.tokenizer.read_bytes()
-        side = read_optional(self.path / "tokenizer_config.json").get("truncation_side")
-        if not self.head.lower_case and side is None:
+        told = self.tokenizer_settings
+        if not (self.head.lower_case or told.tokens or told.cut):
             return content
-        made = json.loads(content)
-        if side is not None:
-            made["truncation"] = _cut(side, self.max_tokens, str(self.path))
+        made = with_tokens(json.loads(content), told.tokens, self.config.get("vocab_size"))
+        if told.cut is not None:
+            made["truncation"] = _cut(told.cut, self.max_tokens)
         normalizer = made.get("normalizer")
         if self.head.lower_case and not _lowers(normalizer):
             own = normalizer if isinstance(normalizer, dict) else {"normalizers": []}
-            steps = [{"type": "Lowercase"}, *own.get("normalizers", [own])]
-            made["normalizer"] = {"type": "Sequence", "normalizers": steps}
+            parts = [{"type": "Lowercase"}, *own.get("normalizers", [own])]
+            made["normalizer"] = {"type": "Sequence", "normalizers": parts}
         return json.dumps(made, ensure_ascii=False).encode()
 
 
-def _cut(side: Any, longest: int, where: str) -> dict[str, Any]:
+def _cut(side: str, longest: int) -> dict[str, Any]:
     """What tokenizer.json says of long texts that lose their beginning ("left") or their end."""
-    if side not in ("left", "right"):
-        raise Settings({}, where, "tokenizer_config.json").unusable(
-            "truncation_side", side, "left or right"
-        )
     cut = {"strategy": "LongestFirst", "stride": 0, "max_length": longest}
     return {**cut, "direction": side.capitalize()}
 
@@ -129,16 +131,18 @@ def read_directory(
     usual = decoder_names if config.get("model_type") in FAMILIES else encoder_names
     stored = usual(tensors, where)
     head = read_head(path, where)
+    tokenizer, settings = _tokenizer(path, config, where)
     return ModelDirectory(
         path=path,
         config=config,
         tensors={name: tensors[own] for name, own in stored.items()},
         weight_files=files,
-        tokenizer=_tokenizer(path, where),
+        tokenizer=tokenizer,
         head=head,
-        max_tokens=_max_tokens(path, config, head),
+        max_tokens=_max_tokens(path, config, head.longest or settings.longest),
         licence=_licence(path),
         stored_names={name: own for name, own in stored.items() if name != own},
+        tokenizer_settings=settings,
     )
 
 
@@ -163,7 +167,7 @@ def _refuse_quantization(path: Path, config: Mapping[str, Any], where: str) -> N
             raise InvalidInput(Problem(where, what, "use the model it was made from"))
 
 
-def _tokenizer(path: Path, where: str) -> Path:
+def _tokenizer(path: Path, config: Mapping[str, Any], where: str) -> tuple[Path, TokenizerSettings]:
     tokenizer = path / "tokenizer.json"
     if not tokenizer.is_file():
         raise InvalidInput(
@@ -174,13 +178,17 @@ def _tokenizer(path: Path, where: str) -> Path:
                 "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
             )
         )
-    if not isinstance(read_json(tokenizer, where).get("model"), dict):
+    content = read_json(tokenizer, where)
+    if not isinstance(content.get("model"), dict):
         raise damaged(tokenizer, "it has no model")
-    return tokenizer
+    return tokenizer, read_tokenizer_settings(path, config, content, where)
 
 
-def _max_tokens(path: Path, config: Mapping[str, Any], head: SentenceHead) -> int:
-    """Tokens of the longest text: as sentence-transformers takes it, no more than positions."""
+def _max_tokens(path: Path, config: Mapping[str, Any], wanted: float | None) -> int:
+    """Tokens of the longest text: as sentence-transformers takes it, no more than positions.
+
+    wanted: what the settings say, None where they say nothing.
+    """
     settings = Settings(config, str(path), "config.json")
     longest = settings.whole("max_position_embeddings", 512)
     if config.get("model_type") in _POSITIONS_BEHIND_PADDING:
@@ -188,12 +196,7 @@ def _max_tokens(path: Path, config: Mapping[str, Any], head: SentenceHead) -> in
         if not isinstance(padding, int) or not 0 <= padding < longest - 1:
             raise settings.unusable("pad_token_id", padding, "a token's id")
         longest -= padding + 1
-    wanted = head.longest or read_optional(path / "tokenizer_config.json").get("model_max_length")
-    if not isinstance(wanted, int | float):
-        return longest
-    if not wanted >= 1:
-        raise settings.unusable("model_max_length", wanted, "a whole number of 1 or more")
-    return int(min(wanted, longest))
+    return int(longest if wanted is None else min(wanted, longest))
 
 
 def _licence(path: Path) -> str | None:

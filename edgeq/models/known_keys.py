@@ -110,6 +110,46 @@ GENERATION_FIXED: Fixed = {
 }
 """What would make a model say other tokens than its logits do."""
 
+SPECIAL_MEANINGS = (
+    *("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token"),
+    "mask_token",
+)
+"""Keys of tokens with a meaning, in the order in which transformers adds those that are new."""
+
+TOKENIZER_HARMLESS = frozenset(
+    {
+        # What the library opens, and what it was opened from.
+        *("tokenizer_class", "processor_class", "backend", "name_or_path", "is_local", "use_fast"),
+        *("tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file", "device_map"),
+        "local_files_only",
+        # Batches, pairs and lengths; edgeq runs one text at a time and cuts it itself.
+        *("padding", "padding_side", "pad_to_multiple_of", "pad_token_type_id", "truncation"),
+        *("truncation_strategy", "stride", "max_length", "max_len", "model_input_names"),
+        # From ids to text, and messages to text.
+        *("clean_up_tokenization_spaces", "spaces_between_special_tokens", "errors"),
+        *("chat_template", "response_schema", "use_default_system_prompt"),
+        # Read by classes in Python alone; tokenizer.json has what they lead to.
+        *("do_basic_tokenize", "never_split", "remove_space", "keep_accents", "sp_model_kwargs"),
+        *("legacy", "trim_offsets", "do_lower_case", "strip_accents", "tokenize_chinese_chars"),
+        *("add_bos_token", "add_eos_token"),
+        # Names that families with pictures and sound give to tokens of theirs.
+        *("image_token", "boi_token", "eoi_token", "video_token", "audio_token", "boa_token"),
+        *("eoa_token", "vision_bos_token", "vision_eos_token"),
+    }
+)
+"""Of tokenizer_config.json. Some classes of transformers overrule tokenizer.json by keys of the
+fourth group; `edgeq.models.tokenizer_settings` refuses where the two differ."""
+
+TOKENIZER_FIXED: Fixed = {
+    "split_special_tokens": (False,),
+    "from_slow": (False,),
+    "auto_map": (),
+    "init_inputs": ([],),
+    "fix_mistral_regex": (False,),
+    "wordpieces_prefix": ("##",),
+}
+"""Of tokenizer_config.json: what would make other tokens of a text than tokenizer.json does."""
+
 _ENCODER: Fixed = {**_LAYOUT, "position_embedding_type": ("absolute",)}
 _BERT_KEYS = frozenset(
     {

@@ -15,9 +15,10 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.known_keys import GENERATION_FIXED, GENERATION_HARMLESS
 from edgeq.models.settings import Settings
+from edgeq.models.tokenizer_settings import SETTINGS as TOKENIZER_SETTINGS
+from edgeq.models.tokenizer_settings import SPECIAL_MAP, whole_tokenizer
 
-TOKENIZER, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
-SPECIAL_MAP, GENERATION = "special_tokens_map.json", "generation_config.json"
+GENERATION = "generation_config.json"
 MEANINGS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 # llama.cpp ends a text at tokens that are spelled so, whatever a file says.
@@ -52,7 +53,7 @@ def special_tokens(path: Path, config: Mapping[str, Any], where: str) -> Special
     Raises InvalidInput for a token that the tokenizer does not have, for settings that make a model
     say other tokens than its logits do, and for what is damaged.
     """
-    vocabulary = token_ids(read_optional(path / TOKENIZER))
+    vocabulary = token_ids(whole_tokenizer(path, config, where))
     settings = read_optional(path / TOKENIZER_SETTINGS)
     mapped = read_optional(path / SPECIAL_MAP)
     generation = _generation(path, where)

@@ -36,7 +36,7 @@ def check_task(
         return
     stated = config.get("architectures") or []
     for name in stated if isinstance(stated, list) else [stated]:
-        meant = _tasks_of(str(name))
+        meant = tasks_of_architecture(str(name))
         if task.name not in meant:
             does = " or ".join(meant) or "none that edgeq knows"
             what = f"the model is a {name}: its task is {does}, not {task.name}"
@@ -47,7 +47,7 @@ def check_task(
         raise InvalidInput(Problem(where, what, _remedy(())))
 
 
-def _tasks_of(architecture: str) -> tuple[str, ...]:
+def tasks_of_architecture(architecture: str) -> tuple[str, ...]:
     """The tasks that a class of transformers is for, by the longest end of its name."""
     ends = {end: (name,) for end, name in _OTHERS.items()}
     for task in TASKS.values():

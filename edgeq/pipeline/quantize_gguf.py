@@ -1,4 +1,4 @@
-"""What a person asks for by a GGUF file or an importance matrix alone."""
+"""The commands `edgeq quantize` and `edgeq imatrix`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def quantize_gguf(
     source: Path, out: Path, mix: str, importance: Path | None, progress: Progress
 ) -> None:
-    """Quantize a float GGUF file to another; `importance` is a matrix to weigh rounding with."""
+    """Quantize a float GGUF file to another; `importance` is a matrix to weight rounding with."""
     writable(out, "out")
     try:
         from edgeq.formats.gguf.imatrix import read_imatrix
@@ -38,9 +38,10 @@ def quantize_gguf(
 
 
 def importance_of_recipe(recipe: Path, out: Path, progress: Progress) -> Importance:
-    """Compute the importance matrix of a recipe's model, or find it again, and write it to `out`.
+    """Compute the importance matrix of a recipe's model, or find it in the store, and write it to
+    `out`.
 
-    Raises InvalidInput where the recipe has no calibration data.
+    Raises InvalidInput if the recipe has no calibration data.
     """
     writable(out, "--out")
     progress("read the recipe")

@@ -1,4 +1,4 @@
-"""One call from a path and inputs to answers: what `edgeq run` does."""
+"""`edgeq run`: one call from a path and inputs to answers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from edgeq.recipe import data_sets
 
 @dataclass(frozen=True)
 class Answer:
-    """Embeddings float32 `(texts, dimension)` and the seconds that computing them took.
+    """Embeddings float32 `(texts, dimension)` and the seconds to compute them.
 
-    runtime: what executed it, with its version. is_reference: whether that stands in for another.
+    runtime: its name and version. is_reference: whether it stands in for another runtime.
     """
 
     artifact: str
@@ -41,7 +41,7 @@ class Answer:
         return np.asarray(unit @ unit.T, np.float32)
 
     def ranked(self) -> list[tuple[str, float]]:
-        """Every text but the first with its cosine to the first, the nearest first."""
+        """Every text except the first with its cosine to the first, the nearest first."""
         likeness = self.similarity()[0]
         order = sorted(range(1, len(self.texts)), key=lambda index: -likeness[index])
         return [(self.texts[index], float(likeness[index])) for index in order]
@@ -59,16 +59,16 @@ class Answer:
 
 
 def run_texts(path: Path, texts: Sequence[str]) -> Answer:
-    """Embed `texts` with the model at `path`. Raises InvalidInput where there are none."""
+    """Embed `texts` with the model at `path`. Raises InvalidInput if there are none."""
     model = edgeq.load(path)
     if isinstance(model, LanguageModel):
         what = "is a language model, which continues a text"
-        raise InvalidInput(Problem(str(path), what, f'type: edgeq run {path} --prompt "…"'))
+        raise InvalidInput(Problem(str(path), what, f'run: edgeq run {path} --prompt "…"'))
     if not texts:
         what, given = f"is {model.kind}: it needs sentences", '"a sentence"'
         if model.artifact is not None and model.artifact.text is None:
             what, given = f"is {model.kind}: it needs arrays", "--inputs feeds.npz"
-        raise InvalidInput(Problem(str(path), what, f"type: edgeq run {path} {given}"))
+        raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
     start = time.perf_counter()
     embeddings = model.embed(list(texts))
     return Answer(
@@ -83,7 +83,7 @@ def run_texts(path: Path, texts: Sequence[str]) -> Answer:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a prompt is continued; None where the command line does not say."""
+    """How a prompt is continued; None for options not given."""
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -92,11 +92,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Written:
-    """What a language model wrote, and the seconds it took.
+    """The text of a language model, and its timing.
 
     first_seconds: from the prompt, as tokens, to the first generated token, None if the text ended
-    there. token_seconds: of each token behind it. runtime: what executed it, with its version.
-    is_reference: whether that stands in for another.
+    there. token_seconds: for each later token. runtime: its name and version. is_reference: whether
+    it stands in for another runtime.
     """
 
     artifact: str
@@ -110,7 +110,7 @@ class Written:
 
     @property
     def tokens(self) -> int:
-        """How many were generated; the first comes from the pass over the prompt."""
+        """Number of generated tokens; the first comes from the pass over the prompt."""
         return len(self.token_seconds) + (self.first_seconds is not None)
 
     @property
@@ -141,13 +141,13 @@ class Written:
 def write_text(
     path: Path, prompt: str, sampling: Sampling, show: Callable[[str], None], *, chat: bool = False
 ) -> Written:
-    """Continue `prompt` with the language model at `path`, giving each piece to `show`.
+    """Continue `prompt` with the language model at `path`, passing each piece to `show`.
 
-    chat: answer it instead, as a message in the words of the model's chat template.
+    chat: treat the prompt as a message in the model's chat template.
     """
     model = edgeq.load(path)
     if not isinstance(model, LanguageModel):
-        remedy = f'type: edgeq run {path} "a sentence"'
+        remedy = f'run: edgeq run {path} "a sentence"'
         raise InvalidInput(Problem("--prompt", f"{model.name} is {model.kind}", remedy))
     if chat:
         ids = chat_tokens(model, [{"role": "user", "content": prompt}])
@@ -190,7 +190,7 @@ def refuse_unused(
     sampling: Sampling = Sampling(),
     chat: bool = False,
 ) -> None:
-    """Raise InvalidInput where one of the arguments would have no effect."""
+    """Raise InvalidInput if one of the arguments would have no effect."""
     if prompt is None and chat:
         raise InvalidInput(Problem("--chat", "is for --prompt only", 'give --prompt "…" too'))
     if prompt is None and sampling != Sampling():
@@ -198,10 +198,10 @@ def refuse_unused(
         remedy = 'give --prompt "…" too'
         raise InvalidInput(Problem("--max-tokens, --temperature, --seed", what, remedy))
     if prompt is not None and (texts or inputs is not None):
-        what = "goes without sentences and without --inputs"
+        what = "cannot be combined with sentences or --inputs"
         raise InvalidInput(Problem("--prompt", what, "give one of the three"))
     if texts and inputs is not None:
-        what = f"goes without sentences, {texts[0]!r} would not be read"
+        what = f"cannot be combined with sentences; {texts[0]!r} would not be read"
         raise InvalidInput(Problem("--inputs", what, "give sentences or --inputs"))
     if out is not None and inputs is None:
         what = "is written for --inputs only"

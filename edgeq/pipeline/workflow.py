@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: plan, build, check and bundle a recipe."""
+"""The main commands as functions: plan, build, check and bundle a recipe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgeq.pipeline.plan.plan import Planned, make_plan
 
 
 class NotPassed(EdgeqError):
-    """A bundle was asked for and no artifact passed; carries the verdicts that say why."""
+    """A bundle was requested and no artifact passed; carries the verdicts that say why."""
 
     def __init__(self, verdicts: Sequence[Verdict], problem: Problem) -> None:
         super().__init__(problem)
@@ -37,8 +37,8 @@ class NotPassed(EdgeqError):
 class Bundled:
     """A written bundle: the artifact in it and its verdict, None if it was not checked.
 
-    chosen_by: why this one of the recipe's artifacts. model_bytes: of the artifact's files, without
-    the record of what was measured. limits: its size and memory against those of the device's store
+    chosen_by: the rule that chose this artifact. model_bytes: of the artifact's files, without the
+    record of measurements. limits: its size and memory compared with those of the device's store
     and the device.
     """
 
@@ -50,7 +50,7 @@ class Bundled:
     limits: tuple[LimitLine, ...]
 
     def summary(self) -> dict[str, Any]:
-        """What a program wants to know of it."""
+        """A summary for programs."""
         return {
             "path": str(self.path.absolute()),
             "artifact": self.artifact,
@@ -68,7 +68,7 @@ def build_recipe(
     progress: Progress,
     names: Sequence[str] = (),
 ) -> list[Built]:
-    """Build every artifact of a recipe, or those of `formats` and of these `names`."""
+    """Build every artifact of a recipe, or those of `formats` and `names`."""
     progress("read the recipe")
     planned = make_plan(recipe, weights=True)
     known = {artifact.format for artifact in planned.plan.artifacts}
@@ -90,12 +90,12 @@ def bundle_recipe(
 ) -> Bundled:
     """Bundle the best artifact that passed on `device`: the one nearest to full precision.
 
-    Verdicts of an earlier check of the same artifact, budgets and device are used; what is missing
-    or inconclusive is measured now, with `full` at length. Raises NotPassed, with the verdicts,
-    where nothing passed.
+    Verdicts of an earlier check of the same artifact, budgets and device are used; missing or
+    inconclusive ones are measured now, with `full` at length. Raises NotPassed, with the verdicts,
+    if nothing passed.
     """
     progress("read the recipe")
-    writable(out, "--out")
+    writable(out, "--out", ".zip")
     planned = make_plan(recipe, weights=True)
     chosen = chosen_devices(planned, [device])
     (target,) = chosen.values()
@@ -116,7 +116,7 @@ def bundle_recipe(
     passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
     if not passed:
         what = f"nothing passed on {device}, so there is nothing to ship"
-        remedy = "the table says what to do next; --allow-unchecked bundles without a pass"
+        remedy = "the table shows the next steps; --allow-unchecked bundles without a pass"
         raise NotPassed(verdicts, Problem(str(recipe), what, remedy))
     best = max(passed, key=lambda verdict: _nearness(verdict, built[verdict.artifact]))
     chosen_by = chosen_by or "passed, nearest to full precision"
@@ -124,7 +124,7 @@ def bundle_recipe(
 
 
 def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
-    """Order of preference: nearest to full precision, then smallest."""
+    """Sort key: nearest to full precision, then smallest."""
     language = verdict.measurement.language
     if language is not None:
         return -language.divergence.kl.mean, -built.artifact.bytes

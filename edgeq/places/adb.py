@@ -1,8 +1,8 @@
 """An Android device reached by `adb`. Written to adb's documented interface, not run on a device.
 
-The device needs a Python with the packages of `edgeq.places.needs`, startable by the shell that adb
-gives: one of its own below /data/local/tmp, named as `adb?python=/data/local/tmp/.../bin/python3`;
-or Termux's, which only root or `run-as` may start, through a script there that does.
+The device needs a Python with the packages of `edgeq.places.needs`, startable from adb's shell: one
+below /data/local/tmp, named as `adb?python=/data/local/tmp/.../bin/python3`; or Termux's, which
+only root or `run-as` may start, through a script there that does.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from edgeq.places.place import Unreachable
 from edgeq.places.remote import RemotePlace
 
 _WORDS_SECONDS = 2.0
-_START_SECONDS = 30.0  # adb starts its server first, if none runs
+_START_SECONDS = 30.0  # adb starts its server first, if none is running
 
 
 class AdbPlace(RemotePlace):
-    """An Android device by `adb shell`, whose streams are binary and kept apart (Android 7 on)."""
+    """An Android device by `adb shell`, whose streams are binary and separate (since Android 7)."""
 
     async def _open(self, command: str) -> Channel:
         adb = shutil.which("adb")
@@ -45,7 +45,7 @@ class AdbPlace(RemotePlace):
 
 
 async def _require_device(address: Address, start: list[str]) -> None:
-    """Raise Unreachable with adb's own words unless it sees one device that lets us in."""
+    """Raise Unreachable with adb's own message unless exactly one device accepts us."""
     process = await asyncio.create_subprocess_exec(
         *start,
         "get-state",
@@ -59,12 +59,12 @@ async def _require_device(address: Address, start: list[str]) -> None:
         process.kill()
         await process.wait()
         what = f"adb did not answer within {_START_SECONDS:g} s"
-        raise Unreachable(Problem(address.name, what, "type: adb kill-server")) from None
+        raise Unreachable(Problem(address.name, what, "run: adb kill-server")) from None
     state = " ".join(said.decode(errors="replace").split())
     if process.returncode != 0 or not state.endswith("device"):
-        remedy = "plug it in, allow USB debugging on its screen, and see: adb devices"
+        remedy = "plug it in, allow USB debugging on its screen, and check: adb devices"
         if "more than one" in state:
-            remedy = "name the one that is meant: adb:SERIAL, as `adb devices` says"
+            remedy = "name one: adb:SERIAL, as `adb devices` lists it"
         raise Unreachable(Problem(address.name, f"adb says: {state or 'nothing'}", remedy))
 
 

@@ -1,9 +1,9 @@
-"""What runs on the other machine: keeps files by hash, starts processes, and leaves nothing.
+"""The agent on the other machine: stores files by hash, starts processes, and cleans up.
 
-The `agent` files are sent as text and run on any POSIX Python of 3.10 or later, so
-they import nothing but the standard library. Both sides send a `beat` now and then; an agent that
-hears nothing ends what it started, waits for the other side to come back, and then removes
-everything and ends. A new agent for the same session takes over from the old one.
+The `agent` files are sent as text and run on any POSIX Python of 3.10 or later, so they import only
+the standard library. Both sides send a `beat` now and then; an agent that hears nothing ends its
+processes, waits for the other side to come back, and then removes everything and ends. A new agent
+for the same session takes over from the old one.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from edgeq.places.agent_machine import facts, is_full, load_average
 from edgeq.places.agent_room import Room
 from edgeq.places.agent_wire import Gone, Inbox, Outbox
 
-_KEPT_ERRORS = 1 << 16  # bytes of a process's standard error that are brought back
+_KEPT_ERRORS = 1 << 16  # bytes of a process's standard error that are returned
 
 
 class Agent:
-    """Does what messages ask, one after the other, until the other side leaves or is gone."""
+    """Handles messages in order, until the other side leaves or is gone."""
 
     def __init__(self, inbox: Inbox, outbox: Outbox, room: Room) -> None:
         self._inbox, self._outbox, self._room = inbox, outbox, room
         self._worker: subprocess.Popen[bytes] | None = None
-        self._hash = hashlib.sha256()  # of the file that is being copied
+        self._hash = hashlib.sha256()  # of the file being copied
         signal.signal(signal.SIGTERM, self._give_way)
 
     def serve(self) -> None:
@@ -45,7 +45,7 @@ class Agent:
         try:
             while True:
                 kind, header, payload = self._inbox.get()
-                if kind == "ended":  # of a process that was stopped before
+                if kind == "ended":  # of a process stopped earlier
                     continue
                 if header["op"] == "leave":
                     return
@@ -60,12 +60,12 @@ class Agent:
             self._end_worker()
 
     def do_have(self, header: dict[str, Any], _: bytes) -> dict[str, Any]:
-        """How many bytes of each file are here, None for all; and what the disk has free."""
+        """How many bytes of each file are here, None for all; and the free disk space."""
         have = {sha: self._present(sha) for sha in header["files"]}
         return {"have": have, "free": self._free()}
 
     def do_put(self, header: dict[str, Any], payload: bytes) -> dict[str, Any]:
-        """Append to a file; the last piece is followed by a look at its hash."""
+        """Append to a file; after the last piece, its hash is verified."""
         sha, offset = header["sha256"], header["offset"]
         part = self._room.part(sha)
         if header["first"]:
@@ -84,7 +84,7 @@ class Agent:
         return {"ok": True}
 
     def do_lay(self, header: dict[str, Any], _: bytes) -> dict[str, Any]:
-        """Give files by hash their names below a new directory of a run; its path."""
+        """Link files by hash into a new directory of a run; returns its path."""
         run = Path(tempfile.mkdtemp(dir=self._room.path / "runs"))
         for name, sha in header["tree"].items():
             target = run / name
@@ -98,14 +98,14 @@ class Agent:
         return {"path": str(run)}
 
     def do_unpack(self, header: dict[str, Any], _: bytes) -> dict[str, Any]:
-        """Unpack the archive of edgeq's source, unless it is there."""
+        """Unpack the archive of edgeq's source, unless it is present."""
         code = self._room.path / "code"
         if not code.exists():
-            beside = self._room.path / "code.part"
-            shutil.rmtree(beside, ignore_errors=True)
+            partial = self._room.path / "code.part"
+            shutil.rmtree(partial, ignore_errors=True)
             with zipfile.ZipFile(self._room.file(header["sha256"])) as archive:
-                archive.extractall(beside)
-            beside.rename(code)
+                archive.extractall(partial)
+            partial.rename(code)
         return {"ok": True}
 
     def do_run(self, header: dict[str, Any], payload: bytes) -> dict[str, Any] | None:
@@ -134,11 +134,11 @@ class Agent:
             ending = self._await(self._worker, time.monotonic() + header["timeout"])
             self._end_worker()
             status = self._worker.wait()
-            if status:  # CPython leaves cut bytecode on a disk that ran full, and trips over it
+            if status:  # CPython leaves truncated bytecode on a full disk, and later fails on it
                 for cached in list((room / "code").rglob("__pycache__")):
                     shutil.rmtree(cached, ignore_errors=True)
             self._worker = None
-            if ending == "message":  # a busy agent is asked for nothing but to leave
+            if ending == "message":  # a busy agent accepts no request except to leave
                 return None
             return {
                 "status": None if ending == "late" else status,
@@ -160,7 +160,7 @@ class Agent:
                 return kind
 
     def do_get(self, header: dict[str, Any], _: bytes) -> dict[str, Any]:
-        """Send a file in pieces; the reply that ends it is its hash."""
+        """Send a file in pieces; the final reply is its hash."""
         digest = hashlib.sha256()
         with Path(header["path"]).open("rb") as file:
             while piece := file.read(1 << 18):
@@ -190,19 +190,19 @@ class Agent:
         return {"text": str(error), "full": is_full(error), "free": self._free()}
 
     def _end_worker(self) -> None:
-        """Kill what is left of the process and all it started: they are one process group."""
+        """Kill the rest of the process and its children: they are one process group."""
         if self._worker is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._worker.pid, signal.SIGKILL)
 
     def _give_way(self, *_: object) -> None:
-        """A newer agent of this session asks for the directory."""
+        """A newer agent of this session requests the directory."""
         self._end_worker()
         os._exit(0)
 
 
 def _hash_of(part: Path, size: int) -> hashlib._Hash:
-    """The hash so far of the first `size` bytes of a file that grows."""
+    """The hash so far of the first `size` bytes of a growing file."""
     digest = hashlib.sha256()
     if size:
         with part.open("rb") as file:
@@ -212,7 +212,7 @@ def _hash_of(part: Path, size: int) -> hashlib._Hash:
 
 
 def _scratch() -> IO[bytes]:
-    """A file that no disk holds where there is such a thing: a full one shall be told of."""
+    """A file in memory if possible, so that a full disk can still be reported."""
     if sys.platform == "linux":
         return os.fdopen(os.memfd_create("edgeq"), "w+b")
     return tempfile.TemporaryFile()
@@ -229,14 +229,14 @@ def _tail(file: IO[bytes]) -> str:
 
 
 def _let_go_of(streams: tuple[int, ...]) -> None:
-    """So that the login that started this can end."""
+    """Lets the login that started this end."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in streams:
         os.dup2(nothing, stream)
 
 
 def main() -> None:
-    """Serve, and end at once: a thread that waits for input would not let Python end in peace."""
+    """Serve, and exit at once: a thread blocked on input would keep Python from ending."""
     status = 0
     try:
         _be_greeted()
@@ -247,10 +247,10 @@ def main() -> None:
 
 
 def _be_greeted() -> None:
-    """Be greeted with what to keep to, answer with the facts, and serve.
+    """Receive the greeting, answer with the facts, and serve.
 
-    The greeting: `session` and `directory` name the room, `packages` are looked for, `silence` and
-    `linger` are seconds.
+    The greeting: `session` and `directory` name the room, versions of `packages` are requested,
+    `silence` and `linger` are seconds.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     output = os.fdopen(os.dup(1), "wb")
@@ -272,5 +272,5 @@ def _be_greeted() -> None:
         Agent(inbox, outbox, room).serve()
     except Gone:
         _let_go_of((0, 1, 2, output.fileno()))
-        time.sleep(hello["linger"])  # the other side may come back and go on with what is here
+        time.sleep(hello["linger"])  # the other side may come back and resume with the files here
     room.remove()

@@ -1,4 +1,4 @@
-"""What the other machine says of itself.
+"""Facts that the other machine reports.
 
 Sent to the other machine as text, so only the standard library is imported.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def facts(packages: list[str]) -> dict[str, Any]:
-    """What there is: the Python, the packages asked for, the system."""
+    """The Python, the requested packages, the system."""
     versions: dict[str, str | None] = {}
     for name in packages:
         try:
@@ -35,13 +35,13 @@ def facts(packages: list[str]) -> dict[str, Any]:
 
 
 def load_average() -> float | None:
-    """Processes that wanted a CPU in the last minute; None where nobody may know."""
+    """Runnable processes in the last minute; None if this is not readable."""
     try:
         return os.getloadavg()[0]
-    except OSError:  # Android's apps
+    except OSError:  # in Android's apps
         return None
 
 
 def is_full(error: OSError) -> bool:
-    """Whether the disk, or the user's share of it, is full."""
+    """Whether the disk, or the user's quota on it, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,4 +1,4 @@
-"""The throw-away directory of a session on another machine.
+"""The temporary directory of a session on another machine.
 
 Sent to the other machine as text, so only the standard library is imported.
 """
@@ -19,7 +19,7 @@ _TAKE_OVER_SECONDS = 10.0
 
 
 class Room:
-    """The throw-away directory of a session, locked while an agent lives; others' are swept."""
+    """The temporary directory of a session, locked while an agent lives; stale ones are removed."""
 
     def __init__(self, directory: str | None, session: str) -> None:
         self._above = _directories(directory)
@@ -28,16 +28,16 @@ class Room:
         self._lock_path = base / f"{session}.lock"
         self._lock = self._claim()
         self._sweep()
-        self.path.mkdir(mode=0o700, exist_ok=True)  # what is copied is nobody else's to read
+        self.path.mkdir(mode=0o700, exist_ok=True)  # nobody else may read the copied files
         for name in ("files", "runs", "cache", "tmp"):
             (self.path / name).mkdir(mode=0o700, exist_ok=True)
 
     def _claim(self) -> int:
-        """Lock the session; an older agent that still holds it is told to leave first."""
+        """Lock the session; an older agent that still holds the lock is asked to leave first."""
         deadline = time.monotonic() + _TAKE_OVER_SECONDS
         while time.monotonic() < deadline:
             self._base.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # another agent just tidied up
+            with contextlib.suppress(FileNotFoundError):  # another agent just cleaned up
                 lock = _try_lock(self._lock_path)
                 if lock is not None:
                     os.ftruncate(lock, 0)
@@ -46,7 +46,7 @@ class Room:
                 with contextlib.suppress(ValueError, ProcessLookupError):
                     os.kill(int(self._lock_path.read_text()), signal.SIGTERM)
             time.sleep(0.05)
-        raise TimeoutError(errno.ETIMEDOUT, "an older process keeps it", str(self.path))
+        raise TimeoutError(errno.ETIMEDOUT, "an older process still uses it", str(self.path))
 
     def _sweep(self) -> None:
         """Remove the directories of sessions whose agent is dead."""
@@ -59,35 +59,35 @@ class Room:
                     os.close(lock)
 
     def remove(self) -> None:
-        """Remove all that was written, and the directories above that are empty then."""
+        """Remove everything written, and the directories above that are then empty."""
         self._discard(self.path)
         with contextlib.suppress(OSError):
             self._lock_path.unlink()
             for directory in self._above:
-                directory.rmdir()  # fails where it is not empty, which ends it
+                directory.rmdir()  # fails if it is not empty, which ends the loop
 
     def _discard(self, directory: Path) -> None:
-        """Remove it under another name: interrupted, it must not look like one to go on with."""
-        with contextlib.suppress(OSError):  # it never was, or was renamed before
+        """Rename it, then remove it: if interrupted, it must not look resumable."""
+        with contextlib.suppress(OSError):  # it never existed, or was already renamed
             directory.rename(directory.with_suffix(".gone"))
         for gone in self._base.glob("*.gone"):
             shutil.rmtree(gone, ignore_errors=True)
 
     def file(self, sha256: str) -> Path:
-        """Where the file with this hash is kept."""
+        """The path of the file with this hash."""
         return self.path / "files" / sha256
 
     def part(self, sha256: str) -> Path:
-        """Where it grows while it is copied."""
+        """The path of a partial copy."""
         return self.path / "files" / f"{sha256}.part"
 
 
 def _try_lock(path: Path) -> int | None:
-    """The open, locked file, or None where another process holds it."""
+    """The open, locked file, or None if another process holds the lock."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Between opening and locking, its owner may have removed it.
+        # Its owner may have removed it between opening and locking.
         if path.stat().st_ino == os.fstat(lock).st_ino:
             return lock
     except BlockingIOError:
@@ -100,9 +100,9 @@ def _try_lock(path: Path) -> int | None:
 
 
 def _directories(asked: str | None) -> tuple[Path, ...]:
-    """Where throw-away directories go, and those above it that may go with the last of them.
+    """Where temporary directories go, and those above that may be removed with the last of them.
 
-    As asked, else the user's cache, else what can be written.
+    As requested, else the user's cache, else any writable directory.
     """
     if asked:
         return (Path(asked) / "edgeq-reach",)
@@ -115,4 +115,4 @@ def _directories(asked: str | None) -> tuple[Path, ...]:
         if os.access(nearest, os.W_OK | os.X_OK):
             edgeq = cache / "edgeq"
             return (edgeq / "reach", edgeq, cache) if cache == home else (edgeq / "reach", edgeq)
-    raise PermissionError(errno.EACCES, "nothing can be written", ", ".join(map(str, candidates)))
+    raise PermissionError(errno.EACCES, "no directory is writable", ", ".join(map(str, candidates)))

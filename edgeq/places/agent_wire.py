@@ -1,4 +1,4 @@
-"""Messages between edgeq and its agent on another machine, as the agent reads and writes them.
+"""The protocol between edgeq and its agent on another machine, in the agent's version.
 
 Sent to the other machine as text, so only the standard library is imported.
 """
@@ -20,13 +20,13 @@ class Gone(Exception):
 
 
 def pack(header: dict[str, Any], payload: bytes = b"") -> bytes:
-    """One message: the length of the JSON (4 bytes, big-endian), the JSON, the payload."""
+    """Encode a message: the length of the JSON (4 bytes, big-endian), the JSON, the payload."""
     words = json.dumps({**header, "size": len(payload)}).encode()
     return len(words).to_bytes(4, "big") + words + payload
 
 
 class Inbox:
-    """Messages from the other side, and the ends of processes, in the order they came.
+    """Messages from the other side, and ends of processes, in order of arrival.
 
     silence: seconds without a byte after which the other side counts as gone.
     """
@@ -39,7 +39,7 @@ class Inbox:
         threading.Thread(target=self._read, daemon=True).start()
 
     def put(self, kind: str, value: Any) -> None:
-        """Add something that did not come from the other side."""
+        """Add an event that did not come from the other side."""
         self._events.put((kind, value, b""))
 
     def get(self, deadline: float | None = None) -> tuple[str, Any, bytes]:
@@ -82,7 +82,7 @@ class Inbox:
 
 
 class Outbox:
-    """Messages to the other side, and a beat between them."""
+    """Messages to the other side, with a periodic beat in between."""
 
     def __init__(self, stream: BinaryIO, every: float) -> None:
         self._stream, self._every = stream, every
@@ -90,7 +90,7 @@ class Outbox:
         threading.Thread(target=self._beat, daemon=True).start()
 
     def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        """Write one message; raises Gone if nobody takes it any more."""
+        """Write one message; raises Gone if the other side no longer reads."""
         try:
             with self._lock:
                 self._stream.write(pack(header, payload))

@@ -1,4 +1,4 @@
-"""An event loop in a thread, so that a connection lives on between calls that are not async."""
+"""An event loop in a thread, so that a connection outlives individual synchronous calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Background:
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """The result of `work`, or its error; interrupted here, it is cancelled there."""
+        """The result of `work`, or its error; an interrupt here cancels it there."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -28,7 +28,7 @@ class Background:
             raise
 
     def stop(self) -> None:
-        """Cancel what still runs and end the thread."""
+        """Cancel pending work and end the thread."""
         self.call(self._cancel_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

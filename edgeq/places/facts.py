@@ -1,6 +1,6 @@
-"""The machine that runs this, as a `Device` in JSON: `python -m edgeq.places.facts`.
+"""This machine as a `Device` in JSON: `python -m edgeq.places.facts`.
 
-Exit status 3 where nothing is known of such a machine: the output then is a list of problems.
+Exit status 3 if the machine is not supported: the output then is a list of problems.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgeq.devices import detect
 
 
 def main() -> int:
-    """Write the device, or what is wrong; the exit status."""
+    """Print the device, or the problems; returns the exit status."""
     try:
         sys.stdout.write(detect.detect().model_dump_json())
     except Missing as error:

@@ -1,4 +1,4 @@
-"""What is copied to another machine: files by their SHA-256, and edgeq's own source."""
+"""Files to copy to another machine: by their SHA-256, and edgeq's own source."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
 
 _PACKAGE = Path(__file__).parent.parent
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: equal sources give equal archives
-# Each imports those before it.
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: equal sources give equal archives
+# each imports those before it
 _AGENT = (
     "core.child",
     "places.agent_machine",
@@ -22,7 +22,7 @@ _AGENT = (
 
 
 class Hashes:
-    """SHA-256 of files, computed again only where a file's size or times have changed."""
+    """SHA-256 of files, recomputed only if a file's size or times have changed."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[tuple[int, ...], str]] = {}
@@ -41,7 +41,7 @@ class Hashes:
 
 
 def files_below(path: Path, name: str) -> dict[str, Path]:
-    """The file `path`, or every file in the directory `path`, by its name there: below `name`."""
+    """The file `path`, or every file in the directory `path`, named below `name`."""
     if not path.is_dir():
         return {name: path}
     found = (file for file in sorted(path.rglob("*")) if file.is_file())
@@ -57,7 +57,7 @@ def write_source(archive: Path) -> None:
 
 
 def agent_source() -> bytes:
-    """The agent's modules as the starter of `start_command` takes them."""
+    """The agent's modules, as the starter of `start_command` reads them."""
     files = {name: _PACKAGE.joinpath(*name.split(".")).with_suffix(".py") for name in _AGENT}
     texts = [(f"edgeq.{name}", path.read_text(encoding="utf-8")) for name, path in files.items()]
     return json.dumps(texts).encode()

@@ -1,4 +1,4 @@
-"""Files to another machine and back: only what is missing, by hash, and looked at on arrival."""
+"""Transfer files to another machine and back: only missing ones, by hash, verified on arrival."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edgeq.devices.address import Address
 from edgeq.places.file_manifest import Hashes
 from edgeq.places.link import PATIENCE_SECONDS, Link
 
-_PIECE = 1 << 18  # bytes; each is waited for, so that a full disk stops the copying at once
+_PIECE = 1 << 18  # bytes; each piece is acknowledged, so that a full disk stops the copying at once
 _SLOWEST_DISK = 1 << 20  # bytes per second
 
 
-class Cargo:
-    """Copies files through a link. `copied_bytes` counts what was sent, headers left out."""
+class FileTransfer:
+    """Copies files through a link. `copied_bytes` counts the bytes sent, without headers."""
 
     def __init__(self, address: Address, progress: Progress) -> None:
         self.copied_bytes = 0
@@ -28,10 +28,10 @@ class Cargo:
         self._hashes = Hashes()
 
     async def supply(self, link: Link, files: Mapping[str, Path]) -> dict[str, str]:
-        """Have `files` there; the hash of each by its name.
+        """Make sure that `files` are there; returns the hash of each by its name.
 
-        What an earlier, cut connection brought over is gone on with. Raises InvalidInput if a file
-        cannot be read or changes meanwhile, Missing if the disk there is full, Lost.
+        Parts from an earlier, lost connection are continued. Raises InvalidInput if a file cannot
+        be read or changes meanwhile, Missing if the disk there is full, Lost.
         """
         hashes = {name: self._hashes.of(path) for name, path in files.items()}
         paths = {hashes[name]: path for name, path in files.items()}
@@ -42,7 +42,7 @@ class Cargo:
             raise self._full(sum(left.values()), answer["free"], "")
         for sha, have in missing.items():
             needed = sum(left.values())
-            # A part that was damaged between two connections is found out at its end, and dropped.
+            # A part damaged between two connections is detected at its end, and dropped.
             if not (
                 await self._put(link, paths[sha], sha, have, needed)
                 or await self._put(link, paths[sha], sha, 0, needed)
@@ -54,15 +54,15 @@ class Cargo:
         return hashes
 
     async def lay(self, link: Link, files: Mapping[str, Path]) -> str:
-        """Have `files` there in a new directory, by their names; its path."""
+        """Put `files` into a new directory there, by their names; returns its path."""
         tree = await self.supply(link, files)
         size = sum(path.stat().st_size for path in files.values())
-        patience = PATIENCE_SECONDS + size / _SLOWEST_DISK  # where links cannot be made
+        patience = PATIENCE_SECONDS + size / _SLOWEST_DISK  # if links cannot be made
         answer = await self.ask(link, {"op": "lay", "tree": tree}, patience=patience)
         return str(answer["path"])
 
     async def fetch(self, link: Link, there: str, path: Path) -> None:
-        """Copy the file `there` to `path`, whole or not at all."""
+        """Copy the file `there` to `path`, atomically."""
         digest = hashlib.sha256()
         with replacing(path) as partial:
             with partial.open("wb") as file:
@@ -73,7 +73,7 @@ class Cargo:
                     header, piece = await link.next()
             self.refuse(header)
             if header["sha256"] != digest.hexdigest():
-                what = f"{there} did not arrive as it was sent"
+                what = f"{there} was damaged in transfer"
                 raise Missing(Problem(self._address.name, what, "check again"))
 
     async def ask(
@@ -85,16 +85,17 @@ class Cargo:
         patience: float = PATIENCE_SECONDS,
         needed: int = 0,
     ) -> dict[str, Any]:
-        """The answer; raises Missing for what the other system refuses, Lost.
+        """Send a request and return the answer; raises Missing for refusals of the other system,
+        Lost.
 
-        `needed` is how many bytes are still to be copied, for the words about a full disk.
+        `needed` is the number of bytes still to be copied, for the message about a full disk.
         """
         answer, _ = await link.ask(header, payload, patience)
         self.refuse(answer, needed)
         return answer
 
     async def _put(self, link: Link, path: Path, sha256: str, have: int, needed: int) -> bool:
-        """Send the file from the byte `have` on; whether all of it then has its hash."""
+        """Send the file from the byte `have` on; returns whether the whole then has its hash."""
         size = path.stat().st_size
         offset = have if have <= size else 0
         first = True
@@ -126,7 +127,7 @@ class Cargo:
             return
         if error["full"]:
             raise self._full(needed, error["free"], error["text"])
-        remedy = f"name a directory that can be written: {self._address.name}?directory=/path/there"
+        remedy = f"name a writable directory: {self._address.name}?directory=/path/there"
         raise Missing(Problem(self._address.name, error["text"], remedy))
 
     def _full(self, needed: int, free: int | None, said: str) -> Missing:

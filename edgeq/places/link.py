@@ -1,4 +1,4 @@
-"""One connection to an agent: a question, its answer, and a bounded wait for everything."""
+"""One connection to an agent: requests, answers, and a bounded wait for everything."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edgeq.places.file_manifest import agent_source
 
 _T = TypeVar("_T")
 PATIENCE_SECONDS = 120.0
-"""How long an answer may take that needs no long work; the agent's beats do not count."""
+"""Timeout of answers that need no long work; the agent's beats do not count."""
 _GREETING = re.compile(rb"edgeq-python (\d+)\.(\d+)\.(\d+) (.*)\n$")
 _NOISE = 1 << 16  # bytes that a login may write before the agent's first word
 _LINE = 4096
 _PIECE = 1 << 14  # bytes
-# Any Python can run this much, and says its version first.
+# Any Python can run this much, and reports its version first.
 _STARTER = """
 import sys
 sys.path[:] = [place for place in sys.path if place]
@@ -39,11 +39,13 @@ if size:
 
 
 class Lost(Exception):
-    """The connection is gone; the message says how that was noticed."""
+    """The connection is lost; the message says how that was noticed."""
 
 
 class NoPython(Exception):
-    """The other side started no Python, or one too old: its version and path, and what it said."""
+    """The other side started no Python, or one that is too old: its version and path, and the
+    output.
+    """
 
     def __init__(self, found: str, said: str) -> None:
         super().__init__(found, said)
@@ -57,10 +59,10 @@ class Channel(Protocol):
         """Exactly `size` bytes of its output."""
 
     async def write(self, data: bytes) -> None:
-        """Give it `data`; returns once more can be taken."""
+        """Write `data`; returns once more can be written."""
 
     async def last_words(self) -> str:
-        """What it wrote to standard error, in one line; called once its output has ended."""
+        """Its standard error, in one line; called once its output has ended."""
 
     def abort(self) -> None:
         """Close the connection at once; the command sees the end of its input."""
@@ -79,7 +81,7 @@ def start_command(python: str | None) -> str:
 
 
 class Link:
-    """Asks an agent one thing after the other; lost once, it stays lost.
+    """Sends requests to an agent one at a time; once lost, it stays lost.
 
     silence: seconds without a byte after which the other side counts as gone.
     """
@@ -92,7 +94,7 @@ class Link:
         self._lost = ""
 
     async def greet(self, hello: dict[str, Any]) -> dict[str, Any]:
-        """Start the agent and say `hello`; its answer. Raises NoPython and Lost."""
+        """Start the agent and send `hello`; returns its answer. Raises NoPython and Lost."""
         await _within(PATIENCE_SECONDS, "did not start Python", self._await_python())
         source = agent_source()
         await self._send(b"%d\n" % len(source) + source)
@@ -109,7 +111,7 @@ class Link:
         try:
             await self._send(pack(header, payload), patience)
             return await self.next(patience)
-        except BaseException as error:  # also a cancelled question: its answer may come yet
+        except BaseException as error:  # also after a cancelled request: its answer may still come
             self._fail(str(error) or "was interrupted")
             raise
 
@@ -125,7 +127,7 @@ class Link:
         if self._tasks:
             with contextlib.suppress(Lost):
                 await self._send(pack({"op": "leave"}), patience)
-            # Taking in ends with its stream, whatever it answers until then.
+            # Receiving ends with its stream, whatever it answers until then.
             await asyncio.wait(self._tasks[:1], timeout=patience)
         self.close()
 
@@ -138,7 +140,7 @@ class Link:
 
     @property
     def lost(self) -> bool:
-        """Whether nothing more can be asked."""
+        """Whether no more requests are possible."""
         return bool(self._lost)
 
     async def _await_python(self) -> None:
@@ -152,7 +154,7 @@ class Link:
                 break
             line = b"" if line.endswith(b"\n") else line[-_LINE:]
         else:
-            raise NoPython("", "its login writes without end")
+            raise NoPython("", "its login prints endlessly")
         version = tuple(int(part) for part in found.groups()[:3])
         if version < (3, 10):
             path = found[4].decode(errors="replace")
@@ -160,10 +162,10 @@ class Link:
 
     async def _send(self, message: bytes, patience: float = PATIENCE_SECONDS) -> None:
         async with self._writing:
-            await _within(patience, "took nothing more", self._channel.write(message))
+            await _within(patience, "stopped reading", self._channel.write(message))
 
     async def _pump(self) -> None:
-        """Take in what comes; beats only show that the other side lives."""
+        """Receive messages; beats only show that the other side is alive."""
         try:
             while True:
                 header, payload = await self._message()
@@ -182,7 +184,7 @@ class Link:
         return header, await self._read(header["size"])
 
     async def _read(self, size: int) -> bytes:
-        """In pieces: a slow line is not silent."""
+        """In pieces: a slow connection is not a silent one."""
         words = f"was silent for {self._silence:g} s"
         pieces = []
         while size:

@@ -1,4 +1,4 @@
-"""What another machine must have before a pass can run there, and how to say what it lacks."""
+"""Requirements of another machine for a pass, and messages about what it lacks."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ PACKAGES = {
     "pydantic": ">=2.8",
     "tokenizers": ">=0.20",
 }
-"""What a worker imports of edgeq's dependencies, and the versions; the command line needs more."""
+"""Dependencies of edgeq that a worker imports, and their versions; the command line needs more."""
 LLAMAS = {build.distribution: build.version for build in BUILDS.values()}
-"""The builds of llama.cpp that can run GGUF files, one of which must be there for them."""
-_DECIDE = ("onnxruntime", *LLAMAS)  # whose version decides answers and speed
+"""Builds of llama.cpp that can run GGUF files; at least one is required for them."""
+_DECIDE = ("onnxruntime", *LLAMAS)  # packages whose version affects answers and speed
 
 
 def no_python(address: Address, found: str, said: str) -> Missing:
-    """The error for a machine without a Python that is new enough.
+    """The error for a machine without a recent enough Python.
 
-    `found` is the version and path of one that is too old, or empty; `said` is what the machine
-    answered instead.
+    `found` is the version and path of one that is too old, or empty; `said` is the machine's output
+    instead.
     """
-    what = f"its Python is {found}, and {PYTHON} is needed" if found else "no Python was started"
+    what = f"its Python is {found}, and {PYTHON} is required" if found else "no Python was started"
     if said and not found:
         what += f": {said}"
     remedy = "install Python 3.10 or later there"
@@ -45,9 +45,9 @@ def no_python(address: Address, found: str, said: str) -> Missing:
 
 
 def require_packages(address: Address, facts: Mapping[str, Any], *, gguf: bool) -> None:
-    """Raise Missing, with the command to type there, if a package is absent or of another version.
+    """Raise Missing, with the command to type there, if a package is missing or of another version.
 
-    `facts` are the agent's greeting; `gguf` asks for a build of llama.cpp too.
+    `facts` are the agent's greeting; `gguf` also requires a build of llama.cpp.
     """
     versions: Mapping[str, str | None] = facts["packages"]
     lacking, install = [], []
@@ -66,7 +66,7 @@ def require_packages(address: Address, facts: Mapping[str, Any], *, gguf: bool) 
 
 
 def differences(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which runtimes are of another version there than here, worded for a person."""
+    """Describe which runtimes have another version there than here."""
     notes = []
     for name in _DECIDE:
         there, here = facts["packages"][name], _version_here(name)
@@ -88,13 +88,13 @@ def _remedy(address: Address, facts: Mapping[str, Any], install: list[str]) -> s
     python = shlex.quote(facts["executable"])
     packages = " ".join(shlex.quote(package) for package in install)
     if not facts["managed"]:
-        return f"type there: {python} -m pip install {packages}"
+        return f"run there: {python} -m pip install {packages}"
     # Its distribution refuses pip outside a virtual environment (PEP 668).
     home = f"{facts['home'].rstrip('/')}/edgeq-python"
     packages = " ".join(shlex.quote(f"{name}{range_}") for name, range_ in PACKAGES.items())
     more = [shlex.quote(package) for package in install if "==" in package]
     return (
-        f"type there: {python} -m venv {home} && {home}/bin/pip install "
+        f"run there: {python} -m venv {home} && {home}/bin/pip install "
         f"{' '.join([packages, *more])}; and reach it as {address.name}?python={home}/bin/python"
     )
 

@@ -1,4 +1,4 @@
-"""Places: where a measuring pass can run in a fresh process, and what they have in common."""
+"""Places where a measuring pass can run in a fresh process, and their common interface."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Unreachable(Missing):
 
 
 class Surroundings(NamedTuple):
-    """What of a place goes into the conditions of a measurement, as `Conditions` names it.
+    """Facts about a place for the conditions of a measurement, by `Conditions`' names.
 
-    load_average: of the last minute; None where the system keeps no such number.
+    load_average: over the last minute; None if the system has no such number.
     """
 
     system: str
@@ -33,11 +33,11 @@ class Surroundings(NamedTuple):
 
 
 class Place(ABC):
-    """Somewhere a measuring pass can run: this machine, a stand-in on it, or another machine.
+    """A place where a measuring pass can run: this machine, a stand-in on it, or another machine.
 
-    name: as a person would know it again, e.g. `ssh://pi@pi5:22`. how: `measured` where the CPU
-    itself runs it, `emulated` where another stands in. passes: those that mean something there.
-    most_samples: how much of an evaluation set is bearable there; None for all.
+    name: recognizable for a person, e.g. `ssh://pi@pi5:22`. how: `measured` if the CPU itself runs
+    it, `emulated` if another stands in. passes: those with a meaningful result there. most_samples:
+    how much of an evaluation set is feasible there; None for all.
     """
 
     name: str
@@ -47,26 +47,26 @@ class Place(ABC):
 
     @abstractmethod
     def run(self, request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
-        """The reply of a fresh process there that does `request`; paths are those of this machine.
+        """The reply of a fresh process there to `request`; paths are those of this machine.
 
         Raises what `edgeq.places.process.run_worker` raises, and Unreachable if the place is lost.
         """
 
     @abstractmethod
     def device(self) -> Device:
-        """The facts of the place, read there. Raises Missing, and Unreachable if it is lost."""
+        """The facts about the place, read there. Raises Missing, and Unreachable if it is lost."""
 
     def surroundings(self) -> Surroundings:
-        """The system there, and how busy it is right now; those of this machine by default."""
+        """The system there, and its current load; those of this machine by default."""
         busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         return Surroundings(f"{platform.system()} {platform.release()} {platform.machine()}", busy)
 
     def notes(self) -> tuple[str, ...]:
-        """What must be said beside every number from there; nothing by default."""
+        """Notes for every number from there; none by default."""
         return ()
 
     def close(self) -> None:  # noqa: B027  most places start nothing that outlives a pass
-        """End what was started and remove what was written there; may be called again."""
+        """End processes started there and remove files written there; may be called again."""
 
     def __enter__(self: _AnyPlace) -> _AnyPlace:
         return self
@@ -81,7 +81,7 @@ class Place(ABC):
 
 
 class Here(Place):
-    """This machine as it is."""
+    """This machine itself."""
 
     name = "here"
     how: How = "measured"

@@ -1,4 +1,4 @@
-"""Starting a worker and saying honestly how it ended."""
+"""Start a worker and report precisely how it ended."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from edgeq.core.errors import InvalidInput, Missing, Problem
 from edgeq.core.terms import Effort, Pass
 from edgeq.devices.compute_units import ComputeUnits
 
-# Far beyond what a pass takes; a worker that hangs must not hang the check.
+# Far beyond a pass's duration; a worker that hangs must not hang the check.
 TIMEOUT_SECONDS = {"memory": 900.0, "latency": 3600.0, "quality": 3600.0}
-_LONGEST_SECONDS = 7200.0  # of what has no limit of its own
+_LONGEST_SECONDS = 7200.0  # for passes without a limit of their own
 
 
 class Workload(Frozen):
-    """What a language model is asked for, in tokens; `edgeq.recipe.schema.Workload` says more."""
+    """The work given to a language model, in tokens; see `edgeq.recipe.schema.Workload`."""
 
     context: int
     prompt: int
@@ -36,19 +36,19 @@ class Workload(Frozen):
 
 
 class Request(Frozen):
-    """What one worker shall do.
+    """The task of one worker.
 
-    Latency and memory run the same input every time: tokens of `text`, repeated, or the arrays
-    in the file `feed`, in the order of the inputs; without it, arrays of the declared shapes.
-    Quality runs `texts`, or `samples` of the data set `arrays`, and writes every output to the
-    file `outputs`. `feed` and `outputs` are files of `edgeq.measure.arrays`.
+    Latency and memory run the same input every time: tokens of `text`, repeated, or the arrays in
+    the file `feed`, in the order of the inputs; without it, arrays of the declared shapes. Quality
+    runs `texts`, or `samples` of the data set `arrays`, and writes every output to the file
+    `outputs`. `feed` and `outputs` are files of `edgeq.measure.arrays`.
 
-    Of a language model, latency and memory are those of its `workload`, with prompts from `text`.
+    For a language model, latency and memory are those of its `workload`, with prompts from `text`.
     Quality is its divergence from the artifact `reference` on `samples` windows of the text file
-    `corpus`; or, of `texts`, the logits of every position, written to `outputs`.
-    limits: budgets of time by their keys (p50, p90, first_token in seconds; prompt, generation in
-    tokens a second), for which the latency pass takes as many runs as deciding needs.
-    `compute_units` are those of a Core ML package, as `edgeq.load` takes them.
+    `corpus`; or, for `texts`, the logits of every position, written to `outputs`. limits: time
+    budgets by key (p50, p90, first_token in seconds; prompt, generation in tokens per second), for
+    which the latency pass makes as many runs as a decision needs. `compute_units` are those of a
+    Core ML package, as in `edgeq.load`.
     """
 
     work: Pass
@@ -72,15 +72,15 @@ _FAULTS = {fault.exit_code: fault for fault in (InvalidInput, Missing)}
 
 
 class PassFailed(Exception):
-    """A pass that gave no result; the message says what the worker died of."""
+    """A pass without a result; the message gives the worker's cause of death."""
 
 
 class PassStopped(PassFailed):
-    """A pass that took too long and was ended."""
+    """A pass that took too long and was stopped."""
 
 
-class Asked(Protocol):
-    """What a worker can be asked for, named by `work`."""
+class WorkerRequest(Protocol):
+    """A request to a worker, identified by `work`."""
 
     @property
     def work(self) -> str: ...
@@ -89,7 +89,7 @@ class Asked(Protocol):
 
 
 def run_worker(
-    request: Asked,
+    request: WorkerRequest,
     timeout_seconds: float | None = None,
     *,
     module: str = "edgeq.measure.worker",
@@ -97,15 +97,15 @@ def run_worker(
     environment: Mapping[str, str] | None = None,
     python: child.Python | None = None,
 ) -> dict[str, Any]:
-    """The reply of a fresh process of `module` that does `request`.
+    """The reply of a fresh process of `module` to `request`.
 
     `prefix` goes before the worker's command line: a program that becomes or runs the rest of it.
     `environment` is added to this process's. `python` runs it, by default this process's own.
 
     Raises PassFailed if the worker ends without a reply: killed (the signal is named) or with an
-    error; what it wrote to standard error is then passed on. Raises PassStopped after
-    `timeout_seconds` (default: `TIMEOUT_SECONDS`), and the worker's own InvalidInput or Missing
-    where the request cannot be done as it is, which says nothing about the artifact.
+    error; its standard error is then passed on. Raises PassStopped after `timeout_seconds`
+    (default: `TIMEOUT_SECONDS`), and the worker's own InvalidInput or Missing if the request itself
+    is at fault, not the artifact.
     """
     limit = timeout_seconds or TIMEOUT_SECONDS.get(request.work, _LONGEST_SECONDS)
     command = [*prefix, *(python or child.this_python()).command(module)]
@@ -125,14 +125,14 @@ def run_worker(
 
 
 def stopped(work: str, seconds: float) -> PassStopped:
-    """The error for a worker that was stopped because it took longer than `seconds`."""
+    """The error for a worker stopped after `seconds`."""
     return PassStopped(f"the {work} pass did not finish within {seconds:g} s and was stopped")
 
 
 def conclude(work: str, status: int, output: str, errors: str) -> dict[str, Any]:
     """The reply of a worker that ended with `status`, negative for a signal.
 
-    `output` and `errors` are what it wrote to standard output and error. Raises as `run_worker`.
+    `output` and `errors` are its standard output and error. Raises as `run_worker`.
     """
     if status == 0:
         reply: dict[str, Any] = json.loads(output)
@@ -144,7 +144,7 @@ def conclude(work: str, status: int, output: str, errors: str) -> dict[str, Any]
 
 
 def _problems(reply: str) -> list[Problem]:
-    """What a worker says is wrong with its request; none if it came to an end without a word."""
+    """Problems with the request reported by a worker; none if it ended without a message."""
     return [Problem(**problem) for problem in json.loads(reply)] if reply else []
 
 
@@ -158,7 +158,7 @@ def _ending(work: str, status: int, message: str) -> str:
 
 
 def _kill_tree(worker: subprocess.Popen[bytes]) -> None:
-    """End the worker and what it started, if it still runs."""
+    """End the worker and its children, if still running."""
     if worker.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(worker.pid).children(recursive=True):

@@ -1,4 +1,4 @@
-"""Another machine as a place: the same worker in a throw-away directory, and nothing left."""
+"""Another machine as a place: the same worker in a temporary directory, which is removed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import re
 import secrets
-import tempfile
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from edgeq.core.artifact import ARTIFACT_FILE, read_record
 from edgeq.core.errors import EdgeqError, Missing, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import How, Progress
 from edgeq.devices.address import Address
 from edgeq.devices.profile import Device
@@ -21,33 +21,34 @@ from edgeq.formats.registry import file_format
 from edgeq.places import needs
 from edgeq.places.background import Background
 from edgeq.places.file_manifest import files_below, write_source
-from edgeq.places.file_transfer import Cargo
+from edgeq.places.file_transfer import FileTransfer
 from edgeq.places.link import PATIENCE_SECONDS, Channel, Link, Lost, NoPython, start_command
 from edgeq.places.place import ALL_PASSES, Place, Surroundings, Unreachable
 from edgeq.places.process import TIMEOUT_SECONDS, Request, conclude, stopped
 from edgeq.quantize.ggml.llama_api import CHOICE
 
 _T = TypeVar("_T")
-_FILES = ("artifact", "reference", "feed", "arrays", "corpus")  # of a Request, read by the worker
+# fields of a Request, read by the worker
+_FILES = ("artifact", "reference", "feed", "arrays", "corpus")
 _OUTPUTS = "outputs"
 _FACTS_SECONDS = 60.0
 _LEAVE_SECONDS = 30.0
 
 
 class _Session(NamedTuple):
-    """A connection, and what the agent behind it said of its machine."""
+    """A connection, and the facts that its agent reported."""
 
     link: Link
     facts: Mapping[str, Any]
 
 
 class RemotePlace(Place):
-    """A POSIX machine reached through the standard streams of a command; connected when needed.
+    """A POSIX machine reached through the standard streams of a command; connected on demand.
 
-    Files are copied by hash into a directory there that goes with `close`, or with the next visit
-    or `linger_seconds` after the connection was cut. A cut connection is set up again once, and
-    what was copied by then is not copied again. silence_seconds: without a sign of life, after
-    which a connection counts as cut, on both sides. One thread at a time.
+    Files are copied by hash into a directory there that is removed by `close`, or on the next visit
+    or `linger_seconds` after the connection was lost. A lost connection is reopened once, and files
+    copied by then are not copied again. silence_seconds: time without a sign of life after which a
+    connection counts as lost, on both sides. One thread at a time.
     """
 
     how: How = "measured"
@@ -64,14 +65,14 @@ class RemotePlace(Place):
         self.name = address.name
         self._address, self._progress = address, progress
         self._silence, self._linger = silence_seconds, linger_seconds
-        self._cargo = Cargo(address, progress)
+        self._cargo = FileTransfer(address, progress)
         self._name_there = secrets.token_hex(8)
         self._background: Background | None = None
         self._session: _Session | None = None
 
     @property
     def copied_bytes(self) -> int:
-        """Bytes of files that were sent so far."""
+        """Bytes of files sent so far."""
         return self._cargo.copied_bytes
 
     @abstractmethod
@@ -105,7 +106,7 @@ class RemotePlace(Place):
         return self._background.call(self._twice(work))
 
     async def _twice(self, work: Callable[[_Session], Awaitable[_T]]) -> _T:
-        """Do `work` on a connection, and once more on a new one if that is cut."""
+        """Do `work` on a connection, and once more on a new one if that is lost."""
         reasons: list[str] = []
         while len(reasons) < 2:
             try:
@@ -118,10 +119,10 @@ class RemotePlace(Place):
                     raise
                 reasons += [problem.what for problem in error.problems]
         what = f"the connection {reasons[0]}; tried once more: {reasons[1]}"
-        raise Unreachable(Problem(self.name, what, "look at the machine and its network"))
+        raise Unreachable(Problem(self.name, what, "check the machine and its network"))
 
     async def _connect(self) -> _Session:
-        """The connection there is, or a new one, with edgeq's source behind it."""
+        """The current connection, or a new one, with edgeq's source sent."""
         if self._session is not None and not self._session.link.lost:
             return self._session
         if self._session is not None:
@@ -131,7 +132,7 @@ class RemotePlace(Place):
         try:
             facts = await self._greet(link)
             needs.require_packages(self._address, facts, gguf=False)
-            with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+            with TemporaryFolder() as folder:
                 source = Path(folder, "source.zip")
                 write_source(source)
                 hashes = await self._cargo.supply(link, {"source": source})
@@ -163,7 +164,7 @@ class RemotePlace(Place):
             await session.link.leave(_LEAVE_SECONDS)
 
     async def _pass(self, session: _Session, request: Request, limit: float) -> dict[str, Any]:
-        """Lay the files out, do the pass, bring its outputs back."""
+        """Lay out the files, run the pass, return its outputs."""
         paths = {name: path for name in _FILES if (path := getattr(request, name)) is not None}
         needs.require_packages(self._address, session.facts, gguf=_wants_llama(paths))
         names = {name: f"{name}/{path.absolute().name}" for name, path in paths.items()}
@@ -191,7 +192,7 @@ class RemotePlace(Place):
     def _reply(
         self, request: Request, answer: dict[str, Any], limit: float, here: Mapping[str, str]
     ) -> dict[str, Any]:
-        """As `run_worker` ends; `here` says which file of this machine a path there stands for."""
+        """As `run_worker` ends; `here` maps paths there to files of this machine."""
 
         def translate(text: str) -> str:
             for there, path in here.items():

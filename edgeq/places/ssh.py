@@ -24,12 +24,12 @@ _WORDS_SECONDS = 2.0
 class SshPlace(RemotePlace):
     """Another machine by SSH. It needs a POSIX shell and Python, but no SFTP.
 
-    Nobody is asked for a password: the user's keys, the agent and `~/.ssh/config` must do. A host
-    key that `~/.ssh/known_hosts` does not hold is refused.
+    There is no password prompt: the user's keys, the agent and `~/.ssh/config` must suffice. A host
+    key that is not in `~/.ssh/known_hosts` is refused.
     """
 
     async def _open(self, command: str) -> Channel:
-        # A login shell may be of any kind; sh is on all of them.
+        # A login shell may be of any kind; every machine has sh.
         wrapped = f"exec sh -c {shlex.quote(command)}"
         try:
             connection = await asyncssh.connect(self._address.host or "", **_options(self._address))
@@ -45,7 +45,7 @@ class SshPlace(RemotePlace):
 
 
 class _SshChannel:
-    """A command on the other machine, on a connection of its own."""
+    """A command on the other machine, on its own connection."""
 
     def __init__(
         self, connection: asyncssh.SSHClientConnection, process: asyncssh.SSHClientProcess[bytes]
@@ -76,7 +76,7 @@ class _SshChannel:
         self._connection.abort()
 
     async def _ending(self) -> str:
-        """How the command came to its end: the exit status arrives behind the end of its output."""
+        """How the command ended: the exit status arrives after the end of its output."""
         with contextlib.suppress(asyncssh.Error, OSError, asyncio.TimeoutError):
             await asyncio.wait_for(self._process.wait_closed(), 1)
         if self._process.exit_signal is not None:
@@ -87,7 +87,7 @@ class _SshChannel:
 
 
 def _options(address: Address) -> dict[str, Any]:
-    """What the address says; the rest is left to the user's settings."""
+    """The address's settings; the rest is left to the user's configuration."""
     named = {"username": address.user, "port": address.port}
     return {
         "connect_timeout": CONNECT_SECONDS,
@@ -97,26 +97,26 @@ def _options(address: Address) -> dict[str, Any]:
 
 
 def _unreachable(address: Address, error: Exception) -> Unreachable:
-    """What went wrong while connecting, and what to do about it."""
+    """The reason why connecting failed, and the remedy."""
     login = f"{address.user}@{address.host}" if address.user else str(address.host)
     port = f"-p {address.port} " if address.port else ""
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
-        what = "its host key is not the one in ~/.ssh/known_hosts, or is not there yet"
-        remedy = f"log in once and compare the fingerprint that is shown: ssh {port}{login}"
+        what = "its host key differs from the one in ~/.ssh/known_hosts, or is not there yet"
+        remedy = f"log in once and compare the displayed fingerprint: ssh {port}{login}"
     elif isinstance(error, asyncssh.PermissionDenied):
         what = "it accepts none of your SSH keys"
         remedy = f"let it accept one: ssh-copy-id {port}{login}; "
         remedy += "a key with a passphrase must be unlocked first: ssh-add"
     elif isinstance(error, socket.gaierror):
-        what = f"no machine is known by the name {address.host!r}"
-        remedy = "look for a typing error, or write its IP address"
+        what = f"the host name {address.host!r} cannot be resolved"
+        remedy = "check the spelling, or write its IP address"
     elif isinstance(error, ConnectionRefusedError):
-        what = "the machine is there and refuses the connection"
+        what = "the machine refuses the connection"
         remedy = "start its SSH server, or name the port it listens on: ssh://user@host:port"
     elif isinstance(error, asyncio.TimeoutError | TimeoutError):
         what = f"no answer within {CONNECT_SECONDS:g} s"
-        remedy = "look whether it is switched on and on this network"
+        remedy = "check that it is switched on and on this network"
     else:
         what = f"cannot be connected to: {error or type(error).__name__}"
-        remedy = f"see whether this works: ssh {port}{login}"
+        remedy = f"check that this works: ssh {port}{login}"
     return Unreachable(Problem(address.name, what, remedy))

@@ -1,4 +1,4 @@
-"""Which place an address means: this machine, another one over SSH or adb, or a stand-in."""
+"""Turn an address into a place: this machine, another one over SSH or adb, or a stand-in."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def place_for(
     emulated: Callable[[], Place] | None = None,
     progress: Progress = lambda _: None,
 ) -> Place:
-    """The place that `reach` names: `here`, `ssh://user@host[:port]`, `adb[:serial]`, `emulate`.
+    """The place for `reach`: `here`, `ssh://user@host[:port]`, `adb[:serial]`, `emulate`.
 
-    `emulated` makes the stand-in that `emulate` means for a device; it depends on the device's CPU.
-    `progress` is told what takes time. Nothing is connected or started yet. Raises InvalidInput for
-    text that names no place and for `emulate` without a stand-in, Missing where what reaches it is
-    not installed.
+    `emulated` makes the stand-in for `emulate`, which depends on the device's CPU. `progress`
+    reports long steps. Nothing is connected or started yet. Raises InvalidInput for text that is
+    not an address and for `emulate` without a stand-in, Missing if a required client is not
+    installed.
     """
     try:
         address = parse_address(reach)
@@ -35,7 +35,7 @@ def place_for(
         return Here()
     if address.kind == "emulate":
         if emulated is None:
-            what = "'emulate' needs a device whose CPU is stood in for"
+            what = "'emulate' needs a device, whose CPU is then emulated"
             raise InvalidInput(Problem("reach", what, "name the device too: --device pi5-8gb"))
         return emulated()
     if address.kind == "adb":

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.files import replacing
 from edgeq.quantize.number_formats import NUMBER_FORMATS, QuantizedTensor
 
 
@@ -28,8 +27,7 @@ def save_codes(path: Path, codes: Mapping[str, QuantizedTensor]) -> None:
     for index, tensor in enumerate(codes.values()):
         arrays[f"{index}.codes"] = tensor.codes
         arrays[f"{index}.scales"] = tensor.scales
-    with replacing(path) as partial:
-        np.savez(partial, **arrays)
+    np.savez(path, **arrays)
 
 
 def load_codes(path: Path) -> dict[str, QuantizedTensor]:

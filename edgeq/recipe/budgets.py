@@ -1,4 +1,4 @@
-"""What must hold for an artifact to pass, and what a language model is asked for meanwhile."""
+"""Budgets that an artifact must keep, and the workload of a language model."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from edgeq.recipe.registered_budgets import WithRegistered
 
 def _check_spearman(value: Any) -> Any:
     if isinstance(value, int | float) and 0 < abs(value) <= 1:
-        what = f"Spearman correlation is given × 100, {value} would hardly ask for anything"
+        what = f"Spearman correlation is given × 100, so {value} would be almost no bound"
         raise refuse(what, f"write e.g. 'spearman: {value * 100:g}'")
     return value
 
 
 class Workload(Frozen):
-    """What an app does with a language model; memory and speed are measured on it."""
+    """An app's use of a language model; memory and speed are measured on it."""
 
     context: int = Field(
         default=1024,
         ge=2,
-        description="Positions of context that are allocated; memory is taken with them.",
+        description="Context positions that are allocated; memory is measured with them.",
     )
     prompt: int = Field(
-        default=128, ge=1, description="Tokens of the prompt whose first answer is waited for."
+        default=128, ge=1, description="Tokens in the prompt, for the time to the first token."
     )
-    generate: int = Field(default=32, ge=1, description="Tokens generated behind it.")
+    generate: int = Field(default=32, ge=1, description="Tokens generated after it.")
 
 
 class MemoryBudget(Frozen):
-    """What one process may take; judged as the device's system counts it."""
+    """Memory of one process; judged as the device's system counts it."""
 
     peak: Bytes | None = Field(
-        default=None, description="Upper bound of the whole process.", examples=["200 MiB"]
+        default=None, description="Upper bound for the whole process.", examples=["200 MiB"]
     )
     growth: Bytes | None = Field(
         default=None,
-        description="Upper bound of what loading and running add to a process that has imported "
-        "its libraries.",
+        description="Upper bound of the memory that loading and running add to a process that has "
+        "imported its libraries.",
         examples=["64 MiB"],
     )
 
 
 class LatencyBudget(Frozen):
-    """Time for one run on one sample, or of a language model until its first token."""
+    """Time for one run on one sample, or for a language model until its first token."""
 
     p50: Seconds | None = Field(
         default=None, description="Upper bound of the median.", examples=["40 ms"]
     )
     p90: Seconds | None = Field(
-        default=None, description="Upper bound that 90 % of runs keep.", examples=["60 ms"]
+        default=None, description="Upper bound of the 90 % quantile over runs.", examples=["60 ms"]
     )
     first_token: Seconds | None = Field(
         default=None,
-        description="Language models: upper bound that 90 % of runs keep from a prompt of "
-        "workload.prompt tokens to the first token of the answer.",
+        description="Language models: upper bound of the 90 % quantile of the time from a prompt "
+        "of workload.prompt tokens to the first token of the answer.",
         examples=["400 ms"],
     )
 
@@ -69,10 +69,10 @@ class SpeedBudget(Frozen):
     """Tokens per second of a language model, judged by the median of the runs."""
 
     prompt: TokensPerSecond | None = Field(
-        default=None, description="Lower bound while a prompt is read.", examples=["200 tok/s"]
+        default=None, description="Lower bound for reading a prompt.", examples=["200 tok/s"]
     )
     generation: TokensPerSecond | None = Field(
-        default=None, description="Lower bound while an answer is written.", examples=["20 tok/s"]
+        default=None, description="Lower bound for generating an answer.", examples=["20 tok/s"]
     )
 
 
@@ -81,7 +81,7 @@ class SizeBudget(Frozen):
 
     download: Bytes | None = Field(
         default=None,
-        description="Upper bound of all files of one artifact together.",
+        description="Upper bound for all files of one artifact together.",
         examples=["25 MiB"],
     )
 
@@ -141,7 +141,7 @@ class QualityBudget(Frozen):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="Upper bound of the KL divergence that 99 % of the tokens keep, in nats.",
+        description="Upper bound of the 99 % quantile of the KL divergence over tokens, in nats.",
         examples=[0.2],
     )
     perplexity: float | None = Field(
@@ -154,7 +154,7 @@ class QualityBudget(Frozen):
 
 
 class PlacementBudget(Frozen):
-    """Where Core ML means to run a package's operators, by its compute plan on the device."""
+    """Where Core ML plans to run a package's operators, by its compute plan on the device."""
 
     npu: Fraction | None = Field(
         default=None,
@@ -169,7 +169,7 @@ class PlacementBudget(Frozen):
 
 
 class Budgets(Frozen):
-    """What must hold for an artifact to pass; each is optional."""
+    """Budgets that an artifact must keep to pass; each is optional."""
 
     memory: Annotated[MemoryBudget, WithRegistered("memory")] = Field(
         default=MemoryBudget(), description="Memory while it runs."
@@ -181,16 +181,16 @@ class Budgets(Frozen):
         default=SpeedBudget(), description="Speed of a language model."
     )
     size: Annotated[SizeBudget, WithRegistered("size")] = Field(
-        default=SizeBudget(), description="What an app has to download."
+        default=SizeBudget(), description="Size of an app's download."
     )
     quality: Annotated[QualityBudget, WithRegistered("quality")] = Field(
-        default=QualityBudget(), description="How near it is to the full-precision model."
+        default=QualityBudget(), description="Distance from the full-precision model."
     )
     placement: Annotated[PlacementBudget, WithRegistered("placement")] = Field(
-        default=PlacementBudget(), description="Core ML packages: which units run them."
+        default=PlacementBudget(), description="Core ML packages: the units that run them."
     )
 
     def limit(self, budget: Budget) -> float | None:
-        """The limit that the recipe sets for a budget; None where it sets none."""
+        """The recipe's limit for a budget; None without one."""
         limit: float | None = getattr(getattr(self, budget.section), budget.key, None)
         return limit

@@ -1,6 +1,6 @@
 """Data sets of a recipe: texts, scored pairs of sentences, and arrays.
 
-`.txt` has one text a line. `.tsv` (tab) and `.csv` (tab or comma) have a header with the columns
+`.txt` has one text per line. `.tsv` (tab) and `.csv` (tab or comma) have a header with the columns
 `sentence1`, `sentence2` and, for a task score, `score`; or `text` and, for the right label of each,
 `label`. `.npz` has one array for each input of the
 model, all with the same number of samples along the first axis.
@@ -34,14 +34,15 @@ PAIR_SUFFIXES = (".tsv", ".csv")
 ARRAY_SUFFIXES = (".npz",)
 _PAIR, _SINGLE = ("sentence1", "sentence2"), ("text",)
 _MOST_BYTES = 32 << 20
-_MOST_CORPUS_BYTES = 16 << 20  # of text that is tokenized as a whole, at 50 bytes a letter
+# bytes of text that is tokenized as a whole, at 50 bytes per character
+_MOST_CORPUS_BYTES = 16 << 20
 _LONGEST_LINE = 1 << 20
 _MOST_ARRAY_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of sentences; `scores` are how alike a person finds each pair, None where not given."""
+    """Pairs of sentences; `scores` are human similarity ratings, None if not given."""
 
     first: tuple[str, ...]
     second: tuple[str, ...]
@@ -52,11 +53,13 @@ def read_texts(path: Path, samples: int | None = None, seed: int = 0) -> list[st
     """The texts of a `.txt`, of a `.tsv` or `.csv`, or both sentences of every pair of one.
 
     `samples` of them, chosen by a hash that is the same on every machine, in the file's order.
-    Raises InvalidInput for a file that is absent, empty, not UTF-8 or has too few samples.
+    Raises InvalidInput for a file that does not exist, is empty, is not UTF-8 or has too few
+    samples.
     """
     if path.suffix in PAIR_SUFFIXES:
         rows = _read_table(path)
-        texts = [row[name] for row in rows for name in (*_PAIR, *_SINGLE) if name in row]
+        names = _PAIR if has_pairs(path) else _SINGLE
+        texts = [row[name] for row in rows for name in names]
     elif path.suffix == ".txt":
         texts = [line.strip() for line in _lines(path) if line.strip()]
     else:
@@ -79,15 +82,15 @@ def read_labels(path: Path, samples: int | None = None, seed: int = 0) -> tuple[
 
 
 def read_corpus(path: Path) -> str:
-    """The whole text of a `.txt`, as language models are calibrated and judged on.
+    """The whole text of a `.txt`, for calibrating and judging language models.
 
-    Raises InvalidInput for a file that is absent, empty or not UTF-8.
+    Raises InvalidInput for a file that does not exist, is empty or is not UTF-8.
     """
     if path.suffix != ".txt":
         raise _unknown_suffix(path, (".txt",))
     text = read_text(path).replace("\r\n", "\n")
     if not text.strip():
-        raise InvalidInput(Problem(str(path), "holds no text", "add some"))
+        raise InvalidInput(Problem(str(path), "contains no text", "add some"))
     return text
 
 
@@ -115,17 +118,17 @@ def read_pairs(path: Path, samples: int | None = None, seed: int = 0) -> Pairs:
 def read_arrays(path: Path, samples: int | None = None, seed: int = 0) -> dict[str, Array]:
     """The arrays of an `.npz` by input name, each (samples, …); chosen as in `read_texts`.
 
-    Raises InvalidInput for a file that is absent, not an `.npz`, holds pickled objects, NaN or
-    infinity, or whose arrays differ in the number of samples.
+    Raises InvalidInput for a file that does not exist, is not an `.npz`, contains pickled objects,
+    NaN or infinity, or whose arrays differ in the number of samples.
     """
     if path.suffix not in ARRAY_SUFFIXES:
         raise _unknown_suffix(path, ARRAY_SUFFIXES)
     arrays = _load_arrays(path)
     counts = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
     if not counts or len(set(counts.values())) > 1:
-        held = ", ".join(f"{name} {arrays[name].shape}" for name in counts) or "no arrays"
+        shapes = ", ".join(f"{name} {arrays[name].shape}" for name in counts) or "no arrays"
         remedy = "give every input an array with the samples along the first axis"
-        raise InvalidInput(Problem(str(path), f"arrays do not match: {held}", remedy))
+        raise InvalidInput(Problem(str(path), f"arrays do not match: {shapes}", remedy))
     chosen = _choose(path, next(iter(counts.values())), samples, seed)
     _refuse_not_finite(path, arrays, chosen)
     return {name: array[chosen] for name, array in arrays.items()}
@@ -136,8 +139,8 @@ def _refuse_not_finite(path: Path, arrays: Mapping[str, Array], chosen: Sequence
         for index in chosen if array.dtype.kind == "f" else ():
             if not np.isfinite(array[index]).all():
                 word = "NaN" if np.isnan(array[index]).any() else "infinity"
-                what = f"the array {name!r} holds {word} in sample {index}"
-                remedy = "remove that sample, or compute it again: only numbers can be measured"
+                what = f"the array {name!r} contains {word} in sample {index}"
+                remedy = "remove that sample, or recompute it: only finite numbers can be measured"
                 raise InvalidInput(Problem(str(path), what, remedy))
 
 
@@ -158,21 +161,21 @@ def _load_arrays(path: Path) -> dict[str, Array]:
 
 
 def _require_room(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse arrays that could not be held: a small file may unpack to any size."""
+    """Refuse arrays that do not fit into memory: a small file may unpack to any size."""
     size = sum(entry.file_size for entry in archive.infolist())
     if size > _MOST_ARRAY_BYTES:
-        what = f"holds {format_bytes(size)} of arrays, over {format_bytes(_MOST_ARRAY_BYTES)}"
+        what = f"contains {format_bytes(size)} of arrays, over {format_bytes(_MOST_ARRAY_BYTES)}"
         raise InvalidInput(Problem(str(path), what, "keep fewer samples"))
 
 
 def feeds(
     path: Path, arrays: Mapping[str, Array], ranks: Mapping[str, int]
 ) -> Iterator[dict[str, Array]]:
-    """One sample after the other, as a model with inputs of these `ranks` takes them.
+    """Yield one sample after the other, in the shapes of a model with inputs of these `ranks`.
 
-    Where an array has the rank of its input, the first axis is the batch and every feed keeps it,
-    with length 1; where it has one axis more, that axis counts the samples and is taken off.
-    Raises InvalidInput at once for names or ranks that do not match; `path` names the file.
+    If an array has the rank of its input, the first axis is the batch and every feed keeps it, with
+    length 1; if it has one more axis, that axis counts the samples and is removed. Raises
+    InvalidInput at once for names or ranks that do not match; `path` names the file.
     """
     problems = [
         Problem(str(path), f"no array for the input {name!r}", f"it has: {', '.join(arrays)}")
@@ -204,11 +207,11 @@ def _slices(arrays: Mapping[str, Array], ranks: Mapping[str, int]) -> Iterator[d
 
 
 def overlap(calibration: Path, evaluation: Path) -> list[str]:
-    """The samples of `evaluation` that calibration has too, in the file's order.
+    """The samples of `evaluation` that are also in calibration, in the file's order.
 
-    Whole files are compared, whatever number of samples a recipe takes. Texts are equal when they
-    are after Unicode NFKC, case folding and joining of blanks; arrays when every byte is. Costs one
-    hash a sample.
+    Whole files are compared, whatever number of samples a recipe uses. Texts are equal if they are
+    after Unicode NFKC, case folding and collapsing whitespace; arrays if every byte is. Costs one
+    hash per sample.
     """
     seen = {key for key, _ in _keys(calibration)}
     found = {key: shown for key, shown in _keys(evaluation) if key in seen}
@@ -216,10 +219,10 @@ def overlap(calibration: Path, evaluation: Path) -> list[str]:
 
 
 def shared_passages(calibration: Path, evaluation: Path, words: int = 13) -> list[str]:
-    """Passages of so many words of `evaluation` that calibration has too, wherever lines break.
+    """Passages of `words` words in `evaluation` that are also in calibration, ignoring line breaks.
 
-    13 words are what Brown et al. ("Language Models are Few-Shot Learners", 2020, appendix C) take
-    for a text that was seen before. Compared after Unicode NFKC and case folding.
+    Brown et al. ("Language Models are Few-Shot Learners", 2020, appendix C) use 13 words for a text
+    that was seen before. Compared after Unicode NFKC and case folding.
     """
     texts = [
         unicodedata.normalize("NFKC", read_corpus(path)).casefold().split()
@@ -250,14 +253,14 @@ def _keys(path: Path) -> Iterator[tuple[bytes, str]]:
 
 
 def _choose(path: Path, available: int, samples: int | None, seed: int) -> list[int]:
-    """Sorted positions of `samples` out of `available`, the same wherever they are chosen."""
+    """Sorted positions of `samples` out of `available`, the same on every machine."""
     if available == 0:
-        raise InvalidInput(Problem(str(path), "holds no samples", "add some"))
+        raise InvalidInput(Problem(str(path), "contains no samples", "add some"))
     if samples is None or samples == available:
         return list(range(available))
     if samples > available:
-        what = f"has {available} samples, {samples} are asked for"
-        raise InvalidInput(Problem(str(path), what, f"write 'samples: {available}', or add some"))
+        what = f"has {available} samples, {samples} are requested"
+        raise InvalidInput(Problem(str(path), what, f"write 'samples: {available}', or add more"))
 
     def draw(index: int) -> bytes:
         return hashlib.sha256(f"{seed}:{index}".encode()).digest()
@@ -266,24 +269,24 @@ def _choose(path: Path, available: int, samples: int | None, seed: int) -> list[
 
 
 def read_text(path: Path, limit: int = _MOST_CORPUS_BYTES) -> str:
-    """The text of a file that a recipe or command names, UTF-8 of at most `limit` bytes."""
+    """The text of a file named by a recipe or command, UTF-8 of at most `limit` bytes."""
     if not path.exists():
         raise no_such_file(path)
     try:
-        return read_bytes(path, limit, "keep the part that is needed").decode("utf-8-sig")
+        return read_bytes(path, limit, "keep only the required part").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         where = f"{path}: byte {error.start}"
         raise InvalidInput(Problem(where, "not UTF-8 text", "save the file as UTF-8")) from None
 
 
 def _lines(path: Path) -> list[str]:
-    """Lines of samples; one that no sentence makes is refused: it lacks line ends."""
-    # Not splitlines(): a text may hold a form feed or U+2028.
+    """Lines of samples; a line too long for a sentence is refused: line breaks are missing."""
+    # Not splitlines(): a text may contain a form feed or U+2028.
     lines = read_text(path, _MOST_BYTES).replace("\r\n", "\n").split("\n")
     for number, line in enumerate(lines, 1):
         if len(line) > _LONGEST_LINE:
-            what = f"the line has {len(line)} letters, over {_LONGEST_LINE}"
-            raise InvalidInput(Problem(f"{path}:{number}", what, "put one sample on a line"))
+            what = f"the line has {len(line)} characters, over {_LONGEST_LINE}"
+            raise InvalidInput(Problem(f"{path}:{number}", what, "put one sample on each line"))
     return lines
 
 
@@ -316,7 +319,7 @@ def _read_table(path: Path) -> list[dict[str, str]]:
 def _row_problems(path: Path, line: int, columns: Sequence[str], row: list[str]) -> list[Problem]:
     where = f"{path}:{line}"
     if len(row) != len(columns):
-        what = f"{len(row)} columns where the header has {len(columns)}"
+        what = f"{len(row)} columns, and the header has {len(columns)}"
         return [Problem(where, what, "check for a missing or an extra separator")]
     cells = dict(zip(columns, row, strict=True))
     problems = [
@@ -338,7 +341,7 @@ def _is_number(text: str) -> bool:
 
 
 def no_such_file(path: Path) -> InvalidInput:
-    """The error for a file that is not there, with the name that was meant."""
+    """The error for a file that does not exist, suggesting a similar name."""
     folder = path.parent
     names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     return InvalidInput(Problem(str(path), "no such file", suggest_near(path.name, names)))

@@ -1,4 +1,4 @@
-"""Reading a recipe file, with every problem it has at once."""
+"""Read a recipe file, reporting all problems at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from edgeq.recipe.schema import Recipe
 
 
 def load_recipe(path: Path) -> tuple[Recipe | None, Document, list[Problem]]:
-    """Read a recipe and check all that can be checked without its model and devices.
+    """Read a recipe and check everything that does not require its model and devices.
 
-    All problems that do not follow from another are in the list; where it is not empty, the recipe
-    is what could be understood, or None, and `document.is_assumed` tells which parts of it are
-    stand-ins. Paths inside are relative to `document.path.parent`.
-    Raises InvalidInput where the file cannot be read as YAML at all.
+    The list has all problems that do not follow from another; if it is not empty, the recipe is the
+    part that could be understood, or None, and `document.is_assumed` tells which parts are
+    placeholders. Paths inside are relative to `document.path.parent`. Raises InvalidInput if the
+    file cannot be read as YAML at all.
     """
     document = read_yaml(path)
     recipe, problems = validate(document, Recipe)

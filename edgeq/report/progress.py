@@ -6,11 +6,21 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 from edgeq.core.terms import Progress
 from edgeq.report.console import Console, Text, make_console
 
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+_shown = "steps"
+
+
+def show_progress(how: Literal["nothing", "steps", "every step"]) -> None:
+    """What commands show from now on: nothing, the current step, or a line for every step."""
+    global _shown
+    _shown = how
 
 
 @contextlib.contextmanager
@@ -24,20 +34,24 @@ def progress_line() -> Iterator[Progress]:
     ...     progress("measure latency")
     """
     console = make_console(sys.stderr)
-    if not console.is_terminal:
-        yield _now_and_then(console)
-        return
-    with console.status("start", spinner_style="none") as status:
-        yield lambda step: status.update(Text(step))
+    if _shown == "nothing":
+        yield lambda step: None
+    elif _shown == "every step":
+        yield _lines(console, 0.0)
+    elif not console.is_terminal:
+        yield _lines(console, _SECONDS_BETWEEN_LINES)
+    else:
+        with console.status("start", spinner_style="none") as status:
+            yield lambda step: status.update(Text(step))
 
 
-def _now_and_then(console: Console) -> Progress:
+def _lines(console: Console, seconds_between: float) -> Progress:
     begun = shown = time.monotonic()
 
     def show(step: str) -> None:
         nonlocal shown
         now = time.monotonic()
-        if now - shown >= _SECONDS_BETWEEN_LINES:
+        if now - shown >= seconds_between:
             shown = now
             console.print(Text(f"{now - begun:4.0f} s  {step}"), soft_wrap=True)
 

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
+    "new": ["none"],
     "plan": ["none.yaml"],
     "build": ["none.yaml"],
     "check": ["none.yaml"],
@@ -118,6 +119,26 @@ def test_no_exception_ends_with_status_1(
     assert done.returncode == status
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_was_stopped_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / ".edgeq").mkdir()
+    done = run("devices", code=BREAK.format("raise KeyboardInterrupt()"), cwd=tmp_path)
+    assert done.returncode == 130
+    assert done.stderr == "stopped; finished steps are kept in .edgeq. To go on: edgeq devices\n"
+
+
+def test_a_shell_completes_commands_and_devices(tmp_path: Path) -> None:
+    def completed(words: str) -> list[str]:
+        words_before = len(words.split(" ")) - 1
+        code = (
+            f"import os; os.environ.update(_EDGEQ_COMPLETE='complete_bash', COMP_WORDS={words!r}, "
+            f"COMP_CWORD='{words_before}')"
+        )
+        return run(code=code, cwd=tmp_path).stdout.split()
+
+    assert completed("edgeq pla") == ["plan"]
+    assert completed("edgeq check a.yaml --device pi5") == ["pi5-8gb"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no full device")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from edgeq.core import child
 from tests.conftest import Project
 from tests.support import samples
+from tests.support.families import Family
 
 EDGEQ = [str(Path(sys.executable).with_name("edgeq"))]
 LOAD = ["-I", "-c", "import edgeq, sys; print(edgeq.load(sys.argv[1]).prepared)"]
@@ -110,6 +113,35 @@ def test_a_process_is_killed_with_its_parent(tmp_path: Path) -> None:
     process.wait()
     assert process.stdout.read() == ""  # the child held the other end, and let go of it
     process.stdout.close()
+
+
+@linux
+@pytest.mark.parametrize("name", ["load", "audit", "run", "check"])
+def test_children_of_every_command_are_killed_with_it(
+    name: str, project: Project, tmp_path: Path
+) -> None:
+    family = Family(_command(name, project, tmp_path), tmp_path, **_own_places(tmp_path))
+    while not family.others() and family.parent.poll() is None:
+        time.sleep(0.005)
+    assert family.parent.poll() is None, "it started no process"
+    assert family.kill_parent() == []
+
+
+def _own_places(folder: Path) -> dict[str, str]:
+    return {"EDGEQ_STORE": str(folder / "store"), "EDGEQ_CACHE": str(folder / "cache")}
+
+
+def _command(name: str, project: Project, folder: Path) -> list[str]:
+    if name == "load":
+        return [sys.executable, *LOAD, str(samples.tensor_artifact(folder / "artifact"))]
+    if name == "check":
+        shutil.copytree(project.store, folder / "store")
+        return [*EDGEQ, "check", str(project.recipe), "--device", "here"]
+    pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
+    from tests.support.gguf_artifacts import WREN, write_file
+
+    file = str(write_file(WREN, folder / "wren.gguf", "Q8_0"))
+    return [*EDGEQ, *(["run", file, "--prompt", "It"] if name == "run" else ["audit", file])]
 
 
 @linux

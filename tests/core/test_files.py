@@ -103,6 +103,14 @@ def test_what_is_no_file_is_neither_written_nor_read(
                 files.read_bytes(path, 10, "shorten it")
 
 
+def test_a_name_says_what_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"does not end in \.zip") as error:
+        files.writable(tmp_path / "out.tar", "--out", ".zip")
+    assert error.value.problems[0].remedy == f"write: --out {tmp_path / 'out.zip'}"
+    files.writable(tmp_path / "out.ZIP", "--out", ".zip")
+    assert names(tmp_path) == []
+
+
 def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "no" / "out", tmp_path / "file" / "out", tmp_path / ("x" * 300)):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeq.core import store as store_module
 from edgeq.core.errors import InvalidInput, Missing
 from edgeq.core.store import MANIFEST, Store, code_version, default_root
 
@@ -67,7 +69,7 @@ def test_a_result_is_made_once_and_found_by_all_that_went_in(tmp_path: Path) -> 
     assert store.find("a", {"x": 1}) is None
     place = store.stage("a", {"x": 1}, write_one, describe="a one")
     assert store.stage("a", {"x": 1}, must_not_run) == place
-    assert store.find("a", {"x": 1}, verify=True) == place
+    assert store.find("a", {"x": 1}) == place
     assert store.find("a", {"x": 2}) is None
     assert store.find("b", {"x": 1}) is None
     assert Store(tmp_path, version="2").find("a", {"x": 1}) is None
@@ -117,32 +119,53 @@ def damage_by_removal(path: Path) -> None:
     path.unlink()
 
 
-def damage_by_size(path: Path) -> None:
+def damage_by_truncation(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def damage_by_zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
 @pytest.mark.parametrize("name", ["one", MANIFEST])
-@pytest.mark.parametrize("damage", [damage_by_removal, damage_by_size])
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("damage", [damage_by_removal, damage_by_truncation, damage_by_zeros])
 def test_a_damaged_result_is_made_again(
-    tmp_path: Path, name: str, damage: Callable[[Path], None]
+    tmp_path: Path, name: str, fresh: bool, damage: Callable[[Path], None]
 ) -> None:
     store = Store(tmp_path, version="1")
     place = store.stage("a", {}, write_one)
     before = contents(place)
+    assert store.find("a", {}) == place
     damage(place / name)
+    if fresh:
+        store = Store(tmp_path, version="1")
     assert store.find("a", {}) is None
     assert store.stage("a", {}, write_one) == place
     assert contents(place) == before
 
 
-def test_equal_size_and_other_bytes_are_found_by_verifying(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_result_gives_way(tmp_path: Path) -> None:
     store = Store(tmp_path, version="1")
-    place = store.stage("a", {}, write_one)
-    place.joinpath("one").write_bytes(b"2")
-    assert store.find("a", {}) == place
-    assert store.find("a", {}, verify=True) is None
-    store.stage("a", {}, write_one, verify=True)
-    assert place.joinpath("one").read_bytes() == b"1"
+    place = store.place("a", {})
+    place.parent.mkdir(parents=True)
+    for name in (place, place.with_suffix(".partial")):
+        name.write_bytes(b"")
+    assert contents(store.stage("a", {}, write_one))["one"] == b"1"
+
+
+def test_bytes_are_compared_once_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Store(tmp_path, version="1").stage("a", {}, write_one)
+    hashed = []
+
+    def count(path: Path) -> str:
+        hashed.append(path.name)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(store_module.canonical, "sha256_of_file", count)
+    store = Store(tmp_path, version="1")
+    assert [store.stage("a", {}, must_not_run) for _ in range(3)] == [place] * 3
+    assert hashed == ["one"]
 
 
 def test_two_processes_get_one_result_made_once(tmp_path: Path) -> None:
@@ -191,8 +214,36 @@ def test_the_code_version_covers_what_makes_results(tmp_path: Path) -> None:
     assert version().strip() != code_version()
 
 
-def test_the_root_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_root_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EDGEQ_STORE", os.sep + "elsewhere")
     assert default_root() == Path(os.sep, "elsewhere")
     monkeypatch.delenv("EDGEQ_STORE")
+    monkeypatch.chdir(tmp_path)
+    assert default_root() == Path(".edgeq")
+
+
+def test_the_root_is_the_nearest_store_upwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGEQ_STORE", raising=False)
+    (tmp_path / "project" / "recipes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project" / "recipes")
+    assert default_root() == Path(".edgeq")
+    (tmp_path / "project" / ".edgeq").mkdir()
+    assert default_root() == tmp_path / "project" / ".edgeq"
+    (tmp_path / "project" / "recipes" / ".edgeq").mkdir()
+    assert default_root() == Path(".edgeq")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
+def test_a_store_of_another_user_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGEQ_STORE", raising=False)
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    (tmp_path / ".edgeq").mkdir()
+    os.chown(tmp_path / ".edgeq", 12345, -1)
     assert default_root() == Path(".edgeq")

@@ -48,20 +48,20 @@ def test_what_is_not_said_is_left_to_the_users_settings() -> None:
 @pytest.mark.parametrize(
     ("text", "said", "remedy"),
     [
-        ("hear", "not a way to reach", "here, ssh://"),
-        ("ssh:pi5", "not a way to reach", "ssh://user@host[:port]"),
-        ("ssh://", "names no host", "ssh://user@host"),
-        ("ssh://pi@pi5:0", "no port 0", "1 to 65535"),
-        ("ssh://pi@pi5:65536", "no port 65536", "1 to 65535"),
-        ("ssh://pi@-oProxyCommand=x", "names no host", "ssh://user@host"),
+        ("hear", "not the address of a device", "here, ssh://"),
+        ("ssh:pi5", "not the address of a device", "ssh://user@host[:port]"),
+        ("ssh://", "does not name a host", "ssh://user@host"),
+        ("ssh://pi@pi5:0", "0 is not a valid port", "1 to 65535"),
+        ("ssh://pi@pi5:65536", "65536 is not a valid port", "1 to 65535"),
+        ("ssh://pi@-oProxyCommand=x", "does not name a host", "ssh://user@host"),
         ("ssh://pi:secret@pi5", "password", "ssh-copy-id"),
-        ("ssh://pi5/home/pi", "names no host", "ssh://user@host"),
+        ("ssh://pi5/home/pi", "does not name a host", "ssh://user@host"),
         ("ssh://pi5?pyton=/usr/bin/python3", "'pyton'", "'python'"),
         ("ssh://pi5?python=python3", "not an absolute path", "/path/there"),
         ("ssh://pi5?", "cannot be read", "?python="),
         ("ssh://pi5?python=/a&python=/b", "cannot be read", "?python="),
-        ("adb:", "names no device", "adb devices"),
-        ("adb:-s x", "names no device", "adb devices"),
+        ("adb:", "does not name a device", "adb devices"),
+        ("adb:-s x", "does not name a device", "adb devices"),
         ("here?python=/a", "takes no options", "'here'"),
     ],
 )
@@ -81,7 +81,7 @@ def test_a_profile_says_how_its_device_is_reached(tmp_path: Path) -> None:
     assert load_device(str(path)).reach == "ssh://pi@pi5.local:2222"
     path.write_text(f"{TEXT}\nreach: ssh://pi:secret@pi5.local\n", encoding="utf-8")
     with pytest.raises(
-        InvalidInput, match=r"pi5-8gb\.yaml:\d+:\d+: reach: a password has no place"
+        InvalidInput, match=r"pi5-8gb\.yaml:\d+:\d+: reach: an address must not contain a password"
     ):
         load_device(str(path))
 

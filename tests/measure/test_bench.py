@@ -46,7 +46,7 @@ def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     ("letters", "samples", "said"),
     [
         (100, None, "less than one window of 64"),
-        (2000, 10**6, "windows of 64 tokens, 1000000 are asked for"),
+        (2000, 10**6, "windows of 64 tokens, 1000000 are requested"),
     ],
 )
 def test_a_text_that_is_too_short_is_refused_before_anything_is_run(

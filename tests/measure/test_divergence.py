@@ -136,7 +136,7 @@ def test_logits_that_are_no_numbers_are_refused(value: float) -> None:
     good = np.zeros((2, 3), np.float32)
     bad = good.copy()
     bad[1, 1] = value
-    with pytest.raises(InvalidInput, match="the candidate's logits: hold NaN or infinity"):
+    with pytest.raises(InvalidInput, match="the candidate's logits: contain NaN or infinity"):
         score(good, bad, [0, 0])
     with pytest.raises(InvalidInput, match="the reference's logits"):
         score(bad, good, [0, 0])
@@ -164,7 +164,7 @@ def test_windows_are_cut_as_llama_cpp_cuts_them(size: int, length: int, bos: int
 
 
 def test_a_window_has_something_to_score() -> None:
-    with pytest.raises(InvalidInput, match="3 tokens leave none to score"):
+    with pytest.raises(InvalidInput, match="with 3 tokens, none can be scored"):
         token_windows(range(100), 3, None)
 
 
@@ -283,7 +283,7 @@ def test_windows_longer_than_the_context_are_refused() -> None:
 
 def test_one_window_has_no_error() -> None:
     model = Bigrams(random_logits(0, 30, 30))
-    with pytest.raises(InvalidInput, match="two windows are the least"):
+    with pytest.raises(InvalidInput, match="requires at least two windows"):
         measure(model, model, [range(8)])
 
 

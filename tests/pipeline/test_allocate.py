@@ -122,7 +122,7 @@ def test_a_sensitivity_is_found_again_and_travels(folder: Path, sensitivity: Sen
     with pytest.raises(InvalidInput, match="another model"):
         sensitivity_of_recipe(folder / "given.yaml", None, silent)
     path.write_text("{}")
-    with pytest.raises(InvalidInput, match="not a sensitivity that this edgeq wrote"):
+    with pytest.raises(InvalidInput, match="not a sensitivity file of this edgeq version"):
         sensitivity_of_recipe(folder / "given.yaml", None, silent)
 
 

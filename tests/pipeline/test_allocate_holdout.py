@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("scipy", reason="the extra 'fit' is not installed")
 
-from edgeq.pipeline.allocate.holdout import HeldBack, as_many, learnt_from
+from edgeq.pipeline.allocate.holdout import Holdout, as_many, learnt_from
 from edgeq.quantize.statistics import Feed
 
 
@@ -25,7 +25,7 @@ def names(feeds: list[Feed]) -> set[int]:
 def test_what_judges_taught_nothing(lengths: list[int], count: int) -> None:
     feeds = texts(lengths)
     learnt = names(learnt_from(feeds, count))
-    held = names(HeldBack(feeds, count, None).feeds)
+    held = names(Holdout(feeds, count, None).feeds)
     assert not learnt & held
     assert min(len(learnt), len(held)) >= min(count, len(feeds) // 8)
 

@@ -260,21 +260,21 @@ def test_a_vague_name_of_other_bits_than_the_record(good: Path, tmp_path: Path) 
         ({"llama.context_length": None}, True, "llama.context_length is missing"),
         ({"llama.attention.head_count": None}, True, "llama.attention.head_count is missing"),
         ({"llama.rope.freq_base": None}, False, "10000 is assumed"),
-        ({"llama.block_count": MetaValue("uint32", 7)}, True, "7 layers, and holds 6"),
+        ({"llama.block_count": MetaValue("uint32", 7)}, True, "7 layers, and has 6"),
         ({"tokenizer.ggml.tokens": None}, True, "it has no vocabulary"),
         ({"tokenizer.ggml.pre": None}, True, "tokenizer.ggml.pre is missing"),
         ({"tokenizer.ggml.pre": MetaValue("string", "default")}, False, "is 'default'"),
         ({"tokenizer.ggml.merges": None}, True, "tokenizer.ggml.merges is missing"),
         ({"tokenizer.ggml.eos_token_id": None}, True, "an answer may never end"),
         ({"tokenizer.ggml.bos_token_id": None}, False, "bos_token_id is missing"),
-        ({"tokenizer.ggml.eos_token_id": MetaValue("uint32", 4096)}, True, "none of the 4096"),
-        ({"tokenizer.ggml.eos_token_id": MetaValue("string", "x")}, True, "none of the 4096"),
+        ({"tokenizer.ggml.eos_token_id": MetaValue("uint32", 4096)}, True, "not one of the 4096"),
+        ({"tokenizer.ggml.eos_token_id": MetaValue("string", "x")}, True, "not one of the 4096"),
         ({"general.license": None}, False, "general.license is missing"),
         ({"tokenizer.chat_template": None}, False, "no chat template"),
         (
             {"tokenizer.ggml.token_type": MetaValue("array", np.ones(3, "<i4"), "int32")},
             True,
-            "4096 tokens have 3 entries",
+            "4096 tokens, but 3 entries",
         ),
         (
             {"tokenizer.ggml.tokens": MetaValue("array", ["a", "b"], "string")},
@@ -457,7 +457,7 @@ def test_a_text_that_is_cut_otherwise_matters(
         patched.setattr(reference, "judge_table", lambda header, directory: [])
         found = audit(path, directory, text)
     assert not found.sound and found.quality is None and found.tokenizer.passed is False
-    assert "cuts the text into other tokens" in what_matters(found.findings)["tokenizer"]
+    assert "tokenizes the text differently" in what_matters(found.findings)["tokenizer"]
     found = audit(path, directory, text)
     subjects = [finding.subject for finding in found.findings if finding.matters]
     assert subjects == ["tokenizer"] and "4096 tokens are not" in found.verdict

@@ -93,5 +93,5 @@ def test_awq_is_for_onnx(folder: Path, format: str) -> None:
     text = RECIPE.format(default="{weights: int4-b32, method: awq}", format=format)
     path = folder / f"{format}.yaml"
     path.write_text(text)
-    with pytest.raises(InvalidInput, match="no target can hold it"):
+    with pytest.raises(InvalidInput, match="no target can store it"):
         make_plan(path)

@@ -85,5 +85,5 @@ def test_the_operator_that_a_program_has_wrong_is_named(
 
     monkeypatch.setitem(write_graph.HANDLERS, "CumSum", forwards)
     graph, target, feed = package(MODELS["sums_backwards"], tmp_path)
-    with pytest.raises(InvalidInput, match="they part at CumSum 'tried'"):
+    with pytest.raises(InvalidInput, match="they diverge at CumSum 'tried'"):
         prove_package(graph, target, feed, feed)

@@ -29,7 +29,7 @@ from edgeq.cli.main import app
 from edgeq.core.errors import InvalidInput
 from edgeq.pipeline.check.verdict import Verdict, exit_status
 from edgeq.pipeline.matrix import cluster, job
-from edgeq.pipeline.matrix.files import parcel_of
+from edgeq.pipeline.matrix.files import manifest_of
 from edgeq.pipeline.matrix.run import Judged, run_matrix
 from edgeq.places.place import Unreachable
 from tests.support.matrix_recipes import RECIPES, write_recipe
@@ -238,7 +238,7 @@ def test_files_travel_to_a_clusters_worker_and_what_nobody_offers_is_not_run(
     assert f'dask worker {address} --resources "{BOARD}=1"' in reason
     # All that the worker was sent is what it had to have, by content.
     carried = {path.name for path in (home / "cache" / "carried").iterdir() if path.is_file()}
-    assert set(parcel_of(recipe.with_name("text.txt")).files.values()) < carried
+    assert set(manifest_of(recipe.with_name("text.txt")).files.values()) < carried
     assert laptop.verdict.artifact_sha256 in carried
     assert laptop.verdict.float_measurement.artifact_sha256 in carried
     assert list((home / "cache" / "carried" / "rooms").iterdir()) == []

@@ -11,7 +11,7 @@ import pytest
 
 from edgeq.core import canonical
 from edgeq.formats import runtime_cache
-from edgeq.pipeline.matrix.files import Lacking, Parcel, laid_out, parcel_of, receive
+from edgeq.pipeline.matrix.files import FileManifest, Lacking, laid_out, manifest_of, receive
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def away(tmp_path: Path) -> tuple[list[Parcel], dict[str, bytes]]:
+def away(tmp_path: Path) -> tuple[list[FileManifest], dict[str, bytes]]:
     """A directory and a file that are not here any more, and the bytes of each by SHA-256."""
     folder, single = tmp_path / "artifact", tmp_path / "data.tsv"
     contents = {"artifact.json": b"{}", "deep/weights": bytes(range(256)) * 64, "twin": b"{}"}
@@ -29,11 +29,11 @@ def away(tmp_path: Path) -> tuple[list[Parcel], dict[str, bytes]]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     single.write_bytes(b"a\tb\n")
-    found = [parcel_of(folder), parcel_of(single)]
+    found = [manifest_of(folder), manifest_of(single)]
     pieces = {
-        digest: parcel.source(name).read_bytes()
-        for parcel in found
-        for name, digest in parcel.files.items()
+        digest: manifest.source(name).read_bytes()
+        for manifest in found
+        for name, digest in manifest.files.items()
     }
     shutil.rmtree(folder)
     single.unlink()
@@ -42,17 +42,17 @@ def away(tmp_path: Path) -> tuple[list[Parcel], dict[str, bytes]]:
 
 def test_what_a_machine_sees_at_the_same_path_is_used_there(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "file").write_text("content")
-    parcel = parcel_of(tmp_path / "file")
-    with laid_out([parcel]) as there:
+    manifest = manifest_of(tmp_path / "file")
+    with laid_out([manifest]) as there:
         assert there == {tmp_path / "file": tmp_path / "file"}
     assert not cache.exists()
     (tmp_path / "file").write_text("another")  # the same path, another file
-    with pytest.raises(Lacking), laid_out([parcel]):
+    with pytest.raises(Lacking), laid_out([manifest]):
         pass
 
 
 def test_only_what_is_lacking_is_asked_for_and_the_rest_is_laid_out(
-    away: tuple[list[Parcel], dict[str, bytes]], cache: Path
+    away: tuple[list[FileManifest], dict[str, bytes]], cache: Path
 ) -> None:
     parcels_, pieces = away
     first, *others = sorted(pieces)
@@ -67,20 +67,26 @@ def test_only_what_is_lacking_is_asked_for_and_the_rest_is_laid_out(
         half = len(pieces[digest]) // 2
         receive(digest, "me", 0, pieces[digest][:half], False)
         receive(digest, "me", half, pieces[digest][half:], True)
+    spoilt = cache / first
+    spoilt.write_bytes(bytes(len(pieces[first])))  # what a power cut can leave
+    with pytest.raises(Lacking) as lacking, laid_out(parcels_):
+        pass
+    assert lacking.value.digests == (first,)
+    receive(first, "me", 0, pieces[first], True)
     with laid_out(parcels_) as there:
-        for parcel in parcels_:
-            place = there[parcel.path]
-            assert place != parcel.path
-            assert place.name == parcel.path.name or not parcel.single
-            for name, digest in parcel.files.items():
-                file = place if parcel.single else place / name
+        for manifest in parcels_:
+            place = there[manifest.path]
+            assert place != manifest.path
+            assert place.name == manifest.path.name or not manifest.single
+            for name, digest in manifest.files.items():
+                file = place if manifest.single else place / name
                 assert canonical.sha256_of_file(file) == digest
     assert list((cache / "rooms").iterdir()) == []
     assert {file.name for file in cache.iterdir() if file.is_file()} == set(pieces)
 
 
 def test_what_is_not_what_was_announced_is_not_kept(
-    away: tuple[list[Parcel], dict[str, bytes]], cache: Path
+    away: tuple[list[FileManifest], dict[str, bytes]], cache: Path
 ) -> None:
     _, pieces = away
     (digest, *_) = pieces
@@ -90,7 +96,7 @@ def test_what_is_not_what_was_announced_is_not_kept(
 
 
 def test_rooms_of_ended_processes_go_and_those_of_others_stay(
-    away: tuple[list[Parcel], dict[str, bytes]], cache: Path
+    away: tuple[list[FileManifest], dict[str, bytes]], cache: Path
 ) -> None:
     parcels_, pieces = away
     for digest, content in pieces.items():
@@ -106,7 +112,7 @@ def test_rooms_of_ended_processes_go_and_those_of_others_stay(
 
 
 def test_what_was_longest_not_used_goes_first(
-    away: tuple[list[Parcel], dict[str, bytes]], cache: Path, monkeypatch: pytest.MonkeyPatch
+    away: tuple[list[FileManifest], dict[str, bytes]], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parcels_, pieces = away
     for digest, content in pieces.items():

@@ -50,7 +50,7 @@ def test_the_operator_where_an_import_parts_is_named(
 
     monkeypatch.setattr(module, "normalize", wrong)
     path, graph, feed = imported("names_of_ours", tmp_path)
-    with pytest.raises(InvalidInput, match=r"they part at Relu 't1', in 'w.scales'"):
+    with pytest.raises(InvalidInput, match=r"they diverge at Relu 't1', in 'w.scales'"):
         prove_onnx(path, graph, [feed])
 
 
@@ -67,6 +67,14 @@ def test_another_interface_is_refused(tmp_path: Path, field: str) -> None:
     onnx.save(model, graph / MODEL_FILE)
     with pytest.raises(InvalidInput, match="the import changes its outputs"):
         prove_onnx(path, graph, [feed])
+
+
+def test_an_output_has_the_rank_it_runs_with(tmp_path: Path) -> None:
+    path, graph, feed = imported("output_of_another_rank_than_stated", tmp_path)
+    (answer,) = open_original(path).run(feed)
+    (stated,) = open_original(graph / MODEL_FILE).outputs
+    assert len(stated.shape) == answer.ndim
+    prove_onnx(path, graph, [feed])
 
 
 def test_random_operators_are_named(tmp_path: Path) -> None:

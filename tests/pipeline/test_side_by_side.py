@@ -73,7 +73,11 @@ def test_the_probabilities_are_the_models_own() -> None:
 
 def test_what_cannot_be_put_side_by_side() -> None:
     pair = [opened(Table(context=16)), opened(Table(), "b")]
-    for most, prompt, said in ((14, "abc", "16 positions"), (0, "abc", "none"), (4, "", "empty")):
+    for most, prompt, said in (
+        (14, "abc", "16 positions"),
+        (0, "abc", "positive"),
+        (4, "", "empty"),
+    ):
         with pytest.raises(InvalidInput, match=said):
             side_by_side(*pair, prompt, most)
     found = side_by_side(*pair, "abc", 13)

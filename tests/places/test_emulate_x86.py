@@ -124,7 +124,7 @@ def test_answers_are_those_of_the_class(place: MaskedPlace, models: Path) -> Non
 def find_qemu_x86() -> Path:
     with users_cache():
         qemu = find_qemu("x86_64")
-    need(None if qemu else "no qemu-x86_64 here: edgeq emulate arm64 fetches one")
+    need(None if qemu else "no qemu-x86_64 here: edgeq emulate arm64 downloads one")
     assert qemu is not None
     return qemu
 

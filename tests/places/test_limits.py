@@ -23,9 +23,9 @@ from edgeq.core.units import MIB
 from edgeq.places.limits import control_groups, page_cache
 from edgeq.places.limits.control_groups import Group, parse_kills
 from edgeq.places.limits.run import (
+    ActiveLimit,
     DataLimiter,
     GroupLimiter,
-    Held,
     LimitedPlace,
     Limiter,
     OverLimit,
@@ -245,12 +245,12 @@ class _Aside(Limiter):
     mechanism = "cgroup v1"
 
     @contextlib.contextmanager
-    def hold(self, limit_bytes: int) -> Iterator[Held]:
+    def hold(self, limit_bytes: int) -> Iterator[ActiveLimit]:
         version, parent = next(control_groups.parents())
         with Group(version, parent, limit_bytes) as group:
             yield _HeldAside(group)
 
-    def _ended_it(self, held: Held, said: str) -> bool:
+    def _ended_it(self, held: ActiveLimit, said: str) -> bool:
         return held.taken()[1] > 0
 
 
@@ -275,7 +275,7 @@ def test_a_limit_that_nothing_joins_is_no_limit(mapped: Path) -> None:
 def test_the_data_limit_is_a_coarse_one(anonymous: Path) -> None:
     limiter = DataLimiter()
     if not limiter.bites():
-        pytest.skip("RLIMIT_DATA does not hold here")
+        pytest.skip("RLIMIT_DATA has no effect here")
     request = Request(work="memory", artifact=anonymous)
     need = Here().run(request)["ran"]["anonymous_bytes"]
     reply, usage = LimitedPlace(2048 * MIB, limiter).watch(request)

@@ -175,7 +175,7 @@ def test_a_python_without_the_packages_is_told_what_to_type(
     (problem,) = raised.value.problems
     assert problem.where == place.name
     assert str(bare) in problem.what and "onnxruntime>=1.23" in problem.what
-    assert f"type there: {bare} -m pip install" in problem.remedy
+    assert f"run there: {bare} -m pip install" in problem.remedy
     assert "'numpy>=1.26,<2.4'" in problem.remedy
     assert machine.left() == []
 
@@ -246,7 +246,7 @@ def test_who_cannot_be_reached_is_told_why(machine: Machine, tmp_path: Path) -> 
     assert what == "it accepts none of your SSH keys"
     assert f"ssh-copy-id {login}; " in remedy
     key.with_suffix(".away").rename(key)
-    assert "no machine is known" in problem("ssh://no-such-host.invalid")[0]
+    assert "cannot be resolved" in problem("ssh://no-such-host.invalid")[0]
     machine.server.refuse()
     assert "refuses the connection" in problem(url)[0]
     assert machine.left() == []

@@ -57,13 +57,13 @@ def test_pairs_with_and_without_scores(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("a.tsv", "a\tb\t1\n", "a.tsv:1: no column 'sentence1'"),
-        ("a.tsv", "sentence1\tsentence2\nx\n", "a.tsv:2: 1 columns where the header has 2"),
+        ("a.tsv", "sentence1\tsentence2\nx\n", "a.tsv:2: 1 columns, and the header has 2"),
         ("a.tsv", "sentence1\tsentence2\tscore\nx\ty\tgood", "a.tsv:2: the score 'good'"),
         ("a.tsv", "sentence1\tsentence2\tscore\nx\ty\tnan", "a.tsv:2: the score 'nan'"),
         ("a.tsv", "sentence1\tsentence2\nx\t \n", "a.tsv:2: sentence2 is empty"),
-        ("a.tsv", "sentence1\tsentence2\n", "holds no samples"),
+        ("a.tsv", "sentence1\tsentence2\n", "contains no samples"),
         ("a.csv", 'sentence1,sentence2\n"x,y\n', "not a readable table"),
-        ("a.txt", "\n \n", "holds no samples"),
+        ("a.txt", "\n \n", "contains no samples"),
         ("a.pdf", "x", "ends in .txt or .tsv or .csv"),
     ],
 )
@@ -77,7 +77,7 @@ def test_absent_undecodable_and_short_files(tmp_path: Path) -> None:
     path = write(tmp_path / "texts.txt", "a\nb\n")
     with pytest.raises(InvalidInput, match=r"did you mean 'texts\.txt'"):
         read_texts(tmp_path / "text.txt")
-    with pytest.raises(InvalidInput, match=r"has 2 samples, 3 are asked for\n +write 'samples: 2'"):
+    with pytest.raises(InvalidInput, match=r"has 2 samples, 3 are requested\n +write 'samples: 2'"):
         read_texts(path, 3)
     path.write_bytes(b"a\xff")
     with pytest.raises(InvalidInput, match="byte 1: not UTF-8"):

@@ -50,11 +50,11 @@ def test_a_budget_names_its_artifact(fit: str, name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("fit", "task", "what"),
     [
-        ("{name: nothing}", "text-generation", "bounds nothing"),
-        ("[{size: 4 MiB}, {size: 4 MiB}]", "text-generation", "is there twice"),
-        ("{quality: {cosine: 0.9}}", "text-generation", "quality.cosine is that of encoders"),
-        ("{quality: {kl: 0.1}}", "sentence-embedding", "quality.kl is that of a language model"),
-        ("{speed: 9 tok/s}", "sentence-embedding", "speed is that of a language model"),
+        ("{name: nothing}", "text-generation", "has no bounds"),
+        ("[{size: 4 MiB}, {size: 4 MiB}]", "text-generation", "is listed twice"),
+        ("{quality: {cosine: 0.9}}", "text-generation", "quality.cosine applies to encoders"),
+        ("{quality: {kl: 0.1}}", "sentence-embedding", "quality.kl applies to language models"),
+        ("{speed: 9 tok/s}", "sentence-embedding", "speed applies to language models"),
         ("{size: 4}", "text-generation", "has no unit"),
         ("[]", "text-generation", "the list is empty"),
     ],
@@ -69,9 +69,7 @@ def test_something_must_be_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(path.read_text().replace("  fit: {size: 4 MiB}\n", "  rules: []\n"))
     _, _, found = load_recipe(path)
-    assert [problem.what for problem in found] == [
-        "quantize: asks for nothing, neither 'default' nor 'fit'"
-    ]
+    assert [problem.what for problem in found] == ["quantize: has neither 'default' nor 'fit'"]
 
 
 def test_without_calibration_data_nothing_can_be_measured(tmp_path: Path) -> None:
@@ -80,4 +78,4 @@ def test_without_calibration_data_nothing_can_be_measured(tmp_path: Path) -> Non
     text = path.read_text().replace("data: {calibration: {path: calibration.txt}}\n", "")
     path.write_text(text)
     _, _, found = load_recipe(path)
-    assert ["there is none" in problem.what for problem in found] == [True]
+    assert ["there are none" in problem.what for problem in found] == [True]

@@ -101,7 +101,7 @@ def test_a_budget_leaves_room_for_its_adapter(tmp_path: Path) -> None:
         (
             "{default: {weights: int4-b32, recover: {}}}",
             {"targets": COREML},
-            "no target can hold it: coreml cannot",
+            "no target can store it: coreml cannot",
             "Core ML packages have no adapter",
         ),
         (
@@ -113,31 +113,31 @@ def test_a_budget_leaves_room_for_its_adapter(tmp_path: Path) -> None:
         (
             "{default: {weights: Q2_K, recover: {}}}",
             {"targets": f"{GGUF}, {COREML}"},
-            "targets[1]: nothing in quantize.default can be held in coreml",
+            "targets[1]: nothing in quantize.default can be stored in coreml",
             "remove the target",
         ),
         (
             "{fit: {size: 4 MiB, recover: {}}}",
             {"targets": f"{GGUF}, {COREML}"},
             "Core ML packages have no adapter",
-            "a recipe of its own",
+            "a separate recipe",
         ),
         (
             "{fit: {quality: {kl: 0.02}, recover: {}}}",
             {},
-            "what an adapter gives back is not known beforehand",
-            "state a size or memory",
+            "an adapter's gain is not known in advance",
+            "set a size or memory",
         ),
         (
             "{default: {weights: Q2_K, method: nearest, recover: {}}}",
             {"data": "{}"},
-            "is recovered on calibration data, and there is none",
+            "is recovered on calibration data, and there are none",
             "add data.calibration",
         ),
         (
             "{default: {weights: Q6_K, recover: {}}}",
             {"data": "{importance: {path: calibration.txt}}"},
-            "is recovered on calibration data, and there is none",
+            "is recovered on calibration data, and there are none",
             "add data.calibration",
         ),
         (

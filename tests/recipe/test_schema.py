@@ -133,7 +133,7 @@ def test_a_recipe_survives_json(tmp_path: Path) -> None:
             "default: int8",
             "default: [int8, int8-dynamic]",
             "8:19",
-            "'int8-dynamic' is there twice",
+            "'int8-dynamic' is listed twice",
             "remove one",
         ),
         (
@@ -181,7 +181,7 @@ def test_a_recipe_survives_json(tmp_path: Path) -> None:
             "did you mean 'onnx'?",
         ),
         ("[here]", "[]", "12:29", "targets[0].devices: the list is empty", "at least one"),
-        ("[here]", "[here, here]", "12:36", "'here' is there twice", "remove one"),
+        ("[here]", "[here, here]", "12:36", "'here' is listed twice", "remove one"),
         ("[here]", "here", "12:29", "expected a list, found the text 'here'", "write [here]"),
         (
             "package:some-model",
@@ -194,7 +194,7 @@ def test_a_recipe_survives_json(tmp_path: Path) -> None:
         ("package:some-model", "./absent", "3:17", "no directory", "relative to the recipe"),
         ("package:some-model", "./a.onnx", "3:17", "has no tokenizer", "task: tensor"),
         ("calibration.txt", "calibrations.txt", "5:23", "no such file", "'calibration.txt'"),
-        ("samples: 2", "samples: 3", "6:22", "has 2 samples, 3 are asked for", "samples: 2"),
+        ("samples: 2", "samples: 3", "6:22", "has 2 samples, 3 are requested", "samples: 2"),
         ("samples: 2", "samples: 0", "6:47", "must be greater than or equal to 1", "samples: 256"),
         (
             "calibration.txt",
@@ -268,13 +268,13 @@ INDEPENDENT = {
     "calibration.txt": ("evaluation.tsv", "in the calibration data too"),
     "40 ms": ("40", "'40' has no unit"),
     "task: sentence-embedding": ("task: sentence-embeding", "did you mean 'sentence-embedding'?"),
-    "[here]": ("[here, here]", "'here' is there twice"),
+    "[here]": ("[here, here]", "'here' is listed twice"),
 }
 
 
 @given(st.sets(st.sampled_from(sorted(INDEPENDENT))))
 def test_independent_mistakes_are_told_at_once(tmp_path_factory: Any, chosen: set[str]) -> None:
-    # A format that is not known cannot tell whether a device is there twice for it.
+    # A format that is not known cannot tell whether a device is listed twice for it.
     chosen -= {"[here]"} if "format: onnx" in chosen else set()
     text = GOOD
     for old in chosen:

@@ -6,8 +6,11 @@ import contextlib
 import os
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
+
+from edgeq.report.progress import progress_line, show_progress
 
 CODE = """
 import time
@@ -46,3 +49,19 @@ def test_a_spinner_has_no_colour(more: dict[str, str]) -> None:
 def test_a_log_gets_nothing_of_what_is_quick() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True)
     assert (done.stdout, done.stderr) == (b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("how", "lines"), [("nothing", []), ("every step", ["measure latency", "measure memory"])]
+)
+def test_a_person_may_ask_for_more_or_nothing(
+    how: Literal["nothing", "every step"], lines: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    show_progress(how)
+    try:
+        with progress_line() as progress:
+            progress("measure latency")
+            progress("measure memory")
+    finally:
+        show_progress("steps")
+    assert [line.split(" s  ")[1] for line in capfd.readouterr().err.splitlines()] == lines

@@ -48,6 +48,7 @@ def tokenizer() -> Tokenizer:
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
+    made.add_special_tokens(VOCABULARY[:4])
     made.enable_padding(length=LONGEST)
     return made
 

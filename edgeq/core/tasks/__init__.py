@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeq.core.registry import Registry
 from edgeq.core.tasks.sentence_embedding import SENTENCE_EMBEDDING
-from edgeq.core.tasks.task import Takes, Task
+from edgeq.core.tasks.task import FirstRecipe, Takes, Task
 from edgeq.core.tasks.tensor import TENSOR
 from edgeq.core.tasks.text_classification import TEXT_CLASSIFICATION
 from edgeq.core.tasks.text_generation import TEXT_GENERATION
@@ -15,6 +15,7 @@ __all__ = [
     "TENSOR",
     "TEXT_CLASSIFICATION",
     "TEXT_GENERATION",
+    "FirstRecipe",
     "Takes",
     "Task",
     "register_task",

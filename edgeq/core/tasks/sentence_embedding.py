@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.core.tasks.task import Task
+from edgeq.core.tasks.task import FirstRecipe, Task
 
 SENTENCE_EMBEDDING = Task(
     name="sentence-embedding",
@@ -27,4 +27,13 @@ SENTENCE_EMBEDDING = Task(
     verb="embed",
     budgets=("latency.p50", "latency.p90", "quality.cosine", "quality.spearman"),
     in_llama_cpp=True,
+    first_recipe=FirstRecipe(
+        formats=("onnx",),
+        calibration=("calibration.txt", "a hundred or more texts of your app, one per line"),
+        evaluation=(
+            "evaluation.txt",
+            "other texts, one per line; or a .tsv with the columns sentence1, sentence2, score",
+        ),
+        budgets=("latency: {p90: 100 ms}", "quality: {cosine: 0.98}"),
+    ),
 )

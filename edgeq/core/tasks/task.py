@@ -9,6 +9,22 @@ Takes = Literal["texts", "a long text", "arrays"]
 
 
 @dataclass(frozen=True)
+class FirstRecipe:
+    """What `edgeq new` proposes to somebody who has no recipe yet.
+
+    formats: file formats to prefer where a device runs them. calibration, evaluation: a file's name
+    and what has to be in it. budgets: of time and quality, as recipes write them. context: at
+    most so many positions of a language model's cache; 0 for other tasks.
+    """
+
+    formats: tuple[str, ...]
+    calibration: tuple[str, str]
+    evaluation: tuple[str, str]
+    budgets: tuple[str, ...]
+    context: int = 0
+
+
+@dataclass(frozen=True)
 class Task:
     """One task that a recipe can name.
 
@@ -25,6 +41,8 @@ class Task:
     hold. auto_class: what opens such a directory in transformers. optimum_task: what its exporter
     to ONNX calls it. unused_weights: beginnings of names, anywhere in them, of weights that no
     answer depends on.
+
+    first_recipe: what `edgeq new` proposes; None where it cannot.
 
     verb: the method of a loaded model. metrics: names of what answers are judged by besides their
     distance from the original's, see `edgeq.measure.metrics`. budgets: names of those that are
@@ -54,6 +72,7 @@ class Task:
     unused_weights: tuple[str, ...] = ()
     in_llama_cpp: bool = False
     metrics: tuple[str, ...] = ()
+    first_recipe: FirstRecipe | None = None
 
     @property
     def takes_arrays(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.core.tasks.task import Task
+from edgeq.core.tasks.task import FirstRecipe, Task
 
 TENSOR = Task(
     name="tensor",
@@ -14,4 +14,10 @@ TENSOR = Task(
     takes="arrays",
     verb="run",
     budgets=("latency.p50", "latency.p90", "quality.error", "quality.top1"),
+    first_recipe=FirstRecipe(
+        formats=("onnx",),
+        calibration=("calibration.npz", "an array for each input, with a sample in each row"),
+        evaluation=("evaluation.npz", "other samples, in the same form"),
+        budgets=("latency: {p90: 100 ms}", "quality: {error: 0.05}"),
+    ),
 )

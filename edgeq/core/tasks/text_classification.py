@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.core.tasks.task import Task
+from edgeq.core.tasks.task import FirstRecipe, Task
 
 TEXT_CLASSIFICATION = Task(
     name="text-classification",
@@ -18,5 +18,11 @@ TEXT_CLASSIFICATION = Task(
     optimum_task="text-classification",
     verb="classify",
     metrics=("agreement", "accuracy", "accuracy_drop", "macro_f1"),
+    first_recipe=FirstRecipe(
+        formats=("onnx",),
+        calibration=("calibration.txt", "a hundred or more texts of your app, one per line"),
+        evaluation=("evaluation.tsv", "other texts in the columns text, label; or without label"),
+        budgets=("latency: {p90: 100 ms}", "quality: {agreement: 0.98}"),
+    ),
     budgets=("latency.p50", "latency.p90", "quality.agreement", "quality.accuracy_drop"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.core.tasks.task import Task
+from edgeq.core.tasks.task import FirstRecipe, Task
 
 TEXT_GENERATION = Task(
     name="text-generation",
@@ -27,4 +27,15 @@ TEXT_GENERATION = Task(
         "quality.perplexity",
     ),
     in_llama_cpp=True,
+    first_recipe=FirstRecipe(
+        formats=("gguf", "onnx"),
+        calibration=("calibration.txt", "text like what your app reads and writes, 100 KB or more"),
+        evaluation=("evaluation.txt", "other text of the same kind, 50 KB or more"),
+        budgets=(
+            "latency: {first_token: 2 s}",
+            "speed: {generation: 10 tok/s}",
+            "quality: {kl: 0.05}",
+        ),
+        context=1024,
+    ),
 )

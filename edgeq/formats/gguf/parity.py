@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,16 +11,16 @@ from typing import Literal
 from tokenizers import Tokenizer
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.gguf.hard_texts import HARD_TEXTS
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.gguf.header import MetaValue
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.tokens import WORD_START
 from edgeq.formats.gguf.writer import write_gguf
+from edgeq.formats.hard_texts import texts_with
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.special_tokens import end_tokens
 
 _SAMPLES, _PIECES = 400, 6
-_MOST_SPECIAL = 300
 
 
 class KnownDifferences:
@@ -91,7 +90,7 @@ def require_parity(
     reference.no_truncation()
     reference.no_padding()
     known = KnownDifferences(reference)
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryFolder() as folder:
         path = Path(folder) / "vocabulary.gguf"
         write_gguf(path, metadata, [], lambda name: ())
         model = LlamaModel(path, vocabulary_only=True)
@@ -123,12 +122,7 @@ def _ends_apart(directory: ModelDirectory, model: LlamaModel, rows: int) -> Iter
 
 def _texts(tokenizer: Tokenizer) -> Iterable[str]:
     """The hard texts, every special token at work, and pieces of the vocabulary side by side."""
-    yield from HARD_TEXTS
-    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-    step = -(-len(added) // _MOST_SPECIAL) or 1
-    for token in added[::step]:
-        yield token
-        yield f"one{token}two {token} three\n{token}{token}\tfour"
+    yield from texts_with([t.content for t in tokenizer.get_added_tokens_decoder().values()])
     choice = random.Random(0)
     size = tokenizer.get_vocab_size()
     for _ in range(_SAMPLES):

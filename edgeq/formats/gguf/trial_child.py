@@ -13,8 +13,8 @@ from typing import Any
 
 from edgeq.core import child
 from edgeq.core.errors import EdgeqError
-from edgeq.formats.gguf.hard_texts import HARD_TEXTS
 from edgeq.formats.gguf.model import GgufEncoder, open_files
+from edgeq.formats.hard_texts import HARD_TEXTS
 from edgeq.formats.language import LanguageModel
 
 _LOOKED_AT = 64  # tokens that are run

@@ -18,7 +18,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from edgeq.core import child
 from edgeq.core.artifact import MODEL_FILE, ValueInfo
 from edgeq.core.errors import EdgeqError, Missing, Problem
 from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY, SESSION_KEY
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats import runtime_cache
 from edgeq.formats.package import Package, open_package
 from edgeq.models import onnx_session
@@ -51,7 +51,7 @@ class OpenModel:
 
     session: onnx_session.Session
     prepared: bool
-    folder: tempfile.TemporaryDirectory[str] | None = None
+    folder: TemporaryFolder | None = None
 
 
 def open_model(package: Package, threads: int) -> OpenModel:
@@ -78,7 +78,7 @@ def open_model(package: Package, threads: int) -> OpenModel:
         path = package.path / MODEL_FILE
         session = onnx_session.open_session(path, threads=threads, settings=settings)
         return OpenModel(session, prepared=False)
-    folder = tempfile.TemporaryDirectory(prefix="edgeq-", ignore_cleanup_errors=True)
+    folder = TemporaryFolder()
     package.extract(package.model_files, Path(folder.name))
     path = Path(folder.name, MODEL_FILE)
     session = onnx_session.open_session(path, threads=threads, settings=settings)
@@ -102,10 +102,10 @@ def _callers_level() -> int:
 def _prepared_model(package: Package) -> Path:
     """The graph of the prepared copy; raises Missing with the reason if there can be none."""
     key = _key(package)
-    found = runtime_cache.store().find(_STAGE, key, verify=True)
+    found = runtime_cache.store().find(_STAGE, key)
     if found is None:
         _make_in_child(package.path)
-        found = runtime_cache.store().find(_STAGE, key, verify=True)
+        found = runtime_cache.store().find(_STAGE, key)
     if found is None:
         raise Missing(
             Problem(str(runtime_cache.cache_directory()), "the copy vanished", "load it again")
@@ -215,7 +215,6 @@ def main(path: Path) -> None:
         _key(package),
         functools.partial(_prepare, package),
         describe=f"{package.artifact.name} for this CPU",
-        verify=True,
     )
     runtime_cache.drop_unused(made)
 

@@ -1,15 +1,13 @@
-"""Where the same artifact answers differently on other CPUs, by which operator, and what cures it.
+"""Differences of an artifact's answers across CPUs, the operator responsible, and its fix.
 
-Places are compared with this machine, set as the loader sets it. An ONNX artifact is taken apart
-(`edgeq.measure.cross_cpu.probe`) and run twice on each place: without any setting, to see what the
-CPU's own kernels do, and as the loader sets it there, to see whether that is enough. A GGUF
-artifact is compared by its logits. `edgeq.measure.cross_cpu.statistics` says what counts as
-different.
+Places are compared with this machine, configured as by the loader. An ONNX artifact is taken apart
+(`edgeq.measure.cross_cpu.probe`) and run twice on each place: without any setting, to see the CPU's
+own kernels, and as the loader configures it there, to see whether that is enough. A GGUF artifact
+is compared by its logits. `edgeq.measure.cross_cpu.statistics` defines what counts as different.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.core.errors import EdgeqError, in_one_line
 from edgeq.core.tasks import task_of
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.formats.registry import file_format
 from edgeq.measure import arrays
@@ -38,8 +37,8 @@ from edgeq.places.place import Here, Place
 from edgeq.places.process import PassFailed, PassStopped, Request, Workload
 
 Array = npt.NDArray[Any]
-_SHOWN = 5  # operators, the furthest off: the rest differ for the same reason
-_UNKNOWN_NOISE = 0.05  # of the whole answer, where no full precision tells
+_SHOWN = 5  # operators listed, largest difference first: the rest differ for the same reason
+_UNKNOWN_NOISE = 0.05  # of the whole answer, if no full precision is given
 
 
 def compare_cpus(
@@ -50,12 +49,13 @@ def compare_cpus(
 ) -> Differences:
     """Compare the artifact's answers on `places` with this machine's.
 
-    float_dir: full precision of the same model, from which the noise of whole answers is taken;
-    without it, 5 % of their size is. A place that is out of reach or cannot run the artifact gets
-    its reason. Raises InvalidInput for a changed artifact, Missing without what takes it apart.
+    float_dir: full precision of the same model, from which the noise of whole answers is computed;
+    without it, 5 % of their size is used. A place that is unavailable or cannot run the artifact
+    gets its reason. Raises InvalidInput for a changed artifact, Missing if a package to take it
+    apart is missing.
     """
     artifact = read_artifact(artifact_dir)
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         check = _Check(artifact_dir, artifact, float_dir, Path(folder), progress)
         found = tuple(check.at(place) for place in places)
     return Differences(
@@ -68,14 +68,14 @@ def compare_cpus(
 
 @dataclass(frozen=True)
 class _Known:
-    """What the reference said to a probe; per output and sample, as `Statistics` are made of."""
+    """The reference's answers to a probe, per output and sample, for `Statistics`."""
 
     exact: list[list[Array]]
     noises: list[list[list[Array]]]
 
 
 class _Check:
-    """One artifact, its questions and the reference's answers to them."""
+    """One artifact, its probes and the reference's answers to them."""
 
     def __init__(
         self,
@@ -104,20 +104,20 @@ class _Check:
             self._float = self._ask(self.reference, request)
 
     def at(self, place: Place) -> PlaceDifferences:
-        """What is different on `place`."""
+        """The differences on `place`."""
         self._progress(f"{self._artifact.name}: {place.name}")
         try:
             return self._with_whole(place, self._operators(place))
-        except PassStopped as stopped:  # an emulator is slow, which says nothing of answers
+        except PassStopped as stopped:  # an emulator is slow, which does not affect answers
             return _not_run(place, str(stopped), settled=False)
         except PassFailed as failed:
-            # Here it ran: what fails there is a difference too.
+            # It ran here, so a failure there is a difference too.
             return _result(place, "differs", str(failed), settled=False)
         except EdgeqError as error:
             return _not_run(place, in_one_line(error, place.name))
 
     def _operators(self, place: Place) -> PlaceDifferences:
-        """Each operator alone, without settings; where some differ, with them."""
+        """Each operator alone, without settings; if some differ, also with them."""
         if self._probe is None:
             return _result(place, "same", "")
         found = self._differing(place, self._bare)
@@ -137,12 +137,12 @@ class _Check:
             return _result(place, "cured", found[0].why, cure=cure, **facts)
         cured = self._probe.write(self._folder / f"cured {self._written}", cure)
         if not self._differing(place, cured):
-            why = f"{left[0].why}; the loader does not set what cures it"
+            why = f"{left[0].why}; the loader does not set its fix"
             return _result(place, "differs", why, cure=cure, **facts)
-        return _result(place, "differs", f"{left[0].why}; no known setting cures it", **facts)
+        return _result(place, "differs", f"{left[0].why}; no known setting fixes it", **facts)
 
     def _with_whole(self, place: Place, found: PlaceDifferences) -> PlaceDifferences:
-        """`found` with the comparison of what an app gets, which decides where nothing else did."""
+        """`found` plus the comparison of whole outputs, which decides if no operator did."""
         answers = self._ask(place, self._whole)
         noises = [] if self._float is None else [self._float]
         whole = compare(answers, self._answers, noises)
@@ -160,7 +160,7 @@ class _Check:
         return found.model_copy(update=update)
 
     def _differing(self, place: Place, probe: Path) -> list[OperatorDifference]:
-        """The operators of a probe that are beyond noise on `place`, the furthest off first."""
+        """Operators of a probe that differ beyond noise on `place`, largest difference first."""
         assert self._probe is not None
         answers = self._by_output(self._ask(place, self._probe_request(probe, self._feeds)))
         found = [
@@ -190,7 +190,7 @@ class _Check:
         return None
 
     def _ask_reference(self) -> _Known:
-        """The reference's own answers, those without rounded inputs, and those to nudged ones."""
+        """Get the reference's answers: its own, without rounded inputs, and to perturbed inputs."""
         assert self._probe is not None
         nudged = self._probe.write_feeds(self._folder / "nudged.npz", nudged=True)
         exact = self._probe.write(self._folder / "exact", exact=True)
@@ -215,7 +215,7 @@ class _Check:
         return [answers[output::count] for output in range(count)]
 
     def _ask(self, place: Place, request: Request) -> list[Array]:
-        """What the artifact of `request` answers on `place`."""
+        """The answers of the artifact of `request` on `place`."""
         self._written += 1
         outputs = self._folder / f"answers {self._written}.npy"
         place.run(request.model_copy(update={"outputs": outputs}))
@@ -253,17 +253,17 @@ def _not_run(place: Place, reason: str, *, settled: bool = True) -> PlaceDiffere
 
 
 def _distance(statistics: Statistics) -> float:
-    """How far off: not finite is furthest."""
+    """The size of the difference; not finite is the largest."""
     return statistics.rms if statistics.finite else float("inf")
 
 
 def _shift(exact: Array, moved: Array, own: Array) -> Array:
-    """`exact`, moved as far as the reference's own answer was."""
+    """`exact`, shifted by as much as the reference's own answer."""
     return np.asarray(exact.astype(np.float64) + moved.astype(np.float64) - own)
 
 
 def _allow_a_code(statistics: Statistics, exact: list[Array]) -> Statistics:
-    """Rounding may tip over one code in a hundred, wherever codes themselves are the answer."""
+    """Rounding may flip one code in a hundred, wherever codes themselves are the answer."""
     codes = np.concatenate([array.ravel() for array in exact]).astype(np.float64)
     size = float(np.sqrt(np.mean(codes**2))) or 1.0
     return statistics.model_copy(

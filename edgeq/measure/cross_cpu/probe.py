@@ -1,15 +1,14 @@
 """Probes: an ONNX artifact taken apart, so that each operator runs alone on recorded inputs.
 
-A whole model's answers differ between any two CPUs: what one operator rounds another way tips codes
-over in the next, and deep down the difference says nothing about its cause. A probe holds the
-operators as onnxruntime runs them, fused, each fed with what the reference saw there, so an answer
-differs by what that one operator does. It is an artifact of arrays to arrays like any other, and
-runs wherever a place runs one.
+A whole model's answers differ between any two CPUs: one operator's different rounding flips codes
+in the next, and deep in the model the difference no longer indicates its cause. A probe holds the
+operators as onnxruntime runs them, fused, each fed with its inputs from the reference run, so an
+answer differs only by that operator. It is an ordinary artifact of arrays to arrays, and runs
+wherever a place runs one.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +21,18 @@ from edgeq.core.artifact import MODEL_FILE, Artifact, ValueInfo, record_files, w
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.known_settings import SESSION_KEY
 from edgeq.core.tasks import TENSOR
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.measure.cross_cpu.statistics import NUDGE
 
 Array = npt.NDArray[Any]
 Feed = dict[str, Array]
 _ROUNDS_INPUTS = "accuracy_level"  # the attribute by which an operator may round its inputs
-_LARGEST = 1_800_000_000  # bytes: a graph in one file has to stay below 2 GiB
+_LARGEST = 1_800_000_000  # bytes: a graph in one file must stay below 2 GiB
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One node of a probe: its name and type, and which of the probe's outputs are its own."""
+    """One node of a probe: its name and type, and which of the probe's outputs belong to it."""
 
     name: str
     kind: str
@@ -44,7 +44,7 @@ class Operator:
 class Probe:
     """The operators of one artifact with recorded inputs.
 
-    exact: whether operators that may round their inputs were told not to, in `write(exact=True)`.
+    exact: whether operators that may round their inputs are set not to, by `write(exact=True)`.
     """
 
     artifact: Artifact
@@ -55,10 +55,10 @@ class Probe:
     def write(
         self, folder: Path, settings: Mapping[str, str] | None = None, *, exact: bool = False
     ) -> Path:
-        """The probe as an artifact in `folder`, which is made; returns it.
+        """Write the probe as an artifact to `folder`, which is created; returns it.
 
-        settings: session entries in place of those the artifact names, or else the loader chooses
-        where it runs. exact: operators shall not round their inputs.
+        settings: session entries instead of those that the artifact names, or that the loader
+        chooses there. exact: operators do not round their inputs.
         """
         chosen = self.artifact.settings.get(SESSION_KEY) if settings is None else dict(settings)
         model = _exact(self.model) if exact else self.model
@@ -80,7 +80,9 @@ class Probe:
         return folder
 
     def write_feeds(self, path: Path, *, nudged: bool = False) -> Path:
-        """The recorded inputs as the arrays of a request; `nudged`, floats moved by `NUDGE`."""
+        """Write the recorded inputs as the arrays of a request; if `nudged`, floats moved by
+        `NUDGE`.
+        """
         rng = np.random.default_rng(0)
         stacked = {name: np.stack([feed[name] for feed in self.feeds]) for name in self.feeds[0]}
         if nudged:
@@ -91,21 +93,23 @@ class Probe:
 
 
 def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> Probe:
-    """Take the artifact in `directory` apart and record what its operators see of `samples`.
+    """Take the artifact in `directory` apart and record its operators' inputs for `samples`.
 
-    Raises Missing without onnx, InvalidInput for a graph that is too large to be kept in one file.
+    Raises Missing without onnx, InvalidInput for a graph that is too large for one file.
     """
     from edgeq.models.onnx_session import save_fused
 
     onnx = _onnx()
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         path = Path(folder, MODEL_FILE)
         save_fused(directory / MODEL_FILE, path)
         fused = onnx.load(path, load_external_data=False)
     size = artifact.weight_bytes
     if size > _LARGEST:
         what = f"its weights take {size} bytes, and a probe holds them in one graph"
-        raise InvalidInput(Problem(artifact.name, what, f"compare one below {_LARGEST} bytes"))
+        raise InvalidInput(
+            Problem(artifact.name, what, f"compare an artifact below {_LARGEST} bytes")
+        )
     recorded = list(_record(fused, directory, samples))
     onnx.load_external_data_for_model(fused, str(directory))
     model, operators = _take_apart(fused, recorded[0])
@@ -116,7 +120,7 @@ def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> 
 
 
 def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Feed]:
-    """Every value that some operator takes or makes, for each sample."""
+    """Every input and output of an operator, for each sample."""
     from edgeq.models.onnx_session import open_graph
 
     onnx = _onnx()
@@ -127,7 +131,7 @@ def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Fe
     exposed.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in made if name not in known
     )
-    # Fusing again what is fused can give a constant the name of another.
+    # Fusing an already fused graph can give a constant the name of another.
     graph = exposed.SerializeToString()
     session = open_graph(graph, directory, threads=1, optimized=True)
     names = [value.name for value in session.get_outputs()]
@@ -135,7 +139,7 @@ def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Fe
         try:
             made_here = session.run(names, sample)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            what = f"does not run inputs that its record allows: {error}"
+            what = f"fails on inputs that its record allows: {error}"
             raise InvalidInput(Problem(str(directory), what)) from error
         yield {**sample, **dict(zip(names, made_here, strict=True))}
 
@@ -151,7 +155,7 @@ def _take_apart(fused: Any, record: Feed) -> tuple[Any, tuple[Operator, ...]]:
     outputs: list[Any] = []
     for index, node in enumerate(graph.node):
         fed = [name for name in node.input if name and name not in constants]
-        # Operators that hold graphs see values by their names; nothing but constants needs no test.
+        # Operators that hold graphs use values by name; operators on constants only need no test.
         if not fed or any(attribute.HasField("g") for attribute in node.attribute):
             continue
         alone = onnx.NodeProto()
@@ -179,11 +183,11 @@ def _take_apart(fused: Any, record: Feed) -> tuple[Any, tuple[Operator, ...]]:
 
 
 class _OwnCodes:
-    """Gives every operator int8 constants of its own, as they have before they are fused.
+    """Gives every operator its own int8 constants, as before fusion.
 
-    Fusion leaves one zero point to all operators whose weights have none. Where onnxruntime turns
-    int8 constants into uint8 (`session.x64quantprecision`) it adds one under a name made of the old
-    one's, once for every operator, and refuses the second.
+    Fusion shares one zero point among all operators whose weights have none. When onnxruntime turns
+    int8 constants into uint8 (`session.x64quantprecision`), it adds one under a name derived from
+    the old one's, once per operator, and rejects the second.
     """
 
     def __init__(self, constants: Any) -> None:
@@ -193,7 +197,7 @@ class _OwnCodes:
         self._taken: set[str] = set()
 
     def give(self, node: Any, index: int) -> None:
-        """Let `node`, the graph's `index`-th, take copies of what another one has taken."""
+        """Give `node`, the graph's `index`-th, copies of constants that another one uses."""
         for position, name in enumerate(node.input):
             if name in self._taken:
                 copy = _onnx().TensorProto()
@@ -220,7 +224,7 @@ def _values(declared: Any) -> Iterator[ValueInfo]:
 
 
 def _exact(model: Any) -> Any:
-    """`model` with operators that round their inputs told to compute in float32."""
+    """`model` with operators that round their inputs set to compute in float32."""
     exact = _onnx().ModelProto()
     exact.CopyFrom(model)
     for node in exact.graph.node:

@@ -1,4 +1,4 @@
-"""What is said of one artifact on several places. Its JSON is a stable schema."""
+"""Results for one artifact in several places. Its JSON is a stable schema."""
 
 from __future__ import annotations
 
@@ -15,54 +15,62 @@ Status = Literal["same", "cured", "differs", "not run"]
 
 
 class OperatorDifference(Frozen):
-    """One operator whose answer on recorded inputs is beyond noise."""
+    """One operator whose answer on recorded inputs differs beyond noise."""
 
-    name: str = Field(description="The node in the graph as onnxruntime runs it.")
+    name: str = Field(description="The node's name in the graph that onnxruntime runs.")
     kind: str = Field(description="Its type.", examples=["MatMulNBits"])
-    why: str = Field(description="In which way it differs.")
+    why: str = Field(description="How it differs.")
     statistics: Statistics
 
 
 class PlaceDifferences(Frozen):
-    """One artifact on one place."""
+    """One artifact in one place."""
 
     place: str = Field(description="Name of the place.", examples=["arm64: dotprod"])
     how: How = Field(description="measured, emulated or not run.")
     status: Status = Field(
-        description="same: no operator differs. cured: some do without a setting, which the loader "
-        "sets there. differs: the answers that an app would get differ. not run: see the reason."
+        description="same: no operator differs. cured: some differ without a setting, which the "
+        "loader sets there. differs: an app would get different answers. not run: see the "
+        "reason."
     )
     reason: str = Field(description="Why it differs or was not run; may be empty.")
     operator: str | None = Field(
-        default=None, description="Type of the operator that is furthest off, without settings."
+        default=None,
+        description="Type of the operator with the largest difference, without settings.",
     )
     operators: tuple[OperatorDifference, ...] = Field(
-        default=(), description="Those furthest off without settings, the furthest first."
+        default=(),
+        description="Operators with the largest differences without settings, largest first.",
     )
-    differing: int = Field(default=0, description="How many operators differ without settings.")
-    compared: int = Field(default=0, description="How many were compared; 0: the whole alone.")
+    differing: int = Field(
+        default=0, description="Number of operators that differ without settings."
+    )
+    compared: int = Field(
+        default=0,
+        description="Number of operators compared; 0 if only whole outputs were compared.",
+    )
     cure: dict[str, str] = Field(
-        default={}, description="Session entries with which no operator differs any more."
+        default={}, description="Session entries with which no operator differs."
     )
     settled: bool = Field(
         default=True,
-        description="Whether another comparison would find the same: false where a pass took too "
-        "long there, or died.",
+        description="Whether another comparison would give the same result: false if a pass timed "
+        "out or died.",
     )
     whole: Statistics | None = Field(
         default=None,
-        description="The artifact's outputs as an app gets them, beside this machine's.",
+        description="The artifact's outputs as an app gets them, compared with this machine's.",
     )
 
 
 class Differences(Frozen):
-    """One artifact on every place, beside this machine."""
+    """One artifact in every place, compared with this machine."""
 
     edgeq: Literal[1] = 1
     kind: Literal["differences"] = "differences"
     artifact: str
     artifact_sha256: str = Field(description="SHA-256 of its artifact.json.")
-    reference: str = Field(description="What the places are compared with.")
+    reference: str = Field(description="The reference that the places are compared with.")
     places: tuple[PlaceDifferences, ...]
 
     @property

@@ -1,4 +1,4 @@
-"""What models are asked when places are compared: a few inputs, the same everywhere."""
+"""Inputs for comparing places: a few samples, the same everywhere."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ TEXTS = (
     "Please send the invoice to the address below.",
 )
 CONTEXT = 128
-"""Positions a language model is opened for."""
-_TOKENS = 16  # of a sample: enough rows for an interval, few enough for an emulator
+"""Context length that a language model is opened with."""
+_TOKENS = 16  # tokens per sample: enough rows for an interval, few enough for an emulator
 _SAMPLES = 4
-_FREE_SIZE = 8  # of dimensions without a fixed size
+_FREE_SIZE = 8  # size used for free dimensions
 
 
 def graph_feeds(directory: Path, artifact: Artifact) -> list[Feed]:
-    """Inputs of the graph of an ONNX artifact, some samples of equal shapes.
+    """Inputs for the graph of an ONNX artifact, several samples of equal shapes.
 
-    Texts of our own, or where a model takes arrays, normal numbers and zeros for integers.
+    Built-in texts or, if a model takes arrays, normal numbers and zeros for integers.
     """
     if task_of(artifact.task).generates:
         return _decoder_feeds(directory, artifact)
@@ -53,14 +53,14 @@ def graph_feeds(directory: Path, artifact: Artifact) -> list[Feed]:
 
 
 def _decoder_feeds(directory: Path, artifact: Artifact) -> list[Feed]:
-    """Prompts behind an empty cache that has room for just them, so that all of it gets filled."""
+    """Prompts after an empty cache of exactly their length, so that all of it is filled."""
     import onnx
 
     from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 
     tokenizer = DecoderTokenizer((directory / TOKENIZER_FILE).read_bytes())
     graph = onnx.load(directory / MODEL_FILE, load_external_data=False).graph
-    held = {constant.name for constant in graph.initializer}
+    state = {constant.name for constant in graph.initializer}
     counts = {"past_length": 0, "logits_to_keep": _TOKENS, "text_length": _TOKENS}
     feeds = []
     for text in TEXTS[:_SAMPLES]:
@@ -69,7 +69,7 @@ def _decoder_feeds(directory: Path, artifact: Artifact) -> list[Feed]:
         for value in graph.input:
             if value.name in counts:
                 feed[value.name] = np.array([counts[value.name]], np.int64)
-            elif value.name not in feed and value.name not in held:
+            elif value.name not in feed and value.name not in state:
                 sizes = [size.dim_value or _TOKENS for size in value.type.tensor_type.shape.dim]
                 feed[value.name] = np.zeros(sizes, np.float32)
         feeds.append(feed)

@@ -1,19 +1,20 @@
-"""How two places' answers to the same question are compared, and when they differ.
+"""Compare two places' answers to the same question, and decide whether they differ.
 
-What is legitimate is *noise*: two right kernels for one operator round differently. Three answers
-are compared, all to the same inputs: that of the place, that of the reference, and the *exact* one,
-for which the reference computes without rounding inputs to 8 bits where an operator may do that
-(elsewhere it is the reference's own). Noise is the larger of
+*Noise* is legitimate: two correct kernels for one operator round differently. Three answers to the
+same inputs are compared: that of the place, that of the reference, and the *exact* one, for which
+the reference computes without rounding inputs to 8 bits if an operator may do that (otherwise it is
+the reference's own). Noise is the larger of
 
 - the reference's distance from the exact answer, and
-- how far the reference's answer moves when its float inputs move by `NUDGE`, about ten times what
-  another order of summation changes; so a code that rounding tips over is counted in.
 
-An answer differs if its distance from the exact one is beyond what noise explains, on the whole
-(root mean square) or in one element, or if it is *biased*: the slope of a regression through the
-origin on the exact answer is not 1. A bias vanishes in means of signed differences, since outputs
-have both signs, and in a cosine, which forgets length; it adds up from layer to layer all the same.
-The interval of the slope is a jackknife's over groups of rows: elements of a row share its input.
+- the change of the reference's answer when its float inputs move by `NUDGE`, about ten times the
+effect of another order of summation; so codes flipped by rounding are included.
+
+An answer differs if its distance from the exact one exceeds what noise explains, overall (root mean
+square) or in one element, or if it is *biased*: the slope of a regression through the origin on the
+exact answer is not 1. A bias vanishes in means of signed differences, since outputs have both
+signs, and in a cosine, which ignores length; but it accumulates from layer to layer. The interval
+of the slope is a jackknife's over groups of rows: elements of a row share its input.
 """
 
 from __future__ import annotations
@@ -31,48 +32,53 @@ from edgeq.core.artifact import Frozen
 Array = npt.NDArray[Any]
 
 NUDGE = 1e-5
-"""Relative change of inputs, one standard deviation, that no right kernel may amplify to more than
+"""Relative change of inputs, one standard deviation, that no correct kernel may amplify beyond
 noise."""
 OPERATOR_TIMES = 4.0
-"""How much more than noise is still noise: it is measured on other values than it is held against.
+"""Tolerated multiple of the noise: it is measured on other values than those it is applied to.
 """
 WHOLE_TIMES = 1.0
-"""The same of a whole artifact's outputs, whose noise is what quantization does to them: another
-CPU may not be further off."""
-LEAST_RMS = 1e-3  # of the output: no grid of 8 bits or fewer is that exact
-_LEAST_MAX = 2e-2  # of the output's RMS: more than one code tipped over does to an element
-_LEAST_BIAS = 1e-3  # ten layers of it are 1 %
-_GROUPS = 50  # of rows, for the jackknife
-_FEWEST_GROUPS = 8  # fewer say nothing about their spread
-_Z = 5.0  # one in two million by chance: hundreds of operators are looked at on many places
+"""The same for a whole artifact's outputs, whose noise is the effect of quantization: another CPU
+may not
+deviate more."""
+LEAST_RMS = 1e-3  # fraction of the output: no grid of 8 bits or fewer is that exact
+_LEAST_MAX = 2e-2  # fraction of the output's RMS: more than one flipped code does to an element
+_LEAST_BIAS = 1e-3  # over ten layers, this is 1 %
+_GROUPS = 50  # groups of rows, for the jackknife
+_FEWEST_GROUPS = 8  # fewer rows give no estimate of their spread
+_Z = 5.0  # one in two million by chance: hundreds of operators are tested in many places
 
 
 class Statistics(Frozen):
-    """An answer of a place beside the exact one; all but `elements` relative.
+    """An answer of a place compared with the exact one; everything except `elements` is relative.
 
-    Shares of the exact answer's root mean square (RMS), or ratios to it.
+    Fractions of the exact answer's root mean square (RMS), or ratios to it.
     """
 
-    elements: int = Field(description="How many numbers were compared.")
+    elements: int = Field(description="Number of values compared.")
     rms: float = Field(description="RMS of the difference from the exact answer.")
     largest: float = Field(description="The largest difference of one element.")
     noise_rms: float = Field(
-        description="RMS of differences that right kernels have; of whole "
-        "outputs, what quantization does to them, and 0 where full precision was not given."
+        description="RMS of differences between correct kernels; for whole outputs, the effect of "
+        "quantization, and 0 without full precision."
     )
-    noise_largest: float = Field(description="The largest of those.")
-    norm_ratio: float = Field(description="Length of the answer through that of the exact one.")
-    slope: float = Field(description="Of a regression through the origin on the exact answer.")
-    slope_low: float | None = Field(description="Lower end of its interval; null: too few rows.")
-    slope_high: float | None = Field(description="Upper end of it.")
-    finite: bool = Field(description="Whether NaN and infinities are where they should be.")
+    noise_largest: float = Field(description="The largest of these differences.")
+    norm_ratio: float = Field(description="Length of the answer divided by that of the exact one.")
+    slope: float = Field(
+        description="Slope of a regression through the origin on the exact answer."
+    )
+    slope_low: float | None = Field(
+        description="Lower end of its interval; null if there are too few rows."
+    )
+    slope_high: float | None = Field(description="Upper end of its interval.")
+    finite: bool = Field(description="Whether NaN and infinities are in the expected places.")
 
     def allowed(self, times: float = OPERATOR_TIMES) -> float:
-        """The largest `rms` that `times` the noise explains."""
+        """The largest `rms` explained by `times` the noise."""
         return max(LEAST_RMS, times * self.noise_rms)
 
     def faults(self, times: float = OPERATOR_TIMES) -> list[str]:
-        """Say in which ways this exceeds `times` the noise; empty if it does not."""
+        """List how this exceeds `times` the noise; empty if it does not."""
         if not self.finite:
             return ["NaN or infinity where there should be none"]
         found = []
@@ -82,7 +88,7 @@ class Statistics(Frozen):
             found.append(f"one element off by {self.largest:.1%} of the output's size")
         if self.slope_low is not None and self.slope_high is not None:
             low, high = self.slope_low - 1, self.slope_high - 1
-            # Errors of what is regressed on flatten a slope by their share of its variance.
+            # Errors in the regressor flatten a slope by their share of its variance.
             least = _LEAST_BIAS + self.rms**2
             if low > least or high < -least:
                 size = f"{self.slope - 1:+.2%} (between {low:+.2%} and {high:+.2%})"
@@ -93,10 +99,11 @@ class Statistics(Frozen):
 def compare(
     answers: Sequence[Array], exact: Sequence[Array], noises: Sequence[Sequence[Array]]
 ) -> Statistics:
-    """`answers` of a place beside the `exact` ones, sample by sample in arrays of equal shapes.
+    """Compare `answers` of a place with the `exact` ones, sample by sample in arrays of equal
+    shapes.
 
-    noises: other legitimate answers of the same shapes, from whose distance noise is taken; where
-    they are answers to nudged inputs, give them as exact + (nudged − not nudged).
+    noises: other legitimate answers of the same shapes, whose distance defines the noise; for
+    answers to perturbed inputs, pass exact + (perturbed − unperturbed).
     """
     wanted = _rows(exact)
     given = _rows(answers)
@@ -136,7 +143,7 @@ def _slope(
     if weight == 0:
         return 1.0, None
     count = min(_GROUPS, len(products))
-    # Neighbours go to the same group: what disturbs one row disturbs those beside it.
+    # Neighbours go to the same group: a disturbance of one row affects adjacent rows.
     bounds = np.linspace(0, len(products), count + 1).astype(int)[:-1]
     left = total - np.add.reduceat(products, bounds)
     remaining = weight - np.add.reduceat(squares, bounds)

@@ -10,7 +10,6 @@ change under these is taken off, so that the cost is twice a KL divergence in na
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.sampling import spread
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.models.graphs.pieces import Array, Piece, Pieces, Samples
 from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.methods import Statistics
@@ -59,7 +59,7 @@ def table_moments(directory: Path, table: Weight, feeds: Sequence[Feed]) -> Stat
     work = min(_WORK, sum(map(_length, feeds)))
     tokens = int(np.clip(work // (columns * _WINDOWS), _SHORTEST, _LONGEST))
     windows = [_cut(feed, tokens) for feed in spread(list(feeds), _WINDOWS)]
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         found = list(_responses(directory, rows, windows, Path(folder)))
     taught = found[:-1] or found
     fit: Floats = sum(taught[1:], taught[0]) / np.float32(len(taught))

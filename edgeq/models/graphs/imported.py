@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import onnx
@@ -42,6 +43,7 @@ def read_onnx(path: Path) -> ir.Model:
         normalize(model)
         name_uniquely(model)
         passes.RemoveUnusedNodesPass()(model)
+        _correct_ranks(model)
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
     return model
@@ -72,6 +74,21 @@ def _upgraded(model: ir.Model, path: Path, opset: int) -> ir.Model:
         raise InvalidInput(Problem(str(path), what, remedy)) from None
     newer: ir.Model = ir.from_proto(converted)
     return newer
+
+
+def _correct_ranks(model: ir.Model) -> None:
+    """Give each output the rank that its operators say, where the file states another."""
+    stated = [(value, value.shape) for value in model.graph.outputs]
+    for value, _ in stated:
+        value.shape = None
+    inference = passes.ShapeInferencePass(strict_mode=False)
+    logger = logging.getLogger(type(inference).__module__)
+    logger.disabled = True  # it logs a stack where onnx cannot tell; nothing is changed then
+    inference(model)
+    logger.disabled = False
+    for value, shape in stated:
+        if shape is not None and (value.shape is None or len(value.shape) == len(shape)):
+            value.shape = shape
 
 
 def _lift_constants(model: ir.Model) -> None:

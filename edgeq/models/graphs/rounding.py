@@ -10,15 +10,17 @@ import onnx_ir as ir
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
+from edgeq.models.graphs.regions import region_of
 from edgeq.models.graphs.sequential import goes_in_sequence, round_in_sequence
 from edgeq.models.graphs.statistics import watch
-from edgeq.models.graphs.weights import Decide, Weight, convolution_output, find_weights, settle
+from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
 from edgeq.quantize.activations import static_range
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
 from edgeq.quantize.number_formats import QuantizedTensor
-from edgeq.quantize.statistics import Feed, InputStatistics
+from edgeq.quantize.statistics import Feed, InputStatistics, merged
 
 
 def find_codes(
@@ -27,13 +29,13 @@ def find_codes(
     feeds: Sequence[Feed],
     progress: Progress,
     settle: Callable[[Weight, Decide], Decision] = settle,
-    kept: Path | None = None,
+    kept: Steps | None = None,
 ) -> dict[str, QuantizedTensor]:
     """The codes of every weight that `decide` wants on a grid, by name.
 
     For choices whose activations stay float32: codes are then all there is to a weight. settle: a
-    decision that the format at hand can carry out; ONNX's own without it. kept: a folder of this
-    very work where finished layers are stored, and found again after an end.
+    decision that the format at hand can carry out; ONNX's own without it. kept: of this very
+    work; finished layers are stored there, and found again after an end.
     """
     chosen = ChosenWeights(float_directory, decide, settle)
     _, found = chosen.quantize(feeds, progress, kept)
@@ -44,7 +46,7 @@ def find_codes(
 class Found:
     """Codes of weights and of what they multiply, by the weight's name.
 
-    ranges: of tensors around convolutions, which have a range of their own, by the tensor's name.
+    ranges: of tensors in the region of convolutions, by the tensor's name.
     """
 
     weights: dict[str, Quantized]
@@ -82,21 +84,24 @@ class ChosenWeights:
         self.all_weights = find_weights(self.model)
         self.decisions = {weight.name: settle(weight, decide) for weight in self.all_weights}
         self.weights = [weight for weight in self.all_weights if self.decisions[weight.name].choice]
+        coded = [w for w in self.weights if w.role == "convolution" and self._choice(w).ranges]
+        self.region = region_of(self.model.graph, coded)
         if not self.weights and not any(weight.stored for weight in self.all_weights):
             raise self._nothing(decide)
 
     def quantize(
-        self, feeds: Sequence[Feed], progress: Progress, kept: Path | None = None
+        self, feeds: Sequence[Feed], progress: Progress, kept: Steps | None = None
     ) -> tuple[dict[str, InputStatistics], dict[str, Quantized]]:
         """What calibration saw, by tensor, and codes, by weight."""
         choices = {weight.name: self._choice(weight) for weight in self.weights}
         later = [w for w in self.weights if feeds and goes_in_sequence(w, choices[w.name])]
         waiting = {weight.name for weight in later}
         first = [weight for weight in self.weights if weight.name not in waiting]
-        seen = watch(self._directory, first, self.decisions, feeds, progress)
+        around = self.region.watched
+        seen = watch(self._directory, first, self.decisions, feeds, progress, around)
         sources = [_source(weight, choices[weight.name]) for weight in first]
         found = {}
-        for name, quantized in quantize_weights(sources, seen):
+        for name, quantized in quantize_weights(sources, {**seen, **_met_together(first, seen)}):
             progress(f"quantize {name}")
             found[name] = quantized
         if later:
@@ -112,18 +117,14 @@ class ChosenWeights:
         return choice
 
     def ranges(self, statistics: Mapping[str, InputStatistics]) -> dict[str, tuple[float, float]]:
-        """Static ranges of the tensors around convolutions that calibration has seen."""
-        ranges = {}
-        for weight in self.weights:
-            choice = self.decisions[weight.name].choice
-            if weight.role != "convolution" or choice is None or choice.ranges is None:
-                continue
-            for use in weight.uses:
-                for value in (use.activation, convolution_output(use.node)):
-                    name = value.name or ""
-                    if name in statistics:
-                        ranges[name] = static_range(statistics[name], choice.ranges)
-        return ranges
+        """Static ranges of the tensors in the region of convolutions; of nothing for empty ones."""
+        chosen = [self._choice(weight).ranges for weight in self.weights]
+        ranges = next((each for each in chosen if each), "")
+        found = {
+            name: static_range(statistics[name], ranges) if name in statistics else (0.0, 0.0)
+            for name in self.region.watched
+        }
+        return found | {name: found[source] for name, source in self.region.same.items()}
 
     def _nothing(self, decide: Decide) -> InvalidInput:
         wanted = [w for w in self.all_weights if decide(w.name, w.shape_by_rows).choice is not None]
@@ -143,8 +144,25 @@ class ChosenWeights:
 
 
 def _source(weight: Weight, choice: Choice) -> SourceWeight:
-    met = weight.product.activation.name if weight.product is not None else None
-    return SourceWeight(weight.name, weight.matrix, met, choice)
+    return SourceWeight(weight.name, weight.matrix, " and ".join(_met(weight)) or None, choice)
+
+
+def _met(weight: Weight) -> list[str]:
+    """The tensors that it multiplies, where calibration can look."""
+    uses = (use for use in weight.uses if use.role == "linear" and use.in_main_graph)
+    return list(dict.fromkeys(use.activation.name or "" for use in uses))
+
+
+def _met_together(
+    weights: Sequence[Weight], seen: Mapping[str, InputStatistics]
+) -> dict[str, InputStatistics]:
+    """Statistics of what meets a weight that multiplies several tensors, by their joined names."""
+    joined = {}
+    for names in map(_met, weights):
+        held = [seen[name] for name in names if name in seen]
+        if len(names) > 1 and held:
+            joined[" and ".join(names)] = merged(held)
+    return joined
 
 
 def _is_exact(weight: Weight, found: Mapping[str, Quantized]) -> bool:

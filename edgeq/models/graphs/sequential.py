@@ -8,12 +8,13 @@ of every sample only what later pieces read is kept, on disk.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from edgeq.core.steps import Steps
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.pieces import Pieces, Samples
@@ -46,14 +47,14 @@ def round_in_sequence(
     fixed: Mapping[str, tuple[Weight, QuantizedTensor]],
     feeds: Sequence[Feed],
     progress: Progress,
-    kept: Path | None = None,
+    kept: Steps | None = None,
 ) -> dict[str, QuantizedTensor]:
     """Codes of `weights`, by name, in the order of the graph's products.
 
     directory: of the float `model.onnx`. weights: those for which `goes_in_sequence` holds. fixed:
     weights that were rounded before and will be in the file as they are: tables, products of
-    another method. feeds: calibration samples, at least one. kept: a folder of this very work, in
-    which the codes of finished layers are found again by whoever comes after an end.
+    another method. feeds: calibration samples, at least one. kept: of this very work; the codes of
+    finished layers are found there again by whoever comes after an end.
     """
     tables = [(weight, choice) for weight, choice in weights if weight.role == "embedding"]
     found = _round_tables(directory, tables, feeds, progress, kept)
@@ -63,20 +64,21 @@ def round_in_sequence(
     for weight, choice in weights:
         assert weight.product is not None
         groups.setdefault(weight.product.activation.name or "", []).append((weight, choice))
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         walk = _Walk(directory, Path(folder), weights, fixed, feeds)
         order = sorted(groups, key=walk.place)
         for index, activation in enumerate(order):
             group = groups[activation]
             progress(f"calibrate layer {index + 1} of {len(order)} on {len(feeds)} samples")
             walk.reach(activation)
-            stored = kept / f"{index}.npz" if kept else None
-            if stored is not None and stored.exists():
+            name = f"{index}.npz"
+            if kept and (stored := kept.find(name)):
                 walk.take(group, load_codes(stored))
                 continue
             rounded = walk.round(activation, group, progress)
-            if stored is not None:
-                save_codes(stored, rounded)
+            if kept:
+                with kept.writing(name) as partial:
+                    save_codes(partial, rounded)
         return {**found, **walk.codes}
 
 
@@ -85,13 +87,13 @@ def _round_tables(
     tables: Sequence[tuple[Weight, Choice]],
     feeds: Sequence[Feed],
     progress: Progress,
-    kept: Path | None,
+    kept: Steps | None,
 ) -> dict[str, QuantizedTensor]:
     """Codes of tables whose rows are looked up, by what errors in them do to the answers."""
     found: dict[str, QuantizedTensor] = {}
     for index, (weight, choice) in enumerate(tables):
-        stored = kept / f"table-{index}.npz" if kept else None
-        if stored is not None and stored.exists():
+        name = f"table-{index}.npz"
+        if kept and (stored := kept.find(name)):
             found |= load_codes(stored)
             continue
         progress(f"try what errors in {weight.name} do")
@@ -100,8 +102,9 @@ def _round_tables(
         matrix = scalable(weight.name, weight.matrix(), stored_as)
         tensor = round_judged(matrix, seen, stored_as, choice.method)
         found[weight.name] = tensor
-        if stored is not None:
-            save_codes(stored, {weight.name: tensor})
+        if kept:
+            with kept.writing(name) as partial:
+                save_codes(partial, {weight.name: tensor})
     return found
 
 

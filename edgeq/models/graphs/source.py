@@ -57,6 +57,7 @@ def read_source(path: Path) -> onnx.ModelProto:
         if proto.functions:
             proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
         _densify(proto.graph)
+        _open_lengths(proto.graph)
         defect = next(defects(proto), None)
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
@@ -187,6 +188,18 @@ def _densify(graph: onnx.GraphProto) -> None:
                 attribute.CopyFrom(value)
             for inner in (attribute.g, *attribute.graphs):
                 _densify(inner)
+
+
+def _open_lengths(graph: onnx.GraphProto) -> None:
+    """Leave lengths open that an exporter wrote as -1: any other reader takes that for a length."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for length in value.type.tensor_type.shape.dim:
+            if length.dim_value < 0:
+                length.Clear()
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _open_lengths(inner)
 
 
 def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray:

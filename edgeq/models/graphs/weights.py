@@ -299,12 +299,3 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
 def _array(value: ir.Value) -> NDArray[np.generic]:
     assert value.const_value is not None
     return value.const_value.numpy()
-
-
-def convolution_output(node: ir.Node) -> ir.Value:
-    """The tensor a quantized convolution ends in: behind a Relu or Clip that alone reads it."""
-    value = node.outputs[0]
-    consumers = value.consumers()
-    if len(consumers) == 1 and consumers[0].op_type in ("Relu", "Clip"):
-        return consumers[0].outputs[0] if consumers[0].graph is node.graph else value
-    return value

@@ -13,6 +13,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, versions
+from edgeq.models.original.tokenizer import OriginalTokenizer, is_in_words_of_5, open_tokenizer
 
 Floats = npt.NDArray[np.float32]
 _LIBRARY = "sentence_transformers"
@@ -23,8 +24,10 @@ def open_encoder(directory: ModelDirectory, task: Task = SENTENCE_EMBEDDING) -> 
     if not task.has_sentence_head:
         return TransformersEncoder(directory, task)
     has_modules = (directory.path / "modules.json").is_file()
-    # The library would make up weights that carry a wrapper's prefix.
-    if has_modules and not directory.stored_names and importlib.util.find_spec(_LIBRARY):
+    # The library would make up weights that carry a wrapper's prefix, and opens a tokenizer only
+    # in the words of the transformers that is installed.
+    as_it_is = not directory.stored_names and not is_in_words_of_5(directory)
+    if has_modules and as_it_is and importlib.util.find_spec(_LIBRARY):
         return SentenceTransformersEncoder(directory)
     return TransformersEncoder(directory, task)
 
@@ -50,6 +53,7 @@ class SentenceTransformersEncoder:
             reason = " ".join(str(error).split())[:200]
             what = f"sentence-transformers cannot open it: {reason}"
             raise InvalidInput(Problem(str(directory.path), what, "save it again")) from None
+        self.tokenizer = OriginalTokenizer(self._model.tokenizer)
         # It says nothing about weights that are left over or made up; transformers does.
         self.network = open_network(directory, SENTENCE_EMBEDDING)
 
@@ -69,21 +73,16 @@ class TransformersEncoder:
     """Answers by transformers; of token vectors, the directory's sentence head is in numpy."""
 
     def __init__(self, directory: ModelDirectory, task: Task) -> None:
-        from transformers import AutoTokenizer
-
         self.runtime = versions("transformers", "torch")
         self.network = open_network(directory, task)
-        self._has_head = task.has_sentence_head
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            directory.path, local_files_only=True, trust_remote_code=False
-        )
-        self._head = directory.head
+        self.tokenizer = open_tokenizer(directory)
+        self._has_head, self._head = task.has_sentence_head, directory.head
         self._put_first = directory.head.default_text if self._has_head else ""
         self._cut = {"truncation": True, "max_length": directory.max_tokens}
 
     def ids(self, text: str) -> list[int]:
         """Token ids of the text."""
-        ids: list[int] = self._tokenizer(self._put_first + text, **self._cut)["input_ids"]
+        ids: list[int] = self.tokenizer.opened(self._put_first + text, **self._cut)["input_ids"]
         return ids
 
     def answer(self, text: str) -> Floats:
@@ -92,7 +91,7 @@ class TransformersEncoder:
 
         from edgeq.models.graphs.pooling import apply_head
 
-        feed = self._tokenizer([self._put_first + text], **self._cut, return_tensors="pt")
+        feed = self.tokenizer.opened([self._put_first + text], **self._cut, return_tensors="pt")
         with torch.inference_mode():
             tokens: Floats = self.network(**feed)[0].numpy()
         if not self._has_head:

@@ -11,13 +11,13 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.tasks import Task
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weight_files import WEIGHTS
 from edgeq.models.weights import open_weights
@@ -77,7 +77,7 @@ def usual_names(directory: ModelDirectory) -> Iterator[Path]:
         return
     from safetensors.numpy import save_file
 
-    with tempfile.TemporaryDirectory(prefix="edgeq-names-") as folder:
+    with TemporaryFolder() as folder:
         weights = open_weights(directory)
         floats = [name for name, facts in directory.tensors.items() if facts.is_float]
         held = {name: weights.read(name) for name in floats}

@@ -1,1 +1,1 @@
-"""A budget instead of bits: what each tensor costs in quality, and the best choice within it."""
+"""Allocation: each tensor's sensitivity, and the best number formats within a budget."""

@@ -26,14 +26,14 @@ FILE = "allocation.json"
 
 
 class Allocation(Frozen):
-    """What became of a budget. chosen: of the trial that is kept, the `best`-th."""
+    """The outcome of a budget. chosen: by the trial that is kept, the `best`-th."""
 
     format: Format
     name: str
     measure: str
     trials: tuple[Trial, ...]
     best: int
-    samples: int = Field(description="Held-back samples that trials were measured on.")
+    samples: int = Field(description="Held-out samples that trials were measured on.")
 
     @property
     def kept(self) -> Trial:
@@ -42,7 +42,7 @@ class Allocation(Frozen):
 
 
 def foresee(stages: Stages, format: Format, fit: FitSpec, build: Build) -> Intent | None:
-    """What a build will choose first, or has chosen; None where sensitivities are not known.
+    """The first or already made choice of a build; None if sensitivities are not known.
 
     Nothing is measured. Raises InvalidInput for a budget that cannot be kept.
     """
@@ -60,7 +60,7 @@ def foresee(stages: Stages, format: Format, fit: FitSpec, build: Build) -> Inten
 
 
 def made_before(ground: Ground, fit: FitSpec) -> Allocation | None:
-    """What became of a budget in an earlier build; None where there was none."""
+    """The outcome of a budget in an earlier build; None if there was none."""
     key = _key(ground, _left_for_weights(ground, fit))
     place = ground.stages.store.find("allocation", key)
     return Allocation.model_validate_json((place / FILE).read_bytes()) if place else None
@@ -71,9 +71,9 @@ def allocate(
 ) -> tuple[Intent, Allocation]:
     """The best artifact for a budget, and how it was found.
 
-    Each trial is in the store, so that a search that was stopped goes on where it was. The same
-    input gives the same choice, but where `fit.minutes` ends a search earlier on a slower machine.
-    Raises InvalidInput for a budget that cannot be kept, with the nearest that can.
+    Each trial is in the store, so that an interrupted search resumes where it was. The same input
+    gives the same choice, unless `fit.minutes` ends the search earlier on a slower machine. Raises
+    InvalidInput for a budget that cannot be kept, naming the nearest that can.
     """
     ground, asked = Ground(stages, format, build), fit
     fit = _left_for_weights(ground, asked)
@@ -101,14 +101,14 @@ def allocate(
 
 
 def _left_for_weights(ground: Ground, fit: FitSpec) -> FitSpec:
-    """The budget without what an adapter takes of it, which is known beforehand."""
+    """The budget minus the adapter's size, which is known in advance."""
     if fit.recover is None:
         return fit
     return fit.beside(adapter_bytes(ground.model, ground.format, fit.recover.rank))
 
 
 def _with_adapter(found: Intent, fit: FitSpec) -> Intent:
-    """Trials are of weights alone; the adapter is trained for those that are kept."""
+    """Trials cover weights alone; the adapter is trained for the kept ones."""
     if found.variant.weights == "float32":
         return found  # nothing was lost
     variant = found.variant.model_copy(update={"recover": fit.recover})
@@ -136,7 +136,7 @@ def _key(ground: Ground, fit: FitSpec) -> dict[str, object]:
 def _search(ground: Ground, sensitivity: Sensitivity, fit: FitSpec) -> Search:
     recipe, format, known = ground.recipe, ground.format, sensitivity.tensors
     free = allowed(ground.options, recipe, format, fit)
-    # What no piece of the graph reads has no known cost: it stays as wide as may be.
+    # A weight that no piece of the graph reads has no known cost; it stays as wide as possible.
     fixed = {name: own[-1].use for name, own in free.items() if name not in known}
     ruled = {
         name: own

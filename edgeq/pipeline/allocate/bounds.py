@@ -1,4 +1,4 @@
-"""How many bytes the tensors may take, so that size, memory and speed are what is asked for."""
+"""The bytes that tensors may use, so that size, memory and speed stay within the budget."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from edgeq.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class Site:
-    """Where an allocation has to live. fixed: tensors without a choice, and what they are."""
+    """The constraints of an allocation. fixed: tensors without a choice, and their formats."""
 
     recipe: Recipe
     model: DescribedModel
@@ -45,7 +45,7 @@ class Site:
         return plan_artifact(self.recipe, self.model, intent, tuple(self.devices), apple)
 
     def exceeded(self, chosen: Mapping[str, str]) -> list[str]:
-        """What of memory, latency and speed a choice would not keep, on which device, in words."""
+        """Describe the memory, latency and speed bounds that a choice misses, by device."""
         fit = self.fit
         if not (fit.memory or fit.latency or fit.speed):
             return []
@@ -64,7 +64,7 @@ class Site:
         return found
 
     def _estimates(self, contents: Contents, device: Device) -> Estimates:
-        """Raises InvalidInput where what is asked for cannot be estimated."""
+        """Raises InvalidInput if a bounded figure cannot be estimated."""
         workload, timed = self.recipe.workload, self.fit.latency or self.fit.speed
         bus = None
         if timed and device.id == HERE and device.memory_bandwidth is None:
@@ -73,18 +73,18 @@ class Site:
             contents, device, context=workload.context, prompt=workload.prompt, bandwidth=bus
         )
         if timed and told.unknown:
-            what = f"no time can be estimated for {device.id}: {told.unknown}"
-            raise InvalidInput(Problem(self.name, what, "ask for size or memory in its place"))
+            what = f"times cannot be estimated for {device.id}: {told.unknown}"
+            raise InvalidInput(Problem(self.name, what, "set a size or memory budget instead"))
         return told
 
     @property
     def name(self) -> str:
-        """What a person finds the budget by."""
+        """The name under which a person finds the budget."""
         return f"quantize.fit: {self.format}-{self.fit.variant_name}"
 
 
 class Sized(Protocol):
-    """One way to store a tensor: the word for it, and its bytes."""
+    """One way to store a tensor: its name in recipes, and its bytes."""
 
     @property
     def use(self) -> str: ...
@@ -93,15 +93,15 @@ class Sized(Protocol):
 
 
 def uses(picked: Mapping[str, Priced]) -> dict[str, str]:
-    """What every tensor becomes."""
+    """The chosen option of every tensor."""
     return {name: option.use for name, option in picked.items()}
 
 
 def most_bytes(site: Site, choices: Choices, beside: int | None = None) -> int:
-    """The most bytes that tensors may take together within everything but quality.
+    """The most bytes that all tensors together may take within every bound except quality.
 
-    beside: bytes of the files that are no tensors with a choice, where an artifact has shown them;
-    else as planned. Raises InvalidInput where not even the smallest choice keeps the bounds.
+    beside: bytes of the files that do not belong to tensors with a choice, as seen in an artifact;
+    by default as planned. Raises InvalidInput if not even the smallest choice keeps the bounds.
     """
     smallest, beside = require_possible(site, choices, beside)
     cap = sum(max(option.bytes for option in own) for own in choices.values())
@@ -113,9 +113,10 @@ def most_bytes(site: Site, choices: Choices, beside: int | None = None) -> int:
 def require_possible(
     site: Site, choices: Mapping[str, Sequence[Sized]], beside: int | None = None
 ) -> tuple[int, int]:
-    """The bytes of the tensors at their smallest, and of all beside; nothing has to be measured.
+    """The bytes of the tensors at their smallest, and of everything else; nothing is measured.
 
-    Raises InvalidInput where not even the smallest of every tensor keeps size, memory and speed.
+    Raises InvalidInput if not even the smallest choice for every tensor keeps size, memory and
+    speed.
     """
     picked = {name: min(own, key=lambda option: option.bytes) for name, own in choices.items()}
     smallest = sum(option.bytes for option in picked.values())
@@ -124,7 +125,7 @@ def require_possible(
         beside = site.plan(least).download_bytes - smallest
     if site.fit.size is not None and site.fit.size - beside < smallest:
         nearest = format_bytes(smallest + beside)
-        raise _infeasible(site, f"the smallest that this model becomes is {nearest}")
+        raise _infeasible(site, f"this model takes at least {nearest}")
     found = site.exceeded(least)
     if found:
         raise _infeasible(site, f"at its smallest it is estimated at {found[0]}")
@@ -132,7 +133,7 @@ def require_possible(
 
 
 def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The largest number for which `holds` does; it does for `low`."""
+    """The largest number for which `holds` is true; it is for `low`."""
     if holds(high):
         return high
     while high - low > 1:
@@ -143,12 +144,12 @@ def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
 
 def _infeasible(site: Site, what: str) -> InvalidInput:
     return InvalidInput(
-        Problem(site.name, f"cannot be kept: {what}", "give it more, or a smaller model")
+        Problem(site.name, f"cannot be kept: {what}", "raise the budget, or use a smaller model")
     )
 
 
 def sizes_of(planned: Planned, format: Format) -> tuple[int, int]:
-    """Bytes of the smallest and the largest file that a choice of number formats can become."""
+    """Bytes of the smallest and the largest file that number formats can produce."""
     recipe, model = planned.recipe, planned.model
     options = find_options(model, recipe, format)
     found = []

@@ -1,4 +1,4 @@
-"""The float graph in pieces, to run again only from where a changed weight is first read."""
+"""The float graph in pieces, so that it reruns only from where a changed weight is first read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
-# Tensors between pieces are kept for every sample; more pieces save less and less work.
+# Tensors between pieces are kept for every sample; more pieces have diminishing returns.
 _PIECES = 12
 _CACHE_OUTPUT = "present."
 
 
 class Chain:
-    """A float graph and the tensors that `feeds` leave between its pieces.
+    """A float graph and its tensors between pieces for the inputs `feeds`.
 
     weights: those that can be changed, by name: linear layers and tables.
     """
@@ -78,13 +78,13 @@ class Chain:
         constants = {name: self._stored(name, changed) for name in piece.given}
         keep = piece.later | set(self.outputs)
         for feed, state in zip(self._feeds, states, strict=True):
-            held = {name: state[name] for name in piece.inputs}
-            results = piece.session.run(list(piece.outputs), {**held, **constants})
+            inputs = {name: state[name] for name in piece.inputs}
+            results = piece.session.run(list(piece.outputs), {**inputs, **constants})
             made = dict(zip(piece.outputs, results, strict=True))
             yield {n: v for n, v in {**state, **made}.items() if n in keep or n in feed}
 
     def _stored(self, name: str, changed: Mapping[str, Floats]) -> NDArray[np.generic]:
-        """A weight as the graph has it."""
+        """A weight in the graph's layout."""
         weight = self.weights[name]
         if name not in changed:
             assert weight.value.const_value is not None

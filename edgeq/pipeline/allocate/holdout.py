@@ -1,7 +1,7 @@
-"""Calibration data that rounding does not learn from, and how far a model is from float on them.
+"""Calibration data that rounding does not use, and the distance of a model from float on them.
 
-Rounding sets every eighth sample aside, to judge by; those are what losses are measured on. Text or
-arrays of evaluation are no part of this.
+Rounding sets every eighth sample aside to judge by; losses are measured on those. Evaluation texts
+or arrays are not used here.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from edgeq.quantize.statistics import Feed
 
 _EVERY = 8
 _IDS = "input_ids"
-_TOKENS = 512  # of a long text: a sentence teaches and shows a part of what one does
+_TOKENS = 512  # samples of a long text: a sentence has a fraction of the tokens
 Doubles = NDArray[np.float64]
 
 
 def learnt_from(feeds: Sequence[Feed], count: int) -> list[Feed]:
-    """At most `count` of the samples that rounding learns from, or more short texts; spread."""
+    """At most `count` of the samples that rounding uses, or more short texts; spread evenly."""
     own = [feed for index, feed in enumerate(feeds) if index % _EVERY != _EVERY - 1]
     return spread(own, as_many(own, count))
 
@@ -45,18 +45,17 @@ def as_many(feeds: Sequence[Feed], count: int) -> int:
     return max(count, count * _TOKENS * len(lengths) // sum(lengths)) if lengths else count
 
 
-class HeldBack:
-    """Samples that were set aside, and what the float model makes of them.
+class Holdout:
+    """Held-out samples, and the float model's outputs for them.
 
     feeds: inputs of the float graph, at most `count`, or more short texts. decoder: None for other
-    tasks. Language models are judged on the second halves of windows of 256 tokens, as they are
-    for a user.
+    tasks. Language models are judged on the second halves of windows of 256 tokens, as in a check.
     """
 
     def __init__(self, feeds: Sequence[Feed], count: int, decoder: Decoder | None) -> None:
         aside = [feed for index, feed in enumerate(feeds) if index % _EVERY == _EVERY - 1]
         if len(aside) < 2:
-            what = f"{len(feeds)} samples; every eighth is held back to judge by"
+            what = f"{len(feeds)} samples; every eighth is held out to judge by"
             raise InvalidInput(
                 Problem("data.calibration", what, f"give {2 * _EVERY} or more for quantize.fit")
             )
@@ -71,7 +70,7 @@ class HeldBack:
         ]
 
     def keep(self, chain: Chain, folder: Path) -> None:
-        """Let the float model answer; answers are kept in `folder`, since they may be large."""
+        """Compute the float model's outputs and keep them in `folder`, since they may be large."""
         self._folder = folder
         for index, outputs in enumerate(chain.run()):
             for name, array in outputs.items():
@@ -111,7 +110,7 @@ class HeldBack:
         return np.concatenate(found)
 
     def _answer(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        """What is compared: of logits the rows of a window's second half that something follows."""
+        """The compared values: for logits, the rows of a window's second half with a next token."""
         if not self.windows:
             return array
         rows = array.reshape(-1, array.shape[-1])
@@ -120,13 +119,13 @@ class HeldBack:
 
 
 def _windows(feeds: Sequence[Feed]) -> list[list[int]]:
-    """Windows of 256 tokens from longer ones, which begin as those do."""
+    """Windows of 256 tokens from longer ones, with the same first token."""
     texts = [feed["input_ids"][0].tolist() for feed in feeds]
     size = min(DEFAULT_WINDOW, *map(len, texts))
     first = {text[0] for text in texts}
     cut = [
         text[at : at + size] for at in range(0, len(texts[0]) - size + 1, size) for text in texts
     ]
-    if len(first) == 1 and len(texts) > 2:  # the token that stands before every text
+    if len(first) == 1 and len(texts) > 2:  # the token that precedes every text
         cut = [[*first, *window[1:]] for window in cut]
     return cut

@@ -1,10 +1,10 @@
-"""What a runtime loses by rounding what layers multiply, and which layer has which part of it.
+"""The loss from rounding activations at runtime, and how it is divided among layers.
 
-A runtime that multiplies codes rounds a layer's inputs to 8 bits first, in blocks that depend on
-the weights' number format. It is measured with all layers at once: weights of one kernel, in as
-many bits as it has, run by the runtime and in the float graph. Layers have their parts in
-proportion to what they lose in their narrowest format, since both are a change of their output
-that is in proportion to it.
+A runtime that multiplies codes first rounds a layer's inputs to 8 bits, in blocks that depend on
+the weights' number format. The loss is measured with all layers at once: weights of one kernel, in
+as many bits as it has, run by the runtime and in the float graph. Each layer's share is
+proportional to its loss in its narrowest format, since both come from proportional changes of its
+output.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edgeq.pipeline.allocate.sensitivity import Cost
 
 
 def kernels_of(options: Options) -> list[str]:
-    """Those that the most tensors can have come first."""
+    """Kernels, those available to the most tensors first."""
     counts: dict[str, int] = {}
     for own in options.values():
         for kernel in {option.kernel for option in own if option.kernel}:
@@ -26,7 +26,7 @@ def kernels_of(options: Options) -> list[str]:
 
 
 def widest_of(options: Options, kernel: str) -> dict[str, str]:
-    """Every tensor in the widest codes that `kernel` runs, or in the widest that it can have."""
+    """Every tensor in the widest codes that `kernel` runs, or in its widest option."""
     found = {}
     for name, own in options.items():
         coded = [option for option in own if option.method != "none"]
@@ -38,15 +38,15 @@ def widest_of(options: Options, kernel: str) -> dict[str, str]:
 def shared_out(
     costs: Mapping[str, Mapping[str, Cost]], options: Options, losses: Mapping[str, float]
 ) -> dict[str, dict[str, Cost]]:
-    """`costs` with each tensor's part of `losses`, by kernel, in the order of `kernels_of`.
+    """`costs` with each tensor's share of `losses`, by kernel, in the order of `kernels_of`.
 
-    options: of the tensors that multiply anything; others have no part.
+    options: for the tensors that multiply anything; others have no share.
     """
     weights = {name: max(cost.loss for cost in costs[name].values()) for name in options}
     parts: dict[str, dict[str, float]] = {}
     for kernel, loss in losses.items():
         able = [name for name in options if any(o.kernel == kernel for o in options[name])]
-        # The rest were seen in another kernel, and have their part from there.
+        # The others were measured in another kernel, and get their share from there.
         rest = sum(max(parts[name].values(), default=0.0) for name in parts if name not in able)
         left, whole = max(0.0, loss - rest), math.fsum(weights[name] for name in able)
         for name in able:

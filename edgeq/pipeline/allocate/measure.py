@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +12,12 @@ import edgeq
 from edgeq.core import canonical
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.steps import Steps
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.registry import file_format
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.pipeline.allocate.chain import Chain
-from edgeq.pipeline.allocate.holdout import HeldBack, learnt_from
+from edgeq.pipeline.allocate.holdout import Holdout, learnt_from
 from edgeq.pipeline.allocate.inputs import kernels_of, shared_out, widest_of
 from edgeq.pipeline.allocate.measure_sensitivity import tensor_costs
 from edgeq.pipeline.allocate.options import Options, find_options, intent_of
@@ -35,19 +36,19 @@ if TYPE_CHECKING:
     from edgeq.quantize.statistics import Feed
 
 Build = Callable[[Intent], Path]
-"""Makes an artifact, or finds it, and tells where it is."""
+"""Builds an artifact, or finds it, and returns its directory."""
 
 _TENSOR_SAMPLES = 8
 _WHOLE_SAMPLES = 24
-_LEARNT = 48  # samples that rounding learns from here; a build takes all
+_LEARNT = 48  # samples for rounding here; a build uses all
 _LEARNT_WHOLE = 32
-# Whole models that are measured: at these shares of the way from the smallest to the largest.
+# Whole models to measure: at these fractions of the range from smallest to largest.
 _SHARES = (0.12, 0.4)
 _LOSS_FILE = "loss.json"
 
 
 class Loss(Frozen):
-    """What an artifact loses on held-back samples, by its own runtime; and the error of that."""
+    """An artifact's loss on held-out samples, by its own runtime, and its standard error."""
 
     loss: float
     error: float
@@ -55,7 +56,7 @@ class Loss(Frozen):
 
 
 class Ground:
-    """One model and one format: what tensors cost, what whole artifacts lose."""
+    """One model and one file format: costs of tensors, losses of whole artifacts."""
 
     def __init__(self, stages: Stages, format: Format, build: Build) -> None:
         self.stages, self.format, self._build = stages, format, build
@@ -63,7 +64,7 @@ class Ground:
         self.options: Options = find_options(self.model, self.recipe, format)
 
     def key(self) -> dict[str, object]:
-        """What a sensitivity depends on."""
+        """Everything that a sensitivity depends on."""
         own = {name: [[o.use, o.method] for o in each] for name, each in self.options.items()}
         return {
             **self.stages.float_key(),
@@ -73,7 +74,7 @@ class Ground:
         }
 
     def known(self) -> Sensitivity | None:
-        """The sensitivity if it is given or in the store. Raises InvalidInput for another's."""
+        """The sensitivity if given or in the store. Raises InvalidInput for another model's."""
         given = self.recipe.data.sensitivity
         if given is not None:
             return self._given(self.stages.planned.path.parent / given.path)
@@ -81,7 +82,7 @@ class Ground:
         return read_sensitivity(place / FILE) if place else None
 
     def sensitivity(self) -> Sensitivity:
-        """What each tensor costs: given, found, or measured now."""
+        """Each tensor's costs: given, stored, or measured now."""
         found = self.known()
         if found is not None:
             return found
@@ -89,44 +90,46 @@ class Ground:
         return read_sensitivity(place / FILE)
 
     def loss(self, intent: Intent) -> Loss:
-        """What an artifact loses; it is built first."""
+        """An artifact's loss; it is built first."""
         path = self._build(intent)
         key = {"artifact": path.name, "calibration": self.stages.calibration_key()}
 
         def make(destination: Path) -> None:
-            self.stages.progress(f"{intent.name}: measure on held-back calibration data")
-            with self._held(_WHOLE_SAMPLES) as (_, held):
-                found = held.of_model(edgeq.load(path))
-            lost = Loss(loss=found.value, error=found.error, samples=len(held.feeds))
+            self.stages.progress(f"{intent.name}: measure on held-out calibration data")
+            with self._holdout(_WHOLE_SAMPLES) as (_, holdout):
+                found = holdout.of_model(edgeq.load(path))
+            lost = Loss(loss=found.value, error=found.error, samples=len(holdout.feeds))
             (destination / _LOSS_FILE).write_text(lost.model_dump_json(), encoding="utf-8")
 
         place = self.stages.store.stage("loss", key, make, describe=intent.name)
         return Loss.model_validate_json((place / _LOSS_FILE).read_bytes())
 
     def _given(self, path: Path) -> Sensitivity:
-        found = read_sensitivity(path)
+        sensitivity = read_sensitivity(path)
         what = None
-        if found.model_sha256 != self.stages.model_sha256:
+        if sensitivity.model_sha256 != self.stages.model_sha256:
             what = "was measured on another model"
-        elif found.format != self.format:
-            what = f"was measured for {found.format}, and the target is {self.format}"
-        elif not set(found.tensors) <= set(self.options):
-            what = "names tensors that this model has no choice for"
+        elif sensitivity.format != self.format:
+            what = f"was measured for {sensitivity.format}, and the target is {self.format}"
+        elif not set(sensitivity.tensors) <= set(self.options):
+            what = "names tensors without a choice in this model"
         if what:
-            raise InvalidInput(Problem(str(path), what, "remove data.sensitivity, or measure anew"))
-        return found
+            raise InvalidInput(
+                Problem(str(path), what, "remove data.sensitivity, or measure again")
+            )
+        return sensitivity
 
     @functools.cached_property
     def _feeds(self) -> list[Feed]:
         return self.stages.feeds(self.stages.float_graph())
 
     @contextlib.contextmanager
-    def _held(self, count: int) -> Iterator[tuple[Chain, HeldBack]]:
-        with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
-            held = HeldBack(self._feeds, count, self.model.decoder)
-            chain = Chain(self.stages.float_graph(), held.feeds)
-            held.keep(chain, Path(folder))
-            yield chain, held
+    def _holdout(self, count: int) -> Iterator[tuple[Chain, Holdout]]:
+        with TemporaryFolder() as folder:
+            holdout = Holdout(self._feeds, count, self.model.decoder)
+            chain = Chain(self.stages.float_graph(), holdout.feeds)
+            holdout.keep(chain, Path(folder))
+            yield chain, holdout
 
     def _make(self, destination: Path) -> None:
         with self.stages.store.workplace("sensitivity", self.key()) as kept:
@@ -134,31 +137,33 @@ class Ground:
         text = canonical.to_json(done.model_dump(mode="json"))
         (destination / FILE).write_text(text, encoding="utf-8")
 
-    def _measure(self, kept: Path) -> Sensitivity:
-        """kept: where finished tensors and layers are found again after an end."""
+    def _measure(self, kept: Steps) -> Sensitivity:
+        """kept: where finished tensors and layers are found after an interruption."""
         directory, progress = self.stages.float_graph(), self.stages.progress
-        with self._held(_TENSOR_SAMPLES) as (chain, held):
+        with self._holdout(_TENSOR_SAMPLES) as (chain, holdout):
             learnt = learnt_from(self._feeds, _LEARNT)
-            costs = tensor_costs(directory, chain, held, self.options, learnt, progress, kept)
+            costs = tensor_costs(directory, chain, holdout, self.options, learnt, progress, kept)
         bare = Sensitivity(
             format=self.format,
             measure="kl" if self.model.decoder else "cosine",
             model_sha256=self.stages.model_sha256,
             data_sha256=str((self.stages.calibration_key() or {}).get("sha256")),
-            samples=len(held.feeds),
+            samples=len(holdout.feeds),
             whole_samples=0,
             tensors=costs,
             wholes=(),
         )
-        with self._held(_WHOLE_SAMPLES) as (chain, held):
-            bare = bare.model_copy(update={"tensors": self._with_inputs(bare.tensors, chain, held)})
-            wholes = self._wholes(bare, chain, held, kept)
-        return bare.model_copy(update={"wholes": wholes, "whole_samples": len(held.feeds)})
+        with self._holdout(_WHOLE_SAMPLES) as (chain, holdout):
+            bare = bare.model_copy(
+                update={"tensors": self._with_inputs(bare.tensors, chain, holdout)}
+            )
+            wholes = self._wholes(bare, chain, holdout, kept)
+        return bare.model_copy(update={"wholes": wholes, "whole_samples": len(holdout.feeds)})
 
     def _wholes(
-        self, bare: Sensitivity, chain: Chain, held: HeldBack, kept: Path
+        self, bare: Sensitivity, chain: Chain, holdout: Holdout, kept: Steps
     ) -> tuple[Whole, ...]:
-        """Whole models at a few sizes, with codes that know of each other."""
+        """Whole models at a few sizes, whose layers are rounded in sequence."""
         choices = bare.choices({name: self.options[name] for name in bare.tensors})
         ends = [
             sum(pick(option.bytes for option in own) for own in choices.values())
@@ -169,7 +174,7 @@ class Ground:
             picked = best_within(choices, int(ends[0] + share * (ends[1] - ends[0])))
             chosen = {name: option.use for name, option in picked.items()}
             step = f"whole model {index + 1} of {len(_SHARES)}"
-            lost = held.of_graph(chain, self._codes(chosen, step, kept / f"whole-{index}"))
+            lost = holdout.of_graph(chain, self._codes(chosen, step, kept.below(f"whole-{index}")))
             added = bare.additive(chosen)
             if added > 0 and lost.value > 0:
                 size = total(picked)[1]
@@ -177,10 +182,13 @@ class Ground:
         return tuple(found)
 
     def _codes(
-        self, chosen: Mapping[str, str], step: str, kept: Path, method: Method | None = None
+        self,
+        chosen: Mapping[str, str],
+        step: str,
+        kept: Steps | None = None,
+        method: Method | None = None,
     ) -> dict[str, Floats]:
-        """What the weights of a whole model become. method: in place of the options' own."""
-        kept.mkdir(exist_ok=True)
+        """The codes of a whole model's weights. method: instead of the options' own."""
         decisions: dict[str, Decision] = {}
         for name, use in chosen.items():
             option = next(o for o in self.options[name] if o.use == use)
@@ -197,19 +205,18 @@ class Ground:
         return {name: code.dequantize() for name, code in codes.items()}
 
     def _with_inputs(
-        self, costs: Mapping[str, Mapping[str, Cost]], chain: Chain, held: HeldBack
+        self, costs: Mapping[str, Mapping[str, Cost]], chain: Chain, holdout: Holdout
     ) -> dict[str, dict[str, Cost]]:
-        """`costs` with what the runtime's rounding of inputs adds, kernel by kernel."""
+        """`costs` plus the loss from rounding activations at runtime, kernel by kernel."""
         products = [name for name in costs if chain.weights[name].product is not None]
         options = {name: self.options[name] for name in products}
-        losses = {kernel: self._of_kernel(kernel, chain, held) for kernel in kernels_of(options)}
+        losses = {kernel: self._of_kernel(kernel, chain, holdout) for kernel in kernels_of(options)}
         return shared_out(costs, options, losses)
 
-    def _of_kernel(self, kernel: str, chain: Chain, held: HeldBack) -> float:
-        """What an artifact of one kernel loses by its runtime and not in the float graph."""
+    def _of_kernel(self, kernel: str, chain: Chain, holdout: Holdout) -> float:
+        """The loss of an artifact of one kernel in its runtime beyond that in the float graph."""
         widest = widest_of(self.options, kernel)
         seen = self.loss(intent_of(self.recipe, self.format, f"fit-{kernel}", widest, NEAREST.name))
-        with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
-            codes = self._codes(widest, kernel, Path(folder), NEAREST.name)
+        codes = self._codes(widest, kernel, method=NEAREST.name)
         known = {name: codes[name] for name in codes if name in chain.weights}
-        return max(0.0, seen.loss - held.of_graph(chain, known).value)
+        return max(0.0, seen.loss - holdout.of_graph(chain, known).value)

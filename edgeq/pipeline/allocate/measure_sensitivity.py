@@ -1,10 +1,10 @@
-"""Measuring what each tensor costs: one tensor changed, the rest float, on held-back samples.
+"""Measure each tensor's cost: one tensor changed, the rest float, on held-out samples.
 
-In every number format a tensor may have, it is rounded by importance, which is fast, and the change
-of its layer's output is known in closed form. The model itself runs for two formats only, one
-narrow and one of middling width, with the codes of the real method; for the others the loss lies on
-the line through both, loss over that change, in logarithms. Of a model with many layers, kinds of
-tensors are measured in some layers, and the others lie between these.
+In every number format that a tensor may have, it is rounded by importance, which is fast, and the
+change of its layer's output is known in closed form. The model itself runs for two formats only, a
+narrow one and one of medium width, with the codes of the real method; for the others the loss is
+interpolated on the line through both, loss over that change, in logarithms. For a model with many
+layers, each kind of tensor is measured in some layers, and the others are interpolated.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from edgeq.core.files import write_bytes
+from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.statistics import watch
 from edgeq.models.graphs.weights import Weight
 from edgeq.pipeline.allocate.chain import Chain
-from edgeq.pipeline.allocate.holdout import HeldBack
+from edgeq.pipeline.allocate.holdout import Holdout
 from edgeq.pipeline.allocate.options import Option, Options
 from edgeq.pipeline.allocate.sensitivity import Cost
 from edgeq.quantize.decide import Decision
@@ -36,13 +36,13 @@ from edgeq.quantize.number_formats import Floats, number_format
 from edgeq.quantize.number_formats.integers import INT4_B32
 from edgeq.quantize.statistics import Feed
 
-# So many tensors run the model, however many there are: time grows as the model does.
+# This many tensors run the model at most: the time of a run grows with the model.
 MOST_MEASURED = 96
 
 
 @dataclass(frozen=True)
 class _Rounded:
-    """A tensor in one number format: the change of its layer's output, and what was measured."""
+    """A tensor in one number format: the change of its layer's output, and the measured loss."""
 
     local: float
     loss: float | None = None
@@ -50,31 +50,29 @@ class _Rounded:
 
 
 _ROUNDED = TypeAdapter(dict[str, _Rounded])
-"""A tensor's, by number format."""
+"""A tensor's results by number format."""
 
 
 def tensor_costs(
     directory: Path,
     chain: Chain,
-    held: HeldBack,
+    holdout: Holdout,
     options: Options,
     feeds: Sequence[Feed],
     progress: Progress,
-    kept: Path,
+    kept: Steps,
 ) -> dict[str, dict[str, Cost]]:
     """The cost of every tensor of `options` in each of its number formats, by name and format.
 
-    directory: of the float graph, which `chain` runs. feeds: what rounding learns from. kept: a
-    folder of this very work, in which finished tensors are found again by whoever comes after an
-    end.
+    directory: of the float graph, which `chain` runs. feeds: samples for rounding. kept: for this
+    run; finished tensors are found there after an interruption.
     """
     weights = {name: chain.weights[name] for name in options if name in chain.weights}
     seen = _statistics(directory, list(weights.values()), feeds, progress)
     measured = _measured(list(weights))
     found: dict[str, dict[str, _Rounded]] = {}
     for index, (name, weight) in enumerate(weights.items()):
-        stored = kept / f"{index}.json"
-        if stored.exists():
+        if stored := kept.find(f"{index}.json"):
             found[name] = _ROUNDED.validate_json(stored.read_bytes())
             continue
         progress(f"sensitivity of tensor {index + 1} of {len(weights)}: {name}")
@@ -82,10 +80,13 @@ def tensor_costs(
         run = {option.use for option in _anchors(coded)} if name in measured else set()
         moments = seen.get(name) or _of_table(directory, weight, feeds)
         found[name] = {
-            option.use: _one(weight, option, moments, (chain, held) if option.use in run else None)
+            option.use: _one(
+                weight, option, moments, (chain, holdout) if option.use in run else None
+            )
             for option in coded
         }
-        write_bytes(stored, _ROUNDED.dump_json(found[name]))
+        with kept.writing(f"{index}.json") as partial:
+            partial.write_bytes(_ROUNDED.dump_json(found[name]))
     return _complete(found)
 
 
@@ -104,21 +105,23 @@ def _statistics(
 
 
 def _of_table(directory: Path, weight: Weight, feeds: Sequence[Feed]) -> Moments | None:
-    """What errors of a table's rows cost, as a build tries it; None where nothing looks them up."""
+    """The cost of errors in a table's rows, found as in a build; None if nothing looks them up."""
     if weight.role != "embedding" or looked_up(weight) is None:
         return None
     return table_moments(directory, weight, feeds).moments
 
 
 def _one(
-    weight: Weight, option: Option, moments: Moments | None, run: tuple[Chain, HeldBack] | None
+    weight: Weight, option: Option, moments: Moments | None, run: tuple[Chain, Holdout] | None
 ) -> _Rounded:
     quick = rounding_method(option.method).proxy or option.method
     local = _change(_round(weight, option.grid, quick, moments) - weight.matrix(), moments)
     if run is None:
         return _Rounded(local)
-    chain, held = run
-    loss = held.of_graph(chain, {weight.name: _round(weight, option.grid, option.method, moments)})
+    chain, holdout = run
+    loss = holdout.of_graph(
+        chain, {weight.name: _round(weight, option.grid, option.method, moments)}
+    )
     return _Rounded(local, max(loss.value, 0.0), loss.error)
 
 
@@ -129,14 +132,14 @@ def _round(weight: Weight, grid: str, method: str, moments: Moments | None) -> F
 
 
 def _change(change: Floats, moments: Moments | None) -> float:
-    """Mean squared change of the output; where nothing is known of it, of the rows."""
+    """Mean squared change of the output; without moments, of the rows."""
     if moments is None:
         return float(np.square(change, dtype=np.float64).sum())
     return moments.error(np.zeros_like(change), change)
 
 
 def _anchors(options: Sequence[Option]) -> list[Option]:
-    """The narrowest format and a middling one: widths that budgets really lead to."""
+    """The narrowest format and a medium one: widths that budgets usually lead to."""
     return [options[0], *options[1:][: max(1, (len(options) - 1) // 2)][-1:]]
 
 
@@ -145,7 +148,7 @@ def _kind(name: str) -> str:
 
 
 def _measured(names: Sequence[str]) -> set[str]:
-    """The tensors that run the model: of each kind some, spread evenly over its layers."""
+    """The tensors for which the model runs: some of each kind, spread evenly over its layers."""
     kinds: dict[str, list[str]] = {}
     for name in names:
         kinds.setdefault(_kind(name), []).append(name)
@@ -159,7 +162,7 @@ def _measured(names: Sequence[str]) -> set[str]:
 
 
 def _complete(found: Mapping[str, Mapping[str, _Rounded]]) -> dict[str, dict[str, Cost]]:
-    """A cost for every tensor and format, from those that ran the model."""
+    """A cost for every tensor and format, from those for which the model ran."""
     kinds: dict[str, list[str]] = {}
     for name in found:
         kinds.setdefault(_kind(name), []).append(name)
@@ -178,7 +181,7 @@ def _complete(found: Mapping[str, Mapping[str, _Rounded]]) -> dict[str, dict[str
 
 
 def _runs(rounded: Mapping[str, _Rounded]) -> list[tuple[float, float]]:
-    """Change and loss of the formats that ran the model, the smaller change first."""
+    """Change and loss of the formats for which the model ran, the smaller change first."""
     return sorted((r.local, r.loss) for r in rounded.values() if r.loss is not None)
 
 
@@ -196,7 +199,7 @@ def _on_line(local: float, line: Sequence[tuple[float, float]]) -> float:
     (x0, y0), (x1, y1) = line[0], line[-1]
     if min(local, x0, x1, y0, y1) <= 0:
         return y0 * local / x0 if x0 > 0 else 0.0
-    # A slope far from proportional is noise of two losses near nothing.
+    # A slope far from proportional is noise between two losses near zero.
     slope = math.log(y1 / y0) / math.log(x1 / x0) if x1 > x0 else 1.0
     slope = min(max(slope, 0.5), 2.0)
     near = (x0, y0) if abs(math.log(local / x0)) < abs(math.log(local / x1)) else (x1, y1)

@@ -1,7 +1,7 @@
-"""What each tensor may become in a file format, and what that takes in the file.
+"""Options for each tensor in a file format, and their sizes.
 
-Only number formats that the format's runtime has fast kernels for. Which of them a tensor can have
-is asked of the very rules that a build follows, so nothing is offered that a build would refuse.
+Only number formats with fast kernels in the format's runtime. The rules of a build decide which of
+them a tensor can have, so every option can be built.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ from edgeq.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class Option:
-    """One way to store a tensor. use: the word for it. grid, method: what its codes are.
+    """One way to store a tensor. use: its name in recipes. grid, method: of its codes.
 
-    bytes: what it takes in the file, with what is filled up behind it. kernel: options that have
-    the same let the runtime round what the tensor multiplies in the same way; empty where it is
-    not rounded.
+    bytes: in the file, including padding. kernel: options with the same kernel have their inputs
+    rounded equally by the runtime; empty if inputs are not rounded.
     """
 
     use: str
@@ -42,18 +41,18 @@ class Option:
 
 
 Options = Mapping[str, tuple[Option, ...]]
-"""By tensor, from the smallest to the largest; tensors without a choice are not there."""
+"""Options by tensor, smallest first; tensors without a choice are left out."""
 
 
 def words(format: Format, recipe: Recipe) -> tuple[str, ...]:
-    """What tensors may become in `format`, from the smallest to the largest."""
+    """Formats that tensors may have in `format`, smallest first."""
     return file_format(format).tensor_words(recipe.coreml.deployment_target)
 
 
 def intent_of(
     recipe: Recipe, format: Format, name: str, chosen: Mapping[str, str], method: Method = GPTQ.name
 ) -> Intent:
-    """An artifact in which tensors are as `chosen` says, and the rest as rules and format do."""
+    """An artifact in which tensors are as in `chosen`, and the rest as rules and format decide."""
     used: dict[str, int] = {}
     for use in chosen.values():
         used[use] = used.get(use, 0) + 1
@@ -69,9 +68,9 @@ def intent_of(
 def find_options(
     model: DescribedModel, recipe: Recipe, format: Format
 ) -> dict[str, tuple[Option, ...]]:
-    """What every tensor of `model` may become in `format`, rules left aside.
+    """Options for every tensor of `model` in `format`, ignoring rules.
 
-    Raises InvalidInput where no tensor has a choice.
+    Raises InvalidInput if no tensor has a choice.
     """
     found: dict[str, dict[str, Option]] = {}
     for word in words(format, recipe):
@@ -100,13 +99,13 @@ def find_options(
 
 
 def allowed(options: Options, recipe: Recipe, format: Format, fit: FitSpec) -> Options:
-    """What rules of the recipe leave of `options`; a tensor with a rule of its own is not free."""
+    """`options` without tensors that have a rule of their own in the recipe."""
     bare = intent_of(recipe, format, fit.variant_name, {})
     return {name: own for name, own in options.items() if bare.exception(name) is None}
 
 
 def settled(options: Options, recipe: Recipe, format: Format, fit: FitSpec) -> Options:
-    """The one option of each tensor that a rule of the recipe has chosen."""
+    """The single option of each tensor that a rule of the recipe decided."""
     bare = intent_of(recipe, format, fit.variant_name, {})
     found = {}
     for name, own in options.items():

@@ -1,4 +1,4 @@
-"""What a plan says of a budget before it is known what tensors cost: possible sizes, estimates."""
+"""A budget in a plan, before sensitivities are known: possible sizes and estimates."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ Chosen = Mapping[str, str]
 
 
 def foretold(planned: Planned) -> Planned:
-    """The plan with what is known of every budget without measuring.
+    """The plan with everything known about each budget without measuring.
 
-    Where a budget waits for what tensors cost, its artifact gets the sizes that are possible.
-    Formats whose build side is not installed are left as they are. Raises InvalidInput where no
-    tensor of the model has a choice.
+    A pending budget's artifact gets its possible sizes. Formats whose build side is not installed
+    are left unchanged. Raises InvalidInput if no tensor of the model has a choice.
     """
     found = []
     prospects = dict(_prospects(planned))
@@ -58,7 +57,7 @@ def _prospects(planned: Planned) -> Iterator[tuple[str, Prospect]]:
 
 
 def prospect(planned: Planned, format: Format, fit: FitSpec) -> Prospect:
-    """What can become of one budget. Raises InvalidInput where no tensor has a choice."""
+    """The possible outcomes of one budget. Raises InvalidInput if no tensor has a choice."""
     from edgeq.pipeline.allocate.bounds import Site
     from edgeq.pipeline.allocate.options import allowed, find_options
 

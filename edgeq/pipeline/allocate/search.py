@@ -19,27 +19,27 @@ from edgeq.pipeline.allocate.solve import Choices, Priced, best_within, smallest
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.spec import Intent
 
-_NEAR = 0.02  # of a bound: what lies so close below it is not worth another trial
-# A choice depends on prices, and these on how much is chosen: within a percent is the same.
+_NEAR = 0.02  # fraction of a bound; a choice this close below it is not worth another trial
+# A choice depends on prices, and these on the amount chosen; equal within one percent.
 _PRICINGS, _SAME = 4, 0.01
 
 
 class Trial(Frozen):
-    """A whole model that was built for a budget: what was expected of it, and what was seen."""
+    """A whole model built for a budget: its predicted and measured loss."""
 
     chosen: dict[str, str] = Field(description="The number format of every tensor with a choice.")
     predicted: float = Field(description="Loss: KL in nats, or 1 − cosine.")
-    measured: float = Field(description="Loss on held-back calibration data, by the runtime.")
+    measured: float = Field(description="Loss on held-out calibration data, in the runtime.")
     error: float
     planned_bytes: int
-    bytes: int = Field(description="Of all files.")
+    bytes: int = Field(description="Bytes of all files.")
 
 
 @dataclass
 class Search:
-    """The trials so far, and what they teach.
+    """The trials so far, and their corrections.
 
-    options: of every tensor whose cost is known; those that a rule of the recipe settled have one.
+    options: for every tensor whose cost is known; those decided by a rule of the recipe have one.
     """
 
     site: Site
@@ -53,7 +53,7 @@ class Search:
     samples: int = 0
 
     def next(self) -> dict[str, str]:
-        """The best choice by what is known now. Raises InvalidInput where there is none."""
+        """The best choice by current knowledge. Raises InvalidInput if there is none."""
         cap = most_bytes(self.site, self.sensitivity.choices(self.options), self.beside)
         limit = self.site.fit.limit
         least = self._solve(lambda choices: best_within(choices, cap))
@@ -63,16 +63,17 @@ class Search:
         if lost > limit:
             what = (
                 f"cannot be kept: {limit:.3g} of loss is asked for, and the least that fits the "
-                f"rest, with {format_bytes(total(least)[1])} of weights, is predicted to lose "
+                f"other bounds, with {format_bytes(total(least)[1])} of weights, is predicted to "
+                f"lose "
                 f"{lost:.3g}"
             )
             raise InvalidInput(
-                Problem(self.site.name, what, "ask for less quality, or give it more")
+                Problem(self.site.name, what, "allow more loss, or raise the other budgets")
             )
         return uses(self._solve(lambda choices: self._smallest(choices, limit, cap)))
 
     def expected(self, chosen: Mapping[str, str]) -> float:
-        """What a whole model will lose."""
+        """The predicted loss of a whole model."""
         return self.correction * self.sensitivity.predicted(chosen)
 
     def intent(self, chosen: Mapping[str, str]) -> Intent:
@@ -104,9 +105,9 @@ class Search:
         return trial
 
     def run(self, build: Build) -> int:
-        """Trials as long as they teach and caps allow; returns which was the best.
+        """Run trials while they are informative and within the caps; returns the index of the best.
 
-        Raises InvalidInput where none kept the budget.
+        Raises InvalidInput if none kept the budget.
         """
         fit, begun = self.site.fit, time.monotonic()
         while len(self.trials) < fit.trials:
@@ -128,7 +129,7 @@ class Search:
         )
 
     def _solve(self, pick: Callable[[Choices], dict[str, Priced]]) -> dict[str, Priced]:
-        """What `pick` chooses at prices that hold for what it chooses."""
+        """The choice by `pick` at prices that are consistent with it."""
         factor = 1.0
         for _ in range(_PRICINGS):
             picked = pick(self.sensitivity.choices(self.options, factor))
@@ -143,12 +144,12 @@ class Search:
         return smallest_within(choices, max(limit / self.correction, least), cap)
 
     def _unruled(self, chosen: Mapping[str, str]) -> dict[str, str]:
-        """What no rule settled: rules speak for themselves in an artifact."""
+        """Choices not made by rules, which apply to an artifact anyway."""
         free = {name: use for name, use in chosen.items() if name not in self.ruled}
         return {**self.site.fixed, **free}
 
     def _missed(self) -> InvalidInput:
-        """No trial kept the budget: the nearest of them is told."""
+        """The error if no trial kept the budget, with the nearest trial."""
         fit = self.site.fit
         nearest = min(
             self.trials,
@@ -159,11 +160,11 @@ class Search:
             f"{format_bytes(nearest.bytes)} and loses {nearest.measured:.3g}"
         )
         return InvalidInput(
-            Problem(self.site.name, what, "ask for a little less, or allow more trials")
+            Problem(self.site.name, what, "relax the budget slightly, or allow more trials")
         )
 
 
 def keeps(fit: FitSpec, trial: Trial) -> bool:
-    """Whether a trial keeps what was asked for of size and quality."""
+    """Whether a trial keeps the size and quality asked for."""
     within = fit.size is None or trial.bytes <= fit.size
     return within and (fit.limit is None or trial.measured <= fit.limit)

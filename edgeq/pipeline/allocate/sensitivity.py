@@ -1,8 +1,8 @@
-"""What each tensor costs in quality at each number format: the record, and the additive model.
+"""The quality cost of each tensor in each number format: the record, and the additive model.
 
-Losses of single tensors add up to the whole model's within some percent while that is small, which
-is what allocation rests on; how far it is off for whole models is measured too, and corrected. What
-the runtime loses by rounding the inputs of layers is no matter of codes, and is added as it is.
+While losses of single tensors are small, they add up to the whole model's within a few percent,
+which allocation relies on; the deviation for whole models is measured too, and corrected. The loss
+from rounding activations at runtime does not depend on codes, and is added as is.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ FILE = "sensitivity.json"
 class Cost(Frozen):
     """One tensor in one number format, the rest of the model in float."""
 
-    loss: float = Field(description="What the model loses: mean KL in nats, or mean 1 − cosine.")
-    error: float | None = Field(description="Its standard error; None where it is interpolated.")
+    loss: float = Field(description="The model's loss: mean KL in nats, or mean 1 − cosine.")
+    error: float | None = Field(description="Its standard error; None if interpolated.")
     local: float = Field(
         description="Mean squared change of the layer's output if it is rounded by importance."
     )
     how: Literal["measured", "interpolated"]
     inputs: float = Field(
         default=0.0,
-        description="What the runtime loses beside, by rounding what the layer multiplies: a part "
-        "of what is measured with all layers at once.",
+        description="Additional loss from rounding the layer's activations at runtime: a share of "
+        "the loss measured with all layers at once.",
     )
 
 
 class Whole(Frozen):
-    """A whole model, rounded as a build rounds it but on fewer samples, its inputs in float."""
+    """A whole model, rounded as in a build but on fewer samples, its inputs in float."""
 
     additive: float = Field(description="The sum of its tensors' losses.")
     loss: float
     error: float
-    bytes: int = Field(description="Of its tensors that have a choice.")
+    bytes: int = Field(description="Bytes of its tensors that have a choice.")
 
 
 class Sensitivity(Frozen):
-    """What `edgeq sensitivity` measures.
+    """The result of `edgeq sensitivity`.
 
     model_sha256, data_sha256: of the model's files and of the calibration data. tensors: by name,
     then by number format.
@@ -61,15 +61,15 @@ class Sensitivity(Frozen):
     measure: Literal["kl", "cosine"]
     model_sha256: str
     data_sha256: str
-    samples: int = Field(description="Held-back samples that tensors were measured on.")
-    whole_samples: int = Field(description="Held-back samples that whole models were measured on.")
+    samples: int = Field(description="Held-out samples that tensors were measured on.")
+    whole_samples: int = Field(description="Held-out samples that whole models were measured on.")
     tensors: dict[str, dict[str, Cost]]
     wholes: tuple[Whole, ...]
 
     def choices(self, options: Options, factor: float = 1.0) -> dict[str, tuple[Priced, ...]]:
-        """`options` with their part of a whole model's loss; float costs nothing.
+        """`options` with their share of a whole model's loss; float costs nothing.
 
-        factor: as of `factor`, for what will be chosen. Raises KeyError for unknown options.
+        factor: from `factor`, for the expected choice. Raises KeyError for unknown options.
         """
 
         def priced(name: str, option: Option) -> Priced:
@@ -81,11 +81,11 @@ class Sensitivity(Frozen):
         return {name: tuple(priced(name, o) for o in own) for name, own in options.items()}
 
     def additive(self, chosen: Mapping[str, str]) -> float:
-        """Sum of the losses of tensors in their number formats; what is float costs none."""
+        """Sum of the losses of tensors in their number formats; float tensors cost nothing."""
         return math.fsum(cost.loss for cost in self._costs(chosen))
 
     def predicted(self, chosen: Mapping[str, str]) -> float:
-        """What a whole model will lose, by what whole models lost."""
+        """The predicted loss of a whole model, corrected by measured whole models."""
         added = self.additive(chosen)
         return self.factor(added) * added + math.fsum(c.inputs for c in self._costs(chosen))
 
@@ -94,7 +94,9 @@ class Sensitivity(Frozen):
         return [cost for cost in found if cost is not None]
 
     def factor(self, additive: float) -> float:
-        """Measured over added up, between whole models by the logarithm of their sums."""
+        """The ratio of measured to summed loss, interpolated between whole models by the logarithm
+        of sums.
+        """
         known = sorted((whole.additive, whole.loss / whole.additive) for whole in self.wholes)
         if not known:
             return 1.0
@@ -108,7 +110,7 @@ class Sensitivity(Frozen):
 
 
 def read_sensitivity(path: Path) -> Sensitivity:
-    """What `edgeq sensitivity --out` wrote. Raises InvalidInput for any other file."""
+    """Read the output of `edgeq sensitivity --out`. Raises InvalidInput for any other file."""
     try:
         return Sensitivity.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -116,5 +118,7 @@ def read_sensitivity(path: Path) -> Sensitivity:
         raise InvalidInput(Problem(str(path), what, "write it with: edgeq sensitivity")) from None
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
-        what = f"is not a sensitivity that this edgeq wrote: {place}: {error.errors()[0]['msg']}"
+        what = (
+            f"is not a sensitivity file of this edgeq version: {place}: {error.errors()[0]['msg']}"
+        )
         raise InvalidInput(Problem(str(path), what, "write it with: edgeq sensitivity")) from None

@@ -1,6 +1,6 @@
-"""The best choice for every tensor under an additive model, exactly.
+"""The exact optimum over all tensors under an additive model.
 
-A multiple-choice knapsack: one option for each tensor, losses and bytes add up. It is solved as an
+A multiple-choice knapsack: one option per tensor, losses and bytes add up. It is solved as an
 integer program by HiGHS (Huangfu and Hall, 2018), through scipy, to a gap of zero.
 """
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix
 
-_TOLERANCE = 1e-6  # by which what HiGHS takes for whole may exceed a row
-_SECONDS = 60.0  # models of a thousand tensors take less than one
+_TOLERANCE = 1e-6  # tolerance of HiGHS's integers, by which a row may be exceeded
+_SECONDS = 60.0  # seconds; models of a thousand tensors take less than one
 
 
 @dataclass(frozen=True)
 class Priced:
-    """An option of a tensor. loss: what it adds to the whole model's. bytes: in the file."""
+    """An option of a tensor. loss: its share of the whole model's. bytes: in the file."""
 
     use: str
     loss: float
@@ -55,7 +55,7 @@ def total(chosen: Mapping[str, Priced]) -> tuple[float, int]:
 
 
 def _whole(bytes: int) -> float:
-    """A limit of which no more than `bytes` is left where a row may be exceeded by a tolerance."""
+    """A limit low enough that a row exceeding it by the tolerance stays within `bytes`."""
     return bytes + 0.5 - _TOLERANCE * bytes
 
 
@@ -73,7 +73,7 @@ def _solve(choices: Choices, minimise: str, limits: Mapping[str, float]) -> dict
         at += len(options)
     rows.append(LinearConstraint(csr_matrix(one), 1, 1))
     for name, limit in limits.items():
-        # A tolerance is absolute: rows are brought to the size of their limit.
+        # Tolerances are absolute, so rows are scaled to the size of their limit.
         unit = max(abs(limit), 1e-300)
         rows.append(LinearConstraint(csr_matrix(values[name] / unit), -np.inf, limit / unit))
     goal = values[minimise]
@@ -98,7 +98,7 @@ def _picked(kept: Choices, x: NDArray[np.float64]) -> dict[str, Priced]:
 
 
 def _undominated(options: Sequence[Priced]) -> list[Priced]:
-    """Without those that another beats in bytes and loss; that leaves what is best the same."""
+    """Options that no other beats in both bytes and loss; dropping the rest keeps the optimum."""
     found: list[Priced] = []
     for option in sorted(options, key=lambda each: (each.bytes, each.loss)):
         if not found or option.loss < found[-1].loss:

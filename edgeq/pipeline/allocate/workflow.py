@@ -1,4 +1,4 @@
-"""What the command line asks of allocation: sensitivities, and plans that know them."""
+"""Allocation for the command line: sensitivities, and plans that use them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 
 def sensitivity_of_recipe(recipe: Path, target: str | None, progress: Progress) -> Sensitivity:
-    """What each tensor of a recipe's model costs in a file format, by default its first.
+    """Measure each tensor's sensitivity for a recipe's model in a file format, by default its
+    first.
 
-    Raises InvalidInput for a recipe without calibration data, Missing where the build side is not
+    Raises InvalidInput for a recipe without calibration data, Missing if the build side is not
     installed.
     """
     progress("read the recipe")
@@ -45,10 +46,10 @@ def sensitivity_of_recipe(recipe: Path, target: str | None, progress: Progress) 
 
 
 def foreseen(planned: Planned, progress: Progress) -> Planned:
-    """The plan with what budgets will become, where their sensitivities are known.
+    """The plan with the choices for budgets whose sensitivities are known.
 
-    Reads the model's files to know which model it is. What is not installed or not known leaves
-    an artifact pending.
+    Hashes the model's files to identify the model. An artifact stays pending if its sensitivities
+    are unknown or packages are missing.
     """
     known: list[Intent] = []
     for format in planned.targets:

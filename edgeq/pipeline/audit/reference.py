@@ -8,10 +8,10 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from edgeq.formats.chat import chat_of_directory
-from edgeq.formats.gguf.hard_texts import HARD_TEXTS
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.parity import KnownDifferences
 from edgeq.formats.gguf.tokens import WORD_START
+from edgeq.formats.hard_texts import HARD_TEXTS
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.pipeline.audit.plain import text as text_of
 from edgeq.pipeline.audit.records import Finding, Outcome

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.formats.gguf.header import Header, read_header
 from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
@@ -186,7 +186,7 @@ class _Checks:
             return None, "no reference was given", []
         if self._reply is None:
             return None, "the file was not opened", []
-        with tempfile.TemporaryDirectory(prefix="edgeq-audit-") as folder:
+        with TemporaryFolder() as folder:
             own = text is None
             request = Request(
                 work="quality",

@@ -12,7 +12,7 @@ from edgeq.core.artifact import (
     Artifact,
     ModelRecord,
     TextSettings,
-    read_artifact,
+    read_record,
     record_files,
     write_artifact,
 )
@@ -168,7 +168,7 @@ class _Builder:
         path = stages.store.stage(
             "artifact", key, lambda to: self._make(name, intent, to), describe=name
         )
-        return Built(path, read_artifact(path))
+        return Built(path, read_record(path))
 
     def _coreml_key(self, intent: Intent) -> dict[str, Any]:
         """What of a recipe decides about a package beyond its weights."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from edgeq.core import canonical
 from edgeq.core.artifact import COREML_PACKAGE
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.coreml.executor import load
 from edgeq.formats.coreml.executor.images import pixels
 from edgeq.formats.coreml.write import export_graph_coreml
@@ -35,7 +35,7 @@ def prove_coreml(stages: Stages, shapes: Mapping[str, Any]) -> None:
 
     def make(destination: Path) -> None:
         stages.progress("compare Core ML's program with the original")
-        with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        with TemporaryFolder() as folder:
             package = Path(folder, COREML_PACKAGE)
             nothing = Found({}, {})
             export_graph_coreml(

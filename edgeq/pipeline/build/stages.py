@@ -31,6 +31,7 @@ from edgeq.recipe import data_sets
 from edgeq.recipe.schema import DataRef
 
 if TYPE_CHECKING:
+    from edgeq.core.steps import Steps
     from edgeq.formats.gguf.imatrix import Importance
     from edgeq.models.graphs.weights import Weight
     from edgeq.quantize.number_formats import QuantizedTensor
@@ -266,17 +267,16 @@ class Stages:
         return _array_feeds(path, reference, inputs)
 
     def _windows(self, graph: Path, path: Path, reference: DataRef) -> list[Feed]:
-        from tokenizers import Tokenizer
-
+        from edgeq.formats.tokenizer_pieces import DecoderTokenizer
         from edgeq.models.graphs.decoder_onnx import decoder_feeds
         from edgeq.recipe.windows import split
 
         directory, decoder = self.planned.model.directory, self.planned.model.decoder
         assert directory is not None and decoder is not None
-        tokenizer = Tokenizer.from_file(str(directory.tokenizer))
-        ids = tokenizer.encode(data_sets.read_corpus(path), add_special_tokens=False).ids
+        tokenizer = DecoderTokenizer(directory.tokenizer_json())
+        ids = tokenizer.ids(data_sets.read_corpus(path), special=False)
         # What a model wants in front of a text is what its tokenizer puts in front of nothing.
-        around = tokenizer.encode("").ids
+        around = tokenizer.ids("")
         size = min(_CALIBRATION_WINDOW, decoder.context)
         first = around[0] if around else None
         return decoder_feeds(decoder, split(ids, size, first, str(path), reference.samples))
@@ -318,7 +318,7 @@ class Stages:
         describe: str,
         needs_data: bool,
         settle: Settle | None,
-        steps: Path,
+        steps: Steps,
     ) -> None:
         from edgeq.models.graphs.rounding import find_codes
         from edgeq.models.graphs.weights import settle as settle_everywhere

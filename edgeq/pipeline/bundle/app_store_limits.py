@@ -1,4 +1,4 @@
-"""What an artifact adds to an app, held against what stores take and a device lets an app use."""
+"""An artifact's share of an app, compared with app store limits and the device's app limit."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MB, GB = 10**6, 10**9
 class StoreLimit:
     """One limit of a store, in bytes.
 
-    written: as the store writes it. limited: what must stay below it. beyond: what to do about
-    more. Where a store does not say whether a MB has 10^6 or 2^20 bytes, the smaller is taken.
+    written: as the store writes it. limited: what must stay below it. beyond: the remedy above it.
+    If a store does not say whether a MB has 10^6 or 2^20 bytes, the smaller is used.
     """
 
     id: str
@@ -44,8 +44,8 @@ STORE_LIMITS = (
         "ios",
         200 * MB,
         "200 MB",
-        "at which the App Store asks before it downloads an app on a cellular network",
-        "the download waits for an answer; to avoid that, deliver it with Background Assets",
+        "above which the App Store asks before downloading an app over a cellular network",
+        "the download waits for confirmation; to avoid that, deliver it with Background Assets",
         _CELLULAR,
     ),
     StoreLimit(
@@ -53,7 +53,7 @@ STORE_LIMITS = (
         "ios",
         4 * GB,
         "4 GB",
-        "that an app of the App Store may have uncompressed",
+        "for the uncompressed size of an app in the App Store",
         "deliver it with Background Assets, or choose a variant with fewer bits",
         _APP_STORE,
     ),
@@ -62,8 +62,8 @@ STORE_LIMITS = (
         "android",
         200 * MB,
         "200 MB",
-        "that the base module of an app on Google Play may have compressed",
-        "put it into an asset pack",
+        "for the compressed base module of an app on Google Play",
+        "move it to an asset pack",
         _PLAY,
     ),
     StoreLimit(
@@ -71,7 +71,7 @@ STORE_LIMITS = (
         "android",
         1500 * MB,
         "1.5 GB",
-        "that one asset pack on Google Play may have compressed",
+        "for one compressed asset pack on Google Play",
         "split it, or choose a variant with fewer bits",
         _PLAY,
     ),
@@ -80,12 +80,12 @@ STORE_LIMITS = (
         "android",
         4 * GB,
         "4 GB",
-        "that modules and install-time asset packs on Google Play may have together, compressed",
+        "for all modules and install-time asset packs on Google Play together, compressed",
         "choose a variant with fewer bits",
         _PLAY,
     ),
 )
-"""What stores take; the smaller of the numbers that were found for the base module."""
+"""Limits of stores; for the base module, the smaller of the published numbers."""
 
 
 def sized(
@@ -94,19 +94,19 @@ def sized(
     verdict: Verdict | None = None,
     cache_bytes: int | None = None,
 ) -> tuple[LimitLine, ...]:
-    """An artifact against the stores of a device's system and what one app may use on the device.
+    """Compare an artifact with the stores of a device's system and the memory of one app there.
 
-    verdict: of the artifact, whose memory is taken if it is one of `device`; without it, memory is
-    estimated from the weights and `cache_bytes`, a language model's keys and values.
+    verdict: the artifact's, whose measured memory is used if it is for `device`; without it, memory
+    is estimated from the weights and `cache_bytes`, a language model's KV cache.
     """
     memory, how = memory_of(artifact, device, verdict, cache_bytes)
     return (*store_lines(artifact.bytes, device), *memory_lines(memory, how, device))
 
 
 def store_lines(size: int, device: Device) -> tuple[LimitLine, ...]:
-    """`size` bytes of an app's files against the limits of the store of a device's system.
+    """Compare `size` bytes of an app's files with the store limits of a device's system.
 
-    Files of models hardly compress, so their size stands for that of a compressed download too.
+    Model files hardly compress, so their size stands for that of a compressed download too.
     """
     return tuple(
         _store_line(size, known, device) for known in STORE_LIMITS if known.system == device.os
@@ -133,7 +133,7 @@ def _store_line(size: int, known: StoreLimit, device: Device) -> LimitLine:
 def memory_of(
     artifact: Artifact, device: Device, verdict: Verdict | None, cache_bytes: int | None
 ) -> tuple[int, How]:
-    """Bytes an artifact needs on a device: what was seen there, else its weights and cache."""
+    """Bytes that an artifact needs on a device: measured there, else its weights and cache."""
     lines = verdict.lines if verdict is not None and verdict.device == device.id else ()
     for line in lines:
         if line.budget == "device.memory" and line.value is not None:
@@ -142,9 +142,9 @@ def memory_of(
 
 
 def memory_lines(needed: int, how: How, device: Device) -> tuple[LimitLine, ...]:
-    """`needed` bytes against what one app may use on a device, for every known entitlement."""
-    held = [known for known in device.app_memory if in_range(device.os_version, known.os)]
-    return tuple(_memory_line(needed, how, known, device) for known in held)
+    """Compare `needed` bytes with the memory of one app on a device, for every entitlement."""
+    limits = [known for known in device.app_memory if in_range(device.os_version, known.os)]
+    return tuple(_memory_line(needed, how, known, device) for known in limits)
 
 
 def _memory_line(needed: int, how: How, known: AppMemory, device: Device) -> LimitLine:

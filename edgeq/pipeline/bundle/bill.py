@@ -1,7 +1,7 @@
-"""A bundle's bill of materials: a CycloneDX ML-BOM, made from its record and verdicts alone.
+"""A bundle's bill of materials: a CycloneDX ML-BOM, from its record and verdicts alone.
 
-Schema: CycloneDX 1.6, https://cyclonedx.org/docs/1.6/json/. Equal bundles have equal bills: nothing
-in one depends on when or where it is written.
+Schema: CycloneDX 1.6, https://cyclonedx.org/docs/1.6/json/. Equal bundles have equal bills,
+independent of when or where they are written.
 """
 
 from __future__ import annotations
@@ -153,5 +153,5 @@ def _validate(bill: Mapping[str, Any], bundle: Path) -> None:
 
     wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(canonical.to_json(dict(bill)))
     if wrong is not None:
-        what = f"its record makes no valid CycloneDX bill: {wrong}"
+        what = f"its record does not give a valid CycloneDX bill: {wrong}"
         raise InvalidInput(Problem(str(bundle), what, "build the bundle again"))

@@ -1,4 +1,4 @@
-"""Which artifact is bundled without a check, by one rule that is printed."""
+"""The choice of an artifact for a bundle without a check, by one stated rule."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ RULE = "the most bits per weight"
 def choose_unchecked(artifacts: Sequence[ArtifactPlan], budget: int | None) -> tuple[str, str]:
     """The name of the artifact nearest to full precision by its plan, and the rule in words.
 
-    The most bits per weight, of those with a planned size within `budget`; of equals, one that
-    leaves activations in floating point, then the first in the recipe. Raises InvalidInput where
-    the plan cannot tell.
+    The most bits per weight among those with a planned size within `budget`; on a tie, one that
+    leaves activations in floating point, then the first in the recipe. Raises InvalidInput if the
+    plan cannot tell.
     """
     names = ", ".join(each.name for each in artifacts)
     remedy = f"choose one with --artifact: {names}"

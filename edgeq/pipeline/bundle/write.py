@@ -1,4 +1,4 @@
-"""Writing a bundle: an artifact, what an app's developer needs with it, and the verdicts."""
+"""Write a bundle: an artifact, the files an app's developer needs with it, and the verdicts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write_bundle(
         raise InvalidInput(Problem(str(artifact_dir), "was not checked", remedy))
     if not out.parent.is_dir() or out.is_dir():
         what = "is a directory" if out.is_dir() else f"{out.parent} is not a directory"
-        raise InvalidInput(Problem(str(out), what, "name a .zip file in a directory that exists"))
+        raise InvalidInput(Problem(str(out), what, "name a .zip file in an existing directory"))
     artifact = read_artifact(artifact_dir)
     _require_sizes(artifact_dir, artifact)
     extras = file_format(artifact.format).extras(artifact_dir, artifact)

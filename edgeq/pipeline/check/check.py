@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgeq.core.artifact import read_artifact
 from edgeq.core.budgets import BUDGETS
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.devices.profile import Device, matches
@@ -70,7 +70,7 @@ def check(
     here = place.device()
     limiter = limiter_for(place) if limit else None
     given = _bearable(evaluation, place)
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         bench = Bench(
             float_dir,
             given,

@@ -147,7 +147,7 @@ def _version(package: str) -> str | None:
 
 
 def _recall(key: dict[str, Any]) -> Differences | None:
-    kept = Store().find(_STAGE, key, verify=True)
+    kept = Store().find(_STAGE, key)
     if kept is None:
         return None
     try:

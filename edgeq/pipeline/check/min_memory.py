@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from pydantic import Field
 from edgeq.core.artifact import Artifact, Frozen
 from edgeq.core.errors import InvalidInput, Missing, Problem
 from edgeq.core.tasks import task_of
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import How, Progress
 from edgeq.core.units import MIB
 from edgeq.devices import detect as this_machine
@@ -105,7 +105,7 @@ def find_min_memory(
     if isinstance(limiter, str):
         remedy = "run it as root on Linux, or where the user owns a control group"
         raise Missing(Problem("memory limit", f"not run: {limiter}", remedy))
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         progress(f"verify {path}")
         directory, artifact = runnable(path, Path(folder))
         request = Request(

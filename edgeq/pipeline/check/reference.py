@@ -106,7 +106,7 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
     if decoder is None:
         return {"texts": evaluation_texts(evaluation)[0]}
     size = window_tokens(planned.recipe.workload.context)
-    tokenizer = DecoderTokenizer(directory.tokenizer.read_bytes())
+    tokenizer = DecoderTokenizer(directory.tokenizer_json())
     windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
     _refuse_large(len(windows), size, decoder, evaluation)
     return {"windows": windows}

@@ -1,7 +1,7 @@
-"""Workers that measure: one for every place, started here, or those of a cluster that is there.
+"""Workers that measure: one per place, started here, or those of an existing cluster.
 
-A device is a resource of a worker, by its id. A worker does one job at a time, and what kills it is
-met by its nanny, which starts it again, and by the scheduler, which gives its job to another.
+A device is a resource of a worker, by its id. A worker does one job at a time. If a job kills it,
+its nanny restarts it, and the scheduler gives the job to another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import secrets
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from multiprocessing import spawn
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.pipeline.matrix.files import PIECE_BYTES, receive
 from edgeq.pipeline.matrix.job import Job, Outcome, do_job
 from edgeq.places.place import Unreachable
@@ -31,11 +31,11 @@ except ImportError:
     raise missing_extra("distributed", "matrix", "measure a matrix") from None
 
 _DEATHS = 2
-"""So many workers may die of a job; the one after that ends it."""
+"""Number of workers that may die of a job before it is given up."""
 _CONNECT_SECONDS, _FETCH_SECONDS = 15.0, 10.0
 _LOCAL = {
     "distributed.scheduler.allowed-failures": _DEATHS,
-    # Each would take time from what is measured on this machine, or listen where nobody asks.
+    # Each would take time from measurements on this machine, or listen on a port for nothing.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.scheduler.http.routes": [],
@@ -44,14 +44,14 @@ _LOCAL = {
 
 
 class Cluster:
-    """What jobs are given to. Use `local_cluster` or `given_cluster`."""
+    """The recipient of jobs. Use `local_cluster` or `given_cluster`."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._sender = secrets.token_hex(4)
 
     def submit(self, job: Job, key: str, worker: str | None = None) -> Future:
-        """Have a job done by a worker that has all of its devices; `worker` rather than another.
+        """Give a job to a worker that has all of its devices; preferably to `worker`.
 
         The future's result is an Outcome.
         """
@@ -66,7 +66,7 @@ class Cluster:
         )
 
     def result(self, future: Future) -> Outcome | None:
-        """What a finished job gave; None if that is not to be had now, as when a worker ended."""
+        """The result of a finished job; None if it is not available now, as when a worker ended."""
         try:
             found: Outcome = future.result(timeout=_FETCH_SECONDS)
         except (TimeoutError, asyncio.TimeoutError, asyncio.CancelledError, CancelledError):
@@ -74,14 +74,14 @@ class Cluster:
         return found
 
     def reason(self, future: Future) -> str:
-        """Why a job ended with an error: it killed every worker, or one cannot even read it."""
+        """Why a job ended with an error: it killed every worker, or a worker cannot read it."""
         error = future.exception()
         if isinstance(error, KilledWorker):
             return f"{error.allowed_failures + 1} workers died while they measured it"
-        return f"a worker could not begin it: {' '.join(str(error).split())}"
+        return f"a worker could not start it: {' '.join(str(error).split())}"
 
     def offered(self) -> list[set[str]] | None:
-        """The device ids that each worker there is now offers; None if the scheduler is silent."""
+        """The device ids that each current worker offers; None if the scheduler does not answer."""
         if self._client.status != "running":
             return None
         try:
@@ -91,7 +91,7 @@ class Cluster:
         return [set(worker["resources"]) for worker in workers.values()]
 
     def send(self, worker: str, digest: str, path: Path) -> None:
-        """Have the content of `path` on a worker. Raises OSError, ValueError if it cannot be."""
+        """Send the content of `path` to a worker. Raises OSError, ValueError if that fails."""
         size = path.stat().st_size
         with path.open("rb") as file:
             offset = 0
@@ -108,14 +108,15 @@ class Cluster:
 
 @contextlib.contextmanager
 def local_cluster(places: Iterable[Mapping[str, int]]) -> Iterator[Cluster]:
-    """A worker process on this machine for each of `places`, the devices it serves; ended after.
+    """Start a worker process on this machine for each of `places`, the devices it serves; ended
+    after.
 
-    Their Pythons are isolated by `edgeq.core.child`: multiprocessing starts them with `-c`.
-    They talk on the loopback interface, with keys made for this once: nobody else who is on this
-    machine can give them work.
+    Their Pythons are isolated by `edgeq.core.child`: multiprocessing starts them with `-c`. They
+    talk on the loopback interface, with one-time keys: no other user of this machine can give them
+    work.
     """
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeq-"))
+        folder = stack.enter_context(TemporaryFolder())
         stack.enter_context(_isolated_processes(Path(folder)))
         stack.enter_context(dask.config.set({**_LOCAL, "temporary-directory": folder}))
         security = Security.temporary()
@@ -123,7 +124,7 @@ def local_cluster(places: Iterable[Mapping[str, int]]) -> Iterator[Cluster]:
             "nthreads": 1,
             "memory_limit": 0,
             "silence_logs": logging.CRITICAL,
-            "env": {"TMPDIR": folder},  # what a killed worker leaves goes with the rest
+            "env": {"TMPDIR": folder},  # files of a killed worker are removed with the rest
             "local_directory": folder,
             "security": security,
             "host": "127.0.0.1",
@@ -165,9 +166,9 @@ def _isolated_processes(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def given_cluster(address: str) -> Iterator[Cluster]:
-    """The cluster whose scheduler listens at `address`, which is left as it is.
+    """Connect to the cluster whose scheduler listens at `address`, and leave it running.
 
-    Raises Unreachable if nothing answers there, InvalidInput if `address` is none.
+    Raises Unreachable if nothing answers there, InvalidInput if `address` is not an address.
     """
     try:
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)

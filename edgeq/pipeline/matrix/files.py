@@ -1,4 +1,4 @@
-"""What workers measure, carried by content: a worker asks for the files that it has not."""
+"""Files for workers, transferred by content: a worker asks for the files that it lacks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ import psutil
 
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput
+from edgeq.core.files import flush_file
 from edgeq.formats import runtime_cache
 from edgeq.places.file_manifest import Hashes, files_below
 
 PIECE_BYTES = 4 << 20
-"""What is sent at once; a worker that measures meanwhile is held up no longer than for that."""
+"""Bytes per transfer; a worker that is measuring is delayed no longer than one takes."""
 _hashes = Hashes()
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """A directory, or a single file, at `path` on the machine that asks.
+class FileManifest:
+    """A directory, or a single file, at `path` on the requesting machine.
 
-    files: the SHA-256 of every file by its name below `path`; of a single file, by its own name.
+    files: the SHA-256 of every file by its name below `path`; for a single file, by its own name.
     """
 
     path: Path
@@ -35,16 +36,16 @@ class Parcel:
     single: bool
 
     def source(self, name: str) -> Path:
-        """Where a file lies on the machine that asks."""
+        """The path of a file on the requesting machine."""
         return self.path if self.single else self.path / name
 
 
-def parcel_of(path: Path) -> Parcel:
-    """The file or directory at `path` as it is now. Raises InvalidInput if it cannot be read."""
+def manifest_of(path: Path) -> FileManifest:
+    """The manifest of the file or directory at `path`. Raises InvalidInput if it cannot be read."""
     path = path.absolute()
     found = {path.name: path} if path.is_file() else files_below(path, "")
     files = {name.lstrip("/"): _hashes.of(file) for name, file in found.items()}
-    return Parcel(path, files, path.is_file())
+    return FileManifest(path, files, path.is_file())
 
 
 class Lacking(Exception):
@@ -56,21 +57,21 @@ class Lacking(Exception):
 
 
 @contextlib.contextmanager
-def laid_out(parcels: Iterable[Parcel]) -> Iterator[dict[Path, Path]]:
-    """Where parcels lie on this machine, by their `path`, until the end of the `with` block.
+def laid_out(manifests: Iterable[FileManifest]) -> Iterator[dict[Path, Path]]:
+    """Map each manifest's `path` to its place on this machine, until the end of the `with` block.
 
-    That is `path` itself where this machine sees the same files there, else a directory of links to
-    what was received. Raises Lacking with all that has to be received first.
+    That is `path` itself if this machine sees the same files there, else a directory of links to
+    received files. Raises Lacking with every missing file first.
     """
     there: dict[Path, Path] = {}
     away = []
-    for parcel in parcels:
-        if _is_here(parcel):
-            there[parcel.path] = parcel.path
+    for manifest in manifests:
+        if _is_here(manifest):
+            there[manifest.path] = manifest.path
         else:
-            away.append(parcel)
-    wanted = {digest for parcel in away for digest in parcel.files.values()}
-    lacking = sorted(digest for digest in wanted if not _received(digest).is_file())
+            away.append(manifest)
+    wanted = {digest for manifest in away for digest in manifest.files.values()}
+    lacking = sorted(digest for digest in wanted if not _is_whole(digest))
     if lacking:
         raise Lacking(lacking)
     if not away:
@@ -78,8 +79,8 @@ def laid_out(parcels: Iterable[Parcel]) -> Iterator[dict[Path, Path]]:
         return
     room = _room()
     try:
-        for index, parcel in enumerate(away):
-            there[parcel.path] = _lay(parcel, room / str(index))
+        for index, manifest in enumerate(away):
+            there[manifest.path] = _lay(manifest, room / str(index))
         yield there
     finally:
         shutil.rmtree(room, ignore_errors=True)
@@ -87,10 +88,10 @@ def laid_out(parcels: Iterable[Parcel]) -> Iterator[dict[Path, Path]]:
 
 
 def receive(digest: str, sender: str, offset: int, piece: bytes, last: bool) -> None:
-    """Take the next `piece` of the file with SHA-256 `digest`; whole, it is there for `laid_out`.
+    """Take the next `piece` of the file with SHA-256 `digest`; once complete, `laid_out` finds it.
 
-    `sender` tells apart who sends the same file at the same time. Raises OSError if it cannot be
-    written, ValueError if it is not the file that was announced.
+    `sender` distinguishes simultaneous senders of the same file. Raises OSError if it cannot be
+    written, ValueError if it is not the announced file.
     """
     place = _received(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -101,24 +102,33 @@ def receive(digest: str, sender: str, offset: int, piece: bytes, last: bool) -> 
             file.write(piece)
         if last:
             if canonical.sha256_of_file(part) != digest:
-                raise ValueError("it was changed while it was sent")
+                raise ValueError("it changed during the transfer")
+            flush_file(part)
             part.replace(place)
     except (OSError, ValueError):
         part.unlink(missing_ok=True)
         raise
 
 
-def _is_here(parcel: Parcel) -> bool:
+def _is_whole(digest: str) -> bool:
+    """Whether a file was received, and has not been damaged since, as by a power cut."""
     try:
-        pairs = parcel.files.items()
-        return all(_hashes.of(parcel.source(name)) == digest for name, digest in pairs)
+        return _hashes.of(_received(digest)) == digest
     except InvalidInput:
         return False
 
 
-def _lay(parcel: Parcel, folder: Path) -> Path:
-    """Links to the files of a parcel in `folder`; they stay should what was received be dropped."""
-    for name, digest in parcel.files.items():
+def _is_here(manifest: FileManifest) -> bool:
+    try:
+        pairs = manifest.files.items()
+        return all(_hashes.of(manifest.source(name)) == digest for name, digest in pairs)
+    except InvalidInput:
+        return False
+
+
+def _lay(manifest: FileManifest, folder: Path) -> Path:
+    """Link the files of a manifest in `folder`; links survive if the received files are dropped."""
+    for name, digest in manifest.files.items():
         received, place = _received(digest), folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -129,8 +139,8 @@ def _lay(parcel: Parcel, folder: Path) -> Path:
                 shutil.copyfile(received, place)
         except FileNotFoundError:  # another worker has just dropped it
             raise Lacking([digest]) from None
-    (name, *_) = parcel.files
-    return folder / name if parcel.single else folder
+    (name, *_) = manifest.files
+    return folder / name if manifest.single else folder
 
 
 def _carried() -> Path:
@@ -142,7 +152,7 @@ def _received(digest: str) -> Path:
 
 
 def _room() -> Path:
-    """A new directory of this process, beside those of others; of ended ones they are removed."""
+    """A new directory of this process; directories of ended processes are removed."""
     rooms = _carried() / "rooms"
     rooms.mkdir(parents=True, exist_ok=True)
     for room in rooms.iterdir():
@@ -155,7 +165,7 @@ def _room() -> Path:
 
 
 def _drop_unused(used: set[str]) -> None:
-    """Remove what was longest not used, never `used`, until the rest is within its `KEEP`."""
+    """Remove the least recently used, never `used`, until the rest is within its `KEEP`."""
     with contextlib.suppress(OSError):  # another worker may be removing the same
         files = [file for file in _carried().iterdir() if file.is_file()]
         room = runtime_cache.KEEP - sum(_received(digest).stat().st_size for digest in used)

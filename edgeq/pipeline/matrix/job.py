@@ -1,4 +1,4 @@
-"""One piece of a matrix, as a worker does it: artifacts of one format, in one place."""
+"""A job of a matrix, as a worker does it: artifacts of one format, in one place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeq.devices.profile import Device
 from edgeq.estimate.devices import Estimates
 from edgeq.formats import runtime_cache
 from edgeq.pipeline.check.verdict import Verdict
-from edgeq.pipeline.matrix.files import Lacking, Parcel, laid_out
+from edgeq.pipeline.matrix.files import FileManifest, Lacking, laid_out
 from edgeq.places.process import PassFailed
 from edgeq.places.transports import place_for
 from edgeq.recipe.budgets import Budgets, Workload
@@ -26,21 +26,21 @@ from edgeq.recipe.budgets import Budgets, Workload
 
 @dataclass(frozen=True)
 class Job:
-    """What `check` is given, with files as parcels.
+    """The arguments of `check`, with manifests of files.
 
     address: where it runs, as seen from the worker; see `place_for` of `edgeq.places.transports`.
     targets: artifacts, each with the ids of `devices` that it is judged for. expected: by the names
-    of artifact and device. reference: the original's answers to all of `samples`. code: the version
-    of edgeq that asks; another would measure otherwise.
+    of artifact and device. reference: the original's answers to all of `samples`. code: the
+    requesting version of edgeq; another would measure differently.
     """
 
     code: str
     address: str
     devices: Mapping[str, Device]
-    targets: tuple[tuple[Parcel, tuple[str, ...]], ...]
-    full_precision: Parcel
-    reference: Parcel | None
-    evaluation: Parcel | None
+    targets: tuple[tuple[FileManifest, tuple[str, ...]], ...]
+    full_precision: FileManifest
+    reference: FileManifest | None
+    evaluation: FileManifest | None
     samples: int | None
     budgets: Budgets
     workload: Workload
@@ -49,17 +49,17 @@ class Job:
     expected: Mapping[tuple[str, str], Estimates]
 
     @property
-    def parcels(self) -> list[Parcel]:
-        """All that has to be there."""
-        data = [parcel for parcel in (self.reference, self.evaluation) if parcel]
+    def manifests(self) -> list[FileManifest]:
+        """Manifests of all required files."""
+        data = [manifest for manifest in (self.reference, self.evaluation) if manifest]
         return [*(artifact for artifact, _ in self.targets), self.full_precision, *data]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: verdicts, files that are `lacking`, or a `problem` in words.
+    """The result of a job: verdicts, files that are `lacking`, or a `problem` in words.
 
-    worker: the address of who did it.
+    worker: the address of the worker that did it.
     """
 
     worker: str
@@ -69,7 +69,7 @@ class Outcome:
 
 
 def do_job(job: Job) -> Outcome:
-    """Do a job in this process, a worker's; whatever is wrong is told, not raised."""
+    """Do a job in this worker process; errors are returned, not raised."""
     from distributed import get_worker
 
     worker = get_worker().address
@@ -77,7 +77,7 @@ def do_job(job: Job) -> Outcome:
         return Outcome(worker, problem=f"the worker {worker} has another version of edgeq")
     _restore_environment()
     try:
-        with _alone(job.address), laid_out(job.parcels) as there:
+        with _alone(job.address), laid_out(job.manifests) as there:
             return Outcome(worker, tuple(_check(job, there)))
     except Lacking as error:
         return Outcome(worker, lacking=error.digests)
@@ -100,17 +100,20 @@ def _check(job: Job, there: Mapping[Path, Path]) -> list[Verdict]:
     full_precision = there[job.full_precision.path]
 
     def reference(given: Evaluation) -> Path:
-        """Recorded answers, unless the place can only be asked for fewer samples."""
+        """Recorded answers, unless the place can only handle fewer samples."""
         is_whole = given.samples == job.samples
         return there[job.reference.path] if job.reference and is_whole else full_precision
 
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(place_for(job.address, lambda: stand_in_for(first)))
         comparison = None
-        if job.address == HERE:  # as in every check: beside what is measured on this machine
+        if job.address == HERE:  # as in every check: compared with measurements on this machine
             comparison = stack.enter_context(Comparison(full_precision, _quiet))
         return check(
-            {there[parcel.path]: [job.devices[id] for id in ids] for parcel, ids in job.targets},
+            {
+                there[manifest.path]: [job.devices[id] for id in ids]
+                for manifest, ids in job.targets
+            },
             full_precision,
             place=place,
             budgets=job.budgets,
@@ -126,11 +129,11 @@ def _check(job: Job, there: Mapping[Path, Path]) -> list[Verdict]:
 
 
 def _quiet(step: str) -> None:
-    """A worker shows nobody what it is at."""
+    """Discard progress: a worker has no terminal."""
 
 
 def _alone(address: str) -> FileLock:
-    """Held while something is measured: what runs beside it on the same machine would slow it."""
+    """A lock held while measuring: another job on the same machine would slow it."""
     machine = "here" if address == "emulate" else address
     name = hashlib.sha256(machine.encode()).hexdigest()[:16]
     folder = runtime_cache.private_directory()
@@ -138,9 +141,9 @@ def _alone(address: str) -> FileLock:
 
 
 def _restore_environment() -> None:
-    """Take back what dask sets for its workers: one thread, and how memory is given back.
+    """Undo dask's settings for its workers: one thread, and memory trimming.
 
-    The processes that measure would have it too, and be another app's.
+    The measuring processes would inherit them, and behave unlike an app.
     """
     import dask
 

@@ -1,4 +1,4 @@
-"""Recipes × devices → jobs: what is measured where, and what an earlier run has already."""
+"""Recipes × devices → jobs: what is measured where, and what an earlier run already has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgeq.pipeline.check.judge import Subject, judge
 from edgeq.pipeline.check.reference import reference_answers
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import targets
-from edgeq.pipeline.matrix.files import parcel_of
+from edgeq.pipeline.matrix.files import manifest_of
 from edgeq.pipeline.matrix.job import Job
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.emulated.catalogue import stand_in_for
@@ -35,7 +35,7 @@ from edgeq.quantize.storage import Format
 
 @dataclass(frozen=True)
 class Cell:
-    """One artifact for one device. key: SHA-256 over all that its verdict depends on."""
+    """One artifact for one device. key: SHA-256 over everything its verdict depends on."""
 
     artifact: str
     device: str
@@ -69,29 +69,29 @@ class Row:
             format: build_float(planned, Store(), progress, format) for format in sorted(formats)
         }
         reference = planned.recipe.data.evaluation
-        self._evaluation = parcel_of(planned.path.parent / reference.path) if reference else None
+        self._evaluation = manifest_of(planned.path.parent / reference.path) if reference else None
         self._samples = reference.samples if reference else None
         self._reference = None
         if reference and formats:
             evaluation = Evaluation(planned.path.parent / reference.path, reference.samples)
             answers = reference_answers(planned, Store(), progress, evaluation)
-            self._reference = parcel_of(answers)
+            self._reference = manifest_of(answers)
 
     def works(self, on: str | None, full: bool, *, grouped: bool) -> Iterator[Work]:
         """The jobs: one for each format and place. grouped: devices of one place share a job.
 
-        on: the place of all; without it, that of each device.
+        on: the place of all; by default, that of each device.
         """
         for format, reference in self._floats.items():
             own = [item for item in self.built if item.artifact.format == format]
             places: dict[tuple[str, str], dict[str, Device]] = {}
             for device in targets(self.planned, format, self.devices):
                 address = on or address_of(device, format)
-                shared = grouped and address != "emulate"  # a stand-in is for one device alone
+                shared = grouped and address != "emulate"  # a stand-in serves one device only
                 places.setdefault((address, "" if shared else device.id), {})[device.id] = device
             for (address, _), devices in places.items():
                 job = self._job(address, devices, own, reference, full)
-                # Which machine of a cluster it will be is not known.
+                # It is not known which machine of a cluster it will be.
                 machine = (
                     [detect.detect().model_dump(mode="json"), reachable()] if grouped else None
                 )
@@ -116,8 +116,8 @@ class Row:
             code=code_version(),
             address=address,
             devices=devices,
-            targets=tuple((parcel_of(item.path), ids) for item in own),
-            full_precision=parcel_of(reference.path),
+            targets=tuple((manifest_of(item.path), ids) for item in own),
+            full_precision=manifest_of(reference.path),
             reference=self._reference,
             evaluation=self._evaluation,
             samples=self._samples,
@@ -136,7 +136,7 @@ class Row:
         return expected(self.planned, item.artifact.name, device)
 
     def _alternatives(self, own: Sequence[Built]) -> dict[str, int]:
-        """Downloads in bytes by variant: planned, and of what is built the real ones."""
+        """Downloads in bytes by variant: actual sizes of built ones, planned sizes of others."""
         format = own[0].artifact.format
         sizes = {
             each.variant.name: each.download_bytes
@@ -164,7 +164,7 @@ class Row:
         )
 
     def not_run(self, cell: Cell, reason: str) -> Verdict:
-        """The verdict of a cell whose place could not be had: what is known without running it."""
+        """The verdict of a cell whose place was unavailable: what is known without running it."""
         item = next(each for each in self.built if each.artifact.name == cell.artifact)
         device = self.devices[cell.device]
         own = [each for each in self.built if each.artifact.format == item.artifact.format]
@@ -180,10 +180,10 @@ class Row:
 
 
 def make_rows(recipes: Sequence[Path], devices: Sequence[str], progress: Progress) -> list[Row]:
-    """Plan all recipes, then build them, for `devices`; without any, for each recipe's own.
+    """Plan all recipes, then build them, for `devices`, by default each recipe's own.
 
-    Raises InvalidInput for all that is wrong in any recipe before anything is built, for two
-    recipes of the same name, and for a device that runs nothing of any.
+    Raises InvalidInput, before anything is built, for all problems of all recipes, for two recipes
+    of the same name, and for a device that runs no format of any recipe.
     """
     plans: list[Planned] = []
     problems: list[Problem] = []
@@ -195,7 +195,9 @@ def make_rows(recipes: Sequence[Path], devices: Sequence[str], progress: Progres
             problems += error.problems
     names = [planned.recipe.name for planned in plans]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.append(Problem(name, "two recipes have this name", "give one another 'name'"))
+        problems.append(
+            Problem(name, "two recipes have this name", "give one of them another 'name'")
+        )
     if problems:
         raise InvalidInput(problems)
     chosen = {device.id: device for device in map(load_device, devices)}
@@ -211,7 +213,7 @@ def address_of(device: Device, format: Format) -> str:
     """Where a device's artifacts run: as its profile says, else on its stand-in, else here."""
     if device.reach:
         return device.reach
-    # Of Core ML packages it is the reference that runs off Apple's systems, the same on every CPU.
+    # Off Apple's systems, the reference executor runs Core ML packages, equally on every CPU.
     if (
         device.id == HERE
         or not file_format(format).runs_anywhere

@@ -1,4 +1,4 @@
-"""Verdicts of a matrix on disk, one file each, so that a run goes on where an earlier one ended."""
+"""Verdicts of a matrix on disk, one file each, so that a run resumes an earlier one."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from edgeq.pipeline.check.verdict import Verdict
 
 
 class CellRecord(Frozen):
-    """A verdict, and what it was made from."""
+    """A verdict, and its inputs."""
 
     edgeq: Literal[1] = 1
     kind: Literal["cell"] = "cell"
     recipe: str = Field(description="Name of the recipe.")
-    key: str = Field(description="SHA-256 over all that the verdict depends on.")
+    key: str = Field(description="SHA-256 over everything the verdict depends on.")
     verdict: Verdict
 
 
 @dataclass(frozen=True)
 class Records:
-    """The records in `folder`, which is made when something is written; without it, none."""
+    """The records in `folder`, which is created on the first write; none without a folder."""
 
     folder: Path | None
 
     def find(self, recipe: str, artifact: str, device: str, key: str) -> Verdict | None:
-        """The verdict of an earlier run, if it was made from the same and its place was there."""
+        """The verdict of an earlier run, if its inputs are the same and its place was available."""
         path = self._path(recipe, artifact, device)
         if path is None:
             return None
@@ -42,7 +42,7 @@ class Records:
         return found.verdict if found.key == key and was_there(found.verdict) else None
 
     def write(self, recipe: str, key: str, verdict: Verdict) -> None:
-        """Write the record beside its place and rename it. Raises InvalidInput if it cannot be."""
+        """Write the record atomically. Raises InvalidInput if that fails."""
         path = self._path(recipe, verdict.artifact, verdict.device)
         if path is None:
             return
@@ -58,8 +58,8 @@ class Records:
 
 
 def was_there(verdict: Verdict) -> bool:
-    """Whether the place that should run it was there to the end.
+    """Whether the place for it was available to the end.
 
-    Quality means something in every place, so that only a place that was lost leaves it out.
+    Quality can be measured in every place, so it is missing only if the place was lost.
     """
     return "quality" not in verdict.measurement.absent

@@ -1,4 +1,4 @@
-"""A matrix from recipes to verdicts: jobs given out, retried and, where they must be, given up."""
+"""A matrix from recipes to verdicts: jobs are submitted, retried and, if necessary, given up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.matrix.job import Outcome
 from edgeq.pipeline.matrix.jobs import Row, Work, make_rows
 from edgeq.pipeline.matrix.records import Records
-from edgeq.pipeline.matrix.worker_registry import Offers
+from edgeq.pipeline.matrix.worker_registry import WorkerRegistry
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -26,20 +26,21 @@ if TYPE_CHECKING:
 
 
 PATIENCE_SECONDS = 30.0
-"""How long a job waits for a worker that has its devices, and how long a lost scheduler is for."""
+"""How long to wait for a worker that has a job's devices, and for a lost scheduler."""
 _LOOK_SECONDS = 0.2
-_DELIVERIES = 5  # of files to workers for one job: each may die, or drop what it was sent
+# transfers of files to workers per job: each worker may die, or drop what it received
+_DELIVERIES = 5
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict of a matrix, and the recipe it belongs to."""
+    """A verdict of a matrix, and its recipe."""
 
     recipe: str
     verdict: Verdict
 
     def named(self) -> Verdict:
-        """The verdict with the recipe's name too: two recipes may make artifacts of one name."""
+        """The verdict prefixed with the recipe's name: recipes may share names of artifacts."""
         name = f"{self.recipe}: {self.verdict.artifact}"
         return self.verdict.model_copy(update={"artifact": name})
 
@@ -55,15 +56,15 @@ def run_matrix(
     full: bool = False,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> list[Judged]:
-    """Every artifact of `recipes` on `devices` (without any, each recipe's own), in their order.
+    """Every artifact of `recipes` on `devices` (by default, each recipe's own), in their order.
 
     scheduler: the address of a dask scheduler whose workers offer devices as resources and measure
-    on the machine they are on; without it, workers are started here. out: a directory that keeps
-    verdicts as they come; what it has already is not measured again. on: the place of all devices,
-    as `edgeq check` takes it; not with a scheduler.
+    on the machine they are on; without it, workers are started here. out: a directory that stores
+    verdicts as they come; those already there are not measured again. on: the place of all devices,
+    as in `edgeq check`; not with a scheduler.
 
-    What cannot be run has verdicts that are `not run`, with the reason. Raises InvalidInput and
-    Missing for what is wrong before anything is measured.
+    Whatever cannot run gets a verdict `not run` with the reason. Raises InvalidInput and Missing
+    for problems found before anything is measured.
     """
     _refuse(devices, scheduler, on, out)
     rows = make_rows(recipes, devices, progress)
@@ -90,7 +91,7 @@ def _refuse(
 ) -> None:
     if scheduler is not None and on is not None:
         what = "not with --scheduler: its workers measure on the machines they are on"
-        raise InvalidInput(Problem("--on", what, "leave one of them out"))
+        raise InvalidInput(Problem("--on", what, "omit one of them"))
     if scheduler is not None and HERE in devices:
         what = f"{HERE!r} would be whichever machine a worker is on"
         raise InvalidInput(Problem("--device", what, "name the device by its profile"))
@@ -125,7 +126,7 @@ class _Run:
         self._found: dict[tuple[str, str, str], Verdict] = {}
 
     def take_known(self) -> list[Work]:
-        """Take what is recorded; the works that are left, without the cells that are filled."""
+        """Take recorded verdicts; returns the remaining work without filled cells."""
         left = []
         for work in self._works:
             for cell in work.cells:
@@ -148,17 +149,17 @@ class _Run:
         ]
 
     def measure(self, cluster: Cluster, works: Sequence[Work]) -> None:
-        """Have all works done, or given up with the reason."""
+        """Run all work, or give it up with the reason."""
         pending = {_key(work): work for work in works}
         futures = {key: cluster.submit(work.job, key) for key, work in pending.items()}
         sent: Counter[str] = Counter()
-        offers = Offers(cluster, self._patience)
+        registry = WorkerRegistry(cluster, self._patience)
         while pending:
             self._tell(len(pending), len(works))
             time.sleep(_LOOK_SECONDS)
-            offers.look(set(work.job.devices) for work in pending.values())
+            registry.look(set(work.job.devices) for work in pending.values())
             for key, work in list(pending.items()):
-                outcome = self._outcome(cluster, futures[key], work, offers)
+                outcome = self._outcome(cluster, futures[key], work, registry)
                 if outcome is None:
                     continue
                 if outcome.lacking:
@@ -169,26 +170,26 @@ class _Run:
                         futures[key] = cluster.submit(work.job, key, worker)
                         continue
                     outcome = replace(outcome, problem=problem)
-                with contextlib.suppress(Exception):  # a scheduler that is lost keeps nothing
+                with contextlib.suppress(Exception):  # a lost scheduler keeps nothing
                     futures[key].cancel()
                 del pending[key]
                 self._fill(work, outcome)
 
     def _outcome(
-        self, cluster: Cluster, future: Future, work: Work, offers: Offers
+        self, cluster: Cluster, future: Future, work: Work, registry: WorkerRegistry
     ) -> Outcome | None:
-        """What became of a job; None while it is under way."""
+        """The outcome of a job; None while it is running."""
         if future.status == "finished":
             return cluster.result(future)
         if future.status == "error":
             return Outcome("", problem=cluster.reason(future))
-        if offers.lost:
+        if registry.lost:
             return Outcome("", problem=f"the scheduler {self._scheduler or ''} was lost")
-        if offers.nobody_has(work.job.devices):
+        if registry.nobody_has(work.job.devices):
             return Outcome("", problem=self._nobody(work))
         if future.status == "cancelled":
             return Outcome("", problem="the scheduler dropped it, or was lost")
-        return None  # also if its result was lost with a worker: then it is done again
+        return None  # also if its result was lost with a worker: then it is repeated
 
     def _nobody(self, work: Work) -> str:
         resources = " ".join(f"{id}=1" for id in work.job.devices)
@@ -197,22 +198,22 @@ class _Run:
         return f"no worker offers {', '.join(work.job.devices)}{start}"
 
     def _deliver(self, cluster: Cluster, work: Work, outcome: Outcome) -> str:
-        """Send what a worker lacks; why it could not be, or nothing."""
+        """Send the files that a worker lacks; returns why that failed, or nothing."""
         paths = {
-            digest: parcel.source(name)
-            for parcel in work.job.parcels
-            for name, digest in parcel.files.items()
+            digest: manifest.source(name)
+            for manifest in work.job.manifests
+            for name, digest in manifest.files.items()
         }
         for digest in outcome.lacking:
             self._progress(f"{outcome.worker}: sending {paths[digest].name}")
             try:
                 cluster.send(outcome.worker, digest, paths[digest])
-            except Exception as error:  # whatever the worker, dask or a disk raise
+            except Exception as error:  # whatever the worker, dask or a disk raises
                 return f"{paths[digest].name} could not be sent to {outcome.worker}: {error}"
         return ""
 
     def _fill(self, work: Work, outcome: Outcome) -> None:
-        """Take a job's verdicts, or make those of cells that could not be run; record each."""
+        """Store a job's verdicts, or `not run` verdicts for cells that could not run."""
         row = self._rows[work.recipe]
         seen = {(verdict.artifact, verdict.device): verdict for verdict in outcome.verdicts}
         for cell in work.cells:
@@ -228,28 +229,28 @@ class _Run:
 
 
 def _key(work: Work) -> str:
-    """A job's name for a reader of the scheduler's pages, unlike all others of a matrix."""
+    """A readable name for the scheduler's pages, unique in a matrix."""
     format = work.cells[0].artifact.partition("-")[0]
     return "-".join([work.recipe, format, *work.job.devices])
 
 
 def _without(work: Work, found: Mapping[tuple[str, str, str], Verdict]) -> Work | None:
-    """`work` without the cells that are found; None if none is left."""
+    """`work` without the cells that are filled; None if none is left."""
     cells = tuple(
         cell for cell in work.cells if (work.recipe, cell.artifact, cell.device) not in found
     )
     ids = {cell.device for cell in cells}
     left = {(cell.artifact, cell.device) for cell in cells}
     targets = []
-    for name, (parcel, devices) in zip(work.artifacts, work.job.targets, strict=True):
+    for name, (manifest, devices) in zip(work.artifacts, work.job.targets, strict=True):
         own = tuple(id for id in devices if (name, id) in left)
         if own:
-            targets.append((name, parcel, own))
+            targets.append((name, manifest, own))
     if not targets:
         return None
     job = replace(
         work.job,
         devices={id: device for id, device in work.job.devices.items() if id in ids},
-        targets=tuple((parcel, own) for _, parcel, own in targets),
+        targets=tuple((manifest, own) for _, manifest, own in targets),
     )
     return Work(work.recipe, job, cells, tuple(name for name, _, _ in targets))

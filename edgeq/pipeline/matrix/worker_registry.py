@@ -1,4 +1,4 @@
-"""Which devices the workers of a cluster offer, and for how long nobody has offered one."""
+"""Which devices the workers of a cluster offer, and how long a device has been without one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 _BETWEEN_SECONDS = 2.0
 
 
-class Offers:
-    """What is known of a cluster's workers; `patience` is in seconds."""
+class WorkerRegistry:
+    """The known workers of a cluster; `patience` is in seconds."""
 
     def __init__(self, cluster: Cluster, patience: float) -> None:
         self._cluster, self._patience = cluster, patience
@@ -23,7 +23,7 @@ class Offers:
         self.lost = False
 
     def look(self, wanted: Iterable[set[str]]) -> None:
-        """Ask the scheduler, now and then, for who offers each of the sets of devices."""
+        """Poll the scheduler for the workers that offer each of the sets of devices."""
         now = time.monotonic()
         if now - self._looked < _BETWEEN_SECONDS:
             return
@@ -38,6 +38,6 @@ class Offers:
                 self._last[frozenset(devices)] = now
 
     def nobody_has(self, devices: Iterable[str]) -> bool:
-        """Whether no worker has offered all of `devices` for as long as one waits for it."""
+        """Whether no worker has offered all of `devices` for longer than `patience`."""
         last = self._last.get(frozenset(devices), self._begun)
         return time.monotonic() - last > self._patience

@@ -19,7 +19,7 @@ from edgeq.pipeline.proof.request import AnswersRequest
 
 
 def record_answers(request: AnswersRequest) -> Recorded:
-    """Run the original on every text or window, and write what it answers."""
+    """Run the original on every text or window, and write its answers."""
     recorded = _of_windows(request) if request.windows else _of_texts(request)
     write_record(request.outputs, recorded)
     return recorded

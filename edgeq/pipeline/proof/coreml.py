@@ -19,7 +19,7 @@ from edgeq.pipeline.proof.onnx_prove import distance
 
 Array = npt.NDArray[Any]
 TOLERANCE = 1e-4
-"""Relative difference of a tensor: sums in float32 are taken in another order here and there."""
+"""Relative difference of a tensor: float32 sums may be taken in different orders."""
 _REMEDY = "target another format; or report it with this line"
 
 
@@ -28,8 +28,8 @@ def prove_package(
 ) -> float:
     """Run the float graph in the directory `graph` on `feed`, and the package on `given`.
 
-    given: the same sample as the package takes it. The largest difference of an output. Raises
-    InvalidInput where one is beyond `TOLERANCE`, naming the first operator that differs.
+    given: the same sample in the package's inputs. Returns the largest difference of an output.
+    Raises InvalidInput if one exceeds `TOLERANCE`, naming the first operator that differs.
     """
     original = open_original(graph / MODEL_FILE)
     names = [value.name for value in original.outputs]
@@ -54,7 +54,7 @@ def prove_package(
 
 
 def _parting(original: OnnxOriginal, feed: Mapping[str, Array], seen: Mapping[str, Array]) -> str:
-    """The first operator of the graph whose namesake in the program gives something else."""
+    """The first operator of the graph whose namesake in the program gives another result."""
     model = onnx.load(original.path, load_external_data=False)
     pairs = [
         (node, seen[identifier(node.name)])
@@ -65,5 +65,5 @@ def _parting(original: OnnxOriginal, feed: Mapping[str, Array], seen: Mapping[st
         wanted = watched(original.path, [node.output[0] for node, _ in pairs]).run(feed)
         for (node, found), value in zip(pairs, wanted, strict=True):
             if distance(found.astype(value.dtype), value) > TOLERANCE:
-                return f"they part at {node.op_type} {node.name!r}"
-    return "they part in none of the operators that have the same name"
+                return f"they diverge at {node.op_type} {node.name!r}"
+    return "no operator with the same name differs"

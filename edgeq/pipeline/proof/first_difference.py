@@ -1,4 +1,4 @@
-"""Where two runs of one model part: the first weight whose input or product differs."""
+"""Where two runs of one model diverge: the first weight whose input or product differs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from edgeq.models.graphs.statistics import open_watched
 Array = npt.NDArray[Any]
 _PRODUCTS = ("MatMul", "FusedMatMul")
 _NORMS = ("LayerNormalization", "SimplifiedLayerNormalization")
-_APART = 1e-3  # relative: far above rounding, far below what a wrong reading does
+_APART = 1e-3  # relative: far above rounding, far below a misread model
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a weight was given and what came of it, without its bias."""
+    """A weight's input, and its product without the bias."""
 
     weight: str
     given: Array | None
@@ -31,26 +31,30 @@ class _Seen:
 
 
 class FirstDifference:
-    """Looks into an original (a torch module) and the float graph of the same model."""
+    """Compares an original (a torch module) and the float graph of the same model, weight by
+    weight.
+    """
 
     def __init__(self, network: Any, graph: Path) -> None:
         self._network, self._graph = network, graph
 
     def of(self, feed: Mapping[str, Array]) -> str:
-        """Where the two part on one input of the graph, in words."""
+        """Describe where the two diverge on one input of the graph."""
         found = dict(self._in_graph(feed))
         last = ""
         for seen in self._in_original(feed):
             own = found.get(seen.weight)
             if own is None:
                 continue
-            before = f"behind {last} (which agrees)" if last else "before the first weight"
+            before = f"after {last} (which agrees)" if last else "before the first weight"
             if seen.given is not None and _differ(own.given, seen.given):
-                return f"they part {before}, in what {seen.weight} is given"
+                return f"they diverge {before}, in the input of {seen.weight}"
             if _differ(own.made, seen.made):
-                return f"they part at {seen.weight}: its input agrees, what comes of it does not"
+                return f"they diverge at {seen.weight}: its input agrees, its product does not"
             last = seen.weight
-        return f"they part behind {last}, the last weight" if last else "no weight could be matched"
+        return (
+            f"they diverge after {last}, the last weight" if last else "no weight could be matched"
+        )
 
     def _in_original(self, feed: Mapping[str, Array]) -> list[_Seen]:
         """In the order in which the library runs them."""
@@ -85,7 +89,7 @@ class FirstDifference:
 
     def _in_graph(self, feed: Mapping[str, Array]) -> Iterator[tuple[str, _Seen]]:
         every = list(self._places())
-        # Equal weights can be one constant of the graph, which then has no place of its own.
+        # Equal weights can be one constant of the graph, which has then no place of its own.
         read = Counter(weight for weight, _ in every)
         places = {weight: place for weight, place in every if read[weight] == 1}
         names = list(dict.fromkeys(name for pair in places.values() for name in pair if name))
@@ -99,7 +103,7 @@ class FirstDifference:
                 yield weight, _Seen(weight, found.get(before), found[after])
 
     def _places(self) -> Iterator[tuple[str, tuple[str, str]]]:
-        """By the original's names of weights, the values in the graph before and behind each."""
+        """By the original's names of weights, the graph's values before and after each."""
         known = [f"{name}.weight" for name, _ in self._network.named_modules()]
         for node in ir.load(self._graph / MODEL_FILE).graph:
             for at, value in enumerate(node.inputs):
@@ -116,7 +120,7 @@ class FirstDifference:
 
 
 def _matching(name: str, known: list[str]) -> str:
-    """The original's name of a weight; files may have a prefix that it lacks, or lack one."""
+    """The original's name of a weight; files may add or lack a prefix."""
     ends = (
         each
         for each in known
@@ -127,6 +131,6 @@ def _matching(name: str, known: list[str]) -> str:
 
 def _differ(found: Array | None, wanted: Array) -> bool:
     if found is None or found.size != wanted.size:
-        return False  # another layout: what cannot be compared accuses nobody
+        return False  # another layout cannot be compared and counts as equal
     a, b = found.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
     return not float(np.linalg.norm(a - b)) <= _APART * float(np.linalg.norm(b))

@@ -1,4 +1,4 @@
-"""The user's own .onnx file as onnxruntime computes it, untouched and with no optimization."""
+"""The user's own .onnx file in onnxruntime, untouched and without optimization."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgeq.models.onnx_session import open_graph, open_session, version
 
 Array = npt.NDArray[Any]
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
-# Sizes of free dimensions that are tried where there is no data: of the first axis, and the others.
+# Sizes tried for free dimensions if there is no data: of the first axis, and of the others.
 _SIZES = ((2, 8), (1, 8), (1, 1), (1, 16), (1, 64), (1, 224), (1, 16000))
 
 
@@ -35,11 +35,11 @@ class OnnxOriginal:
 
     @property
     def runtime(self) -> str:
-        """What a verdict calls it."""
+        """The runtime's name in a verdict."""
         return f"{self.path.name} in onnxruntime {version()}, no optimization"
 
     def run(self, feed: Mapping[str, Array], names: Sequence[str] | None = None) -> list[Array]:
-        """The outputs for one sample. Raises InvalidInput with onnxruntime's own words."""
+        """The outputs for one sample. Raises InvalidInput with onnxruntime's own message."""
         ready = {value.name: fit(feed[value.name], value) for value in self.inputs}
         try:
             found: list[Array] = self.session.run(names, ready)
@@ -52,20 +52,20 @@ class OnnxOriginal:
 
 
 def open_original(path: Path) -> OnnxOriginal:
-    """Open the file. Raises InvalidInput where onnxruntime cannot run it."""
+    """Open the file. Raises InvalidInput if onnxruntime cannot run it."""
     try:
         session = open_session(path, threads=default_threads(), optimized=True, settings={})
     except InvalidInput as error:
         reason = first_line(error.__cause__ or error)
-        what = f"onnxruntime {version()} cannot run it, to be compared with: {reason}"
-        remedy = "export it with operators and types that onnxruntime has on CPUs"
+        what = f"onnxruntime {version()} cannot run it as the reference: {reason}"
+        remedy = "export it with operators and types that onnxruntime supports on CPUs"
         raise InvalidInput(Problem(str(path), what, remedy)) from None
     inputs, outputs = session.get_inputs(), session.get_outputs()
     return OnnxOriginal(path, session, _values(inputs), _values(outputs))
 
 
 def watched(path: Path, names: Sequence[str]) -> OnnxOriginal:
-    """The file with the values `names` of its main graph as outputs."""
+    """The file with the values `names` of its main graph as additional outputs."""
     model = onnx.load(path, load_external_data=False)
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
@@ -77,7 +77,7 @@ def watched(path: Path, names: Sequence[str]) -> OnnxOriginal:
 def made_up(original: OnnxOriginal) -> dict[str, Array]:
     """A sample of random numbers that the model runs on.
 
-    Raises InvalidInput where none of several shapes does: data are needed then.
+    Raises InvalidInput if none of several shapes works: then data are needed.
     """
     problem: InvalidInput | None = None
     for first, other in _SIZES:

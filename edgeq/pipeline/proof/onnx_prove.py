@@ -1,8 +1,7 @@
-"""Compares the imported float graph with the .onnx file it came from, and says where they part."""
+"""Compares the imported float graph with its .onnx file, and locates the first difference."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgeq.core.artifact import MODEL_FILE, ImportProof
+from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, open_original, watched
 
 Array = npt.NDArray[Any]
@@ -20,8 +20,8 @@ TOLERANCES = {"": 1e-5, "BatchNormalization": 1e-4, "float16": 2e-2}
 """Relative difference of a tensor that passes: of any graph; of one with an operator that is folded
 into its neighbour; of one whose every step is rounded to float16 or bfloat16, and here is not."""
 _RANDOM = ("RandomNormal", "RandomUniform", "Multinomial", "Bernoulli")
-_FLIPS = 0.01  # share of integers that may differ where floats were rounded otherwise
-_AT_ONCE = 64  # tensors that are looked at together
+_FLIPS = 0.01  # share of integers that may differ if floats were rounded differently
+_AT_ONCE = 64  # tensors fetched per run
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _REMEDY = "nothing was built from it; report it with this line, or export the model another way"
 
@@ -29,7 +29,7 @@ _REMEDY = "nothing was built from it; report it with this line, or export the mo
 def prove_onnx(path: Path, graph: Path, feeds: Sequence[Mapping[str, Array]]) -> ImportProof:
     """Run the file `path` and the imported graph in the directory `graph` on the samples.
 
-    Raises InvalidInput where interface or answers differ, naming the first operator that does.
+    Raises InvalidInput if interface or answers differ, naming the first operator that does.
     """
     original, imported = open_original(path), open_original(graph / MODEL_FILE)
     _refuse_random(path)
@@ -52,7 +52,7 @@ def prove_onnx(path: Path, graph: Path, feeds: Sequence[Mapping[str, Array]]) ->
 
 
 def distance(found: Array, wanted: Array) -> float:
-    """‖a−b‖/‖b‖ of two arrays; infinity where shapes, types or places of NaN differ."""
+    """‖a−b‖/‖b‖ of two arrays; infinity if shapes, types or places of NaN differ."""
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         return float("inf")
     a, b = (np.asarray(x, np.float64).ravel() for x in (found, wanted))
@@ -93,17 +93,22 @@ def _kind(path: Path) -> str:
 def _refuse_random(path: Path) -> None:
     for node in onnx.load(path, load_external_data=False).graph.node:
         if node.op_type.startswith(_RANDOM) and not any(a.name == "seed" for a in node.attribute):
-            what = f"{node.op_type} {node.name!r} draws random numbers, so no two runs agree"
+            what = f"{node.op_type} {node.name!r} draws random numbers, so runs never agree"
             raise InvalidInput(Problem(str(path), what, "make the noise an input of the model"))
 
 
 def _same_interface(original: OnnxOriginal, imported: OnnxOriginal) -> None:
     for kind in ("inputs", "outputs"):
-        wanted, found = getattr(original, kind), getattr(imported, kind)
-        facts = [[(v.name, v.dtype, len(v.shape)) for v in values] for values in (wanted, found)]
+        facts = [_facts(kind, getattr(each, kind)) for each in (original, imported)]
         if facts[0] != facts[1]:
             what = f"the import changes its {kind}: {facts[0]} became {facts[1]}"
             raise InvalidInput(Problem(str(original.path), what, _REMEDY))
+
+
+def _facts(kind: str, values: Sequence[ValueInfo]) -> list[tuple[str, ...]]:
+    """What must not change. Outputs' shapes are compared as arrays: files state wrong ones."""
+    shapes = [str(len(value.shape)) if kind == "inputs" else "" for value in values]
+    return [(v.name, v.dtype, shape) for v, shape in zip(values, shapes, strict=True)]
 
 
 def _refusal(path: Path, difference: float, part: str) -> InvalidInput:
@@ -112,14 +117,14 @@ def _refusal(path: Path, difference: float, part: str) -> InvalidInput:
 
 
 def _parting(original: OnnxOriginal, feed: Mapping[str, Array], kind: str) -> str:
-    """The first operator of the file whose result differs, in words."""
+    """Describe the first operator of the file whose result differs."""
     import onnx_ir
 
     from edgeq.models.graphs.imported import read_onnx
 
     model = onnx.load(original.path, load_external_data=False)
     nodes = {name: node for node in model.graph.node for name in node.output if name}
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    with TemporaryFolder() as folder:
         copy = Path(folder, MODEL_FILE)
         imported = read_onnx(original.path)
         onnx_ir.save(imported, copy, external_data=f"{MODEL_FILE}.data")
@@ -132,8 +137,8 @@ def _parting(original: OnnxOriginal, feed: Mapping[str, Array], kind: str) -> st
                 if not _equals(a, b, kind):
                     node = nodes[name]
                     label = f"{node.op_type} {node.name!r}" if node.name else node.op_type
-                    return f"they part at {label}, in {name!r}"
-    return "they part in no tensor between operators"
+                    return f"they diverge at {label}, in {name!r}"
+    return "no tensor between operators differs"
 
 
 def _turns(names: Sequence[str]) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""What a process that runs an .onnx original is asked for."""
+"""Requests to a process that runs an .onnx original."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SAMPLE_FILE = "sample.npz"
 class OnnxProofRequest(Frozen):
     """Compare `model` with the graph in the directory `graph` on the data set `arrays`.
 
-    Without one, on random numbers. One sample is left in the directory `outputs`.
+    Without data, on random numbers. One sample is written to the directory `outputs`.
     """
 
     work: Literal["proof"] = "proof"
@@ -26,9 +26,9 @@ class OnnxProofRequest(Frozen):
 
 
 class OnnxAnswersRequest(Frozen):
-    """Answers of `model` to `samples` of the data set `arrays`, into the directory `outputs`.
+    """Write answers of `model` to `samples` of the data set `arrays` into the directory `outputs`.
 
-    outputs: filled as `edgeq.measure.reference` reads it.
+    outputs: in the layout that `edgeq.measure.reference` reads.
     """
 
     work: Literal["reference"] = "reference"

@@ -12,7 +12,7 @@ from edgeq.places.process import PassFailed, run_worker
 def run_onnx(request: OnnxProofRequest | OnnxAnswersRequest) -> dict[str, Any]:
     """The reply of a process that runs the original; see `edgeq.pipeline.proof.onnx_worker`.
 
-    Raises InvalidInput where it ends without one.
+    Raises InvalidInput if it ends without a reply.
     """
     try:
         return run_worker(request, module="edgeq.pipeline.proof.onnx_worker")

@@ -29,7 +29,7 @@ Feed = Mapping[str, npt.NDArray[Any]]
 
 
 def perform(given: bytes) -> dict[str, Any]:
-    """Do what is asked for; the reply is plain JSON. Raises EdgeqError."""
+    """Perform a request; the reply is plain JSON. Raises EdgeqError."""
     request = _REQUESTS.validate_json(given)
     original = open_original(request.model)
     if isinstance(request, OnnxProofRequest):

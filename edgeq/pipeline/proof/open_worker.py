@@ -1,4 +1,4 @@
-"""The process that opens what a build made, and runs each artifact once."""
+"""The process that opens built artifacts and runs each once."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def open_all(request: OpenRequest) -> dict[str, Any]:
         try:
             perform(each)
         except InvalidInput as error:
-            what = f"the file that was built does not run: {error.problems[0].what}"
+            what = f"the built file does not run: {error.problems[0].what}"
             raise InvalidInput(Problem(name, what, _REMEDY)) from None
         if _has_nan(each):
-            what = "the file that was built gives NaN on a sample that the original runs on"
+            what = "the built file gives NaN on a sample that the original handles"
             raise InvalidInput(Problem(name, what, _REMEDY))
     return {"opened": len(request.requests)}
 

@@ -1,4 +1,4 @@
-"""Starts the process that runs the original, and says what it is asked for."""
+"""Starts the process that runs the original, and prepares its requests."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from edgeq.places.process import PassFailed, run_worker
 from edgeq.recipe import data_sets
 
 _PACKAGES = ("transformers", "torch", "sentence-transformers", "tokenizers")
-_CORPUS = 20_000  # characters of calibration text that samples are taken from
+_CORPUS = 20_000  # characters of calibration text to take samples from
 
 
 def versions() -> dict[str, str]:
-    """Versions of what runs the original; empty where it cannot be run."""
+    """Versions of the original's runtime; empty if the original cannot be run."""
     return {
         name: importlib.metadata.version(name)
         for name in _PACKAGES
@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 def reference_of(model: DescribedModel) -> str:
-    """What runs the original of a model here, for a plan."""
+    """The runtime of a model's original here, for a plan."""
     if model.directory is None:
         return f"onnxruntime {importlib.metadata.version('onnxruntime')}, on the file as it is"
     by = versions()
@@ -47,7 +47,7 @@ def reference_of(model: DescribedModel) -> str:
 def run_original(request: ProofRequest | AnswersRequest) -> dict[str, Any]:
     """The reply of a process that runs the original.
 
-    Raises InvalidInput where it ends without one.
+    Raises InvalidInput if it ends without a reply.
     """
     try:
         return run_worker(request, module="edgeq.pipeline.proof.worker")
@@ -59,7 +59,7 @@ def run_original(request: ProofRequest | AnswersRequest) -> dict[str, Any]:
 def proof_request(
     model: DescribedModel, task: str, graph: Path, calibration: Path | None
 ) -> ProofRequest:
-    """Samples of the calibration data, and some of edgeq's own, for the model's float graph."""
+    """Samples of the calibration data, and some built-in ones, for the model's float graph."""
     directory = model.directory
     assert directory is not None
     paths = {"directory": directory.path.absolute(), "graph": graph.absolute()}
@@ -76,7 +76,7 @@ def proof_request(
 
 
 def _tokens(directory: ModelDirectory, texts: Sequence[str]) -> tuple[list[int], int | None]:
-    """Ids of the texts, and the token that the model wants in front of one."""
+    """Ids of the texts, and the token that the model expects before a text."""
     tokenizer = DecoderTokenizer(directory.tokenizer_json())
     around = tokenizer.ids("", True)
     return tokenizer.ids(" ".join(texts), False), around[0] if around else None

@@ -1,4 +1,4 @@
-"""Compares a float graph with the original on samples, and says where the two part."""
+"""Compares a float graph with the original on samples, and locates the first difference."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import Session, open_session
 from edgeq.models.original.decoder import OriginalDecoder
 from edgeq.models.original.encoder import OriginalEncoder, open_encoder
+from edgeq.models.original.tokenizer import open_tokenizer
 from edgeq.pipeline.proof.first_difference import FirstDifference
 from edgeq.pipeline.proof.request import ProofRequest, TextSample
+from edgeq.pipeline.proof.tokens import part, require_same_tokens
 
 Array = npt.NDArray[np.float32]
 TOLERANCE = 1e-5
@@ -29,7 +31,7 @@ _NOISE = 10
 def prove(request: ProofRequest) -> ImportProof:
     """Run the original and the float graph on the samples.
 
-    Raises InvalidInput where they differ beyond float rounding, naming the first weight or step.
+    Raises InvalidInput if they differ beyond float rounding, naming the first weight or step.
     """
     directory = read_directory(request.directory, str(request.directory))
     if request.windows:
@@ -38,7 +40,7 @@ def prove(request: ProofRequest) -> ImportProof:
 
 
 def relative(found: Array, wanted: Array) -> float:
-    """The largest of all rows' ‖a−b‖/‖b‖; infinity where one holds NaN or another shape."""
+    """The largest ‖a−b‖/‖b‖ over rows; infinity for NaN or different shapes."""
     if found.shape != wanted.shape:
         return float("inf")
     a, b = (x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (found, wanted))
@@ -49,6 +51,7 @@ def relative(found: Array, wanted: Array) -> float:
 
 def _prove_encoder(directory: ModelDirectory, request: ProofRequest) -> ImportProof:
     original = open_encoder(directory, task_of(request.task))
+    require_same_tokens(directory, original.tokenizer)
     encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
     session = open_session(request.graph / MODEL_FILE, threads=default_threads())
     names = [value.name for value in session.get_inputs()]
@@ -77,14 +80,12 @@ def _tokens_or_part(
 ) -> str:
     ids, wanted = feed["input_ids"][0].tolist(), original.ids(text)
     if ids != wanted:
-        pairs = enumerate(zip(ids, wanted, strict=False))
-        at = next((place for place, (a, b) in pairs if a != b), min(len(ids), len(wanted)))
-        counts = f"{len(ids)} here, {len(wanted)} in the library"
-        return f"they part in the tokens of {text[:60]!r}: {counts}, the first other one at {at}"
+        return part(ids, wanted, text)
     return FirstDifference(original.network, request.graph).of(feed)
 
 
 def _prove_decoder(directory: ModelDirectory, request: ProofRequest) -> ImportProof:
+    require_same_tokens(directory, open_tokenizer(directory))
     original = OriginalDecoder(directory)
     session = open_session(request.graph / MODEL_FILE, threads=default_threads())
     worst, allowed = 0.0, TOLERANCE
@@ -93,8 +94,8 @@ def _prove_decoder(directory: ModelDirectory, request: ProofRequest) -> ImportPr
         allowed = max(allowed, _NOISE * noise)
         difference = relative(_graph_logits(session, sample, wanted.shape[1]), wanted)
         if not difference <= allowed:
-            part = FirstDifference(original.network, request.graph).of(_feed(directory, sample))
-            raise _refusal(directory, difference, part)
+            place = FirstDifference(original.network, request.graph).of(_feed(directory, sample))
+            raise _refusal(directory, difference, place)
         worst = max(worst, difference)
     steps = [len(sample.ids) - sample.prefill for sample in request.windows]
     prefills = " and ".join(str(sample.prefill) for sample in request.windows)
@@ -107,7 +108,7 @@ def _prove_decoder(directory: ModelDirectory, request: ProofRequest) -> ImportPr
 
 
 def _original_logits(original: OriginalDecoder, sample: TextSample) -> tuple[Array, float]:
-    """Logits of every position, and what they differ by from those of the text in one piece."""
+    """Logits of every position, and their difference from those of the text in one piece."""
     original.clear()
     parts = [original.append(sample.ids[: sample.prefill])]
     parts += [original.append([token]) for token in sample.ids[sample.prefill :]]

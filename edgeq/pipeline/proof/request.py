@@ -1,4 +1,4 @@
-"""What the processes that prove a build are asked for."""
+"""Requests to the processes that prove a build."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeq.places.process import Request
 
 
 class TextSample(Frozen):
-    """Token ids of a text: the first `prefill` go in at once, the rest one by one."""
+    """Token ids of a text: the first `prefill` are fed at once, the rest one by one."""
 
     ids: tuple[int, ...]
     prefill: int
@@ -29,9 +29,9 @@ class ProofRequest(Frozen):
 
 
 class AnswersRequest(Frozen):
-    """Answers of the model in `directory` to texts, or to windows of token ids, into `outputs`.
+    """Write answers of the model in `directory` to texts, or to windows of token ids, to `outputs`.
 
-    outputs: a directory, filled as `edgeq.measure.reference` reads it.
+    outputs: a directory in the layout that `edgeq.measure.reference` reads.
     """
 
     work: Literal["reference"] = "reference"
@@ -43,7 +43,7 @@ class AnswersRequest(Frozen):
 
 
 class OpenRequest(Frozen):
-    """Artifacts to open one after the other, and what to run each on."""
+    """Artifacts to open in turn, and the input to run each on."""
 
     work: Literal["open"] = "open"
     requests: tuple[Request, ...]

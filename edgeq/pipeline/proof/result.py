@@ -1,8 +1,7 @@
-"""Opens what a build made and runs it on one sample, before the build ends well."""
+"""Opens a build's results and runs each on one sample, before the build succeeds."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from edgeq.core.artifact import ARTIFACT_FILE, Artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
 from edgeq.core.tasks import task_of
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
 from edgeq.pipeline.proof.request import OpenRequest
@@ -25,7 +25,7 @@ _RECORD = "opened"
 def run_once(
     built: Mapping[Path, Artifact], store: Store, proof: Path | None, progress: Progress
 ) -> None:
-    """Open artifacts in one fresh process and run each on a sample; what passed is remembered.
+    """Open artifacts in one fresh process and run each on a sample; passes are remembered.
 
     proof: the directory with the sample of an .onnx model; None for models of texts. Raises
     InvalidInput for an artifact that does not open, does not run or gives NaN.
@@ -37,7 +37,8 @@ def run_once(
     try:
         _run(new, proof)
     except PassFailed:
-        for path, artifact in new.items():  # a process that is killed cannot say by which
+        # a killed process cannot say which artifact was the cause
+        for path, artifact in new.items():
             _run_alone(path, artifact, proof)
     for path in new:
         store.stage(*_stage(path), lambda to: (to / _RECORD).touch())
@@ -51,14 +52,14 @@ def _run_alone(path: Path, artifact: Artifact, proof: Path | None) -> None:
     try:
         _run({path: artifact}, proof)
     except PassFailed as error:
-        what = f"the file that was built does not run: {error}"
+        what = f"the built file does not run: {error}"
         remedy = "choose another variant, or report it with this line"
         raise InvalidInput(Problem(artifact.name, what, remedy)) from None
 
 
 def _run(built: Mapping[Path, Artifact], proof: Path | None) -> None:
-    """Raises PassFailed where the process ends, InvalidInput where it says why."""
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+    """Raises PassFailed if the process dies, InvalidInput if it reports why."""
+    with TemporaryFolder() as folder:
         outputs = Path(folder, "outputs.npy")
         requests = tuple(
             Request(

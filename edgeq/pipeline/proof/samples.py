@@ -1,4 +1,4 @@
-"""Samples that show a wrong reading: short and long texts, beyond every window and switch."""
+"""Samples that reveal a misread model: short and long texts, beyond every window and switch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ TEXTS = (
     "The committee will publish its report on the 14th of March, after two years of work.",
     "Café, naïve, 東京, ½ cup & 3.14 — punctuation; UPPER CASE and a_snake_case_name(42)!",
 )
-"""For models without calibration texts, and always beside them."""
+"""For models without calibration texts, and always in addition to them."""
 _STEPS = 6
 _SHORT = 40  # tokens: rotary angles of any base differ by then
-_LONGEST = 1024  # tokens: longer samples would cost more than they are likely to show
+_LONGEST = 1024  # tokens: longer samples would cost more than they are likely to reveal
 
 
 def encoder_texts(calibration: Sequence[str], max_tokens: int) -> tuple[str, ...]:
-    """Texts of different lengths, the last longer than the model reads."""
+    """Texts of different lengths, the last longer than the model's limit."""
     ordered = sorted(dict.fromkeys(calibration), key=len)
     chosen = [ordered[0], ordered[len(ordered) // 2], ordered[-1]] if ordered else []
     words = " ".join([*TEXTS, *ordered[-20:]])
@@ -33,7 +33,7 @@ def decoder_samples(
     """One short text, and one that passes every window and change of rotary angles it can.
 
     ids: of any text, as long as there is one. first: the token that begins a text, None for none.
-    switch: the length from which rotary angles are others, None where there is none.
+    switch: the length from which rotary angles change, None if they do not.
     """
     beyond = [place for place in (*decoder.windows, switch) if place and place < _LONGEST]
     lengths = {_SHORT, max(_SHORT, max(beyond, default=0) + _STEPS)}

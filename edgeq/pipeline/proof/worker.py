@@ -1,4 +1,4 @@
-"""The process that runs originals, torch in it and nowhere else: `python -m` this module."""
+"""The process that runs originals, the only one with torch: `python -m` this module."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _REQUESTS: TypeAdapter[ProofRequest | AnswersRequest] = TypeAdapter(ProofRequest
 
 
 def perform(given: bytes) -> dict[str, Any]:
-    """Do what is asked for; the reply is plain JSON. Raises EdgeqError."""
+    """Perform a request; the reply is plain JSON. Raises EdgeqError."""
     offline()
     request = _REQUESTS.validate_json(given)
     if request.windows:
-        # transformers imports it for one way of sampling, which takes as long as torch itself.
+        # transformers imports it for one way of sampling, which takes as long as torch itself
         sys.modules["sklearn"] = None  # type: ignore[assignment]
     if isinstance(request, ProofRequest):
         from edgeq.pipeline.proof.prove import prove

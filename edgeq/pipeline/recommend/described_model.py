@@ -1,6 +1,6 @@
-"""The model that somebody asks about: from a recipe, a directory, a config.json, a .gguf, a source.
+"""A model described by a recipe, a directory, a config.json, a .gguf or a source.
 
-Configuration and headers are all that is read.
+Only configuration and headers are read.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _LARGEST_CONFIG = 16 << 20
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, by what its configuration says.
+    """A model, described by its configuration.
 
-    source: as a recipe names it. file: a .gguf's own contents; else what it would be is to be
-    told. context: what its recipe asks for, None without one.
+    source: as a recipe names it. file: a .gguf's own contents; for other sources, contents are to
+    be estimated. context: set by its recipe, None without one.
     """
 
     name: str
@@ -44,10 +44,9 @@ class Subject:
 
 
 def find_subject(model: str) -> Subject:
-    """The model that `model` names; a path, or `package:` or `hub:` as in recipes.
+    """Find the model that `model` names: a path, or `package:` or `hub:` as in recipes.
 
-    Raises InvalidInput for what is not there or says too little, Missing where it cannot be
-    fetched.
+    Raises InvalidInput if it does not exist or says too little, Missing if it cannot be downloaded.
     """
     path = Path(model)
     if path.suffix in (".yaml", ".yml"):
@@ -84,10 +83,10 @@ def _of_recipe(path: Path) -> Subject:
 def _of_source(source: Source, base: Path, where: str) -> Subject:
     located = locate(source, base, where, weights=False)
     if located.is_file:
-        what = "is an .onnx file, whose operators no configuration tells"
+        what = "is an .onnx file, whose operators no configuration describes"
         raise InvalidInput(Problem(where, what, "run `edgeq plan` on a recipe with it"))
     if located.path.is_file():
-        what = "is a file that says nothing of a model here"
+        what = "is a file that does not describe a model here"
         remedy = "give a recipe, a model directory, its config.json or a .gguf file"
         raise InvalidInput(Problem(where, what, remedy))
     return _of_directory(located.path, where, str(source), config_file=None)
@@ -119,12 +118,12 @@ def _of_directory(folder: Path, where: str, source: str, config_file: Path | Non
 
 
 def subject_of_gguf(path: Path) -> Subject:
-    """A .gguf file, by its header. Raises InvalidInput for a damaged one, or no language model."""
+    """A .gguf file, by its header. Raises InvalidInput if it is damaged or not a language model."""
     header = read_header(path)
     try:
         sizes = _sizes_of_header(header)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        what = f"says too little of its sizes: {error}"
+        what = f"does not state its sizes: {error}"
         raise InvalidInput(Problem(str(path), what, "give the model it was made from")) from None
     types: dict[str, int] = {}
     for tensor in header.tensors.values():
@@ -139,7 +138,7 @@ def subject_of_gguf(path: Path) -> Subject:
         },
         file_bytes=header.file_bytes,
         sizes=sizes,
-        # Of the JSON it came from: the vocabulary lies in front of the weights, spelled shorter.
+        # the size of the JSON it came from: the vocabulary precedes the weights, spelled shorter
         tokenizer_bytes=2 * header.data_start,
         max_tokens=sizes.longest,
     )
@@ -164,7 +163,7 @@ def _sizes_of_header(header: Header) -> Sizes:
     is_decoder = header.get(f"{architecture}.attention.causal", True) is not False
     active = {name: used / experts for name in shapes if experts and "_exps." in name}
     if not shapes or not all(math.prod(shape) for shape in shapes.values()):
-        raise ValueError("it holds no weights")
+        raise ValueError("it has no weights")
     return Sizes(
         shapes=shapes,
         hidden=hidden,

@@ -1,4 +1,4 @@
-"""What can I run? Every preset of a model against a device, and one recommendation with its reason.
+"""What can I run? Every preset of a model on a device, and one recommendation with its reason.
 
 All numbers are estimated: from configurations, published measurements and a device's facts.
 """
@@ -31,18 +31,19 @@ Fits = Literal["yes", "likely", "with entitlement", "no"]
 the limit of an app that was granted more memory."""
 
 CALIBRATION = "calibration.txt"
-"""What the next step calls a file of texts that quantizing may look at."""
+"""The name of a file of calibration texts in the next step."""
 
 _DEFAULT_CONTEXT = 4096
-_OF_RAM = 0.85  # what one program can have of a device's memory, its system beside; rule of thumb
+# fraction of a device's memory that one program can use next to its system; rule of thumb
+_OF_RAM = 0.85
 _ENTITLEMENT: Entitlement = "increased-memory-limit"
 
 
 class Candidate(Frozen):
     """The model in one format and preset.
 
-    memory: what decides whether it fits: what the system counts against the app's limit, or all
-    pages where they are nearer to the device's RAM.
+    memory: the figure that decides whether it fits: what the system counts against the app's limit,
+    or all pages if they are nearer to the device's RAM.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Candidate(Frozen):
 
 
 class Limits(Frozen):
-    """Bytes that one app may use. entitled: with more granted, None where nothing can be."""
+    """Bytes that one app may use. entitled: with an entitlement, None if there is none."""
 
     app: int
     entitled: int | None
@@ -65,7 +66,7 @@ class Limits(Frozen):
 
 
 class Answer(Frozen):
-    """What `edgeq recommend` says. chosen: the recommended candidate; None if none fits."""
+    """The result of `edgeq recommend`. chosen: the recommended candidate; None if none fits."""
 
     model: str
     parameters: int
@@ -85,10 +86,10 @@ def recommend_model(
 ) -> Answer:
     """Every preset of `subject` that edgeq builds, on `device`.
 
-    context: positions of a language model's cache; without it, its recipe's, else 4,096 or what
-    it was trained for. purpose: without it, `chat` for language models and `search` for encoders.
-    Raises InvalidInput for a context or a purpose that the model cannot have, and for a device
-    with none of its formats.
+    context: positions of a language model's cache; by default its recipe's, else 4,096 or its
+    trained length. purpose: by default `chat` for language models and `search` for encoders. Raises
+    InvalidInput for a context or a purpose that the model cannot have, and for a device with none
+    of its formats.
     """
     sizes = subject.sizes
     purpose = _purpose(subject, purpose)
@@ -126,7 +127,7 @@ def recommend_model(
 
 
 def limits_of(device: Device) -> Limits:
-    """What one app may use on a device, and with the entitlement that some systems have."""
+    """Memory that one app may use on a device, and with the entitlement of some systems."""
     own = device.app_limit()
     try:
         entitled = device.app_limit(_ENTITLEMENT).bytes
@@ -138,10 +139,10 @@ def limits_of(device: Device) -> Limits:
 def recommend(
     candidates: Iterable[Candidate], purpose: Purpose, limits: Limits
 ) -> tuple[Candidate | None, str]:
-    """The cheapest that fits and loses no more than `purpose` bears; else of what fits the best.
+    """The cheapest that fits and loses no more than `purpose` tolerates; else the best that fits.
 
-    An encoder's cost is its latency first, a language model's its size, which its speed goes by.
-    Sure fits are taken before likely ones, and those before what needs an entitlement.
+    An encoder's cost is its latency first, a language model's its size, which determines its speed.
+    Sure fits are preferred to likely ones, and those to fits that need an entitlement.
     """
     held = list(candidates)
     for degree in ("yes", "likely", "with entitlement"):
@@ -151,13 +152,15 @@ def recommend(
             chosen = min(kept, key=_cost)
             best = "fastest" if chosen.estimates.latency else "smallest, so the fastest to write,"
             reason = (
-                f"of what fits, the {best} whose expected loss {USES[purpose]} bears "
+                f"of what fits, the {best} whose expected loss {USES[purpose]} tolerates "
                 f"({_loss_words(chosen.loss)}; up to {TOLERANCE[purpose]:g})"
             )
             return chosen, reason + _degree_words(degree, chosen)
         if fitting:
             chosen = min(fitting, key=lambda one: one.loss.amount.value if one.loss else math.inf)
-            known = f"loses more than {USES[purpose]} usually bears ({_loss_words(chosen.loss)})"
+            known = (
+                f"loses more than {USES[purpose]} usually tolerates ({_loss_words(chosen.loss)})"
+            )
             words = known if chosen.loss else "has no published figure for its loss"
             return chosen, f"it fits, but {words}{_degree_words(degree, chosen)}"
     least = min(held, key=lambda one: one.memory.value)
@@ -214,7 +217,7 @@ def _candidate(
     estimates = estimate_for(
         contents, device, context=context or 2, backend=backend, bandwidth=bandwidth
     )
-    # What a GPU works on is resident and counted, whatever file it was mapped from.
+    # Pages that a GPU works on are resident and counted, whatever file they were mapped from.
     on_gpu = backend == "Metal"
     counts = "high-water" if on_gpu else device.counts
     counted, peak = estimates.memory.counted(counts), estimates.memory.peak
@@ -235,7 +238,7 @@ def _candidate(
 
 
 def _fits(counted: Interval, peak: Interval, limits: Limits, room: float) -> Fits:
-    """Against what the app may use, and against what the device has for all pages it touches."""
+    """Compare with the memory of one app, and with the device's memory for all pages it touches."""
     if max(counted.high / limits.app, peak.high / room) <= 1:
         return "yes"
     if max(counted.value / limits.app, peak.value / room) <= 1:
@@ -248,7 +251,7 @@ def _fits(counted: Interval, peak: Interval, limits: Limits, room: float) -> Fit
 def _next_step(
     subject: Subject, device: Device, chosen: Candidate | None, context: int | None
 ) -> tuple[str, ...]:
-    """Lines of a recipe, or what else would help."""
+    """Lines of a recipe, or other advice."""
     if chosen is None:
         shorter = " a shorter --context," if context and context > 512 else ""
         return (f"try a smaller model,{shorter} or a device with more memory",)
@@ -270,6 +273,6 @@ def _next_step(
 
 
 def _yaml_word(text: str) -> str:
-    """`text` as YAML takes it between brackets: quoted where it could mean something else."""
+    """`text` as YAML reads it between brackets: quoted if it could mean something else."""
     plain = all(letter.isalnum() or letter in "./_-@:" for letter in text) and ": " not in text
     return text if plain and text else "'" + text.replace("'", "''") + "'"

@@ -12,14 +12,13 @@ import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeq.core.files import replacing
+from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.models.architecture import Decoder
 from edgeq.models.huggingface import ModelDirectory
@@ -54,16 +53,15 @@ def train(
     names: Sequence[str],
     windows: Sequence[list[int]],
     spec: RecoverSpec,
-    steps: Path,
+    steps: Steps,
     progress: Progress,
     threads: int,
 ) -> tuple[dict[str, Factors], Recovery]:
     """Train an adapter for the weights `names`, by name; empty if none is an improvement.
 
     values: weights that differ from the model's, as the runtime has them. windows: token ids of
-    calibration text, eight or more. steps: a folder for this training run; a run that was
-    interrupted there is resumed, and gives the same bytes as an uninterrupted one with as many
-    threads.
+    calibration text, eight or more. steps: of this very run; a run that was interrupted is resumed
+    from them, and gives the same bytes as an uninterrupted one with as many threads.
     """
     with _deterministic(threads):
         network = Network(directory, decoder)
@@ -92,19 +90,20 @@ class _Lessons:
     """Windows of text and the full model's hidden states for each, in files, read as needed."""
 
     def __init__(
-        self, network: Network, windows: Sequence[list[int]], folder: Path, progress: Progress
+        self, network: Network, windows: Sequence[list[int]], steps: Steps, progress: Progress
     ) -> None:
-        self._windows, self._folder = windows, folder
+        self._windows = windows
         indices = range(len(windows))
         self.judges = [i for i in indices if i % _JUDGES == _JUDGES - 1]
         self.teachers = [i for i in indices if i % _JUDGES != _JUDGES - 1]
-        missing = [i for i in indices if not self._file(i).exists()]
+        missing = [i for i in indices if steps.find(_taught(i)) is None]
         for count, index in enumerate(missing):
             progress(f"recover: run the full model, window {count + 1} of {len(missing)}")
             with torch.no_grad():
                 known = network.hidden(windows[index]).numpy()
-            with replacing(self._file(index)) as partial:
+            with steps.writing(_taught(index)) as partial:
                 np.save(partial, known)
+        self._files = {i: path for i in indices if (path := steps.find(_taught(i)))}
 
     def window(self, index: int) -> list[int]:
         """Token ids."""
@@ -112,7 +111,7 @@ class _Lessons:
 
     def taught(self, index: int) -> NDArray[np.float32]:
         """The input of the full model's output layer, float32 (tokens, hidden)."""
-        found: NDArray[np.float32] = np.load(self._file(index))
+        found: NDArray[np.float32] = np.load(self._files[index])
         return found
 
     def held_back(self, network: Network) -> float:
@@ -136,9 +135,6 @@ class _Lessons:
         order = np.random.default_rng([seed, round]).permutation(len(self.teachers))
         return [self.teachers[i] for i in order]
 
-    def _file(self, index: int) -> Path:
-        return self._folder / f"taught-{index}.npy"
-
 
 class _Training:
     """Steps, evaluations and checkpoints."""
@@ -148,11 +144,11 @@ class _Training:
         network: Network,
         lessons: _Lessons,
         spec: RecoverSpec,
-        folder: Path,
+        steps: Steps,
         progress: Progress,
     ) -> None:
         self._network, self._lessons, self._spec = network, lessons, spec
-        self._file, self._progress = folder / _CHECKPOINT, progress
+        self._steps, self._progress = steps, progress
         size = len(lessons.window(0))
         self._count = min(max(1, _TOKENS_A_STEP // size), len(lessons.teachers))
         self._every = max(1, spec.steps // _CHECKS)
@@ -213,13 +209,14 @@ class _Training:
             f"recover: step {state.step} of {self._spec.steps}, KL {seen:.6f} on held-out text"
         )
         state.current, state.optimizer = self._copy(), self._optimizer.state_dict()
-        with replacing(self._file) as partial:
+        with self._steps.writing(_CHECKPOINT) as partial:
             torch.save(vars(state), partial)
 
     def _resumed(self) -> _State | None:
-        if not self._file.exists():
+        checkpoint = self._steps.find(_CHECKPOINT)
+        if checkpoint is None:
             return None
-        state = _State(**torch.load(self._file, weights_only=True))
+        state = _State(**torch.load(checkpoint, weights_only=True))
         self._set(state.current)
         self._optimizer.load_state_dict(state.optimizer)
         self._progress(f"recover: resume after step {state.step} of {self._spec.steps}")
@@ -232,6 +229,10 @@ class _Training:
         with torch.no_grad():
             for name, value in self._parameters.items():
                 value.copy_(values[name])
+
+
+def _taught(index: int) -> str:
+    return f"taught-{index}.npy"
 
 
 def _rate(share: float) -> float:

@@ -1,1 +1,1 @@
-"""Stand-ins on this machine for devices that are not here."""
+"""Stand-ins on this machine for devices that are not available."""

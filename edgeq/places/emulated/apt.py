@@ -1,7 +1,7 @@
-"""Packages of Debian and its relatives, fetched and unpacked into a folder by their own tools.
+"""Debian packages, downloaded and unpacked into a folder by the system's own tools.
 
-Nothing is installed and no rights are needed: apt works on lists and a status of our own, for any
-architecture, and `dpkg-deb` unpacks what came.
+Nothing is installed and no privileges are needed: apt works on separate lists and a separate
+status, for any architecture, and `dpkg-deb` unpacks the packages.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from pathlib import Path
 from edgeq.core.errors import Missing, Problem
 
 _WHERE = "packages"
-_SECONDS = 600  # for one command of apt; a dead mirror must not hang a set-up
-# Ubuntu keeps other architectures than a PC's apart.
+_SECONDS = 600  # seconds for one command of apt; a dead mirror must not hang the setup
+# Ubuntu serves architectures other than a PC's separately.
 _UBUNTU_PORTS = "http://ports.ubuntu.com/ubuntu-ports"
 _UBUNTU_KEYS = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
 
 
 def lacking() -> str | None:
-    """Why packages cannot be fetched on this machine; None if the tools are there."""
+    """Why packages cannot be downloaded on this machine; None if the tools are present."""
     tools = [name for name in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which(name) is None]
-    return f"{' and '.join(tools)} not found: no Debian or relative" if tools else None
+    return f"{' and '.join(tools)} not found: this is not a Debian-based system" if tools else None
 
 
 class Apt:
-    """apt for one architecture (`amd64`, `arm64`), with all it writes in `folder`.
+    """apt for one architecture (`amd64`, `arm64`), with all its files in `folder`.
 
-    Raises Missing with apt's own words if the lists cannot be fetched or a package is not in them.
+    Raises Missing with apt's own message if the lists cannot be downloaded or a package is not in
+    them.
     """
 
     def __init__(self, folder: Path, architecture: str) -> None:
@@ -59,11 +60,11 @@ class Apt:
             "Debug::NoLocking=true",
             *_other_sources(folder, architecture),
         ]
-        # A list that cannot be fetched may be one that is not needed: what is asked for decides.
+        # A list that fails to download may not be needed: the requested packages decide.
         self._update = self._do("apt-get", ["update"])
 
     def newest_python(self) -> str:
-        """The version of Python that `python3` stands for, e.g. `3.11`."""
+        """The version of Python behind `python3`, e.g. `3.11`."""
         said = self._do("apt-cache", ["depends", "python3-minimal"]).stdout
         found = re.search(r"python(3\.\d+)-minimal", said)
         if found is None:
@@ -71,7 +72,7 @@ class Apt:
         return found[1]
 
     def unpack(self, names: Sequence[str], into: Path, *, alone: bool = False) -> None:
-        """Fetch packages and, unless `alone`, what they depend on; unpack all below `into`."""
+        """Download packages and, unless `alone`, their dependencies; unpack all below `into`."""
         archives = self._folder / "archives"
         for old in archives.glob("*.deb"):
             old.unlink()
@@ -94,7 +95,7 @@ class Apt:
 
     def _failed(self, what: str, done: subprocess.CompletedProcess[str]) -> Missing:
         said = " ".join((done.stderr or self._update.stderr).split())[-400:]
-        remedy = "look whether this machine reaches its package mirror: apt-get update"
+        remedy = "check that this machine reaches its package mirror: apt-get update"
         return Missing(Problem(_WHERE, f"{what}: {said or 'apt gave no reason'}", remedy))
 
 
@@ -116,7 +117,7 @@ def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[st
 
 
 def _other_sources(folder: Path, architecture: str) -> list[str]:
-    """Options that name another mirror, where the one of this system has no such architecture."""
+    """Options that name another mirror, if this system's does not serve the architecture."""
     release: dict[str, str] = {}
     with contextlib.suppress(OSError):
         release = platform.freedesktop_os_release()

@@ -1,7 +1,8 @@
-"""A 64-bit Arm system in a folder, enough for edgeq's worker: fetched once, used by an emulator.
+"""A 64-bit Arm system in a folder, sufficient for edgeq's worker: downloaded once, run in an
+emulator.
 
-No image and no rights: Python and its libraries come as Arm packages from the mirror of this
-system, what edgeq imports as Arm wheels in the versions that are installed here.
+No image and no privileges are needed: Python and its libraries come as Arm packages from this
+system's mirror, edgeq's imports as Arm wheels in the versions installed here.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from edgeq.core import child
 from edgeq.core.errors import Missing, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.formats import runtime_cache
 from edgeq.places.emulated import apt
@@ -26,14 +27,14 @@ from edgeq.places.emulated.qemu import fetch_qemu, find_qemu
 SETUP_COMMAND = "edgeq emulate arm64"
 _ROOT_STAGE, _PACKAGES_STAGE = "arm64-system", "arm64-packages"
 _ROOT_KEY = {"packages": ["python3-minimal", "libpython3-stdlib", "libstdc++6", "libgomp1"]}
-# What a worker imports; xllamacpp where GGUF files are run.
+# Imports of a worker; xllamacpp only if GGUF files are run.
 _IMPORTED = (
     *("annotated-types", "filelock", "flatbuffers", "numpy", "onnxruntime", "packaging"),
     *("platformdirs", "psutil", "pydantic", "pydantic-core", "ruamel.yaml", "tokenizers"),
     *("typing-extensions", "typing-inspection"),
 )
 _IF_HERE = ("xllamacpp",)
-# Nothing in there runs in a worker; half of the size.
+# Not used by a worker; half of the size.
 _NOT_USED = (
     *("numpy/**/tests", "numpy/f2py", "onnxruntime/transformers", "onnxruntime/tools"),
     *("onnxruntime/quantization", "onnxruntime/capi/libonnxruntime.so*", "bin"),
@@ -45,7 +46,7 @@ _SECONDS = 900
 
 @dataclass(frozen=True)
 class ArmSystem:
-    """Where it lies: the emulator, the system's root, and the packages on Python's path."""
+    """The paths of the emulator, the system's root, and the packages on Python's path."""
 
     qemu: Path
     root: Path
@@ -57,7 +58,7 @@ class ArmSystem:
 
 
 def unsupported() -> str | None:
-    """Why no Arm system can be emulated on this machine, whatever is fetched; None if it can."""
+    """Why this machine cannot emulate an Arm system, whatever is downloaded; None if it can."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         found = f"{platform.system()} on {platform.machine()}"
         return f"64-bit Arm is emulated on Linux on x86-64 only, this is {found}"
@@ -65,7 +66,7 @@ def unsupported() -> str | None:
 
 
 def find_arm() -> ArmSystem | None:
-    """The Arm system that was set up here for what is installed now; None if there is none."""
+    """The Arm system set up here for the currently installed packages; None if there is none."""
     if unsupported():
         return None
     qemu = find_qemu("aarch64")
@@ -77,9 +78,9 @@ def find_arm() -> ArmSystem | None:
 
 
 def set_up_arm(progress: Progress) -> ArmSystem:
-    """Fetch what is not here yet; parts that came whole are kept if a later one fails.
+    """Download missing parts; complete parts are kept if a later one fails.
 
-    Raises Missing with the reason if one cannot be had.
+    Raises Missing with the reason if one is not available.
     """
     reason = unsupported()
     if reason is not None:
@@ -107,12 +108,12 @@ def size(system: ArmSystem) -> int:
     """Bytes on disk of all parts."""
     folders = (system.root, system.packages)
     files = (path for folder in folders for path in folder.rglob("*"))
-    held = sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink())
-    return held + system.qemu.stat().st_size
+    total = sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink())
+    return total + system.qemu.stat().st_size
 
 
 def _make_root(directory: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as work:
+    with TemporaryFolder() as work:
         arm = apt.Apt(Path(work) / "apt", "arm64")
         version = arm.newest_python()
         names = [f"python{version}-minimal", f"libpython{version}-stdlib", *_ROOT_KEY["packages"]]
@@ -121,7 +122,7 @@ def _make_root(directory: Path) -> None:
         (directory / "lib").symlink_to("usr/lib")
     _remove(directory, _NOT_USED_ROOT)
     for path in list(directory.rglob("*")):
-        if path.is_symlink() and not path.exists():  # to what was removed, or to this very system
+        if path.is_symlink() and not path.exists():  # to removed files, or to this very system
             path.unlink()
 
 
@@ -165,7 +166,9 @@ def _make_packages(directory: Path, python: str) -> None:
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         what = f"pip has no such wheels for 64-bit Arm: {' '.join(errors or [done.stderr])[-400:]}"
-        raise Missing(Problem("arm64", what, f"once it can be reached: {SETUP_COMMAND}"))
+        raise Missing(
+            Problem("arm64", what, f"when the package index is reachable: {SETUP_COMMAND}")
+        )
     _remove(directory, _NOT_USED)
     for library in directory.rglob("*.so*"):
         drop_unloaded(library)

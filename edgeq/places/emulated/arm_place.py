@@ -1,4 +1,4 @@
-"""A 64-bit Arm CPU, emulated: the Arm builds of the runtimes run, instruction by instruction."""
+"""An emulated 64-bit Arm CPU: runs the Arm builds of the runtimes, instruction by instruction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shlex
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from edgeq.core import child
 from edgeq.core.errors import InvalidInput, Missing, Problem
 from edgeq.core.sampling import LEAST_SAMPLES
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import How, Pass
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.profile import Device
@@ -22,8 +22,8 @@ from edgeq.places.emulated.arm import SETUP_COMMAND, ArmSystem, find_arm, unsupp
 from edgeq.places.place import Place
 from edgeq.places.process import PassFailed, Request, run_worker
 
-_CORES = 2  # that cpuinfo shows; the host's CPUs do the work
-# Of the host's environment: what its libraries are told would reach the emulated ones.
+_CORES = 2  # shown in cpuinfo; the host's CPUs do the work
+# Settings of the host's environment for its libraries would reach the emulated ones.
 _UNSET = (
     "LD_PRELOAD",
     "LD_AUDIT",
@@ -38,9 +38,9 @@ _V82 = "atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
 
 @dataclass(frozen=True)
 class ArmClass:
-    """Some generation of cores: QEMU's model, and what Linux says of it in /proc/cpuinfo.
+    """A generation of cores: QEMU's model, and Linux's description of it in /proc/cpuinfo.
 
-    features: as the kernel tells programs by AT_HWCAP on that model.
+    features: those that the kernel reports by AT_HWCAP on that model.
     """
 
     name: str
@@ -80,7 +80,7 @@ CLASSES: dict[str, ArmClass] = {
             0x41,
             0xD0B,
         ),
-        # All that QEMU has but for SVE and SME: those slow it down, and its SME is wrong.
+        # Everything that QEMU has except SVE and SME: those slow it down, and its SME is wrong.
         ArmClass(
             "i8mm",
             "Armv8.6 and later, matrix products of bytes",
@@ -95,7 +95,7 @@ CLASSES: dict[str, ArmClass] = {
 
 
 def available() -> str | None:
-    """Why no Arm CPU can be emulated here and now; None if one can."""
+    """Why no Arm CPU can be emulated here now; None if one can."""
     reason = unsupported()
     if reason is None and find_arm() is None:
         return f"the Arm system is not set up: {SETUP_COMMAND}"
@@ -105,8 +105,8 @@ def available() -> str | None:
 class ArmPlace(Place):
     """An emulated Arm CPU of class `cpu_class` (`armv8.0`, `dotprod`, `i8mm`).
 
-    Answers are those of the Arm kernels; neither time nor memory mean anything there. Raises
-    Missing if `available` says why not.
+    Answers are those of the Arm kernels; time and memory are meaningless there. Raises Missing if
+    `available` gives a reason.
     """
 
     how: How = "emulated"
@@ -121,15 +121,15 @@ class ArmPlace(Place):
         self.name = f"arm64: {cpu_class}"
         found = find_arm() if unsupported() is None else None
         if found is None:
-            raise Missing(Problem(self.name, available() or "it went away", SETUP_COMMAND))
+            raise Missing(Problem(self.name, available() or "it was removed", SETUP_COMMAND))
         self._system: ArmSystem = found
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: TemporaryFolder | None = None
         self._device: Device | None = None
 
     def run(self, request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
-        """See `Place.run`. Raises InvalidInput for a pass that means nothing here."""
+        """See `Place.run`. Raises InvalidInput for a pass that is meaningless here."""
         if request.work not in self.passes:
-            what = f"an emulator says nothing about {request.work}"
+            what = f"an emulator cannot measure {request.work}"
             raise InvalidInput(Problem(self.name, what, "measure it on the device"))
         return run_worker(request, timeout_seconds, python=self.interpreter())
 
@@ -151,13 +151,13 @@ class ArmPlace(Place):
     def python(self) -> Path:
         """A program that is Python on the emulated CPU, with packages to import, until `close`."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="edgeq-")
+            self._folder = TemporaryFolder()
             _furnish(Path(self._folder.name), self._system, self.cpu_class)
         return Path(self._folder.name, "python")
 
     def interpreter(self) -> child.Python:
         """The same program, to run modules of this edgeq."""
-        # Beside an installed edgeq lie packages for this machine's CPU: they are not searched.
+        # Packages next to an installed edgeq are for this machine's CPU: they are not searched.
         path = (str(self._system.packages),)
         return dataclasses.replace(child.this_python(), executable=str(self.python()), path=path)
 
@@ -168,7 +168,7 @@ class ArmPlace(Place):
 
 
 def _furnish(folder: Path, system: ArmSystem, kind: ArmClass) -> None:
-    """Write what an emulated process is started with: a root and the program."""
+    """Write the files that start an emulated process: a root and the program."""
     root = folder / "root"
     (root / "proc").mkdir(parents=True)
     for path in system.root.iterdir():
@@ -178,11 +178,11 @@ def _furnish(folder: Path, system: ArmSystem, kind: ArmClass) -> None:
     cache = runtime_cache.cache_directory() / "emulated"
     variables = {
         "PYTHONPATH": str(system.packages),
-        "PYDANTIC_DISABLE_PLUGINS": "1",  # looking for some takes a tenth of a start
+        "PYDANTIC_DISABLE_PLUGINS": "1",  # searching for some takes a tenth of a start
         "EDGEQ_CACHE": str(cache / f"arm64-{kind.name}"),
     }
     # A script, so that a worker's own children are emulated too: they start sys.executable, which
-    # the name that -0 gives becomes. Variables reach the emulated process by -E alone.
+    # is the name given with -0. Variables reach the emulated process only through -E.
     words = [
         *(str(system.qemu), "-cpu", kind.qemu, "-L", str(root)),
         *(word for name in _UNSET for word in ("-U", name)),

@@ -1,4 +1,4 @@
-"""ELF files, as far as stand-ins need them: segments, and nothing behind the last of them."""
+"""ELF files, as far as stand-ins need them: segments, and trimming after the last one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 LOADED = 1  # PT_LOAD
 _HEADER = 64  # bytes of a 64-bit file's header
-_SECTION_OFFSET, _SECTION_COUNT = 40, 60  # where the header keeps e_shoff, and e_shnum, e_shstrndx
+# offsets of e_shoff, and of e_shnum, e_shstrndx in the header
+_SECTION_OFFSET, _SECTION_COUNT = 40, 60
 
 
 class Segment(NamedTuple):
@@ -23,14 +24,14 @@ class Segment(NamedTuple):
 
 
 def machine(content: bytes) -> int | None:
-    """The number of the CPU a 64-bit little-endian ELF file is for; None for other files."""
+    """The CPU number of a 64-bit little-endian ELF file; None for other files."""
     if content[:6] != b"\x7fELF\x02\x01" or len(content) < _HEADER:
         return None
     return int(struct.unpack_from("<H", content, 18)[0])
 
 
 def segments(content: bytes) -> Iterator[Segment]:
-    """The segments of an ELF file, which is what gets loaded."""
+    """The segments of an ELF file, the parts that get loaded."""
     (table,) = struct.unpack_from("<Q", content, 32)
     size, count = struct.unpack_from("<HH", content, 54)
     for index in range(count):
@@ -39,7 +40,7 @@ def segments(content: bytes) -> Iterator[Segment]:
 
 
 def drop_unloaded(path: Path) -> None:
-    """Cut off debug information and names of sections behind what a library loads."""
+    """Cut off debug information and section names after the parts that a library loads."""
     content = path.read_bytes()
     if machine(content) is None:
         return

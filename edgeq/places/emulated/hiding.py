@@ -1,6 +1,6 @@
-"""What hides instruction sets from a process: two small libraries, and a table they read.
+"""Hide instruction sets from a process: two small libraries, and a table they read.
 
-`hide_cpuid.c` says how CPUID is answered, `show_cpuinfo.c` shows another /proc/cpuinfo.
+`hide_cpuid.c` answers CPUID, `show_cpuinfo.c` shows another /proc/cpuinfo.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from edgeq.places.emulated.x86_scan import find_cpuid
 
 _MAGIC = b"EGQCPUI1"
 _COMMON = ("-O2", "-shared", "-fPIC", "-Wl,-z,noexecstack")
-# The audit library runs before a C library is ready, so it may use none; and the code whose CPUID
-# it answers may hold anything in vector registers.
+# The audit library runs before a C library is ready, so it may not use one; and the code whose
+# CPUID
+# it answers may use any vector registers.
 _BARE = (
     *("-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fcf-protection=none"),
     "-mgeneral-regs-only",
@@ -32,12 +33,12 @@ _SOURCES = {"hide_cpuid": _BARE, "show_cpuinfo": ()}
 
 
 def compiler() -> str | None:
-    """A C compiler of this machine, None where there is none."""
+    """A C compiler of this machine, None if there is none."""
     return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 
 
 def libraries() -> dict[str, Path]:
-    """The compiled libraries by the names of their sources, made at the first call and kept.
+    """The compiled libraries by the names of their sources, compiled on the first call and kept.
 
     Raises Missing if they cannot be compiled here.
     """
@@ -56,7 +57,7 @@ def libraries() -> dict[str, Path]:
 def _compile(source: bytes, library: Path, options: Iterable[str]) -> None:
     found = compiler()
     if found is None:
-        what = "no C compiler is installed, and a small library has to be compiled"
+        what = "no C compiler is installed, and a small library must be compiled"
         raise Missing(Problem("hidden instruction sets", what, "install gcc or clang"))
     command = [found, *_COMMON, *options, "-x", "c", "-", "-o", str(library)]
     done = subprocess.run(command, input=source, capture_output=True)
@@ -68,7 +69,7 @@ def _compile(source: bytes, library: Path, options: Iterable[str]) -> None:
 class Table:
     """The file that tells a process what to hide, and where the CPUID instructions of files are.
 
-    Made for files as they are met: `learn` reads what a process came upon that was not known.
+    Extended as files are loaded: `learn` reads files that a process loaded and that were not known.
     """
 
     def __init__(self, path: Path, hidden: Iterable[str]) -> None:
@@ -78,14 +79,14 @@ class Table:
         self._write()
 
     def learn(self) -> bool:
-        """Take in the files that a process met and did not know; whether there were any.
+        """Add files that a process loaded and that were unknown; returns whether there were any.
 
-        What such a process answered is worth nothing: it saw the CPU as it is. Raises Missing if
-        the system does not let code be changed.
+        Answers of such a process are worthless: it saw the real CPU. Raises Missing if the system
+        does not allow code to be changed.
         """
         refused = self._said("refused")
         if refused:
-            what = f"the system does not let the code of {refused[0]} be changed in memory"
+            what = f"the system does not allow the code of {refused[0]} to be changed in memory"
             remedy = "allow it (SELinux: execmod), or use another machine"
             raise Missing(Problem("hidden instruction sets", what, remedy))
         unknown = [Path(line) for line in self._said("unknown") if Path(line).exists()]

@@ -1,4 +1,4 @@
-"""QEMU's user-mode emulators: a program for another CPU runs as a process of this system."""
+"""QEMU's user-mode emulators: run a program for another CPU as a process of this system."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _STAGE = "qemu"
 
 
 def find_qemu(target: Target) -> Path | None:
-    """An emulator for `target` that is there already.
+    """An installed emulator for `target`.
 
-    The one `EDGEQ_QEMU` names (for aarch64), else one in PATH, else the one that `fetch_qemu` kept.
-    Raises Missing if `EDGEQ_QEMU` names no program.
+    The one `EDGEQ_QEMU` names (for aarch64), else one in PATH, else the one kept by `fetch_qemu`.
+    Raises Missing if `EDGEQ_QEMU` does not name a program.
     """
     chosen = os.environ.get("EDGEQ_QEMU")
     if chosen and target == "aarch64":
         if shutil.which(chosen) is None:
             what = f"{chosen!r} is not a program"
-            raise Missing(Problem("EDGEQ_QEMU", what, "name a qemu-aarch64, or leave it unset"))
+            raise Missing(Problem("EDGEQ_QEMU", what, "name a qemu-aarch64, or unset it"))
         return Path(chosen).absolute()
     for name in (f"qemu-{target}-static", f"qemu-{target}"):
         found = shutil.which(name)
@@ -40,9 +40,9 @@ def find_qemu(target: Target) -> Path | None:
 
 
 def fetch_qemu(target: Target, progress: Progress) -> Path:
-    """An emulator for `target`, fetched from the system's package mirror if there is none.
+    """An emulator for `target`, downloaded from the system's package mirror if there is none.
 
-    Raises Missing if there is none and none can be had.
+    Raises Missing if none is available.
     """
     found = find_qemu(target)
     if found is not None:

@@ -1,7 +1,7 @@
-"""Stand-ins that must be there: `EDGEQ_REQUIRE` names them, with commas between.
+"""Required stand-ins: `EDGEQ_REQUIRE` names them, comma-separated.
 
-Without it, what has no stand-in is `not run`, or skipped by a test. Where a build server should
-have them all, a missing one is a failure.
+Without it, figures without a stand-in are `not run`, and tests are skipped. On a build server that
+should have them all, a missing one is a failure.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def _no_group() -> str | None:
 
 
 def _no_mask() -> str | None:
-    # The oldest class: what stands in the way of hiding all it lacks stands in that of every class.
+    # The oldest class: obstacles to hiding all that it lacks apply to every class.
     return x86_place.available("sse4")
 
 
 def _no_x86_emulator() -> str | None:
     found = qemu.find_qemu("x86_64")
-    return None if found else "no qemu-x86_64 here: edgeq emulate arm64 fetches one"
+    return None if found else "no qemu-x86_64 here: edgeq emulate arm64 downloads one"
 
 
 def _no_ssh() -> str | None:
@@ -53,11 +53,11 @@ STAND_INS: dict[str, Callable[[], str | None]] = {
     "ssh": _no_ssh,
     "adb": _no_adb,
 }
-"""Why each cannot be had here, None where it can; by the word that requires it."""
+"""Why each is not available here, None if it is; by its name in the variable."""
 
 
 def required() -> frozenset[str]:
-    """What `EDGEQ_REQUIRE` names. Raises InvalidInput for a word that is none of `STAND_INS`."""
+    """The stand-ins in `EDGEQ_REQUIRE`. Raises InvalidInput for a name not in `STAND_INS`."""
     words = [word.strip() for word in os.environ.get(VARIABLE, "").split(",")]
     unknown = [word for word in words if word and word not in STAND_INS]
     if unknown:
@@ -69,7 +69,7 @@ def required() -> frozenset[str]:
 
 
 def require_stand_ins() -> None:
-    """Raise Missing, with the reasons, if something that is required cannot be had here."""
+    """Raise Missing, with the reasons, if a required stand-in is not available."""
     reasons = {word: STAND_INS[word]() for word in sorted(required())}
     problems = [
         Problem(f"{VARIABLE}: {word}", reason) for word, reason in reasons.items() if reason

@@ -1,7 +1,7 @@
-"""Classes of x86 CPUs by what they lack: which instruction sets are hidden, and how CPUID tells.
+"""Classes of x86 CPUs by the instruction sets they lack, and the CPUID bits to hide.
 
-Bits of CPUID are from Intel's Software Developer's Manual, volume 2A, CPUID, and AMD's
-Architecture Programmer's Manual, volume 3, appendix E.
+Bits of CPUID are from Intel's Software Developer's Manual, volume 2A, CPUID, and AMD's Architecture
+Programmer's Manual, volume 3, appendix E.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgeq.devices.profile import InstructionSet
 
 
 class Bit(NamedTuple):
-    """Where CPUID tells of one flag: `register` 0 eax, 1 ebx, 2 ecx, 3 edx."""
+    """The CPUID bit of one flag: `register` 0 eax, 1 ebx, 2 ecx, 3 edx."""
 
     leaf: int
     subleaf: int
@@ -22,7 +22,7 @@ class Bit(NamedTuple):
     bit: int
 
 
-# Flags as Linux's /proc/cpuinfo spells them.
+# Flags as spelled in Linux's /proc/cpuinfo.
 BITS: dict[str, Bit] = {
     "pclmulqdq": Bit(1, 0, 2, 1),
     "fma": Bit(1, 0, 2, 12),
@@ -98,9 +98,9 @@ _NO_VNNI = (*_AMX, *_LATER_VNNI, *_LATER_512, *_VECTOR_CRYPTO, "avx_vnni")
 
 @dataclass(frozen=True)
 class CpuClass:
-    """Some generation of CPUs: `name`, people's words, the sets it needs and the flags it lacks.
+    """A generation of CPUs: `name`, common name, required sets and missing flags.
 
-    qemu: the model of QEMU's that has the same instruction sets; "" where it has none.
+    qemu: QEMU's model with the same instruction sets; "" if it has none.
     """
 
     name: str
@@ -152,7 +152,7 @@ CLASSES: dict[str, CpuClass] = {
 
 
 def masks(hidden: Sequence[str]) -> Iterator[tuple[int, int, int, int]]:
-    """Leaf, subleaf, register and the bits to clear there, so that the flags `hidden` are gone."""
+    """Leaf, subleaf, register and the bits to clear there to hide the flags `hidden`."""
     clear: dict[tuple[int, int, int], int] = {}
     for flag in hidden:
         leaf, subleaf, register, bit = BITS[flag]
@@ -162,7 +162,7 @@ def masks(hidden: Sequence[str]) -> Iterator[tuple[int, int, int, int]]:
 
 
 def class_without(kind: CpuClass, cpuinfo: str) -> str:
-    """The text of /proc/cpuinfo as a kernel on a CPU of class `kind` would have it."""
+    """The text of /proc/cpuinfo from a kernel on a CPU of class `kind`."""
     hidden = set(kind.hidden)
     lines = []
     for line in cpuinfo.splitlines(keepends=True):
@@ -174,7 +174,7 @@ def class_without(kind: CpuClass, cpuinfo: str) -> str:
     return "".join(lines)
 
 
-# What glibc calls them in glibc.cpu.hwcaps, with the names of releases up to 2.32 beside.
+# glibc's names for them in glibc.cpu.hwcaps, including the names of releases up to 2.32.
 _GLIBC = {
     "avx": ("AVX", "AVX_Usable"),
     "avx2": ("AVX2", "AVX2_Usable", "AVX_Fast_Unaligned_Load"),
@@ -195,7 +195,7 @@ _GLIBC = {
 
 
 def glibc_tunables(hidden: Sequence[str]) -> str:
-    """The value of GLIBC_TUNABLES that keeps glibc's own functions from the flags `hidden`.
+    """The value of GLIBC_TUNABLES that keeps glibc's own functions from using the flags `hidden`.
 
     The dynamic linker asks the CPU before anything can be hidden from it.
     """

@@ -1,6 +1,7 @@
-"""Meets the libraries that passes load, on a CPU that hides instruction sets.
+"""Loads the libraries that passes load, on a CPU with hidden instruction sets.
 
-Prints JSON: `heard`, the features that numpy found by asking the CPU itself; `here`, this device.
+Prints JSON: `heard`, the features that numpy detected by asking the CPU itself; `here`, this
+device.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from edgeq.devices import detect
 
 
 def main() -> None:
-    """Load every runtime that is installed, then print what was found."""
+    """Load every installed runtime, then print the results."""
     for name in ("measure.worker", "formats.onnx.decoder", "formats.onnx.model"):
         importlib.import_module(f"edgeq.{name}")
     with contextlib.suppress(Exception):  # without llama.cpp none will be loaded

@@ -1,4 +1,4 @@
-"""This machine as an older x86: instruction sets hidden from what runs, at native speed."""
+"""This machine as an older x86: instruction sets hidden from its programs, at native speed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgeq.core import child
 from edgeq.core.errors import InvalidInput, Missing, Problem
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import How
 from edgeq.core.validation_messages import suggest
 from edgeq.devices import cpu
@@ -26,8 +26,8 @@ from edgeq.places.place import ALL_PASSES, Place
 from edgeq.places.process import Request, run_worker
 
 _CPUINFO = Path("/proc/cpuinfo")
-_MOST_ROUNDS = 6  # each library may load others that were not met before
-# numpy's names for flags that it asks the CPU for.
+_MOST_ROUNDS = 6  # each library may load others that were not loaded before
+# numpy's names for flags that it asks the CPU for
 _HEARD = {"AVX": "avx", "F16C": "f16c", "FMA3": "fma", "AVX2": "avx2", "AVX512F": "avx512f"}
 
 
@@ -39,20 +39,20 @@ def available(name: str) -> str | None:
             f"on {platform.machine()}"
         )
     if platform.libc_ver()[0] != "glibc":
-        return "only glibc's dynamic linker has the audit interface that is used to hide them"
+        return "only glibc's dynamic linker has the audit interface needed to hide them"
     if hiding.compiler() is None:
-        return "no C compiler is installed, and a small library has to be compiled"
+        return "no C compiler is installed, and a small library must be compiled"
     with contextlib.suppress(ImportError):
         import capstone  # noqa: F401
 
         present = set(_present())
         lacking = [word for word in class_of(name).needs if word not in present]
-        return f"this CPU has no {' and no '.join(lacking)} itself" if lacking else None
+        return f"this CPU itself lacks {' and '.join(lacking)}" if lacking else None
     return 'capstone is not installed: pip install ".[emulate]"'
 
 
 def class_of(name: str) -> CpuClass:
-    """The class called `name`; raises InvalidInput with the nearest name."""
+    """The class called `name`; raises InvalidInput suggesting the nearest name."""
     if name not in CLASSES:
         raise InvalidInput(
             Problem(name, "is not a class of x86 CPUs", suggest(name, list(CLASSES)))
@@ -66,10 +66,10 @@ def _present() -> tuple[str, ...]:
 
 
 class MaskedPlace(Place):
-    """This CPU, as `cpu_class`: what asks for its instruction sets hears of those only.
+    """This CPU, as `cpu_class`: programs that ask for its instruction sets see only those.
 
-    The answers are that CPU's, bit by bit, where a program chooses its code by asking; time is
-    this CPU's, with the code the other one would run. Raises Missing if `available` says why not.
+    Answers equal that CPU's, bit by bit, if a program chooses its code by asking; time is this
+    CPU's, with the code the other one would run. Raises Missing if `available` gives a reason.
     """
 
     how: How = "emulated"
@@ -81,12 +81,14 @@ class MaskedPlace(Place):
         reason = available(cpu_class)
         if reason is not None:
             raise Missing(Problem(self.name, reason))
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: TemporaryFolder | None = None
         self._table: Table | None = None
         self._device: Device | None = None
 
     def run(self, request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
-        """See `Place.run`. Missing too for a runtime compiled for what this class lacks."""
+        """See `Place.run`. Also raises Missing for a runtime compiled for sets that this class
+        lacks.
+        """
         environment = self.environment()
         for _ in range(_MOST_ROUNDS):
             reply = run_worker(request, timeout_seconds, environment=environment)
@@ -104,13 +106,13 @@ class MaskedPlace(Place):
         return (f"this CPU with instruction sets hidden: {self.cpu_class.words}",)
 
     def environment(self) -> dict[str, str]:
-        """What a process needs in its environment to see the other CPU.
+        """Environment variables with which a process sees the other CPU.
 
-        The first call runs a process to meet the libraries that will be loaded, some seconds.
-        Raises Missing if the CPU could not be hidden.
+        The first call runs a process to find the libraries that will be loaded, which takes several
+        seconds. Raises Missing if the CPU could not be hidden.
         """
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="edgeq-")
+            self._folder = TemporaryFolder()
             folder = Path(self._folder.name)
             shown = class_without(self.cpu_class, _CPUINFO.read_text(encoding="utf-8"))
             (folder / "cpuinfo").write_text(shown, encoding="utf-8")
@@ -132,9 +134,10 @@ class MaskedPlace(Place):
             "GLIBC_TUNABLES": glibc_tunables(self.cpu_class.hidden),
             "EDGEQ_HIDE_CPUID": str(folder / "table"),
             "EDGEQ_CPUINFO": str(folder / "cpuinfo"),
-            # Who names a kernel there would get it, whatever the CPU has; an empty name is none.
+            # A variable that names a kernel would force it, whatever the CPU has; an empty name has
+            # no effect.
             **{name: "" for name in ("OPENBLAS_CORETYPE",) if name in os.environ},
-            # Prepared copies are packed for the instruction sets that are seen.
+            # Prepacked copies depend on the visible instruction sets.
             "EDGEQ_CACHE": str(
                 runtime_cache.cache_directory() / "emulated" / f"x86-{self.cpu_class.name}"
             ),
@@ -150,7 +153,7 @@ class MaskedPlace(Place):
         for _ in range(_MOST_ROUNDS):
             done = subprocess.run(command, env=environment, capture_output=True, text=True)
             if done.returncode != 0:
-                what = f"a process that sees less of the CPU ended with {done.returncode}: "
+                what = f"a process with hidden instruction sets ended with {done.returncode}: "
                 raise Missing(Problem(self.name, what + done.stderr.strip()[-400:]))
             if self._learn():
                 continue
@@ -170,11 +173,11 @@ class MaskedPlace(Place):
         return Missing(Problem(self.name, what, "start it where no library changes"))
 
     def _refuse_beyond(self, system: str) -> None:
-        """A library compiled for one CPU asks nothing, so that here it ran as it must not there."""
+        """A library compiled for one CPU never asks, so it ran here as it could not there."""
         extra = beyond(system, self.device().instruction_sets)
         if extra:
             what = (
                 f"this build of the runtime uses {', '.join(extra)}, which {self.cpu_class.words} "
-                "has not: it would be killed there by SIGILL"
+                f"lacks: it would be killed there by SIGILL"
             )
             raise Missing(Problem(self.name, what, "install a build for that CPU"))

@@ -1,8 +1,9 @@
-"""Where the CPUID instructions of an ELF file for x86-64 are.
+"""Find the CPUID instructions of an ELF file for x86-64.
 
-The two bytes of the instruction also occur by chance, inside others. Its own start is told by
-disassembling, from the start of the function it lies in: the table of unwind information, which
-C++, Rust and C compilers write for every function on x86-64, says where functions start.
+The two bytes of the instruction also occur by chance, inside others. Real instructions are
+identified by disassembling from the start of the enclosing function: the table of unwind
+information, which C++, Rust and C compilers write for every function on x86-64, lists function
+starts.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from edgeq.places.emulated.elf import Segment
 CPUID = b"\x0f\xa2"
 _UNWIND, _EXECUTABLE = 0x6474E550, 1  # PT_GNU_EH_FRAME, PF_X
 _X86_64 = 62  # EM_X86_64
-# How a .eh_frame_hdr with a sorted table is encoded: pc-relative pointer to the frames, a count in
+# Encoding of a .eh_frame_hdr with a sorted table: pc-relative pointer to the frames, a count in
 # 4 bytes, pairs of 4-byte offsets from the header's own address (Linux Standard Base, 10.6.2).
 _SORTED_TABLE = b"\x01\x1b\x03\x3b"
-_FURTHEST = 1 << 20  # bytes: no function without unwind information is longer
+_FURTHEST = 1 << 20  # bytes: functions without unwind information are not longer
 
 
 def find_cpuid(path: Path) -> tuple[int, ...]:
-    """Addresses, as the file gives them, of the CPUID instructions in the file at `path`.
+    """Addresses, in the file's own terms, of the CPUID instructions in the file at `path`.
 
-    None if it is no ELF file for x86-64. Where decoding loses its way before it gets to the bytes,
-    which happens in tables that hand-written assembly keeps among its code, they are data.
-    Raises Missing if there is anything to decode and capstone, which does it, is not installed.
+    None if it is not an ELF file for x86-64. If decoding fails before it reaches the bytes, which
+    happens in tables that hand-written assembly places among its code, they are data. Raises
+    Missing if there is anything to decode and capstone, the disassembler, is not installed.
     """
     content = path.read_bytes()
     if elf.machine(content) != _X86_64:
@@ -61,7 +62,7 @@ def _occurrences(content: bytes, segment: Segment) -> Iterator[int]:
 
 
 def _function_starts(content: bytes, segments: list[Segment]) -> list[int]:
-    """Sorted addresses at which functions start; empty where the file has no such table."""
+    """Sorted addresses at which functions start; empty if the file has no such table."""
     header = next((segment for segment in segments if segment.kind == _UNWIND), None)
     if header is None or content[header.offset : header.offset + 4] != _SORTED_TABLE:
         return []

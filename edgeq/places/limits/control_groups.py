@@ -1,8 +1,8 @@
-"""Memory control groups of Linux, versions 1 and 2: made for one run, removed after it.
+"""Memory control groups of Linux, versions 1 and 2: created for one run, removed after it.
 
-A group is made in the group this process is in or, where that may have no children of its own, in
-the nearest parent that may. Swap is off in it. Processes are ended with it; a group whose maker
-died is removed by the next one that looks.
+A group is made in this process's group or, if that may not have children, in the nearest parent
+that may. Swap is off in it. Processes are killed with it; a group whose creator died is removed by
+the next process that looks.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from edgeq.devices.cpu import Hierarchy, hierarchies
 _PREFIX = "edgeq-"
 _OWNED = re.compile(rf"{_PREFIX}(\d+)-(\d+)-\d+")
 _MEMBERS = "cgroup.procs"
-_REMOVE_SECONDS = 10.0  # a killed process holds its group until the kernel took it apart
+_REMOVE_SECONDS = 10.0  # a killed process holds its group until the kernel has cleaned it up
 _numbers = itertools.count()
 
 
 class _Files(NamedTuple):
-    """What a version calls its files; swap's limit counts memory too in version 1."""
+    """File names of a version; swap's limit includes memory in version 1."""
 
     limit: str
     swap: str
@@ -51,7 +51,7 @@ _FILES = {
 class Group:
     """A control group with a limit in bytes, which the kernel rounds down to whole pages.
 
-    Use as a context manager. Raises OSError where it cannot be made.
+    Use as a context manager. Raises OSError if it cannot be created.
     """
 
     def __init__(self, version: int, parent: Path, limit_bytes: int) -> None:
@@ -89,19 +89,19 @@ class Group:
         return self.path / _MEMBERS
 
     def peak_bytes(self) -> int | None:
-        """The most its processes were charged for, page cache included; None on old kernels."""
+        """Peak charge of its processes, including page cache; None on old kernels."""
         with contextlib.suppress(OSError):
             return int((self.path / self._files.peak).read_text())
         return None
 
     def kills(self) -> int:
-        """How many of its processes the kernel killed because they were over the limit."""
+        """Number of its processes that the kernel killed because they exceeded the limit."""
         return parse_kills((self.path / self._files.events).read_text())
 
     def _forbid_swap(self) -> None:
         swap = self.path / self._files.swap
         if self._version == 2:
-            if swap.exists():  # not where the kernel does not count swap
+            if swap.exists():  # missing if the kernel does not count swap
                 swap.write_text("0")
         elif swap.exists():
             swap.write_text(str(self._limit))
@@ -132,12 +132,12 @@ def parents() -> Iterator[tuple[int, Path]]:
 
 
 def remove_stale() -> None:
-    """Remove the groups that dead processes left, wherever they made them."""
+    """Remove groups left by dead processes, wherever they made them."""
     for hierarchy in _hierarchies():
         for place, names, _ in os.walk(hierarchy.groups[-1]):
             for name in names:
                 if (owned := _OWNED.fullmatch(name)) and not is_alive(*map(int, owned.groups())):
-                    with contextlib.suppress(OSError):  # somebody else was faster, or is in it
+                    with contextlib.suppress(OSError):  # another process was faster, or is in it
                         Path(place, name).rmdir()
 
 
@@ -150,7 +150,7 @@ def _hierarchies() -> list[Hierarchy]:
 
 
 def _takes_limits(version: int, parent: Path) -> bool:
-    """Whether a child can be made in `parent` that has the file of the limit."""
+    """Whether a child of `parent` would have the file of the limit."""
     child = parent / f"{_PREFIX}{_owner()}-{next(_numbers)}"
     try:
         child.mkdir()
@@ -163,12 +163,12 @@ def _takes_limits(version: int, parent: Path) -> bool:
 
 
 def _owner() -> str:
-    """This process, told from a later one of the same id by the second in which it began."""
+    """This process, distinguished from a later one with the same id by its start second."""
     return f"{os.getpid()}-{int(psutil.Process().create_time())}"
 
 
 def is_alive(process: int, began: int) -> bool:
-    """Whether the process with this id is the one that began at about this second."""
+    """Whether the process with this id is the one that started at about this second."""
     try:
         return bool(abs(psutil.Process(process).create_time() - began) <= 2)
     except psutil.NoSuchProcess:

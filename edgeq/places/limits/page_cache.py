@@ -1,9 +1,9 @@
-"""Files out of the page cache, so that whoever reads them next pays for them.
+"""Drop files from the page cache, so that the next reader is charged for them.
 
-A control group is charged for a page of a file when it is the first to touch it, and only while
-that page stays in memory: of files that are warm already, a group maps all it likes for free.
-Measured on a full-precision MiniLM of 86 MiB: a group was charged for 50 MiB at most when the files
-were warm, for 263 MiB when they were dropped before, and hashing had read them besides.
+A control group is charged for a page of a file if it is the first to touch it, and only while that
+page stays in memory: if files are already warm, a group maps them for free. Measured on a
+full-precision MiniLM of 86 MiB: a group was charged for 50 MiB at most when the files were warm,
+for 263 MiB when they had been dropped, and hashing had also read them.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from pathlib import Path
 
 
 def drop(paths: Iterable[Path]) -> int:
-    """Have the system forget the pages of each file; the bytes that stayed in memory all the same.
+    """Ask the system to drop each file's pages; returns the bytes that stayed in memory anyway.
 
-    Pages stay that another process maps, and those of file systems that live in memory (tmpfs).
-    Linux only. A file that is gone or cannot be read has none to drop.
+    Pages stay if another process maps them or they belong to a file system in memory (tmpfs). Linux
+    only. A file that is gone or unreadable has none to drop.
     """
     return sum(map(_drop, paths))
 
 
 def files_below(directory: Path) -> list[Path]:
-    """Every regular file in `directory`, at any depth; none if it is not there."""
+    """Every regular file in `directory`, at any depth; none if it does not exist."""
     return [path for path in sorted(directory.rglob("*")) if path.is_file()]
 
 
 def _drop(path: Path) -> int:
     try:
         with path.open("rb") as file:
-            os.fsync(file.fileno())  # what was not written to disk yet cannot be dropped
+            os.fsync(file.fileno())  # unwritten data cannot be dropped
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             return _resident(file.fileno())
     except OSError:
@@ -46,7 +46,7 @@ def _resident(descriptor: int) -> int:
         return 0
     pages = -(-size // mmap.PAGESIZE)
     states = (ctypes.c_ubyte * pages)()
-    # A private writable mapping, because only of such ones Python tells where they lie.
+    # A private writable mapping: the only kind whose address Python reveals.
     with mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY) as mapped:
         view = ctypes.c_char.from_buffer(mapped)
         library = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""What is said of a run under a memory limit."""
+"""Records of runs under a memory limit."""
 
 from __future__ import annotations
 
@@ -13,46 +13,49 @@ Outcome = Literal["fits", "too slow", "killed"]
 
 
 class Trial(Frozen):
-    """One limit, and what became of an artifact under it. Memory is of the whole process."""
+    """One limit, and how an artifact fared under it. Memory is of the whole process."""
 
-    limit_bytes: int = Field(description="The limit, of Python, runtime and model together.")
+    limit_bytes: int = Field(description="The limit for Python, runtime and model together.")
     outcome: Outcome = Field(
         description="fits: survived, fast enough. too slow: survived, or was stopped for taking "
-        "too long. killed: ended for want of memory, or by the error that it made."
+        "too long. killed: ended for lack of memory, or with an error caused by it."
     )
     group_peak_bytes: int | None = Field(
-        description="The most that was charged against the limit, page cache included; null where "
-        "the mechanism does not count."
+        description="Peak charge against the limit, page cache included; null if the mechanism "
+        "does not count it."
     )
     high_water_bytes: int | None = Field(
-        default=None, description="The most that was resident; null where it did not get so far."
+        default=None, description="Peak resident memory; null if it ended before."
     )
     anonymous_peak_bytes: int | None = Field(
-        default=None, description="The most that could not be dropped."
+        default=None, description="Peak of memory that could not be dropped."
     )
     p50_seconds: float | None = Field(
-        default=None, description="Median time of a run, of a language model a token."
+        default=None, description="Median time of a run or, for a language model, of a token."
     )
     unlimited_p50_seconds: float | None = Field(
-        default=None, description="The same without a limit, in the same minutes."
+        default=None, description="The same without a limit, measured within the same minutes."
     )
-    ratio: float | None = Field(default=None, description="The one by the other.")
-    attempts: int = Field(default=1, description="How often latency was measured for it.")
+    ratio: float | None = Field(
+        default=None, description="Time under the limit divided by the time without."
+    )
+    attempts: int = Field(default=1, description="Number of latency measurements for it.")
     warm_bytes: int = Field(
-        default=0, description="Of its files, what the limit did not hold: see `limits.Usage`."
+        default=0,
+        description="Bytes of its files that the limit did not cover: see `limits.Usage`.",
     )
-    reason: str = Field(default="", description="What it died of, if it did.")
+    reason: str = Field(default="", description="The cause of death, if it died.")
 
     @property
     def survived(self) -> bool:
-        """Whether every pass came to its end, or would have."""
+        """Whether every pass finished, or would have."""
         return self.outcome != "killed"
 
 
 class Tried(Frozen):
     """One artifact under some limits."""
 
-    mechanism: Mechanism = Field(description="What held them.")
+    mechanism: Mechanism = Field(description="The mechanism of the limits.")
     trials: tuple[Trial, ...] = Field(
-        description="By limit; empty where it does not even run without one."
+        description="Trials by limit; empty if it does not run even without one."
     )

@@ -1,16 +1,16 @@
-"""Running a pass under a hard limit of memory: survived or killed, and at what peak.
+"""Run a pass under a hard memory limit: survived or killed, and at what peak.
 
-The limit holds the whole worker: Python and the runtime's own variables, which a memory pass tells
-apart as its baseline, and the model. What a group is charged for: anonymous pages, and pages of
-files that it is the first to read. Code of Python and of the runtime, which other processes have
-read before, is free; the artifact and the copies prepared of it are dropped from the page cache
-before each run, so that they are not (see `limits_pages`). Where anonymous memory fits and mapped
-weights do not, nothing fails: pages are dropped and read again from this machine's disk, run after
-run. Hence a survivor says little without its latency.
+The limit covers the whole worker: Python and the runtime's own memory, which a memory pass reports
+as its baseline, and the model. A group is charged for anonymous pages, and for pages of files that
+it is the first to read. Code of Python and of the runtime, which other processes have read before,
+is free; the artifact and its prepacked copies are dropped from the page cache before each run, so
+they are charged (see `limits_pages`). If anonymous memory fits and mapped weights do not, nothing
+fails: pages are dropped and read again from this machine's disk, run after run. So survival means
+little without the latency.
 
-Three mechanisms, the first that bites is taken: a control group of version 2, of version 1, and
-RLIMIT_DATA, which is coarser: it counts what a process reserves to write, touched or not, and no
-mapped weights at all. Elsewhere than on Linux there is none.
+The first working mechanism of three is used: a control group of version 2, of version 1, and
+RLIMIT_DATA, which is coarser: it counts writable memory that a process reserves, touched or not,
+and no mapped weights at all. On systems other than Linux there is none.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ _NO_GROUPS = (
     "run as root, or where the user owns a control group with the memory controller; a container "
     "needs its groups mounted writable"
 )
-# A runtime that is refused memory says that it cannot open the model.
+# A runtime that is refused memory reports that it cannot open the model.
 _OUT_OF_MEMORY = re.compile("alloc|memory", re.IGNORECASE)
 _PROBE_LIMIT = 64 * MIB  # must end `limits_probe`
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a limited run took.
+    """Resource usage of a limited run.
 
-    peak_bytes: the most that was charged to it, page cache included, so that it nears the limit
-    wherever files are larger; None where the mechanism does not count. kills: processes that the
-    kernel ended for being over it. warm_bytes: of the artifact's files, what was in memory before
-    and could not be dropped, and so was not held by the limit.
+    peak_bytes: its peak charge, page cache included, so it approaches the limit if files are
+    larger; None if the mechanism does not count. kills: processes that the kernel killed for
+    exceeding it. warm_bytes: bytes of the artifact's files that were in memory before and could not
+    be dropped, and so were not covered by the limit.
     """
 
     peak_bytes: int | None
@@ -63,7 +63,7 @@ class Usage:
 
 
 class OverLimit(PassFailed):
-    """A pass that gave no result under a limit; `usage` says what it took until then.
+    """A pass that gave no result under a limit; `usage` is its usage until then.
 
     stopped: it did not finish in time, as when it reads its weights from disk again and again.
     """
@@ -74,14 +74,14 @@ class OverLimit(PassFailed):
         self.stopped = stopped
 
 
-class Held(Protocol):
-    """A limit in force: commands begun with `prefix` are under it."""
+class ActiveLimit(Protocol):
+    """A limit in force: commands started with `prefix` are under it."""
 
     @property
     def prefix(self) -> tuple[str, ...]: ...
 
     def taken(self) -> tuple[int | None, int]:
-        """Peak in bytes, None where it is not counted, and how many processes were killed."""
+        """Peak in bytes, None if it is not counted, and how many processes were killed."""
 
 
 class Limiter(ABC):
@@ -90,27 +90,27 @@ class Limiter(ABC):
     mechanism: Mechanism
 
     @abstractmethod
-    def hold(self, limit_bytes: int) -> AbstractContextManager[Held]:
-        """A limit for what is begun in a `with` block; nothing of it is left behind it."""
+    def hold(self, limit_bytes: int) -> AbstractContextManager[ActiveLimit]:
+        """A limit for processes started in a `with` block; it is removed afterwards."""
 
     def bites(self) -> bool:
-        """Whether a process that takes more than a limit is really ended by it."""
+        """Whether a process that exceeds a limit is really ended by it."""
         try:
-            with self.hold(_PROBE_LIMIT) as held:
-                command = [*held.prefix, *child.command("edgeq.places.limits.probe")]
+            with self.hold(_PROBE_LIMIT) as active:
+                command = [*active.prefix, *child.command("edgeq.places.limits.probe")]
                 ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-                return ended.returncode != 0 and self._ended_it(held, ended.stderr)
+                return ended.returncode != 0 and self._ended_it(active, ended.stderr)
         except (OSError, subprocess.TimeoutExpired):
             return False
 
     @abstractmethod
-    def _ended_it(self, held: Held, said: str) -> bool:
-        """Whether it was the limit that ended a Python process, which said so on standard error."""
+    def _ended_it(self, active: ActiveLimit, said: str) -> bool:
+        """Whether the limit ended a Python process, judged by its standard error."""
 
 
-class _HeldGroup:
+class _ActiveGroup:
     def __init__(self, group: Group) -> None:
-        # The shell joins and becomes the command: all that the command takes is charged.
+        # The shell joins and becomes the command, so that all its memory is charged.
         join = 'echo $$ > "$0" && exec "$@"'
         self.prefix = ("/bin/sh", "-c", join, str(group.members))
         self._group = group
@@ -127,16 +127,16 @@ class GroupLimiter(Limiter):
         self._version, self._parent = version, parent
 
     @contextlib.contextmanager
-    def hold(self, limit_bytes: int) -> Iterator[Held]:
+    def hold(self, limit_bytes: int) -> Iterator[ActiveLimit]:
         """See `Limiter.hold`."""
         with Group(self._version, self._parent, limit_bytes) as group:
-            yield _HeldGroup(group)
+            yield _ActiveGroup(group)
 
-    def _ended_it(self, held: Held, said: str) -> bool:
-        return held.taken()[1] > 0
+    def _ended_it(self, active: ActiveLimit, said: str) -> bool:
+        return active.taken()[1] > 0
 
 
-class _HeldData:
+class _ActiveRlimit:
     def __init__(self, limit_bytes: int) -> None:
         set_limit = 'ulimit -d "$0" && exec "$@"'
         self.prefix = ("/bin/sh", "-c", set_limit, str(limit_bytes // 1024))
@@ -151,19 +151,19 @@ class DataLimiter(Limiter):
     mechanism: Mechanism = "RLIMIT_DATA"
 
     @contextlib.contextmanager
-    def hold(self, limit_bytes: int) -> Iterator[Held]:
+    def hold(self, limit_bytes: int) -> Iterator[ActiveLimit]:
         """See `Limiter.hold`."""
-        yield _HeldData(limit_bytes)
+        yield _ActiveRlimit(limit_bytes)
 
-    def _ended_it(self, held: Held, said: str) -> bool:
+    def _ended_it(self, active: ActiveLimit, said: str) -> bool:
         return "MemoryError" in said
 
 
 def available() -> Limiter | str:
-    """The best mechanism that bites on this machine, or the reason why there is none.
+    """The best working mechanism on this machine, or the reason why there is none.
 
-    Each is tried by ending a small process with it, which takes 0.1 s. Also removes groups of runs
-    that were killed.
+    Each is tested by ending a small process with it, which takes 0.1 s. Also removes groups of
+    killed runs.
     """
     if sys.platform != "linux":
         return "memory can be limited on Linux only"
@@ -172,14 +172,14 @@ def available() -> Limiter | str:
     for limiter in [*candidates, DataLimiter()]:
         if limiter.bites():
             return limiter
-    return "no control group can be made here, and RLIMIT_DATA does not hold"
+    return "no control group can be made here, and RLIMIT_DATA has no effect"
 
 
 class LimitedPlace(Here):
     """This machine with `limit_bytes` for every worker.
 
-    `limiter` is what `available` found, which is asked where it is left out. Raises Missing where
-    memory cannot be limited.
+    `limiter` is the result of `available`, which is called by default. Raises Missing if memory
+    cannot be limited.
     """
 
     def __init__(self, limit_bytes: int, limiter: Limiter | None = None) -> None:
@@ -198,36 +198,37 @@ class LimitedPlace(Here):
     def watch(
         self, request: Request, timeout_seconds: float | None = None
     ) -> tuple[dict[str, Any], Usage]:
-        """The reply to `request`, and what the run took. Raises as `run` does."""
+        """The reply to `request`, and the usage of the run. Raises as `run` does."""
         files = [*page_cache.files_below(request.artifact), *_kept_of(request.artifact)]
-        with self._limiter.hold(self.limit_bytes) as held:
+        with self._limiter.hold(self.limit_bytes) as active:
             warm = page_cache.drop(files)
             try:
-                reply = run_worker(request, timeout_seconds, prefix=held.prefix)
+                reply = run_worker(request, timeout_seconds, prefix=active.prefix)
             except (PassFailed, InvalidInput) as error:
                 if isinstance(error, InvalidInput) and not _OUT_OF_MEMORY.search(str(error)):
                     raise
-                usage = Usage(*held.taken(), warm)
+                usage = Usage(*active.taken(), warm)
                 if usage.peak_bytes == 0:
                     what = f"a process could not join the {self.mechanism}: {error}"
                     raise Missing(Problem("memory limit", what, _NO_GROUPS)) from None
                 limit = f"the limit of {format_bytes(self.limit_bytes)} ({self.mechanism})"
                 stopped = isinstance(error, PassStopped)
                 raise OverLimit(f"under {limit}, {_said(error)}", usage, stopped=stopped) from None
-            return reply, Usage(*held.taken(), warm)
+            return reply, Usage(*active.taken(), warm)
 
 
 def _said(error: PassFailed | InvalidInput) -> str:
-    """What went wrong; not the remedy, which is none when memory ran out."""
+    """The error's message without the remedy, which does not apply when memory ran out."""
     if isinstance(error, InvalidInput):
         return "; ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
     return str(error)
 
 
 def _kept_of(artifact: Path) -> Iterator[Path]:
-    """What runners made of an artifact and kept: they map it in place of the artifact's own files.
+    """Files that runners made from an artifact and keep: they map these instead of the artifact's
+    own.
 
-    The manifest of what is kept names the SHA-256 of every file that it was made from.
+    The manifest of such files names the SHA-256 of every file that they were made from.
     """
     digests = [file.sha256 for file in read_record(artifact).files.values()]
     for manifest in runtime_cache.cache_directory().glob(f"*/*/{MANIFEST}"):

@@ -1,7 +1,7 @@
-"""The smallest limit that is enough, by bisection over limits in whole MiB, each tried for real.
+"""The smallest sufficient limit, by bisection over limits in whole MiB, each actually tried.
 
-Until the largest that was not enough and the smallest that was are 1 MiB or 2 % apart. The winner
-is tried once more, and where it then fails the search goes on above it.
+Ends when the largest insufficient and the smallest sufficient limit are 1 MiB or 2 % apart. The
+winner is tried once more, and if it then fails the search continues above it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ _STEP, _SHARE = MIB, 0.02
 
 
 class Search:
-    """Bisection between the largest limit that is not enough and the smallest that is.
+    """Bisection between the largest insufficient limit and the smallest sufficient one.
 
-    attempt: tries a limit in bytes. start: a limit that should do; enough: one above it that no
-    larger one betters. `tried` holds the last trial of each limit, `trials` all in order.
+    attempt: tries a limit in bytes. start: a limit that should suffice; enough: one above it beyond
+    which more memory does not help. `tried` holds the last trial of each limit, `trials` all in
+    order.
     """
 
     def __init__(self, attempt: Callable[[int], Trial], start: int, enough: int) -> None:
@@ -29,7 +30,7 @@ class Search:
 
     @property
     def high(self) -> int | None:
-        """The smallest limit that is enough, with all above it; None if there is none."""
+        """The smallest limit that is sufficient, as are all above it; None if there is none."""
         found = None
         for limit in sorted(self.tried, reverse=True):
             if self.tried[limit].outcome != "fits":
@@ -39,16 +40,16 @@ class Search:
 
     @property
     def low(self) -> int:
-        """The largest that is not; 0 is never tried."""
+        """The largest insufficient limit; 0 is never tried."""
         return max((limit for limit, t in self.tried.items() if t.outcome != "fits"), default=0)
 
     @property
     def resolution(self) -> int:
-        """How near `low` and `high` have to come, in bytes."""
+        """The maximum final distance between `low` and `high`, in bytes."""
         return max(_STEP, int((self.high or 0) * _SHARE))
 
     def run(self) -> None:
-        """Search until the winner was enough twice."""
+        """Search until the winner was sufficient twice."""
         confirmed: set[int] = set()
         for limit in self._first:
             if self.high is None:
@@ -71,5 +72,5 @@ class Search:
 
 
 def whole(size: int) -> int:
-    """`size` in whole MiB, upwards: what is printed is what was tried."""
+    """`size` in whole MiB, rounded up: the printed limits are the tried ones."""
     return -(-size // MIB) * MIB

@@ -1,4 +1,4 @@
-"""Which budgets a recipe may set: those that are measured for its task, on data it has."""
+"""Budgets that a recipe may set: those measured for its task, on data it has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_budgets(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """Every budget that is not measured for the task, or has nothing to be measured on."""
+    """Every budget that is not measured for the task, or has no data to be measured on."""
     if document.is_assumed(("model", "task")):
         return
     has_data = bool(recipe.data.evaluation) or document.is_assumed(("data", "evaluation"))
@@ -36,17 +36,17 @@ def _faults(budget: Budget, recipe: Recipe, has_data: bool) -> Iterator[tuple[st
         remedy = f"measured for it: {measured}" if measured else "remove it"
         yield f"is not measured for the task {task!r}", remedy
     elif budget.measured_by == "quality" and not has_data:
-        yield "there is no data to measure it on", "add data.evaluation: {path: ...}"
+        yield "there are no data to measure it on", "add data.evaluation: {path: ...}"
     able = [each for each in STORAGES.values() if each.has_compute_units]
     targets = {target.format for target in recipe.targets}
     if budget.needs_compute_units and not targets & {each.name for each in able}:
         remedy = f"remove it, or add a target: {{format: {able[0].name}, devices: […]}}"
         titles = " and ".join(each.title for each in able)
-        yield f"is measured for {titles} alone, which is not a target", remedy
+        yield f"is measured for {titles} only, which is not a target", remedy
 
 
 def _alternatives(budget: Budget, task: str) -> Iterator[str]:
-    """What the same pass measures for the task."""
+    """Budgets that the same pass measures for the task."""
     for each in BUDGETS.values():
         if (
             each.tasks is not None

@@ -1,4 +1,4 @@
-"""What a schema cannot say about a recipe: data that is there, and parts that fit each other."""
+"""Checks beyond a recipe's schema: data exist, and its parts are consistent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def check(recipe: Recipe, document: Document) -> list[Problem]:
-    """Every problem of meaning, each with its place in the file."""
+    """Every inconsistency, each with its place in the file."""
     return [
         *_check_source(recipe, document),
         *_check_variants(recipe, document),
@@ -48,7 +48,7 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
     where = document.place(("model", "source"))
     takes_file = task_of(task).takes_arrays
     if takes_file and source.kind != "file":
-        what = f"model.source: the task {task!r} takes an .onnx file, not {str(source)!r}"
+        what = f"model.source: the task {task!r} requires an .onnx file, not {str(source)!r}"
         yield Problem(where, what, "give a path that ends in .onnx, or choose another task")
     elif source.kind == "file" and not takes_file:
         what = f"model.source: an .onnx file has no tokenizer, which {task} needs"
@@ -75,27 +75,27 @@ def _check_variants(recipe: Recipe, document: Document) -> Iterator[Problem]:
         where, name = document.place(location), document.name(location)
         if document.is_assumed(location) or document.is_assumed(("targets",)):
             continue
-        held = {f: v for f, v in zip(formats, meanings, strict=True) if v is not None}
-        if not held and not any(
+        stored = {f: v for f, v in zip(formats, meanings, strict=True) if v is not None}
+        if not stored and not any(
             document.is_assumed(("targets", i, "format")) for i in range(len(recipe.targets))
         ):
-            what = f"{name}: no target can hold it: {', '.join(formats)} cannot"
+            what = f"{name}: no target can store it: {', '.join(formats)} cannot"
             yield Problem(where, what, _other_target(recipe.quantize.default[index], formats, task))
-        for format, variant in held.items():
+        for format, variant in stored.items():
             needs_text = variant.recover or not rounding_method(variant.method).takes_imatrix
             given = has_data if needs_text else has_importance
             yield from _check_variant(variant, task, where, name, seen[format], given)
 
 
 def _other_target(choice: str | VariantSpec, formats: Sequence[str], task: str) -> str:
-    """What to write where none of `formats` can hold an entry of quantize.default."""
+    """The remedy if none of `formats` can store an entry of quantize.default."""
     titles = " and ".join(storage(format).title for format in formats)
     if _recovers(choice) and not any(storage(each).takes_adapter for each in formats):
         return f"{titles} packages have no adapter: remove 'recover', or add a target"
     if _is_dynamic(choice) and all(grid_of("int8-static", each, task) for each in formats):
         return (
-            f"{titles} has no ranges taken at run time; write 'int8-static', or 'int8', which "
-            "codes the weights alone"
+            f"{titles} has no dynamic ranges; write 'int8-static', or 'int8', which quantizes "
+            f"only the weights"
         )
     spec = QuantizeSpec(default=(choice,))
     able = [format for format in STORAGES if spec.choices(format, task) != (None,)]
@@ -117,16 +117,16 @@ def _check_variant(
     variant: Variant, task: str, where: str, name: str, seen: set[str], has_data: object
 ) -> Iterator[Problem]:
     if variant.name in seen:
-        what = f"{name}: the variant {variant.name!r} is there twice"
+        what = f"{name}: the variant {variant.name!r} is listed twice"
         yield Problem(where, what, "remove one, or give it a 'name' and other settings")
     seen.add(variant.name)
     if task_of(task).generates and variant.activations != "float32":
-        what = f"{name}: {variant.name!r} codes activations, which no language model here does"
-        yield Problem(where, what, "write 'int8-b32', which codes the weights alone")
+        what = f"{name}: {variant.name!r} quantizes activations, unsupported for language models"
+        yield Problem(where, what, "write 'int8-b32', which quantizes only the weights")
     elif variant.needs_calibration and not has_data:
         why = "fixes ranges from" if variant.ranges else f"rounds by {variant.method!r} with"
         why = "is recovered on" if variant.recover else why
-        what = f"{name}: {variant.name!r} {why} calibration data, and there is none"
+        what = f"{name}: {variant.name!r} {why} calibration data, and there are none"
         other = ""
         if NEAREST.name in methods_of(variant.weights) and not (variant.ranges or variant.recover):
             other = f", or write {{weights: {variant.weights}, method: {NEAREST.name}}}"
@@ -143,7 +143,7 @@ def _check_rules(recipe: Recipe, document: Document) -> Iterator[Problem]:
         for intent in (*spec.intents(f, task), *spec.pending(f, task))
     ]
     names = list(dict.fromkeys(intent.variant.name for intent in intents))
-    # A default that is wrong itself cannot tell which names there would be.
+    # An invalid default cannot tell which names would exist.
     names_are_known = not document.is_assumed(("quantize", "default"))
     rules = recipe.quantize.rules
     for index, rule in enumerate(rules):
@@ -171,13 +171,13 @@ def _check_rules(recipe: Recipe, document: Document) -> Iterator[Problem]:
 def _check_use(
     rule: Rule, index: int, intents: list[Intent], document: Document
 ) -> Iterator[Problem]:
-    """A number format that an artifact's file format lacks must not be asked for there."""
+    """A rule must not ask for a number format that an artifact's file format lacks."""
     covered = [intent for intent in intents if rule.covers(intent.variant.name)]
     lacking = [i for i in covered if rule.grid(i.format, i.task) is None]
     if not lacking:
         return
     location: Location = ("quantize", "rules", index, "use")
-    what = f"{document.name(location)}: {lacking[0].name} cannot hold {rule.use!r}"
+    what = f"{document.name(location)}: {lacking[0].name} cannot store {rule.use!r}"
     others = [i.variant.name for i in covered if i not in lacking]
     others = [name for name in others if name not in {i.variant.name for i in lacking}]
     remedy = "choose a number format that every target has, e.g. int8-b32"
@@ -203,25 +203,25 @@ def _check_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
         for position, device in enumerate(target.devices):
             if (target.format, device) in seen:
                 location: Location = ("targets", index, "devices", position)
-                what = f"{document.name(location)}: {device!r} is there twice for {target.format}"
+                what = f"{document.name(location)}: {device!r} is listed twice for {target.format}"
                 yield Problem(document.place(location), what, "remove one of them")
             seen.add((target.format, device))
     yield from _check_use_of_targets(recipe, document)
 
 
 def _check_runtime(recipe: Recipe, document: Document, index: int) -> Iterator[Problem]:
-    """A file format whose runtime does not know the task."""
+    """A file format whose runtime does not support the task."""
     own, task = storage(recipe.targets[index].format), task_of(recipe.model.task)
     if own.serves(task) or document.is_assumed(("model", "task")):
         return
     location: Location = ("targets", index, "format")
-    what = f"{document.name(location)}: no runtime of {own.title} files does {task.name!r}"
+    what = f"{document.name(location)}: no runtime for {own.title} files supports {task.name!r}"
     able = ", ".join(each.name for each in STORAGES.values() if each.serves(task))
     yield Problem(document.place(location), what, f"choose one of: {able}")
 
 
 def _check_use_of_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """A target that would get no artifact, beside others that get theirs."""
+    """A target that would get no artifact, although others get some."""
     spec, task = recipe.quantize, recipe.model.task
     formats = [target.format for target in recipe.targets]
     parts = [("quantize", "default"), *(("targets", i, "format") for i in range(len(formats)))]
@@ -231,6 +231,8 @@ def _check_use_of_targets(recipe: Recipe, document: Document) -> Iterator[Proble
     for index, format in enumerate(formats):
         location: Location = ("targets", index)
         if not held[format] and any(held.values()):
-            what = f"{document.name(location)}: nothing in quantize.default can be held in {format}"
-            remedy = "remove the target, or add what it holds to quantize.default, e.g. 'int8'"
+            what = (
+                f"{document.name(location)}: nothing in quantize.default can be stored in {format}"
+            )
+            remedy = "remove the target, or add to quantize.default what it supports, e.g. 'int8'"
             yield Problem(document.place(location), what, remedy)

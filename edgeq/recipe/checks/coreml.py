@@ -1,4 +1,4 @@
-"""What a recipe says about Core ML that only fits .onnx files, and the labels of their classes."""
+"""Core ML settings of a recipe that only apply to .onnx files, and the labels of their classes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _ONNX_ONLY = ("inputs", "image", "labels")
 
 
 def check_coreml(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """Settings that the task has no use for, channels that do not fit, and unusable labels."""
+    """Settings that do not apply to the task, wrong channel counts, and unusable labels."""
     spec = recipe.coreml
     for key in () if task_of(recipe.model.task).takes_arrays else _ONNX_ONLY:
         if getattr(spec, key) and not document.is_assumed(("model", "task")):
-            what = f"coreml.{key}: is for .onnx files, the task is {recipe.model.task!r}"
+            what = f"coreml.{key}: applies to .onnx files only, the task is {recipe.model.task!r}"
             yield Problem(document.place(("coreml", key), key=True), what, "remove it")
     if spec.image is not None:
         channels = 1 if spec.image.color == "grayscale" else 3
@@ -31,10 +31,10 @@ def check_coreml(recipe: Recipe, document: Document) -> Iterator[Problem]:
             if len(values) not in (1, channels):
                 what = f"coreml.image.{key}: {len(values)} numbers for {channels} channels"
                 where = document.place(("coreml", "image", key))
-                yield Problem(where, what, "give one number, or one a channel")
+                yield Problem(where, what, "give one number, or one per channel")
         if 0 in spec.image.scale:
             where = document.place(("coreml", "image", "scale"))
-            yield Problem(where, "coreml.image.scale: 0 makes all images alike", "e.g. 0.00392157")
+            yield Problem(where, "coreml.image.scale: 0 makes all images equal", "e.g. 0.00392157")
     if spec.labels is not None and not document.is_assumed(("coreml", "labels")):
         try:
             read_labels(document.path.parent / spec.labels)
@@ -45,7 +45,7 @@ def check_coreml(recipe: Recipe, document: Document) -> Iterator[Problem]:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """One label a line; empty lines at the end do not count. Raises InvalidInput."""
+    """Read one label per line; empty lines at the end do not count. Raises InvalidInput."""
     try:
         lines = path.read_text(encoding="utf-8").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -54,9 +54,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
     labels = tuple(line.strip() for line in lines)
     if not labels or not all(labels):
         at = labels.index("") + 1 if labels else 1
-        raise InvalidInput(Problem(f"{path}:{at}", "a label is empty", "one label a line"))
+        raise InvalidInput(Problem(f"{path}:{at}", "a label is empty", "give one label per line"))
     (label, count), *_ = Counter(labels).most_common(1)
     if count > 1:
-        what = f"the label {label!r} is there {count} times"
-        raise InvalidInput(Problem(str(path), what, "give every class a name of its own"))
+        what = f"the label {label!r} is listed {count} times"
+        raise InvalidInput(Problem(str(path), what, "give every class a unique name"))
     return labels

@@ -1,4 +1,4 @@
-"""The data sets of a recipe: there, readable, and evaluation apart from calibration."""
+"""The data sets of a recipe: existing, readable, and evaluation disjoint from calibration."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _RELATIVE = "paths are relative to the recipe"
 
 
 def check_data(recipe: Recipe, document: Document) -> list[Problem]:
-    """What is wrong with data sets, each with its place in the file.
+    """Problems of data sets, each with its place in the file.
 
-    The only place of a build that opens the evaluation data: nothing but problems leaves it.
+    The only place of a build that opens the evaluation data: nothing but problems is returned.
     """
     return _check_data_files(recipe, document) or _check_overlap(recipe, document)
 
@@ -62,7 +62,7 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
 
 
 def _check_given(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """Files that edgeq or another tool computed before."""
+    """Files that edgeq or another tool computed earlier."""
     for key in ("importance", "sensitivity"):
         given = getattr(recipe.data, key)
         location: Location = ("data", key, "path")
@@ -77,7 +77,7 @@ def _check_given(recipe: Recipe, document: Document) -> Iterator[Problem]:
 
 
 def _read(path: Path, samples: int | None, task: str) -> bool:
-    """Read a data set, which raises what is wrong with it; whether it has scored pairs."""
+    """Read a data set, raising its problems; returns whether it has scored pairs."""
     if task_of(task).generates:
         data_sets.read_corpus(path)
         return False

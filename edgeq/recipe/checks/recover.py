@@ -1,4 +1,4 @@
-"""Where a recipe may ask for recovery: an adapter exists for language models in GGUF and ONNX."""
+"""Where a recipe may ask for recovery: for language models in GGUF and ONNX."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_recover(recipe: Recipe, document: Document) -> Iterator[Problem]:
-    """Every `recover` that nothing could come of, with its place."""
+    """Every `recover` that cannot have an effect, with its place."""
     asked: list[Location] = [
         ("quantize", "default", index)
         for index, choice in enumerate(recipe.quantize.default)
@@ -32,7 +32,7 @@ def check_recover(recipe: Recipe, document: Document) -> Iterator[Problem]:
             continue
         where, name = document.place((*location, "recover")), document.name((*location, "recover"))
         if not task_of(recipe.model.task).generates and is_task_known:
-            what = f"{name}: only a language model has logits to be trained towards"
+            what = f"{name}: only a language model has logits to train on"
             yield Problem(where, what, f"remove it; the task is {recipe.model.task!r}")
     calibration = recipe.data.calibration
     place: Location = ("data", "calibration", "samples")
@@ -45,26 +45,26 @@ def check_recover(recipe: Recipe, document: Document) -> Iterator[Problem]:
     for unable in held:
         if unable.takes_adapter:
             continue
-        # Where no target can, that is said of the entry as a whole.
+        # If no target can, the error concerns the entry as a whole.
         if able and not document.is_assumed(("quantize", "default")):
             yield from _left_out(recipe, document, asked, unable)
         for location in fits:
             name = document.name((*location, "recover"))
             what = f"{name}: {unable.title} packages have no adapter"
-            remedy = f"remove it, or give {unable.title} a recipe of its own"
+            remedy = f"remove it, or give {unable.title} a separate recipe"
             yield Problem(document.place((*location, "recover")), what, remedy)
     for index, fit in enumerate(recipe.quantize.fit):
         if fit.recover and fit.limit is not None:
             location = ("quantize", "fit", index, "recover")
-            what = f"{document.name(location)}: what an adapter gives back is not known beforehand"
-            remedy = "remove it, or state a size or memory in place of a quality"
+            what = f"{document.name(location)}: an adapter's gain is not known in advance"
+            remedy = "remove it, or set a size or memory budget instead of quality"
             yield Problem(document.place(location), what, remedy)
 
 
 def _left_out(
     recipe: Recipe, document: Document, asked: list[Location], unable: Storage
 ) -> Iterator[Problem]:
-    """Every default that `unable` would hold but for its adapter, and does not get without it."""
+    """Defaults that `unable` could store except for their adapter, and does not get without one."""
     spec, task, format = recipe.quantize, recipe.model.task, unable.name
     given = {variant.weights for variant in spec.choices(format, task) if variant}
     for location in asked:
@@ -73,11 +73,11 @@ def _left_out(
             continue
         plain = choice.model_copy(update={"recover": None})
         if spec.model_copy(update={"default": (plain,)}).choices(format, task) == (None,):
-            continue  # it could not hold these weights anyway
+            continue  # it could not store these weights anyway
         name = document.name((*location, "recover"))
         what = f"{name}: {unable.title} packages have no adapter, so {format} would not get it"
         remedy = (
-            f"add '{plain.weights}' to quantize.default, which {unable.title} then gets without an "
-            f"adapter, or give {unable.title} a recipe of its own"
+            f"add '{plain.weights}' to quantize.default, which {unable.title} then gets without "
+            f"an adapter, or give {unable.title} a separate recipe"
         )
         yield Problem(document.place((*location, "recover")), what, remedy)

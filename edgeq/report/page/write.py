@@ -32,7 +32,7 @@ def write_report(
         from edgeq.report.page.render import require
 
         require()
-        writable(out, "--out")
+        writable(out, "--out", ".html")
     report = report_of(source, devices, progress)
     if out is not None:
         write_page(report, out, progress)

@@ -503,7 +503,7 @@ def test_a_terminal_gets_the_speed_too(small: Path) -> None:
     [
         (["a sentence"], "is a language model, which continues a text"),
         (["--prompt", "a", "--max-tokens", "2000"], "over the 1024 positions"),
-        (["--prompt", "a", "b"], "goes without sentences"),
+        (["--prompt", "a", "b"], "cannot be combined with sentences"),
         (["--seed", "3"], "are for --prompt only"),
         ([], "--prompt"),
         (["--prompt", ""], "prompt: is empty"),

@@ -13,7 +13,6 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.gguf.hard_texts import HARD_TEXTS
 from edgeq.formats.gguf.header import MetaValue
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.parity import KnownDifferences, require_parity
@@ -21,6 +20,7 @@ from edgeq.formats.gguf.pretokenizers import pretokenizer_name
 from edgeq.formats.gguf.tokens import TokenType, tokens_of
 from edgeq.formats.gguf.vocabulary import Vocabulary, phi3_strips, vocabulary_of
 from edgeq.formats.gguf.writer import write_gguf
+from edgeq.formats.hard_texts import HARD_TEXTS
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.sentence_head import SentenceHead
 from tests.support import tiny_decoders

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
+
+_MOST_TOKENS = 300
 
 
 def _bytes_as_text(seed: int, length: int) -> str:
@@ -104,3 +107,11 @@ HARD_TEXTS: tuple[str, ...] = (
     "< s > <|not_a_token|> <|> || |> <<s>> [ CLS ] [cls]",
 )
 """Words are shorter than 100 characters: WordPiece gives up there, and llama.cpp's does not."""
+
+
+def texts_with(tokens: Sequence[str]) -> Iterator[str]:
+    """The hard texts, and then every token of `tokens` at work, or some of very many."""
+    yield from HARD_TEXTS
+    for token in tokens[:: -(-len(tokens) // _MOST_TOKENS) or 1]:
+        yield token
+        yield f"one{token}two {token} three\n{token}{token}\tfour"

@@ -1,0 +1,278 @@
+"""A first recipe for a model that somebody has, with budgets from what is estimated for it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic_core import PydanticCustomError
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import writable, write_text
+from edgeq.core.tasks import TASKS, TENSOR, FirstRecipe, Task, task_of
+from edgeq.core.units import format_bytes
+from edgeq.devices.catalogue import load_device
+from edgeq.formats.registry import file_format
+from edgeq.models.jsonfile import read_optional
+from edgeq.models.locate import Located, locate
+from edgeq.models.source import Source, parse_source
+from edgeq.models.stated_task import tasks_of_architecture
+from edgeq.pipeline.check.expected import expected_everywhere
+from edgeq.pipeline.plan.plan import Planned, make_plan
+
+_MIB = 1 << 20
+_LEAST_MEMORY = 128 * _MIB  # a process with a runtime and no model takes half of it
+_PLAIN = re.compile(r"[A-Za-z./][\w./@-]*(:[\w./@-]+)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Need:
+    """A data file that the recipe names. content: what has to be in it."""
+
+    path: Path
+    content: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """A recipe that was written. missing: data files that are not there yet."""
+
+    path: Path
+    task: str
+    missing: tuple[Need, ...]
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What a recipe says before its budgets. base: the directory of the recipe."""
+
+    name: str
+    source: Source
+    task: Task
+    targets: Mapping[str, Sequence[str]]
+    data: tuple[Need, Need]
+    base: Path
+
+    @property
+    def first(self) -> FirstRecipe:
+        assert self.task.first_recipe is not None
+        return self.task.first_recipe
+
+
+def write_first_recipe(
+    model: str,
+    devices: Sequence[str],
+    out: Path | None = None,
+    *,
+    task: str | None = None,
+    calibration: Path | None = None,
+    evaluation: Path | None = None,
+) -> Written:
+    """Write a recipe for `model`, a source as recipes name them, that fits `devices`.
+
+    out: by default NAME.yaml in the current directory. task: by default what the model says.
+    calibration, evaluation: data files; by default names next to the recipe. Raises InvalidInput
+    for a model or device that recipes cannot have and for a file that is there already, Missing
+    where the model cannot be fetched.
+    """
+    source = _source(model)
+    located = locate(source, Path(), model, weights=False)
+    stated = task_of(task) if task else _task(located, model)
+    if stated.first_recipe is None:
+        remedy = f"copy a recipe of the task {stated.name} from the documentation"
+        raise InvalidInput(Problem(model, f"no first recipe for {stated.noun} is known", remedy))
+    bare = Path(source.value).resolve().name.removesuffix(".onnx").lower()
+    name = re.sub(r"[^a-z0-9]+", "-", bare).strip("-") or "model"
+    out = out or Path(f"{name}.yaml")
+    writable(out, "--out", ".yaml")
+    if out.exists():
+        raise InvalidInput(Problem(str(out), "is there already", "name another with --out"))
+    first = stated.first_recipe
+    needs = [
+        Need(given or out.parent / usual, content)
+        for given, (usual, content) in (
+            (calibration, first.calibration),
+            (evaluation, first.evaluation),
+        )
+    ]
+    targets = _targets(stated, devices)
+    draft = _Draft(
+        name, _from(source, out.parent), stated, targets, (needs[0], needs[1]), out.parent
+    )
+    write_text(out, _text(draft, _planned(draft, model)))
+    missing = tuple(need for need in needs if not need.path.exists())
+    return Written(out, stated.name, missing)
+
+
+def _source(model: str) -> Source:
+    try:
+        source = parse_source(model)
+    except PydanticCustomError as error:
+        raise InvalidInput(Problem(model, error.message())) from None
+    assert isinstance(source, Source)
+    return source
+
+
+def _from(source: Source, base: Path) -> Source:
+    """The same source with a path relative to `base`, as recipes have it."""
+    if source.kind not in ("directory", "file") or Path(source.value).is_absolute():
+        return source
+    path = Path(os.path.relpath(source.value, base)).as_posix()
+    return source.model_copy(update={"value": path if path.startswith("..") else f"./{path}"})
+
+
+def _task(located: Located, model: str) -> Task:
+    """What the model's files say that it is for."""
+    if located.is_file:
+        return TENSOR
+    if (located.path / "modules.json").is_file():
+        return next(task for task in TASKS.values() if task.has_sentence_head)
+    stated = read_optional(located.path / "config.json").get("architectures") or []
+    for architecture in stated if isinstance(stated, list) else [stated]:
+        for name in tasks_of_architecture(str(architecture)):
+            if name in TASKS:
+                return task_of(name)
+    what = (
+        f"its config.json names no task that edgeq knows: {', '.join(map(str, stated)) or 'none'}"
+    )
+    raise InvalidInput(Problem(model, what, f"add --task {' or '.join(TASKS)}"))
+
+
+def _targets(task: Task, devices: Sequence[str]) -> dict[str, list[str]]:
+    """The devices by the file format that is best for the task and runs on them."""
+    assert task.first_recipe is not None
+    targets: dict[str, list[str]] = {}
+    for id in devices:
+        device = load_device(id)
+        able = [
+            name
+            for name in (*task.first_recipe.formats, *device.runtimes)
+            if name in device.runtimes and file_format(name).serves(task)
+        ]
+        if not able:
+            what = f"runs no file format that can hold {task.noun}"
+            raise InvalidInput(Problem(id, what, "choose another: edgeq devices"))
+        targets.setdefault(able[0], []).append(id)
+    return targets
+
+
+def _planned(draft: _Draft, model: str) -> Planned:
+    """The plan of the recipe without data and budgets, in 8 bits, which need neither."""
+    source = str(draft.source)
+    if draft.source.kind in ("directory", "file"):
+        source = str((draft.base / source).resolve())
+    lines = [*_model(draft, None, source), "quantize: {default: [int8]}", *_target_lines(draft)]
+    with tempfile.TemporaryDirectory(prefix=".edgeq-new-", dir=draft.base) as folder:
+        path = Path(folder, "draft.yaml")
+        path.write_text("\n".join(lines), encoding="utf-8")
+        try:
+            return make_plan(path)
+        except InvalidInput as error:
+            problems = [Problem(model, each.what, each.remedy) for each in error.problems]
+            raise InvalidInput(problems) from None
+
+
+def _text(draft: _Draft, planned: Planned) -> str:
+    calibration, evaluation = (
+        _quoted(Path(os.path.relpath(need.path, draft.base)).as_posix()) for need in draft.data
+    )
+    return "\n".join(
+        [
+            "# A first recipe: everything in it is yours to change. An editor completes and checks",
+            '# it with the schema that "edgeq schema > recipe.schema.json" writes.',
+            *_model(draft, planned.plan.licence, str(draft.source)),
+            "",
+            "# Quantization sees the first file only, and quality is judged on the second; they",
+            "# must not share a sample.",
+            f"# calibration: {draft.first.calibration[1]}.",
+            f"# evaluation: {draft.first.evaluation[1]}.",
+            "data:",
+            f"  calibration: {{path: {calibration}}}",
+            f"  evaluation: {{path: {evaluation}}}",
+            "",
+            '# Each word becomes an artifact; "edgeq bundle" packs the best that is within budget.',
+            "quantize:",
+            "  default: [int8, int4]",
+            "",
+            '# The file format, and the devices it must fit; "edgeq devices" lists them.',
+            *_target_lines(draft),
+            *_workload(draft, planned),
+            "",
+            *_budgets(draft, planned),
+            "",
+        ]
+    )
+
+
+def _model(draft: _Draft, licence: str | None, source: str) -> list[str]:
+    return [
+        "edgeq: 1",
+        f"name: {draft.name}",
+        "",
+        "# What is deployed. The bundle carries the licence: state it before you ship.",
+        "model:",
+        f"  source: {_quoted(source)}",
+        f"  task: {draft.task.name}",
+        f"  licence: {_quoted(licence)}" if licence else "  # licence: apache-2.0",
+    ]
+
+
+def _target_lines(draft: _Draft) -> list[str]:
+    lines = ["targets:"]
+    for format, devices in draft.targets.items():
+        lines += [f"  - format: {format}", f"    devices: [{', '.join(map(_quoted, devices))}]"]
+    return lines
+
+
+def _workload(draft: _Draft, planned: Planned) -> list[str]:
+    decoder = planned.model.decoder
+    if decoder is None:
+        return []
+    context = min(draft.first.context, decoder.context)
+    prompt, answer = min(128, context // 2), min(64, context // 4)
+    return [
+        "",
+        "# How many tokens a conversation may have, and what the user waits for.",
+        f"workload: {{context: {context}, prompt: {prompt}, generate: {answer}}}",
+    ]
+
+
+def _budgets(draft: _Draft, planned: Planned) -> list[str]:
+    """Limits with room above what 8 bits are estimated to take, within what a device allows."""
+    download = max(artifact.download_bytes for artifact in planned.plan.artifacts)
+    memory = {
+        id: estimates.memory.peak.high
+        for own in expected_everywhere(planned).values()
+        for id, estimates in own.items()
+    }
+    allowed = min(device.app_limit().bytes for device in planned.devices.values())
+    lines = [f"# Estimated in 8 bits: a download of {format_bytes(download)}"]
+    peak = _LEAST_MEMORY
+    if memory:
+        id = max(memory, key=lambda each: memory[each])
+        lines[0] += f", and at most {format_bytes(memory[id])} of memory on {id}"
+        peak = max(peak, _rounded_up(1.25 * memory[id]))
+    return [
+        f"{lines[0]}.",
+        "# State what your app can spare; what misses a limit is not bundled.",
+        "budgets:",
+        f"  size: {{download: {math.ceil(1.1 * download / _MIB)} MiB}}",
+        f"  memory: {{peak: {min(peak, allowed) // _MIB} MiB}}",
+        *(f"  {budget}" for budget in draft.first.budgets),
+    ]
+
+
+def _rounded_up(size: float) -> int:
+    step = 32 * _MIB
+    return math.ceil(size / step) * step
+
+
+def _quoted(text: str) -> str:
+    """`text` as YAML: quoted where it is not plain letters."""
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,87 @@
+"""`edgeq new` writes recipes that edgeq takes, with budgets that the plan explains."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnx_ir", reason="the build side is not installed")
+
+from edgeq.core.errors import InvalidInput
+from edgeq.core.tasks import TASKS, Task
+from edgeq.core.yamlfile import read_yaml
+from edgeq.pipeline.check.expected import expected_everywhere
+from edgeq.pipeline.first_recipe import write_first_recipe
+from edgeq.pipeline.plan.plan import make_plan
+from tests.support import onnx_models
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+WREN = str(RECIPES / "wren")
+TEXTS = {
+    "calibration": RECIPES / "data" / "wren-calibration.txt",
+    "evaluation": RECIPES / "data" / "wren-evaluation.txt",
+}
+
+
+def test_a_language_models_recipe_is_planned_within_its_own_budgets(tmp_path: Path) -> None:
+    written = write_first_recipe(WREN, ["pi5-8gb", "iphone-14"], tmp_path / "a.yaml", **TEXTS)
+    assert (written.task, written.missing) == ("text-generation", ())
+    planned = make_plan(written.path)
+    eight, _four = planned.plan.artifacts
+    budgets = planned.recipe.budgets
+    download, peak = budgets.size.download, budgets.memory.peak
+    assert download is not None and peak is not None
+    assert eight.download_bytes < download < 1.5 * eight.download_bytes
+    for device in expected_everywhere(planned)[eight.name].values():
+        assert device.memory.peak.high < peak
+    assert {target.format for target in planned.recipe.targets} == {"gguf"}
+
+
+def test_data_that_is_missing_is_named(tmp_path: Path) -> None:
+    written = write_first_recipe(WREN, ["here"], tmp_path / "a.yaml")
+    assert [need.path.name for need in written.missing] == ["calibration.txt", "evaluation.txt"]
+    with pytest.raises(InvalidInput, match=r"calibration\.txt"):
+        make_plan(written.path)
+    for need, text in zip(written.missing, TEXTS.values(), strict=True):
+        shutil.copy(text, need.path)
+    make_plan(written.path)
+
+
+def test_an_onnx_file_is_found_from_the_recipes_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my models").mkdir()
+    Path("recipes").mkdir()
+    onnx_models.convolutional(Path("my models", "net: 1.onnx"))
+    written = write_first_recipe("my models/net: 1.onnx", ["here"], Path("recipes", "net.yaml"))
+    document = read_yaml(written.path)
+    assert document.data["model"] == {"source": "../my models/net: 1.onnx", "task": "tensor"}
+    assert document.data["name"] == "net-1"
+    with pytest.raises(InvalidInput, match=r"calibration\.npz"):
+        make_plan(written.path)
+
+
+def test_nothing_is_overwritten_or_left_behind(tmp_path: Path) -> None:
+    out = tmp_path / "a.yaml"
+    out.write_text("mine")
+    with pytest.raises(InvalidInput, match="is there already"):
+        write_first_recipe(WREN, ["here"], out)
+    with pytest.raises(InvalidInput, match="pixel"):
+        write_first_recipe(WREN, ["pixel-9999"], tmp_path / "b.yaml")
+    with pytest.raises(InvalidInput, match="no such model"):
+        write_first_recipe(str(tmp_path / "none"), ["here"], tmp_path / "b.yaml")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"architectures": ["BertForDreaming"]}')
+    with pytest.raises(InvalidInput, match=r"BertForDreaming\n    add --task"):
+        write_first_recipe(str(tmp_path / "model"), ["here"], tmp_path / "b.yaml")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.yaml", "model"]
+    assert out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_every_task_has_a_first_recipe(task: Task) -> None:
+    assert task.first_recipe is not None
+    assert task.first_recipe.calibration[0] != task.first_recipe.evaluation[0]
