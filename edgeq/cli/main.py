@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import edgeq
 from edgeq.cli.allocate import allocating
 from edgeq.cli.bill import bills
 from edgeq.cli.emulate import emulators
@@ -50,7 +50,7 @@ Full = Annotated[
 
 def _show_version(asked: bool) -> None:
     if asked:
-        print(importlib.metadata.version("edgeq"))
+        print(edgeq.__version__)
         raise typer.Exit
 
 

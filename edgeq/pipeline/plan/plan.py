@@ -22,6 +22,7 @@ from edgeq.pipeline.plan.records import ArtifactPlan, Plan
 from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.pipeline.plan.sizes import cache_bytes
 from edgeq.pipeline.plan.tensors import bytes_by_grid, planned_tensors
+from edgeq.pipeline.plan.unquantized import unquantized
 from edgeq.pipeline.proof.original import reference_of
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import Format
@@ -92,6 +93,7 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     plan = _plan(recipe, model, apple)
     packages = {a.name: a.tensors for a in plan.artifacts if file_format(a.format).has_releases}
     problems += too_old(recipe, document, packages, apple)
+    problems += unquantized(recipe, document, model, plan.artifacts)
     if packages:
         problems += misfits(recipe, document, model.located.path)
     if problems:
