@@ -7,7 +7,6 @@ from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import Task
-from edgeq.core.validation_messages import suggest
 from edgeq.models.known_keys import ENCODER_FIXED, ENCODER_KEYS, HARMLESS
 from edgeq.models.settings import Settings
 
@@ -21,8 +20,7 @@ def check_encoder(config: Mapping[str, Any], where: str, noun: str) -> None:
     keys = ENCODER_KEYS.get(str(family))
     if keys is None:
         what = f"the architecture {family!r} is not supported as {noun}"
-        near = suggest(str(family), ENCODER_KEYS)
-        remedy = f"supported: {', '.join(ENCODER_KEYS)} ({near}); others as an .onnx file"
+        remedy = f"supported: {', '.join(ENCODER_KEYS)}; others as an .onnx file"
         raise InvalidInput(Problem(where, what, remedy))
     settings = Settings(config, where, "config.json")
     settings.ignore(HARMLESS | keys)

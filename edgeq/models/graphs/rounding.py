@@ -131,14 +131,18 @@ class ChosenWeights:
         if not wanted:
             return InvalidInput(
                 Problem(
-                    str(self._directory / MODEL_FILE),
+                    "quantize",
                     "no weight of this model is to be quantized: every one is small or kept "
                     "float32",
-                    "use the variant float32, or a rule that quantizes something",
+                    "write 'default: float32', or a rule that quantizes something",
                 )
             )
         return InvalidInput(
-            Problem(w.name, self.decisions[w.name].reason, "choose another variant, or float32")
+            Problem(
+                f"the weight {w.name!r}",
+                self.decisions[w.name].reason,
+                "write another variant, or 'default: float32'",
+            )
             for w in wanted
         )
 
