@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -186,6 +188,30 @@ class TextSettings(Frozen):
         return [f"{prompt}{text}" for text in texts] if prompt else list(texts)
 
 
+class Classes(Frozen):
+    """What a classifier tells apart."""
+
+    labels: tuple[str, ...] = Field(description="In the order of the values of its output.")
+    function: Literal["softmax", "sigmoid"] = Field(
+        description="What makes probabilities of them: softmax where a sample has one label, "
+        "sigmoid where it has each that is at least as likely as not."
+    )
+
+    def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """(samples, classes) of an output of that shape."""
+        values = output.astype(np.float64)
+        if self.function == "sigmoid":
+            return np.asarray(1 / (1 + np.exp(-values)))
+        powers = np.exp(values - values.max(-1, keepdims=True))
+        return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+    def chosen(self, output: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """(samples, classes): 1 for each label that a sample gets."""
+        if self.function == "sigmoid":
+            return np.asarray(output >= 0, np.int64)
+        return np.asarray(np.eye(output.shape[1], dtype=np.int64)[output.argmax(1)])
+
+
 class Artifact(Frozen):
     """One built model: its files, the format of each weight, and everything that went in."""
 
@@ -204,6 +230,9 @@ class Artifact(Frozen):
     )
     dimension: int | None = Field(
         default=None, description="Dimension of an embedding; null for other models."
+    )
+    classes: Classes | None = Field(
+        default=None, description="What a classifier tells apart; null for other models."
     )
     weight_bytes: int = Field(
         description="Size of quantized and float weights, without graph and tokenizer."

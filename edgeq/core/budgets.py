@@ -128,6 +128,18 @@ BUDGETS: Registry[Budget] = Registry(
             "the share of first choices that stay the same",
         ),
         _quality(
+            "agreement",
+            "share",
+            "at least",
+            "the share of texts that keep their labels",
+        ),
+        _quality(
+            "accuracy_drop",
+            "share",
+            "at most",
+            "the share of right labels that it loses",
+        ),
+        _quality(
             "kl",
             "nats",
             "at most",

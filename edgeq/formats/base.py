@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,19 @@ from edgeq.core.errors import InvalidInput, Problem
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What a classifier says of a text.
+
+    label: the likeliest. labels: all that it gets: that one, or for a model of several labels at a
+    time each that is at least as likely as not. probabilities: of every label.
+    """
+
+    label: str
+    labels: tuple[str, ...]
+    probabilities: Mapping[str, float]
 
 
 class Model:
@@ -57,6 +71,10 @@ class Model:
         the model's own, listed in `artifact.text.prompts`. By default, the model's default prompt.
         """
         raise self._unfit("embed")
+
+    def classify(self, texts: Sequence[str]) -> list[Classified]:
+        """Classify each text."""
+        raise self._unfit("classify")
 
     def tokens(self, text: str) -> list[int]:
         """Tokenize `text`; the ids include special tokens."""

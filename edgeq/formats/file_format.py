@@ -157,6 +157,13 @@ class FileFormat(Storage):
         """Files for an app's developer in addition to the artifact, by name."""
         return {}
 
+    def notes(self, model: DescribedModel) -> tuple[str, ...]:
+        """Where its runtime is not the model, whatever the number formats; for people to read.
+
+        Raises InvalidInput where it would read ordinary text otherwise than the model does.
+        """
+        return ()
+
     def stored(self, size: int) -> int:
         """`size` bytes of a tensor, padded as in the file."""
         return -(-size // self.alignment) * self.alignment

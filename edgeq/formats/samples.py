@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.core.artifact import TOKENIZER_FILE, Artifact, ValueInfo
+from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Classes, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.base import Array, Model
+from edgeq.core.tasks import task_of
+from edgeq.formats.base import Array, Classified, Model
 from edgeq.formats.package import Package
 from edgeq.formats.text import TextEncoder, prompted
 
@@ -30,6 +31,8 @@ class SampleModel(Model, ABC):
         self.artifact, self.name = package.artifact, package.artifact.name
         self._inputs = [value.name for value in package.artifact.inputs]
         self._package = package
+        verb = task_of(self.artifact.task).verb
+        self.verbs = "run()" if verb == "run" else f"{verb}() or run()"
 
     @abstractmethod
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -50,15 +53,28 @@ class SampleModel(Model, ABC):
         `artifact.text.max_tokens`.
         """
         encoder = self._encoder
-        if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
-            found = type(texts).__name__
-            raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
+        if self.artifact.dimension is None:
+            raise self._unfit("embed")
+        _require_list(texts)
         result = np.empty((len(texts), self.artifact.dimension or 0), np.float32)
         name = self.artifact.outputs[0].name
         for index, text in enumerate(prompted(self.artifact.text, texts, prompt, prompt_name)):
             feeds = encoder.feeds(text, self._inputs, f"texts[{index}]")
             result[index] = self.run(feeds)[name][0]
         return result
+
+    def classify(self, texts: Sequence[str]) -> list[Classified]:
+        """See `Model.classify`. Texts are run one at a time, as by `embed`."""
+        classes = self.artifact.classes
+        if classes is None:
+            raise self._unfit("classify")
+        _require_list(texts)
+        name = self.artifact.outputs[0].name
+        found = []
+        for index, text in enumerate(texts):
+            feeds = self._encoder.feeds(text, self._inputs, f"texts[{index}]")
+            found.append(_classified(classes, self.run(feeds)[name]))
+        return found
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of `text` with special tokens, truncated at `artifact.text.max_tokens`."""
@@ -98,6 +114,22 @@ class SampleModel(Model, ABC):
         if problems:
             raise InvalidInput(problems)
         return ready
+
+
+def _classified(classes: Classes, output: Array) -> Classified:
+    """output: (1, classes)."""
+    labels, chosen = classes.labels, classes.chosen(output)[0]
+    return Classified(
+        label=labels[int(output[0].argmax())],
+        labels=tuple(label for label, has in zip(labels, chosen, strict=True) if has),
+        probabilities=dict(zip(labels, classes.probabilities(output)[0].tolist(), strict=True)),
+    )
+
+
+def _require_list(texts: object) -> None:
+    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+        found = type(texts).__name__
+        raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
 
 
 def fit(array: Array, value: ValueInfo) -> Array:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, generation, latency
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
+from edgeq.measure.metrics import Judged, changed_texts, judged, scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -31,6 +32,8 @@ from edgeq.measure.reference import ANSWERS_FILE, read_recorded, reference_name
 from edgeq.places.place import ALL_PASSES, Place, Unreachable
 from edgeq.places.process import PassFailed, Request
 from edgeq.recipe.budgets import Workload
+
+_T = TypeVar("_T")
 
 
 class Bench:
@@ -135,7 +138,7 @@ class Bench:
         if found is None:
             return None
         reply, conditions = found
-        return Memory(**reply, conditions=conditions)
+        return self._read("memory", failures, lambda: Memory(**reply, conditions=conditions))
 
     def _times(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], **more: Any
@@ -144,7 +147,9 @@ class Bench:
         found = self._run("latency", directory, artifact, failures, **more)
         if found is None:
             return {}
-        reply, conditions = found
+        return self._read("latency", failures, lambda: self._timed(*found)) or {}
+
+    def _timed(self, reply: dict[str, Any], conditions: Conditions) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         if "placement" in reply:
             seen["placement"] = Placement(**reply["placement"], conditions=conditions)
@@ -174,7 +179,10 @@ class Bench:
             if found is None:
                 return {}
             reply, conditions = found
-            return {"language": LanguageQuality(**reply, conditions=conditions)}
+            language = self._read(
+                "quality", failures, lambda: LanguageQuality(**reply, conditions=conditions)
+            )
+            return {"language": language} if language else {}
         if self._float_outputs is None:
             return {}
         outputs = self._folder / "artifact.npy"
@@ -183,12 +191,12 @@ class Bench:
             return {}
         _, conditions = found
         try:
-            return {"quality": self._compare(artifact, outputs, conditions)}
-        except NotComparable as error:
-            failures["quality"] = str(error)
-            return {}
+            quality = self._read(
+                "quality", failures, lambda: self._compare(artifact, outputs, conditions)
+            )
         finally:
             outputs.unlink()
+        return {"quality": quality} if quality else {}
 
     def _compare(self, artifact: Artifact, outputs: Path, conditions: Conditions) -> Quality:
         assert self._float_outputs is not None
@@ -198,7 +206,7 @@ class Bench:
         if names != wanted:
             raise NotComparable(f"its outputs are {names}, full precision's {wanted}")
         read = (arrays.read_arrays(file) for file in files)
-        distances = compare(names, *read, logits=artifact.text is None)
+        distances = compare(names, *read, logits=not task_of(artifact.task).has_sentence_head)
         scores = self._data.scores
         spearman: list[float | None] = [None, None]
         nearest = spearman_bounds = None
@@ -208,7 +216,10 @@ class Bench:
             if scores is not None:
                 spearman = [pair_spearman(rows, scores) for rows in vectors]
                 spearman_bounds = pair_spearman_bounds(vectors[0], scores)
+        found = self._as_labels(artifact, files)
         return Quality(
+            scores=scores_of(task_of(artifact.task), found) if found else {},
+            changed=changed_texts(found, artifact.classes) if found and artifact.classes else (),
             outputs=distances,
             spearman=spearman[0],
             spearman_bounds=spearman_bounds,
@@ -216,6 +227,14 @@ class Bench:
             neighbours=nearest,
             conditions=conditions,
         )
+
+    def _as_labels(self, artifact: Artifact, files: tuple[Path, Path]) -> Judged | None:
+        """The answers of a classifier and of its original; None for other models."""
+        if artifact.classes is None:
+            return None
+        own, original = ([*arrays.read_arrays(file)] for file in files)
+        texts = (self._data.judged or {})["texts"]
+        return judged(texts, own, original, artifact.classes, self._data.labels)
 
     def _measurement(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], seen: dict[str, Any]
@@ -266,16 +285,33 @@ class Bench:
             self._absent = {**dict.fromkeys(ALL_PASSES, lost), **self._absent}
             return None
         words = ("runtime", "reference", "instructions", "threads", "prepared", "warnings")
-        conditions = Conditions(
-            **{word: reply.pop(word) for word in words},
-            **{word: reply.pop(word, None) for word in ("cpus", "others", "megahertz")},
-            inputs=reply.pop("inputs"),
-            cpu=self._cpu,
-            system=system,
-            load_average=load_average,
-            effort=self._effort,
+        conditions = self._read(
+            work,
+            failures,
+            lambda: Conditions(
+                **{word: reply.pop(word) for word in words},
+                **{word: reply.pop(word, None) for word in ("cpus", "others", "megahertz")},
+                inputs=reply.pop("inputs"),
+                cpu=self._cpu,
+                system=system,
+                load_average=load_average,
+                effort=self._effort,
+            ),
         )
-        return reply, conditions
+        return (reply, conditions) if conditions else None
+
+    def _read(self, work: Pass, failures: dict[Pass, str], make: Callable[[], _T]) -> _T | None:
+        """What `make` takes from a reply; None, and the reason, where another machine sent junk."""
+        try:
+            return make()
+        except NotComparable as error:
+            failures[work] = str(error)
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            if self._place.runs_own_worker:
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            failures[work] = f"{self._place.name} replied with what no {work} pass gives: {reason}"
+        return None
 
 
 def _has(work: Pass, seen: dict[str, Any]) -> bool:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.core import canonical
+from edgeq.core.artifact import Classes
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
 from edgeq.core.tasks import TEXT_GENERATION, task_of
 from edgeq.models.architecture import Decoder, decoder_of
 from edgeq.models.encoder import check_encoder, is_unused
 from edgeq.models.huggingface import ModelDirectory, read_directory
+from edgeq.models.labels import read_classes
 from edgeq.models.locate import Located, hub_tensors, locate
 from edgeq.models.source import Source
 from edgeq.models.special_tokens import end_tokens
@@ -36,7 +38,7 @@ class DescribedModel:
     tensors: shapes of the weights that an export keeps, outputs or tokens first. weights: the same
     for an .onnx file, with the operators that read them; None if only names are known yet.
     directory: facts about a Hugging Face-style directory, None for an .onnx file. decoder: a
-    language model's architecture, None for other tasks.
+    language model's architecture, classes: a classifier's labels; None for other tasks.
     """
 
     located: Located
@@ -44,6 +46,7 @@ class DescribedModel:
     directory: ModelDirectory | None
     weights: dict[str, Weight] | None = None
     decoder: Decoder | None = None
+    classes: Classes | None = None
 
     def is_table(self, name: str) -> bool:
         """Whether rows of this weight are looked up; by its name if no operator is known."""
@@ -95,13 +98,14 @@ def describe(
     directory = read_directory(located.path, where, _tensors_elsewhere(source, located, where))
     has_modules = (located.path / "modules.json").is_file()
     check_task(directory.config, directory.tensors, task_of(task), where, has_modules)
-    check_encoder(directory.config, where)
+    check_encoder(directory.config, where, task_of(task).noun)
     tensors = {
         name: facts.shape
         for name, facts in directory.tensors.items()
-        if facts.is_float and not is_unused(name)
+        if facts.is_float and not is_unused(name, task_of(task))
     }
-    return DescribedModel(located, tensors, directory)
+    classes = read_classes(directory.config, where) if task_of(task).classifies else None
+    return DescribedModel(located, tensors, directory, classes=classes)
 
 
 def _describe_decoder(source: Source, located: Located, where: str) -> DescribedModel:

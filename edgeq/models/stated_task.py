@@ -10,7 +10,6 @@ from edgeq.core.tasks import TASKS, Task
 
 # Other suffixes of transformers' classes, and their tasks.
 _OTHERS = {
-    "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
     "ForMultipleChoice": "multiple-choice",
@@ -43,7 +42,7 @@ def check_task(
             what = f"the model is a {name}: its task is {does}, not {task.name}"
             raise InvalidInput(Problem(where, what, _remedy(meant)))
     head = next((name for name in names if name.startswith(_HEADS)), None)
-    if head is not None:
+    if head is not None and not task.classifies:
         what = f"the model has {head}, the head of a task other than {task.name}"
         raise InvalidInput(Problem(where, what, _remedy(())))
 

@@ -16,6 +16,8 @@ from edgeq.quantize.spec import Intent
 SMALLEST_WEIGHT = 4096
 TOO_SMALL = f"fewer than 2 axes or {SMALLEST_WEIGHT} values"
 """The reason for weights that are too small to quantize."""
+ALREADY = "already quantized"
+"""The start of the reason for weights that the user's file already stores as integers."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -53,11 +54,32 @@ class InputStatistics:
         return np.concatenate(self.samples)
 
 
+def merged(several: Sequence[InputStatistics]) -> InputStatistics:
+    """Statistics of several inputs of one weight, as if one tensor had all their rows."""
+    if len(several) == 1:
+        return several[0]
+    count = sum(each.count for each in several)
+    shares = [each.count / count for each in several]
+    hessians = [each.hessian for each in several if each.hessian is not None]
+    moment = sum((share * h for share, h in zip(shares, hessians, strict=False)), np.float64(0))
+    turns = itertools.zip_longest(*(each.samples for each in several))
+    return InputStatistics(
+        samples=tuple(sample for turn in turns for sample in turn if sample is not None),
+        low=np.min([each.low for each in several], 0),
+        high=np.max([each.high for each in several], 0),
+        power=np.average([each.power for each in several], 0, shares),
+        count=count,
+        hessian=np.asarray(moment) if len(hessians) == len(several) else None,
+    )
+
+
 class _Collector:
     """Collects the statistics of one tensor while samples come in."""
 
-    def __init__(self, with_hessian: bool, with_samples: bool) -> None:
+    def __init__(self, with_hessian: bool, with_samples: bool, spread_over: int = 0) -> None:
+        """spread_over: how many samples share the kept rows equally; 0: the first rows are kept."""
         self._with_hessian = with_hessian
+        self._share = -(-_ROWS_KEPT // spread_over) if spread_over else 0
         self._samples: list[Floats] = []
         self._rows_wanted = _ROWS_KEPT if with_samples else 0
         self._rows_seen = 0
@@ -81,6 +103,7 @@ class _Collector:
             if sum(map(len, self._pending)) >= _ROWS_PER_PRODUCT:
                 self._add_moment()
         if self._rows_wanted > 0:
+            rows = rows[:: -(-len(rows) // self._share)] if self._share else rows
             self._samples.append(rows[: self._rows_wanted])
             self._rows_wanted -= len(self._samples[-1])
 
@@ -112,18 +135,25 @@ def collect(
     feeds: Sequence[Feed],
     hessians: frozenset[str],
     samples: frozenset[str] | None = None,
+    spread: frozenset[str] = frozenset(),
 ) -> dict[str, InputStatistics]:
     """Run the float model on every feed and collect statistics of `tensors` (name → columns).
 
-    session: of a model in which every such tensor is an input or output. hessians: tensors whose
-    second moments are collected. samples: those whose rows are kept, by default all. Samples run
-    one at a time and unpadded, so no padding enters any statistic. A tensor without values in any
-    feed is missing from the result. Raises InvalidInput for NaN and infinity.
+    session: of a model in which every watched tensor is an input or output. hessians: those whose
+    second moments are wanted. samples: those whose rows are kept, by default all. spread: those of
+    which a few rows of every sample are kept. Samples run one at a time and unpadded, so no padding
+    enters any statistic. A tensor that held nothing in any feed is missing from the result. Raises
+    InvalidInput for NaN and infinity.
     """
     found: dict[str, InputStatistics] = {}
     for names in _in_turns(tensors, hessians):
         collectors = {
-            name: _Collector(name in hessians, samples is None or name in samples) for name in names
+            name: _Collector(
+                name in hessians,
+                samples is None or name in samples or name in spread,
+                len(feeds) if name in spread else 0,
+            )
+            for name in names
         }
         for sample, feed in enumerate(feeds):
             inner = [name for name in names if name not in feed]

@@ -12,10 +12,12 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 from edgeq.core.errors import InvalidInput
 from edgeq.devices.catalogue import load_device
+from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.bundle.app_store_limits import store_lines
 from edgeq.pipeline.plan.plan import Planned, make_plan
-from edgeq.report.overview import print_limits, print_plan
-from tests.support import tiny_bert
+from edgeq.quantize.decide import ALREADY
+from edgeq.report.overview import print_built, print_limits, print_plan
+from tests.support import report_samples, tiny_bert
 
 TARGET = "{format: onnx, devices: [here]}"
 
@@ -67,6 +69,19 @@ def test_other_formats_get_no_advice(tiny: Path) -> None:
     text = tiny_bert.GOOD.replace("[here]", "[iphone-15-pro]")
     made = make_plan(tiny_bert.write_recipe(tiny.parent / "onnx.yaml", text))
     assert all(artifact.advice == () for artifact in made.plan.artifacts)
+
+
+def test_weights_that_were_quantized_before_are_said_to_be_kept(tmp_path: Path) -> None:
+    made = report_samples.artifact("onnx-int4-b32", "int8")
+    kept = {
+        name: tensor.model_copy(update={"note": f"{ALREADY}: int8 in the file"})
+        for name, tensor in list(made.tensors.items())[:2]
+    }
+    out = io.StringIO()
+    for each in (made, made.model_copy(update={"tensors": {**made.tensors, **kept}})):
+        print_built([Built(tmp_path, each)], Console(file=out, width=200))
+    (note,) = [line for line in out.getvalue().splitlines() if "note" in line]
+    assert f"2 of {len(made.tensors)} weights were quantized in the file already" in note
 
 
 def test_limits_are_printed_line_by_line() -> None:

@@ -167,6 +167,38 @@ def output_of_another_rank_than_stated() -> Any:
 
 
 @kind
+def towers_of_one_weight() -> Any:
+    nodes = [
+        helper.make_node("Mul", ["x", "five"], ["z"], "scale"),
+        helper.make_node("Gemm", ["x", "w", "b"], ["p"], "left"),
+        helper.make_node("Gemm", ["z", "w", "b"], ["q"], "right"),
+        helper.make_node("Concat", ["p", "q"], ["y"], "join", axis=1),
+    ]
+    constants = {"w": floats(64, 96), "b": floats(96), "five": np.float32(5).reshape(())}
+    return model(nodes, [value("x", ["n", 64])], [value("y", ["n", 192])], constants), rows()
+
+
+@kind
+def residual_with_silu() -> Any:
+    def convolve(x: str, w: str, y: str) -> Any:
+        return helper.make_node("Conv", [x, w], [y], f"conv {w}", pads=[1, 1, 1, 1])
+
+    nodes = [
+        convolve("x", "w1", "a"),
+        helper.make_node("Sigmoid", ["a"], ["s"], "gate"),
+        helper.make_node("Mul", ["a", "s"], ["b"], "silu"),
+        convolve("b", "w2", "c"),
+        helper.make_node("Add", ["c", "b"], ["d"], "residual"),
+        helper.make_node("Relu", ["d"], ["e"], "relu"),
+        convolve("e", "w3", "y"),
+    ]
+    weights = {f"w{n}": floats(24, 24, 3, 3) / np.float32(8) for n in (1, 2, 3)}
+    shape: list[int | str] = ["n", 24, 12, 12]
+    image = RNG.standard_normal((1, 24, 12, 12)).astype(np.float32)
+    return model(nodes, [value("x", shape)], [value("y", shape)], weights), {"x": image}
+
+
+@kind
 def names_of_ours() -> Any:
     nodes = [
         helper.make_node("MatMul", ["t0", "w.codes"], ["t1"], "t2"),

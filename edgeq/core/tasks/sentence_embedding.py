@@ -20,7 +20,10 @@ SENTENCE_EMBEDDING = Task(
     architectures=("ForMaskedLM", "ForPreTraining", "Model"),
     auto_class="AutoModel",
     optimum_task="feature-extraction",
-    unused_weights=("pooler.", "cls.", "lm_head.", "vocab_"),
+    unused_weights=(
+        *("pooler.", "cls.", "lm_head.", "vocab_"),
+        *("discriminator_predictions.", "predictions."),
+    ),
     verb="embed",
     budgets=("latency.p50", "latency.p90", "quality.cosine", "quality.spearman"),
     in_llama_cpp=True,

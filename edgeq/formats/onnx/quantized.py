@@ -12,7 +12,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.onnx.convolution import ConvolutionWriter, decode, parameters, zero_points
+from edgeq.formats.onnx.convolution import ConvolutionWriter, parameters
+from edgeq.models.graphs.regions import Region
 from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
 from edgeq.models.graphs.streamed import StreamedTensor
 from edgeq.models.graphs.weights import Weight, WeightUse
@@ -36,11 +37,13 @@ class _CodedInput:
 class QuantizedWriter:
     """Replaces the nodes that read a quantized weight, weight by weight."""
 
-    def __init__(self, model: ir.Model, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """ranges: static range of tensors around convolutions, by name."""
+    def __init__(
+        self, model: ir.Model, region: Region, ranges: Mapping[str, tuple[float, float]]
+    ) -> None:
+        """ranges: static range of every value in the region of convolutions, by name."""
         self._writer = GraphWriter(model)
         self._is_decoder = any(node.op_type == "GroupQueryAttention" for node in model.graph)
-        self._convolutions = ConvolutionWriter(self._writer, ranges)
+        self._convolutions = ConvolutionWriter(self._writer, region, ranges)
         self._coded: dict[tuple[int, int, int], _CodedInput] = {}
         self._outliers: dict[tuple[int, int, int], ir.Value] = {}
         self._copies: dict[str, tuple[ir.Value, ir.Value]] = {}
@@ -90,33 +93,28 @@ class QuantizedWriter:
         )
 
     def _write_linear_int8(self, weight: Weight, quantized: Quantized) -> None:
-        tensor, input_codes = quantized.tensor, quantized.input_codes
+        """One integer product, whatever its ranges, that adds the bias in float.
+
+        Left as DequantizeLinear and MatMul, it would be fused only with a bias of int32 and a zero
+        point of the weight, and otherwise decode the whole weight at every run: 20 times as slow.
+        QGemm, which it would be fused into, takes as long as this and has matrices only.
+        """
+        tensor = quantized.tensor
         codes = self._writer.constant(f"{weight.name}.codes", tensor.codes.T)
         scales = self._writer.constant(f"{weight.name}.scales", tensor.scales[:, 0])
         for use in weight.uses:
             coded = self._coded_input(use, quantized)
             bias = use.node.inputs[2] if len(use.node.inputs) > 2 else None
-            inputs: list[ir.Value | None]
-            if input_codes is not None and input_codes.low is not None:
-                left = decode(self._writer, use.node, [coded.codes, coded.scale, coded.zero_point])
-                zeros = zero_points(self._writer, weight.name, len(tensor.codes))
-                right = decode(self._writer, use.node, [codes, scales, zeros], axis=1)
-                operator, inputs, domain = "MatMul", [left, right], ""
-                if bias is not None:
-                    operator, inputs = "Gemm", [left, right, bias]
-            else:
-                operator, domain = "MatMulIntegerToFloat", CONTRIB
-                bias = bias or self._take_bias(use.node, len(tensor.codes))
-                stored, zero = (
-                    (codes, None) if use.in_main_graph else self._unsigned(weight, tensor)
-                )
-                inputs = [coded.codes, stored, coded.scale, scales, coded.zero_point, zero, bias]
+            bias = bias or self._take_bias(use.node, len(tensor.codes))
+            stored, zero = (codes, None) if use.in_main_graph else self._unsigned(weight, tensor)
+            inputs = [coded.codes, stored, coded.scale, scales, coded.zero_point, zero, bias]
+            product = (use.node, "MatMulIntegerToFloat", inputs)
             if quantized.outlier_columns is None:
-                self._writer.replace(use.node, operator, inputs, domain=domain)
+                self._writer.replace(*product, domain=CONTRIB)
             else:
-                product = self._writer.emit(use.node, operator, inputs, domain=domain)
                 float_product = self._outlier_product(weight, use, quantized)
-                self._writer.replace(use.node, "Sum", [product, float_product])
+                total = [self._writer.emit(*product, domain=CONTRIB), float_product]
+                self._writer.replace(use.node, "Sum", total)
 
     def _unsigned(self, weight: Weight, tensor: QuantizedTensor) -> tuple[ir.Value, ir.Value]:
         """Codes as uint8 and their zero point, for products in a subgraph.

@@ -102,7 +102,7 @@ def _write_graph(
     adapter: Adapter | None = None,
 ) -> Written:
     """Write the graph with codes; once only, since the model in memory changes."""
-    _write(chosen.model, chosen.weights, found, chosen.ranges(statistics))
+    _write(chosen, found, chosen.ranges(statistics))
     add_adapter(chosen.model, adapter or {})
     save_model(chosen.model, destination / MODEL_FILE)
     return Written(
@@ -114,21 +114,20 @@ def _write_graph(
 
 
 def _write(
-    model: ir.Model,
-    chosen: Sequence[Weight],
+    chosen: ChosenWeights,
     found: Mapping[str, Quantized],
     ranges: Mapping[str, tuple[float, float]],
 ) -> None:
-    writer = QuantizedWriter(model, ranges)
+    writer = QuantizedWriter(chosen.model, chosen.region, ranges)
     recurrent: dict[int, list[Weight]] = {}
-    for weight in chosen:
+    for weight in chosen.weights:
         if weight.role == "recurrent":
             recurrent.setdefault(id(weight.uses[0].node), []).append(weight)
         else:
             writer.write(weight, found[weight.name])
     for inputs, states in recurrent.values():
         writer.write_recurrent(inputs, states, found)
-    join_products(model)
+    join_products(chosen.model)
 
 
 def _record(

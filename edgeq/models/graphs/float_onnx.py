@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.tasks import SENTENCE_EMBEDDING
+from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.threads import default_threads
 from edgeq.models.graphs.pooling import add_head, apply_head
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
@@ -41,34 +41,38 @@ _FUSED_AS = {
 _FUSION_TOLERANCE = 1e-4
 
 
-def export_sentence_encoder(model: ModelDirectory, destination: Path) -> None:
-    """Write `model.onnx` and its external data: token ids in, `sentence_embedding` out.
+def export_encoder(
+    model: ModelDirectory, destination: Path, task: Task = SENTENCE_EMBEDDING
+) -> None:
+    """Write `model.onnx` and its external data: token ids in, the task's answer out.
 
-    Inputs are the export's own (`input_ids`, `attention_mask`, … int64 `(batch, tokens)`); the
-    one output is float32 `(batch, hidden size)`, pooled and normalised as the model's head says.
-    Raises InvalidInput if optimum cannot export the architecture.
+    Inputs are the export's own (`input_ids`, `attention_mask`, … int64 `(batch, tokens)`). The one
+    output is float32: `sentence_embedding` `(batch, hidden size)`, pooled and normalised as the
+    model's head says, or the exporter's output for the task. Raises InvalidInput if optimum
+    cannot export the architecture.
     """
     with tempfile.TemporaryDirectory(dir=destination, prefix="export-") as folder:
         exported = Path(folder) / "model.onnx"
-        _export(model, exported)
+        _export(model, exported, task)
         graph = _fuse(model, exported)
         _name_weights(graph, model)
         _plain_residuals(graph)
-        add_head(graph, model)
+        if task.has_sentence_head:
+            add_head(graph, model)
         save_model(graph, destination / "model.onnx")
-        _compare(model, exported, destination / "model.onnx")
+        _compare(model, exported, destination / "model.onnx", task)
 
 
-def _export(model: ModelDirectory, exported: Path) -> None:
+def _export(model: ModelDirectory, exported: Path, task: Task) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with _quiet():
         from optimum.exporters.onnx import onnx_export_from_model
 
         try:
             onnx_export_from_model(
-                open_network(model, SENTENCE_EMBEDDING),
+                open_network(model, task),
                 exported.parent,
-                task="feature-extraction",
+                task=task.optimum_task,
                 do_validation=False,
             )
         except (ValueError, KeyError, NotImplementedError) as error:
@@ -169,8 +173,8 @@ def _plain_residuals(graph: ir.Model) -> None:
         writer.replace(node, "LayerNormalization", [total, gain, shift], attributes)
 
 
-def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
-    """Refuse a rewritten graph whose embeddings differ from the plain export's."""
+def _compare(model: ModelDirectory, exported: Path, built: Path, task: Task) -> None:
+    """Refuse a rewritten graph whose answers differ from the plain export's."""
     before = open_session(exported, threads=default_threads())
     after = open_session(built, threads=default_threads())
     generator = np.random.default_rng(0)
@@ -183,8 +187,10 @@ def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
     mask[1, shape[1] // 2 :] = 0
     feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
     feed = {value.name: feed[value.name] for value in before.get_inputs()}
-    expected = apply_head(before.run(None, feed)[0], mask, model.head)
-    found = after.run(["sentence_embedding"], feed)[0]
+    expected = before.run(None, feed)[0]
+    if task.has_sentence_head:
+        expected = apply_head(expected, mask, model.head)
+    found = after.run(None, feed)[0]
     worst = float(np.abs(expected - found).max() / np.abs(expected).max())
     if not worst <= _FUSION_TOLERANCE:
         raise InvalidInput(

@@ -12,14 +12,15 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
+from edgeq.models.graphs.regions import region_of
 from edgeq.models.graphs.sequential import goes_in_sequence, round_in_sequence
 from edgeq.models.graphs.statistics import watch
-from edgeq.models.graphs.weights import Decide, Weight, convolution_output, find_weights, settle
+from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
 from edgeq.quantize.activations import static_range
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
 from edgeq.quantize.number_formats import QuantizedTensor
-from edgeq.quantize.statistics import Feed, InputStatistics
+from edgeq.quantize.statistics import Feed, InputStatistics, merged
 
 
 def find_codes(
@@ -45,7 +46,7 @@ def find_codes(
 class Found:
     """Codes of weights and of their inputs, by the weight's name.
 
-    ranges: of tensors around convolutions, which have their own range, by the tensor's name.
+    ranges: of tensors in the region of convolutions, by the tensor's name.
     """
 
     weights: dict[str, Quantized]
@@ -83,6 +84,8 @@ class ChosenWeights:
         self.all_weights = find_weights(self.model)
         self.decisions = {weight.name: settle(weight, decide) for weight in self.all_weights}
         self.weights = [weight for weight in self.all_weights if self.decisions[weight.name].choice]
+        coded = [w for w in self.weights if w.role == "convolution" and self._choice(w).ranges]
+        self.region = region_of(self.model.graph, coded)
         if not self.weights and not any(weight.stored for weight in self.all_weights):
             raise self._nothing(decide)
 
@@ -94,10 +97,11 @@ class ChosenWeights:
         later = [w for w in self.weights if feeds and goes_in_sequence(w, choices[w.name])]
         waiting = {weight.name for weight in later}
         first = [weight for weight in self.weights if weight.name not in waiting]
-        seen = watch(self._directory, first, self.decisions, feeds, progress)
+        around = self.region.watched
+        seen = watch(self._directory, first, self.decisions, feeds, progress, around)
         sources = [_source(weight, choices[weight.name]) for weight in first]
         found = {}
-        for name, quantized in quantize_weights(sources, seen):
+        for name, quantized in quantize_weights(sources, {**seen, **_met_together(first, seen)}):
             progress(f"quantize {name}")
             found[name] = quantized
         if later:
@@ -113,39 +117,56 @@ class ChosenWeights:
         return choice
 
     def ranges(self, statistics: Mapping[str, InputStatistics]) -> dict[str, tuple[float, float]]:
-        """Static ranges of the tensors around convolutions that have calibration statistics."""
-        ranges = {}
-        for weight in self.weights:
-            choice = self.decisions[weight.name].choice
-            if weight.role != "convolution" or choice is None or choice.ranges is None:
-                continue
-            for use in weight.uses:
-                for value in (use.activation, convolution_output(use.node)):
-                    name = value.name or ""
-                    if name in statistics:
-                        ranges[name] = static_range(statistics[name], choice.ranges)
-        return ranges
+        """Static ranges of tensors in the region of convolutions; zero for tensors never seen."""
+        chosen = [self._choice(weight).ranges for weight in self.weights]
+        ranges = next((each for each in chosen if each), "")
+        found = {
+            name: static_range(statistics[name], ranges) if name in statistics else (0.0, 0.0)
+            for name in self.region.watched
+        }
+        return found | {name: found[source] for name, source in self.region.same.items()}
 
     def _nothing(self, decide: Decide) -> InvalidInput:
         wanted = [w for w in self.all_weights if decide(w.name, w.shape_by_rows).choice is not None]
         if not wanted:
             return InvalidInput(
                 Problem(
-                    str(self._directory / MODEL_FILE),
+                    "quantize",
                     "no weight of this model is to be quantized: every one is small or kept "
                     "float32",
-                    "use the variant float32, or a rule that quantizes something",
+                    "write 'default: float32', or a rule that quantizes something",
                 )
             )
         return InvalidInput(
-            Problem(w.name, self.decisions[w.name].reason, "choose another variant, or float32")
+            Problem(
+                f"the weight {w.name!r}",
+                self.decisions[w.name].reason,
+                "write another variant, or 'default: float32'",
+            )
             for w in wanted
         )
 
 
 def _source(weight: Weight, choice: Choice) -> SourceWeight:
-    met = weight.product.activation.name if weight.product is not None else None
-    return SourceWeight(weight.name, weight.matrix, met, choice)
+    return SourceWeight(weight.name, weight.matrix, " and ".join(_met(weight)) or None, choice)
+
+
+def _met(weight: Weight) -> list[str]:
+    """The tensors that it multiplies, where calibration can look."""
+    uses = (use for use in weight.uses if use.role == "linear" and use.in_main_graph)
+    return list(dict.fromkeys(use.activation.name or "" for use in uses))
+
+
+def _met_together(
+    weights: Sequence[Weight], seen: Mapping[str, InputStatistics]
+) -> dict[str, InputStatistics]:
+    """Statistics of what meets a weight that multiplies several tensors, by their joined names."""
+    joined = {}
+    for names in map(_met, weights):
+        held = [seen[name] for name in names if name in seen]
+        if len(names) > 1 and held:
+            joined[" and ".join(names)] = merged(held)
+    return joined
 
 
 def _is_exact(weight: Weight, found: Mapping[str, Quantized]) -> bool:

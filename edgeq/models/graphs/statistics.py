@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.terms import Progress
 from edgeq.core.threads import default_threads
-from edgeq.models.graphs.weights import Weight, convolution_output, find_weights
+from edgeq.models.graphs.weights import Weight, find_weights
 from edgeq.models.onnx_session import Session, open_graph
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import rounding_method
@@ -28,9 +28,13 @@ def watch(
     decisions: Mapping[str, Decision],
     feeds: Sequence[Feed],
     progress: Progress,
+    around: Sequence[str] = (),
 ) -> dict[str, InputStatistics]:
-    """Statistics of every tensor that a choice depends on, by the tensor's name."""
-    tensors: dict[str, int] = {}
+    """Statistics of every tensor that a choice depends on, by the tensor's name.
+
+    around: tensors of the region of convolutions, which need no more than a range.
+    """
+    tensors = dict.fromkeys(around, 0)
     hessians: set[str] = set()
     samples: set[str] = set()
     for weight in chosen:
@@ -39,11 +43,7 @@ def watch(
         reads = rounding_method(choice.method).reads
         for use in (use for use in weight.uses if use.in_main_graph):
             name = use.activation.name or ""
-            if weight.role == "convolution":
-                around = {name, convolution_output(use.node).name or ""}
-                tensors.update(dict.fromkeys(around, 0))
-                samples |= around
-            elif use.role == "linear" and (choice.activations != "float32" or reads != "nothing"):
+            if use.role == "linear" and (choice.activations != "float32" or reads != "nothing"):
                 tensors[name] = weight.shape[0 if use.inputs_first else 1]
                 if reads == "moments":
                     hessians.add(name)
@@ -53,7 +53,8 @@ def watch(
         return {}
     progress(f"calibrate on {len(feeds)} samples")
     session = open_watched(float_directory, list(tensors))
-    return collect(session, tensors, feeds, frozenset(hessians), frozenset(samples))
+    spread = frozenset(around) - samples
+    return collect(session, tensors, feeds, frozenset(hessians), frozenset(samples), spread)
 
 
 def input_powers(float_directory: Path, feeds: Sequence[Feed]) -> dict[str, Power]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.tasks import SENTENCE_EMBEDDING
+from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, versions
 from edgeq.models.original.tokenizer import OriginalTokenizer, is_in_words_of_5, open_tokenizer
@@ -19,15 +19,17 @@ Floats = npt.NDArray[np.float32]
 _LIBRARY = "sentence_transformers"
 
 
-def open_encoder(directory: ModelDirectory) -> OriginalEncoder:
+def open_encoder(directory: ModelDirectory, task: Task = SENTENCE_EMBEDDING) -> OriginalEncoder:
     """Use sentence-transformers if the directory has its modules and it is installed."""
+    if not task.has_sentence_head:
+        return TransformersEncoder(directory, task)
     has_modules = (directory.path / "modules.json").is_file()
     # The library would invent weights that have a wrapper's prefix, and opens a tokenizer only
     # in the format of the installed transformers.
     as_it_is = not directory.stored_names and not is_in_words_of_5(directory)
     if has_modules and as_it_is and importlib.util.find_spec(_LIBRARY):
         return SentenceTransformersEncoder(directory)
-    return TransformersEncoder(directory)
+    return TransformersEncoder(directory, task)
 
 
 class SentenceTransformersEncoder:
@@ -61,20 +63,21 @@ class SentenceTransformersEncoder:
         ids: list[int] = self._model.tokenize([prompt + text])["input_ids"][0].tolist()
         return ids
 
-    def vector(self, text: str) -> Floats:
+    def answer(self, text: str) -> Floats:
         """float32 (1, dimension)."""
         found: Floats = self._model.encode([text], batch_size=1, show_progress_bar=False)
         return found
 
 
 class TransformersEncoder:
-    """Token vectors by transformers, and the directory's sentence head in numpy."""
+    """Answers by transformers; of token vectors, the directory's sentence head is in numpy."""
 
-    def __init__(self, directory: ModelDirectory) -> None:
+    def __init__(self, directory: ModelDirectory, task: Task) -> None:
         self.runtime = versions("transformers", "torch")
-        self.network = open_network(directory, SENTENCE_EMBEDDING)
+        self.network = open_network(directory, task)
         self.tokenizer = open_tokenizer(directory)
-        self._head, self._put_first = directory.head, directory.head.default_text
+        self._has_head, self._head = task.has_sentence_head, directory.head
+        self._put_first = directory.head.default_text if self._has_head else ""
         self._cut = {"truncation": True, "max_length": directory.max_tokens}
 
     def ids(self, text: str) -> list[int]:
@@ -82,7 +85,7 @@ class TransformersEncoder:
         ids: list[int] = self.tokenizer.opened(self._put_first + text, **self._cut)["input_ids"]
         return ids
 
-    def vector(self, text: str) -> Floats:
+    def answer(self, text: str) -> Floats:
         """float32 (1, dimension)."""
         import torch
 
@@ -90,7 +93,9 @@ class TransformersEncoder:
 
         feed = self.tokenizer.opened([self._put_first + text], **self._cut, return_tensors="pt")
         with torch.inference_mode():
-            tokens = self.network(**feed)[0].numpy()
+            tokens: Floats = self.network(**feed)[0].numpy()
+        if not self._has_head:
+            return tokens
         mask = feed["attention_mask"].numpy()
         return apply_head(tokens, mask, self._head).astype(np.float32)
 

@@ -24,7 +24,7 @@ from edgeq.quantize.number_formats import number_format
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32, IntegerFormat
 from edgeq.quantize.spec import Intent, Rule
 from edgeq.quantize.storage import preset
-from tests.support import onnx_models
+from tests.support import onnx_kinds, onnx_models
 
 Feeds = list[dict[str, np.ndarray]]
 
@@ -152,6 +152,14 @@ def test_convolutions_really_run_in_integers(tmp_path: Path) -> None:
     assert operators.count("QLinearConv") == 2
     assert "Conv" not in operators
     assert "BatchNormalization" not in operators
+
+
+def test_between_convolutions_onnxruntime_stays_in_codes(tmp_path: Path) -> None:
+    source, feed = onnx_kinds.save("residual_with_silu", tmp_path)
+    _, model, _ = quantize(source, tmp_path, "int8-static", [feed])
+    found = operators_at_run_time(model, tmp_path / "run.onnx")
+    assert {"QLinearAdd", "QLinearMul", "QLinearSigmoid"} <= set(found)
+    assert found.count("QuantizeLinear") == 1 and not {"Add", "Mul", "Relu"} & set(found)
 
 
 def operators_at_run_time(model: Path, optimized: Path) -> list[str]:
