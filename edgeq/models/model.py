@@ -25,7 +25,7 @@ from edgeq.models.weights import check_values
 if TYPE_CHECKING:
     from edgeq.models.graphs.weights import Weight
 
-_MISFITS_TOLD = 3  # one wrong number in a configuration causes dozens
+_MISFITS_SHOWN = 3  # one wrong number in a configuration causes dozens
 _HARMLESS_TENSORS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
 _HEAD_STEP = 16
 """onnxruntime's attention, used by every format's reference, supports multiples of this width."""
@@ -121,13 +121,13 @@ def _describe_decoder(source: Source, located: Located, where: str) -> Described
     end_tokens(located.path, directory.config, where)
     wanted = decoder.tensors()
     if directory.tensors:
-        told = list(_misfits(wanted, directory.tensors, decoder.tied))
-        if len(told) > _MISFITS_TOLD:
-            rest = len(told) - _MISFITS_TOLD
-            told[_MISFITS_TOLD:] = [f"and {rest} more weights do not fit its config.json"]
+        misfits = list(_misfits(wanted, directory.tensors, decoder.tied))
+        if len(misfits) > _MISFITS_SHOWN:
+            rest = len(misfits) - _MISFITS_SHOWN
+            misfits[_MISFITS_SHOWN:] = [f"and {rest} more weights do not fit its config.json"]
         problems = [
             Problem(where, f"{located.path}: {what}", "download or save the model again")
-            for what in told
+            for what in misfits
         ]
         if problems:
             raise InvalidInput(problems)

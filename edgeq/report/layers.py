@@ -43,5 +43,5 @@ def ranges(numbers: Iterable[int]) -> str:
             rows[-1].append(number)
         else:
             rows.append([number])
-    told = [[f"{row[0]}–{row[-1]}"] if len(row) > 2 else map(str, row) for row in rows]
-    return ", ".join(part for parts in told for part in parts)
+    texts = [[f"{row[0]}–{row[-1]}"] if len(row) > 2 else map(str, row) for row in rows]
+    return ", ".join(part for parts in texts for part in parts)

@@ -214,11 +214,11 @@ def _read(header: Header, stored: np.dtype[Any], count: int, offset: int) -> NDA
 
 
 def _named(source: Path, name: str, call: Callable[[], Bytes]) -> tuple[str, Bytes]:
-    """Yield a piece with its tensor's name; errors are attributed to that tensor."""
+    """Return a piece with its tensor's name; errors are attributed to that tensor."""
     try:
         return name, call()
     except InvalidInput as error:
-        told = [
+        problems = [
             Problem(str(source), f"{name}: {x.where} {x.what}", x.remedy) for x in error.problems
         ]
-        raise InvalidInput(told) from None
+        raise InvalidInput(problems) from None

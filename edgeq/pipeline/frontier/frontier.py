@@ -145,7 +145,7 @@ class _Work:
         )
         contents = contents_of_plan(plan, self._planned.recipe.model.task, self._planned.model)
         workload = self._planned.recipe.workload
-        told = estimate_for(
+        estimates = estimate_for(
             contents, self._device, context=workload.context, prompt=workload.prompt
         )
         return Point(
@@ -157,7 +157,7 @@ class _Work:
             error=seen.error,
             predicted=trial.predicted if trial else None,
             held_back=trial.measured if trial else None,
-            seconds=told.decode.inverse(1.0) if told.decode else told.latency,
+            seconds=estimates.decode.inverse(1.0) if estimates.decode else estimates.latency,
         )
 
     def _seen(self, intent: Intent, path: Path) -> Seen:

@@ -54,7 +54,7 @@ def facts_of(report: Report) -> Facts:
         size=format_bytes(measured.download_bytes),
         original_size=format_bytes(baseline.download_bytes),
         smaller=f"{ratio:.1f}" if ratio > 1.05 else None,
-        budgets=tuple(map(_told, verdict.lines)),
+        budgets=tuple(map(_outcome, verdict.lines)),
         bits=number(usual_bits(tensors)),
         methods=methods(tensors),
         exceptions=exceptions(
@@ -78,7 +78,7 @@ def _distance(verdict: Verdict) -> tuple[int, float]:
     return len(missing), sum(-(line.margin_share or -1.0) for line in missing)
 
 
-def _told(line: Line) -> BudgetOutcome:
+def _outcome(line: Line) -> BudgetOutcome:
     original = line.float_value
     over = original is not None and (
         original > line.limit if line.bound == "at most" else original < line.limit
