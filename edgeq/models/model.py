@@ -143,15 +143,15 @@ def _check_heads(decoder: Decoder, where: str) -> None:
 
 
 def _misfits(
-    wanted: dict[str, tuple[int, ...]], held: dict[str, TensorFacts], tied: bool
+    wanted: dict[str, tuple[int, ...]], stored: dict[str, TensorFacts], tied: bool
 ) -> Iterator[str]:
     """Differences between the weights that a configuration promises and those in the files."""
     for name, shape in wanted.items():
-        if name not in held:
+        if name not in stored:
             yield f"lacks {name}, which its config.json promises"
-        elif held[name].shape != shape:
-            yield f"{name} has the shape {held[name].shape}, config.json promises {shape}"
-    for name in held:
+        elif stored[name].shape != shape:
+            yield f"{name} has the shape {stored[name].shape}, config.json promises {shape}"
+    for name in stored:
         is_tied = tied and name == "lm_head.weight"  # compared with the embedding during a build
         if name not in wanted and not is_tied and not name.endswith(_HARMLESS_TENSORS):
             yield f"has {name}, which its config.json does not mention"

@@ -27,8 +27,8 @@ def layers_of(names: Sequence[str]) -> str:
         return ""
     numbers = [list(map(int, _NUMBER.findall(name))) for name in names]
     varied = next(column for column in zip(*numbers, strict=True) if len(set(column)) > 1)
-    told = ranges(varied)
-    return told if len(set(varied)) == len(names) else f"{told} (×{len(names)})"
+    text = ranges(varied)
+    return text if len(set(varied)) == len(names) else f"{text} (×{len(names)})"
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -85,14 +85,14 @@ def program_weights(
             shape, read = weight.shape_by_rows, weight.matrix
         else:
             shape, read = weight.shape, functools.partial(_stored, weight.value)
-        held = codes.get(weight.name)
+        quantized = codes.get(weight.name)
         found[weight.name] = Weight(
             weight.name,
             shape,
             read,
-            held.tensor if held else None,
-            inputs=(held.input_codes if held else None) or _convolved(weight, ranges),
-            outlier_weights=held.outlier_columns if held else None,
+            quantized.tensor if quantized else None,
+            inputs=(quantized.input_codes if quantized else None) or _convolved(weight, ranges),
+            outlier_weights=quantized.outlier_columns if quantized else None,
         )
     return found
 

@@ -223,10 +223,12 @@ class _Tensors:
         return _naming(own, quantize_tensor(read, shape, type, weights))
 
     def _packed(self, own: str, type: GgmlType) -> Iterator[NDArray[np.uint8]]:
-        held = self._codes[own]
-        if STORED_AS.get(held.number_format.name) is not type:
-            raise ValueError(f"{own}: {held.number_format.name} codes for a tensor of {type.name}")
-        tensor = reorder_codes(held, row_order(self._file.decoder, own))
+        quantized = self._codes[own]
+        if STORED_AS.get(quantized.number_format.name) is not type:
+            raise ValueError(
+                f"{own}: {quantized.number_format.name} codes for a tensor of {type.name}"
+            )
+        tensor = reorder_codes(quantized, row_order(self._file.decoder, own))
         yield pack_codes(tensor)
 
 

@@ -163,9 +163,9 @@ def _met_together(
     """Statistics of what meets a weight that multiplies several tensors, by their joined names."""
     joined = {}
     for names in map(_met, weights):
-        held = [seen[name] for name in names if name in seen]
-        if len(names) > 1 and held:
-            joined[" and ".join(names)] = merged(held)
+        present = [seen[name] for name in names if name in seen]
+        if len(names) > 1 and present:
+            joined[" and ".join(names)] = merged(present)
     return joined
 
 

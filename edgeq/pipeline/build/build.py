@@ -100,7 +100,7 @@ def settled(planned: Planned, built: Iterable[Built]) -> Planned:
 
 
 def build_float(planned: Planned, store: Store, progress: Progress, format: Format) -> Built:
-    """The full-precision artifact that the others of `format` are held against."""
+    """The full-precision artifact that the others of `format` are compared with."""
     intent = Intent(PRESETS["float32"], format, planned.recipe.model.task)
     require([intent])
     return _Builder(Stages(planned, store, progress)).artifact(intent)
