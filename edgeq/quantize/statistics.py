@@ -139,9 +139,10 @@ def collect(
 ) -> dict[str, InputStatistics]:
     """Run the float model on every feed and collect statistics of `tensors` (name → columns).
 
-    session: of a model in which every watched tensor is an input or output. hessians: those whose
-    second moments are wanted. samples: those whose rows are kept, by default all. spread: those of
-    which a few rows of every sample are kept. Samples run one at a time and unpadded, so no padding
+    session: of a model in which every watched tensor is an input or output. hessians: tensors whose
+    second moments are wanted. samples: tensors whose rows are kept, by default all. spread: tensors
+    for which a few rows of every sample are kept. Samples run one at a time and unpadded, so no
+    padding
     enters any statistic. A tensor that is empty in every feed is missing from the result. Raises
     InvalidInput for NaN and infinity.
     """

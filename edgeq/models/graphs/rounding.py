@@ -60,7 +60,7 @@ def find_quantized(
     progress: Progress,
     settle: Callable[[Weight, Decide], Decision] = settle,
 ) -> Found:
-    """As `find_codes`, with the codes of activations if a choice requires them."""
+    """Like `find_codes`, with the codes of activations if a choice requires them."""
     chosen = ChosenWeights(float_directory, decide, settle)
     statistics, found = chosen.quantize(feeds, progress)
     return Found(found, chosen.ranges(statistics))

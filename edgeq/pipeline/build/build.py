@@ -47,7 +47,7 @@ class Built:
     became: Intent | None = None
 
     def summary(self) -> dict[str, Any]:
-        """What a program wants to know of it."""
+        """The facts that programs need."""
         return {
             "name": self.artifact.name,
             "path": str(self.path.absolute()),
@@ -107,7 +107,7 @@ def build_float(planned: Planned, store: Store, progress: Progress, format: Form
 
 
 def artifact_maker(stages: Stages) -> Callable[[Intent], Path]:
-    """What makes artifacts from `stages`, or finds them, and tells where they are.
+    """A function that makes artifacts from `stages`, or finds them, and returns their paths.
 
     It raises what `build` does.
     """
@@ -171,7 +171,7 @@ class _Builder:
         return Built(path, read_record(path))
 
     def _coreml_key(self, intent: Intent) -> dict[str, Any]:
-        """What of a recipe decides about a package beyond its weights."""
+        """The settings of a recipe that affect a package beyond its weights."""
         if not file_format(intent.format).has_releases:
             return {}
         recipe = self._planned.recipe

@@ -234,7 +234,7 @@ def _fitting(array: Any, value: Any) -> Any:
 def _records(
     plans: Sequence[TensorPlan], codes: dict[str, QuantizedTensor], compute: str
 ) -> dict[str, TensorRecord]:
-    """What became of every weight; one whose codes nobody found is float."""
+    """The stored form of every weight; a weight without codes is float."""
     records = {}
     for plan in plans:
         quantized = codes.get(plan.name)

@@ -36,7 +36,7 @@ class SelfTestRequest(Frozen):
 
 
 class Facts(Frozen):
-    """What only the open model knows, for the bundle's README."""
+    """Facts that only the loaded model has, for the bundle's README."""
 
     end_tokens: tuple[int, ...] = ()
     longest: int | None = None

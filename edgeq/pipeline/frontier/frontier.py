@@ -45,7 +45,8 @@ from edgeq.quantize.storage import Format, preset
 Maker = Callable[[Intent], Path]
 
 _MIXES = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_0", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q6_K")
-# Sizes to allocate for: those of these mixes; for other formats, fractions of the range from the
+# Sizes to allocate for: the sizes of these mixes; for other formats, fractions of the range from
+# the
 # smallest file to the largest.
 _SIZES_OF = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M")
 _SHARES = (0.05, 0.2, 0.5, 0.8)

@@ -1,4 +1,5 @@
-"""What can I run? Every preset of a model on a device, and one recommendation with its reason.
+"""Answers "what can I run?": every preset of a model on a device, and one recommendation with its
+reason.
 
 All numbers are estimated: from configurations, published measurements and a device's facts.
 """

@@ -28,7 +28,7 @@ def facts_of(report: Report) -> Facts:
     Raises InvalidInput if nothing in the report was checked.
     """
     if not report.verdicts:
-        what = "nothing of it was checked, so there is nothing to explain"
+        what = "nothing in it was checked, so there is nothing to explain"
         raise InvalidInput(Problem(report.name, what, "check it first: edgeq check"))
     cards = words.cards(report)
     card = next((card for card in cards if card.best), cards[0])
@@ -126,7 +126,7 @@ def _budgeted(
 
 
 def _recovered(record: Artifact) -> Recovered | None:
-    """What an adapter recovered; None without one."""
+    """The quality that an adapter recovered; None without one."""
     sizes = [each.bytes for each in record.tensors.values() if each.method == ADAPTER]
     if not sizes:
         return None
