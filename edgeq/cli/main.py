@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import edgeq
 from edgeq.cli.allocate import allocating
 from edgeq.cli.bill import bills
 from edgeq.cli.emulate import emulators
@@ -24,6 +24,7 @@ from edgeq.cli.options import Json, OneDevice, devices_option
 from edgeq.cli.pipe import guarded_output
 from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
+from edgeq.cli.verify import signatures
 from edgeq.core.temporary import sweep
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line, show_progress
@@ -49,7 +50,7 @@ Full = Annotated[
 
 def _show_version(asked: bool) -> None:
     if asked:
-        print(importlib.metadata.version("edgeq"))
+        print(edgeq.__version__)
         raise typer.Exit
 
 
@@ -192,6 +193,13 @@ def bundle(
     allow_unchecked: Annotated[
         bool, typer.Option("--allow-unchecked", help="Bundle without a check; the bundle says so.")
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign with this private key (elliptic curve, PEM): writes OUT.sig as well.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Pack the best artifact that passes, with its tokenizer, for an offline app.
@@ -205,7 +213,9 @@ def bundle(
     console = make_console()
     try:
         with progress_line() as progress:
-            bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress, full)
+            bundled = bundle_recipe(
+                recipe, device, out, artifact, allow_unchecked, progress, full, sign
+            )
     except NotPassed as error:
         if as_json:
             dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]
@@ -223,6 +233,8 @@ def bundle(
     size = f"{format_bytes(whole)} (model {format_bytes(model)})"
     checked = "passed" if bundled.verdict else "NOT CHECKED"
     console.print(f"{out}: {bundled.artifact}, {checked}, {size}", soft_wrap=True)
+    if bundled.signature is not None:
+        console.print(f"{bundled.signature}: signed with {sign}", soft_wrap=True)
     console.print(f"chosen: {bundled.chosen_by}", soft_wrap=True)
     print_limits(bundled.limits, console)
 
@@ -263,6 +275,7 @@ for group in (
     reports,
     allocating,
     bills,
+    signatures,
 ):
     fill_paragraphs(group)
     app.add_typer(group)

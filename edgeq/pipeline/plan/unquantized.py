@@ -45,7 +45,7 @@ def _quantizes(tensors: tuple[TensorPlan, ...]) -> bool:
 
 def _reasons(tensors: tuple[TensorPlan, ...]) -> str:
     if not tensors:
-        return f"no constant of it has two axes and {SMALLEST_WEIGHT:,} values or more"
+        return f"no float32 constant of it has two axes and {SMALLEST_WEIGHT:,} values or more"
     named = [f"{tensor.name} {tensor.reason}" for tensor in tensors[:_MOST_NAMED]]
     rest = len(tensors) - len(named)
     return "; ".join([*named, f"and {rest} more" if rest else ""]).removesuffix("; ")
