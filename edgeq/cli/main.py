@@ -111,11 +111,20 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Quantize and export every variant of a recipe. Finished builds are reused."""
+    from edgeq.pipeline.build.build import PartlyBuilt
     from edgeq.pipeline.workflow import build_recipe
     from edgeq.report.overview import print_built
 
-    with progress_line() as progress:
-        built = build_recipe(recipe, target, progress, artifact or ())
+    try:
+        with progress_line() as progress:
+            built = build_recipe(recipe, target, progress, artifact or ())
+    except PartlyBuilt as error:
+        if as_json:
+            dumped = [item.summary() for item in error.built]
+            print_json({"artifacts": dumped, **problems_of(error)})
+            raise typer.Exit(error.exit_code) from None
+        print_built(error.built, make_console())
+        raise
     if as_json:
         print_json({"artifacts": [item.summary() for item in built]})
     else:

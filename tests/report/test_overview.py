@@ -15,7 +15,7 @@ from edgeq.devices.catalogue import load_device
 from edgeq.pipeline.bundle.app_store_limits import store_lines
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.report.overview import print_limits, print_plan
-from tests.support import tiny_bert
+from tests.support import onnx_models, tiny_bert
 
 TARGET = "{format: onnx, devices: [here]}"
 
@@ -74,3 +74,19 @@ def test_limits_are_printed_line_by_line() -> None:
     out = io.StringIO()
     print_limits(lines, Console(file=out, width=300))
     assert [line.strip() for line in out.getvalue().splitlines()] == [line.text for line in lines]
+
+
+def test_a_reason_is_said_once_and_an_impossible_artifact_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("onnx_ir", reason="the build side is not installed")
+    onnx_models.convolutional(tmp_path / "net.onnx")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "edgeq: 1\nname: net\nmodel: {source: ./net.onnx, task: tensor}\n"
+        "quantize: {default: [int8-dynamic], rules: [{match: fc.w, use: float32}]}\n"
+        "targets: [{format: onnx, devices: [x86-laptop-8gb]}]\n",
+        encoding="utf-8",
+    )
+    text = shown(make_plan(recipe))
+    assert text.count("fast int8 kernels only for static ranges") == 1
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith("c")][:2] == ["1"] * 2
+    assert "cannot be built: no weight can be quantized" in text

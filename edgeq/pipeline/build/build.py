@@ -16,6 +16,7 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
+from edgeq.core.errors import InvalidInput, Problem, VariantImpossible
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.formats.registry import file_format
@@ -59,6 +60,14 @@ class Built:
         }
 
 
+class PartlyBuilt(InvalidInput):
+    """Some variants of a recipe are impossible; `built` are the others, finished."""
+
+    def __init__(self, problems: Iterable[Problem], built: Sequence[Built]) -> None:
+        super().__init__(problems)
+        self.built = tuple(built)
+
+
 def build(
     planned: Planned,
     store: Store,
@@ -69,7 +78,8 @@ def build(
     """Every artifact of the plan, in its order; `formats` and `names` leave out the others.
 
     Raises Missing where the build side is not installed, InvalidInput where the model or its
-    data does not allow what the recipe asks for.
+    data does not allow what the recipe asks for; PartlyBuilt, once the others are built, where
+    only some variants are impossible.
     """
     spec, task = planned.recipe.quantize, planned.recipe.model.task
     wanted = dict.fromkeys(target.format for target in planned.recipe.targets)
@@ -82,7 +92,13 @@ def build(
     ]
     require(intents)
     builder = _Builder(Stages(planned, store, progress))
-    found = {intent.name: builder.artifact(intent) for intent in intents}
+    found: dict[str, Built] = {}
+    problems: list[Problem] = []
+    for intent in intents:
+        try:
+            found[intent.name] = builder.artifact(intent)
+        except VariantImpossible as error:
+            problems += [replace(p, where=f"{intent.name}: {p.where}") for p in error.problems]
     for format in wanted:
         for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
             if (formats is None or format in formats) and (names is None or intent.name in names):
@@ -90,7 +106,12 @@ def build(
                 found[intent.name] = builder.fitted(format, fit)
     builder.open_once(found.values())
     order = [artifact.name for artifact in planned.plan.artifacts]
-    return [found[name] for name in order if name in found]
+    built = [found[name] for name in order if name in found]
+    if problems and not built:
+        raise VariantImpossible(problems)
+    if problems:
+        raise PartlyBuilt(problems, built)
+    return built
 
 
 def settled(planned: Planned, built: Iterable[Built]) -> Planned:

@@ -34,6 +34,12 @@ class ArtifactPlan(Frozen):
     pending: str = ""
     smallest_bytes: int | None = None
 
+    @property
+    def is_impossible(self) -> bool:
+        """Whether every weight stays as it is in the file, though the variant quantizes."""
+        grids = {tensor.grid for tensor in self.tensors}
+        return self.variant.weights != "float32" and grids == {"float32"}
+
 
 class Plan(Frozen):
     """What a build of a recipe would do.
