@@ -2,7 +2,7 @@
 
     python benchmarks/architectures.py --library OTHER_ENVIRONMENT/bin/python FOLDER
 
-The other Python saves about 20 models and what its transformers answers; this one then exports each
+The other Python saves about 40 models and what its transformers answers; this one then exports each
 and prints the largest difference of a logit or of a token vector's mean, or the refusal.
 """
 
@@ -33,7 +33,7 @@ _GEMMA = {**_DECODER, "query_pre_attn_scalar": 16, "sliding_window": 16}
 _STRETCHED = {"factor": 4.0, "original_max_position_embeddings": 32}
 _LLAMA3 = {**_STRETCHED, "rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 _LONG = {
-    "rope_type": "longrope",
+    "type": "longrope",
     "short_factor": [1.0 + i / 50 for i in range(8)],
     "long_factor": [1.0 + i / 3 for i in range(8)],
 }
@@ -75,12 +75,44 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "original_max_position_embeddings": 32,
         },
     ),
+    "qwen2-tied": ("Qwen2ForCausalLM", {**_DECODER, "tie_word_embeddings": True}),
+    "qwen3-wide": ("Qwen3ForCausalLM", {**_DECODER, "head_dim": 32, "attention_bias": True}),
+    "mistral-whole": ("MistralForCausalLM", {**_DECODER, "sliding_window": None}),
+    "gemma3-linear": (
+        "Gemma3ForCausalLM",
+        {
+            **_GEMMA,
+            "num_hidden_layers": 7,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        },
+    ),
+    "phi3-partial": (
+        "Phi3ForCausalLM",
+        {**_DECODER, "pad_token_id": 0, "partial_rotary_factor": 0.5},
+    ),
+    "gemma": ("GemmaForCausalLM", _DECODER),
+    "smollm3": ("SmolLM3ForCausalLM", {**_DECODER, "pad_token_id": 0}),
+    "olmo2": ("Olmo2ForCausalLM", {**_DECODER, "pad_token_id": 0}),
+    "granite": ("GraniteForCausalLM", {**_DECODER, "residual_multiplier": 0.5}),
+    "qwen3-moe": ("Qwen3MoeForCausalLM", {**_DECODER, "num_experts": 4, "num_experts_per_tok": 2}),
+    "starcoder2": ("Starcoder2ForCausalLM", _DECODER),
+    "gpt2": ("GPT2LMHeadModel", {"vocab_size": VOCABULARY, "n_embd": 64, "n_head": 4}),
     "head-100": ("LlamaForCausalLM", {**_DECODER, "head_dim": 100}),
     "reranker": ("LlamaForSequenceClassification", _DECODER),
     "bert": ("BertModel", _SMALL),
     "roberta": ("RobertaModel", _SMALL),
     "xlm-roberta": ("XLMRobertaModel", _SMALL),
     "mpnet": ("MPNetModel", _SMALL),
+    "camembert": ("CamembertModel", _SMALL),
+    "albert": ("AlbertModel", {**_SMALL, "embedding_size": 32, "num_hidden_groups": 1}),
+    "bert-tanh": ("BertModel", {**_SMALL, "hidden_act": "gelu_new"}),
+    "bert-relative": ("BertModel", {**_SMALL, "position_embedding_type": "relative_key"}),
+    "bert-decoder": ("BertModel", {**_SMALL, "is_decoder": True}),
+    "bert-types": ("BertModel", {**_SMALL, "type_vocab_size": 1}),
+    "roberta-padding": ("RobertaModel", {**_SMALL, "pad_token_id": 3}),
+    "modernbert": ("ModernBertModel", {**_SMALL, "pad_token_id": 0}),
+    "deberta": ("DebertaV2Model", _SMALL),
+    "electra-narrow": ("ElectraModel", {**_SMALL, "embedding_size": 32}),
     "electra": ("ElectraModel", {**_SMALL, "embedding_size": 64}),
     "distilbert": (
         "DistilBertModel",
@@ -98,12 +130,12 @@ def save(folder: Path) -> None:
     for name, (kind, settings) in CASES.items():
         torch.manual_seed(0)
         made = getattr(transformers, kind)
-        config = made.config_class(**{key: settings[key] for key in settings})
+        config = made.config_class(**settings)
         model = made(config).eval()
         model.save_pretrained(folder / name, safe_serialization=True)
         with torch.no_grad():
             found = model(torch.from_numpy(ids)[None], attention_mask=torch.ones(1, TOKENS))
-        answer = found[0][0].mean(0) if "last_hidden_state" in found else found[0][0]
+        answer = found[0][0] if "logits" in found else found[0][0].mean(0)
         np.savez(folder / f"{name}.npz", ids=ids, answer=answer.numpy())
     print(f"saved by transformers {transformers.__version__}")
 
@@ -133,7 +165,7 @@ def _answer(folder: Path, name: str, kind: str, ids: np.ndarray) -> np.ndarray:
     from edgeq.models.onnx_session import open_session
     from edgeq.models.source import parse_source
 
-    path, is_decoder = folder / name, not kind.endswith("Model")
+    path, is_decoder = folder / name, not kind.endswith("Model") or "LMHead" in kind
     _words(path)
     task = "text-generation" if is_decoder else "sentence-embedding"
     model = describe(parse_source(str(path)), task, folder, str(path), weights=True)

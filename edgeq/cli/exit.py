@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shlex
@@ -15,6 +14,7 @@ from typing import Any
 
 import typer
 
+import edgeq
 from edgeq.core import canonical
 from edgeq.core.errors import EXIT_FAULT, EXIT_INVALID_INPUT, EdgeqError, Missing, Problem
 from edgeq.core.files import error_of_disk, is_system_error
@@ -120,8 +120,7 @@ def _report(error: Exception, arguments: Sequence[str]) -> Problem:
     place = traceback.extract_tb(error.__traceback__)[-1]
     what = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
     facts = [
-        f"edgeq {importlib.metadata.version('edgeq')}, Python {platform.python_version()}, "
-        f"{platform.platform()}",
+        f"edgeq {edgeq.__version__}, Python {platform.python_version()}, {platform.platform()}",
         shlex.join(["edgeq", *arguments]),
         "".join(traceback.format_exception(error)),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import edgeq
 from edgeq.cli.allocate import allocating
 from edgeq.cli.bill import bills
 from edgeq.cli.emulate import emulators
@@ -24,6 +24,7 @@ from edgeq.cli.options import Json, OneDevice, devices_option
 from edgeq.cli.pipe import guarded_output
 from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
+from edgeq.cli.verify import signatures
 from edgeq.core.temporary import sweep
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line, show_progress
@@ -49,7 +50,7 @@ Full = Annotated[
 
 def _show_version(asked: bool) -> None:
     if asked:
-        print(importlib.metadata.version("edgeq"))
+        print(edgeq.__version__)
         raise typer.Exit
 
 
@@ -76,6 +77,7 @@ def whole(
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
 def plan(recipe: Recipe, as_json: Json = False) -> None:
     """Show every tensor's number format and size, and what to expect, without loading weights."""
+    from edgeq.core.errors import InvalidInput
     from edgeq.pipeline.check.expected import expected_everywhere
     from edgeq.pipeline.plan.plan import make_plan
     from edgeq.report.expectations import print_expected
@@ -89,16 +91,23 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
         with progress_line() as progress:
             planned = foretold(foreseen(planned, progress))
     estimates = expected_everywhere(planned)
+    refusal = InvalidInput(planned.impossible.values()) if planned.impossible else None
     if as_json:
         dumped = {
             name: {id: each.model_dump(mode="json") for id, each in own.items()}
             for name, own in estimates.items()
         }
-        print_json({**planned.plan.model_dump(mode="json"), "estimates": dumped})
+        told = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
+        if refusal:
+            print_json({**told, **problems_of(refusal)})
+            raise typer.Exit(refusal.exit_code)
+        print_json(told)
     else:
         console = make_console()
         print_plan(planned.plan, list(planned.devices.values()), console)
         print_expected(estimates, planned.devices, console)
+    if refusal:
+        raise refusal
 
 
 @app.command(epilog=examples("edgeq build recipes/minilm.yaml --target onnx"))
@@ -201,6 +210,13 @@ def bundle(
     allow_unchecked: Annotated[
         bool, typer.Option("--allow-unchecked", help="Bundle without a check; the bundle says so.")
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign with this private key (elliptic curve, PEM): writes OUT.sig as well.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Pack the best artifact that passes, with its tokenizer, for an offline app.
@@ -214,7 +230,9 @@ def bundle(
     console = make_console()
     try:
         with progress_line() as progress:
-            bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress, full)
+            bundled = bundle_recipe(
+                recipe, device, out, artifact, allow_unchecked, progress, full, sign
+            )
     except NotPassed as error:
         if as_json:
             dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]
@@ -232,6 +250,8 @@ def bundle(
     size = f"{format_bytes(whole)} (model {format_bytes(model)})"
     checked = "passed" if bundled.verdict else "NOT CHECKED"
     console.print(f"{out}: {bundled.artifact}, {checked}, {size}", soft_wrap=True)
+    if bundled.signature is not None:
+        console.print(f"{bundled.signature}: signed with {sign}", soft_wrap=True)
     console.print(f"chosen: {bundled.chosen_by}", soft_wrap=True)
     print_limits(bundled.limits, console)
 
@@ -272,6 +292,7 @@ for group in (
     reports,
     allocating,
     bills,
+    signatures,
 ):
     fill_paragraphs(group)
     app.add_typer(group)

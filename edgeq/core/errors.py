@@ -50,10 +50,6 @@ class NotComputed(InvalidInput):
     """A model gives no numbers, or its runtime stops: its own fault, not that of what was asked."""
 
 
-class VariantImpossible(InvalidInput):
-    """What one variant of a recipe asks for cannot be made of this model; others perhaps can."""
-
-
 class Missing(EdgeqError):
     """A tool, a package or a device that is needed is not here. Exit status 3."""
 

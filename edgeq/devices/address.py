@@ -15,7 +15,8 @@ _FORMS = "here, ssh://user@host[:port], adb[:serial] or emulate"
 _SSH = re.compile(
     r"ssh://(?:(?P<user>[A-Za-z0-9_][\w.+-]*)@)?"
     r"(?:\[(?P<ip6>[0-9A-Fa-f:]+(?:%[\w.-]+)?)\]|(?P<host>[A-Za-z0-9_][A-Za-z0-9_.-]*))"
-    r"(?::(?P<port>\d{1,5}))?/?"
+    r"(?::(?P<port>\d{1,5}))?/?",
+    re.ASCII,
 )
 _ADB = re.compile(r"adb(?::(?P<serial>[A-Za-z0-9_][A-Za-z0-9_.:-]*))?")
 _OPTIONS = ("python", "directory")
@@ -107,7 +108,7 @@ def _options(query: str | None) -> dict[str, Any]:
     for name, value in pairs:
         if name not in _OPTIONS:
             raise refuse(f"{name!r} is not an option of an address", suggest(name, _OPTIONS))
-        if not value.startswith("/"):
+        if not value.startswith("/") or not value.isprintable():
             raise refuse(f"{name}: {value!r} is not an absolute path", f"write {name}=/path/there")
     if len(dict(pairs)) != len(pairs) or not pairs:
         remedy = "write ?python=/path/there, ?directory=/path/there or both, joined by &"

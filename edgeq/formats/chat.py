@@ -65,6 +65,9 @@ def _special_tokens(settings: Mapping[str, Any]) -> dict[str, Any]:
     spelled: dict[str, Any] = {
         f"{kind}_token": spelling(settings.get(f"{kind}_token")) for kind in _SPECIAL
     }
+    extra = settings.get("extra_special_tokens")  # of a model's own, such as Gemma 3's for images
+    if isinstance(extra, dict):
+        spelled.update({str(name): spelling(token) for name, token in extra.items()})
     more = settings.get("additional_special_tokens")
     others = [spelling(each) for each in more] if isinstance(more, list) else []
     if others:

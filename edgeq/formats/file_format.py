@@ -155,6 +155,13 @@ class FileFormat(Storage):
         """Files that an app's developer needs with the artifact, by name."""
         return {}
 
+    def notes(self, model: DescribedModel) -> tuple[str, ...]:
+        """Where its runtime is not the model, whatever the number formats; for people to read.
+
+        Raises InvalidInput where it would read ordinary text otherwise than the model does.
+        """
+        return ()
+
     def stored(self, size: int) -> int:
         """`size` bytes of a tensor, filled up as the file does."""
         return -(-size // self.alignment) * self.alignment

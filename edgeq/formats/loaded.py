@@ -11,6 +11,7 @@ from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat
 from edgeq.formats.package import open_package
 from edgeq.formats.registry import FILE_FORMATS, file_format
+from edgeq.formats.signature import require_signed
 
 
 def load(
@@ -19,11 +20,14 @@ def load(
     threads: int | None = None,
     context: int | None = None,
     compute_units: str | None = None,
+    key: Path | None = None,
 ) -> Model:
     """Open and verify what lies at `path`. Raises InvalidInput; see `edgeq.load`."""
     for name, number, noun in (("threads", threads, "threads"), ("context", context, "positions")):
         if number is not None and (not isinstance(number, int) or number < 1):
             raise InvalidInput(Problem(name, f"{number!r} is not a number of {noun}", "give ≥ 1"))
+    if key is not None:
+        require_signed(path, key)
     for each in FILE_FORMATS.values():
         if path.is_file() and path.suffix in each.bare_suffixes:
             _refuse_units(each, compute_units, path.name)

@@ -5,9 +5,10 @@ Unlike `.npz` it can be written and read a sample at a time, and names cannot co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,23 @@ def write_arrays(path: Path, arrays: Iterable[Array]) -> int:
 
 
 def read_arrays(path: Path) -> Iterator[Array]:
-    """Read the arrays in order, one in memory at a time."""
+    """Read the arrays in order, one in memory at a time.
+
+    Raises ValueError for what `write_arrays` does not write, or did not finish.
+    """
     end = path.stat().st_size
     with path.open("rb") as file:
-        while file.tell() < end:
+        while (start := file.tell()) < end:
+            _require_whole(file, end)
+            file.seek(start)
             yield np.load(file, allow_pickle=False)
+
+
+def _require_whole(file: BinaryIO, end: int) -> None:
+    """Before numpy allocates what a stranger's header announces."""
+    format: Any = np.lib.format
+    if format.read_magic(file) != (1, 0):
+        raise ValueError("not an array that edgeq wrote")
+    shape, _, dtype = format.read_array_header_1_0(file)
+    if math.prod(shape) * dtype.itemsize > end - file.tell():
+        raise ValueError("an array is cut short")

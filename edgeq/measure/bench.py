@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ from edgeq.measure.reference import ANSWERS_FILE, read_recorded, reference_name
 from edgeq.places.place import ALL_PASSES, Place, Unreachable
 from edgeq.places.process import PassFailed, Request
 from edgeq.recipe.budgets import Workload
+
+_T = TypeVar("_T")
 
 
 class Bench:
@@ -135,7 +137,7 @@ class Bench:
         if found is None:
             return None
         reply, conditions = found
-        return Memory(**reply, conditions=conditions)
+        return self._read("memory", failures, lambda: Memory(**reply, conditions=conditions))
 
     def _times(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], **more: Any
@@ -144,7 +146,9 @@ class Bench:
         found = self._run("latency", directory, artifact, failures, **more)
         if found is None:
             return {}
-        reply, conditions = found
+        return self._read("latency", failures, lambda: self._timed(*found)) or {}
+
+    def _timed(self, reply: dict[str, Any], conditions: Conditions) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         if "placement" in reply:
             seen["placement"] = Placement(**reply["placement"], conditions=conditions)
@@ -174,7 +178,10 @@ class Bench:
             if found is None:
                 return {}
             reply, conditions = found
-            return {"language": LanguageQuality(**reply, conditions=conditions)}
+            language = self._read(
+                "quality", failures, lambda: LanguageQuality(**reply, conditions=conditions)
+            )
+            return {"language": language} if language else {}
         if self._float_outputs is None:
             return {}
         outputs = self._folder / "artifact.npy"
@@ -183,12 +190,12 @@ class Bench:
             return {}
         _, conditions = found
         try:
-            return {"quality": self._compare(artifact, outputs, conditions)}
-        except NotComparable as error:
-            failures["quality"] = str(error)
-            return {}
+            quality = self._read(
+                "quality", failures, lambda: self._compare(artifact, outputs, conditions)
+            )
         finally:
             outputs.unlink()
+        return {"quality": quality} if quality else {}
 
     def _compare(self, artifact: Artifact, outputs: Path, conditions: Conditions) -> Quality:
         assert self._float_outputs is not None
@@ -266,16 +273,33 @@ class Bench:
             self._absent = {**dict.fromkeys(ALL_PASSES, lost), **self._absent}
             return None
         words = ("runtime", "reference", "instructions", "threads", "prepared", "warnings")
-        conditions = Conditions(
-            **{word: reply.pop(word) for word in words},
-            **{word: reply.pop(word, None) for word in ("cpus", "others", "megahertz")},
-            inputs=reply.pop("inputs"),
-            cpu=self._cpu,
-            system=system,
-            load_average=load_average,
-            effort=self._effort,
+        conditions = self._read(
+            work,
+            failures,
+            lambda: Conditions(
+                **{word: reply.pop(word) for word in words},
+                **{word: reply.pop(word, None) for word in ("cpus", "others", "megahertz")},
+                inputs=reply.pop("inputs"),
+                cpu=self._cpu,
+                system=system,
+                load_average=load_average,
+                effort=self._effort,
+            ),
         )
-        return reply, conditions
+        return (reply, conditions) if conditions else None
+
+    def _read(self, work: Pass, failures: dict[Pass, str], make: Callable[[], _T]) -> _T | None:
+        """What `make` takes from a reply; None, and the reason, where another machine sent junk."""
+        try:
+            return make()
+        except NotComparable as error:
+            failures[work] = str(error)
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            if self._place.runs_own_worker:
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            failures[work] = f"{self._place.name} replied with what no {work} pass gives: {reason}"
+        return None
 
 
 def _has(work: Pass, seen: dict[str, Any]) -> bool:

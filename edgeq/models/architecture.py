@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.validation_messages import suggest
 from edgeq.models.known_keys import DECODER_FIXED, HARMLESS
 from edgeq.models.rope import Rope, read_ropes
 from edgeq.models.settings import Settings
@@ -141,8 +140,7 @@ def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
     family = config.get("model_type")
     if family not in FAMILIES:
         what = f"the architecture {family!r} is not supported"
-        near = suggest(str(family), FAMILIES)
-        raise InvalidInput(Problem(where, what, f"supported: {', '.join(FAMILIES)} ({near})"))
+        raise InvalidInput(Problem(where, what, f"supported: {', '.join(FAMILIES)}"))
     settings = Settings(config, where, "config.json")
     settings.ignore(HARMLESS)
     problems = list(settings.unsupported(DECODER_FIXED))

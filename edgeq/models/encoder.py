@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.validation_messages import suggest
 from edgeq.models.known_keys import ENCODER_FIXED, ENCODER_KEYS, HARMLESS
 from edgeq.models.settings import Settings
 
@@ -20,8 +19,7 @@ def check_encoder(config: Mapping[str, Any], where: str) -> None:
     keys = ENCODER_KEYS.get(str(family))
     if keys is None:
         what = f"the architecture {family!r} is not supported as a sentence encoder"
-        near = suggest(str(family), ENCODER_KEYS)
-        remedy = f"supported: {', '.join(ENCODER_KEYS)} ({near}); others as an .onnx file"
+        remedy = f"supported: {', '.join(ENCODER_KEYS)}; others as an .onnx file"
         raise InvalidInput(Problem(where, what, remedy))
     settings = Settings(config, where, "config.json")
     settings.ignore(HARMLESS | keys)

@@ -21,8 +21,7 @@ from edgeq.models.tokenizer_settings import SPECIAL_MAP, whole_tokenizer
 GENERATION = "generation_config.json"
 MEANINGS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
-# llama.cpp ends a text at tokens that are spelled so, whatever a file says.
-_USUAL_ENDS = frozenset(
+USUAL_ENDS = frozenset(
     {
         *("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>"),
         *("<|flush|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>"),
@@ -33,13 +32,18 @@ _USUAL_ENDS = frozenset(
         *("<reponame>", "<|fim_repo|>", "<fim-repo>", "<REPO>"),
     }
 )
+"""llama.cpp ends a text at tokens that are spelled so, whatever a file says."""
+
+# In gpt-oss's answers of several messages, which end with these, another ends a message.
+_HARMONY, _MESSAGE_END = frozenset({"<|return|>", "<|call|>"}), "<|end|>"
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
     """ends: ids that end a text, in order. ids: of each meaning that has a token, `bos` and so on.
 
-    spelled_ends: those ends that runtimes find by their spelling.
+    spelled_ends: those ends that runtimes find by their spelling. A token counts if the tokenizer
+    calls it special: Gemma's `</s>` is a tag of HTML, Qwen's a piece of a word.
     """
 
     ends: tuple[int, ...]
@@ -53,7 +57,8 @@ def special_tokens(path: Path, config: Mapping[str, Any], where: str) -> Special
     Raises InvalidInput for a token that the tokenizer does not have, for settings that make a model
     say other tokens than its logits do, and for what is damaged.
     """
-    vocabulary = token_ids(whole_tokenizer(path, config, where))
+    tokenizer = whole_tokenizer(path, config, where)
+    vocabulary = token_ids(tokenizer)
     settings = read_optional(path / TOKENIZER_SETTINGS)
     mapped = read_optional(path / SPECIAL_MAP)
     generation = _generation(path, where)
@@ -68,18 +73,23 @@ def special_tokens(path: Path, config: Mapping[str, Any], where: str) -> Special
             ids[meaning] = known[0]
         if meaning == "eos":
             ends.update(known)
-    usual = {id for text, id in vocabulary.items() if text in _USUAL_ENDS and id < rows}
+    usual = {vocabulary[text] for text in _usual_ends(tokenizer, vocabulary)}
+    usual = {id for id in usual if id < rows}
     return SpecialTokens(tuple(sorted(ends | usual)), ids, frozenset(usual))
 
 
 def end_tokens(path: Path, config: Mapping[str, Any], where: str) -> tuple[int, ...]:
     """Ids of the tokens that end a text; a language model without any is refused."""
-    found = special_tokens(path, config, where).ends
-    if not found:
+    return required_ends(special_tokens(path, config, where), path, where)
+
+
+def required_ends(special: SpecialTokens, path: Path, where: str) -> tuple[int, ...]:
+    """The ends among `special`, of the model in `path`; InvalidInput where there is none."""
+    if not special.ends:
         what = f"{path} names no token that ends a text: the model would never stop"
         remedy = f'write {{"eos_token_id": ID}} to {GENERATION}'
         raise InvalidInput(Problem(where, what, remedy))
-    return found
+    return special.ends
 
 
 def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
@@ -96,6 +106,17 @@ def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
         if spelled is not None and isinstance(id, int):  # tokenizers refuses the others
             ids[spelled] = id
     return ids
+
+
+def _usual_ends(tokenizer: Mapping[str, Any], vocabulary: Mapping[str, int]) -> set[str]:
+    """Those of `USUAL_ENDS` that a tokenizer.json calls special."""
+    added = tokenizer.get("added_tokens")
+    tokens = (
+        [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+    )
+    special = {spelling(token) for token in tokens if token.get("special")}
+    found = {text for text in USUAL_ENDS if text in special and text in vocabulary}
+    return found - {_MESSAGE_END} if found >= _HARMONY else found
 
 
 def spelling(token: object) -> str | None:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import EXIT_PASS, EdgeqError, InvalidInput, Problem
 from edgeq.core.files import writable
 from edgeq.core.store import Store
+from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
 from edgeq.formats.bundle import LimitLine
+from edgeq.formats.signature import sign, signature_of, signer
 from edgeq.pipeline.build.build import Built, build, settled
+from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.bundle.app_store_limits import sized
+from edgeq.pipeline.bundle.readme import README_FILE, readme
+from edgeq.pipeline.bundle.selftest import selftest
 from edgeq.pipeline.bundle.unchecked import choose_unchecked
 from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.check.verdict import Verdict, exit_status
 from edgeq.pipeline.check.workflow import chosen_devices, chosen_names, kept_verdicts, targets
 from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
 
 
 class NotPassed(EdgeqError):
@@ -48,6 +54,7 @@ class Bundled:
     model_bytes: int
     verdict: Verdict | None
     limits: tuple[LimitLine, ...]
+    signature: Path | None = None
 
     def summary(self) -> dict[str, Any]:
         """A summary for programs."""
@@ -59,6 +66,7 @@ class Bundled:
             "model_bytes": self.model_bytes,
             "checked": self.verdict is not None,
             "limits": [line.model_dump(mode="json") for line in self.limits],
+            "signature": str(self.signature.absolute()) if self.signature else None,
         }
 
 
@@ -87,13 +95,19 @@ def bundle_recipe(
     allow_unchecked: bool,
     progress: Progress,
     full: bool = False,
+    key: Path | None = None,
 ) -> Bundled:
     """Bundle the best artifact that passed on `device`: the one nearest to full precision.
 
     Verdicts of an earlier check of the same artifact, budgets and device are used; missing or
-    inconclusive ones are measured now, with `full` at length. Raises NotPassed, with the verdicts,
-    if nothing passed.
+    inconclusive ones are measured now, with `full` at length. With `key`, a private one, the bundle
+    is signed. Raises NotPassed, with the verdicts, if nothing passed.
     """
+    if key is not None:
+        by = signer(key)
+        writable(signature_of(out), "--out")
+        bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress, full)
+        return replace(bundled, signature=sign(out, by))
     progress("read the recipe")
     writable(out, "--out", ".zip")
     planned = make_plan(recipe, weights=True)
@@ -111,7 +125,7 @@ def bundle_recipe(
     built = {item.artifact.name: item for item in build(planned, Store(), progress, names=wanted)}
     planned = settled(planned, built.values())
     if allow_unchecked:
-        return _write(planned, built[wanted[0]], None, target, out, chosen_by)
+        return _write(planned, built[wanted[0]], None, target, out, chosen_by, progress)
     verdicts = kept_verdicts(planned, list(built.values()), chosen, progress, full)
     passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
     if not passed:
@@ -120,7 +134,7 @@ def bundle_recipe(
         raise NotPassed(verdicts, Problem(str(recipe), what, remedy))
     best = max(passed, key=lambda verdict: _nearness(verdict, built[verdict.artifact]))
     chosen_by = chosen_by or "passed, nearest to full precision"
-    return _write(planned, built[best.artifact], best, target, out, chosen_by)
+    return _write(planned, built[best.artifact], best, target, out, chosen_by, progress)
 
 
 def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
@@ -141,6 +155,7 @@ def _write(
     device: Device,
     out: Path,
     chosen_by: str,
+    progress: Progress,
 ) -> Bundled:
     plans = {each.name: each for each in planned.plan.artifacts}
     cache = plans[built.artifact.name].cache_bytes
@@ -158,5 +173,19 @@ def _write(
         licence_text=text,
         unchecked=verdict is None,
         limits=limits,
+        documents=_documents(planned, built, verdict, progress),
     )
     return Bundled(out, built.artifact.name, chosen_by, built.artifact.bytes, verdict, limits)
+
+
+def _documents(
+    planned: Planned, built: Built, verdict: Verdict | None, progress: Progress
+) -> dict[str, bytes]:
+    """The README and the self-test of a bundle."""
+    sample = None
+    if task_of(built.artifact.task).takes_arrays:
+        sample = Stages(planned, Store(), progress).onnx_proof() / SAMPLE_FILE
+    progress(f"{built.artifact.name}: answers for the bundle's self-test")
+    facts, test, files = selftest(built.path, sample)
+    text = readme(built.artifact, facts, test, verdict, planned.plan.licence)
+    return {README_FILE: text, **files}

@@ -13,11 +13,10 @@ import shutil
 
 from edgeq.core.errors import Missing, Problem
 from edgeq.devices.address import Address
-from edgeq.places.link import Channel, Lost
+from edgeq.places.link import Channel, Lost, words_of
 from edgeq.places.place import Unreachable
 from edgeq.places.remote import RemotePlace
 
-_WORDS_SECONDS = 2.0
 _START_SECONDS = 30.0  # adb starts its server first, if none is running
 
 
@@ -92,11 +91,7 @@ class _AdbChannel:
             raise Lost("was cut") from None
 
     async def last_words(self) -> str:
-        said = b""
-        with contextlib.suppress(OSError, asyncio.TimeoutError):
-            while piece := await asyncio.wait_for(self._stderr.read(4096), _WORDS_SECONDS):
-                said += piece
-        return " ".join(said.decode(errors="replace").split()[-60:])
+        return await words_of(lambda: self._stderr.read(4096))
 
     def abort(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeq.core.errors import InvalidInput, Missing, Problem
 from edgeq.core.files import replacing
 from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.devices.address import Address
+from edgeq.places.answers import Answer, Done, Failure, Have, Laid, Sent, parse_answer
 from edgeq.places.file_manifest import Hashes
-from edgeq.places.link import PATIENCE_SECONDS, Link
+from edgeq.places.link import PATIENCE_SECONDS, Link, Lost
 
 _PIECE = 1 << 18  # bytes; each piece is acknowledged, so that a full disk stops the copying at once
 _SLOWEST_DISK = 1 << 20  # bytes per second
+_SLOWEST_LINE = 1 << 14
+_LARGEST_FILE = 8 << 30  # bytes of what is brought back
+_Expected = TypeVar("_Expected", bound=Answer)
+
+
+class _Refused(Answer):
+    error: Failure
 
 
 class FileTransfer:
@@ -35,11 +44,11 @@ class FileTransfer:
         """
         hashes = {name: self._hashes.of(path) for name, path in files.items()}
         paths = {hashes[name]: path for name, path in files.items()}
-        answer = await self.ask(link, {"op": "have", "files": list(paths)})
-        missing = {sha: have for sha, have in answer["have"].items() if have is not None}
+        answer = await self.ask(link, {"op": "have", "files": list(paths)}, Have)
+        missing = {sha: have for sha in paths if (have := answer.have.get(sha, 0)) is not None}
         left = {sha: paths[sha].stat().st_size - have for sha, have in missing.items()}
-        if sum(left.values()) > answer["free"]:
-            raise self._full(sum(left.values()), answer["free"], "")
+        if sum(left.values()) > answer.free:
+            raise self._full(sum(left.values()), answer.free, "")
         for sha, have in missing.items():
             needed = sum(left.values())
             # A part damaged between two connections is detected at its end, and dropped.
@@ -58,21 +67,25 @@ class FileTransfer:
         tree = await self.supply(link, files)
         size = sum(path.stat().st_size for path in files.values())
         patience = PATIENCE_SECONDS + size / _SLOWEST_DISK  # if links cannot be made
-        answer = await self.ask(link, {"op": "lay", "tree": tree}, patience=patience)
-        return str(answer["path"])
+        answer = await self.ask(link, {"op": "lay", "tree": tree}, Laid, patience=patience)
+        return answer.path
 
     async def fetch(self, link: Link, there: str, path: Path) -> None:
-        """Copy the file `there` to `path`, atomically."""
-        digest = hashlib.sha256()
+        """Copy the file `there` to `path`, atomically.
+
+        Raises Missing for one that is too large or was damaged, Lost.
+        """
+        digest, size, begun = hashlib.sha256(), 0, time.monotonic()
         with replacing(path) as partial:
             with partial.open("wb") as file:
                 header, piece = await link.ask({"op": "get", "path": there})
                 while header.get("op") == "piece":
+                    size += len(piece)
+                    self._refuse_endless(link, there, size, time.monotonic() - begun)
                     digest.update(piece)
                     file.write(piece)
                     header, piece = await link.next()
-            self.refuse(header)
-            if header["sha256"] != digest.hexdigest():
+            if self.answer(Sent, header).sha256 != digest.hexdigest():
                 what = f"{there} was damaged in transfer"
                 raise Missing(Problem(self._address.name, what, "check again"))
 
@@ -80,19 +93,19 @@ class FileTransfer:
         self,
         link: Link,
         header: dict[str, Any],
+        kind: type[_Expected],
         payload: bytes = b"",
         *,
         patience: float = PATIENCE_SECONDS,
         needed: int = 0,
-    ) -> dict[str, Any]:
+    ) -> _Expected:
         """Send a request and return the answer; raises Missing for refusals of the other system,
         Lost.
 
         `needed` is the number of bytes still to be copied, for the message about a full disk.
         """
         answer, _ = await link.ask(header, payload, patience)
-        self.refuse(answer, needed)
-        return answer
+        return self.answer(kind, answer, needed)
 
     async def _put(self, link: Link, path: Path, sha256: str, have: int, needed: int) -> bool:
         """Send the file from the byte `have` on; returns whether the whole then has its hash."""
@@ -111,6 +124,7 @@ class FileTransfer:
                 answer = await self.ask(
                     link,
                     {**header, "last": last},
+                    Done,
                     piece,
                     patience=PATIENCE_SECONDS + (offset / _SLOWEST_DISK if first else 0),
                     needed=needed,
@@ -118,17 +132,26 @@ class FileTransfer:
                 self.copied_bytes += len(piece)
                 offset, needed, first = offset + len(piece), needed - len(piece), False
                 if last:
-                    return bool(answer["ok"])
+                    return answer.ok
 
-    def refuse(self, answer: dict[str, Any], needed: int = 0) -> None:
-        """Raise Missing if the answer is an error of the system there."""
-        error = answer.get("error")
-        if error is None:
-            return
-        if error["full"]:
-            raise self._full(needed, error["free"], error["text"])
+    def answer(self, kind: type[_Expected], header: dict[str, Any], needed: int = 0) -> _Expected:
+        """The answer in a message; raises Missing if it is an error of the system there."""
+        if "error" not in header:
+            return parse_answer(kind, header, self._address)
+        error = parse_answer(_Refused, header, self._address).error
+        if error.full:
+            raise self._full(needed, error.free, error.text)
         remedy = f"name a writable directory: {self._address.name}?directory=/path/there"
-        raise Missing(Problem(self._address.name, error["text"], remedy))
+        raise Missing(Problem(self._address.name, error.text, remedy))
+
+    def _refuse_endless(self, link: Link, there: str, size: int, seconds: float) -> None:
+        if size > _LARGEST_FILE:
+            link.close()
+            what = f"{there} is larger than {format_bytes(_LARGEST_FILE)}"
+            raise Missing(Problem(self._address.name, what, "evaluate fewer samples"))
+        if seconds > PATIENCE_SECONDS + size / _SLOWEST_LINE:
+            link.close()
+            raise Lost(f"was too slow: {format_bytes(size)} in {seconds:.0f} s")
 
     def _full(self, needed: int, free: int | None, said: str) -> Missing:
         what = f"no room on its disk: {said}" if said else "no room on its disk"

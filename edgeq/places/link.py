@@ -7,7 +7,8 @@ import contextlib
 import json
 import re
 import shlex
-from collections.abc import Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from edgeq.places.agent_wire import pack
@@ -20,6 +21,12 @@ _GREETING = re.compile(rb"edgeq-python (\d+)\.(\d+)\.(\d+) (.*)\n$")
 _NOISE = 1 << 16  # bytes that a login may write before the agent's first word
 _LINE = 4096
 _PIECE = 1 << 14  # bytes
+_LARGEST_HEADER = 8 << 20  # bytes; what a process wrote is in there
+_LARGEST_PAYLOAD = 1 << 20
+_MOST_WORDS = 1 << 16  # bytes of standard error that are read
+_WORDS_SECONDS = 2.0
+_MOST_WAITING = 8  # messages that nobody has taken yet
+_BEATS_AT_ONCE, _BEATS_A_SECOND = 100, 10  # between two answers; an agent sends one in seconds
 # Any Python can run this much, and reports its version first.
 _STARTER = """
 import sys
@@ -88,7 +95,10 @@ class Link:
 
     def __init__(self, channel: Channel, silence: float) -> None:
         self._channel, self._silence = channel, silence
-        self._replies: asyncio.Queue[tuple[dict[str, Any], bytes] | None] = asyncio.Queue()
+        self._replies: asyncio.Queue[tuple[dict[str, Any], bytes] | None] = asyncio.Queue(
+            _MOST_WAITING
+        )
+        self._beats, self._since = 0, time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
         self._writing = asyncio.Lock()
         self._lost = ""
@@ -109,6 +119,8 @@ class Link:
         if self._lost:
             raise Lost(self._lost)
         try:
+            if not self._replies.empty():
+                raise Lost("answered what it was not asked")
             await self._send(pack(header, payload), patience)
             return await self.next(patience)
         except BaseException as error:  # also after a cancelled request: its answer may still come
@@ -127,6 +139,7 @@ class Link:
         if self._tasks:
             with contextlib.suppress(Lost):
                 await self._send(pack({"op": "leave"}), patience)
+            self._fail("was left")
             # Receiving ends with its stream, whatever it answers until then.
             await asyncio.wait(self._tasks[:1], timeout=patience)
         self.close()
@@ -165,23 +178,44 @@ class Link:
             await _within(patience, "stopped reading", self._channel.write(message))
 
     async def _pump(self) -> None:
-        """Receive messages; beats only show that the other side is alive."""
+        """Receive messages; beats, and what nobody waits for, only show that it is alive."""
         try:
             while True:
                 header, payload = await self._message()
-                if header.get("op") != "beat":
+                if header.get("op") == "beat" or self._lost:
+                    self._count_beat()
+                else:
                     await self._replies.put((header, payload))
+                    self._beats, self._since = 0, time.monotonic()
         except Lost as error:
             self._fail(str(error))
             self._channel.abort()
-        except ValueError:
-            self._fail("sent something that is not a message")
-            self._channel.abort()
 
     async def _message(self) -> tuple[dict[str, Any], bytes]:
+        header = await self._header()
+        size = header.get("size")
+        largest = 0 if header.get("op") == "beat" else _LARGEST_PAYLOAD
+        if type(size) is not int or not 0 <= size <= largest:
+            raise Lost("announced a message of a size that edgeq's agent never sends")
+        return header, await self._read(size)
+
+    async def _header(self) -> dict[str, Any]:
         size = int.from_bytes(await self._read(4), "big")
-        header = json.loads(await self._read(size))
-        return header, await self._read(header["size"])
+        if size > _LARGEST_HEADER:
+            raise Lost("announced a message of a size that edgeq's agent never sends")
+        try:
+            header = json.loads(await self._read(size))
+        except (ValueError, RecursionError):
+            header = None
+        if not isinstance(header, dict):
+            raise Lost("sent something that is not a message")
+        return header
+
+    def _count_beat(self) -> None:
+        self._beats += 1
+        seconds = time.monotonic() - self._since
+        if self._beats > _BEATS_AT_ONCE + _BEATS_A_SECOND * seconds:
+            raise Lost("talked without end and said nothing")
 
     async def _read(self, size: int) -> bytes:
         """In pieces: a slow connection is not a silent one."""
@@ -201,7 +235,22 @@ class Link:
 
     def _fail(self, reason: str) -> None:
         self._lost = self._lost or reason
+        while not self._replies.empty():
+            self._replies.get_nowait()
         self._replies.put_nowait(None)
+
+
+async def words_of(read: Callable[[], Awaitable[bytes]]) -> str:
+    """What a command wrote to standard error, in one line: as much as comes soon, within limits."""
+    said = b""
+    with contextlib.suppress(OSError, asyncio.TimeoutError):
+        deadline = time.monotonic() + _WORDS_SECONDS
+        while len(said) < _MOST_WORDS and (left := deadline - time.monotonic()) > 0:
+            piece = await asyncio.wait_for(read(), left)
+            if not piece:
+                break
+            said += piece
+    return " ".join(said.decode(errors="replace").split()[-60:])
 
 
 async def _within(seconds: float, words: str, work: Coroutine[Any, Any, _T]) -> _T:

@@ -6,11 +6,11 @@ import importlib.metadata
 import os
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 from edgeq.core.errors import Missing, Problem
 from edgeq.devices.address import Address
 from edgeq.devices.profile import in_range
+from edgeq.places.answers import Greeting
 from edgeq.quantize.ggml.llama_abi import BUILDS
 from edgeq.quantize.ggml.llama_api import CHOICE
 
@@ -44,15 +44,15 @@ def no_python(address: Address, found: str, said: str) -> Missing:
     return Missing(Problem(address.name, what, remedy))
 
 
-def require_packages(address: Address, facts: Mapping[str, Any], *, gguf: bool) -> None:
+def require_packages(address: Address, facts: Greeting, *, gguf: bool) -> None:
     """Raise Missing, with the command to type there, if a package is missing or of another version.
 
     `facts` are the agent's greeting; `gguf` also requires a build of llama.cpp.
     """
-    versions: Mapping[str, str | None] = facts["packages"]
+    versions = facts.packages
     lacking, install = [], []
     for name, needed in PACKAGES.items():
-        found = versions[name]
+        found = versions.get(name)
         if found is None or not in_range(found, needed):
             lacking.append(f"{name}{needed}" + (f" (has {found})" if found else ""))
             install.append(f"{name}{needed}")
@@ -60,16 +60,15 @@ def require_packages(address: Address, facts: Mapping[str, Any], *, gguf: bool) 
         lacking.append(f"{build}, to run GGUF files")
         install.append(build)
     if lacking:
-        python = facts["executable"]
-        what = f"its Python {facts['python']} ({python}) lacks {', '.join(lacking)}"
+        what = f"its Python {facts.python} ({facts.executable}) lacks {', '.join(lacking)}"
         raise Missing(Problem(address.name, what, _remedy(address, facts, install)))
 
 
-def differences(facts: Mapping[str, Any]) -> tuple[str, ...]:
+def differences(facts: Greeting) -> tuple[str, ...]:
     """Describe which runtimes have another version there than here."""
     notes = []
     for name in _DECIDE:
-        there, here = facts["packages"][name], _version_here(name)
+        there, here = facts.packages.get(name), _version_here(name)
         if there and here and there != here:
             notes.append(f"{name} is {there} there and {here} here")
     return tuple(notes)
@@ -78,19 +77,19 @@ def differences(facts: Mapping[str, Any]) -> tuple[str, ...]:
 def _lacking_llama(versions: Mapping[str, str | None]) -> str | None:
     chosen = BUILDS.get(os.environ.get(CHOICE, ""))
     wanted = {chosen.distribution: chosen.version} if chosen else LLAMAS
-    if any(versions[name] == version for name, version in wanted.items()):
+    if any(versions.get(name) == version for name, version in wanted.items()):
         return None
     name, version = next(iter(wanted.items()))
     return f"{name}=={version}"
 
 
-def _remedy(address: Address, facts: Mapping[str, Any], install: list[str]) -> str:
-    python = shlex.quote(facts["executable"])
+def _remedy(address: Address, facts: Greeting, install: list[str]) -> str:
+    python = shlex.quote(facts.executable)
     packages = " ".join(shlex.quote(package) for package in install)
-    if not facts["managed"]:
+    if not facts.managed:
         return f"run there: {python} -m pip install {packages}"
     # Its distribution refuses pip outside a virtual environment (PEP 668).
-    home = f"{facts['home'].rstrip('/')}/edgeq-python"
+    home = f"{facts.home.rstrip('/')}/edgeq-python"
     packages = " ".join(shlex.quote(f"{name}{range_}") for name, range_ in PACKAGES.items())
     more = [shlex.quote(package) for package in install if "==" in package]
     return (

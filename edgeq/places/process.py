@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import psutil
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from edgeq.core import child
 from edgeq.core.artifact import Frozen
@@ -68,6 +68,7 @@ class Request(Frozen):
     limits: dict[str, float] = Field(default_factory=dict)
 
 
+_PROBLEMS = TypeAdapter(list[Problem])
 _FAULTS = {fault.exit_code: fault for fault in (InvalidInput, Missing)}
 
 
@@ -135,26 +136,53 @@ def conclude(work: str, status: int, output: str, errors: str) -> dict[str, Any]
     `output` and `errors` are its standard output and error. Raises as `run_worker`.
     """
     if status == 0:
-        reply: dict[str, Any] = json.loads(output)
-        return reply
-    if status in _FAULTS and (problems := _problems(output)):
+        try:
+            return reply_of(output)
+        except ValueError as error:
+            raise PassFailed(f"the {work} pass replied {error}") from None
+    if status in _FAULTS and (problems := problems_of(output)):
         raise _FAULTS[status](problems)
     sys.stderr.write(errors)
     raise PassFailed(_ending(work, status, errors))
 
 
-def _problems(reply: str) -> list[Problem]:
+def reply_of(output: str) -> dict[str, Any]:
+    """The JSON object in `output`, with finite numbers; a ValueError says what else it is."""
+    try:
+        reply = json.loads(output, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise ValueError("what is not JSON with finite numbers") from None
+    if not isinstance(reply, dict):
+        raise ValueError("JSON that is not an object")
+    return reply
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(word)
+
+
+def problems_of(output: str) -> list[Problem]:
     """Problems with the request reported by a worker; none if it ended without a message."""
-    return [Problem(**problem) for problem in json.loads(reply)] if reply else []
+    try:
+        return _PROBLEMS.validate_json(output)
+    except ValueError:
+        return []
 
 
 def _ending(work: str, status: int, message: str) -> str:
     if status < 0:
-        name = signal.Signals(-status).name
+        name = _signal(-status)
         hint = ", which is how the system ends a process when memory runs out"
         return f"the {work} pass was killed by {name}{hint if name == 'SIGKILL' else ''}"
     reason = " ".join(message.split()[-60:])
     return f"the {work} pass ended with status {status}: {reason or 'it gave no reason'}"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _kill_tree(worker: subprocess.Popen[bytes]) -> None:

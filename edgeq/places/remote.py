@@ -19,12 +19,20 @@ from edgeq.devices.address import Address
 from edgeq.devices.profile import Device
 from edgeq.formats.registry import file_format
 from edgeq.places import needs
+from edgeq.places.answers import Done, Greeting, Load, Ran
 from edgeq.places.background import Background
 from edgeq.places.file_manifest import files_below, write_source
 from edgeq.places.file_transfer import FileTransfer
 from edgeq.places.link import PATIENCE_SECONDS, Channel, Link, Lost, NoPython, start_command
 from edgeq.places.place import ALL_PASSES, Place, Surroundings, Unreachable
-from edgeq.places.process import TIMEOUT_SECONDS, Request, conclude, stopped
+from edgeq.places.process import (
+    TIMEOUT_SECONDS,
+    Request,
+    conclude,
+    problems_of,
+    reply_of,
+    stopped,
+)
 from edgeq.quantize.ggml.llama_api import CHOICE
 
 _T = TypeVar("_T")
@@ -39,7 +47,7 @@ class _Session(NamedTuple):
     """A connection, and the facts that its agent reported."""
 
     link: Link
-    facts: Mapping[str, Any]
+    facts: Greeting
 
 
 class RemotePlace(Place):
@@ -53,6 +61,7 @@ class RemotePlace(Place):
 
     how: How = "measured"
     passes = ALL_PASSES
+    runs_own_worker = False
 
     def __init__(
         self,
@@ -136,14 +145,14 @@ class RemotePlace(Place):
                 source = Path(folder, "source.zip")
                 write_source(source)
                 hashes = await self._cargo.supply(link, {"source": source})
-            await self._cargo.ask(link, {"op": "unpack", "sha256": hashes["source"]})
+            await self._cargo.ask(link, {"op": "unpack", "sha256": hashes["source"]}, Done)
         except BaseException:
             await link.leave(_LEAVE_SECONDS)
             raise
         self._session = _Session(link, facts)
         return self._session
 
-    async def _greet(self, link: Link) -> dict[str, Any]:
+    async def _greet(self, link: Link) -> Greeting:
         hello = {
             "session": self._name_there,
             "directory": self._address.directory,
@@ -155,8 +164,7 @@ class RemotePlace(Place):
             facts = await link.greet(hello)
         except NoPython as error:
             raise needs.no_python(self._address, error.found, error.said) from None
-        self._cargo.refuse(facts)
-        return facts
+        return self._cargo.answer(Greeting, facts)
 
     async def _leave(self) -> None:
         session, self._session = self._session, None
@@ -187,10 +195,10 @@ class RemotePlace(Place):
             return reply
         finally:
             if not session.link.lost:
-                await self._cargo.ask(session.link, {"op": "drop", "path": run})
+                await self._cargo.ask(session.link, {"op": "drop", "path": run}, Done)
 
     def _reply(
-        self, request: Request, answer: dict[str, Any], limit: float, here: Mapping[str, str]
+        self, request: Request, answer: Ran, limit: float, here: Mapping[str, str]
     ) -> dict[str, Any]:
         """As `run_worker` ends; `here` maps paths there to files of this machine."""
 
@@ -199,44 +207,44 @@ class RemotePlace(Place):
                 text = text.replace(there, path)
             return text
 
-        if answer["status"] is None:
+        if answer.status is None:
             raise stopped(request.work, limit)
-        errors = translate(answer["errors"])
+        errors = translate(answer.errors)
         try:
-            return conclude(request.work, answer["status"], answer["output"], errors)
+            return conclude(request.work, answer.status, answer.output, errors)
         except EdgeqError as error:
             raise type(error)(
                 Problem(f"{self.name}: {translate(p.where)}", translate(p.what), p.remedy)
                 for p in error.problems
             ) from None
 
-    async def _execute(
-        self, session: _Session, module: str, given: bytes, limit: float
-    ) -> dict[str, Any]:
+    async def _execute(self, session: _Session, module: str, given: bytes, limit: float) -> Ran:
         chosen = os.environ.get(CHOICE)
         environment = {CHOICE: chosen} if chosen else {}
         header = {"op": "run", "module": module, "timeout": limit, "environment": environment}
         patience = limit + PATIENCE_SECONDS
-        return await self._cargo.ask(session.link, header, given, patience=patience)
+        return await self._cargo.ask(session.link, header, Ran, given, patience=patience)
 
     async def _device(self, session: _Session) -> Device:
         answer = await self._execute(session, "edgeq.places.facts", b"", _FACTS_SECONDS)
-        if answer["status"] == Missing.exit_code:
+        if answer.status == Missing.exit_code and (problems := problems_of(answer.output)):
             raise Missing(
-                Problem(f"{self.name}: {problem['where']}", problem["what"], problem["remedy"])
-                for problem in json.loads(answer["output"])
+                Problem(f"{self.name}: {each.where}", each.what, each.remedy) for each in problems
             )
-        if answer["status"] != 0:
-            said = " ".join(answer["errors"].split()[-60:]) or "it gave no reason"
+        if answer.status != 0:
+            said = " ".join(answer.errors.split()[-60:]) or "it gave no reason"
             raise Missing(Problem(self.name, f"its facts cannot be read: {said}"))
         words = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
-        facts = json.loads(answer["output"])
-        facts |= {"id": words, "name": self.name, "reach": self._address.text}
-        return Device.model_validate(facts)
+        own = {"id": words, "name": self.name, "reach": self._address.text}
+        try:
+            return Device.model_validate(reply_of(answer.output) | own)
+        except ValueError as error:
+            what = f"its facts cannot be read: {' '.join(str(error).split())[:200]}"
+            raise Missing(Problem(self.name, what)) from None
 
     async def _surroundings(self, session: _Session) -> Surroundings:
-        answer = await self._cargo.ask(session.link, {"op": "load"})
-        return Surroundings(session.facts["system"], answer["load_average"])
+        answer = await self._cargo.ask(session.link, {"op": "load"}, Load)
+        return Surroundings(session.facts.system, answer.load_average)
 
     async def _notes(self, session: _Session) -> tuple[str, ...]:
         return needs.differences(session.facts)

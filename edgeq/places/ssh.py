@@ -12,13 +12,12 @@ import asyncssh
 
 from edgeq.core.errors import Problem
 from edgeq.devices.address import Address
-from edgeq.places.link import Channel, Lost
+from edgeq.places.link import Channel, Lost, words_of
 from edgeq.places.place import Unreachable
 from edgeq.places.remote import RemotePlace
 
 CONNECT_SECONDS = 15.0
 LOGIN_SECONDS = 30.0
-_WORDS_SECONDS = 2.0
 
 
 class SshPlace(RemotePlace):
@@ -66,11 +65,10 @@ class _SshChannel:
             raise Lost(await self._ending()) from None
 
     async def last_words(self) -> str:
-        said = b""
-        with contextlib.suppress(asyncssh.Error, OSError, asyncio.TimeoutError):
-            while piece := await asyncio.wait_for(self._process.stderr.read(4096), _WORDS_SECONDS):
-                said += piece
-        return " ".join(said.decode(errors="replace").split()[-60:])
+        try:
+            return await words_of(lambda: self._process.stderr.read(4096))
+        except asyncssh.Error:
+            return ""
 
     def abort(self) -> None:
         self._connection.abort()

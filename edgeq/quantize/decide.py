@@ -16,6 +16,8 @@ from edgeq.quantize.spec import Intent
 SMALLEST_WEIGHT = 4096
 TOO_SMALL = f"fewer than 2 axes or {SMALLEST_WEIGHT} values"
 """Why a weight stays as it is, for its size."""
+ALREADY = "already quantized"
+"""Begins why a weight stays as it is that the user's file has in integers."""
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from edgeq.core.artifact import Artifact
 from edgeq.core.units import format_bytes
 from edgeq.devices.catalogue import Device
 from edgeq.formats.bundle import LimitLine
 from edgeq.formats.file_format import TensorPlan
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.plan.records import ArtifactPlan, Plan
-from edgeq.quantize.decide import TOO_SMALL
+from edgeq.quantize.decide import ALREADY, TOO_SMALL
 from edgeq.report.console import Console, Text
 from edgeq.report.layers import kind_of, layers_of
 from edgeq.report.tables import print_table
@@ -112,8 +113,6 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
     print_table(table, console)
     for line in (*notes.lines(), *artifact.advice):
         print_wrapped(line, "dim", console)
-    if artifact.is_impossible:
-        print_wrapped("cannot be built: no weight can be quantized", "red", console)
 
 
 class _Notes:
@@ -151,6 +150,7 @@ def print_built(built: Sequence[Built], console: Console) -> None:
         for note in (
             *item.artifact.settings.get("notes", ()),
             *(f"{item.artifact.name}: {each}" for each in item.notes),
+            *_kept(item.artifact),
         )
     }
     for note in notes:
@@ -160,6 +160,16 @@ def print_built(built: Sequence[Built], console: Console) -> None:
             print_wrapped(str(proof), "yellow" if proof.difference is None else "dim", console)
     for item in built:
         console.print(str(item.path), style="dim", soft_wrap=True)
+
+
+def _kept(artifact: Artifact) -> Iterator[str]:
+    """What the recipe's variant left alone, as the file had it in integers before."""
+    kept = sum(ALREADY in tensor.note for tensor in artifact.tensors.values())
+    if kept:
+        yield (
+            f"{artifact.name}: {kept} of {len(artifact.tensors)} weights were quantized in the "
+            "file already, and are kept as they are"
+        )
 
 
 def print_limits(limits: Sequence[LimitLine], console: Console) -> None:

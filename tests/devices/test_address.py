@@ -16,7 +16,7 @@ from edgeq.places.place import Here
 from edgeq.places.transports import place_for
 from tests.devices.test_catalogue import TEXT
 
-_PATHS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20).map(
+_PATHS = st.text(st.characters(codec="utf-8").filter(str.isprintable), max_size=20).map(
     lambda text: f"/{text}"
 )
 _OPTIONS = {"python": st.none() | _PATHS, "directory": st.none() | _PATHS}
@@ -58,6 +58,12 @@ def test_what_is_not_said_is_left_to_the_users_settings() -> None:
         ("ssh://pi5/home/pi", "does not name a host", "ssh://user@host"),
         ("ssh://pi5?pyton=/usr/bin/python3", "'pyton'", "'python'"),
         ("ssh://pi5?python=python3", "not an absolute path", "/path/there"),
+        ("ssh://pi5?python=/a%0Ab", "not an absolute path", "/path/there"),
+        ("ssh://pi5?directory=/a%1B[2J", "not an absolute path", "/path/there"),
+        ("ssh://pi5:\u0662\u0662", "does not name a host", "ssh://user@host"),
+        ("ssh://\u00fc@pi5", "does not name a host", "ssh://user@host"),
+        ("ssh://pi5\n", "does not name a host", "ssh://user@host"),
+        ("adb:R58\n", "does not name a device", "adb devices"),
         ("ssh://pi5?", "cannot be read", "?python="),
         ("ssh://pi5?python=/a&python=/b", "cannot be read", "?python="),
         ("adb:", "does not name a device", "adb devices"),

@@ -127,6 +127,11 @@ def test_a_bundle_carries_the_template(artifact: Path, tmp_path: Path) -> None:
         ),
         (b'{"bos_token": null, "eos_token": {"lstrip": true}}', None, Chat()),
         (
+            b'{"extra_special_tokens": {"boi_token": "<img>", "eoi_token": {"content": "</img>"}}}',
+            None,
+            Chat(None, {"boi_token": "<img>", "eoi_token": "</img>"}),
+        ),
+        (
             b'{"chat_template": [{"name": "tools", "template": "t"}, 3, '
             b'{"name": "default", "template": "d"}]}',
             None,

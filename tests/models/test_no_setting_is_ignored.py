@@ -230,6 +230,22 @@ def test_settings_that_change_what_is_said_are_refused(
     assert key in refused(end_tokens, folder, config, WHERE)
 
 
+def test_only_special_tokens_are_ends_by_their_spelling(tmp_path: Path) -> None:
+    def ends(*special: str, ordinary: tuple[str, ...] = ()) -> tuple[int, ...]:
+        vocabulary = {text: id for id, text in enumerate(("a", *special, *ordinary))}
+        added = [
+            {"id": vocabulary[text], "content": text, "special": text in special}
+            for text in (*special, *ordinary)
+        ]
+        tokenizer = {"model": {"type": "BPE", "vocab": vocabulary}, "added_tokens": added}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+        return end_tokens(tmp_path, {}, WHERE)
+
+    assert ends("<|im_end|>", ordinary=("</s>",)) == (1,)
+    assert ends("<|end|>", "<|return|>") == (1, 2)
+    assert ends("<|end|>", "<|return|>", "<|call|>") == (2, 3)  # of gpt-oss, <|end|> ends a message
+
+
 def test_every_format_stops_at_the_union_of_what_files_call_an_end(
     llama: Path, tmp_path: Path
 ) -> None:

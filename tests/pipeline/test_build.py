@@ -279,8 +279,9 @@ def test_what_is_possible_is_built_beside_an_impossible_variant(tmp_path: Path) 
         assert done.returncode == reply["exit_status"] == 2, done.stderr
         assert [item["name"] for item in reply["artifacts"]] == ["onnx-int8-static"]
         (problem,) = reply["problems"]
-        assert problem["where"] == "onnx-int8-dynamic: c1.w and 1 other weight"
-        assert "only for static ranges" in problem["what"] and "another" in problem["remedy"]
+        assert problem["where"] == "recipe.yaml:6:13"
+        assert problem["what"].startswith("int8-dynamic quantizes no weight of net.onnx: c1.w")
+        assert "int8-static" in problem["remedy"]
 
 
 def test_calibration_arrays_may_be_float64(net: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from edgeq.formats.file_format import TensorPlan
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.pipeline.plan.records import ArtifactPlan
 from tests.conftest import Project
-from tests.support import onnx_models, tiny_bert
+from tests.support import onnx_kinds, onnx_models, tiny_bert
 
 LAYER = "encoder.layer.0."
 DEVICE = Path(__file__).parents[2] / "devices" / "pi5-8gb.yaml"
@@ -205,6 +205,34 @@ def test_a_plan_does_not_promise_what_no_kernel_can_run(tmp_path: Path) -> None:
     convolution = by_name(artifact)["c2.w"]
     assert convolution.grid == "float32"
     assert "Conv" in convolution.reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "remedy"),
+    [
+        ("norm", "Conv has fast int8 kernels only for static ranges", "write one of: int8-static"),
+        ("recurrent", "LSTM has quantized kernels only for int8", "write one of: int8-dynamic, "),
+        ("quantized_already", "", ""),
+    ],
+)
+def test_a_variant_that_would_quantize_nothing_is_refused(
+    tmp_path: Path, kind: str, said: str, remedy: str
+) -> None:
+    onnx_kinds.save(kind, tmp_path)
+    text = """\
+        edgeq: 1
+        name: net
+        model: {source: source.onnx, task: tensor}
+        quantize: {default: {weights: int4-b32, method: nearest}}
+        targets: [{format: onnx, devices: [here]}]
+        """
+    if not said:
+        plan(tmp_path, text)
+        return
+    (problem,) = problems(tmp_path, text)
+    assert problem.what.startswith("int4-b32-nearest quantizes no weight of source.onnx: ")
+    assert said in problem.what and problem.remedy.startswith(remedy)
+    assert problem.where == "4:21"
 
 
 def test_two_targets_of_one_format_are_one_artifact(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from edgeq.core.errors import Missing
 from edgeq.devices.address import parse_address
+from edgeq.places.answers import Greeting
 from edgeq.places.file_manifest import Hashes, agent_source, files_below, write_source
 from edgeq.places.needs import LLAMAS, PACKAGES, differences, require_packages
 from edgeq.places.process import Request
@@ -21,15 +22,16 @@ PROJECT = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf
 BOARD = parse_address("ssh://pi@pi5")
 
 
-def facts(**more: Any) -> dict[str, Any]:
+def facts(**more: Any) -> Greeting:
     versions = {"numpy": "2.2.1", "onnxruntime": "1.23.0", "pydantic": "2.10", "tokenizers": "0.21"}
     versions |= {"filelock": "3.16", "platformdirs": "4.3.6", "psutil": "5.9"}
     packages: dict[str, str | None] = {**dict.fromkeys(LLAMAS), **versions}
     told = {"python": "3.11.2", "executable": "/usr/bin/python3", "packages": packages}
-    return {**told, "managed": False, "home": "/home/pi", **more}
+    where = {"managed": False, "system": "Linux", "home": "/home/pi", "room": "/home/pi/1"}
+    return Greeting(**{**told, **where, **more})
 
 
-def remedy_of(told: dict[str, Any], gguf: bool = False) -> tuple[str, str]:
+def remedy_of(told: Greeting, gguf: bool = False) -> tuple[str, str]:
     with pytest.raises(Missing) as raised:
         require_packages(BOARD, told, gguf=gguf)
     (problem,) = raised.value.problems
@@ -67,19 +69,19 @@ def test_a_machine_that_has_all_is_let_through() -> None:
 
 def test_what_is_absent_or_of_another_version_is_named_with_the_command() -> None:
     told = facts()
-    told["packages"] |= {"numpy": "2.4.0", "tokenizers": None}
+    told.packages.update({"numpy": "2.4.0", "tokenizers": None})
     what, remedy = remedy_of(told)
     assert what == (
         "its Python 3.11.2 (/usr/bin/python3) lacks numpy>=1.26,<2.4 (has 2.4.0), tokenizers>=0.20"
     )
     assert remedy == (
-        "type there: /usr/bin/python3 -m pip install 'numpy>=1.26,<2.4' 'tokenizers>=0.20'"
+        "run there: /usr/bin/python3 -m pip install 'numpy>=1.26,<2.4' 'tokenizers>=0.20'"
     )
 
 
 def test_a_python_of_the_distribution_is_left_alone() -> None:
     told = facts(managed=True)
-    told["packages"]["tokenizers"] = None
+    told.packages["tokenizers"] = None
     _, remedy = remedy_of(told)
     assert "/usr/bin/python3 -m venv /home/pi/edgeq-python && " in remedy
     assert all(f"'{name}{needed}'" in remedy for name, needed in PACKAGES.items())
@@ -91,9 +93,9 @@ def test_gguf_files_need_a_known_build(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = LLAMAS
     assert remedy_of(facts(), gguf=True)[1].endswith(f"{first}=={LLAMAS[first]}")
     told = facts()
-    told["packages"][second] = LLAMAS[second]
+    told.packages[second] = LLAMAS[second]
     require_packages(BOARD, told, gguf=True)
-    told["packages"][second] = "0.0.1"
+    told.packages[second] = "0.0.1"
     assert f"{first}=={LLAMAS[first]}" in remedy_of(told, gguf=True)[0]
     monkeypatch.setenv("EDGEQ_LLAMA", "llama_cpp")
     assert remedy_of(told, gguf=True)[1].endswith(f"{second}=={LLAMAS[second]}")
@@ -103,10 +105,10 @@ def test_other_versions_are_told_where_both_sides_have_one() -> None:
     import onnxruntime
 
     told = facts()
-    told["packages"]["onnxruntime"] = "1.2.3"
+    told.packages["onnxruntime"] = "1.2.3"
     expected = f"onnxruntime is 1.2.3 there and {onnxruntime.__version__} here"
     assert differences(told) == (expected,)
-    told["packages"]["onnxruntime"] = onnxruntime.__version__
+    told.packages["onnxruntime"] = onnxruntime.__version__
     assert differences(told) == ()
 
 

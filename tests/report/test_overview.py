@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -12,10 +13,12 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 from edgeq.core.errors import InvalidInput
 from edgeq.devices.catalogue import load_device
+from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.bundle.app_store_limits import store_lines
 from edgeq.pipeline.plan.plan import Planned, make_plan
-from edgeq.report.overview import print_limits, print_plan
-from tests.support import onnx_models, tiny_bert
+from edgeq.quantize.decide import ALREADY
+from edgeq.report.overview import print_built, print_limits, print_plan
+from tests.support import onnx_models, report_samples, tiny_bert
 
 TARGET = "{format: onnx, devices: [here]}"
 
@@ -69,6 +72,19 @@ def test_other_formats_get_no_advice(tiny: Path) -> None:
     assert all(artifact.advice == () for artifact in made.plan.artifacts)
 
 
+def test_weights_that_were_quantized_before_are_said_to_be_kept(tmp_path: Path) -> None:
+    made = report_samples.artifact("onnx-int4-b32", "int8")
+    kept = {
+        name: tensor.model_copy(update={"note": f"{ALREADY}: int8 in the file"})
+        for name, tensor in list(made.tensors.items())[:2]
+    }
+    out = io.StringIO()
+    for each in (made, made.model_copy(update={"tensors": {**made.tensors, **kept}})):
+        print_built([Built(tmp_path, each)], Console(file=out, width=200))
+    (note,) = [line for line in out.getvalue().splitlines() if "note" in line]
+    assert f"2 of {len(made.tensors)} weights were quantized in the file already" in note
+
+
 def test_limits_are_printed_line_by_line() -> None:
     lines = store_lines(10**6, load_device("iphone-14"))
     out = io.StringIO()
@@ -79,14 +95,18 @@ def test_limits_are_printed_line_by_line() -> None:
 def test_a_reason_is_said_once_and_an_impossible_artifact_is_named(tmp_path: Path) -> None:
     pytest.importorskip("onnx_ir", reason="the build side is not installed")
     onnx_models.convolutional(tmp_path / "net.onnx")
+    np.savez(tmp_path / "c.npz", image=np.zeros((1, 3, 32, 32), np.float32))
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         "edgeq: 1\nname: net\nmodel: {source: ./net.onnx, task: tensor}\n"
-        "quantize: {default: [int8-dynamic], rules: [{match: fc.w, use: float32}]}\n"
+        "quantize: {default: [int8-dynamic, int8-static], rules: [{match: fc.w, use: float32}]}\n"
+        "data: {calibration: {path: c.npz}}\n"
         "targets: [{format: onnx, devices: [x86-laptop-8gb]}]\n",
         encoding="utf-8",
     )
-    text = shown(make_plan(recipe))
+    made = make_plan(recipe)
+    text = shown(made)
     assert text.count("fast int8 kernels only for static ranges") == 1
     assert [line.split()[-1] for line in text.splitlines() if line.startswith("c")][:2] == ["1"] * 2
-    assert "cannot be built: no weight can be quantized" in text
+    (name, problem), *_ = made.impossible.items()
+    assert name == "onnx-int8-dynamic" and f"{recipe}:4:" in problem.where

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edgeq.core.artifact import GGUF_FILE
-from edgeq.core.errors import missing_extra
+from edgeq.core.errors import Missing, missing_extra
 from edgeq.core.threads import default_threads
 from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat, TensorPlan
@@ -132,6 +132,16 @@ class Gguf(GgufStorage, FileFormat):
         assert model.decoder is not None
         shapes = {name: model.tensors[name] for name in factors}
         return planned_file_bytes(model.decoder, shapes, rank)
+
+    def notes(self, model: DescribedModel) -> tuple[str, ...]:
+        """See `FileFormat.notes`; nothing is compared where llama.cpp is not installed."""
+        assert model.directory is not None
+        try:
+            from edgeq.formats.gguf.write import planned_notes
+
+            return planned_notes(model.directory, model.tensors)
+        except (ImportError, Missing):  # the plan lists the packages that a build needs
+            return ()
 
     def tokenize_with(self, directory: Path) -> Callable[[str, bool], list[int]]:
         """See `FileFormat.tokenize_with`; the tokenizer is in the file."""

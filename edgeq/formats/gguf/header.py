@@ -143,7 +143,7 @@ def _alignment(cursor: Cursor, metadata: dict[str, MetaValue]) -> int:
     value = found.value
     if found.kind == "uint32" and 1 <= value <= _LARGEST_ALIGNMENT and not value & (value - 1):
         return int(value)
-    what = f"general.alignment is {found.kind} {value!r}, no power of two up to 2^20"
+    what = f"general.alignment is {found.kind} {value!r}; it must be a power of two from 1 to 2^20"
     raise cursor.bad(what, AGAIN)
 
 

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import random
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from tokenizers import Tokenizer
 
-from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.errors import EdgeqError, InvalidInput, Problem
+from edgeq.core.store import code_version
 from edgeq.core.temporary import TemporaryFolder
+from edgeq.formats import runtime_cache
 from edgeq.formats.gguf.header import MetaValue
-from edgeq.formats.gguf.llama_model import LlamaModel
+from edgeq.formats.gguf.reading import Reading, read_texts
 from edgeq.formats.gguf.tokens import WORD_START
-from edgeq.formats.gguf.writer import write_gguf
-from edgeq.formats.hard_texts import texts_with
+from edgeq.formats.gguf.vocabulary import load_tokenizer
+from edgeq.formats.gguf.writer import header_bytes, write_gguf
+from edgeq.formats.hard_texts import ODD_TEXTS, ORDINARY_TEXTS, texts_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.special_tokens import end_tokens
+from edgeq.quantize.ggml.llama_api import chosen_build
 
 _SAMPLES, _PIECES = 400, 6
+# Of the texts that are hardly text; more of them, and it is another tokenizer.
+_MOST_ODD = 0.05
+_SHOWN, _AROUND = 3, 12
+_STAGE, _NOTES = "tokens", "notes.json"
 
 
 class KnownDifferences:
@@ -40,7 +53,7 @@ class KnownDifferences:
         )
         # Gemma's runs of spaces are added tokens, spelled as its vocabulary spells them.
         added = tokenizer.get_added_tokens_decoder().values()
-        self._has_runs = any(WORD_START in token.content for token in added)
+        self._has_runs = any(set(token.content) == {WORD_START} for token in added)
         self.notes = tuple(self._notes())
 
     def without(self, text: str) -> str:
@@ -79,59 +92,129 @@ class KnownDifferences:
 def require_parity(
     directory: ModelDirectory, metadata: Mapping[str, MetaValue], rows: int
 ) -> tuple[str, ...]:
-    """Compare llama.cpp's token ids with those of `tokenizers` on hard texts.
+    """Compare llama.cpp's token ids with those of `tokenizers`, on ordinary and on odd texts.
 
-    metadata: of the whole file; llama.cpp reads the vocabulary alone. rows: of the embedding; texts
-    with tokens beyond are left out. Gives back the notes of `KnownDifferences`. Raises InvalidInput
-    with the first text that differs and both lists of ids.
+    metadata: of the whole file; llama.cpp reads the vocabulary alone, in a process of its own.
+    rows: of the embedding; texts with tokens beyond are left out. What was found equal once is
+    remembered on this machine. Gives back what a caller of llama.cpp has to mind: the notes of
+    `KnownDifferences`, odd texts that differ, ends that only one of the two knows. Raises
+    InvalidInput with the first ordinary text that differs and both lists of ids.
     """
-    tokenizer = directory.tokenizer
-    reference = Tokenizer.from_buffer(directory.tokenizer_json())
-    reference.no_truncation()
-    reference.no_padding()
-    known = KnownDifferences(reference)
+    # Of the rest llama.cpp looks at the name alone, which is chosen by the tokenizer.
+    said = {
+        key: value
+        for key, value in metadata.items()
+        if key.startswith("tokenizer.") or key == "general.architecture"
+    }
+    key = {
+        "said": hashlib.sha256(header_bytes(said, [])).hexdigest(),
+        "tokenizer": hashlib.sha256(directory.tokenizer_json()).hexdigest(),
+        "rows": rows,
+        "runtime": chosen_build(),
+        "code": code_version(),
+    }
+    store = None
+    with contextlib.suppress(InvalidInput):  # a cache that others can write remembers nothing
+        store = runtime_cache.store()
+        known = store.find(_STAGE, key)
+        if known is not None:
+            return tuple(json.loads((known / _NOTES).read_text(encoding="utf-8")))
+    notes = _compared(directory, metadata, rows)
+    if store is not None:
+        with contextlib.suppress(EdgeqError):  # compared again where nothing can be written
+            store.stage(_STAGE, key, partial(_write, notes), describe=str(directory.path))
+    return notes
+
+
+def _write(notes: Sequence[str], place: Path) -> None:
+    (place / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
+
+
+def _compared(
+    directory: ModelDirectory, metadata: Mapping[str, MetaValue], rows: int
+) -> tuple[str, ...]:
+    tokenizer = load_tokenizer(directory.tokenizer_json(), str(directory.tokenizer))
+    known = KnownDifferences(tokenizer)
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    ordinary = [known.without(text) for text in (*ORDINARY_TEXTS, *texts_of(added))]
+    odd = [known.without(text) for text in (*ODD_TEXTS, *_random_texts(tokenizer))]
     with TemporaryFolder() as folder:
         path = Path(folder) / "vocabulary.gguf"
         write_gguf(path, metadata, [], lambda name: ())
-        model = LlamaModel(path, vocabulary_only=True)
-        for text in _texts(reference):
-            given = known.without(text)
-            for special in (True, False):
-                wanted = reference.encode(given, add_special_tokens=special).ids
-                if max(wanted, default=0) >= rows:
-                    continue
-                found = model.tokens(given, special)
-                if found != wanted:
-                    raise _differs(tokenizer, given, wanted, found)
-        if metadata["tokenizer.ggml.model"].value == "bert":
-            return known.notes
-        return (*known.notes, *_ends_apart(directory, model, rows))
+        reading = read_texts(path, [*ordinary, *odd])
+    parts = [*_parts(tokenizer, ordinary, reading, rows, 0)]
+    if parts:
+        raise _differs(directory.tokenizer, parts[0])
+    parts = [*_parts(tokenizer, odd, reading, rows, len(ordinary))]
+    if len(parts) > _MOST_ODD * 2 * len(odd):
+        raise _differs(directory.tokenizer, parts[0])
+    notes = (*known.notes, *_odd_notes(parts))
+    if metadata["tokenizer.ggml.model"].value == "bert":
+        return notes
+    return (*notes, *_ends_apart(directory, tokenizer, reading, rows))
 
 
-def _ends_apart(directory: ModelDirectory, model: LlamaModel, rows: int) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Parting:
+    """A text, its ids for both, and what stands where they part."""
+
+    text: str
+    wanted: list[int]
+    found: list[int]
+    place: str
+
+
+def _parts(
+    tokenizer: Tokenizer, texts: Sequence[str], reading: Reading, rows: int, first: int
+) -> Iterator[_Parting]:
+    """Where the two part, with special tokens around a text and without."""
+    for index, text in enumerate(texts):
+        for special, ids in ((True, reading.whole), (False, reading.plain)):
+            encoding, found = tokenizer.encode(text, add_special_tokens=special), ids[first + index]
+            wanted = encoding.ids
+            if max(wanted, default=0) < rows and wanted != found:
+                both = zip(wanted, found, strict=False)
+                equal = (at for at, (one, other) in enumerate(both) if one != other)
+                at = next(equal, min(len(wanted), len(found)))
+                start = encoding.offsets[at][0] if at < len(wanted) else len(text)
+                place = text[max(0, start - _AROUND // 3) : start + _AROUND]
+                yield _Parting(text, wanted, found, place)
+
+
+def _odd_notes(parts: Sequence[_Parting]) -> Iterator[str]:
+    if parts:
+        places = [*dict.fromkeys(part.place for part in parts)]
+        shown = ", ".join(map(repr, places[:_SHOWN]))
+        more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+        yield f"llama.cpp reads these as other tokens than the model's tokenizer: {shown}{more}"
+
+
+def _ends_apart(
+    directory: ModelDirectory, tokenizer: Tokenizer, reading: Reading, rows: int
+) -> Iterator[str]:
     """Where llama.cpp ends a text and the model does not; raises InvalidInput the other way."""
     where = str(directory.path)
     wanted = set(end_tokens(directory.path, directory.config, where))
-    found = {id for id in range(rows) if model.ends(id)}
+    found = {id for id in reading.ends if id < rows}
     if wanted - found:
         what = f"llama.cpp would not stop at the token {min(wanted - found)}, which ends a text"
         raise InvalidInput(Problem(where, what, "build this model for ONNX"))
-    if found - wanted:
-        yield f"llama.cpp stops at the token {min(found - wanted)} too, by its spelling"
+    more = [repr(tokenizer.id_to_token(id) or str(id)) for id in sorted(found - wanted)]
+    if more:
+        yield f"llama.cpp also stops at {', '.join(more)}, because of the spelling"
 
 
-def _texts(tokenizer: Tokenizer) -> Iterable[str]:
-    """The hard texts, every special token at work, and pieces of the vocabulary side by side."""
-    yield from texts_with([t.content for t in tokenizer.get_added_tokens_decoder().values()])
+def _random_texts(tokenizer: Tokenizer) -> Iterator[str]:
+    """Pieces of the vocabulary beside each other, as no person puts them."""
     choice = random.Random(0)
     size = tokenizer.get_vocab_size()
     for _ in range(_SAMPLES):
         yield tokenizer.decode([choice.randrange(size) for _ in range(_PIECES)])
 
 
-def _differs(tokenizer: Path, text: str, wanted: list[int], found: list[int]) -> InvalidInput:
+def _differs(tokenizer: Path, part: _Parting) -> InvalidInput:
     what = (
-        f"llama.cpp would read {text!r} as {found}, the tokenizer reads it as {wanted}: "
-        "the file would be another model than the one it was made from"
+        f"llama.cpp would read {part.text!r} as {part.found}, the tokenizer reads it as "
+        f"{part.wanted}: the file would be another model than the one it was made from"
     )
     return InvalidInput(Problem(str(tokenizer), what, "build this model for ONNX"))

@@ -19,16 +19,43 @@ def _words(numbers: str) -> str:
     return f"{letters}|{numbers}|{rest}"
 
 
+_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+_CAPITALS, _SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+
+
+def _cased(behind: str, numbers: str) -> str:
+    """GPT-4o's expression and Tekken's: a word ends where capitals follow small letters."""
+    words = [
+        rf"[^\r\n\p{{L}}\p{{N}}]?{_CAPITALS}*{_SMALL}+{behind}",
+        rf"[^\r\n\p{{L}}\p{{N}}]?{_CAPITALS}+{_SMALL}*{behind}",
+    ]
+    rest = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    return "|".join([*words, numbers, rest])
+
+
+_DEEPSEEK = (
+    r"\p{N}{1,3}",
+    "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|"""
+    "[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"
+    " ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
+)
+
 Step = tuple[object, ...]
 _BYTES: Step = ("ByteLevel", False, False)
-# The expressions of GPT-4o and of Mistral's Tekken are not here: llama.cpp has names for them, but
-# takes other letters for capitals, and cuts before combining marks.
+# GPT-4o's and Tekken's cut where capitals begin. llama.cpp takes all letters beyond ASCII for
+# capitals and small ones at once; under the name of GPT-4o, it also cuts before combining marks.
 _KNOWN: dict[tuple[Step, ...], str] = {
     (("ByteLevel", False, True),): "gpt-2",
     (("Split", _GPT2, "Isolated", False), _BYTES): "gpt-2",
     (("Digits", True), ("ByteLevel", False, True)): "smollm",
     (("Split", _words(r"\p{N}{1,3}"), "Isolated", False), _BYTES): "llama-bpe",
     (("Split", _words(r"\p{N}"), "Isolated", False), _BYTES): "qwen2",
+    (("Split", _cased(_CONTRACTIONS, r"\p{N}{1,3}"), "Isolated", False), _BYTES): (
+        "granite-embed-multi-97m"
+    ),
+    (("Split", _cased("", r"\p{N}"), "Isolated", False), _BYTES): "tekken",
+    (*(("Split", part, "Isolated", False) for part in _DEEPSEEK), _BYTES): "deepseek-v3",
 }
 # By whether whole words are looked up before anything is merged, which these two differ in.
 _LLAMA3 = {True: "llama-bpe", False: "smaug-bpe"}

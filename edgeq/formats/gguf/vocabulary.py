@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,26 +15,33 @@ from tokenizers import Tokenizer
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import SPECIAL_TOKENS, MetaValue
 from edgeq.formats.gguf.pretokenizers import pretokenizer_name
+from edgeq.formats.gguf.respelled import keep_ordinary
 from edgeq.formats.gguf.tokens import Tokens, tokens_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.special_tokens import (
     SpecialTokens,
     chat_templates,
-    end_tokens,
+    required_ends,
     special_tokens,
 )
 
 # An answer's and a message's end; llama.cpp stops at either as at the end of a text.
 _END_KEYS = ("eot_token_id", "eom_token_id")
+_LONG = ("vocab", "merges")  # of a tokenizer's model: hundreds of thousands of items
 _PHI3_ENDS = ("</s>", "<unk>", "<s>", "<|endoftext|>")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """metadata: all `tokenizer.*` keys. strips_like_phi3: see `phi3_strips`."""
+    """metadata: all `tokenizer.*` keys. strips_like_phi3: see `phi3_strips`.
+
+    ends: tokens that end a text. notes: what is otherwise in the file than in the tokenizer.
+    """
 
     metadata: dict[str, MetaValue]
     strips_like_phi3: bool
+    ends: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def vocabulary_of(directory: ModelDirectory, rows: int) -> Vocabulary:
@@ -43,9 +51,8 @@ def vocabulary_of(directory: ModelDirectory, rows: int) -> Vocabulary:
     """
     where = str(directory.tokenizer)
     content = directory.tokenizer_json()
-    reference = _load(content, where)
-    tokenizer = json.loads(content)
-    tokens = tokens_of(tokenizer, rows, where)
+    reference = load_tokenizer(content, where)
+    tokenizer, tokens, notes = _read(content, rows, where)
     keys: dict[str, MetaValue] = {
         "model": MetaValue("string", tokens.model),
         "pre": MetaValue("string", _pre(tokens, tokenizer, where)),
@@ -60,10 +67,21 @@ def vocabulary_of(directory: ModelDirectory, rows: int) -> Vocabulary:
         keys.update(_bert_keys(directory, tokenizer, where))
     if tokens.model == "llama":
         keys["add_space_prefix"] = MetaValue("bool", _has_space_prefix(tokenizer))
-    keys.update(_meanings(directory, reference, rows, tokens.model))
+    special = special_tokens(directory.path, directory.config, where)
+    ends = () if tokens.model == "bert" else required_ends(special, directory.path, where)
+    keys.update(_meanings(directory, special, reference, rows, tokens.model))
     metadata = {f"tokenizer.ggml.{name}": value for name, value in keys.items()}
     metadata.update(_chat_keys(directory.path))
-    return Vocabulary(metadata, phi3_strips(tokenizer))
+    return Vocabulary(metadata, phi3_strips(tokenizer), ends, notes)
+
+
+@functools.lru_cache(maxsize=2)
+def _read(content: bytes, rows: int, where: str) -> tuple[dict[str, Any], Tokens, tuple[str, ...]]:
+    """A tokenizer without its vocabulary and merges, its tokens, and what is to know of them."""
+    tokenizer = json.loads(content)
+    tokens, notes = keep_ordinary(tokens_of(tokenizer, rows, where), load_tokenizer(content, where))
+    rest = {key: tokenizer["model"][key] for key in tokenizer["model"] if key not in _LONG}
+    return {**tokenizer, "model": rest}, tokens, notes
 
 
 def phi3_strips(tokenizer: Mapping[str, Any]) -> bool:
@@ -78,7 +96,8 @@ def phi3_strips(tokenizer: Mapping[str, Any]) -> bool:
     )
 
 
-def _load(content: bytes, where: str) -> Tokenizer:
+@functools.lru_cache(maxsize=2)  # a large one takes seconds, and every artifact asks for it
+def load_tokenizer(content: bytes, where: str) -> Tokenizer:
     """The tokenizer, whole texts and nothing around them but its own special tokens."""
     try:
         tokenizer = Tokenizer.from_buffer(content)
@@ -129,11 +148,10 @@ def _bert_keys(
 
 
 def _meanings(
-    directory: ModelDirectory, tokenizer: Tokenizer, rows: int, model: str
+    directory: ModelDirectory, special: SpecialTokens, tokenizer: Tokenizer, rows: int, model: str
 ) -> dict[str, MetaValue]:
     """Ids of the tokens with a meaning, and whether a text gets them at its ends."""
     where = str(directory.tokenizer)
-    special = special_tokens(directory.path, directory.config, where)
     ids: dict[str, int | None] = {
         key: special.ids.get(meaning.removesuffix("_token"))
         for meaning, key in SPECIAL_TOKENS.items()
@@ -143,9 +161,8 @@ def _meanings(
         ids["bos_token_id"], ids["seperator_token_id"] = first, last
         return {name: MetaValue("uint32", id) for name, id in ids.items() if id is not None}
     ids["bos_token_id"] = first if first is not None else ids["bos_token_id"]
-    ends = end_tokens(directory.path, directory.config, where)
     main = ids["eos_token_id"] if last is None else last
-    ids["eos_token_id"] = ends[0] if main is None else main
+    ids["eos_token_id"] = special.ends[0] if main is None else main
     ids.update(_other_ends(directory, special, ids["eos_token_id"]))
     keys = {
         name: MetaValue("uint32", id)

@@ -81,7 +81,7 @@ def write_gguf_model(
     """
     file = _File(directory, decisions, mix, importance, name)
     progress("compare token ids")
-    notes = require_parity(directory, file.metadata, file.rows)
+    notes = file.notes()
     tensors = _Tensors(file, codes, importance, progress)
     write_gguf(destination, file.metadata, file.specs, tensors.chunks)
     records = {
@@ -94,7 +94,18 @@ def write_gguf_model(
         )
         for own, decision in decisions.items()
     }
-    return WrittenGguf(records, (*file.hyperparameters.notes, *notes))
+    return WrittenGguf(records, notes)
+
+
+def planned_notes(
+    directory: ModelDirectory, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[str, ...]:
+    """What a caller of any GGUF file of this model has to mind, before a weight is read.
+
+    shapes: of every weight, by Hugging Face name. Raises InvalidInput for a tokenizer that
+    llama.cpp reads otherwise, as `write_gguf_model` does.
+    """
+    return _Described(directory, shapes, None).notes()
 
 
 def planned_bytes(
@@ -114,11 +125,43 @@ def planned_bytes(
     return sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)
 
 
-class _File:
-    """What a file will hold: metadata, and name, shape and type of every tensor, in order.
+class _Described:
+    """What a file will say of its model, whatever its number formats are.
 
     names: in the file, by Hugging Face name. rows: of the embedding.
     """
+
+    def __init__(
+        self, directory: ModelDirectory, shapes: Mapping[str, tuple[int, ...]], name: str | None
+    ) -> None:
+        where = str(directory.path / "config.json")
+        family = family_of(directory.config, where)
+        self.directory, self.shapes = directory, shapes
+        self.names = gguf_names(directory.config, shapes)
+        if family == "bert":
+            self.decoder = None
+            self.hyperparameters = encoder_hyperparameters(directory, where)
+        else:
+            self.decoder = decoder_of(directory.config, where)
+            self.hyperparameters = decoder_hyperparameters(self.decoder, where)
+        self.own_names = {stored: own for own, stored in self.names.items()}
+        if "token_embd.weight" not in self.own_names:
+            what = "has no weight for its tokens"
+            raise InvalidInput(Problem(where, what, "download or save the model again"))
+        self.rows = shapes[self.own_names["token_embd.weight"]][0]
+        self.vocabulary = vocabulary_of(directory, self.rows)
+        self.metadata = _metadata(
+            directory, family, self.hyperparameters, self.vocabulary, shapes, name
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """Where llama.cpp is not the model; InvalidInput where it reads ordinary text otherwise."""
+        read = require_parity(self.directory, self.metadata, self.rows)
+        return (*self.hyperparameters.notes, *self.vocabulary.notes, *read)
+
+
+class _File(_Described):
+    """What a file will hold: metadata, and name, shape and type of every tensor, in order."""
 
     def __init__(
         self,
@@ -128,30 +171,11 @@ class _File:
         importance: Importance | None,
         name: str | None,
     ) -> None:
-        where = str(directory.path / "config.json")
-        family = family_of(directory.config, where)
-        self.directory = directory
-        self.names = gguf_names(directory.config, decisions)
-        self.shapes = {own: directory.tensors[own].shape for own in decisions}
+        super().__init__(directory, {own: directory.tensors[own].shape for own in decisions}, name)
         self.types = {own: self._type(own, decision) for own, decision in decisions.items()}
-        if family == "bert":
-            self.decoder = None
-            self.hyperparameters = encoder_hyperparameters(directory, where)
-        else:
-            self.decoder = decoder_of(directory.config, where)
-            self.hyperparameters = decoder_hyperparameters(self.decoder, where)
-        by_name = {self.names[own]: own for own in decisions}
-        if "token_embd.weight" not in by_name:
-            what = "has no weight for its tokens"
-            raise InvalidInput(Problem(where, what, "download or save the model again"))
-        self.rows = self.shapes[by_name["token_embd.weight"]][0]
-        vocabulary = vocabulary_of(directory, self.rows)
-        keys = _metadata(directory, family, self.hyperparameters, vocabulary, self.shapes, name)
-        self.metadata = quantized_metadata(keys, _mix_name(mix), importance)
-        self.own_names = by_name
-        self.specs = [
-            self._spec(stored) for stored in file_order([*by_name, *self.hyperparameters.extra])
-        ]
+        self.metadata = quantized_metadata(self.metadata, _mix_name(mix), importance)
+        stored = file_order([*self.own_names, *self.hyperparameters.extra])
+        self.specs = [self._spec(name) for name in stored]
 
     def _type(self, own: str, decision: GgufDecision) -> GgmlType:
         if len(self.shapes[own]) == 1 or self.names[own] in _ALWAYS_FLOAT:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from edgeq.core.files import replacing
 from edgeq.formats.gguf.header import ALIGNMENT, MAGIC
-from edgeq.formats.gguf.values import KINDS, MetaValue
+from edgeq.formats.gguf.values import KINDS, Kind, MetaValue
 from edgeq.quantize.ggml.types import GgmlType, nbytes
 
 Chunk = bytes | memoryview | np.ndarray
@@ -92,4 +92,11 @@ def _value(value: MetaValue) -> bytes:
     head += struct.pack("<IQ", element.id, len(value.value))
     if value.element == "string":
         return head + b"".join(map(_string, value.value))
-    return head + np.asarray(value.value).astype(f"<{element.numpy}").tobytes()
+    return head + _numbers(value.value, element)
+
+
+def _numbers(values: Any, kind: Kind) -> bytes:
+    """An array's numbers, each as it is: numpy would read a list of large integers as float64."""
+    if isinstance(values, np.ndarray):
+        return values.astype(f"<{kind.numpy}", casting="safe").tobytes()
+    return struct.pack(f"<{len(values)}{kind.code}", *values)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeq.core.errors import Problem, VariantImpossible
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.onnx.convolution import ConvolutionWriter, parameters
 from edgeq.models.graphs.regions import Region
 from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
@@ -307,20 +307,20 @@ def _require_bytes(stored: NumberFormat) -> None:
     """Codes with one scale per row are written as int8: no operator packs them tighter."""
     if not isinstance(stored, IntegerFormat) or stored.stored_bits != 8:
         what = "codes with one scale per row are stored in 8 bits in ONNX"
-        raise VariantImpossible(Problem(stored.name, what, "take int8, or a format with groups"))
+        raise InvalidInput(Problem(stored.name, what, "take int8, or a format with groups"))
 
 
 def packing_of(tensor: QuantizedTensor) -> Packing:
-    """How a tensor's codes are stored. Raises VariantImpossible where no operator reads them."""
+    """How a tensor's codes are stored. Raises InvalidInput where no operator reads them."""
     stored = tensor.number_format
     bits = stored.stored_bits if isinstance(stored, IntegerFormat) else 0
     if isinstance(stored, BlockFormat) or bits not in (4, 8):
         what = "MatMulNBits stores symmetric codes of 4 or 8 bits"
-        raise VariantImpossible(Problem(stored.name, what, "take int4-b32 or int8-b32"))
+        raise InvalidInput(Problem(stored.name, what, "take int4-b32 or int8-b32"))
     block = stored.group_size or 0
     if block < 16 or block & (block - 1):
         what = f"MatMulNBits takes groups of 16, 32, 64 and so on, not {stored.group_size}"
-        raise VariantImpossible(Problem(stored.name, what, "take int4-b32 or int8-b32"))
+        raise InvalidInput(Problem(stored.name, what, "take int4-b32 or int8-b32"))
     return Packing(4 if bits == 4 else 8, block)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeq.core.artifact import MODEL_FILE
-from edgeq.core.errors import Problem, VariantImpossible
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.models.graphs.regions import region_of
@@ -70,7 +70,7 @@ class ChosenWeights:
     """A float graph and the decision for each of its weights.
 
     model: the graph. all_weights, decisions: every weight, and by its name what becomes of it.
-    weights: those that are rounded. Raises VariantImpossible if there are none.
+    weights: those that are rounded. Raises InvalidInput if there are none.
     """
 
     def __init__(
@@ -126,26 +126,25 @@ class ChosenWeights:
         }
         return found | {name: found[source] for name, source in self.region.same.items()}
 
-    def _nothing(self, decide: Decide) -> VariantImpossible:
-        """The error where no weight can be quantized: each reason once, with its weights."""
+    def _nothing(self, decide: Decide) -> InvalidInput:
         wanted = [w for w in self.all_weights if decide(w.name, w.shape_by_rows).choice is not None]
         if not wanted:
-            what = "no weight of this model is to be quantized: every one is small or kept float32"
-            remedy = "use the variant float32, or a rule that quantizes something"
-            return VariantImpossible(Problem(str(self._directory / MODEL_FILE), what, remedy))
-        names: dict[str, list[str]] = {}
-        for weight in wanted:
-            names.setdefault(self.decisions[weight.name].reason, []).append(weight.name)
-        return VariantImpossible(
-            Problem(_several(own), reason, "choose another variant, or float32")
-            for reason, own in names.items()
+            return InvalidInput(
+                Problem(
+                    "quantize",
+                    "no weight of this model is to be quantized: every one is small or kept "
+                    "float32",
+                    "write 'default: float32', or a rule that quantizes something",
+                )
+            )
+        return InvalidInput(
+            Problem(
+                f"the weight {w.name!r}",
+                self.decisions[w.name].reason,
+                "write another variant, or 'default: float32'",
+            )
+            for w in wanted
         )
-
-
-def _several(names: Sequence[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    return f"{names[0]} and {len(names) - 1} other weight{'s' if len(names) > 2 else ''}"
 
 
 def _source(weight: Weight, choice: Choice) -> SourceWeight:

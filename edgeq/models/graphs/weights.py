@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.graphs.rewriting import CONTRIB
-from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
+from edgeq.quantize.decide import ALREADY, SMALLEST_WEIGHT, Decision
 from edgeq.quantize.methods import plain_method, rounding_method
 from edgeq.quantize.number_formats import Floats, number_format
 from edgeq.quantize.number_formats.integers import INT8, INT8_B32
@@ -135,7 +135,7 @@ def find_weights(model: ir.Model) -> list[Weight]:
 def settle(weight: Weight, decide: Decide) -> Decision:
     """A decision that this weight's operators can carry out, or float32 with the reason."""
     if weight.stored:
-        reason = f"already quantized: {weight.stored} in the file, kept as it is"
+        reason = f"{ALREADY}: {weight.stored} in the file, kept as it is"
         return Decision(None, reason, weight.stored)
     decision = _stored_once(weight, decide(weight.name, weight.shape_by_rows))
     choice = decision.choice

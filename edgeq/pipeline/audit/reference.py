@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from edgeq.formats.chat import chat_of_directory
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.parity import KnownDifferences
+from edgeq.formats.gguf.respelled import spellings
 from edgeq.formats.gguf.tokens import WORD_START
 from edgeq.formats.hard_texts import HARD_TEXTS
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
@@ -96,7 +97,7 @@ def _spellings(text: str, is_added: bool, is_bert: bool) -> tuple[str, ...]:
     """The spellings of a token that a GGUF file may use: converters differ in two cases."""
     if is_bert:  # the start of a word is marked instead of its continuation
         return text, text[2:] if text.startswith("##") else WORD_START + text
-    return (text, text.replace(WORD_START, " ")) if is_added else (text,)
+    return (text, text.replace(WORD_START, " ")) if is_added else spellings(text)
 
 
 def judge_tokens(

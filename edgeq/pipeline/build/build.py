@@ -16,7 +16,7 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
-from edgeq.core.errors import InvalidInput, Problem, VariantImpossible
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.formats.registry import file_format
@@ -95,10 +95,10 @@ def build(
     found: dict[str, Built] = {}
     problems: list[Problem] = []
     for intent in intents:
-        try:
+        if intent.name in planned.impossible:
+            problems.append(planned.impossible[intent.name])
+        else:
             found[intent.name] = builder.artifact(intent)
-        except VariantImpossible as error:
-            problems += [replace(p, where=f"{intent.name}: {p.where}") for p in error.problems]
     for format in wanted:
         for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
             if (formats is None or format in formats) and (names is None or intent.name in names):
@@ -107,8 +107,6 @@ def build(
     builder.open_once(found.values())
     order = [artifact.name for artifact in planned.plan.artifacts]
     built = [found[name] for name in order if name in found]
-    if problems and not built:
-        raise VariantImpossible(problems)
     if problems:
         raise PartlyBuilt(problems, built)
     return built

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgeq.core.artifact import Artifact, FileRecord, read_artifact, seal
@@ -13,6 +14,8 @@ from edgeq.core.files import replacing
 from edgeq.formats.bundle import BUNDLE_FILE, Bundle, LimitLine
 from edgeq.formats.bundle_zip import LARGEST, Content, write_archive
 from edgeq.formats.registry import file_format
+
+_NONE: Mapping[str, bytes] = MappingProxyType({})
 
 
 def write_bundle(
@@ -25,11 +28,13 @@ def write_bundle(
     licence_text: str | None,
     unchecked: bool,
     limits: Sequence[LimitLine] = (),
+    documents: Mapping[str, bytes] = _NONE,
 ) -> Path:
     """Write the artifact in `artifact_dir` to the bundle `out` and return `out`.
 
     Equal arguments give equal bytes. `verdicts` are JSON values; `licence` is an SPDX identifier;
-    `limits` are those of `app_store_limits.sized`. Raises InvalidInput if a file of the artifact
+    `limits` are those of `app_store_limits.sized`; `documents`, by name, are for an app's
+    developer. Raises InvalidInput if a file of the artifact
     changed, if the directory of `out` does not exist, or if there is no verdict and `unchecked` is
     not set.
     """
@@ -41,7 +46,7 @@ def write_bundle(
         raise InvalidInput(Problem(str(out), what, "name a .zip file in an existing directory"))
     artifact = read_artifact(artifact_dir)
     _require_sizes(artifact_dir, artifact)
-    extras = file_format(artifact.format).extras(artifact_dir, artifact)
+    extras = {**file_format(artifact.format).extras(artifact_dir, artifact), **documents}
     bundle = Bundle(
         checked=not unchecked,
         artifact=artifact,

@@ -22,6 +22,7 @@ from edgeq.pipeline.plan.records import ArtifactPlan, Plan
 from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.pipeline.plan.sizes import cache_bytes
 from edgeq.pipeline.plan.tensors import bytes_by_grid, planned_tensors
+from edgeq.pipeline.plan.unquantized import unquantized
 from edgeq.pipeline.proof.original import reference_of
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import Format
@@ -34,7 +35,7 @@ class Planned:
     """A plan with the objects that a build needs.
 
     targets: by file format, the devices of its targets by id. prospects: possible outcomes of
-    budgets, by the artifact's name.
+    budgets, by the artifact's name. impossible: artifacts that cannot be built, some of several.
     """
 
     path: Path
@@ -44,13 +45,14 @@ class Planned:
     model: DescribedModel
     plan: Plan
     prospects: Mapping[str, Prospect] = field(default_factory=dict)
+    impossible: Mapping[str, Problem] = field(default_factory=dict)
 
     def settled(self, intents: Iterable[Intent]) -> Planned:
         """The plan with the chosen formats of pending artifacts filled in."""
         became = {intent.name: intent for intent in intents}
         apple = _of_releases(self.targets)
         artifacts = tuple(
-            plan_artifact(self.recipe, self.model, became[own.name], own.devices, apple)
+            plan_artifact(self.recipe, self.model, became[own.name], own.devices, apple, own.advice)
             if own.name in became
             else own
             for own in self.plan.artifacts
@@ -92,11 +94,14 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     plan = _plan(recipe, model, apple)
     packages = {a.name: a.tensors for a in plan.artifacts if file_format(a.format).has_releases}
     problems += too_old(recipe, document, packages, apple)
+    impossible = dict(unquantized(recipe, document, model, plan.artifacts))
+    if len(impossible) == len(plan.artifacts):
+        problems += impossible.values()
     if packages:
         problems += misfits(recipe, document, model.located.path)
     if problems:
         raise InvalidInput(by_place(problems))
-    return Planned(path, recipe, document, devices, model, plan)
+    return Planned(path, recipe, document, devices, model, plan, impossible=impossible)
 
 
 def _of_releases(targets: Mapping[Format, Mapping[str, Device]]) -> dict[str, Device]:
@@ -117,9 +122,10 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
     for target in recipe.targets:  # several may need the same files
         devices[target.format] = (*devices.get(target.format, ()), *target.devices)
     for format, names in devices.items():
+        notes = file_format(format).notes(model)
         for intent in recipe.quantize.intents(format, recipe.model.task):
             intents.append(intent)
-            artifacts.append(plan_artifact(recipe, model, intent, names, apple))
+            artifacts.append(plan_artifact(recipe, model, intent, names, apple, notes))
         pending = recipe.quantize.pending(format, recipe.model.task)
         for fit, intent in zip(recipe.quantize.fit, pending, strict=True):
             intents.append(intent)
@@ -134,6 +140,7 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
                     cache_bytes=cache_bytes(recipe, model, intent),
                     devices=names,
                     pending="the sensitivity of its tensors is measured when it is built",
+                    advice=notes,
                 )
             )
     wanted = packages(intents, fits=bool(recipe.quantize.fit))
@@ -156,8 +163,12 @@ def plan_artifact(
     intent: Intent,
     devices: tuple[str, ...],
     apple: Mapping[str, Device],
+    notes: tuple[str, ...] = (),
 ) -> ArtifactPlan:
-    """One artifact of a recipe's model. apple: the devices of Core ML targets, by id."""
+    """One artifact of a recipe's model.
+
+    apple: the devices of Core ML targets, by id. notes: of its file format, on this model.
+    """
     tensors = tuple(planned_tensors(model, intent, compute_of(intent.variant, recipe.coreml)))
     is_package = file_format(intent.format).has_releases
     oldest = str(target_of(recipe, tensors)[0]) if is_package else None
@@ -174,7 +185,7 @@ def plan_artifact(
         cache_bytes=cache_bytes(recipe, model, intent),
         deployment_target=oldest,
         devices=devices,
-        advice=_advice(recipe, intent, tensors, apple) if is_package else (),
+        advice=(*notes, *(_advice(recipe, intent, tensors, apple) if is_package else ())),
     )
 
 

@@ -15,10 +15,10 @@ class ArtifactPlan(Frozen):
     vocabulary of a GGUF file if only its model's configuration is available. `cache_bytes`: the KV
     cache of a language model at `workload.context` positions, None for other tasks.
     `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
-    `advice`: how its Core ML devices handle its number formats, and other remarks. `pending`: why
-    its tensors are not known yet, for a budget whose number formats are chosen when it is built;
-    else empty. Then `download_bytes` is the maximum, and `smallest_bytes` the minimum, None if
-    unknown.
+    `advice`: where its runtime differs from the model, how its Core ML devices handle its number
+    formats, and other remarks. `pending`: why its tensors are not known yet, for a budget whose
+    number formats are chosen when it is built; else empty. Then `download_bytes` is the maximum,
+    and `smallest_bytes` the minimum, None if unknown.
     """
 
     name: str
@@ -33,12 +33,6 @@ class ArtifactPlan(Frozen):
     advice: tuple[str, ...] = ()
     pending: str = ""
     smallest_bytes: int | None = None
-
-    @property
-    def is_impossible(self) -> bool:
-        """Whether every weight stays as it is in the file, though the variant quantizes."""
-        grids = {tensor.grid for tensor in self.tensors}
-        return self.variant.weights != "float32" and grids == {"float32"}
 
 
 class Plan(Frozen):

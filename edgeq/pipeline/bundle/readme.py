@@ -1,0 +1,168 @@
+"""The README of a bundle, for an app's developer who has never heard of edgeq."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from edgeq.core.artifact import TOKENIZER_FILE, Artifact, TextSettings, ValueInfo
+from edgeq.core.known_settings import SESSION_BY_CPU_KEY
+from edgeq.core.tasks import task_of
+from edgeq.core.units import format_bytes
+from edgeq.formats.registry import file_format
+from edgeq.formats.selftest import SELFTEST_FILE, SelfTest
+from edgeq.pipeline.bundle.selftest import Facts
+from edgeq.pipeline.check.remedies import format_value
+from edgeq.pipeline.check.verdict import Line, Verdict
+
+README_FILE = "README.md"
+_CPUS = {
+    "x86_64-without-vnni": "x86-64 without `avx512_vnni` and `avx_vnni`",
+    "aarch64": "64-bit Arm",
+}
+
+
+def readme(
+    artifact: Artifact,
+    facts: Facts,
+    test: SelfTest,
+    verdict: Verdict | None,
+    licence: str | None,
+) -> bytes:
+    """What goes in, what comes out, which settings make it right, and how to prove a port."""
+    task, format = task_of(artifact.task), file_format(artifact.format)
+    parts = [
+        f"# {artifact.model.name}",
+        f"{_sentence(task.noun)} in {format.title}, {artifact.variant}, "
+        f"{format_bytes(artifact.bytes)}. The model: {_cell(artifact.model.source)}"
+        f"{f', revision {artifact.model.revision}' if artifact.model.revision else ''}. "
+        f"Licence of its weights: {licence or 'not stated'}.",
+        "## Files",
+        *_files(artifact),
+        "## In and out",
+        *_in_and_out(artifact, facts),
+        *_session(artifact),
+        "## Prove your port",
+        *_proof(test),
+        "## What was measured",
+        *_measured(verdict),
+    ]
+    return ("\n\n".join(parts) + "\n").encode()
+
+
+def _sentence(noun: str) -> str:
+    return noun[:1].upper() + noun[1:]
+
+
+def _cell(text: str) -> str:
+    """Foreign text as code, with nothing that could end it."""
+    return "`" + text.replace("`", "'").replace("|", "/").replace("\n", " ") + "`"
+
+
+def _files(artifact: Artifact) -> Iterator[str]:
+    format = file_format(artifact.format)
+    opened = format.model_file
+    lines = [f"- `{opened}`: the model, for {format.memory_like}."]
+    if any(name.startswith(f"{opened}.") for name in artifact.files):
+        lines.append("- The file next to it holds its weights; keep both in one directory.")
+    if TOKENIZER_FILE in artifact.files:
+        lines.append(
+            f"- `{TOKENIZER_FILE}`: for the `tokenizers` library (Rust, with bindings). It cuts "
+            "texts where the check did, and pads none."
+        )
+    lines.append("- `bundle.json`: every setting, hash and verdict, for programs.")
+    yield "\n".join(lines)
+    yield "All files can be mapped into memory as they are; none is compressed."
+
+
+def _in_and_out(artifact: Artifact, facts: Facts) -> Iterator[str]:
+    if (text := artifact.text) is not None:
+        yield "\n".join(_texts(artifact, text, facts))
+    for title, values in (("Inputs", artifact.inputs), ("Outputs", artifact.outputs)):
+        if values:
+            yield _table(title, values)
+
+
+def _texts(artifact: Artifact, text: TextSettings, facts: Facts) -> Iterator[str]:
+    task = task_of(artifact.task)
+    if task.generates:
+        yield f"- The cache takes at most {facts.longest or text.max_tokens} tokens."
+        ends = ", ".join(map(str, facts.end_tokens))
+        yield f"- Stop at any of these tokens: {ends}."
+        if any(value.name == "past_length" for value in artifact.inputs):
+            yield (
+                "- Your app keeps keys and values: give zeros of `capacity` positions, bind each "
+                "`present` to the memory of its `past_key_values`, and count the filled positions "
+                "in `past_length`. `logits_to_keep` says how many of the last tokens get logits."
+            )
+        return
+    yield f"- A text has at most {text.max_tokens} tokens, special tokens included."
+    yield "- Run one text at a time, without padding: in a batch, padding changes the answer."
+    for name, prompt in text.prompts.items():
+        chosen = ", unless another is chosen" if name == text.default_prompt else ""
+        yield f"- Prompt {_cell(name)}: put {_cell(prompt)} in front of the text{chosen}."
+    if task.embeds:
+        done = "of unit length" if text.normalize else "not normalized"
+        yield (
+            f"- The output is one vector, {done}. Pooling ({text.pooling}) is part of the model: "
+            f"add none. Compare vectors by {text.similarity}."
+        )
+
+
+def _table(title: str, values: tuple[ValueInfo, ...]) -> str:
+    rows = [f"| {title} | dtype | shape |", "|---|---|---|"]
+    alike: dict[tuple[str, ...], list[str]] = {}  # of every layer, in one line
+    for value in values:
+        shape = " × ".join(map(str, value.shape)) or "a number"
+        key = (re.sub(r"\d+", "0", value.name), value.dtype, shape)
+        alike.setdefault(key, []).append(value.name)
+    for (_, dtype, shape), names in alike.items():
+        name = " to ".join(map(_cell, dict.fromkeys((names[0], names[-1]))))
+        rows.append(f"| {name} | {dtype} | {_cell(shape)} |")
+    return "\n".join(rows)
+
+
+def _session(artifact: Artifact) -> Iterator[str]:
+    by_cpu: Mapping[str, Mapping[str, Any]] = artifact.settings.get(SESSION_BY_CPU_KEY, {})
+    entries = [
+        f"| {_CPUS.get(name, name)} | `{key}` | `{value}` |"
+        for name, settings in by_cpu.items()
+        for key, value in settings.items()
+    ]
+    if entries:
+        yield "## Session settings"
+        yield (
+            "On these CPUs, onnxruntime's fastest kernels are inexact for this model. Before you "
+            "create the session, add the entry with `AddSessionConfigEntry`, or what your binding "
+            "calls it:"
+        )
+        yield "\n".join(["| CPU | entry | value |", "|---|---|---|", *entries])
+
+
+def _proof(test: SelfTest) -> Iterator[str]:
+    same, other = test.largest_distance_same_cpu, test.largest_distance_other_cpu
+    yield (
+        f"`{SELFTEST_FILE}` has inputs, token ids and values of outputs. Your code is right if its "
+        "ids are the same and its outputs near enough: take the values at the listed positions, "
+        "subtract the listed values, and divide the L2 norm of the difference by that of the "
+        f"listed values. That is at most {same:g} on a CPU with the instruction sets of "
+        f"{_cell(test.cpu)}, and at most {other:g} on others. Wrong pooling, prompts, padding or "
+        "order of outputs miss it by far. Run it when your app starts for the first time on a "
+        "device."
+    )
+
+
+def _measured(verdict: Verdict | None) -> Iterator[str]:
+    if verdict is None:
+        yield "**Nothing.** The bundle was made without a check."
+        return
+    yield f"For the device {verdict.device}, against the limits of its recipe:"
+    rows = ["| | limit | seen | how |", "|---|---|---|---|", *map(_line, verdict.lines)]
+    yield "\n".join(rows)
+
+
+def _line(line: Line) -> str:
+    seen = "nothing" if line.value is None else format_value(line.value, line.unit)
+    limit = format_value(line.limit, line.unit)
+    return f"| {line.budget} | {line.bound} {limit} | {seen} | {line.how} |"

@@ -1,0 +1,106 @@
+"""Ask an artifact, in a process of its own, for the answers of its bundle's self-test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edgeq.core.artifact import Frozen, read_artifact
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import task_of
+from edgeq.core.temporary import TemporaryFolder
+from edgeq.devices.catalogue import HERE, load_device
+from edgeq.formats.base import Model
+from edgeq.formats.language import LanguageModel
+from edgeq.formats.loaded import load
+from edgeq.formats.selftest import ARRAYS_FILE, SELFTEST_FILE, Case, SelfTest, listed
+from edgeq.measure.worker import serve
+from edgeq.places.process import PassFailed, run_worker
+
+TEXTS = (
+    "A dog runs.",
+    "Café, naïve, 東京, ½ cup & 3.14 — punctuation; UPPER CASE and a_snake_case_name(42)!",
+)
+_CONTEXT = 128
+
+
+class SelfTestRequest(Frozen):
+    """Answer texts, or the arrays of an .npz file; facts of a language model are added."""
+
+    work: Literal["selftest"] = "selftest"
+    artifact: Path
+    arrays: Path | None = None
+
+
+class Facts(Frozen):
+    """What only the open model knows, for the bundle's README."""
+
+    end_tokens: tuple[int, ...] = ()
+    longest: int | None = None
+
+
+def selftest(artifact: Path, samples: Path | None) -> tuple[Facts, SelfTest, dict[str, bytes]]:
+    """Facts, the self-test and its files by name. samples: an .npz data set of a model of arrays.
+
+    Raises InvalidInput where the artifact does not run.
+    """
+    with TemporaryFolder() as folder:
+        arrays = None
+        if samples is not None:
+            arrays = Path(folder, ARRAYS_FILE)
+            with np.load(samples) as rows:
+                np.savez(arrays, **{name: rows[name][0] for name in rows.files})
+        request = SelfTestRequest(artifact=artifact.absolute(), arrays=arrays)
+        try:
+            reply = run_worker(request, module="edgeq.pipeline.bundle.selftest")
+        except PassFailed as error:
+            what = f"does not run: {error}"
+            raise InvalidInput(Problem(str(artifact), what, "choose another variant")) from None
+        files = {ARRAYS_FILE: arrays.read_bytes()} if arrays is not None else {}
+    record = SelfTest.model_validate(reply["selftest"])
+    files[SELFTEST_FILE] = record.model_dump_json(exclude_none=True).encode() + b"\n"
+    return Facts.model_validate(reply["facts"]), record, files
+
+
+def answer(request: SelfTestRequest) -> dict[str, Any]:
+    """Open the artifact and answer; plain JSON. Raises InvalidInput where it does not run."""
+    record = read_artifact(request.artifact)
+    task = task_of(record.task)
+    model = load(request.artifact, context=_CONTEXT if task.generates else None)
+    if request.arrays is not None:
+        with np.load(request.arrays) as feeds:
+            answers = model.run(dict(feeds))
+        cases = [Case(arrays=ARRAYS_FILE, outputs=tuple(listed(*each) for each in answers.items()))]
+    elif task.generates:
+        cases = [_continuation(model, text) for text in TEXTS]
+    else:
+        cases = [_of_text(model, text, embeds=task.embeds) for text in TEXTS]
+    facts = Facts()
+    if isinstance(model, LanguageModel):
+        ends = tuple(id for id in range(model.vocabulary) if id in model.end_tokens)
+        facts = Facts(end_tokens=ends, longest=model.longest)
+    test = SelfTest(runtime=model.runtime, cpu=load_device(HERE).chip, cases=tuple(cases))
+    return {"facts": facts.model_dump(mode="json"), "selftest": test.model_dump(mode="json")}
+
+
+def _continuation(model: Model, text: str) -> Case:
+    """Scores of the token after a text."""
+    ids = model.tokens(text)[:_CONTEXT]
+    logits = model.logits(ids)[-1]
+    return Case(text=text, token_ids=tuple(ids), outputs=(listed("logits", logits),))
+
+
+def _of_text(model: Model, text: str, *, embeds: bool) -> Case:
+    if embeds:
+        answers = {"sentence_embedding": model.embed([text])[0]}
+    else:
+        answers = model.run(model.tokenize(text))
+    outputs = tuple(listed(*each) for each in answers.items())
+    return Case(text=text, token_ids=tuple(model.tokens(text)), outputs=outputs)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(lambda given: answer(SelfTestRequest.model_validate_json(given))))
