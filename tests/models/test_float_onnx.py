@@ -18,7 +18,7 @@ import transformers
 from safetensors import safe_open
 
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE
-from edgeq.models.graphs.float_onnx import export_sentence_encoder
+from edgeq.models.graphs.float_onnx import export_encoder
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
 from tests.support import tiny_bert
@@ -26,7 +26,7 @@ from tests.support import tiny_bert
 
 def export(directory: Path, destination: Path) -> Path:
     destination.mkdir()
-    export_sentence_encoder(read_directory(directory, "test"), destination)
+    export_encoder(read_directory(directory, "test"), destination)
     return destination / MODEL_FILE
 
 

@@ -18,6 +18,7 @@ from edgeq.core.artifact import (
 )
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress
 from edgeq.formats.registry import file_format
 from edgeq.formats.written import text_settings
@@ -211,11 +212,12 @@ class _Builder:
         proof = stages.proof()
         made = write(stages, name, intent, destination)
         directory, decoder = planned.model.directory, planned.model.decoder
+        task = task_of(planned.recipe.model.task)
         text = None
         if directory is not None and decoder is not None:
             text = TextSettings(max_tokens=made.max_tokens or decoder.context)
         elif directory is not None:
-            text = text_settings(directory, made.max_tokens)
+            text = text_settings(directory, made.max_tokens, task)
         is_float = variant.weights == "float32"
         calibration = None if is_float else stages.calibration_key()
         artifact = Artifact(
@@ -233,7 +235,8 @@ class _Builder:
             inputs=made.inputs,
             outputs=made.outputs,
             text=text,
-            dimension=directory.dimension if directory and not decoder else None,
+            dimension=directory.dimension if directory and task.has_sentence_head else None,
+            classes=planned.model.classes,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,
             settings=made.settings,
