@@ -142,9 +142,8 @@ def collect(
     session: of a model in which every watched tensor is an input or output. hessians: tensors whose
     second moments are wanted. samples: tensors whose rows are kept, by default all. spread: tensors
     for which a few rows of every sample are kept. Samples run one at a time and unpadded, so no
-    padding
-    enters any statistic. A tensor that is empty in every feed is missing from the result. Raises
-    InvalidInput for NaN and infinity.
+    padding enters any statistic. A tensor that is empty in every feed is missing from the result.
+    Raises InvalidInput for NaN and infinity.
     """
     found: dict[str, InputStatistics] = {}
     for names in _in_turns(tensors, hessians):
