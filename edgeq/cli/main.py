@@ -24,6 +24,7 @@ from edgeq.cli.options import Json, OneDevice, devices_option
 from edgeq.cli.pipe import guarded_output
 from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
+from edgeq.cli.starter import starters
 from edgeq.core.temporary import sweep
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line, show_progress
@@ -263,6 +264,7 @@ for group in (
     reports,
     allocating,
     bills,
+    starters,
 ):
     fill_paragraphs(group)
     app.add_typer(group)
