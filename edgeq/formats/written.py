@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgeq.core.artifact import TOKENIZER_FILE, TensorRecord, TextSettings, ValueInfo
+from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.terms import Progress
 from edgeq.formats.chat import CHAT_FILES, chat_of_directory
 from edgeq.models.huggingface import ModelDirectory
@@ -50,7 +51,7 @@ class Sources(Protocol):
         """The calibration data as inputs of that graph; none without any data."""
 
     def codes(self, decisions: dict[str, Decision], describe: str) -> dict[str, QuantizedTensor]:
-        """Codes of every weight that `decisions` put on a number format, by name."""
+        """Codes of every weight that `decisions` put on a number format, by name; there is one."""
 
 
 def copy_tokenizer(
@@ -72,8 +73,12 @@ def copy_tokenizer(
     return names
 
 
-def text_settings(directory: ModelDirectory, longest: int | None = None) -> TextSettings:
+def text_settings(
+    directory: ModelDirectory, longest: int | None = None, task: Task = SENTENCE_EMBEDDING
+) -> TextSettings:
     """How an encoder takes text. longest: what its file takes, where that is less."""
+    if not task.has_sentence_head:
+        return TextSettings(max_tokens=longest or directory.max_tokens)
     head = directory.head
     return TextSettings(
         max_tokens=longest or directory.max_tokens,

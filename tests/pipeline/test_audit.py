@@ -306,6 +306,24 @@ def test_a_file_of_another_kind_is_not_asked_for_a_vocabulary(good: Path, tmp_pa
     assert (found.loading.how, found.loading.detail) == ("not run", "it is not a language model")
 
 
+def test_a_vocabulary_alone_is_named_so(good: Path, tmp_path: Path) -> None:
+    path = changed(good, tmp_path / "vocabulary.gguf", without=tuple(read_header(good).tensors))
+    found = audit(path)
+    assert what_matters(found.findings) == {
+        "metadata": "it holds a vocabulary and no weights: it is not a model"
+    }
+    assert (found.loading.how, found.loading.detail) == ("not run", "it holds no weights")
+
+
+def test_bytes_behind_the_last_tensor_are_noticed(good: Path, tmp_path: Path) -> None:
+    path = tmp_path / "more.gguf"
+    assert not any("last tensor" in found.what for found in judge_metadata(read_header(good)))
+    for more, what in ((b"x", "a byte follows"), (bytes(4096), "4,096 bytes follow")):
+        path.write_bytes(good.read_bytes() + more)
+        (found,) = (f for f in judge_metadata(read_header(path)) if "last tensor" in f.what)
+        assert found.what.startswith(what) and not found.matters
+
+
 # -- values of weights
 
 
@@ -352,6 +370,13 @@ def test_scales_that_are_powers_of_two(tmp_path: Path) -> None:
     blocks[7, 0] = 255
     found = look(tmp_path / "t", entry_of(tmp_path / "t", "MXFP4", blocks)).problem
     assert found == "1 block is NaN or infinite"
+
+
+def test_a_ratio_of_scales_is_told_whole(tmp_path: Path) -> None:
+    blocks = np.full((100, 17), 20, np.uint8)  # MXFP4: 2^-107
+    blocks[7, 0] = 127
+    found = look(tmp_path / "t", entry_of(tmp_path / "t", "MXFP4", blocks)).problem
+    assert found == "its largest scale is over 2^107 times the median one"
 
 
 def test_scales_that_cannot_be(tmp_path: Path) -> None:

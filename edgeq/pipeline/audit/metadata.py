@@ -20,7 +20,7 @@ def judge_metadata(header: Header) -> list[Finding]:
     """List metadata that is missing or contradicts the tensors."""
     return [
         Finding(subject="metadata", matters=matters, what=what)
-        for part in (_model, _words, _ends, _origin)
+        for part in (_model, _words, _ends, _origin, _trailing)
         for matters, what in part(header)
     ]
 
@@ -47,9 +47,23 @@ def _model(header: Header) -> Iterator[tuple[bool, str]]:
                 yield True, f"{arch}.{name} is missing"
         if f"{arch}.rope.freq_base" not in header.metadata:
             yield False, f"{arch}.rope.freq_base is missing: 10000 is assumed"
+    if not header.tensors:
+        kind = "a vocabulary" if text(header, "tokenizer.ggml.model") else "metadata"
+        yield True, f"it holds {kind} and no weights: it is not a model"
+        return
     layers, found = whole(header, f"{arch}.block_count"), _layers(header)
     if layers is not None and (whole(header, "split.count") or 1) == 1 and found < layers:
         yield True, f"it states {layers} layers, and has {found}"
+
+
+def _trailing(header: Header) -> Iterator[tuple[bool, str]]:
+    """Bytes that no tensor owns; writers fill the last one up to the alignment."""
+    ends = (entry.offset + entry.nbytes for entry in header.tensors.values())
+    end = max(ends, default=header.data_start)
+    more = header.file_bytes - -(-end // header.alignment) * header.alignment
+    if more > 0:
+        count = f"{more:,} bytes follow" if more > 1 else "a byte follows"
+        yield False, f"{count} the last tensor: nothing reads them, and the hash covers them"
 
 
 def _layers(header: Header) -> int:

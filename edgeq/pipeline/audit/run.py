@@ -138,6 +138,9 @@ class _Checks:
         if parts > 1:
             self.loading = _not_run(f"it is one part of {parts}")
             return []
+        if not self._header.tensors:
+            self.loading = _not_run("it holds no weights")
+            return []
         if not is_language_model(self._header):
             self.loading = _not_run("it is not a language model")
             return []

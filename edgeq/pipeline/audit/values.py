@@ -20,6 +20,7 @@ Array = npt.NDArray[Any]
 
 _CHUNK = 1 << 20
 _LARGEST = 65504.0  # float16 maximum; many runtimes compute in float16
+_POWERS = 160  # of two; MXFP4's scales reach 2^-127 and 2^127, float16's less
 _ABSURD_RATIO = 13  # powers of two between the median scale of a tensor and its largest
 
 # Offsets in bytes of the float16 scales (and minima) in a block: ggml-common.h.
@@ -97,7 +98,7 @@ def look(path: Path, tensor: TensorEntry) -> Values:
     seen.unit = "blocks" if tensor.type.block > 1 else "weights"
     if not seen.read:
         return Values(read=False)
-    exponents = np.zeros(64, np.int64)  # for scales: float16 spans 2^-24 to 2^16
+    exponents = np.zeros(2 * _POWERS, np.int64)  # of scales, from 2^-_POWERS on
     for part in _parts(path, tensor):
         with np.errstate(invalid="ignore"):  # a signalling NaN
             values = np.abs(part.astype(np.float64))
@@ -111,7 +112,7 @@ def look(path: Path, tensor: TensorEntry) -> Values:
         seen.largest = max(seen.largest, float(values.max()))
         if tensor.type.block > 1:
             powers = np.frexp(values[values > 0])[1]
-            exponents += np.bincount(np.clip(powers + 32, 0, 63), minlength=64)
+            exponents += np.bincount(powers + _POWERS, minlength=len(exponents))
     seen.all_zero = seen.all_zero and not seen.not_finite
     if exponents.any():
         total = np.cumsum(exponents)

@@ -17,7 +17,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
-from edgeq.core.tasks import TASKS
+from edgeq.core.tasks import TASKS, Task, task_of
 from edgeq.core.terms import Progress
 from edgeq.formats.registry import FILE_FORMATS
 from edgeq.models.architecture import DEFAULT_CONTEXT
@@ -75,6 +75,11 @@ class Stages:
         return self.planned.model
 
     @property
+    def task(self) -> Task:
+        """What the model is for."""
+        return task_of(self.planned.recipe.model.task)
+
+    @property
     def source(self) -> str:
         """The source as in the recipe; only the last part of an absolute path."""
         source = self.planned.recipe.model.source
@@ -118,7 +123,7 @@ class Stages:
 
         def make(destination: Path) -> None:
             self.progress("compare the float model with the original")
-            found = run_original(proof_request(model, graph, calibration))
+            found = run_original(proof_request(model, self.task.name, graph, calibration))
             (destination / _PROOF_FILE).write_text(canonical.to_json(found), encoding="utf-8")
 
         key = {**self.float_key(), "by": by, "calibration": self.calibration_key()}
@@ -255,7 +260,9 @@ class Stages:
 
             encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
             names = [value.name for value in inputs]
-            texts = text_settings(directory).prompted(data_sets.read_texts(path, reference.samples))
+            texts = text_settings(directory, task=self.task).prompted(
+                data_sets.read_texts(path, reference.samples)
+            )
             return [encoder.feeds(text, names) for text in texts]
         return _array_feeds(path, reference, inputs)
 
@@ -287,10 +294,10 @@ class Stages:
             self.progress("write the ONNX graph in float32")
             export_decoder(model.directory, destination, self._context)
         else:
-            from edgeq.models.graphs.float_onnx import export_sentence_encoder
+            from edgeq.models.graphs.float_onnx import export_encoder
 
             self.progress("export to ONNX in float32")
-            export_sentence_encoder(model.directory, destination)
+            export_encoder(model.directory, destination, self.task)
 
     def _make_importance(self, destination: Path) -> None:
         from edgeq.formats.gguf.imatrix import write_imatrix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,21 @@ def test_what_is_written_is_read(
         assert content[entry.offset : entry.offset + entry.nbytes] == data[name]
     assert header.alignment == (alignment or 32)
     assert content.startswith(header_bytes(metadata, specs))
+
+
+@pytest.mark.parametrize("values", [[0, 2**63 + 1], np.array([0, 2**63 + 1], np.uint64)])
+def test_large_integers_keep_their_last_bit(values: Any) -> None:
+    written = header_bytes({"a": MetaValue("array", values, "uint64")}, [])
+    assert written.endswith(bytes(8) + (2**63 + 1).to_bytes(8, "little"))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([1.5], "uint64"), ([-1], "uint8"), ([256], "uint8"), (np.array([1.0]), "int32")],
+)
+def test_numbers_of_another_kind_are_not_cast(values: Any, kind: str) -> None:
+    with pytest.raises((struct.error, TypeError)):
+        header_bytes({"a": MetaValue("array", values, kind)}, [])
 
 
 def test_the_gguf_package_reads_it(tmp_path: Path) -> None:
