@@ -203,7 +203,7 @@ def bundle(
     artifact: Annotated[
         str | None,
         typer.Option(
-            help="This artifact. Default: of those that pass, the nearest to full precision; "
+            help="Bundle this artifact. Default: the passing artifact nearest to full precision; "
             "without a check, the one with the most bits per weight within the size budget."
         ),
     ] = None,
