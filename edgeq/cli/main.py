@@ -24,6 +24,7 @@ from edgeq.cli.options import Json, OneDevice, devices_option
 from edgeq.cli.pipe import guarded_output
 from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
+from edgeq.cli.starter import starters
 from edgeq.cli.verify import signatures
 from edgeq.core.temporary import sweep
 from edgeq.report.console import make_console
@@ -292,6 +293,7 @@ for group in (
     reports,
     allocating,
     bills,
+    starters,
     signatures,
 ):
     fill_paragraphs(group)

@@ -189,7 +189,7 @@ class TextSettings(Frozen):
 
 
 class Classes(Frozen):
-    """What a classifier tells apart."""
+    """The classes of a classifier."""
 
     labels: tuple[str, ...] = Field(description="In the order of the values of its output.")
     function: Literal["softmax", "sigmoid"] = Field(
@@ -232,7 +232,7 @@ class Artifact(Frozen):
         default=None, description="Dimension of an embedding; null for other models."
     )
     classes: Classes | None = Field(
-        default=None, description="What a classifier tells apart; null for other models."
+        default=None, description="The classes of a classifier; null for other models."
     )
     weight_bytes: int = Field(
         description="Size of quantized and float weights, without graph and tokenizer."

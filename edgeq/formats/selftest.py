@@ -1,4 +1,4 @@
-"""What a bundle's model answered when it was bundled, so that a port can prove itself.
+"""The answers of a bundle's model when it was bundled, so that a port can be verified.
 
 `selftest.json` needs no edgeq: it names an input, the token ids, and numbers of the output.
 """
@@ -41,7 +41,7 @@ class Case(Frozen):
 
     text: str | None = Field(default=None, description="The text; null for arrays.")
     token_ids: tuple[int, ...] | None = Field(
-        default=None, description="What the tokenizer makes of it, special tokens included."
+        default=None, description="The tokenizer's ids for it, including special tokens."
     )
     arrays: str | None = Field(
         default=None, description="The .npz file with the inputs by name; null for a text."

@@ -24,9 +24,9 @@ def signature_of(path: Path) -> Path:
 
 
 def signer(key: Path) -> Any:
-    """What signs with the private key in `key`, a PEM file; `sign` takes it.
+    """A signer with the private key in `key`, a PEM file, for `sign`.
 
-    Raises InvalidInput for any other file, Missing where model-signing is not installed.
+    Raises InvalidInput for any other file, Missing if model-signing is not installed.
     """
     _require_package("sign a bundle")
     from model_signing.signing import Config

@@ -1,6 +1,6 @@
-"""What answers are worth to those who read them, compared with the original's on the same data.
+"""Metrics of the answers that users see, compared with the original's on the same data.
 
-A task names its metrics; a budget of quality with the name of one is read from it.
+A task names its metrics; a quality budget with the name of a metric limits it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ _SHOWN = 8  # texts whose labels changed
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers to different samples, as labels: the artifact's, the original's, and the right ones.
+    """Answers to different samples, as labels: the artifact's, the original's, and the correct
+    ones.
 
-    truth: None where the evaluation data have no labels.
+    truth: None if the evaluation data have no labels.
     """
 
     texts: tuple[str, ...]
@@ -37,7 +38,7 @@ class Judged:
 
     @property
     def count(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
         return len(self.own)
 
 

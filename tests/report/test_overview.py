@@ -73,7 +73,7 @@ def test_other_formats_get_no_advice(tiny: Path) -> None:
 
 
 def test_weights_that_were_quantized_before_are_said_to_be_kept(tmp_path: Path) -> None:
-    made = report_samples.artifact("onnx-int4-b32", "int8")
+    made = report_samples.artifact("onnx-int4-b32", "int4-b32")
     kept = {
         name: tensor.model_copy(update={"note": f"{ALREADY}: int8 in the file"})
         for name, tensor in list(made.tensors.items())[:2]

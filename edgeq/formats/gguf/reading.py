@@ -1,7 +1,7 @@
-"""What llama.cpp makes of texts by a vocabulary, read in a process of its own.
+"""Tokenize texts with llama.cpp and a vocabulary, in a separate process.
 
-llama.cpp ends its process over a vocabulary that it does not like, and keeps some hundred MB of one
-that it does.
+llama.cpp ends its process if it rejects a vocabulary, and keeps some hundred MB for one that it
+accepts.
 """
 
 from __future__ import annotations

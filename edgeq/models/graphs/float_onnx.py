@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.errors import EdgeqError, InvalidInput, Problem
 from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.threads import default_threads
 from edgeq.models.graphs.pooling import add_head, apply_head
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
+from edgeq.models.graphs.source import first_line
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.onnx_session import open_session
 from edgeq.models.original.network import open_network
@@ -75,11 +76,14 @@ def _export(model: ModelDirectory, exported: Path, task: Task) -> None:
                 task=task.optimum_task,
                 do_validation=False,
             )
-        except (ValueError, KeyError, NotImplementedError) as error:
+        except EdgeqError:
+            raise
+        except Exception as error:  # tracing raises whatever the model's own code does
+            family = model.config.get("model_type")
             raise InvalidInput(
                 Problem(
                     str(model.path),
-                    f"optimum cannot export this {model.config.get('model_type')} model: {error}",
+                    f"optimum cannot export this {family} model: {first_line(error)}",
                     "export it yourself and name the .onnx file as the source, task: tensor",
                 )
             ) from None

@@ -61,7 +61,7 @@ _PROOF_FILE = "proof.json"
 
 
 class Stages:
-    """What the artifacts of one plan are made from, each made once."""
+    """The inputs of one plan's artifacts, each made once."""
 
     def __init__(self, planned: Planned, store: Store, progress: Progress) -> None:
         self.planned = planned
@@ -77,7 +77,7 @@ class Stages:
 
     @property
     def task(self) -> Task:
-        """What the model is for."""
+        """The model's task."""
         return task_of(self.planned.recipe.model.task)
 
     @property
@@ -166,7 +166,7 @@ class Stages:
         return self.store.stage("proof", key, make, describe=self.planned.plan.source)
 
     def float_key(self) -> dict[str, Any]:
-        """What the float graph depends on."""
+        """The store key of the float graph: all that it depends on."""
         recipe = self.planned.recipe
         return {
             "model": self.model_sha256,
@@ -185,7 +185,7 @@ class Stages:
         return max(self.planned.recipe.workload.context, DEFAULT_CONTEXT)
 
     def calibration_key(self) -> dict[str, Any] | None:
-        """What the calibration data are; None without any."""
+        """The identity of the calibration data; None without any."""
         reference = self.planned.recipe.data.calibration
         if reference is None:
             return None
@@ -198,7 +198,8 @@ class Stages:
         return canonical.sha256_of_file(self.planned.path.parent / given.path) if given else None
 
     def importance(self) -> Importance:
-        """The importance matrix the recipe names, else that of its calibration data, made once."""
+        """The importance matrix that the recipe names, or one from its calibration data, made
+        once."""
         from edgeq.formats.gguf.imatrix import read_imatrix
 
         given = self.planned.recipe.data.importance
