@@ -87,13 +87,13 @@ def _outputs(model: Model, request: Request) -> Iterator[npt.NDArray[Any]]:
     """
     record = _record(model)
     state = record.settings.get(STATE_KEY)
-    held = (
-        data_sets.read_arrays(request.arrays, request.samples) if state and request.arrays else {}
-    )
-    if held and not set(state) <= set(held):
-        for steps in sequences(request.arrays, held, record.inputs, state):
-            yield from joined(steps, model.run, state, [value.name for value in record.outputs])
-        return
+    if state and request.arrays is not None:
+        held = data_sets.read_arrays(request.arrays, request.samples)
+        if not set(state) <= set(held):
+            names = [value.name for value in record.outputs]
+            for steps in sequences(request.arrays, held, record.inputs, state):
+                yield from joined(steps, model.run, state, names)
+            return
     for feed in _evaluation_feeds(model, request):
         outputs = model.run(feed)
         for value in _record(model).outputs:
