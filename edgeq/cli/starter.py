@@ -25,7 +25,7 @@ def starter(
     out: Annotated[Path, typer.Option(help="The directory to write.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Write a small program that runs a bundle and proves itself by its self-test.
+    """Write a small program that runs a bundle, with a self-test that verifies it.
 
     For sentence encoders in ONNX, in Node.js.
     """

@@ -193,12 +193,12 @@ class Classes(Frozen):
 
     labels: tuple[str, ...] = Field(description="In the order of the values of its output.")
     function: Literal["softmax", "sigmoid"] = Field(
-        description="What makes probabilities of them: softmax where a sample has one label, "
-        "sigmoid where it has each that is at least as likely as not."
+        description="The function that turns outputs into probabilities: softmax if a sample has "
+        "one label, sigmoid if it has every label with a probability of at least one half."
     )
 
     def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """(samples, classes) of an output of that shape."""
+        """Probabilities (samples, classes) from an output of that shape."""
         values = output.astype(np.float64)
         if self.function == "sigmoid":
             return np.asarray(1 / (1 + np.exp(-values)))

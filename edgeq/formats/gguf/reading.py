@@ -33,9 +33,9 @@ class Reading:
 
 
 def read_texts(vocabulary: Path, texts: Sequence[str]) -> Reading:
-    """The token ids of `texts` by the GGUF file `vocabulary`, which need hold nothing else.
+    """The token ids of `texts` by the GGUF file `vocabulary`, which needs no tensors.
 
-    Raises InvalidInput where llama.cpp does not open it.
+    Raises InvalidInput if llama.cpp cannot open it.
     """
     if child.is_child() or not child.can_start():
         return _read(vocabulary, texts)

@@ -156,7 +156,8 @@ class _Described:
         )
 
     def notes(self) -> tuple[str, ...]:
-        """Where llama.cpp is not the model; InvalidInput where it reads ordinary text otherwise."""
+        """Deviations of llama.cpp from the model; InvalidInput if it tokenizes ordinary text
+        differently."""
         read = require_parity(self.directory, self.metadata, self.rows)
         return (*self.hyperparameters.notes, *self.vocabulary.notes, *read)
 

@@ -1,1 +1,1 @@
-"""Small programs in other languages that run a bundle, and prove it by its self-test first."""
+"""Small programs in other languages that run a bundle, and first verify it by its self-test."""

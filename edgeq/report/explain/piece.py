@@ -160,16 +160,16 @@ def _expected(facts: Facts) -> tuple[str, ...]:
     missed = [each for each in known if each.missing]
     within = [each for each in known if not each.missing]
     if missed:
-        told = "; ".join(map(_missed, missed))
+        misses = "; ".join(map(_missed, missed))
         paragraphs.append(
-            f"By calculation, {facts.artifact} would not stay within every limit: {told}."
+            f"By calculation, {facts.artifact} would not stay within every limit: {misses}."
         )
     if within:
-        told = "; ".join(f"{e.words}, {e.value} (limit {e.limit})" for e in within)
+        rest = "; ".join(f"{e.words}, {e.value} (limit {e.limit})" for e in within)
         lead = (
             "Limits that it would keep" if missed else f"By calculation, {facts.artifact} has room"
         )
-        paragraphs.append(f"{lead}: {told}.")
+        paragraphs.append(f"{lead}: {rest}.")
     unknown = ", ".join(each.words for each in facts.budgets if each.value is None)
     if unknown:
         paragraphs.append(f"Known only once it is built and measured: {unknown}.")

@@ -90,7 +90,7 @@ def _misses(outcomes: tuple[BudgetOutcome, ...]) -> int:
 def facts_of_artifact(
     planned: Planned, artifact: ArtifactPlan, device: Device, outcomes: tuple[BudgetOutcome, ...]
 ) -> Facts:
-    """Return the facts about one artifact. told: its budgets on the device."""
+    """Return the facts about one artifact. outcomes: its budgets on the device."""
     tensors = matrices({tensor.name: tensor for tensor in _tensors(planned, artifact)})
     original = _original(planned, artifact)
     ratio = original / artifact.download_bytes
