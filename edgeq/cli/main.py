@@ -98,11 +98,11 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
             name: {id: each.model_dump(mode="json") for id, each in own.items()}
             for name, own in estimates.items()
         }
-        told = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
+        output = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
         if refusal:
-            print_json({**told, **problems_of(refusal)})
+            print_json({**output, **problems_of(refusal)})
             raise typer.Exit(refusal.exit_code)
-        print_json(told)
+        print_json(output)
     else:
         console = make_console()
         print_plan(planned.plan, list(planned.devices.values()), console)
