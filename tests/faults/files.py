@@ -51,7 +51,12 @@ class Kind:
     def mutants(self, folder: Path) -> Callable[[int], bytes]:
         """The mutant of each seed; the sound file is made once."""
         content = self.make(folder)
-        return lambda seed: mutant(self.name, content, seed)
+
+        def changed(seed: int) -> bytes:
+            found = mutant(self.name, content, seed)
+            return found if found != content else content + b"\0"
+
+        return changed
 
 
 class GgufKind(Kind):
