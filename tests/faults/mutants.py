@@ -83,7 +83,6 @@ def main(name: str, *seeds: str) -> None:
     mutants = kind.mutants(folder)
     path = folder / "read" / kind.name
     limit_memory(_memory() + MOST_MEMORY)
-    signal.signal(signal.SIGALRM, _too_late)
     for seed in map(int, seeds):
         path.write_bytes(mutants(seed))
         before, begun = _memory(), time.monotonic()
@@ -114,6 +113,7 @@ def _read(read: Any, path: Path) -> str:
             raise RuntimeError("takes more than 1 GiB") from None
 
     said = io.StringIO()
+    before = signal.signal(signal.SIGALRM, _too_late)
     signal.alarm(MOST_SECONDS)
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
@@ -122,6 +122,7 @@ def _read(read: Any, path: Path) -> str:
         return f"takes more than {MOST_SECONDS} s"
     finally:
         signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
     if status in STATUSES:
         return ""
     if Believed.__name__ in said.getvalue():
