@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeq.core.artifact import TOKENIZER_FILE, Artifact
+from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Classes
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.validation_messages import suggest
 from edgeq.formats.text import TextEncoder
 from edgeq.measure import arrays, text_passes
 from edgeq.measure.sample_passes import sequence
@@ -29,11 +31,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Given:
-    """The inputs of the passes, by `Request`'s names; scores if there are any."""
+    """The inputs of the passes, by `Request`'s names; scores or labels if there are any."""
 
     timed: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, Any] | None = None
     scores: tuple[float, ...] | None = None
+    labels: tuple[str, ...] | None = None
 
 
 def given_to_language_model(
@@ -91,13 +94,28 @@ def given_samples(
         filled = sequence(encoder.feeds(text, names), artifact.text.max_tokens)
         arrays.write_arrays(feed, [filled[name] for name in names])
         timed["feed"] = feed
-    return Given(timed, {"texts": texts}, scores)
+    labels = evaluation_labels(evaluation, artifact.classes) if artifact.classes else None
+    return Given(timed, {"texts": texts}, scores, labels)
 
 
 def evaluation_texts(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
     """The texts of an encoder's evaluation data, and the scores of pairs if there are any."""
     path, samples = evaluation.path, evaluation.samples
-    if path.suffix in data_sets.PAIR_SUFFIXES:
+    if path.suffix in data_sets.PAIR_SUFFIXES and data_sets.has_pairs(path):
         pairs = data_sets.read_pairs(path, samples)
         return (*pairs.first, *pairs.second), pairs.scores
     return tuple(data_sets.read_texts(path, samples)), None
+
+
+def evaluation_labels(evaluation: Evaluation, classes: Classes) -> tuple[str, ...] | None:
+    """The right label of each text; None where the data have none.
+
+    Raises InvalidInput for a label that the model does not know.
+    """
+    labels = data_sets.read_labels(evaluation.path, evaluation.samples)
+    unknown = next((label for label in labels or () if label not in classes.labels), None)
+    if unknown is not None:
+        what = f"the label {unknown!r} is not one of the model's"
+        remedy = suggest(unknown, classes.labels)
+        raise InvalidInput(Problem(str(evaluation.path), what, remedy))
+    return labels

@@ -78,9 +78,11 @@ def test_an_unknown_key_of_a_decoder_is_refused(family: str) -> None:
 @pytest.mark.parametrize("family", ENCODER_KEYS)
 def test_an_unknown_key_of_an_encoder_is_refused(family: str) -> None:
     config = saved(transformers.CONFIG_MAPPING[family]())
-    check_encoder(config, WHERE)
-    assert "'invented'" in refused(check_encoder, {**config, "invented": 0.5}, WHERE)
-    assert "is_decoder" in refused(check_encoder, {**config, "is_decoder": True}, WHERE)
+    check_encoder(config, WHERE, "a sentence encoder")
+    assert "'invented'" in refused(check_encoder, {**config, "invented": 0.5}, WHERE, "an encoder")
+    assert "is_decoder" in refused(
+        check_encoder, {**config, "is_decoder": True}, WHERE, "an encoder"
+    )
 
 
 @pytest.mark.parametrize("kind", ROPES)
@@ -205,7 +207,7 @@ def test_values_that_are_no_numbers_are_refused(llama: Path, tmp_path: Path, val
         return tensors
 
     directory = read_directory(rewritten(llama, tmp_path / "model", spoil), WHERE)
-    assert f"{name} holds NaN or infinity (row 3)" in refused(check_values, directory, True)
+    assert f"{name} contains NaN or infinity (row 3)" in refused(check_values, directory, True)
 
 
 def test_a_tied_head_must_be_the_embedding(llama: Path, tmp_path: Path) -> None:

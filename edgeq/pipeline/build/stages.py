@@ -17,7 +17,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
-from edgeq.core.tasks import TASKS
+from edgeq.core.tasks import TASKS, Task, task_of
 from edgeq.core.terms import Progress
 from edgeq.formats.registry import FILE_FORMATS
 from edgeq.models.architecture import DEFAULT_CONTEXT
@@ -60,7 +60,7 @@ _PROOF_FILE = "proof.json"
 
 
 class Stages:
-    """What the artifacts of one plan are made from, each made once."""
+    """The inputs of one plan's artifacts, each made once."""
 
     def __init__(self, planned: Planned, store: Store, progress: Progress) -> None:
         self.planned = planned
@@ -73,6 +73,11 @@ class Stages:
     def model(self) -> DescribedModel:
         """The model, its weights unread."""
         return self.planned.model
+
+    @property
+    def task(self) -> Task:
+        """The model's task."""
+        return task_of(self.planned.recipe.model.task)
 
     @property
     def source(self) -> str:
@@ -118,7 +123,7 @@ class Stages:
 
         def make(destination: Path) -> None:
             self.progress("compare the float model with the original")
-            found = run_original(proof_request(model, graph, calibration))
+            found = run_original(proof_request(model, self.task.name, graph, calibration))
             (destination / _PROOF_FILE).write_text(canonical.to_json(found), encoding="utf-8")
 
         key = {**self.float_key(), "by": by, "calibration": self.calibration_key()}
@@ -159,7 +164,7 @@ class Stages:
         return self.store.stage("proof", key, make, describe=self.planned.plan.source)
 
     def float_key(self) -> dict[str, Any]:
-        """What the float graph depends on."""
+        """The store key of the float graph: all that it depends on."""
         recipe = self.planned.recipe
         return {
             "model": self.model_sha256,
@@ -177,7 +182,7 @@ class Stages:
         return max(self.planned.recipe.workload.context, DEFAULT_CONTEXT)
 
     def calibration_key(self) -> dict[str, Any] | None:
-        """What the calibration data are; None without any."""
+        """The identity of the calibration data; None without any."""
         reference = self.planned.recipe.data.calibration
         if reference is None:
             return None
@@ -190,7 +195,8 @@ class Stages:
         return canonical.sha256_of_file(self.planned.path.parent / given.path) if given else None
 
     def importance(self) -> Importance:
-        """The importance matrix the recipe names, else that of its calibration data, made once."""
+        """The importance matrix that the recipe names, or one from its calibration data, made
+        once."""
         from edgeq.formats.gguf.imatrix import read_imatrix
 
         given = self.planned.recipe.data.importance
@@ -255,7 +261,9 @@ class Stages:
 
             encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
             names = [value.name for value in inputs]
-            texts = text_settings(directory).prompted(data_sets.read_texts(path, reference.samples))
+            texts = text_settings(directory, task=self.task).prompted(
+                data_sets.read_texts(path, reference.samples)
+            )
             return [encoder.feeds(text, names) for text in texts]
         return _array_feeds(path, reference, inputs)
 
@@ -287,10 +295,10 @@ class Stages:
             self.progress("write the ONNX graph in float32")
             export_decoder(model.directory, destination, self._context)
         else:
-            from edgeq.models.graphs.float_onnx import export_sentence_encoder
+            from edgeq.models.graphs.float_onnx import export_encoder
 
             self.progress("export to ONNX in float32")
-            export_sentence_encoder(model.directory, destination)
+            export_encoder(model.directory, destination, self.task)
 
     def _make_importance(self, destination: Path) -> None:
         from edgeq.formats.gguf.imatrix import write_imatrix

@@ -57,7 +57,12 @@ def reference_answers(
 
     def make(destination: Path) -> None:
         progress("run the original on the evaluation data")
-        request = AnswersRequest(directory=directory.path, outputs=destination.absolute(), **asked)
+        request = AnswersRequest(
+            directory=directory.path,
+            outputs=destination.absolute(),
+            task=planned.recipe.model.task,
+            **asked,
+        )
         run_original(request)
 
     return store.stage("reference", key, make, describe=planned.plan.source)

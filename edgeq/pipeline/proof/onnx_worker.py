@@ -53,9 +53,9 @@ def _prove(original: OnnxOriginal, request: OnnxProofRequest) -> dict[str, Any]:
 
 def _feeds(original: OnnxOriginal, path: Path, samples: int | None) -> Iterator[Feed]:
     ranks = {value.name: len(value.shape) for value in original.inputs}
-    held = data_sets.read_arrays(path, samples)
+    arrays = data_sets.read_arrays(path, samples)
     try:
-        yield from data_sets.feeds(path, held, ranks)
+        yield from data_sets.feeds(path, arrays, ranks)
     except InvalidInput as error:
         problems = [Problem(f"{path}: {p.where}", p.what, p.remedy) for p in error.problems]
         raise InvalidInput(problems) from None

@@ -227,10 +227,10 @@ def _check_use_of_targets(recipe: Recipe, document: Document) -> Iterator[Proble
     parts = [("quantize", "default"), *(("targets", i, "format") for i in range(len(formats)))]
     if spec.fit or not spec.default or any(map(document.is_assumed, parts)):
         return
-    held = {format: any(spec.choices(format, task)) for format in formats}
+    has_choice = {format: any(spec.choices(format, task)) for format in formats}
     for index, format in enumerate(formats):
         location: Location = ("targets", index)
-        if not held[format] and any(held.values()):
+        if not has_choice[format] and any(has_choice.values()):
             what = (
                 f"{document.name(location)}: nothing in quantize.default can be stored in {format}"
             )
