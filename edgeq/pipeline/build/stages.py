@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edgeq.formats.gguf.imatrix import Importance
     from edgeq.models.graphs.weights import Weight
     from edgeq.quantize.number_formats import QuantizedTensor
+    from edgeq.recipe.sequences import State
 
 Decide = Callable[[str, tuple[int, ...]], Decision]
 Settle: TypeAlias = "Callable[[Weight, Decide], Decision]"
@@ -148,10 +149,11 @@ class Stages:
         from edgeq.pipeline.proof.onnx_run import run_onnx
 
         graph, reference = self.float_graph(), self.planned.recipe.data.calibration
-        given = {}
+        given: dict[str, Any] = {}
         if reference is not None:
             path = self.planned.path.parent / reference.path
-            given = {"arrays": path.absolute(), "samples": reference.samples}
+            state = self.planned.recipe.model.carried
+            given = {"arrays": path.absolute(), "samples": reference.samples, "state": state}
 
         def make(destination: Path) -> None:
             self.progress("compare the import with the original")
@@ -171,6 +173,7 @@ class Stages:
             "task": recipe.model.task,
             "context": self._context if self.planned.model.decoder else None,
             "tools": self.tools,
+            **({"state": recipe.model.carried} if recipe.model.carried else {}),
         }
 
     @property
@@ -265,6 +268,9 @@ class Stages:
                 data_sets.read_texts(path, reference.samples)
             )
             return [encoder.feeds(text, names) for text in texts]
+        state = self.planned.recipe.model.carried
+        if state:
+            return _stepped_feeds(path, reference, inputs, state, graph)
         return _array_feeds(path, reference, inputs)
 
     def _windows(self, graph: Path, path: Path, reference: DataRef) -> list[Feed]:
@@ -347,3 +353,29 @@ def _array_feeds(path: Path, reference: DataRef, inputs: Sequence[ValueInfo]) ->
     except InvalidInput as error:
         problems = [Problem(f"{path}: {p.where}", p.what, p.remedy) for p in error.problems]
         raise InvalidInput(problems) from None
+
+
+def _stepped_feeds(
+    path: Path, reference: DataRef, inputs: Sequence[ValueInfo], state: State, graph: Path
+) -> list[Feed]:
+    """Every step of every sequence, with the state that the float model arrives there with."""
+    from edgeq.core.threads import default_threads
+    from edgeq.formats.samples import fit
+    from edgeq.models.onnx_session import open_session
+    from edgeq.recipe.sequences import carried, sequences
+
+    session = open_session(graph / MODEL_FILE, threads=default_threads())
+    names = [value.name for value in session.get_outputs()]
+
+    def fitted(feed: Feed) -> Feed:
+        return {value.name: fit(feed[value.name], value) for value in inputs}
+
+    def run(feed: Feed) -> dict[str, Any]:
+        return dict(zip(names, session.run(None, fitted(feed)), strict=True))
+
+    arrays = data_sets.read_arrays(path, reference.samples)
+    return [
+        fitted(feed)
+        for steps in sequences(path, arrays, inputs, state)
+        for feed, _ in carried(steps, run, state)
+    ]

@@ -30,6 +30,7 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
     """Every inconsistency, each with its place in the file."""
     return [
         *_check_source(recipe, document),
+        *_check_state(recipe, document),
         *_check_variants(recipe, document),
         *_check_rules(recipe, document),
         *_check_targets(recipe, document),
@@ -39,6 +40,17 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
         *check_recover(recipe, document),
         *check_data(recipe, document),
     ]
+
+
+def _check_state(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    where = document.place(("model", "state"))
+    if recipe.model.state and not task_of(recipe.model.task).takes_arrays:
+        what = f"model.state: the task {recipe.model.task!r} has no steps of arrays"
+        yield Problem(where, what, "remove 'state', or write 'task: tensor'")
+    others = {target.format for target in recipe.targets} - {"onnx"}
+    if recipe.model.state and others:
+        what = f"model.state: a state is carried on in ONNX files only, not {sorted(others)[0]!r}"
+        yield Problem(where, what, "give that target a recipe of its own, without 'state'")
 
 
 def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
