@@ -160,7 +160,7 @@ def _outcome(folder: Path, name: str, kind: str, ids: np.ndarray, wanted: np.nda
 def _answer(folder: Path, name: str, kind: str, ids: np.ndarray) -> np.ndarray:
     from edgeq.core.artifact import MODEL_FILE
     from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
-    from edgeq.models.graphs.float_onnx import export_sentence_encoder
+    from edgeq.models.graphs.float_onnx import export_encoder
     from edgeq.models.model import describe
     from edgeq.models.onnx_session import open_session
     from edgeq.models.source import parse_source
@@ -176,7 +176,7 @@ def _answer(folder: Path, name: str, kind: str, ids: np.ndarray) -> np.ndarray:
         export_decoder(model.directory, built)
         feed: dict[str, Any] = dict(decoder_feeds(model.decoder, [ids.tolist()])[0])
     else:
-        export_sentence_encoder(model.directory, built)
+        export_encoder(model.directory, built)
         feed = {"input_ids": ids[None], "attention_mask": np.ones((1, TOKENS), np.int64)}
         feed["token_type_ids"] = np.zeros((1, TOKENS), np.int64)
     session = open_session(built / MODEL_FILE, threads=1)

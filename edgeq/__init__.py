@@ -51,6 +51,7 @@ def load(
     threads: int | None = None,
     context: int | None = None,
     compute_units: str | None = None,
+    key: str | Path | None = None,
 ) -> Model:
     """Open an artifact directory, a bundle (`.zip` or unzipped) or a `.gguf` file, offline.
 
@@ -65,8 +66,11 @@ def load(
     it to all (default), cpu_only, cpu_and_gpu or cpu_and_ne. On other systems a slow reference
     gives the same numbers, on one thread by default.
 
-    Raises InvalidInput for a damaged file, an unsupported format or an argument that the file has
-    no use for, and Missing if the runtime is not installed.
+    With `key`, a public key in a PEM file, only what was signed by its other half is opened: the
+    signature lies next to the file, as `edgeq bundle --sign` writes it (extra `signing`).
+
+    Raises InvalidInput for a damaged file, one that `key` did not sign, an unsupported format or an
+    argument that the file has no use for, and Missing if the runtime is not installed.
 
     >>> import edgeq
     >>> edgeq.load("minilm.zip").embed(["a", "b"]).shape  # doctest: +SKIP
@@ -77,4 +81,10 @@ def load(
 
     from edgeq.formats import loaded
 
-    return loaded.load(Path(path), threads=threads, context=context, compute_units=compute_units)
+    return loaded.load(
+        Path(path),
+        threads=threads,
+        context=context,
+        compute_units=compute_units,
+        key=None if key is None else Path(key),
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 import edgeq
 from edgeq.core.budgets import BUDGETS, Budget, register_budget
 from edgeq.core.errors import InvalidInput
+from edgeq.core.tasks import TASKS, register_task
 from edgeq.devices.catalogue import load_device
+from edgeq.formats.registry import register_file_format, unregister_file_format
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.check.judge import judge
 from edgeq.pipeline.check.observations import Observations
@@ -44,7 +47,12 @@ from edgeq.recipe.budgets import Budgets
 from edgeq.recipe.schema import recipe_schema
 from edgeq.report.console import Console
 from edgeq.report.explain.facts import budget_words
+from edgeq.report.explain.measured import facts_of
+from edgeq.report.explain.piece import write
+from edgeq.report.page.gather import report_of
+from edgeq.report.page.write import write_page
 from edgeq.report.terminal import print_verdict
+from tests.support import toy_plugin
 from tests.support.tiny_bert import run_edgeq, write_recipe
 
 # Three bits that onnxruntime's kernels read as four.
@@ -106,6 +114,15 @@ budgets:
   quality: {worst_text: -1}
 """
 LAYER = "encoder.layer.0.output.dense.weight"
+
+
+def declare(folder: Path, entries: Mapping[str, str]) -> None:
+    """The record of an installed package, with an entry point for each group of `entries`."""
+    info = folder / "toy_quant-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-quant\nVersion: 1.0\n")
+    text = "".join(f"[{group}]\n{entry}\n" for group, entry in entries.items())
+    (info / "entry_points.txt").write_text(text)
 
 
 def quiet(step: str) -> None:
@@ -281,6 +298,111 @@ def test_a_name_is_one_thing() -> None:
         ROUNDING_METHODS.named("gtpq")
 
 
+PLAIN_RECIPE = """\
+edgeq: 1
+name: plain
+model: {source: tiny, task: text-fingerprint}
+data:
+  evaluation: {path: evaluation.tsv}
+quantize:
+  default: {weights: int8-b32, method: largest}
+  rules:
+    - {match: "embeddings.*", use: float32}
+targets:
+  - {format: plain, devices: [here]}
+budgets:
+  quality: {cosine: 0.5}
+"""
+
+
+@pytest.fixture(scope="module")
+def plain(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A recipe that names the file format and the task of a package, which is installed."""
+    site = tmp_path_factory.mktemp("site")
+    shutil.copyfile(toy_plugin.__file__, site / "toy_plugin.py")
+    entries = {"edgeq.file_formats": "PLAIN", "edgeq.tasks": "FINGERPRINT"}
+    declare(site, {group: f"toy = toy_plugin:{name}" for group, name in entries.items()})
+    register_file_format(toy_plugin.PLAIN)
+    register_task(toy_plugin.FINGERPRINT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(site)  # of the processes that measure, too
+        patch.setenv("EDGEQ_STORE", str(tmp_path_factory.mktemp("store")))
+        yield write_recipe(toys.parent / "plain.yaml", PLAIN_RECIPE)
+    TASKS.unregister("text-fingerprint")
+    unregister_file_format("plain")
+
+
+@pytest.fixture(scope="module")
+def plain_built(plain: Path) -> Built:
+    (built,) = build_recipe(plain, None, quiet)
+    return built
+
+
+def test_the_schema_completes_and_checks_format_and_task(plain: Path) -> None:
+    definitions = recipe_schema()["$defs"]
+    assert "plain" in definitions["TargetSpec"]["properties"]["format"]["enum"]
+    task = definitions["ModelSpec"]["properties"]["task"]
+    assert "text-fingerprint" in task["enum"]
+    assert "text-fingerprint: text to a fingerprint." in task["description"]
+    for word, near in (("plain,", "plan,"), ("text-fingerprint", "text-fingerprints")):
+        mistyped = PLAIN_RECIPE.replace(word, near)
+        with pytest.raises(InvalidInput, match=f"did you mean '{word.strip(',')}'"):
+            make_plan(write_recipe(plain.parent / "mistyped.yaml", mistyped))
+
+
+def test_budgets_are_those_of_the_task(plain: Path) -> None:
+    other = PLAIN_RECIPE.replace("{cosine: 0.5}", "{spearman: 50}")
+    with pytest.raises(InvalidInput, match="not measured for the task 'text-fingerprint'"):
+        make_plan(write_recipe(plain.parent / "other.yaml", other))
+
+
+def test_the_files_of_the_format_are_what_transformers_makes_of_the_codes(
+    plain: Path, plain_built: Built
+) -> None:
+    import torch
+    from safetensors.numpy import load_file
+    from transformers import AutoTokenizer, BertModel
+
+    planned = {t.name: t.grid for t in make_plan(plain).plan.artifacts[0].tensors}
+    recorded = plain_built.artifact.tensors
+    assert {name: planned[name] for name in recorded} == {n: r.grid for n, r in recorded.items()}
+    folder = plain.parent / "tiny"
+    weights = load_file(folder / "model.safetensors")
+    coded = [name for name, record in recorded.items() if record.grid == "int8-b32"]
+    assert LAYER in coded
+    network = BertModel.from_pretrained(folder, attn_implementation="eager").eval()
+    for name in coded:
+        groups = weights[name].reshape(len(weights[name]), -1, 32)
+        scales = (np.abs(groups).max(-1, keepdims=True) / 127).astype(np.float16)
+        rounded = np.rint(groups / scales.astype(np.float32)).clip(-128, 127) * scales
+        tensor = torch.from_numpy(rounded.astype(np.float32).reshape(weights[name].shape))
+        network.get_parameter(name).data.copy_(tensor)
+    text = "ba be bi bo"
+    ids = AutoTokenizer.from_pretrained(folder)(text, padding=False, return_tensors="pt")
+    with torch.inference_mode():
+        pooled = network(**ids)[0][0].mean(0).numpy()
+    found = edgeq.load(plain_built.path).embed([text])[0]
+    assert found == pytest.approx(pooled, abs=1e-4)
+
+
+def test_format_and_task_are_checked_bundled_and_reported(plain: Path, plain_built: Built) -> None:
+    (verdict,) = check_recipe(plain, ["here"], False, quiet, None, False, ())
+    lines = {line.budget: line for line in verdict.lines}
+    assert lines["quality.cosine"].status == "pass"
+    assert 0.99 < (lines["quality.cosine"].value or 0) < 1
+    out = plain.parent / "plain.zip"
+    bundle_recipe(plain, "here", out, None, False, quiet, False)
+    bundled, unbundled = (edgeq.load(path).embed(["ba be"]) for path in (out, plain_built.path))
+    assert np.array_equal(bundled, unbundled)
+    report = report_of(plain, ["here"], quiet)
+    assert report.task == "text-fingerprint"
+    page = plain.parent / "plain.html"
+    write_page(report, page)
+    assert plain_built.artifact.name in page.read_text(encoding="utf-8")
+    said = write(facts_of(report)).piece.text
+    assert "a model that makes a fingerprint of a text" in said
+
+
 PLUGIN = """\
 from edgeq.quantize.number_formats.integers import IntegerFormat
 
@@ -290,11 +412,8 @@ FORMAT = IntegerFormat("int4-b64", bits=4, group_size=64)
 
 def install(folder: Path, entry: str) -> None:
     """A package with one entry point, as pip leaves it."""
-    info = folder / "toy_quant-1.0.dist-info"
-    info.mkdir(parents=True)
+    declare(folder, {"edgeq.number_formats": entry})
     (folder / "toy_quant.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-quant\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[edgeq.number_formats]\n{entry}\n")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def devices() -> str:
     head = ["id", "device", "chip", "memory", "one app may use"]
     return _page(
         "Devices",
-        "The devices that come with edgeq. No fact is without a source; *rule of thumb* means that "
+        "The devices that come with edgeq. Every fact has a source; *rule of thumb* means that "
         "nobody published a measurement. `edgeq devices ID` prints the same.",
         table(head, rows),
         *map(_facts, known),
@@ -71,9 +71,7 @@ def _facts(device: Device) -> str:
             for note in device.sources.get(name, ())
         ]
         rows.append([code(name), _shown(name, value), "<br>".join(notes)])
-    return f"## {device.name} {{ #{device.id} }}\n\n" + table(
-        ["fact", "value", "who says so"], rows
-    )
+    return f"## {device.name} {{ #{device.id} }}\n\n" + table(["fact", "value", "source"], rows)
 
 
 def _shown(name: str, value: object) -> str:

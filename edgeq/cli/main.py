@@ -24,6 +24,8 @@ from edgeq.cli.options import Json, OneDevice, devices_option
 from edgeq.cli.pipe import guarded_output
 from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
+from edgeq.cli.starter import starters
+from edgeq.cli.verify import signatures
 from edgeq.core.temporary import sweep
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line, show_progress
@@ -76,6 +78,7 @@ def whole(
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
 def plan(recipe: Recipe, as_json: Json = False) -> None:
     """Show every tensor's number format and size, and what to expect, without loading weights."""
+    from edgeq.core.errors import InvalidInput
     from edgeq.pipeline.check.expected import expected_everywhere
     from edgeq.pipeline.plan.plan import make_plan
     from edgeq.report.expectations import print_expected
@@ -89,16 +92,23 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
         with progress_line() as progress:
             planned = foretold(foreseen(planned, progress))
     estimates = expected_everywhere(planned)
+    refusal = InvalidInput(planned.impossible.values()) if planned.impossible else None
     if as_json:
         dumped = {
             name: {id: each.model_dump(mode="json") for id, each in own.items()}
             for name, own in estimates.items()
         }
-        print_json({**planned.plan.model_dump(mode="json"), "estimates": dumped})
+        output = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
+        if refusal:
+            print_json({**output, **problems_of(refusal)})
+            raise typer.Exit(refusal.exit_code)
+        print_json(output)
     else:
         console = make_console()
         print_plan(planned.plan, list(planned.devices.values()), console)
         print_expected(estimates, planned.devices, console)
+    if refusal:
+        raise refusal
 
 
 @app.command(epilog=examples("edgeq build recipes/minilm.yaml --target onnx"))
@@ -111,11 +121,20 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Quantize and export every variant of a recipe. Finished builds are reused."""
+    from edgeq.pipeline.build.build import PartlyBuilt
     from edgeq.pipeline.workflow import build_recipe
     from edgeq.report.overview import print_built
 
-    with progress_line() as progress:
-        built = build_recipe(recipe, target, progress, artifact or ())
+    try:
+        with progress_line() as progress:
+            built = build_recipe(recipe, target, progress, artifact or ())
+    except PartlyBuilt as error:
+        if as_json:
+            dumped = [item.summary() for item in error.built]
+            print_json({"artifacts": dumped, **problems_of(error)})
+            raise typer.Exit(error.exit_code) from None
+        print_built(error.built, make_console())
+        raise
     if as_json:
         print_json({"artifacts": [item.summary() for item in built]})
     else:
@@ -184,7 +203,7 @@ def bundle(
     artifact: Annotated[
         str | None,
         typer.Option(
-            help="This artifact. Default: of those that pass, the nearest to full precision; "
+            help="Bundle this artifact. Default: the passing artifact nearest to full precision; "
             "without a check, the one with the most bits per weight within the size budget."
         ),
     ] = None,
@@ -192,6 +211,13 @@ def bundle(
     allow_unchecked: Annotated[
         bool, typer.Option("--allow-unchecked", help="Bundle without a check; the bundle says so.")
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign with this private key (elliptic curve, PEM): writes OUT.sig as well.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Pack the best artifact that passes, with its tokenizer, for an offline app.
@@ -205,7 +231,9 @@ def bundle(
     console = make_console()
     try:
         with progress_line() as progress:
-            bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress, full)
+            bundled = bundle_recipe(
+                recipe, device, out, artifact, allow_unchecked, progress, full, sign
+            )
     except NotPassed as error:
         if as_json:
             dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]
@@ -223,6 +251,8 @@ def bundle(
     size = f"{format_bytes(whole)} (model {format_bytes(model)})"
     checked = "passed" if bundled.verdict else "NOT CHECKED"
     console.print(f"{out}: {bundled.artifact}, {checked}, {size}", soft_wrap=True)
+    if bundled.signature is not None:
+        console.print(f"{bundled.signature}: signed with {sign}", soft_wrap=True)
     console.print(f"chosen: {bundled.chosen_by}", soft_wrap=True)
     print_limits(bundled.limits, console)
 
@@ -263,6 +293,8 @@ for group in (
     reports,
     allocating,
     bills,
+    starters,
+    signatures,
 ):
     fill_paragraphs(group)
     app.add_typer(group)

@@ -201,11 +201,11 @@ class Device(Frozen):
         version = info.data.get("os_version")
         if version is None:
             return limits
-        held = [limit.entitlement for limit in limits if in_range(version, limit.os)]
-        if "none" not in held:
+        entitlements = [limit.entitlement for limit in limits if in_range(version, limit.os)]
+        if "none" not in entitlements:
             what = f"no limit for release {version} without an entitlement"
             raise refuse(what, "add one whose 'os' includes it, with 'entitlement: none'")
-        if len(held) != len(set(held)):
+        if len(entitlements) != len(set(entitlements)):
             what = f"two limits for release {version} with the same entitlement"
             raise refuse(what, "make their 'os' ranges disjoint")
         return limits
@@ -294,8 +294,8 @@ def same_chip(one: str, other: str) -> bool:
 def matches(profile: Device, here: Device) -> bool:
     """Whether the machine `here` qualifies as the device of `profile`.
 
-    The chip must be the same and the memory of the same class. All instruction sets
-    must be present: a virtual machine may show the chip's name and hide some.
+    The chip must be the same and the memory of the same class. All instruction sets must be
+    present: a virtual machine may show the chip's name and hide some.
     """
     return (
         profile.arch == here.arch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,19 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Classified:
+    """A classifier's answer to a text.
+
+    label: the likeliest. labels: all assigned labels: that one, or in a multi-label model each with
+    a probability of at least one half. probabilities: of every label.
+    """
+
+    label: str
+    labels: tuple[str, ...]
+    probabilities: Mapping[str, float]
+
+
 class Model:
     """A model that is ready to run, as `edgeq.load` returns it.
 
@@ -22,9 +36,9 @@ class Model:
 
     Attributes: `artifact`, its record (None for a bare `.gguf`); `name`, of the artifact or file;
     `threads`, the number of threads of one run; `runtime`, the name and version of what executes
-    it; `system`, the instruction sets that the runtime was built for ("" if it chooses kernels by
-    CPU); `prepared`, whether weights are mapped from a copy packed for this CPU; `is_reference`,
-    whether a slow, exact executor stands in for the device's runtime.
+    it; `system`, the instruction sets that the runtime was built for ("" if it chooses kernels at
+    run time); `prepared`, whether weights are mapped from a copy packed for this CPU;
+    `is_reference`, whether a slow, exact executor stands in for the device's runtime.
     """
 
     kind = "model"
@@ -57,6 +71,10 @@ class Model:
         the model's own, listed in `artifact.text.prompts`. By default, the model's default prompt.
         """
         raise self._unfit("embed")
+
+    def classify(self, texts: Sequence[str]) -> list[Classified]:
+        """Classify each text."""
+        raise self._unfit("classify")
 
     def tokens(self, text: str) -> list[int]:
         """Tokenize `text`; the ids include special tokens."""

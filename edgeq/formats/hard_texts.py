@@ -1,4 +1,4 @@
-"""Texts that tokenizers disagree on: what people write in any language, and what is hardly text."""
+"""Texts on which tokenizers disagree: ordinary ones in many languages, and near-binary ones."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _MOST_TOKENS = 300
 
 
 def _bytes_as_text(seed: int, length: int) -> str:
-    """Random bytes, what is no UTF-8 among them replaced."""
+    """Random bytes, with invalid UTF-8 replaced."""
     return random.Random(seed).randbytes(length).decode("utf-8", "replace")
 
 
 def _latin1(seed: int, length: int) -> str:
-    """Random bytes, each a character of its own."""
+    """Random bytes, each as one character."""
     return random.Random(seed).randbytes(length).decode("latin-1")
 
 
@@ -78,7 +78,7 @@ ORDINARY_TEXTS: tuple[str, ...] = (
     "pneumonoultramicroscopicsilicovolcanoconiosis Donaudampfschifffahrtsgesellschaft",
     "=" * 80 + "\n" + "-" * 33 + "\n" + "#" * 7,
 )
-"""What people write, in many languages, and code. A file that reads one otherwise is no use."""
+"""Ordinary text in many languages, and code. A file that tokenizes one differently is useless."""
 
 ODD_TEXTS: tuple[str, ...] = (
     "",
@@ -98,7 +98,7 @@ ODD_TEXTS: tuple[str, ...] = (
     "Z\u0351\u036b\u0343a\u0326l\u0327g\u0320o\u0321 t\u0331e\u0332x\u0333t",
     "\u0301mark first, \u1100\u1161\u11a8 jamo, \uac01",
     "text😀text 😀😀😀 \u200d alone \ufe0f",
-    # Control characters and what is hardly text.
+    # Control characters and near-binary text.
     "nul\x00inside \x01\x02\x1b[31mred\x1b[0m\x7f",
     "\ufffd replaced \ufffe\uffff \ue000 private \U0010ffff",
     "\u202eright to left\u202c \u2066isolate\u2069 soft\u00adhyphen",
@@ -109,12 +109,12 @@ ODD_TEXTS: tuple[str, ...] = (
     "supercalifragilistic" * 4 + " end",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" + " " * 40 + "bbbb",
     "哈" * 50 + "!" * 30,
-    # What looks like a special token and is none, or is one.
+    # Look like special tokens, and some are.
     "<s> </s> <unk> <pad> [CLS] [SEP] [MASK] [PAD] [UNK] <|endoftext|> <|im_start|>user\n",
     "<bos> <eos> <start_of_turn> <|eot_id|> <|begin_of_text|> <0x0A> <0x00> ▁ ▁▁ Ġ Ċ ##ing",
     "< s > <|not_a_token|> <|> || |> <<s>> [ CLS ] [cls]",
 )
-"""Rare characters, noise, and what is spelled like a special token.
+"""Rare characters, noise, and texts spelled like special tokens.
 
 Words, here and above, have fewer than 100 characters: WordPiece gives up there, llama.cpp's does
 not.
@@ -124,13 +124,13 @@ HARD_TEXTS = (*ORDINARY_TEXTS, *ODD_TEXTS)
 
 
 def texts_with(tokens: Sequence[str]) -> Iterator[str]:
-    """The hard texts, and then those of `tokens`."""
+    """The hard texts, and then texts with each of `tokens`."""
     yield from HARD_TEXTS
     yield from texts_of(tokens)
 
 
 def texts_of(tokens: Sequence[str]) -> Iterator[str]:
-    """Every token of `tokens` at work, or some of very many."""
+    """Texts with every token of `tokens`, or with a sample of very many."""
     for token in tokens[:: -(-len(tokens) // _MOST_TOKENS) or 1]:
         yield token
         yield f"one{token}two {token} three\n{token}{token}\tfour"

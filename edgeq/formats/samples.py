@@ -1,4 +1,4 @@
-"""Models of text to a vector and of arrays to arrays, whatever executes them."""
+"""Models from text to a vector and from arrays to arrays, for every runtime."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.core.artifact import TOKENIZER_FILE, Artifact, ValueInfo
+from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Classes, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.base import Array, Model
+from edgeq.core.tasks import task_of
+from edgeq.formats.base import Array, Classified, Model
 from edgeq.formats.package import Package
 from edgeq.formats.text import TextEncoder, prompted
 
@@ -19,7 +20,7 @@ from edgeq.formats.text import TextEncoder, prompted
 class SampleModel(Model, ABC):
     """One artifact with its tokenizer. Safe to use from several threads.
 
-    Subclasses give `run`, and set what else a `Model` has.
+    Subclasses implement `run`, and set the other attributes of `Model`.
     """
 
     kind = "a model of text or arrays"
@@ -30,14 +31,16 @@ class SampleModel(Model, ABC):
         self.artifact, self.name = package.artifact, package.artifact.name
         self._inputs = [value.name for value in package.artifact.inputs]
         self._package = package
+        verb = task_of(self.artifact.task).verb
+        self.verbs = "run()" if verb == "run" else f"{verb}() or run()"
 
     @abstractmethod
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model once on arrays keyed by input name; outputs are keyed by output name.
 
-        Integers of another width are converted where they fit, and float64 is narrowed to float32
-        where the model wants it. Raises InvalidInput naming each input that is missing, unknown, or
-        of a wrong type or shape.
+        Integers of another width are converted if they fit, and float64 is narrowed to float32 if
+        the model takes that. Raises InvalidInput naming each input that is missing, unknown, or of
+        a wrong type or shape.
         """
 
     def embed(
@@ -50,9 +53,9 @@ class SampleModel(Model, ABC):
         `artifact.text.max_tokens`.
         """
         encoder = self._encoder
-        if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
-            found = type(texts).__name__
-            raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
+        if self.artifact.dimension is None:
+            raise self._unfit("embed")
+        _require_list(texts)
         result = np.empty((len(texts), self.artifact.dimension or 0), np.float32)
         name = self.artifact.outputs[0].name
         for index, text in enumerate(prompted(self.artifact.text, texts, prompt, prompt_name)):
@@ -60,8 +63,21 @@ class SampleModel(Model, ABC):
             result[index] = self.run(feeds)[name][0]
         return result
 
+    def classify(self, texts: Sequence[str]) -> list[Classified]:
+        """See `Model.classify`. Texts are run one at a time, as by `embed`."""
+        classes = self.artifact.classes
+        if classes is None:
+            raise self._unfit("classify")
+        _require_list(texts)
+        name = self.artifact.outputs[0].name
+        found = []
+        for index, text in enumerate(texts):
+            feeds = self._encoder.feeds(text, self._inputs, f"texts[{index}]")
+            found.append(_classified(classes, self.run(feeds)[name]))
+        return found
+
     def tokens(self, text: str) -> list[int]:
-        """Token ids of `text`, special tokens included, cut at `artifact.text.max_tokens`."""
+        """Token ids of `text` with special tokens, truncated at `artifact.text.max_tokens`."""
         return self._encoder.ids(text, "text")
 
     def tokenize(self, text: str) -> dict[str, npt.NDArray[np.int64]]:
@@ -81,7 +97,7 @@ class SampleModel(Model, ABC):
         return TextEncoder(self._package.read(TOKENIZER_FILE), text.max_tokens)
 
     def _fitted(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """`feeds` as the model wants them; raises InvalidInput with all that cannot be fitted."""
+        """`feeds` in the model's types; raises InvalidInput with all that cannot be converted."""
         ready, problems = {}, []
         for value in self.artifact.inputs:
             if value.name not in feeds:
@@ -100,8 +116,24 @@ class SampleModel(Model, ABC):
         return ready
 
 
+def _classified(classes: Classes, output: Array) -> Classified:
+    """output: (1, classes)."""
+    labels, chosen = classes.labels, classes.chosen(output)[0]
+    return Classified(
+        label=labels[int(output[0].argmax())],
+        labels=tuple(label for label, has in zip(labels, chosen, strict=True) if has),
+        probabilities=dict(zip(labels, classes.probabilities(output)[0].tolist(), strict=True)),
+    )
+
+
+def _require_list(texts: object) -> None:
+    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+        found = type(texts).__name__
+        raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
+
+
 def fit(array: Array, value: ValueInfo) -> Array:
-    """`array` as `value` wants it, cast where nothing is lost but float64's precision.
+    """`array` converted for `value`, if that loses nothing except float64's precision.
 
     Raises InvalidInput for another dtype or shape.
     """
@@ -118,15 +150,16 @@ def fit(array: Array, value: ValueInfo) -> Array:
 
 
 def wanted(value: ValueInfo) -> str:
-    """What an input must be, as a remedy says it."""
+    """The requirements of an input, for a remedy."""
     shape = ", ".join(map(str, value.shape))
-    return f"the model wants {value.dtype} of shape ({shape})"
+    return f"the model takes {value.dtype} of shape ({shape})"
 
 
 def _casts(array: Array, dtype: np.dtype[np.generic]) -> bool:
     if np.can_cast(array.dtype, dtype, "safe"):
         return True
-    if array.dtype == np.int64 and dtype == np.int32:  # what tokenizers give, and Core ML takes
-        held = np.iinfo(np.int32)
-        return bool(((array >= held.min) & (array <= held.max)).all())
+    # types that tokenizers give, and Core ML takes
+    if array.dtype == np.int64 and dtype == np.int32:
+        limits = np.iinfo(np.int32)
+        return bool(((array >= limits.min) & (array <= limits.max)).all())
     return bool(array.dtype == np.float64 and dtype == np.float32)

@@ -64,7 +64,7 @@ class EncoderModel(Model):
         if prompt is not None or prompt_name is not None:
             what = "the original is run behind the default prompt"
             raise InvalidInput(Problem(self.name, what, "leave prompt and prompt_name out"))
-        return np.concatenate([self._original.vector(text) for text in texts])
+        return np.concatenate([self._original.answer(text) for text in texts])
 
     def tokens(self, text: str) -> list[int]:
         """See `Model.tokens`."""

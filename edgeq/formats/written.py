@@ -1,4 +1,4 @@
-"""What the writer of a file format says of the files it wrote, for the artifact's record."""
+"""A writer's report on the files that it wrote, for the artifact's record."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgeq.core.artifact import TOKENIZER_FILE, TensorRecord, TextSettings, ValueInfo
+from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.terms import Progress
 from edgeq.formats.chat import CHAT_FILES, chat_of_directory
 from edgeq.models.huggingface import ModelDirectory
@@ -35,7 +36,7 @@ class Made:
 
 
 class Sources(Protocol):
-    """What an artifact is written from; `build` gives it to `FileFormat.write`."""
+    """The inputs that `build` passes to `FileFormat.write`."""
 
     progress: Progress
 
@@ -50,16 +51,16 @@ class Sources(Protocol):
         """The calibration data as inputs of that graph; none without any data."""
 
     def codes(self, decisions: dict[str, Decision], describe: str) -> dict[str, QuantizedTensor]:
-        """Codes of every weight that `decisions` put on a number format, by name."""
+        """Codes of every weight that `decisions` put on a number format, by name; there is one."""
 
 
 def copy_tokenizer(
     directory: ModelDirectory, destination: Path, *, settings: bool, max_tokens: int | None
 ) -> list[str]:
-    """Write a model's tokenizer, and what there is beside it for a chat; returns the files' names.
+    """Write a model's tokenizer, and its files for chat if any; returns the files' names.
 
     settings: whether its settings are wanted even without a chat template. max_tokens: where texts
-    are cut, None for a language model's, which are not.
+    are truncated; None for a language model's, which are not.
     """
     tokenizer = checked_tokenizer(directory.tokenizer_json(), max_tokens)
     (destination / TOKENIZER_FILE).write_bytes(tokenizer)
@@ -72,8 +73,12 @@ def copy_tokenizer(
     return names
 
 
-def text_settings(directory: ModelDirectory, longest: int | None = None) -> TextSettings:
+def text_settings(
+    directory: ModelDirectory, longest: int | None = None, task: Task = SENTENCE_EMBEDDING
+) -> TextSettings:
     """How an encoder takes text. longest: what its file takes, where that is less."""
+    if not task.has_sentence_head:
+        return TextSettings(max_tokens=longest or directory.max_tokens)
     head = directory.head
     return TextSettings(
         max_tokens=longest or directory.max_tokens,

@@ -17,6 +17,7 @@ from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, generation, latency
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
+from edgeq.measure.metrics import Judged, changed_texts, judged, scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -205,7 +206,7 @@ class Bench:
         if names != wanted:
             raise NotComparable(f"its outputs are {names}, full precision's {wanted}")
         read = (arrays.read_arrays(file) for file in files)
-        distances = compare(names, *read, logits=artifact.text is None)
+        distances = compare(names, *read, logits=not task_of(artifact.task).has_sentence_head)
         scores = self._data.scores
         spearman: list[float | None] = [None, None]
         nearest = spearman_bounds = None
@@ -215,7 +216,10 @@ class Bench:
             if scores is not None:
                 spearman = [pair_spearman(rows, scores) for rows in vectors]
                 spearman_bounds = pair_spearman_bounds(vectors[0], scores)
+        found = self._as_labels(artifact, files)
         return Quality(
+            scores=scores_of(task_of(artifact.task), found) if found else {},
+            changed=changed_texts(found, artifact.classes) if found and artifact.classes else (),
             outputs=distances,
             spearman=spearman[0],
             spearman_bounds=spearman_bounds,
@@ -223,6 +227,14 @@ class Bench:
             neighbours=nearest,
             conditions=conditions,
         )
+
+    def _as_labels(self, artifact: Artifact, files: tuple[Path, Path]) -> Judged | None:
+        """The answers of a classifier and of its original; None for other models."""
+        if artifact.classes is None:
+            return None
+        own, original = ([*arrays.read_arrays(file)] for file in files)
+        texts = (self._data.judged or {})["texts"]
+        return judged(texts, own, original, artifact.classes, self._data.labels)
 
     def _measurement(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], seen: dict[str, Any]
@@ -289,7 +301,8 @@ class Bench:
         return (reply, conditions) if conditions else None
 
     def _read(self, work: Pass, failures: dict[Pass, str], make: Callable[[], _T]) -> _T | None:
-        """What `make` takes from a reply; None, and the reason, where another machine sent junk."""
+        """The result of `make` on a reply; None, with the reason in `failures`, if the reply is
+        invalid."""
         try:
             return make()
         except NotComparable as error:

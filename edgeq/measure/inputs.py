@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeq.core.artifact import TOKENIZER_FILE, Artifact
+from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Classes
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.known_settings import STATE_KEY
+from edgeq.core.validation_messages import suggest
 from edgeq.formats.text import TextEncoder
 from edgeq.measure import arrays, text_passes
 from edgeq.measure.sample_passes import sequence
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
+from edgeq.recipe.sequences import sequences
 
 _TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any relevant tokenizer
 
@@ -29,11 +33,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Given:
-    """The inputs of the passes, by `Request`'s names; scores if there are any."""
+    """The inputs of the passes, by `Request`'s names; scores or labels if there are any."""
 
     timed: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, Any] | None = None
     scores: tuple[float, ...] | None = None
+    labels: tuple[str, ...] | None = None
 
 
 def given_to_language_model(
@@ -76,8 +81,12 @@ def given_samples(
     path, samples = evaluation.path, evaluation.samples
     if artifact.text is None:
         ranks = {value.name: len(value.shape) for value in artifact.inputs}
-        feeds = data_sets.feeds(path, data_sets.read_arrays(path, samples), ranks)
-        feed, first = folder / "feed.npy", next(feeds)
+        held, state = data_sets.read_arrays(path, samples), artifact.settings.get(STATE_KEY)
+        if state:
+            (first, *_) = next(sequences(path, held, artifact.inputs, state))
+        else:
+            first = next(data_sets.feeds(path, held, ranks))
+        feed = folder / "feed.npy"
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
         judged = {"arrays": path.absolute(), "samples": samples}
         return Given({"feed": feed}, judged, None)
@@ -91,13 +100,28 @@ def given_samples(
         filled = sequence(encoder.feeds(text, names), artifact.text.max_tokens)
         arrays.write_arrays(feed, [filled[name] for name in names])
         timed["feed"] = feed
-    return Given(timed, {"texts": texts}, scores)
+    labels = evaluation_labels(evaluation, artifact.classes) if artifact.classes else None
+    return Given(timed, {"texts": texts}, scores, labels)
 
 
 def evaluation_texts(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
     """The texts of an encoder's evaluation data, and the scores of pairs if there are any."""
     path, samples = evaluation.path, evaluation.samples
-    if path.suffix in data_sets.PAIR_SUFFIXES:
+    if path.suffix in data_sets.PAIR_SUFFIXES and data_sets.has_pairs(path):
         pairs = data_sets.read_pairs(path, samples)
         return (*pairs.first, *pairs.second), pairs.scores
     return tuple(data_sets.read_texts(path, samples)), None
+
+
+def evaluation_labels(evaluation: Evaluation, classes: Classes) -> tuple[str, ...] | None:
+    """The right label of each text; None where the data have none.
+
+    Raises InvalidInput for a label that the model does not know.
+    """
+    labels = data_sets.read_labels(evaluation.path, evaluation.samples)
+    unknown = next((label for label in labels or () if label not in classes.labels), None)
+    if unknown is not None:
+        what = f"the label {unknown!r} is not one of the model's"
+        remedy = suggest(unknown, classes.labels)
+        raise InvalidInput(Problem(str(evaluation.path), what, remedy))
+    return labels

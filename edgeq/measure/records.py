@@ -232,6 +232,25 @@ class OutputQuality(Frozen):
     top1_bounds: Bounds | None = Field(description="Wilson's interval of that share.")
 
 
+class Score(Frozen):
+    """A metric of the artifact's answers, from different samples."""
+
+    value: float
+    bounds: Bounds | None = Field(description="Its interval; null with fewer than 20 samples.")
+    original: float | None = Field(
+        default=None, description="The original's; null for what compares the two."
+    )
+    samples: int = Field(description="Different samples that it was taken from.")
+
+
+class Changed(Frozen):
+    """A text that got other labels than the original gives it."""
+
+    text: str
+    was: tuple[str, ...] = Field(description="By the original.")
+    now: tuple[str, ...]
+
+
 class Quality(Frozen):
     """Distance from the full-precision model on data not used for calibration."""
 
@@ -245,6 +264,12 @@ class Quality(Frozen):
     neighbours: Neighbours | None = Field(
         default=None,
         description="Nearest texts before and after; null for models that embed no texts.",
+    )
+    scores: dict[str, Score] = Field(
+        default_factory=dict, description="By name of the metric, of those that the task has."
+    )
+    changed: tuple[Changed, ...] = Field(
+        default=(), description="Some texts of a classifier that got other labels."
     )
     conditions: Conditions
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
 from edgeq.formats.bundle import LimitLine
+from edgeq.formats.signature import sign, signature_of, signer
 from edgeq.pipeline.build.build import Built, build, settled
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.bundle.app_store_limits import sized
@@ -43,8 +44,8 @@ class Bundled:
     """A written bundle: the artifact in it and its verdict, None if it was not checked.
 
     chosen_by: the rule that chose this artifact. model_bytes: of the artifact's files, without the
-    record of measurements. limits: its size and memory compared with those of the device's store
-    and the device.
+    record of measurements. limits: its size and memory compared with the limits of the device's
+    store and the device.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Bundled:
     model_bytes: int
     verdict: Verdict | None
     limits: tuple[LimitLine, ...]
+    signature: Path | None = None
 
     def summary(self) -> dict[str, Any]:
         """A summary for programs."""
@@ -64,6 +66,7 @@ class Bundled:
             "model_bytes": self.model_bytes,
             "checked": self.verdict is not None,
             "limits": [line.model_dump(mode="json") for line in self.limits],
+            "signature": str(self.signature.absolute()) if self.signature else None,
         }
 
 
@@ -73,7 +76,7 @@ def build_recipe(
     progress: Progress,
     names: Sequence[str] = (),
 ) -> list[Built]:
-    """Build every artifact of a recipe, or those of `formats` and `names`."""
+    """Build every artifact of a recipe, or only artifacts in `formats` and `names`."""
     progress("read the recipe")
     planned = make_plan(recipe, weights=True)
     known = {artifact.format for artifact in planned.plan.artifacts}
@@ -92,13 +95,19 @@ def bundle_recipe(
     allow_unchecked: bool,
     progress: Progress,
     full: bool = False,
+    key: Path | None = None,
 ) -> Bundled:
     """Bundle the best artifact that passed on `device`: the one nearest to full precision.
 
     Verdicts of an earlier check of the same artifact, budgets and device are used; missing or
-    inconclusive ones are measured now, with `full` at length. Raises NotPassed, with the verdicts,
-    if nothing passed.
+    inconclusive ones are measured now, with `full` at length. With `key`, a private one, the bundle
+    is signed. Raises NotPassed, with the verdicts, if nothing passed.
     """
+    if key is not None:
+        by = signer(key)
+        writable(signature_of(out), "--out")
+        bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress, full)
+        return replace(bundled, signature=sign(out, by))
     progress("read the recipe")
     writable(out, "--out", ".zip")
     planned = make_plan(recipe, weights=True)

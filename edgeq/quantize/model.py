@@ -21,7 +21,7 @@ _SMALLEST_SCALE = 2.0**-20  # four bits above the smallest that float16 holds
 
 @dataclass(frozen=True)
 class Choice:
-    """What a plan decided for one weight: its grid, rounding method, and input codes.
+    """A plan's decision for one weight: its grid, rounding method, and input codes.
 
     activations is `float32`, `dynamic-uint8` or `static-uint8`; ranges as in a recipe.
     """
@@ -80,8 +80,8 @@ def quantize_weights(
             matrix = weight.read()
             scalable(weight.name, matrix, number_format(weight.choice.grid))
             tensor = _round(matrix, weight.choice, seen, codes)
-            beside = matrix[:, codes.outliers] if codes and codes.outliers else None
-            yield weight.name, Quantized(tensor, codes, beside, weight.choice.activations)
+            outlier_columns = matrix[:, codes.outliers] if codes and codes.outliers else None
+            yield weight.name, Quantized(tensor, codes, outlier_columns, weight.choice.activations)
 
 
 def scalable(name: str, matrix: Floats, stored: NumberFormat) -> Floats:

@@ -117,6 +117,18 @@ class QualityBudget(Frozen):
         "largest output stays the same.",
         examples=[0.99],
     )
+    agreement: Fraction | None = Field(
+        default=None,
+        description="Classifiers: lower bound of the share of texts that keep the labels which the "
+        "original gives them.",
+        examples=[0.99],
+    )
+    accuracy_drop: Fraction | None = Field(
+        default=None,
+        description="Classifiers: upper bound of the original's accuracy on labelled texts minus "
+        "the artifact's.",
+        examples=["1 %"],
+    )
     kl: float | None = Field(
         default=None,
         gt=0,

@@ -1,7 +1,8 @@
 """Data sets of a recipe: texts, scored pairs of sentences, and arrays.
 
 `.txt` has one text per line. `.tsv` (tab) and `.csv` (tab or comma) have a header with the columns
-`sentence1`, `sentence2` and, for a task score, `score`. `.npz` has one array for each input of the
+`sentence1`, `sentence2` and, for a task score, `score`; or `text` and, for the right label of each,
+`label`. `.npz` has one array for each input of the
 model, all with the same number of samples along the first axis.
 """
 
@@ -31,6 +32,7 @@ Array = npt.NDArray[Any]
 TEXT_SUFFIXES = (".txt", ".tsv", ".csv")
 PAIR_SUFFIXES = (".tsv", ".csv")
 ARRAY_SUFFIXES = (".npz",)
+_PAIR, _SINGLE = ("sentence1", "sentence2"), ("text",)
 _MOST_BYTES = 32 << 20
 # bytes of text that is tokenized as a whole, at 50 bytes per character
 _MOST_CORPUS_BYTES = 16 << 20
@@ -48,19 +50,35 @@ class Pairs:
 
 
 def read_texts(path: Path, samples: int | None = None, seed: int = 0) -> list[str]:
-    """The texts of a `.txt`, or both sentences of every pair of a `.tsv` or `.csv`.
+    """The texts of a `.txt`, of a `.tsv` or `.csv`, or both sentences of every pair of one.
 
     `samples` of them, chosen by a hash that is the same on every machine, in the file's order.
     Raises InvalidInput for a file that does not exist, is empty, is not UTF-8 or has too few
     samples.
     """
     if path.suffix in PAIR_SUFFIXES:
-        texts = [text for row in _read_table(path) for text in (row["sentence1"], row["sentence2"])]
+        rows = _read_table(path)
+        names = _PAIR if has_pairs(path) else _SINGLE
+        texts = [row[name] for row in rows for name in names]
     elif path.suffix == ".txt":
         texts = [line.strip() for line in _lines(path) if line.strip()]
     else:
         raise _unknown_suffix(path, TEXT_SUFFIXES)
     return [texts[index] for index in _choose(path, len(texts), samples, seed)]
+
+
+def has_pairs(path: Path) -> bool:
+    """Whether a `.tsv` or `.csv` holds pairs of sentences, and no single texts."""
+    rows = _read_table(path)
+    return not rows or "text" not in rows[0]
+
+
+def read_labels(path: Path, samples: int | None = None, seed: int = 0) -> tuple[str, ...] | None:
+    """The right label of each text that `read_texts` gives; None where there are none."""
+    rows = _read_table(path) if path.suffix in PAIR_SUFFIXES else []
+    if not rows or "text" not in rows[0] or "label" not in rows[0]:
+        return None
+    return tuple(rows[index]["label"] for index in _choose(path, len(rows), samples, seed))
 
 
 def read_corpus(path: Path) -> str:
@@ -84,6 +102,10 @@ def read_pairs(path: Path, samples: int | None = None, seed: int = 0) -> Pairs:
     if path.suffix not in PAIR_SUFFIXES:
         raise _unknown_suffix(path, PAIR_SUFFIXES)
     rows = _read_table(path)
+    if not has_pairs(path):
+        what = "holds single texts, and pairs of sentences are needed"
+        remedy = "the first line must be: sentence1, sentence2, score, separated by tabs"
+        raise InvalidInput(Problem(f"{path}:1", what, remedy))
     rows = [rows[index] for index in _choose(path, len(rows), samples, seed)]
     has_scores = bool(rows) and "score" in rows[0]
     return Pairs(
@@ -108,8 +130,17 @@ def read_arrays(path: Path, samples: int | None = None, seed: int = 0) -> dict[s
         remedy = "give every input an array with the samples along the first axis"
         raise InvalidInput(Problem(str(path), f"arrays do not match: {shapes}", remedy))
     chosen = _choose(path, next(iter(counts.values())), samples, seed)
+    _refuse_empty(path, arrays)
     _refuse_not_finite(path, arrays, chosen)
     return {name: array[chosen] for name, array in arrays.items()}
+
+
+def _refuse_empty(path: Path, arrays: Mapping[str, Array]) -> None:
+    for name, array in arrays.items():
+        if len(array) and not array.size:
+            what = f"the samples of the array {name!r} have the shape {array.shape[1:]}, no values"
+            remedy = "leave them out, or compute them again: an empty input measures nothing"
+            raise InvalidInput(Problem(str(path), what, remedy))
 
 
 def _refuse_not_finite(path: Path, arrays: Mapping[str, Array], chosen: Sequence[int]) -> None:
@@ -282,7 +313,7 @@ def _read_table(path: Path) -> list[dict[str, str]]:
         where = f"{path}:{reader.line_num}"
         raise InvalidInput(Problem(where, f"not a readable table: {error}")) from None
     columns = [name.strip() for name in header[1]]
-    for name in ("sentence1", "sentence2"):
+    for name in _SINGLE if "text" in columns else _PAIR:
         if name not in columns:
             remedy = "the first line must be: sentence1, sentence2, score, separated by tabs"
             raise InvalidInput(Problem(f"{path}:1", f"no column {name!r}", remedy))
@@ -301,9 +332,9 @@ def _row_problems(path: Path, line: int, columns: Sequence[str], row: list[str])
         return [Problem(where, what, "check for a missing or an extra separator")]
     cells = dict(zip(columns, row, strict=True))
     problems = [
-        Problem(where, f"{name} is empty", "write a sentence, or remove the line")
-        for name in ("sentence1", "sentence2")
-        if not cells[name].strip()
+        Problem(where, f"{name} is empty", "write it, or remove the line")
+        for name in (*_PAIR, *_SINGLE, "label")
+        if name in cells and not cells[name].strip()
     ]
     if "score" in cells and not _is_number(cells["score"]):
         what = f"the score {cells['score']!r} is not a number"

@@ -287,10 +287,10 @@ def test_powers_are_the_mean_squares_of_what_weights_meet(make: Make, family: st
 
 
 def test_powers_of_an_encoder_have_the_names_of_its_files(tiny: Path, tmp_path: Path) -> None:
-    from edgeq.models.graphs.float_onnx import export_sentence_encoder
+    from edgeq.models.graphs.float_onnx import export_encoder
 
     directory = read_directory(tiny, "test")
-    export_sentence_encoder(directory, tmp_path)
+    export_encoder(directory, tmp_path)
     ids = np.arange(4, 14)[None]
     feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     feed["token_type_ids"] = np.zeros_like(ids)

@@ -78,9 +78,11 @@ def test_an_unknown_key_of_a_decoder_is_refused(family: str) -> None:
 @pytest.mark.parametrize("family", ENCODER_KEYS)
 def test_an_unknown_key_of_an_encoder_is_refused(family: str) -> None:
     config = saved(transformers.CONFIG_MAPPING[family]())
-    check_encoder(config, WHERE)
-    assert "'invented'" in refused(check_encoder, {**config, "invented": 0.5}, WHERE)
-    assert "is_decoder" in refused(check_encoder, {**config, "is_decoder": True}, WHERE)
+    check_encoder(config, WHERE, "a sentence encoder")
+    assert "'invented'" in refused(check_encoder, {**config, "invented": 0.5}, WHERE, "an encoder")
+    assert "is_decoder" in refused(
+        check_encoder, {**config, "is_decoder": True}, WHERE, "an encoder"
+    )
 
 
 @pytest.mark.parametrize("kind", ROPES)
@@ -119,6 +121,8 @@ def test_logits_with_a_stretched_rope_are_those_of_transformers(tmp_path: Path, 
         ({"rope_scaling": {"rope_type": "yarn"}}, "lacks 'factor'"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "each type of layer"),
         ({"hidden_act": "relu"}, "relu"),
+        ({"hidden_act": ["silu"]}, "silu"),
+        ({"num_hidden_layers": 2**31}, "up to 10,000"),
         ({"mlp_bias": True}, "mlp_bias"),
         ({"num_attention_heads": "4"}, "num_attention_heads"),
     ],
@@ -203,7 +207,7 @@ def test_values_that_are_no_numbers_are_refused(llama: Path, tmp_path: Path, val
         return tensors
 
     directory = read_directory(rewritten(llama, tmp_path / "model", spoil), WHERE)
-    assert f"{name} holds NaN or infinity (row 3)" in refused(check_values, directory, True)
+    assert f"{name} contains NaN or infinity (row 3)" in refused(check_values, directory, True)
 
 
 def test_a_tied_head_must_be_the_embedding(llama: Path, tmp_path: Path) -> None:

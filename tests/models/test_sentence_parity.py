@@ -35,7 +35,7 @@ from edgeq.core.artifact import (
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.onnx.write import copy_float
 from edgeq.formats.written import copy_tokenizer, text_settings
-from edgeq.models.graphs.float_onnx import export_sentence_encoder
+from edgeq.models.graphs.float_onnx import export_encoder
 from edgeq.models.huggingface import read_directory
 from tests.support import tiny_bert
 
@@ -75,7 +75,7 @@ def built(directory: Path, folder: Path) -> edgeq.Model:
     for each in (graph, target):
         each.mkdir()
     read = read_directory(directory, "test")
-    export_sentence_encoder(read, graph)
+    export_encoder(read, graph)
     written = copy_float(graph, target)
     files = copy_tokenizer(read, target, settings=False, max_tokens=read.max_tokens)
     artifact = Artifact(
@@ -153,7 +153,7 @@ REFUSED: dict[str, tuple[Callable[[], list[Any]], str]] = {
     "activation": (lambda: [modules.Pooling(WIDTH), dense(8, torch.nn.GELU())], "GELU"),
     "order": (
         lambda: [modules.Pooling(WIDTH), modules.Normalize(), dense(8, torch.nn.Tanh())],
-        "Dense behind Normalize",
+        "Dense after Normalize",
     ),
 }
 

@@ -21,7 +21,7 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.models.architecture import decoder_of
 from edgeq.models.graphs.decoder_onnx import export_decoder
-from edgeq.models.graphs.float_onnx import export_sentence_encoder
+from edgeq.models.graphs.float_onnx import export_encoder
 from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.original.network import in_words_of_4, open_network
@@ -135,7 +135,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     directory = tiny_bert.save_bert(folder / "model")
     graph = folder / "graph"
     graph.mkdir()
-    export_sentence_encoder(read_directory(directory, "model"), graph)
+    export_encoder(read_directory(directory, "model"), graph)
     return directory, graph
 
 

@@ -75,7 +75,7 @@ def test_what_is_absent_or_of_another_version_is_named_with_the_command() -> Non
         "its Python 3.11.2 (/usr/bin/python3) lacks numpy>=1.26,<2.4 (has 2.4.0), tokenizers>=0.20"
     )
     assert remedy == (
-        "type there: /usr/bin/python3 -m pip install 'numpy>=1.26,<2.4' 'tokenizers>=0.20'"
+        "run there: /usr/bin/python3 -m pip install 'numpy>=1.26,<2.4' 'tokenizers>=0.20'"
     )
 
 

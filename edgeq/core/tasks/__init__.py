@@ -6,12 +6,14 @@ from edgeq.core.registry import Registry
 from edgeq.core.tasks.sentence_embedding import SENTENCE_EMBEDDING
 from edgeq.core.tasks.task import FirstRecipe, Takes, Task
 from edgeq.core.tasks.tensor import TENSOR
+from edgeq.core.tasks.text_classification import TEXT_CLASSIFICATION
 from edgeq.core.tasks.text_generation import TEXT_GENERATION
 
 __all__ = [
     "SENTENCE_EMBEDDING",
     "TASKS",
     "TENSOR",
+    "TEXT_CLASSIFICATION",
     "TEXT_GENERATION",
     "FirstRecipe",
     "Takes",
@@ -21,7 +23,10 @@ __all__ = [
 ]
 
 TASKS: Registry[Task] = Registry(
-    "task", "edgeq.tasks", Task, (SENTENCE_EMBEDDING, TEXT_GENERATION, TENSOR)
+    "task",
+    "edgeq.tasks",
+    Task,
+    (SENTENCE_EMBEDDING, TEXT_CLASSIFICATION, TEXT_GENERATION, TENSOR),
 )
 register_task = TASKS.register
 

@@ -16,11 +16,14 @@ SENTENCE_EMBEDDING = Task(
     takes="texts",
     embeds=True,
     has_sentence_head=True,
-    # What was trained to fill in words is what sentence encoders are made of.
+    # Sentence encoders are fine-tuned from masked language models.
     architectures=("ForMaskedLM", "ForPreTraining", "Model"),
     auto_class="AutoModel",
     optimum_task="feature-extraction",
-    unused_weights=("pooler.", "cls.", "lm_head.", "vocab_"),
+    unused_weights=(
+        *("pooler.", "cls.", "lm_head.", "vocab_"),
+        *("discriminator_predictions.", "predictions."),
+    ),
     verb="embed",
     budgets=("latency.p50", "latency.p90", "quality.cosine", "quality.spearman"),
     in_llama_cpp=True,

@@ -1,9 +1,9 @@
-"""The operators of a language model in a Core ML program that keeps its own keys and values.
+"""The operators of a language model in a Core ML program with a stateful KV cache.
 
-Shapes are (1, tokens, width) between layers. Each layer has two states, float16
-(1, kv_heads, context, head_dim): a call writes the keys and values of its tokens behind those that
-are there, and attention sees all `context` places through a mask, so that no shape but the number
-of tokens ever changes.
+Shapes are (1, tokens, width) between layers. Each layer has two states, float16 (1, kv_heads,
+context, head_dim): a call writes the keys and values of its tokens after the existing ones, and
+attention covers all `context` places through a mask, so that only the number of tokens ever changes
+a shape.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def decoder_inputs(decoder: Decoder, context: int, tokens: tuple[int, ...]) -> l
 
 
 def state_name(layer: int, part: str) -> str:
-    """The state that holds the keys (`key`) or values (`value`) of a layer."""
+    """The name of the state with the keys (`key`) or values (`value`) of a layer."""
     return f"cache_{layer}_{part}"
 
 
@@ -52,7 +52,7 @@ class DecoderProgram:
         writer: ProgramWriter,
         context: int,
     ) -> None:
-        """context: positions that the states hold."""
+        """context: positions in the states."""
         self._decoder = decoder
         self._weights = weights
         self._codes = codes
@@ -60,7 +60,9 @@ class DecoderProgram:
         self._context = context
         self._emit = writer.emit
         self._shapes = decoder.tensors()
-        self._held = {name: self._weight(name) for name, s in self._shapes.items() if len(s) == 2}
+        self._matrices = {
+            name: self._weight(name) for name, s in self._shapes.items() if len(s) == 2
+        }
 
     def build(self, turned: Rotations) -> Any:
         """Logits of every token, (1, tokens, vocabulary)."""
@@ -68,14 +70,14 @@ class DecoderProgram:
         ids = self._writer.inputs[IDS]
         position = self._writer.inputs[POSITION]
         places = find_places(self._writer, decoder, self._context, ids, position, turned)
-        table = self._held["model.embed_tokens.weight"]
+        table = self._matrices["model.embed_tokens.weight"]
         hidden = emit("gather", "model.embed_tokens", x=table, indices=ids, axis=0)
         if decoder.embedding_scale != 1:
             hidden = emit("mul", "model.embed_scale", x=hidden, y=decoder.embedding_scale)
         for layer in range(decoder.layers):
             hidden = self._layer(layer, hidden, places)
         hidden = self._norm(hidden, "model.norm", decoder.hidden)
-        output = table if decoder.tied else self._held["lm_head.weight"]
+        output = table if decoder.tied else self._matrices["lm_head.weight"]
         logits = self._product(hidden, "lm_head", output)
         return self._capped(logits, "lm_head.softcap", decoder.logit_softcap)
 
@@ -144,7 +146,7 @@ class DecoderProgram:
         return found[0], found[1], found[2]
 
     def _turned(self, value: Any, stem: str, turn: tuple[Any, Any]) -> Any:
-        """Rotary positions: column i turns with column i + rope_dim / 2; the rest stays."""
+        """Rotary positions: column i rotates with column i + rope_dim / 2; the rest stays."""
         decoder, emit = self._decoder, self._emit
         half, rest = decoder.rope_dim // 2, decoder.head_dim - decoder.rope_dim
         sizes = np.array([half, half, *([rest] if rest else [])], np.int32)
@@ -162,9 +164,9 @@ class DecoderProgram:
         return total
 
     def _kept(self, state: str, value: Any, places: Places) -> Any:
-        """Write `value` into the state where its tokens belong; gives the whole state."""
-        emit, held = self._emit, self._writer.inputs[state]
-        before = emit("read_state", f"{state}_before", input=held)
+        """Write `value` into the state at its tokens' places; returns the whole state."""
+        emit, handle = self._emit, self._writer.inputs[state]
+        before = emit("read_state", f"{state}_before", input=handle)
         whole = [True, True, False, True]
         written = self._writer.in_float16(
             "slice_update",
@@ -177,7 +179,7 @@ class DecoderProgram:
             end_mask=whole,
         )
         return self._writer.in_float16(
-            "coreml_update_state", f"{state}_after", state=held, value=written
+            "coreml_update_state", f"{state}_after", state=handle, value=written
         )
 
     def _feed_forward(self, stem: str, hidden: Any) -> Any:
@@ -197,7 +199,7 @@ class DecoderProgram:
 
     def _linear(self, hidden: Any, stem: str, *, bias: bool) -> Any:
         shift = self._weights.read(f"{stem}.bias") if bias else None
-        return self._product(hidden, stem, self._held[f"{stem}.weight"], shift)
+        return self._product(hidden, stem, self._matrices[f"{stem}.weight"], shift)
 
     def _product(
         self, hidden: Any, name: str, weight: Weight, bias: np.ndarray | None = None
@@ -207,7 +209,7 @@ class DecoderProgram:
     def _norm(self, hidden: Any, stem: str, width: int) -> Any:
         """x / √(mean x² + ε) × gain.
 
-        In float16 the squares of what many models carry do not fit. Divided by its largest value
+        In float16 the squares of many models' activations overflow. Divided by its largest value
         first, x is between -1 and 1 and the result is the same.
         """
         emit = self._emit

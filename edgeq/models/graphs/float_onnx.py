@@ -1,8 +1,8 @@
 """The full-precision ONNX graph that every quantized artifact starts from.
 
-optimum exports it, onnxruntime's transformer fusions shorten it, and the rest happens here:
-weights get the names they have in the model's own files, pooling moves into the graph, and the
-result is compared with the export it came from.
+optimum exports it, onnxruntime's transformer fusions shorten it, and the rest happens here: weights
+get the names they have in the model's own files, pooling moves into the graph, and the result is
+compared with the original export.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.tasks import SENTENCE_EMBEDDING
+from edgeq.core.errors import EdgeqError, InvalidInput, Problem
+from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.threads import default_threads
 from edgeq.models.graphs.pooling import add_head, apply_head
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
+from edgeq.models.graphs.source import first_line
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.onnx_session import open_session
 from edgeq.models.original.network import open_network
 from edgeq.models.weights import open_weights
 
-# Architectures whose attention onnxruntime's optimizer knows how to fuse, by its own name for it.
+# Architectures whose attention onnxruntime's optimizer can fuse, by its own name for them.
 _FUSED_AS = {
     "bert": "bert",
     "roberta": "bert",
@@ -37,45 +38,52 @@ _FUSED_AS = {
     "mpnet": "bert",
     "electra": "bert",
 }
-# float32 rounding in another order of summation; a wrong fusion is off by orders of magnitude.
+# float32 rounding in another order of summation; a wrong fusion deviates by orders of magnitude.
 _FUSION_TOLERANCE = 1e-4
 
 
-def export_sentence_encoder(model: ModelDirectory, destination: Path) -> None:
-    """Write `model.onnx` and its external data: token ids in, `sentence_embedding` out.
+def export_encoder(
+    model: ModelDirectory, destination: Path, task: Task = SENTENCE_EMBEDDING
+) -> None:
+    """Write `model.onnx` and its external data: token ids in, the task's answer out.
 
-    Inputs are the export's own (`input_ids`, `attention_mask`, … int64 `(batch, tokens)`); the
-    one output is float32 `(batch, hidden size)`, pooled and normalised as the model's head says.
-    Raises InvalidInput where optimum cannot export the architecture.
+    Inputs are the export's own (`input_ids`, `attention_mask`, … int64 `(batch, tokens)`). The one
+    output is float32: `sentence_embedding` `(batch, hidden size)`, pooled and normalised as the
+    model's head says, or the exporter's output for the task. Raises InvalidInput if optimum
+    cannot export the architecture.
     """
     with tempfile.TemporaryDirectory(dir=destination, prefix="export-") as folder:
         exported = Path(folder) / "model.onnx"
-        _export(model, exported)
+        _export(model, exported, task)
         graph = _fuse(model, exported)
         _name_weights(graph, model)
         _plain_residuals(graph)
-        add_head(graph, model)
+        if task.has_sentence_head:
+            add_head(graph, model)
         save_model(graph, destination / "model.onnx")
-        _compare(model, exported, destination / "model.onnx")
+        _compare(model, exported, destination / "model.onnx", task)
 
 
-def _export(model: ModelDirectory, exported: Path) -> None:
+def _export(model: ModelDirectory, exported: Path, task: Task) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with _quiet():
         from optimum.exporters.onnx import onnx_export_from_model
 
         try:
             onnx_export_from_model(
-                open_network(model, SENTENCE_EMBEDDING),
+                open_network(model, task),
                 exported.parent,
-                task="feature-extraction",
+                task=task.optimum_task,
                 do_validation=False,
             )
-        except (ValueError, KeyError, NotImplementedError) as error:
+        except EdgeqError:
+            raise
+        except Exception as error:  # tracing raises whatever the model's own code does
+            family = model.config.get("model_type")
             raise InvalidInput(
                 Problem(
                     str(model.path),
-                    f"optimum cannot export this {model.config.get('model_type')} model: {error}",
+                    f"optimum cannot export this {family} model: {first_line(error)}",
                     "export it yourself and name the .onnx file as the source, task: tensor",
                 )
             ) from None
@@ -83,7 +91,7 @@ def _export(model: ModelDirectory, exported: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the exporters' warnings: they are about tracing, and the result is compared anyway."""
+    """Hide the exporters' warnings: they concern tracing, and the result is compared anyway."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -103,7 +111,7 @@ def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
 
         options = FusionOptions(family)
         options.use_multi_head_attention = True
-        # A fused embedding keeps its tables in float; a mask as given allows padding anywhere.
+        # A fused embedding keeps its tables in float; an explicit mask allows padding anywhere.
         options.enable_embed_layer_norm = False
         options.attention_mask_format = AttentionMaskFormat.AttentionMask
         optimized = optimize_model(
@@ -119,11 +127,11 @@ def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
 
 
 def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
-    """Give weights the name they have in the model's files, which rules and plans go by.
+    """Give weights their names in the model's files, which rules and plans use.
 
     The exporter leaves transposed weights anonymous but names nodes after modules
-    (`/encoder/layer.0/output/dense/MatMul`); other weights lack the prefix that a model with a
-    task's head has (`bert.`). The values are compared before a name is believed.
+    (`/encoder/layer.0/output/dense/MatMul`); other weights lack the prefix of a model with a task
+    head (`bert.`). The values are compared before a name is accepted.
     """
     weights = open_weights(model)
 
@@ -153,8 +161,8 @@ def _plain_residuals(graph: ir.Model) -> None:
     """Turn fused residual-and-norm nodes into Sum and LayerNormalization.
 
     onnxruntime's fused kernel takes several times as long as the two it replaces (see
-    benchmarks/residual_norm.py), and it would fuse an Add again when it loads the file; a Sum of
-    two it leaves alone.
+    benchmarks/residual_norm.py), and it would fuse an Add again when it loads the file; it does not
+    fuse a Sum of two.
     """
     writer = GraphWriter(graph)
     for node in list(graph.graph):
@@ -169,13 +177,13 @@ def _plain_residuals(graph: ir.Model) -> None:
         writer.replace(node, "LayerNormalization", [total, gain, shift], attributes)
 
 
-def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
-    """Refuse a rewritten graph whose embeddings differ from the plain export's."""
+def _compare(model: ModelDirectory, exported: Path, built: Path, task: Task) -> None:
+    """Refuse a rewritten graph whose answers differ from the plain export's."""
     before = open_session(exported, threads=default_threads())
     after = open_session(built, threads=default_threads())
     generator = np.random.default_rng(0)
     shape = (2, min(24, model.max_tokens))
-    # Away from both ends of the vocabulary: special tokens move positions in some models.
+    # Away from both ends of the vocabulary: special tokens shift positions in some models.
     vocabulary = int(model.config["vocab_size"])
     end = min(1000, vocabulary // 4)
     ids = generator.integers(end, vocabulary - end, shape, np.int64)
@@ -183,14 +191,16 @@ def _compare(model: ModelDirectory, exported: Path, built: Path) -> None:
     mask[1, shape[1] // 2 :] = 0
     feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
     feed = {value.name: feed[value.name] for value in before.get_inputs()}
-    expected = apply_head(before.run(None, feed)[0], mask, model.head)
-    found = after.run(["sentence_embedding"], feed)[0]
+    expected = before.run(None, feed)[0]
+    if task.has_sentence_head:
+        expected = apply_head(expected, mask, model.head)
+    found = after.run(None, feed)[0]
     worst = float(np.abs(expected - found).max() / np.abs(expected).max())
     if not worst <= _FUSION_TOLERANCE:
         raise InvalidInput(
             Problem(
                 str(model.path),
                 f"the optimized graph differs from the plain export by {worst:.1e}",
-                "this architecture is not handled; export it yourself and name the .onnx file",
+                "this architecture is not supported; export it yourself and name the .onnx file",
             )
         )

@@ -1,4 +1,4 @@
-"""A graph run piece by piece: each piece up to one tensor, from what the pieces before left."""
+"""Run a graph piece by piece: each piece up to one tensor, from the results of earlier pieces."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Piece:
 
 
 class Pieces:
-    """Cuts a graph at the tensors asked for, one after the other; no node is in two pieces."""
+    """Cuts a graph at the requested tensors, in order; no node is in two pieces."""
 
     def __init__(self, directory: Path, given: Iterable[str]) -> None:
-        """directory: of `model.onnx`. given: constants that callers hand in, since they change."""
+        """directory: of `model.onnx`. given: constants passed by the caller, since they change."""
         self._directory = directory
         self._model = onnx.load(directory / MODEL_FILE, load_external_data=False)
         self._nodes = self._model.graph.node
@@ -44,11 +44,11 @@ class Pieces:
         self._taken: set[int] = set()
 
     def place(self, name: str) -> int:
-        """Where in the graph's order a tensor is made; -1 for inputs."""
+        """A tensor's position in the graph's order; -1 for inputs."""
         return self._maker.get(name, -1)
 
-    def added_to(self, product: str, held: Mapping[str, Array]) -> str | None:
-        """The held tensor that the next nodes add `product` to, in its shape; None without one.
+    def added_to(self, product: str, available: Mapping[str, Array]) -> str | None:
+        """The available tensor of the same shape that the next nodes add `product` to, or None.
 
         A bias may come before. Fused layer norms add too, their first two inputs.
         """
@@ -57,15 +57,15 @@ class Pieces:
             return None
         (other,) = [name for name in readers[0].input[:2] if name != product] or [product]
         if other in self._constants and readers[0].op_type == "Add":
-            return self.added_to(readers[0].output[0], held)
-        return other if other in held and held[other].ndim > 1 else None
+            return self.added_to(readers[0].output[0], available)
+        return other if other in available and available[other].ndim > 1 else None
 
-    def until(self, name: str, held: Mapping[str, Array]) -> Piece | None:
-        """What has to run for tensor `name`; None where it is held already.
+    def until(self, name: str, available: Mapping[str, Array]) -> Piece | None:
+        """The piece needed for tensor `name`; None if it is already available.
 
-        held: one sample's tensors that are there, whose kinds the piece takes.
+        available: one sample's known tensors, whose types the piece takes.
         """
-        nodes = self._unmade(name, held)
+        nodes = self._unmade(name, available)
         if not nodes:
             return None
         self._taken.update(nodes)
@@ -79,10 +79,10 @@ class Pieces:
         made = {output for node in inside for output in node.output if output}
         needed = sorted({read for node in inside for read in _read(node)} - made)
         given = tuple(read for read in needed if read in self._given)
-        inputs = tuple(read for read in needed if read in held)
+        inputs = tuple(read for read in needed if read in available)
         constants = {read for read in needed if read in self._constants} - set(given)
         outputs = tuple(sorted(made & (later | {name})))
-        values = [_value(read, held[read]) for read in inputs]
+        values = [_value(read, available[read]) for read in inputs]
         values += [_weight(self._constants[read]) for read in given]
         cut = onnx.helper.make_graph(
             inside,
@@ -98,23 +98,24 @@ class Pieces:
         session = open_graph(graph, self._directory, threads=default_threads())
         return Piece(session, inputs, outputs, given, later)
 
-    def _unmade(self, name: str, held: Mapping[str, Array]) -> set[int]:
-        """Nodes that `name` depends on and that no held tensor stands for."""
+    def _unmade(self, name: str, available: Mapping[str, Array]) -> set[int]:
+        """Nodes that `name` depends on and that no available tensor replaces."""
         found: set[int] = set()
         wanted = [name]
         while wanted:
             read = wanted.pop()
             at = self._maker.get(read)
-            if at is not None and at not in found and read not in held:
+            if at is not None and at not in found and read not in available:
                 found.add(at)
                 wanted += _read(self._nodes[at])
         return found
 
 
 class Samples:
-    """Tensors of every calibration sample in one model: the feeds, and what pieces made of them.
+    """Tensors of every calibration sample in one model: the feeds, and results of pieces.
 
-    What pieces make is kept in files, one a tensor, and removed when nothing reads it any more.
+    Results of pieces are stored in files, one per tensor, and removed when nothing reads them any
+    more.
     """
 
     def __init__(self, feeds: Sequence[Feed], folder: Path) -> None:
@@ -126,10 +127,10 @@ class Samples:
         return len(self._feeds)
 
     def __getitem__(self, index: int) -> dict[str, Array]:
-        """All that is held of one sample, by tensor."""
-        held: dict[str, Array] = dict(self._feeds[index])
-        held.update({name: file.read(index) for name, file in self._files.items()})
-        return held
+        """All available tensors of one sample, by name."""
+        available: dict[str, Array] = dict(self._feeds[index])
+        available.update({name: file.read(index) for name, file in self._files.items()})
+        return available
 
     def values(self, name: str) -> Iterator[Floats]:
         """A tensor of each sample in turn, its last axis as columns."""
@@ -138,15 +139,17 @@ class Samples:
             yield value.reshape(-1, value.shape[-1]).astype(np.float32, copy=False)
 
     def advance(self, piece: Piece, weights: Mapping[str, Floats]) -> None:
-        """Run `piece` on every sample. weights: all that it is given, as the graph has them."""
+        """Run `piece` on every sample. weights: all of its inputs that are weights, in the graph's
+        layout.
+        """
         made = {name: self._new() for name in piece.outputs}
         constants = {name: weights[name] for name in piece.given}
         for index, feed in enumerate(self._feeds):
-            held = {
+            available = {
                 name: feed[name] if name in feed else self._files[name].read(index)
                 for name in piece.inputs
             }
-            results = piece.session.run(list(piece.outputs), {**held, **constants})
+            results = piece.session.run(list(piece.outputs), {**available, **constants})
             for name, result in zip(piece.outputs, results, strict=True):
                 made[name].append(result)
         for name in [name for name in self._files if name not in piece.later]:
@@ -159,7 +162,7 @@ class Samples:
 
 
 class _Spilled:
-    """Arrays one after the other in a file, read plainly: mapped pages would count as memory."""
+    """Consecutive arrays in a file, read with plain reads: mapped pages would count as memory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -179,7 +182,7 @@ class _Spilled:
 
 
 def _read(node: onnx.NodeProto) -> list[str]:
-    """Everything a node reads, its subgraphs included."""
+    """Everything a node reads, including its subgraphs."""
     found = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in [attribute.g, *attribute.graphs]:

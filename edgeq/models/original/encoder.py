@@ -1,4 +1,4 @@
-"""A sentence encoder's original: vectors by sentence-transformers, or by transformers."""
+"""A sentence encoder's original: embeddings by sentence-transformers, or by transformers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.tasks import SENTENCE_EMBEDDING
+from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, versions
 from edgeq.models.original.tokenizer import OriginalTokenizer, is_in_words_of_5, open_tokenizer
@@ -19,19 +19,21 @@ Floats = npt.NDArray[np.float32]
 _LIBRARY = "sentence_transformers"
 
 
-def open_encoder(directory: ModelDirectory) -> OriginalEncoder:
-    """By sentence-transformers where the directory has its modules and it is installed."""
+def open_encoder(directory: ModelDirectory, task: Task = SENTENCE_EMBEDDING) -> OriginalEncoder:
+    """Use sentence-transformers if the directory has its modules and it is installed."""
+    if not task.has_sentence_head:
+        return TransformersEncoder(directory, task)
     has_modules = (directory.path / "modules.json").is_file()
-    # The library would make up weights that carry a wrapper's prefix, and opens a tokenizer only
-    # in the words of the transformers that is installed.
+    # The library would invent weights that have a wrapper's prefix, and opens a tokenizer only
+    # in the format of the installed transformers.
     as_it_is = not directory.stored_names and not is_in_words_of_5(directory)
     if has_modules and as_it_is and importlib.util.find_spec(_LIBRARY):
         return SentenceTransformersEncoder(directory)
-    return TransformersEncoder(directory)
+    return TransformersEncoder(directory, task)
 
 
 class SentenceTransformersEncoder:
-    """Every module of the directory as the library itself runs it, prompts and length included."""
+    """Every module of the directory as the library itself runs it, including prompts and length."""
 
     def __init__(self, directory: ModelDirectory) -> None:
         _refuse_foreign_modules(directory)
@@ -52,29 +54,30 @@ class SentenceTransformersEncoder:
             what = f"sentence-transformers cannot open it: {reason}"
             raise InvalidInput(Problem(str(directory.path), what, "save it again")) from None
         self.tokenizer = OriginalTokenizer(self._model.tokenizer)
-        # It says nothing about weights that are left over or made up; transformers does.
+        # It does not report weights that are left over or invented; transformers does.
         self.network = open_network(directory, SENTENCE_EMBEDDING)
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of the text behind the default prompt."""
+        """Token ids of the text after the default prompt."""
         prompt = (self._model.prompts or {}).get(self._model.default_prompt_name) or ""
         ids: list[int] = self._model.tokenize([prompt + text])["input_ids"][0].tolist()
         return ids
 
-    def vector(self, text: str) -> Floats:
+    def answer(self, text: str) -> Floats:
         """float32 (1, dimension)."""
         found: Floats = self._model.encode([text], batch_size=1, show_progress_bar=False)
         return found
 
 
 class TransformersEncoder:
-    """Token vectors by transformers, and the directory's sentence head in numpy."""
+    """Answers by transformers; of token vectors, the directory's sentence head is in numpy."""
 
-    def __init__(self, directory: ModelDirectory) -> None:
+    def __init__(self, directory: ModelDirectory, task: Task) -> None:
         self.runtime = versions("transformers", "torch")
-        self.network = open_network(directory, SENTENCE_EMBEDDING)
+        self.network = open_network(directory, task)
         self.tokenizer = open_tokenizer(directory)
-        self._head, self._put_first = directory.head, directory.head.default_text
+        self._has_head, self._head = task.has_sentence_head, directory.head
+        self._put_first = directory.head.default_text if self._has_head else ""
         self._cut = {"truncation": True, "max_length": directory.max_tokens}
 
     def ids(self, text: str) -> list[int]:
@@ -82,7 +85,7 @@ class TransformersEncoder:
         ids: list[int] = self.tokenizer.opened(self._put_first + text, **self._cut)["input_ids"]
         return ids
 
-    def vector(self, text: str) -> Floats:
+    def answer(self, text: str) -> Floats:
         """float32 (1, dimension)."""
         import torch
 
@@ -90,7 +93,9 @@ class TransformersEncoder:
 
         feed = self.tokenizer.opened([self._put_first + text], **self._cut, return_tensors="pt")
         with torch.inference_mode():
-            tokens = self.network(**feed)[0].numpy()
+            tokens: Floats = self.network(**feed)[0].numpy()
+        if not self._has_head:
+            return tokens
         mask = feed["attention_mask"].numpy()
         return apply_head(tokens, mask, self._head).astype(np.float32)
 
@@ -99,10 +104,12 @@ OriginalEncoder: TypeAlias = "SentenceTransformersEncoder | TransformersEncoder"
 
 
 def _refuse_foreign_modules(directory: ModelDirectory) -> None:
-    """The library imports whatever class modules.json names."""
+    """The library imports any class that modules.json names."""
     path = directory.path / "modules.json"
     for module in json.loads(path.read_text(encoding="utf-8")):
         kind = str(module.get("type"))
         if not kind.startswith(f"{_LIBRARY}."):
-            what = f"it names the module {kind}, which sentence-transformers does not bring"
-            raise InvalidInput(Problem(str(path), what, "use a model of its own modules"))
+            what = f"it names the module {kind}, which is not part of sentence-transformers"
+            raise InvalidInput(
+                Problem(str(path), what, "use a model of sentence-transformers' own modules")
+            )

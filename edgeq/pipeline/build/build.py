@@ -16,7 +16,9 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress
 from edgeq.formats.registry import file_format
 from edgeq.formats.written import text_settings
@@ -46,7 +48,7 @@ class Built:
     became: Intent | None = None
 
     def summary(self) -> dict[str, Any]:
-        """What a program wants to know of it."""
+        """The facts that programs need."""
         return {
             "name": self.artifact.name,
             "path": str(self.path.absolute()),
@@ -59,6 +61,14 @@ class Built:
         }
 
 
+class PartlyBuilt(InvalidInput):
+    """Some variants of a recipe are impossible; `built` are the others, finished."""
+
+    def __init__(self, problems: Iterable[Problem], built: Sequence[Built]) -> None:
+        super().__init__(problems)
+        self.built = tuple(built)
+
+
 def build(
     planned: Planned,
     store: Store,
@@ -69,7 +79,8 @@ def build(
     """Every artifact of the plan, in its order; `formats` and `names` leave out the others.
 
     Raises Missing where the build side is not installed, InvalidInput where the model or its
-    data does not allow what the recipe asks for.
+    data does not allow what the recipe asks for; PartlyBuilt, once the others are built, where
+    only some variants are impossible.
     """
     spec, task = planned.recipe.quantize, planned.recipe.model.task
     wanted = dict.fromkeys(target.format for target in planned.recipe.targets)
@@ -82,7 +93,13 @@ def build(
     ]
     require(intents)
     builder = _Builder(Stages(planned, store, progress))
-    found = {intent.name: builder.artifact(intent) for intent in intents}
+    found: dict[str, Built] = {}
+    problems: list[Problem] = []
+    for intent in intents:
+        if intent.name in planned.impossible:
+            problems.append(planned.impossible[intent.name])
+        else:
+            found[intent.name] = builder.artifact(intent)
     for format in wanted:
         for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
             if (formats is None or format in formats) and (names is None or intent.name in names):
@@ -90,7 +107,10 @@ def build(
                 found[intent.name] = builder.fitted(format, fit)
     builder.open_once(found.values())
     order = [artifact.name for artifact in planned.plan.artifacts]
-    return [found[name] for name in order if name in found]
+    built = [found[name] for name in order if name in found]
+    if problems:
+        raise PartlyBuilt(problems, built)
+    return built
 
 
 def settled(planned: Planned, built: Iterable[Built]) -> Planned:
@@ -99,14 +119,14 @@ def settled(planned: Planned, built: Iterable[Built]) -> Planned:
 
 
 def build_float(planned: Planned, store: Store, progress: Progress, format: Format) -> Built:
-    """The full-precision artifact that the others of `format` are held against."""
+    """The full-precision artifact that the others of `format` are compared with."""
     intent = Intent(PRESETS["float32"], format, planned.recipe.model.task)
     require([intent])
     return _Builder(Stages(planned, store, progress)).artifact(intent)
 
 
 def artifact_maker(stages: Stages) -> Callable[[Intent], Path]:
-    """What makes artifacts from `stages`, or finds them, and tells where they are.
+    """A function that makes artifacts from `stages`, or finds them, and returns their paths.
 
     It raises what `build` does.
     """
@@ -170,7 +190,7 @@ class _Builder:
         return Built(path, read_record(path))
 
     def _coreml_key(self, intent: Intent) -> dict[str, Any]:
-        """What of a recipe decides about a package beyond its weights."""
+        """The settings of a recipe that affect a package beyond its weights."""
         if not file_format(intent.format).has_releases:
             return {}
         recipe = self._planned.recipe
@@ -192,11 +212,12 @@ class _Builder:
         proof = stages.proof()
         made = write(stages, name, intent, destination)
         directory, decoder = planned.model.directory, planned.model.decoder
+        task = task_of(planned.recipe.model.task)
         text = None
         if directory is not None and decoder is not None:
             text = TextSettings(max_tokens=made.max_tokens or decoder.context)
         elif directory is not None:
-            text = text_settings(directory, made.max_tokens)
+            text = text_settings(directory, made.max_tokens, task)
         is_float = variant.weights == "float32"
         calibration = None if is_float else stages.calibration_key()
         artifact = Artifact(
@@ -214,7 +235,8 @@ class _Builder:
             inputs=made.inputs,
             outputs=made.outputs,
             text=text,
-            dimension=directory.dimension if directory and not decoder else None,
+            dimension=directory.dimension if directory and task.has_sentence_head else None,
+            classes=planned.model.classes,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,
             settings=made.settings,

@@ -86,6 +86,28 @@ class QualityObservations(Standpoint):
         worth = effective_count(found.same_top1, found.same_top1_se, found.tokens)
         return self._in_windows(quality, found.same_top1, share_bounds(found.same_top1, worth))
 
+    def score(self, metric: str) -> Observation:
+        """A metric of the task."""
+        quality = self.measured.quality
+        if quality is None:
+            return self.no_quality()
+        how, reason = self.how(quality.conditions)
+        found = quality.scores.get(metric)
+        if found is None:
+            reason = "the evaluation data have no labels"
+            remedy = "add a column 'label' to them, or remove this budget"
+            return Observation(how="not run", reason=reason, remedy=remedy)
+        return Observation(
+            value=found.value,
+            low=found.bounds.low if found.bounds else None,
+            high=found.bounds.high if found.bounds else None,
+            float_value=found.original,
+            how=how,
+            reason=reason,
+            samples=found.samples,
+            noun="texts",
+        )
+
     def worst_output(
         self,
         read: Callable[[OutputQuality], tuple[float | None, Bounds | None]],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from edgeq.core.budgets import Budget
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.measure.metrics import METRICS
 from edgeq.pipeline.check.observations import Observations
 from edgeq.pipeline.check.subject import Observation
 
@@ -33,6 +34,8 @@ _READINGS: Mapping[str, Callable[[Observations], Observation]] = {
 def read(budget: Budget, observations: Observations) -> Observation:
     """Read a budget. Raises InvalidInput for a budget that does not say how it is read."""
     reading = budget.read or _READINGS.get(budget.name)
+    if reading is None and budget.section == "quality" and budget.key in METRICS:
+        return observations.score(budget.key)
     seen = None if reading is None else reading(observations)
     if not isinstance(seen, Observation):
         what = "it must be read from the measurements, as a Observation"

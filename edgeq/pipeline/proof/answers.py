@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from edgeq.core.tasks import task_of
 from edgeq.measure import arrays
 from edgeq.measure.divergence import noisy_windows
 from edgeq.measure.predictions import following, second_half
@@ -25,8 +26,10 @@ def record_answers(request: AnswersRequest) -> Recorded:
 
 
 def _of_texts(request: AnswersRequest) -> Recorded:
-    original = open_encoder(read_directory(request.directory, str(request.directory)))
-    vectors = (original.vector(text) for text in request.texts)
+    original = open_encoder(
+        read_directory(request.directory, str(request.directory)), task_of(request.task)
+    )
+    vectors = (original.answer(text) for text in request.texts)
     arrays.write_arrays(request.outputs / ANSWERS_FILE, vectors)
     return Recorded(runtime=original.runtime)
 

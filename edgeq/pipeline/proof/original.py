@@ -56,14 +56,17 @@ def run_original(request: ProofRequest | AnswersRequest) -> dict[str, Any]:
         raise InvalidInput(Problem(str(request.directory), what, "free some memory")) from None
 
 
-def proof_request(model: DescribedModel, graph: Path, calibration: Path | None) -> ProofRequest:
+def proof_request(
+    model: DescribedModel, task: str, graph: Path, calibration: Path | None
+) -> ProofRequest:
     """Samples of the calibration data, and some built-in ones, for the model's float graph."""
     directory = model.directory
     assert directory is not None
     paths = {"directory": directory.path.absolute(), "graph": graph.absolute()}
     if model.decoder is None:
         texts = data_sets.read_texts(calibration) if calibration else []
-        return ProofRequest(**paths, texts=encoder_texts(texts, directory.max_tokens))
+        samples = encoder_texts(texts, directory.max_tokens)
+        return ProofRequest(**paths, task=task, texts=samples)
     corpus = data_sets.read_corpus(calibration)[:_CORPUS] if calibration else ""
     ids, first = _tokens(directory, [*TEXTS, corpus])
     turned = rotations(model.decoder)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from edgeq.core.artifact import MODEL_FILE, ImportProof
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.threads import default_threads
 from edgeq.formats.onnx.decoder import BoundSession
 from edgeq.formats.text import TextEncoder
@@ -49,22 +50,23 @@ def relative(found: Array, wanted: Array) -> float:
 
 
 def _prove_encoder(directory: ModelDirectory, request: ProofRequest) -> ImportProof:
-    original = open_encoder(directory)
+    original = open_encoder(directory, task_of(request.task))
     require_same_tokens(directory, original.tokenizer)
     encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
     session = open_session(request.graph / MODEL_FILE, threads=default_threads())
     names = [value.name for value in session.get_inputs()]
+    default = directory.head.default_text if task_of(request.task).has_sentence_head else ""
     lengths, worst = [], 0.0
     for text in request.texts:
-        feed = encoder.feeds(directory.head.default_text + text, names)
-        difference = relative(session.run(None, feed)[0], original.vector(text))
+        feed = encoder.feeds(default + text, names)
+        difference = relative(session.run(None, feed)[0], original.answer(text))
         if not difference <= TOLERANCE:
             raise _refusal(directory, difference, _tokens_or_part(original, request, feed, text))
         lengths.append(feed["input_ids"].shape[1])
         worst = max(worst, difference)
     return ImportProof(
         reference=original.runtime,
-        compared=f"embeddings of {len(lengths)} texts of {min(lengths)} to {max(lengths)} tokens",
+        compared=f"answers to {len(lengths)} texts of {min(lengths)} to {max(lengths)} tokens",
         difference=worst,
         tolerance=TOLERANCE,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.tasks import SENTENCE_EMBEDDING
 from edgeq.places.process import Request
 
 
@@ -22,6 +23,7 @@ class ProofRequest(Frozen):
     work: Literal["proof"] = "proof"
     directory: Path
     graph: Path
+    task: str = SENTENCE_EMBEDDING.name
     texts: tuple[str, ...] = ()
     windows: tuple[TextSample, ...] = ()
 
@@ -35,6 +37,7 @@ class AnswersRequest(Frozen):
     work: Literal["reference"] = "reference"
     directory: Path
     outputs: Path
+    task: str = SENTENCE_EMBEDDING.name
     texts: tuple[str, ...] = ()
     windows: tuple[tuple[int, ...], ...] = ()
 

@@ -1,7 +1,7 @@
-"""Blocks of GGUF's quantized types as codes and scales, and back: the same numbers, bit for bit.
+"""Convert blocks of GGUF's quantized types to codes and scales and back, bit for bit.
 
-Layouts are those of ggml-common.h (`block_q4_0` … `block_q6_K`), read as `dequantize_row_*` of
-ggml-quants.c reads them. A type is a row of parts, each of which knows how its bytes hold numbers.
+Layouts are those of ggml-common.h (`block_q4_0` … `block_q6_K`), read as in `dequantize_row_*` of
+ggml-quants.c. A type is a row of parts, each of which knows how its bytes hold numbers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from edgeq.quantize.number_formats.kquants import OF_TYPE, TYPE_OF, BlockFormat
 Bytes = NDArray[np.uint8]
 
 STORED_AS: dict[str, GgmlType] = {name: TYPES[type] for name, type in TYPE_OF.items()}
-"""The type that holds a number format's codes and scales as they are."""
+"""The type that stores a number format's codes and scales unchanged."""
 
 
 @dataclass
 class _Content:
-    """What blocks hold: stored codes uint8 `(blocks, size)`, and integers beside them.
+    """The content of blocks: stored codes uint8 `(blocks, size)`, and integers.
 
     heads: the float16 scales, uint8 pairs. subs, minima: int16 `(blocks, sub-blocks)`.
     """
@@ -39,19 +39,19 @@ class _Part(Protocol):
     @property
     def size(self) -> int: ...
 
-    def read(self, held: Bytes, into: _Content) -> None: ...
+    def read(self, stored: Bytes, into: _Content) -> None: ...
     def write(self, content: _Content) -> Bytes: ...
 
 
 @dataclass(frozen=True)
 class _Head:
-    """A float16; the n-th of its block."""
+    """The n-th float16 of its block."""
 
     index: int
     size: int = 2
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        into.heads.insert(self.index, held)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        into.heads.insert(self.index, stored)
 
     def write(self, content: _Content) -> Bytes:
         return content.heads[self.index]
@@ -61,7 +61,7 @@ class _Head:
 class _Plane:
     """`bits` bits of every code, from bit `shift` on.
 
-    Of each `run` codes the first lie in the lowest bits of the run's bytes, one in each, the next
+    The first codes of each `run` are in the lowest bits of the run's bytes, one in each, the next
     above them, and so on.
     """
 
@@ -70,16 +70,16 @@ class _Plane:
     size: int
     shift: int = 0
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        runs = held.reshape(len(held), -1, 1, self.run * self.bits // 8)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        runs = stored.reshape(len(stored), -1, 1, self.run * self.bits // 8)
         found = (runs >> self._places) & np.uint8((1 << self.bits) - 1)
-        into.codes |= found.reshape(len(held), -1) << np.uint8(self.shift)
+        into.codes |= found.reshape(len(stored), -1) << np.uint8(self.shift)
 
     def write(self, content: _Content) -> Bytes:
         codes = (content.codes >> np.uint8(self.shift)) & np.uint8((1 << self.bits) - 1)
         runs = codes.reshape(len(codes), -1, 8 // self.bits, self.run * self.bits // 8)
-        held: Bytes = np.bitwise_or.reduce(runs << self._places, axis=2).reshape(len(codes), -1)
-        return held
+        stored: Bytes = np.bitwise_or.reduce(runs << self._places, axis=2).reshape(len(codes), -1)
+        return stored
 
     @property
     def _places(self) -> Bytes:
@@ -88,12 +88,12 @@ class _Plane:
 
 @dataclass(frozen=True)
 class _FifthBits:
-    """The fifth bits of 32 codes, one after the other."""
+    """The fifth bits of 32 codes, in order."""
 
     size: int = 4
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        into.codes |= np.unpackbits(held, axis=1, bitorder="little") << np.uint8(4)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        into.codes |= np.unpackbits(stored, axis=1, bitorder="little") << np.uint8(4)
 
     def write(self, content: _Content) -> Bytes:
         return np.packbits(content.codes >> np.uint8(4), axis=1, bitorder="little")
@@ -105,8 +105,8 @@ class _ByteCodes:
 
     size: int = 32
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        into.codes |= held
+    def read(self, stored: Bytes, into: _Content) -> None:
+        into.codes |= stored
 
     def write(self, content: _Content) -> Bytes:
         return content.codes
@@ -118,8 +118,8 @@ class _NibblePairs:
 
     size: int = 16
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        into.subs, into.minima = (held & 15).astype(np.int16), (held >> 4).astype(np.int16)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        into.subs, into.minima = (stored & 15).astype(np.int16), (stored >> 4).astype(np.int16)
 
     def write(self, content: _Content) -> Bytes:
         assert content.subs is not None and content.minima is not None
@@ -136,10 +136,10 @@ class _SixBits:
 
     size: int = 12
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        low = np.concatenate([held[:, :8] & 15, held[:, :8] >> 4], axis=1)
-        high = (held[:, None, 8:] >> np.arange(0, 8, 2, dtype=np.uint8)[:, None]) & 3
-        into.subs = (low | high.reshape(len(held), 16) << 4).astype(np.int16) - np.int16(32)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        low = np.concatenate([stored[:, :8] & 15, stored[:, :8] >> 4], axis=1)
+        high = (stored[:, None, 8:] >> np.arange(0, 8, 2, dtype=np.uint8)[:, None]) & 3
+        into.subs = (low | high.reshape(len(stored), 16) << 4).astype(np.int16) - np.int16(32)
 
     def write(self, content: _Content) -> Bytes:
         assert content.subs is not None
@@ -153,14 +153,14 @@ class _SixBits:
 class _SixBitPairs:
     """Eight sub-scales and eight minima of six bits (Q4_K, Q5_K).
 
-    The first four of each have a byte, whose two high bits are those of the last four; the low four
+    The first four of each have a byte, whose two high bits belong to the last four; the low four
     bits of these share bytes.
     """
 
     size: int = 12
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        scales, minima, rest = held[:, :4], held[:, 4:8], held[:, 8:]
+    def read(self, stored: Bytes, into: _Content) -> None:
+        scales, minima, rest = stored[:, :4], stored[:, 4:8], stored[:, 8:]
         last_scales = (rest & 15) | (scales >> 6) << 4
         last_minima = (rest >> 4) | (minima >> 6) << 4
         into.subs = np.concatenate([scales & 63, last_scales], axis=1).astype(np.int16)
@@ -180,8 +180,8 @@ class _ByteSubs:
 
     size: int = 16
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        into.subs = held.view(np.int8).astype(np.int16)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        into.subs = stored.view(np.int8).astype(np.int16)
 
     def write(self, content: _Content) -> Bytes:
         assert content.subs is not None
@@ -206,13 +206,13 @@ _PARTS: dict[str, tuple[_Part, ...]] = {
 
 
 def unpack_codes(packed: Bytes, type: GgmlType, method: str) -> QuantizedTensor:
-    """The codes and scales of rows as a file has them, uint8 `(rows, bytes of a row)`.
+    """The codes and scales of rows in a file, uint8 `(rows, bytes per row)`.
 
-    method: what rounded them, which the tensor carries. Raises ValueError for a type whose codes
-    do not stand for multiples of a step.
+    method: the rounding method, recorded in the tensor. Raises ValueError for a type whose codes
+    are not multiples of a step.
     """
     if type.name not in _PARTS:
-        raise ValueError(f"{type.name} has no codes of steps")
+        raise ValueError(f"{type.name} has no uniform steps")
     number_format, rows = OF_TYPE[type.name], len(packed)
     blocks = packed.reshape(-1, type.block_bytes)
     content = _Content(np.zeros((len(blocks), type.block), np.uint8))
@@ -228,7 +228,7 @@ def unpack_codes(packed: Bytes, type: GgmlType, method: str) -> QuantizedTensor:
 
 
 def pack_codes(tensor: QuantizedTensor) -> Bytes:
-    """uint8 `(rows, bytes of a row)`: what `unpack_codes` takes apart.
+    """Pack as uint8 `(rows, bytes per row)`, the inverse of `unpack_codes`.
 
     Raises ValueError for number formats that GGUF lacks, and for rows that are not whole blocks.
     """
@@ -240,14 +240,15 @@ def pack_codes(tensor: QuantizedTensor) -> Bytes:
         )
     lifted: NDArray[Any] = (tensor.codes + np.int8(_zero(type))).view(np.uint8)
     content = _Content(lifted.reshape(-1, type.block))
-    held = tensor.scales.reshape(len(content.codes), -1)
+    stored = tensor.scales.reshape(len(content.codes), -1)
     number_format = tensor.number_format
     heads = 1 + (isinstance(number_format, BlockFormat) and number_format.has_minimum)
     content.heads = [
-        np.ascontiguousarray(held[:, i : i + 1].astype("<f2")).view(np.uint8) for i in range(heads)
+        np.ascontiguousarray(stored[:, i : i + 1].astype("<f2")).view(np.uint8)
+        for i in range(heads)
     ]
     if isinstance(number_format, BlockFormat) and number_format.sub_scales:
-        integers = held[:, heads:].astype(np.int16)
+        integers = stored[:, heads:].astype(np.int16)
         subs = number_format.subs
         content.subs, content.minima = integers[:, :subs], integers[:, subs:]
     parts = [part.write(content) for part in _PARTS[type.name]]
@@ -256,6 +257,6 @@ def pack_codes(tensor: QuantizedTensor) -> Bytes:
 
 
 def _zero(type: GgmlType) -> int:
-    """What is added to a code to store it; bytes are stored as they are."""
+    """The number added to a code for storage; bytes are stored unchanged."""
     number_format = OF_TYPE[type.name]
     return 0 if number_format.bits == 8 else -number_format.lowest

@@ -1,4 +1,4 @@
-"""What rounding one layer is judged by: the change of its output on the inputs it will see."""
+"""The objective of rounding one layer: the change of its output on its actual inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeq.quantize.number_formats.base import Floats
 
-_ROWS_PER_PRODUCT = 2048  # one short sample's few rows would be all overhead
+_ROWS_PER_PRODUCT = 2048  # a product for one short sample's few rows would be all overhead
 _SMALLEST_HALF = 64
 _FACTOR_BYTES = 1 << 28  # of one tensor's moments, kept for the next weight that multiplies it
 
@@ -94,20 +94,20 @@ class Factors:
 class Moments:
     """Second moments of a layer's inputs: x in the float model, x̂ in the one being rounded.
 
-    seen: float32 `(columns, columns)`, mean of `x̂ x̂ᵀ`. drift: mean of `(x − x̂) x̂ᵀ`, or None where
-    the layers before are not rounded, so that both inputs are the same. beside: float32
-    `(rows, columns)`, mean of `(r − r̂) x̂ᵀ` where the output is added to a tensor r that has lost
-    something too, and the sum is what counts; None where there is none.
+    seen: float32 `(columns, columns)`, mean of `x̂ x̂ᵀ`. drift: mean of `(x − x̂) x̂ᵀ`, or None if
+    the layers before are not rounded, so that both inputs are the same. residual: float32 `(rows,
+    columns)`, mean of `(r − r̂) x̂ᵀ` if the output is added to a tensor r that has an error too,
+    since the sum is what matters; None otherwise.
     """
 
     seen: Floats
     drift: Floats | None = None
-    beside: Floats | None = None
+    residual: Floats | None = None
     shared: Factors | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def factors(self) -> Factors:
-        """Of `seen`; `shared` by moments that differ in the rest alone."""
+        """Of `seen`; `shared` with moments that differ only in the rest."""
         return self.shared or Factors(self.seen)
 
     @property
@@ -116,29 +116,29 @@ class Moments:
         return np.diag(self.seen).copy()
 
     def as_if_whole(self) -> Moments:
-        """The same inputs, as if nothing before had been lost."""
+        """The same inputs, as if earlier layers had no error."""
         return Moments(self.seen, shared=self.factors)
 
     def of_rows(self, rows: slice) -> Moments:
         """The same, for some rows of a weight."""
-        beside = None if self.beside is None else self.beside[rows]
-        return Moments(self.seen, self.drift, beside, self.factors)
+        residual = None if self.residual is None else self.residual[rows]
+        return Moments(self.seen, self.drift, residual, self.factors)
 
     def missed(self, weight: Floats) -> Floats | None:
-        """What the float weight leaves wrong: mean of `(W x + r − W x̂ − r̂) x̂ᵀ`."""
+        """The error that the float weight leaves: mean of `(W x + r − W x̂ − r̂) x̂ᵀ`."""
         if self.drift is None:
             return None
         missed = weight @ self.drift
-        if self.beside is not None:
-            missed += self.beside
+        if self.residual is not None:
+            missed += self.residual
         return missed
 
     def error(self, weight: Floats, rounded: Floats) -> float:
-        """That of `judge`, of one."""
+        """`judge` for a single weight."""
         return self.judge(weight)(rounded)
 
     def judge(self, weight: Floats) -> Callable[[Floats], float]:
-        """A function of Ŵ: mean of `‖W x + r − Ŵ x̂ − r̂‖²`, less what `W` itself leaves."""
+        """A function of Ŵ: the mean of `‖W x + r − Ŵ x̂ − r̂‖²`, minus that of `W` itself."""
         missed = self.missed(weight)
 
         def error(rounded: Floats) -> float:
@@ -168,14 +168,14 @@ class MomentSums:
             self._multiply()
 
     def result(self) -> Moments | None:
-        """Moments of all rows; None if there were none. To be asked for once, at the end."""
+        """Moments of all rows; None if there were none. To be called once, at the end."""
         if self._pending:
             self._multiply()
         if not self._count:
             return None
         for total in self._sums.values():
             total /= np.float32(self._count)
-        return Moments(self._sums["seen"], self._sums["drift"], self._sums.get("beside"))
+        return Moments(self._sums["seen"], self._sums["drift"], self._sums.get("residual"))
 
     def _multiply(self) -> None:
         wanted, seen, missing = zip(*self._pending, strict=True)
@@ -184,7 +184,7 @@ class MomentSums:
         self._add("seen", right, right)
         self._add("drift", np.concatenate(wanted) - right, right)
         if missing[0] is not None:
-            self._add("beside", np.concatenate(missing), right)
+            self._add("residual", np.concatenate(missing), right)
 
     def _add(self, name: str, left: Floats, right: Floats) -> None:
         product = left.T @ right
@@ -196,9 +196,9 @@ class MomentSums:
 
 @dataclass(frozen=True)
 class Objective:
-    """The quadratic that methods make small: `tr((W − Ŵ) H (W − Ŵ)ᵀ)`.
+    """The quadratic that methods minimize: `tr((W − Ŵ) H (W − Ŵ)ᵀ)`.
 
-    weight: float32 `(rows, columns)`, what to aim at. damped: H and its inverse.
+    weight: float32 `(rows, columns)`, the target. damped: H and its inverse.
     """
 
     weight: Floats
@@ -213,10 +213,9 @@ class Objective:
 def objective(weight: Floats, moments: Moments, damping: float) -> Objective:
     """The quadratic of `moments`, completed to a square.
 
-    With λ, a share `damping` of the mean input power, it is about
-    `W + mean((W x + r − W x̂ − r̂) x̂ᵀ) (H + λ)⁻¹`: the weight that is best on rounded inputs, held
-    near `W`. (The asymmetric objective of Li et al., "GPTAQ", 2025, arXiv:2504.02692; that sums
-    with what passes by are aimed at is ours.)
+    With λ, a share `damping` of the mean input power, it is about `W + mean((W x + r − W x̂ − r̂)
+    x̂ᵀ) (H + λ)⁻¹`: the weight that is best on rounded inputs, kept near `W`. (The asymmetric
+    objective of Li et al., "GPTAQ", 2025, arXiv:2504.02692; the residual term is ours.)
     """
     damped = moments.factors.damped(damping)
     missed = moments.missed(weight)

@@ -84,7 +84,7 @@ def _read(path: Path, samples: int | None, task: str) -> bool:
     if path.suffix in data_sets.ARRAY_SUFFIXES:
         data_sets.read_arrays(path, samples)
         return False
-    if path.suffix in data_sets.PAIR_SUFFIXES:
+    if path.suffix in data_sets.PAIR_SUFFIXES and data_sets.has_pairs(path):
         return data_sets.read_pairs(path, samples).scores is not None
     data_sets.read_texts(path, samples)
     return False

@@ -24,7 +24,7 @@ from edgeq.formats.coreml.weights import find_codes_coreml
 from edgeq.formats.coreml.write import export_graph_coreml
 from edgeq.formats.coreml.write_constants import identifier
 from edgeq.formats.onnx.write import write_codes
-from edgeq.models.graphs.float_onnx import export_sentence_encoder
+from edgeq.models.graphs.float_onnx import export_encoder
 from edgeq.models.graphs.imported import import_onnx
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.huggingface import read_directory
@@ -65,7 +65,7 @@ def nearest(graph: Path, grid: str) -> dict[str, QuantizedTensor]:
 def encoder(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The float graph of the small BERT."""
     folder = tmp_path_factory.mktemp("float")
-    export_sentence_encoder(read_directory(tiny, "tiny"), folder)
+    export_encoder(read_directory(tiny, "tiny"), folder)
     return folder
 
 
@@ -143,7 +143,7 @@ def test_minilm_is_as_good_and_as_small_as_its_grid_allows(tmp_path: Path) -> No
     source = minilm()
     graph = tmp_path / "float"
     graph.mkdir()
-    export_sentence_encoder(read_directory(source, "minilm"), graph)
+    export_encoder(read_directory(source, "minilm"), graph)
     session = open_session(graph / "model.onnx", threads=1)
     tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
     tokenizer.no_truncation()

@@ -1,0 +1,172 @@
+"""Metrics of the answers that users see, compared with the original's on the same data.
+
+A task names its metrics; a quality budget with the name of a metric limits it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.core.artifact import Classes
+from edgeq.core.registry import Registry
+from edgeq.core.tasks import Task
+from edgeq.measure.intervals import NORMAL_95, Bounds, resampled_bounds, share_bounds
+from edgeq.measure.records import Changed, Score
+
+Labels = npt.NDArray[np.int64]
+"""(samples, classes), 1 for each label that a sample has."""
+_SHOWN = 8  # texts whose labels changed
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Answers to different samples, as labels: the artifact's, the original's, and the correct
+    ones.
+
+    truth: None if the evaluation data have no labels.
+    """
+
+    texts: tuple[str, ...]
+    own: Labels
+    original: Labels
+    truth: Labels | None
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return len(self.own)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A quality metric; `score` is None if the data do not allow it."""
+
+    name: str
+    score: Callable[[Judged], Score | None]
+
+
+def judged(
+    texts: Sequence[str],
+    answers: Sequence[npt.NDArray[np.floating]],
+    references: Sequence[npt.NDArray[np.floating]],
+    classes: Classes,
+    truth: Sequence[str] | None,
+) -> Judged:
+    """Answers (1, classes) to texts as labels; a repeated text counts once."""
+    first = sorted({text: index for index, text in reversed([*enumerate(texts)])}.values())
+    own, original = (
+        classes.chosen(np.concatenate([rows[index] for index in first]))
+        for rows in (answers, references)
+    )
+    right = None
+    if truth is not None:
+        right = np.zeros_like(own)
+        for row, index in enumerate(first):
+            right[row, classes.labels.index(truth[index])] = 1
+    return Judged(tuple(texts[index] for index in first), own, original, right)
+
+
+def scores_of(task: Task, found: Judged) -> dict[str, Score]:
+    """Every metric of the task that the data allow, by name."""
+    scores = {name: METRICS.named(name).score(found) for name in task.metrics}
+    return {name: score for name, score in scores.items() if score is not None}
+
+
+def changed_texts(found: Judged, classes: Classes) -> tuple[Changed, ...]:
+    """The first texts with other labels than the original's."""
+    rows = np.flatnonzero((found.own != found.original).any(1))[:_SHOWN]
+
+    def names(row: npt.NDArray[np.int64]) -> tuple[str, ...]:
+        return tuple(label for label, has in zip(classes.labels, row, strict=True) if has)
+
+    return tuple(
+        Changed(text=found.texts[row], was=names(found.original[row]), now=names(found.own[row]))
+        for row in rows
+    )
+
+
+def _same(found: Labels, other: Labels) -> npt.NDArray[np.float64]:
+    """1 for every sample with the same labels in both."""
+    return np.asarray((found == other).all(1), np.float64)
+
+
+def _agreement(found: Judged) -> Score:
+    same = _same(found.own, found.original)
+    share = float(same.mean())
+    return Score(value=share, bounds=share_bounds(share, found.count), samples=found.count)
+
+
+def _accuracy(found: Judged) -> Score | None:
+    if found.truth is None:
+        return None
+    own, original = (float(_same(x, found.truth).mean()) for x in (found.own, found.original))
+    bounds = share_bounds(own, found.count)
+    return Score(value=own, bounds=bounds, original=original, samples=found.count)
+
+
+def _accuracy_drop(found: Judged) -> Score | None:
+    if found.truth is None:
+        return None
+    own, original = (_same(x, found.truth) for x in (found.own, found.original))
+    lost, won = float((original > own).sum()), float((own > original).sum())
+    return Score(
+        value=(lost - won) / found.count,
+        bounds=paired_bounds(lost, won, found.count),
+        samples=found.count,
+    )
+
+
+def paired_bounds(lost: float, won: float, count: int) -> Bounds:
+    """The interval of (lost − won) / count, of paired answers that are right or wrong.
+
+    Half an answer is added to each of the four cells of the pairs (Agresti and Min 2005, "Simple
+    improved confidence intervals for comparing matched proportions"), so that its coverage holds
+    if no answer changed.
+
+    >>> paired_bounds(0, 0, 98).high
+    0.0196
+    """
+    lost, won, count = lost + 0.5, won + 0.5, count + 2
+    middle = (lost - won) / count
+    half = NORMAL_95 * math.sqrt((lost + won) - (lost - won) ** 2 / count) / count
+    return Bounds(low=max(-1.0, middle - half), high=min(1.0, middle + half))
+
+
+def _macro_f1(found: Judged) -> Score | None:
+    truth = found.truth
+    if truth is None:
+        return None
+    bounds = resampled_bounds(found.count, lambda drawn: macro_f1(found.own[drawn], truth[drawn]))
+    return Score(
+        value=macro_f1(found.own, truth),
+        bounds=bounds,
+        original=macro_f1(found.original, truth),
+        samples=found.count,
+    )
+
+
+def macro_f1(found: Labels, truth: Labels) -> float:
+    """The mean over the classes that occur of 2 × hits / (given + right)."""
+    hits = (found * truth).sum(0)
+    total = found.sum(0) + truth.sum(0)
+    occurs = total > 0
+    return float((2 * hits[occurs] / total[occurs]).mean())
+
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "edgeq.metrics",
+    Metric,
+    (
+        Metric("agreement", _agreement),
+        Metric("accuracy", _accuracy),
+        Metric("accuracy_drop", _accuracy_drop),
+        Metric("macro_f1", _macro_f1),
+    ),
+)
+register_metric = METRICS.register
