@@ -284,14 +284,14 @@ def seal(record: Mapping[str, Any]) -> bytes:
 def unseal(content: bytes, where: str) -> dict[str, Any]:
     """Read the record written by `seal`; one byte of difference raises InvalidInput at `where`."""
     try:
-        sealed = json.loads(content)
-        del sealed["digest"]
+        record: dict[str, Any] = json.loads(content)
+        del record["digest"]
+        resealed = seal(record)  # which takes no NaN and no half of a letter
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise InvalidInput(
             Problem(where, "is not a record written by edgeq", _FETCH_AGAIN)
         ) from None
-    record: dict[str, Any] = sealed
-    if seal(record) != content:
+    if resealed != content:
         raise InvalidInput(Problem(where, "was modified after it was written", _FETCH_AGAIN))
     return record
 
