@@ -98,11 +98,11 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
             name: {id: each.model_dump(mode="json") for id, each in own.items()}
             for name, own in estimates.items()
         }
-        told = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
+        output = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
         if refusal:
-            print_json({**told, **problems_of(refusal)})
+            print_json({**output, **problems_of(refusal)})
             raise typer.Exit(refusal.exit_code)
-        print_json(told)
+        print_json(output)
     else:
         console = make_console()
         print_plan(planned.plan, list(planned.devices.values()), console)
@@ -203,7 +203,7 @@ def bundle(
     artifact: Annotated[
         str | None,
         typer.Option(
-            help="This artifact. Default: of those that pass, the nearest to full precision; "
+            help="Bundle this artifact. Default: the passing artifact nearest to full precision; "
             "without a check, the one with the most bits per weight within the size budget."
         ),
     ] = None,
