@@ -1,4 +1,4 @@
-"""The page of the Python API: what `edgeq.__all__` names, with signatures and docstrings."""
+"""The page of the Python API: the names in `edgeq.__all__`, with signatures and docstrings."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _MEANINGS = {
 
 
 def group() -> Any:
-    """The command line as typer makes it."""
+    """The command line, as built by typer."""
     return typer.main.get_command(app)
 
 
@@ -38,7 +38,7 @@ def commands() -> str:
     said = [
         "# Commands",
         _MADE,
-        "Every command takes `--help`. What they end with: [Exit statuses](statuses.md).",
+        "Every command takes `--help`. They end with one of these [exit statuses](statuses.md).",
         table(
             ["command", "does"],
             [[f"[`edgeq {name}`](#{name})", plain(_first(each))] for name, each in found.items()],
@@ -108,7 +108,7 @@ def statuses() -> str:
             "# Exit statuses",
             _MADE,
             table(["status", "a verdict that says", "means"], rows),
-            "Where a check has several lines, the worst decides: *fail*, else *inconclusive*, else "
+            "If a check has several lines, the worst decides: *fail*, else *inconclusive*, else "
             "*not run*, else *pass*. So `edgeq check … && ship` ships nothing that was not seen.",
         ]
     )

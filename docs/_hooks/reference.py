@@ -53,7 +53,7 @@ def devices() -> str:
     head = ["id", "device", "chip", "memory", "one app may use"]
     return _page(
         "Devices",
-        "The devices that come with edgeq. No fact is without a source; *rule of thumb* means that "
+        "The devices that come with edgeq. Every fact has a source; *rule of thumb* means that "
         "nobody published a measurement. `edgeq devices ID` prints the same.",
         table(head, rows),
         *map(_facts, known),

@@ -1,4 +1,4 @@
-"""Markdown of tables, and of what a JSON schema says of a field."""
+"""Markdown tables, and descriptions of the fields of a JSON schema."""
 
 from __future__ import annotations
 

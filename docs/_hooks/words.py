@@ -1,4 +1,4 @@
-"""The glossary, in the words that `edgeq explain` uses."""
+"""The glossary, with the texts of `edgeq explain`."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from tables import code, plain, table
 
 from edgeq.quantize.methods import ROUNDING_METHODS
 from edgeq.quantize.presets import PRESETS
-from edgeq.report.explain import glossary as told
+from edgeq.quantize.storage import STORAGES
+from edgeq.report.explain import glossary as descriptions
 from edgeq.report.explain.facts import budget_words
 
-_MADE = "*This page is made from the words of `edgeq explain`, whenever the site is built.*\n"
+_MADE = "*This page is generated from the texts of `edgeq explain` whenever the site is built.*\n"
 
 
 _NOUNS = (
-    ("recipe", "../concepts/recipe.md", "a file that says what you want of a model"),
-    ("device profile", "../concepts/device.md", "facts of a device, each with who says so"),
-    ("plan", "../start.md#plan", "what a build would make, told before anything is built"),
+    ("recipe", "../concepts/recipe.md", "a file that states what you want from a model"),
+    ("device profile", "../concepts/device.md", "facts about a device, each with its source"),
+    ("plan", "../start.md#plan", "what a build would make, shown before anything is built"),
     ("quantization", "../concepts/numbers.md", "storing each number of a model less exactly, so "
      "that it takes fewer bits"),
-    ("preset", "../concepts/presets.md", "a way to quantize a whole model, in one word"),
-    ("calibration data", "../concepts/data.md", "texts that quantization may look at"),
-    ("evaluation data", "../concepts/data.md", "texts that it may not, on which the result is "
-     "judged"),
-    ("artifact", "../concepts/store.md", "what a build made: one quantized model and its record"),
-    ("full precision", "../measured/quality.md", "the model before quantization: what all is "
-     "compared with"),
-    ("budget", "../concepts/budgets.md", "a limit that has to be kept before it ships"),
-    ("verdict", "../concepts/budgets.md", "what was seen, held against the budgets"),
-    ("stand-in", "../concepts/stand-ins.md", "what takes a device's place where there is none"),
-    ("bundle", "../concepts/bundles.md", "one file with what passed, for an app"),
+    ("preset", "../concepts/presets.md", "a named way to quantize a whole model"),
+    ("calibration data", "../concepts/data.md", "texts that quantization may use"),
+    ("evaluation data", "../concepts/data.md", "texts that it may not use, for judging the "
+     "result"),
+    ("artifact", "../concepts/store.md", "the result of a build: a quantized model and its record"),
+    ("full precision", "../measured/quality.md", "the model before quantization, the baseline "
+     "of every comparison"),
+    ("budget", "../concepts/budgets.md", "a limit that must be kept before shipping"),
+    ("verdict", "../concepts/budgets.md", "measurements compared with the budgets"),
+    ("stand-in", "../concepts/stand-ins.md", "a substitute for a device that is not available"),
+    ("bundle", "../concepts/bundles.md", "one file with the artifact that passed, for an app"),
 )  # fmt: skip
 
 
@@ -41,8 +42,8 @@ def glossary() -> str:
         [
             "# Glossary",
             _MADE,
-            "Plain words for what recipes, verdicts and reports name. "
-            "`edgeq explain` writes a whole page in them, about your model.",
+            "Plain words for the terms of recipes, verdicts and reports. "
+            "`edgeq explain` writes a whole page about your model in them.",
             "## Nouns",
             table(["word", "means"], [[f"[{word}]({link})", said] for word, link, said in _NOUNS]),
             "## Budgets",
@@ -50,28 +51,28 @@ def glossary() -> str:
                 ["in a verdict", "means"], [[code(b), plain(m)] for b, m in budget_words().items()]
             ),
             "## How weights are rounded",
-            table(["in a recipe", "what it does", "its name"], methods),
+            table(["in a recipe", "description", "usual name"], methods),
             "## Number formats",
-            table(["in a recipe", "what it is", "file formats"], _formats()),
+            table(["in a recipe", "description", "file formats"], _formats()),
         ]
     )
 
 
 def _method(word: str) -> list[str]:
-    name, cited = told.method_words(word)
+    name, cited = descriptions.method_words(word)
     return [f"{plain(cited.text)} {_source(cited)}", name]
 
 
 def _formats() -> list[list[str]]:
-    held: dict[tuple[str, str], list[str]] = {}
+    known: dict[tuple[str, str], list[str]] = {}
     for word, variant in PRESETS.items():
-        for format in variant.formats:
-            _, cited = told.variant_words(word, variant.weights, format)
+        for format in (each.name for each in STORAGES.values() if each.holds(variant)):
+            _, cited = descriptions.variant_words(word, variant.weights, format)
             said = f"{plain(cited.text)} {_source(cited)}"
-            held.setdefault((word, said), []).append(format)
-    return [[code(word), said, ", ".join(own)] for (word, said), own in held.items()]
+            known.setdefault((word, said), []).append(format)
+    return [[code(word), said, ", ".join(own)] for (word, said), own in known.items()]
 
 
-def _source(cited: told.Cited) -> str:
+def _source(cited: descriptions.Cited) -> str:
     who, url = re.fullmatch(r"(.*), (https?://\S+)", cited.source, re.DOTALL).groups()  # type: ignore[union-attr]
     return f"[{who}]({url})"

@@ -77,6 +77,7 @@ def whole(
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
 def plan(recipe: Recipe, as_json: Json = False) -> None:
     """Show every tensor's number format and size, and what to expect, without loading weights."""
+    from edgeq.core.errors import InvalidInput
     from edgeq.pipeline.check.expected import expected_everywhere
     from edgeq.pipeline.plan.plan import make_plan
     from edgeq.report.expectations import print_expected
@@ -90,16 +91,23 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
         with progress_line() as progress:
             planned = foretold(foreseen(planned, progress))
     estimates = expected_everywhere(planned)
+    refusal = InvalidInput(planned.impossible.values()) if planned.impossible else None
     if as_json:
         dumped = {
             name: {id: each.model_dump(mode="json") for id, each in own.items()}
             for name, own in estimates.items()
         }
-        print_json({**planned.plan.model_dump(mode="json"), "estimates": dumped})
+        told = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
+        if refusal:
+            print_json({**told, **problems_of(refusal)})
+            raise typer.Exit(refusal.exit_code)
+        print_json(told)
     else:
         console = make_console()
         print_plan(planned.plan, list(planned.devices.values()), console)
         print_expected(estimates, planned.devices, console)
+    if refusal:
+        raise refusal
 
 
 @app.command(epilog=examples("edgeq build recipes/minilm.yaml --target onnx"))
@@ -112,11 +120,20 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Quantize and export every variant of a recipe. Finished builds are reused."""
+    from edgeq.pipeline.build.build import PartlyBuilt
     from edgeq.pipeline.workflow import build_recipe
     from edgeq.report.overview import print_built
 
-    with progress_line() as progress:
-        built = build_recipe(recipe, target, progress, artifact or ())
+    try:
+        with progress_line() as progress:
+            built = build_recipe(recipe, target, progress, artifact or ())
+    except PartlyBuilt as error:
+        if as_json:
+            dumped = [item.summary() for item in error.built]
+            print_json({"artifacts": dumped, **problems_of(error)})
+            raise typer.Exit(error.exit_code) from None
+        print_built(error.built, make_console())
+        raise
     if as_json:
         print_json({"artifacts": [item.summary() for item in built]})
     else:

@@ -1,4 +1,4 @@
-"""The record of what a build made: `artifact.json`, the lock that intent became."""
+"""The record of a build's result: `artifact.json`, the outcome of the recipe's intent."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ TOKENIZER_SETTINGS_FILE = "tokenizer_config.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 
 LARGEST_RECORD = 32 << 20
-"""Bytes of the largest record that is read."""
-_FETCH_AGAIN = "build or fetch it again; a file that changed is never loaded"
+"""Size limit of a record in bytes."""
+_FETCH_AGAIN = "build or download it again; a changed file is never loaded"
 # Plain names with "/" between, no "..", no drive letters: a record can never name a place outside
 # its directory. Core ML's packages are directories.
 _PLAIN = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
-# Names that are devices on Windows, whatever follows behind a dot.
+# Names that are devices on Windows, whatever follows a dot.
 _PORTS = {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 _DEVICES = {"con", "prn", "aux", "nul", *_PORTS}
-_MOST_NAMED = 20  # of the files that should not be there
+_MOST_NAMED = 20  # unexpected files listed in an error
 
 
 def _no_device(name: str) -> str:
@@ -63,11 +63,11 @@ FileName = Annotated[
 
 
 def distinct(names: Iterable[str]) -> None:
-    """Raise ValueError for two names that are one file, or a file and a folder, on some system."""
+    """Raise ValueError if two names are one file, or a file and a folder, on some system."""
     folded = [name.lower() for name in names]
     folders = {name[:at] for name in folded for at, letter in enumerate(name) if letter == "/"}
     if len(set(folded)) < len(folded) or folders & set(folded):
-        raise ValueError("two names mean one file where upper and lower case are the same")
+        raise ValueError("two names are the same file on systems that ignore case")
 
 
 def _distinct_names(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
@@ -76,7 +76,7 @@ def _distinct_names(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
 
 
 class Frozen(BaseModel):
-    """An immutable record that refuses keys it does not know."""
+    """An immutable record that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,43 +96,45 @@ Files = Annotated[dict[FileName, FileRecord], AfterValidator(_distinct_names)]
 
 
 class TensorRecord(Frozen):
-    """What was done to one weight."""
+    """How one weight was quantized."""
 
-    shape: tuple[int, ...] = Field(description="As the model has it.")
-    grid: str = Field(description="The number format it is stored in.")
-    method: str = Field(description="How it was rounded.")
-    bytes: int = Field(description="Codes, scales and zero points in the file.")
-    note: str = Field(default="", description="Why it is so, where it is not the variant's own.")
+    shape: tuple[int, ...] = Field(description="Shape in the model.")
+    grid: str = Field(description="Number format in the file.")
+    method: str = Field(description="Rounding method.")
+    bytes: int = Field(description="Size of codes, scales and zero points in the file.")
+    note: str = Field(default="", description="Why it differs from the variant's default.")
 
 
 class ValueInfo(Frozen):
     """An input or output of a model."""
 
     name: str = Field(description="Its name in the file.")
-    dtype: str = Field(description="The type of its values, as numpy calls it.")
-    shape: tuple[int | str, ...] = Field(description="Numbers, and names of free dimensions.")
+    dtype: str = Field(description="The type of its values, by numpy's name.")
+    shape: tuple[int | str, ...] = Field(description="Sizes, and names of free dimensions.")
 
 
 class ModelRecord(Frozen):
-    """Where the weights came from."""
+    """The origin of the weights."""
 
-    source: str = Field(description="As the recipe names it.")
-    name: str = Field(default="", description="What the model is called; empty if unknown.")
-    revision: str | None = Field(default=None, description="The hub's commit, where it has one.")
-    licence: str | None = Field(default=None, description="Of the weights (SPDX), if it is known.")
-    sha256: str = Field(description="SHA-256 over every source file that was read.")
+    source: str = Field(description="Source as named in the recipe.")
+    name: str = Field(default="", description="Name of the model; empty if unknown.")
+    revision: str | None = Field(default=None, description="The hub's commit, if there is one.")
+    licence: str | None = Field(
+        default=None, description="Licence of the weights (SPDX), if known."
+    )
+    sha256: str = Field(description="SHA-256 over every source file read.")
 
 
 class ImportProof(Frozen):
     """How the imported float model was compared with the original, before it was quantized."""
 
-    reference: str = Field(description="What ran the original: names and versions.")
-    compared: str = Field(description="The samples and what was compared; empty where nothing was.")
+    reference: str = Field(description="The original's runtime: names and versions.")
+    compared: str = Field(description="The samples and what was compared; empty if nothing was.")
     difference: float | None = Field(
         default=None, description="Largest relative difference of a sample's outputs."
     )
     tolerance: float | None = Field(
-        default=None, description="The largest difference that passes as float rounding."
+        default=None, description="The largest difference accepted as float rounding."
     )
 
     def __str__(self) -> str:
@@ -146,30 +148,32 @@ class ImportProof(Frozen):
 
 
 class TextSettings(Frozen):
-    """How text becomes token ids, and token vectors one vector.
+    """From text to token ids, and from token vectors to one vector.
 
     Ids are those of `tokenizer.json` with its own truncation overridden.
     """
 
-    max_tokens: int = Field(description="A longer text is cut to so many tokens.")
+    max_tokens: int = Field(description="Longer texts are truncated to this many tokens.")
     pooling: str | None = Field(
-        default=None, description="How token vectors become one; null for language models."
+        default=None, description="Pooling of token vectors; null for language models."
     )
-    normalize: bool = Field(default=True, description="Whether vectors have unit length.")
+    normalize: bool = Field(
+        default=True, description="Whether vectors are normalized to unit length."
+    )
     prompts: dict[str, str] = Field(
-        default_factory=dict, description="Texts to put in front of a text, by their names."
+        default_factory=dict, description="Prompts that precede a text, by name."
     )
     default_prompt: str | None = Field(
-        default=None, description="The prompt of texts for which no other is chosen; null: none."
+        default=None, description="The default prompt; null for none."
     )
     similarity: str = Field(
-        default="cosine", description="How vectors are compared: cosine, dot, euclidean, manhattan."
+        default="cosine", description="Similarity of vectors: cosine, dot, euclidean, manhattan."
     )
 
     def prompted(
         self, texts: Sequence[str], prompt: str | None = None, prompt_name: str | None = None
     ) -> list[str]:
-        """Each text behind `prompt`, or behind the one called `prompt_name`, or the default one.
+        """Each text after `prompt`, or after the one called `prompt_name`, or the default one.
 
         Raises InvalidInput for a name that is not among the model's.
         """
@@ -209,50 +213,48 @@ class Classes(Frozen):
 
 
 class Artifact(Frozen):
-    """One built model: its files, what each weight became, and everything that went in."""
+    """One built model: its files, the format of each weight, and everything that went in."""
 
     edgeq: Literal[1] = Field(default=1, description="The version of this record.")
     name: str = Field(description="<format>-<variant>.")
     format: str = Field(description="The file format.")
     variant: str = Field(description="The recipe's name for how it is quantized.")
-    task: str = Field(description="What the model does, as the recipe says.")
+    task: str = Field(description="The recipe's task.")
     model: ModelRecord = Field(description="The model it was built from.")
-    inputs: tuple[ValueInfo, ...] = Field(
-        description="What it takes; empty for language models in GGUF."
-    )
+    inputs: tuple[ValueInfo, ...] = Field(description="Inputs; empty for language models in GGUF.")
     outputs: tuple[ValueInfo, ...] = Field(
-        description="What it gives; empty for language models in GGUF."
+        description="Outputs; empty for language models in GGUF."
     )
     text: TextSettings | None = Field(
-        default=None, description="How text becomes token ids; null for what takes no text."
+        default=None, description="Text settings; null for models without text input."
     )
     dimension: int | None = Field(
-        default=None, description="Values of an embedding; null for other models."
+        default=None, description="Dimension of an embedding; null for other models."
     )
     classes: Classes | None = Field(
         default=None, description="What a classifier tells apart; null for other models."
     )
     weight_bytes: int = Field(
-        description="What quantized and float weights occupy, without graph and tokenizer."
+        description="Size of quantized and float weights, without graph and tokenizer."
     )
-    tensors: dict[str, TensorRecord] = Field(description="By the model's names of its weights.")
+    tensors: dict[str, TensorRecord] = Field(description="Weights by the model's own names.")
     settings: Annotated[dict[str, Any], AfterValidator(require_known)] = Field(
         default_factory=dict,
-        description="Facts that a runner needs or a reader asks for, by format: the activations' "
-        "scheme, calibration, context.",
+        description="Facts for runners and readers, by format: the activations' scheme, "
+        "calibration, context.",
     )
-    files: Files = Field(description="Every file beside the record.")
+    files: Files = Field(description="Every file next to the record.")
     sources: dict[str, str] = Field(
-        default_factory=dict, description="SHA-256 of the data that went in, by their use."
+        default_factory=dict, description="SHA-256 of the data used, by purpose."
     )
-    tools: dict[str, str] = Field(description="Versions of what made it, by package.")
+    tools: dict[str, str] = Field(description="Versions of the packages that made it.")
     proof: ImportProof | None = Field(
         default=None, description="How the import was proven; null in records of older builds."
     )
 
     @property
     def bytes(self) -> int:
-        """What an app downloads: the size of every file, in bytes."""
+        """An app's download: the size of every file, in bytes."""
         return sum(file.bytes for file in self.files.values())
 
     def grid_summary(self) -> dict[str, int]:
@@ -280,36 +282,38 @@ def seal(record: Mapping[str, Any]) -> bytes:
 
 
 def unseal(content: bytes, where: str) -> dict[str, Any]:
-    """The record that `seal` wrote; one byte of difference raises InvalidInput at `where`."""
+    """Read the record written by `seal`; one byte of difference raises InvalidInput at `where`."""
     try:
         sealed = json.loads(content)
         del sealed["digest"]
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        raise InvalidInput(Problem(where, "is not a record edgeq wrote", _FETCH_AGAIN)) from None
+        raise InvalidInput(
+            Problem(where, "is not a record written by edgeq", _FETCH_AGAIN)
+        ) from None
     record: dict[str, Any] = sealed
     if seal(record) != content:
-        raise InvalidInput(Problem(where, "was changed after it was written", _FETCH_AGAIN))
+        raise InvalidInput(Problem(where, "was modified after it was written", _FETCH_AGAIN))
     return record
 
 
 def parse_record(model: type[Record], record: Mapping[str, Any], where: str) -> Record:
-    """An unsealed `record` as `model`; another version's record raises InvalidInput."""
+    """Parse an unsealed `record` as `model`; another version's record raises InvalidInput."""
     try:
         return model.model_validate(record)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "record"
-        what = f"is not a record this version of edgeq reads: {place}: {first['msg']}"
-        raise InvalidInput(Problem(where, what, "read it with the version that made it")) from None
+        what = f"is not a record that this version of edgeq supports: {place}: {first['msg']}"
+        raise InvalidInput(Problem(where, what, "read it with the version that wrote it")) from None
 
 
 def write_artifact(directory: Path, artifact: Artifact) -> None:
-    """Write `artifact.json` beside the files it describes, with its own digest."""
+    """Write `artifact.json` next to the files it describes, with its own digest."""
     (directory / ARTIFACT_FILE).write_bytes(seal(artifact.model_dump(mode="json")))
 
 
 def read_artifact(directory: Path) -> Artifact:
-    """Read back `artifact.json` and check every file it names, byte for byte.
+    """Read `artifact.json` and check every file it names, byte for byte.
 
     Raises InvalidInput naming each file that is missing, changed, or not named by the record.
     """
@@ -319,18 +323,22 @@ def read_artifact(directory: Path) -> Artifact:
 
 
 def read_record(directory: Path) -> Artifact:
-    """Read back `artifact.json` alone, which is checked itself; raises InvalidInput."""
+    """Read and check `artifact.json` alone; raises InvalidInput."""
     path = directory / ARTIFACT_FILE
     return parse_record(Artifact, unseal(record_bytes(path), str(path)), str(path))
 
 
 def record_bytes(path: Path) -> bytes:
-    """The content of a record's file; InvalidInput for what is not a plain file or is too large."""
+    """The content of a record's file; InvalidInput for a file that is too large or not a regular
+    file.
+    """
     return read_bytes(path, LARGEST_RECORD, _FETCH_AGAIN)
 
 
 def verify_directory(directory: Path, files: Mapping[str, FileRecord], own: Set[str]) -> None:
-    """`verify_files`, and that nothing else is there but the records `own`: no link, no device."""
+    """Run `verify_files`, and require that there is nothing else but the records `own`: no link, no
+    device.
+    """
     found = _strangers(directory, directory, {*files, *own})
     problems = [
         Problem(str(directory / name), what, "remove it: a runtime might read it")
@@ -342,7 +350,7 @@ def verify_directory(directory: Path, files: Mapping[str, FileRecord], own: Set[
 
 
 def _strangers(root: Path, folder: Path, names: Set[str]) -> Iterator[tuple[str, str]]:
-    """What lies below `folder` and is not a plain file of those `names`, and what is wrong."""
+    """Entries below `folder` that are not regular files among `names`, and what is wrong."""
     with os.scandir(folder) as entries:
         for entry in entries:
             name = Path(entry.path).relative_to(root).as_posix()
@@ -351,13 +359,13 @@ def _strangers(root: Path, folder: Path, names: Set[str]) -> Iterator[tuple[str,
             elif name not in names:
                 yield name, "is not named by the record"
             elif not entry.is_file(follow_symlinks=False):
-                yield name, "is a link or no plain file"
+                yield name, "is a link or not a regular file"
 
 
 def verify_files(directory: Path, files: Mapping[str, FileRecord]) -> None:
     """Compare every file in `directory` with its record; raise InvalidInput naming all that differ.
 
-    Files are hashed in pieces: nothing is held in memory.
+    Files are hashed in pieces, never loaded whole.
     """
     problems = []
     for name, record in files.items():
@@ -365,10 +373,10 @@ def verify_files(directory: Path, files: Mapping[str, FileRecord]) -> None:
         if not path.is_file():
             problems.append(Problem(str(path), "is missing", _FETCH_AGAIN))
         elif path.stat().st_size != record.bytes:
-            what = f"has {path.stat().st_size} bytes, recorded were {record.bytes}"
+            what = f"has {path.stat().st_size} bytes, {record.bytes} were recorded"
             problems.append(Problem(str(path), what, _FETCH_AGAIN))
         elif canonical.sha256_of_file(path) != record.sha256:
-            what = "was changed: its SHA-256 is not the recorded one"
+            what = "was changed: its SHA-256 differs from the recorded one"
             problems.append(Problem(str(path), what, _FETCH_AGAIN))
     if problems:
         raise InvalidInput(problems)

@@ -1,4 +1,4 @@
-"""Every budget that a recipe can set; a package adds one by an entry point `edgeq.budgets`."""
+"""Every budget that a recipe can set; packages add budgets by an entry point `edgeq.budgets`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Budget:
     """One limit that a recipe can set, written there as `section: {key: limit}`.
 
     words: what it limits, in plain words, for the explanation. measured_by: the pass that measures
-    it; None for a fact of the files. tasks: those it is measured for, with the tasks that list it
-    among their own budgets; None for all.
-    needs_compute_units: whether only runtimes have it that choose between compute units.
-    summary: the description in the recipe's schema. read: what was seen of it, from the
-    measurements of an artifact; edgeq reads its own in `pipeline/check/readings.py`.
+    it; None for a property of the files. tasks: those it is measured for, in addition to tasks that
+    list it among their own budgets; None for all. needs_compute_units: whether it exists only for
+    runtimes that choose between compute units. summary: the description in the recipe's schema.
+    read: reads its value from the measurements of an artifact; edgeq reads its own in
+    `pipeline/check/readings.py`.
 
     >>> BUDGETS.named("latency.p90").unit
     'seconds'
@@ -56,7 +56,7 @@ class Budget:
     def __post_init__(self) -> None:
         for word, words in ((self.section, Section), (self.unit, Unit), (self.bound, Bound)):
             if word not in get_args(words):
-                what = f"{word!r} must be one of the words that verdicts know"
+                what = f"{word!r} must be one of the values that verdicts support"
                 remedy = suggest(word, get_args(words))
                 raise InvalidInput(Problem(f"the budget {self.name!r}", what, remedy))
 
@@ -71,7 +71,7 @@ class Budget:
         return self.bound == "at most"
 
     def is_measured_for(self, task: str) -> bool:
-        """Whether models of this task have it."""
+        """Whether it is measured for models of this task."""
         return self.tasks is None or task in self.tasks or self.name in task_of(task).budgets
 
 
@@ -118,7 +118,7 @@ BUDGETS: Registry[Budget] = Registry(
             "spearman",
             "correlation × 100",
             "at least",
-            "its agreement with people's own scores",
+            "its agreement with human scores",
         ),
         _quality("error", "relative error", "at most", "the error of its answers"),
         _quality(

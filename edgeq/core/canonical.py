@@ -1,4 +1,4 @@
-"""One way to write JSON and one way to hash, so that equal content always has equal bytes."""
+"""Canonical JSON and hashing, so that equal content always has equal bytes."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Every Python process that edgeq starts: isolated, and ended with the process that started it.
+"""Python child processes: isolated, and killed with the process that started them.
 
-`python -m` and `python -c` put the working directory first on the search path, where a stranger's
+`python -m` and `python -c` put the working directory first on the search path, where a malicious
 `numpy.py` may lie. Children are started with `-I` instead, which also ignores Python's environment
-variables, and get the search path of their parent without the working directory. edgeq itself is
-loaded from its own folder, so that an editable install works and its parent folder is not searched.
+variables, and get their parent's search path without the working directory. edgeq itself is loaded
+from its own folder, so that an editable install works and its parent folder is not searched.
 
 Sent to other machines as text, so only the standard library is imported.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-# No module of edgeq is found before this has run, so it cannot be one.
+# No module of edgeq can be imported before this has run, so it cannot be one.
 _START = """\
 import sys
 package, path, parent = {package!r}, {path!r}, {parent!r}
@@ -45,7 +45,7 @@ def trusted_path() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Python:
-    """An interpreter, the folders it finds packages in, and the folder of the edgeq it runs."""
+    """An interpreter, its package folders, and the folder of the edgeq it runs."""
 
     executable: str
     path: tuple[str, ...]
@@ -77,12 +77,12 @@ def begin(parent: int) -> None:
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before it could be asked for
+    if os.getppid() != parent:  # the parent ended before the request
         os._exit(1)
 
 
 def can_start() -> bool:
-    """Whether there is a Python to start; a frozen or embedded application has none."""
+    """Whether there is a Python to start; frozen or embedded applications have none."""
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
@@ -100,5 +100,5 @@ def limit_memory(most_bytes: int) -> None:
 
 
 def is_child() -> bool:
-    """Whether edgeq started this process: what ends it ends nothing of its user's."""
+    """Whether edgeq started this process, so that ending it does not end a user's program."""
     return _begun

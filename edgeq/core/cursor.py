@@ -1,4 +1,4 @@
-"""Reading on through a file that may lie: every claim is compared with the bytes that are there."""
+"""Read an untrusted file sequentially: every claim is compared with the bytes that exist."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import BinaryIO
 
 from edgeq.core.errors import InvalidInput, Problem
 
-AGAIN = "download it again, or get it from somewhere else"
-_MOST_TEXT = 16 << 20  # bytes of names and texts of all a header; decoded they can take four times
+AGAIN = "download it again, or get it from another source"
+# bytes of names and texts in a header; decoded, they can take four times as much
+_MOST_TEXT = 16 << 20
 _NUMBERS = {"uint32": struct.Struct("<I"), "uint64": struct.Struct("<Q")}
 
 
 class Cursor:
-    """A place in the file `path` of `size` bytes, opened as `file`; `at` is the next byte."""
+    """A position in the file `path` of `size` bytes, opened as `file`; `at` is the next byte."""
 
     def __init__(self, path: Path, size: int, file: BinaryIO) -> None:
         self._path, self.size, self._file = path, size, file
@@ -27,19 +28,19 @@ class Cursor:
         return self.size - self.at
 
     def take(self, count: int, what: str) -> bytes:
-        """The next `count` bytes. Raises InvalidInput where the file ends before."""
-        held = self._file.read(count) if count <= self.left else b""
-        if len(held) != count:
-            raise self.bad(f"ends in the middle of {what}", f"it is cut off: {AGAIN}")
+        """The next `count` bytes. Raises InvalidInput if the file ends before."""
+        content = self._file.read(count) if count <= self.left else b""
+        if len(content) != count:
+            raise self.bad(f"ends within {what}", f"it is truncated: {AGAIN}")
         self.at += count
-        return held
+        return content
 
     def peek(self, at: int, count: int) -> bytes:
         """Read at most `count` bytes from `at` without moving."""
         self._file.seek(at)
-        held = self._file.read(count)
+        content = self._file.read(count)
         self._file.seek(self.at)
-        return held
+        return content
 
     def number(self, kind: str, what: str) -> int:
         """A `uint32` or a `uint64`."""
@@ -51,26 +52,30 @@ class Cursor:
         start = self.at
         length = self.number("uint64", what)
         if length > self.left:
-            told = f"{what} claims {length} bytes, the file has {self.left} left"
-            raise self.bad(told, AGAIN, start)
+            what_is_wrong = f"{what} claims {length} bytes, the file has {self.left} left"
+            raise self.bad(what_is_wrong, AGAIN, start)
         self._text += length
         if self._text > _MOST_TEXT:
-            told = f"{what} brings names and texts to {self._text} bytes, of {_MOST_TEXT} allowed"
-            raise self.bad(told, AGAIN, start)
+            what_is_wrong = (
+                f"{what} increases names and texts to {self._text} bytes; {_MOST_TEXT} are allowed"
+            )
+            raise self.bad(what_is_wrong, AGAIN, start)
         try:
             return self.take(length, what).decode()
         except UnicodeDecodeError:
             raise self.bad(f"{what} is not UTF-8", AGAIN, start) from None
 
     def require(self, count: int, least: int, most: int, what: str) -> None:
-        """Refuse `count` items, of `least` bytes or more, that cannot be here or exceed `most`."""
+        """Refuse `count` items, of `least` bytes or more, that cannot fit or exceed `most`."""
         if count * least > self.left:
-            told = f"claims {count} {what}, which cannot fit into the {self.left} bytes left"
-            raise self.bad(told, AGAIN)
+            what_is_wrong = (
+                f"claims {count} {what}, which cannot fit into the {self.left} bytes left"
+            )
+            raise self.bad(what_is_wrong, AGAIN)
         if count > most:
-            raise self.bad(f"claims {count} {what}, more than the {most} that are read", AGAIN)
+            raise self.bad(f"claims {count} {what}, more than the limit of {most}", AGAIN)
 
     def bad(self, what: str, remedy: str, at: int | None = None) -> InvalidInput:
-        """The error for what is wrong at byte `at`, or here."""
+        """The error for a problem at byte `at`, or at the current one."""
         where = f"{self._path}: byte {self.at if at is None else at}"
         return InvalidInput(Problem(where, what, remedy))

@@ -1,4 +1,4 @@
-"""The content of a file that a person wrote, with the place of everything in it."""
+"""The content of a hand-written file, with the place of everything in it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from edgeq.core.validation_messages import Location
 
 @dataclass
 class Entry:
-    """A value of the file and where it stands; lines and columns count from 1.
+    """A value of the file and its position; lines and columns count from 1.
 
-    `text` is a scalar as it was typed. `is_assumed` marks what stands in for a value that is
-    missing or wrong, `dropped` holds the keys, or items as '[]', that were taken out.
+    `text` is a scalar as typed. `is_assumed` marks a placeholder for a missing or wrong value,
+    `dropped` holds the keys, or items as '[]', that were removed.
     """
 
     line: int
@@ -46,8 +46,8 @@ class Document:
     """The content of one YAML file and the place of everything in it.
 
     A location is a tuple of keys and list indices, as pydantic reports it. Parts that the file does
-    not have are passed over: `("default", 0, "weights")` finds `default.weights` where a single
-    mapping stands for a list of one.
+    not have are skipped: `("default", 0, "weights")` finds `default.weights` if a single mapping
+    stands for a list of one.
     """
 
     def __init__(self, path: Path, root: Entry) -> None:
@@ -67,18 +67,18 @@ class Document:
         return f"{self.path}:{entry.line}:{entry.column}"
 
     def text(self, location: Location) -> str | None:
-        """A scalar as it was typed, None for mappings and lists."""
+        """A scalar as typed, None for mappings and lists."""
         return self._follow(location)[-1][1].text
 
     def name(self, location: Location) -> str:
-        """`quantize.rules[2].use`: the location as a person would say it."""
+        """`quantize.rules[2].use`: the location in readable form."""
         name = ""
         for part, _ in self._follow(location)[1:]:
             name += f"[{part}]" if isinstance(part, int) else f".{part}"
         return name.lstrip(".")
 
     def drop(self, locations: Iterable[Location]) -> bool:
-        """Forget the values at `locations`; False where one of them is the whole file.
+        """Remove the values at `locations`; False if one of them is the whole file.
 
         Later places agree with the shortened content.
         """
@@ -99,9 +99,9 @@ class Document:
             parent.content[str(location[-1])] = _assumed(parent, value)
 
     def is_assumed(self, location: Location) -> bool:
-        """Whether a model sees something else at `location` than the file says.
+        """Whether a model sees something other at `location` than the file says.
 
-        True where the value, or an item of the list, was wrong and something stands in for it.
+        True if the value, or an item of the list, was wrong and was replaced by a placeholder.
         """
         last = self._follow(location)[-1][1]
         return (

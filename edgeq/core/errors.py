@@ -1,4 +1,4 @@
-"""Every error a person can cause says where it is, what is wrong and what to do next."""
+"""Errors that a user can cause; each states its place, the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ EXIT_FAULT = 70
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem.
 
-    `where` names the place (`recipes/a.yaml:12:5`, a file, an option), `what` says what is wrong
-    there, `remedy` is the next step (a nearest valid word, a command to type).
+    `where` names the place (`recipes/a.yaml:12:5`, a file, an option), `what` the problem, `remedy`
+    the next step (a nearest valid word, a command to type).
     """
 
     where: str
@@ -31,7 +31,7 @@ class Problem:
 
 
 class EdgeqError(Exception):
-    """Base of all errors edgeq raises on purpose; carries one or more problems."""
+    """Base of all errors that edgeq raises deliberately; carries one or more problems."""
 
     exit_code = EXIT_INVALID_INPUT
 
@@ -47,17 +47,17 @@ class InvalidInput(EdgeqError):
 
 
 class NotComputed(InvalidInput):
-    """A model gives no numbers, or its runtime stops: its own fault, not that of what was asked."""
+    """A model gives no numbers, or its runtime fails: the model's fault, not the request's."""
 
 
 class Missing(EdgeqError):
-    """A tool, a package or a device that is needed is not here. Exit status 3."""
+    """A required tool, package or device is missing. Exit status 3."""
 
     exit_code = EXIT_MISSING
 
 
 def in_one_line(error: EdgeqError, at: str = "") -> str:
-    """What is wrong and what to do, for a sentence. at: a place that its reader knows already."""
+    """Problem and remedy in one sentence. at: a place that the reader already knows."""
     parts = []
     for problem in error.problems:
         parts.append(problem.what if problem.where == at else f"{problem.where}: {problem.what}")
@@ -67,11 +67,11 @@ def in_one_line(error: EdgeqError, at: str = "") -> str:
 
 
 def missing_extra(module: str, extra: str, purpose: str) -> Missing:
-    """The error for a package that belongs to an optional extra which is not installed."""
+    """The error for a package of an optional extra that is not installed."""
     return Missing(
         Problem(
             where=module,
-            what=f"not installed; it is needed to {purpose}",
-            remedy=f'install it, where edgeq lies, with: pip install ".[{extra}]"',
+            what=f"not installed; it is required to {purpose}",
+            remedy=f'in the directory of edgeq, run: pip install ".[{extra}]"',
         )
     )

@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, and read within limits."""
+"""Files on disk: written atomically, and read within limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeq.core.units import format_bytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
-_LONGEST_STEM = 100  # of a temporary name; file systems allow 255 bytes for all of it
+_LONGEST_STEM = 100  # bytes of a temporary name; file systems allow 255 for all of it
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",
@@ -28,23 +28,23 @@ _KINDS = {
 
 
 def writable(path: Path, option: str, suffix: str = "") -> None:
-    """Try, before the work, whether `path` can be written; `option` is what errors name.
+    """Check, before any work, that `path` can be written; `option` is what errors name.
 
-    suffix: what the name must end in, `.zip`; any where it is empty.
+    suffix: the required suffix, `.zip`; any if empty.
     """
     kind = _kind(path)
     if kind:
         raise InvalidInput(Problem(option, f"{path} is {kind}", "name a file"))
     if path.suffix.lower() != suffix and suffix:
-        what = f"{path} does not end in {suffix}, which is what is written"
+        what = f"{path} does not end in {suffix}, the format that is written"
         raise InvalidInput(Problem(option, what, f"write: {option} {path.with_suffix(suffix)}"))
     if not path.parent.is_dir():
-        what = f"there is no directory {path.parent}"
-        raise InvalidInput(Problem(option, what, "make it first, or name another"))
+        what = f"the directory {path.parent} does not exist"
+        raise InvalidInput(Problem(option, what, "create it, or name another"))
     trial = _temporary(path)
     try:
         with contextlib.suppress(FileNotFoundError):
-            path.stat()  # finds a name that is too long
+            path.stat()  # detects a name that is too long
         trial.touch(exist_ok=False)
         trial.unlink()
     except OSError as error:
@@ -53,10 +53,10 @@ def writable(path: Path, option: str, suffix: str = "") -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A unique name next to `path` for a file or directory that takes its place once complete.
+    """Yield a unique name next to `path` for a file or directory that replaces it once complete.
 
-    The content is flushed to disk before the rename. If the body raises, what was there stays.
-    A link is followed. Raises InvalidInput or Missing where the disk refuses.
+    The content is flushed to disk before the rename. If the body raises, the old content stays. A
+    link is followed. Raises InvalidInput or Missing if the disk fails.
 
     >>> with replacing(Path("out.bin")) as partial:  # doctest: +SKIP
     ...     partial.write_bytes(b"all of it")
@@ -121,24 +121,24 @@ def error_of_disk(error: OSError, path: Path, where: str = "") -> EdgeqError:
         return Missing(Problem(where or str(path), what, "free some space, or name another disk"))
     what = f"{path} cannot be written: {reason}" if where else f"cannot be written: {reason}"
     kind = Missing if is_system_error(error) else InvalidInput
-    return kind(Problem(where or str(path), what, "name a file that can be written"))
+    return kind(Problem(where or str(path), what, "name a writable file"))
 
 
 def is_system_error(error: OSError) -> bool:
-    """Whether no other file would do: the disk, memory or handles are used up, or broken."""
+    """Whether no other file would help: the disk, memory or handles are exhausted, or broken."""
     return error.errno in _FULL | _EXHAUSTED
 
 
 def flush_tree(directory: Path) -> None:
-    """Ask the OS to put every file and directory below `directory` on the disk."""
+    """Flush every file and directory below `directory` to disk."""
     for path in directory.rglob("*"):
         flush_directory(path) if path.is_dir() else flush_file(path)
     flush_directory(directory)
 
 
 def flush_directory(directory: Path) -> None:
-    """Ask the OS to put the names in `directory` on the disk."""
-    if os.name != "posix":  # elsewhere a directory cannot be opened to be flushed
+    """Flush the names in `directory` to disk."""
+    if os.name != "posix":  # other systems cannot open a directory to flush it
         return
     handle = os.open(directory, os.O_RDONLY)
     try:
@@ -148,13 +148,13 @@ def flush_directory(directory: Path) -> None:
 
 
 def flush_file(path: Path) -> None:
-    """Ask the OS to put the content of a file on the disk."""
+    """Flush the content of a file to disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def _temporary(path: Path) -> Path:
-    """A new name next to `path`, with its suffix: some writers add one that is missing."""
+    """A new name next to `path`, with its suffix: some writers add a missing suffix."""
     unique = f"{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f"{_stem(path)}{unique}.partial{path.suffix[-9:]}")
 
@@ -164,7 +164,7 @@ def _stem(path: Path) -> str:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what processes that were killed left of earlier attempts at `path`."""
+    """Remove leftovers of killed processes from earlier attempts at `path`."""
     stem = _stem(path)
     with contextlib.suppress(OSError):
         for leftover in path.parent.iterdir():
@@ -188,7 +188,7 @@ def _remove(path: Path) -> None:
 
 
 def _kind(path: Path) -> str | None:
-    """What `path` is other than a regular file, None if it is one or cannot be looked at."""
+    """The kind of `path` if it is not a regular file; None if it is, or cannot be accessed."""
     try:
         return _KINDS.get(stat.S_IFMT(path.stat().st_mode))
     except (OSError, ValueError):  # a name with a null byte

@@ -1,8 +1,8 @@
-"""What a record may set: every entry that reaches a runtime or a source file, with its values.
+"""Settings that a record may make: every entry that reaches a runtime or a source file.
 
-Records come from strangers. onnxruntime alone has entries that read any file of the device
-(`session.model_external_initializers_file_folder_path`), write one or load code, so that only what
-is named here is passed on, and a record with anything else is refused.
+Records are untrusted. onnxruntime alone has entries that read any file of the device
+(`session.model_external_initializers_file_folder_path`), write one or load code, so only the
+entries listed here are passed on, and a record with anything else is refused.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 SESSION_KEY = "session"
-"""In an artifact's settings: entries of an onnxruntime session in place of this CPU's own."""
+"""In an artifact's settings: onnxruntime session entries instead of this CPU's defaults."""
 
 SESSION_BY_CPU_KEY = "session_by_cpu"
-"""In an artifact's settings: entries of a session that make its kernels exact, by class of CPU."""
+"""In an artifact's settings: session entries that make kernels exact, by class of CPU."""
 
 _SWITCH = ("0", "1")
 SESSION_ENTRIES: Mapping[str, tuple[str, ...]] = {
@@ -34,14 +34,14 @@ SESSION_ENTRIES: Mapping[str, tuple[str, ...]] = {
     "session.use_deterministic_compute": _SWITCH,
     "session.x64quantprecision": _SWITCH,
 }
-"""Entries of an onnxruntime session that change how it computes and nothing else."""
+"""onnxruntime session entries that only change how it computes."""
 
 X86_WITHOUT_VNNI, ARM64 = "x86_64-without-vnni", "aarch64"
 SESSION_BY_CPU: Mapping[str, Mapping[str, str]] = {
     X86_WITHOUT_VNNI: {"session.x64quantprecision": "1"},
     ARM64: {"mlas.disable_kleidiai": "1"},
 }
-"""What onnxruntime's kernels need to be exact, by class of CPU.
+"""Session entries that make onnxruntime's kernels exact, by class of CPU.
 
 On x86 without VNNI (neither avx512_vnni nor avx_vnni), products of uint8 and int8 saturate. On Arm,
 the KleidiAI kernel for int4 weights loses a part of the output's magnitude.
@@ -74,12 +74,12 @@ _RECORDS: Mapping[str, type[BaseModel]] = {
 
 
 def require_session_entries(entries: Any) -> Mapping[str, str]:
-    """Return `entries` of an onnxruntime session; ValueError names one that is not allowed."""
+    """Return `entries` of an onnxruntime session; ValueError names a forbidden one."""
     if not isinstance(entries, Mapping):
         raise ValueError(f"settings.{SESSION_KEY} must be a mapping of names to strings")
     for name, value in entries.items():
         if name not in SESSION_ENTRIES:
-            raise ValueError(f"settings.{SESSION_KEY} has {name!r}, which no record may set")
+            raise ValueError(f"settings.{SESSION_KEY} has {name!r}, which records must not set")
         if value not in SESSION_ENTRIES[name]:
             values = " or ".join(SESSION_ENTRIES[name])
             raise ValueError(f"settings.{SESSION_KEY}: {name} is {value!r}, it must be {values}")
@@ -87,9 +87,9 @@ def require_session_entries(entries: Any) -> Mapping[str, str]:
 
 
 def require_known(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return a record's `settings`; ValueError names what would reach a runtime and is not known.
+    """Return a record's `settings`; ValueError names unknown entries that would reach a runtime.
 
-    Keys that nothing but a report reads are facts, and may be any.
+    Keys that only reports read are facts, and may be any.
     """
     if settings.get(SESSION_KEY) is not None:
         require_session_entries(settings[SESSION_KEY])

@@ -1,10 +1,10 @@
-"""Keys of what edgeq writes into the models it makes, as strings, for those who run them."""
+"""Metadata keys that edgeq writes into its models, as strings, for their runners."""
 
 from __future__ import annotations
 
 CONTEXT_KEY = "edgeq.context"
-"""Positions that a language model's file was made for."""
+"""Context length that a language model's file was made for."""
 SWITCH_KEY = "edgeq.rope_switch"
-"""Texts over this length turn keys by other angles; absent where none do."""
+"""Texts longer than this use other rotary angles; absent if the angles never change."""
 END_KEY = "edgeq.end_tokens"
-"""Ids of the tokens that end a text, with spaces between."""
+"""Ids of the end tokens, separated by spaces."""

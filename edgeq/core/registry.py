@@ -1,4 +1,4 @@
-"""Objects by name: edgeq's own, those of installed packages, and those that a program registers."""
+"""Objects by name: built in, from installed packages, and registered by programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """The word for it in recipes and records."""
+        """Its name in recipes and records."""
 
 
 T = TypeVar("T", bound=Named)
@@ -24,8 +24,8 @@ T = TypeVar("T", bound=Named)
 class Registry(Mapping[str, T]):
     """A mapping by name that other packages extend through entry points.
 
-    Entry points are loaded once, when somebody first reads the registry, so that importing edgeq
-    imports no plugin.
+    Entry points are loaded once, when the registry is first read, so that importing edgeq imports
+    no plugin.
 
     >>> from edgeq.quantize.number_formats import NUMBER_FORMATS
     >>> NUMBER_FORMATS.named("int4-b32").bits
@@ -41,23 +41,23 @@ class Registry(Mapping[str, T]):
 
     @property
     def packages(self) -> dict[str, str]:
-        """Version of each package that added objects, by its name: what they make depends on it."""
+        """Version of each package that added objects, by name: results depend on it."""
         self._load()
         return dict(self._packages)
 
     def register(self, item: T) -> T:
-        """Add an object; returns it. Raises InvalidInput where its name belongs to another."""
+        """Add an object; returns it. Raises InvalidInput if its name is taken."""
         self._load()
         self._add(item, self.noun)
         return item
 
     def unregister(self, name: str) -> None:
-        """Remove an object again."""
+        """Remove an object."""
         self._load()
         del self._items[name]
 
     def named(self, name: str) -> T:
-        """The object of that name. Raises InvalidInput, with the nearest name, without one."""
+        """The object of that name. Raises InvalidInput, suggesting the nearest name."""
         if name in self:
             return self[name]
         what = f"{name!r} is not a known {self.noun}"
@@ -93,7 +93,7 @@ class Registry(Mapping[str, T]):
             what = f"{item!r} is not a {self._kind.__name__}"
             raise InvalidInput(Problem(where, what, f"give an instance of {self._kind.__name__}"))
         if self._items.get(item.name, item) != item:
-            what = f"there already is a {self.noun} {item.name!r}"
+            what = f"the {self.noun} {item.name!r} already exists"
             raise InvalidInput(Problem(where, what, "choose another name"))
         self._items[item.name] = item
 

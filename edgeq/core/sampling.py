@@ -1,4 +1,4 @@
-"""Samples taken evenly from a longer list."""
+"""Evenly spaced samples of a list."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ Item = TypeVar("Item")
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:
-    """`count` of `items` evenly spread over them, in order and always the same; or all of them."""
+    """`count` of `items` evenly spaced, in order and deterministic; or all of them."""
     if count >= len(items):
         return list(items)
     return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
 
 
 LEAST_SAMPLES = 20
-"""Fewer samples have no interval to rely on, whatever they say."""
+"""Fewer samples have no reliable interval."""

@@ -64,9 +64,8 @@ def code_version() -> str:
 
 def default_root() -> Path:
     """`EDGEQ_STORE`, or the nearest `.edgeq` of this user, from the current directory upwards.
-
-    Without either, `.edgeq` in the current directory. In a project's subdirectories nothing is
-    built again.
+    Without either, `.edgeq` in the current directory.
+    Thus a project's subdirectories share its store.
     """
     if named := os.environ.get("EDGEQ_STORE"):
         return Path(named)
@@ -77,7 +76,7 @@ def default_root() -> Path:
 
 
 def _is_mine(folder: Path) -> bool:
-    """Whether `folder` is a directory of this user's; another's may hold anything."""
+    """Whether `folder` is a directory of this user; another user's may contain anything."""
     try:
         status = folder.lstat()
     except OSError:

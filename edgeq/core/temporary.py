@@ -35,7 +35,7 @@ class TemporaryFolder(tempfile.TemporaryDirectory[str]):
                 lock = _lock(Path(self.name))
             except (BlockingIOError, FileNotFoundError):  # swept before it was locked
                 self.cleanup()
-            except OSError:  # a file system without locks: under this name nobody sweeps it
+            except OSError:  # a file system without locks: directories of this name are never swept
                 self.cleanup()
                 super().__init__(prefix="edgeq-", ignore_cleanup_errors=True)
                 return
@@ -45,7 +45,7 @@ class TemporaryFolder(tempfile.TemporaryDirectory[str]):
 
 
 def sweep() -> None:
-    """Remove what killed processes of this user left in the folder for temporary files."""
+    """Remove leftovers of this user's killed processes from the folder for temporary files."""
     with contextlib.suppress(OSError):
         for path in Path(tempfile.gettempdir()).iterdir():
             if _NAME.fullmatch(path.name):
@@ -68,7 +68,7 @@ def _remove_unlocked(path: Path) -> None:
 
 
 def _lock(path: Path) -> int:
-    """The open, locked directory; raises OSError where it is locked already or cannot be."""
+    """The open, locked directory; raises OSError if it is already locked or cannot be."""
     if os.name != "posix":
         raise OSError("directories cannot be locked here")
     import fcntl

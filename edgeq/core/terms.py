@@ -1,4 +1,4 @@
-"""Terms that the records of several rooms share."""
+"""Terms shared by the records of several rooms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 Progress = Callable[[str], None]
-"""Called with what starts now, in a few words."""
+"""Called with a short description of the step that starts now."""
 
 
 Effort = Literal["quick", "full"]

@@ -1,4 +1,4 @@
-"""How many threads a run uses unless it is told."""
+"""The default number of threads of a run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Quantities carry their unit in every file a person writes: `200 MiB`, `40 ms`, `95 %`.
 
-Inside the program they are plain numbers in base units (bytes, seconds, a share of one). A number
-given by Python code is taken in base units; in a file a bare number is refused. Written back to
-JSON they carry a unit again, exactly, so a record that was written can be read.
+Inside the program they are plain numbers in base units (bytes, seconds, a fraction). A number given
+by Python code is in base units; in a file a bare number is refused. Written back to JSON they carry
+a unit again, exactly, so a written record can be read.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _parse(
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number and mode == "python":
         if not math.isfinite(value) or value <= 0:
-            raise refuse(f"{value} is not more than zero", f"write e.g. '{example}'")
+            raise refuse(f"{value} must be more than zero", f"write e.g. '{example}'")
         return fractions.Fraction(value)
     if not is_number and not isinstance(value, str):
         raise refuse("is not a quantity with a unit", f"write e.g. '{example}'")
@@ -64,7 +64,7 @@ def _parse(
         raise refuse(f"{unit!r} is not a known unit", suggest(unit, list(units)))
     result = fractions.Fraction(number) * units[unit]
     if result <= 0:
-        raise refuse(f"{value!r} is not more than zero", f"write e.g. '{example}'")
+        raise refuse(f"{value!r} must be more than zero", f"write e.g. '{example}'")
     return result
 
 
@@ -72,7 +72,7 @@ def parse_bytes(value: Any, info: ValidationInfo) -> int:
     """Whole bytes, rounded down, from `200 MiB` or `40 MB`."""
     size = math.floor(_parse(value, _BYTE_UNITS, "200 MiB", info.mode))
     if size == 0:
-        raise refuse(f"{value!r} is less than one byte", "write e.g. '200 MiB'")
+        raise refuse(f"{value!r} must be at least one byte", "write e.g. '200 MiB'")
     return size
 
 
@@ -107,7 +107,7 @@ def parse_fraction(value: Any) -> float:
 
 
 def exact_bytes(size: int) -> str:
-    """`size` in the largest binary unit that holds it without a remainder: `200 MiB`."""
+    """`size` in the largest binary unit that divides it: `200 MiB`."""
     for unit in ("GiB", "MiB", "KiB"):
         if size % _BYTE_UNITS[unit] == 0:
             return f"{size // _BYTE_UNITS[unit]} {unit}"
@@ -197,6 +197,6 @@ def format_speed(tokens_per_second: float) -> str:
 
 
 def _for_reader(value: float, unit: str) -> str:
-    """One decimal; below 1, two significant digits, so that small is not shown as nothing."""
+    """One decimal; below 1, two significant digits, so that small values are not shown as zero."""
     text = f"{value:.1f}" if value == 0 or abs(value) >= 1 else f"{value:.2g}"
     return f"{text} {unit}"

@@ -1,4 +1,4 @@
-"""How a schema's errors are said: what is wrong in plain words, and what to write instead."""
+"""Error messages for schema violations: the problem in plain words, and what to write instead."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _EXPECTED = {
 
 
 def refuse(what: str, remedy: str = "") -> PydanticCustomError:
-    """The error a validator raises: `what` is wrong and the next step to take."""
+    """The error raised by a validator: `what` is wrong and the next step."""
     return PydanticCustomError("edgeq", "{what}", {"what": what, "remedy": remedy})
 
 
 def refuse_word(word: str, words: Iterable[str], noun: str) -> PydanticCustomError:
-    """The error for a `word` outside a fixed vocabulary of `words`, with the nearest of them."""
+    """The error for a `word` outside a fixed vocabulary of `words`, suggesting the nearest."""
     return refuse(f"{word!r} is not a known {noun}", suggest(word, words))
 
 
 def suggest(word: str, words: Iterable[str]) -> str:
-    """`did you mean 'default'?`, or the whole vocabulary when no word is near."""
+    """`did you mean 'default'?`, or the whole vocabulary if no word is similar."""
     words = list(words)
     near = suggest_near(word, words)
     if near:
@@ -48,14 +48,14 @@ def suggest(word: str, words: Iterable[str]) -> str:
 
 
 def suggest_near(word: str, words: Iterable[str]) -> str:
-    """`did you mean 'default'?`, or nothing when no word is near."""
+    """`did you mean 'default'?`, or nothing if no word is similar."""
     by_folded = {known.casefold(): known for known in words}
     near = difflib.get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.6)
     return f"did you mean {by_folded[near[0]]!r}?" if near else ""
 
 
 def describe(error: ErrorDetails, model: type[BaseModel], text: str | None) -> tuple[str, str]:
-    """What is wrong and the remedy, for one error of `model`; `text` is the value as typed."""
+    """Problem and remedy for one error of `model`; `text` is the value as typed."""
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     key = str(error["loc"][-1]) if error["loc"] else ""
     if kind == "edgeq":
@@ -66,7 +66,7 @@ def describe(error: ErrorDetails, model: type[BaseModel], text: str | None) -> t
         return f"the key {key!r} is missing", _example(model, error["loc"]) or f"add '{key}:'"
     if kind == "literal_error":
         words = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
-        return f"{_as_typed(value, text)} is not a valid word here", suggest(str(value), words)
+        return f"{_as_typed(value, text)} is not a valid value here", suggest(str(value), words)
     if kind == "too_short" and not value:
         return "the list is empty", "give at least one, or remove the line"
     if kind in _EXPECTED:
@@ -106,7 +106,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _fields_around(model: type[BaseModel], location: Location) -> dict[str, FieldInfo]:
-    """The fields that are allowed beside the last part of `location`, by the name a file uses."""
+    """The fields allowed next to the last part of `location`, by their names in files."""
     models = [model]
     for part in location[:-1]:
         field = _fields_of(models).get(str(part))
@@ -122,13 +122,13 @@ def _fields_of(models: list[type[BaseModel]]) -> dict[str, FieldInfo]:
 
 
 def example_of(model: type[BaseModel], location: Location) -> Any:
-    """The first example in the schema for the field at `location`, None where it gives none."""
+    """The first example in the schema for the field at `location`, None without one."""
     field = _fields_around(model, location).get(str(location[-1])) if location else None
     return field.examples[0] if field and field.examples else None
 
 
 def _example(model: type[BaseModel], location: Location) -> str:
-    """`write e.g. 'task: sentence-embedding'`, where the schema gives an example."""
+    """`write e.g. 'task: sentence-embedding'`, if the schema has an example."""
     example = example_of(model, location)
     if example is None or isinstance(example, dict | list):
         return ""

@@ -1,14 +1,14 @@
-"""Text of others as it may be shown: what would steer a terminal is spelled out.
+"""Make untrusted text safe to display: terminal control characters are escaped.
 
-A model's metadata, a tensor's name, a file's name, an answer: each may hold escape sequences that
-rewrite what a terminal shows, or marks that reorder it.
+A model's metadata, a tensor's name, a file's name, an answer: each may contain escape sequences
+that rewrite a terminal's display, or marks that reorder it.
 """
 
 from __future__ import annotations
 
 import re
 
-# C0 but tab and line feed, delete, C1; marks that reorder text (Unicode TR 9) or show nothing;
+# C0 except tab and line feed, delete, C1; marks that reorder text (Unicode TR 9) or show nothing;
 # line and paragraph separators; lone surrogates, which no encoding has; tags.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
@@ -17,9 +17,9 @@ _HIDDEN = re.compile(
 
 
 def visible(text: str, *, line: bool = False) -> str:
-    r"""`text` with control characters spelled as in Python; tabs and line ends stay.
+    r"""`text` with control characters escaped as in Python; tabs and line ends stay.
 
-    line: spell those, too, for text that must stay in its line.
+    line: escape those, too, for text that must stay on one line.
 
     >>> visible("a\x1b[2J\tb")
     'a\\x1b[2J\tb'
@@ -29,7 +29,7 @@ def visible(text: str, *, line: bool = False) -> str:
 
 
 def visible_json(text: str) -> str:
-    """JSON that says the same, with control characters as JSON's own escapes."""
+    """The same JSON, with control characters as JSON's own escapes."""
     return _HIDDEN.sub(_spelled_in_json, text)
 
 

@@ -1,4 +1,4 @@
-"""A field of a schema whose words come from a registry."""
+"""A schema field whose values come from a registry."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 
 class Vocabulary:
-    """Annotates a `str` that must be one of `words()`, asked for whenever a value is validated.
+    """Annotates a `str` that must be one of `words()`, read whenever a value is validated.
 
-    The JSON schema lists them too, so that editors complete what is registered.
+    The JSON schema lists them too, so that editors complete registered names.
     """
 
     def __init__(self, words: Callable[[], Sequence[str]]) -> None:

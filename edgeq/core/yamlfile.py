@@ -1,8 +1,8 @@
-"""YAML files that people write: read with the place of everything, checked with errors that help.
+"""Hand-written YAML files: read with the place of everything, checked with helpful errors.
 
-`read_yaml` keeps the line and column of every key and value. `validate` lays the content against
-a pydantic model and turns every error into a `Problem` that names file, line, column, what is
-wrong and what to write instead.
+`read_yaml` keeps the line and column of every key and value. `validate` checks the content against
+a pydantic model and turns every error into a `Problem` that names file, line, column, the problem
+and what to write instead.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Document", "by_place", "read_yaml", "validate"]
 M = TypeVar("M", bound=BaseModel)
 
 _TAG = "tag:yaml.org,2002:"
-# A YAML 1.2 core schema has no dates: `os: 2024-01-01` is text.
+# YAML 1.2's core schema has no dates: `os: 2024-01-01` is text.
 _AS_TEXT = {f"{_TAG}str", f"{_TAG}timestamp"}
 _AS_PLAIN = {f"{_TAG}null", f"{_TAG}bool", f"{_TAG}int", f"{_TAG}float"}
 # Far above what a recipe with a rule for every tensor needs, and read in seconds.
@@ -42,7 +42,7 @@ _BINARY = {b"PK": "a zip archive", b"GGUF": "a GGUF file", b"\x1f\x8b": "a gzip 
 
 
 class _Composer(Composer):
-    """ruamel's, which stops at a number of nodes and a depth."""
+    """ruamel's composer with limits on the number of nodes and the depth."""
 
     nodes = level = 0
 
@@ -99,7 +99,7 @@ def _read_text(path: Path) -> str:
         raise InvalidInput(Problem(str(path), "no such file", remedy)) from None
     except OSError as error:
         raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
-    content = read_bytes(path, _MOST_BYTES, "leave out what is not needed")
+    content = read_bytes(path, _MOST_BYTES, "remove what is not needed")
     binary = next((kind for magic, kind in _BINARY.items() if content.startswith(magic)), None)
     try:
         if binary is None:
@@ -114,7 +114,7 @@ def _read_text(path: Path) -> str:
 
 
 def _require_few(root: Node) -> None:
-    """Refuse aliases that stand for more values than a file may hold, or contain themselves."""
+    """Refuse aliases that expand to more values than the limit, or contain themselves."""
     counts: dict[int, int] = {}
     opened: set[int] = set()
 
@@ -131,7 +131,7 @@ def _require_few(root: Node) -> None:
             counts[id(node)] = 1 + sum(map(count, children))
             opened.remove(id(node))
         if counts[id(node)] > _MOST_NODES:
-            raise _too_many(node, f"aliases that stand for more than {_MOST_NODES} values")
+            raise _too_many(node, f"aliases that expand to more than {_MOST_NODES} values")
         return counts[id(node)]
 
     count(root)
@@ -156,7 +156,7 @@ def _syntax_problem(path: Path, error: MarkedYAMLError) -> Problem:
     what = ", ".join(part for part in (error.context, error.problem) if part)
     remedy = ""
     if "\\t" in what:
-        what, remedy = "a tab where YAML wants spaces", "indent with spaces"
+        what, remedy = "a tab where YAML requires spaces", "indent with spaces"
     elif "mapping values are not allowed" in what:
         what = "a second ': ' in one value"
         remedy = "put the value in quotes, or check the indentation"
@@ -201,7 +201,7 @@ def _mapping_of(
         if not isinstance(key_node, ScalarNode):
             problems.append(Problem(where, "a list or mapping as a key", "use a word as the key"))
             continue
-        # Keys stay as they are typed: `18: …` is the key '18'.
+        # Keys stay as typed: `18: …` is the key '18'.
         key = str(key_node.value)
         if key_node.tag == f"{_TAG}merge":
             what = "merge keys ('<<') are not part of YAML 1.2"
@@ -218,12 +218,12 @@ def _mapping_of(
 
 
 def validate(document: Document, model: type[M]) -> tuple[M | None, list[Problem]]:
-    """Lay `document` against `model`, strictly, and collect every error.
+    """Validate `document` against `model`, strictly, and collect every error.
 
-    So that checks of meaning can run beside the errors found here, the document is then mended:
-    what is wrong is dropped, and where a required key is missing, the field's first example is
-    assumed (`Document.is_assumed` tells); without an example the mapping around it is dropped.
-    The model is what the mended document says, or None where that cannot be.
+    So that further checks can run in spite of these errors, the document is then repaired: wrong
+    values are dropped, and for a missing required key the field's first example is assumed
+    (`Document.is_assumed` tells); without an example the mapping around it is dropped. Returns the
+    model of the repaired document, or None if that is impossible.
     """
     problems: list[Problem] = []
     mended = False
@@ -245,7 +245,7 @@ def validate(document: Document, model: type[M]) -> tuple[M | None, list[Problem
 
 
 def _mend(document: Document, model: type[BaseModel], errors: list[ErrorDetails]) -> bool:
-    """Change the document so that fewer of `errors` remain; False where nothing would be left."""
+    """Change the document so that fewer of `errors` remain; False if nothing would be left."""
     to_drop = []
     for error in errors:
         example = example_of(model, error["loc"]) if error["type"] == "missing" else None
@@ -259,9 +259,9 @@ def _mend(document: Document, model: type[BaseModel], errors: list[ErrorDetails]
 
 
 def by_place(problems: list[Problem]) -> list[Problem]:
-    """Problems in the order in which a reader of one document (`path:line:column`) meets them.
+    """Sort problems by their place in one document (`path:line:column`).
 
-    Those of other files come behind.
+    Those of other files come last.
     """
 
     def line_and_column(problem: Problem) -> tuple[float, float]:
@@ -272,9 +272,9 @@ def by_place(problems: list[Problem]) -> list[Problem]:
 
 
 def _is_aftermath(error: ErrorDetails, mended: bool) -> bool:
-    """Whether the error only says again that something else was wrong."""
+    """Whether the error only follows from another one."""
     if error["type"] == "too_short":
-        # pydantic counts the items that were left after dropping those with errors.
+        # pydantic counts the items left after dropping those with errors
         return mended or error["ctx"]["actual_length"] < len(error["input"])
     return mended and error["type"] == "missing"
 

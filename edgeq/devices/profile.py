@@ -294,8 +294,8 @@ def same_chip(one: str, other: str) -> bool:
 def matches(profile: Device, here: Device) -> bool:
     """Whether the machine `here` qualifies as the device of `profile`.
 
-    The chip must be the same and the memory of the same class. All instruction sets
-    must be present: a virtual machine may show the chip's name and hide some.
+    The chip must be the same and the memory of the same class. All instruction sets must be
+    present: a virtual machine may show the chip's name and hide some.
     """
     return (
         profile.arch == here.arch

@@ -36,9 +36,9 @@ class Model:
 
     Attributes: `artifact`, its record (None for a bare `.gguf`); `name`, of the artifact or file;
     `threads`, the number of threads of one run; `runtime`, the name and version of what executes
-    it; `system`, the instruction sets that the runtime was built for ("" if it chooses kernels by
-    CPU); `prepared`, whether weights are mapped from a copy packed for this CPU; `is_reference`,
-    whether a slow, exact executor stands in for the device's runtime.
+    it; `system`, the instruction sets that the runtime was built for ("" if it chooses kernels at
+    run time); `prepared`, whether weights are mapped from a copy packed for this CPU;
+    `is_reference`, whether a slow, exact executor stands in for the device's runtime.
     """
 
     kind = "model"

@@ -1,7 +1,7 @@
-"""Bundles: one `.zip` an app ships, the same to the byte whenever and wherever it is written.
+"""Bundles: the `.zip` that an app ships, identical bytes whenever and wherever it is written.
 
-Layout: `bundle.json` first, then the files by name, see `edgeq.formats.bundle_zip`. With a Core ML
-package comes a Swift file that loads it, see `edgeq.formats.coreml.swift`.
+Layout: `bundle.json` first, then the files by name, see `edgeq.formats.bundle_zip`. A Core ML
+package is accompanied by a Swift file that loads it, see `edgeq.formats.coreml.swift`.
 """
 
 from __future__ import annotations
@@ -39,41 +39,41 @@ _NAME: TypeAdapter[str] = TypeAdapter(FileName)
 
 
 class LimitLine(Frozen):
-    """An artifact's size or memory against one limit. Nothing is rounded but the text."""
+    """An artifact's size or memory compared with one limit. Only the text is rounded."""
 
     limit: str = Field(
         description="A store's limit, e.g. 'app-store.app', or 'app-memory.' with the entitlement.",
         examples=["app-store.cellular"],
     )
     device: str = Field(description="Id of the device.")
-    bytes: int = Field(description="What the artifact adds or needs.")
-    limit_bytes: int = Field(description="The limit.")
-    within: bool = Field(description="Whether it stays below the limit, alone in its app.")
+    bytes: int = Field(description="Bytes that the artifact adds or needs.")
+    limit_bytes: int = Field(description="The limit in bytes.")
+    within: bool = Field(description="Whether it stays below the limit if it is alone in its app.")
     how: How = Field(description="How `bytes` are known: a file's size is measured.")
     text: str = Field(description="The line for a reader.")
-    url: str | None = Field(default=None, description="Who says what the limit is.")
+    url: str | None = Field(default=None, description="Source of the limit.")
 
 
 class Bundle(Frozen):
-    """What a bundle holds and what is known about it: `bundle.json`."""
+    """The contents of a bundle and the facts about it: `bundle.json`."""
 
     edgeq: Literal[1] = Field(default=1, description="The version of this record.")
     kind: Literal["bundle"] = Field(default="bundle", description="What this record is.")
     checked: bool = Field(
-        description="Whether every verdict in it was asked for and passed; false after "
+        description="Whether it was checked and every verdict passed; false after "
         "--allow-unchecked."
     )
-    artifact: Artifact = Field(description="The record of the artifact, whole.")
+    artifact: Artifact = Field(description="The complete record of the artifact.")
     files: Files = Field(description="The artifact's own files.")
     extras: Files = Field(
-        default_factory=dict, description="What an app's developer gets beside them."
+        default_factory=dict, description="Additional files for an app's developer."
     )
-    licence: str | None = Field(description="Of the weights (SPDX), if it is known.")
-    licence_text: str | None = Field(description="Its text, where the model came with one.")
-    recipe: str = Field(description="The text of the recipe it was made from.")
-    verdicts: tuple[dict[str, Any], ...] = Field(description="The verdicts that it passed.")
+    licence: str | None = Field(description="Licence of the weights (SPDX), if known.")
+    licence_text: str | None = Field(description="Text of the licence, if the model included it.")
+    recipe: str = Field(description="Text of the recipe.")
+    verdicts: tuple[dict[str, Any], ...] = Field(description="Its verdicts, all passed.")
     limits: tuple[LimitLine, ...] = Field(
-        default=(), description="Its size and memory against those of stores and device."
+        default=(), description="Its size and memory compared with limits of stores and device."
     )
 
     @model_validator(mode="after")
@@ -85,7 +85,7 @@ class Bundle(Frozen):
 
     @property
     def contents(self) -> dict[str, FileRecord]:
-        """Every file beside `bundle.json`."""
+        """Every file other than `bundle.json`."""
         return {**self.files, **self.extras}
 
 
@@ -118,10 +118,10 @@ def read_member(path: Path, name: str, record: FileRecord) -> bytes:
 
 
 def extract(path: Path, records: Mapping[str, FileRecord], directory: Path) -> None:
-    """Copy files of the bundle `path` to `directory` in pieces, comparing them on the way.
+    """Copy files of the bundle `path` to `directory` in pieces, verifying them on the way.
 
-    Directories that the names ask for are made. Raises InvalidInput for a file that changed, and
-    for a name that could lead outside of `directory`.
+    Required directories are created. Raises InvalidInput for a file that changed, and for a name
+    that could lead outside of `directory`.
     """
     for name in records:
         try:
@@ -141,7 +141,7 @@ def _by_name(path: Path) -> dict[str, Entry]:
 
 
 def _copy(path: Path, entry: Entry, record: FileRecord, target: IO[bytes] | None) -> None:
-    """Write an entry's bytes to `target`; InvalidInput if they are not those recorded."""
+    """Write an entry's bytes to `target`; InvalidInput if they differ from the record."""
     with path.open("rb") as file:
         file.seek(entry.start)
         if entry.size != record.bytes or copy(file, target, entry.size) != record.sha256:
@@ -160,7 +160,7 @@ def _record(path: Path, entries: Sequence[Entry]) -> Bundle:
 
 
 def _require_entries(entries: Sequence[Entry], bundle: Bundle, path: Path) -> None:
-    """Refuse an archive that holds more, less or other entries than its record names."""
+    """Refuse an archive with more, fewer or other entries than its record names."""
     expected = {name: record.bytes for name, record in bundle.contents.items()}
     problems = []
     for entry in entries[1:]:
@@ -193,5 +193,5 @@ def _culprits(path: Path) -> list[Problem]:
 
 def _changed(path: Path, name: str) -> Problem:
     return Problem(
-        f"{path}/{name}", "was changed: its SHA-256 is not the recorded one", FETCH_AGAIN
+        f"{path}/{name}", "was changed: its SHA-256 differs from the recorded one", FETCH_AGAIN
     )

@@ -1,9 +1,9 @@
-"""What a bundle's archive holds, known before any of it is read: names, places and sizes.
+"""The entries of a bundle's archive, determined before any of it is read: names, places and sizes.
 
-An archive of `edgeq.formats.bundle_zip` is far plainer than a `.zip` may be: entries are stored,
-lie one behind the other from the first byte on, and end where the directory begins. Whatever else
-a `.zip` can say (compression, encryption, several disks, gaps, overlaps) is refused, so that no
-entry can be larger than the file or mean two things to two readers.
+An archive of `edgeq.formats.bundle_zip` is far simpler than a `.zip` may be: entries are stored,
+are contiguous from the first byte on, and end where the directory begins. Other features of a
+`.zip` (compression, encryption, several disks, gaps, overlaps) are refused, so that no entry can be
+larger than the file or mean two things to two readers.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import IO
 from edgeq.core.errors import InvalidInput, Problem
 
 COMMENT = b"edgeq-sha256:"
-"""What the archive's comment begins with; 64 hexadecimal digits follow."""
+"""Prefix of the archive's comment; 64 hexadecimal digits follow."""
 COMMENT_BYTES = len(COMMENT) + 64
-FETCH_AGAIN = "build or fetch it again; a bundle that changed is never loaded"
+FETCH_AGAIN = "build or download it again; a changed bundle is never loaded"
 
 # .ZIP File Format Specification 4.3.16, 4.3.12 and 4.3.7.
 _END = struct.Struct("<4s4H2LH")
@@ -32,12 +32,12 @@ _LARGEST_DIRECTORY = 1 << 20
 
 
 class _Strange(Exception):
-    """What edgeq would not have written; the message says what."""
+    """Content that edgeq would not have written; the message says what."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in the archive: its bytes are those from `start` on. plain: no link, no folder."""
+    """A file in the archive: its bytes start at `start`. plain: neither a link nor a folder."""
 
     name: str
     start: int
@@ -46,7 +46,7 @@ class Entry:
 
 
 def read_entries(path: Path) -> tuple[Entry, ...]:
-    """Every entry of the archive `path`, in the order they lie there. Raises InvalidInput."""
+    """Every entry of the archive `path`, in file order. Raises InvalidInput."""
     try:
         with path.open("rb") as file:
             return tuple(_entries(file))
@@ -64,14 +64,14 @@ def _entries(file: IO[bytes]) -> Iterator[Entry]:
     for index in range(count):
         name, size, offset, plain, at = _central(directory, at)
         if offset != begin:
-            raise _Strange(f"entry {index} does not lie where the one before it ends")
+            raise _Strange(f"entry {index} does not start where the one before it ends")
         data = _data(file, offset, name, size)
         begin = data + size
         if begin > start:
             raise _Strange(f"entry {index} reaches into the directory")
         yield Entry(name.decode("utf-8", "replace"), data, size, plain)
     if at != len(directory) or begin != start:
-        raise _Strange("there are bytes that belong to no entry")
+        raise _Strange("some bytes belong to no entry")
 
 
 def _directory(file: IO[bytes], end: int) -> tuple[bytes, int, int]:
@@ -85,18 +85,18 @@ def _directory(file: IO[bytes], end: int) -> tuple[bytes, int, int]:
     if count > _MOST_ENTRIES or size > _LARGEST_DIRECTORY:
         raise _Strange(f"it claims {count} entries, described in {size} bytes")
     if start + size != end:
-        raise _Strange("its directory does not lie at its end")
+        raise _Strange("its directory is not at its end")
     file.seek(start)
     return file.read(size), count, start
 
 
 def _central(directory: bytes, at: int) -> tuple[bytes, int, int, bool, int]:
-    """Name, size, offset, whether it is a plain file, and where the next one is described."""
+    """Name, size, offset, whether it is a plain file, and where the next description begins."""
     fields = _CENTRAL.unpack_from(directory, at)
     mark, _, _, flags, method, _, _, _, stored, size, name, extra, comment, disk = fields[:14]
     mode, offset = fields[15] >> 16, fields[16]
     if mark != b"PK\1\2" or disk or extra or comment or flags & ~_UTF8:
-        raise _Strange("its directory holds what no bundle has")
+        raise _Strange("its directory has an invalid entry")
     if method or stored != size:
         raise _Strange("an entry is compressed; those of a bundle are stored")
     end = at + _CENTRAL.size + name
@@ -105,7 +105,7 @@ def _central(directory: bytes, at: int) -> tuple[bytes, int, int, bool, int]:
 
 
 def _data(file: IO[bytes], offset: int, name: bytes, size: int) -> int:
-    """Where an entry's bytes begin; its own header must say what the directory says."""
+    """Where an entry's bytes begin; its own header must agree with the directory."""
     file.seek(offset)
     mark, _, flags, method, _, _, _, stored, full, length, extra = _LOCAL.unpack(
         file.read(_LOCAL.size)

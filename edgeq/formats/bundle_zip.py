@@ -1,4 +1,4 @@
-"""The archive of a bundle: a `.zip` that is the same to the byte wherever it is written.
+"""The archive of a bundle: a `.zip` with identical bytes wherever it is written.
 
 All entries are stored (not deflated: a compressor's version would change the bytes), at multiples
 of 4096 so that they can be mapped. The archive's comment is `edgeq-sha256:` and the SHA-256 of
@@ -21,7 +21,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.bundle_entries import COMMENT, COMMENT_BYTES
 
 LARGEST = 2**31 - 1
-"""Bytes of the largest file; larger ones need ZIP64, and no app store takes them."""
+"""Bytes of the largest file; larger ones need ZIP64, and no app store accepts them."""
 _ALIGNMENT = 4096
 _PADDING_ID = 0xD935  # the extra field that zipalign uses for padding
 _LOCAL_HEADER = 30  # bytes before the name, .ZIP File Format Specification 4.3.7
@@ -29,7 +29,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 20
 
 Content = Path | bytes
-"""A file's content, or where it is."""
+"""A file's content, or its path."""
 
 
 def write_archive(
@@ -40,7 +40,7 @@ def write_archive(
 ) -> None:
     """Write `first`, a name and its content, then `contents` by name.
 
-    Raises InvalidInput if a file does not have the content that its record says.
+    Raises InvalidInput if a file's content differs from its record.
     """
     with path.open("wb+") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
@@ -63,7 +63,7 @@ def write_archive(
 
 
 def is_untouched(path: Path) -> bool:
-    """Whether the digest at the end of the archive `path` is that of the bytes before it."""
+    """Whether the digest at the end of the archive `path` matches the bytes before it."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -76,7 +76,7 @@ def is_untouched(path: Path) -> bool:
 
 
 def copy(source: IO[bytes], target: IO[bytes] | None, size: int) -> str:
-    """SHA-256 of the next `size` bytes of `source`, copied to `target` where there is one."""
+    """SHA-256 of the next `size` bytes of `source`, copied to `target` if given."""
     digest = hashlib.sha256()
     while size > 0 and (piece := source.read(min(size, _CHUNK))):
         digest.update(piece)
@@ -106,7 +106,7 @@ def _padding(offset: int) -> bytes:
 
 
 def _digest(file: IO[bytes], size: int) -> str:
-    """SHA-256 of the first `size` bytes; leaves `file` where it stood."""
+    """SHA-256 of the first `size` bytes; leaves the position of `file` unchanged."""
     place = file.tell()
     file.seek(0)
     digest = copy(file, None, size)

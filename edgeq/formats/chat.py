@@ -1,4 +1,4 @@
-"""A message as a chat model wants it: in the words of the template that its file carries."""
+"""Chat messages as text, by the chat template in the model's file."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from edgeq.formats.language import LanguageModel
 from edgeq.models.special_tokens import named_templates, spelling
 
 Message = Mapping[str, Any]
-"""`role` and `content`, and whatever else a template reads."""
+"""`role` and `content`, and any other keys that a template reads."""
 
 CHAT_FILES = (TOKENIZER_SETTINGS_FILE, CHAT_TEMPLATE_FILE)
-"""What an artifact carries for `read_chat` beside its tokenizer."""
+"""Files in an artifact for `read_chat`, in addition to its tokenizer."""
 
 
 _SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-_PATIENCE_SECONDS = 30.0  # of a busy machine: the child's limit counts only what it computes
+_PATIENCE_SECONDS = 30.0  # seconds on a busy machine: the child's own limit counts only CPU time
 _OUT_OF_TIME = {-getattr(signal, name, 0) or None for name in ("SIGXCPU", "SIGKILL")}
 
 
 @dataclass(frozen=True)
 class Chat:
-    """What a tokenizer's files say of a chat. template: None without one.
+    """Chat settings from a tokenizer's files. template: None without one.
 
     special_tokens: their spellings, by the names that templates use, such as `bos_token`.
     """
@@ -41,10 +41,10 @@ class Chat:
 
 
 def read_chat(settings: bytes | None, template: bytes | None) -> Chat:
-    """From `tokenizer_config.json` and `chat_template.jinja`; None for one that is not there.
+    """Read `tokenizer_config.json` and `chat_template.jinja`; None for a missing one.
 
-    The latter goes before the former, as in transformers; of several templates, the one called
-    default. What is no such file says nothing.
+    The latter takes precedence, as in transformers; of several templates, the one called default is
+    used. Invalid files are ignored.
     """
     try:
         told = json.loads(settings or b"{}")
@@ -80,17 +80,17 @@ def chat_text(
     messages: Sequence[Message],
     tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
-    """The text that `model` is to continue to answer `messages`, by its chat template.
+    """The text that `model` must continue to answer `messages`, by its chat template.
 
-    tools: JSON schemas of functions it may call. Raises InvalidInput for a model without a
-    template and for one that fails or takes too much; Missing where jinja2 is not installed.
+    tools: JSON schemas of functions it may call. Raises InvalidInput for a model without a template
+    and for one that fails or exceeds its limits; Missing if jinja2 is not installed.
     """
     if model.chat_template is None:
-        what = f"{model.name} carries no chat template"
-        remedy = "leave it out: the model then continues the text as it is"
+        what = f"{model.name} has no chat template"
+        remedy = "omit it: the model then continues the text unchanged"
         if model.artifact is not None:
             remedy += (
-                "; a template in its model's tokenizer_config.json comes along when it is built"
+                "; a template in its model's tokenizer_config.json is included when it is built"
             )
         raise InvalidInput(Problem("--chat", what, remedy))
     context = {
@@ -117,13 +117,13 @@ def chat_tokens(
     """Token ids of `chat_text`: a template spells out every special token that it wants."""
     ids = model.tokens(chat_text(model, messages, tools), special=False)
     if not ids:
-        what = f"the chat template of {model.name} makes an empty text of it"
+        what = f"the chat template of {model.name} renders it as an empty text"
         raise InvalidInput(Problem("--chat", what, "report it to whoever made the model"))
     return ids
 
 
 def _rendered(request: str) -> dict[str, str]:
-    """The answer of `template_child`, in a process that ends when it takes too long."""
+    """The answer of `template_child`, in a process that is killed when it takes too long."""
     command = child.command("edgeq.formats.template_child")
     late = f"it takes more than {template_child.SECONDS} s"
     try:
@@ -137,5 +137,5 @@ def _rendered(request: str) -> dict[str, str]:
     try:
         answer: dict[str, str] = json.loads(done.stdout)
     except ValueError:
-        return {"error": f"what rendered it ended with status {done.returncode}"}
+        return {"error": f"the rendering process ended with status {done.returncode}"}
     return answer

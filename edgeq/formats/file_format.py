@@ -1,4 +1,4 @@
-"""What every other room may ask of a file format; one object of each lies in its folder."""
+"""The interface of a file format for every other room; each format's folder has one object."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import Storage
 
-if TYPE_CHECKING:  # needs the package onnx_ir
+if TYPE_CHECKING:  # requires the package onnx_ir
     from edgeq.formats.written import Made, Sources
     from edgeq.models.graphs.weights import Decide, Weight
 
@@ -28,9 +28,9 @@ Runtime = Literal["ONNX Runtime", "llama.cpp", "Core ML"]
 
 
 class TensorPlan(Frozen):
-    """What becomes of one weight; `bytes` is what its codes and scales take in the file.
+    """The plan for one weight; `bytes` is the size of its codes and scales in the file.
 
-    activations: the number format of what it multiplies, `float32` for any width of float.
+    activations: the number format of its inputs, `float32` for any width of float.
     """
 
     name: str
@@ -45,18 +45,18 @@ class TensorPlan(Frozen):
 class FileFormat(Storage):
     """A file format that edgeq writes and runs.
 
-    name, title and what its files can hold: see `Storage`. model_file: what its runtime opens.
-    packages: what writing it imports, by the extra that installs it. tools: packages whose versions
-    decide its bytes, with those of the float graph where `from_graph`, whether it is made from the
-    float ONNX graph. has_releases: whether a release of the operating system decides what it can
-    hold. tokenizer_is_added: whether its tokenizer is a file of its own. always_has_context:
-    whether every model of it, encoders included, is opened for a number of positions. alignment:
-    bytes that every tensor in the file is filled up to. compared_by_operator: whether CPUs can be
-    compared operator by operator. uses_metal: whether its runtime takes the GPU of Apple's chips.
-    compared_presets: what a frontier shows with int8 and int4 for encoders. bare_suffixes: of files
-    that it opens without an artifact's record. memory_like: the runtime whose memory its own
-    runtime's is estimated by. encoder_presets, decoder_presets: what `recommend` chooses from,
-    nearest to the float model first.
+    name, title and what its files can store: see `Storage`. model_file: the file that its runtime
+    opens. packages: imports for writing it, by the extra that installs them. tools: packages whose
+    versions decide its bytes, plus those of the float graph if `from_graph`, whether it is made
+    from the float ONNX graph. has_releases: whether its features depend on the operating system's
+    release. tokenizer_is_added: whether its tokenizer is a separate file. always_has_context:
+    whether every model of it, including encoders, is opened for a number of positions. alignment:
+    in bytes, of every tensor in the file. compared_by_operator: whether CPUs can be compared
+    operator by operator. uses_metal: whether its runtime uses the GPU of Apple's chips.
+    compared_presets: shown by a frontier in addition to int8 and int4 for encoders. bare_suffixes:
+    of files that it opens without an artifact's record. memory_like: the runtime used to estimate
+    memory. encoder_presets, decoder_presets: the choices of `recommend`, nearest to the float model
+    first.
     """
 
     model_file: ClassVar[str]
@@ -90,43 +90,43 @@ class FileFormat(Storage):
 
         edgeq's own formats are written by `pipeline/build`, which knows the recipe.
         """
-        what = f"edgeq knows no way to write {self.title} files"
+        what = f"edgeq cannot write {self.title} files"
         raise NotComputed(Problem(name, what, f"give {type(self).__name__} a method write()"))
 
     @abstractmethod
     def import_runtime(self, task: str) -> None:
-        """Import what executes it, so that a measurement begins with the model alone."""
+        """Import its runtime, so that a measurement begins with the model alone."""
 
     @abstractmethod
     def plan_tensors(
         self, model: DescribedModel, intent: Intent, compute: str
     ) -> Iterator[TensorPlan]:
-        """What becomes of every weight. compute: what Core ML's operators compute in."""
+        """Plan every weight. compute: the type of Core ML's operators."""
 
     def tensor_words(self, release: str | None) -> tuple[str, ...]:
-        """What a budget may make of a tensor, from the smallest: number formats with fast kernels.
+        """The options of a tensor for a budget, smallest first: number formats with fast kernels.
 
-        release: of Apple's systems, that the recipe asks for.
+        release: of Apple's systems, requested by the recipe.
         """
         return (INT4_B32.name, INT8_B32.name, FLOAT32.name)
 
     def weights_word(self, most: str) -> str:
-        """What a variant is called whose tensors mostly are `most`, a word of `tensor_words`."""
+        """The name of a variant whose tensors mostly are `most`, a word of `tensor_words`."""
         return INT8_B32.name
 
     def stored_word(self, grid: str, word: str) -> str:
-        """What a tensor planned as `word` really is, by the number format it got."""
+        """The actual format of a tensor planned as `word`, by the number format it got."""
         return word
 
     def input_rounding(self, grid: str) -> str:
-        """How a product's input is rounded for weights of a number format; equal words, equal loss.
+        """How inputs are rounded for weights of a number format; equal words mean equal loss.
 
-        Empty where it is not rounded.
+        Empty if they are not rounded.
         """
         return "inputs"
 
     def settle(self, weight: Weight, decide: Decide) -> Decision:
-        """What becomes of a weight of a float graph, by what its operators can carry out."""
+        """The decision for a weight of a float graph, within its operators' abilities."""
         from edgeq.models.graphs.weights import settle
 
         return settle(weight, decide)
@@ -135,24 +135,26 @@ class FileFormat(Storage):
     def file_bytes(
         self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
     ) -> int:
-        """Bytes of all files, estimated: `weights` bytes in `tensors` weights, and the rest."""
+        """Estimated bytes of all files: `weights` bytes in `tensors` weights, and all the rest."""
 
     @abstractmethod
     def cache_value_bytes(self, weights: str) -> int:
-        """Bytes of one number in a language model's cache, for a variant's `weights`."""
+        """Bytes per number in a language model's cache, for a variant's `weights`."""
 
     def adapter_bytes(self, model: DescribedModel, factors: Mapping[str, int], rank: int) -> int:
-        """What an adapter of `rank` adds to the files. factors: bytes of each weight's pair."""
+        """Bytes that an adapter of `rank` adds to files. factors: bytes of each weight's pair."""
         return sum(factors.values())
 
     def tokenize_with(self, directory: Path) -> Callable[[str, bool], list[int]]:
-        """The tokenizer of a language model's artifact: text and whether special tokens go in."""
+        """The tokenizer of a language model's artifact: takes text and whether to add special
+        tokens.
+        """
         from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 
         return DecoderTokenizer((directory / TOKENIZER_FILE).read_bytes()).ids
 
     def extras(self, directory: Path, artifact: Artifact) -> dict[str, bytes]:
-        """Files that an app's developer needs with the artifact, by name."""
+        """Files for an app's developer in addition to the artifact, by name."""
         return {}
 
     def notes(self, model: DescribedModel) -> tuple[str, ...]:
@@ -163,5 +165,5 @@ class FileFormat(Storage):
         return ()
 
     def stored(self, size: int) -> int:
-        """`size` bytes of a tensor, filled up as the file does."""
+        """`size` bytes of a tensor, padded as in the file."""
         return -(-size // self.alignment) * self.alignment

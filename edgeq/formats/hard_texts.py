@@ -1,4 +1,4 @@
-"""Texts that tokenizers disagree on: what people write in any language, and what is hardly text."""
+"""Texts on which tokenizers disagree: ordinary ones in many languages, and near-binary ones."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _MOST_TOKENS = 300
 
 
 def _bytes_as_text(seed: int, length: int) -> str:
-    """Random bytes, what is no UTF-8 among them replaced."""
+    """Random bytes, with invalid UTF-8 replaced."""
     return random.Random(seed).randbytes(length).decode("utf-8", "replace")
 
 
 def _latin1(seed: int, length: int) -> str:
-    """Random bytes, each a character of its own."""
+    """Random bytes, each as one character."""
     return random.Random(seed).randbytes(length).decode("latin-1")
 
 
@@ -109,7 +109,7 @@ ODD_TEXTS: tuple[str, ...] = (
     "supercalifragilistic" * 4 + " end",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" + " " * 40 + "bbbb",
     "哈" * 50 + "!" * 30,
-    # What looks like a special token and is none, or is one.
+    # Look like special tokens, and some are.
     "<s> </s> <unk> <pad> [CLS] [SEP] [MASK] [PAD] [UNK] <|endoftext|> <|im_start|>user\n",
     "<bos> <eos> <start_of_turn> <|eot_id|> <|begin_of_text|> <0x0A> <0x00> ▁ ▁▁ Ġ Ċ ##ing",
     "< s > <|not_a_token|> <|> || |> <<s>> [ CLS ] [cls]",
@@ -124,13 +124,13 @@ HARD_TEXTS = (*ORDINARY_TEXTS, *ODD_TEXTS)
 
 
 def texts_with(tokens: Sequence[str]) -> Iterator[str]:
-    """The hard texts, and then those of `tokens`."""
+    """The hard texts, and then texts with each of `tokens`."""
     yield from HARD_TEXTS
     yield from texts_of(tokens)
 
 
 def texts_of(tokens: Sequence[str]) -> Iterator[str]:
-    """Every token of `tokens` at work, or some of very many."""
+    """Texts with every token of `tokens`, or with a sample of very many."""
     for token in tokens[:: -(-len(tokens) // _MOST_TOKENS) or 1]:
         yield token
         yield f"one{token}two {token} three\n{token}{token}\tfour"

@@ -1,4 +1,4 @@
-"""Language models: one set of verbs and one way to sample, whatever executes the model."""
+"""Language models: one interface and one sampling method for every runtime."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LanguageModel(Model, ABC):
         self.longest = longest or context
         self._position = 0
         self._lock = threading.RLock()
-        self._texts_begun = 0  # tells a generation that another call took the cache from it
+        self._texts_begun = 0  # tells a generation that another call has taken over the cache
 
     @abstractmethod
     def tokens(self, text: str, special: bool = True) -> list[int]:
@@ -131,13 +131,14 @@ class LanguageModel(Model, ABC):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def prefill(self, token_ids: Sequence[int] | Array) -> Floats:
-        """Begin a new text and score the token after `token_ids`: float32 (vocabulary,)."""
+        """Start a new text and score the token after `token_ids`: float32 (vocabulary,)."""
         with self._lock:
             result: Floats = self._forward(self._begin(token_ids), every=False)[0]
         return result
 
     def step(self, token_id: int) -> Floats:
-        """Append one token to the text begun by `prefill`; scores the next: float32 (vocabulary,).
+        """Append one token to the text started by `prefill`; scores the next: float32
+        (vocabulary,).
 
         Raises InvalidInput when `context` is full.
         """
@@ -152,7 +153,7 @@ class LanguageModel(Model, ABC):
         """Continue `prompt` as it is, without a chat template; yields text as it comes.
 
         Stops at an end token, which is not shown, or after `max_tokens`. Temperature 0 takes the
-        likeliest token (the first if several are equal). Above 0, tokens are drawn from
+        most likely token (the first if several are equal). Above 0, tokens are drawn from
         softmax(logits / temperature); the same logits and `seed` give the same text. A character is
         yielded once all of its bytes have arrived. Raises InvalidInput, before anything runs, for
         an invalid option or if prompt and `max_tokens` together exceed `context`.
@@ -163,7 +164,7 @@ class LanguageModel(Model, ABC):
         """Tokenize a text to continue; raises InvalidInput if that gives no tokens."""
         ids = self.tokens(prompt)
         if not ids:
-            what = f"is empty, and {self.name} puts no token of its own before a text"
+            what = f"is empty, and {self.name} adds no token before a text"
             raise InvalidInput(Problem("prompt", what, "give a text of a letter or more"))
         return ids
 
@@ -176,14 +177,14 @@ class LanguageModel(Model, ABC):
     ) -> Iterator[int]:
         """Yield the tokens after `token_ids`, sampled as in `generate`, computed one at a time.
 
-        If another text is begun meanwhile, the next token raises InvalidInput.
+        If another text is started meanwhile, the next token raises InvalidInput.
         """
         _check_sampling(max_tokens, temperature, seed)
         ids = self._checked(token_ids, self.context)
         if len(ids) + max_tokens > self.context:
             what = (
-                f"{len(ids)} tokens of prompt and {max_tokens} more are over the "
-                f"{self.context} positions it was opened for"
+                f"{len(ids)} prompt tokens and {max_tokens} more exceed the {self.context} "
+                f"positions it was opened for"
             )
             remedy = "shorten the prompt or lower max_tokens" + self._or_larger()
             raise InvalidInput(Problem(self.name, what, remedy))
@@ -242,7 +243,7 @@ class LanguageModel(Model, ABC):
         return ids.astype(np.int32)
 
     def _or_larger(self) -> str:
-        """The advice to open the model for more positions, where it has more."""
+        """The advice to load the model with a larger context, if it supports one."""
         if self.context >= self.longest:
             return ""
         return f", or load the model with a larger context, {self.longest} at most"
@@ -268,16 +269,16 @@ def _array(token_ids: Sequence[int] | Array) -> Array:
 
 
 def _check_sampling(max_tokens: int, temperature: float, seed: int) -> None:
-    """Raise InvalidInput for each option that is none."""
+    """Raise InvalidInput for each invalid option."""
     counts = {"max_tokens": (max_tokens, 1), "seed": (seed, 0)}
     problems = [
-        Problem(name, f"{value!r} is not a whole number from {least} on", f"give {least} or more")
+        Problem(name, f"{value!r} is not an integer of at least {least}", f"give {least} or more")
         for name, (value, least) in counts.items()
         if not isinstance(value, numbers.Integral) or value < least
     ]
     is_number = isinstance(temperature, numbers.Real)
     if not is_number or not math.isfinite(temperature) or temperature < 0:
-        what = f"{temperature!r} is not a number from 0 on"
+        what = f"{temperature!r} is not a number of at least 0"
         problems.append(Problem("temperature", what, "give 0 for the likeliest, 1 to draw"))
     if problems:
         raise InvalidInput(problems)
@@ -286,7 +287,7 @@ def _check_sampling(max_tokens: int, temperature: float, seed: int) -> None:
 def choose(scores: Floats, temperature: float, rng: np.random.Generator) -> int:
     """A token for `scores` (vocabulary,): the first of the largest, or drawn at `temperature`.
 
-    One number of `rng` is used a token, on the cumulated probabilities in the order of the tokens.
+    One number of `rng` is used per token, on the cumulative probabilities in token order.
     """
     if temperature == 0:
         return int(scores.argmax())

@@ -1,4 +1,4 @@
-"""Open a path as a model that is ready to run, whatever format and runtime it needs."""
+"""Open a path as a model that is ready to run, whatever its format and runtime."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load(
     compute_units: str | None = None,
     key: Path | None = None,
 ) -> Model:
-    """Open and verify what lies at `path`. Raises InvalidInput; see `edgeq.load`."""
+    """Open and verify the model at `path`. Raises InvalidInput; see `edgeq.load`."""
     for name, number, noun in (("threads", threads, "threads"), ("context", context, "positions")):
         if number is not None and (not isinstance(number, int) or number < 1):
             raise InvalidInput(Problem(name, f"{number!r} is not a number of {noun}", "give ≥ 1"))
@@ -47,11 +47,11 @@ def _refuse_context(format: FileFormat, artifact: Artifact, context: int | None)
     has_context = task_of(artifact.task).generates or format.always_has_context
     if context is not None and not has_context:
         what = f"{artifact.name} has no context to set: its task is {artifact.task!r}"
-        raise InvalidInput(Problem("context", what, "leave it out"))
+        raise InvalidInput(Problem("context", what, "omit it"))
 
 
 def _refuse_units(format: FileFormat, compute_units: str | None, name: str) -> None:
     if compute_units is not None and not format.has_compute_units:
         able = " and ".join(f.title for f in FILE_FORMATS.values() if f.has_compute_units)
-        what = f"{name} is a {format.title} file; only {able} has compute units to choose"
-        raise InvalidInput(Problem("compute_units", what, "leave it out"))
+        what = f"{name} is a {format.title} file; only {able} has selectable compute units"
+        raise InvalidInput(Problem("compute_units", what, "omit it"))

@@ -1,4 +1,4 @@
-"""What a runner opens: an artifact directory, an unzipped bundle or a bundle `.zip`, verified."""
+"""The input of a runner: an artifact directory, an unzipped bundle or a bundle `.zip`, verified."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OF_TEXT = (TOKENIZER_FILE, *CHAT_FILES)
 
 @dataclass(frozen=True)
 class Package:
-    """A verified artifact and where its files are: in the directory or in the archive `path`."""
+    """A verified artifact and the location of its files: in the directory or the archive `path`."""
 
     artifact: Artifact
     path: Path
@@ -56,9 +56,9 @@ class Package:
         return (self.path / name).read_bytes()
 
     def read_chat(self) -> Chat:
-        """What the tokenizer's files say of a chat."""
-        held = (name if name in self.artifact.files else None for name in CHAT_FILES)
-        return read_chat(*(self.read(name) if name else None for name in held))
+        """Chat settings from the tokenizer's files."""
+        contents = (name if name in self.artifact.files else None for name in CHAT_FILES)
+        return read_chat(*(self.read(name) if name else None for name in contents))
 
     def extract(self, names: Iterable[str], directory: Path) -> None:
         """Copy files to `directory` in pieces, comparing them with their record again."""
@@ -73,12 +73,12 @@ class Package:
 
 
 def open_package(path: Path) -> Package:
-    """Recognise and verify what lies at `path`; every byte is hashed, in pieces.
+    """Recognize and verify the artifact at `path`; every byte is hashed, in pieces.
 
-    Raises InvalidInput if there is nothing, something else, or a file that was changed (named).
+    Raises InvalidInput if there is nothing, something else, or a changed file (named).
     """
     if path.is_file() and path.suffix in (".yaml", ".yml"):
-        remedy = f"build a recipe, and name what it made: edgeq build {path}"
+        remedy = f"build the recipe, and name the result: edgeq build {path}"
         raise InvalidInput(Problem(str(path), "is a YAML file, no model", remedy))
     if path.is_file():
         package = Package(bundle.read_bundle(path).artifact, path, zipped=True)

@@ -1,4 +1,4 @@
-"""Every file format by its name: edgeq's own and those of other packages."""
+"""Every file format by name: built in and from other packages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FILE_FORMATS: Registry[FileFormat] = Registry(
 
 
 def register_file_format(format: FileFormat) -> FileFormat:
-    """Add a file format; returns it. Raises InvalidInput where its name belongs to another."""
+    """Add a file format; returns it. Raises InvalidInput if its name is taken."""
     STORAGES.register(format)
     return FILE_FORMATS.register(format)
 
 
 def unregister_file_format(name: str) -> None:
-    """Remove a file format again."""
+    """Remove a file format."""
     FILE_FORMATS.unregister(name)
     STORAGES.unregister(name)
 

@@ -17,31 +17,31 @@ from edgeq.formats.package import Package
 
 KEEP = 2 * 1024**3
 """Bytes of a kind that are kept; the longest unused go first."""
-_LAYOUT = "1"  # of what is kept: raise it when what is written changes
+_LAYOUT = "1"  # of the cached files: increase it when their format changes
 
 
 def cache_directory() -> Path:
-    """Where it is kept: `EDGEQ_CACHE`, or the user's cache directory.
+    """The cache's location: `EDGEQ_CACHE`, or the user's cache directory.
 
-    Give every emulated CPU a cache of its own: /proc/cpuinfo shows the host's instruction sets.
+    Give every emulated CPU a separate cache: /proc/cpuinfo shows the host's instruction sets.
     """
     chosen = os.environ.get("EDGEQ_CACHE")
     return Path(chosen) if chosen else platformdirs.user_cache_path("edgeq")
 
 
 def store() -> Store:
-    """The store of what is kept; not of builds, which have their own.
+    """The store of cached files; builds have their own.
 
-    What lies there is loaded as if it were the bundle it was made of. Raises InvalidInput where
-    another user could have put it there.
+    Its files are loaded as if they were the bundle they were made from. Raises InvalidInput if
+    another user could have written them.
     """
     return Store(private_directory(), version=_LAYOUT)
 
 
 def private_directory() -> Path:
-    """`cache_directory`, made for this user alone; InvalidInput if others own it or can write."""
+    """`cache_directory`, for this user alone; InvalidInput if others own it or can write."""
     directory = cache_directory()
-    with contextlib.suppress(OSError):  # said by whoever writes there
+    with contextlib.suppress(OSError):  # reported by whoever writes there
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         about = directory.stat()
@@ -53,20 +53,22 @@ def private_directory() -> Path:
     elif os.name == "posix" and about.st_mode & 0o022:
         fault = "can be written by other users"
     if fault:
-        what = f"{fault}, who could change what is loaded from there"
+        what = f"{fault}, who could change the files loaded from there"
         remedy = f"rm -r {directory}, or name another directory with EDGEQ_CACHE"
         raise InvalidInput(Problem(str(directory), what, remedy))
     return directory
 
 
 def mark_used(kept: Path) -> None:
-    """Remember that `kept` was wanted now."""
-    with contextlib.suppress(OSError):  # a cache that others wrote serves too
+    """Record that `kept` was used now."""
+    with contextlib.suppress(OSError):  # a read-only cache of another user works too
         os.utime(kept / MANIFEST)
 
 
 def drop_unused(kept: Path) -> None:
-    """Remove the longest unused neighbours of `kept`, never itself, until all are within `KEEP`."""
+    """Remove the least recently used neighbours of `kept`, never itself, until all are within
+    `KEEP`.
+    """
     with contextlib.suppress(OSError):  # another process may be removing the same
         others = [path for path in kept.parent.iterdir() if path.is_dir() and path != kept]
         room = KEEP - _size(kept)
@@ -77,10 +79,10 @@ def drop_unused(kept: Path) -> None:
 
 
 def model_file(package: Package) -> Path:
-    """The file, or directory, that the runtime opens; of an archive it is unpacked once and kept.
+    """The file, or directory, that the runtime opens; archives are unpacked once and cached.
 
-    What is kept is compared with the archive's record, byte by byte, and unpacked again if it
-    differs. Raises InvalidInput or Missing if it cannot be written.
+    Cached files are compared with the archive's record, byte by byte, and unpacked again if they
+    differ. Raises InvalidInput or Missing if they cannot be written.
     """
     name = package.model_name
     if not package.zipped:

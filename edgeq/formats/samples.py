@@ -1,4 +1,4 @@
-"""Models of text to a vector and of arrays to arrays, whatever executes them."""
+"""Models from text to a vector and from arrays to arrays, for every runtime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgeq.formats.text import TextEncoder, prompted
 class SampleModel(Model, ABC):
     """One artifact with its tokenizer. Safe to use from several threads.
 
-    Subclasses give `run`, and set what else a `Model` has.
+    Subclasses implement `run`, and set the other attributes of `Model`.
     """
 
     kind = "a model of text or arrays"
@@ -38,9 +38,9 @@ class SampleModel(Model, ABC):
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model once on arrays keyed by input name; outputs are keyed by output name.
 
-        Integers of another width are converted where they fit, and float64 is narrowed to float32
-        where the model wants it. Raises InvalidInput naming each input that is missing, unknown, or
-        of a wrong type or shape.
+        Integers of another width are converted if they fit, and float64 is narrowed to float32 if
+        the model takes that. Raises InvalidInput naming each input that is missing, unknown, or of
+        a wrong type or shape.
         """
 
     def embed(
@@ -77,7 +77,7 @@ class SampleModel(Model, ABC):
         return found
 
     def tokens(self, text: str) -> list[int]:
-        """Token ids of `text`, special tokens included, cut at `artifact.text.max_tokens`."""
+        """Token ids of `text` with special tokens, truncated at `artifact.text.max_tokens`."""
         return self._encoder.ids(text, "text")
 
     def tokenize(self, text: str) -> dict[str, npt.NDArray[np.int64]]:
@@ -97,7 +97,7 @@ class SampleModel(Model, ABC):
         return TextEncoder(self._package.read(TOKENIZER_FILE), text.max_tokens)
 
     def _fitted(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """`feeds` as the model wants them; raises InvalidInput with all that cannot be fitted."""
+        """`feeds` in the model's types; raises InvalidInput with all that cannot be converted."""
         ready, problems = {}, []
         for value in self.artifact.inputs:
             if value.name not in feeds:
@@ -133,7 +133,7 @@ def _require_list(texts: object) -> None:
 
 
 def fit(array: Array, value: ValueInfo) -> Array:
-    """`array` as `value` wants it, cast where nothing is lost but float64's precision.
+    """`array` converted for `value`, if that loses nothing except float64's precision.
 
     Raises InvalidInput for another dtype or shape.
     """
@@ -150,15 +150,16 @@ def fit(array: Array, value: ValueInfo) -> Array:
 
 
 def wanted(value: ValueInfo) -> str:
-    """What an input must be, as a remedy says it."""
+    """The requirements of an input, for a remedy."""
     shape = ", ".join(map(str, value.shape))
-    return f"the model wants {value.dtype} of shape ({shape})"
+    return f"the model takes {value.dtype} of shape ({shape})"
 
 
 def _casts(array: Array, dtype: np.dtype[np.generic]) -> bool:
     if np.can_cast(array.dtype, dtype, "safe"):
         return True
-    if array.dtype == np.int64 and dtype == np.int32:  # what tokenizers give, and Core ML takes
+    # types that tokenizers give, and Core ML takes
+    if array.dtype == np.int64 and dtype == np.int32:
         held = np.iinfo(np.int32)
         return bool(((array >= held.min) & (array <= held.max)).all())
     return bool(array.dtype == np.float64 and dtype == np.float32)

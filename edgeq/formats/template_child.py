@@ -1,7 +1,7 @@
-"""Renders one chat template: a program that is started for it, with limits, and then ends.
+"""Renders one chat template in a process with limits, started for it alone.
 
-A template is a stranger's program. It gets jinja2's sandbox, seconds and memory, and nothing of
-edgeq. The request on standard input and the answer on standard output are JSON.
+A template is untrusted code. It runs in jinja2's sandbox, with limits on time and memory, and
+without access to edgeq. The request on standard input and the answer on standard output are JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TEXT_LENGTH = 4 << 20
 
 
 def main() -> None:
-    """Answer with `text`, with `error`, or with `missing` where jinja2 is not installed."""
+    """Answer with `text`, with `error`, or with `missing` if jinja2 is not installed."""
     request = json.load(sys.stdin)
     _limit()
     try:
@@ -35,21 +35,21 @@ def main() -> None:
 def _limit() -> None:
     try:
         import resource
-    except ImportError:  # Windows, where time alone is limited, by the parent
+    except ImportError:  # Windows, where only time is limited, by the parent
         return
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 def _render(template: str, context: Mapping[str, Any]) -> str:
-    """As transformers renders templates, which are written for it."""
+    """Render as transformers does, for which templates are written."""
     import jinja2
     from jinja2 import nodes
     from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """`{% generation %}`: marks what the model said, for training; here it is its body."""
+        """`{% generation %}`: marks the model's words, for training; here it is just its body."""
 
         tags = {"generation"}  # noqa: RUF012
 
@@ -76,7 +76,7 @@ def _render(template: str, context: Mapping[str, Any]) -> str:
         parts.append(part)
         length += len(part)
         if length > TEXT_LENGTH:
-            raise ValueError(f"it writes more than {TEXT_LENGTH} letters")
+            raise ValueError(f"it writes more than {TEXT_LENGTH} characters")
     return "".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Text to token ids, the same while calibrating, measuring and in an app."""
+"""Text to token ids, the same in calibration, measurement and an app."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def prompted(
     prompt: str | None,
     prompt_name: str | None,
 ) -> Sequence[str]:
-    """`TextSettings.prompted`; what is no text is left for the encoder to refuse."""
+    """`TextSettings.prompted`; values that are not text are left for the encoder to refuse."""
     if not all(isinstance(text, str) for text in texts):
         return texts
     return (settings or TextSettings(max_tokens=1)).prompted(texts, prompt, prompt_name)
@@ -37,7 +37,7 @@ class TextEncoder:
         self._tokenizer.no_padding()
 
     def ids(self, text: str, where: str) -> list[int]:
-        """Token ids, special tokens included. `where` names the text in errors (InvalidInput)."""
+        """Token ids, including special tokens. `where` names the text in errors (InvalidInput)."""
         ids = encode(self._tokenizer, text, where)
         if not ids:
             raise InvalidInput(Problem(where, "has no token", "leave empty texts out"))

@@ -1,4 +1,4 @@
-"""The `tokenizers` package at arm's length: whatever it raises on a file or a text is explained."""
+"""A wrapper of the `tokenizers` package that turns its exceptions into clear errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edgeq.core.errors import InvalidInput, Problem
 
 
 def open_tokenizer(content: bytes) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`. Raises InvalidInput for what is not one."""
+    """The tokenizer of a `tokenizer.json`. Raises InvalidInput if it is not one."""
     try:
         return Tokenizer.from_buffer(content)
     except BaseException as error:
@@ -31,7 +31,7 @@ def encode(tokenizer: Tokenizer, text: str, where: str, *, special: bool = True)
 
 
 def _refused(error: BaseException) -> BaseException:
-    """tokenizers raises a plain Exception, and where its code panics, a BaseException."""
+    """tokenizers raises a plain Exception, and if its code panics, a BaseException."""
     if isinstance(error, Exception) or type(error).__name__ == "PanicException":
         what = f"cannot be used: {error}"
         return InvalidInput(Problem("tokenizer.json", what, "download or save the model again"))

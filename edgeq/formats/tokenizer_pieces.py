@@ -1,7 +1,7 @@
 """The tokenizer of a language model, from its `tokenizer.json`: text to ids, ids to bytes.
 
-A tokenizer decodes whole texts and puts U+FFFD where a character is not finished; text that comes
-token by token needs the bytes.
+A tokenizer decodes whole texts and puts U+FFFD for an incomplete character; streaming text token by
+token requires the bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def _byte_of_letter() -> dict[str, int]:
-    """The letters that byte-level vocabularies write bytes with.
+    """The letters that byte-level vocabularies use for bytes.
 
     Printable bytes of Latin-1 are their own letter; the others, in order, are those from U+0100 on
     (Radford et al. 2019, the GPT-2 tokenizer).
@@ -31,7 +31,7 @@ _LETTERS = _byte_of_letter()
 
 
 class DecoderTokenizer:
-    """`tokens` and `piece` of a language model: byte-level BPE, and what comes from SentencePiece.
+    """`tokens` and `piece` of a language model: byte-level BPE, and SentencePiece's models.
 
     content: of `tokenizer.json`; its own truncation and padding are switched off.
 
@@ -52,13 +52,13 @@ class DecoderTokenizer:
         return encode(self._tokenizer, text, "text", special=special)
 
     def piece(self, token_id: int) -> bytes:
-        """UTF-8 bytes of the token, often only a part of a character; none of a special token."""
+        """UTF-8 bytes of the token, often only a part of a character; none for a special token."""
         added = self._added.get(token_id)
         if added is not None:
             return b"" if added.special else bytes(added.content.encode())
         token = self._tokenizer.id_to_token(token_id)
         if token is None:
-            return b""  # a row of the embedding beyond the vocabulary, there to round its size up
+            return b""  # a row of the embedding beyond the vocabulary, present to round its size up
         if self._byte_level:
             return bytes(_LETTERS[letter] for letter in token)
         byte = _BYTE_TOKEN.fullmatch(token)

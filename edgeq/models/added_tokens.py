@@ -1,4 +1,4 @@
-"""Tokens that are found whole in a text, wherever the files of a tokenizer name them."""
+"""Tokens that are matched whole in a text, from all files of a tokenizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgeq.models.known_keys import SPECIAL_MEANINGS
 from edgeq.models.settings import Settings
 
 Token: TypeAlias = Mapping[str, Any]
-"""In the words of tokenizer.json's `added_tokens`, without an id."""
+"""In the format of tokenizer.json's `added_tokens`, without an id."""
 
 _MORE = "additional_special_tokens"
 _PROPERTIES = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -21,10 +21,10 @@ def missing_tokens(
     older: Mapping[str, Any],
     tokenizer: Mapping[str, Any],
 ) -> tuple[Token, ...]:
-    """Tokens that tokenizer.json lacks, or has with other properties than transformers gives them.
+    """Tokens that tokenizer.json lacks, or has with properties other than transformers would use.
 
     settings: of tokenizer_config.json. mapped: of special_tokens_map.json. older: of
-    added_tokens.json; the last two count only where the first lists no tokens of its own.
+    added_tokens.json; the last two count only if the first lists no tokens.
     """
     own = {token["content"]: _properties(token) for token in _added(tokenizer)}
     named, more, listed = _named(settings), _named(mapped), _listed(settings)
@@ -46,9 +46,9 @@ def missing_tokens(
 def with_tokens(
     tokenizer: dict[str, Any], tokens: Iterable[Token], rows: int | None
 ) -> dict[str, Any]:
-    """A tokenizer.json with `tokens`, those that are new behind its own.
+    """A tokenizer.json with `tokens` added, new ones after its own.
 
-    rows: of the embedding. A token without a row is left out: the model cannot read it.
+    rows: of the embedding. A token without a row is omitted: the model cannot read it.
     """
     added = {token["content"]: dict(token) for token in _added(tokenizer)}
     ids = _ids(tokenizer)
@@ -92,7 +92,7 @@ def _token(text: str, *, special: bool) -> dict[str, Any]:
 
 
 def _listed(settings: Settings) -> dict[int, dict[str, Any]]:
-    """The tokens of `added_tokens_decoder` by their ids."""
+    """The tokens of `added_tokens_decoder` by id."""
     listed = settings.mapping("added_tokens_decoder")
     try:
         return {int(id): _properties(token) for id, token in listed.items()}
@@ -103,7 +103,7 @@ def _listed(settings: Settings) -> dict[int, dict[str, Any]]:
 def _older(
     older: Mapping[str, Any], special: Collection[str], settings: Settings
 ) -> dict[int, dict[str, Any]]:
-    """The tokens of added_tokens.json by their ids."""
+    """The tokens of added_tokens.json by id."""
     if not all(type(id) is int for id in older.values()):
         raise Settings({}, settings.where, "added_tokens.json").unusable(
             "it", older, "ids by token"
@@ -112,14 +112,14 @@ def _older(
 
 
 def _named(settings: Settings) -> dict[str, Any]:
-    """The tokens that have a name, and under `additional_special_tokens` a list of more."""
+    """The tokens with a name, and a list of more under `additional_special_tokens`."""
     extra = settings.get("extra_special_tokens") or {}
     more = settings.get(_MORE) or []
     if isinstance(extra, list):  # transformers 5 has one list where version 4 has two places
         extra, more = {}, [*more, *extra]
     if not isinstance(extra, dict):
         raise settings.unusable("extra_special_tokens", extra, "tokens by their names")
-    settings.ignore(extra)  # version 4 says them a second time
+    settings.ignore(extra)  # version 4 repeats them
     found = {name: settings.get(name) for name in SPECIAL_MEANINGS}
     found |= {_MORE: more, **extra}
     if not isinstance(more, list) or not all(map(_is_token, _each(found))):
@@ -148,7 +148,7 @@ def _spelled(token: Any) -> str:
 def _by_meaning(
     named: Mapping[str, Any], there: Mapping[str, Token], listed: Mapping[str, Token]
 ) -> Iterator[Token]:
-    """Tokens that have a name: as they are listed, as they describe themselves, or plain."""
+    """Named tokens: as they are listed, as they describe themselves, or plain."""
     for name, token in named.items():
         for each in _each({name: token}):
             text = _spelled(each)

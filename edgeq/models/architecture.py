@@ -1,4 +1,4 @@
-"""What a language model's `config.json` says it is: the one reading that every exporter shares."""
+"""A language model's architecture, read from `config.json` once for all exporters."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _WHOLE, _WINDOWED = "full_attention", "sliding_attention"
 class Decoder:
     """A decoder-only transformer with rotary positions and a gated feed-forward layer.
 
-    heads, kv_heads: of queries, and of keys and values; head_dim: width of each. context: positions
-    it was trained for. rope: how positions turn queries and keys; local_rope: in windowed layers
-    where they turn otherwise. windows: for each layer the positions it looks back, itself included,
-    None for all. attention_scale: what query·key is multiplied by. embedding_scale: what token
-    vectors are multiplied by. *_softcap: c in c·tanh(x/c), None without. norm_plus_one: norms
-    multiply by 1 + weight. post_norms: norms behind attention and feed-forward too. qk_norms: norms
-    of each head's queries and keys. fused: q, k, v are one tensor, and so are gate and up.
+    heads, kv_heads: of queries, and of keys and values; head_dim: width of each. context: trained
+    length. rope: rotation of queries and keys by position; local_rope: in windowed layers if it
+    differs. windows: for each layer the number of positions it attends to, including its own, None
+    for all. attention_scale: factor of query·key. embedding_scale: factor of token vectors.
+    *_softcap: c in c·tanh(x/c), None without. norm_plus_one: norms multiply by 1 + weight.
+    post_norms: norms after attention and feed-forward too. qk_norms: norms of each head's queries
+    and keys. fused: q, k, v are one tensor, and so are gate and up.
     """
 
     family: Family
@@ -85,18 +85,18 @@ class Decoder:
 
     @property
     def rope_dim(self) -> int:
-        """Columns of a head that turn with the position."""
+        """Columns of a head that rotate with the position."""
         return self.rope.dim
 
     def cache_bytes_per_token(self, bytes_per_value: float) -> float:
-        """Keys and values of one position in every layer, not counting that windows end."""
+        """Keys and values of one position in every layer, ignoring windows."""
         return 2 * self.layers * self.kv_heads * self.head_dim * bytes_per_value
 
     def cache_bytes(self, context: int, bytes_per_value: float) -> float:
         """Keys and values of `context` positions; windowed layers keep no more than their window.
 
-        What a runtime that allocates whole windows would hold; one that keeps every position of
-        every layer holds `context × cache_bytes_per_token`.
+        For a runtime that allocates whole windows; one that keeps every position of every layer
+        stores `context × cache_bytes_per_token`.
         """
         positions = sum(min(context, window or context) for window in self.windows)
         return 2 * positions * self.kv_heads * self.head_dim * bytes_per_value
@@ -132,10 +132,10 @@ class Decoder:
 
 
 def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
-    """Read a `config.json`; `where` is the place that errors name.
+    """Parse a `config.json`; `where` is the place that errors name.
 
-    Raises InvalidInput for an architecture that is not supported, naming those that are, and for
-    settings of a supported one that no exporter carries out.
+    Raises InvalidInput for an unsupported architecture, naming the supported ones, and for settings
+    of a supported one that no exporter implements.
     """
     family = config.get("model_type")
     if family not in FAMILIES:
@@ -176,7 +176,7 @@ def _decoder(family: Family, config: Settings) -> Decoder:
         context=context,
         norm_eps=config.number("rms_norm_eps"),
         activation=_activation(gemma, config),
-        # Gemma's configurations leave it out, where transformers takes True.
+        # Gemma's configurations omit it; transformers then uses True
         tied=config.flag("tie_word_embeddings", gemma),
         rope=rope,
         local_rope=local_rope,
@@ -198,12 +198,12 @@ def _refuse_bias(family: Family, config: Settings) -> None:
     """transformers ignores the key in these families; weights decide, and they have no biases."""
     if config.get("attention_bias", family == "qwen2") is not (family == "qwen2"):
         wrong = config.get("attention_bias")
-        what = f"config.json: attention_bias {wrong!r} is not what a {family} model has"
+        what = f"config.json: attention_bias {wrong!r} does not apply to a {family} model"
         raise config.error(what, "use a model without it")
 
 
 def _head_dim(family: Family, config: Settings, hidden: int, heads: int) -> int:
-    """Some families have a width of their own where the file names none."""
+    """Some families have a default width if the file does not state it."""
     if family in ("qwen3", "gemma2", "gemma3_text"):
         return config.whole("head_dim")
     if "head_dim" not in config and hidden % heads:
@@ -214,7 +214,7 @@ def _head_dim(family: Family, config: Settings, hidden: int, heads: int) -> int:
 
 def _kv_heads(family: Family, config: Settings, heads: int) -> int:
     if family not in ("llama", "phi3"):
-        config.need("num_key_value_heads")  # transformers would take another number for each
+        config.need("num_key_value_heads")  # transformers would use a different default for each
     found = config.whole("num_key_value_heads", heads)
     if heads % found:
         what = f"config.json: {heads} heads cannot share {found} key-value heads"
@@ -223,7 +223,7 @@ def _kv_heads(family: Family, config: Settings, heads: int) -> int:
 
 
 def _activation(gemma: bool, config: Settings) -> Literal["silu", "gelu_tanh"]:
-    """Gemma's first configurations have an older key that means nothing."""
+    """Gemma's first configurations have an older key without meaning."""
     names = ("hidden_activation", "hidden_act") if gemma else ("hidden_act",)
     name = next((name for name in names if name in config), names[-1])
     found = config.need(name)
@@ -249,7 +249,7 @@ def _windows(family: Family, config: Settings, layers: int) -> tuple[int | None,
         config.ignore(["sliding_window", "max_window_layers", "layer_types"])
         return (None,) * layers
     if family != "phi3":
-        config.need("sliding_window")  # transformers would take 4,096
+        config.need("sliding_window")  # transformers would use 4,096
     window = config.optional("sliding_window")
     kinds = _layer_types(family, config, layers)
     if window is None:
@@ -258,7 +258,7 @@ def _windows(family: Family, config: Settings, layers: int) -> tuple[int | None,
 
 
 def _layer_types(family: Family, config: Settings, layers: int) -> list[str]:
-    """Which layers have a window; where a file does not list them, as transformers fills in."""
+    """Which layers have a window; if a file does not list them, transformers' default."""
     every = config.get("sliding_window_pattern", config.get("_sliding_window_pattern", 6))
     first = config.get("max_window_layers", 28)
     if family in ("mistral", "phi3"):
@@ -280,5 +280,5 @@ def _layer_types(family: Family, config: Settings, layers: int) -> list[str]:
 
 
 DEFAULT_CONTEXT = 4096
-"""Positions a model is opened for unless it is told, or was trained for fewer: llama.cpp allocates
-the keys and values of all of them at once, and models are trained for up to a million."""
+"""Default context length, or the trained length if shorter: llama.cpp allocates
+the whole KV cache at once, and models are trained for up to a million positions."""

@@ -1,4 +1,4 @@
-"""What a sentence encoder's config.json may say: transformers exports it, nothing may be lost."""
+"""Checks of a sentence encoder's config.json, so that no setting is lost in the export."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from edgeq.models.settings import Settings
 
 
 def check_encoder(config: Mapping[str, Any], where: str, noun: str) -> None:
-    """Raise InvalidInput for a family that is not supported, and for a setting nobody reads.
+    """Raise InvalidInput for an unsupported family, and for an unknown setting.
 
-    noun: what it is to be, with its article.
+    noun: the wanted kind of model, with its article.
     """
     family = config.get("model_type")
     keys = ENCODER_KEYS.get(str(family))
@@ -30,5 +30,5 @@ def check_encoder(config: Mapping[str, Any], where: str, noun: str) -> None:
 
 
 def is_unused(name: str, task: Task) -> bool:
-    """Whether no answer of the task depends on the weight with this name."""
+    """Whether the task's answers do not depend on the weight with this name."""
     return any(f".{prefix}" in f".{name}" for prefix in task.unused_weights)

@@ -1,7 +1,7 @@
-"""Which files beside itself a `.onnx` file reads, found before a runtime opens any of them.
+"""List the external data files of a `.onnx` file before a runtime opens any of them.
 
-Reads protocol buffers' wire format alone, so that it needs no package, and skips what it does not
-look for: weights inside the file are never touched. Field numbers are those of onnx.proto.
+Parses only protocol buffers' wire format, so it needs no package, and skips everything else:
+weights inside the file are never touched. Field numbers are those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TypeAlias
 from edgeq.core.errors import InvalidInput, Problem
 
 Buffer: TypeAlias = bytes | mmap.mmap
-_Part: TypeAlias = tuple[int, int]  # where a message begins and ends
+_Part: TypeAlias = tuple[int, int]  # begin and end of a message
 
-# Of every message in which a tensor can lie, the fields that lead to one.
+# For every message that can contain a tensor, the fields that lead to one.
 _FIELDS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -28,19 +28,19 @@ _FIELDS: dict[str, dict[int, str]] = {
     "tensor": {13: "entry"},
     "entry": {1: "key", 2: "value"},
 }
-_LOCATION = b"location"  # a message without this word, which most are, names no file
+_LOCATION = b"location"  # a message without this word, as most are, names no file
 _DEEPEST = 100  # as deep as protobuf itself reads
-_AGAIN = "export or fetch the model again"
+_AGAIN = "export or download the model again"
 
 
 class _Damaged(Exception):
-    """Not what protocol buffers look like."""
+    """Not valid protocol buffers."""
 
 
 def external_files(content: Buffer) -> set[str]:
-    """Every location that a tensor of the model in `content` names; ValueError if it is damaged.
+    """Every location named by a tensor of the model in `content`; ValueError if it is damaged.
 
-    Tensors of subgraphs, attributes, local functions and training graphs are among them.
+    Includes tensors of subgraphs, attributes, local functions and training graphs.
     """
     locations = set()
     try:
@@ -51,12 +51,12 @@ def external_files(content: Buffer) -> set[str]:
             if texts[1] == _LOCATION:
                 locations.add(texts[2].decode())
     except (_Damaged, IndexError, UnicodeDecodeError):
-        raise ValueError("is not a model that onnx's format allows") from None
+        raise ValueError("is not a valid ONNX model") from None
     return locations
 
 
 def require_own_files(model: Path) -> None:
-    """Raise InvalidInput if a tensor of `model` lies in another folder or in no file at all."""
+    """Raise InvalidInput if a tensor of `model` is in another folder or a missing file."""
     try:
         with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as all_:
             found = external_files(all_)
@@ -65,7 +65,7 @@ def require_own_files(model: Path) -> None:
     except ValueError as error:  # mmap's too: an empty file
         raise InvalidInput(Problem(str(model), f"cannot be opened: {error}", _AGAIN)) from None
     problems = [
-        Problem(str(model), f"keeps a tensor in {location!r}, {why}", _AGAIN)
+        Problem(str(model), f"stores a tensor in {location!r}, {why}", _AGAIN)
         for location in sorted(found)
         if (why := _fault(model.parent, location))
     ]
@@ -78,11 +78,11 @@ def _fault(folder: Path, location: str) -> str:
     plain = location == str(path) and not path.is_absolute() and ".." not in path.parts
     if not plain or any(letter in location for letter in "\\:\0*"):
         return "which may lie outside its folder"
-    return "" if (folder / path).is_file() else "which is not beside it"
+    return "" if (folder / path).is_file() else "which is not next to it"
 
 
 def _entries(content: Buffer, kind: str, begin: int, end: int, depth: int) -> Iterator[_Part]:
-    """Where the entries of `external_data` lie below a message of `kind`."""
+    """Positions of `external_data` entries below a message of `kind`."""
     if depth > _DEEPEST:
         raise _Damaged
     known = _FIELDS[kind]

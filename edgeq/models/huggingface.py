@@ -1,4 +1,4 @@
-"""What a Hugging Face-style directory holds, read without loading a weight."""
+"""Facts about a Hugging Face-style directory, read without loading a weight."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeq.models.settings import Settings
 from edgeq.models.tokenizer_settings import TokenizerSettings, read_tokenizer_settings
 from edgeq.models.weight_files import TensorFacts, read_tensors, refuse_quantized, weight_files
 
-# As in fairseq, where these come from, the first token's position is the padding token's plus one.
+# In fairseq, the origin of these, the first token's position is the padding token's plus one.
 _POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 _SMALL_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
@@ -28,9 +28,9 @@ _SMALL_FILES = (
 
 @dataclass(frozen=True)
 class ModelDirectory:
-    """A model that can be exported: configuration, weight headers, tokenizer, sentence head.
+    """An exportable model: configuration, weight headers, tokenizer, sentence head.
 
-    tensors: by their usual names. stored_names: what the files call those that they call otherwise.
+    tensors: by their usual names. stored_names: the names in the files if they differ.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class ModelDirectory:
 
     @property
     def dimension(self) -> int:
-        """Numbers of a sentence vector."""
+        """Dimension of a sentence embedding."""
         return self.head.width(self.hidden_size)
 
     @property
@@ -60,7 +60,7 @@ class ModelDirectory:
         return self._number("num_attention_heads", "n_heads")
 
     def _number(self, *names: str) -> int:
-        """The first of `names` that the configuration has; DistilBERT has its own."""
+        """The first of `names` in the configuration; DistilBERT has its own."""
         for name in names:
             if isinstance(self.config.get(name), int):
                 return int(self.config[name])
@@ -70,14 +70,14 @@ class ModelDirectory:
 
     @property
     def source_files(self) -> tuple[Path, ...]:
-        """Every file whose content decides what is built."""
+        """Every file whose content affects the build."""
         files = [*(self.path / name for name in _SMALL_FILES), *self.head.files]
         return (*self.weight_files, *(file for file in files if file.is_file()))
 
     def tokenizer_json(self) -> bytes:
-        """The tokenizer as the model is used: its added tokens, what it lower-cases, where it cuts.
+        """The tokenizer as the model uses it: with its added tokens, lower-casing and truncation.
 
-        The file itself where the settings change nothing of it.
+        The file itself if the settings change nothing in it.
         """
         content = self.tokenizer.read_bytes()
         told = self.tokenizer_settings
@@ -95,13 +95,13 @@ class ModelDirectory:
 
 
 def _cut(side: str, longest: int) -> dict[str, Any]:
-    """What tokenizer.json says of long texts that lose their beginning ("left") or their end."""
+    """Truncation in tokenizer.json's format, at the beginning ("left") or the end of long texts."""
     cut = {"strategy": "LongestFirst", "stride": 0, "max_length": longest}
     return {**cut, "direction": side.capitalize()}
 
 
 def _lowers(normalizer: Any) -> bool:
-    """Whether a tokenizer's normalizer lower-cases already."""
+    """Whether a tokenizer's normalizer already lower-cases."""
     if not isinstance(normalizer, dict):
         return False
     kind = normalizer.get("type")
@@ -113,11 +113,11 @@ def _lowers(normalizer: Any) -> bool:
 def read_directory(
     path: Path, where: str, tensors: dict[str, TensorFacts] | None = None
 ) -> ModelDirectory:
-    """Facts of the model in `path`; `where` is the place in the recipe that errors name.
+    """Facts about the model in `path`; `where` is the place in the recipe that errors name.
 
-    tensors: the weights' facts where they are known from elsewhere and the files are not here.
-    Raises InvalidInput for pickled weights, weights that are quantized already, custom code, and
-    files that are missing, damaged or too many.
+    tensors: facts about the weights if they are known from elsewhere and the files are missing.
+    Raises InvalidInput for pickled weights, already quantized weights, custom code, and files that
+    are missing, damaged or superfluous.
     """
     config = read_json(path / "config.json", where)
     _refuse_code(path, config, where)
@@ -151,9 +151,9 @@ def _refuse_code(path: Path, config: Mapping[str, Any], where: str) -> None:
         raise InvalidInput(
             Problem(
                 where,
-                f"{path} needs Python code of its own (auto_map in config.json), "
-                "and code that comes with a model is never run",
-                "use a model of an architecture that transformers has built in",
+                f"{path} needs custom Python code (auto_map in config.json), and code that comes "
+                f"with a model is never run",
+                "use a model with an architecture built into transformers",
             )
         )
 
@@ -163,7 +163,7 @@ def _refuse_quantization(path: Path, config: Mapping[str, Any], where: str) -> N
         found = config.get(key)
         if found is not None:
             method = found.get("quant_method", "") if isinstance(found, dict) else ""
-            what = f"{path} is quantized already: config.json has {key} {method}".rstrip()
+            what = f"{path} is already quantized: config.json has {key} {method}".rstrip()
             raise InvalidInput(Problem(where, what, "use the model it was made from"))
 
 
@@ -185,9 +185,9 @@ def _tokenizer(path: Path, config: Mapping[str, Any], where: str) -> tuple[Path,
 
 
 def _max_tokens(path: Path, config: Mapping[str, Any], wanted: float | None) -> int:
-    """Tokens of the longest text: as sentence-transformers takes it, no more than positions.
+    """Maximum text length in tokens: as in sentence-transformers, limited by the positions.
 
-    wanted: what the settings say, None where they say nothing.
+    wanted: from the settings, None if they do not say.
     """
     settings = Settings(config, str(path), "config.json")
     longest = settings.whole("max_position_embeddings", 512)

@@ -25,7 +25,7 @@ def read_json(path: Path, where: str, kind: type = dict) -> Any:
 
 
 def read_optional(path: Path) -> dict[str, Any]:
-    """The mapping in the JSON file `path`, empty where there is no such file."""
+    """The mapping in the JSON file `path`, empty if there is no such file."""
     if not path.is_file():
         return {}
     found: dict[str, Any] = read_json(path, str(path))
@@ -34,5 +34,5 @@ def read_optional(path: Path) -> dict[str, Any]:
 
 def damaged(path: Path, why: str) -> InvalidInput:
     """The error for a file that is not what its name says."""
-    what = f"cannot be read as the JSON that belongs there: {why}"
+    what = f"is not the expected JSON: {why}"
     return InvalidInput(Problem(str(path), what, "download or save it again"))

@@ -1,6 +1,6 @@
-"""Keys of a model's JSON files that are not read, and why that is right: one table for each file.
+"""Keys of a model's JSON files that are deliberately not read: one table per file.
 
-A key in none of these tables, and read by nobody, is refused.
+A key that is in none of these tables and is not read is refused.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 Fixed = Mapping[str, tuple[Any, ...]]
-"""Keys that change nothing while they have one of these values, and are refused with others."""
+"""Keys that change nothing if they have one of these values, and are refused with others."""
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id")
-"""Read where special tokens are decided, or said again by the tokenizer's files."""
+"""Read by the special tokens module, or repeated in the tokenizer's files."""
 
 _SAMPLING = (
     *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "top_h"),
@@ -22,11 +22,11 @@ _SAMPLING = (
     *("max_length", "max_new_tokens", "max_time", "penalty_alpha", "low_memory"),
     *("renormalize_logits", "remove_invalid_values", "dola_layers"),
 )
-"""How an app may draw tokens, which is its caller's to say here."""
+"""Sampling defaults; here the caller decides."""
 
 HARMLESS = frozenset(
     {
-        # What wrote the file, and how it was trained.
+        # Origin of the file, and training settings.
         *("architectures", "transformers_version", "_name_or_path", "name_or_path", "dtype"),
         *("torch_dtype", "initializer_range", "initializer_factor", "initializer_cutoff_factor"),
         *("attention_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob"),
@@ -34,7 +34,7 @@ HARMLESS = frozenset(
         *("seq_classif_dropout", "qa_dropout", "mlp_dropout", "embedding_dropout"),
         *("gradient_checkpointing", "pretraining_tp", "is_llama_config", "unsloth_fixed"),
         *("unsloth_version", "model_name", "_commit_hash"),
-        # How a library runs it, at the same answers.
+        # How a library runs it, with the same answers.
         *("use_cache", "cache_implementation", "attn_implementation", "_attn_implementation"),
         *("_attn_implementation_autoset", "_attn_implementation_internal", "torchscript"),
         *(
@@ -45,7 +45,7 @@ HARMLESS = frozenset(
         ),
         *("output_attentions", "output_hidden_states", "output_scores", "return_dict"),
         *("return_dict_in_generate", "chunk_size_feed_forward", "transformers.js_config"),
-        # Labels, and what other tasks and languages of the family need.
+        # Labels, and settings for other tasks and languages of the family.
         *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task"),
         *("task_specific_params", "prefix", "tokenizer_class", "decoder_start_token_id"),
         *("mask_token_id", "unk_token_id", "cross_attention_hidden_size", "tie_encoder_decoder"),
@@ -53,7 +53,7 @@ HARMLESS = frozenset(
         *_SAMPLING,
     }
 )
-"""Of every config.json; the values of the last group stood here before generation_config.json."""
+"""For every config.json; the values of the last group predate generation_config.json."""
 
 _LAYOUT: Fixed = {
     "add_cross_attention": (False,),
@@ -75,7 +75,7 @@ DECODER_FIXED: Fixed = {
     "rope_interleaved": (False,),
     "use_bidirectional_attention": (False,),
 }
-"""Of a language model's config.json."""
+"""For a language model's config.json."""
 
 GENERATION_HARMLESS = frozenset(
     {
@@ -90,7 +90,7 @@ GENERATION_HARMLESS = frozenset(
         *_SAMPLING,
     }
 )
-"""Of generation_config.json; `eos_token_id` is read."""
+"""For generation_config.json; `eos_token_id` is read."""
 
 GENERATION_FIXED: Fixed = {
     "min_length": (0,),
@@ -108,36 +108,36 @@ GENERATION_FIXED: Fixed = {
     "watermarking_config": (),
     "exponential_decay_length_penalty": (),
 }
-"""What would make a model say other tokens than its logits do."""
+"""Settings that would make a model generate other tokens than its logits suggest."""
 
 SPECIAL_MEANINGS = (
     *("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token"),
     "mask_token",
 )
-"""Keys of tokens with a meaning, in the order in which transformers adds those that are new."""
+"""Keys of special tokens, in the order in which transformers adds new ones."""
 
 TOKENIZER_HARMLESS = frozenset(
     {
-        # What the library opens, and what it was opened from.
+        # Class that the library opens, and its origin.
         *("tokenizer_class", "processor_class", "backend", "name_or_path", "is_local", "use_fast"),
         *("tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file", "device_map"),
         "local_files_only",
-        # Batches, pairs and lengths; edgeq runs one text at a time and cuts it itself.
+        # Batches, pairs and lengths; edgeq runs one text at a time and truncates it itself.
         *("padding", "padding_side", "pad_to_multiple_of", "pad_token_type_id", "truncation"),
         *("truncation_strategy", "stride", "max_length", "max_len", "model_input_names"),
         # From ids to text, and messages to text.
         *("clean_up_tokenization_spaces", "spaces_between_special_tokens", "errors"),
         *("chat_template", "response_schema", "use_default_system_prompt"),
-        # Read by classes in Python alone; tokenizer.json has what they lead to.
+        # Read only by classes in Python; tokenizer.json contains their result.
         *("do_basic_tokenize", "never_split", "remove_space", "keep_accents", "sp_model_kwargs"),
         *("legacy", "trim_offsets", "do_lower_case", "strip_accents", "tokenize_chinese_chars"),
         *("add_bos_token", "add_eos_token"),
-        # Names that families with pictures and sound give to tokens of theirs.
+        # Names of tokens in families with images and audio.
         *("image_token", "boi_token", "eoi_token", "video_token", "audio_token", "boa_token"),
         *("eoa_token", "vision_bos_token", "vision_eos_token"),
     }
 )
-"""Of tokenizer_config.json. Some classes of transformers overrule tokenizer.json by keys of the
+"""For tokenizer_config.json. Some classes of transformers override tokenizer.json by keys of the
 fourth group; `edgeq.models.tokenizer_settings` refuses where the two differ."""
 
 TOKENIZER_FIXED: Fixed = {
@@ -148,7 +148,7 @@ TOKENIZER_FIXED: Fixed = {
     "fix_mistral_regex": (False,),
     "wordpieces_prefix": ("##",),
 }
-"""Of tokenizer_config.json: what would make other tokens of a text than tokenizer.json does."""
+"""For tokenizer_config.json: settings that would tokenize differently from tokenizer.json."""
 
 _ENCODER: Fixed = {**_LAYOUT, "position_embedding_type": ("absolute",)}
 _BERT_KEYS = frozenset(
@@ -177,6 +177,6 @@ ENCODER_KEYS: Mapping[str, frozenset[str]] = {
         }
     ),
 }
-"""Keys of an encoder's config.json that transformers, which exports it, reads."""
+"""Keys of an encoder's config.json that transformers reads when it exports it."""
 
 ENCODER_FIXED: Mapping[str, Fixed] = dict.fromkeys(ENCODER_KEYS, _ENCODER)

@@ -1,4 +1,4 @@
-"""Find the files that a recipe's one word means: hub, installed package, directory, .onnx."""
+"""Locate the files of a recipe's source: hub, installed package, directory, .onnx."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from edgeq.core.validation_messages import suggest
 from edgeq.models.source import Source
 from edgeq.models.weight_files import missing_shards
 
-# What a build reads of a repository: weights, configuration, tokenizer, sentence head, licence.
+# Files of a repository that a build reads: weights, configuration, tokenizer, sentence head,
+# licence.
 _WANTED = [
     "*.safetensors",
     "*.json",
@@ -31,7 +32,7 @@ _WITHOUT_WEIGHTS = [pattern for pattern in _WANTED if pattern != "*.safetensors"
 class Located:
     """A model on disk: `path` is a Hugging Face-style directory or an .onnx file.
 
-    `revision` pins what was read: a commit for a hub, a version for a package, None for a path.
+    `revision` pins the content: a commit for a hub, a version for a package, None for a path.
     """
 
     path: Path
@@ -44,11 +45,11 @@ class Located:
 
 
 def locate(source: Source, base: Path, where: str, *, weights: bool = True) -> Located:
-    """Find or fetch the files of `source`; paths are relative to `base`.
+    """Find or download the files of `source`; paths are relative to `base`.
 
     `where` is the place in the recipe that errors name. With `weights=False` nothing large is
-    fetched from a hub. Raises InvalidInput for what is not there, Missing for what is not
-    installed or cannot be reached.
+    downloaded from a hub. Raises InvalidInput for a missing model, Missing for a package that is
+    not installed or a hub that cannot be reached.
     """
     if source.kind == "hub":
         return _from_hub(source, where, weights)
@@ -70,7 +71,7 @@ def locate(source: Source, base: Path, where: str, *, weights: bool = True) -> L
 
 
 def _from_package(name: str, where: str) -> Located:
-    """The model among the files that an installer recorded of a package; none of it is imported."""
+    """The model among a package's recorded files; nothing is imported."""
     try:
         package = importlib.metadata.distribution(name)
     except (importlib.metadata.PackageNotFoundError, ValueError):
@@ -81,13 +82,13 @@ def _from_package(name: str, where: str) -> Located:
     if len(models) != 1:
         found = f"{len(models)} models: {', '.join(map(str, models))}" if models else "no model"
         what = f"the package {name} has {found}"
-        remedy = "name a package that carries one model, or give its directory as a path"
+        remedy = "name a package with a single model, or give its directory as a path"
         raise InvalidInput(Problem(where, what, remedy))
     return Located(Path(str(package.locate_file(models[0]))), package.version)
 
 
 def _models_among(files: Sequence[PurePosixPath]) -> list[PurePosixPath]:
-    """Folders with weights and a configuration, but not folders within one; else .onnx files."""
+    """Folders with weights and a configuration, without nested ones; else .onnx files."""
     weights = {file.parent for file in files if file.suffix == ".safetensors"}
     folders = weights & {file.parent for file in files if file.name == "config.json"}
     outer = [folder for folder in sorted(folders) if not folders & set(folder.parents)]
@@ -119,7 +120,7 @@ def _from_hub(source: Source, where: str, weights: bool) -> Located:
     except errors.HFValidationError as error:
         raise InvalidInput(Problem(where, str(error), "write 'hub:owner/name@revision'")) from None
     try:
-        # Without a network this fails at once; a download would try again for half a minute.
+        # Without a network this fails at once; a download would retry for half a minute.
         huggingface_hub.model_info(source.value, revision=source.revision, timeout=10)
         path = fetch(_WANTED if weights else _WITHOUT_WEIGHTS, offline=False)
     except errors.RepositoryNotFoundError:
@@ -140,19 +141,19 @@ def _from_hub(source: Source, where: str, weights: bool) -> Located:
         )
         raise Missing(Problem(where, what, remedy)) from None
     if weights and not _has_weights(path):
-        # Without a network the cache is taken as it is. Either that, or there are none: ask which.
+        # Without a network the cache is used as is. Either that, or there are none: ask which.
         hub_tensors(source, where)
     return Located(path, path.name)
 
 
 def _is_of_the_network(error: Exception) -> bool:
-    """Whether a hub could not be asked; the errors of its newer HTTP clients are no OSError."""
+    """Whether a hub could not be reached; the errors of its newer HTTP clients are not OSErrors."""
     client = type(error).__module__.partition(".")[0]
     return isinstance(error, OSError) or client in _HTTP_CLIENTS
 
 
 def _has_weights(path: Path) -> bool:
-    """Whether a snapshot has all its weights: a download may have been stopped between files."""
+    """Whether a snapshot has all its weights: a download may have been interrupted."""
     return any(path.glob("*.safetensors")) and not missing_shards(path)
 
 
@@ -162,7 +163,7 @@ def hub_tensors(source: Source, where: str) -> dict[str, tuple[str, tuple[int, .
     from huggingface_hub import errors
 
     try:
-        # Without a network this fails at once; reading headers would try again for 20 s.
+        # Without a network this fails at once; reading headers would retry for 20 s.
         huggingface_hub.model_info(source.value, revision=source.revision, timeout=10)
         metadata = huggingface_hub.get_safetensors_metadata(source.value, revision=source.revision)
     except errors.NotASafetensorsRepoError:

@@ -25,20 +25,20 @@ from edgeq.models.weights import check_values
 if TYPE_CHECKING:
     from edgeq.models.graphs.weights import Weight
 
-_MISFITS_TOLD = 3  # one wrong number in a configuration makes dozens
+_MISFITS_TOLD = 3  # one wrong number in a configuration causes dozens
 _HARMLESS_TENSORS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
 _HEAD_STEP = 16
-"""onnxruntime's attention, which every format's reference runs on, turns heads of such widths."""
+"""onnxruntime's attention, used by every format's reference, supports multiples of this width."""
 
 
 @dataclass(frozen=True)
 class DescribedModel:
-    """Where a model lies and what a plan needs to know of it.
+    """The location of a model and the facts that a plan needs.
 
     tensors: shapes of the weights that an export keeps, outputs or tokens first. weights: the same
-    of an .onnx file, with the operators that read them; None where only names are known yet.
-    directory: facts of a Hugging Face-style directory, None for an .onnx file. decoder: what a
-    language model is, classes: what a classifier tells apart; None for other tasks.
+    for an .onnx file, with the operators that read them; None if only names are known yet.
+    directory: facts about a Hugging Face-style directory, None for an .onnx file. decoder: a
+    language model's architecture, classes: a classifier's labels; None for other tasks.
     """
 
     located: Located
@@ -49,16 +49,16 @@ class DescribedModel:
     classes: Classes | None = None
 
     def is_table(self, name: str) -> bool:
-        """Whether rows of this weight are looked up; by its name where no operator is known."""
+        """Whether rows of this weight are looked up; by its name if no operator is known."""
         if self.decoder is not None and self.decoder.tied:
-            return False  # it is multiplied too, which decides how scales are stored
+            return False  # it is also multiplied, which decides how scales are stored
         if self.weights is not None:
             return bool(self.weights[name].uses) and self.weights[name].role == "embedding"
         return "embed" in name
 
     @property
     def licence(self) -> str | None:
-        """The licence as the model card states it."""
+        """The licence stated in the model card."""
         return self.directory.licence if self.directory else None
 
     def check_values(self) -> None:
@@ -67,7 +67,7 @@ class DescribedModel:
             check_values(self.directory, tied=bool(self.decoder and self.decoder.tied))
 
     def sha256(self) -> str:
-        """One hash over every source file that decides what is built; reads them all."""
+        """One hash over every source file that affects the build; reads them all."""
         if self.directory is not None:
             files, root = self.directory.source_files, self.located.path
         else:
@@ -82,7 +82,7 @@ class DescribedModel:
 def describe(
     source: Source, task: str, folder: Path, where: str, *, weights: bool
 ) -> DescribedModel:
-    """Find the model `source` for a task; with `weights`, fetch all that a build needs.
+    """Find the model `source` for a task; with `weights`, download everything a build needs.
 
     folder: the directory that relative paths start from.
 
@@ -109,11 +109,11 @@ def describe(
 
 
 def _describe_decoder(source: Source, located: Located, where: str) -> DescribedModel:
-    """A language model; its configuration alone says what weights there are."""
+    """A language model; its configuration alone determines its weights."""
     try:
         elsewhere = _tensors_elsewhere(source, located, where)
     except EdgeqError:
-        elsewhere = {}  # a plan needs no more than the configuration
+        elsewhere = {}  # a plan needs only the configuration
     directory = read_directory(located.path, where, elsewhere)
     check_task(directory.config, directory.tensors, TEXT_GENERATION, where, has_modules=False)
     decoder = decoder_of(directory.config, where)
@@ -145,22 +145,22 @@ def _check_heads(decoder: Decoder, where: str) -> None:
 def _misfits(
     wanted: dict[str, tuple[int, ...]], held: dict[str, TensorFacts], tied: bool
 ) -> Iterator[str]:
-    """What a configuration promises and the files do not keep, or hold beyond it."""
+    """Differences between the weights that a configuration promises and those in the files."""
     for name, shape in wanted.items():
         if name not in held:
             yield f"lacks {name}, which its config.json promises"
         elif held[name].shape != shape:
             yield f"{name} has the shape {held[name].shape}, config.json promises {shape}"
     for name in held:
-        is_tied = tied and name == "lm_head.weight"  # compared with the embedding by a build
+        is_tied = tied and name == "lm_head.weight"  # compared with the embedding during a build
         if name not in wanted and not is_tied and not name.endswith(_HARMLESS_TENSORS):
-            yield f"has {name}, which its config.json does not know"
+            yield f"has {name}, which its config.json does not mention"
 
 
 def _tensors_elsewhere(
     source: Source, located: Located, where: str
 ) -> dict[str, TensorFacts] | None:
-    """The weights' facts from the hub where only small files were fetched for a plan."""
+    """Facts about the weights from the hub if only small files were downloaded for a plan."""
     if source.kind != "hub" or any(located.path.glob("*.safetensors")):
         return None
     found = hub_tensors(source, where)

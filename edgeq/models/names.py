@@ -1,6 +1,6 @@
-"""One name for each weight, whatever a file puts in front of it.
+"""Canonical names for weights, without wrappers' prefixes.
 
-Wrappers of training libraries and of larger models leave a prefix: `_orig_mod.`, `module.`,
+Wrappers of training libraries and of larger models add a prefix: `_orig_mod.`, `module.`,
 `language_model.`; a decoder saved without its head has none at all.
 """
 
@@ -17,7 +17,7 @@ _WRAPPERS = ("_orig_mod.", "module.", "model.", "transformer.", "language_model.
 def decoder_names(stored: Iterable[str], where: str) -> dict[str, str]:
     """The name in the file of every weight of a language model, by its usual name.
 
-    Raises InvalidInput where two prefixes are possible.
+    Raises InvalidInput if two prefixes are possible.
     """
     stored = list(stored)
     body = _prefix(stored, _TABLE, where)
@@ -36,7 +36,7 @@ def decoder_names(stored: Iterable[str], where: str) -> dict[str, str]:
 
 
 def encoder_names(stored: Iterable[str], where: str) -> dict[str, str]:
-    """The same of an encoder, without what a wrapper put in front of every name."""
+    """The same for an encoder, without a wrapper's prefix."""
     names = {name: name for name in stored}
     while True:
         prefix = next(
@@ -58,7 +58,7 @@ def _is_wrapped(names: Iterable[str]) -> bool:
 
 
 def _prefix(stored: Iterable[str], ending: str, where: str) -> str | None:
-    """What stands in front of the one weight with this ending; None where there is none."""
+    """The prefix of the single weight with this ending; None if there is none."""
     found = [n for n in stored if n == ending or n.endswith(f".{ending}")]
     if len(found) > 1:
         raise _ambiguous(where, *found[:2])
@@ -66,5 +66,5 @@ def _prefix(stored: Iterable[str], ending: str, where: str) -> str | None:
 
 
 def _ambiguous(where: str, first: str, second: str) -> InvalidInput:
-    what = f"its weights hold one model twice: {first} and {second}"
+    what = f"its weights contain one model twice: {first} and {second}"
     return InvalidInput(Problem(where, what, "save the model again with one of them"))

@@ -1,4 +1,4 @@
-"""What a model is called: by its card, where that names what the source names."""
+"""A model's name: from its card, if that matches the source."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _MOST_BYTES = 1 << 20
 def model_name(source: str, directory: Path | None = None) -> str:
     """The name of the model that `source` names; `directory` holds its files.
 
-    The package of a model has often a longer name than the model: then the heading of its card
-    counts, which has to be the end of the source's name but for case and punctuation.
+    A model's package often has a longer name than the model: then the heading of its card counts,
+    if it is the end of the source's name, ignoring case and punctuation.
 
     >>> model_name("hub:owner/name@1234"), model_name("./wren")
     ('name', 'wren')

@@ -1,12 +1,12 @@
 """ONNX Runtime sessions, with the settings that keep anonymous memory and latency low.
 
-Measured on a prepared int8 6-layer encoder, texts of 5 to 128 tokens, anonymous growth: 10.8 MiB
+Measured on a prepacked int8 6-layer encoder, texts of 5 to 128 tokens, anonymous growth: 10.8 MiB
 with onnxruntime's settings, 8.1 without memory patterns, 7.5 with an arena of small steps too, 6.4
 with freed heap returned; latency within 1 %. Threads spin while they wait for work, as is
 onnxruntime's default: not spinning makes two threads a third slower on idle cores.
 
-The one place that imports onnxruntime: its Linux wheels send telemetry unless told not to before
-the first import.
+The one place that imports onnxruntime: its Linux wheels send telemetry unless this is disabled
+before the first import.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ CURES: dict[Arch, dict[str, str]] = {
     "x86_64": dict(SESSION_BY_CPU[X86_WITHOUT_VNNI]),
 }
 """Configuration entries that make kernels of an architecture exact, see `session_settings`."""
-_ERROR = 3  # onnxruntime's severity: warnings about its own fallbacks are no use to a caller
+_ERROR = 3  # onnxruntime's severity: warnings about its own fallbacks do not help a caller
 _ARENA_STEP = 64 * 1024  # bytes; onnxruntime's own steps of 1 and 2 MiB are left half empty
 _EXTERNAL_FROM_BYTES = 1024  # smaller constants stay in the graph, where they can be folded
 
 
 def version() -> str:
-    """The version of onnxruntime that is installed here."""
+    """The installed version of onnxruntime."""
     return str(onnxruntime.__version__)
 
 
@@ -65,7 +65,7 @@ def products_saturate() -> bool:
     """Whether uint8 × int8 products lose their high bits on this CPU.
 
     x86 without VNNI adds pairs of products in 16 bits (`VPMADDUBSW`), which saturate. The kernel
-    itself is asked, with the largest values: a list of CPU names would miss virtual machines.
+    itself is tested, with the largest values: a list of CPU names would miss virtual machines.
     """
     session = Session(_PRODUCT_MODEL, _options(threads=1), providers=["CPUExecutionProvider"])
     left, right = np.full((1, 64), 255, np.uint8), np.full((64, 64), 127, np.int8)
@@ -74,12 +74,12 @@ def products_saturate() -> bool:
 
 
 def session_settings(by_cpu: Mapping[str, Mapping[str, str]] = SESSION_BY_CPU) -> dict[str, str]:
-    """Session configuration entries for this CPU, of those that `by_cpu` has for its class.
+    """Session configuration entries for this CPU, from those of its class in `by_cpu`.
 
-    Where products saturate, onnxruntime must turn int8 weights into uint8 to be exact; where they
-    do not, the same entry would halve the speed. On Arm, its KleidiAI kernel for int4 weights that
-    rounds inputs too (accuracy level 4, which language models have) loses 2.7 % of the output's
-    magnitude over ten layers; the other kernel gives x86's digits.
+    If products saturate, onnxruntime must turn int8 weights into uint8 to be exact; otherwise, the
+    same entry would halve the speed. On Arm, its KleidiAI kernel for int4 weights that also rounds
+    inputs (accuracy level 4, used by language models) loses 2.7 % of the output's magnitude over
+    ten layers; the other kernel gives x86's digits.
     """
     return dict(by_cpu.get(_cpu_class(), {}))
 
@@ -94,7 +94,9 @@ def _cpu_class() -> str:
 
 
 def cpu_facts() -> dict[str, str]:
-    """What decides the layout of packed weights: architecture, instruction sets, exact products."""
+    """Facts that determine the layout of packed weights: architecture, instruction sets, exact
+    products.
+    """
     facts = {"machine": platform.machine(), "processor": platform.processor()}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -111,11 +113,11 @@ def open_session(
     optimized: bool = False,
     settings: Mapping[str, str] | None = None,
 ) -> Session:
-    """A session on the CPU for `model`, whose external data lies beside it.
+    """A session on the CPU for `model`, whose external data is next to it.
 
-    `optimized` says that the graph was written by `save_optimized` here and needs no second pass.
-    `settings` are configuration entries in place of those that this CPU needs (`session_settings`).
-    Raises InvalidInput with onnxruntime's reason if it cannot run the model.
+    `optimized`: the graph was written by `save_optimized` here and needs no second pass. `settings`
+    are configuration entries instead of this CPU's (`session_settings`). Raises InvalidInput with
+    onnxruntime's reason if it cannot run the model.
     """
     _register_arena()
     options = _options(threads)
@@ -130,10 +132,10 @@ def open_session(
 
 
 def open_graph(graph: bytes, folder: Path, *, threads: int, optimized: bool = False) -> Session:
-    """A session for a serialized `graph` whose external data lies in `folder`.
+    """A session for a serialized `graph` whose external data is in `folder`.
 
-    For graphs that exist only to be looked into: no copy of the weights is made beside them.
-    `optimized` is as for `open_session`.
+    For graphs that exist only for inspection: weights are not copied next to them. `optimized` is
+    as for `open_session`.
     """
     options = _options(threads)
     if optimized:
@@ -147,7 +149,7 @@ def open_graph(graph: bytes, folder: Path, *, threads: int, optimized: bool = Fa
 
 
 def array_value(array: npt.NDArray[np.float32]) -> onnxruntime.OrtValue:
-    """`array` as onnxruntime takes it for inputs and outputs in place: the same memory."""
+    """`array` in onnxruntime's form for inputs and outputs in place: the same memory."""
     return onnxruntime.OrtValue.ortvalue_from_numpy(array)
 
 
@@ -156,10 +158,10 @@ def save_optimized(
 ) -> None:
     """Write `model`, optimized and with weights packed for this CPU, to `destination`.
 
-    settings: configuration entries in place of `session_settings()`.
+    settings: configuration entries instead of `session_settings()`.
 
-    External data goes to a file of the same name plus `.data`. Only this CPU's instruction sets
-    and this version of onnxruntime can read the result. Creating it holds all weights in memory.
+    External data goes to a file of the same name plus `.data`. Only this CPU's instruction sets and
+    this version of onnxruntime can read the result. Creating it holds all weights in memory.
     """
     options = _options(default_threads())
     settings = {
@@ -177,10 +179,10 @@ def save_optimized(
 
 
 def save_fused(model: Path, destination: Path) -> None:
-    """Write `model` with onnxruntime's fusions, those any CPU gets, to look at what it executes.
+    """Write `model` with onnxruntime's CPU-independent fusions, to inspect what it executes.
 
-    External data stays where it is, and the graph refers to it by its name. Entries that a CPU
-    needs are left out: they act where the graph is run.
+    External data stays in place, and the graph refers to it by name. Entries that a CPU needs are
+    omitted: they act where the graph is run.
     """
     options = _options(default_threads())
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -215,7 +217,7 @@ def _register_arena() -> None:
 
 
 def _return_freed_memory() -> None:
-    """Return to the OS what opening a session freed; only glibc has to be told."""
+    """Return memory freed while opening a session to the OS; only glibc needs a call."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -1,4 +1,4 @@
-"""Rotary positions as config.json states them, in the words of every version of transformers.
+"""Rotary positions in config.json, with the keys of every version of transformers.
 
 Up to 4.x: `rope_theta`, `rope_scaling`, for Gemma 3 `rope_local_base_freq`, for Phi-3
 `original_max_position_embeddings`. From 5.0: `rope_parameters` with all of it, in Gemma 3 one for
@@ -23,12 +23,12 @@ _FILE = "config.json"
 
 @dataclass(frozen=True)
 class Rope:
-    """How queries and keys are turned by their position.
+    """How queries and keys are rotated by their position.
 
-    theta: the base. dim: columns of a head that turn. factor: by how much positions are stretched.
-    original: positions before stretching. magnitude: what cosines and sines are multiplied by. low,
-    high: `low_freq_factor` and `high_freq_factor` of llama3, `beta_slow` and `beta_fast` of yarn,
-    in turns. rounded: whether yarn's bounds are whole columns. short, long: longrope's divisors of
+    theta: the base. dim: columns of a head that rotate. factor: stretching of positions. original:
+    positions before stretching. magnitude: factor of cosines and sines. low, high:
+    `low_freq_factor` and `high_freq_factor` of llama3, `beta_slow` and `beta_fast` of yarn, in
+    turns. rounded: whether yarn's bounds are whole columns. short, long: longrope's divisors of
     frequencies for texts up to `original` positions, and for longer ones.
     """
 
@@ -46,10 +46,10 @@ class Rope:
 
 
 def read_ropes(config: Settings, head_dim: int, context: int) -> tuple[Rope, Rope | None]:
-    """The rotation of a model, and that of its windowed layers where they have their own.
+    """The rotation of a model, and that of its windowed layers if they have their own.
 
-    Raises InvalidInput for a type that is not supported, for a setting that its type does not have,
-    and where old and new keys contradict each other.
+    Raises InvalidInput for an unsupported type, for a setting that its type does not have, and if
+    old and new keys contradict each other.
     """
     family = config.get("model_type")
     parameters, scaling = config.mapping("rope_parameters"), config.mapping("rope_scaling")
@@ -94,7 +94,7 @@ def _contradiction(config: Settings, name: str) -> InvalidInput:
 
 
 def _merged(config: Settings, inner: Any, outer: Mapping[str, Any], theta: float) -> dict[str, Any]:
-    """`inner`, with what older files have beside it."""
+    """`inner`, with additional keys of older files."""
     if not isinstance(inner, dict):
         raise config.unusable("rope_parameters", inner, "a mapping")
     found = {key: value for key, value in inner.items() if value is not None}
@@ -133,7 +133,7 @@ def _linear(rope: Settings, theta: float, dim: int, context: int) -> Rope:
 
 
 def _dynamic(rope: Settings, theta: float, dim: int, context: int) -> Rope:
-    """Changes texts of more than `context` positions alone, and no file is made for those."""
+    """Affects only texts of more than `context` positions, and no file supports those."""
     rope.number("factor")
     original = rope.get("original_max_position_embeddings", context)
     if original != context:
@@ -202,7 +202,7 @@ def _factors(rope: Settings, name: str, dim: int) -> tuple[float, ...]:
     if not isinstance(values, list) or len(values) != dim // 2:
         raise rope.unusable(name, values, f"a list of {dim // 2} numbers")
     if not all(isinstance(value, int | float) and value > 0 for value in values):
-        raise rope.unusable(name, values, "a list of numbers above 0")
+        raise rope.unusable(name, values, "a list of positive numbers")
     return tuple(map(float, values))
 
 

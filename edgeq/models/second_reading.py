@@ -1,7 +1,7 @@
-"""config.json read a second time, by the names of keys alone, wherever in the file they are.
+"""Read config.json a second time, by the names of keys alone, anywhere in the file.
 
-For machines without the model's own library: a value that the first reading missed, because it lies
-in another place or form than expected, is found here.
+For machines without the model's own library: this detects a value that the first reading missed
+because of an unexpected place or form.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SAME = {
 
 
 def require_second_reading(config: Mapping[str, Any], decoder: Decoder, where: str) -> None:
-    """Raise InvalidInput where the two readings of a language model's config.json differ."""
+    """Raise InvalidInput if the two readings of a language model's config.json differ."""
     differing = list(_differences(dict(_by_name(config)), decoder))
     if differing:
         remedy = 'install the build side, which asks the model itself: pip install ".[build]"'
@@ -55,7 +55,7 @@ def _rotary_differences(found: Mapping[str, list[Any]], ropes: Sequence[Rope]) -
 
 
 def _by_name(config: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
-    """Every key with all values that it has at any depth; null says nothing."""
+    """Every key with all its values at any depth; null counts as absent."""
     pairs = list(_flat(config))
     for key in dict.fromkeys(key for key, _ in pairs):
         yield key, [value for name, value in pairs if name == key and value is not None]

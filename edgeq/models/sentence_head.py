@@ -1,4 +1,4 @@
-"""How token vectors become one sentence vector, by sentence-transformers' files.
+"""From token vectors to one sentence embedding, by sentence-transformers' files.
 
 Without `modules.json` that library takes the mean of the token vectors and nothing else.
 """
@@ -37,7 +37,7 @@ _LIMITS = tuple(
 
 @dataclass(frozen=True)
 class Dense:
-    """A linear layer behind the pooling. name: of its folder, in front of its weights' names."""
+    """A linear layer after the pooling. name: of its folder, the prefix of its weights' names."""
 
     name: str
     file: Path
@@ -48,12 +48,12 @@ class Dense:
 
 @dataclass(frozen=True)
 class SentenceHead:
-    """What makes a sentence vector of token vectors, in this order.
+    """The steps from token vectors to a sentence embedding, in this order.
 
-    normalize: to unit length. truncate: numbers kept of a vector, None for all; what is left is not
-    normalized again. prompts: by name; default_prompt: the one of texts that ask for no other.
-    lower_case: before the tokenizer's own normalization. longest: tokens of a text, special ones
-    included, None where only the tokenizer limits them. files: what was read for this.
+    normalize: to unit length. truncate: dimensions kept of a vector, None for all; the rest is not
+    normalized again. prompts: by name; default_prompt: for texts without another one. lower_case:
+    before the tokenizer's own normalization. longest: maximum tokens of a text, including special
+    ones, None if only the tokenizer limits them. files: the files read for this.
     """
 
     pooling: Pooling = "mean"
@@ -69,11 +69,11 @@ class SentenceHead:
 
     @property
     def default_text(self) -> str:
-        """What stands in front of a text that asks for no prompt."""
+        """The default prefix of a text."""
         return self.prompts.get(self.default_prompt or "", "")
 
     def width(self, hidden: int) -> int:
-        """Numbers of a sentence vector, for token vectors of `hidden`."""
+        """Dimension of a sentence embedding, for token vectors of `hidden`."""
         wide = self.dense[-1].wide if self.dense else hidden
         return min(wide, self.truncate or wide)
 
@@ -81,7 +81,7 @@ class SentenceHead:
 def read_head(path: Path, where: str) -> SentenceHead:
     """The sentence head of the model in the directory `path`.
 
-    Raises InvalidInput for modules, poolings and settings that edgeq does not build, by name.
+    Raises InvalidInput for unsupported modules, poolings and settings, by name.
     """
     if not (path / "modules.json").is_file():
         return SentenceHead()
@@ -111,7 +111,7 @@ def read_head(path: Path, where: str) -> SentenceHead:
 
 
 def _modules(path: Path, where: str) -> dict[str, str]:
-    """The folder of each module, by its kind; of several Dense ones by `Dense:1` and so on."""
+    """The folder of each module, by kind; several Dense ones are `Dense:1` and so on."""
     file = path / "modules.json"
     found: dict[str, str] = {}
     for module in read_json(file, where, list):
@@ -119,13 +119,13 @@ def _modules(path: Path, where: str) -> dict[str, str]:
             raise damaged(file, "it is not a list of modules")
         kind = module["type"].rsplit(".", 1)[-1]
         if not module["type"].startswith("sentence_transformers."):
-            raise _unsupported(path, where, f"{module['type']}, Python code of its own")
+            raise _unsupported(path, where, f"{module['type']}, custom Python code")
         if kind not in ("Transformer", "Pooling", "Dense", "Normalize"):
             raise _unsupported(path, where, kind)
         if kind != "Transformer" and "Transformer" not in found:
             raise _unsupported(path, where, f"{kind} before the Transformer")
         if kind == "Dense" and "Normalize" in found:
-            raise _unsupported(path, where, "Dense behind Normalize")
+            raise _unsupported(path, where, "Dense after Normalize")
         if kind in found and kind != "Dense":
             raise _unsupported(path, where, f"two of {kind}")
         name = f"{kind}:{len(found)}" if kind == "Dense" else kind
@@ -139,7 +139,7 @@ def _unsupported(path: Path, where: str, what: str) -> InvalidInput:
     return InvalidInput(
         Problem(
             where,
-            f"the sentence head of {path} has parts edgeq does not build: {what}",
+            f"the sentence head of {path} has parts that edgeq does not support: {what}",
             f"supported: one Pooling of {', '.join(POOLINGS)}, then Dense, then Normalize",
         )
     )
@@ -147,7 +147,8 @@ def _unsupported(path: Path, where: str, what: str) -> InvalidInput:
 
 def _pooling(file: Path, where: str) -> Pooling:
     settings = Settings(read_json(file, where), where, f"{file.parent.name}/{file.name}")
-    settings.ignore(["word_embedding_dimension", "embedding_dimension"])  # of the token vectors
+    # dimension of the token vectors
+    settings.ignore(["word_embedding_dimension", "embedding_dimension"])
     older = [mode for key, mode in _OLDER_KEYS.items() if settings.flag(key)]
     modes = settings.get("pooling_mode", older or ["mean"])
     modes = [modes] if isinstance(modes, str) else modes
@@ -180,12 +181,12 @@ def _dense(path: Path, folder: str, where: str) -> Dense:
 
 
 def _limits(file: Path, where: str) -> tuple[int | None, bool]:
-    """The longest text and whether it is lower-cased."""
+    """The maximum text length and whether texts are lower-cased."""
     values = read_json(file, where) if file.is_file() else {}
     settings = Settings(values, where, file.name)
     longest = settings.whole("max_seq_length", 1) if "max_seq_length" in settings else None
     lower_case = settings.flag("do_lower_case")
-    # How the library calls transformers for text, which is how it was always called.
+    # The library's name for text arguments of transformers, its only mode in older versions.
     text = {"method": "forward", "method_output_name": "last_hidden_state"}
     usual = {
         "transformer_task": ("feature-extraction",),
@@ -203,7 +204,7 @@ def _limits(file: Path, where: str) -> tuple[int | None, bool]:
 
 
 def _said(path: Path, where: str) -> dict[str, Any]:
-    """Prompts, the length of vectors and how they are compared."""
+    """Prompts, the dimension of embeddings and their similarity function."""
     settings = Settings(read_optional(path / _SETTINGS), where, _SETTINGS)
     settings.ignore(["__version__"])
     prompts, default = settings.mapping("prompts"), settings.get("default_prompt_name")

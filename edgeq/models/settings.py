@@ -1,6 +1,6 @@
-"""A JSON mapping of a model's files in which no key is passed over.
+"""A JSON mapping of a model's files in which no key is ignored.
 
-Whoever reads one asks for every key it understands; what nobody asked for is refused by name.
+Readers ask for every key they support; keys that nobody asked for are refused by name.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _REMEDY = (
 
 
 class Settings:
-    """One mapping, and which of its keys were read. A null is the same as no key."""
+    """One mapping, and which of its keys were read. A null counts as absent."""
 
     def __init__(self, values: Mapping[str, Any], where: str, file: str) -> None:
-        """where: the place that errors name. file: what the mapping is called in them."""
+        """where: the place that errors name. file: the mapping's name in them."""
         self.where, self.file = where, file
         self._values = {key: value for key, value in values.items() if value is not None}
         self._nulls = {key for key, value in values.items() if value is None}
@@ -35,28 +35,28 @@ class Settings:
         return self._values.get(name, default)
 
     def need(self, name: str) -> Any:
-        """The value of a key that must be there; None only where the file says null."""
+        """The value of a required key; None only if the file says null."""
         if name not in self._values and name not in self._nulls:
             what = f"{self.file} lacks {name!r}"
             raise self.error(what, "download or save the model again")
         return self.get(name)
 
     def whole(self, name: str, default: int | None = None) -> int:
-        """A whole number of 1 or more; the key must be there unless there is a default."""
+        """An integer of at least 1; the key is required unless there is a default."""
         value = self.need(name) if default is None else self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.unusable(name, value, "a whole number of 1 or more")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A number above 0; the key must be there unless there is a default."""
+        """A positive number; the key is required unless there is a default."""
         value = self.need(name) if default is None else self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
             raise self.unusable(name, value, "a number above 0")
         return float(value)
 
     def optional(self, name: str) -> float | None:
-        """A number above 0, None without."""
+        """A positive number, None without."""
         return None if self.get(name) is None else self.number(name)
 
     def flag(self, name: str, default: bool = False) -> bool:
@@ -78,7 +78,7 @@ class Settings:
         self._read.update(names)
 
     def unsupported(self, allowed: Mapping[str, Iterable[Any]]) -> Iterator[Problem]:
-        """Keys that are set to something else than the values that change nothing."""
+        """Keys with a value other than the ones that change nothing."""
         for name, values in allowed.items():
             self._read.add(name)
             found = self._values.get(name)

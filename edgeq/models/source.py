@@ -1,4 +1,4 @@
-"""Where a recipe's model comes from, as one word in the recipe."""
+"""The source of a recipe's model, written as one word."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Source(Frozen):
 
 
 def parse_source(value: Any) -> Any:
-    """A `Source` from the text of a recipe; a `Source` is returned as it is."""
+    """A `Source` from the text of a recipe; a `Source` is returned unchanged."""
     if isinstance(value, Source):
         return value
     if not isinstance(value, str) or not value.strip():
@@ -59,8 +59,8 @@ def _parse_hub(name: str) -> Source:
         raise refuse(f"{repository!r} is not owner/name", "write e.g. 'hub:owner/name@revision'")
     if not _REVISION.fullmatch(revision):
         what = (
-            "a hub source needs a revision: what a repository holds changes, and a build must be "
-            "able to say what it was made from"
+            "a hub source needs a revision: a repository's content changes, and a build must "
+            "record what it was made from"
         )
         raise refuse(what, f"write 'hub:{repository}@' and a commit or tag of the repository")
     return Source(kind="hub", value=repository, revision=revision)
@@ -83,4 +83,4 @@ SourceText = Annotated[
         }
     ),
 ]
-"""A `Source` that is written as one word in a file."""
+"""A `Source`, written as one word in a file."""

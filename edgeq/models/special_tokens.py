@@ -1,7 +1,7 @@
-"""Tokens with a meaning, decided once for every file format: ends, begins, paddings, templates.
+"""Special tokens, decided once for every file format: ends, begins, paddings, templates.
 
 A model's files name them in up to four places, which contradict each other in many published
-models. A token that any of them calls an end is one: a model that stops too late never stops.
+models. A token that any of them declares an end is one: a model that stops too late never stops.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ USUAL_ENDS = frozenset(
         *("<|flush|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>"),
         *("<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>", "<end_of_utterance>"),
         *("<｜end▁of▁sentence｜>", "<|ifm|im_end|>", "<|tool_response>", "[e~[", "</s>"),
-        # What parts files and fills of code.
+        # separators of files, and fill-in-the-middle tokens of code
         *("<|fim_pad|>", "<fim_pad>", "<fim-pad>", "<PAD>", "<|file_sep|>", "<|repo_name|>"),
         *("<reponame>", "<|fim_repo|>", "<fim-repo>", "<REPO>"),
     }
 )
-"""llama.cpp ends a text at tokens that are spelled so, whatever a file says."""
+"""llama.cpp ends a text at tokens with these spellings, whatever a file says."""
 
-# In gpt-oss's answers of several messages, which end with these, another ends a message.
+# gpt-oss's answers of several messages end with these; a message ends with another.
 _HARMONY, _MESSAGE_END = frozenset({"<|return|>", "<|call|>"}), "<|end|>"
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """ends: ids that end a text, in order. ids: of each meaning that has a token, `bos` and so on.
+    """ends: ids that end a text, in order. ids: for each role that has a token, `bos` and so on.
 
-    spelled_ends: those ends that runtimes find by their spelling. A token counts if the tokenizer
-    calls it special: Gemma's `</s>` is a tag of HTML, Qwen's a piece of a word.
+    spelled_ends: ends that runtimes recognize by their spelling, if the tokenizer calls them
+    special: Gemma's `</s>` is an HTML tag, Qwen's a piece of a word.
     """
 
     ends: tuple[int, ...]
@@ -55,7 +55,7 @@ def special_tokens(path: Path, config: Mapping[str, Any], where: str) -> Special
     """The special tokens of the model in the directory `path`; `config` is its config.json.
 
     Raises InvalidInput for a token that the tokenizer does not have, for settings that make a model
-    say other tokens than its logits do, and for what is damaged.
+    generate other tokens than its logits suggest, and for damaged files.
     """
     tokenizer = whole_tokenizer(path, config, where)
     vocabulary = token_ids(tokenizer)
@@ -84,16 +84,16 @@ def end_tokens(path: Path, config: Mapping[str, Any], where: str) -> tuple[int, 
 
 
 def required_ends(special: SpecialTokens, path: Path, where: str) -> tuple[int, ...]:
-    """The ends among `special`, of the model in `path`; InvalidInput where there is none."""
+    """The end tokens in `special`, of the model in `path`; InvalidInput if there are none."""
     if not special.ends:
-        what = f"{path} names no token that ends a text: the model would never stop"
+        what = f"{path} names no end token: the model would never stop"
         remedy = f'write {{"eos_token_id": ID}} to {GENERATION}'
         raise InvalidInput(Problem(where, what, remedy))
     return special.ends
 
 
 def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
-    """The id of every token of a tokenizer.json, added ones included."""
+    """The id of every token of a tokenizer.json, including added ones."""
     model = tokenizer.get("model")
     held = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(held, list):  # pieces with their scores
@@ -109,7 +109,7 @@ def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _usual_ends(tokenizer: Mapping[str, Any], vocabulary: Mapping[str, int]) -> set[str]:
-    """Those of `USUAL_ENDS` that a tokenizer.json calls special."""
+    """The `USUAL_ENDS` that a tokenizer.json calls special."""
     added = tokenizer.get("added_tokens")
     tokens = (
         [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
@@ -120,16 +120,16 @@ def _usual_ends(tokenizer: Mapping[str, Any], vocabulary: Mapping[str, int]) -> 
 
 
 def spelling(token: object) -> str | None:
-    """A token is spelled alone, or beside how it is to be found in a text."""
+    """A token is given by its spelling alone, or with its matching properties."""
     if isinstance(token, dict):
         token = token.get("content")
     return token if isinstance(token, str) and token else None
 
 
 def named_templates(settings: Mapping[str, Any], alone: str | None) -> dict[str, str]:
-    """The chat templates of a tokenizer_config.json, and one of a file of its own, by name.
+    """The chat templates of a tokenizer_config.json, and of a separate file, by name.
 
-    `default` is the one that is used where none is asked for; a file of its own goes before.
+    `default` is used unless another is requested; a separate file takes precedence.
     """
     found = settings.get("chat_template")
     named = {"default": found} if isinstance(found, str) else {}

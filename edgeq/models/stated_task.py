@@ -1,4 +1,4 @@
-"""What `architectures` in config.json says a model was trained for, against what a recipe asks."""
+"""Compare the task stated by `architectures` in config.json with the recipe's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import TASKS, Task
 
-# What else transformers' classes end with, and what they do.
+# Other suffixes of transformers' classes, and their tasks.
 _OTHERS = {
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
@@ -27,10 +27,10 @@ def check_task(
     where: str,
     has_modules: bool,
 ) -> None:
-    """Raise InvalidInput where the model is one of another task than the recipe's.
+    """Raise InvalidInput if the model's task is not the recipe's.
 
-    names: of its weights. has_modules: whether sentence-transformers' files say what it is, which
-    then goes before what its weights were once trained for.
+    names: of its weights. has_modules: whether sentence-transformers' files state its task, which
+    takes precedence over what its weights were first trained for.
     """
     if has_modules and task.has_sentence_head:
         return
@@ -38,17 +38,17 @@ def check_task(
     for name in stated if isinstance(stated, list) else [stated]:
         meant = tasks_of_architecture(str(name))
         if task.name not in meant:
-            does = " or ".join(meant) or "none that edgeq knows"
+            does = " or ".join(meant) or "none that edgeq supports"
             what = f"the model is a {name}: its task is {does}, not {task.name}"
             raise InvalidInput(Problem(where, what, _remedy(meant)))
     head = next((name for name in names if name.startswith(_HEADS)), None)
     if head is not None and not task.classifies:
-        what = f"the model has {head}, the head of another task than {task.name}"
+        what = f"the model has {head}, the head of a task other than {task.name}"
         raise InvalidInput(Problem(where, what, _remedy(())))
 
 
 def tasks_of_architecture(architecture: str) -> tuple[str, ...]:
-    """The tasks that a class of transformers is for, by the longest end of its name."""
+    """The tasks of a class of transformers, by the longest suffix of its name."""
     ends = {end: (name,) for end, name in _OTHERS.items()}
     for task in TASKS.values():
         for end in task.architectures:

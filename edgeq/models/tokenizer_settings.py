@@ -1,8 +1,8 @@
-"""What the files beside a tokenizer.json change of it, as transformers takes them.
+"""Changes that other files make to a tokenizer.json, as transformers applies them.
 
 transformers opens tokenizer.json and then adds the tokens that only tokenizer_config.json names.
-Some of its classes also overrule parts of it; a file that would be overruled is refused, since
-every other program reads it as it is.
+Some of its classes also override parts of it; a file that would be overridden is refused, since
+every other program reads it unchanged.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from edgeq.models.settings import Settings
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 SPECIAL_MAP, ADDED = "special_tokens_map.json", "added_tokens.json"
 
-# Classes that set the parts of BERT's normalizer, by what config.json or the settings call them.
+# Classes that set the parts of BERT's normalizer, by the names in config.json or the settings.
 _SETS_NORMALIZER = ("Bert", "DistilBert", "Electra", "MPNet")
-# Classes that write anew which tokens stand around a text, and whether it begins and ends with one
-# where the settings say nothing. The others leave it to tokenizer.json, whatever the settings say.
+# Classes that rewrite the special tokens around a text, and whether it begins and ends with one
+# by default. The others leave it to tokenizer.json, whatever the settings say.
 _SETS_ENDS = {
     "Llama": (True, False),
     "CodeLlama": (True, False),
@@ -52,8 +52,8 @@ _SAVE_AGAIN = "save its own: AutoTokenizer.from_pretrained(DIR).save_pretrained(
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """longest: tokens of the longest text, None where nothing is said. cut: the side where longer
-    texts lose tokens. tokens: those that tokenizer.json lacks or has with other properties.
+    """longest: maximum tokens of a text, None if not stated. cut: the side where longer texts are
+    truncated. tokens: those that tokenizer.json lacks or has with other properties.
     """
 
     longest: float | None = None
@@ -66,8 +66,8 @@ def read_tokenizer_settings(
 ) -> TokenizerSettings:
     """The settings of the tokenizer in the directory `path`.
 
-    config: of config.json. tokenizer: of tokenizer.json. Raises InvalidInput for keys that are not
-    known, for values that are not supported and for what contradicts tokenizer.json.
+    config: of config.json. tokenizer: of tokenizer.json. Raises InvalidInput for unknown keys, for
+    unsupported values and for contradictions with tokenizer.json.
     """
     settings = Settings(read_optional(path / SETTINGS), where, SETTINGS)
     mapped = Settings(read_optional(path / SPECIAL_MAP), where, SPECIAL_MAP)
@@ -92,7 +92,7 @@ def read_tokenizer_settings(
 
 
 def whole_tokenizer(path: Path, config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The tokenizer.json in `path` with every added token; empty where there is none."""
+    """The tokenizer.json in `path` with every added token; empty if there is none."""
     content = read_optional(path / TOKENIZER)
     if not isinstance(content.get("model"), dict):
         return {}
@@ -103,7 +103,7 @@ def whole_tokenizer(path: Path, config: Mapping[str, Any], where: str) -> dict[s
 def _contradictions(
     settings: Settings, config: Mapping[str, Any], tokenizer: Mapping[str, Any]
 ) -> Iterator[Problem]:
-    """What transformers' class of tokenizer would overrule in tokenizer.json."""
+    """Settings that transformers' tokenizer class would override in tokenizer.json."""
     name = str(settings.get("tokenizer_class") or config.get("tokenizer_class") or "")
     kind = name.removesuffix("Fast").removesuffix("Tokenizer")
     kind = kind or _CLASS_OF_FAMILY.get(str(config.get("model_type")), "")
@@ -133,7 +133,7 @@ def _prefix_space(settings: Settings, tokenizer: Mapping[str, Any]) -> tuple[Any
 
 
 def has_prefix_space(tokenizer: Mapping[str, Any]) -> bool:
-    """Whether a tokenizer.json puts a space before a text, in any of the ways there are."""
+    """Whether a tokenizer.json puts a space before a text, in any of the possible ways."""
     return any(
         step.get("type") == "Prepend"
         or step.get("prepend_scheme") in ("always", "first")
@@ -158,7 +158,7 @@ def steps(part: Any) -> Iterator[Mapping[str, Any]]:
 def _normalizer(
     settings: Settings, tokenizer: Mapping[str, Any], kind: str
 ) -> dict[str, tuple[Any, Any]]:
-    """What a class of BERT's kind sets, where the normalizer is BERT's."""
+    """Settings of a BERT-like class, if the normalizer is BERT's."""
     own = tokenizer.get("normalizer")
     if not isinstance(own, dict) or own.get("type") != "BertNormalizer":
         return {}
@@ -170,13 +170,13 @@ def _normalizer(
     found = _as_bert(
         own.get("lowercase", True), own.get("strip_accents"), own.get("handle_chinese_chars", True)
     )
-    if kind == "MPNet":  # which leaves the third as it is
+    if kind == "MPNet":  # which leaves the third unchanged
         wanted["tokenize_chinese_chars"] = found["tokenize_chinese_chars"]
     return {key: (wanted[key], found[key]) for key in wanted}
 
 
 def _as_bert(lowers: Any, strips: Any, chinese: Any) -> dict[str, Any]:
-    """Accents are stripped where letters are made small, unless it is said otherwise."""
+    """Accents are stripped if text is lower-cased, unless stated otherwise."""
     strips = lowers if strips is None else strips
     return {"do_lower_case": lowers, "strip_accents": strips, "tokenize_chinese_chars": chinese}
 
@@ -184,7 +184,7 @@ def _as_bert(lowers: Any, strips: Any, chinese: Any) -> dict[str, Any]:
 def _ends(
     settings: Settings, tokenizer: Mapping[str, Any], usual: tuple[bool, bool]
 ) -> dict[str, tuple[Any, Any]]:
-    """Whether a token stands in front of a text, and one behind it."""
+    """Whether a token precedes a text, and whether one follows it."""
     front, behind = _around(steps(tokenizer.get("post_processor")))
     return {
         "add_bos_token": (settings.get("add_bos_token", usual[0]), front),

@@ -1,6 +1,6 @@
-"""Which files hold a model's weights: `model.safetensors`, or those of its index; nothing else.
+"""The files of a model's weights: `model.safetensors`, or those of its index; nothing else.
 
-A second file of weights could win unnoticed, so it is refused, and so is an adapter.
+A second weight file could take effect unnoticed, so it is refused, and so is an adapter.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _NOT_WEIGHTS = ("position_ids", "token_type_ids", "masked_bias", "attn.bias", "n
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """A weight as the file header gives it: dtype in safetensors' words, shape."""
+    """A weight according to the file header: dtype by safetensors' name, shape."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def is_float(self) -> bool:
-        """Whether it holds float numbers of full precision."""
+        """Whether it holds full-precision floats."""
         return self.dtype in _VALUE_BITS
 
 
 def weight_files(path: Path, where: str) -> tuple[Path, ...]:
-    """The files with the weights of the model in the directory `path`, in order.
+    """The weight files of the model in the directory `path`, in order.
 
-    Raises InvalidInput where there are none, where shards are missing, and where there are more
-    files of weights than that.
+    Raises InvalidInput if there are none, if shards are missing, and if there are additional weight
+    files.
     """
     found = sorted(path.glob("*.safetensors"))
     adapter = next((path / name for name in ADAPTERS if (path / name).is_file()), None)
@@ -84,13 +84,13 @@ def refuse_quantized(name: str, facts: TensorFacts, where: str) -> None:
     """Raise InvalidInput for a tensor that is not a float weight."""
     if facts.is_float or (facts.dtype in _INTEGERS and name.endswith(_NOT_WEIGHTS)):
         return
-    what = f"{name} is stored as {facts.dtype}: the checkpoint is quantized already"
+    what = f"{name} is stored as {facts.dtype}: the checkpoint is already quantized"
     remedy = f"use the model it was made from, in one of {', '.join(_VALUE_BITS)}"
     raise InvalidInput(Problem(where, what, remedy))
 
 
 def missing_shards(path: Path) -> list[str]:
-    """Names of the weight files that the index of a model in several files has and `path` lacks."""
+    """Weight files named by the index of a sharded model that are missing in `path`."""
     if not (path / INDEX).is_file():
         return []
     names = sorted(set(_weight_map(path).values()))
@@ -100,8 +100,8 @@ def missing_shards(path: Path) -> list[str]:
 def read_safetensors_header(path: Path) -> dict[str, TensorFacts]:
     """Names, dtypes and shapes in a safetensors file, from its header alone.
 
-    Format: 8 bytes little-endian header length, then that much JSON (safetensors README,
-    "Format"). Raises InvalidInput for a file that does not hold what its header says.
+    Format: 8 bytes little-endian header length, then that much JSON (safetensors README, "Format").
+    Raises InvalidInput for a file whose content contradicts its header.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -109,7 +109,7 @@ def read_safetensors_header(path: Path) -> dict[str, TensorFacts]:
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         header = file.read(length) if 0 < length <= min(_LONGEST_HEADER, size) else b""
     broken = InvalidInput(
-        Problem(str(path), "not a whole safetensors file", "download or save it again")
+        Problem(str(path), "not a complete safetensors file", "download or save it again")
     )
     try:
         entries = json.loads(header, object_pairs_hook=_once)
@@ -127,15 +127,15 @@ def read_safetensors_header(path: Path) -> dict[str, TensorFacts]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping whose keys are all different."""
+    """A mapping whose keys are unique."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a key appears twice")
     return found
 
 
 def _end(entry: dict[str, Any]) -> int:
-    """Where a tensor's bytes end; ValueError if its entry contradicts itself."""
+    """The end of a tensor's bytes; ValueError if its entry contradicts itself."""
     (start, end), shape, dtype = entry["data_offsets"], entry["shape"], entry["dtype"]
     if not all(type(number) is int and number >= 0 for number in (start, end, *shape)):
         raise ValueError("not a size")
@@ -148,14 +148,14 @@ def _end(entry: dict[str, Any]) -> int:
 
 
 def _weight_map(path: Path) -> Mapping[str, str]:
-    """The file of each tensor, as the index says: files of `path` itself."""
+    """The file of each tensor according to the index: files in `path` itself."""
     index = path / INDEX
     named = read_json(index, str(index)).get("weight_map")
     if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
         raise damaged(index, "it has no weight_map")
     outside = [name for name in named.values() if Path(name).name != name or name in (".", "..")]
     if outside:
-        raise damaged(index, f"it names {outside[0]!r}, which is not a file beside it")
+        raise damaged(index, f"it names {outside[0]!r}, which is not a file next to it")
     return named
 
 
@@ -180,7 +180,7 @@ def _alone(path: Path, where: str, found: list[Path], files: tuple[Path, ...]) -
     """`files`, if there are no other weights."""
     others = [file.name for file in found if file not in files]
     if others:
-        what = f"{path} has other weights beside {files[0].name}: {', '.join(others[:3])}"
+        what = f"{path} has weights in addition to {files[0].name}: {', '.join(others[:3])}"
         raise InvalidInput(Problem(where, what, f"move {others[0]} to another directory"))
     return files
 

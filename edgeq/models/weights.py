@@ -1,4 +1,4 @@
-"""Weights of a model read piece by piece: never more in memory than was asked for."""
+"""Read weights of a model piece by piece: never more in memory than requested."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Weights:
     """
 
     def __init__(self, files: Sequence[Path], stored_names: Mapping[str, str] = _SAME) -> None:
-        """stored_names: what the files call the tensors that are asked for by other names."""
+        """stored_names: names in the files of tensors that are requested by other names."""
         self._places: dict[str, _Place] = {}
         for file in files:
             facts = read_safetensors_header(file)
@@ -67,11 +67,12 @@ class Weights:
         return self._places[name].facts.shape
 
     def dtype(self, name: str) -> str:
-        """`F64`, `F32`, `F16` or `BF16`, as the file says."""
+        """`F64`, `F32`, `F16` or `BF16`, according to the file."""
         return self._places[name].facts.dtype
 
     def rows(self, name: str, start: int, stop: int) -> Floats:
-        """float32 `(stop - start, …)`: rows of the first axis. Exact but of F64, which is rounded.
+        """float32 `(stop - start, …)`: rows of the first axis. Exact except for F64, which is
+        rounded.
 
         Raises InvalidInput for a tensor of another number format.
         """
@@ -90,7 +91,7 @@ class Weights:
             while view:
                 count = file.readinto(view)
                 if not count:
-                    what = f"ends in the middle of {name}"
+                    what = f"ends within {name}"
                     raise InvalidInput(Problem(str(place.file), what, "download it again"))
                 view = view[count:]
         if place.facts.dtype == "BF16":
@@ -119,7 +120,7 @@ def open_weights(directory: ModelDirectory) -> Weights:
 def check_values(directory: ModelDirectory, tied: bool) -> None:
     """Read every weight once; raises InvalidInput for NaN and infinity, naming the tensor.
 
-    tied: whether the configuration says that the output layer is the embedding; one of its own that
+    tied: whether the configuration says that the output layer is the embedding; a separate one that
     differs is then refused too.
     """
     weights = open_weights(directory)
@@ -129,7 +130,7 @@ def check_values(directory: ModelDirectory, tied: bool) -> None:
         for start, rows in _pieces(weights, name):
             if not np.isfinite(rows).all():
                 place = start + int(np.argwhere(~np.isfinite(rows).reshape(len(rows), -1))[0, 0])
-                what = f"{name} holds NaN or infinity (row {place})"
+                what = f"{name} contains NaN or infinity (row {place})"
                 raise InvalidInput(Problem(str(directory.path), what, "download or train it again"))
     table, head = "model.embed_tokens.weight", "lm_head.weight"
     if tied and head in weights and table in weights:

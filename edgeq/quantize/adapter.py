@@ -1,4 +1,4 @@
-"""A low-rank adapter: what is added to the products of some weights, two factors for each."""
+"""A low-rank adapter: two factors per weight, whose product is added to the weight's."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 Halves = NDArray[np.float16]
 
 GRID = "adapter-float16"
-"""What an adapter's factors are called where weights have the name of a number format."""
+"""Stands for a number format in the records of an adapter's factors."""
 METHOD = "distilled"
-"""And where weights have the name of what rounded them."""
+"""Stands for a rounding method in those records."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Factors:
 
     @property
     def rank(self) -> int:
-        """How many products are summed."""
+        """The rank: the number of products that are summed."""
         return len(self.down)
 
     @property
@@ -39,7 +39,7 @@ class Factors:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of both in a file."""
+        """Bytes of both factors in a file."""
         return self.down.nbytes + self.up.nbytes
 
 
@@ -48,7 +48,7 @@ Adapter = Mapping[str, Factors]
 
 
 def takes_adapter(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a weight gets factors: the linear layers do; tables, outputs and norms do not.
+    """Whether a weight gets factors: linear layers do; tables, outputs and norms do not.
 
     >>> takes_adapter("model.layers.0.mlp.up_proj.weight", (768, 256))
     True
@@ -77,7 +77,7 @@ def save_adapter(path: Path, adapter: Adapter) -> None:
 
 
 def load_adapter(path: Path) -> dict[str, Factors]:
-    """What `save_adapter` wrote, in its order."""
+    """Read the output of `save_adapter`, in its order."""
     with np.load(path, allow_pickle=False) as stored:
         names: Iterable[str] = stored["names"].tolist()
         return {

@@ -1,4 +1,4 @@
-"""How a recipe states a budget in place of number formats."""
+"""How a recipe states a budget instead of number formats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeq.quantize.recover_spec import RecoverSpec
 
 
 class FitQuality(Frozen):
-    """How far from full precision it may be, on calibration data that rounding does not see."""
+    """Maximum distance from full precision, on calibration data that rounding does not use."""
 
     kl: float | None = Field(
         default=None,
@@ -30,52 +30,55 @@ class FitQuality(Frozen):
 
 
 class FitSpec(Frozen):
-    """A budget instead of bits: every tensor gets the number format that serves the whole best.
+    """A budget instead of bits: every tensor gets the number format that is best for the whole.
 
-    With `quality`, the smallest file that keeps it and all else; without, the best that fits.
+    With `quality`, the smallest file that keeps it and all other bounds; without, the best that
+    fits.
     """
 
     name: Name | None = Field(
         default=None,
-        description="The artifact becomes <format>-<name>; without it, made from the budget.",
+        description="The artifact is named <format>-<name>; by default, the name is derived from "
+        "the budget.",
         examples=["fit-phone"],
     )
     size: Bytes | None = Field(
-        default=None, description="Upper bound of all files together.", examples=["4.2 MiB"]
+        default=None, description="Upper bound for all files together.", examples=["4.2 MiB"]
     )
     memory: Bytes | None = Field(
         default=None,
-        description="Upper bound of what a process takes, estimated, on each of the devices.",
+        description="Upper bound of a process's estimated memory on each of the devices.",
         examples=["64 MiB"],
     )
     latency: Seconds | None = Field(
         default=None,
-        description="Upper bound of one run, or of a language model until its first token, "
-        "estimated, on each of the devices.",
+        description="Upper bound of the estimated time of one run, or of a language model's first "
+        "token, on each of the devices.",
         examples=["40 ms"],
     )
     speed: TokensPerSecond | None = Field(
         default=None,
-        description="Language models: lower bound of generation, estimated, on each device.",
+        description="Language models: lower bound of the estimated generation speed on each "
+        "device.",
         examples=["20 tok/s"],
     )
     quality: FitQuality = Field(
-        default=FitQuality(), description="What must be kept; the smallest file then."
+        default=FitQuality(), description="The quality to keep; the smallest file with it is built."
     )
     recover: RecoverSpec | None = Field(
         default=None,
-        description="Language models in GGUF and ONNX: a part of the bytes for a low-rank adapter, "
-        "trained beside the weights that are chosen for the rest.",
+        description="Language models in GGUF and ONNX: spend a part of the bytes on a low-rank "
+        "adapter, trained on top of the weights that are chosen for the rest.",
         examples=[{"rank": 4}],
     )
     trials: int = Field(
-        default=3, ge=1, description="How many whole models are built and measured at most."
+        default=3, ge=1, description="Maximum number of whole models that are built and measured."
     )
     minutes: float = Field(
         default=10,
         gt=0,
         allow_inf_nan=False,
-        description="After so many minutes no further trial begins.",
+        description="No further trial begins after this many minutes.",
     )
 
     @property
@@ -86,7 +89,7 @@ class FitSpec(Frozen):
 
     @property
     def bounds(self) -> dict[str, str]:
-        """What is asked for, by its name in a recipe, in a word each."""
+        """The bounds, by their names in a recipe, in short form."""
         sizes = {"size": self.size, "memory": self.memory}
         found = {key: f"{value / MIB:.6g}mib" for key, value in sizes.items() if value}
         if self.latency:
@@ -101,15 +104,15 @@ class FitSpec(Frozen):
 
     @property
     def variant_name(self) -> str:
-        """`fit-4.2mib`, `fit-kl-0.02`, or as the recipe names it."""
+        """`fit-4.2mib`, `fit-kl-0.02`, or the recipe's own name."""
         if self.name:
             return self.name
         parts = [v if k == "size" else f"{k}-{v}" for k, v in self.bounds.items()]
         parts += [f"recover{self.recover.rank}"] if self.recover else []
         return "-".join(("fit", *parts)).replace("+", "")
 
-    def beside(self, taken: int) -> FitSpec:
-        """What is left for the weights beside an adapter of `taken` bytes."""
+    def reduced_by(self, taken: int) -> FitSpec:
+        """The budget left for weights next to an adapter of `taken` bytes."""
         left = {
             "size": self.size and max(1, self.size - taken),
             "memory": self.memory and max(1, self.memory - taken),

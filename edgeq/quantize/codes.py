@@ -1,4 +1,4 @@
-"""Codes on disk: what a method rounded, exactly, to be written into any format later."""
+"""Codes on disk: the exact result of a method, to be written to any format later."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def save_codes(path: Path, codes: Mapping[str, QuantizedTensor]) -> None:
 
 
 def load_codes(path: Path) -> dict[str, QuantizedTensor]:
-    """What `save_codes` wrote, in its order. Raises InvalidInput for any other file."""
+    """Read the output of `save_codes`, in its order. Raises InvalidInput for any other file."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             facts = (stored[key].tolist() for key in ("names", "grids", "methods"))
@@ -45,5 +45,5 @@ def load_codes(path: Path) -> dict[str, QuantizedTensor]:
                 for index, (name, grid, method) in enumerate(zip(*facts, strict=True))
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        what = f"holds no codes that edgeq wrote: {error}"
+        what = f"has no codes written by edgeq: {error}"
         raise InvalidInput(Problem(str(path), what, "build again")) from None

@@ -1,4 +1,4 @@
-"""Which grid a weight gets: the first rule that matches, else the variant's default."""
+"""The grid of a weight: from the first rule that matches, else the variant's default."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from edgeq.quantize.spec import Intent
 # Below this many values, scales and the operators to apply them cost more than codes save.
 SMALLEST_WEIGHT = 4096
 TOO_SMALL = f"fewer than 2 axes or {SMALLEST_WEIGHT} values"
-"""Why a weight stays as it is, for its size."""
+"""The reason for weights that are too small to quantize."""
 ALREADY = "already quantized"
-"""Begins why a weight stays as it is that the user's file has in integers."""
+"""The start of the reason for weights that the user's file already stores as integers."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of one weight, and why: `reason` names the rule, the default or the obstacle.
+    """The decision for one weight: `reason` names the rule, the default or the obstacle.
 
-    `choice` is None for a weight that stays as the file has it: float32, or the type `kept`.
+    `choice` is None for a weight that stays as in the file: float32, or the type `kept`.
     """
 
     choice: Choice | None
@@ -38,17 +38,17 @@ class Decision:
 
     @property
     def method(self) -> str:
-        """How it is rounded, `none` for a weight that is not."""
+        """The rounding method, `none` for an unquantized weight."""
         return self.choice.method if self.choice else "none"
 
     @property
     def activations(self) -> str:
-        """The number format of what it multiplies."""
+        """The number format of its activations."""
         return self.choice.activations if self.choice else "float32"
 
 
 def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
-    """Decide by name and shape alone, which is all a plan has; for variants on a grid of ours."""
+    """Decide by name and shape alone, as in a plan; for variants on one of our own grids."""
     size = 1
     for length in shape:
         size *= length
@@ -56,12 +56,13 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
         return Decision(None, TOO_SMALL)
     variant = intent.variant
     exception = intent.exception(name)
-    grid: Any = variant.weights  # of ours: what goes into GGUF alone is decided elsewhere
+    grid: Any = variant.weights  # one of our own: GGUF's types are decided elsewhere
     reason = "default"
     if exception is not None:
         reason, grid = exception
     found = number_format(grid)
-    if isinstance(found, FloatFormat):  # Core ML keeps such a weight in what its program computes
+    # Core ML stores such a weight in the type that its program computes in
+    if isinstance(found, FloatFormat):
         return Decision(None, reason)
     own = variant if grid == variant.weights else presets.make_variant(weights=grid)
     activations = own.activations
@@ -69,16 +70,16 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
 
 
 def kept_bytes(values: int, decision: Decision) -> int:
-    """Bytes of a weight that stays as it is: the number in its type's name are its bits."""
+    """Bytes of an unquantized weight: the number in its type's name is its bits."""
     bits = re.search(r"\d+", decision.kept)
     return values * int(bits.group() if bits else 32) // 8
 
 
 def stored_bytes(decision: Decision, shape: tuple[int, ...], *, is_table: bool) -> int:
-    """Bytes of a weight in an ONNX file: codes and scales, or four bytes a value.
+    """Bytes of a weight in an ONNX file: codes and scales, or four bytes per value.
 
     The first axis counts as rows for tables and layers alike, which is how both are stored. Only
-    operators that look rows up take float16 scales; for the others they are written as float32.
+    operators that look rows up accept float16 scales; for the others they are written as float32.
     """
     rows = shape[0] if shape else 1
     columns = 1

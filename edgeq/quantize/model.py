@@ -80,8 +80,8 @@ def quantize_weights(
             matrix = weight.read()
             scalable(weight.name, matrix, number_format(weight.choice.grid))
             tensor = _round(matrix, weight.choice, seen, codes)
-            beside = matrix[:, codes.outliers] if codes and codes.outliers else None
-            yield weight.name, Quantized(tensor, codes, beside, weight.choice.activations)
+            outlier_columns = matrix[:, codes.outliers] if codes and codes.outliers else None
+            yield weight.name, Quantized(tensor, codes, outlier_columns, weight.choice.activations)
 
 
 def scalable(name: str, matrix: Floats, stored: NumberFormat) -> Floats:

@@ -1,4 +1,4 @@
-"""Words that name artifacts, in a recipe."""
+"""Names of artifacts in a recipe."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ def _check_name(value: Any) -> Any:
 
 
 Name = Annotated[str, BeforeValidator(_check_name)]
-"""A word that can be part of a file name."""
+"""A name that can be part of a file name."""

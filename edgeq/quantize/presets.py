@@ -1,6 +1,6 @@
-"""The words a recipe may use: number formats, rounding methods, and presets of both.
+"""Words for recipes: number formats, rounding methods, and presets of both.
 
-All are made from the registries: a number format or a method that is registered is a word at once.
+All are derived from the registries: a registered number format or method is a valid word at once.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from edgeq.quantize.number_formats.kquants import BLOCKS, BlockFormat
 from edgeq.quantize.recover_spec import RecoverSpec
 
 Activations = Literal["float32", "dynamic-uint8", "static-uint8"]
-"""A number format of activations. Dynamic ranges are taken from each input as it comes, static
-ones are fixed from calibration data."""
+"""A number format of activations. Dynamic ranges are taken from each input, static ones are fixed
+from calibration data."""
 
 Ranges = Literal["minmax", "entropy", "percentile", "error"]
-"""How static ranges are chosen from what calibration saw; `error` takes the range that changes
+"""How static ranges are chosen from calibration data; `error` takes the range that changes
 the output least."""
 
 MIXES: tuple[GgufMix, ...] = get_args(GgufMix)
 NEUTRAL = ("int8", "int4")
-"""Words that leave the details to the file format: see `Storage.preset`."""
+"""Presets that leave the details to the file format: see `Storage.preset`."""
 _DEFAULT_RANGES: Ranges = "error"
 _MIX_DEFAULT = "importance"
 
 
 def portable_formats() -> tuple[NumberFormat, ...]:
-    """Number formats that a whole model can be in; GGUF has mixes in place of its own."""
+    """Number formats for a whole model; GGUF has mixes in addition to its own."""
     return tuple(each for each in NUMBER_FORMATS.values() if not isinstance(each, BlockFormat))
 
 
@@ -54,27 +54,27 @@ def _use_words() -> list[str]:
 
 
 Weights = Annotated[str, Vocabulary(_weights)]
-"""What a variant makes of the weights: one number format for all, or a mix of GGUF types.
+"""A variant's weights: one number format for all, or a mix of GGUF types.
 `float16` is for Core ML, which computes in it; in GGUF it is the mix F16."""
 
 Method = Annotated[str, Vocabulary(lambda: list(ROUNDING_METHODS))]
-"""How a weight is rounded onto its number format: a word of `ROUNDING_METHODS`."""
+"""How a weight is rounded onto its number format: a name in `ROUNDING_METHODS`."""
 
 Preset = Annotated[str, Vocabulary(_preset_words)]
 Use = Annotated[str, Vocabulary(_use_words)]
-"""What a rule may name: the number format of the weights, a preset that has it, or a type of
+"""Values of a rule: the number format of the weights, a preset that has it, or a type of
 GGUF."""
 
 
 def activations_of(weights: str) -> tuple[Activations, ...]:
-    """What runs with such weights; the first is the default."""
+    """Activation formats that run with such weights; the first is the default."""
     if weights in MIXES:
         return ("float32",)
     return cast("tuple[Activations, ...]", number_format(weights).activations)
 
 
 def methods_of(weights: str) -> tuple[str, ...]:
-    """How such weights can be rounded; the first is the default."""
+    """Rounding methods for such weights; the first is the default."""
     if weights in UNWEIGHTED:
         return ("nearest",)
     if weights not in MIXES:
@@ -104,7 +104,7 @@ class Variant(Frozen):
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether building it asks for calibration data."""
+        """Whether building it requires calibration data."""
         needs_data = rounding_method(self.method).needs_calibration
         return self.ranges is not None or needs_data or self.recover is not None
 
@@ -117,9 +117,9 @@ def make_variant(
     name: str | None = None,
     recover: RecoverSpec | None = None,
 ) -> Variant:
-    """A variant with defaults filled in; the name tells every setting that is not a default.
+    """A variant with defaults filled in; the name includes every setting that is not a default.
 
-    Raises a pydantic custom error for a combination that no runtime has.
+    Raises a pydantic custom error for a combination that no runtime supports.
     """
     allowed = activations_of(weights)
     activations = activations or allowed[0]
@@ -129,16 +129,16 @@ def make_variant(
     methods = methods_of(weights)
     method = method or methods[0]
     if method not in methods:
-        nothing = f"method {method!r} has nothing to round in {FLOAT32.name!r} weights"
+        nothing = f"method {method!r} does not apply to {FLOAT32.name!r} weights"
         what = f"weights {weights!r} are not rounded by the method {method!r}"
         remedy = f"with {weights!r} write: {' or '.join(methods)}, or remove it"
         raise refuse(nothing if weights == FLOAT32.name else what, remedy)
     if recover and (activations != "float32" or not _takes_adapter(weights)):
-        what = f"weights {weights!r} with activations {activations!r} have no adapter beside them"
+        what = f"weights {weights!r} with activations {activations!r} cannot have an adapter"
         raise refuse(what, "remove 'recover', or take int4-b32, int8-b32 or a mix of GGUF")
     if recover and rounding_method(method).folds_graph:
         title = rounding_method(method).title
-        raise refuse(f"{title}'s weights have no adapter beside them", "write 'method: gptq'")
+        raise refuse(f"{title}'s weights cannot have an adapter", "write 'method: gptq'")
     is_static = activations == "static-uint8"
     if ranges and not is_static:
         what = f"calibration {ranges!r} chooses static ranges, but activations are {activations!r}"
@@ -179,7 +179,7 @@ def _name_of(
 
 
 def _settings() -> dict[str, tuple[str, Activations]]:
-    """Weights and activations by the name of the preset that has them."""
+    """Weights and activations by the name of their preset."""
     settings: dict[str, tuple[str, Activations]] = {}
     for weights in _weights():
         default = methods_of(weights)[0]
@@ -191,7 +191,7 @@ def _settings() -> dict[str, tuple[str, Activations]]:
 
 
 class _Presets(Mapping[str, Variant]):
-    """Every preset by its name, for whatever number formats there are."""
+    """Every preset by name, for all available number formats."""
 
     def __getitem__(self, word: str) -> Variant:
         return _preset(word, *_settings()[word])

@@ -1,4 +1,4 @@
-"""How a recipe says what to quantize: variants of the whole model, and rules for single tensors."""
+"""How to quantize, in recipes: variants of the whole model, and rules for single tensors."""
 
 from __future__ import annotations
 
@@ -37,15 +37,16 @@ __all__ = ["FitSpec", "Intent", "Name", "QuantizeSpec", "Rule", "VariantSpec"]
 
 
 CHOSEN = "fit"
-"""Why a tensor has its number format where it was chosen for a budget."""
+"""The reason for number formats chosen for a budget."""
 
 
 class VariantSpec(Frozen):
-    """A way to quantize, setting by setting; what is left out has the default of the weights."""
+    """A way to quantize, setting by setting; omitted settings have the default for the weights."""
 
     name: Name | None = Field(
         default=None,
-        description="The artifact becomes <format>-<name>; without it, made from the settings.",
+        description="The artifact is named <format>-<name>; by default, the name is derived from "
+        "the settings.",
         examples=["int4-nearest"],
     )
     weights: Weights = Field(
@@ -61,9 +62,9 @@ class VariantSpec(Frozen):
     )
     method: Method | None = Field(
         default=None,
-        description="How weights are rounded: to the nearest code; by GPTQ; weighed with the "
-        "importance of each column (llama.cpp's mixes: its own search with an importance matrix); "
-        "by AWQ, in ONNX. All but the first look at calibration data.",
+        description="How weights are rounded: to the nearest code; by GPTQ; weighted by the "
+        "importance of each column (llama.cpp's mixes: its own search with an importance "
+        "matrix); by AWQ, in ONNX. All but the first use calibration data.",
         examples=["gptq"],
     )
     calibration: Ranges | None = Field(
@@ -73,8 +74,8 @@ class VariantSpec(Frozen):
     )
     recover: RecoverSpec | None = Field(
         default=None,
-        description="Language models in GGUF and ONNX: train a low-rank adapter beside the weights "
-        "that gives back some of what few bits took. Without it, none.",
+        description="Language models in GGUF and ONNX: train a low-rank adapter for the weights "
+        "that recovers some of the loss from few bits. None by default.",
         examples=[{"rank": 8, "steps": 300}],
     )
 
@@ -90,7 +91,7 @@ def _variant_of(choice: Preset | VariantSpec, format: Format, task: str) -> pres
 
 
 def _variant(choice: VariantSpec, usual: Activations | None) -> presets.Variant:
-    """usual: the activations where the choice does not say."""
+    """usual: the default activations."""
     return presets.make_variant(
         weights=choice.weights,
         activations=choice.activations or usual,
@@ -102,7 +103,7 @@ def _variant(choice: VariantSpec, usual: Activations | None) -> presets.Variant:
 
 
 def _check_choice(choice: Preset | VariantSpec) -> Any:
-    """Refuse settings that do not go together where they stand, not when they are used."""
+    """Reject inconsistent settings where they stand, not when they are used."""
     if isinstance(choice, VariantSpec):
         _variant(choice, None)
     return choice
@@ -120,7 +121,7 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 def _allow_single(schema: dict[str, Any]) -> None:
-    """Let editors accept a single choice in place of a list of one."""
+    """Let editors accept a single choice instead of a list of one."""
     choices = {key: schema.pop(key) for key in ("type", "items", "minItems")}
     schema["anyOf"] = [choices["items"], choices]
 
@@ -134,22 +135,22 @@ class Rule(Frozen):
         examples=["*.word_embeddings.weight"],
     )
     use: Use = Field(
-        description="The number format of these weights; float32 leaves them as they are.",
+        description="The number format of these weights; float32 leaves them unchanged.",
         examples=["int8"],
     )
     variants: tuple[str, ...] | None = Field(
         default=None,
         min_length=1,
-        description="Only for the variants with these names; without it, for all.",
+        description="Apply only to the variants with these names; by default, to all.",
         examples=[["int4-b32"]],
     )
 
     def covers(self, variant: str) -> bool:
-        """Whether the rule is meant for this variant."""
+        """Whether the rule applies to this variant."""
         return self.variants is None or variant in self.variants
 
     def grid(self, format: Format, task: str) -> str | None:
-        """The number format that `use` names; None where `format` does not have it."""
+        """The number format that `use` names; None if `format` does not have it."""
         return grid_of(self.use, format, task)
 
 
@@ -159,14 +160,14 @@ class QuantizeSpec(Frozen):
     default: Annotated[tuple[Choice, ...], BeforeValidator(_as_tuple)] = Field(
         default=(),
         min_length=1,
-        description="One variant or a list of them; each a preset word or a mapping of settings.",
+        description="One variant or a list of them; each a preset or a mapping of settings.",
         examples=["int8", ["int8-dynamic", "int4-b32"]],
         json_schema_extra=_allow_single,
     )
     fit: Annotated[tuple[FitSpec, ...], BeforeValidator(_as_tuple)] = Field(
         default=(),
         min_length=1,
-        description="A budget, or a list of them: what each tensor becomes is chosen to fit it.",
+        description="A budget, or a list of them: number formats of tensors are chosen to fit it.",
         examples=[{"size": "4.2 MiB"}, {"quality": {"kl": 0.02}}],
         json_schema_extra=_allow_single,
     )
@@ -178,18 +179,18 @@ class QuantizeSpec(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What a file leaves out stays out: an empty list in it would be a mistake."""
+        """Omitted keys stay absent: an empty list in a file would be a mistake."""
         held: dict[str, Any] = inner(self)
         return {key: value for key, value in held.items() if value or key == "rules"}
 
     def choices(self, format: Format, task: str) -> tuple[presets.Variant | None, ...]:
-        """What each entry of `default` means for `format`; None where it cannot hold it."""
+        """Each entry of `default`, resolved for `format`; None if the format cannot store it."""
         found = (_variant_of(choice, format, task) for choice in self.default)
         holds = storage(format).holds
         return tuple(variant if holds(variant) else None for variant in found)
 
     def pending(self, format: Format, task: str) -> tuple[Intent, ...]:
-        """What stands for each budget while its number formats are still to be found."""
+        """Placeholders for budgets whose number formats are not chosen yet."""
         return tuple(
             Intent(
                 presets.Variant(
@@ -218,9 +219,9 @@ class QuantizeSpec(Frozen):
 
 @dataclass(frozen=True)
 class Intent:
-    """What a recipe wants of every tensor in one artifact: a variant, and its exceptions.
+    """A recipe's intent for every tensor of one artifact: a variant, and its exceptions.
 
-    chosen: number formats by tensor name, found for a budget; they decide before rules do.
+    chosen: number formats by tensor name, found for a budget; they take precedence over rules.
     """
 
     variant: presets.Variant
@@ -231,11 +232,11 @@ class Intent:
 
     @property
     def name(self) -> str:
-        """What the artifact is called."""
+        """The artifact's name."""
         return f"{self.format}-{self.variant.name}"
 
     def exception(self, tensor: str) -> tuple[str, Any] | None:
-        """Why a tensor is no default, and its number format; None where it is."""
+        """Why a tensor differs from the default, and its number format; None if it does not."""
         if tensor in self.chosen:
             return CHOSEN, self.chosen[tensor]
         for index, rule in enumerate(self.rules):

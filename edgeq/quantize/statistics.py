@@ -1,4 +1,4 @@
-"""What flows through a model on calibration data: ranges, sample rows, second moments."""
+"""Statistics of tensors on calibration data: ranges, sample rows, second moments."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ Feed = Mapping[str, NDArray[np.generic]]
 
 # Enough rows to rank scales by; more only cost time (the ranking is stable from a few hundred).
 _ROWS_KEPT = 2048
-# Second moments are added up many rows at once: one sample's few would be all overhead.
+# Second moments are summed over many rows at once: one sample's few would be all overhead.
 _ROWS_PER_PRODUCT = 2048
-# Second moments of wide layers are large (columns² × 8 bytes): take layers in turns within this.
+# Second moments of wide layers are large (columns² × 8 bytes): process layers in turns within this.
 _HESSIAN_BYTES_AT_ONCE = 512 << 20
 
 
 class Session(Protocol):
-    """What runs a graph: an onnxruntime session, which this room does not import."""
+    """Runs a graph: an onnxruntime session, which this room does not import."""
 
     def run(self, outputs: Any, feed: Any) -> Any:
-        """Arrays by input name to the arrays of `outputs`, in their order."""
+        """Run on arrays by input name; returns the arrays of `outputs`, in order."""
 
 
 @dataclass(frozen=True)
 class InputStatistics:
-    """What one tensor held during calibration, with its last axis as columns.
+    """Statistics of one tensor during calibration, with its last axis as columns.
 
     samples: whole samples, each float32 `(rows, columns)`, up to a few thousand rows in all; none
-    if not asked for.
-    low, high: float32 `(columns,)`, smallest and largest value of each column over everything seen.
-    power: float64 `(columns,)`, mean square of each column. count: rows that it is the mean of.
-    hessian: float64 `(columns, columns)`, mean of `x xᵀ` over all rows, or None if not asked for.
+    unless requested. low, high: float32 `(columns,)`, smallest and largest value of each column
+    over all samples. power: float64 `(columns,)`, mean square of each column. count: number of rows
+    in that mean. hessian: float64 `(columns, columns)`, mean of `x xᵀ` over all rows, or None
+    unless requested.
     """
 
     samples: tuple[Floats, ...]
@@ -55,7 +55,7 @@ class InputStatistics:
 
 
 def merged(several: Sequence[InputStatistics]) -> InputStatistics:
-    """Statistics of tensors that meet one weight, as of one tensor that held all their rows."""
+    """Statistics of several inputs of one weight, as if one tensor had all their rows."""
     if len(several) == 1:
         return several[0]
     count = sum(each.count for each in several)
@@ -74,10 +74,10 @@ def merged(several: Sequence[InputStatistics]) -> InputStatistics:
 
 
 class _Collector:
-    """Statistics of one tensor while samples come in."""
+    """Collects the statistics of one tensor while samples come in."""
 
     def __init__(self, with_hessian: bool, with_samples: bool, spread_over: int = 0) -> None:
-        """spread_over: of so many samples, each gives as many rows, from all over it; 0: whole."""
+        """spread_over: how many samples share the kept rows equally; 0: the first rows are kept."""
         self._with_hessian = with_hessian
         self._share = -(-_ROWS_KEPT // spread_over) if spread_over else 0
         self._samples: list[Floats] = []
@@ -137,7 +137,7 @@ def collect(
     samples: frozenset[str] | None = None,
     spread: frozenset[str] = frozenset(),
 ) -> dict[str, InputStatistics]:
-    """Run the float model on every feed and watch `tensors` (name → columns).
+    """Run the float model on every feed and collect statistics of `tensors` (name → columns).
 
     session: of a model in which every watched tensor is an input or output. hessians: those whose
     second moments are wanted. samples: those whose rows are kept, by default all. spread: those of
@@ -171,7 +171,7 @@ def collect(
 def _refuse_not_finite(name: str, value: NDArray[np.generic], sample: int) -> None:
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         what = f"is NaN or infinite on sample {sample} of the calibration data"
-        remedy = "leave that sample out, or export the model so that it stays within float32"
+        remedy = "remove that sample, or export the model so that it stays within float32"
         raise InvalidInput(Problem(f"the tensor {name!r}", what, remedy))
 
 

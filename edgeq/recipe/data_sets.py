@@ -130,8 +130,17 @@ def read_arrays(path: Path, samples: int | None = None, seed: int = 0) -> dict[s
         remedy = "give every input an array with the samples along the first axis"
         raise InvalidInput(Problem(str(path), f"arrays do not match: {shapes}", remedy))
     chosen = _choose(path, next(iter(counts.values())), samples, seed)
+    _refuse_empty(path, arrays)
     _refuse_not_finite(path, arrays, chosen)
     return {name: array[chosen] for name, array in arrays.items()}
+
+
+def _refuse_empty(path: Path, arrays: Mapping[str, Array]) -> None:
+    for name, array in arrays.items():
+        if len(array) and not array.size:
+            what = f"the samples of the array {name!r} have the shape {array.shape[1:]}, no values"
+            remedy = "leave them out, or compute them again: an empty input measures nothing"
+            raise InvalidInput(Problem(str(path), what, remedy))
 
 
 def _refuse_not_finite(path: Path, arrays: Mapping[str, Array], chosen: Sequence[int]) -> None:

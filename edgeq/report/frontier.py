@@ -50,7 +50,7 @@ def _print_predictions(found: Frontier, console: Console) -> None:
         return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     table.add_column("allocation", no_wrap=True)
-    for name in ("predicted", "held back", "evaluation"):
+    for name in ("predicted", "held out", "evaluation"):
         table.add_column(name, justify="right", no_wrap=True)
     for point in known:
         losses = (point.predicted, point.held_back, point.loss)

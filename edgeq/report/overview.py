@@ -21,6 +21,8 @@ from edgeq.report.layers import kind_of, layers_of
 from edgeq.report.tables import print_table
 from edgeq.report.terminal import print_wrapped
 
+_SHORT_REASON = 12  # letters that leave the other columns of a table their room
+
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
@@ -90,6 +92,7 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
     if artifact.deployment_target is not None:
         console.print(f"  for {artifact.deployment_target} and later")
     table = _table("tensors", "layers", "grid", "size", "why", right=["size"])
+    notes = _Notes()
     groups: dict[tuple[str, str, str], list[TensorPlan]] = {}
     small: dict[str, int] = {}
     for tensor in artifact.tensors:
@@ -102,15 +105,34 @@ def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
     for (pattern, grid, reason), own in groups.items():
         tensors = pattern if len(own) > 1 else own[0].name
         layers = layers_of([tensor.name for tensor in own])
-        # The recipe holds the rule's text; its number is enough to find it.
-        why = "" if reason == "default" else re.sub(r"^(rule \d+):.*", r"\1", reason)
+        why = notes.short(reason)
         size = format_bytes(sum(tensor.bytes for tensor in own))
         table.add_row(tensors, layers, grid, size, why)
     for grid, bytes in small.items():
         table.add_row("biases, norms and other small ones", "", grid, format_bytes(bytes), "")
     print_table(table, console)
-    for line in artifact.advice:
+    for line in (*notes.lines(), *artifact.advice):
         print_wrapped(line, "dim", console)
+
+
+class _Notes:
+    """Reasons that would fill a column of a table: a number there, and the text once below."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def short(self, reason: str) -> str:
+        """What the table says: nothing for the default, a rule's number, which the recipe has."""
+        if reason == "default":
+            return ""
+        reason = re.sub(r"^(rule \d+):.*", r"\1", reason)
+        if len(reason) <= _SHORT_REASON:
+            return reason
+        return f"see {self._numbers.setdefault(reason, len(self._numbers) + 1)}"
+
+    def lines(self) -> list[str]:
+        """The texts, each with its number."""
+        return [f"{number}: {reason}" for reason, number in self._numbers.items()]
 
 
 def print_built(built: Sequence[Built], console: Console) -> None:

@@ -111,7 +111,7 @@ def test_places_count_lines_and_columns_from_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "where", "what", "remedy"),
     [
-        ("a:\n\t- b\n", "2:1", "a tab where YAML wants spaces", "indent with spaces"),
+        ("a:\n\t- b\n", "2:1", "a tab where YAML requires spaces", "indent with spaces"),
         ("a: 1\nb: 2\na: 3\n", "3:1", "the key 'a' appears twice; first at line 1", "keep one"),
         ("a: b: c\n", "1:5", "a second ': ' in one value", "quotes"),
         ("a: [1\nb: 2\n", "2:2", "expected ',' or ']'", "it began at line 1"),
@@ -175,7 +175,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (
             "title: x\nparts: [{label: a}, {label: b, kind: bord}]",
             "2:38",
-            "parts[1].kind: 'bord' is not a valid word here",
+            "parts[1].kind: 'bord' is not a valid value here",
             "did you mean 'board'?",
         ),
         (
@@ -204,7 +204,7 @@ LAUGHS = "".join(
 def test_aliases_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
     (problem,) = problems_of(tmp_path, LAUGHS)
     assert problem.where == "5:4"
-    assert "aliases that stand for more than 20000 values" in problem.what
+    assert "aliases that expand to more than 20000 values" in problem.what
     assert problem.remedy == "write the values out"
     assert read_yaml(write(tmp_path, LAUGHS[: LAUGHS.index("d:")])).data["c"][0][0] == [1] * 10
 

@@ -218,7 +218,7 @@ def test_a_record_that_names_a_place_outside_is_refused(
         holder["files"][name] = holder["files"].pop(TOKENIZER_FILE)
     renamed = [(name if entry == TOKENIZER_FILE else entry, content) for entry, content in files]
     path = forge(tmp_path / "forged.zip", [(BUNDLE_FILE, seal(forged)), *renamed])
-    with pytest.raises(InvalidInput, match="not a record this version"):
+    with pytest.raises(InvalidInput, match="not a record that this version"):
         edgeq.load(path)
     assert [path.name for path in tmp_path.iterdir()] == ["forged.zip"]
 

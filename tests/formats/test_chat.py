@@ -224,7 +224,7 @@ def test_a_template_that_fails_or_reaches_out_is_refused(template: str) -> None:
 
 
 def test_what_has_no_template_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="carries no chat template"):
+    with pytest.raises(InvalidInput, match="has no chat template"):
         chat_text(Table(), user("hello"))
     with pytest.raises(InvalidInput, match="--chat: is for --prompt only"):
         refuse_unused(["a"], None, None, chat=True)

@@ -127,7 +127,7 @@ def test_overlapping_entries_are_refused(bundle: Path, tmp_path: Path) -> None:
     second = content.index(b"PK\1\2", first + 4)
     content[second + 42 : second + 46] = content[first + 42 : first + 46]
     (tmp_path / "bad.zip").write_bytes(content)
-    with pytest.raises(InvalidInput, match="does not lie where"):
+    with pytest.raises(InvalidInput, match="does not start where"):
         edgeq.load(sealed(tmp_path / "bad.zip"))
 
 
@@ -230,7 +230,7 @@ def test_external_data_outside_the_record_is_found_wherever_a_tensor_can_lie(
         files = record_files(copy, [MODEL_FILE, DATA_FILE])
         write_artifact(copy, read_record(copy).model_copy(update={"files": files}))
         for path in (copy, bundled(copy, copy.parent / "b.zip")):
-            with pytest.raises(InvalidInput, match="keeps a tensor in"):
+            with pytest.raises(InvalidInput, match="stores a tensor in"):
                 edgeq.load(path)
 
 

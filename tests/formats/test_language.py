@@ -135,7 +135,7 @@ def test_a_full_context_is_an_error_and_never_shortened() -> None:
     with pytest.raises(InvalidInput, match="0 of 8 positions are left"):
         model.step(3)
     model.runs = 0
-    with pytest.raises(InvalidInput, match="5 tokens of prompt and 4 more are over the 8"):
+    with pytest.raises(InvalidInput, match="5 prompt tokens and 4 more exceed the 8"):
         model.generate("abcde", 4)
     assert model.runs == 0
     assert len("".join(model.generate("abcd", 4))) == 4
@@ -189,7 +189,7 @@ def test_all_options_that_are_none_are_named_at_once() -> None:
 
 
 def test_an_empty_prompt_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="prompt: is empty, and table puts no token"):
+    with pytest.raises(InvalidInput, match="prompt: is empty, and table adds no token"):
         Table().generate("")
 
 

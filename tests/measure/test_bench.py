@@ -61,6 +61,6 @@ def test_a_text_that_is_too_short_is_refused_before_anything_is_run(
 
 def test_a_context_that_is_too_large_ends_the_first_pass(artifact: Path) -> None:
     steps = list[str]()
-    with pytest.raises(InvalidInput, match="2048 positions are asked for"):
+    with pytest.raises(InvalidInput, match="2048 positions are requested"):
         bench(artifact, Evaluation(TEXT), 2048, steps)
     assert len(steps) == 1

@@ -18,6 +18,7 @@ import transformers
 from safetensors import safe_open
 
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE
+from edgeq.core.errors import InvalidInput
 from edgeq.models.graphs.float_onnx import export_encoder
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
@@ -186,3 +187,13 @@ def test_other_architectures(tmp_path: Path, family: str) -> None:
     found = answer(built, ids, mask)
     np.testing.assert_allclose(found, expected(directory, ids, mask, "mean", False), atol=2e-5)
     assert set(large_weights(built)) >= {n for n in kept_weights(directory) if "layer" in n}
+
+
+def test_what_the_exporter_cannot_trace_is_refused(tmp_path: Path) -> None:
+    """Its own example has texts of two types."""
+    from transformers import BertModel
+
+    model = BertModel(tiny_bert.config(type_vocab_size=1))
+    directory = read_directory(tiny_bert.save_bert(tmp_path / "model", model=model), "here")
+    with pytest.raises(InvalidInput, match=r"cannot export this bert model: index out of range"):
+        export_encoder(directory, tmp_path)

@@ -205,7 +205,7 @@ def test_values_that_are_no_numbers_are_refused(llama: Path, tmp_path: Path, val
         return tensors
 
     directory = read_directory(rewritten(llama, tmp_path / "model", spoil), WHERE)
-    assert f"{name} holds NaN or infinity (row 3)" in refused(check_values, directory, True)
+    assert f"{name} contains NaN or infinity (row 3)" in refused(check_values, directory, True)
 
 
 def test_a_tied_head_must_be_the_embedding(llama: Path, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ REFUSED: dict[str, tuple[Callable[[], list[Any]], str]] = {
     "activation": (lambda: [modules.Pooling(WIDTH), dense(8, torch.nn.GELU())], "GELU"),
     "order": (
         lambda: [modules.Pooling(WIDTH), modules.Normalize(), dense(8, torch.nn.Tanh())],
-        "Dense behind Normalize",
+        "Dense after Normalize",
     ),
 }
 

@@ -269,6 +269,21 @@ def test_a_store_that_a_power_cut_spoilt_is_made_again(
     assert contents(build(net, tmp_path / "store")) == reference
 
 
+def test_what_is_possible_is_built_beside_an_impossible_variant(tmp_path: Path) -> None:
+    onnx_models.convolutional(tmp_path / "net.onnx")
+    write_images(tmp_path / "calibration.npz", seed=0)
+    tiny_bert.write_recipe(tmp_path / "recipe.yaml", NET.replace("c1.w", "fc.w"))
+    for _ in range(2):  # the second time, what is possible lies in the store
+        done = run_edgeq("build", "recipe.yaml", "--json", store=tmp_path / "s", cwd=tmp_path)
+        reply = json.loads(done.stdout)
+        assert done.returncode == reply["exit_status"] == 2, done.stderr
+        assert [item["name"] for item in reply["artifacts"]] == ["onnx-int8-static"]
+        (problem,) = reply["problems"]
+        assert problem["where"] == "recipe.yaml:6:13"
+        assert problem["what"].startswith("int8-dynamic quantizes no weight of net.onnx: c1.w")
+        assert "int8-static" in problem["remedy"]
+
+
 def test_calibration_arrays_may_be_float64(net: Path, tmp_path: Path) -> None:
     """numpy's default; running the model takes it, so calibration has to as well."""
     folder = tmp_path / "net"

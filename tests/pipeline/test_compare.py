@@ -109,11 +109,11 @@ def copy_of_wren(folder: Path, **changes: Any) -> Path:
     ("changes", "said"),
     [
         ({"auto_map": {"AutoModel": "code.Model"}}, "code that comes with a model is never run"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quantized already"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "already quantized"),
         ({"model_type": "bert", "architectures": ["BertModel"]}, "lack|cannot open"),
         ({"model_type": "nothing"}, "cannot open it as a language model"),
         ({"num_hidden_layers": 7}, r"the weights lack model\.layers\.6"),
-        ({"intermediate_size": 512}, "cannot open|in another shape"),
+        ({"intermediate_size": 512}, "cannot open|another shape"),
     ],
     ids=str,
 )

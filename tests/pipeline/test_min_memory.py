@@ -172,7 +172,7 @@ def test_what_is_asked_wrongly_is_exit_status_2(artifact: Path, tmp_path: Path) 
         find_min_memory(tmp_path / "none", here)
     broken = samples.sentence_artifact(tmp_path / "broken")
     (broken / DATA_FILE).write_bytes(b"")
-    with pytest.raises(InvalidInput, match="recorded were"):
+    with pytest.raises(InvalidInput, match="were recorded"):
         find_min_memory(broken, here)
 
 

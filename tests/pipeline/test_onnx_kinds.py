@@ -68,7 +68,7 @@ REFUSED = {
     "lstm_layout0:int4-b32": "'W': stays float32: LSTM has quantized kernels only for int8",
     "lstm_small_w": "'R': stays float32: .* 'W' is small",
     "matmul_of_constant": "no weight of this model is to be quantized: every one is small",
-    "nan_calibration": r"cal\.npz: the array 'x' holds NaN in sample 2",
+    "nan_calibration": r"cal\.npz: the array 'x' contains NaN in sample 2",
     "sequence_output": r"model\.onnx: the output 'y' is a sequence",
 }
 

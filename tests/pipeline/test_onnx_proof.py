@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
@@ -77,18 +78,40 @@ def test_an_output_has_the_rank_it_runs_with(tmp_path: Path) -> None:
     prove_onnx(path, graph, [feed])
 
 
-def test_random_operators_are_named(tmp_path: Path) -> None:
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["a"], "product"),
-        helper.make_node("RandomNormalLike", ["a"], ["r"], "random"),
-        helper.make_node("Add", ["a", "r"], ["y"], "add"),
-    ]
+def random_graph(kind: str) -> list[Any]:
+    noise = helper.make_node("RandomNormalLike", ["a"], ["r"], "random")
+    half = helper.make_tensor("v", TensorProto.FLOAT, [], [0.5])
+    true = helper.make_tensor("v", TensorProto.BOOL, [], [True])
+    if kind == "dropout":
+        return [
+            helper.make_node("Constant", [], ["half"], value=half),
+            helper.make_node("Constant", [], ["true"], value=true),
+            helper.make_node("Dropout", ["a", "half", "true"], ["y"], "dropped"),
+        ]
+    if kind == "branch":
+        branch = helper.make_graph([noise], "b", [], [onnx_kinds.value("r", [5, 96])])
+        chosen = helper.make_node("If", ["c"], ["r2"], then_branch=branch, else_branch=branch)
+        constant = helper.make_node("Constant", [], ["c"], value=true)
+        return [constant, chosen, helper.make_node("Add", ["a", "r2"], ["y"])]
+    return [noise, helper.make_node("Add", ["a", "r"], ["y"], "add")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("plain", "RandomNormalLike 'random' draws random numbers"),
+        ("branch", "RandomNormalLike 'random' draws random numbers"),
+        ("dropout", "Dropout 'dropped' draws random numbers(?s:.)*evaluation mode"),
+    ],
+)
+def test_random_operators_are_named(tmp_path: Path, kind: str, said: str) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], "product"), *random_graph(kind)]
     x, y = onnx_kinds.value("x", [5, 64]), onnx_kinds.value("y", [5, 96])
     made = onnx_kinds.model(nodes, [x], [y], {"w": onnx_kinds.floats(64, 96)})
     onnx.save(made, tmp_path / "m.onnx")
     (tmp_path / "float").mkdir()
     import_onnx(tmp_path / "m.onnx", tmp_path / "float")
-    with pytest.raises(InvalidInput, match="RandomNormalLike 'random' draws random numbers"):
+    with pytest.raises(InvalidInput, match=said):
         prove_onnx(tmp_path / "m.onnx", tmp_path / "float", [onnx_kinds.rows()])
 
 
@@ -169,7 +192,7 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path, odd: float) -> Non
     onnx.save(made, tmp_path / "m.onnx")
     (weight,) = find_weights(read_onnx(tmp_path / "m.onnx"))
     word = "NaN" if np.isnan(odd) else "infinity"
-    with pytest.raises(InvalidInput, match=f"'w': holds {word} in 1 of its 6144 values"):
+    with pytest.raises(InvalidInput, match=f"'w': contains {word} in 1 of its 6144 values"):
         weight.matrix()
 
 
@@ -177,7 +200,13 @@ def test_a_sample_that_is_not_finite_is_named(tmp_path: Path) -> None:
     array = np.zeros((4, 8), np.float32)
     array[2, 5] = np.nan
     np.savez(tmp_path / "a.npz", x=array)
-    with pytest.raises(InvalidInput, match="the array 'x' holds NaN in sample 2"):
+    with pytest.raises(InvalidInput, match="the array 'x' contains NaN in sample 2"):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_samples_without_values_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 0, 8), np.float32))
+    with pytest.raises(InvalidInput, match=r"array 'x' have the shape \(0, 8\), no values"):
         read_arrays(tmp_path / "a.npz")
 
 

@@ -114,7 +114,7 @@ def test_what_was_planned_is_what_was_built(project: Project) -> None:
             notes = {method: reason}
             if "embeddings" in name and method == "gptq":  # a table may be better off, and says so
                 notes["nearest"] = (
-                    f"{reason}; nearest, for gptq was worse on calibration data held back"
+                    f"{reason}; nearest, for gptq was worse on held-out calibration data"
                 )
             assert tensor.note == notes[tensor.method]
 

@@ -118,7 +118,7 @@ def test_a_fall_back_is_told_and_recorded(wren: Path, tmp_path: Path) -> None:
     steps: list[str] = []
     codes = find_codes(wren, decide, feeds, steps.append)
     plain = {name for name, tensor in codes.items() if tensor.method == "nearest"}
-    told = {step.split()[1].rstrip(":") for step in steps if "worse on samples held back" in step}
+    told = {step.split()[1].rstrip(":") for step in steps if "worse on held-out samples" in step}
     assert plain == told != set()
     written = write_codes(wren, tmp_path, decide, codes)
     for name in codes:

@@ -161,7 +161,7 @@ def test_what_is_wrong_with_a_request_names_the_file_here(machine: Machine, tmp_
         place.run(Request(work="memory", artifact=changed))
     (problem,) = raised.value.problems
     assert problem.where == f"{place.name}: {changed / MODEL_FILE}"
-    assert "bytes, recorded were" in problem.what
+    assert "were recorded" in problem.what
     assert machine.left() == []
 
 

@@ -102,7 +102,7 @@ def test_one_name_is_one_set_of_settings(first: tuple[Any, ...], second: tuple[A
     [
         ({"weights": "int4-b32", "activations": "static-uint8"}, "do not run with"),
         ({"weights": "int8", "ranges": "minmax"}, "static ranges"),
-        ({"weights": "float32", "method": "gptq"}, "nothing to round"),
+        ({"weights": "float32", "method": "gptq"}, "does not apply to"),
         ({"weights": "int8", "name": "int4-b32"}, "belongs to a preset"),
     ],
 )

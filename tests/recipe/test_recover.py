@@ -83,7 +83,7 @@ def test_a_budget_leaves_room_for_its_adapter(tmp_path: Path) -> None:
     assert recipe is not None
     (fit,) = recipe.quantize.fit
     (pending,) = recipe.quantize.pending("gguf", "text-generation")
-    left = fit.beside(1 << 20)
+    left = fit.reduced_by(1 << 20)
     assert (left.size, left.recover, left.variant_name) == (3 << 20, None, fit.variant_name)
     assert pending.name == f"gguf-{fit.variant_name}" == "gguf-fit-4mib-recover4"
     assert pending.variant.recover == fit.recover
@@ -143,13 +143,13 @@ def test_a_budget_leaves_room_for_its_adapter(tmp_path: Path) -> None:
         (
             "{default: {weights: float32, recover: {}}}",
             {},
-            "weights 'float32' with activations 'float32' have no adapter",
+            "weights 'float32' with activations 'float32' cannot have an adapter",
             "remove 'recover'",
         ),
         (
             "{default: {weights: Q2_K, recover: {}}}",
             {"data": "{calibration: {path: calibration.txt, samples: 15}}"},
-            "15 windows of text; every eighth is held back to judge recovery by",
+            "15 windows of text; every eighth is held out to judge recovery by",
             "write 16 or more",
         ),
         ("{default: {weights: Q2_K, recover: {rank: 0}}}", {}, "rank", ""),
@@ -169,8 +169,8 @@ def test_no_target_is_left_without_an_artifact_in_silence(tmp_path: Path) -> Non
     taken: only GGUF's own file types are GGUF's alone."""
     targets = f"{GGUF}, {ONNX}, {COREML}"
     for weights in ("int4-b32", "int8-b32", "Q2_K", "Q4_0"):
-        for beside in ("int8", "int4", "int8-b32", "Q6_K"):
-            quantize = f"{{default: [{beside}, {{weights: {weights}, recover: {{}}}}]}}"
+        for reduced_by in ("int8", "int4", "int8-b32", "Q6_K"):
+            quantize = f"{{default: [{reduced_by}, {{weights: {weights}, recover: {{}}}}]}}"
             found = problems(tmp_path, quantize, targets=targets)
             recipe = load_recipe(tmp_path / "recipe.yaml")[0]
             assert recipe is not None

@@ -112,7 +112,7 @@ def test_a_recipe_survives_json(tmp_path: Path) -> None:
             "default: int8",
             "default: int9",
             "8:12",
-            "quantize.default: 'int9' is not a valid word here",
+            "quantize.default: 'int9' is not a valid value here",
             "did you mean 'int8'?",
         ),
         (
@@ -126,7 +126,7 @@ def test_a_recipe_survives_json(tmp_path: Path) -> None:
             "default: int8",
             "default: 8",
             "8:12",
-            "8 is not a valid word here",
+            "8 is not a valid value here",
             "valid here: float32",
         ),
         (
@@ -162,10 +162,10 @@ def test_a_recipe_survives_json(tmp_path: Path) -> None:
             "task: sentence-embedding",
             "task: 5",
             "3:43",
-            "5 is not a valid word",
+            "5 is not a valid value",
             "valid here: sentence-embedding",
         ),
-        ("use: float32", "use: int4-b23", "10:30", "'int4-b23' is not a valid word", "'int4-b32'"),
+        ("use: float32", "use: int4-b23", "10:30", "'int4-b23' is not a valid value", "'int4-b32'"),
         (
             "use: float32",
             "use: int4, variants: [int8]",
@@ -177,7 +177,7 @@ def test_a_recipe_survives_json(tmp_path: Path) -> None:
             "format: onnx",
             "format: onxx",
             "12:14",
-            "'onxx' is not a valid word here",
+            "'onxx' is not a valid value here",
             "did you mean 'onnx'?",
         ),
         ("[here]", "[]", "12:29", "targets[0].devices: the list is empty", "at least one"),
@@ -263,7 +263,7 @@ def test_a_rule_that_can_never_apply(tmp_path: Path, rules: list[str], decided: 
 
 INDEPENDENT = {
     "name: mini": ("nmae: mini\nname: mini", "unknown key 'nmae'"),
-    "default: int8": ("default: int9", "'int9' is not a valid word"),
+    "default: int8": ("default: int9", "'int9' is not a valid value"),
     "format: onnx": ("format: onxx", "did you mean 'onnx'?"),
     "calibration.txt": ("evaluation.tsv", "in the calibration data too"),
     "40 ms": ("40", "'40' has no unit"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from edgeq.pipeline.bundle.app_store_limits import store_lines
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.quantize.decide import ALREADY
 from edgeq.report.overview import print_built, print_limits, print_plan
-from tests.support import report_samples, tiny_bert
+from tests.support import onnx_models, report_samples, tiny_bert
 
 TARGET = "{format: onnx, devices: [here]}"
 
@@ -72,7 +73,7 @@ def test_other_formats_get_no_advice(tiny: Path) -> None:
 
 
 def test_weights_that_were_quantized_before_are_said_to_be_kept(tmp_path: Path) -> None:
-    made = report_samples.artifact("onnx-int4-b32", "int8")
+    made = report_samples.artifact("onnx-int4-b32", "int4-b32")
     kept = {
         name: tensor.model_copy(update={"note": f"{ALREADY}: int8 in the file"})
         for name, tensor in list(made.tensors.items())[:2]
@@ -89,3 +90,23 @@ def test_limits_are_printed_line_by_line() -> None:
     out = io.StringIO()
     print_limits(lines, Console(file=out, width=300))
     assert [line.strip() for line in out.getvalue().splitlines()] == [line.text for line in lines]
+
+
+def test_a_reason_is_said_once_and_an_impossible_artifact_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("onnx_ir", reason="the build side is not installed")
+    onnx_models.convolutional(tmp_path / "net.onnx")
+    np.savez(tmp_path / "c.npz", image=np.zeros((1, 3, 32, 32), np.float32))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "edgeq: 1\nname: net\nmodel: {source: ./net.onnx, task: tensor}\n"
+        "quantize: {default: [int8-dynamic, int8-static], rules: [{match: fc.w, use: float32}]}\n"
+        "data: {calibration: {path: c.npz}}\n"
+        "targets: [{format: onnx, devices: [x86-laptop-8gb]}]\n",
+        encoding="utf-8",
+    )
+    made = make_plan(recipe)
+    text = shown(made)
+    assert text.count("fast int8 kernels only for static ranges") == 1
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith("c")][:2] == ["1"] * 2
+    (name, problem), *_ = made.impossible.items()
+    assert name == "onnx-int8-dynamic" and f"{recipe}:4:" in problem.where

@@ -36,7 +36,7 @@ BUDGETS: dict[str, Any] = {
     "size": {"download": 8 * MIB},
     "quality": {"kl": 0.03},
 }
-_BITS = {"int8-b32": 8.5, "int4-b32": 4.5, "float32": 32.0}
+_BITS = {"int8": 8.0, "int8-b32": 8.5, "int4-b32": 4.5, "float32": 32.0}
 
 
 _ADAPTER = TensorRecord(shape=(8, 128), grid=GRID, method=METHOD, bytes=2048, note="recover")

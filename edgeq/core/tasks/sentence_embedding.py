@@ -16,7 +16,7 @@ SENTENCE_EMBEDDING = Task(
     takes="texts",
     embeds=True,
     has_sentence_head=True,
-    # What was trained to fill in words is what sentence encoders are made of.
+    # Sentence encoders are fine-tuned from masked language models.
     architectures=("ForMaskedLM", "ForPreTraining", "Model"),
     auto_class="AutoModel",
     optimum_task="feature-extraction",

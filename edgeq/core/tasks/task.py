@@ -1,4 +1,4 @@
-"""What a model is for: what it takes and gives, and how it is judged."""
+"""A model's task: its inputs and outputs, and how it is judged."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ class FirstRecipe:
 class Task:
     """One task that a recipe can name.
 
-    name: as recipes write it. noun: what such a model is called, with its article. summary: for the
-    recipe's schema. explanation: what it does, for people who build no models. consequence: what
-    the check of its quality counts, and where that matters.
+    name: in recipes. noun: a name for such models, with its article. summary: for the
+    recipe's schema. explanation: what it does, for non-experts. consequence: what its
+    quality check counts, and where that matters.
 
-    takes: the data that it is calibrated and judged on. generates: whether it writes a text token
+    takes: the data that it is calibrated and judged on. generates: whether it generates text token
     by token, with a cache. embeds: whether its answers are vectors that are compared with each
     other. classifies: whether its answers are labels. has_sentence_head: whether token vectors
-    become one as sentence-transformers' files say.
+    are pooled as sentence-transformers' files say.
 
-    architectures: how the class that config.json names ends; none for models that only .onnx files
-    hold. auto_class: what opens such a directory in transformers. optimum_task: what its exporter
-    to ONNX calls it. unused_weights: beginnings of names, anywhere in them, of weights that no
-    answer depends on.
+    architectures: suffixes of the class named in config.json; none for models that exist only as
+    .onnx files. auto_class: transformers' class for such a directory. optimum_task: the name used
+    by its exporter to ONNX. unused_weights: prefixes, of the name or of a part of it after a dot,
+    of weights that no answer depends on.
 
     first_recipe: what `edgeq new` proposes; None where it cannot.
 
-    verb: the method of a loaded model. metrics: names of what answers are judged by besides their
-    distance from the original's, see `edgeq.measure.metrics`. budgets: names of those that are
-    measured for it and not for every task. in_llama_cpp: whether llama.cpp serves it, so that GGUF
-    files can hold it.
+    verb: the method of a loaded model. metrics: names of the metrics measured in addition to the
+    distance from the original's answers, see `edgeq.measure.metrics`. budgets: names of budgets
+    measured for it and not for every task. in_llama_cpp: whether llama.cpp supports it, so that
+    GGUF files can store it.
 
     >>> from edgeq.core.tasks import task_of
     >>> task_of("sentence-embedding").verb

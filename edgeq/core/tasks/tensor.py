@@ -1,4 +1,4 @@
-"""Whatever an .onnx file does: arrays in, arrays out."""
+"""Any .onnx file: arrays in, arrays out."""
 
 from __future__ import annotations
 

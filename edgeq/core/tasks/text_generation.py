@@ -1,4 +1,4 @@
-"""Language models: a text goes on, token by token."""
+"""Language models: continue a text, token by token."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Core ML itself, through coremltools' bridge on macOS.
 
-NOT RUN where this was written: there was no Mac. The tests run it with a stand-in for coremltools'
-`MLModel`, `CompiledMLModel` and `MLComputePlan`, which only macOS has; what the real ones say and
-do is read from coremltools 9.0's sources and documentation.
+NOT RUN: it was written without a Mac. The tests run it with a stand-in for coremltools' `MLModel`,
+`CompiledMLModel` and `MLComputePlan`, which only macOS has; the behaviour of the real ones is taken
+from coremltools 9.0's sources and documentation.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class AppleBackend(Backend):
     is_reference = False
 
     def __init__(self, path: Path, units: str) -> None:
-        """units: one of `ComputeUnits`. Raises NotComputed with Core ML's reason if it will not."""
+        """units: one of `ComputeUnits`. Raises NotComputed with Core ML's reason if it fails."""
         tools = load_coremltools()
         self.interface = read_interface(path)
         self._path, self._tools, self._name = path, tools, units
         self._units = tools.ComputeUnit[units.upper()]
-        with warnings.catch_warnings(record=True) as caught:  # where it puts the reason
+        with warnings.catch_warnings(record=True) as caught:  # the attribute with the reason
             warnings.simplefilter("always")
             self._model = tools.models.MLModel(str(path), compute_units=self._units)
         try:
@@ -48,10 +48,11 @@ class AppleBackend(Backend):
             said = [*(str(warning.message) for warning in caught), str(error)]
             what = f"Core ML cannot open it: {' '.join(said[0].split())}"
             remedy = (
-                "see which release of macOS it is for: settings.deployment_target in its record"
+                "check which release of macOS it is for: settings.deployment_target in its record"
             )
             raise NotComputed(Problem(str(path), what, remedy)) from None
-        self.threads = os.cpu_count() or 1  # Core ML takes what it wants and does not tell
+        # Core ML chooses the number of threads and does not report it
+        self.threads = os.cpu_count() or 1
         release = platform.mac_ver()[0]
         self.runtime = (
             f"Core ML of macOS {release}, compute units {units} (coremltools {tools.__version__})"
@@ -70,7 +71,7 @@ class AppleBackend(Backend):
         return self._model.make_state()
 
     def facts(self) -> dict[str, Any]:
-        """The seconds that loading the compiled model again takes, and where operators run."""
+        """The time to load the compiled model again, and where operators run."""
         start = time.perf_counter()
         self._tools.models.CompiledMLModel(self._compiled, compute_units=self._units)
         again = time.perf_counter() - start
@@ -102,7 +103,7 @@ class AppleBackend(Backend):
 
 
 def _operations(block: Any) -> Iterator[Any]:
-    """Every operator of a block, those of nested blocks included."""
+    """Every operator of a block, including those of nested blocks."""
     for operation in block.operations:
         yield operation
         for inner in operation.blocks:

@@ -1,4 +1,4 @@
-"""What executes a Core ML package: Core ML on macOS, elsewhere edgeq's executor as a reference."""
+"""The backend of a Core ML package: Core ML on macOS, elsewhere edgeq's executor as a reference."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from edgeq.formats.coreml.executor.schema import messages
 class Backend(ABC):
     """One open package.
 
-    interface: what it takes, gives and remembers. runtime: name and version of what executes it.
-    threads: how many one run may use. is_reference: whether that stands in for Core ML.
+    interface: its inputs, outputs and states. runtime: name and version of the runtime. threads:
+    maximum per run. is_reference: whether it stands in for Core ML.
     """
 
     interface: Interface
@@ -31,18 +31,18 @@ class Backend(ABC):
 
     @abstractmethod
     def predict(self, inputs: Mapping[str, Array], state: Any = None) -> dict[str, Any]:
-        """Run the package once on arrays of allowed shapes; arrays by name of the output.
+        """Run the package once on arrays of allowed shapes; returns arrays by output name.
 
-        state: what `make_state` gave, where the package has states; it is changed. Raises
-        InvalidInput where the run fails.
+        state: from `make_state`, if the package has states; it is changed. Raises InvalidInput if
+        the run fails.
         """
 
     @abstractmethod
     def make_state(self) -> Any:
-        """What a stateful package remembers between runs, all zeros."""
+        """The state of a stateful package between runs, all zeros."""
 
     def facts(self) -> dict[str, Any]:
-        """What besides times a latency pass reports; see `edgeq.formats.base.Model.facts`."""
+        """Facts for a latency pass in addition to times; see `edgeq.formats.base.Model.facts`."""
         return {}
 
 
@@ -52,18 +52,18 @@ def runs_here() -> bool:
 
 
 def import_runtime() -> None:
-    """Have what executes packages in memory. Raises Missing without coremltools."""
+    """Load the library that executes packages. Raises Missing without coremltools."""
     messages()
     if runs_here():
         load_coremltools()
 
 
 class ReferenceBackend(Backend):
-    """`edgeq.formats.coreml.executor` in place of Core ML: the file's numbers, slowly.
+    """`edgeq.formats.coreml.executor` instead of Core ML: the file's numbers, slowly.
 
-    By default on one thread. Sums are then taken in one order wherever there are more, and small
-    products, which most of a step are, lose more by waiting than they gain: on two busy cores one
-    thread was four times as fast as two.
+    By default on one thread. Sums are then computed in the same order on every machine, and small
+    products, most of a step, lose more by waiting than they gain: on two busy cores one thread was
+    four times as fast as two.
     """
 
     is_reference = True

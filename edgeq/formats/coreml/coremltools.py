@@ -1,9 +1,8 @@
-"""coremltools, imported so that none of its messages reaches a user who can do nothing about them.
+"""Import coremltools without its irrelevant messages.
 
-What it says when it is imported, and why it does not matter here: torch is newer than its own
-tracing front end was tested with (edgeq builds programs operator by operator and traces nothing),
-and its bridge to the Core ML framework is missing (there is none off macOS; packages are written
-and read without it).
+Its import messages do not matter here: torch is newer than the version its tracing front end was
+tested with (edgeq builds programs operator by operator and traces nothing), and its bridge to the
+Core ML framework is missing (it exists only on macOS; packages are written and read without it).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _LOGGER = "coremltools"
 
 
 def load_coremltools() -> Any:
-    """The package. Raises Missing where it is not installed."""
+    """The package. Raises Missing if it is not installed."""
     logger = logging.getLogger(_LOGGER)
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Which grid each weight gets in a Core ML package, and which release can read it."""
+"""The grid of each weight in a Core ML package, and the release that can read it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Decide = Callable[[str, tuple[int, ...]], Decision]
 
 
 def decide_coreml(name: str, shape: tuple[int, ...], intent: Intent, *, is_table: bool) -> Decision:
-    """Decide by name and shape alone. is_table: rows are looked up, and not multiplied too."""
+    """Decide by name and shape alone. is_table: rows are looked up, and not also multiplied."""
     is_multiplied = not is_table
     return settled(
         decide(name, shape, intent),
@@ -36,11 +36,11 @@ def settled(
     is_multiplied: bool,
     is_seen: bool,
 ) -> Decision:
-    """A decision that a package can hold, or float with the reason.
+    """A decision that a package can store, or float with the reason.
 
-    is_table: whether its rows are looked up, and not multiplied too: GPTQ tries what errors do.
-    is_multiplied: whether calibration can see what meets the weight in a product. is_seen: that,
-    or what it is convolved with; only what is seen can have a static range.
+    is_table: whether its rows are looked up, and not also multiplied: GPTQ then measures the effect
+    of errors. is_multiplied: whether calibration has access to the weight's input in a product.
+    is_seen: that, or the input of a convolution; only these can have a static range.
     """
     choice = decision.choice
     if choice is None:
@@ -60,23 +60,23 @@ def settled(
 
 
 def obstacle(grid: str, shape: tuple[int, ...]) -> str:
-    """Why Core ML cannot hold a weight of this shape on the grid; empty where it can.
+    """Why Core ML cannot store a weight of this shape on the grid; empty if it can.
 
-    shape: outputs, tokens or filters first. Blocks run along its second axis, which the format
-    wants to be whole blocks.
+    shape: outputs, tokens or filters first. Blocks run along its second axis, which must consist of
+    whole blocks.
     """
     block = number_format(grid).group_size
     if block is None:
         return ""
     if any(length != 1 for length in shape[2:]):
-        return f"blocks of {block} cannot run over the taps of a filter; use int8 or a palette"
+        return f"blocks of {block} cannot span the taps of a filter; use int8 or a palette"
     if shape[1] % block:
         return f"{grid} needs columns in blocks of {block}, not {shape[1]}"
     return ""
 
 
 def fitting(grid: str, shape: tuple[int, ...]) -> str:
-    """The grid itself; for palettes whose groups do not divide the rows, the one of whole tensors.
+    """The grid itself; for palettes whose groups do not divide the rows, the whole-tensor palette.
 
     >>> fitting("palette4-g16", (30522, 384)), fitting("palette4-g16", (384, 384))
     ('palette4', 'palette4-g16')

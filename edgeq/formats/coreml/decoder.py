@@ -1,6 +1,6 @@
-"""Language models as Core ML packages, which keep their keys and values in states.
+"""Language models as Core ML packages with a stateful KV cache.
 
-For packages that `edgeq.formats.coreml.write` made: one call takes one of a few numbers of tokens.
+For packages made by `edgeq.formats.coreml.write`: one call takes one of a few numbers of tokens.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _IDS, _POSITION, _LOGITS = "input_ids", "position", "logits"
 
 
 class CoremlDecoder(LanguageModel):
-    """A decoder with states. Its cache is float16 and as long as the package was made for."""
+    """A decoder with states. Its cache is float16 and has the package's context length."""
 
     cache_type = "float16"
 
     def __init__(self, package: Package, backend: Backend, context: int | None) -> None:
-        """Raises InvalidInput if the package has no such context, or is none that edgeq wrote."""
+        """Raises InvalidInput if the package has no such context, or was not written by edgeq."""
         facts, artifact = backend.interface.metadata, package.artifact
         if CONTEXT_KEY not in facts or TOKENIZER_FILE not in artifact.files:
-            what = "is not a language model with a cache that edgeq wrote"
+            what = "is not a language model with a cache written by edgeq"
             raise InvalidInput(Problem(str(package.path), what, "build it again"))
         held = int(facts[CONTEXT_KEY])
         if context is not None and context > held:
-            what = f"{context} positions are asked for, and the package was made for {held}"
-            remedy = "ask for fewer, or build it with workload: {context: …}"
+            what = f"{context} positions are requested, and the package was made for {held}"
+            remedy = "request fewer, or build it with workload: {context: …}"
             raise InvalidInput(Problem(artifact.name, what, remedy))
         scores = next(value for value in artifact.outputs if value.name == _LOGITS)
         super().__init__(
@@ -70,7 +70,7 @@ class CoremlDecoder(LanguageModel):
         return self._backend.facts()
 
     def cache_bytes(self, context: int) -> int:
-        """All of the states: a package allocates every position it was made for."""
+        """Bytes of all states: a package allocates its whole context."""
         shapes = [value.shape for value in self._backend.interface.states.values()]
         return sum(2 * math.prod(n for n in shape if n is not None) for shape in shapes)
 
@@ -104,10 +104,10 @@ class CoremlDecoder(LanguageModel):
         return logits
 
     def _next_count(self, left: int) -> int:
-        """Tokens of the next call: the fewest that hold all that are left, else the most.
+        """Tokens of the next call: the smallest size that holds all the rest, else the largest.
 
-        A call that is filled up writes places behind its tokens, which the next one writes again;
-        they too must be there, so that at the end of the cache shorter calls take their turn.
+        A padded call writes places after its tokens, which the next one overwrites; these must
+        exist too, so at the end of the cache shorter calls are used.
         """
         fitting = [count for count in self._counts if self._used + count <= self._held]
         return next((count for count in fitting if count >= left), fitting[-1])

@@ -1,4 +1,4 @@
-"""The oldest operating systems that can run what a Core ML package holds."""
+"""The oldest operating systems that support the contents of a Core ML package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeq.quantize.number_formats.palettes import Palette
 
 @dataclass(frozen=True, order=True)
 class Target:
-    """A release of the operating systems, as `specification` counts them in a model file."""
+    """A release of the operating systems, as `specification` numbers them in a model file."""
 
     specification: int
     ios: int
@@ -31,11 +31,11 @@ IOS18 = Target(9, 18, 15)
 TARGETS = {target.name: target for target in (IOS16, IOS17, IOS18)}
 
 CODED_INPUTS = IOS17
-"""Since when what a weight multiplies can have codes (operators quantize and dequantize)."""
+"""First release with quantized activations (operators quantize and dequantize)."""
 STATES = IOS18
-"""Since when a program can keep keys and values from one call to the next."""
+"""First release with stateful programs."""
 SEVERAL_SHAPES = IOS18
-"""Since when more than one input can have one of several listed shapes."""
+"""First release in which more than one input can have several listed shapes."""
 
 
 def needs_os(grid: str) -> Target:

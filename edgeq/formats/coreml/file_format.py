@@ -1,4 +1,4 @@
-"""Core ML packages on Core ML, or on edgeq's executor where there is none."""
+"""Core ML packages on Core ML, or on edgeq's executor where Core ML does not exist."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgeq.quantize.number_formats.palettes import PALETTE4, PALETTE6
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage.coreml import CoremlStorage
 
-if TYPE_CHECKING:  # needs the package onnx_ir
+if TYPE_CHECKING:  # requires the package onnx_ir
     from edgeq.models.graphs.weights import Decide, Weight
 
 
@@ -83,7 +83,7 @@ class Coreml(CoremlStorage, FileFormat):
         return FLOAT16.name
 
     def input_rounding(self, grid: str) -> str:
-        """Nothing that the float graph does not round, in the executor off a Mac."""
+        """Empty: off a Mac, the executor rounds nothing that the float graph does not round."""
         return ""
 
     def file_bytes(
@@ -105,7 +105,7 @@ class Coreml(CoremlStorage, FileFormat):
 
 
 def coreml_decisions(model: DescribedModel, intent: Intent) -> dict[str, Decision]:
-    """What becomes of every weight in a Core ML package: a number format, or float."""
+    """The decision for every weight in a Core ML package: a number format, or float."""
     if model.weights is None:
         return {
             name: decide_coreml(name, shape, intent, is_table=model.is_table(name))

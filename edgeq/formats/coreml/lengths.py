@@ -1,4 +1,4 @@
-"""Texts for programs that take a few lengths only."""
+"""Pad texts for programs with a few fixed lengths."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def filled(array: Array, length: int) -> Array:
-    """`array` with zeros behind its last axis up to `length`, which its mask must tell apart."""
+    """`array` padded with zeros along its last axis to `length`; its mask must exclude them."""
     missing = length - array.shape[-1]
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
 
 
 def lengths_of(value: Input) -> tuple[int, ...]:
-    """The lengths that the last axis of an input can have, rising."""
+    """The possible lengths of an input's last axis, ascending."""
     if value.shapes:
         return tuple(sorted({shape[-1] for shape in value.shapes}))
     low, high = value.ranges[-1]
@@ -27,5 +27,5 @@ def lengths_of(value: Input) -> tuple[int, ...]:
 
 
 def next_length(value: Input, tokens: int) -> int | None:
-    """The shortest length that holds so many tokens; None where none does."""
+    """The shortest length for this many tokens; None if there is none."""
     return next((length for length in lengths_of(value) if length >= tokens), None)

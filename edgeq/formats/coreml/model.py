@@ -23,9 +23,9 @@ from edgeq.formats.samples import SampleModel
 def open_coreml(
     package: Package, threads: int | None, context: int | None, compute_units: str | None
 ) -> Model:
-    """Open the model in `package`; see `edgeq.load` for what the arguments mean.
+    """Open the model in `package`; for the arguments see `edgeq.load`.
 
-    Raises InvalidInput for arguments that do not fit the model, Missing without coremltools.
+    Raises InvalidInput for arguments that do not apply to the model, Missing without coremltools.
     """
     backend = open_backend(model_file(package), threads, compute_units)
     if task_of(package.artifact.task).generates:
@@ -45,9 +45,9 @@ class CoremlModel(SampleModel):
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """See `SampleModel.run`.
 
-        Tokens of a text are filled up with zeros to the next length that the package takes; the
-        attention mask is 0 there. Of an image, the array is what the .onnx file would take, and
-        becomes the pixels that the package does.
+        Tokens of a text are padded with zeros to the next supported length; the attention mask is 0
+        there. For an image, the array has the layout of the .onnx file, and is converted to the
+        package's pixels.
         """
         given = {name: np.asarray(array) for name, array in feeds.items()}
         image = self.artifact.settings.get("image")

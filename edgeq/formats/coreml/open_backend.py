@@ -1,4 +1,4 @@
-"""Which backend opens a Core ML package on this system."""
+"""Choose the backend for a Core ML package on this system."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from edgeq.formats.coreml.backend import Backend, ReferenceBackend, runs_here
 
 
 def open_backend(path: Path, threads: int | None, compute_units: str | None) -> Backend:
-    """Open the package at `path` with what this system has; threads are the reference's alone.
+    """Open the package at `path` with this system's backend; threads apply only to the reference.
 
-    Raises InvalidInput for units that are none and for a package that cannot be run, Missing where
+    Raises InvalidInput for invalid units and for a package that cannot be run, Missing if
     coremltools is not installed.
     """
     units = compute_units or "all"

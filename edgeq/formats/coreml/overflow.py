@@ -1,4 +1,4 @@
-"""Values that float16 cannot hold: found by running a package, with the line that cures them."""
+"""Detect values beyond float16 by running a package, with the setting that fixes them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from edgeq.formats.coreml.executor import Evaluated, NotFinite, Program, load, s
 
 Call = Mapping[str, npt.ArrayLike]
 
-_LARGE = 60_000.0  # float16 ends at 65504; rounding on the way may add a little
-_TOLD = 4  # operators whose ranges are told; the others are counted
-_PATTERNS = 8  # more than that, and one word for the whole program is the plainer cure
+_LARGE = 60_000.0  # float16 ends at 65504; intermediate rounding may add a little
+_TOLD = 4  # operators whose ranges are listed; the others are counted
+_PATTERNS = 8  # with more than that, one setting for the whole program is simpler
 
 
 def refuse_overflow(
@@ -28,11 +28,11 @@ def refuse_overflow(
 ) -> None:
     """Run a package on some inputs and raise InvalidInput if NaN or infinity begins anywhere.
 
-    texts: calls that follow one another, with one state for all of them, from an empty one. where:
-    the place in the recipe that the cure belongs to. already: the patterns that stand there.
+    texts: consecutive calls, with one state for all of them, starting empty. where: the place in
+    the recipe for the fix. already: the patterns already there.
 
-    The cure names every operator that takes or makes a value beyond float16, computed in float32,
-    so that curing one does not only move the overflow to the next.
+    The fix lists every operator with an input or output beyond float16, to be computed in float32,
+    so that fixing one does not only move the overflow to the next.
     """
     program = load(package)
     found: dict[str, NotFinite] = {}
@@ -43,7 +43,7 @@ def refuse_overflow(
             for each in seen:
                 found.setdefault(each.operator, each)
             if seen:
-                break  # what follows reads what was spoilt
+                break  # later operators read damaged values
     if not found:
         return
     names = dict.fromkeys(name for name, each in found.items() if each.kind != "cast")
@@ -61,7 +61,7 @@ def refuse_overflow(
 
 
 def _beyond(program: Program, texts: Sequence[Sequence[Call]]) -> Iterator[str]:
-    """Names of operators, in order, with a value beyond float16 before or behind them."""
+    """Names of operators, in order, with an input or output beyond float16."""
     names: dict[str, None] = {}
 
     def look(seen: Evaluated) -> None:
@@ -89,7 +89,7 @@ def _is_beyond(value: npt.NDArray[Any]) -> bool:
 
 
 def _patterns(names: Sequence[str]) -> list[str]:
-    """The fewest patterns that name all of `names`: what stands in several layers has one.
+    """The fewest patterns that match all of `names`: operators in several layers share one.
 
     >>> _patterns(["layer_0_add", "layer_1_add", "head"])
     ['layer_*_add', 'head']

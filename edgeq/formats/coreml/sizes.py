@@ -1,4 +1,4 @@
-"""What a Core ML package takes beyond its weights, estimated."""
+"""The estimated size of a Core ML package beyond its weights."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _OPERATOR_BYTES_PER_CONSTANT = 900
 
 
 def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
-    """What a package holds beyond its weights: the program, its tables, padding (estimated).
+    """Estimated size of a package beyond its weights: the program, its tables, padding.
 
-    Seen: 63,000 bytes of program and 13,000 of padding for the 101 weights of MiniLM, 111,000 and
-    7,000 for the 56 of a llama of 6 layers, which has tables, a mask's columns and zeros for the
-    output layer's bias beside them.
+    Measured: 63,000 bytes of program and 13,000 of padding for the 101 weights of MiniLM, 111,000
+    and 7,000 for the 56 of a llama of 6 layers, which also has tables, a mask's columns and zeros
+    for the output layer's bias.
     """
     decoder = model.decoder
     if model.weights is not None:
@@ -33,7 +33,7 @@ def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
 
 
 def _bytes_beside(model: DescribedModel) -> int:
-    """Of an .onnx file: its small constants in float16, and the operators around all of them."""
+    """For an .onnx file: its small constants in float16, and the operators around all of them."""
     from edgeq.models.graphs.imported import read_onnx
 
     held = read_onnx(model.located.path).graph.initializers
@@ -47,4 +47,4 @@ def _bytes_beside(model: DescribedModel) -> int:
 
 
 ANGLES = 64
-"""Positions of a short table of angles."""
+"""Number of positions in a short table of angles."""

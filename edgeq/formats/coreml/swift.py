@@ -1,7 +1,7 @@
-"""What an app for Apple's systems needs beside a Core ML package: a Swift file that loads it.
+"""The Swift file that loads a Core ML package in an app for Apple's systems.
 
-Names, shapes, lengths and end tokens are read from the package itself, so that the file fits what
-is shipped. The API it uses is that of Core ML's headers for iOS 18; nothing here compiles Swift.
+Names, shapes, lengths and end tokens are read from the package itself, so that the file matches it.
+It uses the API of Core ML's headers for iOS 18; nothing here compiles Swift.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgeq.formats.coreml.executor.package import open_package
 SWIFT_FILE = "EdgeqModel.swift"
 _IDS, _POSITION, _LOGITS = "input_ids", "position", "logits"
 _MASK, _TYPES = "attention_mask", "token_type_ids"
-# ArrayFeatureType.ArrayDataType of Core ML's FeatureTypes.proto, as Swift calls them.
+# ArrayFeatureType.ArrayDataType of Core ML's FeatureTypes.proto, by Swift's names.
 _SCALARS = {65552: "Float16", 65568: "Float", 65600: "Double", 131104: "Int32"}
 _KEYWORDS = frozenset(
     (
@@ -38,14 +38,14 @@ _KEYWORDS = frozenset(
 
 
 class _Swift(Template):
-    """Swift has `$0` and `{}` of its own; `%` it has only as an operator, which is not used."""
+    """Uses `%`, since Swift has its own `$0` and `{}`; its operator `%` is not used here."""
 
     delimiter = "%"
 
 
 @dataclass(frozen=True)
 class _Value:
-    """An input or output: its type in Swift, and every shape it can have."""
+    """An input or output: its Swift type, and its possible shapes."""
 
     name: str
     scalar: str
@@ -59,9 +59,9 @@ class _Value:
 
 
 def swift_file(directory: Path, artifact: Artifact) -> str:
-    """The Swift file for the Core ML artifact in `directory`: equal artifacts, equal text.
+    """The Swift file for the Core ML artifact in `directory`: equal artifacts give equal text.
 
-    Raises InvalidInput for a package whose inputs are not those of its task.
+    Raises InvalidInput for a package whose inputs do not match its task.
     """
     package = open_package(directory / COREML_PACKAGE)
     inputs = _values(package.description.input)
@@ -146,7 +146,7 @@ def _decoder(
     _require(inputs, {_IDS, _POSITION}, {_IDS, _POSITION}, where)
     lengths = _lengths(inputs[_IDS])
     if lengths[0] != 1 or CONTEXT_KEY not in facts or _LOGITS not in outputs:
-        what = "is a language model of another kind than edgeq builds"
+        what = "is not a language model built by edgeq"
         raise InvalidInput(Problem(where, what, "build it again"))
     return _Swift(templates.DECODER).substitute(
         context=int(facts[CONTEXT_KEY]),
@@ -187,17 +187,17 @@ def _arrays(inputs: Mapping[str, _Value], outputs: Mapping[str, _Value]) -> str:
 
 def _require(values: Mapping[str, _Value], least: set[str], most: set[str], where: str) -> None:
     if not least <= set(values) <= most:
-        what = f"has {', '.join(values)}, of which edgeq does not know all that is needed"
-        raise InvalidInput(Problem(where, what, f"it knows {', '.join(sorted(most))}"))
+        what = f"has {', '.join(values)}, of which edgeq does not support all"
+        raise InvalidInput(Problem(where, what, f"it supports {', '.join(sorted(most))}"))
 
 
 def _lengths(ids: _Value) -> list[int]:
-    """How many tokens one call can have, rising."""
+    """The token counts that one call can have, ascending."""
     return sorted({shape[-1] for shape in ids.shapes})
 
 
 def _identifiers(names: Iterable[str]) -> list[str]:
-    """Names as Swift can have them, each once."""
+    """Valid and unique Swift names."""
     taken: list[str] = []
     for name in names:
         word = re.sub(r"\W", "_", name, flags=re.ASCII) or "_"

@@ -1,4 +1,4 @@
-"""Which weights of a float graph a Core ML package can hold on which grid, and their codes."""
+"""The weights of a float graph that a Core ML package can store on a grid, and their codes."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def find_codes_coreml(
     feeds: Sequence[Feed],
     progress: Progress,
 ) -> dict[str, QuantizedTensor]:
-    """Codes of every weight of a float graph that `decide` wants on a grid Core ML can hold.
+    """Codes of every weight that `decide` assigns a grid that Core ML supports.
 
-    The same codes as `edgeq.formats.onnx.write.find_codes` where both formats have the grid.
+    The same codes as from `edgeq.formats.onnx.write.find_codes` if both formats have the grid.
     """
     return find_codes(float_directory, decide, feeds, progress, settle_coreml)
 
@@ -52,5 +52,5 @@ def find_coded_coreml(
     feeds: Sequence[Feed],
     progress: Progress,
 ) -> Found:
-    """Codes of weights as `find_codes_coreml` gives them, and how what they multiply is coded."""
+    """Codes of weights as from `find_codes_coreml`, and codes of their inputs."""
     return find_quantized(float_directory, decide, feeds, progress, settle_coreml)

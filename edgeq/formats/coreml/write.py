@@ -1,4 +1,4 @@
-"""A model's weights, or their codes, as a Core ML package (`.mlpackage`, an ML Program)."""
+"""Write a model's weights, or their codes, as a Core ML package (`.mlpackage`, an ML Program)."""
 
 from __future__ import annotations
 
@@ -52,24 +52,24 @@ def export_decoder_coreml(
     float32: Sequence[str] = (),
     target: Target = STATES,
 ) -> None:
-    """Write a language model that keeps its own keys and values as the package `destination`.
+    """Write a language model with a stateful KV cache as the package `destination`.
 
-    codes: by Hugging Face names, the weights that are on a grid; the others are written in
-    `compute`. context: positions that its states hold. tokens: how many tokens one call may have.
+    codes: of the quantized weights, by Hugging Face names; the others are written in `compute`.
+    context: positions in its states. tokens: possible numbers of tokens in one call.
     float32: patterns of operators that compute in float32, see `ProgramWriter`.
 
     Inputs: `input_ids` int32 (1, tokens), `position` int32 (1,), how many positions of the cache
-    hold something; position + tokens must not be more than `context`. Tokens of no meaning may
-    fill up the end of `input_ids`: none before them sees them, and the next call writes over them.
+    are filled; position + tokens must not exceed `context`. `input_ids` may be padded at the end
+    with arbitrary tokens: earlier tokens do not attend to them, and the next call overwrites them.
     Output: `logits` float32 (1, tokens, vocabulary).
 
-    Raises InvalidInput for weights that are missing or of another shape than config.json says, for
-    a target without states, and for patterns that match no operator.
+    Raises InvalidInput for weights that are missing or differ in shape from config.json, for a
+    target without states, and for patterns that match no operator.
     """
     decoder = decoder_of(directory.config, str(directory.path / "config.json"))
     check_weights(directory, decoder)
     if target < STATES:
-        what = f"{target} has no states, which a language model keeps its cache in"
+        what = f"{target} has no states, which a language model requires for its cache"
         raise InvalidInput(Problem(str(destination), what, f"target {STATES}"))
     ends = end_tokens(directory.path, directory.config, str(directory.path))
     context = min(context, decoder.context)
@@ -106,24 +106,25 @@ def export_graph_coreml(
 ) -> None:
     """Write the float ONNX graph of an encoder or a classifier as the package `destination`.
 
-    codes: by the names that the graph has, the weights that are on a grid; `Found` has the codes of
-    what they multiply too. shapes: for every input
-    whose shape the graph leaves open, the shapes it can have; a list of several becomes a choice
-    (`EnumeratedShapes`), the first is the default. compute, float32: as for the decoder.
+    codes: of the quantized weights, by the graph's names; `Found` also has the codes of their
+    inputs. shapes: the possible shapes of every input with free dimensions; a list of several
+    becomes a choice (`EnumeratedShapes`), the first is the default. compute, float32: as for the
+    decoder.
 
-    image: the input that takes pixels. labels: names of the classes, of which the program then has
-    two more outputs: `classLabel`, the most probable, and `classLabel_probs`, the shares of all.
+    image: the input that takes pixels. labels: names of the classes, for which the program then has
+    two more outputs: `classLabel`, the most probable, and `classLabel_probs`, the probabilities of
+    all.
 
     Inputs are the graph's own, integers as int32; outputs are float32.
 
-    Raises InvalidInput for operators that edgeq does not write for Core ML, naming them, for
-    inputs without a shape, for several shapes where the target has none, and for patterns that
-    match no operator.
+    Raises InvalidInput for operators that edgeq does not support for Core ML, naming them, for
+    inputs without a shape, for several shapes if the target does not support them, and for patterns
+    that match no operator.
     """
     model = load_graph(float_directory)
     inputs = [_with_pixels(value, image) for value in graph_inputs(model, shapes)]
     if target < SEVERAL_SHAPES and sum(len(value.shapes) > 1 for value in inputs) > 1:
-        what = f"{target} takes one input of several shapes, this model has more"
+        what = f"{target} supports one input with several shapes, this model has more"
         raise InvalidInput(Problem(str(destination), what, f"one shape, or {SEVERAL_SHAPES}"))
     found = codes if isinstance(codes, Found) else _weights_alone(codes)
     for name, held in found.weights.items():
@@ -156,7 +157,9 @@ def _check_release(name: str, held: Quantized, target: Target) -> None:
         needs[held.activations] = CODED_INPUTS
     for what, needed in needs.items():
         if target < needed:
-            raise InvalidInput(Problem(name, f"{target} does not run {what}", f"target {needed}"))
+            raise InvalidInput(
+                Problem(name, f"{target} does not support {what}", f"target {needed}")
+            )
 
 
 def check_patterns(float32: Sequence[str], writer: ProgramWriter) -> None:

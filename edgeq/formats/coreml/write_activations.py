@@ -1,8 +1,8 @@
-"""Inputs of products as 8-bit codes of a range that calibration fixed, and back, in a program.
+"""Represent inputs of products as 8-bit codes of a static range, in a program.
 
-Core ML has no operator that multiplies codes. `quantize` followed by `dequantize` says which values
-an input can have (operators since iOS 17); where weights are int8 as well, a Neural Engine that has
-such products (A17 Pro, M4 and later) takes the two operators and the product as one.
+Core ML has no operator that multiplies codes. `quantize` followed by `dequantize` states the
+possible values of an input (operators since iOS 17); if weights are int8 as well, a Neural Engine
+with such products (A17 Pro, M4 and later) runs the two operators and the product as one.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from edgeq.formats.base import Array
 from edgeq.formats.coreml.write_constants import Weight
 from edgeq.quantize.activations import InputCodes, scale_and_zero_point
 
-_SMALLEST_SCALE = float(np.finfo(np.float16).tiny)  # smaller ones lose digits in float16
+_SMALLEST_SCALE = float(np.finfo(np.float16).tiny)  # smaller ones lose precision in float16
 
 
 class Emitter(Protocol):
-    """What writes operators: the writer of the program that the codes are part of."""
+    """Writes operators: the writer of the program that the codes are part of."""
 
     def emit(self, kind: str, name: str, **values: Any) -> Any:
         """Add an operator in the program's own precision."""
@@ -40,7 +40,7 @@ class InputCoder:
         self._outliers: dict[tuple[str, tuple[int, ...]], Any] = {}
 
     def coded(self, x: Any, codes: InputCodes) -> Any:
-        """`x` as it is after uint8 codes, divided by the smoothing if there is one."""
+        """The value of `x` after uint8 codes, divided by the smoothing if there is one."""
         key = (x.name, id(codes))  # weights that share an input share the object too
         if key not in self._coded:
             self._coded[key] = self._code(x, codes)
@@ -58,9 +58,9 @@ class InputCoder:
         stored = emit("quantize", f"{name}.codes", input=x, output_dtype="uint8", **held)
         return emit("dequantize", f"{name}.coded", input=stored, **held)
 
-    def beside(self, name: str, x: Any, weight: Weight, product: Any) -> Any:
-        """`product` with what the input's outlier channels add to it, which have no codes."""
-        assert weight.inputs is not None and weight.beside is not None
+    def add_outliers(self, name: str, x: Any, weight: Weight, product: Any) -> Any:
+        """Add the product of the input's outlier channels, which have no codes, to `product`."""
+        assert weight.inputs is not None and weight.outlier_weights is not None
         emit, columns = self._writer.emit, weight.inputs.outliers
         key = (x.name, columns)
         if key not in self._outliers:
@@ -68,7 +68,7 @@ class InputCoder:
             self._outliers[key] = emit(
                 "gather", f"{x.name}.outliers", x=x, indices=chosen, axis=len(x.shape) - 1
             )
-        values = weight.beside
+        values = weight.outlier_weights
         own = Weight(f"{weight.name}.outliers", values.shape, lambda: values)
         more = self._writer.linear(f"{name}.outliers", self._outliers[key], own)
         return emit("add", f"{name}.both", x=product, y=more)

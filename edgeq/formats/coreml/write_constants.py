@@ -1,4 +1,4 @@
-"""The constants of a Core ML program: weights in float or on a grid, and the numbers between."""
+"""The constants of a Core ML program: weights in float or on a grid, and other numbers."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from edgeq.quantize.number_formats.palettes import Palette
 
 Array = NDArray[Any]
 
-# What a mask may hold in float16: far below any score, and two of them are still finite.
+# Lowest mask value in float16: far below any score, and the sum of two is still finite.
 _LEAST_MASK = 30000.0
 _SMALLEST_EPSILON = 2.0**-23  # a smaller one would be zero in float16
 _FLOAT16 = np.finfo(np.float16)
-_FEW = 64  # so few values are part of the program's text, not of the file of weights
+_FEW = 64  # arrays up to this size are part of the program's text, not of the weight file
 _INTEGERS = {4: "int4", 8: "int8"}  # by bits
 _NUMPY: dict[str, type[np.floating[Any]]] = {"fp16": np.float16, "fp32": np.float32}
 
 
 def identifier(name: str) -> str:
-    """The name as a program has it, without the `model.` that all names of a model begin with.
+    """The name in a program, without the `model.` prefix that all names of a model have.
 
     >>> identifier("model.layers.0.mlp.up_proj.weight"), identifier("/encoder/Add_1")
     ('layers_0_mlp_up_proj_weight', 'encoder_Add_1')
@@ -43,12 +43,12 @@ def identifier(name: str) -> str:
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight by the name it has in the model's own files; outputs, tokens or filters first.
+    """A weight by its name in the model's own files; outputs, tokens or filters first.
 
-    read: its values, float of any width. codes: instead of them, where it is on a grid; a weight
-    of more axes than two has its rows' codes in one row. inputs: how what it is multiplied with is
-    coded; None where that stays float. beside: float32 `(rows, outliers)`, the values for the
-    input's outlier channels, whose codes are zero.
+    read: its values, float of any width. codes: instead of them, if it is on a grid; for a weight
+    with more than two axes, a row has all codes of one output. inputs: the codes of its input; None
+    if that stays float. outlier_weights: float32 `(rows, outliers)`, the values for the input's
+    outlier channels, whose codes are zero.
     """
 
     name: str
@@ -56,17 +56,17 @@ class Weight:
     read: Read
     codes: QuantizedTensor | None = None
     inputs: InputCodes | None = None
-    beside: Floats | None = None
+    outlier_weights: Floats | None = None
 
 
 class Constants:
     """Makes each constant once; the large ones are read when the package is written.
 
-    readers: values of the large ones by name, as `write_package` takes them.
+    readers: values of the large ones by name, for `write_package`.
     """
 
     def __init__(self, target: Target, free_name: Callable[[str], str]) -> None:
-        """free_name: a name that is still free, like the one given."""
+        """free_name: returns an unused name similar to the given one."""
         load_coremltools()
         from coremltools.converters.mil import Builder
         from coremltools.converters.mil.mil import types
@@ -77,9 +77,9 @@ class Constants:
         self._made: dict[tuple[str, str], Any] = {}
 
     def shared(self, value: Any, word: str = "", before: Any = None) -> Any:
-        """A small array or a word; equal ones are one, which keeps the program short.
+        """A small array or a string; equal ones are shared, which keeps the program short.
 
-        before: the operator that it has to stand in front of.
+        before: the operator that it must precede.
         """
         key = (word, "") if word else (f"{value.dtype}{value.shape}", value.tobytes().hex())
         if key not in self._made:
@@ -89,7 +89,7 @@ class Constants:
         return self._made[key]
 
     def number(self, key: str, value: Any, wanted: str) -> Any:
-        """What an operator takes as its parameter `key`, from a number, an array or a word."""
+        """An operator's parameter `key`, from a number, an array or a string."""
         if isinstance(value, str):
             return self.shared(value, value)
         held = np.asarray(value)
@@ -101,7 +101,7 @@ class Constants:
         return self.shared(held)
 
     def weight(self, weight: Weight, wanted: str) -> Any:
-        """A weight for an operator that computes in `wanted`; one for all of them."""
+        """A weight for an operator that computes in `wanted`; shared by all of them."""
         key = (weight.name, wanted)
         if key not in self._made:
             name = identifier(weight.name)
@@ -158,7 +158,7 @@ class Constants:
         )
 
     def _coded(self, weight: Weight, dtype: Any, read: Read) -> Any:
-        """The codes of a weight, one constant for the float types that it is used in."""
+        """The codes of a weight, one constant for all float types that use it."""
         key = (weight.name, "codes")
         if key not in self._made:
             name = f"{identifier(weight.name)}_codes"
@@ -166,7 +166,7 @@ class Constants:
         return self._made[key]
 
     def _large(self, name: str, dtype: Any, shape: tuple[int, ...], read: Read) -> Any:
-        """A constant that is read when it is written: until then one zero stands for all."""
+        """A constant that is read when it is written: until then a single zero stands for all."""
         free = self._free(name)
         if math.prod(shape) < _FEW:
             return self._mb.const(val=read().astype(dtype), name=free)
@@ -186,25 +186,25 @@ def _integer_type(tensor: QuantizedTensor) -> str:
 
 
 def pack_indices(codes: Codes, bits: int) -> NDArray[np.uint8]:
-    """Indices one after the other, lowest bit first, uint8 `(bytes,)`: the layout of iOS 16."""
+    """Indices packed without gaps, lowest bit first, uint8 `(bytes,)`: the layout of iOS 16."""
     flat = codes.astype(np.uint8).reshape(-1, 1)
     spread = np.unpackbits(flat, axis=1, count=bits, bitorder="little")
     return np.packbits(spread.reshape(-1), bitorder="little")
 
 
 def _held(weight: Weight, dtype: type[np.floating[Any]]) -> Array:
-    """The weight's values. Raises InvalidInput for those that the type cannot hold."""
+    """The weight's values. Raises InvalidInput for values beyond the type's range."""
     values = weight.read()
     largest = float(np.abs(values).max(initial=0.0))
     if largest > float(np.finfo(dtype).max):
-        what = f"its values, up to {largest:g}, do not fit into {np.dtype(dtype).name}"
+        what = f"its values, up to {largest:g}, are beyond the range of {np.dtype(dtype).name}"
         remedy = "name the operators that read it in coreml.float32, or write compute: float32"
         raise InvalidInput(Problem(weight.name, what, remedy))
     return values.astype(dtype)
 
 
 def _narrow(key: str, value: Array, wanted: str) -> Array:
-    """A float constant in the type wanted; masks and epsilons so that they stay what they are."""
+    """A float constant in the requested type; masks and epsilons keep their meaning."""
     if wanted == "fp32":
         return value.astype(np.float32)
     if key == "epsilon":

@@ -1,9 +1,9 @@
-"""The operators of a language model in a Core ML program that keeps its own keys and values.
+"""The operators of a language model in a Core ML program with a stateful KV cache.
 
-Shapes are (1, tokens, width) between layers. Each layer has two states, float16
-(1, kv_heads, context, head_dim): a call writes the keys and values of its tokens behind those that
-are there, and attention sees all `context` places through a mask, so that no shape but the number
-of tokens ever changes.
+Shapes are (1, tokens, width) between layers. Each layer has two states, float16 (1, kv_heads,
+context, head_dim): a call writes the keys and values of its tokens after the existing ones, and
+attention covers all `context` places through a mask, so that only the number of tokens ever changes
+a shape.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def decoder_inputs(decoder: Decoder, context: int, tokens: tuple[int, ...]) -> l
 
 
 def state_name(layer: int, part: str) -> str:
-    """The state that holds the keys (`key`) or values (`value`) of a layer."""
+    """The name of the state with the keys (`key`) or values (`value`) of a layer."""
     return f"cache_{layer}_{part}"
 
 
@@ -52,7 +52,7 @@ class DecoderProgram:
         writer: ProgramWriter,
         context: int,
     ) -> None:
-        """context: positions that the states hold."""
+        """context: positions in the states."""
         self._decoder = decoder
         self._weights = weights
         self._codes = codes
@@ -144,7 +144,7 @@ class DecoderProgram:
         return found[0], found[1], found[2]
 
     def _turned(self, value: Any, stem: str, turn: tuple[Any, Any]) -> Any:
-        """Rotary positions: column i turns with column i + rope_dim / 2; the rest stays."""
+        """Rotary positions: column i rotates with column i + rope_dim / 2; the rest stays."""
         decoder, emit = self._decoder, self._emit
         half, rest = decoder.rope_dim // 2, decoder.head_dim - decoder.rope_dim
         sizes = np.array([half, half, *([rest] if rest else [])], np.int32)
@@ -162,7 +162,7 @@ class DecoderProgram:
         return total
 
     def _kept(self, state: str, value: Any, places: Places) -> Any:
-        """Write `value` into the state where its tokens belong; gives the whole state."""
+        """Write `value` into the state at its tokens' places; returns the whole state."""
         emit, held = self._emit, self._writer.inputs[state]
         before = emit("read_state", f"{state}_before", input=held)
         whole = [True, True, False, True]
@@ -207,7 +207,7 @@ class DecoderProgram:
     def _norm(self, hidden: Any, stem: str, width: int) -> Any:
         """x / √(mean x² + ε) × gain.
 
-        In float16 the squares of what many models carry do not fit. Divided by its largest value
+        In float16 the squares of many models' activations overflow. Divided by its largest value
         first, x is between -1 and 1 and the result is the same.
         """
         emit = self._emit

@@ -1,8 +1,8 @@
-"""An ONNX graph, operator by operator, as a Core ML program.
+"""Translate an ONNX graph, operator by operator, to a Core ML program.
 
-coremltools reads no ONNX any more. What encoders and image classifiers are made of is little, and
-a float graph has everything that a package needs: pooling inside, weights under the names that
-rules and codes go by. What does not depend on an input is computed here and becomes a constant.
+coremltools no longer reads ONNX. Encoders and image classifiers use few operators, and a float
+graph has everything that a package needs: pooling inside, weights under the names that rules and
+codes use. Values that do not depend on an input are computed here and become constants.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from edgeq.quantize.model import Quantized
 
 Array = NDArray[Any]
 Value = Any
-"""A variable of the program, a known array, a weight, or None for an input that is left out."""
+"""A variable of the program, a known array, a weight, or None for an omitted input."""
 Handler = Callable[["Translator", ir.Node, list[Value]], Any]
 
-_UNKNOWN = object()  # what an operator without a handler gives
+_UNKNOWN = object()  # an operator without a handler
 
 HANDLERS: dict[str, Handler] = {}
 """By ONNX operator; filled by the modules `coreml_operators` and `coreml_layers`."""
@@ -46,10 +46,10 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
 
 
 def graph_inputs(model: ir.Model, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> list[Input]:
-    """The graph's inputs with the shapes that a program can take them in.
+    """The graph's inputs with the shapes that a program supports.
 
-    shapes: for inputs whose shape the graph leaves open; a first axis without a size is 1.
-    Raises InvalidInput for one that is still open.
+    shapes: for inputs with free dimensions; a first axis without a size is 1. Raises InvalidInput
+    for one that is still free.
     """
     found = []
     for value in model.graph.inputs:
@@ -60,7 +60,7 @@ def graph_inputs(model: ir.Model, shapes: Mapping[str, Sequence[tuple[int, ...]]
         wanted = shapes.get(name)
         if wanted is None and None in own:
             what = f"the input {name!r} has no fixed shape: {value.shape}"
-            raise InvalidInput(Problem(name, what, "say which shapes it can have"))
+            raise InvalidInput(Problem(name, what, "state its possible shapes"))
         dtype = value.dtype
         is_float = dtype is not None and dtype.is_floating_point()
         chosen = tuple(map(tuple, wanted)) if wanted is not None else (own,)
@@ -73,14 +73,14 @@ def program_weights(
     codes: Mapping[str, Quantized],
     ranges: Mapping[str, tuple[float, float]],
 ) -> dict[str, Weight]:
-    """The graph's weights by name, with outputs, tokens or filters first where it multiplies.
+    """The graph's weights by name, with outputs, tokens or filters first if it multiplies.
 
-    ranges: static ranges of what is convolved, by the tensor's name.
+    ranges: static ranges of inputs of convolutions, by the tensor's name.
     """
     found = {}
     for weight in weights.find_weights(model):
         if weight.stored:
-            continue  # what it is expanded to is computed, and becomes a constant
+            continue  # its expansion is computed, and becomes a constant
         if weight.uses and not weight.obstacle and weight.role == "linear":
             shape, read = weight.shape_by_rows, weight.matrix
         else:
@@ -92,7 +92,7 @@ def program_weights(
             read,
             held.tensor if held else None,
             inputs=(held.input_codes if held else None) or _convolved(weight, ranges),
-            beside=held.outlier_columns if held else None,
+            outlier_weights=held.outlier_columns if held else None,
         )
     return found
 
@@ -100,7 +100,7 @@ def program_weights(
 def _convolved(
     weight: weights.Weight, ranges: Mapping[str, tuple[float, float]]
 ) -> InputCodes | None:
-    """The codes of what a filter meets; where it meets several tensors, of a range for all."""
+    """The codes of a filter's input; if it has several inputs, of a range for all."""
     seen = [use.activation.name or "" for use in weight.uses if use.role == "convolution"]
     if not seen or any(name not in ranges for name in seen):
         return None
@@ -123,7 +123,7 @@ class Translator:
         weights: Mapping[str, Weight],
         given: Mapping[str, Any],
     ) -> None:
-        """given: what the graph takes in place of the program's inputs of the same names."""
+        """given: replaces the program's inputs of the same names in the graph."""
         self._model = model
         self._given = given
         self._weights = weights
@@ -149,20 +149,20 @@ class Translator:
                 self._values[value.name or ""] = result
         if self._unknown:
             names = ", ".join(sorted(self._unknown))
-            what = f"edgeq does not write these operators for Core ML: {names}"
+            what = f"edgeq does not support these operators for Core ML: {names}"
             raise InvalidInput(Problem(MODEL_FILE, what, "target another format"))
         return {v.name or "": self._variable(v.name or "") for v in self._model.graph.outputs}
 
     def known(self, value: Value) -> Array | None:
-        """The array that `value` always is; None if it depends on an input."""
+        """The constant array of `value`; None if it depends on an input."""
         return value if isinstance(value, np.ndarray) else None
 
     def shape(self, value: Value) -> tuple[Any, ...]:
-        """Its sizes; those that are open are symbols, not integers."""
+        """Its sizes; free ones are symbols, not integers."""
         return tuple(value.shape)
 
     def numbers(self, value: Value) -> list[int]:
-        """A known list of integers. Raises ValueError where it depends on an input."""
+        """A known list of integers. Raises ValueError if it depends on an input."""
         found = self.known(value)
         if found is None:
             raise ValueError("a size or axis of it depends on the input: build for one shape")
@@ -202,12 +202,12 @@ class Translator:
         try:
             return HANDLERS[node.op_type](self, node, args)
         except (ValueError, NotImplementedError, KeyError) as error:
-            what = f"{node.op_type} cannot be written as Core ML has it: {error}"
+            what = f"{node.op_type} cannot be expressed in Core ML: {error}"
             raise InvalidInput(Problem(str(node.name), what, "target another format")) from error
 
 
 def _evaluate(node: ir.Node, args: list[Value]) -> Any:
-    """What a node of constants gives, by onnx's own definition."""
+    """The result of a node on constants, by onnx's own definition."""
     from onnx.reference import ReferenceEvaluator
 
     proto = ir.to_proto(node)
@@ -217,5 +217,5 @@ def _evaluate(node: ir.Node, args: list[Value]) -> Any:
 
 
 def load_graph(float_directory: Path) -> ir.Model:
-    """The float graph in a directory that the store made."""
+    """Load the float graph in a directory of the store."""
     return ir.load(float_directory / MODEL_FILE)

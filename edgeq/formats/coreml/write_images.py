@@ -1,4 +1,4 @@
-"""What apps expect of an image classifier: pixels in, the name of a class out."""
+"""Image classifiers for apps: pixels in, class names out."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Image:
 
     @property
     def channels(self) -> int:
-        """How many values a pixel has."""
+        """Number of values per pixel."""
         return 1 if self.colour == "grayscale" else 3
 
 
 def normalised(writer: ProgramWriter, image: Image) -> Any:
-    """What the model takes for the image, from the program's input of pixels."""
+    """The model's image input, computed from the program's pixel input."""
     pixels = writer.inputs[image.input]
-    # In float32: scales of a pixel are near the end of float16's digits.
+    # In float32: scales of a pixel are near the limit of float16's precision.
     scale, bias = (
         np.array(part, np.float32).reshape(1, -1, 1, 1) for part in (image.scale, image.bias)
     )
@@ -48,15 +48,15 @@ def normalised(writer: ProgramWriter, image: Image) -> Any:
 
 
 def classified(writer: ProgramWriter, name: str, logits: Any, labels: Sequence[str]) -> list[Any]:
-    """The label of the largest value and the shares of all labels, as the program's last operator.
+    """The most probable label and all labels' probabilities, as the program's last operator.
 
-    logits: the output `name`, all axes 1 but the last. Raises InvalidInput where it has another
-    number of classes than there are labels.
+    logits: the output `name`, all axes 1 except the last. Raises InvalidInput if the number of
+    classes differs from the number of labels.
     """
     classes = logits.shape[-1]
     if classes != len(labels) or any(size != 1 for size in logits.shape[:-1]):
         what = f"the output has the shape {tuple(logits.shape)}, and there are {len(labels)} labels"
-        raise InvalidInput(Problem(name, what, "give one label a line for each class"))
+        raise InvalidInput(Problem(name, what, "give one label per line, one for each class"))
     shares = logits
     if logits.op.op_type != "softmax":
         shares = writer.in_float32("softmax", "probabilities", x=logits, axis=-1)
@@ -64,7 +64,7 @@ def classified(writer: ProgramWriter, name: str, logits: Any, labels: Sequence[s
 
 
 def colour_layout(image: Image) -> Any:
-    """The layout of a pixel in coremltools' words."""
+    """The layout of a pixel by coremltools' name."""
     layouts = load_coremltools().colorlayout
     names = {"RGB": layouts.RGB, "BGR": layouts.BGR, "grayscale": layouts.GRAYSCALE}
     return names[image.colour]

@@ -1,4 +1,4 @@
-"""ONNX operators with weights or a shape of their own: products, attention, norms, pools."""
+"""ONNX operators with weights or their own shapes: products, attention, norms, pools."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def _attention(t: Translator, node: ir.Node, args: list[Value]) -> Any:
 
 
 def _added_mask(t: Translator, node: ir.Node, mask: Value) -> Any:
-    """0 where a key counts and a finite number far below any score where it does not."""
+    """0 for keys that count and a finite number far below any score for the others."""
     if len(t.shape(mask)) != 2:
         raise ValueError("its mask is not one number for every key")
     kept = t.writer.cast(mask, t.writer.precision(str(node.name)))

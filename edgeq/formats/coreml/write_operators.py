@@ -134,7 +134,7 @@ def _reshape(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     own = t.shape(args[0])
     sizes = [own[i] if size == 0 else int(size) for i, size in enumerate(wanted)]
     unknown = [i for i, size in enumerate(sizes) if not isinstance(size, int)]
-    for i in unknown:  # one open size follows from the others
+    for i in unknown:  # one free size follows from the others
         sizes[i] = -1
     return t.emit("reshape", str(node.name), x=args[0], shape=sizes)
 
@@ -235,8 +235,8 @@ def _edges(
 ) -> tuple[Value, list[bool]]:
     """Where a slice begins or ends on `axes`, and the axes on which it does at the very edge.
 
-    ONNX counts from the back below zero and cuts off what lies outside; backwards, an end before
-    the first element has no number of its own.
+    ONNX counts negative places from the back and clips places outside; backwards, an end before the
+    first element has no number.
     """
     known = t.known(value)
     masks = [False] * len(shape)

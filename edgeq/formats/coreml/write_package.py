@@ -1,8 +1,8 @@
-"""From a program in memory to a `.mlpackage`: the same program always gives the same bytes.
+"""From a program in memory to a `.mlpackage`: equal programs give equal bytes.
 
 The layout is that of Core ML's model packages: Manifest.json names the two items, the model
 (protobuf) and the directory of its weights, by identifiers. Apple's writer draws those at random;
-here they follow from the content, so that a package has one hash.
+here they are derived from the content, so that a package has one hash.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def write_package(
 ) -> None:
     """Write a MIL program (of coremltools) as the package `destination`, a directory.
 
-    readers: values of constants by their names in the program, where the program itself holds only
-    their shapes; each is asked for once, when its turn to be written comes. metadata: kept in the
-    model as user-defined. classes: of a program that ends in `classify`. The directory appears when
-    it is whole; what was there is replaced.
+    readers: values of constants by their names in the program, which itself has only their shapes;
+    each is called once, when it is written. metadata: stored in the model as user-defined. classes:
+    of a program that ends in `classify`. The directory appears when it is complete, and replaces an
+    existing one.
     """
     with replacing(destination) as partial:
         weights = partial / WEIGHTS_PATH
@@ -60,7 +60,7 @@ def write_package(
         spec = _specification(program, readers, target, weights.parent, classes)
         spec.description.metadata.userDefined.update(metadata)
         (partial / MODEL_PATH).write_bytes(spec.SerializeToString(deterministic=True))
-        if not weights.exists():  # an archive does not keep an empty directory
+        if not weights.exists():  # archives do not keep empty directories
             weights.parent.rmdir()
         _write_manifest(partial)
 
@@ -112,7 +112,7 @@ def _specification(
 
 
 def _append(writer: Any, var: Any, values: Array) -> int:
-    """Write `values` as numbers of the variable's type; gives their place in the file."""
+    """Write `values` as numbers of the variable's type; returns their place in the file."""
     from coremltools.converters.mil.mil import types
 
     packed = {

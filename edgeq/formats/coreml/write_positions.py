@@ -1,4 +1,4 @@
-"""Where the tokens of a call are: the part of a state they fill, what they see, how they turn."""
+"""Positions of a call's tokens: their part of a state, their mask, their rotation."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _MASKED = -30000.0  # added to scores: finite in float16, and so are two of them
 
 @dataclass(frozen=True)
 class Places:
-    """Where the tokens of a call are.
+    """Positions of a call's tokens.
 
-    begin, end: int32 (4,), the part of a state that they fill. masks: what is added to scores, by
-    window, (1, 1, 1, tokens, context). turns: cosines and sines, by rotation, (tokens, rope_dim).
+    begin, end: int32 (4,), the part of a state that they fill. masks: added to scores, by window,
+    (1, 1, 1, tokens, context). turns: cosines and sines, by rotation, (tokens, rope_dim).
     """
 
     begin: Any
@@ -40,7 +40,7 @@ def find_places(
     position: Any,
     turned: Rotations,
 ) -> Places:
-    """All from the shape of the ids, by operators whose shapes follow from it alone.
+    """Compute everything from the shape of the ids, by operators whose shapes depend on it alone.
 
     ids: int32 (1, tokens). position: int32 (1,). context: places in a state.
     """
@@ -85,10 +85,11 @@ def _mask(writer: ProgramWriter, context: int, rows: Any, window: int | None) ->
 def _turn(
     writer: ProgramWriter, context: int, name: str, rotation: Rotation, rows: Any
 ) -> tuple[Any, Any]:
-    """Cosines of the tokens, both halves of the columns alike, and sines, the first half negative.
+    """Cosines of the tokens, equal for both halves of the columns, and sines, the first half
+    negative.
 
     A table of every position would be as large as a small model's layer. A position is a multiple
-    of `ANGLES` and a rest: two short tables, joined by the cosine and sine of a sum in float32.
+    of `ANGLES` plus a remainder: two short tables, combined by the addition theorems in float32.
     """
     emit = writer.in_float32
     step = np.int32(ANGLES)

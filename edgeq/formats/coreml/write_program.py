@@ -1,7 +1,7 @@
-"""A Core ML program under construction: operators in float16 but where float32 was asked for.
+"""A Core ML program under construction: operators in float16 unless float32 is requested.
 
-Names of operators are what rules and the scan for infinities go by. They are made of letters,
-digits and underscores, as the format wants it: `identifier` says how.
+Names of operators are used by rules and by the scan for infinities. They consist of letters, digits
+and underscores, as the format requires; see `identifier`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Input:
 class ProgramWriter:
     """Adds operator after operator to the one function of a program.
 
-    An operator computes in float32 if its name matches one of the patterns `float32`, as it is or
-    as `identifier` writes it, else in `compute`. What it takes is cast to that where it has to be.
+    An operator computes in float32 if its name matches one of the patterns `float32`, as is or as
+    written by `identifier`, else in `compute`. Its inputs are cast to that if necessary.
     """
 
     def __init__(
@@ -79,25 +79,25 @@ class ProgramWriter:
         self._function.__exit__(kind, error, trace)
 
     def emit(self, kind: str, name: str, **values: Any) -> Any:
-        """Add the operator `kind` of the MIL under (almost) `name`; gives its output or outputs.
+        """Add the operator `kind` of the MIL under (almost) `name`; returns its output or outputs.
 
-        values: variables, arrays, numbers, weights, or lists of them. Floats become what the
-        operator computes in.
+        values: variables, arrays, numbers, weights, or lists of them. Floats are converted to the
+        operator's type.
         """
         return self._add(kind, name, self.precision(name), values)
 
     def in_float16(self, kind: str, name: str, **values: Any) -> Any:
-        """Like `emit`, in float16 whatever was asked for: states hold nothing else."""
+        """Like `emit`, always in float16: states support nothing else."""
         return self._add(kind, name, "fp16", values)
 
     def in_float32(self, kind: str, name: str, **values: Any) -> Any:
-        """Like `emit`, in float32 whatever was asked for."""
+        """Like `emit`, always in float32."""
         return self._add(kind, name, "fp32", values)
 
     def linear(self, name: str, x: Any, weight: Weight, bias: Array | None = None) -> Any:
-        """`x @ weight.T + bias`; without a bias the operator wants zeros, which are shared.
+        """`x @ weight.T + bias`; without a bias the operator requires zeros, which are shared.
 
-        Where the weight says how, its input is coded first.
+        If the weight says how, its input is coded first.
         """
         if bias is None:
             zeros = np.zeros(weight.shape[0], np.float16)
@@ -105,16 +105,16 @@ class ProgramWriter:
         else:
             shift = Weight(f"{name}.bias", bias.shape, lambda: bias)
         product = self.emit("linear", name, x=self.coded(x, weight), weight=weight, bias=shift)
-        if weight.beside is None:
+        if weight.outlier_weights is None:
             return product
-        return self._coder.beside(name, x, weight, product)
+        return self._coder.add_outliers(name, x, weight, product)
 
     def coded(self, x: Any, weight: Weight) -> Any:
-        """What a weight multiplies in place of `x`: `x` itself, or what its codes mean."""
+        """The input of a weight instead of `x`: `x` itself, or the value of its codes."""
         return x if weight.inputs is None else self._coder.coded(x, weight.inputs)
 
     def precision(self, name: str) -> str:
-        """`fp16` or `fp32`: what the operator of that name computes in."""
+        """`fp16` or `fp32`: the type that the operator of that name computes in."""
         for pattern in self._float32:
             if any(fnmatch.fnmatchcase(n, pattern) for n in (name, identifier(name))):
                 self.matched.add(pattern)
@@ -133,11 +133,11 @@ class ProgramWriter:
         return self._casts[key]
 
     def dtype(self, value: Any) -> str:
-        """`fp16`, `fp32`, `int32`, `bool` …: what a variable holds."""
+        """`fp16`, `fp32`, `int32`, `bool` …: the type of a variable."""
         return str(self._types.builtin_to_string(value.dtype))
 
     def classify(self, shares: Any, labels: list[str], names: tuple[str, str]) -> list[Any]:
-        """Add the operator that ends a classifier; gives the label and the shares by label."""
+        """Add a classifier's last operator; returns the label and the probabilities by label."""
         classes = self._mb.const(val=self._mil.mil_list(labels), name=self._free("labels"))
         made = list(self._mb.classify(probabilities=shares, classes=classes))
         for variable, name in zip(made, names, strict=True):
@@ -147,9 +147,9 @@ class ProgramWriter:
     def finish(
         self, outputs: Mapping[str, Any], last: Callable[[], list[Any]] | None = None
     ) -> Any:
-        """The program; its outputs are float32 (or int32) and have the names given.
+        """The program; its outputs are float32 (or int32) and have the given names.
 
-        last: adds what has to be the last operator, and gives more outputs as they are.
+        last: adds the required last operator, and returns more outputs unchanged.
         """
         named = []
         for name, value in outputs.items():
@@ -169,10 +169,10 @@ class ProgramWriter:
         return program
 
     def _shorten(self) -> None:
-        """Give values between operators short names: those of operators say what they are.
+        """Give values between operators short names; operators' own names are descriptive enough.
 
         Each name is in the file where the value is made and wherever it is used. Constants keep
-        theirs, which is what codes are read back by.
+        theirs, which identify their codes.
         """
         kept = {value.name for value in self._function.outputs}
         for operation in self._function.operations:
@@ -186,7 +186,7 @@ class ProgramWriter:
         prepared = {key: self._prepare(key, value, wanted) for key, value in values.items()}
         made = getattr(self._mb, kind)(name=self._free(identifier(name)), **prepared)
         operation = (made[0] if isinstance(made, list | tuple) else made).op
-        # What was left out the builder has filled in, under names that count up for ever.
+        # The builder has filled in omitted inputs, under names that count up indefinitely.
         filled = {key: var for key, var in operation.inputs.items() if key not in values}
         if filled:
             shared = {key: self._default(var, operation) for key, var in filled.items()}

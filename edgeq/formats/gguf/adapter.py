@@ -1,8 +1,8 @@
-"""An adapter as a GGUF file beside the model's, which llama.cpp calls LoRA, and what is beside it.
+"""An adapter as a GGUF file next to the model's, in llama.cpp's LoRA format.
 
-Keys and names as `llama_adapter_lora_init` of llama.cpp reads them: for a weight `NAME` of the
-model a `NAME.lora_a` `(rank, columns)` and a `NAME.lora_b` `(rows, rank)`, whose product counts
-`alpha / rank` times.
+Keys and names as read by llama.cpp's `llama_adapter_lora_init`: for a weight `NAME` of the model a
+`NAME.lora_a` `(rank, columns)` and a `NAME.lora_b` `(rows, rank)`, whose product is scaled by
+`alpha / rank`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _TYPE = TYPES["F16"]
 
 
 def write_adapter(path: Path, adapter: Adapter, decoder: Decoder) -> None:
-    """Write `adapter` for the GGUF file of the model `decoder`; whole or not at all.
+    """Write `adapter` for the GGUF file of the model `decoder`, atomically.
 
-    Rows are put in the order that the model's file has them in. The file works with llama.cpp's
-    own programs too: `llama-cli -m model.gguf --lora adapter.gguf`.
+    Rows are in the order of the model's file. The file works with llama.cpp's own programs too:
+    `llama-cli -m model.gguf --lora adapter.gguf`.
     """
     held: dict[str, Halves] = {}
     for own, factors in adapter.items():
@@ -59,9 +59,10 @@ def planned_file_bytes(decoder: Decoder, shapes: Mapping[str, tuple[int, ...]], 
 def values_of_file(
     path: Path, decoder: Decoder, names: Iterable[str]
 ) -> Iterator[tuple[str, Floats]]:
-    """What llama.cpp computes with: the matrices `names` of the model in the file `path`.
+    """The values that llama.cpp computes with: the matrices `names` of the model in the file
+    `path`.
 
-    Each with its name, float32 `(rows, columns)`, rows in the order that the model itself has.
+    Each with its name, float32 `(rows, columns)`, rows in the model's own order.
     """
     entries = read_header(path).tensors
     for name in names:
@@ -79,7 +80,7 @@ def values_of_file(
 
 
 def _stored(decoder: Decoder, own: str) -> tuple[str, str]:
-    """What the factors of a weight are called."""
+    """The names of a weight's factors."""
     name = gguf_name(decoder.family, own)
     return f"{name}.lora_a", f"{name}.lora_b"
 
@@ -98,6 +99,6 @@ def _metadata(decoder: Decoder, rank: int) -> dict[str, MetaValue]:
         "general.type": MetaValue("string", "adapter"),
         "general.file_type": MetaValue("uint32", file_type(_TYPE.name)),
         "adapter.type": MetaValue("string", "lora"),
-        # Divided by the rank: factors count once.
+        # divided by the rank: factors count once
         "adapter.lora.alpha": MetaValue("float32", float(rank)),
     }

@@ -1,4 +1,4 @@
-"""What llama.cpp allocates for keys and values, from the metadata of a file."""
+"""The size of llama.cpp's KV cache, from the metadata of a file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from edgeq.formats.gguf.header import Header
 
 _CELLS = 256  # llama.cpp allocates positions in multiples of this
-# Every how many layers one looks back over the whole text, where a file names a window: facts of
-# llama.cpp's model definitions, which files do not hold.
+# One in how many layers attends to the whole text if a file names a window: facts about
+# llama.cpp's model definitions, which files do not contain.
 _FULL_EVERY = {"gemma2": 2, "gemma3": 6}
 
 
 @dataclass(frozen=True)
 class CacheFacts:
-    """What decides the size of a cache.
+    """Facts that determine the size of a cache.
 
     values: of keys and values of one position, layer by layer. window: positions that some layers
-    look back, None if none does. full_every: one layer in how many looks back over everything.
+    attend to, None if none does. full_every: one in how many layers attends to everything.
     """
 
     values: tuple[int, ...]
@@ -44,7 +44,7 @@ class CacheFacts:
 def cache_facts(header: Header) -> CacheFacts:
     """Read the cache's shape from the metadata of a decoder.
 
-    Architectures whose windows are not known here count in full, which is never too little.
+    Architectures with unknown windows count in full, which is never too little.
     """
     architecture = header.get("general.architecture", "")
 

@@ -1,7 +1,7 @@
-"""Weights as llama.cpp wants them: rows in another order, norms that have their one added.
+"""Weights in llama.cpp's layout: rows in another order, norms with one added.
 
-Every transform works on a few rows at a time, and moves whole rows or none: what is true of a
-weight's rows is true of its codes' and scales' rows.
+Every transform works on a few rows at a time, and permutes whole rows only: it applies equally to a
+weight's rows and to its codes' and scales' rows.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from edgeq.models.weights import Weights
 from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 ReadRows = Callable[[int, int], Floats]
-"""Rows `start` to `stop` as the file has them, float32 `(stop - start, …)`."""
+"""Rows `start` to `stop` in the file's layout, float32 `(stop - start, …)`."""
 
-# llama.cpp's Llama turns neighbouring columns of a head by one angle, Hugging Face's turns column
+# llama.cpp's Llama rotates adjacent columns of a head by one angle, Hugging Face's rotates column
 # i with column i + head_dim / 2; its other architectures do as Hugging Face.
 _NEIGHBOURS_TURN = ("llama", "mistral")
 
 
 def row_order(decoder: Decoder | None, name: str) -> NDArray[np.int64] | None:
-    """Which row of the Hugging Face weight each row in the file is; None where nothing moves.
+    """Which row of the Hugging Face weight each row in the file is; None if the order is unchanged.
 
     decoder: None for an encoder. name: the weight's Hugging Face name. Queries' and keys' rows of
     each head go from halves (0 … d/2-1, d/2 … d-1) to pairs (0, d/2, 1, d/2+1, …).
@@ -40,9 +40,9 @@ def row_order(decoder: Decoder | None, name: str) -> NDArray[np.int64] | None:
 
 
 def read_rows(weights: Weights, decoder: Decoder | None, name: str) -> ReadRows:
-    """How to read a weight in the file's order and values, without holding more than asked for.
+    """A reader for a weight in the file's order and values, that holds only the requested rows.
 
-    weights: where it lies. decoder, name: as for `row_order`. May be called from several threads.
+    weights: the source. decoder, name: as for `row_order`. May be called from several threads.
     """
     order = row_order(decoder, name)
     if order is not None:
@@ -60,7 +60,7 @@ def reorder_codes(tensor: QuantizedTensor, order: NDArray[np.int64] | None) -> Q
 
 
 def _reordered(weights: Weights, name: str, order: NDArray[np.int64]) -> ReadRows:
-    """Rows come from within their own head, so a span of them lies in a span not much longer."""
+    """Rows come from within their own head, so a span of them comes from a span not much longer."""
 
     def read(start: int, stop: int) -> Floats:
         wanted = order[start:stop]

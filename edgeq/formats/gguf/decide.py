@@ -1,8 +1,8 @@
-"""Which GGUF type each weight gets: a rule of the recipe, else what the variant means by itself.
+"""The GGUF type of each weight: from a rule of the recipe, else from the variant.
 
-A variant on a grid of ours (`int4-b32`, `int8-b32`) is stored in the type with the same bits
+A variant on one of our grids (`int4-b32`, `int8-b32`) is stored in the type with the same bits
 (Q4_0, Q8_0) and never rounded again; a mix leaves the choice for every tensor to llama.cpp's rules
-and the rounding to its library, or by the method `gptq` to us.
+and the rounding to its library, or with the method `gptq` to us.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from edgeq.quantize.spec import Intent
 
 @dataclass(frozen=True)
 class GgufDecision:
-    """What becomes of one weight in a GGUF file.
+    """The decision for one weight in a GGUF file.
 
-    type: how it is stored. grid: `int4-b32` or `int8-b32` for Q4_0 and Q8_0 where the codes are
-    our own, else the type's name. method: how it is rounded, `none` for floats. reason: the rule,
-    the mix, or the obstacle.
+    type: how it is stored. grid: `int4-b32` or `int8-b32` for Q4_0 and Q8_0 if the codes are our
+    own, else the type's name. method: rounding method, `none` for floats. reason: the rule, the
+    mix, or the obstacle.
     """
 
     type: GgmlType
@@ -40,7 +40,7 @@ class GgufDecision:
 
     @property
     def has_own_codes(self) -> bool:
-        """Whether codes of ours are stored as they are."""
+        """Whether codes of our own are stored unchanged."""
         own = ROUNDING_METHODS.get(self.method)
         is_portable = self.grid in TYPE_OF and self.grid not in TYPES
         return is_portable or (own is not None and not own.runs_in_ggml)
@@ -54,8 +54,8 @@ def decide_gguf(
 ) -> dict[str, GgufDecision]:
     """A decision for every weight, by name and shape alone.
 
-    tensors: shapes, outputs or tokens first, by Hugging Face name. names: what each is called in
-    the file. facts: of the model, which llama.cpp's mixes look at.
+    tensors: shapes, outputs or tokens first, by Hugging Face name. names: in the file. facts: about
+    the model, used by llama.cpp's mixes.
     """
     weights = intent.variant.weights
     weighted = rounding_method(intent.variant.method).needs_calibration

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgeq.formats.gguf.decide import GgufDecision
 
 ALIGNMENT = 32
-"""Bytes that tensors in a GGUF file are filled up to, by the format's own default."""
+"""Alignment of tensors in a GGUF file in bytes, the format's default."""
 
 
 class Gguf(GgufStorage, FileFormat):
@@ -83,14 +83,14 @@ class Gguf(GgufStorage, FileFormat):
             )
 
     def tensor_words(self, release: str | None) -> tuple[str, ...]:
-        """llama.cpp's K-quants; where rows do not divide into them, legacy types stand in.
+        """llama.cpp's K-quants; if rows do not divide into them, legacy types are used.
 
-        Code books (IQ…) are several times slower on CPUs and have no codes of ours.
+        Code books (IQ…) are several times slower on CPUs and cannot store our codes.
         """
         return ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
 
     def weights_word(self, most: str) -> str:
-        """The mix that a file is called by, after the type that holds most of it."""
+        """The mix that a file is named after, from the type that holds most of it."""
         return {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}.get(most, most)
 
     def stored_word(self, grid: str, word: str) -> str:
@@ -122,11 +122,11 @@ class Gguf(GgufStorage, FileFormat):
         return weights + model.directory.tokenizer.stat().st_size // 2
 
     def cache_value_bytes(self, weights: str) -> int:
-        """Two, but four where weights are float32: answers are then compared exactly."""
+        """Two, but four if weights are float32: answers are then compared exactly."""
         return 4 if weights == "float32" else 2
 
     def adapter_bytes(self, model: DescribedModel, factors: Mapping[str, int], rank: int) -> int:
-        """The whole adapter file. Raises Missing where GGUF's types are not installed."""
+        """The whole adapter file. Raises Missing if GGUF's types are not installed."""
         from edgeq.formats.gguf.adapter import planned_file_bytes
 
         assert model.decoder is not None
@@ -151,7 +151,7 @@ class Gguf(GgufStorage, FileFormat):
 
 
 def gguf_decisions(model: DescribedModel, intent: Intent) -> dict[str, GgufDecision]:
-    """What becomes of every weight in a GGUF file. Raises Missing without the package gguf."""
+    """The decision for every weight in a GGUF file. Raises Missing without the package gguf."""
     try:
         from edgeq.formats.gguf.decide import decide_gguf
     except ImportError:

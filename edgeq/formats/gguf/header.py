@@ -1,8 +1,8 @@
-"""The header of a GGUF file, read as if whoever wrote the file meant harm.
+"""Read the header of a GGUF file, assuming a malicious author.
 
-Nothing a file claims is believed before it is compared with the bytes that are there: a count is
-refused if that many items cannot fit into the rest of the file, arrays are held as they lie in it,
-and what takes more memory as objects of Python than as bytes of the file is limited in number.
+No claim of a file is trusted before it is compared with the actual bytes: a count is refused if
+that many items cannot fit into the rest of the file, arrays are kept in their encoded form, and
+values that take more memory as Python objects than as bytes of the file are limited in number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edgeq.quantize.ggml.types import TYPES, GgmlType, by_id, nbytes
 __all__ = ["ALIGNMENT", "MAGIC", "Header", "MetaValue", "TensorEntry", "read_header"]
 
 MAGIC = b"GGUF"
-# llama.cpp's keys for tokens with a meaning, by Hugging Face's. One is misspelt there.
+# llama.cpp's keys for special tokens, by Hugging Face's. One is misspelt there.
 SPECIAL_TOKENS = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
@@ -33,7 +33,7 @@ SPECIAL_TOKENS = {
     "mask_token": "mask_token_id",
 }
 ALIGNMENT = 32
-"""Bytes that tensors' data are aligned to where `general.alignment` does not say otherwise."""
+"""Alignment of tensors' data in bytes unless `general.alignment` states another."""
 
 _MOST_KEYS = _MOST_TENSORS = 1 << 16
 _MOST_AXES = 4
@@ -43,7 +43,7 @@ _LONGEST_LIST = 4096
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where a tensor lies: shape rows first, `offset` from the start of the file, in bytes."""
+    """The place of a tensor: shape rows first, `offset` from the start of the file, in bytes."""
 
     name: str
     shape: tuple[int, ...]
@@ -54,7 +54,7 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself; every tensor lies within it, and no two overlap."""
+    """A file's metadata and tensors; every tensor lies within the file, and no two overlap."""
 
     path: Path
     version: int
@@ -79,7 +79,7 @@ class Header:
 
 
 class _Claim(NamedTuple):
-    """A tensor as the header has it: at byte `at`, its data `offset` after the first tensor's."""
+    """A tensor in the header: at byte `at`, its data `offset` after the first tensor's."""
 
     at: int
     name: str
@@ -89,11 +89,11 @@ class _Claim(NamedTuple):
 
 
 def read_header(path: Path) -> Header:
-    """Read and check everything in front of the tensors' data.
+    """Read and check everything before the tensors' data.
 
-    Raises InvalidInput naming file and byte for whatever is damaged, contradictory or unknown.
-    Arrays take what they take in the file; names, texts and entries, which take more as objects,
-    are limited to 16 MiB and 2^16 each.
+    Raises InvalidInput naming file and byte for anything damaged, contradictory or unknown. Arrays
+    take the same memory as in the file; names, texts and entries, which take more as objects, are
+    limited to 16 MiB and 2^16 each.
     """
     try:
         if not path.is_file():
@@ -108,7 +108,9 @@ def read_header(path: Path) -> Header:
 
 def _header(path: Path, cursor: Cursor) -> Header:
     if cursor.take(4, "the first word") != MAGIC:
-        raise cursor.bad("is no GGUF file: it does not begin with 'GGUF'", "name a .gguf file", 0)
+        raise cursor.bad(
+            "is not a GGUF file: it does not begin with 'GGUF'", "name a .gguf file", 0
+        )
     version = _version(cursor)
     tensors, keys = (cursor.number("uint64", "the number of tensors and keys") for _ in range(2))
     cursor.require(keys, 8 + 4 + 1, _MOST_KEYS, "metadata keys")
@@ -132,8 +134,8 @@ def _version(cursor: Cursor) -> int:
     if version in (2, 3):
         return version
     if version and version & 0xFFFF == 0:
-        raise cursor.bad("is big-endian", "get or convert the little-endian file", 4)
-    raise cursor.bad(f"has version {version}; 2 and 3 are read", "convert the model again", 4)
+        raise cursor.bad("is big-endian", "download or make the little-endian file", 4)
+    raise cursor.bad(f"has version {version}; 2 and 3 are supported", "convert the model again", 4)
 
 
 def _alignment(cursor: Cursor, metadata: dict[str, MetaValue]) -> int:
@@ -152,18 +154,18 @@ def _claim(cursor: Cursor, alignment: int) -> _Claim:
     name = cursor.text("a tensor's name")
     axes = cursor.number("uint32", repr(name))
     if not 1 <= axes <= _MOST_AXES:
-        raise cursor.bad(f"{name!r} has {axes} axes; 1 to {_MOST_AXES} are read", AGAIN, start)
+        raise cursor.bad(f"{name!r} has {axes} axes; 1 to {_MOST_AXES} are supported", AGAIN, start)
     lengths = [cursor.number("uint64", repr(name)) for _ in range(axes)]
     id, offset = cursor.number("uint32", repr(name)), cursor.number("uint64", repr(name))
     type = by_id(id)
     if type is None:
-        what = f"{name!r} has the type {id}, which is not known"
+        what = f"{name!r} has the unknown type {id}"
         raise cursor.bad(what, f"known: {', '.join(TYPES)}", start)
-    # No value takes less than a bit, so a larger count cannot be in this file.
+    # Every value takes at least one bit, so a larger count cannot be in this file.
     if 0 in lengths or math.prod(lengths) > 8 * cursor.size:
         raise cursor.bad(f"{name!r} has the impossible shape {lengths[::-1]}", AGAIN, start)
     if lengths[0] % type.block:
-        what = f"{name!r} has rows of {lengths[0]}, no whole blocks of {type.name}"
+        what = f"{name!r} has rows of {lengths[0]}, which are not whole blocks of {type.name}"
         raise cursor.bad(what, AGAIN, start)
     if offset % alignment:
         what = f"{name!r} begins at {offset}, which is not aligned to {alignment}"
@@ -180,11 +182,11 @@ def _placed(cursor: Cursor, claims: list[_Claim], start: int) -> dict[str, Tenso
         end = entry.offset + entry.nbytes
         if end > cursor.size:
             what = f"{name!r} would end at byte {end}, the file at {cursor.size}"
-            raise cursor.bad(what, f"the file is cut off or damaged: {AGAIN}", at)
+            raise cursor.bad(what, f"the file is truncated or damaged: {AGAIN}", at)
         placed[name] = entry
     end, before = start, ""
     for entry in sorted(placed.values(), key=lambda item: item.offset):
         if entry.offset < end:
-            raise cursor.bad(f"{entry.name!r} lies over {before!r}", AGAIN, entry.offset)
+            raise cursor.bad(f"{entry.name!r} overlaps {before!r}", AGAIN, entry.offset)
         end, before = entry.offset + entry.nbytes, entry.name
     return placed

@@ -1,7 +1,7 @@
-"""A model's numbers as llama.cpp's loaders ask for them, and what it cannot carry out.
+"""A model's hyperparameters for llama.cpp's loaders, and what it cannot represent.
 
-Keys, defaults and restrictions are those of llama.cpp's src/llama-arch.cpp and src/models; what a
-loader would silently do otherwise than the model does is refused here.
+Keys, defaults and restrictions are those of llama.cpp's src/llama-arch.cpp and src/models; cases in
+which a loader would silently deviate from the model are refused here.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from edgeq.quantize.number_formats import Floats
 
 _WINDOWED = ("gemma2", "gemma3_text")
 _POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}  # enum llama_pooling_type
-# llama.cpp knows these by their number of layers, and divides by other numbers than elsewhere.
+# llama.cpp identifies these by their number of layers, and uses other divisors than elsewhere.
 _SCALED_BY_HIDDEN = {"gemma2": 46, "gemma3_text": 62}
 
-_YARN_BOUNDS = (1.0, 32.0, True)  # its keys for others do not give what transformers computes
+_YARN_BOUNDS = (1.0, 32.0, True)  # its keys for others do not reproduce transformers' results
 _LONGROPE_NOTE = (
-    "llama.cpp turns positions as in a long text as soon as the context it opens is longer than "
-    "the original one; the model itself only where the text is"
+    "llama.cpp uses the long text's rotary angles as soon as the context it opens is longer than "
+    "the original one; the model itself only if the text is"
 )
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What the file says besides weights and vocabulary.
+    """The file's metadata besides weights and vocabulary.
 
-    metadata: keys without the architecture in front. extra: small float32 tensors that the loader
-    takes with them, by their name in the file. notes: what a reader should know.
+    metadata: keys without the architecture prefix. extra: small float32 tensors required by the
+    loader, by their name in the file. notes: remarks for a reader.
     """
 
     metadata: dict[str, MetaValue]
@@ -46,9 +46,9 @@ class Hyperparameters:
 
 
 def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
-    """Of a language model.
+    """Hyperparameters of a language model.
 
-    Raises InvalidInput at `where` for what llama.cpp would run as another model than it is.
+    Raises InvalidInput at `where` for a model that llama.cpp would run differently.
     """
     problems = [
         Problem(where, f"llama.cpp cannot run this {decoder.family} model: {what}", remedy)
@@ -83,7 +83,9 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
 
 
 def encoder_hyperparameters(directory: ModelDirectory, where: str) -> Hyperparameters:
-    """Of a BERT that embeds sentences. Raises InvalidInput for heads llama.cpp does not have."""
+    """Hyperparameters of a BERT that embeds sentences. Raises InvalidInput for heads that llama.cpp
+    does not have.
+    """
     config, head = directory.config, directory.head
     problems = [
         Problem(where, f"llama.cpp cannot run this BERT: {what}", remedy)
@@ -138,7 +140,7 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
     if decoder.activation != ("gelu_tanh" if gemma else "silu"):
         yield f"its activation is {decoder.activation}", other
     if decoder.rope_dim != decoder.head_dim and family != "phi3":
-        yield "its rotary positions turn a part of each head", other
+        yield "its rotary positions rotate a part of each head", other
     if family == "phi3" and decoder.heads * decoder.head_dim != decoder.hidden:
         yield f"{decoder.heads} heads of {decoder.head_dim} are not {decoder.hidden}", other
     yield from _rope_obstacles(decoder, other)
@@ -154,17 +156,17 @@ def _gemma_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
         yield f"query_pre_attn_scalar is {decoder.attention_scale**-2:g}, not {width:g}", other
     if decoder.family == "gemma2":
         if decoder.attention_softcap is None or decoder.logit_softcap is None:
-            yield "it caps no logits", other
+            yield "it does not cap logits", other
         if not decoder.tied:
-            yield "its output weights are its own", other
+            yield "its output weights are separate", other
     elif decoder.attention_softcap is not None:
         yield "it caps attention logits", other
     if _period(decoder) is None:
-        yield "its layers with a window do not come at regular distances", other
+        yield "its layers with a window are not regularly spaced", other
 
 
 def _period(decoder: Decoder) -> int | None:
-    """p where every p-th layer, and no other, has no window; None where they come otherwise."""
+    """p if every p-th layer, and no other, has no window; None otherwise."""
     full = [index for index, window in enumerate(decoder.windows) if window is None]
     period = full[0] + 1 if full else decoder.layers + 1
     widths = {window for window in decoder.windows if window is not None}
@@ -173,7 +175,7 @@ def _period(decoder: Decoder) -> int | None:
 
 
 def _window_keys(decoder: Decoder) -> dict[str, MetaValue]:
-    """Gemma's windows. llama.cpp assumes every second (Gemma 2) or sixth layer to have none."""
+    """Gemma's windows. llama.cpp assumes that every second (Gemma 2) or sixth layer has none."""
     if decoder.family not in _WINDOWED:
         return {}
     window = next(window for window in decoder.windows if window is not None)
@@ -188,9 +190,9 @@ def _window_keys(decoder: Decoder) -> dict[str, MetaValue]:
 
 
 def _context(decoder: Decoder) -> tuple[int, tuple[str, ...]]:
-    """Positions the file promises: no more than a window where llama.cpp would ignore the window.
+    """Context length of the file: at most a window if llama.cpp would ignore the window.
 
-    Up to there the model sees everything with and without one.
+    Up to that length the model attends to everything with and without one.
     """
     windows = [window for window in decoder.windows if window is not None]
     if decoder.family in _WINDOWED or min(windows, default=decoder.context) >= decoder.context:
@@ -198,14 +200,14 @@ def _context(decoder: Decoder) -> tuple[int, tuple[str, ...]]:
     context = min(windows)
     architecture = ARCHITECTURES[decoder.family]
     note = (
-        f"context_length is {context}, not {decoder.context}: the model looks back {context} "
+        f"context_length is {context}, not {decoder.context}: the model attends to {context} "
         f"positions, and llama.cpp's {architecture} has no windows"
     )
     return context, (note,)
 
 
 def _rope_scaling(decoder: Decoder) -> tuple[dict[str, MetaValue], dict[str, Floats]]:
-    """Keys and small tensors of a rope that is stretched."""
+    """Keys and small tensors of a stretched rope."""
     rope = decoder.rope
     if rope.kind == "linear":
         return {**_stretched("linear", rope)}, {}
@@ -231,13 +233,13 @@ def _rope_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
     rope, local = decoder.rope, decoder.local_rope
     known = {"llama3": ("llama", "mistral"), "longrope": ("phi3",)}.get(rope.kind)
     if known is not None and decoder.family not in known:
-        yield f"the rope_type {rope.kind} is only for {' and '.join(known)}", other
+        yield f"the rope_type {rope.kind} is supported only for {' and '.join(known)}", other
     if rope.kind == "yarn" and (rope.low, rope.high, rope.rounded) != _YARN_BOUNDS:
         yield f"its yarn rope has other bounds than {_YARN_BOUNDS[:2]}, rounded", other
     if local is not None and local.kind != "default":
         yield f"its windowed layers have the rope_type {local.kind}", other
     if rope.kind == "yarn" and decoder.family in _WINDOWED:
-        yield "its layers without a window alone have the rope_type yarn", other
+        yield "only its layers without a window have the rope_type yarn", other
 
 
 def _stretched(kind: str, rope: Rope) -> dict[str, MetaValue]:
@@ -246,7 +248,7 @@ def _stretched(kind: str, rope: Rope) -> dict[str, MetaValue]:
 
 
 def _yarn_keys(rope: Rope) -> dict[str, MetaValue]:
-    """llama.cpp multiplies the factor by a magnitude of its own."""
+    """llama.cpp multiplies the factor by its own magnitude."""
     own = 0.1 * math.log(rope.factor) + 1
     return {
         **_stretched("yarn", rope),
@@ -256,7 +258,7 @@ def _yarn_keys(rope: Rope) -> dict[str, MetaValue]:
 
 
 def _divisors(rope: Rope) -> Floats:
-    """What each rotation's frequency is divided by: 1 for fast ones, `factor` for slow ones.
+    """The divisor of each rotation's frequency: 1 for fast ones, `factor` for slow ones.
 
     Between, frequencies are blended (Llama 3.1's model card). float32 `(rope_dim / 2,)`.
     """

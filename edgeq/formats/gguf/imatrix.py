@@ -1,8 +1,8 @@
-"""Importance matrices in llama.cpp's GGUF format, which either tool can write and read.
+"""Importance matrices in llama.cpp's GGUF format, readable and writable by either tool.
 
-For every weight that multiplies something, the file has `<name>.in_sum2`, the sum over all tokens
-of the square of each input, and `<name>.counts`, how many tokens that were (llama.cpp,
-tools/imatrix). What rounding is weighed with is the one divided by the other.
+For every weight of a product, the file has `<name>.in_sum2`, the sum over all tokens of the square
+of each input, and `<name>.counts`, the number of tokens (llama.cpp, tools/imatrix). Rounding is
+weighted with the ratio of both.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Counts = NDArray[np.int64]
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _AGAIN = "make it again, from calibration text"
-_LONGEST_NOTE = 127  # bytes that llama.cpp's quantizer has for a text it adds
+_LONGEST_NOTE = 127  # bytes that llama.cpp's quantizer reserves for a text it adds
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How strong each input of each weight is on calibration text.
+    """The strength of each input of each weight on calibration text.
 
-    sums: by the weight's GGUF name, float32 `(columns,)`, the sum of squares over all tokens; of
-    mixtures `(experts, columns)`. counts: how many tokens each sum is over; of mixtures int64
-    `(experts,)`. datasets: names of the texts. chunks, chunk_tokens: how many windows, of how many
-    tokens. path: where it was read from.
+    sums: by the weight's GGUF name, float32 `(columns,)`, the sum of squares over all tokens; for
+    mixtures `(experts, columns)`. counts: number of tokens in each sum; for mixtures int64
+    `(experts,)`. datasets: names of the texts. chunks, chunk_tokens: number of windows, and tokens
+    in each. path: where it was read from.
     """
 
     sums: Mapping[str, Floats]
@@ -46,10 +46,10 @@ class Importance:
     path: Path | None = field(default=None, compare=False)
 
     def weights(self, name: str) -> Floats | None:
-        """float32, shaped like `sums`, the mean square of each input; None for a weight not in it.
+        """float32, shaped like `sums`, the mean square of each input; None for a missing weight.
 
-        In float32, divided as llama.cpp's quantizer divides, so that rounding is the same to the
-        bit. A weight, or expert, that saw no token weighs all inputs alike, as there.
+        In float32, divided as in llama.cpp's quantizer, so that rounding is the same bit for bit. A
+        weight, or expert, that saw no token weights all inputs equally, as there.
         """
         if name not in self.sums:
             return None
@@ -58,9 +58,9 @@ class Importance:
         return result.astype(np.float32, copy=False)
 
     def metadata(self) -> dict[str, MetaValue]:
-        """What llama.cpp's quantizer notes in a file about the matrix it was rounded with.
+        """The metadata about the matrix that llama.cpp's quantizer writes into a file.
 
-        The file is named without its directory, which is nobody else's business.
+        The file is named without its directory, which is private.
         """
         notes = {
             "quantize.imatrix.file": _text(self.path.name) if self.path else None,
@@ -78,7 +78,7 @@ def _text(text: str) -> MetaValue:
 
 
 def write_imatrix(path: Path, importance: Importance) -> None:
-    """Write `path` whole or not at all, byte for byte as llama.cpp's tool would."""
+    """Write `path` atomically, byte for byte as llama.cpp's tool would."""
     metadata = {
         "general.type": MetaValue("string", "imatrix"),
         "imatrix.datasets": MetaValue("array", list(importance.datasets), "string"),
@@ -99,18 +99,18 @@ def write_imatrix(path: Path, importance: Importance) -> None:
 
 
 def read_imatrix(path: Path) -> Importance:
-    """Read a matrix that edgeq or llama.cpp wrote.
+    """Read a matrix written by edgeq or llama.cpp.
 
     Raises InvalidInput for another kind of file, for a sum without its count or a count that does
-    not fit it, and for values that are negative or not finite.
+    not match, and for values that are negative or not finite.
     """
     if path.suffix == ".dat":
-        what = "is of the format that llama.cpp had before GGUF"
+        what = "has llama.cpp's format from before GGUF"
         remedy = "convert it: llama-imatrix --in-file OLD.dat -o NEW.gguf"
         raise InvalidInput(Problem(str(path), what, remedy))
     header = read_header(path)
     if header.get("general.type") != "imatrix":
-        what = "is a GGUF file, but no importance matrix"
+        what = "is a GGUF file, but not an importance matrix"
         raise InvalidInput(Problem(str(path), what, "make one with llama.cpp's or this tool"))
     sums: dict[str, Floats] = {}
     counts: dict[str, int | Counts] = {}
@@ -151,7 +151,7 @@ def _floats(header: Header, entry: TensorEntry) -> Floats:
         raise InvalidInput(Problem(str(header.path), what, _AGAIN))
     values = np.fromfile(header.path, "<f4", entry.nbytes // 4, offset=entry.offset)
     if not (np.isfinite(values) & (values >= 0)).all():
-        what = f"{entry.name} holds values that are negative or not finite"
+        what = f"{entry.name} contains values that are negative or not finite"
         remedy = "make it again, from a model whose float answers are finite"
         raise InvalidInput(Problem(str(header.path), what, remedy))
     return values.astype(np.float32, copy=False)

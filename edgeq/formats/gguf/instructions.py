@@ -1,8 +1,8 @@
-"""Which of a CPU's instruction sets a build of llama.cpp cannot use.
+"""The instruction sets of a CPU that a build of llama.cpp cannot use.
 
-llama.cpp chooses its kernels when it is compiled, and says for which instruction sets that was. A
-build for every CPU of an architecture is slower than the device's own would be, by a factor that
-nothing but the right build tells.
+llama.cpp chooses its kernels when it is compiled, and reports the instruction sets. A build for
+every CPU of an architecture is slower than the device's own would be, by a factor that only the
+right build reveals.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from edgeq.devices.profile import InstructionSet
 
-# The names in llama_print_system_info, of the sets that llama.cpp has kernels of its own for.
+# The names in llama_print_system_info of the sets for which llama.cpp has specific kernels.
 _NAMES: dict[InstructionSet, str] = {
     "avx": "AVX",
     "avx2": "AVX2",
@@ -29,10 +29,10 @@ _NAMES: dict[InstructionSet, str] = {
 
 
 def lacking(system: str, present: Sequence[InstructionSet]) -> list[InstructionSet]:
-    """Those of the CPU's sets in `present` that a build which says `system` of itself cannot use.
+    """The CPU's sets in `present` that a build reporting `system` cannot use.
 
-    None where `system` is empty: that runtime chooses its kernels by the CPU it finds. Either of
-    the two sets of byte products stands for the other.
+    None if `system` is empty: that runtime chooses its kernels at run time. Either of the two sets
+    of byte products stands for the other.
 
     >>> lacking("CPU : AVX2 = 1 | FMA = 1", ["avx2", "fma", "avx512"])
     ['avx512']
@@ -46,7 +46,7 @@ def lacking(system: str, present: Sequence[InstructionSet]) -> list[InstructionS
 
 
 def beyond(system: str, present: Sequence[InstructionSet]) -> list[InstructionSet]:
-    """The sets that a build which says `system` of itself uses and a CPU with `present` lacks.
+    """The sets that a build reporting `system` uses and a CPU with `present` lacks.
 
     Such a build is killed there by its first instruction of that kind.
 

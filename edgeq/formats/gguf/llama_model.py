@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class _Pointers:
-    """What has to be given back to the library, the context first."""
+    """Objects to free in the library, the context first."""
 
     def __init__(self, llama: Llama, model: int) -> None:
         self.llama, self.model, self.context = llama, model, 0
@@ -37,10 +37,10 @@ class _Pointers:
 class LlamaModel:
     """One file, its weights mapped. One thread at a time.
 
-    path: the file. adapter: a file of llama.cpp's LoRA kind, which is held in memory. vocabulary:
-    number of tokens. trained_context: positions it was trained for. width: values of a vector that
-    an encoder gives. Raises what `library`, `Llama.open_model` and `Llama.open_adapter` raise; read
-    headers first, llama.cpp does not survive every damaged file.
+    path: the file. adapter: a LoRA file of llama.cpp's, which is kept in memory. vocabulary: number
+    of tokens. trained_context: trained length. width: dimension of an encoder's embedding. Raises
+    what `library`, `Llama.open_model` and `Llama.open_adapter` raise; read headers first, since
+    some damaged files crash llama.cpp.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class LlamaModel:
         self.width = int(self._lib.llama_model_n_embd(model))
 
     def tokens(self, text: str, special: bool = True) -> list[int]:
-        """Token ids; `special` adds what the file says belongs around a text.
+        """Token ids; `special` adds the tokens that the file puts around a text.
 
-        Special tokens spelled out in the text are recognised, as Hugging Face's tokenizers do.
+        Special tokens spelled out in the text are recognized, as in Hugging Face's tokenizers.
         Raises InvalidInput if it is not text.
         """
         if not isinstance(text, str):
@@ -71,10 +71,10 @@ class LlamaModel:
         try:
             content = text.encode()
         except UnicodeEncodeError:
-            what = "holds a lone surrogate, which no UTF-8 text has"
+            what = "contains a lone surrogate, which UTF-8 text cannot"
             remedy = "decode the bytes it came from with errors='replace'"
             raise InvalidInput(Problem("text", what, remedy)) from None
-        room = len(content) + 8  # a token has at least a byte, but for those around the text
+        room = len(content) + 8  # a token has at least one byte, except those around the text
         while True:
             ids = (ctypes.c_int32 * room)()
             count = self._lib.llama_tokenize(
@@ -85,7 +85,7 @@ class LlamaModel:
             room = -count
 
     def piece(self, token_id: int) -> bytes:
-        """The UTF-8 bytes of a token, often only a part of a character; none of a control token."""
+        """UTF-8 bytes of a token, often only a part of a character; none for a control token."""
         room = 64
         while True:
             buffer = ctypes.create_string_buffer(room)
@@ -99,9 +99,9 @@ class LlamaModel:
         return bool(self._lib.llama_vocab_is_eog(self._tokens, token_id))
 
     def open_context(self, **settings: Any) -> None:
-        """A new, empty context in place of the last; see `Llama.open_context`. Raises InvalidInput.
+        """A new, empty context instead of the last; see `Llama.open_context`. Raises InvalidInput.
 
-        On the CPU alone and without flash attention, whose sums depend on the length of the text.
+        On the CPU only and without flash attention, whose sums depend on the length of the text.
         """
         self._pointers.free_context()
         cpu = {"offload_kqv": False, "op_offload": False, "flash_attn_type": 0}
@@ -113,14 +113,15 @@ class LlamaModel:
         self._batch = int(self._lib.llama_n_batch(self._pointers.context))
 
     def clear(self) -> None:
-        """Forget the text in the context, if there is a context."""
+        """Clear the context, if there is one."""
         if self._pointers.context:
             self._lib.llama_memory_clear(self._lib.llama_get_memory(self._pointers.context), False)
 
     def decode(self, token_ids: Ids, every: bool) -> Floats:
-        """Append to the text in the context; float32 (n or 1, vocabulary), of every or the last.
+        """Append to the text in the context; float32 (n or 1, vocabulary), of every or the last
+        token.
 
-        In pieces of the context's `n_batch`. Raises InvalidInput where llama.cpp stops.
+        In pieces of the context's `n_batch`. Raises InvalidInput if llama.cpp fails.
         """
         rows = np.empty((len(token_ids) if every else 1, self.vocabulary), np.float32)
         for start in range(0, len(token_ids), self._batch):
@@ -135,19 +136,19 @@ class LlamaModel:
         return rows
 
     def encode(self, token_ids: Ids) -> Floats:
-        """The pooled vector of one text, float32 (width,); the context holds nothing else."""
+        """The pooled embedding of one text, float32 (width,); the context contains nothing else."""
         self._run(self._lib.llama_encode, token_ids, np.ones(len(token_ids), np.int8))
         found = self._lib.llama_get_embeddings_seq(self._pointers.context, 0)
         if not found:
-            raise self.llama.refusal(self.path, "gives no vector for a text")
+            raise self.llama.refusal(self.path, "returns no embedding for a text")
         vector: Floats = np.ctypeslib.as_array(found, (self.width,)).copy()
         return vector
 
     def _copy(self, index: int, rows: Floats) -> None:
-        """Logits of the token at `index` of the last batch, and those behind it, to `rows`."""
+        """Logits of the token at `index` of the last batch, and those after it, to `rows`."""
         found = self._lib.llama_get_logits_ith(self._pointers.context, index)
         if not found:
-            raise self.llama.refusal(self.path, "gives no logits")
+            raise self.llama.refusal(self.path, "returns no logits")
         rows[:] = np.ctypeslib.as_array(found, rows.shape)
 
     def _run(self, function: Any, token_ids: Ids, wanted: npt.NDArray[np.int8]) -> None:

@@ -1,10 +1,10 @@
 """GGUF files on llama.cpp: language models and sentence encoders.
 
 On the CPU, weights mapped and not repacked, an explicit number of threads, flash attention off: a
-second run gives the same bits. The KV cache is as precise as the file: float32 where every weight
-is, else float16, which is llama.cpp's own default and what plans and budgets count.
+second run gives the same bits. The KV cache is as precise as the file: float32 if every weight is,
+else float16, which is llama.cpp's own default and the one that plans and budgets count.
 
-Weights are not repacked for wider kernels: of a model of 99 MiB in Q4_0, a process then held 148
+Weights are not repacked for wider kernels: with a model of 99 MiB in Q4_0, a process then held 148
 MiB of anonymous memory instead of 49, to read prompts 1.4 and write tokens 1.2 times as fast
 (llama.cpp of xllamacpp 2026.10.11549, one thread on a busy machine).
 """
@@ -28,7 +28,7 @@ from edgeq.models.architecture import DEFAULT_CONTEXT
 from edgeq.quantize.ggml.llama_abi import F16, F32
 
 _SCORED = 256
-"""Tokens in one pass when the logits of all are wanted: llama.cpp holds them twice meanwhile."""
+"""Tokens in one pass when all logits are requested: llama.cpp holds them twice meanwhile."""
 _PROMPT = 512
 """Tokens of a prompt in one pass: llama.cpp's own default."""
 
@@ -36,12 +36,11 @@ _PROMPT = 512
 def open_gguf(
     path: Path, *, threads: int, context: int | None = None, artifact: Artifact | None = None
 ) -> Model:
-    """Open a `.gguf`; `artifact` is its record where it has one, with its adapter if it names one.
+    """Open a `.gguf`; `artifact` is its record if it has one, with its adapter if it names one.
 
-    A file that this machine has not opened before is opened by another process first.
-    context: positions of a language model's cache, at most what it was trained for. Raises
-    InvalidInput for a file that is damaged, or that llama.cpp does not know, with its reason;
-    Missing without llama.cpp.
+    A file that this machine has not opened before is first opened by another process. context:
+    positions of a language model's cache, at most the trained length. Raises InvalidInput for a
+    file that is damaged, or not supported by llama.cpp, with its reason; Missing without llama.cpp.
     """
     adapter = None
     if artifact is not None and ADAPTER_FILE in artifact.files:
@@ -58,13 +57,13 @@ def open_files(
     context: int | None = None,
     artifact: Artifact | None = None,
 ) -> Model:
-    """Open a file in this process, whatever it may do to it; see `open_gguf`."""
+    """Open a file in this process, at the risk of crashing it; see `open_gguf`."""
     header = read_header(path)
     name = artifact.name if artifact else path.name
     architecture = header.get("general.architecture", "")
     if header.get(f"{architecture}.attention.causal", True) is False:
         if context is not None:
-            raise InvalidInput(Problem("context", f"{name} is a sentence encoder", "leave it out"))
+            raise InvalidInput(Problem("context", f"{name} is a sentence encoder", "omit it"))
         return GgufEncoder(LlamaModel(path), name, artifact, header, threads)
     if adapter is not None:
         read_header(adapter)
@@ -73,7 +72,7 @@ def open_files(
 
 
 class _Ends(Container[int]):
-    """End tokens, asked for one by one: a vocabulary has 150,000, and few are ever met."""
+    """End tokens, looked up on demand: a vocabulary has 150,000, and few are ever used."""
 
     def __init__(self, model: LlamaModel) -> None:
         self._model = model
@@ -95,8 +94,8 @@ class GgufLanguageModel(LanguageModel):
         context: int | None,
     ) -> None:
         if context is not None and context > model.trained_context:
-            what = f"{context} positions are asked for, it was trained for {model.trained_context}"
-            raise InvalidInput(Problem(name, what, "ask for fewer"))
+            what = f"{context} positions are requested, it was trained for {model.trained_context}"
+            raise InvalidInput(Problem(name, what, "request fewer"))
         super().__init__(
             name=name,
             artifact=artifact,
@@ -109,13 +108,13 @@ class GgufLanguageModel(LanguageModel):
         )
         self.system = model.llama.system
         self._model = model
-        self._cache = cache_facts(header)  # the header holds the whole vocabulary
+        self._cache = cache_facts(header)  # the header contains the whole vocabulary
         floats = all(tensor.type.name == "F32" for tensor in header.tensors.values())
         self.cache_type = "float32" if floats else "float16"
-        template = header.get("tokenizer.chat_template")  # of a file that anybody may have made
+        template = header.get("tokenizer.chat_template")  # of a file from an untrusted source
         self.chat_template = template if isinstance(template, str) else None
         self.special_tokens = _special_tokens(header)
-        self._every: bool | None = None  # what the open context was opened for
+        self._every: bool | None = None  # the purpose of the open context
 
     def tokens(self, text: str, special: bool = True) -> list[int]:
         """See `LanguageModel.tokens`; by the vocabulary in the file."""
@@ -138,7 +137,7 @@ class GgufLanguageModel(LanguageModel):
         return self._model.decode(token_ids, every)
 
     def _open(self, every: bool) -> None:
-        """A text is scored at every position or at the last ones; rarely does a caller want both.
+        """A text is scored at every position or at the last ones; a caller rarely needs both.
 
         Room for the logits of every position would be most of a small model's memory.
         """
@@ -161,7 +160,7 @@ class GgufLanguageModel(LanguageModel):
 
 
 def _special_tokens(header: Header) -> dict[str, str]:
-    """How special tokens are spelled, by the names that chat templates use."""
+    """The spellings of special tokens, by the names that chat templates use."""
     tokens = header.get("tokenizer.ggml.tokens", ())
     spelled = {}
     for name, key in SPECIAL_TOKENS.items():
@@ -172,7 +171,7 @@ def _special_tokens(header: Header) -> dict[str, str]:
 
 
 class GgufEncoder(Model):
-    """A sentence encoder on llama.cpp, with the pooling that its file names."""
+    """A sentence encoder on llama.cpp, with the pooling named in its file."""
 
     kind = "a sentence encoder"
     verbs = "embed() or run()"
@@ -190,7 +189,7 @@ class GgufEncoder(Model):
         self._model = model
         pooling = header.get(f"{header.get('general.architecture', '')}.pooling_type", 0)
         if pooling not in (1, 2, 3):  # enum llama_pooling_type: mean, first token, last
-            what = f"its pooling type is {pooling}: it gives no vector for a text"
+            what = f"its pooling type is {pooling}: it gives no embedding for a text"
             raise InvalidInput(Problem(str(model.path), what, "build it again"))
         text = artifact.text if artifact else None
         self._text = text
@@ -210,19 +209,21 @@ class GgufEncoder(Model):
     def embed(
         self, texts: Sequence[str], *, prompt: str | None = None, prompt_name: str | None = None
     ) -> Floats:
-        """See `Model.embed`. Longer texts are cut at `max_tokens`; texts are run one at a time."""
+        """See `Model.embed`. Longer texts are truncated at `max_tokens`; texts are run one at a
+        time.
+        """
         if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
             found = type(texts).__name__
             raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
         vectors = np.empty((len(texts), self._width), np.float32)
-        from edgeq.formats.text import prompted  # brings the tokenizers package in
+        from edgeq.formats.text import prompted  # imports the tokenizers package
 
         for index, text in enumerate(prompted(self._text, texts, prompt, prompt_name)):
             vectors[index] = self._vector(np.array(self.tokens(text), np.int32))
         return vectors
 
     def tokens(self, text: str) -> list[int]:
-        """Token ids, special tokens included; cut in front of the last at `max_tokens`."""
+        """Token ids, including special tokens; truncated before the last at `max_tokens`."""
         ids = self._model.tokens(text)
         return ids if len(ids) <= self.max_tokens else [*ids[: self.max_tokens - 1], ids[-1]]
 
@@ -235,7 +236,7 @@ class GgufEncoder(Model):
         ids = np.asarray(feeds.get("input_ids", ()))
         fits = ids.ndim == 2 and len(ids) == 1 and 0 < ids.shape[1] <= self.max_tokens
         if list(feeds) != ["input_ids"] or not fits or not np.issubdtype(ids.dtype, np.integer):
-            what = f"{', '.join(feeds) or 'nothing'} of shape {ids.shape} is not what it takes"
+            what = f"{', '.join(feeds) or 'nothing'} of shape {ids.shape} is not a valid input"
             remedy = f"give input_ids: integers (1, n), n from 1 to {self.max_tokens}"
             raise InvalidInput(Problem(self.name, what, remedy))
         if ids.min() < 0 or ids.max() >= self._model.vocabulary:

@@ -1,4 +1,4 @@
-"""What weights are called in GGUF files, and which of llama.cpp's architectures a model is."""
+"""Names of weights in GGUF files, and llama.cpp's architecture of a model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _APART = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
 }
-# With norms on both sides, the one behind attention is another tensor than without.
+# With norms on both sides, the one after attention is another tensor than without.
 _ONE_NORM = {"post_attention_layernorm": "ffn_norm"}
 _TWO_NORMS = {
     "post_attention_layernorm": "post_attention_norm",
@@ -70,13 +70,13 @@ _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
 
 
 def family_of(config: Mapping[str, Any], where: str) -> str:
-    """`model_type` of a config.json that can become GGUF.
+    """`model_type` of a config.json that can be converted to GGUF.
 
     Raises InvalidInput at `where` for one that cannot, naming those that can.
     """
     family = config.get("model_type")
     if family not in ARCHITECTURES:
-        what = f"the architecture {family!r} cannot become GGUF"
+        what = f"the architecture {family!r} cannot be converted to GGUF"
         remedy = f"supported: {', '.join((*FAMILIES, 'bert'))}"
         raise InvalidInput(Problem(where, what, remedy))
     return str(family)
@@ -95,13 +95,13 @@ def gguf_name(family: str, name: str) -> str:
     layer = _LAYER.fullmatch(module)
     found = of_layer.get(layer.group(2)) if layer else whole.get(module)
     if found is None or kind not in ("weight", "bias"):
-        what = f"{name} is not a weight of a {family} model that GGUF has a name for"
+        what = f"{name} is not a weight of a {family} model with a name in GGUF"
         raise InvalidInput(Problem("model.safetensors", what, "use a model without it"))
     return f"blk.{layer.group(1)}.{found}.{kind}" if layer else f"{found}.{kind}"
 
 
 def hugging_face_name(family: str, name: str) -> str | None:
-    """The inverse of `gguf_name`; None for what a GGUF file has besides weights.
+    """The inverse of `gguf_name`; None for tensors of a GGUF file that are not weights.
 
     >>> hugging_face_name("bert", "blk.0.layer_output_norm.bias")
     'encoder.layer.0.output.LayerNorm.bias'
@@ -126,7 +126,7 @@ def gguf_names(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, str
 
 
 def mix_facts(config: Mapping[str, Any]) -> MixFacts:
-    """What llama.cpp's mixes want to know of the model of a config.json. Raises InvalidInput."""
+    """Facts about the model of a config.json for llama.cpp's mixes. Raises InvalidInput."""
     family = family_of(config, "config.json")
     if family == "bert":
         heads = int(config["num_attention_heads"])

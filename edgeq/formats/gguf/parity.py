@@ -1,4 +1,4 @@
-"""Proof that a vocabulary in a GGUF file gives the token ids its `tokenizer.json` gives."""
+"""Verify that a vocabulary in a GGUF file gives the same token ids as its `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _STAGE, _NOTES = "tokens", "notes.json"
 
 
 class KnownDifferences:
-    """What llama.cpp does otherwise than every tokenizer of a kind, and no metadata cures.
+    """Deviations of llama.cpp from every tokenizer of a kind that no metadata can fix.
 
-    notes: what a caller of llama.cpp has to mind. Found by comparing every character of Unicode 14.
+    notes: remarks for callers of llama.cpp. Found by comparing every character of Unicode 14.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -57,7 +57,7 @@ class KnownDifferences:
         self.notes = tuple(self._notes())
 
     def without(self, text: str) -> str:
-        """`text` without what differs: what remains has to give equal ids."""
+        """`text` without known differences: the rest must give equal ids."""
         if self._has_runs:
             text = text.replace(WORD_START, "")
         if self._form:
@@ -68,19 +68,19 @@ class KnownDifferences:
 
     def _notes(self) -> Iterator[str]:
         if self._form:
-            yield f"text must be in Unicode's {self._form}: llama.cpp does not bring it there"
+            yield f"text must be in Unicode's {self._form}: llama.cpp does not normalize it"
         if self._is_bert:
             yield (
-                "llama.cpp's WordPiece splits at form feeds and vertical tabs, and cuts words of "
-                "more than 100 characters into pieces"
+                "llama.cpp's WordPiece splits at form feeds and vertical tabs, and splits words "
+                "of more than 100 characters"
             )
         if self._strips:
             yield (
-                "with the accents, llama.cpp's WordPiece takes away the spacing marks of Indic "
-                "scripts, and of Hangul syllables all but the first sound"
+                "together with accents, llama.cpp's WordPiece removes the spacing marks of Indic "
+                "scripts, and all but the first sound of Hangul syllables"
             )
         if self._has_runs:
-            yield "a U+2581 in a text is a space to llama.cpp, and may be a token of its own"
+            yield "a U+2581 in a text is a space to llama.cpp, and may be a separate token"
 
     def _differs_in_bert(self, character: str) -> bool:
         if character in "\v\f\x85\u166d\u2581":  # spaces or letters to one, nothing to the other
@@ -92,15 +92,15 @@ class KnownDifferences:
 def require_parity(
     directory: ModelDirectory, metadata: Mapping[str, MetaValue], rows: int
 ) -> tuple[str, ...]:
-    """Compare llama.cpp's token ids with those of `tokenizers`, on ordinary and on odd texts.
+    """Compare llama.cpp's token ids with the ids from `tokenizers`, on ordinary and odd texts.
 
-    metadata: of the whole file; llama.cpp reads the vocabulary alone, in a process of its own.
-    rows: of the embedding; texts with tokens beyond are left out. What was found equal once is
-    remembered on this machine. Gives back what a caller of llama.cpp has to mind: the notes of
-    `KnownDifferences`, odd texts that differ, ends that only one of the two knows. Raises
-    InvalidInput with the first ordinary text that differs and both lists of ids.
+    metadata: of the whole file; llama.cpp reads only the vocabulary, in a separate process.
+    rows: of the embedding; texts with tokens beyond it are omitted. A passed comparison is
+    cached on this machine. Returns notes for callers of llama.cpp: the notes of
+    `KnownDifferences`, odd texts that differ, and end tokens that only llama.cpp recognizes.
+    Raises InvalidInput with the first ordinary text that differs and both lists of ids.
     """
-    # Of the rest llama.cpp looks at the name alone, which is chosen by the tokenizer.
+    # From the rest llama.cpp reads only the name, which is chosen by the tokenizer.
     said = {
         key: value
         for key, value in metadata.items()
@@ -114,14 +114,14 @@ def require_parity(
         "code": code_version(),
     }
     store = None
-    with contextlib.suppress(InvalidInput):  # a cache that others can write remembers nothing
+    with contextlib.suppress(InvalidInput):  # a cache that others can write is not used
         store = runtime_cache.store()
         known = store.find(_STAGE, key)
         if known is not None:
             return tuple(json.loads((known / _NOTES).read_text(encoding="utf-8")))
     notes = _compared(directory, metadata, rows)
     if store is not None:
-        with contextlib.suppress(EdgeqError):  # compared again where nothing can be written
+        with contextlib.suppress(EdgeqError):  # compared again if nothing can be written
             store.stage(_STAGE, key, partial(_write, notes), describe=str(directory.path))
     return notes
 
@@ -156,7 +156,7 @@ def _compared(
 
 @dataclass(frozen=True)
 class _Parting:
-    """A text, its ids for both, and what stands where they part."""
+    """A text, its ids from both, and an excerpt from the first difference."""
 
     text: str
     wanted: list[int]
@@ -167,7 +167,7 @@ class _Parting:
 def _parts(
     tokenizer: Tokenizer, texts: Sequence[str], reading: Reading, rows: int, first: int
 ) -> Iterator[_Parting]:
-    """Where the two part, with special tokens around a text and without."""
+    """Texts that the two tokenize differently, with special tokens around them and without."""
     for index, text in enumerate(texts):
         for special, ids in ((True, reading.whole), (False, reading.plain)):
             encoding, found = tokenizer.encode(text, add_special_tokens=special), ids[first + index]
@@ -192,7 +192,7 @@ def _odd_notes(parts: Sequence[_Parting]) -> Iterator[str]:
 def _ends_apart(
     directory: ModelDirectory, tokenizer: Tokenizer, reading: Reading, rows: int
 ) -> Iterator[str]:
-    """Where llama.cpp ends a text and the model does not; raises InvalidInput the other way."""
+    """Where llama.cpp ends a text and the model does not; raises InvalidInput for the opposite."""
     where = str(directory.path)
     wanted = set(end_tokens(directory.path, directory.config, where))
     found = {id for id in reading.ends if id < rows}
@@ -205,7 +205,7 @@ def _ends_apart(
 
 
 def _random_texts(tokenizer: Tokenizer) -> Iterator[str]:
-    """Pieces of the vocabulary beside each other, as no person puts them."""
+    """Random pieces of the vocabulary in sequence, which nobody would write."""
     choice = random.Random(0)
     size = tokenizer.get_vocab_size()
     for _ in range(_SAMPLES):
@@ -215,6 +215,6 @@ def _random_texts(tokenizer: Tokenizer) -> Iterator[str]:
 def _differs(tokenizer: Path, part: _Parting) -> InvalidInput:
     what = (
         f"llama.cpp would read {part.text!r} as {part.found}, the tokenizer reads it as "
-        f"{part.wanted}: the file would be another model than the one it was made from"
+        f"{part.wanted}: the file would differ from its model"
     )
     return InvalidInput(Problem(str(tokenizer), what, "build this model for ONNX"))

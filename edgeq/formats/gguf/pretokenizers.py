@@ -1,7 +1,7 @@
-"""How a byte-level tokenizer cuts text into words, and what llama.cpp calls that.
+"""How a byte-level tokenizer splits text into words, and llama.cpp's name for that.
 
-llama.cpp has its pre-tokenizers built in, by name. A tokenizer is recognised by the steps that its
-`tokenizer.json` lists; whether the named one does the same is proved by comparing token ids.
+llama.cpp has built-in pre-tokenizers, identified by name. A tokenizer is recognized by the steps
+listed in its `tokenizer.json`; comparing token ids proves that the named one does the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)
 
 
 def _words(numbers: str) -> str:
-    """Llama 3's expression, with as many digits in a word as `numbers` says."""
+    """Llama 3's expression, with `numbers` for the digits of a word."""
     letters = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
     rest = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     return f"{letters}|{numbers}|{rest}"
@@ -24,7 +24,7 @@ _CAPITALS, _SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{
 
 
 def _cased(behind: str, numbers: str) -> str:
-    """GPT-4o's expression and Tekken's: a word ends where capitals follow small letters."""
+    """GPT-4o's and Tekken's expression: a word ends where capitals follow lower-case letters."""
     words = [
         rf"[^\r\n\p{{L}}\p{{N}}]?{_CAPITALS}*{_SMALL}+{behind}",
         rf"[^\r\n\p{{L}}\p{{N}}]?{_CAPITALS}+{_SMALL}*{behind}",
@@ -43,8 +43,8 @@ _DEEPSEEK = (
 
 Step = tuple[object, ...]
 _BYTES: Step = ("ByteLevel", False, False)
-# GPT-4o's and Tekken's cut where capitals begin. llama.cpp takes all letters beyond ASCII for
-# capitals and small ones at once; under the name of GPT-4o, it also cuts before combining marks.
+# GPT-4o's and Tekken's expressions split where capitals begin. llama.cpp treats all letters beyond
+# ASCII as both upper and lower case; under GPT-4o's name, it also splits before combining marks.
 _KNOWN: dict[tuple[Step, ...], str] = {
     (("ByteLevel", False, True),): "gpt-2",
     (("Split", _GPT2, "Isolated", False), _BYTES): "gpt-2",
@@ -57,14 +57,14 @@ _KNOWN: dict[tuple[Step, ...], str] = {
     (("Split", _cased("", r"\p{N}"), "Isolated", False), _BYTES): "tekken",
     (*(("Split", part, "Isolated", False) for part in _DEEPSEEK), _BYTES): "deepseek-v3",
 }
-# By whether whole words are looked up before anything is merged, which these two differ in.
+# By whether whole words are looked up before merging, which distinguishes these two.
 _LLAMA3 = {True: "llama-bpe", False: "smaug-bpe"}
 
 
 def pretokenizer_name(tokenizer: Mapping[str, Any]) -> str | None:
     """llama.cpp's `tokenizer.ggml.pre` for the content of a `tokenizer.json`.
 
-    None where llama.cpp has none that takes these steps.
+    None if llama.cpp has none with these steps.
 
     >>> pretokenizer_name({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False,
     ...     "use_regex": True}, "model": {}})

@@ -1,4 +1,4 @@
-"""A float GGUF file quantized to another: what llama.cpp's `llama-quantize` does."""
+"""Quantize a float GGUF file to another, as llama.cpp's `llama-quantize` does."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def quantize_file(
     progress: Progress = lambda step: None,
     threads: int | None = None,
 ) -> None:
-    """Quantize the float file `source`; `destination` is written whole or not at all.
+    """Quantize the float file `source`; `destination` is written atomically.
 
-    Byte for byte what llama.cpp's quantizer makes of it with the same importance matrix. Memory
-    does not depend on the size of the model. Raises InvalidInput for a damaged file, one of several
-    parts, one whose weights were quantized before, and a matrix that does not fit or lacks what the
-    mix cannot do without.
+    Byte for byte as llama.cpp's quantizer with the same importance matrix. Memory does not depend
+    on the size of the model. Raises InvalidInput for a damaged file, one of several parts, one
+    whose weights are already quantized, and a matrix that does not match or lacks data that the mix
+    requires.
     """
     writable(destination, str(destination))
     header = read_header(source)
@@ -81,7 +81,8 @@ def quantize_file(
             for call in calls:
                 yield partial(_named, source, name, call)
 
-    # One stream over all tensors: the last piece of one and the first of the next run together.
+    # One stream over all tensors, so that the last piece of one and the first of the next run in
+    # parallel.
     stream = itertools.groupby(in_order(work(), threads), key=lambda piece: piece[0])
 
     def chunks(name: str) -> Iterator[Bytes]:
@@ -95,9 +96,9 @@ def quantize_file(
 
 
 def types_of(header: Header, mix: str, has_importance: bool) -> dict[str, GgmlType]:
-    """What each tensor of a float file becomes; those that mixes do not touch stay what they are.
+    """The type of each tensor of a float file; tensors that mixes do not quantize keep theirs.
 
-    Raises InvalidInput for tensors that were quantized before.
+    Raises InvalidInput for tensors that are already quantized.
     """
     count = header.get("split.count", 0)
     if isinstance(count, int) and count > 1:
@@ -111,7 +112,7 @@ def types_of(header: Header, mix: str, has_importance: bool) -> dict[str, GgmlTy
     }
     for name, entry in header.tensors.items():
         if types[name] is not entry.type and entry.type.name not in _STORED:
-            what = f"{name} is {entry.type.name} already; rounding twice only adds error"
+            what = f"{name} is already {entry.type.name}; rounding twice only adds error"
             raise InvalidInput(Problem(str(header.path), what, "start from F32, BF16 or F16"))
     return types
 
@@ -119,7 +120,7 @@ def types_of(header: Header, mix: str, has_importance: bool) -> dict[str, GgmlTy
 def quantized_metadata(
     metadata: Mapping[str, MetaValue], mix: str, importance: Importance | None
 ) -> dict[str, MetaValue]:
-    """The metadata of a float file as llama.cpp's quantizer leaves it, in its order."""
+    """The metadata of a float file after llama.cpp's quantizer, in its order."""
     own = {
         "general.quantization_version": MetaValue("uint32", _QUANTIZATION_VERSION),
         "general.file_type": MetaValue("uint32", file_type(mix)),
@@ -130,12 +131,12 @@ def quantized_metadata(
 
 
 def facts_of(header: Header) -> MixFacts:
-    """What the mixes' rules want to know of a model, from its metadata. Raises InvalidInput."""
+    """Facts about a model for the mixes' rules, from its metadata. Raises InvalidInput."""
     architecture = str(header.get("general.architecture", ""))
 
     def number(key: str, default: int) -> int:
         found = header.get(f"{architecture}.{key}", default)
-        if isinstance(found, list) and found:  # one for each layer: llama.cpp takes the first
+        if isinstance(found, list) and found:  # one per layer: llama.cpp uses the first
             found = found[0]
         if not isinstance(found, int) or found < 0:
             what = f"{architecture}.{key} is {found!r}"
@@ -143,7 +144,7 @@ def facts_of(header: Header) -> MixFacts:
         return found
 
     if f"{architecture}.block_count" not in header.metadata:
-        what = f"does not say how many layers it has: {architecture}.block_count"
+        what = f"does not state its number of layers: {architecture}.block_count"
         raise InvalidInput(Problem(str(header.path), what, "convert the model again"))
     heads = number("attention.head_count", 0)
     return MixFacts(
@@ -175,25 +176,25 @@ def _weights(
     type: GgmlType,
     importance: Importance | None,
 ) -> Floats | None:
-    """Importance shaped as `pieces` wants it, None where the matrix has none for this tensor."""
+    """Importance in the shape `pieces` expects, None if the matrix has none for this tensor."""
     found = importance.weights(entry.name) if importance else None
     if found is None:
         if needs_importance(mix, entry.name, type):
-            what = f"{entry.name} cannot become {type.name} without an importance matrix"
+            what = f"{entry.name} cannot be rounded to {type.name} without an importance matrix"
             raise InvalidInput(Problem(str(header.path), what, "give one, or a mix of more bits"))
         return None
     matrices = math.prod(entry.shape[:-2])
     if found.size == matrices * entry.shape[-1]:
         return found.reshape(matrices, -1) if matrices > 1 else found.reshape(-1)
-    if entry.name == "token_embd.weight":  # as llama.cpp: such tables are rounded without
+    if entry.name == "token_embd.weight":  # as in llama.cpp: such tables are rounded without
         return None
     where = str(importance.path if importance and importance.path else header.path)
     what = f"{entry.name} has importance {found.shape} for a tensor {entry.shape}"
-    raise InvalidInput(Problem(where, what, "make the matrix of this very model"))
+    raise InvalidInput(Problem(where, what, "make a matrix for this model"))
 
 
 def _written(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape as ggml writes it: without axes of length 1 in front."""
+    """A shape as ggml writes it: without leading axes of length 1."""
     first = next((at for at, length in enumerate(shape[:-1]) if length > 1), len(shape) - 1)
     return shape[first:]
 
@@ -208,12 +209,12 @@ def _read(header: Header, stored: np.dtype[Any], count: int, offset: int) -> NDA
     held: NDArray[Any] = np.fromfile(header.path, stored, count, offset=offset)
     if held.size != count:
         what = "became shorter while it was read"
-        raise InvalidInput(Problem(str(header.path), what, "let it be written first"))
+        raise InvalidInput(Problem(str(header.path), what, "wait until it is written"))
     return held
 
 
 def _named(source: Path, name: str, call: Callable[[], Bytes]) -> tuple[str, Bytes]:
-    """A piece with its tensor's name, and what is wrong with it said of that tensor."""
+    """Yield a piece with its tensor's name; errors are attributed to that tensor."""
     try:
         return name, call()
     except InvalidInput as error:

@@ -1,4 +1,4 @@
-"""What llama.cpp takes from a header on trust, and ends its process over where it is not so."""
+"""Check facts in a header that llama.cpp trusts and whose violation would crash it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import Header, MetaValue
 
 _TOKENS = "tokenizer.ggml.tokens"
-# Arrays that llama.cpp reads as such without looking: what their items are.
+# Types of arrays that llama.cpp reads without checking.
 _ITEMS = {
     _TOKENS: ("string",),
     "tokenizer.ggml.merges": ("string",),
@@ -18,7 +18,7 @@ _ITEMS = {
     "tokenizer.ggml.precompiled_charsmap": ("int8", "uint8"),
 }
 _ONE_PER_TOKEN = ("tokenizer.ggml.scores", "tokenizer.ggml.token_type")
-# Numbers it divides by, allocates or counts with, and the largest that any model comes near.
+# Numbers that it divides by, allocates or counts with, and an upper bound for any model.
 _COUNTS = {
     "block_count": 512,
     "context_length": 1 << 30,
@@ -31,7 +31,7 @@ _MOST_TOKENS = 1 << 24
 
 
 def require_sane(header: Header) -> None:
-    """Raise InvalidInput, naming every key, for metadata that llama.cpp would not survive."""
+    """Raise InvalidInput, naming every key, for metadata that would crash llama.cpp."""
     problems = [
         Problem(f"{header.path}: {key}", what, AGAIN)
         for key, what in (*_arrays(header), *_vocabulary(header), *_counts(header))
@@ -53,13 +53,13 @@ def _vocabulary(header: Header) -> Iterator[tuple[str, str]]:
         return
     count = len(tokens.value)
     if count > _MOST_TOKENS:
-        yield _TOKENS, f"has {count} tokens; at most {_MOST_TOKENS} are read"
+        yield _TOKENS, f"has {count} tokens; at most {_MOST_TOKENS} are supported"
         return
     for key in _ONE_PER_TOKEN:
         found = header.metadata.get(key)
         if found is not None and found.element and len(found.value) != count:
             yield key, f"has {len(found.value)} items for {count} tokens"
-    spelled = [token for token in tokens.value if token]  # empty ones get names of their own
+    spelled = [token for token in tokens.value if token]  # empty ones get unique names
     if len(set(spelled)) < len(spelled):
         yield _TOKENS, "has a token twice"
 

@@ -1,8 +1,8 @@
 """The list of tokens in a GGUF file, from a `tokenizer.json`: texts, types and scores.
 
-llama.cpp has three tokenizers that matter here: byte-level BPE, SentencePiece's BPE (which merges
-by the score of what comes out, where `tokenizers` merges by rank), and WordPiece with the start of
-a word marked instead of its continuation.
+llama.cpp has three relevant tokenizers: byte-level BPE, SentencePiece's BPE (which merges by the
+score of the result, where `tokenizers` merges by rank), and WordPiece with the start of a word
+marked instead of its continuation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edgeq.core.errors import InvalidInput, Problem
 WORD_START = "▁"  # U+2581
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _CONTINUES = "##"
-# Below every score that merging gives: such tokens are found whole or not at all.
+# Below every score that merging gives: such tokens are found only as a whole.
 _ADDED_SCORE, _UNUSED_SCORE = -1e6, -1e7
 
 
@@ -37,7 +37,7 @@ class TokenType(IntEnum):
 class Tokens:
     """One entry for each row of the embedding.
 
-    model: llama.cpp's word for the tokenizer: `gpt2`, `llama` or `bert`. scores: None where the
+    model: llama.cpp's name for the tokenizer: `gpt2`, `llama` or `bert`. scores: None if the
     tokenizer has none. merges: in order, "left right"; None without.
     """
 
@@ -49,10 +49,10 @@ class Tokens:
 
 
 def tokens_of(tokenizer: Mapping[str, Any], rows: int, where: str) -> Tokens:
-    """The tokens of the content of a `tokenizer.json`, for an embedding of `rows` rows.
+    """The tokens of a `tokenizer.json`, for an embedding of `rows` rows.
 
-    Rows without a token get a placeholder; tokens without a row are left out, since the model
-    cannot read them. Raises InvalidInput at `where` for a tokenizer of another kind.
+    Rows without a token get a placeholder; tokens without a row are omitted, since the model cannot
+    read them. Raises InvalidInput at `where` for a tokenizer of another kind.
     """
     model = tokenizer["model"]
     kind, fallback = model.get("type"), bool(model.get("byte_fallback"))
@@ -95,7 +95,7 @@ def _byte_level(tokenizer: Mapping[str, Any], rows: int) -> Tokens:
 
 
 def _sentence_piece(tokenizer: Mapping[str, Any], rows: int) -> Tokens:
-    """Scores fall in the order in which merges first give a token, as SentencePiece's do."""
+    """Scores decrease in the order in which merges first produce a token, as in SentencePiece."""
     texts, types = _plain(tokenizer, rows)
     vocabulary = tokenizer["model"]["vocab"]
     made = dict.fromkeys("".join(pair) for pair in merge_pairs(tokenizer))
@@ -107,7 +107,7 @@ def _sentence_piece(tokenizer: Mapping[str, Any], rows: int) -> Tokens:
         elif _BYTE.fullmatch(text):
             types[row] = TokenType.BYTE
         elif types[row] == TokenType.USER_DEFINED and WORD_START in text and text in vocabulary:
-            # A run of spaces: as a user-defined token it would be printed as it is written.
+            # A run of spaces: as a user-defined token it would be printed as is.
             types[row] = TokenType.NORMAL
         unscored = _UNUSED_SCORE if types[row] == TokenType.UNUSED else _ADDED_SCORE
         scores.append(score.get(text, unscored if len(text) > 1 else 0.0))

@@ -1,8 +1,8 @@
-"""A stranger's file meets llama.cpp in a process of its own first: what aborts, aborts there.
+"""Open an untrusted file with llama.cpp in a separate process first, so that a crash stays there.
 
-llama.cpp ends its process on many damaged files, whatever is checked before. So a file is opened,
-read with and written with by a child before this process opens it; one that survived is remembered
-by its content, and not tried again.
+llama.cpp crashes on many damaged files, whatever is checked before. So a child opens a file, reads
+and generates with it before this process opens it; a file that survived is remembered by its
+content, and not tried again.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _STAGE = "tried"
 def require_survivor(
     header: Header, adapter: Path | None, context: int | None, artifact: Artifact | None
 ) -> None:
-    """Return if a process that used the file of `header` came to a good end, now or before.
+    """Return if a process that used the file of `header` ended normally, now or earlier.
 
-    Raises what opening it raised there, InvalidInput if it was ended by a signal or took too long.
-    A process that edgeq started is such a process itself; a frozen application cannot start one.
+    Raises what opening it raised there, InvalidInput if it was killed by a signal or took too long.
+    A process started by edgeq is such a process itself; a frozen application cannot start one.
     """
     path = header.path
     if child.is_child():
@@ -50,12 +50,12 @@ def require_survivor(
     if child.can_start():
         _try(path, adapter, context)
     if store is not None:
-        with contextlib.suppress(EdgeqError):  # it is tried again where nothing can be written
+        with contextlib.suppress(EdgeqError):  # it is tried again if nothing can be written
             store.stage(_STAGE, key, lambda _: None, describe=path.name)
 
 
 def _identity(path: Path, artifact: Artifact | None) -> Any:
-    """What tells a file from any other: its verified hashes, or else where and when it changed."""
+    """The identity of a file: its verified hashes, or else its place and time of change."""
     if artifact is not None and GGUF_FILE in artifact.files:
         return {name: record.sha256 for name, record in artifact.files.items()}
     about = path.stat()
@@ -73,7 +73,7 @@ def _try(path: Path, adapter: Path | None, context: int | None) -> None:
     except subprocess.TimeoutExpired:
         raise _refusal(path, f"does not finish within {seconds:.0f} s") from None
     if done.returncode < 0:
-        raise _refusal(path, f"is ended by {signal.Signals(-done.returncode).name}")
+        raise _refusal(path, f"is killed by {signal.Signals(-done.returncode).name}")
     if done.returncode == 0:
         return
     problems = [Problem(**problem) for problem in _reply(done.stdout)]

@@ -1,4 +1,4 @@
-"""The process that opens a GGUF file first: what llama.cpp crashes on ends it, and nothing else."""
+"""The process that opens a GGUF file first: a crash of llama.cpp ends only this process."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from edgeq.formats.gguf.model import GgufEncoder, open_files
 from edgeq.formats.hard_texts import HARD_TEXTS
 from edgeq.formats.language import LanguageModel
 
-_LOOKED_AT = 64  # tokens that are run
+_LOOKED_AT = 64  # tokens to run
 
 
 def _use(path: Path, adapter: Path | None, context: int | None) -> None:
-    """Open a model as `edgeq.load` does, and do with it all that a caller can."""
+    """Open a model as `edgeq.load` does, and use it in every way a caller can."""
     model = open_files(path, adapter, threads=1, context=context)
     if isinstance(model, GgufEncoder):
         model.embed(["a", *islice(HARD_TEXTS, 8)])
@@ -40,9 +40,9 @@ def _ids(model: Any) -> Iterator[int]:
 
 
 def main(request: str) -> int:
-    """Use one file; the exit status. Problems go to standard output, as JSON."""
+    """Use one file; returns the exit status. Problems go to standard output, as JSON."""
     path, adapter, context, memory = json.loads(request)
-    # The C library may print; the reply keeps standard output to itself.
+    # The C library may print to standard output, so the reply goes to a duplicate of it.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as reply:
         os.dup2(2, 1)
         child.limit_memory(memory)

@@ -1,4 +1,4 @@
-"""Metadata values of GGUF files: their kinds, and how they are held in little memory."""
+"""Metadata values of GGUF files: their types, and compact storage."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from edgeq.core.cursor import AGAIN, Cursor
 
-_MOST_STRINGS = 1 << 24  # of one array; the largest vocabularies have 2^18 tokens
-_STRIDE = 256  # of the index into an array of strings
+_MOST_STRINGS = 1 << 24  # items of one array; the largest vocabularies have 2^18 tokens
+_STRIDE = 256  # step of the index into an array of strings
 _WINDOW = 1 << 20
 _LENGTH = struct.Struct("<Q")
 
 
 class Kind(NamedTuple):
-    """A kind of metadata value: its number in a file, and how struct and numpy write it.
+    """A type of metadata value: its number in a file, and its struct and numpy formats.
 
-    size: bytes of a value; of strings and arrays the least they take.
+    size: bytes of a value; for strings and arrays the minimum.
     """
 
     id: int
@@ -50,10 +50,10 @@ _NAMES = {kind.id: name for name, kind in KINDS.items()}
 
 @dataclass(frozen=True, slots=True)
 class MetaValue:
-    """A metadata value and the kind it is stored as; of an array, `element` is that of its items.
+    """A metadata value and its stored type; for an array, `element` is that of its items.
 
-    value: a number, bool or str; of an array of numbers a numpy array or a sequence, of an array of
-    strings a sequence of str.
+    value: a number, bool or str; for an array of numbers a numpy array or a sequence, for an array
+    of strings a sequence of str.
     """
 
     kind: str
@@ -62,10 +62,10 @@ class MetaValue:
 
 
 class Strings(Sequence[str]):
-    """The strings of an array as they lie in a file, decoded one by one when asked for.
+    """The strings of an array in their encoded form, decoded one by one on access.
 
-    A list of them would take many times the file's bytes. Bytes that are no UTF-8 (vocabularies
-    hold tokens that are parts of characters) become surrogates, which the writer turns back.
+    A list of them would take many times the file's bytes. Bytes that are not UTF-8 (vocabularies
+    have tokens that are parts of characters) become surrogates, which the writer turns back.
     """
 
     def __init__(self, data: bytes, count: int, marks: NDArray[np.int64]) -> None:
@@ -97,7 +97,7 @@ class Strings(Sequence[str]):
 
 
 def read_value(cursor: Cursor, key: str) -> MetaValue:
-    """The value of `key`, which the cursor stands before. Raises InvalidInput."""
+    """The value of `key` at the cursor. Raises InvalidInput."""
     start = cursor.at
     kind = _kind(cursor, key)
     if kind == "string":
@@ -109,7 +109,7 @@ def read_value(cursor: Cursor, key: str) -> MetaValue:
         return MetaValue(kind, struct.unpack(f"<{KINDS[kind].code}", held)[0])
     element, count = _kind(cursor, key), cursor.number("uint64", repr(key))
     if element == "array":
-        raise cursor.bad(f"{key!r} is an array of arrays, which no reader knows", AGAIN, start)
+        raise cursor.bad(f"{key!r} is an array of arrays, which is not supported", AGAIN, start)
     cursor.require(count, KINDS[element].size, cursor.size, f"items in {key!r}")
     if element == "string":
         return MetaValue(kind, _strings(cursor, count, key), element)
@@ -128,7 +128,7 @@ def _kind(cursor: Cursor, key: str) -> str:
 
 
 def _strings(cursor: Cursor, count: int, key: str) -> Strings:
-    """Finds where they end with a window that slides, then takes their bytes once."""
+    """Find their ends with a sliding window, then read their bytes once."""
     cursor.require(count, KINDS["string"].size, _MOST_STRINGS, f"strings in {key!r}")
     start = at = cursor.at
     marks = np.empty(-(-count // _STRIDE), np.int64)
@@ -139,8 +139,8 @@ def _strings(cursor: Cursor, count: int, key: str) -> Strings:
         if at + 8 > base + len(window):
             window, base = cursor.peek(at, _WINDOW), at
             if len(window) < 8:
-                what = f"ends in the middle of item {index} of {key!r}"
-                raise cursor.bad(what, f"it is cut off: {AGAIN}", at)
+                what = f"ends within item {index} of {key!r}"
+                raise cursor.bad(what, f"it is truncated: {AGAIN}", at)
         length = _LENGTH.unpack_from(window, at - base)[0]
         if length > cursor.size - at - 8:
             what = f"item {index} of {key!r} claims {length} bytes"

@@ -1,4 +1,4 @@
-"""A tokenizer as GGUF metadata: tokens, merges, tokens with a meaning, the chat template."""
+"""A tokenizer as GGUF metadata: tokens, merges, special tokens, the chat template."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Vocabulary:
 def vocabulary_of(directory: ModelDirectory, rows: int) -> Vocabulary:
     """The tokenizer of a model whose embedding has `rows` rows.
 
-    Raises InvalidInput for a tokenizer that llama.cpp cannot take the place of.
+    Raises InvalidInput for a tokenizer that llama.cpp cannot replace.
     """
     where = str(directory.tokenizer)
     content = directory.tokenizer_json()
@@ -85,9 +85,9 @@ def _read(content: bytes, rows: int, where: str) -> tuple[dict[str, Any], Tokens
 
 
 def phi3_strips(tokenizer: Mapping[str, Any]) -> bool:
-    """Whether special tokens swallow the spaces behind them as Phi-3's do.
+    """Whether special tokens swallow the spaces after them as Phi-3's do.
 
-    GGUF has no key for it: llama.cpp goes by "phi-3" in the model's name, and then wants these
+    GGUF has no key for it: llama.cpp goes by "phi-3" in the model's name, and then requires these
     tokens to exist.
     """
     added = {token["content"]: token for token in tokenizer.get("added_tokens") or []}
@@ -96,9 +96,9 @@ def phi3_strips(tokenizer: Mapping[str, Any]) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=2)  # a large one takes seconds, and every artifact asks for it
+@functools.lru_cache(maxsize=2)  # loading takes seconds if large, and every artifact needs it
 def load_tokenizer(content: bytes, where: str) -> Tokenizer:
-    """The tokenizer, whole texts and nothing around them but its own special tokens."""
+    """The tokenizer, for whole texts with only its own special tokens around them."""
     try:
         tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # tokenizers raises nothing more precise
@@ -115,7 +115,7 @@ def _pre(tokens: Tokens, tokenizer: Mapping[str, Any], where: str) -> str:
     name = pretokenizer_name(tokenizer)
     if name is None:
         steps = json.dumps(tokenizer.get("pre_tokenizer"))
-        what = f"it cuts text into words in a way that llama.cpp has no name for: {steps}"
+        what = f"it splits text into words in a way unknown to llama.cpp: {steps}"
         raise InvalidInput(Problem(where, what, "build this model for ONNX"))
     return name
 
@@ -133,7 +133,7 @@ def _bert_keys(
     normalizer = tokenizer.get("normalizer") or {}
     steps = normalizer.get("normalizers", [])
     lowers = [step.get("type") for step in steps] == ["Lowercase", "BertNormalizer"]
-    if lowers:  # as a sentence-transformers setting asks for
+    if lowers:  # as a sentence-transformers setting requests
         normalizer = steps[1]
     if normalizer.get("type") != "BertNormalizer":
         what = f"its normalizer is {normalizer.get('type')}, llama.cpp's WordPiece has BERT's"
@@ -150,7 +150,7 @@ def _bert_keys(
 def _meanings(
     directory: ModelDirectory, special: SpecialTokens, tokenizer: Tokenizer, rows: int, model: str
 ) -> dict[str, MetaValue]:
-    """Ids of the tokens with a meaning, and whether a text gets them at its ends."""
+    """Ids of special tokens, and whether they are added around a text."""
     where = str(directory.tokenizer)
     ids: dict[str, int | None] = {
         key: special.ids.get(meaning.removesuffix("_token"))
@@ -177,27 +177,29 @@ def _meanings(
 def _other_ends(
     directory: ModelDirectory, special: SpecialTokens, main: int | None
 ) -> dict[str, int | None]:
-    """Keys for the other tokens that end a text; some of these llama.cpp finds by their spelling.
+    """Keys for the other end tokens; some of these llama.cpp recognizes by their spelling.
 
     Raises InvalidInput for more than it has keys for.
     """
     named = [end for end in special.ends if end != main and end not in special.spelled_ends]
     spelled = [end for end in special.ends if end != main and end in special.spelled_ends]
     if len(named) > len(_END_KEYS):
-        what = f"{1 + len(named)} tokens end a text, and a GGUF file names {1 + len(_END_KEYS)}"
+        what = f"{1 + len(named)} tokens end a text, and a GGUF file can name {1 + len(_END_KEYS)}"
         raise InvalidInput(Problem(str(directory.path), what, "build this model for ONNX"))
     return dict(zip(_END_KEYS, [*named, *spelled], strict=False))
 
 
 def _around(tokenizer: Tokenizer, where: str) -> tuple[int | None, int | None]:
-    """The ids a text gets in front and behind; by trying, since files contradict each other."""
+    """The ids added before and after a text; determined by trying, since files contradict each
+    other.
+    """
     plain = tokenizer.encode("a", add_special_tokens=False).ids
     whole = tokenizer.encode("a").ids
     start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
     front: list[int | None] = [*whole[:start]]
     behind: list[int | None] = [*whole[start + len(plain) :]]
     if len(front) > 1 or len(behind) > 1:
-        what = f"it puts {front} in front of a text and {behind} behind; llama.cpp puts one at most"
+        what = f"it puts {front} before a text and {behind} after it; llama.cpp puts at most one"
         raise InvalidInput(Problem(where, what, "build this model for ONNX"))
     return (front or [None])[0], (behind or [None])[0]
 

@@ -1,8 +1,8 @@
-"""Hugging Face directories as GGUF files, tensor by tensor, without torch.
+"""Write Hugging Face directories as GGUF files, tensor by tensor, without torch.
 
-Which type a tensor gets is decided elsewhere, from names and shapes. Here rows are read, turned
-into what llama.cpp wants, rounded by its own library, and written; codes of ours are packed as they
-are. The file's order and metadata are those llama.cpp's quantizer would write.
+The type of a tensor is decided elsewhere, from names and shapes. Here rows are read, converted to
+llama.cpp's layout, rounded by its own library, and written; our own codes are packed unchanged. The
+file's order and metadata are those of llama.cpp's quantizer.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 _BYTES_AT_ONCE = 4 << 20
-# Added to a vector as they are, where no kernel reads a quantized one.
+# Added to a vector unchanged, without kernels for quantized ones.
 _ALWAYS_FLOAT = ("token_types.weight",)
 
 
 @dataclass(frozen=True)
 class WrittenGguf:
-    """What is in the file: every weight's record by its Hugging Face name, and what to know of it.
+    """The contents of the file: every weight's record by its Hugging Face name, and notes.
 
-    notes: where llama.cpp is not the model it was made from, and a caller has to mind it.
+    notes: deviations of llama.cpp from the model that a caller must mind.
     """
 
     tensors: dict[str, TensorRecord]
@@ -70,14 +70,15 @@ def write_gguf_model(
     progress: Progress,
     name: str | None = None,
 ) -> WrittenGguf:
-    """Write a model to `destination`, whole or not at all.
+    """Write a model to `destination`, atomically.
 
-    decisions: of every weight, by Hugging Face name. codes: of those that have their own, rows as
-    in the model. importance: by the weights' names in the file. mix: what the file is called as a
-    whole, a mix of llama.cpp's or a grid of ours. name: the model's; the directory's by default.
+    decisions: for every weight, by Hugging Face name. codes: for those that have their own, rows as
+    in the model. importance: by the weights' names in the file. mix: the file's type as a whole, a
+    mix of llama.cpp's or one of our grids. name: the model's; the directory's by default.
 
-    Memory does not grow with the model, but for `codes`. Raises InvalidInput for what cannot become
-    GGUF; for a tokenizer that llama.cpp reads otherwise, before anything is written.
+    Memory does not grow with the model, except for `codes`. Raises InvalidInput, before anything is
+    written, for a model that cannot be converted to GGUF and for a tokenizer that llama.cpp reads
+    differently.
     """
     file = _File(directory, decisions, mix, importance, name)
     progress("compare token ids")
@@ -117,7 +118,7 @@ def planned_bytes(
 ) -> int:
     """The size of the file `write_gguf_model` would write, from configurations and names alone.
 
-    Exact but for the few bytes that name an importance matrix. Raises InvalidInput as there.
+    Exact except for the few bytes that name an importance matrix. Raises InvalidInput as there.
     """
     file = _File(directory, decisions, mix, None, name)
     sizes = [len(header_bytes(file.metadata, file.specs))]
@@ -126,7 +127,7 @@ def planned_bytes(
 
 
 class _Described:
-    """What a file will say of its model, whatever its number formats are.
+    """The description of a model in its file, independent of number formats.
 
     names: in the file, by Hugging Face name. rows: of the embedding.
     """
@@ -191,7 +192,7 @@ class _File(_Described):
 
 
 class _Tensors:
-    """The bytes of a file's tensors, made when they are asked for."""
+    """The bytes of a file's tensors, computed on demand."""
 
     def __init__(
         self,
@@ -230,7 +231,7 @@ class _Tensors:
 
 
 def _naming(weight: str, pieces: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    """`pieces`; what is wrong with a number format for the weight is said of the weight."""
+    """Yield `pieces`; errors of a number format are attributed to the weight."""
     try:
         yield from pieces
     except InvalidInput as error:
@@ -245,7 +246,7 @@ def _bytes(values: Floats) -> NDArray[np.uint8]:
 
 
 def _mix_name(mix: str) -> str:
-    """llama.cpp's word for a file: that of the mix, or of the type our grid is stored in."""
+    """llama.cpp's name for a file's type: the mix's, or that of the type our grid is stored in."""
     if mix in STORED_AS:
         return STORED_AS[mix].name
     return mix if mix in MIXES else "F32"
@@ -276,7 +277,7 @@ def _metadata(
 
 
 def _name(name: str, vocabulary: Vocabulary) -> str:
-    """The model's name; by it alone llama.cpp knows Phi-3's special tokens."""
+    """The model's name, by which alone llama.cpp identifies Phi-3's special tokens."""
     looks_like = any(word in name.lower() for word in ("phi-3", "phi3"))
     if looks_like == vocabulary.strips_like_phi3:
         return name

@@ -1,4 +1,4 @@
-"""GGUF files written as a stream: the header from what is known before, then piece by piece.
+"""Write GGUF files as a stream: the header first, then piece by piece.
 
 The format is version 3 of the GGUF specification (ggml, docs/gguf.md), little-endian.
 """
@@ -27,11 +27,11 @@ def write_gguf(
     tensors: Sequence[TensorSpec],
     chunks: Callable[[str], Iterable[Chunk]],
 ) -> None:
-    """Write `path` whole or not at all.
+    """Write `path` atomically.
 
     tensors: name, shape (rows first) and type of each, in the file's order. chunks: the bytes of
-    the named tensor, in pieces; asked for once for each, in order. Raises ValueError where their
-    number is not what shape and type ask for, or two tensors have one name.
+    the named tensor, in pieces; called once for each, in order. Raises ValueError if their number
+    does not match shape and type, or two tensors have one name.
     """
     if len({name for name, _, _ in tensors}) < len(tensors):
         raise ValueError("two tensors have one name")
@@ -51,7 +51,7 @@ def write_gguf(
 
 
 def header_bytes(metadata: Mapping[str, MetaValue], tensors: Sequence[TensorSpec]) -> bytes:
-    """Everything in front of the tensors' data, without the padding behind it."""
+    """Everything before the tensors' data, without the padding after it."""
     parts = [MAGIC, struct.pack("<IQQ", 3, len(tensors), len(metadata))]
     for key, value in metadata.items():
         parts += [_string(key), _value(value)]
@@ -75,7 +75,7 @@ def _pad(file: BinaryIO, alignment: int) -> None:
 
 
 def _string(text: str) -> bytes:
-    # Tokens of a vocabulary may hold bytes that are no text; a reader keeps them as surrogates.
+    # Tokens of a vocabulary may contain invalid UTF-8; a reader keeps it as surrogates.
     encoded = text.encode("utf-8", "surrogateescape")
     return struct.pack("<Q", len(encoded)) + encoded
 

@@ -1,4 +1,4 @@
-"""An adapter inside an ONNX graph: two small products beside each large one, and their sum."""
+"""An adapter inside an ONNX graph: two small products added to each large one."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from edgeq.models.graphs.rewriting import GraphWriter
 from edgeq.quantize.adapter import Adapter, Factors
 
 _PRODUCTS = ("MatMulNBits", "FusedMatMul")
-_JOINED = "qkv_proj"  # where an exporter made one product of the three in front of attention
+_JOINED = "qkv_proj"  # if an exporter joined the three before attention into one product
 
 
 def add_adapter(model: ir.Model, adapter: Adapter) -> None:
     """Add `adapter` to the products of a language model's graph, quantized or not, in place.
 
-    Factors are float16 in the file, as constants; a runtime widens them once, when it loads.
-    Raises ValueError where the graph has no product for a weight of the adapter.
+    Factors are float16 constants in the file; a runtime widens them once, when it loads. Raises
+    ValueError if the graph has no product for a weight of the adapter.
     """
     if not adapter:
         return
-    passes.RemoveUnusedNodesPass()(model)  # such as the three products that were joined
+    passes.RemoveUnusedNodesPass()(model)  # such as the three joined products
     writer = GraphWriter(model)
     waiting = dict(adapter)
     for node in list(model.graph):
@@ -38,7 +38,7 @@ def add_adapter(model: ir.Model, adapter: Adapter) -> None:
 
 
 def _parts(name: str, adapter: Adapter) -> list[str]:
-    """The weights that a product multiplies by: itself, or the three that were joined."""
+    """The weights that a product multiplies by: its own, or the three that were joined."""
     if name in adapter:
         return [name]
     found = [name.replace(_JOINED, f"{part}_proj") for part in "qkv"]
@@ -56,9 +56,9 @@ def _add(writer: GraphWriter, node: ir.Node, parts: Sequence[tuple[str, Factors]
             wide = writer.emit(node, "Cast", [constant], {"to": ir.DataType.FLOAT.value})
             value = writer.emit(node, "MatMul", [value, wide])
         added.append(value)
-    beside = added[0]
+    addition = added[0]
     if len(added) > 1:
-        beside = writer.emit(node, "Concat", added, {"axis": -1})
-    total = writer.emit_after(product, "Add", [product, beside])
+        addition = writer.emit(node, "Concat", added, {"axis": -1})
+    total = writer.emit_after(product, "Add", [product, addition])
     for reader, position in readers:
         reader.replace_input_with(position, total)

@@ -1,8 +1,8 @@
-"""Convolutions in integers: QDQ around the operator, its bias and the activation behind it.
+"""Convolutions in integers: QDQ around the operator, its bias and the activation after it.
 
 Unlike a matrix product, a convolution runs in integers only if its result is quantized too, so
 tensors between convolutions stay uint8 throughout (onnxruntime fuses each group into QLinearConv,
-and the operators between them into their like; see `edgeq.models.graphs.regions`).
+and the operators between them into their integer versions; see `edgeq.models.graphs.regions`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ConvolutionWriter:
     def __init__(
         self, writer: GraphWriter, region: Region, ranges: Mapping[str, tuple[float, float]]
     ) -> None:
-        """ranges: static range of every value of the region, by name."""
+        """ranges: static range of every value in the region, by name."""
         self._writer = writer
         self._scales: dict[int, np.float32] = {}
         for name, value in (*region.results.items(), *region.inputs.items()):
@@ -77,7 +77,7 @@ class ConvolutionWriter:
 
 
 def zero_points(writer: GraphWriter, name: str, channels: int) -> ir.Value:
-    """Zeros, int8 `(channels,)`: without them onnxruntime's uint8 copies of codes do not run."""
+    """Zeros, int8 `(channels,)`: without them onnxruntime's uint8 copies of codes fail."""
     return writer.constant(f"{name}.zeros", np.zeros(channels, np.int8))
 
 
@@ -93,6 +93,6 @@ def parameters(
 def decode(
     writer: GraphWriter, node: ir.Node, inputs: Sequence[ir.Value], axis: int | None = None
 ) -> ir.Value:
-    """A DequantizeLinear in front of `node`."""
+    """A DequantizeLinear before `node`."""
     attributes = {} if axis is None else {"axis": axis}
     return writer.emit(node, "DequantizeLinear", inputs, attributes)

@@ -1,8 +1,8 @@
 """Language models as ONNX files on onnxruntime, with a KV cache that is written in place.
 
-For graphs that `edgeq.models.graphs.decoder_onnx` made. Keys and values are float32 arrays for
+For graphs made by `edgeq.models.graphs.decoder_onnx`. Keys and values are float32 arrays for
 `context` positions, a graph's input and output at the same time, so nothing is copied from step to
-step and only positions that were used take memory.
+step and only used positions take memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AT_ONCE = 512
 def open_decoder(package: Package, threads: int, context: int | None = None) -> OnnxDecoder:
     """Open the language model in `package`, with a cache for `context` positions.
 
-    Raises InvalidInput if the file was not made for so many, or not by this version of edgeq.
+    Raises InvalidInput if the file supports fewer, or was made by another version of edgeq.
     """
     return OnnxDecoder(package, threads, context)
 
@@ -40,12 +40,12 @@ class OnnxDecoder(LanguageModel):
         facts = model.session.get_modelmeta().custom_metadata_map
         name = package.artifact.name
         if CONTEXT_KEY not in facts or TOKENIZER_FILE not in package.artifact.files:
-            what = "is not a language model with a cache that edgeq wrote"
+            what = "is not a language model with a cache written by edgeq"
             raise InvalidInput(Problem(str(package.path), what, "build it again"))
         held = int(facts[CONTEXT_KEY])
         if context is not None and context > held:
-            what = f"{context} positions are asked for, and the file was made for {held}"
-            remedy = "ask for fewer, or build it with workload: {context: …}"
+            what = f"{context} positions are requested, and the file was made for {held}"
+            remedy = "request fewer, or build it with workload: {context: …}"
             raise InvalidInput(Problem(name, what, remedy))
         scores = next(v for v in model.session.get_outputs() if v.name == "logits")
         super().__init__(
@@ -59,7 +59,7 @@ class OnnxDecoder(LanguageModel):
             end_tokens=frozenset(map(int, facts.get(END_KEY, "").split())),
         )
         self.prepared = model.prepared
-        self._model = model  # holds the folder of an unpacked archive
+        self._model = model  # keeps the folder of an unpacked archive
         self._bound = BoundSession(model.session, self.context)
         self._switch = int(facts[SWITCH_KEY]) if SWITCH_KEY in facts else None
         self._tokenizer = DecoderTokenizer(package.read(TOKENIZER_FILE))
@@ -85,7 +85,7 @@ class OnnxDecoder(LanguageModel):
         before = sum(map(len, self._seen))
         length = before + len(token_ids)
         if self._switch is not None and before <= self._switch < length:
-            # Keys of what came before are turned by the angles of short texts: compute them again.
+            # Earlier keys were rotated by the angles of short texts: recompute them.
             self._run(np.concatenate([*self._seen, token_ids[:0]]), 0, length, every=False)
         self._seen.append(token_ids)
         return self._run(token_ids, before, length, every)
@@ -122,17 +122,17 @@ class BoundSession:
             self._binding.bind_ortvalue_output(present, held)
 
     def nbytes(self, context: int) -> int:
-        """Bytes that `context` positions come to use; memory that nobody wrote is not there."""
+        """Bytes that `context` positions use when filled; unwritten memory is not resident."""
         return sum(
             4 * heads * min(context, positions) * width
             for _, heads, positions, width in (self._sizes(s, context) for s in self._shapes)
         )
 
     def run(self, token_ids: Ids, past: int, length: int, into: Floats) -> None:
-        """Run `token_ids` behind `past` positions; logits of the last tokens go `into`.
+        """Run `token_ids` after `past` positions; logits of the last tokens go `into`.
 
-        into: float32 (kept, vocabulary), as many rows as logits are wanted. length: of the text
-        that this run is a part of, which is what its rotary angles go by.
+        into: float32 (kept, vocabulary), one row per requested token. length: of the whole text,
+        which determines its rotary angles.
         """
         feeds = {
             "input_ids": token_ids.astype(np.int64)[None],

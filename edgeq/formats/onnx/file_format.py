@@ -16,7 +16,7 @@ from edgeq.quantize.decide import Decision, decide, stored_bytes
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage.onnx import OnnxStorage
 
-# The graph itself, beside its weights: seen between 40 and 60 KiB for encoders of 6 to 12 layers.
+# The graph itself, without weights: measured between 40 and 60 KiB for encoders of 6 to 12 layers.
 _GRAPH_BYTES_PER_TENSOR = 600
 
 
@@ -78,7 +78,7 @@ class Onnx(OnnxStorage, FileFormat):
 
 
 def _decide(model: DescribedModel, name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
-    """By name alone; where operators are known, only what they can carry out."""
+    """By name alone; if operators are known, limited to what they support."""
     if model.weights is None:
         return decide(name, shape, intent)
     from edgeq.models.graphs.weights import settle
@@ -87,7 +87,7 @@ def _decide(model: DescribedModel, name: str, shape: tuple[int, ...], intent: In
 
 
 def _rotary_bytes(model: DescribedModel, context: int) -> int:
-    """A decoder's ONNX graph has the sines and cosines of every position it is good for."""
+    """A decoder's ONNX graph has the sines and cosines of every supported position."""
     if model.decoder is None:
         return 0
     positions = min(max(context, DEFAULT_CONTEXT), model.decoder.context)

@@ -1,4 +1,4 @@
-"""A float graph that computes the same, with columns of weights scaled against what is before."""
+"""An equivalent float graph: weight columns scaled, the inverse folded into what precedes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Foldable = Callable[[Weight], "tuple[RoundingMethod, NumberFormat] | None"]
 
 @dataclass(frozen=True)
 class Fold:
-    """What was folded at one place: weights by name, and what took their factors back.
+    """The result of folding at one place: weights by name, and the constant that takes the inverse.
 
     taker: a gain, which was divided by the factors, or a weight, whose rows were. factors: float32
     `(columns,)`.
@@ -41,9 +41,9 @@ def fold_graph(
 ) -> list[Fold]:
     """Write `model.onnx` to `destination` with a method's factors folded in, wherever they help.
 
-    foldable: the method and number format of a weight that wants factors, None for others. Inputs
-    of products are scaled where a norm with a gain makes them, or a product of two tensors, one of
-    them a weight's own output, and nothing but weights that will be rounded reads them.
+    foldable: the method and number format of a weight that uses factors, None for others. Inputs of
+    products are scaled if a norm with a gain makes them, or a product of two tensors, one of them a
+    weight's own output, and only weights that will be rounded read them.
     """
     model = ir.load(float_directory / MODEL_FILE)
     groups: dict[str, list[Weight]] = {}
@@ -84,7 +84,7 @@ def fold_graph(
 
 
 def _takers(group: Sequence[Weight]) -> list[tuple[ir.Value, bool]]:
-    """Constants that can take factors back; of a weight, whether its file has outputs last."""
+    """Constants that can take inverse factors; for a weight, whether its file has outputs last."""
     assert group[0].product is not None
     activation = group[0].product.activation
     node = activation.producer()

@@ -1,4 +1,4 @@
-"""ONNX models of text to a vector and of arrays to arrays."""
+"""ONNX models from text to a vector and from arrays to arrays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OnnxModel(SampleModel):
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """See `SampleModel.run`."""
         try:
-            # First as they are: a look at every array would be a measurable part of a short run.
+            # First unchanged: checking every array would be a measurable part of a short run.
             return self._outputs(self._model.session.run(self._names, feeds))
         except Exception:  # onnxruntime's exceptions share no base class
             return self._run(self._fitted(feeds))

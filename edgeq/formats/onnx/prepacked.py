@@ -1,14 +1,15 @@
-"""Copies of a model laid out for this CPU, mapped from disk instead of held in memory.
+"""Copies of a model prepacked for this CPU, mapped from disk instead of kept in memory.
 
 onnxruntime packs weights for the CPU's kernels when a session opens, in anonymous memory: for a
-22.7 MB int8 encoder that is half of all a process holds. A copy saved with the packed weights is
+22.7 MB int8 encoder that is half of a process's memory. A copy saved with the packed weights is
 mapped instead, but works for one CPU and one version of onnxruntime only, so artifacts and bundles
 stay portable and the copy is made here, once, by a child process: packing in this process would
-cost the memory that the copy is there to save.
+cost the memory that the copy saves.
 
-A copy is kept only if it answers as the model does, to the bit. onnxruntime 1.31 does not align the
-packed weights it saves, and int4 `MatMulNBits` with `accuracy_level` 4 wants them at multiples of
-64: behind a tensor of another size in the file it reads its block sums from the wrong place.
+A copy is kept only if its answers equal the model's, bit for bit. onnxruntime 1.31 does not align
+the packed weights it saves, and int4 `MatMulNBits` with `accuracy_level` 4 requires them at
+multiples of 64: after a tensor of another size in the file it reads its block sums from the wrong
+place.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ from edgeq.formats.package import Package, open_package
 from edgeq.models import onnx_session
 
 PREPARE_FROM = 256 * 1024
-"""Bytes of external data from which a prepared copy is worth a child process and a file."""
+"""Minimum bytes of external data that justify a child process and a file for a copy."""
 _STAGE = "prepared"
-_REFUSED = "refused.txt"  # stands in place of a copy that was wrong, so that it is not made again
-_FREE_SIZE = 7  # of dimensions without a fixed size, when a copy is compared with its model
+_REFUSED = "refused.txt"  # stands for a copy that was wrong, so that it is not made again
+_FREE_SIZE = 7  # size of free dimensions, when a copy is compared with its model
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class OpenModel:
 
 
 def open_model(package: Package, threads: int) -> OpenModel:
-    """Open the prepared copy of `package`, made now if there is none; else the model as it is.
+    """Open the prepared copy of `package`, made now if there is none; else the model itself.
 
     Warns (RuntimeWarning) and falls back if the copy cannot be made, e.g. on a read-only disk.
     """
@@ -86,13 +87,13 @@ def open_model(package: Package, threads: int) -> OpenModel:
 
 
 def _settings(package: Package) -> dict[str, str]:
-    """What the record says that a session needs on this CPU; older records say nothing."""
+    """The record's session entries for this CPU; older records have none."""
     by_cpu = package.artifact.settings.get(SESSION_BY_CPU_KEY, SESSION_BY_CPU)
     return onnx_session.session_settings(by_cpu)
 
 
 def _callers_level() -> int:
-    """The `stacklevel` with which whoever calls this warns about the code that called edgeq."""
+    """The `stacklevel` for a warning about the code that called edgeq."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] == "edgeq":
         frame, level = frame.f_back, level + 1
@@ -100,7 +101,7 @@ def _callers_level() -> int:
 
 
 def _prepared_model(package: Package) -> Path:
-    """The graph of the prepared copy; raises Missing with the reason if there can be none."""
+    """The graph of the prepared copy; raises Missing with the reason if there cannot be one."""
     key = _key(package)
     found = runtime_cache.store().find(_STAGE, key)
     if found is None:
@@ -125,7 +126,8 @@ def _key(package: Package) -> dict[str, object]:
 
 
 def _make_in_child(path: Path) -> None:
-    """Prepare what lies at `path` in a fresh process; raises Missing with the reason it failed."""
+    """Prepare the model at `path` in a fresh process; raises Missing with the reason if that
+    fails."""
     if not child.can_start():
         what = "a frozen application has no Python to start"
         raise Missing(Problem("preparing", what, "ship EDGEQ_CACHE filled, or do without"))
@@ -164,7 +166,7 @@ def _prepare(package: Package, directory: Path) -> None:
 
 
 def _difference_in_child(model: Path, copy: Path, inputs: tuple[ValueInfo, ...]) -> str:
-    """`_difference` in a process of its own: packed weights at a wrong address end it."""
+    """`_difference` in a separate process: misaligned packed weights crash it."""
     described = [value.model_dump(mode="json") for value in inputs]
     compared = subprocess.run(
         child.command("edgeq.formats.onnx.prepacked", str(model), str(copy)),
@@ -178,21 +180,21 @@ def _difference_in_child(model: Path, copy: Path, inputs: tuple[ValueInfo, ...])
 
 
 def _difference(model: Path, copy: Path, inputs: tuple[ValueInfo, ...]) -> str:
-    """Why the prepared `copy` must not stand in for `model`; "" if both give the same bits."""
+    """Why the prepared `copy` cannot replace `model`; "" if both give the same bits."""
     plain = onnx_session.open_session(model, threads=1)
     packed = onnx_session.open_session(copy, threads=1, optimized=True)
-    # Rows of a cache that no position fills yet may hold anything.
+    # Unfilled rows of a cache may have any content.
     names = [v.name for v in plain.get_outputs() if not v.name.startswith("present.")]
     for integer in (1, 0):
         feeds = _sample_feeds(inputs, integer)
         try:
             expected = plain.run(names, feeds)
         except Exception:  # onnxruntime's exceptions share no base class
-            continue  # not inputs the model takes, e.g. an index past the end of a table
+            continue  # invalid inputs for the model, e.g. an index past the end of a table
         pairs = zip(expected, packed.run(names, feeds), strict=True)
         same = all(first.tobytes() == second.tobytes() for first, second in pairs)
         return "" if same else "its saved packed weights give other outputs than the model"
-    return "the model takes none of the inputs that were tried to compare a copy with it"
+    return "the model accepts none of the inputs tried for comparing a copy with it"
 
 
 def _sample_feeds(inputs: tuple[ValueInfo, ...], integer: int) -> dict[str, npt.NDArray[Any]]:
@@ -208,7 +210,7 @@ def _sample_feeds(inputs: tuple[ValueInfo, ...], integer: int) -> dict[str, npt.
 
 
 def main(path: Path) -> None:
-    """Make the prepared copy of what lies at `path`, in this process."""
+    """Make the prepared copy of the model at `path`, in this process."""
     package = open_package(path)
     made = runtime_cache.store().stage(
         _STAGE,

@@ -1,4 +1,4 @@
-"""Write quantized weights into an ONNX graph: codes and scales as they are, per kind of use."""
+"""Write quantized weights into an ONNX graph: codes and scales unchanged, by kind of use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgeq.quantize.number_formats import Floats, NumberFormat, QuantizedTensor
 from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.number_formats.kquants import BlockFormat
 
-_INT8_INPUTS = 4  # the operator's word for it
+_INT8_INPUTS = 4  # the operator's name for it
 _TABLE_AXES = {"gather_axis": 0, "quantize_axis": 1}
 
 
@@ -35,12 +35,12 @@ class _CodedInput:
 
 
 class QuantizedWriter:
-    """Replaces the nodes that read a quantized weight, one weight after the other."""
+    """Replaces the nodes that read a quantized weight, weight by weight."""
 
     def __init__(
         self, model: ir.Model, region: Region, ranges: Mapping[str, tuple[float, float]]
     ) -> None:
-        """ranges: static range of every value of the region of convolutions, by name."""
+        """ranges: static range of every value in the region of convolutions, by name."""
         self._writer = GraphWriter(model)
         self._is_decoder = any(node.op_type == "GroupQueryAttention" for node in model.graph)
         self._convolutions = ConvolutionWriter(self._writer, region, ranges)
@@ -112,14 +112,14 @@ class QuantizedWriter:
             if quantized.outlier_columns is None:
                 self._writer.replace(*product, domain=CONTRIB)
             else:
-                beside = self._outlier_product(weight, use, quantized)
-                total = [self._writer.emit(*product, domain=CONTRIB), beside]
+                float_product = self._outlier_product(weight, use, quantized)
+                total = [self._writer.emit(*product, domain=CONTRIB), float_product]
                 self._writer.replace(use.node, "Sum", total)
 
     def _unsigned(self, weight: Weight, tensor: QuantizedTensor) -> tuple[ir.Value, ir.Value]:
         """Codes as uint8 and their zero point, for products in a subgraph.
 
-        Where uint8 × int8 saturates, onnxruntime makes such a copy itself, but only of weights that
+        If uint8 × int8 saturates, onnxruntime makes such a copy itself, but only for weights that
         the main graph multiplies by.
         """
         name = f"{weight.name}.unsigned"
@@ -130,9 +130,9 @@ class QuantizedWriter:
         return self._copies[name]
 
     def _take_bias(self, product: ir.Node, columns: int) -> ir.Value | None:
-        """The bias that the next node adds, which then no longer does; None where there is none.
+        """The bias that the next node adds, which is then removed; None if there is none.
 
-        The integer product adds a bias for nothing while it turns its sums into floats.
+        The integer product adds a bias at no cost while it converts its sums to floats.
         """
         consumers = product.outputs[0].consumers()
         if len(consumers) != 1 or product.outputs[0].is_graph_output():
@@ -192,7 +192,7 @@ class QuantizedWriter:
             self._write_product(use, tensor, codes, scales)
 
     def _write_tied_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
-        """Products as ever, and rows looked up in the same bytes under another shape."""
+        """Products as usual, and rows looked up in the same bytes under another shape."""
         codes, scales = self._block_constants(weight, tensor)
         rows, columns = tensor.codes.shape
         packing = packing_of(tensor)
@@ -225,17 +225,17 @@ class QuantizedWriter:
     def _write_product(
         self, use: WeightUse, tensor: QuantizedTensor, codes: ir.Value, scales: ir.Value
     ) -> None:
-        """MatMulNBits, which at `accuracy_level` 4 rounds its input to 8 bits a block as well.
+        """MatMulNBits, which at `accuracy_level` 4 also rounds its input to 8 bits, block by block.
 
-        Language models take level 4. Measured on a 5.7 M-parameter llama, one thread
+        Language models use level 4. Measured on a 5.7 M-parameter llama, one thread
         (benchmarks/decoder_graphs.py): generation is 1.8 times as fast for 4 bits and 46 times for
-        8, where level 0 turns the whole weight into floats for every token; prompts take as long
+        8, where level 0 converts the whole weight to floats for every token; prompts take as long
         (4 bits) or less than half as long (8). The KL divergence between the levels is 0.00014
         nats, and llama.cpp rounds the same way, so that both runtimes then compute the same thing
         from the same codes.
 
-        Other models leave it out and compute with the codes as they are: for one pass over a text
-        level 4 gains nothing, and its answers differ more between CPUs.
+        Other models omit it and compute with the exact codes: for one pass over a text level 4
+        gains nothing, and its answers differ more between CPUs.
         """
         rows, columns = tensor.codes.shape
         packing = packing_of(tensor)
@@ -249,7 +249,9 @@ class QuantizedWriter:
         self._writer.replace(use.node, "MatMulNBits", inputs, attributes, domain=CONTRIB)
 
     def _write_table_rows(self, weight: Weight, tensor: QuantizedTensor) -> None:
-        """Gather codes and row scales, then multiply: a dequantized table would be made whole."""
+        """Gather codes and row scales, then multiply: a dequantized table would be materialized
+        whole.
+        """
         codes = self._writer.constant(f"{weight.name}.codes", tensor.codes)
         stored = tensor.scales.astype(np.float16)
         scales = self._writer.constant(f"{weight.name}.scales", stored)
@@ -280,11 +282,7 @@ class QuantizedWriter:
 
 
 def _input_multiplier(codes: InputCodes | None, weight_columns: int) -> Floats | None:
-    """What the input is multiplied by before it is coded, or None for nothing.
-
-    Static codes of outlier channels may saturate, since their weights' codes are zero; a range
-    taken at run time has to be kept from them.
-    """
+    """The factor of the input before it is coded, or None for none."""
     if codes is None or (codes.smoothing is None and (codes.low is not None or not codes.outliers)):
         return None
     multiplier = np.ones(weight_columns, np.float32)
@@ -307,25 +305,25 @@ def _require_bytes(stored: NumberFormat) -> None:
     """Codes with one scale per row are written as int8: no operator packs them tighter."""
     if not isinstance(stored, IntegerFormat) or stored.stored_bits != 8:
         what = "codes with one scale per row are stored in 8 bits in ONNX"
-        raise InvalidInput(Problem(stored.name, what, "take int8, or a format with groups"))
+        raise InvalidInput(Problem(stored.name, what, "use int8, or a format with groups"))
 
 
 def packing_of(tensor: QuantizedTensor) -> Packing:
-    """How a tensor's codes are stored. Raises InvalidInput where no operator reads them."""
+    """How a tensor's codes are stored. Raises InvalidInput if no operator supports them."""
     stored = tensor.number_format
     bits = stored.stored_bits if isinstance(stored, IntegerFormat) else 0
     if isinstance(stored, BlockFormat) or bits not in (4, 8):
         what = "MatMulNBits stores symmetric codes of 4 or 8 bits"
-        raise InvalidInput(Problem(stored.name, what, "take int4-b32 or int8-b32"))
+        raise InvalidInput(Problem(stored.name, what, "use int4-b32 or int8-b32"))
     block = stored.group_size or 0
     if block < 16 or block & (block - 1):
         what = f"MatMulNBits takes groups of 16, 32, 64 and so on, not {stored.group_size}"
-        raise InvalidInput(Problem(stored.name, what, "take int4-b32 or int8-b32"))
+        raise InvalidInput(Problem(stored.name, what, "use int4-b32 or int8-b32"))
     return Packing(4 if bits == 4 else 8, block)
 
 
 def pack_blocks(tensor: QuantizedTensor) -> NDArray[np.uint8]:
-    """Codes as MatMulNBits stores them: uint8 `(rows, blocks, block × bits / 8)`.
+    """Codes in MatMulNBits' layout: uint8 `(rows, blocks, block × bits / 8)`.
 
     Codes are shifted to be unsigned (the operator's default zero point is half the range); of two
     4-bit codes in a byte the first is the low one. Short last blocks are filled with zeros.

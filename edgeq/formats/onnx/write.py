@@ -27,9 +27,10 @@ from edgeq.quantize.statistics import Feed, InputStatistics
 
 @dataclass(frozen=True)
 class Written:
-    """What is in the file that was written, weight by weight, and its interface.
+    """The contents of the written file, weight by weight, and its interface.
 
-    input_codes: for every coded input, how (smoothing or not, range, error), by the weight's name.
+    input_codes: for every quantized input, how (smoothing or not, range, error), by the weight's
+    name.
     """
 
     tensors: dict[str, TensorRecord]
@@ -48,8 +49,8 @@ def write_quantized(
     """Quantize `model.onnx` of `float_directory` into `destination`.
 
     decide: by name and shape `(rows, …)`, as in `edgeq.quantize.decide`. feeds: calibration
-    samples, needed where a choice asks for statistics. Raises InvalidInput, naming operators and
-    reasons, where quantization was asked for and no weight allows it.
+    samples, required if a choice uses statistics. Raises InvalidInput, naming operators and
+    reasons, if quantization is requested and no weight allows it.
     """
     chosen = ChosenWeights(float_directory, decide)
     statistics, found = chosen.quantize(feeds, progress)
@@ -63,10 +64,10 @@ def write_codes(
     codes: Mapping[str, QuantizedTensor],
     adapter: Adapter | None = None,
 ) -> Written:
-    """Write `model.onnx` of `float_directory` with `codes` in place of the weights they name.
+    """Write `model.onnx` of `float_directory` with `codes` instead of the weights they name.
 
-    decide: as it was for `find_codes`. Nothing is rounded again. adapter: what is added to the
-    products of some weights.
+    decide: the same as for `find_codes`. Nothing is rounded again. adapter: added to the products
+    of some weights.
     """
     chosen = ChosenWeights(float_directory, decide)
     found = {
@@ -149,14 +150,17 @@ def _record(
 
 
 def _stored_bytes(weight: Weight, quantized: Quantized) -> int:
-    """Codes, scales and float columns in the file; only tables can have float16 scales there."""
-    beside = quantized.outlier_columns
+    """Bytes of codes, scales and float columns in the file; only tables can have float16 scales
+    there."""
+    float_columns = quantized.outlier_columns
     wider = 0 if weight.role == "embedding" else quantized.tensor.scales.size * 2
-    return quantized.tensor.nbytes + wider + (beside.nbytes if beside is not None else 0)
+    return (
+        quantized.tensor.nbytes + wider + (float_columns.nbytes if float_columns is not None else 0)
+    )
 
 
 def codes_summary(quantized: Quantized) -> dict[str, object]:
-    """How the input of one weight is coded, for the record of an artifact."""
+    """How the input of one weight is quantized, for the record of an artifact."""
     codes = quantized.input_codes
     if codes is None:
         return {"activations": quantized.activations}

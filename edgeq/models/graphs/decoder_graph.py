@@ -19,17 +19,17 @@ _IR_VERSION = 10
 _END = np.iinfo(np.int64).max
 
 _LARGEST_KEPT_WINDOW = 1024
-_WINDOW_SLACK = 128  # positions: a full cache is moved up once in so many steps
+_WINDOW_SLACK = 128  # positions: a full cache is shifted once per this many steps
 
 Table = tuple[ir.Value, ir.Value]
 
 
 @dataclass(frozen=True)
 class _Positions:
-    """What attention wants to know of where its tokens are.
+    """Positions of the tokens, for attention.
 
     last: int32 (1,), index of the last position. total: int32 (1,). ids: int64 (1, tokens), rows of
-    the tables, or None where they are the positions. whole, windowed: cosines and sines.
+    the tables, or None if they are the positions. whole, windowed: cosines and sines.
     """
 
     last: ir.Value
@@ -40,10 +40,10 @@ class _Positions:
 
 
 def cache_capacity(decoder: Decoder, layer: int) -> int | None:
-    """Positions that the cache of a layer always has; None where the caller chooses.
+    """The fixed cache capacity of a layer in positions; None if the caller chooses it.
 
-    Layers with a short window (Gemma 3) keep no more than the window and some room to move in.
-    With a long one they keep every position, as the others do: contexts of usual size are shorter.
+    Layers with a short window (Gemma 3) keep only the window and some room for shifting. With a
+    long one they keep every position, as the others do: usual contexts are shorter.
     """
     window = decoder.windows[layer]
     if window is None or window > _LARGEST_KEPT_WINDOW:
@@ -54,7 +54,7 @@ def cache_capacity(decoder: Decoder, layer: int) -> int | None:
 class DecoderGraph:
     """Builds one model, layer by layer, at the end of its graph.
 
-    Weights keep the orientation of their files, outputs first, which FusedMatMul reads: an
+    Weights keep the orientation of their files, outputs first, which FusedMatMul supports: an
     embedding table that is also the output layer is then one constant.
     """
 
@@ -69,7 +69,7 @@ class DecoderGraph:
         self._append = self._writer.append
 
     def build(self, turned: Rotations) -> ir.Model:
-        """The whole model; `export_decoder` tells its inputs and outputs."""
+        """The whole model; `export_decoder` documents its inputs and outputs."""
         decoder = self._decoder
         ids = self._input("input_ids", ir.DataType.INT64, [1, "tokens"])
         past = self._input("past_length", ir.DataType.INT64, [1])
@@ -110,7 +110,7 @@ class DecoderGraph:
             same = turned.windowed is turned.whole
             windowed = whole if same else self._table("rope.windowed", turned.windowed)
             return _Positions(last32, total32, None, whole, windowed)
-        # Both sets of angles are one table: the long ones begin behind `switch` rows.
+        # Both sets of angles are one table: the long ones begin after `switch` rows.
         length = self._input("text_length", ir.DataType.INT64, [1])
         switch = self._numbers([turned.switch])
         is_long = self._append("Greater", [length, switch])

@@ -1,8 +1,8 @@
-"""Queries, keys and values of a quantized decoder from one product instead of three.
+"""Compute queries, keys and values of a quantized decoder in one product instead of three.
 
-They read the same input, and blocks of codes run along it, so the rows of three weights are those
-of one taller weight, code for code. One call instead of three makes generation of a 5.7 M-parameter
-llama 6 % faster (benchmarks/decoder_graphs.py); prompts take the same time.
+They read the same input, and blocks of codes run along it, so the rows of three weights can be
+stacked into one weight, code for code. One call instead of three makes generation of a 5.7
+M-parameter llama 6 % faster (benchmarks/decoder_graphs.py); prompts take the same time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Product:
 
 
 def join_products(model: ir.Model) -> None:
-    """Join what feeds each GroupQueryAttention where all three are MatMulNBits of one kind."""
+    """Join the inputs of each GroupQueryAttention if all three are MatMulNBits of one kind."""
     writer = GraphWriter(model)
     for node in list(model.graph):
         if node.op_type != "GroupQueryAttention":
@@ -37,7 +37,7 @@ def join_products(model: ir.Model) -> None:
 
 
 def _behind(value: ir.Value | None) -> _Product | None:
-    """The product that makes `value`, perhaps with a constant added."""
+    """The product that makes `value`, possibly with a constant added."""
     node, bias = value.producer() if value is not None else None, None
     if node is not None and node.op_type == "Add" and node.inputs[0] is not None:
         bias, node = node.inputs[1], node.inputs[0].producer()

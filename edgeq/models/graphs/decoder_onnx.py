@@ -1,7 +1,7 @@
-"""A language model's float32 ONNX graph, straight from config.json and safetensors.
+"""A language model's float32 ONNX graph, directly from config.json and safetensors.
 
-No framework traces anything: `DecoderGraph` builds the graph operator by operator, and weights pass
-from file to file a few rows at a time.
+Nothing is traced: `DecoderGraph` builds the graph operator by operator, and weights are copied from
+file to file a few rows at a time.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ def export_decoder(
 ) -> None:
     """Write `model.onnx` and its external data: a float32 decoder with a KV cache, batch 1.
 
-    context: positions the file is good for, at most those that the model was trained for. It
-    decides only the size of the rotary tables: context × rope_dim × 4 bytes, 33 MB for the 131,072
-    positions of Llama 3.2 1B and 1 MB for the default.
+    context: maximum positions of the file, at most the trained length. It determines only the size
+    of the rotary tables: context × rope_dim × 4 bytes, 33 MB for the 131,072 positions of Llama 3.2
+    1B and 1 MB for the default.
 
-    Inputs: `input_ids` int64 (1, tokens); `past_length` int64 (1,), how many positions of the
-    cache hold something; `logits_to_keep` int64 (1,), of how many last tokens logits are wanted,
-    0 for all; where a text's length changes its rotary angles (longrope), `text_length` int64
-    (1,), of the whole text; `past_key_values.{i}.key` and `.value` float32
-    (1, kv_heads, capacity, head_dim), capacity being the caller's choice but in layers with a short
-    window. Outputs: `logits` float32 (1, kept, vocabulary); `present.{i}.key` and `.value` float32
-    (1, kv_heads, max(capacity, past_length + tokens), head_dim), which may be the same memory as
-    the past ones where everything fits their capacity.
+    Inputs: `input_ids` int64 (1, tokens); `past_length` int64 (1,), how many positions of the cache
+    are filled; `logits_to_keep` int64 (1,), how many last tokens to return logits for, 0 for all;
+    if a text's length changes its rotary angles (longrope), `text_length` int64 (1,), of the whole
+    text; `past_key_values.{i}.key` and `.value` float32 (1, kv_heads, capacity, head_dim), capacity
+    being the caller's choice except in layers with a short window. Outputs: `logits` float32 (1,
+    kept, vocabulary); `present.{i}.key` and `.value` float32 (1, kv_heads, max(capacity,
+    past_length + tokens), head_dim), which may share memory with the past ones if everything fits
+    their capacity.
 
-    Raises InvalidInput for weights that are missing or of another shape than config.json says.
+    Raises InvalidInput for weights that are missing or differ in shape from config.json.
     """
     decoder = decoder_of(directory.config, str(directory.path / "config.json"))
     check_weights(directory, decoder)

@@ -1,7 +1,7 @@
-"""Rotary positions as tables of cosines and sines, for every scaling that config.json can ask for.
+"""Rotary positions as tables of cosines and sines, for every scaling in config.json.
 
-Angles are taken in float32, as transformers does: at position 100,000 a float64 angle would already
-differ from the trained one by more than float32 rounds a logit.
+Angles are computed in float32, as in transformers: at position 100,000 a float64 angle would
+already differ from the trained one by more than float32 rounds a logit.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from edgeq.quantize.number_formats import Floats
 
 @dataclass(frozen=True)
 class Rotation:
-    """One set of frequencies: float32 `(rope_dim / 2,)`, and what cosines and sines are scaled by.
+    """One set of frequencies: float32 `(rope_dim / 2,)`, and the factor of cosines and sines.
 
-    The angle of column i at position p is `p × frequencies[i]`; column i turns with column
-    i + rope_dim / 2.
+    The angle of column i at position p is `p × frequencies[i]`; column i rotates with column i +
+    rope_dim / 2.
     """
 
     frequencies: Floats
@@ -43,10 +43,10 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Rotations:
-    """What a model turns queries and keys by.
+    """The rotations of a model's queries and keys.
 
-    whole: in layers that see everything. windowed: in layers with a window. beyond: instead of
-    both in a text longer than `switch` positions (longrope); None where no length changes anything.
+    whole: in layers with full attention. windowed: in layers with a window. beyond: instead of both
+    in a text longer than `switch` positions (longrope); None if the length has no effect.
     """
 
     whole: Rotation
@@ -77,7 +77,7 @@ def rotations(decoder: Decoder) -> Rotations:
 
 
 def rotation(rope: Rope) -> Rotation:
-    """The frequencies of a rope that no length changes."""
+    """The frequencies of a rope that does not depend on the length."""
     if rope.kind == "longrope":
         what = "longrope in layers of one type"
         raise InvalidInput(Problem("config.json", what, "use a model with another rope_type"))
@@ -102,7 +102,7 @@ def _divided(rope: Rope, factors: tuple[float, ...]) -> Rotation:
 
 
 def _by_parts(plain: Floats, rope: Rope) -> Floats:
-    """Slow rotations are slowed by `factor`, fast ones kept, those between blended."""
+    """Slow rotations are divided by `factor`, fast ones kept, those between blended."""
     turns = rope.original * plain / (2 * math.pi)
     kept = np.clip((turns - rope.low) / (rope.high - rope.low), 0, 1)
     return np.asarray((1 - kept) * plain / rope.factor + kept * plain, np.float32)
@@ -122,6 +122,6 @@ def _by_columns(plain: Floats, rope: Rope) -> Floats:
 
 
 def _column_of_turns(rope: Rope, turns: float) -> float:
-    """The column that turns so often within the original positions."""
+    """The column that turns this often within the original positions."""
     ratio = math.log(rope.original / (turns * 2 * math.pi))
     return rope.dim * ratio / (2 * math.log(rope.theta))

@@ -1,11 +1,11 @@
-"""What an error in a table's rows does to a model's answers.
+"""The effect of errors in a table's rows on a model's answers.
 
-A row that is looked up goes through all layers, so no input's moments tell what its errors cost.
-They are tried instead: every column of the looked-up rows is moved a little, up or down by chance
-at each place, and the model run on to its outputs. To second order an error `δ` of a row then
-costs `δᵀ F δ` with `F` the mean of `gᵀ g` over outputs, `g` an output's change for each column. Of
-predictions `F` is Fisher's information: outputs are drawn by their probabilities, and the mean
-change under these is taken off, so that the cost is twice a KL divergence in nats.
+A looked-up row passes through all layers, so no input's moments measure the cost of its errors. The
+cost is measured instead: every column of the looked-up rows is perturbed slightly, up or down at
+random at each place, and the model is run to its outputs. To second order an error `δ` of a row
+then costs `δᵀ F δ` with `F` the mean of `gᵀ g` over outputs, `g` an output's change for each
+column. For predictions `F` is the Fisher information: outputs are drawn by their probabilities, and
+the mean change under these is subtracted, so that the cost is twice a KL divergence in nats.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from edgeq.quantize.methods.objective import Moments
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
-_WINDOWS = 4  # the last of them judges what the others taught
-_LONGEST = 128  # tokens of a window
-# Tokens of all windows times columns, which is what is run: the more columns, the fewer tokens for
+_WINDOWS = 4  # the last of them judges the others' result
+_LONGEST = 128  # tokens per window
+# Tokens of all windows times columns, the work to run: more columns leave fewer tokens for
 # each. Never more than all calibration data has.
 _WORK = 1 << 17
 _SHORTEST = 8
-_SHARE = 0.05  # of the rows' root mean square, by which columns are moved
-_DRAWN = 16  # outputs of every place
-_BYTES_AT_ONCE = 1 << 28  # of weights in a piece of the graph
+_SHARE = 0.05  # perturbation of columns, as a fraction of the rows' root mean square
+_DRAWN = 16  # outputs sampled per place
+_BYTES_AT_ONCE = 1 << 28  # bytes of weights in a piece of the graph
 _PREDICTIONS = "logits"
 _CACHE_OUTPUT = "present."
 
@@ -48,10 +48,10 @@ def looked_up(weight: Weight) -> str | None:
 
 
 def table_moments(directory: Path, table: Weight, feeds: Sequence[Feed]) -> Statistics:
-    """`F` of a table as if it were moments of inputs: float32 `(columns, columns)`.
+    """`F` of a table in the form of input moments: float32 `(columns, columns)`.
 
     directory: of the float `model.onnx`. table: one with `looked_up` rows. feeds: calibration
-    samples, at least one; integers `(1, tokens)` of them are cut short.
+    samples, at least one; integers `(1, tokens)` in them are truncated.
     """
     rows = looked_up(table)
     assert rows is not None
@@ -79,7 +79,7 @@ def _is_text(value: Array) -> bool:
 
 
 class _Probes(Sequence[Feed]):
-    """Of every window: as it is, then with one column after the other moved."""
+    """Every window unchanged, then with one column after the other perturbed."""
 
     def __init__(self, windows: Sequence[Feed], name: str, rows: Sequence[Floats]) -> None:
         self._windows, self._name, self._rows = windows, name, rows
@@ -174,7 +174,7 @@ def _cuts(pieces: Pieces, model: ir.Model) -> Iterator[str]:
 def _curvature(
     answers: Iterator[tuple[Floats, ...]], outputs: Sequence[str], probes: _Probes
 ) -> Floats:
-    """`F` from a window's own answers and those with each column moved, which come next."""
+    """`F` from a window's own answers and those with each column perturbed, which follow."""
     random = np.random.default_rng(0)
     plain = next(answers)
     shares = [

@@ -1,8 +1,8 @@
 """The full-precision ONNX graph that every quantized artifact starts from.
 
-optimum exports it, onnxruntime's transformer fusions shorten it, and the rest happens here:
-weights get the names they have in the model's own files, pooling moves into the graph, and the
-result is compared with the export it came from.
+optimum exports it, onnxruntime's transformer fusions shorten it, and the rest happens here: weights
+get the names they have in the model's own files, pooling moves into the graph, and the result is
+compared with the original export.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.errors import EdgeqError, InvalidInput, Problem
 from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.threads import default_threads
 from edgeq.models.graphs.pooling import add_head, apply_head
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
+from edgeq.models.graphs.source import first_line
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.onnx_session import open_session
 from edgeq.models.original.network import open_network
 from edgeq.models.weights import open_weights
 
-# Architectures whose attention onnxruntime's optimizer knows how to fuse, by its own name for it.
+# Architectures whose attention onnxruntime's optimizer can fuse, by its own name for them.
 _FUSED_AS = {
     "bert": "bert",
     "roberta": "bert",
@@ -37,7 +38,7 @@ _FUSED_AS = {
     "mpnet": "bert",
     "electra": "bert",
 }
-# float32 rounding in another order of summation; a wrong fusion is off by orders of magnitude.
+# float32 rounding in another order of summation; a wrong fusion deviates by orders of magnitude.
 _FUSION_TOLERANCE = 1e-4
 
 
@@ -48,7 +49,7 @@ def export_encoder(
 
     Inputs are the export's own (`input_ids`, `attention_mask`, … int64 `(batch, tokens)`). The one
     output is float32: `sentence_embedding` `(batch, hidden size)`, pooled and normalised as the
-    model's head says, or what the exporter names the task's own. Raises InvalidInput where optimum
+    model's head says, or the exporter's output for the task. Raises InvalidInput if optimum
     cannot export the architecture.
     """
     with tempfile.TemporaryDirectory(dir=destination, prefix="export-") as folder:
@@ -75,11 +76,14 @@ def _export(model: ModelDirectory, exported: Path, task: Task) -> None:
                 task=task.optimum_task,
                 do_validation=False,
             )
-        except (ValueError, KeyError, NotImplementedError) as error:
+        except EdgeqError:
+            raise
+        except Exception as error:  # tracing raises whatever the model's own code does
+            family = model.config.get("model_type")
             raise InvalidInput(
                 Problem(
                     str(model.path),
-                    f"optimum cannot export this {model.config.get('model_type')} model: {error}",
+                    f"optimum cannot export this {family} model: {first_line(error)}",
                     "export it yourself and name the .onnx file as the source, task: tensor",
                 )
             ) from None
@@ -87,7 +91,7 @@ def _export(model: ModelDirectory, exported: Path, task: Task) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the exporters' warnings: they are about tracing, and the result is compared anyway."""
+    """Hide the exporters' warnings: they concern tracing, and the result is compared anyway."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -107,7 +111,7 @@ def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
 
         options = FusionOptions(family)
         options.use_multi_head_attention = True
-        # A fused embedding keeps its tables in float; a mask as given allows padding anywhere.
+        # A fused embedding keeps its tables in float; an explicit mask allows padding anywhere.
         options.enable_embed_layer_norm = False
         options.attention_mask_format = AttentionMaskFormat.AttentionMask
         optimized = optimize_model(
@@ -123,11 +127,11 @@ def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
 
 
 def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
-    """Give weights the name they have in the model's files, which rules and plans go by.
+    """Give weights their names in the model's files, which rules and plans use.
 
     The exporter leaves transposed weights anonymous but names nodes after modules
-    (`/encoder/layer.0/output/dense/MatMul`); other weights lack the prefix that a model with a
-    task's head has (`bert.`). The values are compared before a name is believed.
+    (`/encoder/layer.0/output/dense/MatMul`); other weights lack the prefix of a model with a task
+    head (`bert.`). The values are compared before a name is accepted.
     """
     weights = open_weights(model)
 
@@ -157,8 +161,8 @@ def _plain_residuals(graph: ir.Model) -> None:
     """Turn fused residual-and-norm nodes into Sum and LayerNormalization.
 
     onnxruntime's fused kernel takes several times as long as the two it replaces (see
-    benchmarks/residual_norm.py), and it would fuse an Add again when it loads the file; a Sum of
-    two it leaves alone.
+    benchmarks/residual_norm.py), and it would fuse an Add again when it loads the file; it does not
+    fuse a Sum of two.
     """
     writer = GraphWriter(graph)
     for node in list(graph.graph):
@@ -179,7 +183,7 @@ def _compare(model: ModelDirectory, exported: Path, built: Path, task: Task) -> 
     after = open_session(built, threads=default_threads())
     generator = np.random.default_rng(0)
     shape = (2, min(24, model.max_tokens))
-    # Away from both ends of the vocabulary: special tokens move positions in some models.
+    # Away from both ends of the vocabulary: special tokens shift positions in some models.
     vocabulary = int(model.config["vocab_size"])
     end = min(1000, vocabulary // 4)
     ids = generator.integers(end, vocabulary - end, shape, np.int64)
@@ -197,6 +201,6 @@ def _compare(model: ModelDirectory, exported: Path, built: Path, task: Task) -> 
             Problem(
                 str(model.path),
                 f"the optimized graph differs from the plain export by {worst:.1e}",
-                "this architecture is not handled; export it yourself and name the .onnx file",
+                "this architecture is not supported; export it yourself and name the .onnx file",
             )
         )

@@ -1,4 +1,4 @@
-"""What a graph computes from constants alone, computed once: cast, transposed, shared weights."""
+"""Compute constant expressions of a graph once: cast, transposed, shared weights."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SHAPES = "Concat Expand Flatten Gather Identity Reshape Shape Size Slice Split 
 _FOLDED = frozenset(
     f"{_ARITHMETIC} {_SHAPES} Cast CastLike ConstantOfShape Range Unsqueeze".split()
 )
-_NEVER_GROWS_FROM = 1 << 16  # bytes: a larger result must not be larger than what it is made from
+_NEVER_GROWS_FROM = 1 << 16  # bytes: a result larger than this must not exceed its inputs
 
 
 def fold_constants(model: ir.Model) -> None:
-    """Replace every node whose inputs are all constants by what it gives."""
+    """Replace every node whose inputs are all constants by its result."""
     for node in list(model.graph.all_nodes()):
         if node.domain in ("", "ai.onnx") and node.op_type in _FOLDED and _is_constant(node):
             _fold(model, node)
@@ -34,7 +34,7 @@ def is_constant(value: ir.Value | None) -> bool:
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
-    """The array of a stored value; None for what is computed or absent."""
+    """The array of a stored value; None if it is computed or absent."""
     if value is None or not value.is_initializer() or value.const_value is None:
         return None
     return value.const_value.numpy()
@@ -56,7 +56,7 @@ def _fold(model: ir.Model, node: ir.Node) -> None:
     node.graph.remove(node, safe=True)
     name = _name_of_source(model, sources)
     if name and len(made) == 1:
-        made[0].name = name  # rules and errors go by the names of the file's own weights
+        made[0].name = name  # rules and errors use the names of the file's own weights
     for new in made:
         model.graph.register_initializer(new)
 
@@ -67,7 +67,7 @@ def _constant_for(value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
 
 
 def _name_of_source(model: ir.Model, sources: Sequence[ir.Value | None]) -> str | None:
-    """The name of the only large constant among `sources` that nothing else reads; it goes."""
+    """Name of the only large constant among `sources` that nothing else reads; removes it."""
     large = [v for v in sources if v is not None and v.shape is not None and len(v.shape) > 1]
     if len(large) != 1 or large[0].uses() or large[0].is_graph_output():
         return None
@@ -76,7 +76,7 @@ def _name_of_source(model: ir.Model, sources: Sequence[ir.Value | None]) -> str 
 
 
 def _evaluate(node: ir.Node, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
-    """What a node of constants gives, by onnx's own definition; None where that has none."""
+    """The result of a node on constants, by onnx's own definition; None if that has none."""
     proto = ir.to_proto(node)
     feeds = {name: a for name, a in zip(proto.input, arrays, strict=True) if a is not None}
     try:

@@ -1,4 +1,4 @@
-"""A plain .onnx file of the user's own, brought into the form that quantization starts from."""
+"""Import a user's .onnx file into the form that quantization starts from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeq.models.graphs.source import READ_ERRORS, first_line, read_source, unr
 from edgeq.models.graphs.wellformed import operator_sets
 from edgeq.models.graphs.widening import widen
 
-# QuantizeLinear takes a scale per channel from here on.
+# QuantizeLinear supports a scale per channel from here on.
 _OLDEST_OPSET = 13
 _TARGET_OPSET = 17
 _NEEDS_NO_INPUTS = 4  # the first version of the format in which constants need not be inputs
@@ -29,9 +29,9 @@ WIDENED = "edgeq.widened"
 def read_onnx(path: Path) -> ir.Model:
     """The graph of `path` with every constant as a named initializer of the main graph.
 
-    Functions are inlined, what depends on constants alone is computed, and what is in float16 or
-    bfloat16 is in float32. Raises InvalidInput for a file that is not ONNX, misses its external
-    data, or whose operator set cannot be brought up to one that has quantized types.
+    Functions are inlined, constant expressions are computed, and float16 or bfloat16 values become
+    float32. Raises InvalidInput for a file that is not ONNX, misses its external data, or whose
+    operator set cannot be converted to one with quantized types.
     """
     proto = read_source(path)
     try:
@@ -77,13 +77,13 @@ def _upgraded(model: ir.Model, path: Path, opset: int) -> ir.Model:
 
 
 def _correct_ranks(model: ir.Model) -> None:
-    """Give each output the rank that its operators say, where the file states another."""
+    """Give each output the rank that its operators imply, if the file states another."""
     stated = [(value, value.shape) for value in model.graph.outputs]
     for value, _ in stated:
         value.shape = None
     inference = passes.ShapeInferencePass(strict_mode=False)
     logger = logging.getLogger(type(inference).__module__)
-    logger.disabled = True  # it logs a stack where onnx cannot tell; nothing is changed then
+    logger.disabled = True  # it logs a stack trace if onnx cannot tell; nothing is changed then
     inference(model)
     logger.disabled = False
     for value, shape in stated:
@@ -92,7 +92,7 @@ def _correct_ranks(model: ir.Model) -> None:
 
 
 def _lift_constants(model: ir.Model) -> None:
-    """Every stored array becomes an initializer of the main graph, where subgraphs see it too."""
+    """Turn every stored array into an initializer of the main graph, visible to subgraphs too."""
     name_uniquely(model)
     passes.RemoveInitializersFromInputsPass()(model)
     for node in list(model.graph.all_nodes()):
@@ -103,7 +103,7 @@ def _lift_constants(model: ir.Model) -> None:
 
 
 def _detach(constant: ir.Node) -> None:
-    """Put an Identity between a constant and the graph's output that it is."""
+    """Insert an Identity between a constant and the graph output that it is."""
     assert constant.graph is not None
     result = constant.outputs[0]
     copy = ir.node("Identity", [result], name=f"{constant.name}.Identity")

@@ -1,7 +1,7 @@
-"""Operators in the one form that everything behind the import knows: axes, products, batch norms.
+"""Normalize operators to the one form that later steps know: axes, products, batch norms.
 
-Every rewriting keeps what onnx defines; where that cannot be had without computing, the node stays
-as it is and keeps its weights in float.
+Every rewriting preserves onnx's definition; if that would require computation, the node stays
+unchanged and keeps its weights in float.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ONNX = ("", "ai.onnx")
 
 
 def normalize(model: ir.Model) -> None:
-    """Rewrite what has more than one form; batch norms go into their convolutions."""
+    """Rewrite operators with more than one form; batch norms are folded into their convolutions."""
     writer = GraphWriter(model)
     for node in list(model.graph.all_nodes()):
         if node.domain not in _ONNX:
@@ -36,7 +36,7 @@ def _count_axis_from_front(node: ir.Node) -> None:
 
 
 def share_transposed(model: ir.Model) -> None:
-    """A table that is looked up and, transposed, multiplied by: one constant for both."""
+    """Make a table that is both looked up and, transposed, multiplied by one constant."""
     writer = GraphWriter(model)
     for node in list(model.graph.all_nodes()):
         if node.domain in _ONNX and node.op_type == "Transpose" and _is_tied(node):
@@ -56,7 +56,7 @@ def _is_tied(node: ir.Node) -> bool:
 
 
 def _plain_gemm(writer: GraphWriter, node: ir.Node) -> None:
-    """Without factors or a transposed input, its bias `(columns,)`, where its weight is stored."""
+    """Without factors or a transposed input, with bias `(columns,)`, if its weight is stored."""
     given, weight = node.inputs[:2]
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     alpha, beta = (node.attributes.get_float(name, 1.0) for name in ("alpha", "beta"))
@@ -81,7 +81,7 @@ def _plain_gemm(writer: GraphWriter, node: ir.Node) -> None:
 
 
 def _stored_bias(writer: GraphWriter, bias: ir.Value, beta: float, columns: int) -> ir.Value | None:
-    """The bias as `(columns,)`; None where it is computed, or differs from row to row."""
+    """The bias as `(columns,)`; None if it is computed, or differs from row to row."""
     array = constant(bias)
     if array is None or (array.size != 1 and array.shape[-1:] != (array.size,)):
         return None
@@ -99,11 +99,12 @@ def _scaled(writer: GraphWriter, value: ir.Value, factor: float) -> ir.Value:
 
 
 def _fold_batch_norm(writer: GraphWriter, norm: ir.Node) -> None:
-    """Scale a convolution's filters and bias by the batch norm that alone reads its result.
+    """Scale a convolution's filters and bias by the batch norm that is the only reader of its
+    result.
 
     `γ (w x + b - μ) / √(σ² + ε) + β` is a convolution again (Ioffe & Szegedy, 2015,
     arXiv:1502.03167, section 3.1); in integers it then needs no float step in between. In training
-    mode the mean and variance are the batch's own, which no constant stands for.
+    mode the mean and variance are the batch's own, which no constant represents.
     """
     image = norm.inputs[0]
     conv = image.producer() if image is not None else None
@@ -134,7 +135,7 @@ def _fold_batch_norm(writer: GraphWriter, norm: ir.Node) -> None:
 def _replace_pair(
     writer: GraphWriter, conv: ir.Node, norm: ir.Node, filters: np.ndarray, bias: np.ndarray
 ) -> None:
-    """One convolution with these weights in the place of a convolution and its batch norm."""
+    """Replace a convolution and its batch norm by one convolution with these weights."""
     weight = conv.inputs[1]
     assert weight is not None and norm.graph is not None
     weight.const_value = ir.tensor(filters.astype(np.float32))

@@ -1,4 +1,4 @@
-"""A graph run piece by piece: each piece up to one tensor, from what the pieces before left."""
+"""Run a graph piece by piece: each piece up to one tensor, from the results of earlier pieces."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Piece:
 
 
 class Pieces:
-    """Cuts a graph at the tensors asked for, one after the other; no node is in two pieces."""
+    """Cuts a graph at the requested tensors, in order; no node is in two pieces."""
 
     def __init__(self, directory: Path, given: Iterable[str]) -> None:
-        """directory: of `model.onnx`. given: constants that callers hand in, since they change."""
+        """directory: of `model.onnx`. given: constants passed by the caller, since they change."""
         self._directory = directory
         self._model = onnx.load(directory / MODEL_FILE, load_external_data=False)
         self._nodes = self._model.graph.node
@@ -44,7 +44,7 @@ class Pieces:
         self._taken: set[int] = set()
 
     def place(self, name: str) -> int:
-        """Where in the graph's order a tensor is made; -1 for inputs."""
+        """A tensor's position in the graph's order; -1 for inputs."""
         return self._maker.get(name, -1)
 
     def added_to(self, product: str, held: Mapping[str, Array]) -> str | None:
@@ -61,9 +61,9 @@ class Pieces:
         return other if other in held and held[other].ndim > 1 else None
 
     def until(self, name: str, held: Mapping[str, Array]) -> Piece | None:
-        """What has to run for tensor `name`; None where it is held already.
+        """The piece needed for tensor `name`; None if it is already held.
 
-        held: one sample's tensors that are there, whose kinds the piece takes.
+        held: one sample's available tensors, whose types the piece takes.
         """
         nodes = self._unmade(name, held)
         if not nodes:
@@ -99,7 +99,7 @@ class Pieces:
         return Piece(session, inputs, outputs, given, later)
 
     def _unmade(self, name: str, held: Mapping[str, Array]) -> set[int]:
-        """Nodes that `name` depends on and that no held tensor stands for."""
+        """Nodes that `name` depends on and that no held tensor replaces."""
         found: set[int] = set()
         wanted = [name]
         while wanted:
@@ -112,9 +112,10 @@ class Pieces:
 
 
 class Samples:
-    """Tensors of every calibration sample in one model: the feeds, and what pieces made of them.
+    """Tensors of every calibration sample in one model: the feeds, and results of pieces.
 
-    What pieces make is kept in files, one a tensor, and removed when nothing reads it any more.
+    Results of pieces are stored in files, one per tensor, and removed when nothing reads them any
+    more.
     """
 
     def __init__(self, feeds: Sequence[Feed], folder: Path) -> None:
@@ -126,7 +127,7 @@ class Samples:
         return len(self._feeds)
 
     def __getitem__(self, index: int) -> dict[str, Array]:
-        """All that is held of one sample, by tensor."""
+        """All available tensors of one sample, by name."""
         held: dict[str, Array] = dict(self._feeds[index])
         held.update({name: file.read(index) for name, file in self._files.items()})
         return held
@@ -138,7 +139,9 @@ class Samples:
             yield value.reshape(-1, value.shape[-1]).astype(np.float32, copy=False)
 
     def advance(self, piece: Piece, weights: Mapping[str, Floats]) -> None:
-        """Run `piece` on every sample. weights: all that it is given, as the graph has them."""
+        """Run `piece` on every sample. weights: all of its inputs that are weights, in the graph's
+        layout.
+        """
         made = {name: self._new() for name in piece.outputs}
         constants = {name: weights[name] for name in piece.given}
         for index, feed in enumerate(self._feeds):
@@ -159,7 +162,7 @@ class Samples:
 
 
 class _Spilled:
-    """Arrays one after the other in a file, read plainly: mapped pages would count as memory."""
+    """Consecutive arrays in a file, read with plain reads: mapped pages would count as memory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -179,7 +182,7 @@ class _Spilled:
 
 
 def _read(node: onnx.NodeProto) -> list[str]:
-    """Everything a node reads, its subgraphs included."""
+    """Everything a node reads, including its subgraphs."""
     found = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in [attribute.g, *attribute.graphs]:

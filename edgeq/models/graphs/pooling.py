@@ -1,4 +1,4 @@
-"""The sentence head of an encoder: in its ONNX graph, and in numpy to compare the graph with."""
+"""The sentence head of an encoder: in its ONNX graph, and in numpy to verify the graph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def add_head(graph: ir.Model, model: ModelDirectory) -> None:
-    """Append what makes one vector of a text's unmasked tokens."""
+    """Append the head that turns a text's unmasked tokens into one vector."""
     head, writer = model.head, GraphWriter(graph)
     mask = next(value for value in graph.graph.inputs if value.name == "attention_mask")
     pooled = _pooled(writer, head.pooling, graph.graph.outputs[0], mask)
@@ -40,7 +40,7 @@ def add_head(graph: ir.Model, model: ModelDirectory) -> None:
 
 
 def _pooled(writer: GraphWriter, pooling: Pooling, tokens: ir.Value, mask: ir.Value) -> ir.Value:
-    """One vector a text; poolings that are sums are products with a row of the tokens' weights."""
+    """One vector per text; poolings that are sums are products with a row of token weights."""
     last, middle = _integers(writer, -1), _integers(writer, 1)
     if pooling == "cls":
         first = writer.constant("pool.first", np.array(0, np.int64))
@@ -51,7 +51,7 @@ def _pooled(writer: GraphWriter, pooling: Pooling, tokens: ir.Value, mask: ir.Va
         masked = writer.append("Where", [writer.append("Unsqueeze", [seen, last]), tokens, least])
         return writer.append("ReduceMax", [masked, middle], {"keepdims": 0})
     weights = writer.append("Cast", [mask], {"to": ir.DataType.FLOAT.value})
-    if pooling in ("weightedmean", "lasttoken"):  # by a token's place among the unmasked ones
+    if pooling in ("weightedmean", "lasttoken"):  # by a token's index among the unmasked ones
         weights = writer.append("Mul", [writer.append("CumSum", [weights, last]), weights])
     if pooling == "lasttoken":
         place = writer.append("ReduceMax", [weights, last], {"keepdims": 1})
@@ -86,7 +86,7 @@ def _integers(writer: GraphWriter, value: int) -> ir.Value:
 
 
 def apply_head(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.ndarray:
-    """The sentence head written a second time, to compare the graph with."""
+    """The sentence head implemented a second time, to verify the graph."""
     seen = mask[..., None].astype(np.float32)
     places = np.arange(1, mask.shape[1] + 1, dtype=np.float32)[None, :, None] * seen
     if head.pooling == "cls":

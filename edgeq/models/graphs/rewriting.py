@@ -1,4 +1,4 @@
-"""Small tools for rewriting ONNX graphs: add a constant, a node, replace a node, save."""
+"""Helpers for rewriting ONNX graphs: add a constant, add or replace a node, save."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 CONTRIB = "com.microsoft"
-# Constants below this stay in the graph file, where a shape or an axis belongs.
+# Constants below this stay in the graph file, such as shapes and axes.
 _EXTERNAL_FROM_BYTES = 1024
 _ALIGNMENT = 64
-_SAME_BYTES = "edgeq.same_bytes"  # key of ir.Value.meta: the value that the bytes belong to
+_SAME_BYTES = "edgeq.same_bytes"  # key of ir.Value.meta: the value that owns the bytes
 
 
 class GraphWriter:
-    """Adds nodes and constants to a model under names that are free.
+    """Adds nodes and constants to a model under unused names.
 
     Constants go to the main graph, where subgraphs see them too.
     """
@@ -30,7 +30,7 @@ class GraphWriter:
         self._taken.update(node.name for node in model.graph.all_nodes())
 
     def constant(self, name: str, array: np.ndarray | ir.TensorProtocol) -> ir.Value:
-        """A constant of the main graph; a name in use gets a number behind it."""
+        """A constant of the main graph; a number is appended to a name in use."""
         name = self._free(name)
         tensor = ir.tensor(
             np.ascontiguousarray(array) if isinstance(array, np.ndarray) and array.ndim else array,
@@ -66,7 +66,7 @@ class GraphWriter:
         domain: str = "",
         outputs: int = 1,
     ) -> ir.Value:
-        """A new node in front of `before`; returns its first output."""
+        """A new node before `before`; returns its first output."""
         node = self._node(operator, inputs, attributes, domain, outputs, before.name)
         assert before.graph is not None
         before.graph.insert_before(before, node)
@@ -75,7 +75,7 @@ class GraphWriter:
     def emit_after(
         self, value: ir.Value, operator: str, inputs: Sequence[ir.Value | None]
     ) -> ir.Value:
-        """A new node right behind the one that makes `value`; returns its output."""
+        """A new node right after the one that makes `value`; returns its output."""
         producer = value.producer()
         assert producer is not None and producer.graph is not None
         node = self._node(operator, inputs, None, "", 1, producer.name)
@@ -105,7 +105,7 @@ class GraphWriter:
         *,
         domain: str = "",
     ) -> ir.Node:
-        """Put a new node with as many outputs in the place of `node`; outputs keep their names."""
+        """Replace `node` by a new node with as many outputs; outputs keep their names."""
         count = len(node.outputs)
         new = self._node(operator, inputs, attributes, domain, count, node.name)
         assert node.graph is not None
@@ -118,7 +118,7 @@ class GraphWriter:
         return new
 
     def bypass(self, node: ir.Node, value: ir.Value | None) -> None:
-        """Let `value` stand for the one output of `node`, which goes."""
+        """Replace the single output of `node` by `value`, and remove the node."""
         assert node.graph is not None and value is not None
         (old,) = node.outputs
         if old.is_graph_output():
@@ -148,9 +148,9 @@ class GraphWriter:
 
 
 def save_model(model: ir.Model, path: Path) -> None:
-    """Write `path` and, beside it, `<name>.data` with every constant from 1 KiB on.
+    """Write `path` and, next to it, `<name>.data` with every constant from 1 KiB on.
 
-    What nothing uses is dropped and doc strings are cleared, so equal graphs have equal bytes.
+    Unused values are dropped and doc strings are cleared, so equal graphs have equal bytes.
     """
     passes.RemoveUnusedNodesPass()(model)
     passes.RemoveUnusedOpsetsPass()(model)
@@ -170,7 +170,7 @@ def save_model(model: ir.Model, path: Path) -> None:
 
 
 def _take_views(model: ir.Model) -> list[tuple[ir.Value, ir.Value]]:
-    """Remove constants that share another's bytes from the model; each with that other one."""
+    """Remove constants that share another's bytes; returns each with that other one."""
     initializers = model.graph.initializers
     views = [value for value in initializers.values() if _SAME_BYTES in value.meta]
     for value in views:
@@ -192,10 +192,10 @@ def _viewed(owner: ir.ExternalTensor, view: ir.Value) -> ir.ExternalTensor:
 
 
 def _odd_sizes_last(model: ir.Model) -> None:
-    """Let every large constant start at a multiple of 64 bytes in the data file.
+    """Align every large constant to a multiple of 64 bytes in the data file.
 
     onnxruntime's kernels read packed weights with aligned instructions, but when it saves a
-    prepared copy it writes constant after constant without padding, in this order.
+    prepacked copy it writes the constants consecutively without padding, in this order.
     """
     initializers = model.graph.initializers
     by_oddness = sorted(initializers.values(), key=lambda value: _size(value) % _ALIGNMENT != 0)
@@ -208,7 +208,7 @@ def _size(value: ir.Value) -> int:
 
 
 def _named(model: ir.Model) -> Iterator[ir.Value]:
-    """Inputs and constants of all graphs, then what nodes make."""
+    """Inputs and constants of all graphs, then results of nodes."""
     for graph in model.graphs():
         yield from graph.inputs
         yield from graph.initializers.values()
@@ -217,7 +217,7 @@ def _named(model: ir.Model) -> Iterator[ir.Value]:
 
 
 def name_uniquely(model: ir.Model) -> None:
-    """Give every value and node one name in the whole model, subgraphs too.
+    """Give every value and node a unique name in the whole model, including subgraphs.
 
     The main graph's inputs, outputs and constants keep theirs.
     """
@@ -235,7 +235,7 @@ def _name(named: Iterable[Any]) -> None:
 
 
 def free_name(name: str, taken: set[Any]) -> str:
-    """`name`, with a number behind it where it is in `taken`, to which it is added."""
+    """`name`, with a number appended if it is in `taken`, to which it is added."""
     candidate, count = name, 1
     while candidate in taken:
         count += 1
@@ -245,9 +245,9 @@ def free_name(name: str, taken: set[Any]) -> str:
 
 
 def _shorten_names(model: ir.Model) -> None:
-    """Number the values between nodes: exporters' paths for names are a third of a small graph.
+    """Number the values between nodes: exporters' paths as names are a third of a small graph.
 
-    Weights, nodes, inputs and outputs keep theirs, which is what errors and people refer to.
+    Weights, nodes, inputs and outputs keep theirs, which errors and people refer to.
     """
     values = list({id(value): value for value in _named(model)}.values())
     inner = [v for v in values if v.producer() is not None and not v.is_graph_output()]

@@ -1,4 +1,4 @@
-"""Rounding the weights of a float graph: which weights, on what statistics, in which order."""
+"""Round the weights of a float graph: which weights, with which statistics, in which order."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def find_codes(
     settle: Callable[[Weight, Decide], Decision] = settle,
     kept: Steps | None = None,
 ) -> dict[str, QuantizedTensor]:
-    """The codes of every weight that `decide` wants on a grid, by name.
+    """The codes of every weight that `decide` assigns a grid, by name.
 
-    For choices whose activations stay float32: codes are then all there is to a weight. settle: a
-    decision that the format at hand can carry out; ONNX's own without it. kept: of this very
-    work; finished layers are stored there, and found again after an end.
+    For choices whose activations stay float32: codes are then the complete result for a weight.
+    settle: a decision that the format at hand can carry out; by default ONNX's. kept: for this run;
+    finished layers are stored there, and found after an interruption.
     """
     chosen = ChosenWeights(float_directory, decide, settle)
     _, found = chosen.quantize(feeds, progress, kept)
@@ -44,7 +44,7 @@ def find_codes(
 
 @dataclass(frozen=True)
 class Found:
-    """Codes of weights and of what they multiply, by the weight's name.
+    """Codes of weights and of their inputs, by the weight's name.
 
     ranges: of tensors in the region of convolutions, by the tensor's name.
     """
@@ -60,7 +60,7 @@ def find_quantized(
     progress: Progress,
     settle: Callable[[Weight, Decide], Decision] = settle,
 ) -> Found:
-    """As `find_codes`, with the codes of activations where a choice wants them."""
+    """As `find_codes`, with the codes of activations if a choice requires them."""
     chosen = ChosenWeights(float_directory, decide, settle)
     statistics, found = chosen.quantize(feeds, progress)
     return Found(found, chosen.ranges(statistics))
@@ -69,8 +69,8 @@ def find_quantized(
 class ChosenWeights:
     """A float graph and the decision for each of its weights.
 
-    model: the graph. all_weights, decisions: every weight, and by its name what becomes of it.
-    weights: those that are rounded. Raises InvalidInput if there are none.
+    model: the graph. all_weights, decisions: every weight, and its decision by name. weights: those
+    that are rounded. Raises InvalidInput if there are none.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ChosenWeights:
     def quantize(
         self, feeds: Sequence[Feed], progress: Progress, kept: Steps | None = None
     ) -> tuple[dict[str, InputStatistics], dict[str, Quantized]]:
-        """What calibration saw, by tensor, and codes, by weight."""
+        """Calibration statistics, by tensor, and codes, by weight."""
         choices = {weight.name: self._choice(weight) for weight in self.weights}
         later = [w for w in self.weights if feeds and goes_in_sequence(w, choices[w.name])]
         waiting = {weight.name for weight in later}
@@ -117,7 +117,7 @@ class ChosenWeights:
         return choice
 
     def ranges(self, statistics: Mapping[str, InputStatistics]) -> dict[str, tuple[float, float]]:
-        """Static ranges of the tensors in the region of convolutions; of nothing for empty ones."""
+        """Static ranges of tensors in the region of convolutions; zero for tensors never seen."""
         chosen = [self._choice(weight).ranges for weight in self.weights]
         ranges = next((each for each in chosen if each), "")
         found = {
@@ -170,6 +170,6 @@ def _met_together(
 
 
 def _is_exact(weight: Weight, found: Mapping[str, Quantized]) -> bool:
-    """Whether a weight's codes alone stand for it, in the place where the graph has it."""
+    """Whether a weight's codes alone represent it, in its place in the graph."""
     is_matrix = weight.role in ("linear", "embedding", "tied")
     return is_matrix and found[weight.name].activations == "float32"

@@ -1,9 +1,9 @@
-"""Weights rounded in the order in which a graph multiplies by them, each for the inputs it gets.
+"""Round weights in the order in which a graph multiplies by them, each for its actual inputs.
 
 Before a weight is rounded, everything up to its input has run on all calibration samples twice,
-with float and with rounded weights. Its codes can then make up for what the layers before have
-lost, and the float model's output is what they aim at. Only one piece's weights are in memory, and
-of every sample only what later pieces read is kept, on disk.
+with float and with rounded weights. Its codes can then compensate for the loss of earlier layers,
+and aim at the float model's output. Only one piece's weights are in memory, and for every sample
+only tensors needed by later pieces are kept, on disk.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from edgeq.quantize.model import Choice, scalable
 from edgeq.quantize.number_formats import Floats, QuantizedTensor, number_format
 from edgeq.quantize.statistics import Feed
 
-_JUDGES = 8  # of so many samples one teaches nothing: it judges what the others taught
+_JUDGES = 8  # one in this many samples is held out: it judges the result of the others
 
 
 def goes_in_sequence(weight: Weight, choice: Choice) -> bool:
-    """Whether a choice asks for codes that depend on the layers before."""
+    """Whether a choice asks for codes that depend on earlier layers."""
     if choice.activations != "float32":
         return False
     method = rounding_method(choice.method)
@@ -51,10 +51,10 @@ def round_in_sequence(
 ) -> dict[str, QuantizedTensor]:
     """Codes of `weights`, by name, in the order of the graph's products.
 
-    directory: of the float `model.onnx`. weights: those for which `goes_in_sequence` holds. fixed:
-    weights that were rounded before and will be in the file as they are: tables, products of
-    another method. feeds: calibration samples, at least one. kept: of this very work; the codes of
-    finished layers are found there again by whoever comes after an end.
+    directory: of the float `model.onnx`. weights: those for which `goes_in_sequence` is true.
+    fixed: weights that are already rounded: tables, products of another method. feeds: calibration
+    samples, at least one. kept: for this run; the codes of finished layers are found there after an
+    interruption.
     """
     tables = [(weight, choice) for weight, choice in weights if weight.role == "embedding"]
     found = _round_tables(directory, tables, feeds, progress, kept)
@@ -89,14 +89,16 @@ def _round_tables(
     progress: Progress,
     kept: Steps | None,
 ) -> dict[str, QuantizedTensor]:
-    """Codes of tables whose rows are looked up, by what errors in them do to the answers."""
+    """Codes of tables whose rows are looked up, weighted by the effect of their errors on the
+    answers.
+    """
     found: dict[str, QuantizedTensor] = {}
     for index, (weight, choice) in enumerate(tables):
         name = f"table-{index}.npz"
         if kept and (stored := kept.find(name)):
             found |= load_codes(stored)
             continue
-        progress(f"try what errors in {weight.name} do")
+        progress(f"measure the effect of errors in {weight.name}")
         seen = table_moments(directory, weight, feeds)
         stored_as = number_format(choice.grid)
         matrix = scalable(weight.name, weight.matrix(), stored_as)
@@ -109,7 +111,7 @@ def _round_tables(
 
 
 class _Walk:
-    """How far both models have run, and the codes there are so far."""
+    """The progress of both models, and the codes so far."""
 
     def __init__(
         self,
@@ -135,11 +137,11 @@ class _Walk:
         self._float, self._approximate = (Samples(feeds, place) for place in places)
 
     def place(self, activation: str) -> int:
-        """Where in the graph's order a tensor is made."""
+        """A tensor's position in the graph's order."""
         return self._pieces.place(activation)
 
     def reach(self, activation: str) -> None:
-        """Let both models run up to a tensor."""
+        """Run both models up to a tensor."""
         piece = self._pieces.until(activation, self._float[0])
         if piece is None:
             return
@@ -156,17 +158,18 @@ class _Walk:
         for weight, choice in group:
             assert weight.product is not None
             output = weight.product.node.outputs[0].name or ""
-            beside = self._pieces.added_to(output, self._float[0])
-            if beside not in seen:
-                seen[beside] = self._moments(activation, beside)
-            judged = seen[beside]
-            if weight.role == "tied":  # rows that are looked up too must not make up for anything
+            residual = self._pieces.added_to(output, self._float[0])
+            if residual not in seen:
+                seen[residual] = self._moments(activation, residual)
+            judged = seen[residual]
+            # rows that are also looked up must not compensate for anything
+            if weight.role == "tied":
                 judged = judged.as_if_whole()
             stored = number_format(choice.grid)
             matrix = scalable(weight.name, weight.matrix(), stored)
             tensor = round_judged(matrix, judged, stored, choice.method)
             fell_back = tensor.method != choice.method
-            why = f": {choice.method} is worse on samples held back" if fell_back else ""
+            why = f": {choice.method} is worse on held-out samples" if fell_back else ""
             progress(f"quantize {weight.name}{why}")
             found[weight.name] = tensor
         self.take(group, found)
@@ -179,11 +182,11 @@ class _Walk:
         for weight, _ in group:
             self._rounded[weight.name] = self.codes[weight.name] = found[weight.name]
 
-    def _moments(self, activation: str, beside: str | None) -> Statistics:
+    def _moments(self, activation: str, residual: str | None) -> Statistics:
         both = (self._float, self._approximate)
         sums = (MomentSums(), MomentSums())
         pairs = zip(*(samples.values(activation) for samples in both), strict=True)
-        passing = [samples.values(beside) for samples in both] if beside else None
+        passing = [samples.values(residual) for samples in both] if residual else None
         for index, (wanted, seen) in enumerate(pairs):
             missing = next(passing[0]) - next(passing[1]) if passing else None
             sums[index % _JUDGES == _JUDGES - 1].add(wanted, seen, missing)
@@ -193,6 +196,6 @@ class _Walk:
 
 
 def _stored(weight: Weight, tensor: QuantizedTensor | None) -> Floats:
-    """A weight as the graph has it: the float one, or what codes stand for."""
+    """A weight in the graph's layout: the float one, or the value of its codes."""
     matrix = weight.matrix() if tensor is None else tensor.dequantize()
     return np.ascontiguousarray(matrix.T) if weight.uses[0].inputs_first else matrix

@@ -1,4 +1,4 @@
-"""An .onnx file of the user's own, as it lies on disk: its files, its functions, its interface."""
+"""A user's .onnx file as it is on disk: its files, its functions, its interface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.graphs.wellformed import defects
 
-# What onnx and protobuf raise for files that are cut short, damaged or something else.
+# Raised by onnx and protobuf for files that are truncated, damaged or something else.
 READ_ERRORS = (
     OSError,
     ValueError,
@@ -33,7 +33,7 @@ READ_ERRORS = (
 
 
 def source_files(path: Path) -> tuple[Path, ...]:
-    """The file and every file of external data that it names, wherever in it.
+    """The file and every external data file that it names, anywhere in it.
 
     Raises InvalidInput for one that is missing, too short or outside the model's folder.
     """
@@ -42,14 +42,14 @@ def source_files(path: Path) -> tuple[Path, ...]:
 
 
 def read_source(path: Path) -> onnx.ModelProto:
-    """The model in `path` without its external data; functions of its own are inlined.
+    """The model in `path` without its external data; its own functions are inlined.
 
-    Raises InvalidInput for a file that is not ONNX, that does not hold together or misses data, or
-    whose inputs and outputs are not all tensors of numbers.
+    Raises InvalidInput for a file that is not ONNX, is inconsistent or misses data, or whose inputs
+    and outputs are not all tensors of numbers.
     """
     proto = _read(path)
     if not proto.graph.node:
-        raise unreadable(path, "it holds no operator")
+        raise unreadable(path, "it has no operators")
     for tensor in _external(proto):
         _data_file(path, tensor)
     _refuse_other_values(path, proto)
@@ -67,13 +67,13 @@ def read_source(path: Path) -> onnx.ModelProto:
 
 
 def unreadable(path: Path, reason: object) -> InvalidInput:
-    """The error for a file that cannot be understood."""
+    """The error for an unreadable file."""
     what = f"cannot be read as an ONNX model: {first_line(reason)}"
     return InvalidInput(Problem(str(path), what, "export it again"))
 
 
 def first_line(error: object) -> str:
-    """What an error of another library says, without its stack."""
+    """The message of another library's error, without its stack trace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:400] if lines else type(error).__name__
 
@@ -155,7 +155,7 @@ def _refuse_other_values(path: Path, proto: onnx.ModelProto) -> None:
 
 
 def _other_kind(given: onnx.TypeProto) -> str:
-    """What a value is, if not a tensor of numbers; empty for one."""
+    """The type of a value if it is not a tensor of numbers; empty for one."""
     field = given.WhichOneof("value")
     names = {
         "sequence_type": "a sequence",
@@ -175,7 +175,7 @@ def _other_kind(given: onnx.TypeProto) -> str:
 
 
 def _densify(graph: onnx.GraphProto) -> None:
-    """Write sparse constants out: nothing behind this reads them."""
+    """Convert sparse constants to dense ones: later steps do not support them."""
     for sparse in graph.sparse_initializer:
         tensor = numpy_helper.from_array(_dense(sparse), sparse.values.name)
         graph.initializer.append(tensor)
@@ -191,7 +191,7 @@ def _densify(graph: onnx.GraphProto) -> None:
 
 
 def _open_lengths(graph: onnx.GraphProto) -> None:
-    """Leave lengths open that an exporter wrote as -1: any other reader takes that for a length."""
+    """Leave dimensions free that an exporter wrote as -1: other readers take that for a size."""
     for value in (*graph.input, *graph.output, *graph.value_info):
         for length in value.type.tensor_type.shape.dim:
             if length.dim_value < 0:

@@ -1,4 +1,4 @@
-"""What calibration sees of the tensors that meet a graph's weights."""
+"""Calibration statistics of the tensors that are multiplied with a graph's weights."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def watch(
 
 
 def input_powers(float_directory: Path, feeds: Sequence[Feed]) -> dict[str, Power]:
-    """What each weight of `model.onnx` is multiplied by, as llama.cpp's importance matrix has it.
+    """The input power of each weight of `model.onnx`, as in llama.cpp's importance matrix.
 
     By the weight's name, for every weight of 4096 or more values that a node outside subgraphs
     multiplies by; power times rows is llama.cpp's sum of squares. A table that is also the output
-    layer has the power of what the output layer sees. destination: as for `watch`.
+    layer has the power of the output layer's input. destination: as for `watch`.
     """
     tensors: dict[str, int] = {}
     names: dict[str, str] = {}
@@ -81,13 +81,13 @@ def input_powers(float_directory: Path, feeds: Sequence[Feed]) -> dict[str, Powe
 
 
 def open_watched(float_directory: Path, names: list[str]) -> Session:
-    """The graph with the named tensors, where they are not inputs, as its only outputs."""
+    """The graph with the named tensors, unless they are inputs, as its only outputs."""
     model = ir.load(float_directory / MODEL_FILE)
     values = {value.name: value for node in model.graph for value in node.outputs}
     wanted = [values[name] for name in names if name in values]
     for value in wanted:
         value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
-    if wanted:  # else all are inputs, and a graph needs an output
+    if wanted:  # otherwise all are inputs, and a graph needs an output
         model.graph.outputs[:] = wanted
     graph = ir.to_proto(model).SerializeToString()
     return open_graph(graph, float_directory, threads=default_threads())

@@ -18,7 +18,7 @@ Read = Callable[[int, int], NDArray[Any]]
 class StreamedTensor(ir.LazyTensor):
     """A tensor given by `read(start, stop)`, rows of its first axis, a few at a time.
 
-    read: must give the same bytes every time it is asked, in `dtype`.
+    read: must give the same bytes on every call, in `dtype`.
     """
 
     def __init__(self, name: str, dtype: ir.DataType, shape: tuple[int, ...], read: Read) -> None:

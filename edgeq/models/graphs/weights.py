@@ -1,4 +1,4 @@
-"""Which constants of an ONNX graph are weights that can be quantized, and how each is used."""
+"""The weights of an ONNX graph that can be quantized, and how each is used."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from edgeq.quantize.number_formats import Floats, number_format
 from edgeq.quantize.number_formats.integers import INT8, INT8_B32
 
 Role = Literal["linear", "convolution", "embedding", "tied", "recurrent"]
-"""What is done with a weight. `tied`: rows are looked up by one node, and multiplied by another."""
+"""The use of a weight. `tied`: rows are looked up by one node, and multiplied by another."""
 Decide = Callable[[str, tuple[int, ...]], Decision]
 
 _TIED = {"embedding", "linear"}
-# What operators are called that read codes, and the types of these.
+# Names of operators that read codes, and the types of these.
 _QUANTIZED = ("quantize", "qlinear", "integer", "nbits", "qgemm", "qattention", "qmoe")
 _CODES = tuple(
     getattr(ir.DataType, name) for name in ("INT8", "UINT8", "INT4", "UINT4", "INT16", "UINT16")
 )
-_CONTRIB = ("FusedMatMul", "GroupQueryAttention")  # operators of onnxruntime's that are known here
+# onnxruntime's own operators that are supported here
+_CONTRIB = ("FusedMatMul", "GroupQueryAttention")
 
 
 @dataclass(frozen=True)
 class WeightUse:
-    """One node that reads a weight: what it does with it and where the input comes from.
+    """One node that reads a weight: its use, and the source of its input.
 
-    `inputs_first` says that the file stores `(columns, rows)`, inputs before outputs.
-    `in_main_graph` is False inside the body of If, Loop or Scan, where calibration cannot look.
+    `inputs_first`: the file stores `(columns, rows)`, inputs before outputs. `in_main_graph` is
+    False inside the body of If, Loop or Scan, where calibration has no access.
     """
 
     node: ir.Node
@@ -55,8 +56,8 @@ class WeightUse:
 class Weight:
     """A constant with at least two axes, and the nodes that read it.
 
-    `obstacle` says why it has to stay in float, or is empty. `stored` is the type of one that the
-    file has quantized already, else empty.
+    `obstacle` says why it must stay in float, or is empty. `stored` is the type if the file has
+    already quantized it, else empty.
     """
 
     name: str
@@ -72,33 +73,33 @@ class Weight:
 
     @property
     def shape_by_rows(self) -> tuple[int, ...]:
-        """The shape with outputs, tokens or filters first, as a plan knows it."""
+        """The shape with outputs, tokens or filters first, as in a plan."""
         if self.uses and self.uses[0].inputs_first:
             return self.shape[::-1]
         return self.shape
 
     @property
     def role(self) -> Role:
-        """What all its uses do with it."""
+        """The combined use of a weight by all its nodes."""
         roles = {use.role for use in self.uses}
         return "tied" if roles == _TIED else self.uses[0].role
 
     @property
     def product(self) -> WeightUse | None:
-        """The first use that multiplies by it, of those that calibration can look at."""
+        """The first use that multiplies by it and is accessible to calibration."""
         uses = (use for use in self.uses if use.role == "linear" and use.in_main_graph)
         return next(uses, None)
 
     def matrix(self) -> Floats:
         """float32 `(rows, columns)`: outputs by inputs, tokens by features, filters by taps.
 
-        Raises InvalidInput where it holds NaN or infinity.
+        Raises InvalidInput if it contains NaN or infinity.
         """
         array = _array(self.value).astype(np.float32)
         odd = ~np.isfinite(array)
         if odd.any():
             word = "NaN" if np.isnan(array).any() else "infinity"
-            what = f"holds {word} in {int(odd.sum())} of its {array.size} values"
+            what = f"contains {word} in {int(odd.sum())} of its {array.size} values"
             problem = Problem(f"the weight {self.name!r}", what, "train or save the model again")
             raise InvalidInput(problem)
         if self.role == "convolution":
@@ -111,7 +112,7 @@ class Weight:
 def find_weights(model: ir.Model) -> list[Weight]:
     """Every weight of two or more axes and 4096 or more values, in graph order.
 
-    Floating-point constants, and codes that the file has quantized already.
+    Floating-point constants, and codes that are already quantized in the file.
     """
     users: dict[str, list[tuple[ir.Node, int, bool]]] = {}
     values: dict[str, ir.Value] = {}
@@ -145,24 +146,24 @@ def settle(weight: Weight, decide: Decide) -> Decision:
     if obstacle:
         return Decision(None, f"stays float32: {obstacle}")
     if weight.role in ("embedding", "recurrent"):
-        # Rows of a table are looked up, not multiplied; an LSTM codes its own inputs.
+        # Rows of a table are looked up, not multiplied; an LSTM quantizes its own inputs.
         is_tried = weight.role == "embedding" and rounding_method(choice.method).rounds_tables
         plain = plain_method(number_format(choice.grid)).name
         method = choice.method if is_tried else plain
         return replace(decision, choice=replace(choice, method=method, activations="float32"))
     if choice.activations == "static-uint8" and not all(u.in_main_graph for u in weight.uses):
-        reason = f"{decision.reason}; dynamic ranges, calibration cannot look into a subgraph"
+        reason = f"{decision.reason}; dynamic ranges, since calibration has no access to subgraphs"
         return Decision(replace(choice, activations="dynamic-uint8", ranges=None), reason)
     return decision
 
 
 def _stored_once(weight: Weight, decision: Decision) -> Decision:
-    """int8 in groups for rows that are looked up and multiplied: one copy then serves both."""
+    """int8 in groups for rows that are looked up and multiplied, so that one copy serves both."""
     choice = decision.choice
     if choice is None or weight.obstacle or weight.role != "tied" or choice.grid != INT8.name:
         return decision
     grouped = replace(choice, grid=INT8_B32.name, activations="float32", ranges=None)
-    reason = f"{decision.reason}; in groups of 32, so that one copy is looked up and multiplied"
+    reason = f"{decision.reason}; in groups of 32, so that one copy serves lookup and product"
     return Decision(grouped, reason)
 
 
@@ -174,12 +175,14 @@ def _obstacle(weight: Weight, grid: str, activations: str) -> str:
         if activations != "static-uint8":
             return f"{operator} has fast int8 kernels only for static ranges; use int8-static"
         if not all(use.in_main_graph for use in weight.uses):
-            return f"{operator} is in a subgraph, where calibration cannot look"
+            return f"{operator} is in a subgraph, which calibration cannot access"
     if weight.role == "recurrent" and grid != INT8.name:
         return f"{operator} has quantized kernels only for int8"
     block = number_format(grid).group_size
     if weight.role == "tied" and not block:
-        return "rows are looked up and multiplied, which only grids of blocks are stored once for"
+        return (
+            "rows are looked up and multiplied, for which only block-wise grids need a single copy"
+        )
     if weight.role in ("embedding", "tied") and block and weight.shape[1] % block:
         return f"{operator} needs rows of a multiple of {block} values, not {weight.shape[1]}"
     return ""
@@ -258,7 +261,7 @@ def _use(node: ir.Node, position: int, value: ir.Value, in_main: bool) -> Weight
 
 
 def _operator(node: ir.Node) -> str:
-    """Its name where it is ONNX's own, or onnxruntime's; with its domain where it is neither."""
+    """The operator's name if it is ONNX's or onnxruntime's own; with its domain otherwise."""
     if node.domain in ("", CONTRIB) and (node.domain == CONTRIB) == (node.op_type in _CONTRIB):
         return node.op_type
     return f"{node.domain}::{node.op_type}"

@@ -1,4 +1,4 @@
-"""Refuses an ONNX graph that does not hold together, before anything is rewritten in it."""
+"""Refuse an inconsistent ONNX graph before anything is rewritten in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REQUIRED = onnx.defs.OpSchema.FormalParameterOption.Single
 
 
 def defects(model: onnx.ModelProto) -> Iterator[str]:
-    """What is wrong in the main graph and the graphs inside it; functions must be inlined."""
+    """Defects in the main graph and the graphs inside it; functions must be inlined."""
     for kind, values in (("input", model.graph.input), ("output", model.graph.output)):
         for value in values:
             if not value.type.tensor_type.elem_type:
@@ -24,7 +24,7 @@ def defects(model: onnx.ModelProto) -> Iterator[str]:
 
 
 def operator_sets(model: onnx.ModelProto) -> dict[str, int]:
-    """The version of every operator set by its domain; ONNX's own is the empty one."""
+    """The version of every operator set by domain; ONNX's own is the empty one."""
     return {_domain(each.domain): each.version for each in model.opset_import}
 
 
@@ -62,7 +62,7 @@ def _of_node(node: onnx.NodeProto, known: Set[str], opsets: dict[str, int]) -> I
 
 
 def _has_inputs(node: onnx.NodeProto, opsets: dict[str, int]) -> bool:
-    """Whether every input that the operator requires is there; true for unknown operators."""
+    """Whether every required input of the operator is present; true for unknown operators."""
     domain = _domain(node.domain)
     try:
         schema = onnx.defs.get_schema(node.op_type, opsets.get(domain, 0), domain)
@@ -86,7 +86,7 @@ def _of_tensor(tensor: onnx.TensorProto) -> Iterator[str]:
 
 
 def _stored_bytes(tensor: onnx.TensorProto) -> int | None:
-    """Bytes in the file or beside it; None where the tensor is written as numbers."""
+    """Bytes in the file or next to it; None if the tensor is written as numbers."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         lengths = [int(each.value) for each in tensor.external_data if each.key == "length"]
         return lengths[0] if lengths else None

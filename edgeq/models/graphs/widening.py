@@ -1,4 +1,4 @@
-"""Models in float16 or bfloat16, brought to float32: what every grid and kernel starts from.
+"""Convert models in float16 or bfloat16 to float32, the basis of every grid and kernel.
 
 Inputs and outputs keep their types, so that an app sees the interface of the user's own file.
 """
@@ -16,7 +16,7 @@ _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 
 
 def widen(model: ir.Model) -> bool:
-    """Let everything compute in float32; whether anything computed in less."""
+    """Let everything compute in float32; returns whether anything computed in less."""
     nodes = list(model.graph.all_nodes())
     if not any(map(_is_narrow, _values(model))) and not any(map(_names_narrow, nodes)):
         return False
@@ -54,7 +54,7 @@ def _names_type(name: str, attribute: ir.Attr) -> bool:
 
 
 def _keep_interface(model: ir.Model) -> set[int]:
-    """Cast between the model's own types and float32; the values that keep theirs, by id."""
+    """Cast between the model's types and float32; returns the values that keep theirs, by id."""
     graph, kept = model.graph, set()
     for value in graph.inputs:
         if value.dtype in _NARROW:

@@ -1,4 +1,4 @@
-"""The user's own model, run by the library that it was made with.
+"""The user's own model, run by its own library.
 
-Everything that edgeq reads, exports or quantizes is compared with the answers found here.
+Everything that edgeq reads, exports or quantizes is compared with its answers.
 """

@@ -1,4 +1,4 @@
-"""A language model's original: logits by transformers, with its own cache of keys and values."""
+"""A language model's original: logits by transformers, with its own KV cache."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Floats = npt.NDArray[np.float32]
 
 
 class OriginalDecoder:
-    """Runs tokens behind those it has seen. runtime: names and versions of what executes it.
+    """Runs tokens after those it has seen. runtime: names and versions of the libraries.
 
-    Attention is transformers' plain ("eager") one, which has every model's scales, caps and
-    windows in it.
+    Attention is transformers' plain ("eager") one, which implements every model's scales, caps and
+    windows.
     """
 
     def __init__(self, directory: ModelDirectory) -> None:
@@ -29,13 +29,13 @@ class OriginalDecoder:
         self.clear()
 
     def clear(self) -> None:
-        """Begin a new text."""
+        """Start a new text."""
         from transformers import DynamicCache
 
         self._cache = DynamicCache(config=self.network.config)
 
     def append(self, token_ids: Sequence[int] | npt.NDArray[Any], last: int = 0) -> Floats:
-        """Logits behind the `last` of `token_ids`, or behind each with 0; (tokens, vocabulary)."""
+        """Logits after the `last` of `token_ids`, or after each with 0; (tokens, vocabulary)."""
         import torch
 
         ids = torch.from_numpy(np.asarray(token_ids, np.int64))[None]

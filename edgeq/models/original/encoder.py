@@ -1,4 +1,4 @@
-"""A sentence encoder's original: vectors by sentence-transformers, or by transformers."""
+"""A sentence encoder's original: embeddings by sentence-transformers, or by transformers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _LIBRARY = "sentence_transformers"
 
 
 def open_encoder(directory: ModelDirectory, task: Task = SENTENCE_EMBEDDING) -> OriginalEncoder:
-    """By sentence-transformers where the directory has its modules and it is installed."""
+    """Use sentence-transformers if the directory has its modules and it is installed."""
     if not task.has_sentence_head:
         return TransformersEncoder(directory, task)
     has_modules = (directory.path / "modules.json").is_file()
-    # The library would make up weights that carry a wrapper's prefix, and opens a tokenizer only
-    # in the words of the transformers that is installed.
+    # The library would invent weights that have a wrapper's prefix, and opens a tokenizer only
+    # in the format of the installed transformers.
     as_it_is = not directory.stored_names and not is_in_words_of_5(directory)
     if has_modules and as_it_is and importlib.util.find_spec(_LIBRARY):
         return SentenceTransformersEncoder(directory)
@@ -33,7 +33,7 @@ def open_encoder(directory: ModelDirectory, task: Task = SENTENCE_EMBEDDING) -> 
 
 
 class SentenceTransformersEncoder:
-    """Every module of the directory as the library itself runs it, prompts and length included."""
+    """Every module of the directory as the library itself runs it, including prompts and length."""
 
     def __init__(self, directory: ModelDirectory) -> None:
         _refuse_foreign_modules(directory)
@@ -54,11 +54,11 @@ class SentenceTransformersEncoder:
             what = f"sentence-transformers cannot open it: {reason}"
             raise InvalidInput(Problem(str(directory.path), what, "save it again")) from None
         self.tokenizer = OriginalTokenizer(self._model.tokenizer)
-        # It says nothing about weights that are left over or made up; transformers does.
+        # It does not report weights that are left over or invented; transformers does.
         self.network = open_network(directory, SENTENCE_EMBEDDING)
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of the text behind the default prompt."""
+        """Token ids of the text after the default prompt."""
         prompt = (self._model.prompts or {}).get(self._model.default_prompt_name) or ""
         ids: list[int] = self._model.tokenize([prompt + text])["input_ids"][0].tolist()
         return ids
@@ -104,10 +104,12 @@ OriginalEncoder: TypeAlias = "SentenceTransformersEncoder | TransformersEncoder"
 
 
 def _refuse_foreign_modules(directory: ModelDirectory) -> None:
-    """The library imports whatever class modules.json names."""
+    """The library imports any class that modules.json names."""
     path = directory.path / "modules.json"
     for module in json.loads(path.read_text(encoding="utf-8")):
         kind = str(module.get("type"))
         if not kind.startswith(f"{_LIBRARY}."):
-            what = f"it names the module {kind}, which sentence-transformers does not bring"
-            raise InvalidInput(Problem(str(path), what, "use a model of its own modules"))
+            what = f"it names the module {kind}, which is not part of sentence-transformers"
+            raise InvalidInput(
+                Problem(str(path), what, "use a model of sentence-transformers' own modules")
+            )

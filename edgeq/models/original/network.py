@@ -1,4 +1,4 @@
-"""Opening a model directory with transformers in float32.
+"""Open a model directory with transformers in float32.
 
 Built-in architectures and safetensors only: code that comes with a model is never run, pickled
 weights are never read.
@@ -26,20 +26,20 @@ _BUFFERS = ("position_ids", "inv_freq", "attn.bias", "attn.masked_bias", "attent
 
 
 def is_installed() -> bool:
-    """Whether transformers and torch are there to run a model directory."""
+    """Whether transformers and torch are installed, to run a model directory."""
     return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
 
 def versions(*packages: str) -> str:
-    """Names and versions of installed packages, as a record names them."""
+    """Names and versions of installed packages, for a record."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
 
 
 def open_network(directory: ModelDirectory, task: Task) -> Any:
     """The model as transformers builds it: a torch module in float32, in evaluation mode.
 
-    Raises Missing where transformers is not installed, and InvalidInput for what it cannot open,
-    for weights that it would make up and for weights that it would leave out.
+    Raises Missing if transformers is not installed, and InvalidInput if it cannot open the model,
+    would invent weights or would ignore weights.
     """
     if not is_installed():
         raise missing_extra("transformers", "build", "run a Hugging Face directory")
@@ -63,7 +63,7 @@ def open_network(directory: ModelDirectory, task: Task) -> Any:
     except (ValueError, OSError, KeyError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         what = f"transformers cannot open it as {task.noun}: {reason}"
-        remedy = "name a model of an architecture that transformers has built in"
+        remedy = "name a model with an architecture built into transformers"
         raise InvalidInput(Problem(str(directory.path), what, remedy)) from None
     refuse_misfits(directory, task, report)
     return network.eval()
@@ -71,7 +71,7 @@ def open_network(directory: ModelDirectory, task: Task) -> Any:
 
 @contextlib.contextmanager
 def usual_names(directory: ModelDirectory) -> Iterator[Path]:
-    """The model's directory; a copy in float32 where its weights carry a wrapper's prefix."""
+    """The model's directory; a copy in float32 if its weights have a wrapper's prefix."""
     if not directory.stored_names:
         yield directory.path
         return
@@ -87,22 +87,22 @@ def usual_names(directory: ModelDirectory) -> Iterator[Path]:
 
 
 def offline() -> None:
-    """Keep transformers and its hub client from the network; call it before they are imported."""
+    """Keep transformers and its hub client offline; call it before they are imported."""
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 
 def refuse_misfits(directory: ModelDirectory, task: Task, report: Mapping[str, Any]) -> None:
-    """Raise InvalidInput unless the library read every weight and had to make up none."""
+    """Raise InvalidInput unless the library used every weight and invented none."""
     mismatched = (name for name, *_ in report["mismatched_keys"])
     lacking = _beyond(task.unused_weights, [*report["missing_keys"], *mismatched])
     if lacking:
-        what = f"the weights lack {lacking[0]}, or have it in another shape"
+        what = f"the weights lack {lacking[0]}, or have another shape for it"
         raise InvalidInput(Problem(str(directory.path), what, "download or save it again"))
     unread = _beyond((*task.unused_weights, *_BUFFERS), report["unexpected_keys"])
     if unread:
         what = (
             f"it has {unread[0]}, which {task.auto_class} leaves out: "
-            f"as {task.noun} it would be another model"
+            f"as {task.noun} it would be a different model"
         )
         remedy = "name the task that the model was trained for, or save it without that head"
         raise InvalidInput(Problem(str(directory.path), what, remedy))
@@ -117,7 +117,7 @@ def _beyond(known: Iterable[str], names: Iterable[str]) -> list[str]:
 
 
 def _config(directory: ModelDirectory) -> Any:
-    """The library's own reading of config.json, in words that the installed version knows."""
+    """The library's own reading of config.json, in keys that the installed version knows."""
     import transformers
 
     settings = directory.config
@@ -128,9 +128,9 @@ def _config(directory: ModelDirectory) -> Any:
 
 
 def in_words_of_4(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json that transformers 5 wrote, its rotary settings as transformers 4 names them.
+    """Convert a config.json by transformers 5 to transformers 4's keys for rotary settings.
 
-    Version 4 ignores `rope_parameters` and takes a default base without a word.
+    Version 4 ignores `rope_parameters` and silently uses a default base.
     """
     translated = {name: value for name, value in settings.items() if name != "rope_parameters"}
     rope = settings["rope_parameters"]

@@ -11,7 +11,7 @@ from edgeq.models.tokenizer_settings import SETTINGS
 
 
 def open_tokenizer(directory: ModelDirectory) -> OriginalTokenizer:
-    """The tokenizer of a model directory. Raises InvalidInput where transformers cannot open it."""
+    """The tokenizer of a model directory. Raises InvalidInput if transformers cannot open it."""
     import transformers
 
     words = _words(directory)
@@ -29,12 +29,12 @@ def open_tokenizer(directory: ModelDirectory) -> OriginalTokenizer:
 
 
 def is_in_words_of_5(directory: ModelDirectory) -> bool:
-    """Whether transformers 4 is installed here, and version 5 wrote what it does not open."""
+    """Whether transformers 4 is installed, and version 5 wrote files that it cannot open."""
     return bool(_words(directory))
 
 
 def _words(directory: ModelDirectory) -> dict[str, Any]:
-    """What version 4 must be told of settings that version 5 wrote, which it fails on."""
+    """Arguments for version 4 that replace settings written by version 5, on which it fails."""
     import transformers
 
     settings = read_optional(directory.path / SETTINGS)
@@ -50,7 +50,7 @@ def _words(directory: ModelDirectory) -> dict[str, Any]:
 
 
 class OriginalTokenizer:
-    """Texts to token ids, the special ones around a text included. opened: transformers' object."""
+    """Texts to token ids, including special tokens around a text. opened: transformers' object."""
 
     def __init__(self, opened: Any) -> None:
         self.opened = opened
@@ -61,5 +61,5 @@ class OriginalTokenizer:
         return ids
 
     def added(self) -> list[str]:
-        """The tokens that are found whole in any text."""
+        """The tokens that are matched whole in any text."""
         return list(self.opened.get_added_vocab())

@@ -104,7 +104,7 @@ def _left_for_weights(ground: Ground, fit: FitSpec) -> FitSpec:
     """The budget minus the adapter's size, which is known in advance."""
     if fit.recover is None:
         return fit
-    return fit.beside(adapter_bytes(ground.model, ground.format, fit.recover.rank))
+    return fit.reduced_by(adapter_bytes(ground.model, ground.format, fit.recover.rank))
 
 
 def _with_adapter(found: Intent, fit: FitSpec) -> Intent:

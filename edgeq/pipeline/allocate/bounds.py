@@ -97,21 +97,21 @@ def uses(picked: Mapping[str, Priced]) -> dict[str, str]:
     return {name: option.use for name, option in picked.items()}
 
 
-def most_bytes(site: Site, choices: Choices, beside: int | None = None) -> int:
+def most_bytes(site: Site, choices: Choices, rest: int | None = None) -> int:
     """The most bytes that all tensors together may take within every bound except quality.
 
-    beside: bytes of the files that do not belong to tensors with a choice, as seen in an artifact;
+    rest: bytes of the files that do not belong to tensors with a choice, as seen in an artifact;
     by default as planned. Raises InvalidInput if not even the smallest choice keeps the bounds.
     """
-    smallest, beside = require_possible(site, choices, beside)
+    smallest, rest = require_possible(site, choices, rest)
     cap = sum(max(option.bytes for option in own) for own in choices.values())
     if site.fit.size is not None:
-        cap = min(cap, site.fit.size - beside)
+        cap = min(cap, site.fit.size - rest)
     return _bisect(smallest, cap, lambda size: not site.exceeded(uses(best_within(choices, size))))
 
 
 def require_possible(
-    site: Site, choices: Mapping[str, Sequence[Sized]], beside: int | None = None
+    site: Site, choices: Mapping[str, Sequence[Sized]], rest: int | None = None
 ) -> tuple[int, int]:
     """The bytes of the tensors at their smallest, and of everything else; nothing is measured.
 
@@ -121,15 +121,15 @@ def require_possible(
     picked = {name: min(own, key=lambda option: option.bytes) for name, own in choices.items()}
     smallest = sum(option.bytes for option in picked.values())
     least = {name: option.use for name, option in picked.items()}
-    if beside is None:
-        beside = site.plan(least).download_bytes - smallest
-    if site.fit.size is not None and site.fit.size - beside < smallest:
-        nearest = format_bytes(smallest + beside)
+    if rest is None:
+        rest = site.plan(least).download_bytes - smallest
+    if site.fit.size is not None and site.fit.size - rest < smallest:
+        nearest = format_bytes(smallest + rest)
         raise _infeasible(site, f"this model takes at least {nearest}")
     found = site.exceeded(least)
     if found:
         raise _infeasible(site, f"at its smallest it is estimated at {found[0]}")
-    return smallest, beside
+    return smallest, rest
 
 
 def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:

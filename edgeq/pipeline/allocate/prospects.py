@@ -64,7 +64,7 @@ def prospect(planned: Planned, format: Format, fit: FitSpec) -> Prospect:
     recipe, model = planned.recipe, planned.model
     options = allowed(find_options(model, recipe, format), recipe, format, fit)
     rank = fit.recover.rank if fit.recover else 0
-    weights = fit.beside(adapter_bytes(model, format, rank)) if rank else fit
+    weights = fit.reduced_by(adapter_bytes(model, format, rank)) if rank else fit
     site = Site(recipe, model, format, planned.targets[format], weights, {})
     ladder = _ladder(options)
     within = _last(len(ladder) + 1, lambda count: _keeps(site, _chosen(options, ladder[:count])))

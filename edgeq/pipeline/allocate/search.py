@@ -49,12 +49,12 @@ class Search:
     ruled: frozenset[str]
     trials: list[Trial] = field(default_factory=list)
     correction: float = 1.0
-    beside: int | None = None
+    rest: int | None = None
     samples: int = 0
 
     def next(self) -> dict[str, str]:
         """The best choice by current knowledge. Raises InvalidInput if there is none."""
-        cap = most_bytes(self.site, self.sensitivity.choices(self.options), self.beside)
+        cap = most_bytes(self.site, self.sensitivity.choices(self.options), self.rest)
         limit = self.site.fit.limit
         least = self._solve(lambda choices: best_within(choices, cap))
         if limit is None:
@@ -98,7 +98,7 @@ class Search:
         self.samples = seen.samples
         if seen.loss > 0 and trial.predicted > 0:
             self.correction *= seen.loss / trial.predicted
-        self.beside = size - sum(
+        self.rest = size - sum(
             next(option.bytes for option in self.options[name] if option.use == use)
             for name, use in chosen.items()
         )

@@ -16,6 +16,7 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress
@@ -60,6 +61,14 @@ class Built:
         }
 
 
+class PartlyBuilt(InvalidInput):
+    """Some variants of a recipe are impossible; `built` are the others, finished."""
+
+    def __init__(self, problems: Iterable[Problem], built: Sequence[Built]) -> None:
+        super().__init__(problems)
+        self.built = tuple(built)
+
+
 def build(
     planned: Planned,
     store: Store,
@@ -70,7 +79,8 @@ def build(
     """Every artifact of the plan, in its order; `formats` and `names` leave out the others.
 
     Raises Missing where the build side is not installed, InvalidInput where the model or its
-    data does not allow what the recipe asks for.
+    data does not allow what the recipe asks for; PartlyBuilt, once the others are built, where
+    only some variants are impossible.
     """
     spec, task = planned.recipe.quantize, planned.recipe.model.task
     wanted = dict.fromkeys(target.format for target in planned.recipe.targets)
@@ -83,7 +93,13 @@ def build(
     ]
     require(intents)
     builder = _Builder(Stages(planned, store, progress))
-    found = {intent.name: builder.artifact(intent) for intent in intents}
+    found: dict[str, Built] = {}
+    problems: list[Problem] = []
+    for intent in intents:
+        if intent.name in planned.impossible:
+            problems.append(planned.impossible[intent.name])
+        else:
+            found[intent.name] = builder.artifact(intent)
     for format in wanted:
         for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
             if (formats is None or format in formats) and (names is None or intent.name in names):
@@ -91,7 +107,10 @@ def build(
                 found[intent.name] = builder.fitted(format, fit)
     builder.open_once(found.values())
     order = [artifact.name for artifact in planned.plan.artifacts]
-    return [found[name] for name in order if name in found]
+    built = [found[name] for name in order if name in found]
+    if problems:
+        raise PartlyBuilt(problems, built)
+    return built
 
 
 def settled(planned: Planned, built: Iterable[Built]) -> Planned:

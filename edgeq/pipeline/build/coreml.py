@@ -72,7 +72,7 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     if directory is not None:
         if planned.model.decoder is None:
             longest = max(lengths_of(spec, directory.max_tokens))
-        # Swift's tokenizer wants its settings beside it.
+        # Swift's tokenizer requires its settings next to it.
         files += copy_tokenizer(directory, destination, settings=True, max_tokens=longest)
     program = load(package)
     return Made(

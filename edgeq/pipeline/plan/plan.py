@@ -35,7 +35,7 @@ class Planned:
     """A plan with the objects that a build needs.
 
     targets: by file format, the devices of its targets by id. prospects: possible outcomes of
-    budgets, by the artifact's name.
+    budgets, by the artifact's name. impossible: artifacts that cannot be built, some of several.
     """
 
     path: Path
@@ -45,6 +45,7 @@ class Planned:
     model: DescribedModel
     plan: Plan
     prospects: Mapping[str, Prospect] = field(default_factory=dict)
+    impossible: Mapping[str, Problem] = field(default_factory=dict)
 
     def settled(self, intents: Iterable[Intent]) -> Planned:
         """The plan with the chosen formats of pending artifacts filled in."""
@@ -93,12 +94,14 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     plan = _plan(recipe, model, apple)
     packages = {a.name: a.tensors for a in plan.artifacts if file_format(a.format).has_releases}
     problems += too_old(recipe, document, packages, apple)
-    problems += unquantized(recipe, document, model, plan.artifacts)
+    impossible = dict(unquantized(recipe, document, model, plan.artifacts))
+    if len(impossible) == len(plan.artifacts):
+        problems += impossible.values()
     if packages:
         problems += misfits(recipe, document, model.located.path)
     if problems:
         raise InvalidInput(by_place(problems))
-    return Planned(path, recipe, document, devices, model, plan)
+    return Planned(path, recipe, document, devices, model, plan, impossible=impossible)
 
 
 def _of_releases(targets: Mapping[Format, Mapping[str, Device]]) -> dict[str, Device]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from edgeq.core.errors import Problem
 from edgeq.core.tasks import task_of
@@ -23,8 +23,8 @@ _MOST_NAMED = 3
 
 def unquantized(
     recipe: Recipe, document: Document, model: DescribedModel, artifacts: tuple[ArtifactPlan, ...]
-) -> Iterator[Problem]:
-    """A problem for each variant of integers or palettes that leaves every weight a float."""
+) -> Iterator[tuple[str, Problem]]:
+    """Artifacts of integers or palettes that leave every weight a float, each with its problem."""
     by_name: Mapping[str, ArtifactPlan] = {artifact.name: artifact for artifact in artifacts}
     for format in dict.fromkeys(target.format for target in recipe.targets):
         choices = recipe.quantize.choices(format, recipe.model.task)
@@ -36,7 +36,8 @@ def unquantized(
                 what = f"{variant.name} quantizes no weight of {model.located.path.name}: "
                 where = document.place(("quantize", "default", index))
                 remedy = _remedy(recipe, model, format)
-                yield Problem(where, what + _reasons(artifact.tensors), remedy)
+                problem = Problem(where, what + _reasons(artifact.tensors), remedy)
+                yield artifact.name, problem
 
 
 def _quantizes(tensors: tuple[TensorPlan, ...]) -> bool:
@@ -45,10 +46,17 @@ def _quantizes(tensors: tuple[TensorPlan, ...]) -> bool:
 
 def _reasons(tensors: tuple[TensorPlan, ...]) -> str:
     if not tensors:
-        return f"no constant of it has two axes and {SMALLEST_WEIGHT:,} values or more"
-    named = [f"{tensor.name} {tensor.reason}" for tensor in tensors[:_MOST_NAMED]]
-    rest = len(tensors) - len(named)
-    return "; ".join([*named, f"and {rest} more" if rest else ""]).removesuffix("; ")
+        return f"no float32 constant of it has two axes and {SMALLEST_WEIGHT:,} values or more"
+    names: dict[str, list[str]] = {}
+    for tensor in tensors:
+        names.setdefault(tensor.reason, []).append(tensor.name)
+    told = [f"{_several(own)} {reason}" for reason, own in names.items()]
+    rest = len(told) - _MOST_NAMED
+    return "; ".join([*told[:_MOST_NAMED], *([f"and {rest} other reasons"] if rest > 0 else [])])
+
+
+def _several(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more:"
 
 
 def _remedy(recipe: Recipe, model: DescribedModel, format: Format) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,35 @@ def _kind(path: Path) -> str:
 
 
 def _refuse_random(path: Path) -> None:
-    for node in onnx.load(path, load_external_data=False).graph.node:
-        if node.op_type.startswith(_RANDOM) and not any(a.name == "seed" for a in node.attribute):
+    model = onnx.load(path, load_external_data=False)
+    truths = {tensor.name for tensor in model.graph.initializer if _is_true(tensor)}
+    for node in _nodes(model.graph.node):
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.name == "value" and _is_true(attribute.t):
+                truths.update(node.output)
+    functions = (node for function in model.functions for node in function.node)
+    for node in _nodes([*model.graph.node, *functions]):
+        drops = node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in truths
+        seeded = any(attribute.name == "seed" for attribute in node.attribute)
+        if (drops or node.op_type.startswith(_RANDOM)) and not seeded:
             what = f"{node.op_type} {node.name!r} draws random numbers, so runs never agree"
-            raise InvalidInput(Problem(str(path), what, "make the noise an input of the model"))
+            remedy = "make the noise an input of the model"
+            if drops:
+                remedy = "export the model in evaluation mode: model.eval()"
+            raise InvalidInput(Problem(str(path), what, remedy))
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Every node, those of subgraphs included."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g.node)
+
+
+def _is_true(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_type == onnx.TensorProto.BOOL and bool(onnx.numpy_helper.to_array(tensor))
 
 
 def _same_interface(original: OnnxOriginal, imported: OnnxOriginal) -> None:

@@ -201,7 +201,7 @@ def _context(subject: Subject, asked: int | None) -> int | None:
     if not subject.sizes.is_decoder:
         if asked is not None:
             what = f"{subject.name} is an encoder, which has no context to set"
-            raise InvalidInput(Problem("--context", what, "leave it out"))
+            raise InvalidInput(Problem("--context", what, "omit it"))
         return None
     longest = subject.sizes.longest
     if asked is not None and not 2 <= asked <= longest:

@@ -1,7 +1,7 @@
-"""Blocks of GGUF's quantized types as codes and scales, and back: the same numbers, bit for bit.
+"""Convert blocks of GGUF's quantized types to codes and scales and back, bit for bit.
 
-Layouts are those of ggml-common.h (`block_q4_0` … `block_q6_K`), read as `dequantize_row_*` of
-ggml-quants.c reads them. A type is a row of parts, each of which knows how its bytes hold numbers.
+Layouts are those of ggml-common.h (`block_q4_0` … `block_q6_K`), read as in `dequantize_row_*` of
+ggml-quants.c. A type is a row of parts, each of which knows how its bytes hold numbers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from edgeq.quantize.number_formats.kquants import OF_TYPE, TYPE_OF, BlockFormat
 Bytes = NDArray[np.uint8]
 
 STORED_AS: dict[str, GgmlType] = {name: TYPES[type] for name, type in TYPE_OF.items()}
-"""The type that holds a number format's codes and scales as they are."""
+"""The type that stores a number format's codes and scales unchanged."""
 
 
 @dataclass
 class _Content:
-    """What blocks hold: stored codes uint8 `(blocks, size)`, and integers beside them.
+    """The content of blocks: stored codes uint8 `(blocks, size)`, and integers.
 
     heads: the float16 scales, uint8 pairs. subs, minima: int16 `(blocks, sub-blocks)`.
     """
@@ -45,7 +45,7 @@ class _Part(Protocol):
 
 @dataclass(frozen=True)
 class _Head:
-    """A float16; the n-th of its block."""
+    """The n-th float16 of its block."""
 
     index: int
     size: int = 2
@@ -61,7 +61,7 @@ class _Head:
 class _Plane:
     """`bits` bits of every code, from bit `shift` on.
 
-    Of each `run` codes the first lie in the lowest bits of the run's bytes, one in each, the next
+    The first codes of each `run` are in the lowest bits of the run's bytes, one in each, the next
     above them, and so on.
     """
 
@@ -88,7 +88,7 @@ class _Plane:
 
 @dataclass(frozen=True)
 class _FifthBits:
-    """The fifth bits of 32 codes, one after the other."""
+    """The fifth bits of 32 codes, in order."""
 
     size: int = 4
 
@@ -153,7 +153,7 @@ class _SixBits:
 class _SixBitPairs:
     """Eight sub-scales and eight minima of six bits (Q4_K, Q5_K).
 
-    The first four of each have a byte, whose two high bits are those of the last four; the low four
+    The first four of each have a byte, whose two high bits belong to the last four; the low four
     bits of these share bytes.
     """
 
@@ -206,13 +206,13 @@ _PARTS: dict[str, tuple[_Part, ...]] = {
 
 
 def unpack_codes(packed: Bytes, type: GgmlType, method: str) -> QuantizedTensor:
-    """The codes and scales of rows as a file has them, uint8 `(rows, bytes of a row)`.
+    """The codes and scales of rows in a file, uint8 `(rows, bytes per row)`.
 
-    method: what rounded them, which the tensor carries. Raises ValueError for a type whose codes
-    do not stand for multiples of a step.
+    method: the rounding method, recorded in the tensor. Raises ValueError for a type whose codes
+    are not multiples of a step.
     """
     if type.name not in _PARTS:
-        raise ValueError(f"{type.name} has no codes of steps")
+        raise ValueError(f"{type.name} has no uniform steps")
     number_format, rows = OF_TYPE[type.name], len(packed)
     blocks = packed.reshape(-1, type.block_bytes)
     content = _Content(np.zeros((len(blocks), type.block), np.uint8))
@@ -228,7 +228,7 @@ def unpack_codes(packed: Bytes, type: GgmlType, method: str) -> QuantizedTensor:
 
 
 def pack_codes(tensor: QuantizedTensor) -> Bytes:
-    """uint8 `(rows, bytes of a row)`: what `unpack_codes` takes apart.
+    """Pack as uint8 `(rows, bytes per row)`, the inverse of `unpack_codes`.
 
     Raises ValueError for number formats that GGUF lacks, and for rows that are not whole blocks.
     """
@@ -256,6 +256,6 @@ def pack_codes(tensor: QuantizedTensor) -> Bytes:
 
 
 def _zero(type: GgmlType) -> int:
-    """What is added to a code to store it; bytes are stored as they are."""
+    """The number added to a code for storage; bytes are stored unchanged."""
     number_format = OF_TYPE[type.name]
     return 0 if number_format.bits == 8 else -number_format.lowest

@@ -1,7 +1,7 @@
-"""llama.cpp's own quantizer through ctypes: the rounding that GGUF types are defined by.
+"""llama.cpp's own quantizer through ctypes: the reference rounding of GGUF types.
 
-What it does not check itself is checked here, for it would end the process or write garbage: rows
-of whole blocks, finite values, and importance where a type cannot do without.
+Inputs that it does not check itself are checked here, since it would abort the process or write
+garbage: rows of whole blocks, finite values, and importance for types that require it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _loading = threading.Lock()
 
 
 def _functions() -> ctypes.CDLL:
-    """The library; whichever thread comes first loads it, and it alone."""
+    """The library; the first thread loads it, exclusively."""
     with _loading:
         return _declared()
 
@@ -50,17 +50,17 @@ def _declared() -> ctypes.CDLL:
 
 
 def requires_importance(type: GgmlType) -> bool:
-    """Whether a type is too coarse to be rounded without knowing which inputs matter."""
+    """Whether a type is too coarse to be rounded without importance."""
     return bool(_functions().ggml_quantize_requires_imatrix(type.id))
 
 
 def quantize_rows(type: GgmlType, rows: Floats, importance: Floats | None = None) -> Bytes:
-    """Rows as the file has them: uint8 `(rows, bytes of a row)`.
+    """Quantize rows to the file's layout: uint8 `(rows, bytes per row)`.
 
     rows: float32 `(rows, columns)`. importance: float32 `(columns,)`, the mean square of each
-    input. Releases the interpreter's lock while it works. Raises InvalidInput for rows that are no
-    whole blocks, for values that are not finite or too large for the type, for a type that needs
-    importance and has none, and for one that is not for weights.
+    input. Releases the interpreter's lock while it works. Raises InvalidInput for rows that are not
+    whole blocks, for values that are not finite or too large for the type, for a type that requires
+    importance without one, and for one that is not for weights.
     """
     count, columns = rows.shape
     rows = np.ascontiguousarray(rows, np.float32)
@@ -82,7 +82,7 @@ def quantize_rows(type: GgmlType, rows: Floats, importance: Floats | None = None
     if type.name != "F32" and not lib.ggml_validate_row_data(
         type.id, result.ctypes.data, result.nbytes
     ):
-        what = f"values up to {np.abs(rows).max():.3g} are beyond what it holds"
+        what = f"values up to {np.abs(rows).max():.3g} are beyond its range"
         raise InvalidInput(Problem(type.name, what, "keep it in float: a rule with use: BF16"))
     return result
 
@@ -101,22 +101,21 @@ def _require(type: GgmlType, rows: Floats, importance: Floats | None) -> None:
             raise InvalidInput(Problem(type.name, what, remedy))
     elif importance.shape != (columns,) or not np.isfinite(importance).all():
         what = f"importance {importance.shape} does not fit rows of {columns}, or is not finite"
-        raise InvalidInput(
-            Problem(type.name, what, "make the importance matrix of this very model")
-        )
+        raise InvalidInput(Problem(type.name, what, "make an importance matrix for this model"))
     if not np.isfinite(rows).all():
         what = "some weights are NaN or infinite"
-        raise InvalidInput(Problem(type.name, what, "mend the model, or convert it again"))
+        raise InvalidInput(Problem(type.name, what, "repair the model, or convert it again"))
 
 
 def widen(stored: NDArray[np.uint16], type: GgmlType) -> Floats:
-    """float32 values of F16 or BF16 bits, exactly; by the library, numpy takes thirty times that.
+    """Exact float32 values of F16 or BF16 bits; by the library, since numpy takes thirty times as
+    long.
 
     stored: contiguous uint16, any shape. Raises ValueError for another type.
     """
     wide = np.empty(stored.shape, np.float32)
     if type.name not in ("F16", "BF16"):
-        raise ValueError(f"{type.name} does not only widen")
+        raise ValueError(f"{type.name} cannot be widened")
     lib = _functions()
     convert = lib.ggml_cpu_fp16_to_fp32 if type.name == "F16" else lib.ggml_cpu_bf16_to_fp32
     convert(stored.ctypes.data, wide.ctypes.data, stored.size)

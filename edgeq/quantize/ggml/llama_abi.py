@@ -1,6 +1,6 @@
-"""The parts of llama.cpp's C interface that are called here, as ctypes has them.
+"""The used parts of llama.cpp's C interface, for ctypes.
 
-Structures and functions as in `include/llama.h` of the llama.cpp that each known build holds.
+Structures and functions as in `include/llama.h` of the llama.cpp in each known build.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ContextParams(ctypes.Structure):
 
 
 class LaterContextParams(ctypes.Structure):
-    """The same in xllamacpp's, 168 bytes: it has a pointer more."""
+    """The same in xllamacpp's, 168 bytes: it has one more pointer."""
 
     _fields_ = [*_CONTEXT_BEGIN, ("added", _pointer), *_CONTEXT_END]
 
@@ -84,7 +84,7 @@ class Batch(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Build:
-    """A package that holds llama.cpp, and what is known of the version that it must be."""
+    """A package that contains llama.cpp, and facts about its required version."""
 
     module: str
     distribution: str

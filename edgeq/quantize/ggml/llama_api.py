@@ -1,9 +1,9 @@
-"""llama.cpp's C library through ctypes: which build, opening models, and its errors.
+"""llama.cpp's C library through ctypes: choosing a build, opening models, and its errors.
 
-Two builds are known: `xllamacpp`, a wheel for every CPU of an architecture, and `llama-cpp-python`,
-compiled on the machine for its own CPU. llama.cpp's structures change without notice, so versions
-are pinned exactly, and default parameters are compared with the known ones before anything else is
-called. Only one build can be used in a process.
+Two builds are supported: `xllamacpp`, a wheel for every CPU of an architecture, and
+`llama-cpp-python`, compiled on the machine for its own CPU. llama.cpp's structures change without
+notice, so versions are pinned exactly, and default parameters are compared with known values before
+anything else is called. Only one build can be used in a process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHOICE = "EDGEQ_LLAMA"
 
 
 class _Log:
-    """Keeps the last errors the library wrote; nothing of what it writes is shown."""
+    """Keeps the last errors logged by the library; nothing is printed."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=8)
@@ -45,7 +45,7 @@ class _Log:
                 self._lines[-1] += text.decode("utf-8", "replace")
 
     def pop(self) -> str:
-        """What was kept since the last call, in one line."""
+        """The messages since the last call, in one line."""
         with self._lock:
             said = " ".join(" ".join(self._lines).split())
             self._lines.clear()
@@ -55,8 +55,8 @@ class _Log:
 class Llama:
     """One build of llama.cpp, loaded.
 
-    lib: its functions, those of `llama_abi` declared. runtime: package and version. system: what
-    `llama_print_system_info` says it was built for.
+    lib: its functions, those of `llama_abi` declared. runtime: package and version. system: the
+    instruction sets reported by `llama_print_system_info`.
     """
 
     def __init__(self, lib: ctypes.CDLL, build: Build) -> None:
@@ -77,8 +77,8 @@ class Llama:
     def open_model(self, path: Path, *, vocabulary_only: bool = False) -> int:
         """Map the model in the file `path`: a `struct llama_model *`, for `llama_model_free`.
 
-        On the CPU, and not repacked: that would hold a second copy of the weights in memory.
-        Raises InvalidInput with llama.cpp's reason. Damaged files can end the process: read the
+        On the CPU, and without repacking, which would keep a second copy of the weights in memory.
+        Raises InvalidInput with llama.cpp's reason. Damaged files can abort the process: read the
         header first (`edgeq.formats.gguf.header.read_header`).
         """
         params = self.lib.llama_model_default_params()
@@ -103,12 +103,13 @@ class Llama:
         return adapter
 
     def use_adapter(self, context: int, adapter: int) -> None:
-        """Have every product in `context` take what `adapter` adds to it."""
+        """Apply `adapter` to every product in `context`."""
         adapters, scales = (ctypes.c_void_p * 1)(adapter), (ctypes.c_float * 1)(1.0)
         self.lib.llama_set_adapters_lora(context, adapters, 1, scales)
 
     def open_context(self, model: int, where: Path, **settings: Any) -> int:
-        """A `struct llama_context *` for `model`, for `llama_free`; defaults but for `settings`.
+        """A `struct llama_context *` for `model`, for `llama_free`; with defaults except for
+        `settings`.
 
         `settings` are fields of `struct llama_context_params`. Raises InvalidInput.
         """
@@ -118,24 +119,24 @@ class Llama:
         self._log.pop()
         context: int | None = self.lib.llama_init_from_model(model, params)
         if not context:
-            raise self.refusal(where, f"gives it no context of {params.n_ctx} positions")
+            raise self.refusal(where, f"cannot open a context of {params.n_ctx} positions for it")
         return context
 
     def refusal(self, where: Path, what: str) -> InvalidInput:
-        """The error for what llama.cpp did not do, with its own words."""
+        """The error for a failure of llama.cpp, with its own message."""
         said = self._log.pop() or "it gave no reason"
-        remedy = "build or fetch the file again, or free memory"
+        remedy = "build or download the file again, or free memory"
         return InvalidInput(Problem(str(where), f"{self.runtime} {what}: {said}", remedy))
 
 
-_loading = threading.Lock()  # two threads that load the library at once end the process
+_loading = threading.Lock()  # two threads that load the library at once crash the process
 
 
 def library() -> Llama:
     """The build of llama.cpp for this process: EDGEQ_LLAMA, else xllamacpp, else llama_cpp.
 
-    Raises Missing if there is none, or none of the version whose structures are known here, or
-    if the system lacks a library it needs.
+    Raises Missing if there is none, or none of the supported version, or if the system lacks a
+    library it needs.
     """
     with _loading:
         return _library()
@@ -147,14 +148,14 @@ def _library() -> Llama:
     found = importlib.metadata.version(build.distribution)
     install = f'pip install "{build.distribution}=={build.version}"'
     if found != build.version:
-        what = f"version {found} is installed, and only {build.version} is known to this edgeq"
+        what = f"version {found} is installed, and this edgeq supports only {build.version}"
         raise Missing(Problem(build.distribution, what, install))
-    # Read once, when the library loads. Waiting threads of OpenMP would spin away a shared core.
+    # Read once, when the library loads. Waiting threads of OpenMP would spin on a shared core.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     path = _file(build)
     if path is None:
-        what = "its package holds no library for this system"
+        what = "its package has no library for this system"
         raise Missing(Problem(build.distribution, what, install))
     try:
         return Llama(ctypes.CDLL(str(path)), build)
@@ -165,10 +166,8 @@ def _library() -> Llama:
         raise Missing(
             Problem(build.distribution, f"cannot be loaded: {error}", remedy if known else install)
         ) from None
-    except AttributeError as error:  # a function is not there
-        raise Missing(
-            Problem(build.distribution, f"is not what it was: {error}", install)
-        ) from None
+    except AttributeError as error:  # a function is missing
+        raise Missing(Problem(build.distribution, f"has changed: {error}", install)) from None
 
 
 def chosen_build() -> str:
@@ -197,7 +196,7 @@ def _file(build: Build) -> Path | None:
 
 
 def _require_layout(lib: ctypes.CDLL, build: Build) -> None:
-    """Compare sizes and default values with the known ones; raises Missing where they differ."""
+    """Compare sizes and default values with the known ones; raises Missing if they differ."""
     sizes = (ctypes.sizeof(build.context_params), ctypes.sizeof(ModelParams), ctypes.sizeof(Batch))
     pairs: list[tuple[Any, dict[str, Any]]] = [
         (lib.llama_context_default_params(), llama_abi.DEFAULTS),
@@ -212,6 +211,6 @@ def _require_layout(lib: ctypes.CDLL, build: Build) -> None:
     if sizes != (build.context_bytes, llama_abi.MODEL_BYTES, llama_abi.BATCH_BYTES):
         strange.append(f"sizes are {sizes} on this platform")
     if strange:
-        what = f"its structures are not laid out as expected: {', '.join(strange)}"
+        what = f"its structures differ from the expected layout: {', '.join(strange)}"
         remedy = f'pip install --force-reinstall "{build.distribution}=={build.version}"'
         raise Missing(Problem(build.distribution, what, remedy))

@@ -1,6 +1,6 @@
 """llama.cpp's rules for the type of one tensor in a mix, by its kind and its layer.
 
-Stated anew from `llama_tensor_get_type` and what it calls (llama.cpp, src/llama-quant.cpp). `None`
+Reimplemented from `llama_tensor_get_type` and its callees (llama.cpp, src/llama-quant.cpp). `None`
 stands for the mix's own type.
 """
 
@@ -25,13 +25,13 @@ _KINDS = {
     **{"attn_output.weight": "attention_output"},
     **{"ffn_up": "ffn_up", "ffn_gate": "ffn_gate", "ffn_down": "ffn_down"},
 }
-# Architectures whose models of 80 layers llama.cpp takes for a 70B.
+# Architectures whose models of 80 layers llama.cpp treats as a 70B.
 _KNOWN_70B = ("llama", "qwen2", "deci", "olmo")
 
 
 @dataclass(frozen=True)
 class MixFacts:
-    """What the rules look at besides tensors.
+    """Facts that the rules use, apart from tensors.
 
     architecture: `general.architecture`. layers: `block_count`. heads, kv_heads: of the first
     layer, of queries and of keys. experts: `expert_count`, 0 for a dense model.
@@ -45,12 +45,12 @@ class MixFacts:
 
     @property
     def shares_much(self) -> bool:
-        """Whether four heads of queries or more share one of keys, which is then worth more."""
+        """Whether at least four query heads share a key head, which makes that more important."""
         return self.kv_heads > 0 and self.heads // self.kv_heads >= 4
 
     @property
     def is_70b(self) -> bool:
-        """Whether llama.cpp takes it for one, by its layers."""
+        """Whether llama.cpp treats it as a 70B, by its layers."""
         known = self.architecture in _KNOWN_70B and self.layers == 80
         return known and (self.architecture != "llama" or self.heads != self.kv_heads)
 
@@ -73,20 +73,20 @@ _OUTPUT_OF_EIGHT = (
     *("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "IQ4_NL", "IQ4_XS"),
     *("IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M"),
 )
-# Feed-forward outputs of the first eighth of the layers, in mixes that treat them apart.
+# Feed-forward outputs of the first eighth of the layers, in mixes that treat them separately.
 _EARLY = {"Q2_K_S": "Q4_K", "IQ3_M": "Q4_K", "Q4_K_S": "Q5_K"}
 _EARLY_WEIGHTED = {"Q4_0": "Q4_1", "Q5_0": "Q5_1"}
 _EARLY_UNWEIGHTED = {"IQ4_NL": "Q5_K", "IQ4_XS": "Q5_K"}
 
 
 def layer_of(name: str) -> int:
-    """The number of the layer a tensor is of, -1 for one that is of none."""
+    """The layer number of a tensor, -1 outside all layers."""
     found = re.match(r"blk\.(\d+)\.", name)
     return int(found.group(1)) if found else -1
 
 
 class Chooser:
-    """Chooses tensor by tensor, in the order of the file: some rules count what came before."""
+    """Chooses tensor by tensor, in file order: some rules count earlier tensors."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Chooser:
         self._seen = dict.fromkeys(_KINDS.values(), 0)
 
     def choose(self, name: str, shape: tuple[int, ...]) -> str:
-        """What the mix wants, whether rows divide into its blocks or not."""
+        """The mix's choice, whether or not rows divide into its blocks."""
         kind, mix = _kind(name), self._mix
         place = self._seen.get(kind, 0)
         self._seen[kind] = place + 1
@@ -117,7 +117,7 @@ class Chooser:
             return _EMBEDDING.get(mix, self._base)
         if mix in _TWO_BITS:
             return self._two_bits(kind, place) or self._base
-        # Layers with several experts are told by their names.
+        # layers with several experts are identified by name
         layer = layer_of(name) if self._facts.experts > 1 else place
         return self._by_kind(kind, place, layer) or self._base
 

@@ -1,8 +1,8 @@
-"""Which type each tensor gets in llama.cpp's named mixes: `Q4_K_M`, `IQ3_XS` and the others.
+"""The type of each tensor in llama.cpp's named mixes: `Q4_K_M`, `IQ3_XS` and the others.
 
-The rules are those of llama.cpp's quantizer (src/llama-quant.cpp, `llama_tensor_get_type` and what
-it calls), stated anew; they decide by the kind of a tensor, its layer, and a few facts of the
-model, so a plan needs no weights. Its rules for the architecture Falcon are left out.
+The rules are those of llama.cpp's quantizer (src/llama-quant.cpp, `llama_tensor_get_type` and its
+callees), reimplemented; they decide by the kind of a tensor, its layer, and a few facts about the
+model, so a plan needs no weights. Its rules for the architecture Falcon are omitted.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from edgeq.quantize.ggml.types import TYPES, GgmlType, fallback
 __all__ = ["MIXES", "MixFacts", "file_order", "file_type", "is_quantized", "mix_types"]
 __all__ += ["needs_importance"]
 
-# By name: the number a file has for it (llama.h, `enum llama_ftype`), and the type that tensors
-# get where no rule says otherwise.
+# By name: its number in files (llama.h, `enum llama_ftype`), and the type of tensors without
+# a more specific rule.
 _MIXES: dict[str, tuple[int, str]] = {
     **{"F32": (0, "F32"), "F16": (1, "F16"), "BF16": (32, "BF16"), "Q8_0": (7, "Q8_0")},
     **{"Q4_0": (2, "Q4_0"), "Q4_1": (3, "Q4_1"), "Q5_0": (8, "Q5_0"), "Q5_1": (9, "Q5_1")},
@@ -37,10 +37,10 @@ _MIXES: dict[str, tuple[int, str]] = {
 MIXES: tuple[str, ...] = tuple(_MIXES)
 """Every mix by its name; in `F32` nothing is quantized."""
 
-# llama.cpp will not round to these without importance, though its library would for some.
+# llama.cpp refuses to round to these without importance, though its library would for some.
 _COARSE = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS")
 
-# Tensors of two axes that stay as they are: they are small, or no product reads them.
+# Tensors of two axes that stay unquantized: they are small, or no product reads them.
 _KEPT = re.compile(
     r"_norm\.weight|ffn_gate_inp\.weight|ffn_gate_tid2eid\.weight|altup|laurel|per_layer_model_proj"
     r"|^position_embd\.weight$|^token_types\.weight$|ssm_conv1d|shortconv\.conv\.weight"
@@ -51,17 +51,19 @@ _KEPT = re.compile(
 
 
 def file_type(mix: str) -> int:
-    """The number `general.file_type` has for a mix."""
+    """The number `general.file_type` of a mix."""
     return _MIXES[mix][0]
 
 
 def file_order(names: Iterable[str]) -> list[str]:
-    """The order llama.cpp's quantizer writes tensors in: by layer, those of none first, by name."""
+    """The order in which llama.cpp's quantizer writes tensors: by layer, those outside layers
+    first, by name.
+    """
     return sorted(names, key=lambda name: (layer_of(name), name))
 
 
 def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether mixes touch a tensor at all. Axes of length 1 in front do not count."""
+    """Whether mixes quantize a tensor at all. Leading axes of length 1 do not count."""
     rows = max(shape[:-1], default=1)
     return rows > 1 and name.endswith("weight") and not _KEPT.search(name)
 
@@ -69,7 +71,7 @@ def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
 def needs_importance(mix: str, name: str, type: GgmlType) -> bool:
     """Whether llama.cpp refuses to make a tensor `type` without an importance matrix.
 
-    Tables are rounded without: they multiply nothing, or importance for them is not collected.
+    Tables do not need one: they multiply nothing, or importance for them is not collected.
     """
     if name in TABLES:
         return False
@@ -82,11 +84,11 @@ def mix_types(
     facts: MixFacts,
     has_importance: bool,
 ) -> dict[str, GgmlType]:
-    """The type of every tensor, by its name in the file; F32 for those mixes do not touch.
+    """The type of every tensor, by its name in the file; F32 for unquantized ones.
 
-    tensors: name and shape (rows first) of all of a model, in any order. has_importance: whether
-    there is an importance matrix, by which some mixes choose otherwise. Raises InvalidInput for a
-    mix that llama.cpp does not have.
+    tensors: name and shape (rows first) of all tensors of a model, in any order. has_importance:
+    whether there is an importance matrix, which changes the choices of some mixes. Raises
+    InvalidInput for a mix that llama.cpp does not have.
     """
     if mix not in MIXES:
         raise InvalidInput(

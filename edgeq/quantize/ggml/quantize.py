@@ -1,4 +1,4 @@
-"""Tensors quantized while they are read: rows on all cores, in order, in little memory."""
+"""Quantize tensors while they are read: rows on all cores, in order, in little memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgeq.quantize.ggml.types import GgmlType
 
 T = TypeVar("T")
 ReadRows = Callable[[int, int], Floats]
-"""Rows `start` to `stop` of a tensor, float32 `(stop - start, columns)`; of a tensor of one axis
+"""Rows `start` to `stop` of a tensor, float32 `(stop - start, columns)`; for a tensor of one axis
 the values `start` to `stop`. It is called from several threads."""
 
 # A quarter of a million values: as float32 one MiB. Small enough that all cores are busy to the end
-# of a tensor, large enough that handing them over does not show.
+# of a tensor, large enough that the overhead per piece is negligible.
 _VALUES_AT_ONCE = 1 << 18
-_VALUES_IN_ALL = 1 << 23  # in work, of all threads together, unless single rows are longer
+_VALUES_IN_ALL = 1 << 23  # bytes in work, over all threads, unless single rows are longer
 _AHEAD = 2  # pieces for each thread: one in work, one waiting
 
 
@@ -34,9 +34,9 @@ def quantize_tensor(
 ) -> Iterator[Bytes]:
     """The bytes of a tensor in the file, piece by piece in order.
 
-    shape: rows first; of more than two axes all but the last count as rows. importance: float32
-    `(columns,)`, or `(experts, columns)` for a tensor `(experts, rows, columns)`. threads: all the
-    cores this process may use by default. Memory is bounded by the number of threads, not by the
+    shape: rows first; for more than two axes all but the last count as rows. importance: float32
+    `(columns,)`, or `(experts, columns)` for a tensor `(experts, rows, columns)`. threads: by
+    default, all cores this process may use. Memory is bounded by the number of threads, not by the
     tensor. Raises what `quantize_rows` does.
     """
     threads = threads or usable_cores()
@@ -50,10 +50,10 @@ def pieces(
     importance: Floats | None,
     threads: int,
 ) -> Iterator[Callable[[], Bytes]]:
-    """The work of `quantize_tensor`, cut up: each call gives the next bytes of the tensor."""
+    """The work of `quantize_tensor` in pieces: each call gives the next bytes of the tensor."""
     columns = shape[-1] if len(shape) > 1 else 1
     rows = math.prod(shape) // columns
-    # Each expert has its own importance, so no piece is of two.
+    # Each expert has its own importance, so no piece spans two.
     together = rows // len(importance) if importance is not None and importance.ndim > 1 else rows
     values = min(_VALUES_AT_ONCE, _VALUES_IN_ALL // (threads * _AHEAD))
     at_once = max(1, values // columns)
@@ -73,7 +73,7 @@ def _piece(
 
 
 def in_order(work: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
-    """What each call gives, in order; calls are made on `threads` threads, a few ahead.
+    """The results of the calls, in order; calls are made on `threads` threads, a few ahead.
 
     When the iterator is closed or a call raises, no further calls are made.
     """

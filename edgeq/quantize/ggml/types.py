@@ -1,4 +1,4 @@
-"""The number formats of GGUF: how many values a block holds, and how many bytes it takes."""
+"""The number formats of GGUF: values per block, and bytes per block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GgmlType:
-    """A number format: `block` values of a row take `block_bytes` bytes. id: as files have it."""
+    """A number format: `block` values of a row take `block_bytes` bytes. id: used in files."""
 
     name: str
     id: int
@@ -17,11 +17,11 @@ class GgmlType:
 
     @property
     def bits(self) -> float:
-        """Bits per weight, scales included."""
+        """Bits per weight, including scales."""
         return 8 * self.block_bytes / self.block
 
 
-# Facts of ggml (ggml.h `enum ggml_type`, ggml-common.h); numbers left out were withdrawn.
+# Facts about ggml (ggml.h `enum ggml_type`, ggml-common.h); missing numbers were withdrawn.
 TYPES: dict[str, GgmlType] = {
     type.name: type
     for type in (
@@ -64,7 +64,7 @@ TYPES: dict[str, GgmlType] = {
 }
 _BY_ID = {type.id: type for type in TYPES.values()}
 
-# What llama.cpp's quantizer takes where a row is not made of whole blocks (llama-quant.cpp,
+# Substitutes of llama.cpp's quantizer for rows that are not whole blocks (llama-quant.cpp,
 # `tensor_type_fallback`).
 _FALLBACK = {
     **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S"), "IQ4_NL"),
@@ -75,7 +75,7 @@ _FALLBACK = {
 
 
 def by_id(id: int) -> GgmlType | None:
-    """The type a file means by a number; None for one that is not known."""
+    """The type with a number in files; None if it is unknown."""
     return _BY_ID.get(id)
 
 
@@ -85,9 +85,9 @@ def nbytes(type: GgmlType, shape: tuple[int, ...]) -> int:
 
 
 def fallback(type: GgmlType, columns: int) -> GgmlType:
-    """`type`, or what llama.cpp takes in its place for rows of `columns` values.
+    """`type`, or llama.cpp's substitute for rows of `columns` values.
 
-    That is F16 where rows do not divide into blocks of 32 either.
+    That is F16 if rows do not divide into blocks of 32 either.
     """
     if columns % type.block == 0:
         return type

@@ -1,4 +1,4 @@
-"""llama.cpp's words that a recipe may use: types of single tensors, mixes of whole files."""
+"""llama.cpp's names that a recipe may use: types of single tensors, mixes of whole files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GgufType = Literal[
     "IQ4_NL",
     "IQ4_XS",
 ]
-"""What one tensor of a GGUF file can be."""
+"""The type of one tensor in a GGUF file."""
 
 GgufMix = Literal[
     "F16",
@@ -61,7 +61,7 @@ GgufMix = Literal[
     "IQ4_NL",
     "IQ4_XS",
 ]
-"""What llama.cpp's quantizer calls a file type: a rule that gives every tensor its own."""
+"""A mix, llama.cpp's file type: a rule that gives every tensor its own type."""
 
 UNWEIGHTED: tuple[GgufMix, ...] = ("F16", "BF16", "Q8_0")
-"""Mixes whose rounding has nothing to weigh: the nearest code is the best one."""
+"""Mixes whose rounding has no use for importance: the nearest code is the best."""

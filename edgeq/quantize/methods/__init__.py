@@ -1,4 +1,4 @@
-"""Rounding methods by name; another package adds one by an entry point `edgeq.rounding_methods`."""
+"""Rounding methods by name; packages add methods by an entry point `edgeq.rounding_methods`."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ register_rounding_method = ROUNDING_METHODS.register
 
 
 def methods_for(number_format: NumberFormat) -> tuple[str, ...]:
-    """How weights can be rounded onto a number format; the first is the default.
+    """Rounding methods for a number format; the first is the default.
 
-    Raises InvalidInput where no method does.
+    Raises InvalidInput if there is none.
 
     >>> from edgeq.quantize.number_formats import number_format
     >>> methods_for(number_format("int4-b32"))
@@ -43,7 +43,7 @@ def methods_for(number_format: NumberFormat) -> tuple[str, ...]:
     """
     able = [m.name for m in ROUNDING_METHODS.values() if m.rounds_onto(number_format)]
     if not able:
-        raise _no_method(number_format, "no rounding method rounds onto it")
+        raise _no_method(number_format, "no rounding method supports it")
     return tuple(sorted(able, key=lambda name: name != number_format.default_method))
 
 
@@ -52,9 +52,9 @@ def plain_method(number_format: NumberFormat) -> RoundingMethod:
     for method in map(rounding_method, methods_for(number_format)):
         if not method.needs_calibration:
             return method
-    raise _no_method(number_format, "every method that rounds onto it needs calibration data")
+    raise _no_method(number_format, "every method that supports it needs calibration data")
 
 
 def _no_method(number_format: NumberFormat, what: str) -> InvalidInput:
-    remedy = "register a rounding method with reads = 'nothing' that rounds onto it"
+    remedy = "register a rounding method with reads = 'nothing' that supports it"
     return InvalidInput(Problem(f"the number format {number_format.name!r}", what, remedy))

@@ -1,8 +1,8 @@
-"""AWQ: inputs that matter get finer steps, by factors that the operator before takes back.
+"""AWQ: important inputs get finer steps, by factors folded into the preceding operator.
 
-Lin et al., "AWQ: Activation-aware Weight Quantization", 2023, arXiv:2306.00978: columns whose
-inputs are strong are multiplied before rounding, the inputs divided. Factors here are powers of
-two, so that the folded model computes the same floats to the last bit.
+Lin et al., "AWQ: Activation-aware Weight Quantization", 2023, arXiv:2306.00978: columns with strong
+inputs are multiplied before rounding, the inputs divided. Factors here are powers of two, so that
+the folded model computes the same floats to the last bit.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Awq(RoundingMethod):
     name = "awq"
     title = "AWQ"
     summary = (
-        "Columns of weights that meet strong inputs are made larger before rounding, and what "
-        "comes before them smaller by as much, so that they get finer steps."
+        "Columns of weights with strong inputs are made larger before rounding, and the preceding "
+        "values smaller by as much, so that they get finer steps."
     )
     source = "Lin and others, AWQ, https://arxiv.org/abs/2306.00978"
     reads = "moments"
@@ -36,7 +36,7 @@ class Awq(RoundingMethod):
     folds_graph = True
 
     def rounds_onto(self, number_format: NumberFormat) -> bool:
-        """Integers in groups, but not GGUF's own, whose files take no folded graph."""
+        """Integers in groups, but not GGUF's own, whose files cannot store a folded graph."""
         is_integer = isinstance(number_format, IntegerFormat)
         is_ggufs = isinstance(number_format, BlockFormat)
         return is_integer and not is_ggufs and number_format.group_size is not None
@@ -44,13 +44,13 @@ class Awq(RoundingMethod):
     def round(
         self, weight: Floats, statistics: Statistics | None, number_format: NumberFormat
     ) -> QuantizedTensor:
-        """To the nearest code: the graph was folded before."""
+        """Round to the nearest code: the graph is already folded."""
         return NEAREST.round(weight, None, number_format)
 
     def column_factors(
         self, weights: Sequence[Floats], moments: Moments, number_format: NumberFormat
     ) -> Floats | None:
-        """Of factors that follow the inputs' strength, more or less, the best on the outputs."""
+        """Among powers of the inputs' strength, the factors with the best outputs."""
         return column_factors(weights, moments, number_format)
 
 
@@ -60,11 +60,11 @@ AWQ = Awq()
 def column_factors(
     weights: Sequence[Floats], moments: Moments, number_format: NumberFormat
 ) -> Floats | None:
-    """What to multiply columns by, and the input to divide by; None where nothing is gained.
+    """Factors to multiply columns by, and to divide the input by; None without a gain.
 
     weights: float32 `(rows, columns)` each, all that read the input whose moments these are.
-    Returns float32 `(columns,)`, powers of two: of those that follow the inputs' strength, more or
-    less, the ones under which rounding to nearest changes the outputs least.
+    Returns float32 `(columns,)`, powers of two: among powers of the inputs' strength, the ones with
+    which rounding to nearest changes the outputs least.
     """
     strength = np.sqrt(np.maximum(moments.power, 1e-12))
     strength /= np.exp(np.log(strength).mean())

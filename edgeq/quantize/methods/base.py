@@ -1,4 +1,4 @@
-"""What a rounding method is: what it needs, which number formats it rounds onto, and `round`."""
+"""The interface of a rounding method: its requirements, its number formats, and `round`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from edgeq.quantize.methods.objective import Moments
 from edgeq.quantize.number_formats.base import Floats, NumberFormat, QuantizedTensor
 
 Reads = Literal["nothing", "power", "moments"]
-"""What a method reads of a layer's inputs: the mean square of each, or all second moments."""
+"""Statistics of a layer's inputs that a method uses: the mean square of each, or all second
+moments."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What calibration saw of a weight's inputs; None where it did not look.
+    """Calibration statistics of a weight's inputs; None if they were not collected.
 
-    power: float32 `(columns,)`, the mean square of each input. held_back: moments of samples that
-    codes are not made from, to judge them by.
+    power: float32 `(columns,)`, the mean square of each input. held_back: moments of held-out
+    samples, to judge codes by.
     """
 
     power: Floats | None = None
@@ -28,11 +29,11 @@ class Statistics:
 
     @classmethod
     def of(cls, moments: Moments, held_back: Moments | None = None) -> Statistics:
-        """Everything that moments say."""
+        """Statistics derived from moments."""
         return cls(moments.power, moments, held_back)
 
     def as_if_whole(self) -> Statistics:
-        """The same inputs, as if nothing before had been lost."""
+        """The same inputs, as if earlier layers had no error."""
         moments, held_back = self.moments, self.held_back
         return Statistics(
             self.power,
@@ -44,8 +45,8 @@ class Statistics:
 class RoundingMethod(ABC):
     """A way to choose a weight's codes and scales. One instance of each class is registered.
 
-    name: the word in recipes and records. title: its usual name. summary, source: one plain
-    sentence on what it does, and where to read on.
+    name: in recipes and records. title: its usual name. summary, source: one plain sentence on what
+    it does, and a reference.
     """
 
     name: str
@@ -54,20 +55,21 @@ class RoundingMethod(ABC):
     source: str
 
     reads: Reads = "nothing"
-    """What `round` uses of the statistics where there is calibration data."""
+    """The statistics that `round` uses if there are calibration data."""
     needs_calibration: bool = False
     """Whether a build without calibration data is refused."""
     in_sequence: bool = False
-    """Whether layers are rounded one after the other, each for the inputs that rounded layers give
-    it. The result is compared with plain rounding on samples held back, and the better one kept."""
+    """Whether layers are rounded in order, each for the inputs produced by the rounded layers
+    before
+    it. The result is compared with plain rounding on held-out samples, and the better one kept."""
     rounds_tables: bool = False
-    """Whether it also rounds embedding tables, by what errors in them do to the answers."""
+    """Whether it also rounds embedding tables, by the effect of their errors on the answers."""
     folds_graph: bool = False
-    """Whether the float graph is changed first, by `column_factors`; for ONNX alone."""
+    """Whether the float graph is changed first, by `column_factors`; for ONNX only."""
     runs_in_ggml: bool = False
     """Whether llama.cpp's own quantizer does the same for its number formats."""
     proxy: str = ""
-    """A cheaper method that ranks number formats alike, to measure sensitivities by."""
+    """A cheaper method that ranks number formats the same way, to measure sensitivities with."""
 
     @property
     def takes_imatrix(self) -> bool:
@@ -76,7 +78,7 @@ class RoundingMethod(ABC):
 
     @abstractmethod
     def rounds_onto(self, number_format: NumberFormat) -> bool:
-        """Whether `round` takes this number format."""
+        """Whether `round` supports this number format."""
 
     @abstractmethod
     def round(
@@ -84,16 +86,16 @@ class RoundingMethod(ABC):
     ) -> QuantizedTensor:
         """Codes and scales of one weight.
 
-        weight: float32 `(rows, columns)`. statistics: of its inputs, None where calibration cannot
-        look, e.g. where rows are looked up; a method must round then, too. The tensor names the
-        method that really made the codes. Raises what
-        `edgeq.quantize.ggml.library.quantize_rows` does for GGUF's own number formats.
+        weight: float32 `(rows, columns)`. statistics: of its inputs, None if calibration has none,
+        e.g. if rows are looked up; a method must round then, too. The tensor names the method that
+        actually made the codes. Raises what `edgeq.quantize.ggml.library.quantize_rows` does for
+        GGUF's own number formats.
         """
 
     def column_factors(
         self, weights: Sequence[Floats], moments: Moments, number_format: NumberFormat
     ) -> Floats | None:
-        """What to multiply columns by, and their input to divide by; None where nothing is gained.
+        """Factors to multiply columns by, and to divide their input by; None without a gain.
 
         Only for methods that fold. weights: all that read the input whose moments these are.
         Returns float32 `(columns,)`, powers of two, so that the graph computes the same floats.

@@ -1,8 +1,8 @@
-"""GPTQ: round column by column and let the columns still to come make up for the error.
+"""GPTQ: round column by column and let the remaining columns compensate for the error.
 
 Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: Accurate Post-Training Quantization for Generative
-Pre-trained Transformers", 2022, arXiv:2210.17323, algorithm 1, with columns taken in the order
-of falling input power ("act-order") and scales fixed beforehand.
+Pre-trained Transformers", 2022, arXiv:2210.17323, algorithm 1, with columns taken in the order of
+decreasing input power ("act-order") and scales fixed beforehand.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from edgeq.quantize.number_formats.integers import IntegerFormat
 
 _COLUMNS_AT_ONCE = 128
 _SMALLEST_HALF = 64
-# Shares of the mean input power, from which held-back samples choose: a tenth with fifty thousand
-# rows of calibration data, one and more with some hundred.
+# Fractions of the mean input power, to choose from by held-out samples: a tenth with fifty thousand
+# rows of calibration data, one and more with a few hundred.
 _DAMPINGS = (0.1, 0.3, 1.0, 3.0)
 _USUAL_DAMPING = 0.3
-_ROWS_THAT_JUDGE = 512  # of a weight at most, spread over it, to choose a damping
-_SWEEPS = 3  # of descent behind GPTQ; a fourth gains a percent
+_ROWS_THAT_JUDGE = 512  # rows of a weight at most, spread over it, to choose a damping
+_SWEEPS = 3  # sweeps of descent after GPTQ; a fourth gains a percent
 
 
 class Gptq(RoundingMethod):
-    """Errors are fed to the columns still to come, then codes and scales refined one by one."""
+    """Errors are fed to the remaining columns, then codes and scales are refined one by one."""
 
     name = "gptq"
     title = "GPTQ"
@@ -44,13 +44,13 @@ class Gptq(RoundingMethod):
     proxy = "importance"
 
     def rounds_onto(self, number_format: NumberFormat) -> bool:
-        """Everything with steps of one size."""
+        """Every number format with uniform steps."""
         return isinstance(number_format, IntegerFormat)
 
     def round(
         self, weight: Floats, statistics: Statistics | None, number_format: NumberFormat
     ) -> QuantizedTensor:
-        """What it aims at is damped as suits the samples held back, where there are some."""
+        """The damping of the target is chosen by held-out samples, if there are any."""
         if statistics is None or statistics.moments is None:
             return NEAREST.round(weight, statistics, number_format)
         assert isinstance(number_format, IntegerFormat)
@@ -67,7 +67,8 @@ GPTQ = Gptq()
 
 
 def _target(weight: Floats, statistics: Statistics) -> Objective:
-    """The unrounded weight that is best on what was held back, of several and the float one."""
+    """The unrounded weight that is best on the held-out samples, among several and the float
+    one."""
     moments, held_back = statistics.moments, statistics.held_back
     assert moments is not None
     if held_back is None or moments.drift is None:

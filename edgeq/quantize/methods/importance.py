@@ -1,4 +1,4 @@
-"""Round to nearest, with the error of each column weighed by the mean square of its input."""
+"""Round to nearest, with the error of each column weighted by the mean square of its input."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Importance(RoundingMethod):
     name = "importance"
     title = "an importance matrix"
     summary = (
-        "Rounding weighs each column of weights by how strongly example texts use it, so that "
-        "what is used most is kept most exactly."
+        "Rounding weights each column by how strongly example texts use it, so that the most used "
+        "columns are kept most exactly."
     )
     source = "llama.cpp, imatrix, https://github.com/ggml-org/llama.cpp/tree/master/tools/imatrix"
     reads = "power"

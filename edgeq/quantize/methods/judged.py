@@ -1,4 +1,4 @@
-"""A method's codes, or those of plain rounding where these are better on samples held back."""
+"""A method's codes, or those of plain rounding if these are better on held-out samples."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def round_judged(
 
 
 def with_fall_back(reason: str, asked: str, tensor: QuantizedTensor | None) -> str:
-    """`reason`, and what `round_judged` did where it did not use the method that was asked for."""
+    """`reason`, and the fallback of `round_judged` if it did not use the requested method."""
     if tensor is None or tensor.method == asked or asked not in ROUNDING_METHODS:
         return reason
     if not ROUNDING_METHODS[asked].in_sequence:
         return reason
-    return f"{reason}; {tensor.method}, for {asked} was worse on calibration data held back"
+    return f"{reason}; {tensor.method}, for {asked} was worse on held-out calibration data"

@@ -1,7 +1,7 @@
 """Tables of values by one-dimensional k-means.
 
-Each value is counted by the importance of the input that it multiplies (Han, Mao, Dally, "Deep
-Compression", 2015, arXiv:1510.00149, section 3, without the retraining).
+Each value is weighted by the importance of its input (Han, Mao, Dally, "Deep Compression", 2015,
+arXiv:1510.00149, section 3, without the retraining).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class KMeans(RoundingMethod):
     name = "kmeans"
     title = "a palette"
     summary = (
-        "Weights become entries of a small table of values that are chosen for them, as a GIF "
+        "Weights become entries of a small table of values chosen for them, as a GIF "
         "file chooses its colours."
     )
     source = (
@@ -35,7 +35,7 @@ class KMeans(RoundingMethod):
     reads = "power"
 
     def rounds_onto(self, number_format: NumberFormat) -> bool:
-        """Palettes alone."""
+        """Palettes only."""
         return isinstance(number_format, Palette)
 
     def round(
@@ -50,7 +50,7 @@ KMEANS = KMeans()
 
 
 def cluster(weight: Floats, palette: Palette, importance: Floats | None = None) -> QuantizedTensor:
-    """Tables of the values that leave the least (importance-weighted) squared error, and indices.
+    """Tables of values with the least (importance-weighted) squared error, and indices.
 
     weight: float32 `(rows, columns)`. importance: float32 `(columns,)`, e.g. the mean square of
     each input, or None for equal weights.
@@ -67,7 +67,7 @@ def cluster(weight: Floats, palette: Palette, importance: Floats | None = None) 
 
 
 def _table(values: Floats, counts: NDArray[np.float64], size: int) -> Floats:
-    """float32 `(size,)` that float16 holds, rising.
+    """float32 `(size,)`, exact in float16, ascending.
 
     Values are first rounded to float16, where the table must live: a tensor then has some ten
     thousand different ones, however large it is, and Lloyd's steps cost nothing.

@@ -14,7 +14,7 @@ class Nearest(RoundingMethod):
 
     name = "nearest"
     title = "rounding to the nearest value"
-    summary = "Each weight becomes the nearest value that the smaller format has."
+    summary = "Each weight becomes the nearest value in the smaller format."
     source = (
         "Nagel and others, A White Paper on Neural Network Quantization, "
         "https://arxiv.org/abs/2106.08295"
@@ -22,7 +22,7 @@ class Nearest(RoundingMethod):
     runs_in_ggml = True
 
     def rounds_onto(self, number_format: NumberFormat) -> bool:
-        """Everything with steps of one size; floats, which stay as they are."""
+        """Every number format with uniform steps; floats, which stay unchanged."""
         return isinstance(number_format, IntegerFormat | FloatFormat)
 
     def round(

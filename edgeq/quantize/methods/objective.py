@@ -1,4 +1,4 @@
-"""What rounding one layer is judged by: the change of its output on the inputs it will see."""
+"""The objective of rounding one layer: the change of its output on its actual inputs."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 
 from edgeq.quantize.number_formats.base import Floats
 
-_ROWS_PER_PRODUCT = 2048  # one short sample's few rows would be all overhead
+_ROWS_PER_PRODUCT = 2048  # a product for one short sample's few rows would be all overhead
 
 
 @dataclass(frozen=True)
 class Moments:
     """Second moments of a layer's inputs: x in the float model, x̂ in the one being rounded.
 
-    seen: float32 `(columns, columns)`, mean of `x̂ x̂ᵀ`. drift: mean of `(x − x̂) x̂ᵀ`, or None where
-    the layers before are not rounded, so that both inputs are the same. beside: float32
-    `(rows, columns)`, mean of `(r − r̂) x̂ᵀ` where the output is added to a tensor r that has lost
-    something too, and the sum is what counts; None where there is none.
+    seen: float32 `(columns, columns)`, mean of `x̂ x̂ᵀ`. drift: mean of `(x − x̂) x̂ᵀ`, or None if
+    the layers before are not rounded, so that both inputs are the same. residual: float32 `(rows,
+    columns)`, mean of `(r − r̂) x̂ᵀ` if the output is added to a tensor r that has an error too,
+    since the sum is what matters; None otherwise.
     """
 
     seen: Floats
     drift: Floats | None = None
-    beside: Floats | None = None
+    residual: Floats | None = None
 
     @property
     def power(self) -> Floats:
@@ -32,29 +32,30 @@ class Moments:
         return np.diag(self.seen).copy()
 
     def as_if_whole(self) -> Moments:
-        """The same inputs, as if nothing before had been lost."""
+        """The same inputs, as if earlier layers had no error."""
         return Moments(self.seen)
 
     def of_rows(self, rows: slice) -> Moments:
         """The same, for some rows of a weight."""
-        beside = None if self.beside is None else self.beside[rows]
-        return Moments(self.seen, self.drift, beside)
+        residual = None if self.residual is None else self.residual[rows]
+        return Moments(self.seen, self.drift, residual)
 
     def missed(self, weight: Floats) -> Floats | None:
-        """What the float weight leaves wrong: mean of `(W x + r − W x̂ − r̂) x̂ᵀ`."""
+        """The error that the float weight leaves: mean of `(W x + r − W x̂ − r̂) x̂ᵀ`."""
         if self.drift is None:
             return None
         missed = weight @ self.drift
-        if self.beside is not None:
-            missed += self.beside
+        if self.residual is not None:
+            missed += self.residual
         return missed
 
     def error(self, weight: Floats, rounded: Floats) -> float:
-        """That of `errors`, of one."""
+        """`errors` for a single weight."""
         return next(self.errors(weight, [rounded]))
 
     def errors(self, weight: Floats, rounded: Iterable[Floats]) -> Iterator[float]:
-        """Means of `‖W x + r − Ŵ x̂ − r̂‖²`, less what `W` itself leaves; to compare by."""
+        """Means of `‖W x + r − Ŵ x̂ − r̂‖²`, minus the error that `W` itself leaves; for
+        comparisons."""
         missed = self.missed(weight)
         for each in rounded:
             change = each - weight
@@ -81,7 +82,7 @@ class MomentSums:
             self._multiply()
 
     def result(self) -> Moments | None:
-        """Moments of all rows; None if there were none. To be asked for once, at the end."""
+        """Moments of all rows; None if there were none. To be called once, at the end."""
         if self._pending:
             self._multiply()
         if not self._count:
@@ -97,7 +98,7 @@ class MomentSums:
         self._add("seen", right, right)
         self._add("drift", np.concatenate(wanted) - right, right)
         if missing[0] is not None:
-            self._add("beside", np.concatenate(missing), right)
+            self._add("residual", np.concatenate(missing), right)
 
     def _add(self, name: str, left: Floats, right: Floats) -> None:
         product = left.T @ right
@@ -109,9 +110,9 @@ class MomentSums:
 
 @dataclass(frozen=True)
 class Objective:
-    """The quadratic that methods make small: `tr((W − Ŵ) H (W − Ŵ)ᵀ)`.
+    """The quadratic that methods minimize: `tr((W − Ŵ) H (W − Ŵ)ᵀ)`.
 
-    weight: float32 `(rows, columns)`, what to aim at. hessian: float32 `(columns, columns)`,
+    weight: float32 `(rows, columns)`, the target. hessian: float32 `(columns, columns)`,
     positive definite.
     """
 
@@ -122,10 +123,9 @@ class Objective:
 def objective(weight: Floats, moments: Moments, damping: float) -> Objective:
     """The quadratic of `moments`, completed to a square.
 
-    With λ, a share `damping` of the mean input power, it is about
-    `W + mean((W x + r − W x̂ − r̂) x̂ᵀ) (H + λ)⁻¹`: the weight that is best on rounded inputs, held
-    near `W`. (The asymmetric objective of Li et al., "GPTAQ", 2025, arXiv:2504.02692; that sums
-    with what passes by are aimed at is ours.)
+    With λ, a share `damping` of the mean input power, it is about `W + mean((W x + r − W x̂ − r̂)
+    x̂ᵀ) (H + λ)⁻¹`: the weight that is best on rounded inputs, kept near `W`. (The asymmetric
+    objective of Li et al., "GPTAQ", 2025, arXiv:2504.02692; the residual term is ours.)
     """
     mean = float(np.trace(moments.seen)) / len(moments.seen)
     damped = moments.seen.copy()

@@ -1,4 +1,4 @@
-"""Descent from codes and scales that are good to some that are better, one number at a time.
+"""Refine codes and scales by coordinate descent, one number at a time.
 
 The objective is a quadratic, so that the best value of any one number, all others kept, is exact:
 a code moves to the whole number nearest to it, a scale to the nearest that its format holds. Block
@@ -47,7 +47,7 @@ class _State:
         self._gradient = np.ascontiguousarray((left @ self._hessian).T)
 
     def sweep(self) -> None:
-        """All codes and scales once.
+        """Update all codes and scales once.
 
         Blocks that stand together get to know of each other's changes at once, all other columns
         when these are done: few large products instead of many that only wait for memory.
@@ -93,7 +93,7 @@ class _State:
             slope -= self._inner[:, j, None] * moved
 
     def _held(self, start: int) -> Floats:
-        """A copy of the numbers beside the codes of the stored block at column `start`."""
+        """A copy of the numbers other than codes of the stored block at column `start`."""
         width = self.number_format.fields if isinstance(self.number_format, BlockFormat) else 1
         at = start // self.unit * width
         return self.scales[:, at : at + width].copy()

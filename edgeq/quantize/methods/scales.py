@@ -1,4 +1,4 @@
-"""Scales that leave the least error, searched instead of taken from the largest weight."""
+"""Scales with the least error, found by a search instead of taken from the largest weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a number format is: which codes a weight can have, what they stand for, what they take.
+"""The interface of a number format: its codes, their values, and their size.
 
 Weights are two-dimensional, `(rows, columns)`: a linear layer's rows are its outputs and its
 columns the inputs that are summed over; an embedding's rows are its tokens.
@@ -17,12 +17,11 @@ Codes = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """A way to store a weight. It says which codes there are, not how to round onto them.
+    """A way to store a weight: it defines the codes, not how to round onto them.
 
-    name: as recipes and records have it. bits: of one code. group_size: how many neighbouring
-    columns share a scale; None means the whole row, or that there is no scale. default_method: the
-    rounding method where a recipe names none. activations: what a layer on it can multiply by, the
-    default first.
+    name: in recipes and records. bits: per code. group_size: how many adjacent columns share a
+    scale; None means the whole row, or that there is no scale. default_method: the rounding method
+    if a recipe names none. activations: the number formats of a layer's inputs, the default first.
     """
 
     name: str
@@ -38,7 +37,7 @@ class NumberFormat:
 
     @property
     def symmetric(self) -> bool:
-        """Whether code 0 stands for 0, with no offset to store."""
+        """Whether code 0 is the value 0, without an offset to store."""
         raise NotImplementedError
 
     @property
@@ -52,7 +51,9 @@ class NumberFormat:
         raise NotImplementedError
 
     def scale_count(self, rows: int, columns: int) -> int:
-        """How many numbers a `(rows, columns)` weight has in addition to its codes."""
+        """The number of scales (and similar) of a `(rows, columns)` weight, in addition to its
+        codes.
+        """
         raise NotImplementedError
 
     def nbytes(self, rows: int, columns: int) -> int:
@@ -70,10 +71,10 @@ class NumberFormat:
 
 @dataclass(frozen=True)
 class QuantizedTensor:
-    """A rounded weight: codes int8 `(rows, columns)`, scales float32 as its number format says.
+    """A rounded weight: codes int8 `(rows, columns)`, scales float32 as its number format defines.
 
-    method: the rounding method that really made the codes. File formats write these numbers as
-    they are; none rounds again.
+    method: the rounding method that actually made the codes. File formats write these numbers
+    unchanged; none rounds again.
     """
 
     number_format: NumberFormat

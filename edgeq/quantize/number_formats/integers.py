@@ -17,9 +17,9 @@ from edgeq.quantize.number_formats.base import Codes, Floats, NumberFormat
 class IntegerFormat(NumberFormat):
     """`weight ≈ scale × code`, `lowest ≤ code ≤ highest`.
 
-    scale_dtype: with float16 a scale is the same on every runtime, since GGUF and Core ML store it
+    scale_dtype: with float16 a scale is the same in every runtime, since GGUF and Core ML store it
     so and ONNX can. stored_bits: the width of a code in a file, for formats that no runtime packs
-    tighter: 3-bit codes can lie in 4-bit fields; without it, `bits`.
+    tighter: 3-bit codes can be stored in 4-bit fields; by default `bits`.
 
     >>> IntegerFormat("int3-b32", bits=3, group_size=32, stored_bits=4).nbytes(1, 64)
     36
@@ -29,14 +29,14 @@ class IntegerFormat(NumberFormat):
     stored_bits: int = 0
 
     def __post_init__(self) -> None:
-        """Settle the default, which depends on another field."""
+        """Fill in the default, which depends on another field."""
         object.__setattr__(self, "stored_bits", self.stored_bits or self.bits)
         if not 2 <= self.bits <= self.stored_bits <= 8:
             raise ValueError(f"{self.name}: {self.bits} bits do not fit into {self.stored_bits}")
 
     @property
     def takes_adapter(self) -> bool:
-        """Layers with one scale per row are integer products, which nothing is added to."""
+        """Layers with one scale per row are integer products, to which nothing is added."""
         return self.group_size is not None
 
     @property
@@ -46,7 +46,7 @@ class IntegerFormat(NumberFormat):
 
     @property
     def lowest(self) -> int:
-        """Smallest code. Per-row int8 leaves out -128, which would make the range lopsided."""
+        """Smallest code. Per-row int8 excludes -128, which would make the range asymmetric."""
         return -(1 << (self.bits - 1)) + (1 if self.group_size is None else 0)
 
     @property
@@ -55,11 +55,11 @@ class IntegerFormat(NumberFormat):
         return (1 << (self.bits - 1)) - 1
 
     def groups(self, columns: int) -> int:
-        """How many scales a row of `columns` weights has; the last group may be short."""
+        """Number of scales per row of `columns` weights; the last group may be short."""
         return 1 if self.group_size is None else -(-columns // self.group_size)
 
     def scale_count(self, rows: int, columns: int) -> int:
-        """How many scales a `(rows, columns)` weight has."""
+        """Number of scales of a `(rows, columns)` weight."""
         return rows * self.groups(columns)
 
     def nbytes(self, rows: int, columns: int) -> int:
@@ -70,7 +70,7 @@ class IntegerFormat(NumberFormat):
         return codes + self.scale_count(rows, columns) * scale_size
 
     def storable(self, scales: NDArray[np.floating]) -> Floats:
-        """`scales` rounded to what the format can hold, as float32, and none of them zero."""
+        """`scales` rounded to what the format can store, as float32, and none of them zero."""
         narrow = scales.astype(self.scale_dtype)
         return np.where(narrow == 0, np.finfo(self.scale_dtype).tiny, narrow).astype(np.float32)
 
@@ -89,7 +89,7 @@ class IntegerFormat(NumberFormat):
     def affine(self, scales: Floats, columns: int) -> tuple[Floats, Floats]:
         """Step and offset of every weight, which is `step × code + offset`; both `(rows, columns)`.
 
-        Where a step is zero, every code stands for the offset.
+        If a step is zero, every code stands for the offset.
         """
         steps = self.spread(scales, columns)
         return steps, np.zeros_like(steps)

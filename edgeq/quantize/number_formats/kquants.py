@@ -1,9 +1,9 @@
 """GGUF's own number formats: legacy blocks with a minimum or five bits, and the K-quants.
 
-In a `QuantizedTensor` of one of them, `scales` holds everything a file holds besides the codes:
-float32 `(rows, stored blocks × fields)`, and of each stored block in turn its float16 scale, the
-float16 scale of its minima where it has them, and for K-quants the integer scale of each sub-block
-and then the integer minimum of each. All are exact in float32, as is every product of two.
+In their `QuantizedTensor`, `scales` holds everything in a file other than the codes: float32
+`(rows, stored blocks × fields)`, with, for each stored block, its float16 scale, the float16 scale
+of its minima if it has them, and for K-quants the integer scale of each sub-block and then the
+integer minimum of each. All are exact in float32, as is every product of two.
 
 The formats are ggml's (ggml-common.h, `block_q*`; ggml-quants.c, `dequantize_row_*`).
 """
@@ -23,8 +23,8 @@ class BlockFormat(IntegerFormat):
     """`weight = scale × sub-scale × code − scale of minima × minimum`.
 
     `group_size` columns share a sub-scale and minimum, `stored` columns a pair of float16 scales.
-    `zero` is the stored code of 0; the minimum is subtracted, but of the legacy types added
-    (`minimum_sign`). sub_scales, minima: smallest and largest integer of each, None where the
+    `zero` is the stored code of 0; the minimum is subtracted, except in the legacy types, which add
+    it (`minimum_sign`). sub_scales, minima: smallest and largest integer of each, None if the
     format has none.
     """
 
@@ -52,7 +52,7 @@ class BlockFormat(IntegerFormat):
 
     @property
     def minimum_sign(self) -> int:
-        """1 where the minimum is added, -1 where it is subtracted."""
+        """1 if the minimum is added, -1 if it is subtracted."""
         return -1 if self.minima else 1
 
     @property
@@ -62,12 +62,12 @@ class BlockFormat(IntegerFormat):
 
     @property
     def fields(self) -> int:
-        """Numbers of a stored block besides its codes."""
+        """Numbers of a stored block in addition to its codes."""
         heads = 1 + self.has_minimum
         return heads + self.subs * (bool(self.sub_scales) + bool(self.minima))
 
     def scale_count(self, rows: int, columns: int) -> int:
-        """Numbers besides codes of a `(rows, columns)` weight."""
+        """Numbers of a `(rows, columns)` weight in addition to codes."""
         return rows * columns // self.stored * self.fields
 
     def nbytes(self, rows: int, columns: int) -> int:
@@ -75,9 +75,9 @@ class BlockFormat(IntegerFormat):
         return rows * (columns // self.stored) * self.block_bytes
 
     def parts(self, scales: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        """Scale, scale of minima, sub-scales and minima: views of `scales` where it holds them.
+        """Scale, scale of minima, sub-scales and minima, as views of `scales`.
 
-        `(rows, stored blocks, 1 or subs)` each; what a format lacks is ones, for minima zeros.
+        `(rows, stored blocks, 1 or subs)` each; missing fields are ones, for minima zeros.
         """
         held = scales.reshape(len(scales), -1, self.fields)
         heads = 1 + self.has_minimum
@@ -140,6 +140,6 @@ OF_TYPE: dict[str, IntegerFormat] = {
     "Q8_0": INT8_B32,
     **{each.name: each for each in BLOCKS},
 }
-"""The number format of every GGUF type that codes of ours can be stored in, by the type's name."""
+"""The number format of every GGUF type that our codes can be stored in, by the type's name."""
 TYPE_OF = {number_format.name: type for type, number_format in OF_TYPE.items()}
-"""And the type's name by the number format's."""
+"""The type's name by the number format's."""

@@ -15,15 +15,15 @@ from edgeq.quantize.number_formats.base import Codes, Floats, NumberFormat
 class Palette(NumberFormat):
     """Tables of `2 ** bits` values; in a QuantizedTensor codes are indices, scales the tables.
 
-    rows: how many neighbouring rows share a table, None for all. Codes are int8 `(rows, columns)`
-    from 0 to `2 ** bits - 1`, scales float32 `(groups, 2 ** bits)`, rising.
+    rows: how many adjacent rows share a table, None for all. Codes are int8 `(rows, columns)` from
+    0 to `2 ** bits - 1`, scales float32 `(groups, 2 ** bits)`, ascending.
     """
 
     rows: int | None = None
 
     @property
     def symmetric(self) -> bool:
-        """A table's values stand anywhere."""
+        """A table's values may be anywhere."""
         return False
 
     @property
@@ -37,11 +37,11 @@ class Palette(NumberFormat):
         return (1 << self.bits) - 1
 
     def groups(self, rows: int) -> int:
-        """How many tables a weight of `rows` rows has."""
+        """Number of tables of a weight with `rows` rows."""
         return 1 if self.rows is None else -(-rows // self.rows)
 
     def scale_count(self, rows: int, columns: int) -> int:
-        """How many values the tables of a `(rows, columns)` weight have."""
+        """Number of values in the tables of a `(rows, columns)` weight."""
         return self.groups(rows) * (1 << self.bits)
 
     def nbytes(self, rows: int, columns: int) -> int:
@@ -59,7 +59,7 @@ class Palette(NumberFormat):
         return np.concatenate(codes).astype(np.int8)
 
     def decode(self, codes: Codes, scales: Floats) -> Floats:
-        """The values that indices stand for, float32 `(rows, columns)`."""
+        """The values of the indices, float32 `(rows, columns)`."""
         group = np.arange(len(codes)) // (self.rows or len(codes))
         values: Floats = scales[group[:, None], codes]
         return values

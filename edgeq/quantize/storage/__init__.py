@@ -1,4 +1,4 @@
-"""What every file format can hold, by its name: the words that recipes use for file formats."""
+"""The storage of every file format, by the format's name in recipes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ STORAGES: Registry[Storage] = Registry(
 )
 
 Format = Annotated[str, Vocabulary(lambda: list(STORAGES))]
-"""A file format: a word of `STORAGES`."""
+"""A file format: a name in `STORAGES`."""
 
 
 def storage(format: str) -> Storage:
-    """What the files of a format hold. Raises InvalidInput for an unknown format."""
+    """What files of a format can store. Raises InvalidInput for an unknown format."""
     return STORAGES.named(format)
 
 
 def preset(word: str, format: str, task: str) -> Variant:
-    """The variant that a preset word means for a format and a task.
+    """The variant that a preset means for a format and a task.
 
     >>> preset("int4", "onnx", "tensor").name, preset("int8", "onnx", "text-generation").name
     ('int4-b32', 'int8-b32')
@@ -41,7 +41,7 @@ def preset(word: str, format: str, task: str) -> Variant:
 
 
 def grid_of(word: str, format: str, task: str) -> str | None:
-    """What a rule's word, a grid, a preset or a GGUF type, means; None where the format lacks it.
+    """The meaning of a rule's word: a grid, a preset or a GGUF type; None if the format lacks it.
 
     >>> grid_of("int8-static", "onnx", "tensor"), grid_of("int4", "gguf", "text-generation")
     ('int8', 'int4-b32')

@@ -1,4 +1,4 @@
-"""What a file format can hold: the part of it that recipes are checked against."""
+"""What a file format can store: the part of it that recipes are checked against."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edgeq.quantize.presets import MIXES, PRESETS, Activations, Variant
 class Storage(ABC):
     """The number formats and variants that files of a format store.
 
-    name: as recipes write it. title: as people write it. runs_anywhere: whether its runtime exists
-    on every system; else its answers are emulated elsewhere. has_compute_units: whether a caller
-    may choose what executes it. takes_adapter: whether a low-rank adapter can be part of it.
-    has_mixes: whether llama.cpp's types are stored. activations: what a variant's are where it does
-    not say; None for what its weights usually run with. mixed_weights: what stands for a variant
-    whose number formats are still to be chosen.
+    name: in recipes. title: for people. runs_anywhere: whether its runtime exists on every system;
+    otherwise its answers are emulated elsewhere. has_compute_units: whether a caller may choose the
+    unit that executes it. takes_adapter: whether it can include a low-rank adapter. has_mixes:
+    whether llama.cpp's types are stored. activations: the default of a variant; None for the
+    default of its weights. mixed_weights: placeholder for a variant whose number formats are not
+    chosen yet.
     """
 
     name: ClassVar[str]
@@ -34,14 +34,14 @@ class Storage(ABC):
 
     @abstractmethod
     def holds(self, variant: Variant) -> bool:
-        """Whether its files can hold a variant."""
+        """Whether its files can store a variant."""
 
     def weights_of(self, variant: Variant) -> NumberFormat | None:
         """The number format of a variant's weights; None for a mix of llama.cpp's types."""
         return None if variant.weights in MIXES else number_format(variant.weights)
 
     def serves(self, task: Task) -> bool:
-        """Whether its runtime executes models of a task."""
+        """Whether its runtime supports models of a task."""
         return True
 
     def int8(self, task: Task) -> str:
@@ -53,13 +53,13 @@ class Storage(ABC):
         return INT8_B32.name if task.generates else "int8-dynamic"
 
     def preset(self, word: str, task: Task) -> Variant:
-        """The variant that a preset word means; `int4` and `int8` leave the rest to the format."""
+        """The variant that a preset means; `int4` and `int8` leave the rest to the format."""
         if word == "int4":
             return PRESETS[INT4_B32.name]
         return PRESETS[self.int8(task) if word == INT8.name else word]
 
     def number_format(self, word: str, task: Task) -> str | None:
-        """What a rule's word means for a weight; None where its files lack it."""
+        """The meaning of a rule's word for a weight; None if its files lack it."""
         if word in get_args(GgufType):
             return word if self.has_mixes else None
         variant = self.preset(word, task)

@@ -1,4 +1,4 @@
-"""What Core ML packages hold."""
+"""What Core ML packages store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeq.quantize.storage.base import Storage
 
 
 class CoremlStorage(Storage):
-    """Palettes, and integers with constants for scales: no adapter, no ranges of an input."""
+    """Palettes, and integers with constant scales: no adapter, no dynamic ranges."""
 
     name = "coreml"
     title = "Core ML"
@@ -31,5 +31,5 @@ class CoremlStorage(Storage):
         return not (rounding_method(variant.method).folds_graph or variant.recover)
 
     def int8(self, task: Task) -> str:
-        """See `Storage.int8`: one scale per channel, which every unit reads."""
+        """See `Storage.int8`: one scale per channel, which every unit supports."""
         return INT8.name

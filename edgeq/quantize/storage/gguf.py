@@ -1,4 +1,4 @@
-"""What GGUF files hold."""
+"""What GGUF files store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeq.quantize.storage.base import Storage
 
 
 class GgufStorage(Storage):
-    """llama.cpp's mixes, and integers that one of its types stores code by code."""
+    """llama.cpp's mixes, and integers that one of its types stores unchanged."""
 
     name = "gguf"
     title = "GGUF"
@@ -31,5 +31,5 @@ class GgufStorage(Storage):
         return task.in_llama_cpp
 
     def int8(self, task: Task) -> str:
-        """See `Storage.int8`: GGUF codes weights alone."""
+        """See `Storage.int8`: GGUF quantizes weights only."""
         return INT8_B32.name

@@ -1,4 +1,4 @@
-"""What ONNX files hold."""
+"""What ONNX files store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgeq.quantize.storage.base import Storage
 
 
 class OnnxStorage(Storage):
-    """Integers in groups; one scale per row only where activations are coded too."""
+    """Integers in groups; one scale per row only if activations are quantized too."""
 
     name = "onnx"
     title = "ONNX"

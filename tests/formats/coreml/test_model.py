@@ -163,7 +163,7 @@ def test_arguments_that_do_not_fit_are_refused(encoders: Pair, wren: Wren) -> No
         edgeq.load(encoders.coreml, compute_units="gpu")
     with pytest.raises(InvalidInput, match="only Core ML has compute units"):
         edgeq.load(encoders.onnx, compute_units="all")
-    with pytest.raises(InvalidInput, match=r"129 positions are asked for.*made for 128"):
+    with pytest.raises(InvalidInput, match=r"129 positions are requested.*made for 128"):
         edgeq.load(wren.half, context=129)
 
 
@@ -230,7 +230,7 @@ def test_every_position_can_be_used_and_no_more(wren: Wren) -> None:
     assert np.allclose(model.logits_in_pieces(ids, 100)[-1], model.prefill(ids), atol=1e-3)
     with pytest.raises(InvalidInput, match="0 of 128 positions are left"):
         model.step(5)
-    with pytest.raises(InvalidInput, match="over the 128 positions"):
+    with pytest.raises(InvalidInput, match="exceed the 128 positions"):
         model.draw(ids[:100], 40)
     narrow = opened(wren.single, context=40)
     with pytest.raises(InvalidInput, match="load the model with a larger context, 128 at most"):
@@ -420,7 +420,7 @@ def test_a_run_that_core_ml_stops_names_the_package(
 def test_a_package_of_others_is_no_language_model(wren: Wren) -> None:
     package = open_package(wren.half)
     backend = Unmarked(package.path / COREML_PACKAGE, 1)
-    with pytest.raises(InvalidInput, match="not a language model with a cache that edgeq wrote"):
+    with pytest.raises(InvalidInput, match="not a language model with a cache written by edgeq"):
         CoremlDecoder(package, backend, None)
 
 

@@ -213,13 +213,13 @@ def test_longrope_is_scaled_as_in_transformers() -> None:
         ("llama", {"hidden_act": "gelu_pytorch_tanh"}, "activation is gelu_tanh"),
         ("qwen2", {"rope_scaling": dict(tiny_decoders.LLAMA3_ROPE)}, "only for llama"),
         ("gemma2", {"query_pre_attn_scalar": 100}, "query_pre_attn_scalar is 100, not 32"),
-        ("gemma2", {"final_logit_softcapping": None}, "caps no logits"),
+        ("gemma2", {"final_logit_softcapping": None}, "does not cap logits"),
         ("gemma2", {"tie_word_embeddings": False}, "output weights"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "caps attention logits"),
         (
             "gemma3_text",
             {"layer_types": ["full_attention"] + ["sliding_attention"] * 6},
-            "regular distances",
+            "regularly spaced",
         ),
     ],
 )

@@ -109,13 +109,13 @@ def test_agrees_with_the_gguf_package(tmp_path: Path) -> None:
 ONE = [tensor("a", (8,), F32, 0)]
 HUGE = 1 << 60
 DAMAGED = {
-    "empty": (b"", "ends in the middle of the first word"),
-    "no magic": (gguf(magic=b"GGML"), "no GGUF file"),
+    "empty": (b"", "ends within the first word"),
+    "no magic": (gguf(magic=b"GGML"), "not a GGUF file"),
     "old version": (gguf(version=1), "version 1"),
     "future version": (gguf(version=4), "version 4"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
     "cut off": (valid()[:-220], "would end at byte"),
-    "cut off in the header": (valid()[:-540], "ends in the middle of"),
+    "cut off in the header": (valid()[:-540], "ends within"),
     "huge number of keys": (gguf(keys=HUGE), "metadata keys"),
     "huge number of tensors": (gguf(count=HUGE), "tensors"),
     "too many keys": (gguf(keys=1 << 17, data=bytes(4 * MIB)), "metadata keys, more than"),
@@ -137,8 +137,14 @@ DAMAGED = {
     "neither true nor false": (gguf([pair("a", 7, b"\2")]), "neither 0 nor 1"),
     "item neither true nor false": (gguf([pair("a", 9, array(7, 2, b"\1\2"))]), "neither 0 nor 1"),
     "alignment 0": (gguf([pair("general.alignment", 4, bytes(4))]), "general.alignment"),
-    "alignment 24": (gguf([pair("general.alignment", 4, struct.pack("<I", 24))]), "no power"),
-    "alignment of another kind": (gguf([pair("general.alignment", 8, string("32"))]), "no power"),
+    "alignment 24": (
+        gguf([pair("general.alignment", 4, struct.pack("<I", 24))]),
+        "must be a power of two",
+    ),
+    "alignment of another kind": (
+        gguf([pair("general.alignment", 8, string("32"))]),
+        "must be a power of two",
+    ),
     "tensor twice": (
         gguf(tensors=[*ONE, tensor("a", (8,), F32, 32)], data=bytes(64)),
         "tensor 'a' twice",
@@ -155,7 +161,7 @@ DAMAGED = {
     "withdrawn type": (gguf(tensors=[tensor("a", (32,), 4, 0)], data=bytes(64)), "type 4"),
     "rows of half a block": (
         gguf(tensors=[tensor("a", (48,), Q8_0, 0)], data=bytes(64)),
-        "no whole blocks of Q8_0",
+        "not whole blocks of Q8_0",
     ),
     "misaligned": (gguf(tensors=[tensor("a", (8,), F32, 8)], data=bytes(64)), "not aligned to 32"),
     "out of the file": (gguf(tensors=[tensor("a", (8,), F32, 64)], data=bytes(64)), "would end"),
@@ -165,7 +171,7 @@ DAMAGED = {
     ),
     "overlapping": (
         gguf(tensors=[tensor("a", (16,), F32, 0), tensor("b", (8,), F32, 32)], data=bytes(64)),
-        "'b' lies over 'a'",
+        "'b' overlaps 'a'",
     ),
 }
 

@@ -126,7 +126,7 @@ def _floats(*values: float) -> bytes:
 KIND = pair("general.type", 8, string("imatrix"))
 SUMS, COUNTS = tensor("a.in_sum2", (4,), 0, 0), tensor("a.counts", (1,), 0, 32)
 WRONG = {
-    "another kind of file": (gguf(), "no importance matrix"),
+    "another kind of file": (gguf(), "not an importance matrix"),
     "sums without counts": (gguf([KIND], [SUMS], bytes(32)), "has no a.counts"),
     "counts that do not fit": (
         gguf([KIND], [SUMS, tensor("a.counts", (3,), 0, 32)], bytes(64)),
@@ -134,15 +134,15 @@ WRONG = {
     ),
     "values that are not finite": (
         gguf([KIND], [SUMS, COUNTS], _floats(1, float("inf"), 1, 1) + _floats(1)),
-        "a.in_sum2 holds values",
+        "a.in_sum2 contains values",
     ),
     "negative values": (
         gguf([KIND], [SUMS, COUNTS], _floats(1, -1, 1, 1) + _floats(1)),
-        "a.in_sum2 holds values",
+        "a.in_sum2 contains values",
     ),
     "counts that are no number": (
         gguf([KIND], [SUMS, COUNTS], _floats(1, 1, 1, 1) + _floats(float("nan"))),
-        "a.counts holds values",
+        "a.counts contains values",
     ),
     "half precision": (
         gguf([KIND], [tensor("a.in_sum2", (4,), 1, 0), COUNTS], bytes(64)),

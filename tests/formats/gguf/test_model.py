@@ -379,7 +379,7 @@ def test_a_sentence_encoder_gives_the_vectors_of_transformers(bert: Path, folder
             call()
     with pytest.raises(InvalidInput, match="is a str"):
         model.embed("a text")
-    with pytest.raises(InvalidInput, match="leave it out"):
+    with pytest.raises(InvalidInput, match="omit it"):
         edgeq.load(folder / "bert-f32", context=8)
 
 
@@ -502,7 +502,7 @@ def test_a_terminal_gets_the_speed_too(small: Path) -> None:
     ("arguments", "named"),
     [
         (["a sentence"], "is a language model, which continues a text"),
-        (["--prompt", "a", "--max-tokens", "2000"], "over the 1024 positions"),
+        (["--prompt", "a", "--max-tokens", "2000"], "exceed the 1024 positions"),
         (["--prompt", "a", "b"], "cannot be combined with sentences"),
         (["--seed", "3"], "are for --prompt only"),
         ([], "--prompt"),

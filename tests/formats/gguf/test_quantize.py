@@ -144,7 +144,7 @@ REFUSED: dict[str, tuple[str, Callable[[], object]]] = {
         lambda: quantize_rows(TYPES["IQ4_NL"], np.full((1, 256), np.nan, np.float32)),
     ),
     "weights beyond half precision": (
-        "beyond what it holds",
+        "beyond its range",
         lambda: quantize_rows(TYPES["F16"], np.full((1, 256), 1e6, np.float32)),
     ),
     "a kernel's own type": (

@@ -139,7 +139,7 @@ def test_a_full_cache_says_so(wren: Path) -> None:
 
 
 def test_more_positions_than_the_file_has_are_refused(wren: Path) -> None:
-    with pytest.raises(InvalidInput, match="1025 positions are asked for, and the file was made"):
+    with pytest.raises(InvalidInput, match="1025 positions are requested, and the file was made"):
         load(wren, context=1025)
     assert load(wren).context == 1024
 
@@ -190,5 +190,5 @@ def test_a_graph_of_another_maker_is_refused(wren: Path, tmp_path: Path) -> None
     record = read_artifact(wren)
     files = record_files(tmp_path / "other", list(record.files))
     write_artifact(tmp_path / "other", record.model_copy(update={"files": files}))
-    with pytest.raises(InvalidInput, match="not a language model with a cache that edgeq wrote"):
+    with pytest.raises(InvalidInput, match="not a language model with a cache written by edgeq"):
         load(tmp_path / "other")

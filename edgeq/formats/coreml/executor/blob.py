@@ -3,9 +3,9 @@
 A header of 64 bytes (count of blobs, version) is followed by blobs. Each blob is a metadata record
 of 64 bytes at a multiple of 64 (sentinel, type, size in bytes, offset of the data, bits of padding)
 and its data. A program names a blob by the offset of its metadata record. Everything is little
-endian. Values of less than a byte lie one after the other, each starting at the lowest free bit of
-the current byte; one that does not fit continues in the lowest bits of the next.
-(Source: MILBlob/Blob/StorageFormat.hpp and SubByteTypes.cpp of coremltools.)
+endian. Values of less than a byte are contiguous, each starting at the lowest free bit of the
+current byte; one that does not fit continues in the lowest bits of the next. (Source:
+MILBlob/Blob/StorageFormat.hpp and SubByteTypes.cpp of coremltools.)
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ BLOB_TYPES = {
         15: "uint32",
     }.items()
 }
-"""Element types by their number in a metadata record (another numbering than MIL's own)."""
+"""Element types by their number in a metadata record (different from MIL's own numbering)."""
 
 
 @dataclass(frozen=True)
 class Blob:
-    """One blob: where its data lies, in bytes from the start of the file, and how it is written."""
+    """One blob: the position of its data, in bytes from the start of the file, and its type."""
 
     element: ElementType
     offset: int
@@ -58,7 +58,7 @@ class Blob:
 
 
 class BlobFile:
-    """Random access to the blobs of one weight.bin. Reads from disk each time, holds no data."""
+    """Random access to the blobs of one weight.bin. Reads from disk each time, caches nothing."""
 
     def __init__(self, path: Path) -> None:
         """InvalidInput if the file is not blob storage of version 2."""
@@ -73,7 +73,7 @@ class BlobFile:
             raise self._problem("too short for the header of a Core ML weight file")
         self.count, version = _HEADER.unpack(header)
         if version != 2:
-            raise self._problem(f"blob storage of version {version}; only version 2 is known")
+            raise self._problem(f"blob storage of version {version}; only version 2 is supported")
 
     def find(self, offset: int) -> Blob:
         """The blob whose metadata record starts at `offset`. InvalidInput if none does."""
@@ -94,7 +94,7 @@ class BlobFile:
     def read(self, offset: int, element: ElementType, count: int) -> Array:
         """`count` values of the blob at `offset`, one-dimensional, in `element.storage`.
 
-        InvalidInput if the blob holds another type or another number of values.
+        InvalidInput if the blob has another type or another number of values.
         """
         blob = self.find(offset)
         needed = (count * element.bits + 7) // 8

@@ -1,4 +1,4 @@
-"""Operators made ready to run: functions looked up, constants decompressed, lifetimes known."""
+"""Operators prepared to run: functions looked up, constants decompressed, lifetimes known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgeq.formats.coreml.executor.program import Block, Literal, Operation
 from edgeq.formats.coreml.executor.types import ValueType
 
 CONTROL = ("read_state", "write_state", "cond", "while_loop")
-"""What needs more than its inputs' values; the executor itself does these."""
+"""Operators that need more than their inputs' values; the executor itself runs these."""
 
 LISTS = ("values", "loop_vars")
 """Parameters that take several values (concat, stack, einsum; while_loop), even when given one."""
@@ -24,9 +24,9 @@ LISTS = ("values", "loop_vars")
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One operator. `fixed` holds the constant parameters, `bound` names the others.
+    """One operator. `fixed` are the constant parameters, `bound` names the others.
 
-    `release` are values that nothing after this step reads. `function` is None for CONTROL.
+    `release` are values that no later step reads. `function` is None for CONTROL.
     """
 
     operation: Operation
@@ -38,7 +38,7 @@ class Step:
     release: tuple[str, ...]
 
     def arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The operator's parameters; of a state its name."""
+        """The operator's parameters; for a state its name."""
         arguments = dict(self.fixed)
         for parameter, names in self.bound.items():
             found = [values[name] for name in names]
@@ -57,7 +57,7 @@ class Compiled:
 
 
 def conform(value: Any, declared: ValueType, rounding: bool) -> Any:
-    """`value` as the declared type. Floats are held as float32, rounded to fp16 if `rounding`."""
+    """`value` as the declared type. Floats are stored as float32, rounded to fp16 if `rounding`."""
     element = declared.element
     if element is None or element.name == "string":
         return value
@@ -67,9 +67,9 @@ def conform(value: Any, declared: ValueType, rounding: bool) -> Any:
 
 
 def compile_block(block: Block, outer: Mapping[str, Any], rounding: bool, where: str) -> Compiled:
-    """Make a block ready; `outer` are the constants around it.
+    """Prepare a block; `outer` are the constants around it.
 
-    InvalidInput if an operator is not known (all of the block's are named) or a constant is broken.
+    InvalidInput if an operator is unknown (all of the block's are named) or a constant is broken.
     """
     _refuse_unknown(block, where)
     constants: dict[str, Any] = {}
@@ -103,7 +103,7 @@ def _refuse_unknown(block: Block, where: str) -> None:
 
 
 def _releases(block: Block) -> list[tuple[str, ...]]:
-    """The values that nothing reads after each operator, and that may be dropped then."""
+    """The values that are not read after each operator, and can be dropped then."""
     last: dict[str, int] = {}
     for index, operation in enumerate(block.operations):
         if not operation.is_constant:
@@ -153,7 +153,7 @@ def _step(
         names = []
         for index, binding in enumerate(bindings):
             if isinstance(binding, Literal):
-                # A value written in place gets a name that no identifier can have.
+                # A value written in place gets a name that is not a valid identifier.
                 name = f"{operation.name}.{parameter}.{index}"
                 constants[name] = conform(binding.read(), binding.type, rounding)
                 names.append(name)

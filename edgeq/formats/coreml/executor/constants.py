@@ -1,9 +1,9 @@
-"""Compressed constants: what the `constexpr_*` operators of MIL say a weight is.
+"""Compressed constants: the values of MIL's `constexpr_*` operators.
 
 Each function computes in float32 from unpacked codes; the executor rounds the result once to the
 type that the program declares. Definitions: the operator documentation of coremltools for iOS 16
-and iOS 18, which the two generations of `constexpr_lut_to_dense` and `constexpr_sparse_to_dense`
-share a name across; they differ in whether a `shape` is given.
+and iOS 18, whose versions of `constexpr_lut_to_dense` and `constexpr_sparse_to_dense` share a name;
+they differ in whether a `shape` is given.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Runs an ML Program from its saved package, on any system, in numpy.
 
-A reference, not a runtime: it says what the numbers in a package amount to. Two ways of computing:
+A reference, not a runtime: it shows the results of the numbers in a package. Two ways of computing:
 
 - `declared`: every operator computes in float32 and its result is rounded to the type that the
   program declares for it. Products accumulate in float32, as Core ML's fp16 units do at best.
-- `float32`: nothing is rounded to fp16; what differs from the model in training is then the
-  weights alone.
+- `float32`: nothing is rounded to fp16; then only the weights differ from the trained model.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ _LONGEST_LOOP = 1 << 20
 
 @dataclass
 class State:
-    """What a stateful function remembers between calls: arrays by name, all zero at first."""
+    """The state of a stateful function between calls: arrays by name, initially zero."""
 
     values: dict[str, Array]
 
     def copy(self) -> State:
-        """A state that later calls with this one do not change."""
+        """A copy that later calls with this state do not change."""
         return State(dict(self.values))  # the executor replaces arrays and never writes into one
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """One operator with what went in and came out, as a watcher sees it. Not to be changed."""
+    """One operator with its inputs and outputs, for a watcher. Not to be changed."""
 
     operation: Operation
     inputs: Mapping[str, Any]
@@ -54,7 +53,7 @@ Watcher = Callable[[Evaluated], None]
 
 
 class Program:
-    """A loaded package. `load` makes one; weights are decompressed then, once."""
+    """A loaded package, made by `load`; weights are decompressed once, at that time."""
 
     def __init__(
         self, path: Path, functions: dict[str, Function], description: Any, precision: Precision
@@ -74,11 +73,11 @@ class Program:
         }
 
     def inputs(self, function: str | None = None) -> dict[str, Input]:
-        """What a function wants, by name; of the default function unless one is named."""
+        """The inputs of a function by name; of the default function unless one is named."""
         return self._inputs[self._named(function)]
 
     def outputs(self, function: str | None = None) -> tuple[str, ...]:
-        """Names of what a function returns."""
+        """Names of a function's outputs."""
         return self.functions[self._named(function)].block.outputs
 
     def states(self, function: str | None = None) -> dict[str, ValueType]:
@@ -169,7 +168,7 @@ def load(path: str | Path, precision: Precision = "declared") -> Program:
 
 
 class _Run:
-    """One call of a function: the states it works on and who watches."""
+    """One call of a function: the states it uses and the watcher."""
 
     def __init__(self, where: str, states: dict[str, Array], rounding: bool, watch: Watcher | None):
         self._where = where
@@ -178,7 +177,7 @@ class _Run:
         self._watch = watch
 
     def block(self, block: Compiled, outer: Mapping[str, Any]) -> list[Any]:
-        """The values that the block returns; `outer` are those it can see from around it."""
+        """The values that the block returns; `outer` are the values visible from around it."""
         values = {**outer, **block.constants}
         for step in block.steps:
             results = self._step(step, values)
@@ -226,7 +225,9 @@ class _Run:
         return self._loop(step, arguments["loop_vars"], values)
 
     def _loop(self, step: Step, variables: Any, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """`while_loop`: the second block makes new variables as long as the first one says so."""
+        """`while_loop`: the second block updates the variables as long as the first one returns
+        true.
+        """
         test, body = step.blocks
         current = list(variables)
         for _ in range(_LONGEST_LOOP):

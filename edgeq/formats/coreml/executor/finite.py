@@ -1,4 +1,4 @@
-"""Where NaN and infinity come from: the overflow of fp16, named by operator."""
+"""Locate NaN and infinity: overflows of fp16, by operator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeq.formats.coreml.executor.executor import Evaluated, Program, State
 
 @dataclass(frozen=True)
 class NotFinite:
-    """An operator that makes NaN or infinity out of inputs that have none of that kind.
+    """An operator that produces NaN or infinity from inputs without any.
 
     `inputs` gives the lowest and highest value of each input, by parameter; `count` of the `of`
     values of `output` are affected.
@@ -47,8 +47,8 @@ def scan(
 ) -> list[NotFinite]:
     """Run a program once and report every operator where a NaN or an infinity begins, in order.
 
-    What follows from a reported one is not reported, nor an infinity that comes from a constant: a
-    mask of −∞ is meant so. What such a mask does wrong (0 · −∞) is a NaN and is reported. Raises
+    Consequences of a reported one are not reported, nor an infinity that comes from a constant: a
+    mask of −∞ is intended. A wrong effect of such a mask (0 · −∞) is a NaN and is reported. Raises
     what `Program.predict` raises.
     """
     found: list[NotFinite] = []

@@ -6,13 +6,13 @@ import numpy as np
 
 from edgeq.formats.coreml.executor.types import Array
 
-_DROPPED = 13  # bits of a float32's fraction that fp16 has no room for
+_DROPPED = 13  # bits of a float32's fraction beyond fp16's precision
 _SMALLEST_NORMAL = np.float32(2.0**-14)
 _OVERFLOWS = 65520.0  # halfway from fp16's largest number to the next power of two
 
 
 def rounded(values: Array) -> Array:
-    """`values`, floats of any shape, as float32 that fp16 holds: nearest, ties to even.
+    """`values`, floats of any shape, as float32 rounded to fp16: nearest, ties to even.
 
     Equal to `values.astype(np.float16).astype(np.float32)`, bit by bit.
     """

@@ -1,4 +1,4 @@
-"""Pixels of an image as a package takes them, from the array that its model was trained on."""
+"""Pixels of an image for a package, from the array that its model was trained on."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MOST = 255.0
 def pixels(
     array: npt.ArrayLike, scale: Sequence[float], bias: Sequence[float]
 ) -> npt.NDArray[np.float32]:
-    """The pixels, float32 (1, channels, height, width), whole numbers from 0 to 255.
+    """The pixels, float32 (1, channels, height, width), integers from 0 to 255.
 
-    array: `pixel × scale + bias`, of the same shape. scale, bias: one number, or one a channel.
-    What no pixel can give is moved to the nearest that one can.
+    array: `pixel × scale + bias`, of the same shape. scale, bias: one number, or one per channel.
+    Values that no pixel can give are moved to the nearest possible one.
     """
     by_channel = (np.asarray(part, np.float64).reshape(1, -1, 1, 1) for part in (scale, bias))
     factor, shift = by_channel

@@ -1,4 +1,4 @@
-"""What a caller may pass to a function: names, types and the shapes that are allowed."""
+"""The interface of a function: names, types and allowed shapes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Input:
     shapes: tuple[tuple[int, ...], ...] = ()
 
     def allows(self, shape: tuple[int, ...]) -> bool:
-        """Whether an array of this shape may be passed."""
+        """Whether an array of this shape is allowed."""
         if self.shapes:
             return shape in self.shapes
         return len(shape) == len(self.ranges) and all(
@@ -46,10 +46,10 @@ class Input:
 
 @dataclass(frozen=True)
 class Interface:
-    """What a package takes, gives and remembers, read without its weights.
+    """A package's inputs, outputs and states, read without its weights.
 
-    inputs: of its default function, by name. states: their types, by name. metadata: what its
-    author wrote into it (`userDefined`).
+    inputs: of its default function, by name. states: their types, by name. metadata: written by its
+    author (`userDefined`).
     """
 
     inputs: dict[str, Input]
@@ -73,7 +73,7 @@ def read_interface(path: Path) -> Interface:
 
 
 def inputs_of(function: Function, description: Any) -> dict[str, Input]:
-    """The inputs of a function that are no states, from its types and the model's description."""
+    """The inputs of a function that are not states, from its types and the model's description."""
     features = {feature.name: feature.type for feature in _features(function.name, description)}
     found = {}
     for named in function.inputs:
@@ -89,7 +89,7 @@ def inputs_of(function: Function, description: Any) -> dict[str, Input]:
 def checked(
     where: str, inputs: dict[str, Input], given: dict[str, npt.ArrayLike]
 ) -> dict[str, Array]:
-    """The given arrays, if they are the wanted inputs. InvalidInput names all that differ."""
+    """Validate the given arrays. InvalidInput names all that differ."""
     problems = [
         Problem(where, f"has no input {name!r}", f"its inputs: {', '.join(inputs)}")
         for name in given

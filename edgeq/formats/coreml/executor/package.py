@@ -34,7 +34,7 @@ class Package:
         return self.specification.description
 
     def weights(self, name: str) -> BlobFile:
-        """The weight file that the program calls `name`. InvalidInput if there is none."""
+        """The weight file called `name` in the program. InvalidInput if there is none."""
         if name not in self._weights:
             if not name.startswith(_MODEL_FOLDER):
                 raise _broken(self.path, f"a weight file has the name {name!r}")
@@ -44,9 +44,9 @@ class Package:
 
 
 def open_package(path: Path) -> Package:
-    """Open the package at `path`, a directory. Weights are read only when asked for.
+    """Open the package at `path`, a directory. Weights are read only on demand.
 
-    InvalidInput if it is not a package or holds no ML Program, Missing without coremltools.
+    InvalidInput if it is not a package or has no ML Program, Missing without coremltools.
     """
     try:
         manifest = json.loads((path / "Manifest.json").read_bytes())
@@ -64,7 +64,7 @@ def open_package(path: Path) -> Package:
         specification.ParseFromString(model.read_bytes())
     except OSError as error:
         raise _broken(path, f"{model.name} cannot be read: {error.strerror}") from error
-    except Exception as error:  # protobuf's DecodeError has no public home that is always there
+    except Exception as error:  # protobuf's DecodeError has no stable public import path
         raise _broken(path, f"{model.name} is not a Core ML model: {error}") from error
     kind = specification.WhichOneof("Type")
     if kind != "mlProgram":

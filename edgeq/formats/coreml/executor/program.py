@@ -1,4 +1,4 @@
-"""An ML Program as plain records: functions, blocks, operators and where their inputs are."""
+"""An ML Program as plain records: functions, blocks, operators and the sources of their inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeq.formats.coreml.executor.values import Decoded, Decoder
 
 @dataclass(frozen=True, eq=False)
 class Literal:
-    """A value written in the program or in its weight file; `read` fetches it, each time anew."""
+    """A value in the program or in its weight file; `read` loads it anew each time."""
 
     type: ValueType
     read: Callable[[], Decoded] = field(repr=False)
@@ -30,7 +30,7 @@ class Named:
 
 @dataclass(frozen=True, eq=False)
 class Operation:
-    """One operator. Each of its parameters is bound to names of values, to literals, or to both."""
+    """One operator. Each parameter is bound to names of values, to literals, or to both."""
 
     kind: str
     name: str
@@ -44,7 +44,7 @@ class Operation:
         return self.kind == "const" or self.kind.startswith(PREFIX)
 
     def names(self) -> Iterator[str]:
-        """Names of all values it reads, those of nested blocks included."""
+        """Names of all values it reads, including those of nested blocks."""
         for bindings in self.inputs.values():
             yield from (binding for binding in bindings if isinstance(binding, str))
         for block in self.blocks:

@@ -2,8 +2,8 @@
 
 `import coremltools` loads converters, looks for libraries that only macOS has and prints warnings
 about versions of torch and scikit-learn, none of which a reader of files needs. The generated
-classes stand on protobuf alone. So only their folder is used, as a package under a name of our own;
-a process that imports coremltools as well has both, and they do not disturb each other.
+classes depend on protobuf alone. So only their folder is loaded, as a package under a separate
+name; a process that also imports coremltools has both, without interference.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def _all_types() -> dict[int, ElementType]:
     for number, bits in _SIGNED.items():
         types[number] = ElementType(f"int{bits}", bits, f"<i{max(bits, 8) // 8}")
     for number, bits in _UNSIGNED.items():
-        # Seldom-used widths unpack into a byte a value.
+        # rarely used widths unpack into one byte per value
         types[number] = ElementType(f"uint{bits}", bits, f"<u{max(bits, 8) // 8}")
     return types
 
@@ -50,10 +50,10 @@ BY_NAME = {element.name: element for element in BY_NUMBER.values()}
 
 @dataclass(frozen=True)
 class ValueType:
-    """Type of a value. Of a tensor: `element` and `shape`, where None is a length that varies.
+    """Type of a value. For a tensor: `element` and `shape`, where None is a variable length.
 
-    `element` is None for lists and dictionaries. `is_state` says that the value is a state, which
-    operators name in order to read or write it.
+    `element` is None for lists and dictionaries. `is_state`: the value is a state, which operators
+    name in order to read or write it.
     """
 
     element: ElementType | None

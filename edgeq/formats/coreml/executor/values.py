@@ -1,4 +1,4 @@
-"""Types and values as the program's messages write them, turned into ours and into numpy."""
+"""Decode types and values of the program's messages into our records and numpy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Decoder:
         self._blobs = blobs
 
     def type_of(self, message: Any) -> ValueType:
-        """The type that a `ValueType` message states. InvalidInput if it is not known."""
+        """The type of a `ValueType` message. InvalidInput if it is unknown."""
         kind = message.WhichOneof("type")
         if kind == "stateType":
             wrapped = self.type_of(message.stateType.wrappedType)
@@ -41,7 +41,7 @@ class Decoder:
         return ValueType(BY_NUMBER[tensor.dataType], shape)
 
     def value(self, message: Any) -> Decoded:
-        """The value of a `Value` message, read from the weight file where it lies there."""
+        """The value of a `Value` message, read from the weight file if it is stored there."""
         form = message.WhichOneof("value")
         if form == "blobFileValue":
             element, shape = self._tensor(message)
@@ -81,7 +81,7 @@ class Decoder:
             try:
                 values = np.array(stated, dtype=element.storage)
             except (ValueError, OverflowError) as error:
-                raise self._problem(f"a constant is no {element.name}: {error}") from error
+                raise self._problem(f"a constant is not of type {element.name}: {error}") from error
         if values.size != count:
             raise self._problem(f"a constant has {values.size} values, its shape says {count}")
         return values.reshape(shape)
