@@ -32,6 +32,10 @@ from edgeq.pipeline.run import Labelled, run_texts
 from edgeq.pipeline.workflow import build_recipe, bundle_recipe
 from edgeq.report.answers import print_labels
 from edgeq.report.console import Console
+from edgeq.report.explain.measured import facts_of
+from edgeq.report.explain.piece import write
+from edgeq.report.page.gather import report_of
+from edgeq.report.page.render import render
 from tests.support.tiny_bert import config, save_bert, sentence, write_recipe
 
 LABELS = ("praise", "complaint", "question")
@@ -143,7 +147,13 @@ def test_a_verdict_counts_labels(mood: Mood) -> None:
     quality = verdict.measurement.quality
     assert quality is not None
     assert quality.scores["accuracy"].original == pytest.approx(0.8)
-    assert len(quality.changed) == min(8, round(80 * (1 - kept)))
+    changed = round(80 * (1 - kept))
+    assert len(quality.changed) == min(8, changed)
+    alone = RECIPE.replace("[float32, int8-dynamic]", "int8-dynamic")
+    report = report_of(write_recipe(mood.recipe.parent / "alone.yaml", alone), ["here"], quiet)
+    assert f"to {changed} of 80 texts" in write(facts_of(report)).piece.text
+    page = render(report)
+    assert all(f'<th scope="row">{change.text}</th>' in page for change in quality.changed)
 
 
 def test_the_bundle_gives_the_same_labels(mood: Mood) -> None:
