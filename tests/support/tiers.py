@@ -59,6 +59,7 @@ PLACES = (
 FAST = (
     "measure/test_disagreement.py",
     "measure/test_intervals.py",
+    "measure/test_metrics.py",
     "measure/test_neighbours.py",
     "measure/test_quality.py",
     "pipeline/test_allocate_holdout.py",
