@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel
 
 SESSION_KEY = "session"
 """In an artifact's settings: onnxruntime session entries instead of this CPU's defaults."""
 
 SESSION_BY_CPU_KEY = "session_by_cpu"
 """In an artifact's settings: session entries that make kernels exact, by class of CPU."""
+
+STATE_KEY = "state"
+"""In an artifact's settings: the output that becomes an input of the next step, by that input."""
 
 _SWITCH = ("0", "1")
 SESSION_ENTRIES: Mapping[str, tuple[str, ...]] = {
@@ -60,6 +63,10 @@ class _Image(BaseModel):
     color: str
 
 
+class _State(RootModel[dict[str, str]]):
+    pass
+
+
 class _DeploymentTarget(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -69,6 +76,7 @@ class _DeploymentTarget(BaseModel):
 
 _RECORDS: Mapping[str, type[BaseModel]] = {
     "image": _Image,
+    STATE_KEY: _State,
     "deployment_target": _DeploymentTarget,
 }
 

@@ -1,9 +1,9 @@
 """The build store: each stage's result in a directory named by the hash of all that went in.
 
-A stage is made under a lock, in a directory beside its place, flushed to disk and renamed, so that
+A stage is made under a lock, in a directory next to its place, flushed to disk and renamed, so that
 a result is either there whole or not at all: whoever is killed leaves only a `.partial` directory,
 which the next one to make that stage removes. A result whose bytes are not those that were made,
-as after a power cut on a disk that lost what it was told to flush, is removed and made again.
+as after a power cut on a disk that lost flushed data, is removed and made again.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Store:
         """The result of a stage, made now by `make(directory)` if it is not there whole.
 
         `key` must hold everything the result depends on but the code. Of two processes that want
-        the same result one makes it and the other waits. `describe` tells a reader of the store
+        the same result one makes it and the other waits. `describe` tells readers of the store
         what the result is. Without `verify` the caller has compared its bytes. If `make` raises,
         nothing is left. Raises Missing when the disk is full and InvalidInput when the store cannot
         be written.
@@ -142,7 +142,7 @@ class Store:
 
     @contextlib.contextmanager
     def workplace(self, name: str, key: Mapping[str, Any]) -> Iterator[Steps]:
-        """What a long stage has finished so far, kept until the stage is whole.
+        """The finished steps of a long stage, kept until the stage is complete.
 
         For use inside `make` of the same stage: what an ended process left there is found again.
         """
@@ -189,7 +189,7 @@ class Store:
 
 
 def _make(place: Path, make: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
-    """Make a result beside `place` and rename it; the caller holds the lock for `place`."""
+    """Make a result next to `place` and rename it; the caller holds the lock for `place`."""
     partial = place.with_suffix(".partial")
     for leftover in (partial, place):  # of a killed process, or damaged
         if leftover.is_dir():
@@ -212,7 +212,7 @@ def _make(place: Path, make: Callable[[Path], None], facts: Mapping[str, Any]) -
 
 
 def _state(place: Path, files: Iterable[str]) -> _State:
-    """What changes when a file does: size, time and number, by name."""
+    """The facts that change with a file: size, time and inode, by name."""
     found = {name: (place / name).stat() for name in files}
     return {name: (each.st_size, each.st_mtime_ns, each.st_ino) for name, each in found.items()}
 

@@ -160,6 +160,6 @@ def _casts(array: Array, dtype: np.dtype[np.generic]) -> bool:
         return True
     # types that tokenizers give, and Core ML takes
     if array.dtype == np.int64 and dtype == np.int32:
-        held = np.iinfo(np.int32)
-        return bool(((array >= held.min) & (array <= held.max)).all())
+        limits = np.iinfo(np.int32)
+        return bool(((array >= limits.min) & (array <= limits.max)).all())
     return bool(array.dtype == np.float64 and dtype == np.float32)

@@ -1,4 +1,4 @@
-"""The labels of a classifier, by its config.json, and what makes probabilities of its answers."""
+"""A classifier's labels and its function from outputs to probabilities, from config.json."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _FUNCTIONS = {"single_label_classification": "softmax", "multi_label_classificat
 def read_classes(config: Mapping[str, Any], where: str) -> Classes:
     """Labels in the order of the model's answers.
 
-    Raises InvalidInput for labels that are not numbered through or named twice, for a model with
-    one of them, and for one whose answers are values and not labels.
+    Raises InvalidInput for labels with missing numbers or duplicate names, for a model with a
+    single label, and for a regression model.
     """
     named = config.get("id2label") or _unnamed(config.get("num_labels"))
     count = len(named) if isinstance(named, Mapping) else 0

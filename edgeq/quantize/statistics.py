@@ -139,11 +139,11 @@ def collect(
 ) -> dict[str, InputStatistics]:
     """Run the float model on every feed and collect statistics of `tensors` (name → columns).
 
-    session: of a model in which every watched tensor is an input or output. hessians: those whose
-    second moments are wanted. samples: those whose rows are kept, by default all. spread: those of
-    which a few rows of every sample are kept. Samples run one at a time and unpadded, so no padding
-    enters any statistic. A tensor that held nothing in any feed is missing from the result. Raises
-    InvalidInput for NaN and infinity.
+    session: of a model in which every watched tensor is an input or output. hessians: tensors whose
+    second moments are wanted. samples: tensors whose rows are kept, by default all. spread: tensors
+    for which a few rows of every sample are kept. Samples run one at a time and unpadded, so no
+    padding enters any statistic. A tensor that is empty in every feed is missing from the result.
+    Raises InvalidInput for NaN and infinity.
     """
     found: dict[str, InputStatistics] = {}
     for names in _in_turns(tensors, hessians):
@@ -159,10 +159,10 @@ def collect(
             inner = [name for name in names if name not in feed]
             # To onnxruntime, no names would mean all outputs.
             outputs = session.run(inner, dict(feed)) if inner else []
-            held = {**feed, **dict(zip(inner, outputs, strict=True))}
+            values = {**feed, **dict(zip(inner, outputs, strict=True))}
             for name in names:
-                _refuse_not_finite(name, held[name], sample)
-                collectors[name].add(held[name])
+                _refuse_not_finite(name, values[name], sample)
+                collectors[name].add(values[name])
         results = ((name, collector.result()) for name, collector in collectors.items())
         found.update({name: result for name, result in results if result is not None})
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE
-from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY
+from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY, STATE_KEY
 from edgeq.formats.onnx import write
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.pipeline.build.stages import Stages
@@ -50,11 +50,13 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
     if directory is not None:
         longest = None if stages.planned.model.decoder else directory.max_tokens
         files += copy_tokenizer(directory, destination, settings=False, max_tokens=longest)
+    state = stages.planned.recipe.model.carried
     settings = {
         **settings_of(intent),
         SESSION_BY_CPU_KEY: {name: dict(SESSION_BY_CPU[name]) for name in SESSION_BY_CPU},
         "inputs": written.input_codes,
         **recovered.settings,
+        **({STATE_KEY: state} if state else {}),
     }
     records = {**written.tensors, **recovered.tensors}
     return Made(files, records, written.inputs, written.outputs, settings)
