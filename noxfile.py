@@ -4,6 +4,7 @@ nox                                     lint, types, tests, arm: what continuous
 nox -s fast                             unit and property tests, while editing; no real models
 nox -s slow                             every property 10,000 times, then the tests fast leaves out
 nox -s arm                              sets up 64-bit Arm, and runs the tests that need it
+nox -s faults                           kills, power cuts, full disks, mutated files: for hours
 nox -s light                            the device side alone, in an environment without torch
 nox -s docs                             the documentation, as a site in site/
 nox -s "device(pi5-8gb)"                one device; `nox -s device -- pi5-8gb` does the same
@@ -77,6 +78,16 @@ def slow(session: nox.Session) -> None:
     often = {"EDGEQ_EXAMPLES": os.environ.get("EDGEQ_EXAMPLES", "10000")}
     session.run("pytest", "-m", "not slow", *_SIDE_BY_SIDE, *session.posargs, env=often)
     session.run("pytest", "-m", "slow", *_SIDE_BY_SIDE, *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Attack edgeq, and write what was seen into docs/measured/faults.md; goes on where it stopped.
+
+    Only some, and for a time: nox -s faults -- kills power --seconds 600
+    """
+    session.install("-e", ".[dev]")
+    session.run("python", "-m", "tests.faults", *session.posargs)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""What mkdocs is given besides the pages in docs/: the reference, and notes on what is not run."""
+"""Additions to the pages in docs/: the reference, and notes on code that is not run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parent.parent.parent
-for folder in (_ROOT, Path(__file__).parent):  # the edgeq that lies beside these pages
+for folder in (_ROOT, Path(__file__).parent):  # the edgeq next to these pages
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 

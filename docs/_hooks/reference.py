@@ -71,9 +71,7 @@ def _facts(device: Device) -> str:
             for note in device.sources.get(name, ())
         ]
         rows.append([code(name), _shown(name, value), "<br>".join(notes)])
-    return f"## {device.name} {{ #{device.id} }}\n\n" + table(
-        ["fact", "value", "who says so"], rows
-    )
+    return f"## {device.name} {{ #{device.id} }}\n\n" + table(["fact", "value", "source"], rows)
 
 
 def _shown(name: str, value: object) -> str:

@@ -57,7 +57,7 @@ def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
     try:
         status = command(list(arguments), prog_name="edgeq", standalone_mode=False)
         if status == _INTERRUPTED:
-            raise KeyboardInterrupt  # typer makes a status of it
+            raise KeyboardInterrupt  # typer turns it into a status
         return status if isinstance(status, int) else 0
     except EdgeqError as error:
         return _tell(error, as_json)

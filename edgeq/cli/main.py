@@ -24,6 +24,7 @@ from edgeq.cli.options import Json, OneDevice, devices_option
 from edgeq.cli.pipe import guarded_output
 from edgeq.cli.recommend import recommending
 from edgeq.cli.report import reports
+from edgeq.cli.starter import starters
 from edgeq.cli.verify import signatures
 from edgeq.core.temporary import sweep
 from edgeq.report.console import make_console
@@ -97,11 +98,11 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
             name: {id: each.model_dump(mode="json") for id, each in own.items()}
             for name, own in estimates.items()
         }
-        told = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
+        output = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
         if refusal:
-            print_json({**told, **problems_of(refusal)})
+            print_json({**output, **problems_of(refusal)})
             raise typer.Exit(refusal.exit_code)
-        print_json(told)
+        print_json(output)
     else:
         console = make_console()
         print_plan(planned.plan, list(planned.devices.values()), console)
@@ -202,7 +203,7 @@ def bundle(
     artifact: Annotated[
         str | None,
         typer.Option(
-            help="This artifact. Default: of those that pass, the nearest to full precision; "
+            help="Bundle this artifact. Default: the passing artifact nearest to full precision; "
             "without a check, the one with the most bits per weight within the size budget."
         ),
     ] = None,
@@ -292,6 +293,7 @@ for group in (
     reports,
     allocating,
     bills,
+    starters,
     signatures,
 ):
     fill_paragraphs(group)

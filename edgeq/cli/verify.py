@@ -23,13 +23,13 @@ def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)],
     key: Annotated[
         Path,
-        typer.Option(help="The public key of whoever signed it, a PEM file.", show_default=False),
+        typer.Option(help="The signer's public key, a PEM file.", show_default=False),
     ],
     as_json: Json = False,
 ) -> None:
-    """Verify a bundle's signature, BUNDLE.sig, which edgeq bundle --sign writes.
+    """Verify a bundle's signature, BUNDLE.sig, as written by edgeq bundle --sign.
 
-    Any file or directory with a signature in OpenSSF's model-signing format will do.
+    It works for any file or directory with a signature in OpenSSF's model-signing format.
     """
     from edgeq.formats.signature import require_signed, signature_of
 

@@ -189,16 +189,16 @@ class TextSettings(Frozen):
 
 
 class Classes(Frozen):
-    """What a classifier tells apart."""
+    """The classes of a classifier."""
 
     labels: tuple[str, ...] = Field(description="In the order of the values of its output.")
     function: Literal["softmax", "sigmoid"] = Field(
-        description="What makes probabilities of them: softmax where a sample has one label, "
-        "sigmoid where it has each that is at least as likely as not."
+        description="The function that turns outputs into probabilities: softmax if a sample has "
+        "one label, sigmoid if it has every label with a probability of at least one half."
     )
 
     def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """(samples, classes) of an output of that shape."""
+        """Probabilities (samples, classes) from an output of that shape."""
         values = output.astype(np.float64)
         if self.function == "sigmoid":
             return np.asarray(1 / (1 + np.exp(-values)))
@@ -232,7 +232,7 @@ class Artifact(Frozen):
         default=None, description="Dimension of an embedding; null for other models."
     )
     classes: Classes | None = Field(
-        default=None, description="What a classifier tells apart; null for other models."
+        default=None, description="The classes of a classifier; null for other models."
     )
     weight_bytes: int = Field(
         description="Size of quantized and float weights, without graph and tokenizer."
@@ -284,14 +284,14 @@ def seal(record: Mapping[str, Any]) -> bytes:
 def unseal(content: bytes, where: str) -> dict[str, Any]:
     """Read the record written by `seal`; one byte of difference raises InvalidInput at `where`."""
     try:
-        sealed = json.loads(content)
-        del sealed["digest"]
+        record: dict[str, Any] = json.loads(content)
+        del record["digest"]
+        resealed = seal(record)  # which takes no NaN and no half of a letter
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise InvalidInput(
             Problem(where, "is not a record written by edgeq", _FETCH_AGAIN)
         ) from None
-    record: dict[str, Any] = sealed
-    if seal(record) != content:
+    if resealed != content:
         raise InvalidInput(Problem(where, "was modified after it was written", _FETCH_AGAIN))
     return record
 

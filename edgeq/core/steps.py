@@ -1,4 +1,5 @@
-"""What a long stage has finished so far: files that are found again only as they were written."""
+"""Finished steps of a long stage: files that are reused only if unchanged since they were
+written."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _read_text(path: Path) -> str:
         raise InvalidInput(Problem(str(path), "no such file", remedy)) from None
     except OSError as error:
         raise InvalidInput(Problem(str(path), f"cannot be read: {error.strerror}")) from None
-    content = read_bytes(path, _MOST_BYTES, "remove what is not needed")
+    content = read_bytes(path, _MOST_BYTES, "remove unneeded parts")
     binary = next((kind for magic, kind in _BINARY.items() if content.startswith(magic)), None)
     try:
         if binary is None:

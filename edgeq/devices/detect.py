@@ -87,8 +87,8 @@ def _read_linux(arch: Arch) -> tuple[Cpu, Cores | None, str]:
     found = cpu.parse_cpuinfo(_text(Path(origin)), arch, compatible)
     # Intel's hybrids list the CPUs of their Atom cores, Arm's kernels the speed of each core.
     atoms = len(cpu.parse_cpu_list(_text(Path("/sys/devices/cpu_atom/cpus"))))
-    told = [_text(path).strip() for path in _CPUS.glob("cpu[0-9]*/cpu_capacity")]
-    capacities = [int(capacity) for capacity in told if capacity.isdigit()]
+    lines = [_text(path).strip() for path in _CPUS.glob("cpu[0-9]*/cpu_capacity")]
+    capacities = [int(capacity) for capacity in lines if capacity.isdigit()]
     slow = atoms or (cpu.count_slow(capacities) if capacities else 0)
     return found, _cores(efficiency=slow), origin
 

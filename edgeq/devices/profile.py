@@ -201,11 +201,11 @@ class Device(Frozen):
         version = info.data.get("os_version")
         if version is None:
             return limits
-        held = [limit.entitlement for limit in limits if in_range(version, limit.os)]
-        if "none" not in held:
+        entitlements = [limit.entitlement for limit in limits if in_range(version, limit.os)]
+        if "none" not in entitlements:
             what = f"no limit for release {version} without an entitlement"
             raise refuse(what, "add one whose 'os' includes it, with 'entitlement: none'")
-        if len(held) != len(set(held)):
+        if len(entitlements) != len(set(entitlements)):
             what = f"two limits for release {version} with the same entitlement"
             raise refuse(what, "make their 'os' ranges disjoint")
         return limits

@@ -59,11 +59,11 @@ def correct(
 
     def residuals(at: np.ndarray) -> np.ndarray:
         factors = Correction(math.exp(at[0]), math.exp(at[1]))
-        told = [
+        estimated = [
             math.log(factors.seconds(fit, p.bytes_per_token, bandwidth, backend, p.quant))
             for p in measured
         ]
-        return np.concatenate([(np.array(told) - seen) / _NOISE, at / prior])
+        return np.concatenate([(np.array(estimated) - seen) / _NOISE, at / prior])
 
     for _ in range(30):
         found = residuals(unknown)

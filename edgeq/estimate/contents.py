@@ -69,7 +69,7 @@ def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Cont
     weights = {n: Weight(t.shape, t.grid, t.bytes) for n, t in artifact.tensors.items()}
     longest = artifact.text.max_tokens if artifact.text else 0
     found = sizes or sizes_of_weights(weights, artifact.task, longest)
-    told = artifact.files.get(TOKENIZER_FILE)
+    tokenizer = artifact.files.get(TOKENIZER_FILE)
     return Contents(
         format=artifact.format,
         label=speed_label(artifact.variant, artifact.settings.get("weights"), artifact.task),
@@ -77,7 +77,7 @@ def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Cont
         weights=weights,
         file_bytes=artifact.bytes,
         sizes=found,
-        tokenizer_bytes=told.bytes if told else guessed_tokenizer(found),
+        tokenizer_bytes=tokenizer.bytes if tokenizer else guessed_tokenizer(found),
         max_tokens=longest,
     )
 

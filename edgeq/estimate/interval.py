@@ -9,7 +9,7 @@ class Interval(Frozen):
     """An estimate. The true value is expected between `low` and `high`, ends included, in 90 % of
     cases.
 
-    Its unit is that of the field that holds it. `basis`: what the estimate rests on, for a reader.
+    Its unit depends on the field that contains it. `basis`: the basis of the estimate, for readers.
     """
 
     value: float

@@ -57,8 +57,8 @@ def prompt_misses(points: Sequence[Point], fits: Mapping[str, PromptFit]) -> lis
         if point.prompt is None:
             continue
         kind = backend_kind(point.backend)
-        told = fits[point.chip].speed(point.parameters, point.bandwidth, kind)
-        found.append(Miss(point, math.log(point.prompt / told)))
+        estimate = fits[point.chip].speed(point.parameters, point.bandwidth, kind)
+        found.append(Miss(point, math.log(point.prompt / estimate)))
     return found
 
 
@@ -82,8 +82,8 @@ def calibrated_misses(points: Sequence[Point], fits: Mapping[str, DecodeFit]) ->
             fixed = correct(fits[chip], given, bandwidth, kind)
             for point in own:
                 if point not in pair:
-                    told = fixed.seconds(fits[chip], point.bytes, bandwidth, kind, point.quant)
-                    found.append(Miss(point, math.log(point.decode * told)))
+                    estimate = fixed.seconds(fits[chip], point.bytes, bandwidth, kind, point.quant)
+                    found.append(Miss(point, math.log(point.decode * estimate)))
     return found
 
 

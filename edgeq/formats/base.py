@@ -18,10 +18,10 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Classified:
-    """What a classifier says of a text.
+    """A classifier's answer to a text.
 
-    label: the likeliest. labels: all that it gets: that one, or for a model of several labels at a
-    time each that is at least as likely as not. probabilities: of every label.
+    label: the likeliest. labels: all assigned labels: that one, or in a multi-label model each with
+    a probability of at least one half. probabilities: of every label.
     """
 
     label: str

@@ -47,12 +47,12 @@ def read_chat(settings: bytes | None, template: bytes | None) -> Chat:
     used. Invalid files are ignored.
     """
     try:
-        told = json.loads(settings or b"{}")
+        parsed = json.loads(settings or b"{}")
     except (ValueError, RecursionError):
-        told = {}
-    told = told if isinstance(told, dict) else {}
+        parsed = {}
+    parsed = parsed if isinstance(parsed, dict) else {}
     text = None if template is None else template.decode("utf-8", "replace")
-    return Chat(named_templates(told, text).get("default"), _special_tokens(told))
+    return Chat(named_templates(parsed, text).get("default"), _special_tokens(parsed))
 
 
 def chat_of_directory(directory: Path) -> Chat:

@@ -158,9 +158,10 @@ class FileFormat(Storage):
         return {}
 
     def notes(self, model: DescribedModel) -> tuple[str, ...]:
-        """Where its runtime is not the model, whatever the number formats; for people to read.
+        """Deviations of its runtime from the model that do not depend on number formats, for
+        readers.
 
-        Raises InvalidInput where it would read ordinary text otherwise than the model does.
+        Raises InvalidInput if it would tokenize ordinary text differently than the model.
         """
         return ()
 

@@ -78,7 +78,7 @@ ORDINARY_TEXTS: tuple[str, ...] = (
     "pneumonoultramicroscopicsilicovolcanoconiosis Donaudampfschifffahrtsgesellschaft",
     "=" * 80 + "\n" + "-" * 33 + "\n" + "#" * 7,
 )
-"""What people write, in many languages, and code. A file that reads one otherwise is no use."""
+"""Ordinary text in many languages, and code. A file that tokenizes one differently is useless."""
 
 ODD_TEXTS: tuple[str, ...] = (
     "",
@@ -98,7 +98,7 @@ ODD_TEXTS: tuple[str, ...] = (
     "Z\u0351\u036b\u0343a\u0326l\u0327g\u0320o\u0321 t\u0331e\u0332x\u0333t",
     "\u0301mark first, \u1100\u1161\u11a8 jamo, \uac01",
     "text😀text 😀😀😀 \u200d alone \ufe0f",
-    # Control characters and what is hardly text.
+    # Control characters and near-binary text.
     "nul\x00inside \x01\x02\x1b[31mred\x1b[0m\x7f",
     "\ufffd replaced \ufffe\uffff \ue000 private \U0010ffff",
     "\u202eright to left\u202c \u2066isolate\u2069 soft\u00adhyphen",
@@ -114,7 +114,7 @@ ODD_TEXTS: tuple[str, ...] = (
     "<bos> <eos> <start_of_turn> <|eot_id|> <|begin_of_text|> <0x0A> <0x00> ▁ ▁▁ Ġ Ċ ##ing",
     "< s > <|not_a_token|> <|> || |> <<s>> [ CLS ] [cls]",
 )
-"""Rare characters, noise, and what is spelled like a special token.
+"""Rare characters, noise, and texts spelled like special tokens.
 
 Words, here and above, have fewer than 100 characters: WordPiece gives up there, llama.cpp's does
 not.

@@ -1,4 +1,4 @@
-"""What a bundle's model answered when it was bundled, so that a port can prove itself.
+"""The answers of a bundle's model when it was bundled, so that a port can be verified.
 
 `selftest.json` needs no edgeq: it names an input, the token ids, and numbers of the output.
 """
@@ -19,11 +19,11 @@ ARRAYS_FILE = "selftest.npz"
 """Inputs of a model of arrays, by their names."""
 
 SAME_CPU = 1e-3
-"""Another build of the runtime adds up in another order; codes of int8 inputs flip where that
-falls on the edge between two."""
+"""Another build of the runtime sums in another order, which changes int8 codes of inputs that lie
+on a rounding boundary."""
 OTHER_CPU = 0.05
-"""Kernels of another class of CPU round inputs otherwise. Other pooling, prompts or labels are off
-by more than a tenth."""
+"""Kernels for another class of CPU round inputs differently. Wrong pooling, prompts or labels are
+off by more than a tenth."""
 _MOST = 512
 
 
@@ -41,7 +41,7 @@ class Case(Frozen):
 
     text: str | None = Field(default=None, description="The text; null for arrays.")
     token_ids: tuple[int, ...] | None = Field(
-        default=None, description="What the tokenizer makes of it, special tokens included."
+        default=None, description="The tokenizer's ids for it, including special tokens."
     )
     arrays: str | None = Field(
         default=None, description="The .npz file with the inputs by name; null for a text."
@@ -50,14 +50,14 @@ class Case(Frozen):
 
 
 class SelfTest(Frozen):
-    """`selftest.json`: a port is right if it has the same ids and near enough values.
+    """`selftest.json`: a port is correct if it has the same ids and values within the tolerance.
 
-    The distance of an output is the length of the difference over the length of the values, both of
-    those that are listed.
+    The distance of an output is the norm of the difference divided by the norm of the values, both
+    over the listed values.
     """
 
     edgeq: Literal[1] = Field(default=1, description="The version of this record.")
-    kind: Literal["selftest"] = Field(default="selftest", description="What this record is.")
+    kind: Literal["selftest"] = Field(default="selftest", description="The kind of this record.")
     runtime: str = Field(description="The runtime that answered.")
     cpu: str = Field(description="The CPU that answered.")
     largest_distance_same_cpu: float = Field(
@@ -70,7 +70,8 @@ class SelfTest(Frozen):
 
 
 def listed(name: str, output: npt.NDArray[Any]) -> Output:
-    """All values of a small output; of a large one, those farthest from zero and some between."""
+    """All values of a small output; for a large one, the values farthest from zero and an even
+    sample."""
     flat = output.astype(np.float32).ravel()
     at: Sequence[int] = range(flat.size)
     if flat.size > _MOST:
@@ -82,7 +83,7 @@ def listed(name: str, output: npt.NDArray[Any]) -> Output:
 
 
 def distance(expected: Output, output: npt.NDArray[Any]) -> float:
-    """How far an answer is from the one listed; infinity for another shape."""
+    """The distance of an output from the listed one; infinity for another shape."""
     if output.shape != expected.shape:
         return float("inf")
     wanted = np.array(expected.values)

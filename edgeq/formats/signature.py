@@ -1,7 +1,7 @@
-"""Detached signatures in OpenSSF's model-signing format, by a pair of keys that needs no network.
+"""Detached signatures in OpenSSF's model-signing format, with a key pair, which needs no network.
 
-Hashes inside a file say that it is undamaged; only a signature says who made it. A signature lies
-next to its file, which stays the same to the byte.
+Hashes inside a file show that it is undamaged; only a signature shows who made it. A signature is a
+separate file next to the signed one, which is not changed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _CURVES = "make one: openssl ecparam -name prime256v1 -genkey -noout -out key.pe
 
 
 def signature_of(path: Path) -> Path:
-    """Where the signature of `path` lies."""
+    """The path of the signature of `path`."""
     return path.with_name(f"{path.name}.sig")
 
 
 def signer(key: Path) -> Any:
-    """What signs with the private key in `key`, a PEM file; `sign` takes it.
+    """A signer with the private key in `key`, a PEM file, for `sign`.
 
-    Raises InvalidInput for any other file, Missing where model-signing is not installed.
+    Raises InvalidInput for any other file, Missing if model-signing is not installed.
     """
     _require_package("sign a bundle")
     from model_signing.signing import Config
@@ -34,13 +34,13 @@ def signer(key: Path) -> Any:
     read_bytes(key, _LARGEST_KEY, _CURVES)
     try:
         return Config().use_elliptic_key_signer(private_key=key)
-    except Exception as error:  # of cryptography and of the package, which share no base class
+    except Exception as error:  # cryptography's and the package's errors share no base class
         what = f"is not an elliptic-curve private key without a password: {_words(error)}"
         raise InvalidInput(Problem(str(key), what, _CURVES)) from None
 
 
 def sign(path: Path, by: Any) -> Path:
-    """Write the signature of `path`; where it lies."""
+    """Write the signature of `path`, and return its path."""
     place = signature_of(path)
     with replacing(place) as partial:
         by.sign(path, partial)
@@ -50,7 +50,7 @@ def sign(path: Path, by: Any) -> Path:
 def require_signed(path: Path, key: Path) -> None:
     """Return if `path` has a signature that the public key in `key`, a PEM file, verifies.
 
-    Raises InvalidInput if not, Missing where model-signing is not installed.
+    Raises InvalidInput if not, Missing if model-signing is not installed.
     """
     _require_package("verify a signature")
     from model_signing.verifying import Config

@@ -1,4 +1,4 @@
-"""What the writer of a file format says of the files it wrote, for the artifact's record."""
+"""A writer's report on the files that it wrote, for the artifact's record."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Made:
 
 
 class Sources(Protocol):
-    """What an artifact is written from; `build` gives it to `FileFormat.write`."""
+    """The inputs that `build` passes to `FileFormat.write`."""
 
     progress: Progress
 
@@ -57,10 +57,10 @@ class Sources(Protocol):
 def copy_tokenizer(
     directory: ModelDirectory, destination: Path, *, settings: bool, max_tokens: int | None
 ) -> list[str]:
-    """Write a model's tokenizer, and what there is beside it for a chat; returns the files' names.
+    """Write a model's tokenizer, and its files for chat if any; returns the files' names.
 
     settings: whether its settings are wanted even without a chat template. max_tokens: where texts
-    are cut, None for a language model's, which are not.
+    are truncated; None for a language model's, which are not.
     """
     tokenizer = checked_tokenizer(directory.tokenizer_json(), max_tokens)
     (destination / TOKENIZER_FILE).write_bytes(tokenizer)

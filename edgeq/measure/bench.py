@@ -301,7 +301,8 @@ class Bench:
         return (reply, conditions) if conditions else None
 
     def _read(self, work: Pass, failures: dict[Pass, str], make: Callable[[], _T]) -> _T | None:
-        """What `make` takes from a reply; None, and the reason, where another machine sent junk."""
+        """The result of `make` on a reply; None, with the reason in `failures`, if the reply is
+        invalid."""
         try:
             return make()
         except NotComparable as error:

@@ -8,12 +8,14 @@ from typing import Any
 
 from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Classes
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.known_settings import STATE_KEY
 from edgeq.core.validation_messages import suggest
 from edgeq.formats.text import TextEncoder
 from edgeq.measure import arrays, text_passes
 from edgeq.measure.sample_passes import sequence
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
+from edgeq.recipe.sequences import sequences
 
 _TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any relevant tokenizer
 
@@ -79,8 +81,12 @@ def given_samples(
     path, samples = evaluation.path, evaluation.samples
     if artifact.text is None:
         ranks = {value.name: len(value.shape) for value in artifact.inputs}
-        feeds = data_sets.feeds(path, data_sets.read_arrays(path, samples), ranks)
-        feed, first = folder / "feed.npy", next(feeds)
+        held, state = data_sets.read_arrays(path, samples), artifact.settings.get(STATE_KEY)
+        if state:
+            (first, *_) = next(sequences(path, held, artifact.inputs, state))
+        else:
+            first = next(data_sets.feeds(path, held, ranks))
+        feed = folder / "feed.npy"
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
         judged = {"arrays": path.absolute(), "samples": samples}
         return Given({"feed": feed}, judged, None)

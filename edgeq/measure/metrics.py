@@ -1,6 +1,6 @@
-"""What answers are worth to those who read them, compared with the original's on the same data.
+"""Metrics of the answers that users see, compared with the original's on the same data.
 
-A task names its metrics; a budget of quality with the name of one is read from it.
+A task names its metrics; a quality budget with the name of a metric limits it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ _SHOWN = 8  # texts whose labels changed
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers to different samples, as labels: the artifact's, the original's, and the right ones.
+    """Answers to different samples, as labels: the artifact's, the original's, and the correct
+    ones.
 
-    truth: None where the evaluation data have no labels.
+    truth: None if the evaluation data have no labels.
     """
 
     texts: tuple[str, ...]
@@ -37,13 +38,13 @@ class Judged:
 
     @property
     def count(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
         return len(self.own)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of quality; `score` is None where the data do not allow it."""
+    """A quality metric; `score` is None if the data do not allow it."""
 
     name: str
     score: Callable[[Judged], Score | None]
@@ -56,7 +57,7 @@ def judged(
     classes: Classes,
     truth: Sequence[str] | None,
 ) -> Judged:
-    """Answers (1, classes) to texts as labels; a text that is there twice counts once."""
+    """Answers (1, classes) to texts as labels; a repeated text counts once."""
     first = sorted({text: index for index, text in reversed([*enumerate(texts)])}.values())
     own, original = (
         classes.chosen(np.concatenate([rows[index] for index in first]))
@@ -71,13 +72,13 @@ def judged(
 
 
 def scores_of(task: Task, found: Judged) -> dict[str, Score]:
-    """Every metric of the task that the data allow, by its name."""
+    """Every metric of the task that the data allow, by name."""
     scores = {name: METRICS.named(name).score(found) for name in task.metrics}
     return {name: score for name, score in scores.items() if score is not None}
 
 
 def changed_texts(found: Judged, classes: Classes) -> tuple[Changed, ...]:
-    """The first texts that got other labels than the original gives them."""
+    """The first texts with other labels than the original's."""
     rows = np.flatnonzero((found.own != found.original).any(1))[:_SHOWN]
 
     def names(row: npt.NDArray[np.int64]) -> tuple[str, ...]:
@@ -124,8 +125,8 @@ def paired_bounds(lost: float, won: float, count: int) -> Bounds:
     """The interval of (lost − won) / count, of paired answers that are right or wrong.
 
     Half an answer is added to each of the four cells of the pairs (Agresti and Min 2005, "Simple
-    improved confidence intervals for comparing matched proportions"), so that it is honest where
-    no answer changed.
+    improved confidence intervals for comparing matched proportions"), so that its coverage holds
+    if no answer changed.
 
     >>> paired_bounds(0, 0, 98).high
     0.0196

@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.artifact import Artifact, ValueInfo
+from edgeq.core.known_settings import STATE_KEY
 from edgeq.formats.base import Model
 from edgeq.formats.loaded import load
 from edgeq.measure import arrays, latency, memory
 from edgeq.measure.sequential import Limit
 from edgeq.places.process import Request
 from edgeq.recipe import data_sets
+from edgeq.recipe.sequences import joined, sequences
 
 SEQUENCE_LENGTH = 128
 MEMORY_RUNS = 32
@@ -78,7 +80,20 @@ def answer_samples(request: Request) -> tuple[Model, dict[str, Any]]:
 
 
 def _outputs(model: Model, request: Request) -> Iterator[npt.NDArray[Any]]:
-    """Every output of every sample, in the artifact's order of outputs."""
+    """Every output of every sample, in the artifact's order of outputs.
+
+    Of a model with a state, the steps of a sample along a first axis; one step where the data hold
+    the state.
+    """
+    record = _record(model)
+    state = record.settings.get(STATE_KEY)
+    if state and request.arrays is not None:
+        held = data_sets.read_arrays(request.arrays, request.samples)
+        if not set(state) <= set(held):
+            names = [value.name for value in record.outputs]
+            for steps in sequences(request.arrays, held, record.inputs, state):
+                yield from joined(steps, model.run, state, names)
+            return
     for feed in _evaluation_feeds(model, request):
         outputs = model.run(feed)
         for value in _record(model).outputs:

@@ -71,10 +71,10 @@ def _ids(tokenizer: Mapping[str, Any]) -> Mapping[str, int]:
 
 
 def _added(tokenizer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    held = tokenizer.get("added_tokens")
+    added = tokenizer.get("added_tokens")
     return [
         token
-        for token in (held if isinstance(held, list) else [])
+        for token in (added if isinstance(added, list) else [])
         if isinstance(token, dict) and isinstance(token.get("content"), str)
     ]
 
@@ -83,8 +83,8 @@ def _properties(token: Mapping[str, Any], special: bool = False) -> dict[str, An
     """A token as the `tokenizers` package completes it."""
     special = special or bool(token.get("special"))
     usual = {"normalized": not special, "special": special}
-    held = {name: bool(token.get(name, usual.get(name, False))) for name in _PROPERTIES}
-    return {"content": token["content"], **held, "special": special}
+    properties = {name: bool(token.get(name, usual.get(name, False))) for name in _PROPERTIES}
+    return {"content": token["content"], **properties, "special": special}
 
 
 def _token(text: str, *, special: bool) -> dict[str, Any]:

@@ -27,6 +27,7 @@ _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
     "silu": "silu",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
+_MOST_LAYERS = 10_000  # far beyond any model; a list as long as a file says could fill the memory
 _OPTIONAL_BIAS = ("llama", "qwen3", "gemma2", "gemma3_text")
 _WHOLE, _WINDOWED = "full_attention", "sliding_attention"
 
@@ -156,7 +157,8 @@ def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
 def _decoder(family: Family, config: Settings) -> Decoder:
     config.get("model_type")
     hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
-    layers, context = config.whole("num_hidden_layers"), config.whole("max_position_embeddings")
+    layers = config.whole("num_hidden_layers", largest=_MOST_LAYERS)
+    context = config.whole("max_position_embeddings")
     gemma = family in ("gemma2", "gemma3_text")
     head_dim = _head_dim(family, config, hidden, heads)
     bias = family == "qwen2" or (family in _OPTIONAL_BIAS and config.flag("attention_bias"))
@@ -227,7 +229,7 @@ def _activation(gemma: bool, config: Settings) -> Literal["silu", "gelu_tanh"]:
     names = ("hidden_activation", "hidden_act") if gemma else ("hidden_act",)
     name = next((name for name in names if name in config), names[-1])
     found = config.need(name)
-    if found not in _ACTIVATIONS:
+    if not isinstance(found, str) or found not in _ACTIVATIONS:
         what = f"config.json: {name} {found!r} is not supported"
         raise config.error(what, f"use a model with one of: {', '.join(_ACTIVATIONS)}")
     config.ignore(names)

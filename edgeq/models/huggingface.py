@@ -80,12 +80,12 @@ class ModelDirectory:
         The file itself if the settings change nothing in it.
         """
         content = self.tokenizer.read_bytes()
-        told = self.tokenizer_settings
-        if not (self.head.lower_case or told.tokens or told.cut):
+        settings = self.tokenizer_settings
+        if not (self.head.lower_case or settings.tokens or settings.cut):
             return content
-        made = with_tokens(json.loads(content), told.tokens, self.config.get("vocab_size"))
-        if told.cut is not None:
-            made["truncation"] = _cut(told.cut, self.max_tokens)
+        made = with_tokens(json.loads(content), settings.tokens, self.config.get("vocab_size"))
+        if settings.cut is not None:
+            made["truncation"] = _cut(settings.cut, self.max_tokens)
         normalizer = made.get("normalizer")
         if self.head.lower_case and not _lowers(normalizer):
             own = normalizer if isinstance(normalizer, dict) else {"normalizers": []}

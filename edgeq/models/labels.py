@@ -1,4 +1,4 @@
-"""The labels of a classifier, by its config.json, and what makes probabilities of its answers."""
+"""A classifier's labels and its function from outputs to probabilities, from config.json."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from edgeq.core.artifact import Classes
 from edgeq.core.errors import InvalidInput, Problem
 
 _FUNCTIONS = {"single_label_classification": "softmax", "multi_label_classification": "sigmoid"}
-_UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers assumes without a word
+_UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' default
 
 
 def read_classes(config: Mapping[str, Any], where: str) -> Classes:
     """Labels in the order of the model's answers.
 
-    Raises InvalidInput for labels that are not numbered through or named twice, for a model with
-    one of them, and for one whose answers are values and not labels.
+    Raises InvalidInput for labels with missing numbers or duplicate names, for a model with a
+    single label, and for a regression model.
     """
     named = config.get("id2label", _UNNAMED)
     count = len(named) if isinstance(named, Mapping) else 0

@@ -25,7 +25,7 @@ from edgeq.models.weights import check_values
 if TYPE_CHECKING:
     from edgeq.models.graphs.weights import Weight
 
-_MISFITS_TOLD = 3  # one wrong number in a configuration causes dozens
+_MISFITS_SHOWN = 3  # one wrong number in a configuration causes dozens
 _HARMLESS_TENSORS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias")
 _HEAD_STEP = 16
 """onnxruntime's attention, used by every format's reference, supports multiples of this width."""
@@ -121,13 +121,13 @@ def _describe_decoder(source: Source, located: Located, where: str) -> Described
     end_tokens(located.path, directory.config, where)
     wanted = decoder.tensors()
     if directory.tensors:
-        told = list(_misfits(wanted, directory.tensors, decoder.tied))
-        if len(told) > _MISFITS_TOLD:
-            rest = len(told) - _MISFITS_TOLD
-            told[_MISFITS_TOLD:] = [f"and {rest} more weights do not fit its config.json"]
+        misfits = list(_misfits(wanted, directory.tensors, decoder.tied))
+        if len(misfits) > _MISFITS_SHOWN:
+            rest = len(misfits) - _MISFITS_SHOWN
+            misfits[_MISFITS_SHOWN:] = [f"and {rest} more weights do not fit its config.json"]
         problems = [
             Problem(where, f"{located.path}: {what}", "download or save the model again")
-            for what in told
+            for what in misfits
         ]
         if problems:
             raise InvalidInput(problems)
@@ -143,15 +143,15 @@ def _check_heads(decoder: Decoder, where: str) -> None:
 
 
 def _misfits(
-    wanted: dict[str, tuple[int, ...]], held: dict[str, TensorFacts], tied: bool
+    wanted: dict[str, tuple[int, ...]], stored: dict[str, TensorFacts], tied: bool
 ) -> Iterator[str]:
     """Differences between the weights that a configuration promises and those in the files."""
     for name, shape in wanted.items():
-        if name not in held:
+        if name not in stored:
             yield f"lacks {name}, which its config.json promises"
-        elif held[name].shape != shape:
-            yield f"{name} has the shape {held[name].shape}, config.json promises {shape}"
-    for name in held:
+        elif stored[name].shape != shape:
+            yield f"{name} has the shape {stored[name].shape}, config.json promises {shape}"
+    for name in stored:
         is_tied = tied and name == "lm_head.weight"  # compared with the embedding during a build
         if name not in wanted and not is_tied and not name.endswith(_HARMLESS_TENSORS):
             yield f"has {name}, which its config.json does not mention"

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
 
+_LARGEST = 2**31 - 1
 _REMEDY = (
     "use a model that edgeq supports in full, or delete the key if the model was not trained with "
     "it"
@@ -41,11 +42,13 @@ class Settings:
             raise self.error(what, "download or save the model again")
         return self.get(name)
 
-    def whole(self, name: str, default: int | None = None) -> int:
-        """An integer of at least 1; the key is required unless there is a default."""
+    def whole(self, name: str, default: int | None = None, *, largest: int = _LARGEST) -> int:
+        """An integer from 1 to `largest`; the key is required unless there is a default."""
         value = self.need(name) if default is None else self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.unusable(name, value, "a whole number of 1 or more")
+        if value > largest:
+            raise self.unusable(name, value, f"a whole number up to {largest:,}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:

@@ -95,11 +95,11 @@ def required_ends(special: SpecialTokens, path: Path, where: str) -> tuple[int, 
 def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
     """The id of every token of a tokenizer.json, including added ones."""
     model = tokenizer.get("model")
-    held = model.get("vocab") if isinstance(model, dict) else None
-    if isinstance(held, list):  # pieces with their scores
-        ids = {str(piece[0]): id for id, piece in enumerate(held) if isinstance(piece, list)}
+    pieces = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(pieces, list):  # pieces with their scores
+        ids = {str(piece[0]): id for id, piece in enumerate(pieces) if isinstance(piece, list)}
     else:
-        ids = {str(text): id for text, id in (held or {}).items() if isinstance(id, int)}
+        ids = {str(text): id for text, id in (pieces or {}).items() if isinstance(id, int)}
     added = tokenizer.get("added_tokens")
     for token in added if isinstance(added, list) else []:
         spelled, id = (spelling(token), token.get("id")) if isinstance(token, dict) else (None, 0)

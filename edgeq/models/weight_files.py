@@ -167,9 +167,9 @@ def _indexed(path: Path, where: str, found: list[Path]) -> tuple[Path, ...]:
     named = _weight_map(path)
     files = _alone(path, where, found, tuple(path / name for name in sorted({*named.values()})))
     for file in files:
-        held = set(read_safetensors_header(file))
+        stored = set(read_safetensors_header(file))
         promised = {name for name, place in named.items() if place == file.name}
-        differing = sorted(held ^ promised)
+        differing = sorted(stored ^ promised)
         if differing:
             what = f"{INDEX} and {file.name} do not agree on {differing[0]}"
             raise InvalidInput(Problem(where, what, "download or save the model again"))

@@ -84,10 +84,10 @@ class Weights:
             remedy = f"edgeq reads {', '.join(_STORED)}: use the model before it was quantized"
             raise InvalidInput(Problem(str(place.file), what, remedy))
         per_row = int(np.prod(shape[1:], dtype=np.int64))
-        held = np.empty((stop - start) * per_row, stored)
+        values = np.empty((stop - start) * per_row, stored)
         with place.file.open("rb", buffering=0) as file:
             file.seek(place.start + start * per_row * stored.itemsize)
-            view = held.data.cast("B")
+            view = values.data.cast("B")
             while view:
                 count = file.readinto(view)
                 if not count:
@@ -95,10 +95,10 @@ class Weights:
                     raise InvalidInput(Problem(str(place.file), what, "download it again"))
                 view = view[count:]
         if place.facts.dtype == "BF16":
-            wide = (held.astype(np.uint32) << 16).view(np.float32)
+            wide = (values.astype(np.uint32) << 16).view(np.float32)
         else:
             with np.errstate(over="ignore"):  # infinity is refused where weights are checked
-                wide = held.astype(np.float32, copy=False)
+                wide = values.astype(np.float32, copy=False)
         result: Floats = wide.reshape(stop - start, *shape[1:])
         return result
 

@@ -1,4 +1,4 @@
-"""A first recipe for a model that somebody has, with budgets from what is estimated for it."""
+"""A first recipe for a user's model, with budgets from its estimates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.plan.plan import Planned, make_plan
 
 _MIB = 1 << 20
-_LEAST_MEMORY = 128 * _MIB  # a process with a runtime and no model takes half of it
+_LEAST_MEMORY = 128 * _MIB  # a process with a runtime and no model takes half
 _PLAIN = re.compile(r"[A-Za-z./][\w./@-]*(:[\w./@-]+)?", re.ASCII)
 
 
@@ -50,7 +50,7 @@ class Written:
 
 @dataclass(frozen=True)
 class _Draft:
-    """What a recipe says before its budgets. base: the directory of the recipe."""
+    """The part of a recipe before its budgets. base: the directory of the recipe."""
 
     name: str
     source: Source
@@ -128,7 +128,7 @@ def _from(source: Source, base: Path) -> Source:
 
 
 def _task(located: Located, model: str) -> Task:
-    """What the model's files say that it is for."""
+    """The task stated by the model's files."""
     if located.is_file:
         return TENSOR
     if (located.path / "modules.json").is_file():

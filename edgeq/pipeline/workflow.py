@@ -44,8 +44,8 @@ class Bundled:
     """A written bundle: the artifact in it and its verdict, None if it was not checked.
 
     chosen_by: the rule that chose this artifact. model_bytes: of the artifact's files, without the
-    record of measurements. limits: its size and memory compared with those of the device's store
-    and the device.
+    record of measurements. limits: its size and memory compared with the limits of the device's
+    store and the device.
     """
 
     path: Path
@@ -76,7 +76,7 @@ def build_recipe(
     progress: Progress,
     names: Sequence[str] = (),
 ) -> list[Built]:
-    """Build every artifact of a recipe, or those of `formats` and `names`."""
+    """Build every artifact of a recipe, or only artifacts in `formats` and `names`."""
     progress("read the recipe")
     planned = make_plan(recipe, weights=True)
     known = {artifact.format for artifact in planned.plan.artifacts}

@@ -147,7 +147,7 @@ class Agent:
             }
 
     def _await(self, worker: subprocess.Popen[bytes], deadline: float) -> str:
-        """What comes first: "ended", "late" or a "message". Raises Gone."""
+        """Wait for the first of "ended", "late" or a "message". Raises Gone."""
 
         def tell() -> None:
             worker.wait()

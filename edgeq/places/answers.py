@@ -1,4 +1,4 @@
-"""What an agent on another machine may answer: anything else comes from something else."""
+"""Valid answers of an agent on another machine; anything else comes from another program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Answer(BaseModel):
 
 
 class Failure(Answer):
-    """What the other system refused. free: bytes that its disk has left."""
+    """A refusal by the other system. free: bytes free on its disk."""
 
     text: str
     full: bool

@@ -20,7 +20,7 @@ from edgeq.places.link import PATIENCE_SECONDS, Link, Lost
 _PIECE = 1 << 18  # bytes; each piece is acknowledged, so that a full disk stops the copying at once
 _SLOWEST_DISK = 1 << 20  # bytes per second
 _SLOWEST_LINE = 1 << 14
-_LARGEST_FILE = 8 << 30  # bytes of what is brought back
+_LARGEST_FILE = 8 << 30  # bytes of a returned file
 _Expected = TypeVar("_Expected", bound=Answer)
 
 

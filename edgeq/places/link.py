@@ -241,7 +241,7 @@ class Link:
 
 
 async def words_of(read: Callable[[], Awaitable[bytes]]) -> str:
-    """What a command wrote to standard error, in one line: as much as comes soon, within limits."""
+    """The standard error of a command in one line: as much as arrives soon, within limits."""
     said = b""
     with contextlib.suppress(OSError, asyncio.TimeoutError):
         deadline = time.monotonic() + _WORDS_SECONDS

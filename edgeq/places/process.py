@@ -100,7 +100,7 @@ def run_worker(
 ) -> dict[str, Any]:
     """The reply of a fresh process of `module` to `request`.
 
-    `prefix` goes before the worker's command line: a program that becomes or runs the rest of it.
+    `prefix` goes before the worker's command line: a program that becomes or runs the rest.
     `environment` is added to this process's. `python` runs it, by default this process's own.
 
     Raises PassFailed if the worker ends without a reply: killed (the signal is named) or with an
@@ -151,7 +151,7 @@ def reply_of(output: str) -> dict[str, Any]:
     try:
         reply = json.loads(output, parse_constant=_refuse)
     except (ValueError, RecursionError):
-        raise ValueError("what is not JSON with finite numbers") from None
+        raise ValueError("text other than JSON with finite numbers") from None
     if not isinstance(reply, dict):
         raise ValueError("JSON that is not an object")
     return reply

@@ -200,7 +200,7 @@ class RemotePlace(Place):
     def _reply(
         self, request: Request, answer: Ran, limit: float, here: Mapping[str, str]
     ) -> dict[str, Any]:
-        """As `run_worker` ends; `here` maps paths there to files of this machine."""
+        """The second half of `run_worker`; `here` maps paths there to files of this machine."""
 
         def translate(text: str) -> str:
             for there, path in here.items():

@@ -21,7 +21,7 @@ _SMALLEST_SCALE = 2.0**-20  # four bits above the smallest that float16 holds
 
 @dataclass(frozen=True)
 class Choice:
-    """What a plan decided for one weight: its grid, rounding method, and input codes.
+    """A plan's decision for one weight: its grid, rounding method, and input codes.
 
     activations is `float32`, `dynamic-uint8` or `static-uint8`; ranges as in a recipe.
     """

@@ -180,8 +180,8 @@ class QuantizeSpec(Frozen):
     @model_serializer(mode="wrap")
     def _without_empty(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Omitted keys stay absent: an empty list in a file would be a mistake."""
-        held: dict[str, Any] = inner(self)
-        return {key: value for key, value in held.items() if value or key == "rules"}
+        fields: dict[str, Any] = inner(self)
+        return {key: value for key, value in fields.items() if value or key == "rules"}
 
     def choices(self, format: Format, task: str) -> tuple[presets.Variant | None, ...]:
         """Each entry of `default`, resolved for `format`; None if the format cannot store it."""

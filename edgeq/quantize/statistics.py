@@ -140,12 +140,12 @@ def collect(
 ) -> dict[str, InputStatistics]:
     """Run the float model on every feed and collect statistics of `tensors` (name → columns).
 
-    session: of a model in which every watched tensor is an input or output. hessians: those whose
-    second moments are wanted. samples: those whose rows are kept, by default all. spread: those of
-    which a few rows of every sample are kept. Samples run one at a time and unpadded, so no padding
-    enters any statistic. A tensor that held nothing in any feed is missing from the result. Raises
+    session: of a model in which every watched tensor is an input or output. hessians: tensors whose
+    second moments are wanted. samples: tensors whose rows are kept, by default all. spread: tensors
+    for which a few rows of every sample are kept. Samples run one at a time and unpadded, so no
+    padding enters any statistic. A tensor that is empty in every feed is missing from the result.
+    labels: what errors call tensors, whose names in the graph may be edgeq's own. Raises
     InvalidInput for NaN and infinity.
-    labels: what errors call tensors, whose names in the graph may be edgeq's own.
     """
     found: dict[str, InputStatistics] = {}
     for names in _in_turns(tensors, hessians):
@@ -161,11 +161,11 @@ def collect(
             inner = [name for name in names if name not in feed]
             # To onnxruntime, no names would mean all outputs.
             outputs = session.run(inner, dict(feed)) if inner else []
-            held = {**feed, **dict(zip(inner, outputs, strict=True))}
+            values = {**feed, **dict(zip(inner, outputs, strict=True))}
             for name in names:
                 label = (labels or {}).get(name, f"the tensor {name!r}")
-                refuse_not_finite(label, held[name], sample)
-                collectors[name].add(held[name])
+                refuse_not_finite(label, values[name], sample)
+                collectors[name].add(values[name])
         results = ((name, collector.result()) for name, collector in collectors.items())
         found.update({name: result for name, result in results if result is not None})
     return found

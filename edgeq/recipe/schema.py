@@ -31,9 +31,21 @@ def _check_version(value: Any) -> Any:
     return value
 
 
+def _one_or_more(value: Any) -> Any:
+    given = [value] if isinstance(value, dict) else value
+    return tuple(given) if isinstance(given, list) else given
+
+
 def _describe_tasks(schema: dict[str, Any]) -> None:
     """List the tasks with descriptions, for editors."""
     schema["description"] = " ".join(f"{each.name}: {each.summary}" for each in TASKS.values())
+
+
+class StateSpec(Frozen):
+    """A state that a model passes from one step to the next."""
+
+    input: str = Field(min_length=1, description="The input that takes the state.")
+    output: str = Field(min_length=1, description="The output that is the next step's state.")
 
 
 class ModelSpec(Frozen):
@@ -55,6 +67,18 @@ class ModelSpec(Frozen):
         description="The licence of the model's weights (SPDX), carried into the bundle.",
         examples=["apache-2.0"],
     )
+    state: Annotated[tuple[StateSpec, ...], BeforeValidator(_one_or_more)] = Field(
+        default=(),
+        description="For task: tensor, the state of a recurrent model: one {input, output} or a "
+        "list. Data are then sequences, arrays of (samples, steps, …) without the state, which "
+        "starts as zeros.",
+        examples=[[{"input": "state", "output": "stateN"}]],
+    )
+
+    @property
+    def carried(self) -> dict[str, str]:
+        """The output that becomes an input of the next step, by that input's name."""
+        return {each.input: each.output for each in self.state}
 
 
 class DataRef(Frozen):

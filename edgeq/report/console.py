@@ -20,7 +20,7 @@ from edgeq.core.visible import visible
 
 _WIDTH = 80
 AnyText = rich.text.Text
-"""`Text`, or what rich makes of it."""
+"""`Text`, or another object that rich can render."""
 
 
 class Text(AnyText):

@@ -27,8 +27,8 @@ def layers_of(names: Sequence[str]) -> str:
         return ""
     numbers = [list(map(int, _NUMBER.findall(name))) for name in names]
     varied = next(column for column in zip(*numbers, strict=True) if len(set(column)) > 1)
-    told = ranges(varied)
-    return told if len(set(varied)) == len(names) else f"{told} (×{len(names)})"
+    text = ranges(varied)
+    return text if len(set(varied)) == len(names) else f"{text} (×{len(names)})"
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -43,5 +43,5 @@ def ranges(numbers: Iterable[int]) -> str:
             rows[-1].append(number)
         else:
             rows.append([number])
-    told = [[f"{row[0]}–{row[-1]}"] if len(row) > 2 else map(str, row) for row in rows]
-    return ", ".join(part for parts in told for part in parts)
+    texts = [[f"{row[0]}–{row[-1]}"] if len(row) > 2 else map(str, row) for row in rows]
+    return ", ".join(part for parts in texts for part in parts)

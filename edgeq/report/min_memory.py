@@ -49,7 +49,7 @@ def _table(found: MinMemory) -> Table:
         "-",
         _size(found.unlimited_high_water_bytes),
         _size(found.unlimited_anonymous_bytes),
-        *_beside(found),
+        *_unlimited_time(found),
         "",
     )
     return table
@@ -59,7 +59,7 @@ def _sizes(trial: Trial) -> tuple[int | None, int | None, int | None]:
     return trial.group_peak_bytes, trial.high_water_bytes, trial.anonymous_peak_bytes
 
 
-def _beside(found: MinMemory) -> tuple[str, str]:
+def _unlimited_time(found: MinMemory) -> tuple[str, str]:
     seen = [t.unlimited_p50_seconds for t in found.trials if t.unlimited_p50_seconds is not None]
     return (format_seconds(min(seen)), "1.00×") if seen else ("-", "-")
 

@@ -163,7 +163,8 @@ def print_built(built: Sequence[Built], console: Console) -> None:
 
 
 def _kept(artifact: Artifact) -> Iterator[str]:
-    """What the recipe's variant left alone, as the file had it in integers before."""
+    """Count weights that the recipe's variant left alone because the file already stores
+    integers."""
     kept = sum(ALREADY in tensor.note for tensor in artifact.tensors.values())
     if kept:
         yield (

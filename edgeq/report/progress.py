@@ -18,7 +18,7 @@ _shown = "steps"
 
 
 def show_progress(how: Literal["nothing", "steps", "every step"]) -> None:
-    """What commands show from now on: nothing, the current step, or a line for every step."""
+    """Set what commands show from now on: nothing, the current step, or a line for every step."""
     global _shown
     _shown = how
 

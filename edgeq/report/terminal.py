@@ -74,7 +74,7 @@ def _table(verdict: Verdict) -> Table:
 
 
 def _short(value: float | None, line: Line) -> str:
-    """As elsewhere, but without decimals from 100 MiB or ms, so that a row fits."""
+    """The usual format, but without decimals from 100 MiB or ms, so that a row fits."""
     if value is None:
         return "-"
     number, _, unit = format_value(value, line.unit).partition(" ")

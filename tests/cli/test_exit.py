@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "new": ["none"],
+    "starter": ["none.zip", "--language", "javascript", "--out", "none"],
     "plan": ["none.yaml"],
     "build": ["none.yaml"],
     "check": ["none.yaml"],

@@ -59,6 +59,10 @@ def test_a_damaged_graph_is_read_or_refused(
     assert refused
 
 
+def _with_attribute_of_no_type(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.add(name="alpha", f=1.0)
+
+
 def _without_type(model: onnx.ModelProto) -> None:
     model.graph.output[0].type.tensor_type.elem_type = 0
 
@@ -89,6 +93,7 @@ def _not_convertible(model: onnx.ModelProto) -> None:
 
 
 DEFECTS: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
+    "attribute": (_with_attribute_of_no_type, "of Gemm 'gemm' has no type"),
     "type": (_without_type, "the output 'y' has no element type"),
     "operator set": (_without_operator_set, "no version of ONNX's operator set"),
     "input": (_without_input, "Gemm 'gemm' lacks an input"),

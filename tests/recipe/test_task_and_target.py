@@ -23,5 +23,5 @@ def test_arrays_have_no_runtime_for_gguf(tmp_path: Path) -> None:
     *_, problems = load_recipe(write_recipe(tmp_path / "arrays.yaml", ARRAYS))
     (problem,) = problems
     assert problem.where.endswith("arrays.yaml:7:14")
-    assert problem.what == "targets[1].format: no runtime of GGUF files does 'tensor'"
+    assert problem.what == "targets[1].format: no runtime for GGUF files supports 'tensor'"
     assert problem.remedy == "choose one of: onnx, coreml"

@@ -279,7 +279,7 @@ def test_the_parts_of_the_memory_that_are_told_add_up(
 
 
 def test_nothing_checked_is_nothing_to_explain() -> None:
-    with pytest.raises(InvalidInput, match="nothing of it was checked"):
+    with pytest.raises(InvalidInput, match="nothing in it was checked"):
         facts_of(samples.report(verdicts=()))
 
 

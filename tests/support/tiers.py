@@ -24,6 +24,7 @@ PLACES = (
     "devices/test_detect.py",
     "docs",
     "estimate/test_memory.py",
+    "faults",
     "formats/coreml/test_executor.py",
     "formats/coreml/test_model.py",
     "formats/coreml/test_models.py",

@@ -10,11 +10,11 @@ Takes = Literal["texts", "a long text", "arrays"]
 
 @dataclass(frozen=True)
 class FirstRecipe:
-    """What `edgeq new` proposes to somebody who has no recipe yet.
+    """The first recipe that `edgeq new` proposes.
 
-    formats: file formats to prefer where a device runs them. calibration, evaluation: a file's name
-    and what has to be in it. budgets: of time and quality, as recipes write them. context: at
-    most so many positions of a language model's cache; 0 for other tasks.
+    formats: preferred file formats, if the device runs them. calibration, evaluation: a file's name
+    and its required contents. budgets: of time and quality, as recipes write them. context: at most
+    so many positions of a language model's cache; 0 for other tasks.
     """
 
     formats: tuple[str, ...]

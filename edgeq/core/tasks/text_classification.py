@@ -8,7 +8,7 @@ TEXT_CLASSIFICATION = Task(
     name="text-classification",
     noun="a text classifier",
     summary="text to a label.",
-    explanation="a classifier: it sorts texts into kinds, such as praise and complaint",
+    explanation="a classifier: it sorts texts into categories, such as praise and complaint",
     consequence="The check counts the texts that get another label. That matters where a label "
     "decides by itself what happens; less where a person looks at what was sorted.",
     takes="texts",

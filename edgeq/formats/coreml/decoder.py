@@ -35,9 +35,9 @@ class CoremlDecoder(LanguageModel):
         if CONTEXT_KEY not in facts or TOKENIZER_FILE not in artifact.files:
             what = "is not a language model with a cache written by edgeq"
             raise InvalidInput(Problem(str(package.path), what, "build it again"))
-        held = int(facts[CONTEXT_KEY])
-        if context is not None and context > held:
-            what = f"{context} positions are requested, and the package was made for {held}"
+        longest = int(facts[CONTEXT_KEY])
+        if context is not None and context > longest:
+            what = f"{context} positions are requested, and the package was made for {longest}"
             remedy = "request fewer, or build it with workload: {context: …}"
             raise InvalidInput(Problem(artifact.name, what, remedy))
         scores = next(value for value in artifact.outputs if value.name == _LOGITS)
@@ -47,13 +47,13 @@ class CoremlDecoder(LanguageModel):
             runtime=backend.runtime,
             threads=backend.threads,
             vocabulary=int(scores.shape[-1]),
-            context=context or min(DEFAULT_CONTEXT, held),
-            longest=held,
+            context=context or min(DEFAULT_CONTEXT, longest),
+            longest=longest,
             end_tokens=frozenset(map(int, facts.get(END_KEY, "").split())),
         )
         self.is_reference = backend.is_reference
         self._backend = backend
-        self._held = held
+        self._capacity = longest
         self._counts = lengths_of(backend.interface.inputs[_IDS])
         self._tokenizer = DecoderTokenizer(package.read(TOKENIZER_FILE))
         chat = package.read_chat()
@@ -109,5 +109,5 @@ class CoremlDecoder(LanguageModel):
         A padded call writes places after its tokens, which the next one overwrites; these must
         exist too, so at the end of the cache shorter calls are used.
         """
-        fitting = [count for count in self._counts if self._used + count <= self._held]
+        fitting = [count for count in self._counts if self._used + count <= self._capacity]
         return next((count for count in fitting if count >= left), fitting[-1])

@@ -16,7 +16,7 @@ from edgeq.formats.coreml.executor import Evaluated, NotFinite, Program, load, s
 Call = Mapping[str, npt.ArrayLike]
 
 _LARGE = 60_000.0  # float16 ends at 65504; intermediate rounding may add a little
-_TOLD = 4  # operators whose ranges are listed; the others are counted
+_SHOWN = 4  # operators whose ranges are listed; the others are counted
 _PATTERNS = 8  # with more than that, one setting for the whole program is simpler
 
 
@@ -53,10 +53,10 @@ def refuse_overflow(
     remedy = f"compute in float32 what float16 cannot hold: coreml: {{float32: [{quoted}]}}"
     if len(patterns) > _PATTERNS:
         remedy += f"; or, as {len(names)} operators need it, all: coreml: {{compute: float32}}"
-    told = [str(each) for each in found.values()][:_TOLD]
-    if len(found) > _TOLD:
-        told.append(f"NaN or infinity begins in {len(found) - _TOLD} more operators")
-    *others, last = told
+    lines = [str(each) for each in found.values()][:_SHOWN]
+    if len(found) > _SHOWN:
+        lines.append(f"NaN or infinity begins in {len(found) - _SHOWN} more operators")
+    *others, last = lines
     raise InvalidInput([*(Problem(where, what) for what in others), Problem(where, last, remedy)])
 
 

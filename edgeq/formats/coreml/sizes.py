@@ -22,7 +22,7 @@ def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
     """
     decoder = model.decoder
     if model.weights is not None:
-        return _bytes_beside(model)
+        return _other_bytes(model)
     if decoder is None:
         return _ENCODER_BYTES_PER_TENSOR * tensors
     positions = min(context, decoder.context)
@@ -32,12 +32,12 @@ def program_bytes(model: DescribedModel, context: int, tensors: int) -> int:
     return _DECODER_BYTES_PER_TENSOR * tensors + tables
 
 
-def _bytes_beside(model: DescribedModel) -> int:
+def _other_bytes(model: DescribedModel) -> int:
     """For an .onnx file: its small constants in float16, and the operators around all of them."""
     from edgeq.models.graphs.imported import read_onnx
 
-    held = read_onnx(model.located.path).graph.initializers
-    arrays = {name: value.const_value for name, value in held.items()}
+    initializers = read_onnx(model.located.path).graph.initializers
+    arrays = {name: value.const_value for name, value in initializers.items()}
     small = sum(
         array.size
         for name, array in arrays.items()

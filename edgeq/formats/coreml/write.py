@@ -127,8 +127,8 @@ def export_graph_coreml(
         what = f"{target} supports one input with several shapes, this model has more"
         raise InvalidInput(Problem(str(destination), what, f"one shape, or {SEVERAL_SHAPES}"))
     found = codes if isinstance(codes, Found) else _weights_alone(codes)
-    for name, held in found.weights.items():
-        _check_release(name, held, target)
+    for name, quantized in found.weights.items():
+        _check_release(name, quantized, target)
     with ProgramWriter(inputs, target, compute, float32) as writer:
         weights = program_weights(model, found.weights, found.ranges)
         given = {image.input: normalised(writer, image)} if image else {}
@@ -148,13 +148,15 @@ def _with_pixels(value: Input, image: Image | None) -> Input:
 
 
 def _weights_alone(codes: Mapping[str, QuantizedTensor]) -> Found:
-    return Found({name: Quantized(held, None, None, "float32") for name, held in codes.items()}, {})
+    return Found(
+        {name: Quantized(quantized, None, None, "float32") for name, quantized in codes.items()}, {}
+    )
 
 
-def _check_release(name: str, held: Quantized, target: Target) -> None:
-    needs = {held.tensor.number_format.name: needs_os(held.tensor.number_format.name)}
-    if held.activations != "float32":
-        needs[held.activations] = CODED_INPUTS
+def _check_release(name: str, quantized: Quantized, target: Target) -> None:
+    needs = {quantized.tensor.number_format.name: needs_os(quantized.tensor.number_format.name)}
+    if quantized.activations != "float32":
+        needs[quantized.activations] = CODED_INPUTS
     for what, needed in needs.items():
         if target < needed:
             raise InvalidInput(

@@ -54,9 +54,9 @@ class InputCoder:
         scale, zero = scale_and_zero_point(codes.low, codes.high)
         if scale < _SMALLEST_SCALE:
             emit = self._writer.in_float32
-        held = {"scale": scale, "zero_point": zero}
-        stored = emit("quantize", f"{name}.codes", input=x, output_dtype="uint8", **held)
-        return emit("dequantize", f"{name}.coded", input=stored, **held)
+        parameters = {"scale": scale, "zero_point": zero}
+        stored = emit("quantize", f"{name}.codes", input=x, output_dtype="uint8", **parameters)
+        return emit("dequantize", f"{name}.coded", input=stored, **parameters)
 
     def add_outliers(self, name: str, x: Any, weight: Weight, product: Any) -> Any:
         """Add the product of the input's outlier channels, which have no codes, to `product`."""

@@ -92,13 +92,13 @@ class Constants:
         """An operator's parameter `key`, from a number, an array or a string."""
         if isinstance(value, str):
             return self.shared(value, value)
-        held = np.asarray(value)
-        if held.dtype.kind == "f":
-            return self.shared(_narrow(key, held, wanted))
-        if held.dtype.kind in "iu" and held.dtype.itemsize > 1:
+        array = np.asarray(value)
+        if array.dtype.kind == "f":
+            return self.shared(_narrow(key, array, wanted))
+        if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
             bounds = np.iinfo(np.int32)
-            return self.shared(np.clip(held, bounds.min, bounds.max).astype(np.int32))
-        return self.shared(held)
+            return self.shared(np.clip(array, bounds.min, bounds.max).astype(np.int32))
+        return self.shared(array)
 
     def weight(self, weight: Weight, wanted: str) -> Any:
         """A weight for an operator that computes in `wanted`; shared by all of them."""
@@ -115,7 +115,7 @@ class Constants:
 
     def _plain(self, name: str, weight: Weight, wanted: str) -> Any:
         dtype = _NUMPY[wanted]
-        return self._large(name, dtype, weight.shape, lambda: _held(weight, dtype))
+        return self._large(name, dtype, weight.shape, lambda: _values_in(weight, dtype))
 
     def _scaled(self, name: str, weight: Weight, codes: QuantizedTensor, wanted: str) -> Any:
         dtype = _NUMPY[wanted]
@@ -192,7 +192,7 @@ def pack_indices(codes: Codes, bits: int) -> NDArray[np.uint8]:
     return np.packbits(spread.reshape(-1), bitorder="little")
 
 
-def _held(weight: Weight, dtype: type[np.floating[Any]]) -> Array:
+def _values_in(weight: Weight, dtype: type[np.floating[Any]]) -> Array:
     """The weight's values. Raises InvalidInput for values beyond the type's range."""
     values = weight.read()
     largest = float(np.abs(values).max(initial=0.0))

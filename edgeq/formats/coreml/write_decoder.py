@@ -60,7 +60,9 @@ class DecoderProgram:
         self._context = context
         self._emit = writer.emit
         self._shapes = decoder.tensors()
-        self._held = {name: self._weight(name) for name, s in self._shapes.items() if len(s) == 2}
+        self._matrices = {
+            name: self._weight(name) for name, s in self._shapes.items() if len(s) == 2
+        }
 
     def build(self, turned: Rotations) -> Any:
         """Logits of every token, (1, tokens, vocabulary)."""
@@ -68,14 +70,14 @@ class DecoderProgram:
         ids = self._writer.inputs[IDS]
         position = self._writer.inputs[POSITION]
         places = find_places(self._writer, decoder, self._context, ids, position, turned)
-        table = self._held["model.embed_tokens.weight"]
+        table = self._matrices["model.embed_tokens.weight"]
         hidden = emit("gather", "model.embed_tokens", x=table, indices=ids, axis=0)
         if decoder.embedding_scale != 1:
             hidden = emit("mul", "model.embed_scale", x=hidden, y=decoder.embedding_scale)
         for layer in range(decoder.layers):
             hidden = self._layer(layer, hidden, places)
         hidden = self._norm(hidden, "model.norm", decoder.hidden)
-        output = table if decoder.tied else self._held["lm_head.weight"]
+        output = table if decoder.tied else self._matrices["lm_head.weight"]
         logits = self._product(hidden, "lm_head", output)
         return self._capped(logits, "lm_head.softcap", decoder.logit_softcap)
 
@@ -163,8 +165,8 @@ class DecoderProgram:
 
     def _kept(self, state: str, value: Any, places: Places) -> Any:
         """Write `value` into the state at its tokens' places; returns the whole state."""
-        emit, held = self._emit, self._writer.inputs[state]
-        before = emit("read_state", f"{state}_before", input=held)
+        emit, handle = self._emit, self._writer.inputs[state]
+        before = emit("read_state", f"{state}_before", input=handle)
         whole = [True, True, False, True]
         written = self._writer.in_float16(
             "slice_update",
@@ -177,7 +179,7 @@ class DecoderProgram:
             end_mask=whole,
         )
         return self._writer.in_float16(
-            "coreml_update_state", f"{state}_after", state=held, value=written
+            "coreml_update_state", f"{state}_after", state=handle, value=written
         )
 
     def _feed_forward(self, stem: str, hidden: Any) -> Any:
@@ -197,7 +199,7 @@ class DecoderProgram:
 
     def _linear(self, hidden: Any, stem: str, *, bias: bool) -> Any:
         shift = self._weights.read(f"{stem}.bias") if bias else None
-        return self._product(hidden, stem, self._held[f"{stem}.weight"], shift)
+        return self._product(hidden, stem, self._matrices[f"{stem}.weight"], shift)
 
     def _product(
         self, hidden: Any, name: str, weight: Weight, bias: np.ndarray | None = None

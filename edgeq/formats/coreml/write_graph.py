@@ -32,7 +32,7 @@ Handler = Callable[["Translator", ir.Node, list[Value]], Any]
 _UNKNOWN = object()  # an operator without a handler
 
 HANDLERS: dict[str, Handler] = {}
-"""By ONNX operator; filled by the modules `coreml_operators` and `coreml_layers`."""
+"""Keyed by ONNX operator; filled by the modules `coreml_operators` and `coreml_layers`."""
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
@@ -85,14 +85,14 @@ def program_weights(
             shape, read = weight.shape_by_rows, weight.matrix
         else:
             shape, read = weight.shape, functools.partial(_stored, weight.value)
-        held = codes.get(weight.name)
+        quantized = codes.get(weight.name)
         found[weight.name] = Weight(
             weight.name,
             shape,
             read,
-            held.tensor if held else None,
-            inputs=(held.input_codes if held else None) or _convolved(weight, ranges),
-            outlier_weights=held.outlier_columns if held else None,
+            quantized.tensor if quantized else None,
+            inputs=(quantized.input_codes if quantized else None) or _convolved(weight, ranges),
+            outlier_weights=quantized.outlier_columns if quantized else None,
         )
     return found
 
@@ -165,7 +165,7 @@ class Translator:
         """A known list of integers. Raises ValueError if it depends on an input."""
         found = self.known(value)
         if found is None:
-            raise ValueError("a size or axis of it depends on the input: build for one shape")
+            raise ValueError("a size or axis depends on the input: build for one shape")
         return [int(number) for number in found.reshape(-1)]
 
     def is_int(self, value: Value) -> bool:

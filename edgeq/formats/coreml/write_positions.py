@@ -95,8 +95,8 @@ def _turn(
     step = np.int32(ANGLES)
     many = emit("floor_div", f"{name}.many", x=rows, y=step)
     rest = emit("mod", f"{name}.rest", x=rows, y=step)
-    held = Rotation(rotation.frequencies * np.float32(ANGLES), 1.0)
-    counts = {"far": (held, -(-context // ANGLES), many), "near": (rotation, ANGLES, rest)}
+    stepped = Rotation(rotation.frequencies * np.float32(ANGLES), 1.0)
+    counts = {"far": (stepped, -(-context // ANGLES), many), "near": (rotation, ANGLES, rest)}
     cosines: list[Any] = []
     sines: list[Any] = []
     for part, (each, length, index) in counts.items():

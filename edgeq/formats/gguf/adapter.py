@@ -33,15 +33,15 @@ def write_adapter(path: Path, adapter: Adapter, decoder: Decoder) -> None:
     Rows are in the order of the model's file. The file works with llama.cpp's own programs too:
     `llama-cli -m model.gguf --lora adapter.gguf`.
     """
-    held: dict[str, Halves] = {}
+    halves: dict[str, Halves] = {}
     for own, factors in adapter.items():
         down, up = _stored(decoder, own)
         order = row_order(decoder, own)
-        held[down] = factors.down
-        held[up] = factors.up if order is None else factors.up[order]
+        halves[down] = factors.down
+        halves[up] = factors.up if order is None else factors.up[order]
 
     def chunks(stored: str) -> Iterator[np.ndarray]:
-        yield np.ascontiguousarray(held[stored], "<f2").view(np.uint8)
+        yield np.ascontiguousarray(halves[stored], "<f2").view(np.uint8)
 
     shapes = {name: factors.shape for name, factors in adapter.items()}
     rank = next(iter(adapter.values())).rank
@@ -69,9 +69,9 @@ def values_of_file(
         entry = entries[gguf_name(decoder.family, name)]
         with path.open("rb") as file:
             file.seek(entry.offset)
-            held = np.frombuffer(file.read(entry.nbytes), np.uint8).reshape(entry.shape[0], -1)
+            halves = np.frombuffer(file.read(entry.nbytes), np.uint8).reshape(entry.shape[0], -1)
         kind = gguf.GGMLQuantizationType(entry.type.id)
-        rows: Floats = gguf.quants.dequantize(held, kind).astype(np.float32, copy=False)
+        rows: Floats = gguf.quants.dequantize(halves, kind).astype(np.float32, copy=False)
         order = row_order(decoder, name)
         if order is not None:
             stored, rows = rows, np.empty_like(rows)

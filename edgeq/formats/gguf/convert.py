@@ -65,7 +65,7 @@ def _reordered(weights: Weights, name: str, order: NDArray[np.int64]) -> ReadRow
     def read(start: int, stop: int) -> Floats:
         wanted = order[start:stop]
         first = int(wanted.min())
-        held = weights.rows(name, first, int(wanted.max()) + 1)
-        return np.ascontiguousarray(held[wanted - first])
+        rows = weights.rows(name, first, int(wanted.max()) + 1)
+        return np.ascontiguousarray(rows[wanted - first])
 
     return read

@@ -134,7 +134,7 @@ class Gguf(GgufStorage, FileFormat):
         return planned_file_bytes(model.decoder, shapes, rank)
 
     def notes(self, model: DescribedModel) -> tuple[str, ...]:
-        """See `FileFormat.notes`; nothing is compared where llama.cpp is not installed."""
+        """See `FileFormat.notes`; nothing is compared if llama.cpp is not installed."""
         assert model.directory is not None
         try:
             from edgeq.formats.gguf.write import planned_notes

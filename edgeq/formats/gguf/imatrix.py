@@ -85,15 +85,15 @@ def write_imatrix(path: Path, importance: Importance) -> None:
         "imatrix.chunk_count": MetaValue("uint32", importance.chunks),
         "imatrix.chunk_size": MetaValue("uint32", importance.chunk_tokens),
     }
-    held: dict[str, Floats] = {}
+    arrays: dict[str, Floats] = {}
     for name in sorted(importance.sums):
         counts = np.atleast_1d(np.asarray(importance.counts[name], "<f4"))
-        held[f"{name}{_SUMS}"] = importance.sums[name]
-        held[f"{name}{_COUNTS}"] = counts[:, None] if len(counts) > 1 else counts
-    tensors = [(name, values.shape, TYPES["F32"]) for name, values in held.items()]
+        arrays[f"{name}{_SUMS}"] = importance.sums[name]
+        arrays[f"{name}{_COUNTS}"] = counts[:, None] if len(counts) > 1 else counts
+    tensors = [(name, values.shape, TYPES["F32"]) for name, values in arrays.items()]
 
     def chunks(name: str) -> Iterator[bytes]:
-        yield held[name].astype("<f4").tobytes()
+        yield arrays[name].astype("<f4").tobytes()
 
     write_gguf(path, metadata, tensors, chunks)
 

@@ -4,7 +4,7 @@ On the CPU, weights mapped and not repacked, an explicit number of threads, flas
 second run gives the same bits. The KV cache is as precise as the file: float32 if every weight is,
 else float16, which is llama.cpp's own default and the one that plans and budgets count.
 
-Weights are not repacked for wider kernels: with a model of 99 MiB in Q4_0, a process then held 148
+Weights are not repacked for wider kernels: with a model of 99 MiB in Q4_0, a process then used 148
 MiB of anonymous memory instead of 49, to read prompts 1.4 and write tokens 1.2 times as fast
 (llama.cpp of xllamacpp 2026.10.11549, one thread on a busy machine).
 """

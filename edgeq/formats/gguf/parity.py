@@ -30,7 +30,7 @@ from edgeq.models.special_tokens import end_tokens
 from edgeq.quantize.ggml.llama_api import chosen_build
 
 _SAMPLES, _PIECES = 400, 6
-# Of the texts that are hardly text; more of them, and it is another tokenizer.
+# Largest share of odd texts that may differ; above it, the tokenizer is a different one.
 _MOST_ODD = 0.05
 _SHOWN, _AROUND = 3, 12
 _STAGE, _NOTES = "tokens", "notes.json"
@@ -101,13 +101,13 @@ def require_parity(
     Raises InvalidInput with the first ordinary text that differs and both lists of ids.
     """
     # From the rest llama.cpp reads only the name, which is chosen by the tokenizer.
-    said = {
+    described = {
         key: value
         for key, value in metadata.items()
         if key.startswith("tokenizer.") or key == "general.architecture"
     }
     key = {
-        "said": hashlib.sha256(header_bytes(said, [])).hexdigest(),
+        "said": hashlib.sha256(header_bytes(described, [])).hexdigest(),
         "tokenizer": hashlib.sha256(directory.tokenizer_json()).hexdigest(),
         "rows": rows,
         "runtime": chosen_build(),

@@ -1,7 +1,7 @@
-"""What llama.cpp makes of texts by a vocabulary, read in a process of its own.
+"""Tokenize texts with llama.cpp and a vocabulary, in a separate process.
 
-llama.cpp ends its process over a vocabulary that it does not like, and keeps some hundred MB of one
-that it does.
+llama.cpp ends its process if it rejects a vocabulary, and keeps some hundred MB for one that it
+accepts.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Reading:
 
 
 def read_texts(vocabulary: Path, texts: Sequence[str]) -> Reading:
-    """The token ids of `texts` by the GGUF file `vocabulary`, which need hold nothing else.
+    """The token ids of `texts` by the GGUF file `vocabulary`, which needs no tensors.
 
-    Raises InvalidInput where llama.cpp does not open it.
+    Raises InvalidInput if llama.cpp cannot open it.
     """
     if child.is_child() or not child.can_start():
         return _read(vocabulary, texts)

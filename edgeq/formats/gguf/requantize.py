@@ -163,8 +163,8 @@ def rows_of(header: Header, entry: TensorEntry) -> ReadRows:
 
     def read(start: int, stop: int) -> Floats:
         offset = entry.offset + start * columns * stored.itemsize
-        held = _read(header, stored, (stop - start) * columns, offset).reshape(-1, columns)
-        return held if entry.type.name == "F32" else widen(held, entry.type)
+        values = _read(header, stored, (stop - start) * columns, offset).reshape(-1, columns)
+        return values if entry.type.name == "F32" else widen(values, entry.type)
 
     return read
 
@@ -206,19 +206,19 @@ def _copies(header: Header, entry: TensorEntry) -> Iterator[Callable[[], Bytes]]
 
 
 def _read(header: Header, stored: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
-    held: NDArray[Any] = np.fromfile(header.path, stored, count, offset=offset)
-    if held.size != count:
+    values: NDArray[Any] = np.fromfile(header.path, stored, count, offset=offset)
+    if values.size != count:
         what = "became shorter while it was read"
         raise InvalidInput(Problem(str(header.path), what, "wait until it is written"))
-    return held
+    return values
 
 
 def _named(source: Path, name: str, call: Callable[[], Bytes]) -> tuple[str, Bytes]:
-    """Yield a piece with its tensor's name; errors are attributed to that tensor."""
+    """Return a piece with its tensor's name; errors are attributed to that tensor."""
     try:
         return name, call()
     except InvalidInput as error:
-        told = [
+        problems = [
             Problem(str(source), f"{name}: {x.where} {x.what}", x.remedy) for x in error.problems
         ]
-        raise InvalidInput(told) from None
+        raise InvalidInput(problems) from None

@@ -31,14 +31,14 @@ _CONTROL = USUAL_ENDS | _FILLS
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """How a GGUF file of a byte-level vocabulary may write an ordinary token."""
+    """The possible spellings of an ordinary token in a GGUF file with a byte-level vocabulary."""
     return (text, text + _BYTE_SPACE) if text in _CONTROL else (text,)
 
 
 def keep_ordinary(tokens: Tokens, tokenizer: Tokenizer) -> tuple[Tokens, tuple[str, ...]]:
-    """`tokens`, ordinary ones respelled that would become control tokens; a note of each.
+    """`tokens`, with ordinary ones respelled that would become control tokens; a note for each.
 
-    Left alone is a token that some text is read as: under another spelling it would not be found.
+    Tokens that occur in tokenized text are left alone: under another spelling they would not match.
     """
     if tokens.model != "gpt2":
         return tokens, ()

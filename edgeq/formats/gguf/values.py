@@ -103,10 +103,10 @@ def read_value(cursor: Cursor, key: str) -> MetaValue:
     if kind == "string":
         return MetaValue(kind, cursor.text(repr(key)))
     if kind != "array":
-        held = cursor.take(KINDS[kind].size, repr(key))
-        if kind == "bool" and held not in (b"\0", b"\1"):
+        raw = cursor.take(KINDS[kind].size, repr(key))
+        if kind == "bool" and raw not in (b"\0", b"\1"):
             raise cursor.bad(f"{key!r} is a bool that is neither 0 nor 1", AGAIN, start)
-        return MetaValue(kind, struct.unpack(f"<{KINDS[kind].code}", held)[0])
+        return MetaValue(kind, struct.unpack(f"<{KINDS[kind].code}", raw)[0])
     element, count = _kind(cursor, key), cursor.number("uint64", repr(key))
     if element == "array":
         raise cursor.bad(f"{key!r} is an array of arrays, which is not supported", AGAIN, start)

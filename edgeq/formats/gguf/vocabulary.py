@@ -35,7 +35,7 @@ _PHI3_ENDS = ("</s>", "<unk>", "<s>", "<|endoftext|>")
 class Vocabulary:
     """metadata: all `tokenizer.*` keys. strips_like_phi3: see `phi3_strips`.
 
-    ends: tokens that end a text. notes: what is otherwise in the file than in the tokenizer.
+    ends: tokens that end a text. notes: differences between the file and the tokenizer.
     """
 
     metadata: dict[str, MetaValue]
@@ -77,7 +77,7 @@ def vocabulary_of(directory: ModelDirectory, rows: int) -> Vocabulary:
 
 @functools.lru_cache(maxsize=2)
 def _read(content: bytes, rows: int, where: str) -> tuple[dict[str, Any], Tokens, tuple[str, ...]]:
-    """A tokenizer without its vocabulary and merges, its tokens, and what is to know of them."""
+    """A tokenizer without its vocabulary and merges, its tokens, and notes about them."""
     tokenizer = json.loads(content)
     tokens, notes = keep_ordinary(tokens_of(tokenizer, rows, where), load_tokenizer(content, where))
     rest = {key: tokenizer["model"][key] for key in tokenizer["model"] if key not in _LONG}

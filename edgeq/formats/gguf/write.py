@@ -101,10 +101,10 @@ def write_gguf_model(
 def planned_notes(
     directory: ModelDirectory, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[str, ...]:
-    """What a caller of any GGUF file of this model has to mind, before a weight is read.
+    """Notes for callers of any GGUF file of this model, before a weight is read.
 
     shapes: of every weight, by Hugging Face name. Raises InvalidInput for a tokenizer that
-    llama.cpp reads otherwise, as `write_gguf_model` does.
+    llama.cpp reads differently, as `write_gguf_model` does.
     """
     return _Described(directory, shapes, None).notes()
 
@@ -156,13 +156,14 @@ class _Described:
         )
 
     def notes(self) -> tuple[str, ...]:
-        """Where llama.cpp is not the model; InvalidInput where it reads ordinary text otherwise."""
+        """Deviations of llama.cpp from the model; InvalidInput if it tokenizes ordinary text
+        differently."""
         read = require_parity(self.directory, self.metadata, self.rows)
         return (*self.hyperparameters.notes, *self.vocabulary.notes, *read)
 
 
 class _File(_Described):
-    """What a file will hold: metadata, and name, shape and type of every tensor, in order."""
+    """The contents of a file: metadata, and name, shape and type of every tensor, in order."""
 
     def __init__(
         self,
@@ -223,10 +224,12 @@ class _Tensors:
         return _naming(own, quantize_tensor(read, shape, type, weights))
 
     def _packed(self, own: str, type: GgmlType) -> Iterator[NDArray[np.uint8]]:
-        held = self._codes[own]
-        if STORED_AS.get(held.number_format.name) is not type:
-            raise ValueError(f"{own}: {held.number_format.name} codes for a tensor of {type.name}")
-        tensor = reorder_codes(held, row_order(self._file.decoder, own))
+        quantized = self._codes[own]
+        if STORED_AS.get(quantized.number_format.name) is not type:
+            raise ValueError(
+                f"{own}: {quantized.number_format.name} codes for a tensor of {type.name}"
+            )
+        tensor = reorder_codes(quantized, row_order(self._file.decoder, own))
         yield pack_codes(tensor)
 
 

@@ -42,9 +42,9 @@ class OnnxDecoder(LanguageModel):
         if CONTEXT_KEY not in facts or TOKENIZER_FILE not in package.artifact.files:
             what = "is not a language model with a cache written by edgeq"
             raise InvalidInput(Problem(str(package.path), what, "build it again"))
-        held = int(facts[CONTEXT_KEY])
-        if context is not None and context > held:
-            what = f"{context} positions are requested, and the file was made for {held}"
+        longest = int(facts[CONTEXT_KEY])
+        if context is not None and context > longest:
+            what = f"{context} positions are requested, and the file was made for {longest}"
             remedy = "request fewer, or build it with workload: {context: …}"
             raise InvalidInput(Problem(name, what, remedy))
         scores = next(v for v in model.session.get_outputs() if v.name == "logits")
@@ -54,8 +54,8 @@ class OnnxDecoder(LanguageModel):
             runtime=f"onnxruntime {onnx_session.version()}",
             threads=threads,
             vocabulary=int(scores.shape[-1]),
-            context=context or min(DEFAULT_CONTEXT, held),
-            longest=held,
+            context=context or min(DEFAULT_CONTEXT, longest),
+            longest=longest,
             end_tokens=frozenset(map(int, facts.get(END_KEY, "").split())),
         )
         self.prepared = model.prepared
@@ -114,12 +114,12 @@ class BoundSession:
             if not value.name.startswith("past_key_values."):
                 continue
             self._shapes.append(tuple(value.shape))
-            held = onnx_session.array_value(
+            cache = onnx_session.array_value(
                 np.zeros(self._sizes(self._shapes[-1], context), np.float32)
             )
             present = value.name.replace("past_key_values", "present")
-            self._binding.bind_ortvalue_input(value.name, held)
-            self._binding.bind_ortvalue_output(present, held)
+            self._binding.bind_ortvalue_input(value.name, cache)
+            self._binding.bind_ortvalue_output(present, cache)
 
     def nbytes(self, context: int) -> int:
         """Bytes that `context` positions use when filled; unwritten memory is not resident."""

@@ -78,7 +78,7 @@ class Onnx(OnnxStorage, FileFormat):
 
 
 def _decide(model: DescribedModel, name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
-    """By name alone; if operators are known, limited to what they support."""
+    """Decided by name alone; if operators are known, limited to what they support."""
     if model.weights is None:
         return decide(name, shape, intent)
     from edgeq.models.graphs.weights import settle

@@ -93,7 +93,7 @@ class QuantizedWriter:
         )
 
     def _write_linear_int8(self, weight: Weight, quantized: Quantized) -> None:
-        """One integer product, whatever its ranges, that adds the bias in float.
+        """One integer product, for any kind of ranges, that adds the bias in float.
 
         Left as DequantizeLinear and MatMul, it would be fused only with a bias of int32 and a zero
         point of the weight, and otherwise decode the whole weight at every run: 20 times as slow.

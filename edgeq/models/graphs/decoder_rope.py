@@ -109,7 +109,7 @@ def _by_parts(plain: Floats, rope: Rope) -> Floats:
 
 
 def _by_columns(plain: Floats, rope: Rope) -> Floats:
-    """As `_by_parts`, but blended along the columns instead of the turns."""
+    """Like `_by_parts`, but blended along the columns instead of the turns."""
     first, last = (_column_of_turns(rope, turns) for turns in (rope.high, rope.low))
     if rope.rounded:
         first, last = math.floor(first), math.ceil(last)

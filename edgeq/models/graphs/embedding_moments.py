@@ -136,22 +136,24 @@ def _answers(
 ) -> Iterator[tuple[Floats, ...]]:
     """Outputs of one sample after the other, `(places, values)`; logits are too large to keep."""
     last: list[Piece] = []
-    held = samples[0]
+    available = samples[0]
     for name in outputs:
-        piece = pieces.until(name, held)
+        piece = pieces.until(name, available)
         if piece is not None:
             last.append(piece)
-            held |= _run(piece, held)
+            available |= _run(piece, available)
     for index in range(len(samples)):
-        held = samples[index]
+        available = samples[index]
         for piece in last:
-            held |= _run(piece, held)
-        values = [np.asarray(held[name], np.float32) for name in outputs]
+            available |= _run(piece, available)
+        values = [np.asarray(available[name], np.float32) for name in outputs]
         yield tuple(value.reshape(-1, value.shape[-1]) for value in values)
 
 
-def _run(piece: Piece, held: Mapping[str, Array]) -> dict[str, Array]:
-    results = piece.session.run(list(piece.outputs), {name: held[name] for name in piece.inputs})
+def _run(piece: Piece, available: Mapping[str, Array]) -> dict[str, Array]:
+    results = piece.session.run(
+        list(piece.outputs), {name: available[name] for name in piece.inputs}
+    )
     return dict(zip(piece.outputs, results, strict=True))
 
 

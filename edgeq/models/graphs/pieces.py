@@ -47,8 +47,8 @@ class Pieces:
         """A tensor's position in the graph's order; -1 for inputs."""
         return self._maker.get(name, -1)
 
-    def added_to(self, product: str, held: Mapping[str, Array]) -> str | None:
-        """The held tensor that the next nodes add `product` to, in its shape; None without one.
+    def added_to(self, product: str, available: Mapping[str, Array]) -> str | None:
+        """The available tensor of the same shape that the next nodes add `product` to, or None.
 
         A bias may come before. Fused layer norms add too, their first two inputs.
         """
@@ -57,15 +57,15 @@ class Pieces:
             return None
         (other,) = [name for name in readers[0].input[:2] if name != product] or [product]
         if other in self._constants and readers[0].op_type == "Add":
-            return self.added_to(readers[0].output[0], held)
-        return other if other in held and held[other].ndim > 1 else None
+            return self.added_to(readers[0].output[0], available)
+        return other if other in available and available[other].ndim > 1 else None
 
-    def until(self, name: str, held: Mapping[str, Array]) -> Piece | None:
-        """The piece needed for tensor `name`; None if it is already held.
+    def until(self, name: str, available: Mapping[str, Array]) -> Piece | None:
+        """The piece needed for tensor `name`; None if it is already available.
 
-        held: one sample's available tensors, whose types the piece takes.
+        available: one sample's known tensors, whose types the piece takes.
         """
-        nodes = self._unmade(name, held)
+        nodes = self._unmade(name, available)
         if not nodes:
             return None
         self._taken.update(nodes)
@@ -79,10 +79,10 @@ class Pieces:
         made = {output for node in inside for output in node.output if output}
         needed = sorted({read for node in inside for read in _read(node)} - made)
         given = tuple(read for read in needed if read in self._given)
-        inputs = tuple(read for read in needed if read in held)
+        inputs = tuple(read for read in needed if read in available)
         constants = {read for read in needed if read in self._constants} - set(given)
         outputs = tuple(sorted(made & (later | {name})))
-        values = [_value(read, held[read]) for read in inputs]
+        values = [_value(read, available[read]) for read in inputs]
         values += [_weight(self._constants[read]) for read in given]
         cut = onnx.helper.make_graph(
             inside,
@@ -98,14 +98,14 @@ class Pieces:
         session = open_graph(graph, self._directory, threads=default_threads())
         return Piece(session, inputs, outputs, given, later)
 
-    def _unmade(self, name: str, held: Mapping[str, Array]) -> set[int]:
-        """Nodes that `name` depends on and that no held tensor replaces."""
+    def _unmade(self, name: str, available: Mapping[str, Array]) -> set[int]:
+        """Nodes that `name` depends on and that no available tensor replaces."""
         found: set[int] = set()
         wanted = [name]
         while wanted:
             read = wanted.pop()
             at = self._maker.get(read)
-            if at is not None and at not in found and read not in held:
+            if at is not None and at not in found and read not in available:
                 found.add(at)
                 wanted += _read(self._nodes[at])
         return found
@@ -128,9 +128,9 @@ class Samples:
 
     def __getitem__(self, index: int) -> dict[str, Array]:
         """All available tensors of one sample, by name."""
-        held: dict[str, Array] = dict(self._feeds[index])
-        held.update({name: file.read(index) for name, file in self._files.items()})
-        return held
+        available: dict[str, Array] = dict(self._feeds[index])
+        available.update({name: file.read(index) for name, file in self._files.items()})
+        return available
 
     def values(self, name: str) -> Iterator[Floats]:
         """A tensor of each sample in turn, its last axis as columns."""
@@ -145,11 +145,11 @@ class Samples:
         made = {name: self._new() for name in piece.outputs}
         constants = {name: weights[name] for name in piece.given}
         for index, feed in enumerate(self._feeds):
-            held = {
+            available = {
                 name: feed[name] if name in feed else self._files[name].read(index)
                 for name in piece.inputs
             }
-            results = piece.session.run(list(piece.outputs), {**held, **constants})
+            results = piece.session.run(list(piece.outputs), {**available, **constants})
             for name, result in zip(piece.outputs, results, strict=True):
                 made[name].append(result)
         for name in [name for name in self._files if name not in piece.later]:

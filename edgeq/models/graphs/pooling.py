@@ -100,9 +100,9 @@ def apply_head(tokens: np.ndarray, mask: np.ndarray, head: SentenceHead) -> np.n
         power = 0.5 if head.pooling == "mean_sqrt_len_tokens" else 1.0
         pooled = (tokens * weights).sum(1) / np.maximum(weights.sum(1), 1) ** power
     for dense in head.dense:
-        held = Weights([dense.file])
-        pooled = pooled @ held.read("linear.weight").T
-        pooled = pooled + (held.read("linear.bias") if dense.bias else 0)
+        layer = Weights([dense.file])
+        pooled = pooled @ layer.read("linear.weight").T
+        pooled = pooled + (layer.read("linear.bias") if dense.bias else 0)
         pooled = _ACTIVATIONS[dense.activation](pooled)
     lengths = np.linalg.norm(pooled, axis=-1, keepdims=True) if head.normalize else 1.0
     return np.asarray(pooled / lengths)[:, : head.truncate]

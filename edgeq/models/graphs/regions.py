@@ -1,9 +1,10 @@
 """The part of a graph that stays in 8-bit codes from one quantized convolution to the next.
 
-onnxruntime runs an operator on codes where each float that it reads was decoded and each that it
-makes is coded again. That pays where a convolution reads the result, perhaps through more such
-operators: measured on a detector with SiLU and on residual nets (docs/measured/latency.md), where
-the convolutions alone would decode and code again around every addition.
+onnxruntime runs an operator on codes if each float input comes from a DequantizeLinear and each
+output goes to a QuantizeLinear. That pays if a convolution reads the result, perhaps through more
+such operators: measured on a detector with SiLU and on residual networks
+(docs/measured/latency.md), where quantizing only the convolutions would decode and encode around
+every addition.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ import onnx_ir as ir
 
 from edgeq.models.graphs.weights import Weight
 
-# With integer kernels in onnxruntime: those that need a range of their own for what they make, …
+# With integer kernels in onnxruntime: operators that need a separate range for their output, …
 _ARITHMETIC = ("Add", "Mul", "Sigmoid", "LeakyRelu", "Concat", "AveragePool", "GlobalAveragePool")
-# … and those whose result has the range of what they read.
+# … and operators whose output has the range of their input.
 _MOVES = ("MaxPool", "Resize", "Split", "Transpose", "Reshape", "Slice", "Squeeze", "Unsqueeze")
 _FROM_CONSTANTS = {"Resize": 1, "Split": 1, "Reshape": 1, "Slice": 1, "Squeeze": 1, "Unsqueeze": 1}
-"""From which input on an operator's inputs are not the data that it moves."""
+"""The first of an operator's inputs that is not data that it moves."""
 
 
 @dataclass(frozen=True)
 class Region:
     """Values of the main graph that are coded, by name.
 
-    results: what its operators make, which everything reads in codes. inputs: what is made in
-    float and only its operators read in codes. same: results with the range of another value.
+    results: outputs of its operators, which all readers read in codes. inputs: float values that
+    only its operators read in codes. same: results with the range of another value.
     nodes: ids of its operators.
     """
 
@@ -39,7 +40,7 @@ class Region:
 
     @property
     def watched(self) -> list[str]:
-        """Names of the values whose ranges calibration has to find."""
+        """Names of the values whose ranges calibration must find."""
         return [name for name in (*self.inputs, *self.results) if name not in self.same]
 
 
@@ -112,13 +113,13 @@ def _has_kernel(node: ir.Node) -> bool:
 
 
 def _data(node: ir.Node) -> Sequence[ir.Value]:
-    """What it reads as data: not weights, shapes and places."""
+    """Its data inputs: not weights, shapes and axes."""
     end = 1 if node.op_type == "Conv" else _FROM_CONSTANTS.get(node.op_type, len(node.inputs))
     return [value for value in node.inputs[:end] if value is not None]
 
 
 def _made(node: ir.Node) -> Sequence[ir.Value]:
-    """What it ends in: behind a Relu or Clip that alone reads it."""
+    """Its outputs: after a Relu or Clip that is the only reader."""
     if node.op_type in _MOVES:
         return node.outputs
     return [result_of(node)]

@@ -60,7 +60,7 @@ def find_quantized(
     progress: Progress,
     settle: Callable[[Weight, Decide], Decision] = settle,
 ) -> Found:
-    """As `find_codes`, with the codes of activations if a choice requires them."""
+    """Like `find_codes`, with the codes of activations if a choice requires them."""
     chosen = ChosenWeights(float_directory, decide, settle)
     statistics, found = chosen.quantize(feeds, progress)
     return Found(found, chosen.ranges(statistics))
@@ -163,9 +163,9 @@ def _met_together(
     """Statistics of what meets a weight that multiplies several tensors, by their joined names."""
     joined = {}
     for names in map(_met, weights):
-        held = [seen[name] for name in names if name in seen]
-        if len(names) > 1 and held:
-            joined[" and ".join(names)] = merged(held)
+        present = [seen[name] for name in names if name in seen]
+        if len(names) > 1 and present:
+            joined[" and ".join(names)] = merged(present)
     return joined
 
 

@@ -55,6 +55,8 @@ def _of_node(node: onnx.NodeProto, known: Set[str], opsets: dict[str, int]) -> I
     if not _has_inputs(node, opsets):
         yield f"{label} lacks an input"
     for attribute in node.attribute:
+        if not attribute.type:
+            yield f"the attribute {attribute.name!r} of {label} has no type"
         for tensor in [attribute.t] if attribute.HasField("t") else attribute.tensors:
             yield from _of_tensor(tensor)
         for graph in (attribute.g, *attribute.graphs):

@@ -80,8 +80,8 @@ def usual_names(directory: ModelDirectory) -> Iterator[Path]:
     with TemporaryFolder() as folder:
         weights = open_weights(directory)
         floats = [name for name, facts in directory.tensors.items() if facts.is_float]
-        held = {name: weights.read(name) for name in floats}
-        save_file(held, Path(folder) / WEIGHTS, {"format": "pt"})
+        arrays = {name: weights.read(name) for name in floats}
+        save_file(arrays, Path(folder) / WEIGHTS, {"format": "pt"})
         shutil.copyfile(directory.path / "config.json", Path(folder) / "config.json")
         yield Path(folder)
 

@@ -52,15 +52,15 @@ class Site:
         contents = contents_of_plan(self.plan(chosen), self.recipe.model.task, self.model)
         found = []
         for device in self.devices.values():
-            told = self._estimates(contents, device)
-            memory = told.memory.counted(device.counts)
+            estimates = self._estimates(contents, device)
+            memory = estimates.memory.counted(device.counts)
             if fit.memory and memory.value > fit.memory:
                 found.append(f"{format_bytes(memory.value)} of memory on {device.id}")
-            waited = told.latency or told.first_token
-            if fit.latency and waited and waited.value > fit.latency:
-                found.append(f"{format_seconds(waited.value)} on {device.id}")
-            if fit.speed and told.decode and told.decode.value < fit.speed:
-                found.append(f"{format_speed(told.decode.value)} on {device.id}")
+            latency = estimates.latency or estimates.first_token
+            if fit.latency and latency and latency.value > fit.latency:
+                found.append(f"{format_seconds(latency.value)} on {device.id}")
+            if fit.speed and estimates.decode and estimates.decode.value < fit.speed:
+                found.append(f"{format_speed(estimates.decode.value)} on {device.id}")
         return found
 
     def _estimates(self, contents: Contents, device: Device) -> Estimates:
@@ -69,13 +69,13 @@ class Site:
         bus = None
         if timed and device.id == HERE and device.memory_bandwidth is None:
             bus = bandwidth_here(Store())
-        told = estimate_for(
+        estimates = estimate_for(
             contents, device, context=workload.context, prompt=workload.prompt, bandwidth=bus
         )
-        if timed and told.unknown:
-            what = f"times cannot be estimated for {device.id}: {told.unknown}"
+        if timed and estimates.unknown:
+            what = f"times cannot be estimated for {device.id}: {estimates.unknown}"
             raise InvalidInput(Problem(self.name, what, "set a size or memory budget instead"))
-        return told
+        return estimates
 
     @property
     def name(self) -> str:

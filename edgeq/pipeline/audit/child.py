@@ -135,7 +135,7 @@ def _step(step: str) -> None:
 def main() -> None:
     """Read one request from standard input, write one reply to standard output."""
     request = Request.model_validate_json(sys.stdin.buffer.read())
-    # The C library may print to standard output, so the reply goes to a duplicate of it.
+    # The C library may print to standard output, so the reply goes to a duplicate of that.
     reply_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     if request.work == "tokens":

@@ -48,7 +48,7 @@ class Built:
     became: Intent | None = None
 
     def summary(self) -> dict[str, Any]:
-        """What a program wants to know of it."""
+        """The facts that programs need."""
         return {
             "name": self.artifact.name,
             "path": str(self.path.absolute()),
@@ -119,14 +119,14 @@ def settled(planned: Planned, built: Iterable[Built]) -> Planned:
 
 
 def build_float(planned: Planned, store: Store, progress: Progress, format: Format) -> Built:
-    """The full-precision artifact that the others of `format` are held against."""
+    """The full-precision artifact that the others of `format` are compared with."""
     intent = Intent(PRESETS["float32"], format, planned.recipe.model.task)
     require([intent])
     return _Builder(Stages(planned, store, progress)).artifact(intent)
 
 
 def artifact_maker(stages: Stages) -> Callable[[Intent], Path]:
-    """What makes artifacts from `stages`, or finds them, and tells where they are.
+    """A function that makes artifacts from `stages`, or finds them, and returns their paths.
 
     It raises what `build` does.
     """
@@ -190,7 +190,7 @@ class _Builder:
         return Built(path, read_record(path))
 
     def _coreml_key(self, intent: Intent) -> dict[str, Any]:
-        """What of a recipe decides about a package beyond its weights."""
+        """The settings of a recipe that affect a package beyond its weights."""
         if not file_format(intent.format).has_releases:
             return {}
         recipe = self._planned.recipe

@@ -54,7 +54,7 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     if planned.model.decoder is None:
         prove_coreml(stages, _shapes(stages, stages.float_graph()))
     found = _found(stages, name, intent)
-    codes = {tensor: held.tensor for tensor, held in found.weights.items()}
+    codes = {tensor: quantized.tensor for tensor, quantized in found.weights.items()}
     package = destination / COREML_PACKAGE
     stages.progress(f"{name}: write the package")
     _export(stages, package, found, intent, target)
@@ -89,9 +89,9 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
             "deployment_target": {"ios": target.ios, "macos": target.macos},
             "scanned": sum(map(len, texts)),
             "inputs": {
-                tensor: codes_summary(held)
-                for tensor, held in found.weights.items()
-                if held.input_codes
+                tensor: codes_summary(quantized)
+                for tensor, quantized in found.weights.items()
+                if quantized.input_codes
             },
         },
         max_tokens=longest,
@@ -111,7 +111,9 @@ def _found(stages: Stages, name: str, intent: Intent) -> Found:
             lambda step: stages.progress(f"{name}: {step}"),
         )
     codes = _codes(stages, name, decisions)
-    return Found({n: Quantized(held, None, None, "float32") for n, held in codes.items()}, {})
+    return Found(
+        {n: Quantized(quantized, None, None, "float32") for n, quantized in codes.items()}, {}
+    )
 
 
 def _codes(stages: Stages, name: str, decisions: dict[str, Decision]) -> dict[str, QuantizedTensor]:
@@ -141,7 +143,7 @@ def _export(
         export_decoder_coreml(
             model.directory,
             package,
-            {name: held.tensor for name, held in found.weights.items()},
+            {name: quantized.tensor for name, quantized in found.weights.items()},
             context=planned.recipe.workload.context,
             tokens=DECODER_TOKENS,
             compute=compute,
@@ -232,21 +234,23 @@ def _fitting(array: Any, value: Any) -> Any:
 def _records(
     plans: Sequence[TensorPlan], codes: dict[str, QuantizedTensor], compute: str
 ) -> dict[str, TensorRecord]:
-    """What became of every weight; one whose codes nobody found is float."""
+    """The stored form of every weight; a weight without codes is float."""
     records = {}
     for plan in plans:
-        held = codes.get(plan.name)
+        quantized = codes.get(plan.name)
         width = 2 if compute == "float16" else 4
         size = int(np.prod(plan.shape)) * width
-        if held is not None:
-            rows, columns = held.codes.shape
-            size = held.nbytes + (width - 2) * held.number_format.scale_count(rows, columns)
+        if quantized is not None:
+            rows, columns = quantized.codes.shape
+            size = quantized.nbytes + (width - 2) * quantized.number_format.scale_count(
+                rows, columns
+            )
         records[plan.name] = TensorRecord(
             shape=plan.shape,
-            grid=held.number_format.name if held else compute,
-            method=held.method if held else "none",
+            grid=quantized.number_format.name if quantized else compute,
+            method=quantized.method if quantized else "none",
             bytes=size,
-            note=with_fall_back(plan.reason, plan.method, held),
+            note=with_fall_back(plan.reason, plan.method, quantized),
         )
     return records
 

@@ -17,7 +17,7 @@ from edgeq.quantize.statistics import Feed
 def importance_of(
     float_directory: Path, directory: ModelDirectory, feeds: Sequence[Feed], dataset: str
 ) -> Importance:
-    """What llama.cpp's `llama-imatrix` computes, from the float graph: sums of squared inputs.
+    """The statistics of llama.cpp's `llama-imatrix`, from the float graph: sums of squared inputs.
 
     float_directory: the ONNX graph in float32. feeds: windows of calibration text, all of the same
     length. dataset: the name of the text, which the matrix carries.

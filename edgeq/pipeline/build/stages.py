@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edgeq.formats.gguf.imatrix import Importance
     from edgeq.models.graphs.weights import Weight
     from edgeq.quantize.number_formats import QuantizedTensor
+    from edgeq.recipe.sequences import State
 
 Decide = Callable[[str, tuple[int, ...]], Decision]
 Settle: TypeAlias = "Callable[[Weight, Decide], Decision]"
@@ -60,7 +61,7 @@ _PROOF_FILE = "proof.json"
 
 
 class Stages:
-    """What the artifacts of one plan are made from, each made once."""
+    """The inputs of one plan's artifacts, each made once."""
 
     def __init__(self, planned: Planned, store: Store, progress: Progress) -> None:
         self.planned = planned
@@ -76,7 +77,7 @@ class Stages:
 
     @property
     def task(self) -> Task:
-        """What the model is for."""
+        """The model's task."""
         return task_of(self.planned.recipe.model.task)
 
     @property
@@ -148,10 +149,11 @@ class Stages:
         from edgeq.pipeline.proof.onnx_run import run_onnx
 
         graph, reference = self.float_graph(), self.planned.recipe.data.calibration
-        given = {}
+        given: dict[str, Any] = {}
         if reference is not None:
             path = self.planned.path.parent / reference.path
-            given = {"arrays": path.absolute(), "samples": reference.samples}
+            state = self.planned.recipe.model.carried
+            given = {"arrays": path.absolute(), "samples": reference.samples, "state": state}
 
         def make(destination: Path) -> None:
             self.progress("compare the import with the original")
@@ -164,13 +166,14 @@ class Stages:
         return self.store.stage("proof", key, make, describe=self.planned.plan.source)
 
     def float_key(self) -> dict[str, Any]:
-        """What the float graph depends on."""
+        """The store key of the float graph: all that it depends on."""
         recipe = self.planned.recipe
         return {
             "model": self.model_sha256,
             "task": recipe.model.task,
             "context": self._context if self.planned.model.decoder else None,
             "tools": self.tools,
+            **({"state": recipe.model.carried} if recipe.model.carried else {}),
         }
 
     @property
@@ -182,7 +185,7 @@ class Stages:
         return max(self.planned.recipe.workload.context, DEFAULT_CONTEXT)
 
     def calibration_key(self) -> dict[str, Any] | None:
-        """What the calibration data are; None without any."""
+        """The identity of the calibration data; None without any."""
         reference = self.planned.recipe.data.calibration
         if reference is None:
             return None
@@ -195,7 +198,8 @@ class Stages:
         return canonical.sha256_of_file(self.planned.path.parent / given.path) if given else None
 
     def importance(self) -> Importance:
-        """The importance matrix the recipe names, else that of its calibration data, made once."""
+        """The importance matrix that the recipe names, or one from its calibration data, made
+        once."""
         from edgeq.formats.gguf.imatrix import read_imatrix
 
         given = self.planned.recipe.data.importance
@@ -264,6 +268,9 @@ class Stages:
                 data_sets.read_texts(path, reference.samples)
             )
             return [encoder.feeds(text, names) for text in texts]
+        state = self.planned.recipe.model.carried
+        if state:
+            return _stepped_feeds(path, reference, inputs, state, graph)
         return _array_feeds(path, reference, inputs)
 
     def _windows(self, graph: Path, path: Path, reference: DataRef) -> list[Feed]:
@@ -346,3 +353,29 @@ def _array_feeds(path: Path, reference: DataRef, inputs: Sequence[ValueInfo]) ->
     except InvalidInput as error:
         problems = [Problem(f"{path}: {p.where}", p.what, p.remedy) for p in error.problems]
         raise InvalidInput(problems) from None
+
+
+def _stepped_feeds(
+    path: Path, reference: DataRef, inputs: Sequence[ValueInfo], state: State, graph: Path
+) -> list[Feed]:
+    """Every step of every sequence, with the float model's state at that step."""
+    from edgeq.core.threads import default_threads
+    from edgeq.formats.samples import fit
+    from edgeq.models.onnx_session import open_session
+    from edgeq.recipe.sequences import carried, sequences
+
+    session = open_session(graph / MODEL_FILE, threads=default_threads())
+    names = [value.name for value in session.get_outputs()]
+
+    def fitted(feed: Feed) -> Feed:
+        return {value.name: fit(feed[value.name], value) for value in inputs}
+
+    def run(feed: Feed) -> dict[str, Any]:
+        return dict(zip(names, session.run(None, fitted(feed)), strict=True))
+
+    arrays = data_sets.read_arrays(path, reference.samples)
+    return [
+        fitted(feed)
+        for steps in sequences(path, arrays, inputs, state)
+        for feed, _ in carried(steps, run, state)
+    ]

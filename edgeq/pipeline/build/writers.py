@@ -1,4 +1,4 @@
-"""What writes the files of an artifact, by its file format."""
+"""The writers of artifact files, by file format."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def sized(
 def store_lines(size: int, device: Device) -> tuple[LimitLine, ...]:
     """Compare `size` bytes of an app's files with the store limits of a device's system.
 
-    Model files hardly compress, so their size stands for that of a compressed download too.
+    Model files hardly compress, so their size also approximates the compressed download.
     """
     return tuple(
         _store_line(size, known, device) for known in STORE_LIMITS if known.system == device.os
@@ -116,7 +116,7 @@ def store_lines(size: int, device: Device) -> tuple[LimitLine, ...]:
 def _store_line(size: int, known: StoreLimit, device: Device) -> LimitLine:
     within = size < known.bytes
     limit = f"the {known.written} ({format_bytes(known.bytes)}) {known.limited}"
-    left = f"below {limit}; {format_bytes(known.bytes - size)} are left for the rest of it"
+    left = f"below {limit}; {format_bytes(known.bytes - size)} are left for the rest of the app"
     over = f"not below {limit}: {known.beyond}"
     return LimitLine(
         limit=known.id,

@@ -30,7 +30,7 @@ def readme(
     verdict: Verdict | None,
     licence: str | None,
 ) -> bytes:
-    """What goes in, what comes out, which settings make it right, and how to prove a port."""
+    """Inputs, outputs, the settings that make it correct, and how to verify a port."""
     task, format = task_of(artifact.task), file_format(artifact.format)
     parts = [
         f"# {artifact.model.name}",

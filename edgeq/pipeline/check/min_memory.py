@@ -157,8 +157,8 @@ def judge(search: Search, device: Device, here: Device) -> Iterator[AppVerdict]:
     here: the machine the search ran on.
     """
     is_here = device.id == HERE or matches(device, here)
-    held = [known for known in device.app_memory if in_range(device.os_version, known.os)]
-    for known in sorted(held, key=lambda known: known.entitlement != "none"):
+    limits = [known for known in device.app_memory if in_range(device.os_version, known.os)]
+    for known in sorted(limits, key=lambda known: known.entitlement != "none"):
         limit = device.app_limit(known.entitlement)
         if device.arch != here.arch:
             reason = f"run on {here.arch}: kernels for {device.arch} use another weight layout"

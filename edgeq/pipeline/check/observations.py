@@ -35,8 +35,8 @@ class Observations(QualityObservations):
 
     def peak(self) -> Observation:
         """Peak memory of the process, as the device's system counts it."""
-        told = self.expected
-        expected = told.memory.counted(self.device.counts) if told else None
+        estimates = self.expected
+        expected = estimates.memory.counted(self.device.counts) if estimates else None
         if self.device.counts == "footprint":
             return self._memory(lambda memory: memory.footprint_bytes, expected)
         return self._memory(lambda memory: memory.high_water_bytes, expected)

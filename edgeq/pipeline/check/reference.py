@@ -73,9 +73,10 @@ def _onnx_answers(
 ) -> Path:
     """Record answers of the untouched .onnx file in onnxruntime without optimization."""
     model, path = planned.model.located.path.absolute(), evaluation.path.absolute()
+    state = planned.recipe.model.carried
     key = {
         "model": planned.model.sha256(),
-        "data": [canonical.sha256_of_file(path), evaluation.samples],
+        "data": [canonical.sha256_of_file(path), evaluation.samples, *state.items()],
         "by": importlib.metadata.version("onnxruntime"),
     }
 
@@ -83,7 +84,9 @@ def _onnx_answers(
         progress("run the original on the evaluation data")
         to = destination.absolute()
         run_onnx(
-            OnnxAnswersRequest(model=model, outputs=to, arrays=path, samples=evaluation.samples)
+            OnnxAnswersRequest(
+                model=model, outputs=to, arrays=path, samples=evaluation.samples, state=state
+            )
         )
 
     return store.stage("reference", key, make, describe=planned.plan.source)

@@ -111,13 +111,13 @@ def side_by_side(
     _check(models, ids, max_tokens)
     voices = [_Voice(model) for model in models]
     scores = [voice.begin(ids) for voice in voices]
-    parting = None
-    while parting is None and len(voices[0].ids) < max_tokens:
+    difference = None
+    while difference is None and len(voices[0].ids) < max_tokens:
         progress(f"token {len(voices[0].ids) + 1} of at most {max_tokens}")
         chosen = [int(each.argmax()) for each in scores]
         ends = [token in model.end_tokens for token, model in zip(chosen, models, strict=True)]
         if chosen[0] != chosen[1]:
-            parting = _parting(models[0], len(voices[0].ids), chosen, ends, scores)
+            difference = _parting(models[0], len(voices[0].ids), chosen, ends, scores)
         elif all(ends):
             break
         elif len(voices[0].ids) + 1 == max_tokens:
@@ -125,13 +125,13 @@ def side_by_side(
                 voice.ids.append(token)
         else:
             scores = [v.go_on(token) for v, token in zip(voices, chosen, strict=True)]
-    if parting is not None:
+    if difference is not None:
         for voice, own in zip(voices, scores, strict=True):
             progress(f"{voice.model.name}: the rest of its answer")
             voice.finish(own, max_tokens)
-    at = parting.token if parting else len(voices[0].ids)
-    told = [_spoken(each, voice, at) for each, voice in zip((a, b), voices, strict=True)]
-    return SideBySide(prompt=prompt, a=told[0], b=told[1], parting=parting)
+    at = difference.token if difference else len(voices[0].ids)
+    completions = [_spoken(each, voice, at) for each, voice in zip((a, b), voices, strict=True)]
+    return SideBySide(prompt=prompt, a=completions[0], b=completions[1], parting=difference)
 
 
 def _speaker(opened: Opened) -> LanguageModel:

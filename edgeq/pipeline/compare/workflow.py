@@ -16,7 +16,7 @@ from edgeq.pipeline.compare.side_by_side import DEFAULT_TOKENS, SideBySide, side
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What two models are compared on: a text or a prompt; None for options with their default.
+    """The input of a comparison: a text or a prompt; None for options with their default.
 
     Raises InvalidInput unless exactly one is given, and for options that would have no effect.
     """

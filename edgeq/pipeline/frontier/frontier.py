@@ -45,7 +45,8 @@ from edgeq.quantize.storage import Format, preset
 Maker = Callable[[Intent], Path]
 
 _MIXES = ("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_0", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q6_K")
-# Sizes to allocate for: those of these mixes; for other formats, fractions of the range from the
+# Sizes to allocate for: the sizes of these mixes; for other formats, fractions of the range from
+# the
 # smallest file to the largest.
 _SIZES_OF = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M")
 _SHARES = (0.05, 0.2, 0.5, 0.8)
@@ -145,7 +146,7 @@ class _Work:
         )
         contents = contents_of_plan(plan, self._planned.recipe.model.task, self._planned.model)
         workload = self._planned.recipe.workload
-        told = estimate_for(
+        estimates = estimate_for(
             contents, self._device, context=workload.context, prompt=workload.prompt
         )
         return Point(
@@ -157,7 +158,7 @@ class _Work:
             error=seen.error,
             predicted=trial.predicted if trial else None,
             held_back=trial.measured if trial else None,
-            seconds=told.decode.inverse(1.0) if told.decode else told.latency,
+            seconds=estimates.decode.inverse(1.0) if estimates.decode else estimates.latency,
         )
 
     def _seen(self, intent: Intent, path: Path) -> Seen:

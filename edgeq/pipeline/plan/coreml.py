@@ -71,10 +71,10 @@ def needed_target(
 
 def target_of(recipe: Recipe, tensors: Iterable[TensorPlan]) -> tuple[Target, Target, str]:
     """The release a package is made for, the one it needs, and the feature that requires it."""
-    held = tuple(tensors)
+    planned = tuple(tensors)
     needed, what = needed_target(
-        {tensor.grid for tensor in held},
-        has_coded_inputs=any(tensor.activations != "float32" for tensor in held),
+        {tensor.grid for tensor in planned},
+        has_coded_inputs=any(tensor.activations != "float32" for tensor in planned),
         has_states=task_of(recipe.model.task).generates,
         has_several_shapes=len(recipe.coreml.lengths or ()) > 1,
     )

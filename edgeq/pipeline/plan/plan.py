@@ -198,8 +198,8 @@ def _advice(
     grids, float32 = bytes_by_grid(tensors), recipe.coreml.float32
     compute = compute_of(intent.variant, recipe.coreml)
     lines = [advice_for(grids, device, compute, float32) for device in devices.values()]
-    told = activations_advice(intent.variant)
-    return (*(line for each in lines for line in each), *([told] if told else []))
+    activations = activations_advice(intent.variant)
+    return (*(line for each in lines for line in each), *([activations] if activations else []))
 
 
 def _devices(

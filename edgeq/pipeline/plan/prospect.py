@@ -52,7 +52,7 @@ class Prospect:
 def _mapped(
     a: Estimates, b: Estimates, merged: Callable[[Interval, Interval], Interval]
 ) -> Estimates:
-    """Return `b` with every interval merged with that of `a`."""
+    """Return `b` with every interval merged with the one in `a`."""
 
     def both(x: Interval | None, y: Interval | None) -> Interval | None:
         return merged(x, y) if x is not None and y is not None else None

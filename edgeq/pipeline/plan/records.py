@@ -36,7 +36,7 @@ class ArtifactPlan(Frozen):
 
 
 class Plan(Frozen):
-    """What a build of a recipe would do.
+    """The steps and results of building a recipe, without building it.
 
     `reference`: the runtime of the original, with which the float model is first compared.
     """

@@ -46,13 +46,13 @@ def _quantizes(tensors: tuple[TensorPlan, ...]) -> bool:
 
 def _reasons(tensors: tuple[TensorPlan, ...]) -> str:
     if not tensors:
-        return f"no float32 constant of it has two axes and {SMALLEST_WEIGHT:,} values or more"
+        return f"none of its float32 constants has two axes and {SMALLEST_WEIGHT:,} values or more"
     names: dict[str, list[str]] = {}
     for tensor in tensors:
         names.setdefault(tensor.reason, []).append(tensor.name)
-    told = [f"{_several(own)} {reason}" for reason, own in names.items()]
-    rest = len(told) - _MOST_NAMED
-    return "; ".join([*told[:_MOST_NAMED], *([f"and {rest} other reasons"] if rest > 0 else [])])
+    lines = [f"{_several(own)} {reason}" for reason, own in names.items()]
+    rest = len(lines) - _MOST_NAMED
+    return "; ".join([*lines[:_MOST_NAMED], *([f"and {rest} other reasons"] if rest > 0 else [])])
 
 
 def _several(names: Sequence[str]) -> str:

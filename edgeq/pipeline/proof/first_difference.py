@@ -103,7 +103,7 @@ class FirstDifference:
                 yield weight, _Seen(weight, found.get(before), found[after])
 
     def _places(self) -> Iterator[tuple[str, tuple[str, str]]]:
-        """By the original's names of weights, the graph's values before and after each."""
+        """The graph's values before and after each weight, by the original's names of weights."""
         known = [f"{name}.weight" for name, _ in self._network.named_modules()]
         for node in ir.load(self._graph / MODEL_FILE).graph:
             for at, value in enumerate(node.inputs):

@@ -50,6 +50,10 @@ class OnnxOriginal:
             raise InvalidInput(Problem(str(self.path), what, remedy)) from None
         return found
 
+    def named(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """As `run`, by the outputs' names."""
+        return dict(zip((value.name for value in self.outputs), self.run(feed), strict=True))
+
 
 def open_original(path: Path) -> OnnxOriginal:
     """Open the file. Raises InvalidInput if onnxruntime cannot run it."""

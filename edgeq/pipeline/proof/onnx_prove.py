@@ -131,7 +131,8 @@ def _same_interface(original: OnnxOriginal, imported: OnnxOriginal) -> None:
 
 
 def _facts(kind: str, values: Sequence[ValueInfo]) -> list[tuple[str, ...]]:
-    """What must not change. Outputs' shapes are compared as arrays: files state wrong ones."""
+    """The parts that must not change. Shapes of outputs are compared as arrays: files state wrong
+    ones."""
     shapes = [str(len(value.shape)) if kind == "inputs" else "" for value in values]
     return [(v.name, v.dtype, shape) for v, shape in zip(values, shapes, strict=True)]
 

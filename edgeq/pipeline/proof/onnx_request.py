@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from edgeq.core.artifact import Frozen
 
 SAMPLE_FILE = "sample.npz"
@@ -23,6 +25,7 @@ class OnnxProofRequest(Frozen):
     outputs: Path
     arrays: Path | None = None
     samples: int | None = None
+    state: dict[str, str] = Field(default_factory=dict)
 
 
 class OnnxAnswersRequest(Frozen):
@@ -36,3 +39,4 @@ class OnnxAnswersRequest(Frozen):
     outputs: Path
     arrays: Path
     samples: int | None = None
+    state: dict[str, str] = Field(default_factory=dict)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from edgeq.pipeline.proof.onnx_original import OnnxOriginal, answers, made_up, o
 from edgeq.pipeline.proof.onnx_prove import prove_onnx
 from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE, OnnxAnswersRequest, OnnxProofRequest
 from edgeq.recipe import data_sets
+from edgeq.recipe.sequences import carried, joined, require_state, sequences
 
 _COMPARED = 3  # samples of calibration data
 _REQUESTS: TypeAdapter[OnnxProofRequest | OnnxAnswersRequest] = TypeAdapter(
@@ -32,10 +32,10 @@ def perform(given: bytes) -> dict[str, Any]:
     """Perform a request; the reply is plain JSON. Raises EdgeqError."""
     request = _REQUESTS.validate_json(given)
     original = open_original(request.model)
+    require_state(original.inputs, original.outputs, request.state)
     if isinstance(request, OnnxProofRequest):
         return _prove(original, request)
-    feeds = _feeds(original, request.arrays, request.samples)
-    arrays.write_arrays(request.outputs / ANSWERS_FILE, answers(original, feeds))
+    arrays.write_arrays(request.outputs / ANSWERS_FILE, _answers(original, request))
     recorded = Recorded(runtime=original.runtime)
     write_record(request.outputs, recorded)
     return recorded.model_dump(mode="json")
@@ -45,16 +45,35 @@ def _prove(original: OnnxOriginal, request: OnnxProofRequest) -> dict[str, Any]:
     if request.arrays is None:
         feeds: list[Feed] = [made_up(original)]
     else:
-        feeds = list(itertools.islice(_feeds(original, request.arrays, request.samples), _COMPARED))
+        feeds = list(itertools.islice(_feeds(original, request), _COMPARED))
     sample: dict[str, Any] = {name: array[None] for name, array in feeds[0].items()}
     np.savez(request.outputs / SAMPLE_FILE, **sample)
     return prove_onnx(request.model, request.graph, feeds).model_dump(mode="json")
 
 
-def _feeds(original: OnnxOriginal, path: Path, samples: int | None) -> Iterator[Feed]:
+def _answers(original: OnnxOriginal, request: OnnxAnswersRequest) -> Iterator[npt.NDArray[Any]]:
+    """Every output of every sample; of a model with a state, its steps along a first axis."""
+    if not request.state:
+        yield from answers(original, _feeds(original, request))
+        return
+    names = [value.name for value in original.outputs]
+    held = data_sets.read_arrays(request.arrays, request.samples)
+    for steps in sequences(request.arrays, held, original.inputs, request.state):
+        yield from joined(steps, original.named, request.state, names)
+
+
+def _feeds(
+    original: OnnxOriginal, request: OnnxProofRequest | OnnxAnswersRequest
+) -> Iterator[Feed]:
+    path = request.arrays
+    assert path is not None
+    held = data_sets.read_arrays(path, request.samples)
     ranks = {value.name: len(value.shape) for value in original.inputs}
-    held = data_sets.read_arrays(path, samples)
     try:
+        if request.state:
+            for steps in sequences(path, held, original.inputs, request.state):
+                yield from (feed for feed, _ in carried(steps, original.named, request.state))
+            return
         yield from data_sets.feeds(path, held, ranks)
     except InvalidInput as error:
         problems = [Problem(f"{path}: {p.where}", p.what, p.remedy) for p in error.problems]

@@ -12,7 +12,7 @@ from edgeq.models.huggingface import ModelDirectory
 
 
 class Original(Protocol):
-    """What the library makes of a text."""
+    """The library's token ids for a text."""
 
     def ids(self, text: str) -> list[int]:
         """Token ids of the whole text, special tokens included."""
@@ -24,7 +24,7 @@ class Original(Protocol):
 
 
 def require_same_tokens(directory: ModelDirectory, original: Original) -> None:
-    """Raise InvalidInput, naming the text, where the two make other token ids of it.
+    """Raise InvalidInput, naming the text, if the two differ in its token ids.
 
     Texts with a token that the embedding has no row for are left out: the original fails on them.
     """

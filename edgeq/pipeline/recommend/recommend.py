@@ -1,4 +1,5 @@
-"""What can I run? Every preset of a model on a device, and one recommendation with its reason.
+"""Answers "what can I run?": every preset of a model on a device, and one recommendation with its
+reason.
 
 All numbers are estimated: from configurations, published measurements and a device's facts.
 """
@@ -144,9 +145,9 @@ def recommend(
     An encoder's cost is its latency first, a language model's its size, which determines its speed.
     Sure fits are preferred to likely ones, and those to fits that need an entitlement.
     """
-    held = list(candidates)
+    all_candidates = list(candidates)
     for degree in ("yes", "likely", "with entitlement"):
-        fitting = [one for one in held if one.fits == degree]
+        fitting = [one for one in all_candidates if one.fits == degree]
         kept = [one for one in fitting if one.loss and one.loss.amount.value <= TOLERANCE[purpose]]
         if kept:
             chosen = min(kept, key=_cost)
@@ -163,7 +164,7 @@ def recommend(
             )
             words = known if chosen.loss else "has no published figure for its loss"
             return chosen, f"it fits, but {words}{_degree_words(degree, chosen)}"
-    least = min(held, key=lambda one: one.memory.value)
+    least = min(all_candidates, key=lambda one: one.memory.value)
     reason = (
         f"nothing fits: {least.name} would take {format_bytes(least.memory.value)} (estimated), "
         f"one app may use {format_bytes(limits.app)} of {format_bytes(limits.ram)}"

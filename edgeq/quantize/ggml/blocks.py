@@ -39,7 +39,7 @@ class _Part(Protocol):
     @property
     def size(self) -> int: ...
 
-    def read(self, held: Bytes, into: _Content) -> None: ...
+    def read(self, stored: Bytes, into: _Content) -> None: ...
     def write(self, content: _Content) -> Bytes: ...
 
 
@@ -50,8 +50,8 @@ class _Head:
     index: int
     size: int = 2
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        into.heads.insert(self.index, held)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        into.heads.insert(self.index, stored)
 
     def write(self, content: _Content) -> Bytes:
         return content.heads[self.index]
@@ -70,16 +70,16 @@ class _Plane:
     size: int
     shift: int = 0
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        runs = held.reshape(len(held), -1, 1, self.run * self.bits // 8)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        runs = stored.reshape(len(stored), -1, 1, self.run * self.bits // 8)
         found = (runs >> self._places) & np.uint8((1 << self.bits) - 1)
-        into.codes |= found.reshape(len(held), -1) << np.uint8(self.shift)
+        into.codes |= found.reshape(len(stored), -1) << np.uint8(self.shift)
 
     def write(self, content: _Content) -> Bytes:
         codes = (content.codes >> np.uint8(self.shift)) & np.uint8((1 << self.bits) - 1)
         runs = codes.reshape(len(codes), -1, 8 // self.bits, self.run * self.bits // 8)
-        held: Bytes = np.bitwise_or.reduce(runs << self._places, axis=2).reshape(len(codes), -1)
-        return held
+        stored: Bytes = np.bitwise_or.reduce(runs << self._places, axis=2).reshape(len(codes), -1)
+        return stored
 
     @property
     def _places(self) -> Bytes:
@@ -92,8 +92,8 @@ class _FifthBits:
 
     size: int = 4
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        into.codes |= np.unpackbits(held, axis=1, bitorder="little") << np.uint8(4)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        into.codes |= np.unpackbits(stored, axis=1, bitorder="little") << np.uint8(4)
 
     def write(self, content: _Content) -> Bytes:
         return np.packbits(content.codes >> np.uint8(4), axis=1, bitorder="little")
@@ -105,8 +105,8 @@ class _ByteCodes:
 
     size: int = 32
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        into.codes |= held
+    def read(self, stored: Bytes, into: _Content) -> None:
+        into.codes |= stored
 
     def write(self, content: _Content) -> Bytes:
         return content.codes
@@ -118,8 +118,8 @@ class _NibblePairs:
 
     size: int = 16
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        into.subs, into.minima = (held & 15).astype(np.int16), (held >> 4).astype(np.int16)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        into.subs, into.minima = (stored & 15).astype(np.int16), (stored >> 4).astype(np.int16)
 
     def write(self, content: _Content) -> Bytes:
         assert content.subs is not None and content.minima is not None
@@ -136,10 +136,10 @@ class _SixBits:
 
     size: int = 12
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        low = np.concatenate([held[:, :8] & 15, held[:, :8] >> 4], axis=1)
-        high = (held[:, None, 8:] >> np.arange(0, 8, 2, dtype=np.uint8)[:, None]) & 3
-        into.subs = (low | high.reshape(len(held), 16) << 4).astype(np.int16) - np.int16(32)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        low = np.concatenate([stored[:, :8] & 15, stored[:, :8] >> 4], axis=1)
+        high = (stored[:, None, 8:] >> np.arange(0, 8, 2, dtype=np.uint8)[:, None]) & 3
+        into.subs = (low | high.reshape(len(stored), 16) << 4).astype(np.int16) - np.int16(32)
 
     def write(self, content: _Content) -> Bytes:
         assert content.subs is not None
@@ -159,8 +159,8 @@ class _SixBitPairs:
 
     size: int = 12
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        scales, minima, rest = held[:, :4], held[:, 4:8], held[:, 8:]
+    def read(self, stored: Bytes, into: _Content) -> None:
+        scales, minima, rest = stored[:, :4], stored[:, 4:8], stored[:, 8:]
         last_scales = (rest & 15) | (scales >> 6) << 4
         last_minima = (rest >> 4) | (minima >> 6) << 4
         into.subs = np.concatenate([scales & 63, last_scales], axis=1).astype(np.int16)
@@ -180,8 +180,8 @@ class _ByteSubs:
 
     size: int = 16
 
-    def read(self, held: Bytes, into: _Content) -> None:
-        into.subs = held.view(np.int8).astype(np.int16)
+    def read(self, stored: Bytes, into: _Content) -> None:
+        into.subs = stored.view(np.int8).astype(np.int16)
 
     def write(self, content: _Content) -> Bytes:
         assert content.subs is not None
@@ -240,14 +240,15 @@ def pack_codes(tensor: QuantizedTensor) -> Bytes:
         )
     lifted: NDArray[Any] = (tensor.codes + np.int8(_zero(type))).view(np.uint8)
     content = _Content(lifted.reshape(-1, type.block))
-    held = tensor.scales.reshape(len(content.codes), -1)
+    stored = tensor.scales.reshape(len(content.codes), -1)
     number_format = tensor.number_format
     heads = 1 + (isinstance(number_format, BlockFormat) and number_format.has_minimum)
     content.heads = [
-        np.ascontiguousarray(held[:, i : i + 1].astype("<f2")).view(np.uint8) for i in range(heads)
+        np.ascontiguousarray(stored[:, i : i + 1].astype("<f2")).view(np.uint8)
+        for i in range(heads)
     ]
     if isinstance(number_format, BlockFormat) and number_format.sub_scales:
-        integers = held[:, heads:].astype(np.int16)
+        integers = stored[:, heads:].astype(np.int16)
         subs = number_format.subs
         content.subs, content.minima = integers[:, :subs], integers[:, subs:]
     parts = [part.write(content) for part in _PARTS[type.name]]

@@ -72,8 +72,8 @@ def _table(values: Floats, counts: NDArray[np.float64], size: int) -> Floats:
     Values are first rounded to float16, where the table must live: a tensor then has some ten
     thousand different ones, however large it is, and Lloyd's steps cost nothing.
     """
-    held, place = np.unique(values.astype(np.float16), return_inverse=True)
-    points = held.astype(np.float64)
+    distinct, place = np.unique(values.astype(np.float16), return_inverse=True)
+    points = distinct.astype(np.float64)
     if len(points) <= size:
         return np.pad(points, (0, size - len(points)), mode="edge").astype(np.float32)
     mass = np.bincount(place.reshape(-1), counts.reshape(-1), len(points))

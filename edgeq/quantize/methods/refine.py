@@ -69,7 +69,7 @@ class _State:
         self._slope = self._gradient[part]
         self._change: Floats = np.zeros_like(self._slope)
         self._codes = self.codes[part]
-        columns = self._held(start)
+        columns = self._scales_at(start)
         steps = self.number_format.affine(columns, len(self._slope))[0]
         self._move_codes(np.ascontiguousarray(steps.T))
         if isinstance(self.number_format, BlockFormat):
@@ -92,16 +92,16 @@ class _State:
             self._change[j] += moved
             slope -= self._inner[:, j, None] * moved
 
-    def _held(self, start: int) -> Floats:
+    def _scales_at(self, start: int) -> Floats:
         """A copy of the numbers other than codes of the stored block at column `start`."""
         width = self.number_format.fields if isinstance(self.number_format, BlockFormat) else 1
         at = start // self.unit * width
         return self.scales[:, at : at + width].copy()
 
-    def _put(self, start: int, held: Floats) -> None:
-        width = held.shape[1]
+    def _put(self, start: int, parts: Floats) -> None:
+        width = parts.shape[1]
         at = start // self.unit * width
-        self.scales[:, at : at + width] = held
+        self.scales[:, at : at + width] = parts
 
     def _line(self, part: slice, direction: Floats) -> Floats:
         """How far along `direction`, `(columns, rows)` in `part`, the objective is least."""
@@ -115,18 +115,18 @@ class _State:
         self._change[part] += moved
         self._slope -= self._inner[:, part] @ moved
 
-    def _move_scale(self, held: Floats) -> None:
+    def _move_scale(self, parts: Floats) -> None:
         whole = slice(0, len(self._codes))
         with np.errstate(over="ignore"):
-            new = self.number_format.storable(held[:, 0] + self._line(whole, self._codes))
-        new = np.where(np.isfinite(new), new, held[:, 0])
-        self._walk(whole, self._codes, new - held[:, 0])
-        held[:, 0] = new
+            new = self.number_format.storable(parts[:, 0] + self._line(whole, self._codes))
+        new = np.where(np.isfinite(new), new, parts[:, 0])
+        self._walk(whole, self._codes, new - parts[:, 0])
+        parts[:, 0] = new
 
-    def _move_k(self, held: Floats) -> None:
+    def _move_k(self, parts: Floats) -> None:
         grid = self.number_format
         assert isinstance(grid, BlockFormat)
-        scale, minimum_scale, subs, minima = (part[:, 0] for part in grid.parts(held))
+        scale, minimum_scale, subs, minima = (part[:, 0] for part in grid.parts(parts))
         sign = np.float32(grid.minimum_sign)
         if grid.sub_scales:
             for i in range(grid.subs):

@@ -79,17 +79,17 @@ class BlockFormat(IntegerFormat):
 
         `(rows, stored blocks, 1 or subs)` each; missing fields are ones, for minima zeros.
         """
-        held = scales.reshape(len(scales), -1, self.fields)
+        fields = scales.reshape(len(scales), -1, self.fields)
         heads = 1 + self.has_minimum
-        subs = (*held.shape[:2], self.subs)
+        subs = (*fields.shape[:2], self.subs)
         first, second = heads, heads + (self.subs if self.sub_scales else 0)
-        one = np.ones((*held.shape[:2], 1), np.float32)
+        one = np.ones((*fields.shape[:2], 1), np.float32)
         low = np.ones(subs, np.float32) if self.has_minimum else np.zeros(subs, np.float32)
         return (
-            held[..., :1],
-            held[..., 1:2] if self.has_minimum else one,
-            held[..., first:second] if self.sub_scales else np.ones(subs, np.float32),
-            held[..., second:] if self.minima else low,
+            fields[..., :1],
+            fields[..., 1:2] if self.has_minimum else one,
+            fields[..., first:second] if self.sub_scales else np.ones(subs, np.float32),
+            fields[..., second:] if self.minima else low,
         )
 
     def affine(self, scales: Floats, columns: int) -> tuple[Floats, Floats]:

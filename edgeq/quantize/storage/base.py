@@ -1,4 +1,4 @@
-"""What a file format can store: the part of it that recipes are checked against."""
+"""What a file format can store: the facts about it that recipes are checked against."""
 
 from __future__ import annotations
 

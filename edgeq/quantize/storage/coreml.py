@@ -1,4 +1,4 @@
-"""What Core ML packages store."""
+"""What Core ML packages can store."""
 
 from __future__ import annotations
 

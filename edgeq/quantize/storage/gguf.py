@@ -1,4 +1,4 @@
-"""What GGUF files store."""
+"""What GGUF files can store."""
 
 from __future__ import annotations
 

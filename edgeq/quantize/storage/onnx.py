@@ -1,4 +1,4 @@
-"""What ONNX files store."""
+"""What ONNX files can store."""
 
 from __future__ import annotations
 

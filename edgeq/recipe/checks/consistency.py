@@ -30,6 +30,7 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
     """Every inconsistency, each with its place in the file."""
     return [
         *_check_source(recipe, document),
+        *_check_state(recipe, document),
         *_check_variants(recipe, document),
         *_check_rules(recipe, document),
         *_check_targets(recipe, document),
@@ -39,6 +40,17 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
         *check_recover(recipe, document),
         *check_data(recipe, document),
     ]
+
+
+def _check_state(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    where = document.place(("model", "state"))
+    if recipe.model.state and not task_of(recipe.model.task).takes_arrays:
+        what = f"model.state: the task {recipe.model.task!r} has no steps of arrays"
+        yield Problem(where, what, "remove 'state', or write 'task: tensor'")
+    others = {target.format for target in recipe.targets} - {"onnx"}
+    if recipe.model.state and others:
+        what = f"model.state: a state is carried on in ONNX files only, not {sorted(others)[0]!r}"
+        yield Problem(where, what, "give that target a recipe of its own, without 'state'")
 
 
 def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
@@ -227,10 +239,10 @@ def _check_use_of_targets(recipe: Recipe, document: Document) -> Iterator[Proble
     parts = [("quantize", "default"), *(("targets", i, "format") for i in range(len(formats)))]
     if spec.fit or not spec.default or any(map(document.is_assumed, parts)):
         return
-    held = {format: any(spec.choices(format, task)) for format in formats}
+    has_choice = {format: any(spec.choices(format, task)) for format in formats}
     for index, format in enumerate(formats):
         location: Location = ("targets", index)
-        if not held[format] and any(held.values()):
+        if not has_choice[format] and any(has_choice.values()):
             what = (
                 f"{document.name(location)}: nothing in quantize.default can be stored in {format}"
             )

@@ -40,9 +40,9 @@ def check_recover(recipe: Recipe, document: Document) -> Iterator[Problem]:
     if calibration and known and (asked or fits) and (calibration.samples or LEAST) < LEAST:
         what = f"{document.name(place)}: {too_few(calibration.samples or 0)}"
         yield Problem(document.place(place), what, f"write {LEAST} or more, or remove 'recover'")
-    held = [storage(format) for format in dict.fromkeys(t.format for t in recipe.targets)]
-    able = [each for each in held if each.takes_adapter]
-    for unable in held:
+    storages = [storage(format) for format in dict.fromkeys(t.format for t in recipe.targets)]
+    able = [each for each in storages if each.takes_adapter]
+    for unable in storages:
         if unable.takes_adapter:
             continue
         # If no target can, the error concerns the entry as a whole.

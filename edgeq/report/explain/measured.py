@@ -28,7 +28,7 @@ def facts_of(report: Report) -> Facts:
     Raises InvalidInput if nothing in the report was checked.
     """
     if not report.verdicts:
-        what = "nothing of it was checked, so there is nothing to explain"
+        what = "nothing in it was checked, so there is nothing to explain"
         raise InvalidInput(Problem(report.name, what, "check it first: edgeq check"))
     cards = words.cards(report)
     card = next((card for card in cards if card.best), cards[0])
@@ -54,7 +54,7 @@ def facts_of(report: Report) -> Facts:
         size=format_bytes(measured.download_bytes),
         original_size=format_bytes(baseline.download_bytes),
         smaller=f"{ratio:.1f}" if ratio > 1.05 else None,
-        budgets=tuple(map(_told, verdict.lines)),
+        budgets=tuple(map(_outcome, verdict.lines)),
         bits=number(usual_bits(tensors)),
         methods=methods(tensors),
         exceptions=exceptions(
@@ -78,7 +78,7 @@ def _distance(verdict: Verdict) -> tuple[int, float]:
     return len(missing), sum(-(line.margin_share or -1.0) for line in missing)
 
 
-def _told(line: Line) -> BudgetOutcome:
+def _outcome(line: Line) -> BudgetOutcome:
     original = line.float_value
     over = original is not None and (
         original > line.limit if line.bound == "at most" else original < line.limit
@@ -126,7 +126,7 @@ def _budgeted(
 
 
 def _recovered(record: Artifact) -> Recovered | None:
-    """What an adapter recovered; None without one."""
+    """The quality that an adapter recovered; None without one."""
     sizes = [each.bytes for each in record.tensors.values() if each.method == ADAPTER]
     if not sizes:
         return None

@@ -29,9 +29,9 @@ def parts_of(names: Iterable[str], every: Collection[str]) -> str:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_part(place_of(name)[1]), []).append(name)
-    told = [_group(part, own, every) for part, own in list(groups.items())[:_MOST_GROUPS]]
+    parts = [_group(part, own, every) for part, own in list(groups.items())[:_MOST_GROUPS]]
     more = ["others"] if len(groups) > _MOST_GROUPS else []
-    return _joined([*told, *more])
+    return _joined([*parts, *more])
 
 
 def _part(kind: str) -> str:

@@ -160,16 +160,16 @@ def _expected(facts: Facts) -> tuple[str, ...]:
     missed = [each for each in known if each.missing]
     within = [each for each in known if not each.missing]
     if missed:
-        told = "; ".join(map(_missed, missed))
+        misses = "; ".join(map(_missed, missed))
         paragraphs.append(
-            f"By calculation, {facts.artifact} would not stay within every limit: {told}."
+            f"By calculation, {facts.artifact} would not stay within every limit: {misses}."
         )
     if within:
-        told = "; ".join(f"{e.words}, {e.value} (limit {e.limit})" for e in within)
+        rest = "; ".join(f"{e.words}, {e.value} (limit {e.limit})" for e in within)
         lead = (
             "Limits that it would keep" if missed else f"By calculation, {facts.artifact} has room"
         )
-        paragraphs.append(f"{lead}: {told}.")
+        paragraphs.append(f"{lead}: {rest}.")
     unknown = ", ".join(each.words for each in facts.budgets if each.value is None)
     if unknown:
         paragraphs.append(f"Known only once it is built and measured: {unknown}.")
@@ -187,7 +187,7 @@ def _expected(facts: Facts) -> tuple[str, ...]:
 
 
 def _found(facts: Facts) -> tuple[str, ...]:
-    kept = [each for each in facts.budgets if each.status == "pass" and each.budget in _TOLD]
+    kept = [each for each in facts.budgets if each.status == "pass" and each.budget in _REPORTED]
     if len(kept) > 1:  # a recipe's own budgets are more informative than the device's limit
         kept = [each for each in kept if each.budget != "device.memory"]
     paragraphs = _solved(facts)
@@ -224,31 +224,33 @@ _SOLVED: dict[Status, str] = {
 
 def _solved(facts: Facts) -> list[str]:
     """Say whether each problem named at the start is solved."""
-    told = []
+    results = []
     for each in facts.problems:
         word = _SOLVED[each.status]
         if facts.is_planned and each.value is not None:
             word = f"{'not ' if each.missing else ''}solved, by calculation"
-        told.append(f"{each.words}, {word}{f' ({each.value})' if each.value else ''}")
-    return [f"What did not fit: {'; '.join(told)}."] if told else []
+        results.append(f"{each.words}, {word}{f' ({each.value})' if each.value else ''}")
+    return [f"What did not fit: {'; '.join(results)}."] if results else []
 
 
 def _open(facts: Facts) -> list[str]:
     """List what was not run, and what was measured but is inconclusive."""
     unseen, undecided = facts.with_status("not run"), facts.with_status("inconclusive")
-    told = []
+    sentences = []
     if unseen:
         names = ", ".join(each.words for each in unseen)
-        told.append(f"Not measured on the device yet: {names}. Until it is, that is not a pass.")
+        sentences.append(
+            f"Not measured on the device yet: {names}. Until it is, that is not a pass."
+        )
     if undecided:
         names = ", ".join(each.words for each in undecided)
-        told.append(f"Measured, and still open: {names}. That is not a pass.")
+        sentences.append(f"Measured, and still open: {names}. That is not a pass.")
         remedies = [each.remedy for each in undecided if each.remedy]
-        told += [f"The report suggests: {remedies[0]}."] if remedies else []
-    return told
+        sentences += [f"The report suggests: {remedies[0]}."] if remedies else []
+    return sentences
 
 
-_TOLD = ("device.memory", "memory.peak", "latency.p90", "latency.first_token",
+_REPORTED = ("device.memory", "memory.peak", "latency.p90", "latency.first_token",
          "speed.generation", "size.download")  # fmt: skip
 
 

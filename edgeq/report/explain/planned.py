@@ -69,24 +69,28 @@ def planned_facts(
         what = f"the formats for its budget cannot be estimated without {missing}"
         remedy = f'pip install ".[{",".join(planned.plan.extras)}]"'
         raise Missing(Problem(planned.recipe.name, what, remedy))
-    told = {a.name: _told(planned, a, planned.devices[id], estimates[a.name][id]) for a in own}
+    outcomes = {
+        a.name: _outcomes(planned, a, planned.devices[id], estimates[a.name][id]) for a in own
+    }
     # Fewest misses; then, among the quantized, the largest, which is nearest to the original.
-    best = min(own, key=lambda a: (_misses(told[a.name]), not _is_rounded(a), -a.download_bytes))
-    return facts_of_artifact(planned, best, planned.devices[id], told[best.name])
+    best = min(
+        own, key=lambda a: (_misses(outcomes[a.name]), not _is_rounded(a), -a.download_bytes)
+    )
+    return facts_of_artifact(planned, best, planned.devices[id], outcomes[best.name])
 
 
 def _is_rounded(artifact: ArtifactPlan) -> bool:
     return any(tensor.method != "none" for tensor in artifact.tensors)
 
 
-def _misses(told: tuple[BudgetOutcome, ...]) -> int:
-    return sum(each.missing is not None for each in told)
+def _misses(outcomes: tuple[BudgetOutcome, ...]) -> int:
+    return sum(each.missing is not None for each in outcomes)
 
 
 def facts_of_artifact(
-    planned: Planned, artifact: ArtifactPlan, device: Device, told: tuple[BudgetOutcome, ...]
+    planned: Planned, artifact: ArtifactPlan, device: Device, outcomes: tuple[BudgetOutcome, ...]
 ) -> Facts:
-    """Return the facts about one artifact. told: its budgets on the device."""
+    """Return the facts about one artifact. outcomes: its budgets on the device."""
     tensors = matrices({tensor.name: tensor for tensor in _tensors(planned, artifact)})
     original = _original(planned, artifact)
     ratio = original / artifact.download_bytes
@@ -99,11 +103,11 @@ def facts_of_artifact(
         format=artifact.format,
         variant=artifact.variant.name,
         weights=artifact.variant.weights,
-        status="fail" if any(each.status == "fail" for each in told) else "not run",
+        status="fail" if any(each.status == "fail" for each in outcomes) else "not run",
         size=format_bytes(artifact.download_bytes),
         original_size=format_bytes(original),
         smaller=f"{ratio:.1f}" if ratio > 1.05 else None,
-        budgets=told,
+        budgets=outcomes,
         bits=number(usual_bits(tensors)),
         methods=methods(tensors),
         exceptions=None
@@ -179,7 +183,7 @@ def _original(planned: Planned, artifact: ArtifactPlan) -> int:
     return _FLOAT_BYTES * sum(math.prod(tensor.shape) for tensor in own)
 
 
-def _told(
+def _outcomes(
     planned: Planned, artifact: ArtifactPlan, device: Device, own: Estimates
 ) -> tuple[BudgetOutcome, ...]:
     """Every budget with its estimate; as in a check, an estimate never passes."""

@@ -20,8 +20,8 @@ _MADE = {ALLOCATION: "var(--accent)", MIX: "var(--m2)", PRESET: "var(--m3)"}
 _Box = tuple[float, float, float, float]
 # width of the plot on a phone and of its letters, in pixels
 _WIDTH, _HEIGHT, _LETTER = 255, 340, 6.9
-# Beside a point: alignment, and pixels right and down. The best fall to the right, so that above
-# right and below left of them is room.
+# Labels next to a point: alignment, and pixels right and down. The best points fall to the right,
+# so that there is room above right and below left of them.
 _PLACES: dict[str, tuple[str, int, int]] = {
     "above right": ("left", 8, -9),
     "below left": ("right", -8, 12),

@@ -129,7 +129,8 @@ def _of_bundle(path: Path) -> Report:
         recipe=bundle.recipe,
         task=artifact.task,
         devices=tuple(
-            _device(profile) if (profile := profiles[v.device]) else _told(v) for v in verdicts
+            _device(profile) if (profile := profiles[v.device]) else _measured_device(v)
+            for v in verdicts
         ),
         artifacts=(
             ReportedArtifact(
@@ -171,7 +172,7 @@ def _profile(id: str) -> Device | None:
         return None
 
 
-def _told(verdict: Verdict) -> ReportedDevice:
+def _measured_device(verdict: Verdict) -> ReportedDevice:
     return ReportedDevice(id=verdict.device, name=verdict.device_name, limits=(verdict.app_limit,))
 
 

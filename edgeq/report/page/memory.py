@@ -100,8 +100,8 @@ def _parts_of(report: Report, verdict: Verdict) -> tuple[Parts, str] | None:
     seen = verdict.measurement.memory
     if seen is not None and line.how in ("measured", "emulated"):
         return measured_parts(seen), line.how
-    told = report.artifact(verdict.artifact).estimates.get(verdict.device)
-    return (estimated_parts(told.memory.parts), "estimated") if told is not None else None
+    estimates = report.artifact(verdict.artifact).estimates.get(verdict.device)
+    return (estimated_parts(estimates.memory.parts), "estimated") if estimates is not None else None
 
 
 def _budgets(report: Report, device: ReportedDevice) -> dict[str, float]:

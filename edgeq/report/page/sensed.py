@@ -71,7 +71,7 @@ class Known:
 
 
 def _sensed(record: Artifact, found: Sensitivity, ground: Ground) -> dict[str, TensorLoss]:
-    told = {}
+    losses = {}
     for name, tensor in record.tensors.items():
         costs = found.tensors.get(name)
         if not costs:
@@ -79,7 +79,7 @@ def _sensed(record: Artifact, found: Sensitivity, ground: Ground) -> dict[str, T
         options = [option for option in ground.options[name] if option.use in costs]
         own = next((o for o in options if tensor.grid in (o.grid, o.use)), None)
         least = options[0].use
-        told[name] = TensorLoss(
+        losses[name] = TensorLoss(
             least=least,
             loss=costs[least].loss,
             error=costs[least].error,
@@ -87,7 +87,7 @@ def _sensed(record: Artifact, found: Sensitivity, ground: Ground) -> dict[str, T
             here_error=costs[own.use].error if own is not None else None,
             measure=found.measure,
         )
-    return told
+    return losses
 
 
 def _fitted(ground: Ground, fit: FitSpec) -> BudgetResult | None:
@@ -109,7 +109,7 @@ def _fitted(ground: Ground, fit: FitSpec) -> BudgetResult | None:
 
 def asked_of(fit: FitSpec) -> dict[str, str]:
     """Format a budget as the recipe writes it."""
-    told: Mapping[str, str | None] = {
+    values: Mapping[str, str | None] = {
         "size": format_bytes(fit.size) if fit.size else None,
         "memory": format_bytes(fit.memory) if fit.memory else None,
         "latency": format_seconds(fit.latency) if fit.latency else None,
@@ -117,4 +117,4 @@ def asked_of(fit: FitSpec) -> dict[str, str]:
         "quality.kl": f"{fit.quality.kl:g}" if fit.quality.kl else None,
         "quality.cosine": f"{fit.quality.cosine:g}" if fit.quality.cosine else None,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}

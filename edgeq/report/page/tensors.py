@@ -75,13 +75,13 @@ def tensor_figure(report: Report, names: Collection[str] | None = None) -> Figur
 def _size_words(report: Report, shown: Sequence[ReportedArtifact]) -> str:
     """Explain the area of a square, and how to measure sensitivity if that is missing."""
     found = {a.record.format: next(iter(a.losses.values())) for a in shown if a.losses}
-    told = [
+    measures = [
         f"to {each.least}" + (f" in {format}" if len(found) > 1 else "")
         for format, each in found.items()
     ]
     size = (
         f"The larger a square, the more the model loses when this tensor alone is rounded "
-        f"{' and '.join(told)}."
+        f"{' and '.join(measures)}."
         if found
         else "The larger a square, the larger its share of the file."
     )

@@ -119,19 +119,19 @@ class Program:
         """
         name = self._named(function)
         arrays = checked(str(self.path), self._inputs[name], dict(inputs))
-        held = {
+        buffers = {
             key: conform(a, self._inputs[name][key].type, self._rounding)
             for key, a in arrays.items()
         }
         values = {} if state is None else state.values
-        held |= {key: key for key in self.states(name)}
+        buffers |= {key: key for key in self.states(name)}
         missing = [key for key in self.states(name) if key not in values]
         if missing:
             what = f"function {name!r} needs the states {', '.join(missing)}"
             raise InvalidInput(Problem(str(self.path), what, "pass a state made by make_state()"))
         with np.errstate(all="ignore"):
             results = _Run(str(self.path), values, self._rounding, watch).block(
-                self._compiled[name], held
+                self._compiled[name], buffers
             )
         types = {o.name: o.type for op in self.functions[name].block.operations for o in op.outputs}
         return {

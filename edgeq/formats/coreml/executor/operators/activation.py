@@ -67,7 +67,7 @@ def relu(x: Array) -> Array:
 
 @operator("relu6")
 def relu6(x: Array) -> Array:
-    """`x` held between 0 and 6."""
+    """`x` clipped to 0 to 6."""
     return np.asarray(np.minimum(np.maximum(x, 0), 6))
 
 
@@ -103,7 +103,7 @@ def thresholded_relu(x: Array, alpha: Array) -> Array:
 
 @operator("sigmoid_hard")
 def sigmoid_hard(x: Array, alpha: Array, beta: Array) -> Array:
-    """`alpha · x + beta`, held between 0 and 1."""
+    """`alpha · x + beta`, clipped to 0 to 1."""
     return np.asarray(np.minimum(np.maximum(alpha * x + beta, 0), 1))
 
 

@@ -79,7 +79,7 @@ def cast(x: Array, dtype: str) -> Array:
 
 @operator("clip")
 def clip(x: Array, alpha: Array, beta: Array) -> Array:
-    """`x` held between `alpha` and `beta`."""
+    """`x` clipped to `alpha` to `beta`."""
     return np.asarray(np.minimum(np.maximum(x, alpha), beta))
 
 

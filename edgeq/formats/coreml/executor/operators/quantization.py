@@ -16,7 +16,7 @@ def quantize(
     zero_point: Array | None = None,
     axis: int | None = None,
 ) -> Array:
-    """`round(input / scale) + zero_point`, held within int8 or uint8."""
+    """`round(input / scale) + zero_point`, clipped to int8 or uint8."""
     codes = np.round(input / _along(scale, input, axis))
     if zero_point is not None:
         codes = codes + _along(zero_point, input, axis)
