@@ -58,6 +58,7 @@ PLACES = (
 )
 # Arithmetic and tables inside those folders.
 FAST = (
+    "measure/test_bystanders.py",
     "measure/test_disagreement.py",
     "measure/test_intervals.py",
     "measure/test_metrics.py",
