@@ -41,7 +41,7 @@ quantize: {default: [int8-dynamic, int8-static]}
 targets: [{format: onnx, devices: [here]}]
 budgets: {size: {download: 4 MiB}, quality: {error: 0.9}}
 """
-_REFUSED = (0, 2, 3, 4)
+_REFUSED = (0, 2, 3)
 _SECONDS = 600
 COMMANDS: dict[str, tuple[str, ...]] = {
     "build": ("build", "recipe.yaml"),
