@@ -291,7 +291,7 @@ def test_a_budget_uses_the_words_of_verdicts() -> None:
 
 
 def test_a_name_is_one_thing() -> None:
-    with pytest.raises(InvalidInput, match="there already is a number format 'int4-b32'"):
+    with pytest.raises(InvalidInput, match="the number format 'int4-b32' already exists"):
         register_number_format(IntegerFormat("int4-b32", bits=4, group_size=64))
     assert register_number_format(INT4_B32) is INT4_B32
     with pytest.raises(InvalidInput, match="did you mean 'gptq'"):

@@ -41,7 +41,7 @@ def run(
     ],
     texts: Annotated[
         list[str] | None,
-        typer.Argument(help="Sentences; all others are ranked by similarity to the first."),
+        typer.Argument(help="Sentences: each is classified, or ranked by similarity to the first."),
     ] = None,
     inputs: Annotated[
         Path | None,
@@ -64,9 +64,16 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a model: rank sentences by similarity, continue a text, or map arrays to arrays."""
-    from edgeq.pipeline.run import Sampling, refuse_unused, run_arrays, run_texts, write_text
-    from edgeq.report.answers import print_outputs, print_pace, print_similarity
+    """Run a model: rank or classify sentences, continue a text, or map arrays to arrays."""
+    from edgeq.pipeline.run import (
+        Labelled,
+        Sampling,
+        refuse_unused,
+        run_arrays,
+        run_texts,
+        write_text,
+    )
+    from edgeq.report.answers import print_labels, print_outputs, print_pace, print_similarity
 
     console = make_console()
     sampling = Sampling(max_tokens, temperature, seed)
@@ -91,6 +98,8 @@ def run(
     answer = run_texts(path, texts or [])
     if as_json:
         print_json(answer.summary())
+    elif isinstance(answer, Labelled):
+        print_labels(answer, console)
     else:
         print_similarity(answer, console)
 

@@ -129,6 +129,16 @@ def is_system_error(error: OSError) -> bool:
     return error.errno in _FULL | _EXHAUSTED
 
 
+def others_can_write(path: Path) -> str:
+    """Why another user could change what lies at `path`; empty if none can, or it is not known."""
+    if os.name != "posix":
+        return ""
+    about = path.stat()
+    if about.st_uid not in (0, os.geteuid()):
+        return "belongs to another user"
+    return "can be written by other users" if about.st_mode & 0o022 else ""
+
+
 def flush_tree(directory: Path) -> None:
     """Flush every file and directory below `directory` to disk."""
     for path in directory.rglob("*"):

@@ -7,10 +7,11 @@ entries listed here are passed on, and a record with anything else is refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel, model_validator
 
 SESSION_KEY = "session"
 """In an artifact's settings: onnxruntime session entries instead of this CPU's defaults."""
@@ -20,6 +21,9 @@ SESSION_BY_CPU_KEY = "session_by_cpu"
 
 STATE_KEY = "state"
 """In an artifact's settings: the output that becomes an input of the next step, by that input."""
+
+SAMPLE_KEY = "sample"
+"""In an artifact's settings: shapes that a model of arrays runs on, and its integers', by input."""
 
 _SWITCH = ("0", "1")
 SESSION_ENTRIES: Mapping[str, tuple[str, ...]] = {
@@ -50,6 +54,7 @@ On x86 without VNNI (neither avx512_vnni nor avx_vnni), products of uint8 and in
 the KleidiAI kernel for int4 weights loses a part of the output's magnitude.
 """
 
+_MOST_VALUES = 1 << 26
 _ByChannel = Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=4)]
 _Release = Annotated[int, Field(ge=1, le=99, strict=True)]
 
@@ -67,6 +72,25 @@ class _State(RootModel[dict[str, str]]):
     pass
 
 
+class KnownInput(BaseModel):
+    """An input of a sample that a model was run on: its shape; of integers, the first one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    shape: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=16)]
+    integer: int | None = None
+
+    @model_validator(mode="after")
+    def _is_small(self) -> KnownInput:
+        if math.prod(self.shape) > _MOST_VALUES:
+            raise ValueError(f"settings.{SAMPLE_KEY}: an input has over {_MOST_VALUES} values")
+        return self
+
+
+class _Sample(RootModel[dict[str, KnownInput]]):
+    pass
+
+
 class _DeploymentTarget(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -76,6 +100,7 @@ class _DeploymentTarget(BaseModel):
 
 _RECORDS: Mapping[str, type[BaseModel]] = {
     "image": _Image,
+    SAMPLE_KEY: _Sample,
     STATE_KEY: _State,
     "deployment_target": _DeploymentTarget,
 }

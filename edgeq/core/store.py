@@ -24,7 +24,7 @@ from filelock import FileLock
 from edgeq.core import canonical
 from edgeq.core.artifact import STAGE_FILE, seal, unseal
 from edgeq.core.errors import InvalidInput, Missing, Problem
-from edgeq.core.files import flush_directory, flush_tree, write_text
+from edgeq.core.files import flush_directory, flush_tree, others_can_write, write_text
 from edgeq.core.steps import Steps
 
 _State: TypeAlias = "dict[str, tuple[int, int, int]]"
@@ -90,16 +90,20 @@ class Store:
 
     `version` stands for the code that makes them; by default `code_version()`. Results are not
     made read-only (root ignores that, Windows could not delete them): hashes are compared at the
-    first hit, and again when a file's size or time of change differs.
+    first hit, and again when a file's size or time of change differs. A `private` store is made for
+    this user alone, and what others can write is made again.
 
     >>> store = Store(Path(".edgeq"))
     >>> store.stage("greet", {"name": "a"}, lambda to: to.joinpath("a").touch())  # doctest: +SKIP
     PosixPath('.edgeq/greet/1c3b…')
     """
 
-    def __init__(self, root: Path | None = None, *, version: str | None = None) -> None:
+    def __init__(
+        self, root: Path | None = None, *, version: str | None = None, private: bool = False
+    ) -> None:
         self.root = root or default_root()
         self.version = version or code_version()
+        self._private = private
         self._verified: dict[Path, _State] = {}
 
     def place(self, name: str, key: Mapping[str, Any]) -> Path:
@@ -130,14 +134,17 @@ class Store:
         be written.
         """
         place = self.place(name, key)
+        facts = {"name": name, "key": dict(key), "what": describe}
         if self._is_whole(place, verify):
             return place
         with self._errors_of_disk():
             self._create_root()
-            place.parent.mkdir(exist_ok=True)
+            if self._private and place.parent.exists() and others_can_write(place.parent):
+                shutil.rmtree(place.parent)
+            place.parent.mkdir(mode=self._mode, exist_ok=True)
             with FileLock(place.with_suffix(".lock")):
                 if not self._is_whole(place, verify):
-                    _make(place, make, {"name": name, "key": dict(key), "what": describe})
+                    _make(place, make, facts, self._mode)
         return place
 
     @contextlib.contextmanager
@@ -151,6 +158,11 @@ class Store:
         yield Steps(place)
         shutil.rmtree(place, ignore_errors=True)
 
+    @property
+    def _mode(self) -> int:
+        """Of directories that are made."""
+        return 0o700 if self._private else 0o777
+
     def _create_root(self) -> None:
         if not self.root.is_dir():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -160,6 +172,8 @@ class Store:
         """Whether every file is there as it was made."""
         try:
             files = unseal((place / MANIFEST).read_bytes(), str(place))["files"]
+            if self._private and not _is_private(place, files):
+                return False
             state = _state(place, files)
             if any(size != files[name]["bytes"] for name, (size, _, _) in state.items()):
                 return False
@@ -188,7 +202,7 @@ class Store:
             raise
 
 
-def _make(place: Path, make: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
+def _make(place: Path, make: Callable[[Path], None], facts: Mapping[str, Any], mode: int) -> None:
     """Make a result next to `place` and rename it; the caller holds the lock for `place`."""
     partial = place.with_suffix(".partial")
     for leftover in (partial, place):  # of a killed process, or damaged
@@ -196,7 +210,7 @@ def _make(place: Path, make: Callable[[Path], None], facts: Mapping[str, Any]) -
             shutil.rmtree(leftover)
         else:
             leftover.unlink(missing_ok=True)
-    partial.mkdir()
+    partial.mkdir(mode=mode)
     try:
         make(partial)
         files = {name: _record(partial / name) for name in _files(partial)}
@@ -209,6 +223,16 @@ def _make(place: Path, make: Callable[[Path], None], facts: Mapping[str, Any]) -
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _is_private(place: Path, files: Iterable[str]) -> bool:
+    """Whether no other user can change what lies in a result."""
+    if others_can_write(place.parent) or others_can_write(place):
+        return False
+    if not place.stat().st_mode & 0o077:  # nobody else gets in
+        return True
+    inside = {path for name in files for path in (place / name, (place / name).parent)}
+    return not any(map(others_can_write, inside))
 
 
 def _state(place: Path, files: Iterable[str]) -> _State:

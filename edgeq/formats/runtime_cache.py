@@ -12,6 +12,7 @@ import platformdirs
 
 from edgeq.core.artifact import FileRecord, verify_directory
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.files import others_can_write
 from edgeq.core.store import MANIFEST, Store
 from edgeq.formats.package import Package
 
@@ -35,7 +36,7 @@ def store() -> Store:
     Its files are loaded as if they were the bundle they were made from. Raises InvalidInput if
     another user could have written them.
     """
-    return Store(private_directory(), version=_LAYOUT)
+    return Store(private_directory(), version=_LAYOUT, private=True)
 
 
 def private_directory() -> Path:
@@ -44,14 +45,9 @@ def private_directory() -> Path:
     with contextlib.suppress(OSError):  # reported by whoever writes there
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        about = directory.stat()
+        fault = others_can_write(directory)
     except OSError:
         return directory
-    fault = ""
-    if os.name == "posix" and about.st_uid not in (0, os.geteuid()):
-        fault = "belongs to another user"
-    elif os.name == "posix" and about.st_mode & 0o022:
-        fault = "can be written by other users"
     if fault:
         what = f"{fault}, who could change the files loaded from there"
         remedy = f"rm -r {directory}, or name another directory with EDGEQ_CACHE"

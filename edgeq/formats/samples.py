@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Classes, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.known_settings import SAMPLE_KEY
 from edgeq.core.tasks import task_of
 from edgeq.formats.base import Array, Classified, Model
 from edgeq.formats.package import Package
 from edgeq.formats.text import TextEncoder, prompted
+
+_FREE_SIZE = 8  # of dimensions that neither the model nor its record tells
 
 
 class SampleModel(Model, ABC):
@@ -147,6 +151,29 @@ def fit(array: Array, value: ValueInfo) -> Array:
     if not fits:
         raise InvalidInput(Problem(where, f"has shape {array.shape}", wanted(value)))
     return np.ascontiguousarray(array, value.dtype).reshape(array.shape)
+
+
+def made_up(
+    inputs: Sequence[ValueInfo],
+    settings: Mapping[str, Any],
+    rng: np.random.Generator,
+    integer: int = 0,
+) -> dict[str, Array]:
+    """Normal floats and equal integers, as far as the record tells in shapes that the model takes.
+
+    settings: of the record. integer: of inputs that it tells none for.
+    """
+    feed = {}
+    for value in inputs:
+        known = (settings.get(SAMPLE_KEY) or {}).get(value.name) or {}
+        free = [size if isinstance(size, int) else _FREE_SIZE for size in value.shape]
+        shape = tuple(known.get("shape", free))
+        number = known.get("integer")
+        floating = np.issubdtype(np.dtype(value.dtype), np.floating)
+        filling = integer if number is None else number
+        array = rng.standard_normal(shape) if floating else np.full(shape, filling)
+        feed[value.name] = np.asarray(array).astype(value.dtype)
+    return feed
 
 
 def wanted(value: ValueInfo) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from edgeq.core.artifact import Classes
 from edgeq.core.errors import InvalidInput, Problem
 
+_MOST = 1 << 20  # labels; more of them would be a damaged file
 _FUNCTIONS = {"single_label_classification": "softmax", "multi_label_classification": "sigmoid"}
-_UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' default
 
 
 def read_classes(config: Mapping[str, Any], where: str) -> Classes:
@@ -18,7 +18,7 @@ def read_classes(config: Mapping[str, Any], where: str) -> Classes:
     Raises InvalidInput for labels with missing numbers or duplicate names, for a model with a
     single label, and for a regression model.
     """
-    named = config.get("id2label", _UNNAMED)
+    named = config.get("id2label") or _unnamed(config.get("num_labels"))
     count = len(named) if isinstance(named, Mapping) else 0
     labels = tuple(str(named.get(str(index), "")) for index in range(count))
     if not count or not all(labels):
@@ -37,3 +37,9 @@ def read_classes(config: Mapping[str, Any], where: str) -> Classes:
         remedy = "export it to ONNX and name the .onnx file, with 'task: tensor'"
         raise InvalidInput(Problem(where, what, remedy))
     return Classes(labels=labels, function=_FUNCTIONS[kind])
+
+
+def _unnamed(count: Any) -> dict[str, str]:
+    """What transformers calls labels without names; two where config.json does not say how many."""
+    labels = range(count if isinstance(count, int) and 0 < count <= _MOST else 2)
+    return {str(index): f"LABEL_{index}" for index in labels}

@@ -17,6 +17,7 @@ import ctypes
 import functools
 import os
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -50,6 +51,7 @@ CURES: dict[Arch, dict[str, str]] = {
     "x86_64": dict(SESSION_BY_CPU[X86_WITHOUT_VNNI]),
 }
 """Configuration entries that make kernels of an architecture exact, see `session_settings`."""
+_LONGEST_REASON = 300  # letters of what onnxruntime says
 _ERROR = 3  # onnxruntime's severity: warnings about its own fallbacks do not help a caller
 _ARENA_STEP = 64 * 1024  # bytes; onnxruntime's own steps of 1 and 2 MiB are left half empty
 _EXTERNAL_FROM_BYTES = 1024  # smaller constants stay in the graph, where they can be folded
@@ -104,6 +106,14 @@ def cpu_facts() -> dict[str, str]:
         wanted = ("flags", "Features", "CPU part")
         facts["cpuinfo"] = "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
     return {**facts, **session_settings()}
+
+
+def reason(error: Exception) -> str:
+    """What onnxruntime says in an error: one line, without its codes."""
+    words = " ".join(str(error).split())
+    words = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", words)
+    words = re.sub(r"^Non-zero status code returned while running", "it stops while running", words)
+    return re.sub(r"Status Message: (/\S+:\d+ .*?\) )?", "", words)[:_LONGEST_REASON]
 
 
 def open_session(
@@ -232,7 +242,7 @@ def _create(model: Path | bytes, options: onnxruntime.SessionOptions) -> Session
     except Exception as error:  # onnxruntime's exceptions share no base class
         problem = Problem(
             "a graph in memory" if isinstance(model, bytes) else str(model),
-            f"onnxruntime {version()} cannot open it: {error}",
+            f"onnxruntime {version()} cannot open it: {reason(error)}",
             "build it again for the version installed here",
         )
         raise InvalidInput(problem) from error

@@ -168,7 +168,7 @@ def _planned(draft: _Draft, model: str) -> Planned:
     if draft.source.kind in ("directory", "file"):
         source = str((draft.base / source).resolve())
     lines = [*_model(draft, None, source), "quantize: {default: [int8]}", *_target_lines(draft)]
-    with tempfile.TemporaryDirectory(prefix=".edgeq-new-", dir=draft.base) as folder:
+    with tempfile.TemporaryDirectory(dir=draft.base, prefix=".edgeq-new-") as folder:
         path = Path(folder, "draft.yaml")
         path.write_text("\n".join(lines), encoding="utf-8")
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,8 @@ import numpy.typing as npt
 import edgeq
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing, writable
+from edgeq.core.tasks import task_of
+from edgeq.formats.base import Classified
 from edgeq.formats.chat import chat_tokens
 from edgeq.formats.language import LanguageModel
 from edgeq.recipe import data_sets
@@ -58,8 +61,24 @@ class Answer:
         }
 
 
-def run_texts(path: Path, texts: Sequence[str]) -> Answer:
-    """Embed `texts` with the model at `path`. Raises InvalidInput if there are none."""
+@dataclass(frozen=True)
+class Labelled:
+    """What a classifier says of texts, and the seconds that it took for all."""
+
+    artifact: str
+    runtime: str
+    is_reference: bool
+    texts: tuple[str, ...]
+    answers: tuple[Classified, ...]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled:
+    """Embed or classify `texts` with the model at `path`. Raises InvalidInput if there are none."""
     model = edgeq.load(path)
     if isinstance(model, LanguageModel):
         what = "is a language model, which continues a text"
@@ -70,6 +89,11 @@ def run_texts(path: Path, texts: Sequence[str]) -> Answer:
             what, given = f"is {model.kind}: it needs arrays", "--inputs feeds.npz"
         raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
     start = time.perf_counter()
+    if model.artifact is not None and task_of(model.artifact.task).classifies:
+        answers = tuple(model.classify(texts))
+        seconds = time.perf_counter() - start
+        about = (model.name, model.runtime, model.is_reference)
+        return Labelled(*about, tuple(texts), answers, seconds)
     embeddings = model.embed(list(texts))
     return Answer(
         artifact=model.name,

@@ -136,6 +136,7 @@ def collect(
     hessians: frozenset[str],
     samples: frozenset[str] | None = None,
     spread: frozenset[str] = frozenset(),
+    labels: Mapping[str, str] | None = None,
 ) -> dict[str, InputStatistics]:
     """Run the float model on every feed and collect statistics of `tensors` (name → columns).
 
@@ -143,7 +144,8 @@ def collect(
     second moments are wanted. samples: tensors whose rows are kept, by default all. spread: tensors
     for which a few rows of every sample are kept. Samples run one at a time and unpadded, so no
     padding enters any statistic. A tensor that is empty in every feed is missing from the result.
-    Raises InvalidInput for NaN and infinity.
+    labels: what errors call tensors, whose names in the graph may be edgeq's own. Raises
+    InvalidInput for NaN and infinity.
     """
     found: dict[str, InputStatistics] = {}
     for names in _in_turns(tensors, hessians):
@@ -161,18 +163,20 @@ def collect(
             outputs = session.run(inner, dict(feed)) if inner else []
             values = {**feed, **dict(zip(inner, outputs, strict=True))}
             for name in names:
-                _refuse_not_finite(name, values[name], sample)
+                label = (labels or {}).get(name, f"the tensor {name!r}")
+                refuse_not_finite(label, values[name], sample)
                 collectors[name].add(values[name])
         results = ((name, collector.result()) for name, collector in collectors.items())
         found.update({name: result for name, result in results if result is not None})
     return found
 
 
-def _refuse_not_finite(name: str, value: NDArray[np.generic], sample: int) -> None:
+def refuse_not_finite(where: str, value: NDArray[np.generic], sample: int) -> None:
+    """Raise InvalidInput where a tensor has NaN or infinity on a sample of the calibration data."""
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         what = f"is NaN or infinite on sample {sample} of the calibration data"
         remedy = "remove that sample, or export the model so that it stays within float32"
-        raise InvalidInput(Problem(f"the tensor {name!r}", what, remedy))
+        raise InvalidInput(Problem(where, what, remedy))
 
 
 def _in_turns(tensors: Mapping[str, int], hessians: frozenset[str]) -> list[list[str]]:

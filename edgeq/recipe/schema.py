@@ -42,7 +42,7 @@ def _describe_tasks(schema: dict[str, Any]) -> None:
 
 
 class StateSpec(Frozen):
-    """What a model hands from one step to the next."""
+    """A state that a model passes from one step to the next."""
 
     input: str = Field(min_length=1, description="The input that takes the state.")
     output: str = Field(min_length=1, description="The output that is the next step's state.")
@@ -69,7 +69,7 @@ class ModelSpec(Frozen):
     )
     state: Annotated[tuple[StateSpec, ...], BeforeValidator(_one_or_more)] = Field(
         default=(),
-        description="For task: tensor, what a recurrent model hands on: one {input, output} or a "
+        description="For task: tensor, the state of a recurrent model: one {input, output} or a "
         "list. Data are then sequences, arrays of (samples, steps, …) without the state, which "
         "starts as zeros.",
         examples=[[{"input": "state", "output": "stateN"}]],

@@ -1,7 +1,7 @@
-"""Samples that are sequences: of a model that hands a state from one step to the next.
+"""Samples that are sequences, for a model that passes a state from one step to the next.
 
 An array has the steps as its second axis, `(samples, steps, …)`; one without that axis is the same
-at every step. The state has no array: it starts as zeros and is what the model itself made of it.
+at every step. The state has no array: it starts as zeros, and then is the model's own output.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def sequences(
 
 
 def require_state(inputs: Sequence[ValueInfo], outputs: Sequence[ValueInfo], state: State) -> None:
-    """Raise InvalidInput where the model has no such input, or no such output to carry on."""
+    """Raise InvalidInput if the model lacks an input or output of the state."""
     problems = []
     for noun, own, wanted in (("input", inputs, state), ("output", outputs, state.values())):
         names = [value.name for value in own]
@@ -55,13 +55,13 @@ def require_state(inputs: Sequence[ValueInfo], outputs: Sequence[ValueInfo], sta
 def carried(
     steps: Sequence[Feed], run: Callable[[Feed], Mapping[str, Array]], state: State
 ) -> Iterator[tuple[Feed, Mapping[str, Array]]]:
-    """Run the steps of one sample, the state carried on: what each was given, and its outputs."""
-    held: dict[str, Array] = {}
+    """Run the steps of one sample with the state passed on: the inputs and outputs of each step."""
+    values: dict[str, Array] = {}
     for step in steps:
-        feed = {**step, **held}
+        feed = {**step, **values}
         outputs = run(feed)
         yield feed, outputs
-        held = {name: outputs[output] for name, output in state.items()}
+        values = {name: outputs[output] for name, output in state.items()}
 
 
 def joined(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rich.table import Table
 
 from edgeq.core.units import format_seconds, format_speed
-from edgeq.pipeline.run import Answer, Written
+from edgeq.pipeline.run import Answer, Labelled, Written
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 
@@ -31,7 +31,22 @@ def print_similarity(answer: Answer, console: Console) -> None:
     console.print(Text(words, style="dim"))
 
 
-def _seen(result: Answer | Written) -> str:
+def print_labels(labelled: Labelled, console: Console) -> None:
+    """Print the labels of each text with their probability, and the time to classify one."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    table.add_column("label", overflow="fold")
+    table.add_column("probability", justify="right", no_wrap=True)
+    table.add_column("text", overflow="fold")
+    for text, answer in zip(labelled.texts, labelled.answers, strict=True):
+        chances = [f"{answer.probabilities[label]:.4f}" for label in answer.labels]
+        table.add_row(Text("\n".join(answer.labels) or "none"), "\n".join(chances), Text(text))
+    print_table(table, console)
+    took = format_seconds(labelled.seconds / len(labelled.texts))
+    words = f"{labelled.artifact}: {took} per text ({_seen(labelled)})"
+    console.print(Text(words, style="dim"))
+
+
+def _seen(result: Answer | Labelled | Written) -> str:
     """Name the runtime if it is a reference, whose times differ from an app's runtime."""
     return f"measured here, by {result.runtime}" if result.is_reference else "measured here"
 

@@ -43,9 +43,7 @@ def test_an_unpacked_copy_is_compared_with_its_bundle(tmp_path: Path) -> None:
     original = (artifact / DATA_FILE).read_bytes()
     folder = runtime_cache.model_file(open_package(bundle)).parent
     forge(folder, DATA_FILE, bytes(len(original)))
-    assert runtime_cache.store().find(
-        "unpacked", key_of(folder), verify=True
-    )  # the cache itself is content
+    assert runtime_cache.store().find("unpacked", key_of(folder))  # the cache itself is content
     again = runtime_cache.model_file(open_package(bundle)).parent
     assert (again / DATA_FILE).read_bytes() == original
     (again / "more").write_bytes(b"x")
@@ -88,3 +86,25 @@ def test_a_cache_of_another_user_is_not_used(cache: Path) -> None:
     os.chown(cache, 12345, 12345)
     with pytest.raises(InvalidInput, match="another user"):
         runtime_cache.store()
+
+
+@posix
+@pytest.mark.parametrize("opened", ["", "stage", "place", "file"])
+def test_what_others_can_write_is_unpacked_again(tmp_path: Path, cache: Path, opened: str) -> None:
+    before = os.umask(0o002)  # as on systems where each user has a group
+    try:
+        store = runtime_cache.store()
+        cache.chmod(0o755)
+        place = store.stage("unpacked", {}, lambda to: (to / "weights").touch())
+        assert place.stat().st_mode & 0o077 == 0
+        if opened:
+            place.chmod(0o755)
+            {"stage": place.parent, "place": place, "file": place / "weights"}[opened].chmod(0o777)
+        else:
+            (place / "weights").chmod(0o666)  # nobody else reaches it
+        assert (runtime_cache.store().find("unpacked", {}) is None) == bool(opened)
+        made = runtime_cache.store().stage("unpacked", {}, lambda to: (to / "weights").touch())
+        assert runtime_cache.store().find("unpacked", {}) == made
+        assert made.stat().st_mode & 0o077 == 0
+    finally:
+        os.umask(before)

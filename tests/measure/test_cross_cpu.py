@@ -321,3 +321,10 @@ def test_the_command_prints_and_ends_with_its_status(
     assert "session.x64quantprecision=1" in file.getvalue()
     shown = CliRunner().invoke(app, ["emulate"])
     assert shown.exit_code == 0 and "x86: avx2: ready" in shown.stdout
+
+
+def test_outputs_of_several_widths_are_compared_together() -> None:
+    rng = np.random.default_rng(0)
+    exact = [rng.standard_normal(shape) for shape in ((1, 1), (2, 1, 8), ())]
+    found = compare([1.1 * each for each in exact], exact, [])
+    assert found.elements == 18 and found.rms == pytest.approx(0.1)

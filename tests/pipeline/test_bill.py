@@ -44,6 +44,8 @@ def test_the_bill_is_valid_and_complete(bundle: Path, tmp_path: Path) -> None:
         for each in bill["components"]
         if each["type"] == "file"
     }
+    licences = [each["licenses"] for each in bill["components"] if each["type"] == "file"]
+    assert licences == [[{"license": {"id": "Apache-2.0"}}]] * len(files)
     assert files == {name: file.sha256 for name, file in record.contents.items()}
     model = bill["metadata"]["component"]
     assert model["licenses"] == [{"license": {"id": "Apache-2.0", "text": {"content": "the text"}}}]
@@ -68,3 +70,13 @@ def test_equal_bundles_have_equal_bills(bundle: Path, tmp_path: Path) -> None:
 def test_a_licence_outside_spdx_is_named(bundle: Path) -> None:
     record = read_bundle(bundle).model_copy(update={"licence": "our own"})
     assert bill_of(record)["metadata"]["component"]["licenses"][0]["license"]["name"] == "our own"
+
+
+def test_files_that_edgeq_adds_have_its_own_licence(bundle: Path) -> None:
+    record = read_bundle(bundle)
+    (name, *_) = record.files
+    extra = {"EdgeqModel.swift": record.files[name]}
+    changed = record.model_copy(update={"extras": extra, "licence": "cc-by-4.0"})
+    found = {each["name"]: each.get("licenses") for each in bill_of(changed)["components"]}
+    assert found["EdgeqModel.swift"] == [{"license": {"id": "Apache-2.0"}}]
+    assert found[name] == [{"license": {"id": "CC-BY-4.0"}}]

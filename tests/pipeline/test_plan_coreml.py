@@ -74,7 +74,7 @@ def test_what_a_release_can_run_is_planned_for_it(folder: Path) -> None:
 def test_a_deployment_target_too_old_is_refused_where_it_stands(folder: Path) -> None:
     told = refusal("int4", "18", folder=folder, more="deployment_target: iOS17")
     assert "recipe.yaml:9:" in told or "recipe.yaml:10:" in told
-    assert "iOS17 does not run int4-b32" in told and "deployment_target: iOS18" in told
+    assert "iOS17 does not support int4-b32" in told and "deployment_target: iOS18" in told
     told = refusal("int8-static", "18", folder=folder, more="deployment_target: iOS16")
     assert "iOS16 does not run 8-bit activations" in told
     more = "deployment_target: iOS16, lengths: [8, 32]"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +24,18 @@ import transformers
 
 import edgeq
 from edgeq.core.errors import InvalidInput
+from edgeq.formats.registry import file_format
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.plan.plan import make_plan
+from edgeq.pipeline.run import Labelled, run_texts
 from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.report.answers import print_labels
+from edgeq.report.console import Console
+from edgeq.report.explain.measured import facts_of
+from edgeq.report.explain.piece import write
+from edgeq.report.page.gather import report_of
+from edgeq.report.page.render import render
 from tests.support.tiny_bert import config, save_bert, sentence, write_recipe
 
 LABELS = ("praise", "complaint", "question")
@@ -136,7 +147,13 @@ def test_a_verdict_counts_labels(mood: Mood) -> None:
     quality = verdict.measurement.quality
     assert quality is not None
     assert quality.scores["accuracy"].original == pytest.approx(0.8)
-    assert len(quality.changed) == min(8, round(80 * (1 - kept)))
+    changed = round(80 * (1 - kept))
+    assert len(quality.changed) == min(8, changed)
+    alone = RECIPE.replace("[float32, int8-dynamic]", "int8-dynamic")
+    report = report_of(write_recipe(mood.recipe.parent / "alone.yaml", alone), ["here"], quiet)
+    assert f"to {changed} of 80 texts" in write(facts_of(report)).piece.text
+    page = render(report)
+    assert all(f'<th scope="row">{change.text}</th>' in page for change in quality.changed)
 
 
 def test_the_bundle_gives_the_same_labels(mood: Mood) -> None:
@@ -146,6 +163,9 @@ def test_the_bundle_gives_the_same_labels(mood: Mood) -> None:
         edgeq.load(path).classify(TEXTS[:9]) for path in (out, mood.built["int8-dynamic"].path)
     )
     assert bundled == unbundled
+    with zipfile.ZipFile(out) as archive:
+        readme = archive.read("README.md").decode()
+    assert "in this order: `praise`, `complaint`, `question`" in readme
 
 
 def test_a_classifier_has_the_verbs_of_its_task(mood: Mood) -> None:
@@ -194,6 +214,30 @@ def test_a_label_that_the_model_does_not_know_is_refused(mood: Mood) -> None:
     with pytest.raises(InvalidInput, match="'prais' is not one of the model's") as raised:
         check_recipe(write_recipe(folder / "wrong.yaml", other), ["here"], False, quiet)
     assert raised.value.problems[0].remedy == "did you mean 'praise'?"
+
+
+def test_core_ml_gives_the_labels_of_transformers(mood: Mood) -> None:
+    other = RECIPE[: RECIPE.index("budgets")].replace("format: onnx", "format: coreml")
+    other = other.replace("[float32, int8-dynamic]", "float32").replace("[here]", "[iphone-14]")
+    (built,) = build_recipe(write_recipe(mood.recipe.parent / "phone.yaml", other), None, quiet)
+    found = edgeq.load(built.path).classify(TEXTS[:20])
+    wanted = torch.softmax(torch.from_numpy(logits(mood.source, TEXTS[:20])), -1).numpy()
+    given = np.array([[each.probabilities[name] for name in LABELS] for each in found])
+    assert given == pytest.approx(wanted, abs=1e-4)
+    swift = file_format("coreml").extras(built.path, built.artifact)["EdgeqModel.swift"].decode()
+    assert 'static let labels = ["praise", "complaint", "question"]' in swift
+    assert "func scores(of tokens: [Int])" in swift
+
+
+def test_the_command_prints_labels(mood: Mood) -> None:
+    path = mood.built["float32"].path
+    found = run_texts(path, TEXTS[:3])
+    assert isinstance(found, Labelled)
+    shown = io.StringIO()
+    print_labels(found, Console(file=shown, width=120))
+    for text, answer in zip(TEXTS, edgeq.load(path).classify(TEXTS[:3]), strict=False):
+        chance = answer.probabilities[answer.label]
+        assert re.search(rf"{answer.label} +{chance:.4f} +{text}", shown.getvalue())
 
 
 def test_labels_of_several_at_a_time_have_a_threshold_each(tmp_path: Path) -> None:

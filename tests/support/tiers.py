@@ -58,8 +58,10 @@ PLACES = (
 )
 # Arithmetic and tables inside those folders.
 FAST = (
+    "measure/test_bystanders.py",
     "measure/test_disagreement.py",
     "measure/test_intervals.py",
+    "measure/test_metrics.py",
     "measure/test_neighbours.py",
     "measure/test_quality.py",
     "pipeline/test_allocate_holdout.py",

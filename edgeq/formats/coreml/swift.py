@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from edgeq.core.artifact import COREML_PACKAGE, TOKENIZER_FILE, Artifact
+from edgeq.core.artifact import COREML_PACKAGE, TOKENIZER_FILE, Artifact, Classes
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
 from edgeq.core.tasks import task_of
@@ -71,7 +71,7 @@ def swift_file(directory: Path, artifact: Artifact) -> str:
     if task_of(artifact.task).generates:
         body = _decoder(inputs, outputs, facts, where)
     elif artifact.text is not None:
-        body = _encoder(inputs, outputs, where)
+        body = _encoder(inputs, outputs, where, artifact.classes)
     else:
         body = _arrays(inputs, outputs)
     return _header(artifact) + body + templates.END
@@ -104,7 +104,12 @@ def _header(artifact: Artifact) -> str:
     )
 
 
-def _encoder(inputs: Mapping[str, _Value], outputs: Mapping[str, _Value], where: str) -> str:
+def _encoder(
+    inputs: Mapping[str, _Value],
+    outputs: Mapping[str, _Value],
+    where: str,
+    classes: Classes | None,
+) -> str:
     _require(inputs, {_IDS}, {_IDS, _MASK, _TYPES}, where)
     _require(outputs, set(), {next(iter(outputs))}, where)
     output = next(iter(outputs.values()))
@@ -114,7 +119,16 @@ def _encoder(inputs: Mapping[str, _Value], outputs: Mapping[str, _Value], where:
         _TYPES: "[Int32](repeating: 0, count: length)",
     }
     features = [f"            {_text(name)}: row({filled[name]})," for name in inputs]
+    known = ""
+    if classes is not None:
+        labels = ", ".join(map(_text, classes.labels))
+        known = (
+            f"    /// What the scores stand for, in their order; {classes.function} makes "
+            f"probabilities of them.\n    static let labels = [{labels}]\n"
+        )
     return _Swift(templates.ENCODER).substitute(
+        noun="embedding" if classes is None else "scores",
+        classes=known,
         lengths=", ".join(map(str, _lengths(inputs[_IDS]))),
         features="\n".join(features),
         output=_text(output.name),

@@ -76,16 +76,16 @@ TOKENS = """\
 ENCODER = """\
     /// How many tokens one run can have; fewer are filled up and masked.
     static let lengths = [%lengths]
-
+%classes
     private let model: MLModel
 
     private init(model: MLModel) {
         self.model = model
     }
 
-    /// The embedding (%shown) of a text, as token ids with the tokenizer's special tokens.
+    /// The %noun (%shown) of a text, as token ids with the tokenizer's special tokens.
     /// Cut a longer text to `lengths.last` tokens before, and keep its last special token.
-    func embedding(of tokens: [Int]) throws -> [%scalar] {
+    func %noun(of tokens: [Int]) throws -> [%scalar] {
         guard !tokens.isEmpty, let length = Self.lengths.first(where: { $0 >= tokens.count }) else {
             throw Failure.tokenCount(tokens.count)
         }
@@ -99,10 +99,10 @@ ENCODER = """\
         ])
         let answer = try model.prediction(from: features)
         let output = answer.featureValue(for: %output)
-        guard let embedding = output?.shapedArrayValue(of: %scalar.self) else {
+        guard let %noun = output?.shapedArrayValue(of: %scalar.self) else {
             throw Failure.missingOutput(%output)
         }
-        return embedding.scalars
+        return %noun.scalars
     }
 """
 

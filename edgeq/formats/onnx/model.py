@@ -41,6 +41,8 @@ class OnnxModel(SampleModel):
         except Exception as error:  # onnxruntime's exceptions share no base class
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
             problem = Problem(
-                self.artifact.name, f"onnxruntime stopped on {shapes}: {error}", "change the inputs"
+                self.artifact.name,
+                f"onnxruntime stopped on {shapes}: {onnx_session.reason(error)}",
+                "change the inputs",
             )
             raise InvalidInput(problem) from error

@@ -20,27 +20,27 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeq.core import child
-from edgeq.core.artifact import MODEL_FILE, ValueInfo
+from edgeq.core.artifact import MODEL_FILE, Artifact, ValueInfo
 from edgeq.core.errors import EdgeqError, Missing, Problem
-from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY, SESSION_KEY
+from edgeq.core.known_settings import SAMPLE_KEY, SESSION_BY_CPU, SESSION_BY_CPU_KEY, SESSION_KEY
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats import runtime_cache
 from edgeq.formats.package import Package, open_package
+from edgeq.formats.samples import made_up
 from edgeq.models import onnx_session
 
 PREPARE_FROM = 256 * 1024
 """Minimum bytes of external data that justify a child process and a file for a copy."""
 _STAGE = "prepared"
 _REFUSED = "refused.txt"  # stands for a copy that was wrong, so that it is not made again
-_FREE_SIZE = 7  # size of free dimensions, when a copy is compared with its model
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _prepare(package: Package, directory: Path) -> None:
     model = (unpacked if package.zipped else package.path) / MODEL_FILE
     copy = directory / MODEL_FILE
     onnx_session.save_optimized(model, copy, _settings(package))
-    reason = _difference_in_child(model, copy, package.artifact.inputs)
+    reason = _difference_in_child(model, copy, package.artifact)
     if package.zipped:
         shutil.rmtree(unpacked)
     if reason:
@@ -165,9 +165,10 @@ def _prepare(package: Package, directory: Path) -> None:
         directory.joinpath(_REFUSED).write_text(reason, encoding="utf-8")
 
 
-def _difference_in_child(model: Path, copy: Path, inputs: tuple[ValueInfo, ...]) -> str:
+def _difference_in_child(model: Path, copy: Path, artifact: Artifact) -> str:
     """`_difference` in a separate process: misaligned packed weights crash it."""
-    described = [value.model_dump(mode="json") for value in inputs]
+    inputs = [value.model_dump(mode="json") for value in artifact.inputs]
+    described = {"inputs": inputs, "settings": {SAMPLE_KEY: artifact.settings.get(SAMPLE_KEY)}}
     compared = subprocess.run(
         child.command("edgeq.formats.onnx.prepacked", str(model), str(copy)),
         input=json.dumps(described),
@@ -179,14 +180,16 @@ def _difference_in_child(model: Path, copy: Path, inputs: tuple[ValueInfo, ...])
     return (compared.stderr if compared.returncode else compared.stdout).strip()
 
 
-def _difference(model: Path, copy: Path, inputs: tuple[ValueInfo, ...]) -> str:
+def _difference(
+    model: Path, copy: Path, inputs: Sequence[ValueInfo], settings: Mapping[str, Any]
+) -> str:
     """Why the prepared `copy` cannot replace `model`; "" if both give the same bits."""
     plain = onnx_session.open_session(model, threads=1)
     packed = onnx_session.open_session(copy, threads=1, optimized=True)
     # Unfilled rows of a cache may have any content.
     names = [v.name for v in plain.get_outputs() if not v.name.startswith("present.")]
     for integer in (1, 0):
-        feeds = _sample_feeds(inputs, integer)
+        feeds = made_up(inputs, settings, np.random.default_rng(0), integer)
         try:
             expected = plain.run(names, feeds)
         except Exception:  # onnxruntime's exceptions share no base class
@@ -195,18 +198,6 @@ def _difference(model: Path, copy: Path, inputs: tuple[ValueInfo, ...]) -> str:
         same = all(first.tobytes() == second.tobytes() for first, second in pairs)
         return "" if same else "its saved packed weights give other outputs than the model"
     return "the model accepts none of the inputs tried for comparing a copy with it"
-
-
-def _sample_feeds(inputs: tuple[ValueInfo, ...], integer: int) -> dict[str, npt.NDArray[Any]]:
-    """Random floats and constant integers in the shapes of `inputs`."""
-    rng = np.random.default_rng(0)
-    feeds = {}
-    for value in inputs:
-        shape = tuple(size if isinstance(size, int) else _FREE_SIZE for size in value.shape)
-        floating = np.issubdtype(np.dtype(value.dtype), np.floating)
-        array = rng.standard_normal(shape) if floating else np.full(shape, integer)
-        feeds[value.name] = array.astype(value.dtype)
-    return feeds
 
 
 def main(path: Path) -> None:
@@ -223,8 +214,9 @@ def main(path: Path) -> None:
 
 def _compare(model: Path, copy: Path) -> None:
     """Print how the `copy` differs from `model`; its inputs come on standard input."""
-    inputs = tuple(ValueInfo.model_validate(value) for value in json.load(sys.stdin))
-    sys.stdout.write(_difference(model, copy, inputs))
+    given = json.load(sys.stdin)
+    inputs = [ValueInfo.model_validate(value) for value in given["inputs"]]
+    sys.stdout.write(_difference(model, copy, inputs, given["settings"]))
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> 
 
 def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Feed]:
     """Every input and output of an operator, for each sample."""
-    from edgeq.models.onnx_session import open_graph
+    from edgeq.models.onnx_session import open_graph, reason
 
     onnx = _onnx()
     exposed = onnx.ModelProto()
@@ -139,7 +139,7 @@ def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Fe
         try:
             made_here = session.run(names, sample)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            what = f"fails on inputs that its record allows: {error}"
+            what = f"fails on inputs that its record allows: {reason(error)}"
             raise InvalidInput(Problem(str(directory), what)) from error
         yield {**sample, **dict(zip(names, made_here, strict=True))}
 

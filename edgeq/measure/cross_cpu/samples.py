@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edgeq.core.artifact import MODEL_FILE, TOKENIZER_FILE, Artifact
 from edgeq.core.tasks import task_of
+from edgeq.formats.samples import made_up
 
 Feed = dict[str, npt.NDArray[Any]]
 
@@ -27,13 +28,12 @@ CONTEXT = 128
 """Context length that a language model is opened with."""
 _TOKENS = 16  # tokens per sample: enough rows for an interval, few enough for an emulator
 _SAMPLES = 4
-_FREE_SIZE = 8  # size used for free dimensions
 
 
 def graph_feeds(directory: Path, artifact: Artifact) -> list[Feed]:
     """Inputs for the graph of an ONNX artifact, several samples of equal shapes.
 
-    Built-in texts or, if a model takes arrays, normal numbers and zeros for integers.
+    Built-in texts or, if a model takes arrays, numbers in the shapes of a sample that it ran on.
     """
     if task_of(artifact.task).generates:
         return _decoder_feeds(directory, artifact)
@@ -49,7 +49,7 @@ def graph_feeds(directory: Path, artifact: Artifact) -> list[Feed]:
             for text in TEXTS[:_SAMPLES]
         ]
     rng = np.random.default_rng(0)
-    return [_random_feed(artifact, rng) for _ in range(_SAMPLES)]
+    return [made_up(artifact.inputs, artifact.settings, rng) for _ in range(_SAMPLES)]
 
 
 def _decoder_feeds(directory: Path, artifact: Artifact) -> list[Feed]:
@@ -74,13 +74,3 @@ def _decoder_feeds(directory: Path, artifact: Artifact) -> list[Feed]:
                 feed[value.name] = np.zeros(sizes, np.float32)
         feeds.append(feed)
     return feeds
-
-
-def _random_feed(artifact: Artifact, rng: np.random.Generator) -> Feed:
-    feed: Feed = {}
-    for value in artifact.inputs:
-        shape = tuple(size if isinstance(size, int) else _FREE_SIZE for size in value.shape)
-        floating = np.issubdtype(np.dtype(value.dtype), np.floating)
-        array = rng.standard_normal(shape) if floating else np.zeros(shape)
-        feed[value.name] = array.astype(value.dtype)
-    return feed

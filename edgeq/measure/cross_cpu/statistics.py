@@ -129,8 +129,10 @@ def compare(
 
 
 def _rows(arrays: Sequence[Array]) -> npt.NDArray[np.float64]:
-    """All samples as float64 (rows, length of the last axis)."""
-    flat = [array.reshape(-1, array.shape[-1] if array.ndim else 1) for array in arrays]
+    """All samples as float64 (rows, length of the last axis, or 1 where outputs differ in it)."""
+    widths = {array.shape[-1] if array.ndim else 1 for array in arrays}
+    width = widths.pop() if len(widths) == 1 else 1
+    flat = [array.reshape(-1, width) for array in arrays]
     return np.concatenate(flat).astype(np.float64)
 
 

@@ -1,10 +1,9 @@
 """The part of a graph that stays in 8-bit codes from one quantized convolution to the next.
 
-onnxruntime runs an operator on codes if each float input comes from a DequantizeLinear and each
-output goes to a QuantizeLinear. That pays if a convolution reads the result, perhaps through more
-such operators: measured on a detector with SiLU and on residual networks
-(docs/measured/latency.md), where quantizing only the convolutions would decode and encode around
-every addition.
+onnxruntime runs an operator on codes where each float that it reads was decoded and each that it
+makes is coded again. That pays where a convolution reads the result, perhaps through more such
+operators: a detector with SiLU takes 0.66 times as long as in float; with only its convolutions in
+codes, which then are decoded and coded again around every addition, 0.80 times.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.pieces import Pieces, Samples
+from edgeq.models.graphs.statistics import input_of
 from edgeq.models.graphs.weights import Weight
 from edgeq.quantize.codes import load_codes, save_codes
 from edgeq.quantize.methods import Statistics, plain_method, rounding_method
@@ -26,7 +27,7 @@ from edgeq.quantize.methods.judged import round_judged
 from edgeq.quantize.methods.objective import MomentSums
 from edgeq.quantize.model import Choice, scalable
 from edgeq.quantize.number_formats import Floats, QuantizedTensor, number_format
-from edgeq.quantize.statistics import Feed
+from edgeq.quantize.statistics import Feed, refuse_not_finite
 
 _JUDGES = 8  # one in this many samples is held out: it judges the result of the others
 
@@ -176,7 +177,7 @@ class _Walk:
             output = weight.product.node.outputs[0].name or ""
             residual = self._pieces.added_to(output, self._float[0])
             if residual not in seen:
-                seen[residual] = self._moments(activation, residual)
+                seen[residual] = self._moments(activation, residual, input_of(weight.name))
             judged = seen[residual]
             # rows that are also looked up must not compensate for anything
             if weight.role == "tied":
@@ -198,12 +199,13 @@ class _Walk:
         for weight, _ in group:
             self._rounded[weight.name] = self.codes[weight.name] = found[weight.name]
 
-    def _moments(self, activation: str, residual: str | None) -> Statistics:
+    def _moments(self, activation: str, residual: str | None, label: str) -> Statistics:
         both = (self._float, self._approximate)
         sums = (MomentSums(), MomentSums())
         pairs = zip(*(samples.values(activation) for samples in both), strict=True)
         passing = [samples.values(residual) for samples in both] if residual else None
         for index, (wanted, seen) in enumerate(pairs):
+            refuse_not_finite(label, wanted, index)
             missing = next(passing[0]) - next(passing[1]) if passing else None
             sums[index % _JUDGES == _JUDGES - 1].add(wanted, seen, missing)
         fit = sums[0].result()

@@ -37,6 +37,7 @@ def watch(
     tensors = dict.fromkeys(around, 0)
     hessians: set[str] = set()
     samples: set[str] = set()
+    labels: dict[str, str] = {}
     for weight in chosen:
         choice = decisions[weight.name].choice
         assert choice is not None
@@ -45,6 +46,7 @@ def watch(
             name = use.activation.name or ""
             if use.role == "linear" and (choice.activations != "float32" or reads != "nothing"):
                 tensors[name] = weight.shape[0 if use.inputs_first else 1]
+                labels.setdefault(name, input_of(weight.name))
                 if reads == "moments":
                     hessians.add(name)
                 if choice.activations != "float32":
@@ -53,8 +55,8 @@ def watch(
         return {}
     progress(f"calibrate on {len(feeds)} samples")
     session = open_watched(float_directory, list(tensors))
-    spread = frozenset(around) - samples
-    return collect(session, tensors, feeds, frozenset(hessians), frozenset(samples), spread)
+    found = frozenset(hessians), frozenset(samples), frozenset(around) - samples
+    return collect(session, tensors, feeds, *found, labels)
 
 
 def input_powers(float_directory: Path, feeds: Sequence[Feed]) -> dict[str, Power]:
@@ -72,12 +74,18 @@ def input_powers(float_directory: Path, feeds: Sequence[Feed]) -> dict[str, Powe
             names[weight.name] = name
             tensors[name] = weight.shape[0 if weight.product.inputs_first else 1]
     session = open_watched(float_directory, list(tensors))
-    found = collect(session, tensors, feeds, frozenset(), frozenset())
+    labels = {name: input_of(weight) for weight, name in names.items()}
+    found = collect(session, tensors, feeds, frozenset(), frozenset(), labels=labels)
     return {
         weight: (found[name].power, found[name].count)
         for weight, name in names.items()
         if name in found
     }
+
+
+def input_of(weight: str) -> str:
+    """What an error calls the tensor that a weight is multiplied with."""
+    return f"the input of the weight {weight!r}"
 
 
 def open_watched(float_directory: Path, names: list[str]) -> Session:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE
-from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY, STATE_KEY
+from edgeq.core.known_settings import SAMPLE_KEY, SESSION_BY_CPU, SESSION_BY_CPU_KEY, STATE_KEY
 from edgeq.formats.onnx import write
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.pipeline.build.stages import Stages
+from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
 from edgeq.pipeline.recover.recovered import Recovered
 from edgeq.quantize.decide import decide
 from edgeq.quantize.methods import rounding_method
@@ -57,6 +61,20 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
         "inputs": written.input_codes,
         **recovered.settings,
         **({STATE_KEY: state} if state else {}),
+        **({} if directory else {SAMPLE_KEY: _sample(stages.onnx_proof() / SAMPLE_FILE)}),
     }
     records = {**written.tensors, **recovered.tensors}
     return Made(files, records, written.inputs, written.outputs, settings)
+
+
+def _sample(path: Path) -> dict[str, dict[str, Any]]:
+    """What a record says of the sample in `path`, so that later probes run on what is allowed."""
+    with np.load(path) as arrays:
+        return {name: _known(arrays[name][0]) for name in arrays.files}
+
+
+def _known(array: np.ndarray) -> dict[str, Any]:
+    known: dict[str, Any] = {"shape": list(array.shape)}
+    if array.dtype.kind in "iu" and array.size:
+        known["integer"] = int(array.flat[0])
+    return known

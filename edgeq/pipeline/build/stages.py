@@ -358,7 +358,7 @@ def _array_feeds(path: Path, reference: DataRef, inputs: Sequence[ValueInfo]) ->
 def _stepped_feeds(
     path: Path, reference: DataRef, inputs: Sequence[ValueInfo], state: State, graph: Path
 ) -> list[Feed]:
-    """Every step of every sequence, with the state that the float model arrives there with."""
+    """Every step of every sequence, with the float model's state at that step."""
     from edgeq.core.threads import default_threads
     from edgeq.formats.samples import fit
     from edgeq.models.onnx_session import open_session

@@ -17,6 +17,7 @@ from edgeq.core.files import write_text
 from edgeq.formats.bundle import Bundle, read_bundle
 
 _MODEL = "model"
+_OWN_LICENCE = "Apache-2.0"  # of the files that edgeq adds to a model's
 
 
 def write_bill(bundle: Path, out: Path) -> dict[str, Any]:
@@ -34,7 +35,10 @@ def write_bill(bundle: Path, out: Path) -> dict[str, Any]:
 def bill_of(bundle: Bundle) -> dict[str, Any]:
     """The bill as JSON values."""
     serial = uuid.uuid5(uuid.NAMESPACE_URL, canonical.sha256_of(bundle.model_dump(mode="json")))
-    files = [_file(name, record.sha256) for name, record in sorted(bundle.contents.items())]
+    files = [
+        _file(name, record.sha256, _OWN_LICENCE if name in bundle.extras else bundle.licence)
+        for name, record in sorted(bundle.contents.items())
+    ]
     data = [_data(use, digest) for use, digest in sorted(bundle.artifact.sources.items())]
     return {
         "bomFormat": "CycloneDX",
@@ -103,12 +107,15 @@ def _metrics(bundle: Bundle) -> Iterator[dict[str, Any]]:
 
 
 def _licence(bundle: Bundle) -> dict[str, Any]:
+    text = {"text": {"content": bundle.licence_text}} if bundle.licence_text else {}
+    return {"license": {**_named(bundle.licence or ""), **text}}
+
+
+def _named(licence: str) -> dict[str, str]:
     from cyclonedx.spdx import fixup_id
 
-    spdx = fixup_id(bundle.licence or "")
-    named = {"id": spdx} if spdx else {"name": bundle.licence}
-    text = {"text": {"content": bundle.licence_text}} if bundle.licence_text else {}
-    return {"license": {**named, **text}}
+    spdx = fixup_id(licence)
+    return {"id": spdx} if spdx else {"name": licence}
 
 
 def _tools(bundle: Bundle) -> list[dict[str, str]]:
@@ -119,12 +126,13 @@ def _tools(bundle: Bundle) -> list[dict[str, str]]:
     ]
 
 
-def _file(name: str, sha256: str) -> dict[str, Any]:
+def _file(name: str, sha256: str, licence: str | None) -> dict[str, Any]:
     return {
         "type": "file",
         "bom-ref": f"file:{name}",
         "name": name,
         "hashes": _hashes(sha256),
+        **({"licenses": [{"license": _named(licence)}]} if licence else {}),
     }
 
 

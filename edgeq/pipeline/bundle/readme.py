@@ -108,6 +108,13 @@ def _texts(artifact: Artifact, text: TextSettings, facts: Facts) -> Iterator[str
             f"- The output is one vector, {done}. Pooling ({text.pooling}) is part of the model: "
             f"add none. Compare vectors by {text.similarity}."
         )
+    if (classes := artifact.classes) is not None:
+        labels = ", ".join(map(_cell, classes.labels))
+        yield f"- The output has one score for each label, in this order: {labels}."
+        if classes.function == "softmax":
+            yield "- Softmax turns scores into probabilities; the text has the likeliest label."
+        else:
+            yield "- Sigmoid turns each score into a probability; a text has each label above 0.5."
 
 
 def _table(title: str, values: tuple[ValueInfo, ...]) -> str:

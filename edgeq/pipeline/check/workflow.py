@@ -16,10 +16,12 @@ from edgeq.core.budgets import BUDGETS
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import write_text
 from edgeq.core.store import Store, code_version
+from edgeq.core.tasks import TASKS
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import HERE, Device, load_device
 from edgeq.measure.inputs import Evaluation
+from edgeq.measure.metrics import METRICS
 from edgeq.pipeline.build.build import Built, build, build_float, settled
 from edgeq.pipeline.check.cross_cpu import Comparison, reachable
 from edgeq.pipeline.check.expected import expected, remember_speed
@@ -268,7 +270,7 @@ def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place:
         "evaluation": evaluation,
         "runtime": os.environ.get("EDGEQ_LLAMA"),
         "code": code_version(),
-        "packages": BUDGETS.packages,
+        "packages": {**BUDGETS.packages, **METRICS.packages, **TASKS.packages},
     }
     return Store().root / "verdict" / f"{canonical.sha256_of(key)}.json"
 

@@ -152,6 +152,7 @@ class Facts:
     likeness: str | None
     moved: tuple[str, str] | None
     others: tuple[str, ...]
+    relabelled: tuple[str, str] | None = None
     original_bits: str = "32"
     is_planned: bool = False
     pending: tuple[str, ...] = ()

@@ -68,6 +68,7 @@ def facts_of(report: Report) -> Facts:
         places=str(language.divergence.tokens) if language else None,
         likeness=_likeness(measured),
         moved=(str(near.changed), str(near.texts)) if near is not None else None,
+        relabelled=_relabelled(measured),
         others=tuple(c.device.name for c in cards if c is not card),
     )
 
@@ -133,6 +134,14 @@ def _recovered(record: Artifact) -> Recovered | None:
     recovery = Recovery.model_validate(record.settings["recovery"])
     nearer = f"{1 - recovery.kl_after / recovery.kl_before:.0%}"
     return Recovered(format_bytes(sum(sizes)), nearer)
+
+
+def _relabelled(measured: Measurement) -> tuple[str, str] | None:
+    """How many texts get other labels, and of how many; None without labels."""
+    score = measured.quality.scores.get("agreement") if measured.quality is not None else None
+    if score is None:
+        return None
+    return str(round((1 - score.value) * score.samples)), str(score.samples)
 
 
 def is_chosen(notes: Iterable[str]) -> bool:

@@ -156,6 +156,13 @@ def trade(facts: Facts) -> str:
             "or where a fixed threshold decides. It matters less for lists of results that a "
             "person looks through."
         )
+    if facts.relabelled is not None:
+        changed, texts = facts.relabelled
+        return (
+            "The smaller model is not the same model. It gives other labels than the original to "
+            f"{changed} of {texts} texts. It matters where a label decides by itself what happens. "
+            "It matters less where a person looks at what was sorted."
+        )
     return (
         f"The smaller model is not the same model. On the evaluation data: {_quality(facts)}. It "
         f"matters most where close calls are common."

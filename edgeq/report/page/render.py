@@ -87,6 +87,7 @@ def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
         "tokens": {n: q.divergence.worst for n, q in languages.items() if q.divergence.worst},
         "tokens_shown": _TOKENS_SHOWN,
         "neighbours": {n: q.neighbours for n, q in qualities.items() if q.neighbours},
+        "labels": {n: q for n, q in qualities.items() if "agreement" in q.scores},
         "frontier_note": frontier_note(report),
         "fitted": fitted_table(report),
         "tensors": tensors,

@@ -11,10 +11,12 @@ import pytest
 from onnx import TensorProto, helper
 
 import edgeq
-from edgeq.core.artifact import DATA_FILE, MODEL_FILE
+from edgeq.core.artifact import DATA_FILE, MODEL_FILE, ValueInfo
+from edgeq.core.known_settings import SAMPLE_KEY, require_known
 from edgeq.formats import runtime_cache
 from edgeq.formats.onnx import prepacked
 from edgeq.formats.onnx.model import OnnxModel
+from edgeq.formats.samples import made_up
 from edgeq.models import onnx_session
 from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
@@ -266,3 +268,28 @@ def test_int8_products_are_exact_with_the_settings_for_this_processor(tmp_path: 
     session = onnx_session.open_session(path, threads=1)
     (product,) = session.run(None, {"a": np.full((1, 64), 255, np.uint8)})
     assert (product == 255 * 127 * 64).all()
+
+
+def test_probes_have_the_shapes_and_integers_that_the_record_tells() -> None:
+    inputs = [
+        ValueInfo(name="x", dtype="float32", shape=("batch", "sequence")),
+        ValueInfo(name="rate", dtype="int64", shape=()),
+    ]
+    known = {"x": {"shape": [1, 576]}, "rate": {"shape": [], "integer": 16000}}
+    feed = made_up(inputs, {SAMPLE_KEY: known}, np.random.default_rng(0))
+    assert feed["x"].shape == (1, 576) and feed["rate"] == 16000
+    assert made_up(inputs, {}, np.random.default_rng(0))["x"].shape == (8, 8)
+
+
+def test_a_record_whose_sample_would_not_fit_in_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="an input has over"):
+        require_known({SAMPLE_KEY: {"x": {"shape": [1 << 20, 1 << 20]}}})
+
+
+def test_what_onnxruntime_says_is_told_without_its_codes() -> None:
+    said = "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Non-zero status code returned while running"
+    error = Exception(f"{said} Pad node. Name:'p' Status Message: post-pad (64) exceeds 7\n")
+    assert (
+        onnx_session.reason(error)
+        == "it stops while running Pad node. Name:'p' post-pad (64) exceeds 7"
+    )

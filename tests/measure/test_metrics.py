@@ -1,0 +1,66 @@
+"""Metrics of labels, their intervals, and the scores of scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeq.core.artifact import Classes
+from edgeq.core.tasks import TEXT_CLASSIFICATION
+from edgeq.measure.metrics import changed_texts, judged, macro_f1, paired_bounds, scores_of
+
+THREE = Classes(labels=("a", "b", "c"), function="softmax")
+SEVERAL = Classes(labels=("a", "b", "c"), function="sigmoid")
+
+
+def rows(labels: str) -> list[np.ndarray]:
+    """One row of scores a letter, its own the highest."""
+    return [np.eye(3)[["abc".index(letter)]] for letter in labels]
+
+
+def test_labels_are_compared_with_the_original_and_the_truth() -> None:
+    texts = [f"text {index}" for index in range(10)]
+    found = judged(texts, rows("aabbccabca"), rows("aabbccabcc"), THREE, list("aabbccabbb"))
+    scores = scores_of(TEXT_CLASSIFICATION, found)
+    assert scores["agreement"].value == 0.9
+    assert (scores["accuracy"].value, scores["accuracy"].original) == (0.8, 0.8)
+    assert scores["accuracy_drop"].value == 0
+    (change,) = changed_texts(found, THREE)
+    assert (change.text, change.was, change.now) == ("text 9", ("c",), ("a",))
+
+
+def test_a_repeated_text_tells_nothing_new() -> None:
+    texts = ["one", "two", "one", "one"]
+    found = judged(texts, rows("abaa"), rows("bbbb"), THREE, None)
+    scores = scores_of(TEXT_CLASSIFICATION, found)
+    assert set(scores) == {"agreement"}
+    assert (scores["agreement"].value, scores["agreement"].samples) == (0.5, 2)
+
+
+def test_each_of_several_labels_has_its_own_threshold() -> None:
+    own = [np.array([[0.0, -1.0, 2.0]]), np.array([[-1.0, -1.0, -1.0]])]
+    found = judged(["x", "y"], own, own, SEVERAL, None)
+    assert found.own.tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert SEVERAL.probabilities(own[0])[0] == pytest.approx([0.5, 0.26894, 0.88080], abs=1e-5)
+
+
+def test_macro_f1_is_that_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    generator = np.random.default_rng(0)
+    for classes in (2, 3, 7):
+        own, truth = generator.integers(0, classes, (2, 50))
+        wanted = metrics.f1_score(truth, own, average="macro")
+        eye = np.eye(classes, dtype=np.int64)
+        assert macro_f1(eye[own], eye[truth]) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("count", [50, 200])
+@pytest.mark.parametrize(("lost", "won"), [(0.01, 0.01), (0.1, 0.0)])
+def test_the_interval_of_a_drop_holds_it_in_19_of_20_draws(
+    count: int, lost: float, won: float
+) -> None:
+    generator = np.random.default_rng(1)
+    draws = generator.multinomial(count, [lost, won, 1 - lost - won], 1000)
+    bounds = [paired_bounds(float(a), float(b), count) for a, b, _ in draws]
+    assert np.mean([each.low <= lost - won <= each.high for each in bounds]) >= 0.945
+    assert np.mean([each.high < lost - won for each in bounds]) <= 0.03  # what would pass wrongly
