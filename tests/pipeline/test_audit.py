@@ -639,7 +639,7 @@ def test_without_torch_the_divergence_is_not_run(
     found = audit(path, WREN, TEXT)
     assert found.sound and found.quality is None
     assert found.quality_not_run is not None
-    assert found.quality_not_run.startswith("torch: not installed; it is needed to run a Hugging")
+    assert found.quality_not_run.startswith("torch: not installed; it is required to run a Hugging")
     assert 'pip install ".[build]"' in found.quality_not_run
     console = Console(record=True, width=80)
     print_audit(found, console)

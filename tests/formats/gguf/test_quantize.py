@@ -272,7 +272,7 @@ def test_files_that_cannot_be_quantized_are_refused(tmp_path: Path) -> None:
     assert "without an importance matrix" in _refusal(tmp_path, {}, mix="IQ2_XS")
     assert "Q4_K_XL" in _refusal(tmp_path, {}, mix="Q4_K_XL")
     assert "to be quantized" in _refusal(tmp_path, {}, destination=tmp_path / "a.gguf")
-    assert "no directory" in _refusal(tmp_path, {}, destination=tmp_path / "no" / "b.gguf")
+    assert "no does not exist" in _refusal(tmp_path, {}, destination=tmp_path / "no" / "b.gguf")
     name = "blk.0.attn_q.weight"
     narrow = Importance({name: np.ones(7, np.float32)}, {name: 1})
     assert f"{name} has importance (7,)" in _refusal(tmp_path, {}, importance=narrow)
