@@ -46,7 +46,8 @@ class Page(HTMLParser):
         self.anchors: set[str] = set()
         self._words: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
-        self.text = " ".join(" ".join(self._words).split())
+        # Tags part a word of code from the punctuation behind it.
+        self.text = re.sub(r" (?=[,.;:)](?: |$))", "", " ".join(" ".join(self._words).split()))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         held = {name: value or "" for name, value in attrs}

@@ -494,7 +494,7 @@ def test_a_terminal_gets_the_speed_too(small: Path) -> None:
     os.close(ours)
     shown = " ".join(read.decode().split())
     assert " ".join("".join(load(small).generate("Once upon a time", 12)).split()) in shown
-    assert re.search(r"\d+ tokens of prompt at [\d.]+ tok/s, first token after [\d.]+ ms", shown)
+    assert re.search(r"\d+ prompt tokens at [\d.]+ tok/s, first token after [\d.]+ ms", shown)
     assert re.search(r"11 more at [\d.]+ tok/s \(measured here\)", shown)
 
 

@@ -288,7 +288,7 @@ def test_a_vocabulary_under_a_wrong_name_is_found_out(tmp_path: Path) -> None:
     directory = save(tmp_path, tokenizer, eos_token="<|end|>")
     metadata = whole(vocabulary_of(directory, rows))
     metadata["tokenizer.ggml.pre"] = MetaValue("string", "smaug-bpe")
-    with pytest.raises(InvalidInput, match="would be a different model") as caught:
+    with pytest.raises(InvalidInput, match="the file would differ from its model") as caught:
         require_parity(directory, metadata, rows)
     (problem,) = caught.value.problems
     text = next(t for t in HARD_TEXTS if len(t) > 3 and repr(t) in problem.what)
@@ -300,7 +300,7 @@ def test_scores_that_merge_otherwise_are_found_out(tmp_path: Path) -> None:
     metadata = whole(vocabulary_of(directory, 700))
     scores = metadata["tokenizer.ggml.scores"].value
     metadata["tokenizer.ggml.scores"] = MetaValue("array", -scores, "float32")
-    with pytest.raises(InvalidInput, match="would be a different model"):
+    with pytest.raises(InvalidInput, match="the file would differ from its model"):
         require_parity(directory, metadata, 700)
 
 
