@@ -53,5 +53,5 @@ def _refuse_context(format: FileFormat, artifact: Artifact, context: int | None)
 def _refuse_units(format: FileFormat, compute_units: str | None, name: str) -> None:
     if compute_units is not None and not format.has_compute_units:
         able = " and ".join(f.title for f in FILE_FORMATS.values() if f.has_compute_units)
-        what = f"{name} is a {format.title} file; only {able} has selectable compute units"
+        what = f"{name} is in {format.title}; only {able} has selectable compute units"
         raise InvalidInput(Problem("compute_units", what, "omit it"))

@@ -169,7 +169,7 @@ def test_the_cache_is_told_apart_from_the_rest() -> None:
 def test_no_gain_over_float_is_said_of_prompts_and_of_tokens() -> None:
     slow = language_model(generation=spoken(first=0.5, token=0.1))
     notes = " | ".join(verdict({}, measured=slow, baseline=SLOWER).notes)
-    assert "slower than float: p50 to the first token 499.9 ms against 399.9 ms" in notes
+    assert "slower than float: p50 to the first token 499.9 ms compared with 399.9 ms" in notes
     assert "not faster than float beyond the noise: p50 a token 100" in notes
 
 

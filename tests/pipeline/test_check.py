@@ -170,8 +170,8 @@ def test_no_gain_over_float_is_said_aloud() -> None:
     )
     notes = " | ".join(verdict({}, measured=slow).notes)
     assert "slower than float: p50 50.0 ms compared with 30.0 ms (measured here)" in notes
-    assert "not smaller than float: 91.0 MiB against 90.0 MiB (measured)" in notes
-    assert "more anonymous memory than float: 100.0 MiB against 90.0 MiB" in notes
+    assert "not smaller than float: 91.0 MiB compared with 90.0 MiB (measured)" in notes
+    assert "more anonymous memory than float: 100.0 MiB compared with 90.0 MiB" in notes
     close = measurement(latency=latency(p50=0.030))
     assert "not faster than float beyond the noise" in verdict({}, measured=close).notes[0]
 

@@ -161,7 +161,7 @@ def test_arguments_that_do_not_fit_are_refused(encoders: Pair, wren: Wren) -> No
         edgeq.load(encoders.coreml, context=16)
     with pytest.raises(InvalidInput, match=r"'gpu' are not compute units"):
         edgeq.load(encoders.coreml, compute_units="gpu")
-    with pytest.raises(InvalidInput, match="only Core ML has compute units"):
+    with pytest.raises(InvalidInput, match="only Core ML has selectable compute units"):
         edgeq.load(encoders.onnx, compute_units="all")
     with pytest.raises(InvalidInput, match=r"129 positions are requested.*made for 128"):
         edgeq.load(wren.half, context=129)

@@ -126,7 +126,7 @@ def test_the_same_codes_answer_the_same_on_onnx(encoder: Path, tmp_path: Path) -
 
 def test_a_target_too_old_for_a_grid_is_refused(encoder: Path, tmp_path: Path) -> None:
     codes = nearest(encoder, "int4-b32")
-    with pytest.raises(InvalidInput, match=r"does not run int4-b32\n +target iOS 18 / macOS 15"):
+    with pytest.raises(InvalidInput, match=r"does not support int4-b32\n +target iOS 18 / macOS 15"):
         export_graph_coreml(
             encoder, tmp_path / "a.mlpackage", codes, shapes=text_shapes(24), target=IOS17
         )
@@ -267,7 +267,7 @@ def test_filters_are_coded_where_a_grid_can(tmp_path: Path, grid: str) -> None:
 
 def test_operators_that_are_not_written_are_all_named(tmp_path: Path) -> None:
     import_onnx(onnx_models.gru(tmp_path / "net.onnx"), tmp_path)
-    with pytest.raises(InvalidInput, match="does not write these operators for Core ML: GRU"):
+    with pytest.raises(InvalidInput, match="does not support these operators for Core ML: GRU"):
         export_graph_coreml(tmp_path, tmp_path / "a.mlpackage", {}, shapes={"x": [(5, 1, 32)]})
     with pytest.raises(InvalidInput, match="'x' has no fixed shape"):
         export_graph_coreml(tmp_path, tmp_path / "a.mlpackage", {}, shapes={})
