@@ -219,7 +219,7 @@ def test_no_text_begins_twice() -> None:
 def test_a_template_that_fails_or_reaches_out_is_refused(template: str) -> None:
     model = Table()
     model.chat_template = template
-    with pytest.raises(InvalidInput, match=r"chat template of table (fails|renders it as an empty)"):
+    with pytest.raises(InvalidInput, match=r"template of table (fails|renders it as an empty)"):
         chat_tokens(model, user("hello"))
 
 

@@ -100,6 +100,8 @@ def planned(name: str, config: dict[str, Any], folder: Path, patch: pytest.Monke
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text(json.dumps({"eos_token_id": 1, **config}))
     shutil.copyfile(RECIPES / "wren" / "tokenizer.json", snapshot / "tokenizer.json")
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (snapshot / "tokenizer_config.json").write_text(json.dumps(settings))
     patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
     patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return make_plan(recipe).plan

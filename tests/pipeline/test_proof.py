@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput
+from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
 from edgeq.models.architecture import decoder_of
 from edgeq.models.graphs.decoder_onnx import export_decoder
 from edgeq.models.graphs.float_onnx import export_encoder
@@ -90,10 +91,10 @@ def _set(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("misread", "where"),
     [
-        (_set("rope_theta", 10000.0), "what model.layers.0.self_attn.o_proj.weight is given"),
-        (_set("rope_scaling", None), "what model.layers.0.self_attn.o_proj.weight is given"),
+        (_set("rope_theta", 10000.0), "in the input of model.layers.0.self_attn.o_proj.weight"),
+        (_set("rope_scaling", None), "in the input of model.layers.0.self_attn.o_proj.weight"),
         (_set("rms_norm_eps", 0.1), "at model.layers.0.input_layernorm.weight"),
-        (_set("hidden_act", "gelu_pytorch_tanh"), "what model.layers.0.mlp.down_proj.weight is"),
+        (_set("hidden_act", "gelu_pytorch_tanh"), "input of model.layers.0.mlp.down_proj.weight"),
     ],
     ids=["rope base", "rope scaling", "epsilon", "activation"],
 )
@@ -162,7 +163,7 @@ def test_a_head_that_would_be_left_out_is_refused(tmp_path: Path) -> None:
     model = BertForSequenceClassification(tiny_bert.config())
     directory = tiny_bert.save_bert(tmp_path / "model", model=model)
     with pytest.raises(InvalidInput, match=r"classifier\.\w+, which AutoModel leaves out"):
-        open_network(read_directory(directory, "model"), "sentence-embedding")
+        open_network(read_directory(directory, "model"), SENTENCE_EMBEDDING)
 
 
 def test_rotary_settings_of_transformers_5_are_read_by_transformers_4(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_rotary_settings_of_transformers_5_are_read_by_transformers_4(tmp_path: 
     new = {name: old[name] for name in old if name not in ("rope_theta", "rope_scaling")}
     new["rope_parameters"] = {"rope_theta": old["rope_theta"], **old["rope_scaling"]}
     path.write_text(json.dumps(new))
-    config = open_network(read_directory(directory, "model"), "text-generation").config
+    config = open_network(read_directory(directory, "model"), TEXT_GENERATION).config
     assert config.rope_theta == old["rope_theta"]
     assert config.rope_scaling == old["rope_scaling"]
     assert in_words_of_4(new)["rope_scaling"] == old["rope_scaling"]
