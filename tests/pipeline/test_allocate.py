@@ -174,7 +174,7 @@ def test_quality_is_kept_by_the_smallest_file(
 def test_what_cannot_be_kept_names_what_can(folder: Path, sensitivity: Sensitivity) -> None:
     low, high = ends(folder)
     for fit, nearest in (
-        (f"{{size: {low // 2} B}}", "the smallest"),
+        (f"{{size: {low // 2} B}}", "takes at least"),
         (f"{{size: {(low + high) // 2} B, quality: {{kl: 0.0000001}}}}", "predicted to lose"),
         ("{memory: 1 MiB}", "of memory on here"),
     ):

@@ -104,7 +104,7 @@ def test_what_does_not_run_here_either_is_compared_nowhere(store: Path, tmp_path
     with Comparison(directory, lambda words: None) as comparison:
         found = comparison.of(broken)
     assert found is not None and found.exit_status == 3
-    reason = "model.onnx: cannot be opened: is not a model that onnx's format allows"
+    reason = "model.onnx: cannot be opened: is not a valid ONNX model"
     assert reason in found.places[0].reason
     verdict_here = judged(load_device("here"), *found.places)
     assert all(line.budget != "device.answers" for line in verdict_here.lines)

@@ -76,7 +76,7 @@ def test_a_deployment_target_too_old_is_refused_where_it_stands(folder: Path) ->
     assert "recipe.yaml:9:" in told or "recipe.yaml:10:" in told
     assert "iOS17 does not support int4-b32" in told and "deployment_target: iOS18" in told
     told = refusal("int8-static", "18", folder=folder, more="deployment_target: iOS16")
-    assert "iOS16 does not run 8-bit activations" in told
+    assert "iOS16 does not support 8-bit activations" in told
     more = "deployment_target: iOS16, lengths: [8, 32]"
     assert "inputs of more than one length" in refusal("int8", "18", folder=folder, more=more)
 

@@ -82,7 +82,7 @@ def test_what_ends_the_other_process_is_said(
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "numpy.py").write_text("import os\nos.abort()\n")  # in the child alone
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    with pytest.raises(InvalidInput, match="is ended by SIGABRT"):
+    with pytest.raises(InvalidInput, match="is killed by SIGABRT"):
         edgeq.load(good)
 
 
