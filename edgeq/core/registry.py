@@ -33,9 +33,11 @@ class Registry(Mapping[str, T]):
     """
 
     def __init__(self, noun: str, group: str, kind: type[T], own: Iterable[T]) -> None:
-        """noun: for messages. group: of entry points. kind: the class of every object."""
+        """noun: for messages. group: of entry points. kind: the class of every object.
+        own: edgeq's, whose names are kept in `own`."""
         self.noun, self._group, self._kind = noun, group, kind
         self._items: dict[str, T] = {item.name: item for item in own}
+        self.own = frozenset(self._items)
         self._packages: dict[str, str] = {}
         self._is_loaded = False
 

@@ -26,7 +26,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import read_bytes
 from edgeq.core.validation_messages import Location, describe, example_of, suggest_near
 
-__all__ = ["Document", "by_place", "read_yaml", "validate"]
+__all__ = ["Document", "by_place", "read_yaml", "validate", "yaml_word"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -38,6 +38,7 @@ _AS_PLAIN = {f"{_TAG}null", f"{_TAG}bool", f"{_TAG}int", f"{_TAG}float"}
 _MOST_BYTES = 256 << 10
 _MOST_NODES = 20_000
 _DEEPEST = 32
+_WORD = re.compile(r"[\w./@-]+(:[\w./@-]+)*", re.ASCII)
 _BINARY = {b"PK": "a zip archive", b"GGUF": "a GGUF file", b"\x1f\x8b": "a gzip archive"}
 
 
@@ -297,3 +298,9 @@ def _problem_of(document: Document, model: type[BaseModel], error: ErrorDetails)
     name = document.name(error["loc"][:-1] if _is_key(error) else location)
     where = document.place(location, key=_is_key(error))
     return Problem(where, f"{name}: {what}" if name else what, remedy)
+
+
+def yaml_word(text: str) -> str:
+    """`text` as YAML reads it between brackets: quoted if it could mean something else."""
+    plain = _WORD.fullmatch(text) and YAML(typ="safe", pure=True).load(f"[{text}]") == [text]
+    return text if plain else json.dumps(text, ensure_ascii=False)

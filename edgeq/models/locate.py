@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edgeq.core.errors import InvalidInput, Missing, Problem, missing_extra
-from edgeq.core.validation_messages import suggest
+from edgeq.core.validation_messages import suggest_near
 from edgeq.models.source import Source
 from edgeq.models.weight_files import missing_shards
 
@@ -58,16 +58,12 @@ def locate(source: Source, base: Path, where: str, *, weights: bool = True) -> L
     path = base / source.value
     if path.exists():
         return Located(path, None)
-    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise InvalidInput(
-        Problem(
-            where,
-            f"no such model: {path}",
-            suggest(path.name, names)
-            if names
-            else f"there is no folder {path.parent}; paths are relative to the recipe",
-        )
-    )
+    remedy = f"there is no folder {path.parent}; paths are relative to the recipe"
+    if path.parent.is_dir():
+        names = [each.name for each in path.parent.iterdir()]
+        kinds = "name a model directory, an .onnx file, package:NAME or hub:OWNER/NAME@REVISION"
+        remedy = suggest_near(path.name, names) or kinds
+    raise InvalidInput(Problem(where, f"no such model: {path}", remedy))
 
 
 def _from_package(name: str, where: str) -> Located:

@@ -6,8 +6,10 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.validation_messages import refuse, suggest
 
 _PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -51,6 +53,16 @@ def parse_source(value: Any) -> Any:
     if prefix == "hub":
         return _parse_hub(name)
     raise refuse(f"{prefix!r} is not a known kind of source", suggest(prefix, ["package", "hub"]))
+
+
+def source_named(text: str) -> Source:
+    """A source that somebody typed. Raises InvalidInput where it is none."""
+    try:
+        source = parse_source(text)
+    except PydanticCustomError as error:
+        raise InvalidInput(Problem(text, error.message())) from None
+    assert isinstance(source, Source)
+    return source
 
 
 def _parse_hub(name: str) -> Source:

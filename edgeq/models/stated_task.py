@@ -48,13 +48,22 @@ def check_task(
 
 
 def tasks_of_architecture(architecture: str) -> tuple[str, ...]:
-    """The tasks of a class of transformers, by the longest suffix of its name."""
-    ends = {end: (name,) for end, name in _OTHERS.items()}
+    """The tasks that a class of transformers is for.
+
+    Of edgeq's, those with the longest end of its name; and any that another package claims, which
+    takes nothing from them.
+    """
+    ends = {end: {name: None} for end, name in _OTHERS.items()}
+    added: dict[str, None] = {}
     for task in TASKS.values():
         for end in task.architectures:
-            ends[end] = (*ends.get(end, ()), task.name)
+            if task.name in TASKS.own:
+                ends.setdefault(end, {})[task.name] = None
+            elif architecture.endswith(end):
+                added[task.name] = None
     known = [end for end in ends if architecture.endswith(end)]
-    return ends[max(known, key=len)] if known else ()
+    own = ends[max(known, key=len)] if known else {}
+    return (*own, *added)
 
 
 def _remedy(meant: Iterable[str]) -> str:

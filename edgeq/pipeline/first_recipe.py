@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic_core import PydanticCustomError
-
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable, write_text
 from edgeq.core.tasks import TASKS, TENSOR, FirstRecipe, Task, task_of
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.units import format_bytes
+from edgeq.core.yamlfile import yaml_word
 from edgeq.devices.catalogue import load_device
 from edgeq.formats.registry import file_format
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.locate import Located, locate
-from edgeq.models.source import Source, parse_source
+from edgeq.models.source import Source, source_named
 from edgeq.models.stated_task import tasks_of_architecture
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.plan.plan import Planned, make_plan
 
 _MIB = 1 << 20
 _LEAST_MEMORY = 128 * _MIB  # a process with a runtime and no model takes half
-_PLAIN = re.compile(r"[A-Za-z./][\w./@-]*(:[\w./@-]+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def write_first_recipe(
     for a model or device that recipes cannot have and for a file that is there already, Missing
     where the model cannot be fetched.
     """
-    source = _source(model)
+    source = source_named(model)
     located = locate(source, Path(), model, weights=False)
     stated = task_of(task) if task else _task(located, model)
     if stated.first_recipe is None:
@@ -108,15 +105,6 @@ def write_first_recipe(
     write_text(out, _text(draft, _planned(draft, model)))
     missing = tuple(need for need in needs if not need.path.exists())
     return Written(out, stated.name, missing)
-
-
-def _source(model: str) -> Source:
-    try:
-        source = parse_source(model)
-    except PydanticCustomError as error:
-        raise InvalidInput(Problem(model, error.message())) from None
-    assert isinstance(source, Source)
-    return source
 
 
 def _from(source: Source, base: Path) -> Source:
@@ -168,7 +156,7 @@ def _planned(draft: _Draft, model: str) -> Planned:
     if draft.source.kind in ("directory", "file"):
         source = str((draft.base / source).resolve())
     lines = [*_model(draft, None, source), "quantize: {default: [int8]}", *_target_lines(draft)]
-    with tempfile.TemporaryDirectory(dir=draft.base, prefix=".edgeq-new-") as folder:
+    with TemporaryFolder() as folder:
         path = Path(folder, "draft.yaml")
         path.write_text("\n".join(lines), encoding="utf-8")
         try:
@@ -180,7 +168,7 @@ def _planned(draft: _Draft, model: str) -> Planned:
 
 def _text(draft: _Draft, planned: Planned) -> str:
     calibration, evaluation = (
-        _quoted(Path(os.path.relpath(need.path, draft.base)).as_posix()) for need in draft.data
+        yaml_word(Path(os.path.relpath(need.path, draft.base)).as_posix()) for need in draft.data
     )
     return "\n".join(
         [
@@ -217,16 +205,16 @@ def _model(draft: _Draft, licence: str | None, source: str) -> list[str]:
         "",
         "# What is deployed. The bundle carries the licence: state it before you ship.",
         "model:",
-        f"  source: {_quoted(source)}",
+        f"  source: {yaml_word(source)}",
         f"  task: {draft.task.name}",
-        f"  licence: {_quoted(licence)}" if licence else "  # licence: apache-2.0",
+        f"  licence: {yaml_word(licence)}" if licence else "  # licence: apache-2.0",
     ]
 
 
 def _target_lines(draft: _Draft) -> list[str]:
     lines = ["targets:"]
     for format, devices in draft.targets.items():
-        lines += [f"  - format: {format}", f"    devices: [{', '.join(map(_quoted, devices))}]"]
+        lines += [f"  - format: {format}", f"    devices: [{', '.join(map(yaml_word, devices))}]"]
     return lines
 
 
@@ -271,8 +259,3 @@ def _budgets(draft: _Draft, planned: Planned) -> list[str]:
 def _rounded_up(size: float) -> int:
     step = 32 * _MIB
     return math.ceil(size / step) * step
-
-
-def _quoted(text: str) -> str:
-    """`text` as YAML: quoted where it is not plain letters."""
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

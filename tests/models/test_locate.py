@@ -210,3 +210,12 @@ def test_a_name_the_hub_does_not_allow_is_refused(tmp_path: Path) -> None:
     done = locate_hub(tmp_path, "hub:own/e--r@main", **OFFLINE)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["error"] == "InvalidInput"
+
+
+def test_files_that_are_not_like_it_are_not_listed(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "docs").mkdir()
+    with pytest.raises(InvalidInput) as raised:
+        locate(parse_source("./encodr"), tmp_path, "here")
+    (problem,) = raised.value.problems
+    assert problem.remedy.startswith("name a model directory, an .onnx file, package:NAME")

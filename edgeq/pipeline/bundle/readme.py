@@ -154,9 +154,8 @@ def _proof(test: SelfTest) -> Iterator[str]:
         "ids are the same and its outputs near enough: take the values at the listed positions, "
         "subtract the listed values, and divide the L2 norm of the difference by that of the "
         f"listed values. That is at most {same:g} on a CPU with the instruction sets of "
-        f"{_cell(test.cpu)}, and at most {other:g} on others. Wrong pooling, prompts, padding or "
-        "order of outputs miss it by far. Run it when your app starts for the first time on a "
-        "device."
+        f"{_cell(test.cpu)}, and at most {other:g} on others. A text that is cut, masked or "
+        "prepared otherwise misses it. Run it when your app starts for the first time on a device."
     )
 
 

@@ -18,12 +18,9 @@ from edgeq.formats.language import LanguageModel
 from edgeq.formats.loaded import load
 from edgeq.formats.selftest import ARRAYS_FILE, SELFTEST_FILE, Case, SelfTest, listed
 from edgeq.measure.worker import serve
+from edgeq.pipeline.proof.samples import TEXTS
 from edgeq.places.process import PassFailed, run_worker
 
-TEXTS = (
-    "A dog runs.",
-    "Café, naïve, 東京, ½ cup & 3.14 — punctuation; UPPER CASE and a_snake_case_name(42)!",
-)
 _CONTEXT = 128
 _LONGEST = 1024
 

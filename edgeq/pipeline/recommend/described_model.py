@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import PydanticCustomError
-
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
 from edgeq.estimate.contents import Contents, Weight
@@ -21,7 +19,7 @@ from edgeq.estimate.sizes import Sizes, sizes_of_config
 from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.gguf.header import Header, read_header
 from edgeq.models.locate import locate
-from edgeq.models.source import Source, parse_source
+from edgeq.models.source import Source, source_named
 
 _LARGEST_CONFIG = 16 << 20
 
@@ -55,11 +53,7 @@ def find_subject(model: str) -> Subject:
         return subject_of_gguf(path)
     if path.name == "config.json" or path.suffix == ".json":
         return _of_directory(path.parent, model, str(path.parent), config_file=path)
-    try:
-        source = parse_source(model)
-    except PydanticCustomError as error:
-        raise InvalidInput(Problem(model, error.message())) from None
-    return _of_source(source, Path(), model)
+    return _of_source(source_named(model), Path(), model)
 
 
 def _of_recipe(path: Path) -> Subject:

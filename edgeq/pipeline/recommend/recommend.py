@@ -14,6 +14,7 @@ from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION, task_of
 from edgeq.core.units import format_bytes
+from edgeq.core.yamlfile import yaml_word
 from edgeq.devices.catalogue import HERE
 from edgeq.devices.profile import Device, Entitlement
 from edgeq.estimate.bandwidth import memory_bandwidth
@@ -262,7 +263,7 @@ def _next_step(
     lines = [
         "edgeq: 1",
         "name: my-app",
-        f"model: {{source: {_yaml_word(subject.source)}, task: {task}}}",
+        f"model: {{source: {yaml_word(subject.source)}, task: {task}}}",
         f"quantize: {{default: {chosen.preset}}}",
         f"targets: [{{format: {chosen.format}, devices: [{device.id}]}}]",
     ]
@@ -271,9 +272,3 @@ def _next_step(
     if context is not None:
         lines.append(f"workload: {{context: {context}}}")
     return tuple(lines)
-
-
-def _yaml_word(text: str) -> str:
-    """`text` as YAML reads it between brackets: quoted if it could mean something else."""
-    plain = all(letter.isalnum() or letter in "./_-@:" for letter in text) and ": " not in text
-    return text if plain and text else "'" + text.replace("'", "''") + "'"
