@@ -154,6 +154,17 @@ def test_the_stores_key_covers_all_that_a_build_reaches() -> None:
     assert {name for name in reached if not f"{name}.".startswith(rooms)} == set()
 
 
+def test_what_runs_as_a_program_has_all_its_names_by_then() -> None:
+    """A module's `__main__` block comes last: what is defined below it does not exist yet."""
+    early = [
+        name
+        for name, path in MODULES.items()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body[:-1]
+        if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+    ]
+    assert early == []
+
+
 @pytest.mark.parametrize("heavy", ["onnx", "torch", "transformers", "coremltools", "onnxruntime"])
 def test_importing_edgeq_imports_no_runtime(heavy: str) -> None:
     program = f"import sys, edgeq, edgeq.cli.main; print({heavy!r} in sys.modules)"

@@ -156,11 +156,11 @@ def _text(path: Path) -> str:
         return ""
 
 
-if __name__ == "__main__":
-    print(detect().model_dump_json())
-
-
 def _runtimes(system: str) -> tuple[str, ...]:
     """File formats that run here; those of one system's own runtime run on macOS."""
     on_mac = system == "macos"
     return tuple(each.name for each in STORAGES.values() if each.runs_anywhere or on_mac)
+
+
+if __name__ == "__main__":
+    print(detect().model_dump_json())
