@@ -30,7 +30,7 @@ from edgeq.formats.coreml.write_images import (
 )
 from edgeq.formats.coreml.write_package import Classes, write_package
 from edgeq.formats.coreml.write_program import Compute, Input, ProgramWriter
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.graphs.decoder_onnx import check_weights
 from edgeq.models.graphs.decoder_rope import depends_on_length, rotations
 from edgeq.models.graphs.rounding import Found

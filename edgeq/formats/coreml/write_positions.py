@@ -12,7 +12,7 @@ import numpy as np
 from edgeq.formats.coreml.sizes import ANGLES
 from edgeq.formats.coreml.write_constants import Weight
 from edgeq.formats.coreml.write_program import ProgramWriter
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import Decoder
 from edgeq.models.graphs.decoder_rope import Rotation, Rotations
 
 _MASKED = -30000.0  # added to scores: finite in float16, and so are two of them

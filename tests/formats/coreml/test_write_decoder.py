@@ -27,7 +27,7 @@ from edgeq.formats.coreml.write import export_decoder_coreml
 from edgeq.formats.coreml.write_constants import identifier
 from edgeq.formats.coreml.write_package import MODEL_PATH, WEIGHTS_PATH
 from edgeq.formats.onnx.write import write_codes
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session
