@@ -1,4 +1,4 @@
-"""The operators of a language model in a Core ML program with a stateful KV cache.
+"""The operators of a language model with a stateful KV cache.
 
 Shapes are (1, tokens, width) between layers. Each layer has two states, float16 (1, kv_heads,
 context, head_dim): a call writes the keys and values of its tokens after the existing ones, and
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.formats.coreml.write_constants import Weight
-from edgeq.formats.coreml.write_positions import Places, find_places
-from edgeq.formats.coreml.write_program import Input, ProgramWriter
+from edgeq.formats.apple.constants import Weight
+from edgeq.formats.apple.positions import Places, find_places
+from edgeq.formats.apple.writer import Input, Writer
 from edgeq.models.architectures import Decoder
 from edgeq.models.graphs.decoder_rope import Rotations
 from edgeq.models.weights import Weights
@@ -49,7 +49,7 @@ class DecoderProgram:
         decoder: Decoder,
         weights: Weights,
         codes: Mapping[str, QuantizedTensor],
-        writer: ProgramWriter,
+        writer: Writer,
         context: int,
     ) -> None:
         """context: positions in the states."""
