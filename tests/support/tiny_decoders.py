@@ -137,6 +137,31 @@ def make(folder: Path, family: str, **overrides: Any) -> Path:
     return folder
 
 
+def make_with_images(folder: Path, wrapper: str, family: str, **overrides: Any) -> Path:
+    """The same with a part for images, as the class `wrapper` of transformers saves the whole."""
+    import transformers
+
+    make(folder, family, **overrides)
+    images = {
+        **{"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1},
+        **{"num_attention_heads": 2, "image_size": 28, "patch_size": 14},
+    }
+    kind = getattr(transformers, f"{wrapper}Config")
+    text = configuration(family, **overrides).to_dict()
+    whole = getattr(transformers, f"{wrapper}ForConditionalGeneration")(
+        kind(text_config=text, vision_config=images)
+    )
+    own = network(family, **overrides).state_dict()
+    whole.model.language_model.load_state_dict(
+        {k.removeprefix("model."): v for k, v in own.items() if k.startswith("model.")}
+    )
+    whole.lm_head.load_state_dict({"weight": own["lm_head.weight"]})
+    (folder / "model.safetensors").unlink()
+    whole.save_pretrained(folder, safe_serialization=True)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    return folder
+
+
 def network(family: str, seed: int = 0, **overrides: Any) -> Any:
     """The float32 torch module, in evaluation mode."""
     import torch
