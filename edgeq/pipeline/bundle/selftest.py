@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from edgeq.core.artifact import Artifact, Frozen, read_artifact
+from edgeq.core.artifact import Artifact, Frozen, read_artifact, read_record
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import task_of
 from edgeq.core.temporary import TemporaryFolder
@@ -16,10 +17,21 @@ from edgeq.devices.catalogue import HERE, load_device
 from edgeq.formats.base import Model
 from edgeq.formats.language import LanguageModel
 from edgeq.formats.loaded import load
-from edgeq.formats.selftest import ARRAYS_FILE, SELFTEST_FILE, Case, SelfTest, listed
+from edgeq.formats.selftest import (
+    ARRAYS_FILE,
+    IMAGE_FILE,
+    SELFTEST_FILE,
+    Case,
+    Output,
+    SelfTest,
+    listed,
+)
 from edgeq.measure.worker import serve
 from edgeq.pipeline.proof.samples import TEXTS
 from edgeq.places.process import PassFailed, run_worker
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _CONTEXT = 128
 _LONGEST = 1024
@@ -31,6 +43,7 @@ class SelfTestRequest(Frozen):
     work: Literal["selftest"] = "selftest"
     artifact: Path
     arrays: Path | None = None
+    image: Path | None = None
 
 
 class Facts(Frozen):
@@ -51,13 +64,17 @@ def selftest(artifact: Path, samples: Path | None) -> tuple[Facts, SelfTest, dic
             arrays = Path(folder, ARRAYS_FILE)
             with np.load(samples) as rows:
                 np.savez(arrays, **{name: rows[name][0] for name in rows.files})
-        request = SelfTestRequest(artifact=artifact.absolute(), arrays=arrays)
+        image = None
+        if samples is not None and read_record(artifact).image is not None:
+            image = Path(folder, IMAGE_FILE)
+            _image().save(image)
+        request = SelfTestRequest(artifact=artifact.absolute(), arrays=arrays, image=image)
         try:
             reply = run_worker(request, module="edgeq.pipeline.bundle.selftest")
         except PassFailed as error:
             what = f"does not run: {error}"
             raise InvalidInput(Problem(str(artifact), what, "choose another variant")) from None
-        files = {ARRAYS_FILE: arrays.read_bytes()} if arrays is not None else {}
+        files = {path.name: path.read_bytes() for path in (arrays, image) if path is not None}
     record = SelfTest.model_validate(reply["selftest"])
     files[SELFTEST_FILE] = record.model_dump_json(exclude_none=True).encode() + b"\n"
     return Facts.model_validate(reply["facts"]), record, files
@@ -71,7 +88,10 @@ def answer(request: SelfTestRequest) -> dict[str, Any]:
     if request.arrays is not None:
         with np.load(request.arrays) as feeds:
             answers = model.run(dict(feeds))
-        cases = [Case(arrays=ARRAYS_FILE, outputs=tuple(listed(*each) for each in answers.items()))]
+        cases = [Case(arrays=ARRAYS_FILE, outputs=_listed(answers))]
+        if request.image is not None:
+            answers = model.run(model.preprocess(request.image))
+            cases.append(Case(image=IMAGE_FILE, outputs=_listed(answers)))
     elif task.generates:
         cases = [_continuation(model, text) for text in TEXTS]
     else:
@@ -103,8 +123,20 @@ def _of_text(model: Model, text: str, *, embeds: bool) -> Case:
         answers = {"sentence_embedding": model.embed([text])[0]}
     else:
         answers = model.run(model.tokenize(text))
-    outputs = tuple(listed(*each) for each in answers.items())
-    return Case(text=text, token_ids=tuple(model.tokens(text)), outputs=outputs)
+    return Case(text=text, token_ids=tuple(model.tokens(text)), outputs=_listed(answers))
+
+
+def _listed(answers: Mapping[str, Any]) -> tuple[Output, ...]:
+    return tuple(listed(*each) for each in answers.items())
+
+
+def _image() -> Image.Image:
+    """Edges and slopes, with sides that no resizing divides evenly."""
+    from PIL import Image
+
+    y, x = np.mgrid[:211, :157]
+    pixels = np.stack([x, y, (x // 9 + y // 13) % 2 * 255], -1)
+    return Image.fromarray(pixels.astype(np.uint8))
 
 
 if __name__ == "__main__":
