@@ -16,13 +16,16 @@ import warnings
 from collections.abc import Callable
 from typing import IO, Any
 
+from pydantic import TypeAdapter
+
 from edgeq.core.artifact import Artifact, read_record
 from edgeq.core.errors import EdgeqError, NotComputed
 from edgeq.core.tasks import task_of
 from edgeq.formats.registry import file_format
 from edgeq.measure import sample_passes, text_passes
-from edgeq.places.process import Request
+from edgeq.places.process import Request, Requests
 
+_GIVEN: TypeAdapter[Request | Requests] = TypeAdapter(Request | Requests)
 _SAMPLES = {
     "latency": sample_passes.time_sample,
     "memory": sample_passes.watch_sample,
@@ -82,9 +85,17 @@ def serve(perform: Callable[[bytes], dict[str, Any]]) -> int:
     return 0
 
 
+def answer(given: bytes) -> dict[str, Any]:
+    """The reply to a `Request`, or to the `Requests` in one process."""
+    request = _GIVEN.validate_json(given)
+    if isinstance(request, Requests):
+        return {"replies": [perform(each) for each in request.requests]}
+    return perform(request)
+
+
 def main() -> int:
-    """Run the measuring pass given on standard input; returns the exit status."""
-    return serve(lambda given: perform(Request.model_validate_json(given)))
+    """Run the measuring passes given on standard input; returns the exit status."""
+    return serve(answer)
 
 
 if __name__ == "__main__":
