@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from edgeq.core.artifact import Artifact, Frozen, read_artifact
+from edgeq.core.artifact import Artifact, Frozen, TextSettings, read_artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import task_of
 from edgeq.core.temporary import TemporaryFolder
@@ -16,7 +18,14 @@ from edgeq.devices.catalogue import HERE, load_device
 from edgeq.formats.base import Model
 from edgeq.formats.language import LanguageModel
 from edgeq.formats.loaded import load
-from edgeq.formats.selftest import ARRAYS_FILE, SELFTEST_FILE, Case, SelfTest, listed
+from edgeq.formats.selftest import (
+    ARRAYS_FILE,
+    OTHER_CPU,
+    SELFTEST_FILE,
+    Case,
+    SelfTest,
+    listed,
+)
 from edgeq.measure.worker import serve
 from edgeq.pipeline.proof.samples import TEXTS
 from edgeq.places.process import PassFailed, run_worker
@@ -76,7 +85,7 @@ def answer(request: SelfTestRequest) -> dict[str, Any]:
         cases = [_continuation(model, text) for text in TEXTS]
     else:
         texts = (*TEXTS, *_too_long(record))
-        cases = [_of_text(model, text, embeds=task.embeds) for text in texts]
+        cases = [_of_text(model, text, record) for text in texts]
     facts = Facts()
     if isinstance(model, LanguageModel):
         ends = tuple(id for id in range(model.vocabulary) if id in model.end_tokens)
@@ -98,13 +107,34 @@ def _continuation(model: Model, text: str) -> Case:
     return Case(text=text, token_ids=tuple(ids), outputs=(listed("logits", logits),))
 
 
-def _of_text(model: Model, text: str, *, embeds: bool) -> Case:
-    if embeds:
+def _of_text(model: Model, text: str, record: Artifact) -> Case:
+    if task_of(record.task).embeds:
         answers = {"sentence_embedding": model.embed([text])[0]}
     else:
         answers = model.run(model.tokenize(text))
-    outputs = tuple(listed(*each) for each in answers.items())
-    return Case(text=text, token_ids=tuple(model.tokens(text)), outputs=outputs)
+    (prompted,) = (record.text or TextSettings(max_tokens=1)).prompted([text])
+    return Case(
+        text=text,
+        token_ids=tuple(model.tokens(prompted)),
+        outputs=tuple(listed(*each) for each in answers.items()),
+        labels=_labels(model, text, answers, record),
+    )
+
+
+def _labels(
+    model: Model, text: str, answers: Mapping[str, npt.NDArray[Any]], record: Artifact
+) -> tuple[str, ...] | None:
+    """The labels of a text, if no answer within the tolerance has others."""
+    if record.classes is None:
+        return None
+    scores = answers[record.outputs[0].name].ravel()
+    room = OTHER_CPU * float(np.linalg.norm(scores))
+    if record.classes.function == "sigmoid":
+        is_clear = bool((np.abs(scores) > room).all())
+    else:
+        ordered = np.sort(scores)
+        is_clear = scores.size < 2 or bool(ordered[-1] - ordered[-2] > 2 * room)
+    return model.classify([text])[0].labels if is_clear else None
 
 
 if __name__ == "__main__":
