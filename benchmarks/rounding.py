@@ -53,7 +53,7 @@ def graph(folder: Path) -> int:
     """Write the float graph with random weights; returns how many weights there are."""
     from safetensors.numpy import save_file
 
-    from edgeq.models.architecture import decoder_of
+    from edgeq.models.architectures import decoder_of
     from edgeq.models.graphs.decoder_graph import DecoderGraph
     from edgeq.models.graphs.decoder_rope import rotations
     from edgeq.models.graphs.rewriting import save_model
@@ -75,7 +75,7 @@ def graph(folder: Path) -> int:
 
 def measure(hidden: int, layers: int, vocabulary: int, windows: int) -> dict[str, float]:
     """Seconds and bytes of rounding one model; runs alone in its process."""
-    from edgeq.models.architecture import decoder_of
+    from edgeq.models.architectures import decoder_of
     from edgeq.models.graphs.decoder_onnx import decoder_feeds
     from edgeq.models.graphs.rounding import find_codes
     from edgeq.quantize.decide import Decision

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.estimate.hybrid import hybrid_sizes
-from edgeq.models.architecture import FAMILIES, Decoder, decoder_of
+from edgeq.models.architectures import FAMILIES, Decoder, decoder_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 _TABLES = ("embed_tokens.weight", "word_embeddings.weight", "token_embd.weight", "wte.weight")

@@ -41,7 +41,8 @@ class Case(Frozen):
 
     text: str | None = Field(default=None, description="The text; null for arrays.")
     token_ids: tuple[int, ...] | None = Field(
-        default=None, description="The tokenizer's ids for it, including special tokens."
+        default=None,
+        description="The tokenizer's ids for it, including special tokens and the default prompt.",
     )
     arrays: str | None = Field(
         default=None, description="The .npz file with the inputs by name; null for a text."
@@ -50,6 +51,11 @@ class Case(Frozen):
         default=None, description="The file of an image, to be prepared as `image` in the record."
     )
     outputs: tuple[Output, ...] = Field(description="The answer.")
+    labels: tuple[str, ...] | None = Field(
+        default=None,
+        description="The labels that a classifier gives the text; null for other models, and where "
+        "outputs within the tolerance can give others.",
+    )
 
 
 class SelfTest(Frozen):

@@ -11,7 +11,7 @@ from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.formats.base import Floats, Model
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.original.decoder import OriginalDecoder
 from edgeq.models.original.encoder import OriginalEncoder, open_encoder

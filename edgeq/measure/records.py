@@ -163,7 +163,7 @@ class MemoryReading(Frozen):
     )
 
 
-class Memory(Frozen):
+class MemoryFigures(Frozen):
     """Memory of a fresh process that loads the artifact and runs it, in bytes."""
 
     baseline: MemoryReading = Field(description="After importing the runtime, before loading.")
@@ -187,6 +187,11 @@ class Memory(Frozen):
     cache_bytes: int | None = Field(
         default=None, description="The KV cache of those positions, included in `ran`."
     )
+
+
+class Memory(MemoryFigures):
+    """Memory of a fresh process that loads the artifact and runs it, in bytes."""
+
     conditions: Conditions
 
     @property
@@ -290,7 +295,7 @@ class UnitShares(Frozen):
     npu: float = Field(description="Share of the Neural Engine.")
 
 
-class Placement(Frozen):
+class OperatorPlacement(Frozen):
     """Where Core ML plans to run a model's operators: its compute plan on this machine."""
 
     compute_units: ComputeUnits = Field(description="Units that Core ML may use.")
@@ -299,6 +304,11 @@ class Placement(Frozen):
     cost: UnitShares | None = Field(
         description="Shares of Core ML's cost estimate; null if it gives none."
     )
+
+
+class Placement(OperatorPlacement):
+    """Where Core ML plans to run a model's operators: its compute plan on this machine."""
+
     conditions: Conditions
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.added_tokens import with_tokens
-from edgeq.models.architecture import FAMILIES
+from edgeq.models.architectures import FAMILIES
 from edgeq.models.jsonfile import damaged, read_json
 from edgeq.models.names import decoder_names, encoder_names
 from edgeq.models.sentence_head import SentenceHead, read_head

@@ -11,7 +11,7 @@ from edgeq.core import canonical
 from edgeq.core.artifact import Classes
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
 from edgeq.core.tasks import TEXT_GENERATION, task_of
-from edgeq.models.architecture import Decoder, decoder_of
+from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.encoder import check_encoder, is_unused
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.labels import read_classes

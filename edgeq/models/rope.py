@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from edgeq.core.errors import InvalidInput
@@ -45,39 +46,58 @@ class Rope:
     long: tuple[float, ...] = ()
 
 
-def read_ropes(config: Settings, head_dim: int, context: int) -> tuple[Rope, Rope | None]:
-    """The rotation of a model, and that of its windowed layers if they have their own.
+def read_rope(
+    config: Settings,
+    head_dim: int,
+    context: int,
+    outside: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    theta: float = 1e4,
+) -> Rope:
+    """The rotation of a model with one for all its layers.
 
-    Raises InvalidInput for an unsupported type, for a setting that its type does not have, and if
-    old and new keys contradict each other.
+    outside: further settings of it that older files of the family have outside, with the values
+    that they have if the file does not say. theta: the base if the file does not say. Raises
+    InvalidInput for an unsupported type, for a setting that its type does not have, and if old and
+    new keys contradict each other.
     """
-    family = config.get("model_type")
-    parameters, scaling = config.mapping("rope_parameters"), config.mapping("rope_scaling")
-    if parameters and scaling and not _agree(parameters, scaling):
-        raise _contradiction(config, "rope_scaling")
-    original = config.get("original_max_position_embeddings") if family == "phi3" else None
-    part = config.get("partial_rotary_factor") if family == "phi3" else None
-    outer = {"original_max_position_embeddings": original, "partial_rotary_factor": part}
-    theta = config.get("rope_theta")
-    if family != "gemma3_text":
-        if any(kind in parameters for kind in _LAYER_TYPES):
-            what = f"{_FILE}: rope_parameters for each type of layer, which {family} does not have"
-            raise config.error(what, "save the model again with the library it was trained with")
-        found = _merged(config, parameters or scaling, {**outer, "rope_theta": theta}, 1e4)
-        return _rope(config, found, head_dim, context, "rope_parameters"), None
-    local = config.get("rope_local_base_freq")
+    parameters = _parameters(config)
+    if any(kind in parameters for kind in _LAYER_TYPES):
+        family = config.get("model_type")
+        what = f"{_FILE}: rope_parameters for each type of layer, which {family} does not have"
+        raise config.error(what, "save the model again with the library it was trained with")
+    own = {name: config.get(name) for name in ("rope_theta", *outside)}
+    usual = {"rope_theta": theta, **outside}
+    found = _merged(config, parameters or config.mapping("rope_scaling"), own, usual)
+    return _rope(config, found, head_dim, context, "rope_parameters")
+
+
+def read_layered_ropes(config: Settings, head_dim: int, context: int) -> tuple[Rope, Rope]:
+    """The rotations of layers with full attention and of those with a window (Gemma 3)."""
+    parameters = _parameters(config)
     if parameters and not any(kind in parameters for kind in _LAYER_TYPES):
         what = f"{_FILE}: rope_parameters of a gemma3_text model name no type of layer"
         raise config.error(what, "save the model again with the library it was trained with")
     unknown = sorted(set(parameters) - set(_LAYER_TYPES))
     if unknown:
         raise config.error(f"{_FILE}: rope_parameters has the key {unknown[0]!r}", "remove it")
-    whole = _merged(config, parameters.get(_LAYER_TYPES[0]) or scaling, {"rope_theta": theta}, 1e6)
-    windowed = _merged(config, parameters.get(_LAYER_TYPES[1]) or {}, {"rope_theta": local}, 1e4)
-    return (
-        _rope(config, whole, head_dim, context, _LAYER_TYPES[0]),
-        _rope(config, windowed, head_dim, context, _LAYER_TYPES[1]),
-    )
+    scaling = config.mapping("rope_scaling")
+    ropes = []
+    for kind, inner, key, usual in (
+        (_LAYER_TYPES[0], scaling, "rope_theta", 1e6),
+        (_LAYER_TYPES[1], {}, "rope_local_base_freq", 1e4),
+    ):
+        own = {"rope_theta": config.get(key)}
+        found = _merged(config, parameters.get(kind) or inner, own, {"rope_theta": usual})
+        ropes.append(_rope(config, found, head_dim, context, kind))
+    return ropes[0], ropes[1]
+
+
+def _parameters(config: Settings) -> dict[str, Any]:
+    parameters, scaling = config.mapping("rope_parameters"), config.mapping("rope_scaling")
+    if parameters and scaling and not _agree(parameters, scaling):
+        raise _contradiction(config, "rope_scaling")
+    return parameters
 
 
 def _agree(parameters: Mapping[str, Any], scaling: Mapping[str, Any]) -> bool:
@@ -93,15 +113,17 @@ def _contradiction(config: Settings, name: str) -> InvalidInput:
     return config.error(what, "delete the one that the model was not trained with")
 
 
-def _merged(config: Settings, inner: Any, outer: Mapping[str, Any], theta: float) -> dict[str, Any]:
-    """`inner`, with additional keys of older files."""
+def _merged(
+    config: Settings, inner: Any, outer: Mapping[str, Any], usual: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`inner`, with additional keys of older files and what neither says."""
     if not isinstance(inner, dict):
         raise config.unusable("rope_parameters", inner, "a mapping")
     found = {key: value for key, value in inner.items() if value is not None}
     for name, value in outer.items():
         if value is not None and found.setdefault(name, value) != value:
             raise _contradiction(config, name)
-    return {"rope_theta": theta, **found}
+    return {**{name: value for name, value in usual.items() if value is not None}, **found}
 
 
 def _rope(config: Settings, found: dict[str, Any], head_dim: int, context: int, name: str) -> Rope:

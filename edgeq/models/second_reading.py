@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import Decoder
 from edgeq.models.rope import Rope
 
 _SAME = {

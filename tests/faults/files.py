@@ -19,7 +19,7 @@ from edgeq.devices.address import parse_address
 from edgeq.devices.catalogue import load_device
 from edgeq.formats.text import TextEncoder
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.huggingface import read_directory
 from edgeq.models.weight_files import read_safetensors_header
 from edgeq.pipeline.bundle.write import write_bundle

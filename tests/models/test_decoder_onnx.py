@@ -21,7 +21,7 @@ import transformers
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.onnx.write import write_codes
-from edgeq.models.architecture import Decoder, decoder_of
+from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.graphs.statistics import input_powers

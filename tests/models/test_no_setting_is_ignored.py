@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 import edgeq
 from edgeq.core.errors import InvalidInput
 from edgeq.core.tasks import SENTENCE_EMBEDDING, task_of
-from edgeq.models.architecture import FAMILIES, decoder_of
+from edgeq.models.architectures import FAMILIES, decoder_of
 from edgeq.models.encoder import check_encoder
 from edgeq.models.huggingface import read_directory
 from edgeq.models.known_keys import ENCODER_KEYS

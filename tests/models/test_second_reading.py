@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("transformers", reason="the build side is not installed")
 
 from edgeq.core.errors import InvalidInput
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.rope import Rope
 from edgeq.models.second_reading import require_second_reading
 from tests.support import tiny_decoders

@@ -13,7 +13,7 @@ from onnx import helper
 pytest.importorskip("coremltools", reason="Core ML's tools are not installed")
 
 from edgeq.core.errors import InvalidInput
-from edgeq.formats.coreml import write_graph
+from edgeq.formats.apple import graph as apple_graph
 from edgeq.formats.coreml.write import export_graph_coreml
 from edgeq.models.graphs.imported import import_onnx
 from edgeq.pipeline.proof.coreml import prove_package
@@ -83,7 +83,7 @@ def test_the_operator_that_a_program_has_wrong_is_named(
     def forwards(t: Any, node: Any, args: list[Any]) -> Any:
         return t.emit("cumsum", str(node.name), x=args[0], axis=1)
 
-    monkeypatch.setitem(write_graph.HANDLERS, "CumSum", forwards)
+    monkeypatch.setitem(apple_graph.HANDLERS, "CumSum", forwards)
     graph, target, feed = package(MODELS["sums_backwards"], tmp_path)
     with pytest.raises(InvalidInput, match="they diverge at CumSum 'tried'"):
         prove_package(graph, target, feed, feed)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeq.formats.coreml.weights import find_codes_coreml
+from edgeq.formats.apple.weights import find_codes_apple
 from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.graphs.weights import Weight, find_weights
@@ -116,7 +116,7 @@ def test_every_format_gets_the_same_codes(tmp_path: Path) -> None:
     def decide(name: str, shape: tuple[int, ...]) -> Decision:
         return Decision(choice if name == "table" else None, "asked for")
 
-    found = find_codes_coreml(folder, decide, feeds(40), lambda step: None)["table"]
+    found = find_codes_apple(folder, decide, feeds(40), lambda step: None)["table"]
     wanted = codes(folder, "gptq")
     assert found.method == wanted.method == "gptq"
     assert np.array_equal(found.dequantize(), wanted.dequantize())

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.plan.records import Plan
 

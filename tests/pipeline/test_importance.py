@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from edgeq.formats.gguf.imatrix import Importance
 from edgeq.formats.gguf.llama_model import LlamaModel
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.models.huggingface import read_directory
 from edgeq.pipeline.build.importance import importance_of

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.graphs.decoder_onnx import export_decoder
 from edgeq.models.graphs.float_onnx import export_encoder
 from edgeq.models.graphs.rewriting import save_model

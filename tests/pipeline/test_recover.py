@@ -17,7 +17,7 @@ pytest.importorskip("transformers", reason="recovery is not installed")
 import torch
 
 from edgeq.core.steps import Steps
-from edgeq.models.architecture import Decoder, decoder_of
+from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.weights import Weights
 from edgeq.pipeline.recover.network import Network

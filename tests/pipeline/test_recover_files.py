@@ -22,7 +22,7 @@ from edgeq.formats.gguf.adapter import planned_file_bytes, values_of_file, write
 from edgeq.formats.gguf.header import read_header
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.onnx.write import write_codes
-from edgeq.models.architecture import Decoder, decoder_of
+from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import open_session

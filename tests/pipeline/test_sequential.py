@@ -13,7 +13,7 @@ import pytest
 
 from edgeq.core.steps import Steps
 from edgeq.formats.onnx.write import write_codes
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.models.graphs.pieces import Pieces, Samples
 from edgeq.models.graphs.rounding import find_codes

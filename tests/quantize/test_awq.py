@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeq.formats.onnx.folded import fold_graph
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.models.graphs.weights import Weight
 from edgeq.models.huggingface import read_directory

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq.formats.coreml.write_constants import pack_indices
+from edgeq.formats.apple.constants import pack_indices
 from edgeq.quantize.codes import load_codes, save_codes
 from edgeq.quantize.methods.kmeans import cluster
 from edgeq.quantize.number_formats.palettes import (

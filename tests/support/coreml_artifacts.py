@@ -16,9 +16,9 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
+from edgeq.formats.apple.writer import Compute
 from edgeq.formats.coreml.write import export_decoder_coreml
-from edgeq.formats.coreml.write_program import Compute
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.huggingface import read_directory
 from edgeq.quantize.number_formats import QuantizedTensor
 

@@ -15,7 +15,7 @@ from edgeq.core.artifact import (
 )
 from edgeq.formats.gguf.decide import GgufDecision
 from edgeq.formats.gguf.write import write_gguf_model
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.huggingface import read_directory
 from edgeq.quantize.ggml.types import TYPES, fallback, nbytes
 

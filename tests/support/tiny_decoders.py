@@ -43,6 +43,7 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+FULL = "full_attention"
 _LONGROPE = {
     "type": "longrope",
     "short_factor": [1.0 + 0.02 * i for i in range(32)],
@@ -83,6 +84,39 @@ _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "sentencepiece",
     ),
+    "ministral": (
+        "Ministral",
+        {"head_dim": 32, "sliding_window": WINDOW, "layer_types": ["sliding_attention", FULL]},
+        "llama3",
+    ),
+    "smollm3": ("SmolLM3", {"num_hidden_layers": 5, "tie_word_embeddings": True}, "llama3"),
+    "granite": (
+        "Granite",
+        {
+            "embedding_multiplier": 12.0,
+            "attention_multiplier": 0.03125,
+            "residual_multiplier": 0.22,
+            "logits_scaling": 0.5,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
+        "smollm",
+    ),
+    "olmo2": ("Olmo2", {"rope_theta": 5e5}, "gpt2"),
+    "olmo3": (
+        "Olmo3",
+        {
+            "num_hidden_layers": 5,
+            "sliding_window": WINDOW,
+            "rope_scaling": {
+                "rope_type": "yarn",
+                "factor": 8.0,
+                "original_max_position_embeddings": 32,
+            },
+        },
+        "gpt2",
+    ),
+    "glm4": ("Glm4", {"head_dim": 64, "partial_rotary_factor": 0.5}, "llama3"),
 }
 FAMILIES = tuple(_KINDS)
 

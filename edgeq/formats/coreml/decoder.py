@@ -19,7 +19,7 @@ from edgeq.formats.coreml.lengths import filled, lengths_of
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.package import Package
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
-from edgeq.models.architecture import DEFAULT_CONTEXT
+from edgeq.models.architectures import DEFAULT_CONTEXT
 
 _IDS, _POSITION, _LOGITS = "input_ids", "position", "logits"
 

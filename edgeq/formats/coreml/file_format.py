@@ -8,13 +8,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edgeq.core.artifact import COREML_PACKAGE, Artifact
+from edgeq.formats.apple.plan import apple_tensors
 from edgeq.formats.base import Model
-from edgeq.formats.coreml.decide import decide_coreml, stored_bytes_coreml
 from edgeq.formats.coreml.sizes import program_bytes
 from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.formats.package import Package
 from edgeq.models.model import DescribedModel
-from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats.floats import FLOAT16
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8
 from edgeq.quantize.number_formats.palettes import PALETTE4, PALETTE6
@@ -54,23 +54,13 @@ class Coreml(CoremlStorage, FileFormat):
         self, model: DescribedModel, intent: Intent, compute: str
     ) -> Iterator[TensorPlan]:
         """See `FileFormat.plan_tensors`."""
-        for name, decision in coreml_decisions(model, intent).items():
-            shape = model.tensors[name]
-            yield TensorPlan(
-                name=name,
-                shape=shape,
-                grid=decision.grid if decision.choice else compute,
-                method=decision.method,
-                reason=decision.reason,
-                bytes=stored_bytes_coreml(decision, shape, compute),
-                activations=decision.activations,
-            )
+        return apple_tensors(model, intent, compute)
 
     def settle(self, weight: Weight, decide: Decide) -> Decision:
         """See `FileFormat.settle`."""
-        from edgeq.formats.coreml.weights import settle_coreml
+        from edgeq.formats.apple.weights import settle_apple
 
-        return settle_coreml(weight, decide)
+        return settle_apple(weight, decide)
 
     def tensor_words(self, release: str | None) -> tuple[str, ...]:
         """See `FileFormat.tensor_words`. Blocks of int4 came with iOS 18; before, palettes."""
@@ -102,21 +92,6 @@ class Coreml(CoremlStorage, FileFormat):
         from edgeq.formats.coreml.swift import SWIFT_FILE, swift_file
 
         return {SWIFT_FILE: swift_file(directory, artifact).encode()}
-
-
-def coreml_decisions(model: DescribedModel, intent: Intent) -> dict[str, Decision]:
-    """The decision for every weight in a Core ML package: a number format, or float."""
-    if model.weights is None:
-        return {
-            name: decide_coreml(name, shape, intent, is_table=model.is_table(name))
-            for name, shape in model.tensors.items()
-        }
-    from edgeq.formats.coreml.weights import settle_coreml
-
-    return {
-        name: settle_coreml(weight, lambda name, shape: decide(name, shape, intent))
-        for name, weight in model.weights.items()
-    }
 
 
 COREML = Coreml()

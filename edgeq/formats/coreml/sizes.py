@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+from edgeq.formats.apple.constants import ANGLES
 from edgeq.models.model import DescribedModel
 
 _ENCODER_BYTES_PER_TENSOR = 760
-
-
 _DECODER_BYTES_PER_TENSOR = 2150
-
-
 _OPERATOR_BYTES_PER_CONSTANT = 900
 
 
@@ -44,7 +41,3 @@ def _other_bytes(model: DescribedModel) -> int:
         if array is not None and array.dtype.is_floating_point() and name not in model.tensors
     )
     return 2 * small + _OPERATOR_BYTES_PER_CONSTANT * len(arrays)
-
-
-ANGLES = 64
-"""Number of positions in a short table of angles."""

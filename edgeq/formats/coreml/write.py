@@ -9,7 +9,10 @@ from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
-from edgeq.formats.coreml import write_layers, write_operators  # noqa: F401  (they register)
+from edgeq.formats.apple import layers, operators  # noqa: F401  (they register)
+from edgeq.formats.apple.decoder import LOGITS, DecoderProgram, decoder_inputs
+from edgeq.formats.apple.graph import Translator, graph_inputs, load_graph, program_weights
+from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreml.deployment_targets import (
     CODED_INPUTS,
     IOS18,
@@ -18,8 +21,6 @@ from edgeq.formats.coreml.deployment_targets import (
     Target,
     needs_os,
 )
-from edgeq.formats.coreml.write_decoder import LOGITS, DecoderProgram, decoder_inputs
-from edgeq.formats.coreml.write_graph import Translator, graph_inputs, load_graph, program_weights
 from edgeq.formats.coreml.write_images import (
     LABEL,
     PROBABILITIES,
@@ -29,8 +30,8 @@ from edgeq.formats.coreml.write_images import (
     normalised,
 )
 from edgeq.formats.coreml.write_package import Classes, write_package
-from edgeq.formats.coreml.write_program import Compute, Input, ProgramWriter
-from edgeq.models.architecture import decoder_of
+from edgeq.formats.coreml.write_program import ProgramWriter
+from edgeq.models.architectures import decoder_of
 from edgeq.models.graphs.decoder_onnx import check_weights
 from edgeq.models.graphs.decoder_rope import depends_on_length, rotations
 from edgeq.models.graphs.rounding import Found

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgeq.formats.apple.constants import Weight
 from edgeq.formats.base import Array
-from edgeq.formats.coreml.write_constants import Weight
 from edgeq.quantize.activations import InputCodes, scale_and_zero_point
 
 _SMALLEST_SCALE = float(np.finfo(np.float16).tiny)  # smaller ones lose precision in float16

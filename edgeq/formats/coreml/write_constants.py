@@ -3,60 +3,29 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.apple.constants import (
+    Read,
+    Weight,
+    identifier,
+    narrow,
+    pack_indices,
+    values_in,
+)
 from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.deployment_targets import IOS18, Target
-from edgeq.formats.coreml.write_package import Read
-from edgeq.quantize.activations import InputCodes
-from edgeq.quantize.number_formats import Codes, Floats, QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.number_formats.palettes import Palette
 
-Array = NDArray[Any]
-
-# Lowest mask value in float16: far below any score, and the sum of two is still finite.
-_LEAST_MASK = 30000.0
-_SMALLEST_EPSILON = 2.0**-23  # a smaller one would be zero in float16
-_FLOAT16 = np.finfo(np.float16)
 _FEW = 64  # arrays up to this size are part of the program's text, not of the weight file
 _INTEGERS = {4: "int4", 8: "int8"}  # by bits
 _NUMPY: dict[str, type[np.floating[Any]]] = {"fp16": np.float16, "fp32": np.float32}
-
-
-def identifier(name: str) -> str:
-    """The name in a program, without the `model.` prefix that all names of a model have.
-
-    >>> identifier("model.layers.0.mlp.up_proj.weight"), identifier("/encoder/Add_1")
-    ('layers_0_mlp_up_proj_weight', 'encoder_Add_1')
-    """
-    plain = re.sub(r"[^A-Za-z0-9_]", "_", name.strip("/").removeprefix("model."))
-    return plain if re.match("[A-Za-z_]", plain) else f"_{plain}"
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A weight by its name in the model's own files; outputs, tokens or filters first.
-
-    read: its values, float of any width. codes: instead of them, if it is on a grid; for a weight
-    with more than two axes, a row has all codes of one output. inputs: the codes of its input; None
-    if that stays float. outlier_weights: float32 `(rows, outliers)`, the values for the input's
-    outlier channels, whose codes are zero.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    read: Read
-    codes: QuantizedTensor | None = None
-    inputs: InputCodes | None = None
-    outlier_weights: Floats | None = None
 
 
 class Constants:
@@ -94,7 +63,7 @@ class Constants:
             return self.shared(value, value)
         array = np.asarray(value)
         if array.dtype.kind == "f":
-            return self.shared(_narrow(key, array, wanted))
+            return self.shared(narrow(key, array, wanted))
         if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
             bounds = np.iinfo(np.int32)
             return self.shared(np.clip(array, bounds.min, bounds.max).astype(np.int32))
@@ -115,7 +84,7 @@ class Constants:
 
     def _plain(self, name: str, weight: Weight, wanted: str) -> Any:
         dtype = _NUMPY[wanted]
-        return self._large(name, dtype, weight.shape, lambda: _values_in(weight, dtype))
+        return self._large(name, dtype, weight.shape, lambda: values_in(weight, dtype))
 
     def _scaled(self, name: str, weight: Weight, codes: QuantizedTensor, wanted: str) -> Any:
         dtype = _NUMPY[wanted]
@@ -183,31 +152,3 @@ def _integer_type(tensor: QuantizedTensor) -> str:
         known = " or ".join(map(str, _INTEGERS))
         raise InvalidInput(Problem(stored.name, what, f"store codes in {known} bits"))
     return _INTEGERS[bits]
-
-
-def pack_indices(codes: Codes, bits: int) -> NDArray[np.uint8]:
-    """Indices packed without gaps, lowest bit first, uint8 `(bytes,)`: the layout of iOS 16."""
-    flat = codes.astype(np.uint8).reshape(-1, 1)
-    spread = np.unpackbits(flat, axis=1, count=bits, bitorder="little")
-    return np.packbits(spread.reshape(-1), bitorder="little")
-
-
-def _values_in(weight: Weight, dtype: type[np.floating[Any]]) -> Array:
-    """The weight's values. Raises InvalidInput for values beyond the type's range."""
-    values = weight.read()
-    largest = float(np.abs(values).max(initial=0.0))
-    if largest > float(np.finfo(dtype).max):
-        what = f"its values, up to {largest:g}, are beyond the range of {np.dtype(dtype).name}"
-        remedy = "name the operators that read it in coreml.float32, or write compute: float32"
-        raise InvalidInput(Problem(weight.name, what, remedy))
-    return values.astype(dtype)
-
-
-def _narrow(key: str, value: Array, wanted: str) -> Array:
-    """A float constant in the requested type; masks and epsilons keep their meaning."""
-    if wanted == "fp32":
-        return value.astype(np.float32)
-    if key == "epsilon":
-        return np.maximum(value, _SMALLEST_EPSILON).astype(np.float16)
-    beyond = np.abs(value) > _FLOAT16.max
-    return np.where(beyond, np.sign(value) * _LEAST_MASK, value).astype(np.float16)

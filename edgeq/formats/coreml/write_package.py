@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeq.core import canonical
 from edgeq.core.files import replacing
+from edgeq.formats.apple.constants import Array, Read
 from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.deployment_targets import Target
-
-Array = NDArray[Any]
-Read = Callable[[], Array]
 
 _ITEMS = "com.apple.CoreML"
 MODEL_PATH = f"Data/{_ITEMS}/model.mlmodel"

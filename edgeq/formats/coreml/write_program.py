@@ -8,39 +8,28 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from edgeq.formats.apple.constants import Array, Weight, identifier
+from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.write_activations import InputCoder
-from edgeq.formats.coreml.write_constants import Array, Constants, Weight, identifier
-
-Compute = Literal["float16", "float32"]
-
-
-@dataclass(frozen=True)
-class Input:
-    """An input of a program: int32 or float32 of one of several shapes; or a state, float16.
-
-    pixels: for an image, the layout of its pixels in coremltools' words.
-    """
-
-    name: str
-    shapes: tuple[tuple[int, ...], ...]
-    dtype: Literal["int32", "float32", "state"]
-    pixels: Any = None
+from edgeq.formats.coreml.write_constants import Constants
 
 
 class ProgramWriter:
     """Adds operator after operator to the one function of a program.
 
     An operator computes in float32 if its name matches one of the patterns `float32`, as is or as
-    written by `identifier`, else in `compute`. Its inputs are cast to that if necessary.
+    written by `identifier`, else in `compute`. Its inputs are cast to that if necessary. See
+    `edgeq.formats.apple.writer.Writer`.
     """
+
+    title = "Core ML"
 
     def __init__(
         self,

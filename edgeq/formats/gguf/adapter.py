@@ -15,10 +15,10 @@ import numpy as np
 
 from edgeq.formats.gguf.convert import row_order
 from edgeq.formats.gguf.header import ALIGNMENT, read_header
-from edgeq.formats.gguf.names import ARCHITECTURES, gguf_name
+from edgeq.formats.gguf.names import architecture_of, gguf_name
 from edgeq.formats.gguf.values import MetaValue
 from edgeq.formats.gguf.writer import TensorSpec, header_bytes, write_gguf
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import Decoder
 from edgeq.quantize.adapter import Adapter, Halves
 from edgeq.quantize.ggml.mixes import file_type
 from edgeq.quantize.ggml.types import TYPES, nbytes
@@ -95,7 +95,7 @@ def _specs(decoder: Decoder, shapes: Mapping[str, tuple[int, ...]], rank: int) -
 
 def _metadata(decoder: Decoder, rank: int) -> dict[str, MetaValue]:
     return {
-        "general.architecture": MetaValue("string", ARCHITECTURES[decoder.family]),
+        "general.architecture": MetaValue("string", architecture_of(decoder.family)),
         "general.type": MetaValue("string", "adapter"),
         "general.file_type": MetaValue("uint32", file_type(_TYPE.name)),
         "adapter.type": MetaValue("string", "lora"),

@@ -12,25 +12,24 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import FAMILIES, Decoder
 from edgeq.models.weights import Weights
 from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 ReadRows = Callable[[int, int], Floats]
 """Rows `start` to `stop` in the file's layout, float32 `(stop - start, …)`."""
 
-# llama.cpp's Llama rotates adjacent columns of a head by one angle, Hugging Face's rotates column
-# i with column i + head_dim / 2; its other architectures do as Hugging Face.
-_NEIGHBOURS_TURN = ("llama", "mistral")
-
 
 def row_order(decoder: Decoder | None, name: str) -> NDArray[np.int64] | None:
     """Which row of the Hugging Face weight each row in the file is; None if the order is unchanged.
 
     decoder: None for an encoder. name: the weight's Hugging Face name. Queries' and keys' rows of
-    each head go from halves (0 … d/2-1, d/2 … d-1) to pairs (0, d/2, 1, d/2+1, …).
+    each head go from halves (0 … d/2-1, d/2 … d-1) to pairs (0, d/2, 1, d/2+1, …) where llama.cpp
+    rotates neighbouring columns and the model does not.
     """
-    if decoder is None or decoder.family not in _NEIGHBOURS_TURN:
+    if decoder is None or decoder.interleaved:
+        return None
+    if not FAMILIES[decoder.family].llama_cpp.neighbours:
         return None
     heads = {"q_proj": decoder.heads, "k_proj": decoder.kv_heads}.get(name.split(".")[-2])
     if heads is None:

@@ -14,17 +14,16 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import MetaValue
-from edgeq.formats.gguf.names import ARCHITECTURES
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import FAMILIES, Decoder, LlamaCpp
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.rope import Rope
 from edgeq.quantize.number_formats import Floats
 
-_WINDOWED = ("gemma2", "gemma3_text")
 _POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}  # enum llama_pooling_type
 # llama.cpp identifies these by their number of layers, and uses other divisors than elsewhere.
 _SCALED_BY_HIDDEN = {"gemma2": 46, "gemma3_text": 62}
 
+_ROPES = ("default", "linear", "yarn")
 _YARN_BOUNDS = (1.0, 32.0, True)  # its keys for others do not reproduce transformers' results
 _LONGROPE_NOTE = (
     "llama.cpp uses the long text's rotary angles as soon as the context it opens is longer than "
@@ -72,6 +71,7 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
         "vocab_size": _whole(decoder.vocabulary),
     }
     metadata.update(_window_keys(decoder))
+    metadata.update(_factor_keys(decoder))
     if decoder.attention_softcap is not None:
         metadata["attn_logit_softcapping"] = _real(decoder.attention_softcap)
     if decoder.logit_softcap is not None:
@@ -132,20 +132,34 @@ def _real(value: float) -> MetaValue:
     return MetaValue("float32", float(value))
 
 
+def _llama_cpp(decoder: Decoder) -> LlamaCpp:
+    return FAMILIES[decoder.family].llama_cpp
+
+
 def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
     other = "use another model"
-    family, gemma = decoder.family, decoder.family in _WINDOWED
-    if decoder.qkv_bias and family not in ("llama", "mistral", "qwen2"):
+    family, known = decoder.family, _llama_cpp(decoder)
+    gemma = family in _SCALED_BY_HIDDEN
+    if decoder.qkv_bias and not known.attention_bias:
         yield "its attention has biases", other
     if decoder.activation != ("gelu_tanh" if gemma else "silu"):
         yield f"its activation is {decoder.activation}", other
-    if decoder.rope_dim != decoder.head_dim and family != "phi3":
+    if decoder.rope_dim != decoder.head_dim and not known.part_of_head:
         yield "its rotary positions rotate a part of each head", other
     if family == "phi3" and decoder.heads * decoder.head_dim != decoder.hidden:
         yield f"{decoder.heads} heads of {decoder.head_dim} are not {decoder.hidden}", other
+    if decoder.rotates != _rotates(known, decoder.layers):
+        yield "its layers without positions are at other places than llama.cpp's", other
+    if known.period is not None and _windows(decoder) and _period(decoder) is None:
+        yield "its layers with a window are not regularly spaced", other
     yield from _rope_obstacles(decoder, other)
     if gemma:
         yield from _gemma_obstacles(decoder, other)
+
+
+def _rotates(known: LlamaCpp, layers: int) -> tuple[bool, ...]:
+    still = known.still or layers + 1
+    return tuple((layer + 1) % still != 0 for layer in range(layers))
 
 
 def _gemma_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
@@ -161,32 +175,48 @@ def _gemma_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
             yield "its output weights are separate", other
     elif decoder.attention_softcap is not None:
         yield "it caps attention logits", other
-    if _period(decoder) is None:
-        yield "its layers with a window are not regularly spaced", other
+    if not _windows(decoder):
+        yield "none of its layers has a window", other
+
+
+def _windows(decoder: Decoder) -> list[int]:
+    return [window for window in decoder.windows if window is not None]
 
 
 def _period(decoder: Decoder) -> int | None:
     """p if every p-th layer, and no other, has no window; None otherwise."""
     full = [index for index, window in enumerate(decoder.windows) if window is None]
     period = full[0] + 1 if full else decoder.layers + 1
-    widths = {window for window in decoder.windows if window is not None}
+    widths = set(_windows(decoder))
     regular = [index for index in range(decoder.layers) if (index + 1) % period == 0]
     return period if full == regular and len(widths) == 1 else None
 
 
 def _window_keys(decoder: Decoder) -> dict[str, MetaValue]:
-    """Gemma's windows. llama.cpp assumes that every second (Gemma 2) or sixth layer has none."""
-    if decoder.family not in _WINDOWED:
+    """Windows, and how often a layer has none if it is not what llama.cpp assumes."""
+    usual, windows = _llama_cpp(decoder).period, _windows(decoder)
+    if usual is None or not windows:
         return {}
-    window = next(window for window in decoder.windows if window is not None)
-    keys = {"attention.sliding_window": _whole(window)}
+    keys = {"attention.sliding_window": _whole(windows[0])}
     period = _period(decoder)
     assert period is not None
-    if period != (2 if decoder.family == "gemma2" else 6):
+    if period != usual:
         keys["attention.sliding_window_pattern"] = _whole(period)
     if decoder.local_rope is not None:
         keys["rope.freq_base_swa"] = _real(decoder.local_rope.theta)
     return keys
+
+
+def _factor_keys(decoder: Decoder) -> dict[str, MetaValue]:
+    """Factors that are settings in llama.cpp; in other families they follow from sizes."""
+    if not _llama_cpp(decoder).factors:
+        return {}
+    return {
+        "embedding_scale": _real(decoder.embedding_scale),
+        "attention.scale": _real(decoder.attention_scale),
+        "residual_scale": _real(decoder.residual_scale),
+        "logit_scale": _real(1 / decoder.logit_scale),
+    }
 
 
 def _context(decoder: Decoder) -> tuple[int, tuple[str, ...]]:
@@ -194,14 +224,13 @@ def _context(decoder: Decoder) -> tuple[int, tuple[str, ...]]:
 
     Up to that length the model attends to everything with and without one.
     """
-    windows = [window for window in decoder.windows if window is not None]
-    if decoder.family in _WINDOWED or min(windows, default=decoder.context) >= decoder.context:
+    windows, known = _windows(decoder), _llama_cpp(decoder)
+    if known.period is not None or min(windows, default=decoder.context) >= decoder.context:
         return decoder.context, ()
     context = min(windows)
-    architecture = ARCHITECTURES[decoder.family]
     note = (
         f"context_length is {context}, not {decoder.context}: the model attends to {context} "
-        f"positions, and llama.cpp's {architecture} has no windows"
+        f"positions, and llama.cpp's {known.architecture} has no windows"
     )
     return context, (note,)
 
@@ -231,14 +260,14 @@ def _rope_scaling(decoder: Decoder) -> tuple[dict[str, MetaValue], dict[str, Flo
 
 def _rope_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
     rope, local = decoder.rope, decoder.local_rope
-    known = {"llama3": ("llama", "mistral"), "longrope": ("phi3",)}.get(rope.kind)
-    if known is not None and decoder.family not in known:
-        yield f"the rope_type {rope.kind} is supported only for {' and '.join(known)}", other
+    if rope.kind not in (*_ROPES, *_llama_cpp(decoder).ropes):
+        able = [name for name, family in FAMILIES.items() if rope.kind in family.llama_cpp.ropes]
+        yield f"the rope_type {rope.kind} is supported only for {', '.join(able)}", other
     if rope.kind == "yarn" and (rope.low, rope.high, rope.rounded) != _YARN_BOUNDS:
         yield f"its yarn rope has other bounds than {_YARN_BOUNDS[:2]}, rounded", other
     if local is not None and local.kind != "default":
         yield f"its windowed layers have the rope_type {local.kind}", other
-    if rope.kind == "yarn" and decoder.family in _WINDOWED:
+    if rope.kind == "yarn" and decoder.family in _SCALED_BY_HIDDEN:
         yield "only its layers without a window have the rope_type yarn", other
 
 

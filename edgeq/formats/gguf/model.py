@@ -24,7 +24,7 @@ from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header, read_header
 from edgeq.formats.gguf.llama_model import LlamaModel
 from edgeq.formats.gguf.trial import require_survivor
 from edgeq.formats.language import Ids, LanguageModel
-from edgeq.models.architecture import DEFAULT_CONTEXT
+from edgeq.models.architectures import DEFAULT_CONTEXT
 from edgeq.quantize.ggml.llama_abi import F16, F32
 
 _SCORED = 256

@@ -7,20 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.models.architecture import FAMILIES, decoder_of
+from edgeq.models.architectures import FAMILIES, decoder_of
 from edgeq.quantize.ggml.mixes import MixFacts
-
-ARCHITECTURES: dict[str, str] = {
-    "llama": "llama",
-    "mistral": "llama",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-    "gemma2": "gemma2",
-    "gemma3_text": "gemma3",
-    "phi3": "phi3",
-    "bert": "bert",
-}
-"""llama.cpp's `general.architecture`, by `model_type` of config.json."""
 
 _DECODER = {
     "model.embed_tokens": "token_embd",
@@ -28,27 +16,14 @@ _DECODER = {
     "lm_head": "output",
 }
 _DECODER_LAYER = {
-    "input_layernorm": "attn_norm",
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
     "mlp.down_proj": "ffn_down",
 }
-_FUSED = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
-_APART = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-}
-# With norms on both sides, the one after attention is another tensor than without.
-_ONE_NORM = {"post_attention_layernorm": "ffn_norm"}
-_TWO_NORMS = {
-    "post_attention_layernorm": "post_attention_norm",
-    "pre_feedforward_layernorm": "ffn_norm",
-    "post_feedforward_layernorm": "post_ffw_norm",
-}
+_QKV = {f"self_attn.{name}_proj": f"attn_{name}" for name in ("q", "k", "v", "qkv")}
+_GATED = {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up"}
+_JOINED_GATE = {"mlp.gate_up_proj": "ffn_up"}
 _BERT = {
     "embeddings.word_embeddings": "token_embd",
     "embeddings.position_embeddings": "position_embd",
@@ -75,11 +50,16 @@ def family_of(config: Mapping[str, Any], where: str) -> str:
     Raises InvalidInput at `where` for one that cannot, naming those that can.
     """
     family = config.get("model_type")
-    if family not in ARCHITECTURES:
+    if family not in (*FAMILIES, "bert"):
         what = f"the architecture {family!r} cannot be converted to GGUF"
         remedy = f"supported: {', '.join((*FAMILIES, 'bert'))}"
         raise InvalidInput(Problem(where, what, remedy))
     return str(family)
+
+
+def architecture_of(family: str) -> str:
+    """llama.cpp's `general.architecture` of a `model_type`."""
+    return "bert" if family == "bert" else FAMILIES[family].llama_cpp.architecture
 
 
 def gguf_name(family: str, name: str) -> str:
@@ -132,11 +112,19 @@ def mix_facts(config: Mapping[str, Any]) -> MixFacts:
         heads = int(config["num_attention_heads"])
         return MixFacts("bert", int(config["num_hidden_layers"]), heads, heads)
     decoder = decoder_of(config, "config.json")
-    return MixFacts(ARCHITECTURES[family], decoder.layers, decoder.heads, decoder.kv_heads)
+    return MixFacts(architecture_of(family), decoder.layers, decoder.heads, decoder.kv_heads)
 
 
 def _tables(family: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
     if family == "bert":
         return _BERT, _BERT_LAYER
-    norms = _TWO_NORMS if family in ("gemma2", "gemma3_text") else _ONE_NORM
-    return _DECODER, {**_DECODER_LAYER, **norms, **(_FUSED if family == "phi3" else _APART)}
+    known = FAMILIES[family]
+    norms = {
+        known.norms.before_attention: "attn_norm",
+        known.norms.after_attention: "post_attention_norm",
+        known.norms.before_feed_forward: "ffn_norm",
+        known.norms.after_feed_forward: "post_ffw_norm",
+    }
+    named = {own: name for own, name in norms.items() if own is not None}
+    gated = _JOINED_GATE if known.fused_gate_up else _GATED
+    return _DECODER, {**_DECODER_LAYER, **named, **_QKV, **gated}

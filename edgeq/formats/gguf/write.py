@@ -27,13 +27,13 @@ from edgeq.formats.gguf.hyperparameters import (
     encoder_hyperparameters,
 )
 from edgeq.formats.gguf.imatrix import Importance
-from edgeq.formats.gguf.names import ARCHITECTURES, family_of, gguf_names
+from edgeq.formats.gguf.names import architecture_of, family_of, gguf_names
 from edgeq.formats.gguf.parity import require_parity
 from edgeq.formats.gguf.requantize import quantized_metadata
 from edgeq.formats.gguf.values import MetaValue
 from edgeq.formats.gguf.vocabulary import Vocabulary, vocabulary_of
 from edgeq.formats.gguf.writer import TensorSpec, header_bytes, write_gguf
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.weights import open_weights
 from edgeq.quantize.ggml.blocks import STORED_AS, pack_codes
@@ -263,7 +263,7 @@ def _metadata(
     shapes: Mapping[str, tuple[int, ...]],
     name: str | None,
 ) -> dict[str, MetaValue]:
-    architecture = ARCHITECTURES[family]
+    architecture = architecture_of(family)
     count = sum(int(np.prod(shape)) for shape in shapes.values())
     general = {
         "architecture": architecture,

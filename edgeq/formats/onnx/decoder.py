@@ -18,7 +18,7 @@ from edgeq.formats.onnx.prepacked import open_model
 from edgeq.formats.package import Package
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.models import onnx_session
-from edgeq.models.architecture import DEFAULT_CONTEXT
+from edgeq.models.architectures import DEFAULT_CONTEXT
 
 _AT_ONCE = 512
 """Tokens in one run: attention holds heads × tokens × positions numbers, and logits are wide."""

@@ -10,7 +10,7 @@ from edgeq.core.threads import default_threads
 from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.formats.package import Package
-from edgeq.models.architecture import DEFAULT_CONTEXT
+from edgeq.models.architectures import DEFAULT_CONTEXT
 from edgeq.models.model import DescribedModel
 from edgeq.quantize.decide import Decision, decide, stored_bytes
 from edgeq.quantize.spec import Intent

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.core.metadata_keys import CONTEXT_KEY, SWITCH_KEY
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import Decoder
 from edgeq.models.graphs.decoder_rope import Rotation, Rotations
 from edgeq.models.graphs.rewriting import CONTRIB, GraphWriter
 from edgeq.models.graphs.streamed import StreamedTensor
@@ -77,8 +77,7 @@ class DecoderGraph:
         positions = self._positions(ids, past, turned)
         table = self._matrix("model.embed_tokens.weight")
         hidden = self._append("Gather", [table, ids])
-        if decoder.embedding_scale != 1:
-            hidden = self._scaled(hidden, decoder.embedding_scale)
+        hidden = self._scaled(hidden, decoder.embedding_scale)
         present: list[ir.Value] = []
         for layer in range(decoder.layers):
             hidden = self._layer(layer, hidden, positions, present)
@@ -86,7 +85,8 @@ class DecoderGraph:
         hidden = self._append("Slice", [hidden, first, self._numbers([_END]), self._numbers([1])])
         hidden = self._norm(hidden, "model.norm.weight")
         output = table if decoder.tied else self._matrix("lm_head.weight")
-        logits = self._capped(self._product(hidden, output), decoder.logit_softcap)
+        logits = self._scaled(self._product(hidden, output), decoder.logit_scale)
+        logits = self._capped(logits, decoder.logit_softcap)
         self._output(logits, "logits", [1, "kept", decoder.vocabulary])
         for index, value in enumerate(present):
             layer, part = index // 2, "value" if index % 2 else "key"
@@ -126,19 +126,16 @@ class DecoderGraph:
     def _layer(
         self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
     ) -> ir.Value:
-        stem = f"model.layers.{layer}"
-        normed = self._norm(hidden, f"{stem}.input_layernorm.weight")
-        attended = self._attention(layer, normed, positions, present)
-        after = f"{stem}.post_attention_layernorm.weight"
-        before = after
-        if self._decoder.post_norms:
-            attended = self._norm(attended, after)
-            before = f"{stem}.pre_feedforward_layernorm.weight"
-        hidden = self._append("Add", [hidden, attended])
-        fed = self._feed_forward(f"{stem}.mlp", self._norm(hidden, before))
-        if self._decoder.post_norms:
-            fed = self._norm(fed, f"{stem}.post_feedforward_layernorm.weight")
-        return self._append("Add", [hidden, fed])
+        norms, stem = self._decoder.norms, f"model.layers.{layer}"
+        inner = self._normed(hidden, stem, norms.before_attention)
+        attended = self._attention(layer, inner, positions, present)
+        hidden = self._added(hidden, self._normed(attended, stem, norms.after_attention))
+        inner = self._normed(hidden, stem, norms.before_feed_forward)
+        fed = self._feed_forward(f"{stem}.mlp", inner)
+        return self._added(hidden, self._normed(fed, stem, norms.after_feed_forward))
+
+    def _added(self, hidden: ir.Value, more: ir.Value) -> ir.Value:
+        return self._append("Add", [hidden, self._scaled(more, self._decoder.residual_scale)])
 
     def _attention(
         self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
@@ -147,15 +144,15 @@ class DecoderGraph:
         query: ir.Value
         key: ir.Value | None = None
         value: ir.Value | None = None
-        if decoder.fused:
-            query = self._linear(hidden, f"{stem}.qkv_proj", bias=False)
+        if decoder.fused_qkv:
+            query = self._linear(hidden, f"{stem}.qkv_proj", bias=decoder.qkv_bias)
         else:
             query, key, value = (
                 self._linear(hidden, f"{stem}.{name}_proj", bias=decoder.qkv_bias) for name in "qkv"
             )
-            if decoder.qk_norms:
-                query = self._head_norm(query, f"{stem}.q_norm.weight", decoder.heads)
-                key = self._head_norm(key, f"{stem}.k_norm.weight", decoder.kv_heads)
+            if decoder.qk_norm:
+                query = self._query_norm(query, f"{stem}.q_norm.weight", decoder.heads)
+                key = self._query_norm(key, f"{stem}.k_norm.weight", decoder.kv_heads)
         capacity = cache_capacity(decoder, layer)
         shape = [1, decoder.kv_heads, capacity or "capacity", decoder.head_dim]
         past = [
@@ -163,12 +160,16 @@ class DecoderGraph:
             for name in ("key", "value")
         ]
         window = decoder.windows[layer]
-        cosines, sines = positions.whole if window is None else positions.windowed
+        tables: tuple[ir.Value | None, ...] = (None, None)
+        if decoder.rotates[layer]:
+            tables = positions.whole if window is None else positions.windowed
+            tables += () if positions.ids is None else (positions.ids,)
         attributes: dict[str, int | float] = {
             "num_heads": decoder.heads,
             "kv_num_heads": decoder.kv_heads,
             "scale": decoder.attention_scale,
-            "do_rotary": 1,
+            "do_rotary": int(decoder.rotates[layer]),
+            "rotary_interleaved": int(decoder.interleaved),
         }
         if window is not None:
             attributes["local_window_size"] = window
@@ -176,8 +177,7 @@ class DecoderGraph:
             attributes["sliding_window_cache"] = 1
         if decoder.attention_softcap is not None:
             attributes["softcap"] = decoder.attention_softcap
-        inputs = [query, key, value, *past, positions.last, positions.total, cosines, sines]
-        inputs += [positions.ids] if positions.ids is not None else []
+        inputs = [query, key, value, *past, positions.last, positions.total, *tables]
         attended = self._append(
             "GroupQueryAttention", inputs, attributes, domain=CONTRIB, outputs=3
         )
@@ -187,7 +187,7 @@ class DecoderGraph:
         return self._linear(attended, f"{stem}.o_proj", bias=decoder.output_bias)
 
     def _feed_forward(self, stem: str, hidden: ir.Value) -> ir.Value:
-        if self._decoder.fused:
+        if self._decoder.fused_gate_up:
             both = self._linear(hidden, f"{stem}.gate_up_proj", bias=False)
             gate = self._append("Split", [both], {"axis": -1, "num_outputs": 2}, outputs=2)
             producer = gate.producer()
@@ -219,8 +219,13 @@ class DecoderGraph:
         inputs = [hidden, self._writer.constant(name, gain)]
         return self._append("SimplifiedLayerNormalization", inputs, attributes)
 
-    def _head_norm(self, value: ir.Value, name: str, heads: int) -> ir.Value:
-        """A norm over each head's columns."""
+    def _normed(self, hidden: ir.Value, stem: str, name: str | None) -> ir.Value:
+        return hidden if name is None else self._norm(hidden, f"{stem}.{name}.weight")
+
+    def _query_norm(self, value: ir.Value, name: str, heads: int) -> ir.Value:
+        """A norm over each head's columns, or over those of all heads."""
+        if self._decoder.qk_norm == "whole":
+            return self._norm(value, name)
         width = self._decoder.head_dim
         split = self._append("Reshape", [value, self._numbers([1, -1, width])])
         normed = self._norm(split, name)
@@ -232,6 +237,8 @@ class DecoderGraph:
         return self._scaled(self._append("Tanh", [self._scaled(value, 1 / cap)]), cap)
 
     def _scaled(self, value: ir.Value, factor: float) -> ir.Value:
+        if factor == 1:
+            return value
         constant = self._writer.constant("scale", np.array(factor, np.float32))
         return self._append("Mul", [value, constant])
 

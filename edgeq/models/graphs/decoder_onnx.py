@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.metadata_keys import END_KEY
-from edgeq.models.architecture import DEFAULT_CONTEXT, Decoder, decoder_of
+from edgeq.models.architectures import DEFAULT_CONTEXT, Decoder, decoder_of
 from edgeq.models.graphs.decoder_graph import DecoderGraph, cache_capacity
 from edgeq.models.graphs.decoder_rope import depends_on_length, rotations
 from edgeq.models.graphs.rewriting import save_model

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import Decoder
 from edgeq.models.rope import Rope
 from edgeq.quantize.number_formats import Floats
 

@@ -21,7 +21,7 @@ from edgeq.measure.clusters import Estimate, mean
 from edgeq.measure.divergence import DEFAULT_WINDOW
 from edgeq.measure.quality import cosine
 from edgeq.measure.scoring import score
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import Decoder
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.pipeline.allocate.chain import Chain
 from edgeq.quantize.number_formats import Floats

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.gguf.header import Header
-from edgeq.models.architecture import Decoder, decoder_of
+from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.huggingface import read_directory
 from edgeq.pipeline.audit.plain import length, text, whole
 from edgeq.pipeline.audit.records import Finding, Outcome

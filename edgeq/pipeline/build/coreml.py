@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from edgeq.core.artifact import COREML_PACKAGE, MODEL_FILE, TensorRecord, ValueInfo
+from edgeq.formats.apple.decoder import IDS, POSITION
+from edgeq.formats.apple.plan import apple_decisions
+from edgeq.formats.apple.weights import find_coded_apple, settle_apple
 from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.executor import Program, load
 from edgeq.formats.coreml.executor.images import pixels
-from edgeq.formats.coreml.file_format import coreml_decisions
 from edgeq.formats.coreml.lengths import filled
 from edgeq.formats.coreml.overflow import refuse_overflow
-from edgeq.formats.coreml.weights import find_coded_coreml, settle_coreml
 from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_coreml
-from edgeq.formats.coreml.write_decoder import IDS, POSITION
 from edgeq.formats.file_format import TensorPlan
 from edgeq.formats.onnx.write import codes_summary
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
@@ -101,10 +101,10 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
 def _found(stages: Stages, name: str, intent: Intent) -> Found:
     """Codes of every weight that is on a grid, and of what it multiplies where that is coded."""
     model = stages.planned.model
-    decisions = coreml_decisions(model, intent)
+    decisions = apple_decisions(model, intent)
     if any(decision.activations != "float32" for decision in decisions.values()):
         graph = stages.float_graph()
-        return find_coded_coreml(
+        return find_coded_apple(
             graph,
             lambda tensor, _: decisions.get(tensor, Decision(None, "not asked for")),
             stages.feeds(graph),
@@ -124,7 +124,7 @@ def _codes(stages: Stages, name: str, decisions: dict[str, Decision]) -> dict[st
     # Layers and tables of a directory are what every format has: their codes are shared.
     has_groups = all(number_format(grid).group_size for grid in grids)
     is_shared = model.directory is not None and has_groups
-    return stages.codes(decisions, name, None if is_shared else settle_coreml)
+    return stages.codes(decisions, name, None if is_shared else settle_apple)
 
 
 def _export(

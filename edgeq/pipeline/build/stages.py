@@ -20,7 +20,7 @@ from edgeq.core.store import Store
 from edgeq.core.tasks import TASKS, Task, task_of
 from edgeq.core.terms import Progress
 from edgeq.formats.registry import FILE_FORMATS
-from edgeq.models.architecture import DEFAULT_CONTEXT
+from edgeq.models.architectures import DEFAULT_CONTEXT
 from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from edgeq.core.artifact import Artifact, Frozen, read_artifact, read_record
+from edgeq.core.artifact import Artifact, Frozen, TextSettings, read_artifact, read_record
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import task_of
 from edgeq.core.temporary import TemporaryFolder
@@ -20,6 +21,7 @@ from edgeq.formats.loaded import load
 from edgeq.formats.selftest import (
     ARRAYS_FILE,
     IMAGE_FILE,
+    OTHER_CPU,
     SELFTEST_FILE,
     Case,
     Output,
@@ -91,12 +93,13 @@ def answer(request: SelfTestRequest) -> dict[str, Any]:
         cases = [Case(arrays=ARRAYS_FILE, outputs=_listed(answers))]
         if request.image is not None:
             answers = model.run(model.preprocess(request.image))
-            cases.append(Case(image=IMAGE_FILE, outputs=_listed(answers)))
+            labels = _labels(model, request.image, answers, record)
+            cases.append(Case(image=IMAGE_FILE, outputs=_listed(answers), labels=labels))
     elif task.generates:
         cases = [_continuation(model, text) for text in TEXTS]
     else:
         texts = (*TEXTS, *_too_long(record))
-        cases = [_of_text(model, text, embeds=task.embeds) for text in texts]
+        cases = [_of_text(model, text, record) for text in texts]
     facts = Facts()
     if isinstance(model, LanguageModel):
         ends = tuple(id for id in range(model.vocabulary) if id in model.end_tokens)
@@ -118,12 +121,37 @@ def _continuation(model: Model, text: str) -> Case:
     return Case(text=text, token_ids=tuple(ids), outputs=(listed("logits", logits),))
 
 
-def _of_text(model: Model, text: str, *, embeds: bool) -> Case:
-    if embeds:
+def _of_text(model: Model, text: str, record: Artifact) -> Case:
+    if task_of(record.task).embeds:
         answers = {"sentence_embedding": model.embed([text])[0]}
     else:
         answers = model.run(model.tokenize(text))
-    return Case(text=text, token_ids=tuple(model.tokens(text)), outputs=_listed(answers))
+    (prompted,) = (record.text or TextSettings(max_tokens=1)).prompted([text])
+    return Case(
+        text=text,
+        token_ids=tuple(model.tokens(prompted)),
+        outputs=_listed(answers),
+        labels=_labels(model, text, answers, record),
+    )
+
+
+def _labels(
+    model: Model,
+    sample: str | Path,
+    answers: Mapping[str, npt.NDArray[Any]],
+    record: Artifact,
+) -> tuple[str, ...] | None:
+    """The labels of a text or an image, if no answer within the tolerance has others."""
+    if record.classes is None:
+        return None
+    scores = answers[record.outputs[0].name].ravel()
+    room = OTHER_CPU * float(np.linalg.norm(scores))
+    if record.classes.function == "sigmoid":
+        is_clear = bool((np.abs(scores) > room).all())
+    else:
+        ordered = np.sort(scores)
+        is_clear = scores.size < 2 or bool(ordered[-1] - ordered[-2] > 2 * room)
+    return model.classify([sample])[0].labels if is_clear else None
 
 
 def _listed(answers: Mapping[str, Any]) -> tuple[Output, ...]:

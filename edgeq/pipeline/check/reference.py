@@ -21,7 +21,7 @@ from edgeq.formats.onnx.file_format import ONNX
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure.inputs import Evaluation, evaluation_texts
 from edgeq.measure.text_passes import corpus_windows, window_tokens
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import is_installed
 from edgeq.pipeline.build.build import build_float

@@ -12,8 +12,8 @@ import onnx
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.apple.constants import identifier
 from edgeq.formats.coreml.executor import Evaluated, load
-from edgeq.formats.coreml.write_constants import identifier
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, open_original, watched
 from edgeq.pipeline.proof.onnx_prove import distance
 

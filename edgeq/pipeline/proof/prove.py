@@ -128,7 +128,7 @@ def _graph_logits(session: Session, sample: TextSample, vocabulary: int) -> Arra
 
 
 def _feed(directory: ModelDirectory, sample: TextSample) -> dict[str, npt.NDArray[np.generic]]:
-    from edgeq.models.architecture import decoder_of
+    from edgeq.models.architectures import decoder_of
     from edgeq.models.graphs.decoder_onnx import decoder_feeds
 
     decoder = decoder_of(directory.config, str(directory.path))

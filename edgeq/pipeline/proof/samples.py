@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import Decoder
 from edgeq.pipeline.proof.request import TextSample
 
 TEXTS = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from edgeq.core.tasks import TEXT_GENERATION
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network
 from edgeq.models.weights import open_weights

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
-from edgeq.models.architecture import Decoder
+from edgeq.models.architectures import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.pipeline.recover.network import Network, factors_of
 from edgeq.pipeline.recover.record import Recovery, versions

@@ -20,7 +20,7 @@ from edgeq.estimate.contents import Contents, contents_of_artifact
 from edgeq.estimate.devices import estimate_for
 from edgeq.estimate.memory import estimate_memory
 from edgeq.formats.bundle import read_bundle
-from edgeq.models.architecture import DEFAULT_CONTEXT
+from edgeq.models.architectures import DEFAULT_CONTEXT
 from edgeq.pipeline.build.build import build, settled
 from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.verdict import Verdict

@@ -18,11 +18,11 @@ import torch
 import transformers
 
 from edgeq.core.errors import InvalidInput
+from edgeq.formats.apple.constants import identifier
+from edgeq.formats.apple.weights import find_codes_apple
 from edgeq.formats.coreml.deployment_targets import IOS16, IOS17, IOS18, needs_os
 from edgeq.formats.coreml.executor import load
-from edgeq.formats.coreml.weights import find_codes_coreml
 from edgeq.formats.coreml.write import export_graph_coreml
-from edgeq.formats.coreml.write_constants import identifier
 from edgeq.formats.onnx.write import write_codes
 from edgeq.models.graphs.float_onnx import export_encoder
 from edgeq.models.graphs.imported import import_onnx
@@ -58,7 +58,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def nearest(graph: Path, grid: str) -> dict[str, QuantizedTensor]:
-    return find_codes_coreml(graph, grid_for(grid), [], str)
+    return find_codes_apple(graph, grid_for(grid), [], str)
 
 
 @pytest.fixture(scope="module")

@@ -20,14 +20,14 @@ import transformers
 from safetensors.numpy import load_file, save_file
 
 from edgeq.core.errors import InvalidInput
+from edgeq.formats.apple.constants import identifier
 from edgeq.formats.coreml.deployment_targets import IOS17
 from edgeq.formats.coreml.executor import Program, load
 from edgeq.formats.coreml.overflow import refuse_overflow
 from edgeq.formats.coreml.write import export_decoder_coreml
-from edgeq.formats.coreml.write_constants import identifier
 from edgeq.formats.coreml.write_package import MODEL_PATH, WEIGHTS_PATH
 from edgeq.formats.onnx.write import write_codes
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.models.huggingface import read_directory
 from edgeq.models.onnx_session import open_session

@@ -15,13 +15,13 @@ from edgeq.core.errors import InvalidInput
 from edgeq.formats.gguf.convert import read_rows, reorder_codes, row_order
 from edgeq.formats.gguf.hyperparameters import decoder_hyperparameters, encoder_hyperparameters
 from edgeq.formats.gguf.names import (
-    ARCHITECTURES,
+    architecture_of,
     gguf_name,
     gguf_names,
     hugging_face_name,
     mix_facts,
 )
-from edgeq.models.architecture import Decoder, decoder_of
+from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.sentence_head import SentenceHead
 from edgeq.models.weights import Weights
@@ -64,7 +64,7 @@ def test_names_are_those_of_the_gguf_package_and_turn_back(family: str) -> None:
     names = gguf_names(config, decoder(family).tensors())
     assert len(set(names.values())) == len(names)
     architecture = next(
-        arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == ARCHITECTURES[model_type]
+        arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture_of(model_type)
     )
     known = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     for name, stored in names.items():
@@ -213,6 +213,12 @@ def test_longrope_is_scaled_as_in_transformers() -> None:
         ("llama", {"hidden_act": "gelu_pytorch_tanh"}, "activation is gelu_tanh"),
         ("qwen2", {"rope_scaling": dict(tiny_decoders.LLAMA3_ROPE)}, "only for llama"),
         ("gemma2", {"query_pre_attn_scalar": 100}, "query_pre_attn_scalar is 100, not 32"),
+        ("smollm3", {"no_rope_layers": [1, 0, 1, 1, 1]}, "layers without positions"),
+        (
+            "olmo3",
+            {"layer_types": ["full_attention"] + ["sliding_attention"] * 4},
+            "regularly spaced",
+        ),
         ("gemma2", {"final_logit_softcapping": None}, "does not cap logits"),
         ("gemma2", {"tie_word_embeddings": False}, "output weights"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "caps attention logits"),

@@ -10,7 +10,7 @@ import pytest
 
 from edgeq.formats.gguf.decide import GgufDecision, decide_gguf
 from edgeq.formats.gguf.names import gguf_names, mix_facts
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.quantize.ggml.mixes import MIXES, mix_types
 from edgeq.quantize.ggml.types import TYPES
 from edgeq.quantize.ggml.words import GgufMix, GgufType

@@ -24,7 +24,7 @@ from edgeq.formats.gguf.names import gguf_names, mix_facts
 from edgeq.formats.gguf.requantize import quantize_file
 from edgeq.formats.gguf.write import WrittenGguf, planned_bytes, write_gguf_model
 from edgeq.formats.language import LanguageModel
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.weights import Weights
 from edgeq.quantize.ggml.mixes import mix_types
@@ -127,6 +127,13 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
     ("phi3", {}, 128),
     ("phi3", {"partial_rotary_factor": 0.5}, 128),
     ("phi3-longrope", {"initializer_range": 0.05}, 300),  # original context: 256
+    ("ministral", {}, 16),  # as long as the window of some of its layers
+    ("smollm3", {}, 128),
+    ("granite", {}, 128),
+    ("olmo2", {}, 128),
+    ("olmo3", {}, 128),  # window: 16, and original context: 32
+    ("olmo3", {"num_hidden_layers": 6, "layer_types": EVERY_THIRD, "rope_scaling": None}, 128),
+    ("glm4", {"attention_bias": True}, 128),
 ]
 
 
@@ -364,7 +371,7 @@ import sys, threading
 from pathlib import Path
 from edgeq.formats.gguf.write import write_gguf_model
 from edgeq.quantize.ggml.types import TYPES, nbytes
-from edgeq.models.architecture import decoder_of
+from edgeq.models.architectures import decoder_of
 from edgeq.models.huggingface import read_directory
 from edgeq.formats.gguf.decide import GgufDecision
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgeq.formats.coreml.write_constants import Weight
-from edgeq.formats.coreml.write_graph import Translator, Value, handles
+from edgeq.formats.apple.constants import Weight
+from edgeq.formats.apple.graph import Translator, Value, handles
 
 _MASKED = -30000.0  # added to scores: finite in float16, and so are two of them
 

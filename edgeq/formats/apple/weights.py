@@ -1,4 +1,4 @@
-"""The weights of a float graph that a Core ML package can store on a grid, and their codes."""
+"""The weights of a float graph that Apple's runtimes can read on a grid, and their codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeq.core.terms import Progress
-from edgeq.formats.coreml.decide import settled
+from edgeq.formats.apple.decide import settled
 from edgeq.models.graphs.rounding import Found, find_codes, find_quantized
 from edgeq.models.graphs.weights import Decide, Weight
 from edgeq.quantize.decide import Decision
@@ -14,12 +14,12 @@ from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed
 
 
-def settle_coreml(weight: Weight, decide: Decide) -> Decision:
+def settle_apple(weight: Weight, decide: Decide) -> Decision:
     """A decision that the weight's operators can carry out, or float with the reason."""
     decision = decide(weight.name, weight.shape_by_rows)
     found = weight.obstacle
     if weight.role == "recurrent":
-        found = "edgeq does not write recurrent layers for Core ML"
+        found = "edgeq does not write recurrent layers for Apple's runtimes"
     if decision.choice is not None and found:
         return Decision(None, f"stays float: {found}")
     is_convolved = weight.role == "convolution" and all(use.in_main_graph for use in weight.uses)
@@ -33,24 +33,24 @@ def settle_coreml(weight: Weight, decide: Decide) -> Decision:
     )
 
 
-def find_codes_coreml(
+def find_codes_apple(
     float_directory: Path,
     decide: Decide,
     feeds: Sequence[Feed],
     progress: Progress,
 ) -> dict[str, QuantizedTensor]:
-    """Codes of every weight that `decide` assigns a grid that Core ML supports.
+    """Codes of every weight that `decide` assigns a grid that Apple's runtimes support.
 
     The same codes as from `edgeq.formats.onnx.write.find_codes` if both formats have the grid.
     """
-    return find_codes(float_directory, decide, feeds, progress, settle_coreml)
+    return find_codes(float_directory, decide, feeds, progress, settle_apple)
 
 
-def find_coded_coreml(
+def find_coded_apple(
     float_directory: Path,
     decide: Decide,
     feeds: Sequence[Feed],
     progress: Progress,
 ) -> Found:
-    """Codes of weights as from `find_codes_coreml`, and codes of their inputs."""
-    return find_quantized(float_directory, decide, feeds, progress, settle_coreml)
+    """Codes of weights as from `find_codes_apple`, and codes of their inputs."""
+    return find_quantized(float_directory, decide, feeds, progress, settle_apple)

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.formats.coreml.sizes import ANGLES
-from edgeq.formats.coreml.write_constants import Weight
-from edgeq.formats.coreml.write_program import ProgramWriter
-from edgeq.models.architecture import Decoder
+from edgeq.formats.apple.constants import ANGLES, Weight
+from edgeq.formats.apple.writer import Writer
+from edgeq.models.architectures import Decoder
 from edgeq.models.graphs.decoder_rope import Rotation, Rotations
 
 _MASKED = -30000.0  # added to scores: finite in float16, and so are two of them
@@ -33,7 +32,7 @@ class Places:
 
 
 def find_places(
-    writer: ProgramWriter,
+    writer: Writer,
     decoder: Decoder,
     context: int,
     ids: Any,
@@ -67,7 +66,7 @@ def find_places(
     return Places(begin, end, masks, turns)
 
 
-def _mask(writer: ProgramWriter, context: int, rows: Any, window: int | None) -> Any:
+def _mask(writer: Writer, context: int, rows: Any, window: int | None) -> Any:
     emit, stem = writer.emit, "mask" if window is None else f"mask.window{window}"
     columns = np.arange(context, dtype=np.int32)[None, :]
     column = emit("expand_dims", f"{stem}.rows", x=rows, axes=[1])
@@ -83,7 +82,7 @@ def _mask(writer: ProgramWriter, context: int, rows: Any, window: int | None) ->
 
 
 def _turn(
-    writer: ProgramWriter, context: int, name: str, rotation: Rotation, rows: Any
+    writer: Writer, context: int, name: str, rotation: Rotation, rows: Any
 ) -> tuple[Any, Any]:
     """Cosines of the tokens, equal for both halves of the columns, and sines, the first half
     negative.

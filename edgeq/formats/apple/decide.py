@@ -1,31 +1,18 @@
-"""The grid of each weight in a Core ML package, and the release that can read it."""
+"""The grid of each weight in a file for Apple's runtimes, and its size there."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from edgeq.quantize.decide import Decision, decide
+from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import plain_method, rounding_method
 from edgeq.quantize.model import Choice
 from edgeq.quantize.number_formats import number_format
 from edgeq.quantize.number_formats.integers import INT8
 from edgeq.quantize.number_formats.palettes import Palette
-from edgeq.quantize.spec import Intent
 
 Decide = Callable[[str, tuple[int, ...]], Decision]
-
-
-def decide_coreml(name: str, shape: tuple[int, ...], intent: Intent, *, is_table: bool) -> Decision:
-    """Decide by name and shape alone. is_table: rows are looked up, and not also multiplied."""
-    is_multiplied = not is_table
-    return settled(
-        decide(name, shape, intent),
-        shape,
-        is_table=is_table,
-        is_multiplied=is_multiplied,
-        is_seen=is_multiplied,
-    )
 
 
 def settled(
@@ -36,7 +23,7 @@ def settled(
     is_multiplied: bool,
     is_seen: bool,
 ) -> Decision:
-    """A decision that a package can store, or float with the reason.
+    """A decision that a file can store, or float with the reason.
 
     is_table: whether its rows are looked up, and not also multiplied: GPTQ then measures the effect
     of errors. is_multiplied: whether calibration has access to the weight's input in a product.
@@ -60,7 +47,7 @@ def settled(
 
 
 def obstacle(grid: str, shape: tuple[int, ...]) -> str:
-    """Why Core ML cannot store a weight of this shape on the grid; empty if it can.
+    """Why Apple's runtimes cannot store a weight of this shape on the grid; empty if it can.
 
     shape: outputs, tokens or filters first. Blocks run along its second axis, which must consist of
     whole blocks.
@@ -86,8 +73,8 @@ def fitting(grid: str, shape: tuple[int, ...]) -> str:
     return grid.partition("-")[0] if rows is not None and shape[0] % rows else grid
 
 
-def stored_bytes_coreml(decision: Decision, shape: tuple[int, ...], compute: str) -> int:
-    """Bytes of a weight in a package that computes in `compute`: codes and scales, or values."""
+def stored_bytes_apple(decision: Decision, shape: tuple[int, ...], compute: str) -> int:
+    """Bytes of a weight in a file that computes in `compute`: codes and scales, or values."""
     width = 2 if compute == "float16" else 4
     if decision.choice is None:
         return math.prod(shape) * width

@@ -1,7 +1,7 @@
-"""Translate an ONNX graph, operator by operator, to a Core ML program.
+"""Translate an ONNX graph, operator by operator, to a program.
 
-coremltools no longer reads ONNX. Encoders and image classifiers use few operators, and a float
-graph has everything that a package needs: pooling inside, weights under the names that rules and
+Apple's tools do not read ONNX. Encoders and image classifiers use few operators, and a float
+graph has everything that a program needs: pooling inside, weights under the names that rules and
 codes use. Values that do not depend on an input are computed here and become constants.
 """
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.coreml.write_constants import Weight
-from edgeq.formats.coreml.write_program import Input, ProgramWriter
+from edgeq.formats.apple.constants import Weight
+from edgeq.formats.apple.writer import Input, Writer
 from edgeq.models.graphs import weights
 from edgeq.quantize.activations import InputCodes
 from edgeq.quantize.model import Quantized
@@ -32,7 +32,7 @@ Handler = Callable[["Translator", ir.Node, list[Value]], Any]
 _UNKNOWN = object()  # an operator without a handler
 
 HANDLERS: dict[str, Handler] = {}
-"""Keyed by ONNX operator; filled by the modules `coreml_operators` and `coreml_layers`."""
+"""Keyed by ONNX operator; filled by the modules `operators` and `layers`."""
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
@@ -119,7 +119,7 @@ class Translator:
     def __init__(
         self,
         model: ir.Model,
-        writer: ProgramWriter,
+        writer: Writer,
         weights: Mapping[str, Weight],
         given: Mapping[str, Any],
     ) -> None:
@@ -149,7 +149,7 @@ class Translator:
                 self._values[value.name or ""] = result
         if self._unknown:
             names = ", ".join(sorted(self._unknown))
-            what = f"edgeq does not support these operators for Core ML: {names}"
+            what = f"edgeq does not support these operators for {self.writer.title}: {names}"
             raise InvalidInput(Problem(MODEL_FILE, what, "target another format"))
         return {v.name or "": self._variable(v.name or "") for v in self._model.graph.outputs}
 
@@ -202,7 +202,7 @@ class Translator:
         try:
             return HANDLERS[node.op_type](self, node, args)
         except (ValueError, NotImplementedError, KeyError) as error:
-            what = f"{node.op_type} cannot be expressed in Core ML: {error}"
+            what = f"{node.op_type} cannot be expressed in {self.writer.title}: {error}"
             raise InvalidInput(Problem(str(node.name), what, "target another format")) from error
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from edgeq.formats.coreml.write_graph import Translator, Value, handles
+from edgeq.formats.apple.graph import Translator, Value, handles
 
 _BINARY = {
     "Add": "add",

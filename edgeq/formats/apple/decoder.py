@@ -1,4 +1,4 @@
-"""The operators of a language model in a Core ML program with a stateful KV cache.
+"""The operators of a language model with a stateful KV cache.
 
 Shapes are (1, tokens, width) between layers. Each layer has two states, float16 (1, kv_heads,
 context, head_dim): a call writes the keys and values of its tokens after the existing ones, and
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.formats.coreml.write_constants import Weight
-from edgeq.formats.coreml.write_positions import Places, find_places
-from edgeq.formats.coreml.write_program import Input, ProgramWriter
-from edgeq.models.architecture import Decoder
+from edgeq.formats.apple.constants import Weight
+from edgeq.formats.apple.positions import Places, find_places
+from edgeq.formats.apple.writer import Input, Writer
+from edgeq.models.architectures import Decoder
 from edgeq.models.graphs.decoder_rope import Rotations
 from edgeq.models.weights import Weights
 from edgeq.quantize.number_formats import QuantizedTensor
@@ -49,7 +49,7 @@ class DecoderProgram:
         decoder: Decoder,
         weights: Weights,
         codes: Mapping[str, QuantizedTensor],
-        writer: ProgramWriter,
+        writer: Writer,
         context: int,
     ) -> None:
         """context: positions in the states."""
@@ -72,36 +72,45 @@ class DecoderProgram:
         places = find_places(self._writer, decoder, self._context, ids, position, turned)
         table = self._matrices["model.embed_tokens.weight"]
         hidden = emit("gather", "model.embed_tokens", x=table, indices=ids, axis=0)
-        if decoder.embedding_scale != 1:
-            hidden = emit("mul", "model.embed_scale", x=hidden, y=decoder.embedding_scale)
+        hidden = self._scaled(hidden, "model.embed_scale", decoder.embedding_scale)
         for layer in range(decoder.layers):
             hidden = self._layer(layer, hidden, places)
         hidden = self._norm(hidden, "model.norm", decoder.hidden)
         output = table if decoder.tied else self._matrices["lm_head.weight"]
         logits = self._product(hidden, "lm_head", output)
+        logits = self._scaled(logits, "lm_head.scale", decoder.logit_scale)
         return self._capped(logits, "lm_head.softcap", decoder.logit_softcap)
 
     def _layer(self, layer: int, hidden: Any, places: Places) -> Any:
-        decoder, stem = self._decoder, f"model.layers.{layer}"
-        normed = self._norm(hidden, f"{stem}.input_layernorm", decoder.hidden)
-        attended = self._attention(layer, normed, places)
-        after = f"{stem}.post_attention_layernorm"
-        before = after
-        if decoder.post_norms:
-            attended = self._norm(attended, after, decoder.hidden)
-            before = f"{stem}.pre_feedforward_layernorm"
-        hidden = self._emit("add", f"{stem}.residual", x=hidden, y=attended)
-        fed = self._feed_forward(f"{stem}.mlp", self._norm(hidden, before, decoder.hidden))
-        if decoder.post_norms:
-            fed = self._norm(fed, f"{stem}.post_feedforward_layernorm", decoder.hidden)
-        return self._emit("add", f"{stem}.output", x=hidden, y=fed)
+        norms, stem = self._decoder.norms, f"model.layers.{layer}"
+        inner = self._normed(hidden, stem, norms.before_attention)
+        attended = self._attention(layer, inner, places)
+        attended = self._normed(attended, stem, norms.after_attention)
+        hidden = self._added(hidden, attended, f"{stem}.residual")
+        inner = self._normed(hidden, stem, norms.before_feed_forward)
+        fed = self._feed_forward(f"{stem}.mlp", inner)
+        fed = self._normed(fed, stem, norms.after_feed_forward)
+        return self._added(hidden, fed, f"{stem}.output")
+
+    def _normed(self, hidden: Any, stem: str, name: str | None) -> Any:
+        return (
+            hidden if name is None else self._norm(hidden, f"{stem}.{name}", self._decoder.hidden)
+        )
+
+    def _added(self, hidden: Any, more: Any, name: str) -> Any:
+        more = self._scaled(more, f"{name}.scale", self._decoder.residual_scale)
+        return self._emit("add", name, x=hidden, y=more)
+
+    def _scaled(self, value: Any, name: str, factor: float) -> Any:
+        return value if factor == 1 else self._emit("mul", name, x=value, y=factor)
 
     def _attention(self, layer: int, hidden: Any, places: Places) -> Any:
         decoder, emit, stem = self._decoder, self._emit, f"model.layers.{layer}.self_attn"
         window = decoder.windows[layer]
         query, key, value = self._query_key_value(hidden, stem)
-        query = self._turned(query, f"{stem}.query_rope", places.turns[window])
-        key = self._turned(key, f"{stem}.key_rope", places.turns[window])
+        if decoder.rotates[layer]:
+            query = self._turned(query, f"{stem}.query_rope", places.turns[window])
+            key = self._turned(key, f"{stem}.key_rope", places.turns[window])
         # Scaled before the product, so that scores stay small; the scale goes to the short side.
         query = emit("mul", f"{stem}.scaled", x=query, y=decoder.attention_scale)
         keys = self._kept(state_name(layer, "key"), key, places)
@@ -127,8 +136,8 @@ class DecoderProgram:
         """Each (1, heads, tokens, head_dim)."""
         decoder, emit = self._decoder, self._emit
         counts = (decoder.heads, decoder.kv_heads, decoder.kv_heads)
-        if decoder.fused:
-            joined = self._linear(hidden, f"{stem}.qkv_proj", bias=False)
+        if decoder.fused_qkv:
+            joined = self._linear(hidden, f"{stem}.qkv_proj", bias=decoder.qkv_bias)
             sizes = np.array([count * decoder.head_dim for count in counts], np.int32)
             parts = emit("split", f"{stem}.qkv", x=joined, split_sizes=sizes, axis=-1)
         else:
@@ -137,17 +146,26 @@ class DecoderProgram:
             ]
         found = []
         for name, part, count in zip("qkv", parts, counts, strict=True):
+            is_normed = decoder.qk_norm is not None and name != "v"
+            if is_normed and decoder.qk_norm == "whole":
+                part = self._norm(part, f"{stem}.{name}_norm", decoder.norm_width(count))
             shape = [1, -1, count, decoder.head_dim]
             split = emit("reshape", f"{stem}.{name}_heads", x=part, shape=shape)
-            if decoder.qk_norms and name != "v":
+            if is_normed and decoder.qk_norm == "head":
                 split = self._norm(split, f"{stem}.{name}_norm", decoder.head_dim)
             moved = emit("transpose", f"{stem}.{name}_moved", x=split, perm=[0, 2, 1, 3])
             found.append(moved)
         return found[0], found[1], found[2]
 
     def _turned(self, value: Any, stem: str, turn: tuple[Any, Any]) -> Any:
-        """Rotary positions: column i rotates with column i + rope_dim / 2; the rest stays."""
+        """Rotary positions: column i rotates with column i + rope_dim / 2; the rest stays.
+
+        Interleaved columns are first put in that order, in queries and keys alike, and stay in it:
+        no product of the two changes.
+        """
         decoder, emit = self._decoder, self._emit
+        if decoder.interleaved:
+            value = self._by_halves(value, stem)
         half, rest = decoder.rope_dim // 2, decoder.head_dim - decoder.rope_dim
         sizes = np.array([half, half, *([rest] if rest else [])], np.int32)
         parts = emit("split", f"{stem}.parts", x=value, split_sizes=sizes, axis=-1)
@@ -162,6 +180,12 @@ class DecoderProgram:
         if rest:
             total = emit("concat", f"{stem}.whole", values=[total, parts[2]], axis=-1)
         return total
+
+    def _by_halves(self, value: Any, stem: str) -> Any:
+        columns = np.arange(self._decoder.head_dim, dtype=np.int32)
+        pairs = columns[: self._decoder.rope_dim].reshape(-1, 2)
+        order = np.concatenate([pairs.T.reshape(-1), columns[self._decoder.rope_dim :]])
+        return self._emit("gather", f"{stem}.by_halves", x=value, indices=order, axis=-1)
 
     def _kept(self, state: str, value: Any, places: Places) -> Any:
         """Write `value` into the state at its tokens' places; returns the whole state."""
@@ -184,7 +208,7 @@ class DecoderProgram:
 
     def _feed_forward(self, stem: str, hidden: Any) -> Any:
         emit = self._emit
-        if self._decoder.fused:
+        if self._decoder.fused_gate_up:
             both = self._linear(hidden, f"{stem}.gate_up_proj", bias=False)
             gate, up = emit("split", f"{stem}.gate_up", x=both, num_splits=2, axis=-1)
         else:

@@ -1,0 +1,81 @@
+"""Weights and other constants of programs, in whatever file they are stored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.quantize.activations import InputCodes
+from edgeq.quantize.number_formats import Codes, Floats, QuantizedTensor
+
+Array = NDArray[Any]
+Read = Callable[[], Array]
+
+ANGLES = 64
+"""Number of positions in a short table of angles."""
+# Lowest mask value in float16: far below any score, and the sum of two is still finite.
+_LEAST_MASK = 30000.0
+_SMALLEST_EPSILON = 2.0**-23  # a smaller one would be zero in float16
+_FLOAT16 = np.finfo(np.float16)
+
+
+def identifier(name: str) -> str:
+    """The name in a program, without the `model.` prefix that all names of a model have.
+
+    >>> identifier("model.layers.0.mlp.up_proj.weight"), identifier("/encoder/Add_1")
+    ('layers_0_mlp_up_proj_weight', 'encoder_Add_1')
+    """
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name.strip("/").removeprefix("model."))
+    return plain if re.match("[A-Za-z_]", plain) else f"_{plain}"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight by its name in the model's own files; outputs, tokens or filters first.
+
+    read: its values, float of any width. codes: instead of them, if it is on a grid; for a weight
+    with more than two axes, a row has all codes of one output. inputs: the codes of its input; None
+    if that stays float. outlier_weights: float32 `(rows, outliers)`, the values for the input's
+    outlier channels, whose codes are zero.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    read: Read
+    codes: QuantizedTensor | None = None
+    inputs: InputCodes | None = None
+    outlier_weights: Floats | None = None
+
+
+def pack_indices(codes: Codes, bits: int) -> NDArray[np.uint8]:
+    """Indices packed without gaps, lowest bit first, uint8 `(bytes,)`: the layout of iOS 16."""
+    flat = codes.astype(np.uint8).reshape(-1, 1)
+    spread = np.unpackbits(flat, axis=1, count=bits, bitorder="little")
+    return np.packbits(spread.reshape(-1), bitorder="little")
+
+
+def values_in(weight: Weight, dtype: type[np.floating[Any]]) -> Array:
+    """The weight's values. Raises InvalidInput for values beyond the type's range."""
+    values = weight.read()
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > float(np.finfo(dtype).max):
+        what = f"its values, up to {largest:g}, are beyond the range of {np.dtype(dtype).name}"
+        remedy = "name the operators that read it in coreml.float32, or write compute: float32"
+        raise InvalidInput(Problem(weight.name, what, remedy))
+    return values.astype(dtype)
+
+
+def narrow(key: str, value: Array, wanted: str) -> Array:
+    """A float constant in the requested type; masks and epsilons keep their meaning."""
+    if wanted == "fp32":
+        return value.astype(np.float32)
+    if key == "epsilon":
+        return np.maximum(value, _SMALLEST_EPSILON).astype(np.float16)
+    beyond = np.abs(value) > _FLOAT16.max
+    return np.where(beyond, np.sign(value) * _LEAST_MASK, value).astype(np.float16)

@@ -1,0 +1,68 @@
+"""Architectures of language models, read from `config.json` once for all exporters.
+
+One file for each family, which says how its configuration is read and what llama.cpp makes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.models.architectures.decoder import DEFAULT_CONTEXT, Decoder, Norms
+from edgeq.models.architectures.family import Family, LlamaCpp
+from edgeq.models.architectures.gemma import GEMMA2, GEMMA3
+from edgeq.models.architectures.glm4 import GLM4
+from edgeq.models.architectures.granite import GRANITE
+from edgeq.models.architectures.llama import LLAMA
+from edgeq.models.architectures.mistral import MINISTRAL, MISTRAL
+from edgeq.models.architectures.olmo import OLMO2, OLMO3
+from edgeq.models.architectures.phi3 import PHI3
+from edgeq.models.architectures.qwen2 import QWEN2
+from edgeq.models.architectures.qwen3 import QWEN3
+from edgeq.models.architectures.smollm3 import SMOLLM3
+from edgeq.models.known_keys import DECODER_FIXED, HARMLESS
+from edgeq.models.settings import Settings
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        *(LLAMA, MISTRAL, MINISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3),
+        *(SMOLLM3, GRANITE, OLMO2, OLMO3, GLM4),
+    )
+}
+"""By `model_type` in config.json."""
+
+__all__ = (
+    "DEFAULT_CONTEXT",
+    "FAMILIES",
+    "Decoder",
+    "Family",
+    "LlamaCpp",
+    "Norms",
+    "decoder_of",
+)
+
+
+def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
+    """Parse a `config.json`; `where` is the place that errors name.
+
+    Raises InvalidInput for an unsupported architecture, naming the supported ones, and for settings
+    of a supported one that no exporter implements.
+    """
+    name = config.get("model_type")
+    family = FAMILIES.get(name) if isinstance(name, str) else None
+    if family is None:
+        what = f"the architecture {name!r} is not supported"
+        raise InvalidInput(Problem(where, what, f"supported: {', '.join(FAMILIES)}"))
+    settings = Settings(config, where, "config.json")
+    settings.ignore(HARMLESS)
+    settings.ignore(["model_type"])
+    problems = list(settings.unsupported(DECODER_FIXED))
+    if problems:
+        raise InvalidInput(problems)
+    decoder = family.read(family, settings)
+    problems = list(settings.unread())
+    if problems:
+        raise InvalidInput(problems)
+    return decoder

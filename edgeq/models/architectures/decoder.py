@@ -1,0 +1,165 @@
+"""A language model's architecture: everything that exporters need to compute its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeq.models.rope import Rope
+
+DEFAULT_CONTEXT = 4096
+"""Default context length, or the trained length if shorter: llama.cpp allocates
+the whole KV cache at once, and models are trained for up to a million positions."""
+
+
+@dataclass(frozen=True)
+class Norms:
+    """The norms of a layer by their names; None where a family has none.
+
+    before_…: of the input of attention or feed-forward. after_…: of its output, before it is added.
+    """
+
+    before_attention: str | None
+    after_attention: str | None
+    before_feed_forward: str | None
+    after_feed_forward: str | None
+
+    def __iter__(self) -> Iterator[str]:
+        names = (
+            self.before_attention,
+            self.after_attention,
+            self.before_feed_forward,
+            self.after_feed_forward,
+        )
+        return (name for name in names if name is not None)
+
+
+BEFORE = Norms("input_layernorm", None, "post_attention_layernorm", None)
+AFTER = Norms(None, "post_attention_layernorm", None, "post_feedforward_layernorm")
+AROUND = Norms(
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A decoder-only transformer with rotary positions and a gated feed-forward layer.
+
+    family: `model_type` in config.json. heads, kv_heads: of queries, and of keys and values;
+    head_dim: width of each. context: trained length. rope: rotation of queries and keys by
+    position; local_rope: in windowed layers if it differs. rotates: for each layer whether it has
+    positions at all. interleaved: column 2i rotates with column 2i + 1, not column i with column i
+    + half. windows: for each layer the number of positions it attends to, including its own, None
+    for all. attention_scale: factor of query·key. embedding_scale, residual_scale, logit_scale:
+    factors of token vectors, of what a layer's parts add, and of logits. *_softcap: c in
+    c·tanh(x/c), None without. norms: of a layer. norm_plus_one: they multiply by 1 + weight.
+    qk_norm: norm of queries and keys, over each head's columns or over all of them. fused_qkv: q,
+    k, v are one tensor; fused_gate_up: gate and up are.
+    """
+
+    family: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    feed_forward: int
+    vocabulary: int
+    context: int
+    norm_eps: float
+    activation: Literal["silu", "gelu_tanh"]
+    tied: bool
+    rope: Rope
+    local_rope: Rope | None
+    rotates: tuple[bool, ...]
+    interleaved: bool
+    windows: tuple[int | None, ...]
+    attention_scale: float
+    attention_softcap: float | None
+    embedding_scale: float
+    residual_scale: float
+    logit_scale: float
+    logit_softcap: float | None
+    norms: Norms
+    norm_plus_one: bool
+    qk_norm: Literal["head", "whole"] | None
+    qkv_bias: bool
+    output_bias: bool
+    fused_qkv: bool
+    fused_gate_up: bool
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Every weight, by its Hugging Face name, with its shape (outputs or tokens first)."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "model.embed_tokens.weight": (self.vocabulary, self.hidden)
+        }
+        for layer in range(self.layers):
+            own = {**self._norm_tensors(), **self._attention_tensors(), **self._gated_tensors()}
+            shapes.update({f"model.layers.{layer}.{name}": own[name] for name in own})
+        shapes["model.norm.weight"] = (self.hidden,)
+        if not self.tied:
+            shapes["lm_head.weight"] = (self.vocabulary, self.hidden)
+        return shapes
+
+    @property
+    def rope_dim(self) -> int:
+        """Columns of a head that rotate with the position."""
+        return self.rope.dim
+
+    def norm_width(self, heads: int) -> int:
+        """Columns that a norm of queries or keys covers."""
+        return self.head_dim * (heads if self.qk_norm == "whole" else 1)
+
+    def cache_bytes_per_token(self, bytes_per_value: float) -> float:
+        """Keys and values of one position in every layer, ignoring windows."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * bytes_per_value
+
+    def cache_bytes(self, context: int, bytes_per_value: float) -> float:
+        """Keys and values of `context` positions; windowed layers keep no more than their window.
+
+        For a runtime that allocates whole windows; one that keeps every position of every layer
+        stores `context × cache_bytes_per_token`.
+        """
+        positions = sum(min(context, window or context) for window in self.windows)
+        return 2 * positions * self.kv_heads * self.head_dim * bytes_per_value
+
+    def _norm_tensors(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {
+            f"{name}.weight": (self.hidden,) for name in self.norms
+        }
+        if self.qk_norm:
+            shapes["self_attn.q_norm.weight"] = (self.norm_width(self.heads),)
+            shapes["self_attn.k_norm.weight"] = (self.norm_width(self.kv_heads),)
+        return shapes
+
+    def _attention_tensors(self) -> dict[str, tuple[int, ...]]:
+        query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        rows = {"q_proj": query, "k_proj": key, "v_proj": key}
+        if self.fused_qkv:
+            rows = {"qkv_proj": query + 2 * key}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, count in rows.items():
+            shapes[f"self_attn.{name}.weight"] = (count, self.hidden)
+            if self.qkv_bias:
+                shapes[f"self_attn.{name}.bias"] = (count,)
+        shapes["self_attn.o_proj.weight"] = (self.hidden, query)
+        if self.output_bias:
+            shapes["self_attn.o_proj.bias"] = (self.hidden,)
+        return shapes
+
+    def _gated_tensors(self) -> dict[str, tuple[int, ...]]:
+        hidden, wide = self.hidden, self.feed_forward
+        rows = (
+            {"gate_up_proj": 2 * wide}
+            if self.fused_gate_up
+            else {"gate_proj": wide, "up_proj": wide}
+        )
+        shapes: dict[str, tuple[int, ...]] = {
+            f"mlp.{name}.weight": (count, hidden) for name, count in rows.items()
+        }
+        shapes["mlp.down_proj.weight"] = (hidden, wide)
+        return shapes

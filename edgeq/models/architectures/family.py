@@ -1,0 +1,48 @@
+"""One family of language models: how its config.json is read, and what llama.cpp makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgeq.models.architectures.decoder import BEFORE, Decoder, Norms
+from edgeq.models.settings import Settings
+
+
+@dataclass(frozen=True)
+class LlamaCpp:
+    """What llama.cpp's implementation of a family computes; models that need more are refused.
+
+    architecture: `general.architecture`. neighbours: it rotates column 2i of a head with column
+    2i + 1. attention_bias: q, k, v and the output may have biases. part_of_head: it can rotate a
+    part of each head. ropes: scalings beyond default, linear and yarn. period: every how many
+    layers one has no window unless the file says otherwise, None if it has no windows. still: every
+    how many layers one has no positions, None if all have. factors: it reads the factors of
+    embeddings, attention, residuals and logits.
+    """
+
+    architecture: str
+    neighbours: bool = False
+    attention_bias: bool = False
+    part_of_head: bool = False
+    ropes: tuple[str, ...] = ()
+    period: int | None = None
+    still: int | None = None
+    factors: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """A `model_type` of config.json.
+
+    read: its configuration. required: keys that must be in the file, since transformers' default is
+    another one than most families'. norms, fused_*: as in `Decoder`.
+    """
+
+    name: str
+    read: Callable[[Family, Settings], Decoder]
+    llama_cpp: LlamaCpp
+    required: tuple[str, ...] = ("num_key_value_heads",)
+    norms: Norms = BEFORE
+    fused_qkv: bool = False
+    fused_gate_up: bool = False

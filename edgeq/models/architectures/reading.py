@@ -1,0 +1,129 @@
+"""Settings that families share, in config.json's words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgeq.models.architectures.decoder import Decoder
+from edgeq.models.architectures.family import Family
+from edgeq.models.rope import Rope, read_rope
+from edgeq.models.settings import Settings
+
+WHOLE, WINDOWED = "full_attention", "sliding_attention"
+_MOST_LAYERS = 10_000  # far beyond any model; a list as long as a file says could fill the memory
+_ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
+    "silu": "silu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+
+
+def read_llama(
+    family: Family, config: Settings, *, rope: Rope | None = None, activation: str = "hidden_act"
+) -> Decoder:
+    """A decoder without biases, windows or factors; families replace what they have of these.
+
+    rope: if the family reads it itself. activation: the key of its name.
+    """
+    for key in family.required:
+        config.need(key)
+    hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
+    layers = config.whole("num_hidden_layers", largest=_MOST_LAYERS)
+    context = config.whole("max_position_embeddings")
+    head_dim = head_width(config)
+    return Decoder(
+        family=family.name,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=_kv_heads(config, heads),
+        head_dim=head_dim,
+        feed_forward=config.whole("intermediate_size"),
+        vocabulary=config.whole("vocab_size"),
+        context=context,
+        norm_eps=config.number("rms_norm_eps"),
+        activation=_activation(config, activation),
+        tied=config.flag("tie_word_embeddings"),
+        rope=rope or read_rope(config, head_dim, context),
+        local_rope=None,
+        rotates=(True,) * layers,
+        interleaved=False,
+        windows=(None,) * layers,
+        attention_scale=head_dim**-0.5,
+        attention_softcap=None,
+        embedding_scale=1.0,
+        residual_scale=1.0,
+        logit_scale=1.0,
+        logit_softcap=None,
+        norms=family.norms,
+        norm_plus_one=False,
+        qk_norm=None,
+        qkv_bias=False,
+        output_bias=False,
+        fused_qkv=family.fused_qkv,
+        fused_gate_up=family.fused_gate_up,
+    )
+
+
+def head_width(config: Settings) -> int:
+    """Columns of a head; those of the hidden state divided by the heads if the file says none."""
+    hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
+    if "head_dim" not in config and hidden % heads:
+        what = f"config.json: hidden_size {hidden} is not a multiple of {heads} heads"
+        raise config.error(what, "download or save the model again")
+    return config.whole("head_dim", hidden // heads)
+
+
+def _kv_heads(config: Settings, heads: int) -> int:
+    found = config.whole("num_key_value_heads", heads)
+    if heads % found:
+        what = f"config.json: {heads} heads cannot share {found} key-value heads"
+        raise config.error(what, "download or save the model again")
+    return found
+
+
+def _activation(config: Settings, name: str) -> Literal["silu", "gelu_tanh"]:
+    found = config.need(name)
+    if not isinstance(found, str) or found not in _ACTIVATIONS:
+        what = f"config.json: {name} {found!r} is not supported"
+        raise config.error(what, f"use a model with one of: {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[found]
+
+
+def refuse_bias(config: Settings, own: bool = False) -> None:
+    """transformers ignores `attention_bias` in these families; their weights decide.
+
+    own: whether the family has biases.
+    """
+    found = config.get("attention_bias", own)
+    if found is not own:
+        family = config.get("model_type")
+        what = f"config.json: attention_bias {found!r} does not apply to a {family} model"
+        raise config.error(what, "use a model without it")
+
+
+def layer_types(config: Settings, usual: list[str]) -> list[str]:
+    """The type of every layer; `usual` if the file does not list them."""
+    found: list[str] = config.get("layer_types", usual)
+    named = isinstance(found, list) and all(kind in (WHOLE, WINDOWED) for kind in found)
+    if not named or len(found) != len(usual):
+        wanted = f"a list of {len(usual)} of {WHOLE} and {WINDOWED}"
+        raise config.unusable("layer_types", found, wanted)
+    return found
+
+
+def windows_of(kinds: list[str], window: float | None) -> tuple[int | None, ...]:
+    """The window of every layer, by its type."""
+    if window is None:
+        return (None,) * len(kinds)
+    return tuple(int(window) if kind == WINDOWED else None for kind in kinds)
+
+
+def optional_windows(config: Settings, layers: int) -> tuple[int | None, ...]:
+    """Windows of a family that has them only if `use_sliding_window` says so."""
+    if not config.flag("use_sliding_window"):
+        config.ignore(["sliding_window", "max_window_layers", "layer_types"])
+        return (None,) * layers
+    config.need("sliding_window")  # transformers would use 4,096
+    first = config.get("max_window_layers", 28)
+    usual = [WINDOWED if layer >= first else WHOLE for layer in range(layers)]
+    return windows_of(layer_types(config, usual), config.optional("sliding_window"))
