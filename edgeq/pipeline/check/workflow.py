@@ -196,7 +196,7 @@ def _check(
     limit: bool = False,
 ) -> list[Verdict]:
     """Verdicts from one place, each compared with full precision in its own format."""
-    from edgeq.pipeline.check.check import check
+    from edgeq.pipeline.check.check import CheckRequest, check
 
     verdicts: list[Verdict] = []
     for format in dict.fromkeys(item.artifact.format for item in built):
@@ -206,25 +206,24 @@ def _check(
             continue
         float_dir = build_float(planned, Store(), progress, format).path
         with _comparison(place, float_dir, progress) as comparison:
-            verdicts += check(
-                {item.path: judged for item in own},
-                float_dir,
-                place=place,
+            request = CheckRequest(
+                targets={item.path: judged for item in own},
+                float_dir=float_dir,
                 budgets=planned.recipe.budgets,
                 evaluation=evaluation_of(planned, Store(), progress),
-                full=full,
                 alternatives={
                     **dict(_planned_sizes(planned, format)),
                     **{item.artifact.variant: item.artifact.bytes for item in own},
                 },
-                progress=progress,
+                full=full,
                 workload=planned.recipe.workload,
+                limit=limit,
+                recipe=str(planned.path),
                 expected=functools.partial(expected, planned),
                 compare=comparison.of if comparison else None,
-                limit=limit,
                 reference=functools.partial(reference_answers, planned, Store(), progress),
-                recipe=str(planned.path),
             )
+            verdicts += check(request, place, progress)
     for verdict in verdicts:
         _remember(planned, verdict, devices[verdict.device], place)
         remember_speed(planned, verdict, devices[verdict.device], place)
