@@ -124,6 +124,7 @@ def arm(session: nox.Session) -> None:
         session.skip("not run: 64-bit Arm cannot be set up here; the line above says why")
     tests = session.posargs or [
         "tests/places/test_emulate_arm.py",
+        "tests/places/test_emulate_x86.py",
         "tests/measure/test_cross_cpu.py",
     ]
     session.run("pytest", *tests, env={"EDGEQ_REQUIRE": ",".join({*_required(), "arm64"})})

@@ -261,7 +261,7 @@ class Lost(Here):
 
     name = "lost"
 
-    def run(self, request: object, timeout_seconds: float | None = None) -> dict[str, object]:
+    def run_each(self, requests: object) -> list[dict[str, object]]:
         from edgeq.core.errors import Problem
 
         raise Missing(Problem("lost", "does not answer"))
@@ -279,7 +279,7 @@ class Slow(Here):
 
     name = "slow"
 
-    def run(self, request: object, timeout_seconds: float | None = None) -> dict[str, object]:
+    def run_each(self, requests: object) -> list[dict[str, object]]:
         raise PassStopped("the quality pass did not finish")
 
 

@@ -1,8 +1,8 @@
 """Small models of one operator each, and a program that runs them all and prints their answers.
 
-`python -m tests.kernel_models FOLDER` runs what `write_models(FOLDER)` wrote, in any process: on
-this CPU, on one with instruction sets hidden, or in an emulator. Nothing but numpy and onnxruntime
-is imported there.
+`python -m tests.support.kernel_models FOLDER` runs what `write_models(FOLDER)` wrote, in any
+process: on this CPU, on one with instruction sets hidden, or in an emulator. Nothing but numpy and
+onnxruntime is imported there.
 """
 
 from __future__ import annotations
