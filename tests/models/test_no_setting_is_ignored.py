@@ -70,7 +70,11 @@ def changed(source: Path, folder: Path, file: str, **changes: Any) -> Path:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_unknown_key_of_a_decoder_is_refused(family: str) -> None:
-    config = saved(tiny_decoders.configuration(family))
+    if family == "ministral3":  # which transformers 4 does not know
+        mistral = tiny_decoders.configuration("mistral", rope_scaling=tiny_decoders.YARN)
+        config = tiny_decoders.as_ministral3(saved(mistral))
+    else:
+        config = saved(tiny_decoders.configuration(family))
     decoder_of(config, WHERE)
     decoder_of({**config, "invented": None}, WHERE)  # null is no setting
     said = refused(decoder_of, {**config, "invented": 0.5}, WHERE)
