@@ -117,7 +117,9 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def arm(session: nox.Session) -> None:
     """The tests that run on emulated 64-bit Arm, set up in the user's cache where that can be."""
-    session.install("-e", ".[language,gguf,emulate]", "pytest>=8", "hypothesis>=6.100")
+    session.install(
+        "-e", ".[language,gguf,emulate]", "pytest>=8", "hypothesis>=6.100", "ziglang>=0.13"
+    )
     done = session.run("edgeq", "emulate", "arm64", success_codes=range(256), silent=True)
     session.log(str(done).strip())
     if "ready" not in str(done) and "arm64" not in _required():
@@ -125,6 +127,7 @@ def arm(session: nox.Session) -> None:
     tests = session.posargs or [
         "tests/places/test_emulate_arm.py",
         "tests/places/test_emulate_x86.py",
+        "tests/places/test_runner.py",
         "tests/measure/test_cross_cpu.py",
     ]
     session.run("pytest", *tests, env={"EDGEQ_REQUIRE": ",".join({*_required(), "arm64"})})
