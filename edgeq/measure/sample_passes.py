@@ -21,6 +21,7 @@ from edgeq.formats.timed_feed import (
     sequence_words,
 )
 from edgeq.measure import arrays, latency, memory
+from edgeq.measure.replies import MemoryReply, Reply, RunTimesReply, about
 from edgeq.measure.sequential import Limit
 from edgeq.places.process import Request
 from edgeq.recipe import data_sets
@@ -30,7 +31,7 @@ MEMORY_RUNS = 32
 _QUANTILES = {"p50": 0.5, "p90": 0.9}
 
 
-def time_sample(request: Request) -> tuple[Model, dict[str, Any]]:
+def time_sample(request: Request) -> RunTimesReply:
     """The latency pass: the same sample, repeatedly."""
     start = time.perf_counter()
     model = _load(request)
@@ -40,18 +41,19 @@ def time_sample(request: Request) -> tuple[Model, dict[str, Any]]:
         Limit(q, request.limits[key]) for key, q in _QUANTILES.items() if key in request.limits
     ]
     timing = latency.time_runs(lambda: model.run(feed), request.effort, limits)
-    return model, {
-        "load_seconds": load_seconds,
-        "seconds": timing.seconds,
-        "runs": timing.runs,
-        "looks": timing.looks,
+    return RunTimesReply(
+        **about(model),
+        inputs=inputs,
+        load_seconds=load_seconds,
+        seconds=timing.seconds,
+        runs=timing.runs,
+        looks=timing.looks,
         **timing.disturbed,
-        "inputs": inputs,
         **model.facts(),
-    }
+    )
 
 
-def watch_sample(request: Request) -> tuple[Model, dict[str, Any]]:
+def watch_sample(request: Request) -> MemoryReply:
     """The memory pass: loading, and the same sample several times."""
     baseline = memory.read()
     with memory.Peak() as peak:
@@ -66,21 +68,22 @@ def watch_sample(request: Request) -> tuple[Model, dict[str, Any]]:
         if _record(model).text is not None:
             model.tokens(request.text)
         with_tokenizer = memory.read()
-    return model, {
-        **memory.reply(baseline, loaded, ran, with_tokenizer, peak, later),
-        "runs": MEMORY_RUNS,
-        "inputs": inputs,
-    }
+    return MemoryReply(
+        **about(model),
+        **memory.figures(baseline, loaded, ran, with_tokenizer, peak, later),
+        runs=MEMORY_RUNS,
+        inputs=inputs,
+    )
 
 
-def answer_samples(request: Request) -> tuple[Model, dict[str, Any]]:
+def answer_samples(request: Request) -> Reply:
     """The quality pass: write every output of every evaluation sample to a file."""
     model = _load(request)
     assert request.outputs is not None
     count = arrays.write_arrays(request.outputs, _outputs(model, request))
     samples = count // len(_record(model).outputs)
     noun = "evaluation samples" if request.texts == () else "texts, one at a time"
-    return model, {"inputs": f"{samples} {noun}"}
+    return Reply(**about(model), inputs=f"{samples} {noun}")
 
 
 def _outputs(model: Model, request: Request) -> Iterator[npt.NDArray[Any]]:

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from pydantic import TypeAdapter
@@ -23,15 +23,17 @@ from edgeq.core.errors import EdgeqError, NotComputed
 from edgeq.core.tasks import task_of
 from edgeq.formats.registry import file_format
 from edgeq.measure import sample_passes, text_passes
+from edgeq.measure.replies import Reply
 from edgeq.places.process import Request, Requests
 
 _GIVEN: TypeAdapter[Request | Requests] = TypeAdapter(Request | Requests)
-_SAMPLES = {
+_Passes = Mapping[str, Callable[[Request], Reply]]
+_SAMPLES: _Passes = {
     "latency": sample_passes.time_sample,
     "memory": sample_passes.watch_sample,
     "quality": sample_passes.answer_samples,
 }
-_TEXTS = {
+_TEXTS: _Passes = {
     "latency": text_passes.time_texts,
     "memory": text_passes.watch_text,
     "quality": text_passes.judge_text,
@@ -39,21 +41,14 @@ _TEXTS = {
 
 
 def perform(request: Request) -> dict[str, Any]:
-    """Do one pass in this process; the reply is plain JSON. Raises EdgeqError."""
+    """Do one pass in this process; the reply is a `Reply` in plain JSON. Raises EdgeqError."""
     artifact = read_record(request.artifact)
     _import_runtime(artifact)
     passes = _TEXTS if task_of(artifact.task).generates else _SAMPLES
     with warnings.catch_warnings(record=True) as caught:
-        model, reply = passes[request.work](request)
-    return {
-        **reply,
-        "runtime": model.runtime,
-        "reference": model.is_reference,
-        "instructions": model.system,
-        "threads": model.threads,
-        "prepared": model.prepared,
-        "warnings": [" ".join(str(warning.message).split()) for warning in caught],
-    }
+        reply = passes[request.work](request)
+    said = tuple(" ".join(str(warning.message).split()) for warning in caught)
+    return reply.model_copy(update={"warnings": said}).model_dump(mode="json")
 
 
 def _import_runtime(artifact: Artifact) -> None:

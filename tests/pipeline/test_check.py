@@ -18,7 +18,7 @@ from edgeq.core.errors import InvalidInput
 from edgeq.devices.catalogue import load_device
 from edgeq.devices.profile import Device
 from edgeq.measure.intervals import Bounds
-from edgeq.pipeline.check.check import Evaluation, check
+from edgeq.pipeline.check.check import CheckRequest, Evaluation, check
 from edgeq.pipeline.check.judge import decide
 from edgeq.pipeline.check.verdict import Status, Verdict, exit_status, worst
 from edgeq.pipeline.check.workflow import chosen_names
@@ -285,17 +285,15 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run_check(targets: dict[Path, list[Device]], float_dir: Path, data: Path) -> list[Verdict]:
-    return check(
-        targets,
-        float_dir,
-        place=Here(),
+    request = CheckRequest(
+        targets=targets,
+        float_dir=float_dir,
         # No budget of time: a busy machine would take many runs to decide it.
         budgets=Budgets.model_validate({**ALL_BUDGETS, "latency": {}}),
         evaluation=Evaluation(data),
-        full=False,
         alternatives={},
-        progress=lambda step: None,
     )
+    return check(request, Here(), lambda step: None)
 
 
 @pytest.mark.usefixtures("_own_cache")
