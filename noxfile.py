@@ -49,8 +49,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy --strict over the package, with what has types of its own; torch is not needed."""
-    session.install("-e", ".[ssh]", "jinja2>=3", "mypy>=1.11", "onnx==1.23.2", "onnx-ir==1.1.0")
+    """mypy --strict over package, tests and benchmarks; what has no types is not installed."""
+    session.install("-e", ".[ssh]", "jinja2>=3", "onnx==1.23.2", "onnx-ir==1.1.0")
+    session.install("mypy>=1.11", "types-networkx>=3", "pytest>=8", "hypothesis>=6.100")
     session.run("mypy")
 
 
@@ -117,7 +118,9 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def arm(session: nox.Session) -> None:
     """The tests that run on emulated 64-bit Arm, set up in the user's cache where that can be."""
-    session.install("-e", ".[language,gguf,emulate]", "pytest>=8", "hypothesis>=6.100")
+    session.install(
+        "-e", ".[language,gguf,emulate]", "pytest>=8", "hypothesis>=6.100", "ziglang>=0.13"
+    )
     done = session.run("edgeq", "emulate", "arm64", success_codes=range(256), silent=True)
     session.log(str(done).strip())
     if "ready" not in str(done) and "arm64" not in _required():
@@ -125,6 +128,7 @@ def arm(session: nox.Session) -> None:
     tests = session.posargs or [
         "tests/places/test_emulate_arm.py",
         "tests/places/test_emulate_x86.py",
+        "tests/places/test_runner.py",
         "tests/measure/test_cross_cpu.py",
     ]
     session.run("pytest", *tests, env={"EDGEQ_REQUIRE": ",".join({*_required(), "arm64"})})

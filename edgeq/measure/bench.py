@@ -17,7 +17,7 @@ from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, generation, latency
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
-from edgeq.measure.metrics import Judged, changed_texts, judged, scores_of
+from edgeq.measure.metrics import Judged, changed_samples, judged, scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -218,7 +218,7 @@ class Bench:
         found = self._as_labels(artifact, files)
         return Quality(
             scores=scores_of(task_of(artifact.task), found) if found else {},
-            changed=changed_texts(found, artifact.classes) if found and artifact.classes else (),
+            changed=changed_samples(found, artifact.classes) if found and artifact.classes else (),
             outputs=distances,
             spearman=spearman[0],
             spearman_bounds=spearman_bounds,
@@ -232,8 +232,7 @@ class Bench:
         if artifact.classes is None:
             return None
         own, original = ([*arrays.read_arrays(file)] for file in files)
-        texts = (self._data.judged or {})["texts"]
-        return judged(texts, own, original, artifact.classes, self._data.labels)
+        return judged(self._data.names, own, original, artifact.classes, self._data.labels)
 
     def _measurement(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], seen: dict[str, Any]

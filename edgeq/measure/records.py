@@ -246,12 +246,13 @@ class Score(Frozen):
         default=None, description="The original's; null for what compares the two."
     )
     samples: int = Field(description="Different samples that it was taken from.")
+    noun: str = Field(default="texts", description="What the samples are.")
 
 
 class Changed(Frozen):
-    """A text that got other labels than the original gives it."""
+    """A sample that got other labels than the original gives it."""
 
-    text: str
+    text: str = Field(description="The text, or the name of the image's file.")
     was: tuple[str, ...] = Field(description="By the original.")
     now: tuple[str, ...]
 

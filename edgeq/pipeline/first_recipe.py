@@ -11,12 +11,13 @@ from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable, write_text
-from edgeq.core.tasks import TASKS, TENSOR, FirstRecipe, Task, task_of
+from edgeq.core.tasks import TASKS, TENSOR, TEXT_GENERATION, FirstRecipe, Task, task_of
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.units import format_bytes
 from edgeq.core.yamlfile import yaml_word
 from edgeq.devices.catalogue import load_device
 from edgeq.formats.registry import file_format
+from edgeq.models.architectures.wrappers import text_part
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.locate import Located, locate
 from edgeq.models.source import Source, source_named
@@ -121,7 +122,10 @@ def _task(located: Located, model: str) -> Task:
         return TENSOR
     if (located.path / "modules.json").is_file():
         return next(task for task in TASKS.values() if task.has_sentence_head)
-    stated = read_optional(located.path / "config.json").get("architectures") or []
+    config = read_optional(located.path / "config.json")
+    if text_part(config, model) != config:
+        return TEXT_GENERATION
+    stated = config.get("architectures") or []
     for architecture in stated if isinstance(stated, list) else [stated]:
         for name in tasks_of_architecture(str(architecture)):
             if name in TASKS:

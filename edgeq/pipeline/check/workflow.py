@@ -20,17 +20,17 @@ from edgeq.core.tasks import TASKS
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import HERE, Device, load_device
-from edgeq.measure.inputs import Evaluation
 from edgeq.measure.metrics import METRICS
 from edgeq.pipeline.build.build import Built, build, build_float, settled
 from edgeq.pipeline.check.cross_cpu import Comparison, reachable
 from edgeq.pipeline.check.expected import expected, remember_speed
-from edgeq.pipeline.check.reference import reference_answers
+from edgeq.pipeline.check.reference import evaluation_of, reference_answers
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.place import Here, Place
 from edgeq.places.transports import place_for
 from edgeq.quantize.storage import Format
+from edgeq.recipe import data_sets
 
 
 def check_recipe(
@@ -210,7 +210,7 @@ def _check(
                 targets={item.path: judged for item in own},
                 float_dir=float_dir,
                 budgets=planned.recipe.budgets,
-                evaluation=_evaluation(planned),
+                evaluation=evaluation_of(planned, Store(), progress),
                 alternatives={
                     **dict(_planned_sizes(planned, format)),
                     **{item.artifact.variant: item.artifact.bytes for item in own},
@@ -239,13 +239,6 @@ def _comparison(
     return Comparison(float_dir, progress)
 
 
-def _evaluation(planned: Planned) -> Evaluation | None:
-    reference = planned.recipe.data.evaluation
-    if reference is None:
-        return None
-    return Evaluation(planned.path.parent / reference.path, reference.samples)
-
-
 def _planned_sizes(planned: Planned, format: Format) -> Iterator[tuple[str, int]]:
     for each in planned.plan.artifacts:
         if each.format == format:
@@ -258,7 +251,7 @@ def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place:
     evaluation = None
     if reference is not None:
         path = planned.path.parent / reference.path
-        evaluation = [canonical.sha256_of_file(path), reference.samples]
+        evaluation = [data_sets.content_sha256(path), reference.samples]
     key = {
         "artifact": artifact_sha256,
         "device": device.model_dump(mode="json"),

@@ -87,6 +87,8 @@ def _kind(artifact: Artifact) -> str | None:
     task = task_of(artifact.task)
     if task.embeds:
         return "encoder"
+    if artifact.image is not None:
+        return None
     if artifact.classes is not None:
         return "classifier"
     values = (*artifact.inputs, *artifact.outputs)

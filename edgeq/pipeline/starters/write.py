@@ -30,7 +30,7 @@ class Starter(NamedTuple):
 STARTERS = {
     "cpp": Starter(
         cpp.runs,
-        "sentence encoders, classifiers and models of arrays in ONNX",
+        "sentence encoders, classifiers of texts and models of arrays in ONNX",
         cpp.files,
         "build it as its README.md says, then: build/selftest",
     ),

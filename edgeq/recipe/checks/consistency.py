@@ -18,6 +18,7 @@ from edgeq.recipe.checks.budgets import check_budgets
 from edgeq.recipe.checks.coreml import check_coreml
 from edgeq.recipe.checks.data import check_data
 from edgeq.recipe.checks.fit import check_fits
+from edgeq.recipe.checks.interface import check_interface
 from edgeq.recipe.checks.recover import check_recover
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
     return [
         *_check_source(recipe, document),
         *_check_state(recipe, document),
+        *check_interface(recipe, document),
         *_check_variants(recipe, document),
         *_check_rules(recipe, document),
         *_check_targets(recipe, document),
@@ -44,7 +46,7 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
 
 def _check_state(recipe: Recipe, document: Document) -> Iterator[Problem]:
     where = document.place(("model", "state"))
-    if recipe.model.state and not task_of(recipe.model.task).takes_arrays:
+    if recipe.model.state and task_of(recipe.model.task).takes != "arrays":
         what = f"model.state: the task {recipe.model.task!r} has no steps of arrays"
         yield Problem(where, what, "remove 'state', or write 'task: tensor'")
     others = {target.format for target in recipe.targets} - {"onnx"}

@@ -141,7 +141,8 @@ def _relabelled(measured: Measurement) -> tuple[str, str] | None:
     score = measured.quality.scores.get("agreement") if measured.quality is not None else None
     if score is None:
         return None
-    return str(round((1 - score.value) * score.samples)), str(score.samples)
+    changed = round((1 - score.value) * score.samples)
+    return str(changed), f"{score.samples} {score.noun}"
 
 
 def is_chosen(notes: Iterable[str]) -> bool:
