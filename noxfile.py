@@ -5,6 +5,7 @@ nox -s fast                             unit and property tests, while editing; 
 nox -s slow                             every property 10,000 times, then the tests fast leaves out
 nox -s arm                              sets up 64-bit Arm, and runs the tests that need it
 nox -s faults                           kills, power cuts, full disks, mutated files: for hours
+nox -s zoo                              real models of packages, and onnxruntime's own tools
 nox -s light                            the device side alone, in an environment without torch
 nox -s docs                             the documentation, as a site in site/
 nox -s "device(pi5-8gb)"                one device; `nox -s device -- pi5-8gb` does the same
@@ -89,6 +90,17 @@ def faults(session: nox.Session) -> None:
     """
     session.install("-e", ".[dev]")
     session.run("python", "-m", "tests.faults", *session.posargs)
+
+
+@nox.session
+def zoo(session: nox.Session) -> None:
+    """Real models of packages through edgeq and onnxruntime's own tools: docs/measured/zoo.md.
+
+    Downloads them, into build/zoo, and goes on where it stopped. Only some: nox -s zoo -- magika
+    """
+    session.install("-e", ".[language,images,emulate]")
+    page = [] if session.posargs else ["--page", "docs/measured/zoo.md"]
+    session.run("python", "-m", "benchmarks.zoo", "build/zoo", *session.posargs, *page)
 
 
 @nox.session

@@ -115,9 +115,8 @@ def _wake_word_spectrum(make: Inputs, rng: Rng) -> Feed:
 def _wake_word_bands(make: Inputs, rng: Rng, frames: int) -> Array:
     """The package's own spectrogram of speech, scaled as the package does: (frames, 32)."""
     wave = (make.speech(rng, 160 * frames + 400) * 32_767)[None].astype(np.float32)
-    (bands,) = make.session(f"{_WORDS[1]}melspectrogram.onnx").run(None, {"input": wave})
-    scaled: Array = np.asarray(bands).reshape(-1, 32)[:frames] / 10 + 2
-    return scaled
+    found: list[Array] = make.session(f"{_WORDS[1]}melspectrogram.onnx").run(None, {"input": wave})
+    return found[0].reshape(-1, 32)[:frames] / 10 + 2
 
 
 def _wake_word_embedding(make: Inputs, rng: Rng) -> Feed:

@@ -42,7 +42,7 @@ def _static(model: Path, path: Path, feeds: Sequence[Feed]) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as quantize
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # a library without types
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self._feeds: Iterator[Feed] = iter(feeds)
 
