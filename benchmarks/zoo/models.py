@@ -101,7 +101,8 @@ def _mel_bands(wave: Array, frames: int, bands: int = 80) -> Array:
     places = np.linspace(0, bands, power.shape[1])[None]
     triangles = np.maximum(0, 1 - np.abs(places - np.arange(bands)[:, None]))
     found = np.log10(np.maximum(power @ triangles.T, 1e-10)).T
-    return (np.maximum(found, found.max() - 8) + 4) / 4
+    scaled: Array = (np.maximum(found, found.max() - 8) + 4) / 4
+    return scaled
 
 
 def _smart_turn(make: Inputs, rng: Rng) -> Feed:
