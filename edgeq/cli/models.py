@@ -67,7 +67,7 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a model: rank or classify sentences, classify images, continue a text, or map arrays to arrays."""
+    """Run a model: rank sentences, classify texts or images, continue a text, or map arrays."""
     from edgeq.pipeline.run import (
         Labelled,
         Sampling,
