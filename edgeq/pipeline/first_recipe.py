@@ -12,12 +12,13 @@ from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable, write_text
-from edgeq.core.tasks import TASKS, TENSOR, FirstRecipe, Task, task_of
+from edgeq.core.tasks import TASKS, TENSOR, TEXT_GENERATION, FirstRecipe, Task, task_of
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.units import format_bytes
 from edgeq.core.yamlfile import yaml_word
 from edgeq.devices.catalogue import load_device
 from edgeq.formats.registry import file_format
+from edgeq.models.architectures.wrappers import text_part
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.locate import Located, locate
 from edgeq.models.source import Source, source_named
@@ -134,6 +135,8 @@ def _task(located: Located, model: str) -> Task:
         return next(task for task in TASKS.values() if task.has_sentence_head)
     path = located.path
     config = stated_next_to(path) if located.is_file else read_optional(path / "config.json")
+    if not located.is_file and text_part(config, model) != config:
+        return TEXT_GENERATION
     stated: Any = config.get("architectures") or []
     for architecture in stated if isinstance(stated, list) else [stated]:
         for name in tasks_of_architecture(str(architecture)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.support import onnx_models
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 WREN = str(RECIPES / "wren")
-TEXTS = {
+TEXTS: dict[str, Any] = {
     "calibration": RECIPES / "data" / "wren-calibration.txt",
     "evaluation": RECIPES / "data" / "wren-evaluation.txt",
 }

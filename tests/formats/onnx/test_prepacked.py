@@ -18,8 +18,8 @@ from edgeq.formats.onnx import prepacked
 from edgeq.formats.onnx.model import OnnxModel
 from edgeq.formats.samples import made_up
 from edgeq.models import onnx_session
-from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
+from tests.support.bundles import unchecked_bundle
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -54,21 +54,15 @@ def copies(cache: Path) -> list[Path]:
 
 
 def zipped(artifact: Path, out: Path) -> Path:
-    return write_bundle(
-        artifact,
-        out,
-        recipe_text="",
-        verdicts=[],
-        licence=None,
-        licence_text=None,
-        unchecked=True,
-    )
+    return unchecked_bundle(artifact, out)
 
 
 def unprepared(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> OnnxModel:
     with monkeypatch.context() as patch:
         patch.setattr(prepacked, "PREPARE_FROM", 2**40)
-        return edgeq.load(artifact)
+        model = edgeq.load(artifact)
+    assert isinstance(model, OnnxModel)
+    return model
 
 
 def test_a_prepared_model_gives_the_same_bits(
