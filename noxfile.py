@@ -5,6 +5,7 @@ nox -s fast                             unit and property tests, while editing; 
 nox -s slow                             every property 10,000 times, then the tests fast leaves out
 nox -s arm                              sets up 64-bit Arm, and runs the tests that need it
 nox -s faults                           kills, power cuts, full disks, mutated files: for hours
+nox -s zoo                              real models of packages, and onnxruntime's own tools
 nox -s light                            the device side alone, in an environment without torch
 nox -s docs                             the documentation, as a site in site/
 nox -s "device(pi5-8gb)"                one device; `nox -s device -- pi5-8gb` does the same
@@ -92,6 +93,17 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def zoo(session: nox.Session) -> None:
+    """Real models of packages through edgeq and onnxruntime's own tools: docs/measured/zoo.md.
+
+    Downloads them, into build/zoo, and goes on where it stopped. Only some: nox -s zoo -- magika
+    """
+    session.install("-e", ".[language,images,emulate]")
+    page = [] if session.posargs else ["--page", "docs/measured/zoo.md"]
+    session.run("python", "-m", "benchmarks.zoo", "build/zoo", *session.posargs, *page)
+
+
+@nox.session
 def light(session: nox.Session) -> None:
     """What a device needs: open a bundle and run it, with nothing of the build side installed.
 
@@ -118,7 +130,9 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def arm(session: nox.Session) -> None:
     """The tests that run on emulated 64-bit Arm, set up in the user's cache where that can be."""
-    session.install("-e", ".[language,gguf,emulate]", "pytest>=8", "hypothesis>=6.100")
+    session.install(
+        "-e", ".[language,gguf,emulate]", "pytest>=8", "hypothesis>=6.100", "ziglang>=0.13"
+    )
     done = session.run("edgeq", "emulate", "arm64", success_codes=range(256), silent=True)
     session.log(str(done).strip())
     if "ready" not in str(done) and "arm64" not in _required():
@@ -126,6 +140,7 @@ def arm(session: nox.Session) -> None:
     tests = session.posargs or [
         "tests/places/test_emulate_arm.py",
         "tests/places/test_emulate_x86.py",
+        "tests/places/test_runner.py",
         "tests/measure/test_cross_cpu.py",
     ]
     session.run("pytest", *tests, env={"EDGEQ_REQUIRE": ",".join({*_required(), "arm64"})})

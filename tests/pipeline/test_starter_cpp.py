@@ -48,7 +48,7 @@ def bundle(folder: Path, source: str, task: str) -> Path:
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not Path("/usr/include/nlohmann/json.hpp").is_file():
         pytest.skip("not run: no nlohmann-json here: apt-get install nlohmann-json3-dev")
-    return native.release(tmp_path_factory.mktemp("onnxruntime"))
+    return native.release(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
