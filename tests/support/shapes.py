@@ -97,8 +97,8 @@ def inputs(image: Image.Image) -> np.ndarray:
     """The model's input (3, 32, 32), by Pillow and numpy alone: resized exactly, normalized."""
     small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     scaled = np.asarray(small, np.float32) / 255
-    normal = (scaled - np.float32(MEAN)) / np.float32(DEVIATION)
-    return normal.transpose(2, 0, 1)
+    normal = (scaled - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+    return np.asarray(normal.transpose(2, 0, 1))
 
 
 def _features(pixels: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -109,5 +109,6 @@ def _features(pixels: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.n
 
 def _convolved(pixels: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """A 3 × 3 convolution with a stride of 2 and no padding."""
-    windows = np.lib.stride_tricks.sliding_window_view(pixels, (3, 3), (2, 3))[:, :, ::2, ::2]
-    return np.einsum("nchwij,ocij->nohw", windows, weight, optimize=True)
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (3, 3), axis=(2, 3))  # type: ignore[call-overload]
+    windows = windows[:, :, ::2, ::2]
+    return np.asarray(np.einsum("nchwij,ocij->nohw", windows, weight, optimize=True))
