@@ -34,15 +34,17 @@ def test_pairs_in_another_order_count_once() -> None:
     found = order(ranked(pairs, own, original, None))
     assert found is not None
     # Of a: 1-2 changes, 1-3 and 2-3 stay. The original orders none of b.
-    assert (found.value, found.samples) == (pytest.approx(2 / 3), 1)
+    assert found.value == pytest.approx(2 / 3)
+    assert found.samples == 1
 
 
 def test_nothing_seen_to_change_may_still_change() -> None:
-    same = [Query(np.arange(3.0), np.arange(3.0), np.array([0.0, 0.0, 1.0]))] * 100
+    scores = np.array([0.0, 1.0, 2.0])
+    same = [Query(scores, scores, np.array([0.0, 0.0, 1.0]))] * 100
     kept, lost = order(same), ndcg_drop(same)
     assert kept is not None and kept.bounds is not None
     assert lost is not None and lost.bounds is not None
     assert (kept.value, lost.value) == (1, 0)
     assert 0.95 < kept.bounds.low < 0.97
     assert 0.03 < lost.bounds.high < 0.05
-    assert ndcg_drop([Query(np.arange(2.0), np.arange(2.0), None)]) is None
+    assert ndcg_drop([Query(scores, scores, None)]) is None

@@ -71,7 +71,7 @@ def scores(directory: Path, pairs: list[tuple[str, str]]) -> np.ndarray:
                 query, text, truncation=True, max_length=48, padding=False, return_tensors="pt"
             )
             found.append(network(**feed).logits)
-    return torch.cat(found).numpy()[:, 0]
+    return np.asarray(torch.cat(found).numpy()[:, 0])
 
 
 def save(directory: Path) -> Path:
@@ -138,14 +138,14 @@ def test_a_verdict_counts_pairs_in_order(judge: Judge) -> None:
     taus = [metrics.kendalltau(a, b).statistic for a, b in zip(own, original, strict=True)]
     lines = {line.budget: line for line in verdict.lines}
     assert lines["quality.order"].value == pytest.approx((1 + np.mean(taus)) / 2)
-    assert lines["quality.order"].value < 1
+    assert np.mean(taus) < 1
     assert lines["quality.order"].status == "pass"
     quality = verdict.measurement.quality
     assert quality is not None
     assert quality.scores["order"].samples == 24
-    assert lines["quality.ndcg_drop"].value == pytest.approx(
-        quality.scores["ndcg"].original - quality.scores["ndcg"].value
-    )
+    ndcg = quality.scores["ndcg"]
+    assert ndcg.original is not None
+    assert lines["quality.ndcg_drop"].value == pytest.approx(ndcg.original - ndcg.value)
 
 
 def test_the_bundle_says_how_a_pair_is_read(judge: Judge) -> None:
