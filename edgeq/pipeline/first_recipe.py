@@ -110,7 +110,7 @@ def write_first_recipe(
 
 def _from(source: Source, base: Path) -> Source:
     """The same source with a path relative to `base`, as recipes have it."""
-    if source.kind not in ("directory", "file") or Path(source.value).is_absolute():
+    if not source.is_path or Path(source.value).is_absolute():
         return source
     path = Path(os.path.relpath(source.value, base)).as_posix()
     return source.model_copy(update={"value": path if path.startswith("..") else f"./{path}"})
@@ -120,6 +120,8 @@ def _task(located: Located, model: str) -> Task:
     """The task stated by the model's files."""
     if located.is_file:
         return TENSOR
+    if located.path.suffix == ".gguf":
+        return TEXT_GENERATION
     if (located.path / "modules.json").is_file():
         return next(task for task in TASKS.values() if task.has_sentence_head)
     config = read_optional(located.path / "config.json")
@@ -157,7 +159,7 @@ def _targets(task: Task, devices: Sequence[str]) -> dict[str, list[str]]:
 def _planned(draft: _Draft, model: str) -> Planned:
     """The plan of the recipe without data and budgets, in 8 bits, which need neither."""
     source = str(draft.source)
-    if draft.source.kind in ("directory", "file"):
+    if draft.source.is_path:
         source = str((draft.base / source).resolve())
     lines = [*_model(draft, None, source), "quantize: {default: [int8]}", *_target_lines(draft)]
     with TemporaryFolder() as folder:
