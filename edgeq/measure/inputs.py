@@ -11,8 +11,8 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import STATE_KEY
 from edgeq.core.validation_messages import suggest
 from edgeq.formats.text import TextEncoder
+from edgeq.formats.timed_feed import sequence
 from edgeq.measure import arrays, text_passes
-from edgeq.measure.sample_passes import sequence
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
 from edgeq.recipe.image_sets import PREPARED_ARRAYS, read_prepared

@@ -48,6 +48,11 @@ class Place(ABC):
     most_samples: int | None = None
     runs_own_worker = True
 
+    @property
+    def reach(self) -> str:
+        """What `--on` takes to come here again; the name by default."""
+        return self.name
+
     @abstractmethod
     def run(self, request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
         """The reply of a fresh process there to `request`; paths are those of this machine.

@@ -81,7 +81,7 @@ def test_the_looks_together_err_as_often_as_stated() -> None:
     trials = 400
     words = []
     for _ in range(trials):
-        runs = Runs(generator.exponential(size=3000))
+        runs = Runs(generator.exponential(size=3000).tolist())
         limit = Limit(0.9, float(-np.log(0.1)))
         words.append(decided(runs, limit, runs.settled(limit)))
     most = 0.025 * trials + 3 * np.sqrt(0.025 * 0.975 * trials)
@@ -130,7 +130,7 @@ def disturbed(**changes: Any) -> Latency:
     return latency().model_copy(update={"conditions": CONDITIONS.model_copy(update=changes)})
 
 
-BUSY = {
+BUSY: dict[str, dict[str, Any]] = {
     "busy machine: other programs used 1.2 of 2 CPUs, load average 0.5 on 2 CPUs": {
         "cpus": 2,
         "others": 1.2,
@@ -151,6 +151,28 @@ def test_a_busy_machine_is_said_and_decides_nothing_near_the_budget(words: str) 
         assert words in p90.reason
     quiet = verdicts.verdict({"latency": {"p90": near}})
     assert line(quiet, "latency.p90").status == "pass"
+
+
+HALF_SPEED = {"megahertz": (1500.0, 3000.0)}  # a time may be twice or half what it should be
+
+
+@pytest.mark.parametrize(
+    ("by", "status"),
+    [(2, "pass"), (1.9, "inconclusive"), (0.5, "inconclusive"), (0.49, "fail")],
+)
+def test_how_far_from_a_budget_a_disturbed_figure_decides(by: float, status: str) -> None:
+    times = disturbed(**HALF_SPEED)
+    for budget, value in (("p50", times.p50.seconds), ("p90", times.p90.seconds)):
+        found = verdicts.verdict(
+            {"latency": {budget: by * value}}, measured=measurement(latency=times)
+        )
+        assert line(found, f"latency.{budget}").status == status
+    spoken = verdicts.spoken(conditions=CONDITIONS.model_copy(update=HALF_SPEED))
+    speed = 1 / spoken.token_p50.seconds
+    found = verdicts.verdict(
+        {"speed": {"generation": speed / by}}, measured=verdicts.language_model(generation=spoken)
+    )
+    assert line(found, "speed.generation").status == status
 
 
 def test_full_precision_that_disagrees_with_itself_is_said() -> None:

@@ -45,8 +45,7 @@ def tight(id: str, size: int) -> Device:
 @groups
 def test_a_limit_just_above_passes_and_just_below_fails(tmp_path: Path) -> None:
     artifact = samples.tensor_artifact(tmp_path / "artifact", width=1024, deeper=9)  # 40 MiB
-    request = Request(work="memory", artifact=artifact)
-    peak = Here().run(request)["high_water_bytes"]
+    peak = Here().run(Request(work="memory", artifact=artifact))["high_water_bytes"]
     devices = [tight("below", peak - 4 * MIB), tight("far-below", 24 * MIB)]
     request = CheckRequest(
         targets={artifact: devices},
@@ -79,13 +78,14 @@ def test_a_limit_just_above_passes_and_just_below_fails(tmp_path: Path) -> None:
 
 def trial(outcome: Outcome, limit: int) -> Tried:
     """One trial; killed, it left only its reason."""
-    ran = {"high_water_bytes": 90 * MIB, "ratio": 1.02 if outcome == "fits" else 3.0}
+    ran = outcome != "killed"
     one = Trial(
         limit_bytes=limit,
         outcome=outcome,
         group_peak_bytes=limit,
-        reason="SIGKILL" if outcome == "killed" else "",
-        **({} if outcome == "killed" else ran),  # type: ignore[arg-type]
+        reason="" if ran else "SIGKILL",
+        high_water_bytes=90 * MIB if ran else None,
+        ratio=(1.02 if outcome == "fits" else 3.0) if ran else None,
     )
     return Tried(mechanism="cgroup v2", trials=(one,))
 

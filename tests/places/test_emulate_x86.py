@@ -41,7 +41,7 @@ unsigned second(unsigned leaf) {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEQ_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -13,6 +13,7 @@ IMAGE_CLASSIFICATION = Task(
     "decides by itself what happens; less where a person looks at what was sorted.",
     takes="images",
     classifies=True,
+    architectures=("ForImageClassification",),
     verb="classify",
     metrics=("agreement", "accuracy", "accuracy_drop", "macro_f1", "top5", "top5_drop"),
     first_recipe=FirstRecipe(
@@ -20,6 +21,7 @@ IMAGE_CLASSIFICATION = Task(
         calibration=("calibration", "a directory with a hundred or more images of your app"),
         evaluation=("evaluation", "a directory with others, one subdirectory for each label"),
         budgets=("latency: {p90: 100 ms}", "quality: {agreement: 0.98}"),
+        quantize=("int8-static",),  # other 8 bits are slower than float in convolutions
     ),
     budgets=(
         *("latency.p50", "latency.p90"),

@@ -14,7 +14,8 @@ class FirstRecipe:
 
     formats: preferred file formats, if the device runs them. calibration, evaluation: a file's name
     and its required contents. budgets: of time and quality, as recipes write them. context: at most
-    so many positions of a language model's cache; 0 for other tasks.
+    so many positions of a language model's cache; 0 for other tasks. quantize: variants, the first
+    in 8 bits.
     """
 
     formats: tuple[str, ...]
@@ -22,6 +23,7 @@ class FirstRecipe:
     evaluation: tuple[str, str]
     budgets: tuple[str, ...]
     context: int = 0
+    quantize: tuple[str, ...] = ("int8", "int4")
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,10 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
     takes_file = task_of(task).takes_arrays
     if takes_file and source.kind != "file":
         what = f"model.source: the task {task!r} requires an .onnx file, not {str(source)!r}"
-        yield Problem(where, what, "give a path that ends in .onnx, or choose another task")
+        remedy = "give a path that ends in .onnx, or choose another task"
+        if task_of(task).takes_images and source.kind == "directory":
+            remedy = f"export it: optimum-cli export onnx --model {source.value} EXPORTED"
+        yield Problem(where, what, remedy)
     elif source.kind == "file" and not takes_file:
         what = f"model.source: an .onnx file has no tokenizer, which {task} needs"
         yield Problem(where, what, "give the model's directory, or write 'task: tensor'")

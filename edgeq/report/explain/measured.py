@@ -11,11 +11,18 @@ from edgeq.core.units import MIB, format_bytes
 from edgeq.measure.records import Measurement, Memory
 from edgeq.models.naming import model_name
 from edgeq.pipeline.check.remedies import format_value
-from edgeq.pipeline.check.verdict import Line, Verdict
+from edgeq.pipeline.check.verdict import Line
 from edgeq.pipeline.recover.record import Recovery
 from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.quantize.spec import CHOSEN
-from edgeq.report.explain.facts import BudgetOutcome, ChosenForBudget, Facts, Recovered, Shares
+from edgeq.report.explain.facts import (
+    BudgetOutcome,
+    ChosenForBudget,
+    Facts,
+    Proof,
+    Recovered,
+    Shares,
+)
 from edgeq.report.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.report.page import words
 from edgeq.report.page.memory import MAPPED, RUNTIME, measured_parts
@@ -31,9 +38,7 @@ def facts_of(report: Report) -> Facts:
         what = "nothing in it was checked, so there is nothing to explain"
         raise InvalidInput(Problem(report.name, what, "check it first: edgeq check"))
     cards = words.cards(report)
-    card = next((card for card in cards if card.best), cards[0])
-    own = [verdict for verdict in report.verdicts if verdict.device == card.device.id]
-    verdict = min(own, key=lambda v: (v.artifact != card.best, _distance(v), words.loss(v)))
+    card, verdict = words.foremost(report)
     artifact = report.artifact(verdict.artifact)
     record, measured, baseline = artifact.record, verdict.measurement, verdict.float_measurement
     tensors = matrices(record.tensors)
@@ -69,14 +74,9 @@ def facts_of(report: Report) -> Facts:
         likeness=_likeness(measured),
         moved=(str(near.changed), str(near.texts)) if near is not None else None,
         relabelled=_relabelled(measured),
+        proof=_proof(record),
         others=tuple(c.device.name for c in cards if c is not card),
     )
-
-
-def _distance(verdict: Verdict) -> tuple[int, float]:
-    """Sort key for nearness to the budgets: fewest failures, then smallest miss."""
-    missing = [line for line in verdict.lines if line.status == "fail"]
-    return len(missing), sum(-(line.margin_share or -1.0) for line in missing)
 
 
 def _outcome(line: Line) -> BudgetOutcome:
@@ -123,6 +123,19 @@ def _budgeted(
         other=other.artifact if other else None,
         other_size=format_bytes(other.download_bytes) if other else None,
         other_quality=_quality(other) if other else None,
+    )
+
+
+def _proof(record: Artifact) -> Proof | None:
+    """How the imported model was compared with the original; None in records of older versions."""
+    proof = record.proof
+    if proof is None:
+        return None
+    compared = proof.difference is not None and proof.tolerance is not None
+    return Proof(
+        reference=proof.reference,
+        difference=f"{proof.difference:.1e}" if compared else None,
+        allowed=f"{proof.tolerance:.0e}" if compared else None,
     )
 
 

@@ -460,8 +460,8 @@ def save_large(folder: Path, hidden: int, layers: int, wide: int) -> int:
         offset += length
     header = json.dumps(entries).encode()
     pattern = np.tile(np.array([0, 1, 0.5, -1], np.float16), 1 << 18).tobytes()
-    with (folder / "model.safetensors").open("wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
+    with (folder / "model.safetensors").open("wb") as out:
+        out.write(struct.pack("<Q", len(header)) + header)
         for start in range(0, offset, len(pattern)):
-            file.write(pattern[: offset - start])
+            out.write(pattern[: offset - start])
     return offset
