@@ -16,24 +16,24 @@ from edgeq.core.validation_messages import refuse, suggest
 _PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _REVISION = re.compile(r"[\w.][\w./-]*")
-_FILES: dict[str, Literal["file", "gguf"]] = {".onnx": "file", ".gguf": "gguf"}
+_FILES: dict[str, Literal["file", "gguf-file"]] = {".onnx": "file", ".gguf": "gguf-file"}
 _PREFIX = re.compile(r"([A-Za-z_-]{2,}):(.*)", re.DOTALL)
 
 
 class Source(Frozen):
     """A parsed source: a `package` name, a `hub` repository at a `revision`, or a path.
 
-    Paths (`directory`, `file` for one that ends in `.onnx`, and `gguf`) are relative to the recipe.
+    Paths (`directory`, `file` for one that ends in `.onnx`, and `gguf-file`) are relative to the recipe.
     """
 
-    kind: Literal["package", "hub", "directory", "file", "gguf"]
+    kind: Literal["package", "hub", "directory", "file", "gguf-file"]
     value: str
     revision: str | None = None
 
     @property
     def is_path(self) -> bool:
         """Whether it is a path, relative to the recipe."""
-        return self.kind in ("directory", "file", "gguf")
+        return self.kind in ("directory", "file", "gguf-file")
 
     def __str__(self) -> str:
         if self.kind == "hub":

@@ -15,7 +15,7 @@ def described(
     source: Source, task: str, folder: Path, where: str, *, weights: bool
 ) -> DescribedModel:
     """See `describe`. Raises Missing for a GGUF file without the package gguf."""
-    if source.kind != "gguf":
+    if source.kind != "gguf-file":
         return describe(source, task, folder, where, weights=weights)
     if not task_of(task).generates:
         what = f"{source} is a language model, and the task is {task}"
