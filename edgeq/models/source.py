@@ -23,7 +23,8 @@ _PREFIX = re.compile(r"([A-Za-z_-]{2,}):(.*)", re.DOTALL)
 class Source(Frozen):
     """A parsed source: a `package` name, a `hub` repository at a `revision`, or a path.
 
-    Paths (`directory`, `file` for one that ends in `.onnx`, and `gguf-file`) are relative to the recipe.
+    Paths (`directory`, `file` for one that ends in `.onnx`, `gguf-file`) are relative to the
+    recipe.
     """
 
     kind: Literal["package", "hub", "directory", "file", "gguf-file"]
