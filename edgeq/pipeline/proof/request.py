@@ -7,6 +7,7 @@ from typing import Literal
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.tasks import SENTENCE_EMBEDDING
+from edgeq.core.terms import TextOrPair
 from edgeq.places.process import Request
 
 
@@ -28,7 +29,7 @@ class ProofRequest(Frozen):
     gguf: Path | None = None
     graph: Path
     task: str = SENTENCE_EMBEDDING.name
-    texts: tuple[str, ...] = ()
+    texts: tuple[TextOrPair, ...] = ()
     windows: tuple[TextSample, ...] = ()
 
 
@@ -44,7 +45,7 @@ class AnswersRequest(Frozen):
     gguf: Path | None = None
     outputs: Path
     task: str = SENTENCE_EMBEDDING.name
-    texts: tuple[str, ...] = ()
+    texts: tuple[TextOrPair, ...] = ()
     windows: tuple[tuple[int, ...], ...] = ()
 
 
