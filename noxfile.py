@@ -1,10 +1,10 @@
-"""`nox` runs lint, types, tests and Arm; `nox -s device` checks the recipe on every device profile.
+"""`nox` runs lint, types and tests; `nox -s device` checks the recipe on every device profile.
 
-nox                                     lint, types, tests, arm: what continuous integration runs
+nox                                     lint, types, tests: what continuous integration runs
 nox -s fast                             unit and property tests, while editing; no real models
 nox -s slow                             every property 10,000 times, then the tests fast leaves out
-nox -s arm                              sets up 64-bit Arm, and runs the tests that need it
 nox -s faults                           kills, power cuts, full disks, mutated files: for hours
+nox -s zoo                              real models of packages, and onnxruntime's own tools
 nox -s light                            the device side alone, in an environment without torch
 nox -s docs                             the documentation, as a site in site/
 nox -s "device(pi5-8gb)"                one device; `nox -s device -- pi5-8gb` does the same
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "tests", "arm"]
+nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 _RECIPE = "recipes/minilm.yaml"
@@ -49,19 +49,29 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy --strict over the package, with what has types of its own; torch is not needed."""
-    session.install("-e", ".[ssh]", "jinja2>=3", "mypy>=1.11", "onnx==1.23.2", "onnx-ir==1.1.0")
+    """mypy --strict over package, tests and benchmarks; what has no types is not installed."""
+    session.install("-e", ".[ssh]", "jinja2>=3", "onnx==1.23.2", "onnx-ir==1.1.0")
+    session.install("mypy>=1.11", "types-networkx>=3", "pytest>=8", "hypothesis>=6.100")
     session.run("mypy")
 
 
+# What takes longest begins first (tests/conftest.py), so that no core waits at the end.
 _SIDE_BY_SIDE = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
+_SIDE_BY_SIDE += ["--no-loadscope-reorder"]
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, with the build side and the real model; a file's tests share what they build."""
+    """Every test, with the build side and the real model; a file's tests share what they build.
+
+    64-bit Arm is set up in the user's cache first, where that can be.
+    """
     session.install("-e", ".[dev]")
-    session.run("pytest", *(session.posargs or _SIDE_BY_SIDE))
+    done = str(session.run("edgeq", "emulate", "arm64", success_codes=range(256), silent=True))
+    session.log(done.strip())
+    wanted = {*_required(), "arm64"} if "ready" in done else _required()
+    environment = {"EDGEQ_REQUIRE": ",".join(wanted)} if wanted else {}
+    session.run("pytest", *(session.posargs or _SIDE_BY_SIDE), env=environment)
 
 
 @nox.session
@@ -91,6 +101,17 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def zoo(session: nox.Session) -> None:
+    """Real models of packages through edgeq and onnxruntime's own tools: docs/measured/zoo.md.
+
+    Downloads them, into build/zoo, and goes on where it stopped. Only some: nox -s zoo -- magika
+    """
+    session.install("-e", ".[language,images,emulate]")
+    page = [] if session.posargs else ["--page", "docs/measured/zoo.md"]
+    session.run("python", "-m", "benchmarks.zoo", "build/zoo", *session.posargs, *page)
+
+
+@nox.session
 def light(session: nox.Session) -> None:
     """What a device needs: open a bundle and run it, with nothing of the build side installed.
 
@@ -112,21 +133,6 @@ def docs(session: nox.Session) -> None:
     """The documentation as a site in site/; a dead link or a field that is gone ends it."""
     session.install("-e", ".[docs]")
     session.run("mkdocs", "build", "--strict", *session.posargs)
-
-
-@nox.session
-def arm(session: nox.Session) -> None:
-    """The tests that run on emulated 64-bit Arm, set up in the user's cache where that can be."""
-    session.install("-e", ".[language,gguf,emulate]", "pytest>=8", "hypothesis>=6.100")
-    done = session.run("edgeq", "emulate", "arm64", success_codes=range(256), silent=True)
-    session.log(str(done).strip())
-    if "ready" not in str(done) and "arm64" not in _required():
-        session.skip("not run: 64-bit Arm cannot be set up here; the line above says why")
-    tests = session.posargs or [
-        "tests/places/test_emulate_arm.py",
-        "tests/measure/test_cross_cpu.py",
-    ]
-    session.run("pytest", *tests, env={"EDGEQ_REQUIRE": ",".join({*_required(), "arm64"})})
 
 
 @nox.session(venv_backend="none", tags=["device"])

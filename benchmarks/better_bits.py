@@ -57,13 +57,13 @@ class Bench:
 
     def built(self, format: Format, quantize: object) -> list[Built]:
         """The artifacts of a recipe with this block `quantize`."""
-        planned = make_plan(self._recipe(format, quantize), weights=True, judged=False)
+        planned = make_plan(self._recipe(format, quantize), weights=True)
         return build(planned, self._store, self._progress)
 
     def whole(self, format: Format) -> Path:
         """The model in full precision."""
         recipe = self._recipe(format, {"default": "int8"})
-        planned = make_plan(recipe, weights=True, judged=False)
+        planned = make_plan(recipe, weights=True)
         return build_float(planned, self._store, self._progress, format).path
 
     def peer(self, name: str, base: Path, folder: Path) -> File:

@@ -11,6 +11,7 @@ adds to the anonymous memory of a fresh process, with a cache for 1,024 position
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -57,16 +59,16 @@ def make_variants(source: Path, folder: Path) -> dict[str, Path]:
     made["float32"].mkdir()
     export_decoder(read_directory(source, str(source)), made["float32"])
     made["float32, skip norms"] = fuse_norms(made["float32"], folder / "skip")
-    join = quantized_onnx.join_products
     for grid in ("int8-b32", "int4-b32"):
         codes = find_codes(made["float32"], on_grid(grid), [], lambda step: None)
         for name, joined in ((grid, True), (f"{grid}, q k v apart", False)):
-            quantized_onnx.join_products = join if joined else lambda model: None
             made[name] = folder / name.replace(" ", "-")
             made[name].mkdir()
-            write_codes(made["float32"], made[name], on_grid(grid), codes)
+            with contextlib.ExitStack() as stack:
+                if not joined:
+                    stack.enter_context(mock.patch.object(quantized_onnx, "join_products"))
+                write_codes(made["float32"], made[name], on_grid(grid), codes)
         made[f"{grid}, level 0"] = leave_inputs(made[grid], folder / f"{grid}-level0")
-    quantized_onnx.join_products = join
     return made
 
 

@@ -154,7 +154,8 @@ def compare(source: Path, python: str, mix: str, threads: int, repeats: int) -> 
             runs[who].append(run)
     ours, theirs = (statistics.median(run.seconds for run in runs[who]) for who in files)
     cpu = [statistics.median(run.cpu for run in runs[who]) for who in files]
-    equal = filecmp.cmp(*files.values(), shallow=False)
+    first, second = files.values()
+    equal = filecmp.cmp(first, second, shallow=False)
     each = ", ".join(f"{who} {[round(run.seconds, 2) for run in runs[who]]}" for who in files)
     print(
         f"{mix}: edgeq {ours:.2f} s, llama.cpp {theirs:.2f} s, ratio {theirs / ours:.2f} "

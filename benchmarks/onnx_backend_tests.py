@@ -10,12 +10,14 @@ size are quantized, and the answers must stay near. What edgeq does not take it 
 from __future__ import annotations
 
 import collections
+import functools
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -104,9 +106,8 @@ def outcome(model: onnx.ModelProto, feed: Feed, folder: Path) -> Iterator[tuple[
         target = folder / variant
         target.mkdir()
         try:
-            write_quantized(
-                graph, target, lambda n, s, i=intent: decide.decide(n, s, i), [feed], lambda _: None
-            )
+            chosen = functools.partial(decide.decide, intent=intent)
+            write_quantized(graph, target, chosen, [feed], lambda _: None)
         except InvalidInput as error:
             yield "refused to quantize", str(error)
             continue
@@ -138,7 +139,8 @@ def run(name: str, model: onnx.ModelProto, feed: Feed) -> Iterator[tuple[str, st
 
 def main(word: str) -> None:
     """Print faults, and how often each outcome was seen."""
-    weights.SMALLEST_WEIGHT = decide.SMALLEST_WEIGHT = 1
+    for module in (weights, decide):
+        mock.patch.object(module, "SMALLEST_WEIGHT", 1).start()
     seen: collections.Counter[str] = collections.Counter()
     reasons: Mapping[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for name, model, feed in cases(word):

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import edgeq
 from edgeq.core.threads import default_threads
+from edgeq.formats.base import Model
 from edgeq.formats.text import TextEncoder
 from edgeq.measure.quality import spearman
 from edgeq.models.onnx_session import open_session
@@ -84,15 +87,19 @@ def padded(feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def pooled(session: object, encoder: TextEncoder) -> Embed:
+def pooled(session: Any, encoder: TextEncoder) -> Embed:
     """Mean pooling and unit length on the output of a plain export."""
     names = [value.name for value in session.get_inputs()]
 
     def embed(text: str) -> np.ndarray:
         tokens = session.run(None, encoder.feeds(text, names))[0][0].mean(0)
-        return tokens / np.linalg.norm(tokens)
+        return np.asarray(tokens / np.linalg.norm(tokens))
 
     return embed
+
+
+def _embed(model: Model, text: str) -> np.ndarray:
+    return np.asarray(model.embed([text])[0])
 
 
 def latencies(runs: dict[str, Run], blocks: int, vocabulary: int) -> dict[str, list[float]]:
@@ -127,10 +134,11 @@ def main() -> None:
     data = RECIPE.parent / "data"
     if arguments.pairs:
         rows = list(csv.reader(arguments.pairs.open(encoding="utf-8")))
-        first, second, scores = zip(*((a, b, float(score)) for a, b, score in rows), strict=True)
+        first, second, written = zip(*rows, strict=True)
+        scores = [float(each) for each in written]
     else:
         pairs = read_pairs(data / "evaluation.tsv")
-        first, second, scores = pairs.first, pairs.second, pairs.scores
+        first, second, scores = pairs.first, pairs.second, list(pairs.scores or ())
 
     built = build_recipe(RECIPE, None, str)
     tokenizer = (built[0].path / "tokenizer.json").read_bytes()
@@ -143,11 +151,11 @@ def main() -> None:
         for name, path in made.items():
             session = open_session(path, threads=default_threads())
             embeds[name] = pooled(session, encoder)
-            runs[name] = lambda feed, session=session: session.run(None, feed)
+            runs[name] = functools.partial(session.run, None)
             sizes[name] = path.stat().st_size
         for item in built:
             model = edgeq.load(item.path)
-            embeds[item.artifact.name] = lambda text, model=model: model.embed([text])[0]
+            embeds[item.artifact.name] = functools.partial(_embed, model)
             runs[item.artifact.name] = model.run
             sizes[item.artifact.name] = item.artifact.bytes
         times = latencies(runs, arguments.blocks, 20000)

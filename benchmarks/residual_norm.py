@@ -13,10 +13,10 @@ import time
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.core.threads import default_threads
-from edgeq.models.onnx_session import onnxruntime
 
 TOKENS, WIDTH, LAYERS, BLOCKS = 128, 384, 12, 400
 
@@ -49,7 +49,8 @@ def model(fused: bool) -> bytes:
         constants,
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    return bytes(model.SerializeToString())
 
 
 def main() -> None:

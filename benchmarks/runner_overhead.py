@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import edgeq
-from edgeq.measure.worker import fixed_feed
+from edgeq.formats.onnx.model import OnnxModel
+from edgeq.measure.sample_passes import fixed_feed
 from edgeq.places.process import Request
 
 RUNS_PER_BLOCK = 5
@@ -41,6 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     model = edgeq.load(arguments.artifact)
+    assert isinstance(model, OnnxModel) and model.artifact is not None, "an ONNX artifact"
     feed, inputs = fixed_feed(model, Request(work="latency", artifact=arguments.artifact))
     if arguments.tokens:
         feed = {name: array[:, : arguments.tokens] for name, array in feed.items()}

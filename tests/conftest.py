@@ -34,8 +34,9 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `nox -s fast` leaves out."""
+    """Mark what `nox -s fast` leaves out, and begin with it: short files fill the end evenly."""
     mark_slow(items)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @dataclass(frozen=True)

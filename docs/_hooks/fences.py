@@ -101,7 +101,7 @@ def fences(markdown: str, page: str) -> Iterator[Fence]:
 
 def all_fences() -> list[Fence]:
     """Those of every page that lies in docs/, page by page in the order of their paths."""
-    found = []
+    found: list[Fence] = []
     for path in sorted(PAGES.rglob("*.md")):
         page = path.relative_to(PAGES).as_posix()
         found += fences(path.read_text(encoding="utf-8"), page)

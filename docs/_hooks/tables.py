@@ -67,9 +67,8 @@ def kind(schema: Schema, names: Mapping[str, str]) -> str:
     for part, words in _QUANTITIES.items():
         if part in schema.get("pattern", ""):
             return words
-    return {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(
-        schema.get("type", ""), schema.get("type", "anything")
-    )
+    name: str = schema.get("type", "anything")
+    return {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(name, name)
 
 
 def _one_of(schemas: Sequence[Schema], names: Mapping[str, str]) -> str:

@@ -41,7 +41,10 @@ def run(
     ],
     texts: Annotated[
         list[str] | None,
-        typer.Argument(help="Sentences: each is classified, or ranked by similarity to the first."),
+        typer.Argument(
+            help="Sentences: each is classified, or ranked by similarity to the first. For a "
+            "classifier of images, their paths."
+        ),
     ] = None,
     inputs: Annotated[
         Path | None,
@@ -64,7 +67,7 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a model: rank or classify sentences, continue a text, or map arrays to arrays."""
+    """Run a model: rank sentences, classify texts or images, continue a text, or map arrays."""
     from edgeq.pipeline.run import (
         Labelled,
         Sampling,

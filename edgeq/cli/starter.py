@@ -21,20 +21,21 @@ starters = typer.Typer(rich_markup_mode="rich")
 )
 def starter(
     bundle: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)],
-    language: Annotated[str, typer.Option(help="The language: javascript.", show_default=False)],
+    language: Annotated[
+        str, typer.Option(help="The language: cpp or javascript.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="The directory to write.", show_default=False)],
     as_json: Json = False,
 ) -> None:
     """Write a small program that runs a bundle, with a self-test that verifies it.
 
-    For sentence encoders in ONNX, in Node.js.
+    In C++ for encoders, classifiers and models of arrays in ONNX; for Node.js, encoders only.
     """
-    from edgeq.pipeline.starters.write import write_starter
+    from edgeq.pipeline.starters.write import STARTERS, write_starter
 
     written = write_starter(bundle, language, out)
     if as_json:
         print_json({"path": str(written.absolute()), "language": language})
         return
-    make_console().print(
-        f"{written}: next: cd {written} && npm install && node selftest.mjs", soft_wrap=True
-    )
+    following = STARTERS[language].next
+    make_console().print(f"{written}: next: cd {written} && {following}", soft_wrap=True)

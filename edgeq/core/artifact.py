@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -23,6 +21,8 @@ from pydantic import (
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import read_bytes
+from edgeq.core.frozen import Frozen as Frozen
+from edgeq.core.images import ImageSettings
 from edgeq.core.known_settings import require_known
 
 ARTIFACT_FILE = "artifact.json"
@@ -74,12 +74,6 @@ def distinct(names: Iterable[str]) -> None:
 def _distinct_names(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
     distinct(files)
     return files
-
-
-class Frozen(BaseModel):
-    """An immutable record that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 Record = TypeVar("Record", bound=Frozen)
@@ -189,18 +183,24 @@ class TextSettings(Frozen):
         return [f"{prompt}{text}" for text in texts] if prompt else list(texts)
 
 
+ClassFunction = Literal["softmax", "sigmoid", "none"]
+
+
 class Classes(Frozen):
     """The classes of a classifier."""
 
     labels: tuple[str, ...] = Field(description="In the order of the values of its output.")
-    function: Literal["softmax", "sigmoid"] = Field(
+    function: ClassFunction = Field(
         description="The function that turns outputs into probabilities: softmax if a sample has "
-        "one label, sigmoid if it has every label with a probability of at least one half."
+        "one label, sigmoid if it has every label with a probability of at least one half, none "
+        "if the outputs are probabilities of which a sample has the largest."
     )
 
     def probabilities(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Probabilities (samples, classes) from an output of that shape."""
         values = output.astype(np.float64)
+        if self.function == "none":
+            return np.asarray(values)
         if self.function == "sigmoid":
             return np.asarray(1 / (1 + np.exp(-values)))
         powers = np.exp(values - values.max(-1, keepdims=True))
@@ -228,6 +228,9 @@ class Artifact(Frozen):
     )
     text: TextSettings | None = Field(
         default=None, description="Text settings; null for models without text input."
+    )
+    image: ImageSettings | None = Field(
+        default=None, description="How an image becomes the input; null for other models."
     )
     dimension: int | None = Field(
         default=None, description="Dimension of an embedding; null for other models."

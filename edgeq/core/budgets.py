@@ -131,13 +131,19 @@ BUDGETS: Registry[Budget] = Registry(
             "agreement",
             "share",
             "at least",
-            "the share of texts that keep their labels",
+            "the share of answers that keep their labels",
         ),
         _quality(
             "accuracy_drop",
             "share",
             "at most",
             "the share of right labels that it loses",
+        ),
+        _quality(
+            "top5_drop",
+            "share",
+            "at most",
+            "the share of right labels among its five likeliest that it loses",
         ),
         _quality(
             "kl",

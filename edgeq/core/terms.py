@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-Progress = Callable[[str], None]
-"""Called with a short description of the step that starts now."""
+Progress = Callable[[str], object]
+"""Called with a short description of the step that starts now; what it returns is ignored."""
 
 
 Effort = Literal["quick", "full"]

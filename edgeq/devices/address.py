@@ -20,6 +20,7 @@ _SSH = re.compile(
 )
 _ADB = re.compile(r"adb(?::(?P<serial>[A-Za-z0-9_][A-Za-z0-9_.:-]*))?")
 _OPTIONS = ("python", "directory")
+_ADB_OPTIONS = (*_OPTIONS, "runner", "library")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class Address:
 
     user and port: None leaves them to the user's SSH configuration. serial: adb's; None is the only
     connected device. python: the interpreter to start there; directory: where its temporary
-    directory goes. Both are absolute paths there; None lets edgeq find one.
+    directory goes. Both are absolute paths there; None lets edgeq find one. runner and library:
+    absolute paths on this machine of edgeq-runner and onnxruntime's library for the device, which
+    measure without Python; adb only.
     """
 
     kind: Kind
@@ -38,6 +41,8 @@ class Address:
     serial: str | None = None
     python: str | None = None
     directory: str | None = None
+    runner: str | None = None
+    library: str | None = None
 
     @property
     def name(self) -> str:
@@ -53,15 +58,16 @@ class Address:
     @property
     def text(self) -> str:
         """The text that `parse_address` reads as this address."""
-        options = (("python", self.python), ("directory", self.directory))
-        query = urlencode([(name, path) for name, path in options if path], safe="/")
+        options = {name: getattr(self, name) for name in _ADB_OPTIONS}
+        query = urlencode({name: path for name, path in options.items() if path}, safe="/")
         return f"{self.name}?{query}" if query else self.name
 
 
 def parse_address(text: str) -> Address:
     """Read `here`, `ssh://user@host[:port]`, `adb[:serial]` or `emulate`.
 
-    `ssh` and `adb` take `?python=/absolute/path` and `?directory=/absolute/path`, joined by `&`.
+    `ssh` and `adb` take `?python=/absolute/path` and `?directory=/absolute/path`, joined by `&`;
+    `adb` also `runner` and `library`.
     Raises a ValueError with the remedy, as validators do, for anything else.
 
     >>> parse_address("ssh://pi@pi5.local:2222?python=/opt/venv/bin/python").port
@@ -75,7 +81,11 @@ def parse_address(text: str) -> Address:
             raise refuse(f"{plain!r} takes no options", f"write just {plain!r}")
         return Address("here" if plain == "here" else "emulate")
     if found := _ADB.fullmatch(plain):
-        return Address("adb", serial=found["serial"], **_options(query if asks else None))
+        options = _options(query if asks else None, _ADB_OPTIONS)
+        if ("runner" in options) != ("library" in options):
+            remedy = "write adb?runner=/path/edgeq-runner&library=/path/libonnxruntime.so"
+            raise refuse("runner and library go together", remedy)
+        return Address("adb", serial=found["serial"], **options)
     if plain.startswith("adb"):
         raise refuse(
             f"{plain!r} does not name a device",
@@ -100,14 +110,14 @@ def _ssh(plain: str, options: dict[str, Any]) -> Address:
     return Address("ssh", found["ip6"] or found["host"], found["user"], port, **options)
 
 
-def _options(query: str | None) -> dict[str, Any]:
+def _options(query: str | None, known: tuple[str, ...] = _OPTIONS) -> dict[str, Any]:
     """The part after the question mark; None without one."""
     if query is None:
         return {}
     pairs = parse_qsl(query, keep_blank_values=True)
     for name, value in pairs:
-        if name not in _OPTIONS:
-            raise refuse(f"{name!r} is not an option of an address", suggest(name, _OPTIONS))
+        if name not in known:
+            raise refuse(f"{name!r} is not an option of an address", suggest(name, known))
         if not value.startswith("/") or not value.isprintable():
             raise refuse(f"{name}: {value!r} is not an absolute path", f"write {name}=/path/there")
     if len(dict(pairs)) != len(pairs) or not pairs:

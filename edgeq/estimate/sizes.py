@@ -10,6 +10,7 @@ from typing import Any
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.estimate.hybrid import hybrid_sizes
 from edgeq.models.architectures import FAMILIES, Decoder, decoder_of
+from edgeq.models.architectures.wrappers import TEXT, text_part
 
 Shapes = Mapping[str, tuple[int, ...]]
 _TABLES = ("embed_tokens.weight", "word_embeddings.weight", "token_embd.weight", "wte.weight")
@@ -95,7 +96,8 @@ def sizes_of_config(config: Mapping[str, Any], where: str) -> Sizes:
     Language models that edgeq builds, mixtures of experts, hybrids with linear attention, and
     BERT-like encoders. Raises InvalidInput for configurations that it cannot read.
     """
-    inner = config.get("text_config")
+    config = text_part(config, where)
+    inner = config.get(TEXT)
     if isinstance(inner, Mapping) and "hidden_size" not in config:
         config = inner
     if config.get("model_type") in FAMILIES:

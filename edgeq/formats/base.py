@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.images import AnyImage
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -18,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Classified:
-    """A classifier's answer to a text.
+    """A classifier's answer to a text or an image.
 
     label: the likeliest. labels: all assigned labels: that one, or in a multi-label model each with
     a probability of at least one half. probabilities: of every label.
@@ -72,9 +73,13 @@ class Model:
         """
         raise self._unfit("embed")
 
-    def classify(self, texts: Sequence[str]) -> list[Classified]:
-        """Classify each text."""
+    def classify(self, samples: Sequence[str] | Sequence[AnyImage]) -> list[Classified]:
+        """Classify each text or, by a classifier of images, each image."""
         raise self._unfit("classify")
+
+    def preprocess(self, image: AnyImage) -> dict[str, Array]:
+        """Turn one image into the input of `run`."""
+        raise self._unfit("preprocess")
 
     def tokens(self, text: str) -> list[int]:
         """Tokenize `text`; the ids include special tokens."""

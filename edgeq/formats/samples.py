@@ -15,6 +15,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import SAMPLE_KEY
 from edgeq.core.tasks import task_of
 from edgeq.formats.base import Array, Classified, Model
+from edgeq.formats.images import AnyImage, prepared
 from edgeq.formats.package import Package
 from edgeq.formats.text import TextEncoder, prompted
 
@@ -67,18 +68,29 @@ class SampleModel(Model, ABC):
             result[index] = self.run(feeds)[name][0]
         return result
 
-    def classify(self, texts: Sequence[str]) -> list[Classified]:
-        """See `Model.classify`. Texts are run one at a time, as by `embed`."""
+    def classify(self, samples: Sequence[str] | Sequence[AnyImage]) -> list[Classified]:
+        """See `Model.classify`. Samples are run one at a time, as by `embed`."""
         classes = self.artifact.classes
         if classes is None:
             raise self._unfit("classify")
-        _require_list(texts)
+        is_image = self.artifact.image is not None
+        _require_list(samples, "images" if is_image else "texts")
         name = self.artifact.outputs[0].name
         found = []
-        for index, text in enumerate(texts):
-            feeds = self._encoder.feeds(text, self._inputs, f"texts[{index}]")
+        for index, sample in enumerate(samples):
+            if is_image:
+                feeds = self.preprocess(sample, f"images[{index}]")
+            else:
+                feeds = self._encoder.feeds(str(sample), self._inputs, f"texts[{index}]")
             found.append(_classified(classes, self.run(feeds)[name]))
         return found
+
+    def preprocess(self, image: AnyImage, where: str = "image") -> dict[str, Array]:
+        """See `Model.preprocess`."""
+        if self.artifact.image is None:
+            raise self._unfit("preprocess")
+        (value,) = self.artifact.inputs
+        return {value.name: prepared(image, self.artifact.image, value, where)}
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of `text` with special tokens, truncated at `artifact.text.max_tokens`."""
@@ -130,10 +142,12 @@ def _classified(classes: Classes, output: Array) -> Classified:
     )
 
 
-def _require_list(texts: object) -> None:
-    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
-        found = type(texts).__name__
-        raise InvalidInput(Problem("texts", f"is a {found}", "give a list of str: ['a text']"))
+def _require_list(given: object, noun: str = "texts") -> None:
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        remedy = "give a list of str: ['a text']"
+        if noun == "images":
+            remedy = "give a list: ['photo.jpg']"
+        raise InvalidInput(Problem(noun, f"is a {type(given).__name__}", remedy))
 
 
 def fit(array: Array, value: ValueInfo) -> Array:

@@ -17,6 +17,8 @@ from edgeq.core.artifact import Frozen
 SELFTEST_FILE = "selftest.json"
 ARRAYS_FILE = "selftest.npz"
 """Inputs of a model of arrays, by their names."""
+IMAGE_FILE = "selftest.png"
+"""An image with odd sides, for a model that takes images."""
 
 SAME_CPU = 1e-3
 """Room for another build of the runtime, which sums in another order. Chosen, not measured."""
@@ -39,12 +41,21 @@ class Case(Frozen):
 
     text: str | None = Field(default=None, description="The text; null for arrays.")
     token_ids: tuple[int, ...] | None = Field(
-        default=None, description="The tokenizer's ids for it, including special tokens."
+        default=None,
+        description="The tokenizer's ids for it, including special tokens and the default prompt.",
     )
     arrays: str | None = Field(
         default=None, description="The .npz file with the inputs by name; null for a text."
     )
+    image: str | None = Field(
+        default=None, description="The file of an image, to be prepared as `image` in the record."
+    )
     outputs: tuple[Output, ...] = Field(description="The answer.")
+    labels: tuple[str, ...] | None = Field(
+        default=None,
+        description="The labels that a classifier gives the text; null for other models, and where "
+        "outputs within the tolerance can give others.",
+    )
 
 
 class SelfTest(Frozen):

@@ -17,7 +17,7 @@ from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, generation, latency
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
-from edgeq.measure.metrics import Judged, changed_texts, judged, scores_of
+from edgeq.measure.metrics import Judged, changed_samples, judged, scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -29,11 +29,19 @@ from edgeq.measure.records import (
     Quality,
 )
 from edgeq.measure.reference import ANSWERS_FILE, read_recorded, reference_name
+from edgeq.measure.replies import (
+    DivergenceReply,
+    MemoryReply,
+    Reply,
+    RunTimesReply,
+    TextTimesReply,
+)
 from edgeq.places.place import ALL_PASSES, Place, Unreachable
 from edgeq.places.process import PassFailed, Request
 from edgeq.recipe.budgets import Workload
 
 _T = TypeVar("_T")
+_AnyReply = TypeVar("_AnyReply", bound=Reply)
 
 
 class Bench:
@@ -128,46 +136,40 @@ class Bench:
             return self._reference / ANSWERS_FILE
         outputs = self._folder / "float.npy"
         artifact = read_artifact(self._reference)
-        found = self._run("quality", self._reference, artifact, failures, outputs=outputs)
+        found = self._run("quality", Reply, self._reference, artifact, failures, outputs=outputs)
         return outputs if found else None
 
     def _memory(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str]
     ) -> Memory | None:
-        found = self._run("memory", directory, artifact, failures)
-        if found is None:
-            return None
-        reply, conditions = found
-        return self._read("memory", failures, lambda: Memory(**reply, conditions=conditions))
+        found = self._run("memory", MemoryReply, directory, artifact, failures)
+        return found and found[0].memory(found[1])
 
     def _times(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], **more: Any
     ) -> dict[str, Any]:
         """The latency pass as the fields of a Measurement; none if it failed or was not run."""
-        found = self._run("latency", directory, artifact, failures, **more)
+        kind: type[RunTimesReply | TextTimesReply] = RunTimesReply
+        if self._is_language:
+            kind = TextTimesReply
+        found = self._run("latency", kind, directory, artifact, failures, **more)
         if found is None:
             return {}
         return self._read("latency", failures, lambda: self._timed(*found)) or {}
 
-    def _timed(self, reply: dict[str, Any], conditions: Conditions) -> dict[str, Any]:
+    def _timed(
+        self, reply: RunTimesReply | TextTimesReply, conditions: Conditions
+    ) -> dict[str, Any]:
         seen: dict[str, Any] = {}
-        if "placement" in reply:
-            seen["placement"] = Placement(**reply["placement"], conditions=conditions)
-        loading = {
-            "load_seconds": reply["load_seconds"],
-            "compiled_load_seconds": reply.get("compiled_load_seconds"),
-        }
-        if self._is_language:
-            texts = generation.Timing(
-                reply["first"], reply["tokens"], tuple(reply["looks"]), tuple(reply["text_looks"])
-            )
+        if reply.placement is not None:
+            planned = reply.placement.model_dump()
+            seen["placement"] = Placement(**planned, conditions=conditions)
+        loading = (reply.load_seconds, conditions, reply.compiled_load_seconds)
+        if isinstance(reply, TextTimesReply):
             prompt = self._data.timed["workload"]["prompt"]
-            seen["generation"] = generation.summarise(
-                texts, prompt, conditions=conditions, **loading
-            )
-            return seen
-        runs = latency.Timing(reply["seconds"], reply["runs"], tuple(reply["looks"]))
-        seen["latency"] = latency.summarise(runs, conditions=conditions, **loading)
+            seen["generation"] = generation.summarise(reply.timing, prompt, *loading)
+        else:
+            seen["latency"] = latency.summarise(reply.timing, *loading)
         return seen
 
     def _judged(
@@ -175,18 +177,15 @@ class Bench:
     ) -> dict[str, Quality | LanguageQuality]:
         """The quality pass as the fields of a Measurement; none if it failed or has no data."""
         if self._is_language and self._data.judged is not None:
-            found = self._run("quality", directory, artifact, failures)
-            if found is None:
+            said = self._run("quality", DivergenceReply, directory, artifact, failures)
+            if said is None:
                 return {}
-            reply, conditions = found
-            language = self._read(
-                "quality", failures, lambda: LanguageQuality(**reply, conditions=conditions)
-            )
-            return {"language": language} if language else {}
+            divergence, conditions = said[0].divergence, said[1]
+            return {"language": LanguageQuality(divergence=divergence, conditions=conditions)}
         if self._float_outputs is None:
             return {}
         outputs = self._folder / "artifact.npy"
-        found = self._run("quality", directory, artifact, failures, outputs=outputs)
+        found = self._run("quality", Reply, directory, artifact, failures, outputs=outputs)
         if found is None:
             return {}
         _, conditions = found
@@ -219,7 +218,7 @@ class Bench:
         found = self._as_labels(artifact, files)
         return Quality(
             scores=scores_of(task_of(artifact.task), found) if found else {},
-            changed=changed_texts(found, artifact.classes) if found and artifact.classes else (),
+            changed=changed_samples(found, artifact.classes) if found and artifact.classes else (),
             outputs=distances,
             spearman=spearman[0],
             spearman_bounds=spearman_bounds,
@@ -233,8 +232,7 @@ class Bench:
         if artifact.classes is None:
             return None
         own, original = ([*arrays.read_arrays(file)] for file in files)
-        texts = (self._data.judged or {})["texts"]
-        return judged(texts, own, original, artifact.classes, self._data.labels)
+        return judged(self._data.names, own, original, artifact.classes, self._data.labels)
 
     def _measurement(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], seen: dict[str, Any]
@@ -255,11 +253,12 @@ class Bench:
     def _run(
         self,
         work: Pass,
+        kind: type[_AnyReply],
         directory: Path,
         artifact: Artifact,
         failures: dict[Pass, str],
         **more: Any,
-    ) -> tuple[dict[str, Any], Conditions] | None:
+    ) -> tuple[_AnyReply, Conditions] | None:
         """The reply of a worker and its conditions; None if it failed or cannot run there."""
         if work in self._absent:
             return None
@@ -276,7 +275,7 @@ class Bench:
             **more,
         )
         try:
-            reply = self._place.run(request)
+            said = self._place.run(request)
         except PassFailed as error:
             failures[work] = str(error)
             return None
@@ -284,21 +283,12 @@ class Bench:
             lost = "; ".join(problem.what for problem in error.problems)
             self._absent = {**dict.fromkeys(ALL_PASSES, lost), **self._absent}
             return None
-        words = ("runtime", "reference", "instructions", "threads", "prepared", "warnings")
-        conditions = self._read(
-            work,
-            failures,
-            lambda: Conditions(
-                **{word: reply.pop(word) for word in words},
-                **{word: reply.pop(word, None) for word in ("cpus", "others", "megahertz")},
-                inputs=reply.pop("inputs"),
-                cpu=self._cpu,
-                system=system,
-                load_average=load_average,
-                effort=self._effort,
-            ),
+        reply = self._read(work, failures, lambda: kind.model_validate(said))
+        if reply is None:
+            return None
+        return reply, reply.conditions(
+            cpu=self._cpu, system=system, load_average=load_average, effort=self._effort
         )
-        return (reply, conditions) if conditions else None
 
     def _read(self, work: Pass, failures: dict[Pass, str], make: Callable[[], _T]) -> _T | None:
         """The result of `make` on a reply; None, with the reason in `failures`, if the reply is

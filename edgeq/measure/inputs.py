@@ -11,10 +11,11 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import STATE_KEY
 from edgeq.core.validation_messages import suggest
 from edgeq.formats.text import TextEncoder
+from edgeq.formats.timed_feed import sequence
 from edgeq.measure import arrays, text_passes
-from edgeq.measure.sample_passes import sequence
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
+from edgeq.recipe.image_sets import PREPARED_ARRAYS, read_prepared
 from edgeq.recipe.sequences import sequences
 
 _TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any relevant tokenizer
@@ -22,7 +23,7 @@ _TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any relevant toke
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The data set for quality: texts, scored pairs, arrays, or one long text.
+    """The data set for quality: texts, scored pairs, arrays, prepared images, or one long text.
 
     samples: how many to use; for the long text of a language model, windows. See calibration.data.
     """
@@ -30,15 +31,24 @@ class Evaluation:
     path: Path
     samples: int | None = None
 
+    @property
+    def arrays(self) -> Path:
+        """The file with the arrays of a model that takes some."""
+        return self.path / PREPARED_ARRAYS if self.path.is_dir() else self.path
+
 
 @dataclass(frozen=True)
 class Given:
-    """The inputs of the passes, by `Request`'s names; scores or labels if there are any."""
+    """The inputs of the passes, by `Request`'s names; scores or labels if there are any.
+
+    names: of samples that get labels: the texts themselves, or the files of images.
+    """
 
     timed: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, Any] | None = None
     scores: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
+    names: tuple[str, ...] = ()
 
 
 def given_to_language_model(
@@ -78,7 +88,7 @@ def given_samples(
     """
     if evaluation is None:
         return Given()
-    path, samples = evaluation.path, evaluation.samples
+    path, samples = evaluation.arrays, evaluation.samples
     if artifact.text is None:
         ranks = {value.name: len(value.shape) for value in artifact.inputs}
         held, state = data_sets.read_arrays(path, samples), artifact.settings.get(STATE_KEY)
@@ -89,19 +99,35 @@ def given_samples(
         feed = folder / "feed.npy"
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
         judged = {"arrays": path.absolute(), "samples": samples}
-        return Given({"feed": feed}, judged, None)
+        labels, names = _of_images(evaluation, artifact.classes)
+        return Given({"feed": feed}, judged, None, labels, names)
     texts, scores = evaluation_texts(evaluation)
     text = " ".join(texts)[:_TEXT_FOR_TIMING]
     timed: dict[str, Any] = {"text": text}
     if TOKENIZER_FILE in artifact.files:  # a separate file, whose memory can be identified
         feed = folder / "feed.npy"
         encoder = TextEncoder((directory / TOKENIZER_FILE).read_bytes(), artifact.text.max_tokens)
-        names = [value.name for value in artifact.inputs]
-        filled = sequence(encoder.feeds(text, names), artifact.text.max_tokens)
-        arrays.write_arrays(feed, [filled[name] for name in names])
+        inputs = [value.name for value in artifact.inputs]
+        filled = sequence(encoder.feeds(text, inputs), artifact.text.max_tokens)
+        arrays.write_arrays(feed, [filled[name] for name in inputs])
         timed["feed"] = feed
     labels = evaluation_labels(evaluation, artifact.classes) if artifact.classes else None
-    return Given(timed, {"texts": texts}, scores, labels)
+    return Given(timed, {"texts": texts}, scores, labels, texts)
+
+
+def _of_images(
+    evaluation: Evaluation, classes: Classes | None
+) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """The right labels of images, if they have some, and their names; none for other data."""
+    if classes is None:
+        return None, ()
+    found = read_prepared(evaluation.path)
+    rows = data_sets.chosen_rows(evaluation.path, len(found.names), evaluation.samples)
+    names = tuple(found.names[row] for row in rows)
+    if found.labels is None:
+        return None, names
+    labels = tuple(found.labels[row] for row in rows)
+    return _known(labels, classes, "a directory of the evaluation data"), names
 
 
 def evaluation_texts(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
@@ -119,9 +145,12 @@ def evaluation_labels(evaluation: Evaluation, classes: Classes) -> tuple[str, ..
     Raises InvalidInput for a label that the model does not know.
     """
     labels = data_sets.read_labels(evaluation.path, evaluation.samples)
-    unknown = next((label for label in labels or () if label not in classes.labels), None)
+    return _known(labels, classes, str(evaluation.path)) if labels is not None else None
+
+
+def _known(labels: tuple[str, ...], classes: Classes, where: str) -> tuple[str, ...]:
+    unknown = next((label for label in labels if label not in classes.labels), None)
     if unknown is not None:
         what = f"the label {unknown!r} is not one of the model's"
-        remedy = suggest(unknown, classes.labels)
-        raise InvalidInput(Problem(str(evaluation.path), what, remedy))
+        raise InvalidInput(Problem(where, what, suggest(unknown, classes.labels)))
     return labels

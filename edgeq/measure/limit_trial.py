@@ -7,13 +7,13 @@ repeated, each time right after a run without a limit, and the fastest median of
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.measure.order_statistics import quantile
+from edgeq.measure.replies import MemoryReply, RunTimesReply, TextTimesReply, times_of
 from edgeq.places.limits.records import Trial
 from edgeq.places.limits.run import LimitedPlace, Limiter, OverLimit, Usage
 from edgeq.places.process import Request, run_worker
@@ -57,7 +57,8 @@ class Trials:
         }
         self._limiter, self._slowdown, self._progress = limiter, slowdown, progress
         self._took: dict[str, float] = {}
-        self.memory, self.latency = self._unlimited("memory"), self._unlimited("latency")
+        self.memory = MemoryReply.model_validate(self._unlimited("memory"))
+        self.latency = times_of(request, self._unlimited("latency"))
         """The replies of the first passes without a limit."""
         self._latest = _median(self.latency)
 
@@ -65,12 +66,13 @@ class Trials:
         """Whether it survives `limit_bytes`, and its speed then."""
         place = LimitedPlace(limit_bytes, self._limiter)
         try:
-            reply, usage = self._limited("memory", place)
+            said, usage = self._limited("memory", place)
         except OverLimit as error:
             return _ended(limit_bytes, error, {})
+        memory = MemoryReply.model_validate(said)
         seen = {
-            "high_water_bytes": reply["high_water_bytes"],
-            "anonymous_peak_bytes": reply["anonymous_peak_bytes"],
+            "high_water_bytes": memory.high_water_bytes,
+            "anonymous_peak_bytes": memory.anonymous_peak_bytes,
         }
         pace = _Pace(unlimited=[self._latest])
         try:
@@ -93,14 +95,15 @@ class Trials:
         """Fill `pace`; returns the peak, including `before`."""
         peaks, warm = [before.peak_bytes], [before.warm_bytes]
         while True:
-            reply, usage = self._limited("latency", place)
-            pace.limited.append(_median(reply))
+            said, usage = self._limited("latency", place)
+            pace.limited.append(_median(times_of(self._requests["latency"], said)))
             peaks.append(usage.peak_bytes)
             warm.append(usage.warm_bytes)
             if len(pace.limited) >= self._attempts(pace.ratio):
                 counted = [peak for peak in peaks if peak is not None]
                 return Usage(max(counted, default=None), 0, max(warm))
-            self._latest = _median(self._unlimited("latency"))
+            said = self._unlimited("latency")
+            self._latest = _median(times_of(self._requests["latency"], said))
             pace.unlimited.append(self._latest)
 
     def _attempts(self, ratio: float) -> int:
@@ -124,10 +127,9 @@ class Trials:
         return place.watch(self._requests[work], patience)
 
 
-def _median(reply: Mapping[str, Any]) -> float:
+def _median(reply: RunTimesReply | TextTimesReply) -> float:
     """The median in seconds of a latency pass: per run, or per token of a language model."""
-    seconds = reply.get("seconds") or [time for text in reply["tokens"] for time in text]
-    return quantile(seconds, 0.5).seconds
+    return quantile(reply.steps, 0.5).seconds
 
 
 def _ended(limit_bytes: int, error: OverLimit, seen: dict[str, Any]) -> Trial:

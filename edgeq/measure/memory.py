@@ -128,7 +128,7 @@ def _footprint() -> tuple[int, int]:
     return parse_rusage(buffer.raw)
 
 
-def reply(
+def figures(
     baseline: MemoryReading,
     loaded: MemoryReading,
     ran: MemoryReading,
@@ -136,15 +136,15 @@ def reply(
     peak: Peak,
     later: Peak,
 ) -> dict[str, Any]:
-    """A memory pass's reply in plain JSON, by the fields of `edgeq.measure.records.Memory`.
+    """Those fields of `edgeq.measure.records.MemoryFigures` that every memory pass has.
 
     peak: over loading and running. later: over opening the tokenizer.
     """
     return {
-        "baseline": baseline.model_dump(),
-        "loaded": loaded.model_dump(),
-        "ran": ran.model_dump(),
-        "with_tokenizer": with_tokenizer.model_dump(),
+        "baseline": baseline,
+        "loaded": loaded,
+        "ran": ran,
+        "with_tokenizer": with_tokenizer,
         "high_water_bytes": max(peak.high_water_bytes, later.high_water_bytes),
         "anonymous_peak_bytes": peak.anonymous_bytes,
     }

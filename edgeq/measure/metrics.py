@@ -20,7 +20,10 @@ from edgeq.measure.records import Changed, Score
 
 Labels = npt.NDArray[np.int64]
 """(samples, classes), 1 for each label that a sample has."""
-_SHOWN = 8  # texts whose labels changed
+Scores = npt.NDArray[np.floating]
+Hits = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+_FIVE = 5
+_SHOWN = 8  # samples whose labels changed
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,15 @@ class Judged:
     """Answers to different samples, as labels: the artifact's, the original's, and the correct
     ones.
 
-    truth: None if the evaluation data have no labels.
+    texts: the samples, or their names. truth: None if the evaluation data have no labels. scores:
+    of each class, the artifact's and the original's.
     """
 
     texts: tuple[str, ...]
     own: Labels
     original: Labels
     truth: Labels | None
+    scores: tuple[Scores, Scores]
 
     @property
     def count(self) -> int:
@@ -59,26 +64,26 @@ def judged(
 ) -> Judged:
     """Answers (1, classes) to texts as labels; a repeated text counts once."""
     first = sorted({text: index for index, text in reversed([*enumerate(texts)])}.values())
-    own, original = (
-        classes.chosen(np.concatenate([rows[index] for index in first]))
-        for rows in (answers, references)
-    )
+    scores = [np.concatenate([rows[index] for index in first]) for rows in (answers, references)]
+    own, original = map(classes.chosen, scores)
     right = None
     if truth is not None:
         right = np.zeros_like(own)
         for row, index in enumerate(first):
             right[row, classes.labels.index(truth[index])] = 1
-    return Judged(tuple(texts[index] for index in first), own, original, right)
+    names = tuple(texts[index] for index in first)
+    return Judged(names, own, original, right, (scores[0], scores[1]))
 
 
 def scores_of(task: Task, found: Judged) -> dict[str, Score]:
     """Every metric of the task that the data allow, by name."""
     scores = {name: METRICS.named(name).score(found) for name in task.metrics}
-    return {name: score for name, score in scores.items() if score is not None}
+    noun = {"noun": task.samples}
+    return {name: each.model_copy(update=noun) for name, each in scores.items() if each}
 
 
-def changed_texts(found: Judged, classes: Classes) -> tuple[Changed, ...]:
-    """The first texts with other labels than the original's."""
+def changed_samples(found: Judged, classes: Classes) -> tuple[Changed, ...]:
+    """The first samples with other labels than the original's."""
     rows = np.flatnonzero((found.own != found.original).any(1))[:_SHOWN]
 
     def names(row: npt.NDArray[np.int64]) -> tuple[str, ...]:
@@ -102,22 +107,55 @@ def _agreement(found: Judged) -> Score:
 
 
 def _accuracy(found: Judged) -> Score | None:
-    if found.truth is None:
-        return None
-    own, original = (float(_same(x, found.truth).mean()) for x in (found.own, found.original))
-    bounds = share_bounds(own, found.count)
-    return Score(value=own, bounds=bounds, original=original, samples=found.count)
+    return _share(_right(found), found.count)
 
 
 def _accuracy_drop(found: Judged) -> Score | None:
-    if found.truth is None:
+    return _drop(_right(found), found.count)
+
+
+def _top5(found: Judged) -> Score | None:
+    return _share(_right_of_five(found), found.count)
+
+
+def _top5_drop(found: Judged) -> Score | None:
+    return _drop(_right_of_five(found), found.count)
+
+
+def _right(found: Judged) -> Hits | None:
+    """1 for every right answer, the artifact's and the original's."""
+    truth = found.truth
+    return None if truth is None else (_same(found.own, truth), _same(found.original, truth))
+
+
+def _right_of_five(found: Judged) -> Hits | None:
+    """1 where the right label is among the five likeliest; of two equal ones the first counts."""
+    truth = found.truth
+    if truth is None or truth.shape[1] <= _FIVE:
         return None
-    own, original = (_same(x, found.truth) for x in (found.own, found.original))
+    own, original = (
+        np.take_along_axis(truth, np.argsort(-rows, 1, kind="stable")[:, :_FIVE], 1).sum(1)
+        for rows in found.scores
+    )
+    return own.astype(np.float64), original.astype(np.float64)
+
+
+def _share(right: Hits | None, count: int) -> Score | None:
+    if right is None:
+        return None
+    own, original = (float(hits.mean()) for hits in right)
+    return Score(value=own, bounds=share_bounds(own, count), original=original, samples=count)
+
+
+def _drop(right: Hits | None, count: int) -> Score | None:
+    if right is None:
+        return None
+    own, original = right
     lost, won = float((original > own).sum()), float((own > original).sum())
     return Score(
-        value=(lost - won) / found.count,
-        bounds=paired_bounds(lost, won, found.count),
-        samples=found.count,
+        value=(lost - won) / count,
+        bounds=paired_bounds(lost, won, count),
+        samples=count,
     )
 
 
@@ -187,6 +225,8 @@ METRICS: Registry[Metric] = Registry(
         Metric("accuracy", _accuracy),
         Metric("accuracy_drop", _accuracy_drop),
         Metric("macro_f1", _macro_f1),
+        Metric("top5", _top5),
+        Metric("top5_drop", _top5_drop),
     ),
 )
 register_metric = METRICS.register

@@ -163,7 +163,7 @@ class MemoryReading(Frozen):
     )
 
 
-class Memory(Frozen):
+class MemoryFigures(Frozen):
     """Memory of a fresh process that loads the artifact and runs it, in bytes."""
 
     baseline: MemoryReading = Field(description="After importing the runtime, before loading.")
@@ -187,6 +187,11 @@ class Memory(Frozen):
     cache_bytes: int | None = Field(
         default=None, description="The KV cache of those positions, included in `ran`."
     )
+
+
+class Memory(MemoryFigures):
+    """Memory of a fresh process that loads the artifact and runs it, in bytes."""
+
     conditions: Conditions
 
     @property
@@ -241,12 +246,13 @@ class Score(Frozen):
         default=None, description="The original's; null for what compares the two."
     )
     samples: int = Field(description="Different samples that it was taken from.")
+    noun: str = Field(default="texts", description="What the samples are.")
 
 
 class Changed(Frozen):
-    """A text that got other labels than the original gives it."""
+    """A sample that got other labels than the original gives it."""
 
-    text: str
+    text: str = Field(description="The text, or the name of the image's file.")
     was: tuple[str, ...] = Field(description="By the original.")
     now: tuple[str, ...]
 
@@ -289,7 +295,7 @@ class UnitShares(Frozen):
     npu: float = Field(description="Share of the Neural Engine.")
 
 
-class Placement(Frozen):
+class OperatorPlacement(Frozen):
     """Where Core ML plans to run a model's operators: its compute plan on this machine."""
 
     compute_units: ComputeUnits = Field(description="Units that Core ML may use.")
@@ -298,6 +304,11 @@ class Placement(Frozen):
     cost: UnitShares | None = Field(
         description="Shares of Core ML's cost estimate; null if it gives none."
     )
+
+
+class Placement(OperatorPlacement):
+    """Where Core ML plans to run a model's operators: its compute plan on this machine."""
+
     conditions: Conditions
 
 

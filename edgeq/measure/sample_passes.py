@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from edgeq.core.artifact import Artifact, ValueInfo
+from edgeq.core.artifact import Artifact
 from edgeq.core.known_settings import STATE_KEY
 from edgeq.formats.base import Model
 from edgeq.formats.loaded import load
+from edgeq.formats.timed_feed import (
+    Feed,
+    made_up,
+    made_up_words,
+    sample_words,
+    sequence,
+    sequence_words,
+)
 from edgeq.measure import arrays, latency, memory
+from edgeq.measure.replies import MemoryReply, Reply, RunTimesReply, about
 from edgeq.measure.sequential import Limit
 from edgeq.places.process import Request
 from edgeq.recipe import data_sets
 from edgeq.recipe.sequences import joined, sequences
 
-SEQUENCE_LENGTH = 128
 MEMORY_RUNS = 32
 _QUANTILES = {"p50": 0.5, "p90": 0.9}
 
-Feed = dict[str, npt.NDArray[Any]]
 
-
-def time_sample(request: Request) -> tuple[Model, dict[str, Any]]:
+def time_sample(request: Request) -> RunTimesReply:
     """The latency pass: the same sample, repeatedly."""
     start = time.perf_counter()
     model = _load(request)
@@ -36,18 +41,19 @@ def time_sample(request: Request) -> tuple[Model, dict[str, Any]]:
         Limit(q, request.limits[key]) for key, q in _QUANTILES.items() if key in request.limits
     ]
     timing = latency.time_runs(lambda: model.run(feed), request.effort, limits)
-    return model, {
-        "load_seconds": load_seconds,
-        "seconds": timing.seconds,
-        "runs": timing.runs,
-        "looks": timing.looks,
+    return RunTimesReply(
+        **about(model),
+        inputs=inputs,
+        load_seconds=load_seconds,
+        seconds=timing.seconds,
+        runs=timing.runs,
+        looks=timing.looks,
         **timing.disturbed,
-        "inputs": inputs,
         **model.facts(),
-    }
+    )
 
 
-def watch_sample(request: Request) -> tuple[Model, dict[str, Any]]:
+def watch_sample(request: Request) -> MemoryReply:
     """The memory pass: loading, and the same sample several times."""
     baseline = memory.read()
     with memory.Peak() as peak:
@@ -62,21 +68,22 @@ def watch_sample(request: Request) -> tuple[Model, dict[str, Any]]:
         if _record(model).text is not None:
             model.tokens(request.text)
         with_tokenizer = memory.read()
-    return model, {
-        **memory.reply(baseline, loaded, ran, with_tokenizer, peak, later),
-        "runs": MEMORY_RUNS,
-        "inputs": inputs,
-    }
+    return MemoryReply(
+        **about(model),
+        **memory.figures(baseline, loaded, ran, with_tokenizer, peak, later),
+        runs=MEMORY_RUNS,
+        inputs=inputs,
+    )
 
 
-def answer_samples(request: Request) -> tuple[Model, dict[str, Any]]:
+def answer_samples(request: Request) -> Reply:
     """The quality pass: write every output of every evaluation sample to a file."""
     model = _load(request)
     assert request.outputs is not None
     count = arrays.write_arrays(request.outputs, _outputs(model, request))
     samples = count // len(_record(model).outputs)
     noun = "evaluation samples" if request.texts == () else "texts, one at a time"
-    return model, {"inputs": f"{samples} {noun}"}
+    return Reply(**about(model), inputs=f"{samples} {noun}")
 
 
 def _outputs(model: Model, request: Request) -> Iterator[npt.NDArray[Any]]:
@@ -118,12 +125,12 @@ def fixed_feed(model: Model, request: Request) -> tuple[Feed, str]:
         sample = {value.name: next(stored) for value in _record(model).inputs}
         if text is not None:
             return sample, sequence_words(sample)
-        return sample, f"first evaluation sample: {_shapes(sample)}"
+        return sample, sample_words(sample)
     if text is not None:
         feed = sequence(model.tokenize(request.text), text.max_tokens)
         return feed, sequence_words(feed)
-    made_up = {value.name: _made_up(value) for value in _record(model).inputs}
-    return made_up, f"no evaluation data, so ones (floats) and zeros: {_shapes(made_up)}"
+    feed = made_up(_record(model).inputs)
+    return feed, made_up_words(feed)
 
 
 def _load(request: Request) -> Model:
@@ -133,27 +140,3 @@ def _load(request: Request) -> Model:
 def _record(model: Model) -> Artifact:
     assert model.artifact is not None  # a request names an artifact, never a bare file
     return model.artifact
-
-
-def sequence(tokens: Mapping[str, npt.NDArray[Any]], max_tokens: int) -> Feed:
-    """`tokens` of one text, repeated to fill the timed sequence."""
-    length = min(SEQUENCE_LENGTH, max_tokens)
-    return {name: np.resize(array, (1, length)) for name, array in tokens.items()}
-
-
-def sequence_words(feed: Feed) -> str:
-    """The description of a sequence in the conditions of a measurement."""
-    return f"sequence length {next(iter(feed.values())).shape[1]}, batch 1"
-
-
-def _made_up(value: ValueInfo) -> npt.NDArray[Any]:
-    """Ones, or zeros for possible indices, in the declared shape with free dimensions 1."""
-    shape = tuple(size if isinstance(size, int) else 1 for size in value.shape)
-    dtype = np.dtype(value.dtype)
-    return np.full(shape, 1 if np.issubdtype(dtype, np.floating) else 0, dtype)
-
-
-def _shapes(feed: Feed) -> str:
-    return ", ".join(
-        f"{name} {'×'.join(map(str, a.shape)) or 'scalar'}" for name, a in feed.items()
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,13 +14,14 @@ from edgeq.formats.loaded import load
 from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, divergence, generation, memory
 from edgeq.measure.reference import RecordedPredictions, read_recorded, require_same_windows
+from edgeq.measure.replies import DivergenceReply, MemoryReply, Reply, TextTimesReply, about
 from edgeq.measure.same_tokens import same_tokens
 from edgeq.places.process import Request, Workload
 from edgeq.recipe.data_sets import read_corpus
 from edgeq.recipe.windows import split
 
 
-def time_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+def time_texts(request: Request) -> TextTimesReply:
     """The latency pass: a prompt and generated tokens, repeatedly."""
     work = _workload(request)
     start = time.perf_counter()
@@ -31,19 +31,20 @@ def time_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
     prompt = np.resize(ids, work.prompt)
     wanted = generation.targets(request.limits, work.prompt, work.generate)
     timing = generation.time_texts(model, prompt, work.generate, request.effort, wanted)
-    return model, {
-        "load_seconds": load_seconds,
-        "first": timing.first,
-        "tokens": timing.tokens,
-        "looks": timing.looks,
-        "text_looks": timing.text_looks,
+    return TextTimesReply(
+        **about(model),
+        inputs=f"prompt {work.prompt}, generate {work.generate}, {_context_words(model)}",
+        load_seconds=load_seconds,
+        first=timing.first,
+        tokens=timing.tokens,
+        looks=timing.looks,
+        text_looks=timing.text_looks,
         **timing.disturbed,
-        "inputs": f"prompt {work.prompt}, generate {work.generate}, {_context_words(model)}",
         **model.facts(),
-    }
+    )
 
 
-def watch_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+def watch_text(request: Request) -> MemoryReply:
     """The memory pass: loading, and one text that fills the context.
 
     Any tokens will do: with a text's own, the tokenizer's memory would mix with the model's.
@@ -62,30 +63,31 @@ def watch_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
     with memory.Peak() as later:
         model.tokens(request.text)
         with_tokenizer = memory.read()
-    return model, {
-        **memory.reply(baseline, loaded, ran, with_tokenizer, peak, later),
-        "runs": work.context,
-        "context": work.context,
-        "cache_bytes": model.cache_bytes(work.context),
-        "inputs": f"prompt {work.context - steps}, generate {steps}, {_context_words(model)}",
-    }
+    return MemoryReply(
+        **about(model),
+        **memory.figures(baseline, loaded, ran, with_tokenizer, peak, later),
+        runs=work.context,
+        context=work.context,
+        cache_bytes=model.cache_bytes(work.context),
+        inputs=f"prompt {work.context - steps}, generate {steps}, {_context_words(model)}",
+    )
 
 
-def judge_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+def judge_text(request: Request) -> Reply:
     """The quality pass: the answers to `texts` if there are any, else a comparison."""
     return answer_texts(request) if request.texts else compare_text(request)
 
 
-def answer_texts(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+def answer_texts(request: Request) -> Reply:
     """Write logits of every position of every text, float32 (tokens, vocabulary), to a file."""
     model = _load(request.artifact, request, _workload(request).context)
     assert request.outputs is not None
     answers = (model.logits(model.tokens(text)) for text in request.texts)
     count = arrays.write_arrays(request.outputs, answers)
-    return model, {"inputs": f"{count} texts, {_context_words(model)}"}
+    return Reply(**about(model), inputs=f"{count} texts, {_context_words(model)}")
 
 
-def compare_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
+def compare_text(request: Request) -> DivergenceReply:
     """The quality pass: divergence of predictions from those of `reference`, recorded or run here.
 
     On windows of 256 tokens, or of the workload's context if that is less.
@@ -105,10 +107,11 @@ def compare_text(request: Request) -> tuple[LanguageModel, dict[str, Any]]:
         windows = corpus_windows(model.tokens, corpus, request.samples, size)
         require_same_windows(windows, reference, model.name)
         found = divergence.measure(RecordedPredictions(reference, recorded), model, windows)
-    return model, {
-        "divergence": found.model_dump(),
-        "inputs": f"{len(windows)} windows of {size} tokens, {_context_words(model)}",
-    }
+    return DivergenceReply(
+        **about(model),
+        divergence=found,
+        inputs=f"{len(windows)} windows of {size} tokens, {_context_words(model)}",
+    )
 
 
 def window_tokens(context: int) -> int:

@@ -13,22 +13,27 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, Any
+
+from pydantic import TypeAdapter
 
 from edgeq.core.artifact import Artifact, read_record
 from edgeq.core.errors import EdgeqError, NotComputed
 from edgeq.core.tasks import task_of
 from edgeq.formats.registry import file_format
 from edgeq.measure import sample_passes, text_passes
-from edgeq.places.process import Request
+from edgeq.measure.replies import Reply
+from edgeq.places.process import Request, Requests
 
-_SAMPLES = {
+_GIVEN: TypeAdapter[Request | Requests] = TypeAdapter(Request | Requests)
+_Passes = Mapping[str, Callable[[Request], Reply]]
+_SAMPLES: _Passes = {
     "latency": sample_passes.time_sample,
     "memory": sample_passes.watch_sample,
     "quality": sample_passes.answer_samples,
 }
-_TEXTS = {
+_TEXTS: _Passes = {
     "latency": text_passes.time_texts,
     "memory": text_passes.watch_text,
     "quality": text_passes.judge_text,
@@ -36,21 +41,14 @@ _TEXTS = {
 
 
 def perform(request: Request) -> dict[str, Any]:
-    """Do one pass in this process; the reply is plain JSON. Raises EdgeqError."""
+    """Do one pass in this process; the reply is a `Reply` in plain JSON. Raises EdgeqError."""
     artifact = read_record(request.artifact)
     _import_runtime(artifact)
     passes = _TEXTS if task_of(artifact.task).generates else _SAMPLES
     with warnings.catch_warnings(record=True) as caught:
-        model, reply = passes[request.work](request)
-    return {
-        **reply,
-        "runtime": model.runtime,
-        "reference": model.is_reference,
-        "instructions": model.system,
-        "threads": model.threads,
-        "prepared": model.prepared,
-        "warnings": [" ".join(str(warning.message).split()) for warning in caught],
-    }
+        reply = passes[request.work](request)
+    said = tuple(" ".join(str(warning.message).split()) for warning in caught)
+    return reply.model_copy(update={"warnings": said}).model_dump(mode="json")
 
 
 def _import_runtime(artifact: Artifact) -> None:
@@ -82,9 +80,17 @@ def serve(perform: Callable[[bytes], dict[str, Any]]) -> int:
     return 0
 
 
+def answer(given: bytes) -> dict[str, Any]:
+    """The reply to a `Request`, or to the `Requests` in one process."""
+    request = _GIVEN.validate_json(given)
+    if isinstance(request, Requests):
+        return {"replies": [perform(each) for each in request.requests]}
+    return perform(request)
+
+
 def main() -> int:
-    """Run the measuring pass given on standard input; returns the exit status."""
-    return serve(lambda given: perform(Request.model_validate_json(given)))
+    """Run the measuring passes given on standard input; returns the exit status."""
+    return serve(answer)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.added_tokens import with_tokens
 from edgeq.models.architectures import FAMILIES
+from edgeq.models.architectures.wrappers import is_of_images, text_part
 from edgeq.models.jsonfile import damaged, read_json
 from edgeq.models.names import decoder_names, encoder_names
 from edgeq.models.sentence_head import SentenceHead, read_head
@@ -30,7 +31,8 @@ _SMALL_FILES = (
 class ModelDirectory:
     """An exportable model: configuration, weight headers, tokenizer, sentence head.
 
-    tensors: by their usual names. stored_names: the names in the files if they differ.
+    config, tensors: of the language model alone if the model sees images too. tensors: by their
+    usual names. stored_names: the names in the files if they differ.
     """
 
     path: Path
@@ -119,13 +121,16 @@ def read_directory(
     Raises InvalidInput for pickled weights, already quantized weights, custom code, and files that
     are missing, damaged or superfluous.
     """
-    config = read_json(path / "config.json", where)
-    _refuse_code(path, config, where)
-    _refuse_quantization(path, config, where)
+    whole = read_json(path / "config.json", where)
+    _refuse_code(path, whole, where)
+    _refuse_quantization(path, whole, where)
+    config = text_part(whole, where)
     files: tuple[Path, ...] = ()
     if tensors is None:
         files = weight_files(path, where)
         tensors = read_tensors(files)
+    if config != whole:
+        tensors = {name: facts for name, facts in tensors.items() if not is_of_images(name)}
     for name, facts in tensors.items():
         refuse_quantized(name, facts, where)
     usual = decoder_names if config.get("model_type") in FAMILIES else encoder_names

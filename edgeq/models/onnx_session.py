@@ -40,11 +40,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-# One MatMulInteger node, uint8 (1, 64) times int8 (64, 64), both graph inputs, opset 13.
-_PRODUCT_MODEL = base64.b64decode(
+PRODUCT_MODEL = base64.b64decode(
     "CAg6XAoYCgFhCgFiEgF5Ig1NYXRNdWxJbnRlZ2VyEgFnWhMKAWESDgoMCAISCAoCCAEKAghAWhMKAWISDgoMCAMS"
     "CAoCCEAKAghAYhMKAXkSDgoMCAYSCAoCCAEKAghAQgQKABAN"
 )
+"""One MatMulInteger node, uint8 (1, 64) times int8 (64, 64), both graph inputs, opset 13."""
 Session: TypeAlias = onnxruntime.InferenceSession
 CURES: dict[Arch, dict[str, str]] = {
     "aarch64": dict(SESSION_BY_CPU[ARM64]),
@@ -69,7 +69,7 @@ def products_saturate() -> bool:
     x86 without VNNI adds pairs of products in 16 bits (`VPMADDUBSW`), which saturate. The kernel
     itself is tested, with the largest values: a list of CPU names would miss virtual machines.
     """
-    session = Session(_PRODUCT_MODEL, _options(threads=1), providers=["CPUExecutionProvider"])
+    session = Session(PRODUCT_MODEL, _options(threads=1), providers=["CPUExecutionProvider"])
     left, right = np.full((1, 64), 255, np.uint8), np.full((64, 64), 127, np.int8)
     (product,) = session.run(None, {"a": left, "b": right})
     return bool((product != 255 * 127 * 64).any())

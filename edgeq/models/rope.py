@@ -1,14 +1,14 @@
 """Rotary positions in config.json, with the keys of every version of transformers.
 
 Up to 4.x: `rope_theta`, `rope_scaling`, for Gemma 3 `rope_local_base_freq`, for Phi-3
-`original_max_position_embeddings`. From 5.0: `rope_parameters` with all of it, in Gemma 3 one for
-each type of layer.
+`original_max_position_embeddings`. From 5.0: `rope_parameters` with all of it, in Gemma 3 and
+OLMo 3 one for each type of layer.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -53,13 +53,14 @@ def read_rope(
     outside: Mapping[str, Any] = MappingProxyType({}),
     *,
     theta: float = 1e4,
+    others: Iterable[str] = (),
 ) -> Rope:
     """The rotation of a model with one for all its layers.
 
     outside: further settings of it that older files of the family have outside, with the values
-    that they have if the file does not say. theta: the base if the file does not say. Raises
-    InvalidInput for an unsupported type, for a setting that its type does not have, and if old and
-    new keys contradict each other.
+    that they have if the file does not say. theta: the base if the file does not say. others:
+    settings that the family reads itself. Raises InvalidInput for an unsupported type, for a
+    setting that its type does not have, and if old and new keys contradict each other.
     """
     parameters = _parameters(config)
     if any(kind in parameters for kind in _LAYER_TYPES):
@@ -69,26 +70,35 @@ def read_rope(
     own = {name: config.get(name) for name in ("rope_theta", *outside)}
     usual = {"rope_theta": theta, **outside}
     found = _merged(config, parameters or config.mapping("rope_scaling"), own, usual)
+    found = {name: value for name, value in found.items() if name not in tuple(others)}
     return _rope(config, found, head_dim, context, "rope_parameters")
 
 
-def read_layered_ropes(config: Settings, head_dim: int, context: int) -> tuple[Rope, Rope]:
-    """The rotations of layers with full attention and of those with a window (Gemma 3)."""
+def has_layered_ropes(config: Settings) -> bool:
+    """Whether the file has a rotation for each type of layer, as from transformers 5.0."""
+    return any(kind in _parameters(config) for kind in _LAYER_TYPES)
+
+
+def read_layered_ropes(
+    config: Settings, head_dim: int, context: int, keys: Mapping[str, float]
+) -> tuple[Rope, Rope]:
+    """The rotations of layers with full attention and of those with a window.
+
+    keys: of older files for the base of each, with its value if the file does not say.
+    """
     parameters = _parameters(config)
-    if parameters and not any(kind in parameters for kind in _LAYER_TYPES):
-        what = f"{_FILE}: rope_parameters of a gemma3_text model name no type of layer"
+    if parameters and not has_layered_ropes(config):
+        family = config.get("model_type")
+        what = f"{_FILE}: rope_parameters of a {family} model name no type of layer"
         raise config.error(what, "save the model again with the library it was trained with")
     unknown = sorted(set(parameters) - set(_LAYER_TYPES))
     if unknown:
         raise config.error(f"{_FILE}: rope_parameters has the key {unknown[0]!r}", "remove it")
-    scaling = config.mapping("rope_scaling")
+    older: tuple[dict[str, Any], ...] = (config.mapping("rope_scaling"), {})
     ropes = []
-    for kind, inner, key, usual in (
-        (_LAYER_TYPES[0], scaling, "rope_theta", 1e6),
-        (_LAYER_TYPES[1], {}, "rope_local_base_freq", 1e4),
-    ):
+    for kind, inner, (key, theta) in zip(_LAYER_TYPES, older, keys.items(), strict=True):
         own = {"rope_theta": config.get(key)}
-        found = _merged(config, parameters.get(kind) or inner, own, {"rope_theta": usual})
+        found = _merged(config, parameters.get(kind) or inner, own, {"rope_theta": theta})
         ropes.append(_rope(config, found, head_dim, context, kind))
     return ropes[0], ropes[1]
 

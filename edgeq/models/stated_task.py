@@ -15,7 +15,6 @@ _OTHERS = {
     "ForMultipleChoice": "multiple-choice",
     "ForNextSentencePrediction": "next-sentence-prediction",
     "ForConditionalGeneration": "sequence-to-sequence generation",
-    "ForImageClassification": "image-classification",
 }
 _HEADS = ("classifier.", "pre_classifier.", "qa_outputs.", "score.", "classification_head.")
 

@@ -124,8 +124,8 @@ def check_values(directory: ModelDirectory, tied: bool) -> None:
     differs is then refused too.
     """
     weights = open_weights(directory)
-    for name in weights:
-        if not directory.tensors[name].is_float:
+    for name, facts in directory.tensors.items():
+        if not facts.is_float:
             continue
         for start, rows in _pieces(weights, name):
             if not np.isfinite(rows).all():

@@ -8,20 +8,28 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable, write_text
-from edgeq.core.tasks import TASKS, TENSOR, FirstRecipe, Task, task_of
+from edgeq.core.tasks import TASKS, TENSOR, TEXT_GENERATION, FirstRecipe, Task, task_of
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.units import format_bytes
 from edgeq.core.yamlfile import yaml_word
 from edgeq.devices.catalogue import load_device
 from edgeq.formats.registry import file_format
+from edgeq.models.architectures.wrappers import text_part
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.locate import Located, locate
 from edgeq.models.source import Source, source_named
 from edgeq.models.stated_task import tasks_of_architecture
 from edgeq.pipeline.check.expected import expected_everywhere
+from edgeq.pipeline.first_interface import (
+    LABELS_FILE,
+    Interface,
+    interface_of,
+    stated_next_to,
+)
 from edgeq.pipeline.plan.plan import Planned, make_plan
 
 _MIB = 1 << 20
@@ -47,7 +55,10 @@ class Written:
 
 @dataclass(frozen=True)
 class _Draft:
-    """The part of a recipe before its budgets. base: the directory of the recipe."""
+    """The part of a recipe before its budgets.
+
+    base: the directory of the recipe. interface: of an image classifier.
+    """
 
     name: str
     source: Source
@@ -55,6 +66,7 @@ class _Draft:
     targets: Mapping[str, Sequence[str]]
     data: tuple[Need, Need]
     base: Path
+    interface: Interface | None = None
 
     @property
     def first(self) -> FirstRecipe:
@@ -99,9 +111,11 @@ def write_first_recipe(
         )
     ]
     targets = _targets(stated, devices)
-    draft = _Draft(
-        name, _from(source, out.parent), stated, targets, (needs[0], needs[1]), out.parent
-    )
+    interface = interface_of(located.path) if stated.takes_images and located.is_file else None
+    data = (needs[0], needs[1])
+    if interface is not None and interface.lacks:
+        needs.insert(0, Need(out.parent / LABELS_FILE, interface.lacks))
+    draft = _Draft(name, _from(source, out.parent), stated, targets, data, out.parent, interface)
     write_text(out, _text(draft, _planned(draft, model)))
     missing = tuple(need for need in needs if not need.path.exists())
     return Written(out, stated.name, missing)
@@ -117,15 +131,19 @@ def _from(source: Source, base: Path) -> Source:
 
 def _task(located: Located, model: str) -> Task:
     """The task stated by the model's files."""
-    if located.is_file:
-        return TENSOR
-    if (located.path / "modules.json").is_file():
+    if not located.is_file and (located.path / "modules.json").is_file():
         return next(task for task in TASKS.values() if task.has_sentence_head)
-    stated = read_optional(located.path / "config.json").get("architectures") or []
+    path = located.path
+    config = stated_next_to(path) if located.is_file else read_optional(path / "config.json")
+    if not located.is_file and text_part(config, model) != config:
+        return TEXT_GENERATION
+    stated: Any = config.get("architectures") or []
     for architecture in stated if isinstance(stated, list) else [stated]:
         for name in tasks_of_architecture(str(architecture)):
-            if name in TASKS:
+            if name in TASKS and (task_of(name).takes_arrays or not located.is_file):
                 return task_of(name)
+    if located.is_file:
+        return TENSOR
     what = (
         f"its config.json names no task that edgeq knows: {', '.join(map(str, stated)) or 'none'}"
     )
@@ -151,12 +169,17 @@ def _targets(task: Task, devices: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _planned(draft: _Draft, model: str) -> Planned:
-    """The plan of the recipe without data and budgets, in 8 bits, which need neither."""
+    """The plan of the recipe in 8 bits, without budgets and contents of data."""
     source = str(draft.source)
     if draft.source.kind in ("directory", "file"):
         source = str((draft.base / source).resolve())
-    lines = [*_model(draft, None, source), "quantize: {default: [int8]}", *_target_lines(draft)]
+    lines = _model(draft, None, source)
     with TemporaryFolder() as folder:
+        if draft.interface is not None:
+            lines += [*draft.interface.lines(draft=True), "data: {calibration: {path: images}}"]
+            Path(folder, "images").mkdir()
+            Path(folder, "images", "named-only.png").touch()
+        lines += [f"quantize: {{default: [{draft.first.quantize[0]}]}}", *_target_lines(draft)]
         path = Path(folder, "draft.yaml")
         path.write_text("\n".join(lines), encoding="utf-8")
         try:
@@ -175,6 +198,7 @@ def _text(draft: _Draft, planned: Planned) -> str:
             "# A first recipe: everything in it is yours to change. An editor completes and checks",
             '# it with the schema that "edgeq schema > recipe.schema.json" writes.',
             *_model(draft, planned.plan.licence, str(draft.source)),
+            *(draft.interface.lines() if draft.interface else ()),
             "",
             "# Quantization sees the first file only, and quality is judged on the second; they",
             "# must not share a sample.",
@@ -186,7 +210,7 @@ def _text(draft: _Draft, planned: Planned) -> str:
             "",
             '# Each word becomes an artifact; "edgeq bundle" packs the best that is within budget.',
             "quantize:",
-            "  default: [int8, int4]",
+            f"  default: [{', '.join(draft.first.quantize)}]",
             "",
             '# The file format, and the devices it must fit; "edgeq devices" lists them.',
             *_target_lines(draft),

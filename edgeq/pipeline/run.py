@@ -63,7 +63,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a classifier says of texts, and the seconds that it took for all."""
+    """What a classifier says of texts or images, and the seconds that it took for all.
+
+    noun: for one of them.
+    """
 
     artifact: str
     runtime: str
@@ -71,6 +74,7 @@ class Labelled:
     texts: tuple[str, ...]
     answers: tuple[Classified, ...]
     seconds: float
+    noun: str = "text"
 
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -78,7 +82,10 @@ class Labelled:
 
 
 def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled:
-    """Embed or classify `texts` with the model at `path`. Raises InvalidInput if there are none."""
+    """Embed or classify `texts`, or paths of images, with the model at `path`.
+
+    Raises InvalidInput if there are none.
+    """
     model = edgeq.load(path)
     if isinstance(model, LanguageModel):
         what = "is a language model, which continues a text"
@@ -87,13 +94,16 @@ def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled:
         what, given = f"is {model.kind}: it needs sentences", '"a sentence"'
         if model.artifact is not None and model.artifact.text is None:
             what, given = f"is {model.kind}: it needs arrays", "--inputs feeds.npz"
+        if model.artifact is not None and model.artifact.image is not None:
+            what, given = "is a classifier of images: it needs some", "photo.jpg"
         raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
     start = time.perf_counter()
     if model.artifact is not None and task_of(model.artifact.task).classifies:
         answers = tuple(model.classify(texts))
         seconds = time.perf_counter() - start
         about = (model.name, model.runtime, model.is_reference)
-        return Labelled(*about, tuple(texts), answers, seconds)
+        noun = task_of(model.artifact.task).samples[:-1]
+        return Labelled(*about, tuple(texts), answers, seconds, noun)
     embeddings = model.embed(list(texts))
     return Answer(
         artifact=model.name,

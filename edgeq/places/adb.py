@@ -24,13 +24,8 @@ class AdbPlace(RemotePlace):
     """An Android device by `adb shell`, whose streams are binary and separate (since Android 7)."""
 
     async def _open(self, command: str) -> Channel:
-        adb = shutil.which("adb")
-        if adb is None:
-            what = f"not installed; it is needed to reach {self.name}"
-            remedy = "install Android's platform tools, e.g.: apt-get install adb"
-            raise Missing(Problem("adb", what, remedy))
-        start = [adb, *(["-s", self._address.serial] if self._address.serial else [])]
-        await _require_device(self._address, start)
+        start = adb_command(self._address)
+        await require_device(self._address, start)
         process = await asyncio.create_subprocess_exec(
             *start,
             "shell",
@@ -43,7 +38,17 @@ class AdbPlace(RemotePlace):
         return _AdbChannel(process)
 
 
-async def _require_device(address: Address, start: list[str]) -> None:
+def adb_command(address: Address) -> list[str]:
+    """The words that begin every command for this device. Raises Missing without adb."""
+    adb = shutil.which("adb")
+    if adb is None:
+        what = f"not installed; it is needed to reach {address.name}"
+        remedy = "install Android's platform tools, e.g.: apt-get install adb"
+        raise Missing(Problem("adb", what, remedy))
+    return [adb, *(["-s", address.serial] if address.serial else [])]
+
+
+async def require_device(address: Address, start: list[str]) -> None:
     """Raise Unreachable with adb's own message unless exactly one device accepts us."""
     process = await asyncio.create_subprocess_exec(
         *start,

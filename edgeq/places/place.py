@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,7 +13,7 @@ from edgeq.core.errors import Missing
 from edgeq.core.terms import How, Pass
 from edgeq.devices import detect
 from edgeq.devices.profile import Device
-from edgeq.places.process import Request, run_worker
+from edgeq.places.process import Request, Requests, run_worker
 
 _AnyPlace = TypeVar("_AnyPlace", bound="Place")
 ALL_PASSES: frozenset[Pass] = frozenset(("memory", "latency", "quality"))
@@ -47,12 +48,24 @@ class Place(ABC):
     most_samples: int | None = None
     runs_own_worker = True
 
+    @property
+    def reach(self) -> str:
+        """What `--on` takes to come here again; the name by default."""
+        return self.name
+
     @abstractmethod
     def run(self, request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
         """The reply of a fresh process there to `request`; paths are those of this machine.
 
         Raises what `edgeq.places.process.run_worker` raises, and Unreachable if the place is lost.
         """
+
+    def run_each(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        """The replies to requests for quality, by one process where the place allows it.
+
+        Raises as `run`, for all of them.
+        """
+        return [self.run(request) for request in requests]
 
     @abstractmethod
     def device(self) -> Device:
@@ -91,6 +104,9 @@ class Here(Place):
 
     def run(self, request: Request, timeout_seconds: float | None = None) -> dict[str, Any]:
         return run_worker(request, timeout_seconds)
+
+    def run_each(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        return list(run_worker(Requests(requests=tuple(requests)))["replies"])
 
     def device(self) -> Device:
         return detect.detect()

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Literal, Protocol
 
 import psutil
 from pydantic import Field, TypeAdapter
@@ -66,6 +66,16 @@ class Request(Frozen):
     corpus: Path | None = None
     compute_units: ComputeUnits | None = None
     limits: dict[str, float] = Field(default_factory=dict)
+
+
+class Requests(Frozen):
+    """Requests that one process serves in turn, and answers with `{"replies": [...]}`.
+
+    For quality: what one of them leaves in memory, or warms up, does not change another's answers.
+    """
+
+    work: Literal["quality"] = "quality"
+    requests: tuple[Request, ...]
 
 
 _PROBLEMS = TypeAdapter(list[Problem])

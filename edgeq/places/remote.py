@@ -80,6 +80,10 @@ class RemotePlace(Place):
         self._session: _Session | None = None
 
     @property
+    def reach(self) -> str:
+        return self._address.text
+
+    @property
     def copied_bytes(self) -> int:
         """Bytes of files sent so far."""
         return self._cargo.copied_bytes

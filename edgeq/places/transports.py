@@ -38,6 +38,10 @@ def place_for(
             what = "'emulate' needs a device, whose CPU is then emulated"
             raise InvalidInput(Problem("reach", what, "name the device too: --device pi5-8gb"))
         return emulated()
+    if address.runner is not None:
+        from edgeq.places.runner.place import RunnerPlace
+
+        return RunnerPlace(address, progress)
     if address.kind == "adb":
         return AdbPlace(address, progress)
     if importlib.util.find_spec("asyncssh") is None:

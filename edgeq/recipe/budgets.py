@@ -119,14 +119,20 @@ class QualityBudget(Frozen):
     )
     agreement: Fraction | None = Field(
         default=None,
-        description="Classifiers: lower bound of the share of texts that keep the labels which the "
-        "original gives them.",
+        description="Classifiers: lower bound of the share of samples that keep the labels which "
+        "the original gives them.",
         examples=[0.99],
     )
     accuracy_drop: Fraction | None = Field(
         default=None,
-        description="Classifiers: upper bound of the original's accuracy on labelled texts minus "
+        description="Classifiers: upper bound of the original's accuracy on labelled samples minus "
         "the artifact's.",
+        examples=["1 %"],
+    )
+    top5_drop: Fraction | None = Field(
+        default=None,
+        description="Classifiers of images: as accuracy_drop, where a right label counts if it is "
+        "among the five likeliest.",
         examples=["1 %"],
     )
     kl: float | None = Field(

@@ -3,7 +3,8 @@
 `.txt` has one text per line. `.tsv` (tab) and `.csv` (tab or comma) have a header with the columns
 `sentence1`, `sentence2` and, for a task score, `score`; or `text` and, for the right label of each,
 `label`. `.npz` has one array for each input of the
-model, all with the same number of samples along the first axis.
+model, all with the same number of samples along the first axis. A directory has images, see
+`edgeq.recipe.image_sets`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import read_bytes, require_file
 from edgeq.core.units import format_bytes
 from edgeq.core.validation_messages import suggest, suggest_near
+from edgeq.recipe.image_sets import ImageFile, list_images
 
 Array = npt.NDArray[Any]
 
@@ -219,8 +222,8 @@ def overlap(calibration: Path, evaluation: Path) -> list[str]:
     """The samples of `evaluation` that are also in calibration, in the file's order.
 
     Whole files are compared, whatever number of samples a recipe uses. Texts are equal if they are
-    after Unicode NFKC, case folding and collapsing whitespace; arrays if every byte is. Costs one
-    hash per sample.
+    after Unicode NFKC, case folding and collapsing whitespace; arrays and files of images if every
+    byte is. Costs one hash per sample.
     """
     seen = {key for key, _ in _keys(calibration)}
     found = {key: shown for key, shown in _keys(evaluation) if key in seen}
@@ -245,7 +248,30 @@ def shared_passages(calibration: Path, evaluation: Path, words: int = 13) -> lis
     return [passage for passage in judged if passage in seen]
 
 
+def content_sha256(path: Path) -> str:
+    """One hash over a data set's file, or over every image of a directory."""
+    if not path.is_dir():
+        return canonical.sha256_of_file(path)
+    images = list_images(path)
+    return canonical.sha256_of({each.name: canonical.sha256_of_file(each.path) for each in images})
+
+
+def chosen_images(path: Path, samples: int | None = None) -> list[ImageFile]:
+    """The images of a directory, or `samples` of them, chosen as in `read_texts`."""
+    images = list_images(path)
+    return [images[index] for index in chosen_rows(path, len(images), samples)]
+
+
+def chosen_rows(path: Path, available: int, samples: int | None) -> list[int]:
+    """The positions of the samples that readers choose; `path` is named in errors."""
+    return _choose(path, available, samples, 0)
+
+
 def _keys(path: Path) -> Iterator[tuple[bytes, str]]:
+    if path.is_dir():
+        for image in list_images(path):
+            yield canonical.sha256_of_file(image.path).encode(), image.name
+        return
     if path.suffix in ARRAY_SUFFIXES:
         arrays = read_arrays(path)
         for index in range(len(next(iter(arrays.values())))):

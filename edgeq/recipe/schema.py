@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from edgeq.core.artifact import Frozen
+from edgeq.core.artifact import ClassFunction, Frozen
+from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import TASKS
 from edgeq.core.validation_messages import refuse
 from edgeq.core.vocabulary import Vocabulary
@@ -34,6 +35,10 @@ def _check_version(value: Any) -> Any:
 def _one_or_more(value: Any) -> Any:
     given = [value] if isinstance(value, dict) else value
     return tuple(given) if isinstance(given, list) else given
+
+
+def _file_or_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _describe_tasks(schema: dict[str, Any]) -> None:
@@ -75,6 +80,25 @@ class ModelSpec(Frozen):
         examples=[[{"input": "state", "output": "stateN"}]],
     )
 
+    labels: Annotated[tuple[str, ...] | str, BeforeValidator(_file_or_list)] | None = Field(
+        default=None,
+        min_length=1,
+        description="For a classifier in an .onnx file: the names of its classes in the order of "
+        "its output, a list or a text file with one per line, relative to the recipe.",
+        examples=[["cat", "dog"]],
+    )
+    function: ClassFunction | None = Field(
+        default=None,
+        description="For a classifier in an .onnx file: what makes probabilities of its output. "
+        "softmax: a sample has one label. sigmoid: it has each label above one half. none: they "
+        "are probabilities already. By default none if the graph ends in Softmax, else softmax.",
+    )
+    image: ImageSettings | None = Field(
+        default=None,
+        description="For image-classification: how an image becomes the model's input.",
+        examples=[{"size": 224, "resize": 256, "mean": 0.5, "deviation": 0.5}],
+    )
+
     @property
     def carried(self) -> dict[str, str]:
         """The output that becomes an input of the next step, by that input's name."""
@@ -87,7 +111,8 @@ class DataRef(Frozen):
     path: str = Field(
         min_length=1,
         description="A file, relative to the recipe: .txt (one text per line), .tsv or .csv "
-        "(columns sentence1, sentence2, score), or .npz (an array for each input).",
+        "(columns sentence1, sentence2, score), .npz (an array for each input), or a directory of "
+        "images, in subdirectories named by their labels if they have any.",
         examples=["data/calibration.txt"],
     )
     samples: int | None = Field(

@@ -32,17 +32,17 @@ def print_similarity(answer: Answer, console: Console) -> None:
 
 
 def print_labels(labelled: Labelled, console: Console) -> None:
-    """Print the labels of each text with their probability, and the time to classify one."""
+    """Print the labels of each sample with their probability, and the time to classify one."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     table.add_column("label", overflow="fold")
     table.add_column("probability", justify="right", no_wrap=True)
-    table.add_column("text", overflow="fold")
+    table.add_column(labelled.noun, overflow="fold")
     for text, answer in zip(labelled.texts, labelled.answers, strict=True):
         chances = [f"{answer.probabilities[label]:.4f}" for label in answer.labels]
         table.add_row(Text("\n".join(answer.labels) or "none"), "\n".join(chances), Text(text))
     print_table(table, console)
     took = format_seconds(labelled.seconds / len(labelled.texts))
-    words = f"{labelled.artifact}: {took} per text ({_seen(labelled)})"
+    words = f"{labelled.artifact}: {took} per {labelled.noun} ({_seen(labelled)})"
     console.print(Text(words, style="dim"))
 
 

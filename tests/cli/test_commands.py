@@ -190,8 +190,8 @@ def test_a_budget_that_fails_says_what_would_fit(project: Project, tmp_path: Pat
     limit = (sizes["onnx-int4-b32"] + sizes["onnx-int8-dynamic"]) // 2
     folder = variant(project, tmp_path / "p", ("2 MiB", f"{limit} B"))
     other = folder / "other.zip"
-    arguments = ["bundle", "recipe.yaml", "--artifact", "onnx-int8-static", "--out", other]
-    done = ask(project, *arguments, cwd=folder)
+    arguments = ["bundle", "recipe.yaml", "--artifact", "onnx-int8-static", "--out"]
+    done = ask(project, *arguments, other, cwd=folder)
     shown = " ".join(for_a_person(done, 1).split())
     assert "next: int4-b32 would be" in shown  # though only one artifact was asked about
     assert "nothing passed on here" in done.stderr
@@ -309,7 +309,7 @@ def test_the_same_bundle_has_the_same_bytes(project: Project, bundle: Path) -> N
 
 def test_an_unchecked_bundle_is_marked(project: Project, tmp_path: Path) -> None:
     out = tmp_path / "unchecked.zip"
-    arguments = ["bundle", "recipe.yaml", "--allow-unchecked", "--out", out]
+    arguments: list[str | Path] = ["bundle", "recipe.yaml", "--allow-unchecked", "--out", out]
     assert "NOT CHECKED" in for_a_person(ask(project, *arguments))
     with zipfile.ZipFile(out) as archive:
         record = json.loads(archive.read("bundle.json"))
@@ -358,7 +358,7 @@ def test_compare_shows_the_neighbours_that_change(project: Project, tmp_path: Pa
     itself = ["compare", small, small, "--text", "evaluation.tsv", "--json"]
     same = EncoderComparison.model_validate(answered(ask(project, *itself)))
     assert same.neighbours is not None
-    assert (same.cosine_min, same.neighbours.changed) == (pytest.approx(1), 0)
+    assert (same.cosine_min, same.neighbours.changed) == pytest.approx((1, 0))
     for wrong in (["--prompt", "ba"], ["--text", "evaluation.tsv", "--window", "8"], []):
         assert "--" in refused(ask(project, "compare", small, small, *wrong), 2)
 

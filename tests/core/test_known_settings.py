@@ -12,8 +12,8 @@ from edgeq.core.artifact import Artifact, read_record, write_artifact
 from edgeq.core.errors import InvalidInput
 from edgeq.core.known_settings import SESSION_ENTRIES, SESSION_KEY, require_session_entries
 from edgeq.models import onnx_session
-from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
+from tests.support.bundles import unchecked_bundle
 
 READS_FILES = "session.model_external_initializers_file_folder_path"
 
@@ -28,7 +28,7 @@ def with_settings(artifact: Path, settings: dict[str, Any]) -> Artifact:
     return read_record(artifact).model_copy(update={"settings": settings})
 
 
-HARMFUL = {
+HARMFUL: dict[str, tuple[dict[str, Any], str]] = {
     "a folder to read": ({SESSION_KEY: {READS_FILES: "/etc"}}, READS_FILES),
     "a file to write": ({SESSION_KEY: {"session.optimized_model_filepath": "x"}}, "optimized"),
     "an unknown entry": ({SESSION_KEY: {"session.of_the_future": "1"}}, "of_the_future"),
@@ -59,8 +59,7 @@ def test_what_is_not_on_the_list_is_refused_by_name(
     path = tmp_path
     if bundled:
         monkeypatch.setattr("edgeq.pipeline.bundle.write.read_artifact", lambda _: record)
-        options = {"recipe_text": "", "licence": None, "licence_text": None, "unchecked": True}
-        path = write_bundle(tmp_path, tmp_path / "b.zip", verdicts=[], **options)
+        path = unchecked_bundle(tmp_path, tmp_path / "b.zip")
     else:
         write_artifact(tmp_path, record)
     with pytest.raises(InvalidInput, match=named):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.core import store as store_module
+from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Missing
 from edgeq.core.store import MANIFEST, Store, code_version, default_root
 
@@ -162,7 +162,7 @@ def test_bytes_are_compared_once_a_store(tmp_path: Path, monkeypatch: pytest.Mon
         hashed.append(path.name)
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    monkeypatch.setattr(store_module.canonical, "sha256_of_file", count)
+    monkeypatch.setattr(canonical, "sha256_of_file", count)
     store = Store(tmp_path, version="1")
     assert [store.stage("a", {}, must_not_run) for _ in range(3)] == [place] * 3
     assert hashed == ["one"]

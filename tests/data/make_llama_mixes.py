@@ -38,7 +38,8 @@ def main() -> None:
         wanted = [(case, mix, way) for case in CASES.values() for mix in MIXES for way in WAYS]
         for case in CASES.values():
             case.write(Path(folder, f"{case.name}.gguf"))
-            np.savez(Path(folder, f"{case.name}.npz"), **case.importance(0))
+            importance: dict[str, Any] = dict(case.importance(0))
+            np.savez(Path(folder, f"{case.name}.npz"), **importance)
         jobs = [_job(Path(folder), *item) for item in wanted]
         for (case, mix, way), task, done in zip(wanted, jobs, ask(python, jobs), strict=True):
             empty: dict[str, dict[str, str]] = {"without": {}, "with": {}, "refused": {}}

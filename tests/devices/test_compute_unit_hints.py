@@ -54,6 +54,7 @@ def test_every_unit_named_may_be_used_and_every_grid_suits_it(
     device = changed(name, compute_units=units)
     (line,) = advice_for({grid: 100}, device, "float16")
     assert line.startswith(f"{name}: {grid} suits ")
+    assert device.compute_units is not None
     head, *others = line.split("; ")
     for unit, words in UNIT_NAMES.items():
         suits = unit in ALLOWED[device.compute_units] and grid in device.suits.get(unit, ())

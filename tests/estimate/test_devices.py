@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from edgeq.core.store import Store
 from edgeq.devices.catalogue import list_devices, load_device
+from edgeq.devices.profile import Device
 from edgeq.estimate.bandwidth import bandwidth_here, memory_bandwidth
 from edgeq.estimate.calibrate import Measured
 from edgeq.estimate.contents import Contents
 from edgeq.estimate.devices import best_backend, estimate_for, runner_backend
+from edgeq.estimate.interval import Interval
 from edgeq.estimate.sizes import sizes_of_config
 from edgeq.estimate.variants import variants
 from tests.estimate.test_memory import WREN
@@ -40,6 +43,14 @@ def encoder(label: str) -> Contents:
     return next(contents for contents in made if contents.label == label)
 
 
+def decode_speed_on(
+    contents: Contents, device: Device, measured: Sequence[Measured] = ()
+) -> Interval:
+    found = estimate_for(contents, device, context=512, measured=measured).decode
+    assert found is not None
+    return found
+
+
 def test_every_profile_gets_what_its_facts_allow() -> None:
     for device in list_devices():
         told = estimate_for(decoder("Q4_K_M"), device, context=512)
@@ -59,10 +70,11 @@ def test_every_profile_gets_what_its_facts_allow() -> None:
 def test_a_core_without_dot_products_is_known_to_be_slow() -> None:
     pi4, pi5 = load_device("pi4-4gb"), load_device("pi5-8gb")
     assert runner_backend(pi4) == "CPU (no dotprod)"
-    old, new = (estimate_for(decoder("Q4_K_M"), d, context=512).decode for d in (pi4, pi5))
-    assert old.value < new.value / 2
+    slow, fast = (decode_speed_on(decoder("Q4_K_M"), d) for d in (pi4, pi5))
+    assert slow.value < fast.value / 2
     for label in ("float32", "int8-dynamic"):
         old, new = (estimate_for(encoder(label), d, context=2).latency for d in (pi4, pi5))
+        assert old is not None and new is not None
         assert old.value > 1.5 * new.value
 
 
@@ -75,13 +87,13 @@ def test_an_app_uses_the_gpu_of_apples_chips_where_its_format_can() -> None:
 def test_figures_of_the_device_itself_count() -> None:
     device = load_device("x86-laptop-8gb")
     model = decoder("Q8_0")
-    plain = estimate_for(model, device, context=512).decode
+    plain = decode_speed_on(model, device)
     size = model.bytes_per_token
     seen = [
         Measured(size, "Q8_0", plain.value / 2),
         Measured(size / 2, "Q4_K_M", plain.value * 0.7),
     ]
-    told = estimate_for(model, device, context=512, measured=seen).decode
+    told = decode_speed_on(model, device, seen)
     assert told.value == pytest.approx(plain.value / 2, rel=0.15)
     assert told.high / told.low < plain.high / plain.low
     assert "measured on this device" in told.basis
@@ -89,9 +101,7 @@ def test_figures_of_the_device_itself_count() -> None:
 
 def test_another_runtime_than_the_figures_were_of_is_less_certain() -> None:
     device = load_device("pi5-8gb")
-    gguf, onnx = (
-        estimate_for(decoder(label), device, context=512).decode for label in ("Q8_0", "int8-b32")
-    )
+    gguf, onnx = (decode_speed_on(decoder(label), device) for label in ("Q8_0", "int8-b32"))
     assert onnx.high / onnx.low > gguf.high / gguf.low
 
 

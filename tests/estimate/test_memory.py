@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from edgeq.estimate.variants import variants
 from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.places.process import Request, Workload, run_worker
+from tests.conftest import Project
 
 ROOT = Path(__file__).parents[2]
 WREN = ROOT / "recipes" / "wren"
@@ -127,7 +129,7 @@ def known_contents(source: Path, type_name: str, folder: Path) -> Contents:
     return replace(found, weights=weights, tokenizer_bytes=tokenizer)
 
 
-def test_a_small_encoder(project) -> None:
+def test_a_small_encoder(project: Project) -> None:
     folder = Path(project.artifacts["onnx-int8-dynamic"]["path"])
     check(estimate_memory(contents_of_artifact(read_record(folder))), folder, None)
 
@@ -141,7 +143,7 @@ def test_a_net_whose_operators_nobody_told(tmp_path: Path, model: str) -> None:
     path = getattr(onnx_models, model)(tmp_path / "model.onnx")
     graph = onnx.load(path).graph
 
-    def info(value: onnx.ValueInfoProto) -> ValueInfo:
+    def info(value: Any) -> ValueInfo:
         dimensions = value.type.tensor_type.shape.dim
         shape = tuple(d.dim_param or d.dim_value for d in dimensions)
         return ValueInfo(name=value.name, dtype="float32", shape=shape)

@@ -1,14 +1,16 @@
 """Estimated speeds: what the published figures allow to say, and that nothing absurd is said."""
 
+import functools
 import itertools
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
 from edgeq.core.errors import InvalidInput
 from edgeq.estimate.calibrate import Measured
-from edgeq.estimate.fitting import fit, without_each_chip
+from edgeq.estimate.fitting import DecodeFit, fit, without_each_chip
 from edgeq.estimate.kinds import backend_kind, bits_per_weight, family, range_for
 from edgeq.estimate.prompt import fit_prompt, prompt_without_each_chip
 from edgeq.estimate.speed import constants, decode_speed, estimate_decode, estimate_prompt
@@ -28,8 +30,11 @@ BACKENDS = ("Metal", "CPU", "Vulkan", "HTP NPU", "CPU (no dotprod)", "something 
 ONE_TABLE = "discussions/4167"  # one model, one procedure, nine chips
 
 
+Fits = Mapping[str, DecodeFit]
+
+
 @pytest.fixture(scope="module")
-def fits():
+def fits() -> Fits:
     return without_each_chip(points())
 
 
@@ -37,21 +42,21 @@ def errors(misses: list[Miss], source: str = "") -> np.ndarray:
     return np.array([miss.error for miss in misses if source in miss.point.source])
 
 
-def test_unseen_chips_of_one_procedure_are_told_to_a_few_per_cent(fits) -> None:
+def test_unseen_chips_of_one_procedure_are_told_to_a_few_per_cent(fits: Fits) -> None:
     found = errors(decode_misses(points(), fits), ONE_TABLE)
     assert len(found) > 40
     assert np.median(found) <= 0.05
     assert np.quantile(found, 0.9) <= 0.14
 
 
-def test_two_points_of_a_device_tell_its_others(fits) -> None:
+def test_two_points_of_a_device_tell_its_others(fits: Fits) -> None:
     found = errors(calibrated_misses(points(), fits), ONE_TABLE)
     assert len(found) > 30
     assert np.median(found) <= 0.027
     assert np.quantile(found, 0.9) <= 0.085
 
 
-def test_every_backend_is_told_better_than_by_bandwidth_alone(fits) -> None:
+def test_every_backend_is_told_better_than_by_bandwidth_alone(fits: Fits) -> None:
     used = points()
     for kind in ("metal", "cpu", "gpu"):
         own = [point for point in used if backend_kind(point.backend) == kind]
@@ -60,7 +65,7 @@ def test_every_backend_is_told_better_than_by_bandwidth_alone(fits) -> None:
         assert np.median(told) < 0.7 * np.median(alone)
 
 
-def test_intervals_hold_nine_in_ten_of_chips_that_no_range_knew(fits) -> None:
+def test_intervals_hold_nine_in_ten_of_chips_that_no_range_knew(fits: Fits) -> None:
     misses = decode_misses(points(), fits)
     inside = 0
     for chip in fits:
@@ -132,16 +137,16 @@ def test_an_interval_is_around_its_value_and_wider_far_from_what_was_fitted() ->
 
 
 def test_measured_points_draw_the_estimate_to_them_and_narrow_it() -> None:
-    given = {"bandwidth": 1e11, "backend": "Metal"}
+    speed = functools.partial(decode_speed, bandwidth=1e11, backend="Metal")
+    estimate = functools.partial(estimate_decode, bandwidth=1e11, backend="Metal")
     sizes = {"Q8_0": 7.2e9, "Q4_0": 3.8e9, "F16": 13.5e9}
     slow = [
-        Measured(sizes[q], q, 0.7 * decode_speed(bytes_per_token=sizes[q], quant=q, **given))
+        Measured(sizes[q], q, 0.7 * speed(bytes_per_token=sizes[q], quant=q))
         for q in ("Q8_0", "Q4_0")
     ]
-    plain = estimate_decode(bytes_per_token=sizes["F16"], quant="F16", **given)
+    plain = estimate(bytes_per_token=sizes["F16"], quant="F16")
     one, two = (
-        estimate_decode(bytes_per_token=sizes["F16"], quant="F16", measured=slow[:n], **given)
-        for n in (1, 2)
+        estimate(bytes_per_token=sizes["F16"], quant="F16", measured=slow[:n]) for n in (1, 2)
     )
     assert two.value == pytest.approx(0.7 * plain.value, rel=0.05)
     assert two.value < one.value < plain.value or one.value == pytest.approx(two.value, rel=0.03)

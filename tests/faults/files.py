@@ -22,7 +22,6 @@ from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.models.architectures import decoder_of
 from edgeq.models.huggingface import read_directory
 from edgeq.models.weight_files import read_safetensors_header
-from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.places import link
 from edgeq.places.agent_wire import pack
 from edgeq.places.link import Channel, Lost
@@ -32,6 +31,7 @@ from edgeq.places.remote import RemotePlace
 from edgeq.recipe import data_sets
 from edgeq.recipe.load import load_recipe
 from tests.support import onnx_models, samples, tiny_bert
+from tests.support.bundles import unchecked_bundle
 from tests.support.hostile_device import GREETING
 from tests.support.mutants import mutant
 
@@ -163,8 +163,7 @@ def _gguf_header(path: Path) -> None:
 
 def _bundle_content(folder: Path) -> bytes:
     artifact = samples.tensor_artifact(folder / "artifact", width=16)
-    options = {"recipe_text": "", "licence": None, "licence_text": None, "unchecked": True}
-    return write_bundle(artifact, folder / "sound.zip", verdicts=[], **options).read_bytes()
+    return unchecked_bundle(artifact, folder / "sound.zip").read_bytes()
 
 
 def _load(path: Path) -> None:
@@ -244,7 +243,7 @@ _BREAK = b"\n--8<--\n"
 
 
 def _wire_content(folder: Path) -> bytes:
-    from edgeq.places.facts import detect
+    from edgeq.devices import detect
     from edgeq.places.file_manifest import Hashes, write_source
 
     write_source(folder / "source.zip")

@@ -15,8 +15,8 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 import edgeq
 from edgeq.core.known_settings import SESSION_BY_CPU
-from edgeq.pipeline.bundle.write import write_bundle
 from tests.conftest import Project
+from tests.support.bundles import unchecked_bundle
 from tests.support.tiny_bert import LONGEST, sentence
 
 _APP = """\
@@ -53,15 +53,7 @@ print(json.dumps({"vectors": vectors, "cpu": record["settings"]["session_by_cpu"
 def bundle(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact as an unpacked bundle."""
     out = tmp_path_factory.mktemp("bundle") / "app.zip"
-    write_bundle(
-        Path(project.artifacts["onnx-int4-b32"]["path"]),
-        out,
-        recipe_text="",
-        verdicts=[],
-        licence=None,
-        licence_text=None,
-        unchecked=True,
-    )
+    unchecked_bundle(Path(project.artifacts["onnx-int4-b32"]["path"]), out)
     with zipfile.ZipFile(out) as archive:
         archive.extractall(out.with_suffix(""))
     return out.with_suffix("")

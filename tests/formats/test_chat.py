@@ -13,7 +13,6 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 pytest.importorskip("gguf", reason="the extra [gguf] is not installed")
 pytest.importorskip("jinja2", reason="the extra [chat] is not installed")
 
-import edgeq
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.chat import (
     CHAT_FILES,
@@ -23,10 +22,12 @@ from edgeq.formats.chat import (
     chat_tokens,
     read_chat,
 )
+from edgeq.formats.gguf.model import GgufLanguageModel
 from edgeq.formats.package import open_package
 from edgeq.formats.written import copy_tokenizer
 from edgeq.models.huggingface import read_directory
 from edgeq.pipeline.bundle.write import write_bundle
+from edgeq.pipeline.compare.compare import open_language_model
 from edgeq.pipeline.run import Sampling, refuse_unused, write_text
 from edgeq.pipeline.workflow import build_recipe
 from tests.support.gguf_artifacts import WREN, write_file
@@ -87,7 +88,7 @@ def artifact(directory: Path) -> Iterator[Path]:
 
 
 def test_an_onnx_file_answers_by_the_template_of_its_model(file: Path, artifact: Path) -> None:
-    model, other = (edgeq.load(path, threads=1) for path in (artifact, file))
+    model, other = (open_language_model(path, 1) for path in (artifact, file))
     for message in ("  Where is the whale? ", "ünï", ""):
         asked = user(message)
         assert chat_text(model, asked) == chat_text(other, asked)
@@ -110,7 +111,7 @@ def test_a_bundle_carries_the_template(artifact: Path, tmp_path: Path) -> None:
         limits=(),
     )
     assert open_package(out).read_chat() == Chat(TEMPLATE, SPECIAL)
-    assert chat_text(edgeq.load(out, threads=1), user("hi")) == "<|bos|>[hi]\nanswer:"
+    assert chat_text(open_language_model(out, 1), user("hi")) == "<|bos|>[hi]\nanswer:"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,8 @@ def test_a_template_in_a_file_of_its_own_comes_along(directory: Path, tmp_path: 
 
 
 def test_a_message_is_put_as_the_file_s_template_says(file: Path) -> None:
-    model = edgeq.load(file, threads=1)
+    model = open_language_model(file, 1)
+    assert isinstance(model, GgufLanguageModel)
     assert model.chat_template == TEMPLATE
     text = "<|bos|>[Where is the whale?]\nanswer:"  # it puts no token before a text itself
     assert chat_text(model, user("  Where is the whale? ")) == text

@@ -18,13 +18,13 @@ from tests.support.gguf_artifacts import WREN
 from tests.support.table_model import Table
 
 SPECIAL = {"bos_token": "<|bos|>", "eos_token": "<|eos|>", "pad_token": "<|eos|>"}
-TURNS = [
+TURNS: list[dict[str, Any]] = [
     {"role": "system", "content": "Answer in one word.\n"},
     {"role": "user", "content": "  What sings at <night> & day? "},
     {"role": "assistant", "content": "A wren."},
     {"role": "user", "content": "And \u00fc\u4f60\U0001f600?"},
 ]
-CALLS = [
+CALLS: list[dict[str, Any]] = [
     {"role": "user", "content": "How warm is it?"},
     {
         "role": "assistant",

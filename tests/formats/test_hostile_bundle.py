@@ -32,8 +32,8 @@ from edgeq.core.artifact import (
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.bundle import BUNDLE_FILE, read_bundle
 from edgeq.models.external_data import external_files
-from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
+from tests.support.bundles import unchecked_bundle
 
 MIB = 1 << 20
 
@@ -54,8 +54,7 @@ def copy(artifact: Path, tmp_path: Path) -> Path:
 
 
 def bundled(artifact: Path, out: Path) -> Path:
-    options = {"recipe_text": "", "licence": None, "licence_text": None, "unchecked": True}
-    return write_bundle(artifact, out, verdicts=[], **options)
+    return unchecked_bundle(artifact, out)
 
 
 def sealed(path: Path) -> Path:

@@ -23,7 +23,7 @@ token_lists = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=20)
 def test_one_answer_however_the_text_reaches_the_cache(ids: list[int], piece: int) -> None:
     model = Table()
     whole = model.logits(ids)
-    assert (whole.shape, whole.dtype) == ((len(ids), VOCABULARY), np.float32)
+    assert (whole.shape, whole.dtype) == ((len(ids), VOCABULARY), np.dtype(np.float32))
     np.testing.assert_array_equal(model.logits_in_pieces(ids, piece), whole)
     last = model.prefill(ids[:1])
     for token in ids[1:]:

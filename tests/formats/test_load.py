@@ -19,8 +19,8 @@ import edgeq
 from edgeq.core.artifact import ARTIFACT_FILE, DATA_FILE, MODEL_FILE, TOKENIZER_FILE, read_artifact
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.onnx.model import OnnxModel
-from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
+from tests.support.bundles import unchecked_bundle
 from tests.support.properties import examples
 
 REPOSITORY = Path(__file__).parents[2]
@@ -62,12 +62,16 @@ def tensors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def embedder(sentences: Path) -> OnnxModel:
-    return edgeq.load(sentences)
+    model = edgeq.load(sentences)
+    assert isinstance(model, OnnxModel)
+    return model
 
 
 @pytest.fixture(scope="module")
 def classifier(tensors: Path) -> OnnxModel:
-    return edgeq.load(tensors)
+    model = edgeq.load(tensors)
+    assert isinstance(model, OnnxModel)
+    return model
 
 
 def constants(directory: Path) -> dict[str, Any]:
@@ -96,15 +100,7 @@ def test_every_form_loads_without_the_build_side(tmp_path: Path, form: str) -> N
     path = samples.sentence_artifact(tmp_path / "artifact", width=320)
     expected = edgeq.load(path).embed(TEXTS)
     if form != "artifact":
-        path = write_bundle(
-            path,
-            tmp_path / "a.zip",
-            recipe_text="",
-            verdicts=[],
-            licence=None,
-            licence_text=None,
-            unchecked=True,
-        )
+        path = unchecked_bundle(path, tmp_path / "a.zip")
     if form == "unzipped":
         with zipfile.ZipFile(path) as archive:
             archive.extractall(tmp_path / "open")

@@ -15,8 +15,8 @@ from edgeq.core.errors import InvalidInput
 from edgeq.core.store import MANIFEST
 from edgeq.formats import runtime_cache
 from edgeq.formats.package import open_package
-from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
+from tests.support.bundles import unchecked_bundle
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="has no permission bits")
 
@@ -38,8 +38,7 @@ def forge(directory: Path, name: str, content: bytes) -> None:
 
 def test_an_unpacked_copy_is_compared_with_its_bundle(tmp_path: Path) -> None:
     artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
-    options = {"recipe_text": "", "licence": None, "licence_text": None, "unchecked": True}
-    bundle = write_bundle(artifact, tmp_path / "b.zip", verdicts=[], **options)
+    bundle = unchecked_bundle(artifact, tmp_path / "b.zip")
     original = (artifact / DATA_FILE).read_bytes()
     folder = runtime_cache.model_file(open_package(bundle)).parent
     forge(folder, DATA_FILE, bytes(len(original)))

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 import edgeq
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.signature import require_signed, sign, signature_of, signer
-from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
+from tests.support.bundles import unchecked_bundle
 
 MODEL_SIGNING = [sys.executable, "-m", "model_signing"]
 PLAIN = serialization.NoEncryption()
@@ -43,15 +43,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     artifact = samples.tensor_artifact(tmp_path / "artifact", width=16)
-    return write_bundle(
-        artifact,
-        tmp_path / "sensor.zip",
-        recipe_text="",
-        verdicts=[],
-        licence=None,
-        licence_text=None,
-        unchecked=True,
-    )
+    return unchecked_bundle(artifact, tmp_path / "sensor.zip")
 
 
 def test_a_signed_bundle_opens_and_stays_the_same(keys: tuple[Path, Path], bundle: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edgeq.measure import divergence
 from edgeq.measure.disagreement import Worst, histogram
+from edgeq.measure.scoring import score
 from tests.support.table_model import VOCABULARY, Table
 
 
@@ -33,7 +34,7 @@ def test_the_worst_places_of_all_windows_are_kept() -> None:
     every = []
     for index, window in enumerate(windows):
         p, q = (model.logits(window)[16:-1] for model in (a, b))
-        kl = divergence.score(p, q, window[17:]).kl
+        kl = score(p, q, window[17:]).kl
         every += [(value, index, 17 + row) for row, value in enumerate(kl)]
     every.sort(reverse=True)
     assert [(w.kl, w.window, w.position) for w in found.worst] == every[: len(found.worst)]
@@ -43,8 +44,8 @@ def test_the_worst_places_of_all_windows_are_kept() -> None:
 def test_a_place_is_told_with_what_both_models_expected() -> None:
     a, b = Table(seed=1), Table(seed=2)
     window = list(range(20))
-    logits = [model.logits(window)[10:-1] for model in (a, b)]
-    kl = divergence.score(*logits, window[11:]).kl
+    logits = a.logits(window)[10:-1], b.logits(window)[10:-1]
+    kl = score(*logits, window[11:]).kl
     worst = Worst(a)
     worst.add(4, window, logits, kl)
     for place in worst.found():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from edgeq.core.sampling import spread
 from edgeq.formats.base import Floats
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.measure import clusters
-from edgeq.measure.divergence import measure, summarise, token_windows
+from edgeq.measure.divergence import Divergence, measure, summarise, token_windows
 from edgeq.measure.scoring import Scores, score
 from tests.support.properties import examples
 
@@ -72,7 +72,7 @@ def test_figures_are_those_of_torch() -> None:
     torch = pytest.importorskip("torch", reason="the build side is not installed")
     a, b = random_logits(1, 300, 5000), random_logits(2, 300, 5000)
     following = np.random.default_rng(3).integers(5000, size=300)
-    found = score(a, b, following)
+    found = score(a, b, following.tolist())
     log_p, log_q = (torch.from_numpy(x).double().log_softmax(1) for x in (a, b))
     kl = torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
     np.testing.assert_allclose(found.kl, kl, rtol=1e-12)
@@ -111,14 +111,14 @@ def test_the_order_of_the_vocabulary_means_nothing(
 
 def test_the_direction_is_from_the_reference() -> None:
     """By hand: p = (1/2, 1/2), q = (1/4, 3/4)."""
-    p, q = np.log(np.float32([[1, 1]])), np.log(np.float32([[1, 3]]))
+    p, q = np.log(np.array([[[1, 1]], [[1, 3]]], np.float32))
     assert score(p, q, [0]).kl[0] == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
     assert score(q, p, [0]).kl[0] == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
     assert score(p, q, [0]).dp[0] == pytest.approx(-0.25)
 
 
 def test_a_probability_that_vanishes_is_no_trouble() -> None:
-    a, b = np.float32([[0, -2000]]), np.float32([[-2000, 0]])
+    a, b = np.array([[[0, -2000]], [[-2000, 0]]], np.float32)
     assert score(a, b, [1]).kl[0] == 2000
     assert score(a, b, [1]).nll_a[0] == 2000
 
@@ -303,12 +303,13 @@ def test_errors_follow_from_the_values_by_the_delta_method() -> None:
         return parts
 
     found = [summarise(text(), 42, (0.0, 0.0)) for _ in range(150)]
-    for value, error in (
+    figures: list[tuple[Callable[[Divergence], float], Callable[[Divergence], float]]] = [
         (lambda d: d.perplexity.a, lambda d: d.perplexity_se.a),
         (lambda d: d.perplexity.ratio, lambda d: d.perplexity_se.ratio),
         (lambda d: d.rms_dp, lambda d: d.rms_dp_se),
         (lambda d: d.same_top1, lambda d: d.same_top1_se),
         (lambda d: d.kl.mean, lambda d: d.kl.mean_se),
-    ):
+    ]
+    for value, error in figures:
         scatter = np.std([value(one) for one in found])
         assert np.mean([error(one) for one in found]) == pytest.approx(scatter, rel=0.2)

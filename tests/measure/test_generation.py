@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.devices.catalogue import load_device
-from edgeq.devices.profile import Device
+from edgeq.devices.profile import Device, InstructionSet
 from edgeq.formats.gguf.instructions import lacking
 from edgeq.measure.generation import Timing, summarise, time_texts
 from edgeq.pipeline.check.verdict import Verdict
@@ -175,7 +175,17 @@ def test_no_gain_over_float_is_said_of_prompts_and_of_tokens() -> None:
 
 GENERIC = "CPU : SSE3 = 1 | AVX = 1 | AVX2 = 1 | F16C = 1 | FMA = 1 | OPENMP = 1 | REPACK = 1"
 NATIVE = f"{GENERIC} | AVX512 = 1 | AVX512_VNNI = 1"
-X86 = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512", "avx512_vnni", "avx512_bf16", "avx_vnni")
+X86: tuple[InstructionSet, ...] = (
+    "sse4_2",
+    "avx",
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx_vnni",
+)
 
 
 def test_what_a_build_cannot_use() -> None:

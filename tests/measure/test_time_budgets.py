@@ -81,7 +81,7 @@ def test_the_looks_together_err_as_often_as_stated() -> None:
     trials = 400
     words = []
     for _ in range(trials):
-        runs = Runs(generator.exponential(size=3000))
+        runs = Runs(generator.exponential(size=3000).tolist())
         limit = Limit(0.9, float(-np.log(0.1)))
         words.append(decided(runs, limit, runs.settled(limit)))
     most = 0.025 * trials + 3 * np.sqrt(0.025 * 0.975 * trials)
@@ -130,7 +130,7 @@ def disturbed(**changes: Any) -> Latency:
     return latency().model_copy(update={"conditions": CONDITIONS.model_copy(update=changes)})
 
 
-BUSY = {
+BUSY: dict[str, dict[str, Any]] = {
     "busy machine: other programs used 1.2 of 2 CPUs, load average 0.5 on 2 CPUs": {
         "cpus": 2,
         "others": 1.2,

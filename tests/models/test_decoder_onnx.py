@@ -52,7 +52,7 @@ class Tiny:
     def expected(self, ids: np.ndarray) -> np.ndarray:
         """Logits by transformers, (tokens, vocabulary)."""
         with torch.no_grad():
-            return self.network(torch.from_numpy(ids)[None]).logits[0].numpy()
+            return np.asarray(self.network(torch.from_numpy(ids)[None]).logits[0])
 
 
 Make = Callable[[str], Tiny]
@@ -85,7 +85,7 @@ def run_in_pieces(tiny: Tiny, model: Path, ids: np.ndarray, cuts: list[int]) -> 
     """Logits of every token, those up to each cut in one run, through a cache that grows."""
     session = open_session(model, threads=1)
     names = [value.name for value in session.get_outputs()]
-    feed = dict(decoder_feeds(tiny.decoder, [ids])[0])
+    feed = dict(decoder_feeds(tiny.decoder, [ids.tolist()])[0])
     logits, past = [], 0
     for cut in cuts:
         feed["input_ids"] = ids[None, past:cut]
@@ -126,7 +126,7 @@ def test_only_the_logits_that_are_wanted_are_computed(make: Make) -> None:
     tiny = make("smollm2")
     session = open_session(tiny.graph / MODEL_FILE, threads=1)
     ids = tiny.ids(20)
-    feed = dict(decoder_feeds(tiny.decoder, [ids])[0])
+    feed = dict(decoder_feeds(tiny.decoder, [ids.tolist()])[0])
     (every,) = session.run(["logits"], feed)
     (last,) = session.run(["logits"], {**feed, "logits_to_keep": np.array([3])})
     assert every.shape[1] == 20
@@ -199,7 +199,7 @@ def dequantized(tiny: Tiny, codes: dict[str, QuantizedTensor], folder: Path) -> 
     with torch.no_grad():
         for name, tensor in codes.items():
             weights[name].copy_(torch.from_numpy(tensor.dequantize()))
-        return network.eval()(torch.from_numpy(tiny.ids(60))[None]).logits[0].numpy()
+        return np.asarray(network.eval()(torch.from_numpy(tiny.ids(60))[None]).logits[0])
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
@@ -277,7 +277,9 @@ def inputs_seen(tiny: Tiny, windows: list[np.ndarray]) -> dict[str, np.ndarray]:
 def test_powers_are_the_mean_squares_of_what_weights_meet(make: Make, family: str) -> None:
     tiny = make(family)
     windows = [tiny.ids(count, seed=count) for count in (30, 50)]
-    found = input_powers(tiny.graph, decoder_feeds(tiny.decoder, windows))
+    found = input_powers(
+        tiny.graph, decoder_feeds(tiny.decoder, [window.tolist() for window in windows])
+    )
     expected = inputs_seen(tiny, windows)
     assert set(found) == set(expected)
     for name, rows in expected.items():
@@ -303,7 +305,7 @@ def test_powers_of_an_encoder_have_the_names_of_its_files(tiny: Path, tmp_path: 
 def test_gptq_rounds_a_tied_table_for_what_the_output_layer_sees(make: Make) -> None:
     tiny = make("smollm2")
     windows = [tiny.ids(100, seed=seed) for seed in range(8)]
-    feeds = decoder_feeds(tiny.decoder, windows)
+    feeds = decoder_feeds(tiny.decoder, [window.tolist() for window in windows])
     careful = find_codes(tiny.graph, grid_for("int4-b32", "gptq"), feeds, str)[TABLE]
     plain = nearest_codes(tiny.graph, "int4-b32")[TABLE]
     assert careful.method == "gptq"
@@ -357,5 +359,5 @@ def test_a_session_is_all_that_feeds_depend_on(make: Make) -> None:
     for family in tiny_decoders.FAMILIES:
         tiny = make(family)
         session: Session = open_session(tiny.graph / MODEL_FILE, threads=1)
-        (feed,) = decoder_feeds(tiny.decoder, [tiny.ids(5)])
+        (feed,) = decoder_feeds(tiny.decoder, [tiny.ids(5).tolist()])
         assert {value.name for value in session.get_inputs()} == set(feed)

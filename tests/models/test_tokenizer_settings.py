@@ -60,9 +60,7 @@ def byte_level(*, prefix_space: bool = False) -> Tokenizer:
     return made
 
 
-def saved(
-    folder: Path, tokenizer: Tokenizer, family: str = "bert", **files: dict[str, Any]
-) -> Path:
+def saved(folder: Path, tokenizer: Tokenizer, family: str = "bert", **files: Any) -> Path:
     folder.mkdir()
     tokenizer.save(str(folder / "tokenizer.json"))
     rows = tokenizer.get_vocab_size() + 4
@@ -263,7 +261,7 @@ def test_a_space_in_front_that_transformers_takes_away_is_refused(tmp_path: Path
 def test_what_is_not_known_is_refused_by_file_and_key(
     tmp_path: Path, file: str, content: dict[str, Any], said: str
 ) -> None:
-    folder = saved(tmp_path / "m", bert(), **{file: content})
+    folder = saved(tmp_path / "m", bert(), "bert", **{file: content})
     with pytest.raises(InvalidInput) as error:
         read(folder)
     assert said in str(error.value) and file in str(error.value) and WHERE in str(error.value)

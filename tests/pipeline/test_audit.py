@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ pytest.importorskip("gguf", reason="the gguf package is not installed")
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 
 import gguf
-from rich.console import Console
 
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.gguf.header import MetaValue, TensorEntry, read_header
@@ -38,6 +38,7 @@ from edgeq.pipeline.compare.compare import Comparison, Side
 from edgeq.quantize.ggml.mixes import MIXES, file_type
 from edgeq.quantize.ggml.types import TYPES, nbytes
 from edgeq.report.audit import print_audit
+from edgeq.report.console import Console
 from tests.cli.test_commands import answered, for_a_person, refused
 from tests.support.gguf_artifacts import write_file
 from tests.support.table_model import Table
@@ -70,7 +71,7 @@ def good(folder: Path, wide: Path) -> Path:
 def changed(
     source: Path,
     path: Path,
-    metadata: dict[str, MetaValue | None] | None = None,
+    metadata: Mapping[str, MetaValue | None] | None = None,
     data: dict[str, Callable[[bytes], bytes]] | None = None,
     without: tuple[str, ...] = (),
 ) -> Path:
@@ -100,7 +101,7 @@ def what_matters(findings: list[Finding] | tuple[Finding, ...]) -> dict[str, str
 def test_a_sound_file(good: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(TEXT.read_text(encoding="utf-8")[:3500], encoding="utf-8")
-    arguments = ["audit", good, "--reference", WREN, "--text", text, "--json"]
+    arguments: list[str | Path] = ["audit", good, "--reference", WREN, "--text", text, "--json"]
     found = Audit.model_validate(answered(run_edgeq(*arguments, store=tmp_path, cwd=tmp_path)))
     assert found.sound
     assert found.verdict.startswith("Sound: every tensor matches llama.cpp's Q4_K_M")
@@ -181,6 +182,10 @@ def test_a_name_that_the_tensors_do_not_keep(good: Path, tmp_path: Path) -> None
     assert "claimed" in shown
 
 
+def _only(held: dict[str, bytes], name: str) -> list[bytes]:
+    return [held[name]]
+
+
 def test_one_tensor_with_fewer_bits(good: Path, tmp_path: Path) -> None:
     """As a careless maker would save a few bytes; more bits are no deceit."""
     header = read_header(good)
@@ -192,7 +197,7 @@ def test_one_tensor_with_fewer_bits(good: Path, tmp_path: Path) -> None:
         specs = [(other, header.tensors[other].shape, types[other]) for other in types]
         empty = {other: bytes(nbytes(types[other], shape)) for other, shape, _ in specs}
         path = tmp_path / f"{type}-Q4_K_M.gguf"
-        write_gguf(path, header.metadata, specs, lambda other, held=empty: [held[other]])
+        write_gguf(path, header.metadata, specs, functools.partial(_only, empty))
         claim, findings, _ = judge_claim(path, read_header(path))
         assert claim.differing == (name,)
         assert [finding.matters for finding in findings] == [matters]

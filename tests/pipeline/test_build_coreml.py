@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -177,7 +178,7 @@ def images(count: int, seed: int) -> np.ndarray:
     """What the net takes for random pixels."""
     drawn = np.random.default_rng(seed).integers(0, 256, (count, 3, 32, 32))
     scale, bias = (np.reshape(part, (1, 3, 1, 1)) for part in (SCALE, BIAS))
-    return (drawn * scale + bias).astype(np.float32)
+    return np.asarray(drawn * scale + bias, np.float32)
 
 
 def test_classifiers_take_pixels_and_answer_with_labels(classifier: Path) -> None:
@@ -281,10 +282,12 @@ def test_nothing_unexplained_is_said(classifier: Path) -> None:
     folder = classifier.parent
     plain = IMAGE.replace("[float16, int8, int8-static, palette6]", "[float16, palette6]")
     recipe = tiny_bert.write_recipe(folder / "quiet.yaml", plain)
-    store, always = folder / "quiet", {"PYTHONWARNINGS": "always"}
-    done = tiny_bert.run_edgeq("plan", recipe, store=store, cwd=folder, **always)
+    ask = functools.partial(
+        tiny_bert.run_edgeq, store=folder / "quiet", cwd=folder, PYTHONWARNINGS="always"
+    )
+    done = ask("plan", recipe)
     assert (done.returncode, done.stderr) == (0, "")
-    done = tiny_bert.run_edgeq("build", recipe, store=store, cwd=folder, **always)
+    done = ask("build", recipe)
     said = [line for line in done.stderr.splitlines() if not re.match(r" *\d+ s  coreml-", line)]
     assert (done.returncode, said) == (0, [])
     assert done.stdout.startswith("artifact") and "arning" not in done.stdout

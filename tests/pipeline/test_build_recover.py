@@ -20,10 +20,10 @@ import edgeq
 from edgeq.core.artifact import ADAPTER_FILE, GGUF_FILE, Artifact, read_artifact
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.language import LanguageModel
-from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.quantize.adapter import GRID
 from tests.support import tiny_decoders
+from tests.support.bundles import unchecked_bundle
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """\
@@ -146,15 +146,7 @@ def test_bundles_hold_it_and_a_changed_one_is_refused(
 ) -> None:
     low, artifact = built["gguf-low"]
     out = tmp_path / "low.zip"
-    write_bundle(
-        low,
-        out,
-        recipe_text="",
-        verdicts=[],
-        licence=None,
-        licence_text=None,
-        unchecked=True,
-    )
+    unchecked_bundle(low, out)
     ids = list(range(5, 45))
     with_adapter = logits(low, ids)
     assert np.array_equal(logits(out, ids), with_adapter)

@@ -236,7 +236,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, files: Path) -> None
     binary = tmp_path / "binary.txt"
     binary.write_bytes(b"\xff\xfe\x00")
     file = files / "wren-Q8_0.gguf"
-    for b, text, options, said in (
+    cases: tuple[tuple[Path, Path, dict[str, Any], str], ...] = (
         (file, short, {}, "at least two windows of 256"),
         (file, binary, {}, "byte 0: not UTF-8 text"),
         (file, tmp_path / "none.txt", {}, "no such file"),
@@ -249,7 +249,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, files: Path) -> None
         ),
         (tmp_path / "none.gguf", TEXT, {}, "does not exist"),
         (tmp_path, TEXT, {}, "holds no artifact"),
-    ):
+    )
+    for b, text, options, said in cases:
         with pytest.raises(InvalidInput, match=said):
             compare.compare(WREN, b, text, **options)
 
@@ -276,8 +277,8 @@ def test_two_files_need_no_torch(files: Path) -> None:
 
 
 def test_the_command_in_json(files: Path, tmp_path: Path) -> None:
-    arguments = ["compare", WREN, files / "wren-Q8_0.gguf", "--text", TEXT, "--windows", "4"]
-    arguments += ["--window", "64"]
+    arguments: list[str | Path] = ["compare", WREN, files / "wren-Q8_0.gguf", "--text", TEXT]
+    arguments += ["--windows", "4", "--window", "64"]
     found = answered(run_edgeq(*arguments, "--json", store=tmp_path, cwd=tmp_path))
     assert set(found["kl"]) == {"mean", "mean_se", "median", "p90", "p95", "p99", "p999", "max"}
     assert set(found["perplexity"]) == {"a", "b", "ratio"}
@@ -292,7 +293,7 @@ def test_the_command_in_json(files: Path, tmp_path: Path) -> None:
 
 def test_the_command_for_a_person(files: Path, tmp_path: Path) -> None:
     same = files / "wren-F32.gguf"
-    arguments = ["compare", same, same, "--text", TEXT, "--windows", "2"]
+    arguments: list[str | Path] = ["compare", same, same, "--text", TEXT, "--windows", "2"]
     arguments += ["--window", "64"]
     shown = for_a_person(run_edgeq(*arguments, store=tmp_path, cwd=tmp_path))
     assert "KL divergence, nats: mean" in shown
@@ -304,7 +305,7 @@ def test_the_command_for_a_person(files: Path, tmp_path: Path) -> None:
 
 
 def test_answers_side_by_side(files: Path, tmp_path: Path) -> None:
-    arguments = ["compare", files / "wren-F32.gguf", files / "wren-Q4_K_M.gguf"]
+    arguments: list[str | Path] = ["compare", files / "wren-F32.gguf", files / "wren-Q4_K_M.gguf"]
     arguments += ["--prompt", "The whale", "--max-tokens", "24"]
     done = run_edgeq(*arguments, "--json", store=tmp_path, cwd=tmp_path)
     found = SideBySide.model_validate(answered(done))

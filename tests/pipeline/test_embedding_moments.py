@@ -56,6 +56,12 @@ def table_of(folder: Path) -> Weight:
     return next(weight for weight in found if weight.name == "table")
 
 
+def seen_by(folder: Path) -> np.ndarray:
+    moments = table_moments(folder, table_of(folder), feeds(40)).moments
+    assert moments is not None
+    return moments.seen
+
+
 def codes(folder: Path, method: str) -> QuantizedTensor:
     choice = Choice("int4-b32", method, "float32", None)
 
@@ -67,14 +73,14 @@ def codes(folder: Path, method: str) -> QuantizedTensor:
 
 def test_of_a_linear_model_it_is_the_product_of_its_matrix(tmp_path: Path) -> None:
     folder, matrix = graph(tmp_path, "answers")
-    found = table_moments(folder, table_of(folder), feeds(40)).moments.seen
+    found = seen_by(folder)
     wanted = matrix @ matrix.T / OUTPUTS
     assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
 
 
 def test_of_predictions_it_is_twice_their_divergence(tmp_path: Path) -> None:
     folder, matrix = graph(tmp_path, "logits")
-    fisher = table_moments(folder, table_of(folder), feeds(40)).moments.seen
+    fisher = seen_by(folder)
     rows = table_of(folder).matrix()
     moved = rows + 0.02 * np.random.default_rng(5).standard_normal(rows.shape).astype(np.float32)
     session = open_session(folder / "model.onnx", threads=1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from tests.support import onnx_models
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 WREN = str(RECIPES / "wren")
-TEXTS = {
+TEXTS: dict[str, Any] = {
     "calibration": RECIPES / "data" / "wren-calibration.txt",
     "evaluation": RECIPES / "data" / "wren-evaluation.txt",
 }
@@ -85,3 +87,43 @@ def test_nothing_is_overwritten_or_left_behind(tmp_path: Path) -> None:
 def test_every_task_has_a_first_recipe(task: Task) -> None:
     assert task.first_recipe is not None
     assert task.first_recipe.calibration[0] != task.first_recipe.evaluation[0]
+
+
+def test_an_image_classifiers_recipe_says_what_its_files_say(tmp_path: Path) -> None:
+    pytest.importorskip("PIL", reason="the extra images is not installed")
+    from tests.support.shapes import LABELS, save_classifier
+
+    save_classifier(tmp_path / "shapes.onnx")
+    config = {
+        "architectures": ["ResNetForImageClassification"],
+        "id2label": {str(index): label for index, label in enumerate(LABELS)},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    processor = {"image_processor_type": "ConvNextImageProcessor", "crop_pct": 0.8, "resample": 3}
+    processor |= {"size": {"shortest_edge": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    written = write_first_recipe(str(tmp_path / "shapes.onnx"), ["here"], tmp_path / "a.yaml")
+    assert (written.task, len(written.missing)) == ("image-classification", 2)
+    model = read_yaml(written.path).data["model"]
+    assert model["labels"] == list(LABELS)
+    assert (model["image"]["resize"], model["image"]["resample"]) == (40, "bicubic")
+    assert (model["image"]["deviation"], model["image"]["layout"]) == ([0.25] * 3, "NCHW")
+
+
+def test_what_no_file_says_of_an_image_classifier_is_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("PIL", reason="the extra images is not installed")
+    from tests.support.shapes import save_classifier, save_shapes
+
+    model = str(save_classifier(tmp_path / "shapes.onnx", layout="NHWC"))
+    written = write_first_recipe(model, ["here"], tmp_path / "a.yaml", task="image-classification")
+    assert [need.path.name for need in written.missing] == [
+        *("labels.txt", "calibration", "evaluation"),
+    ]
+    assert "6 classes" in written.missing[0].content
+    assert "or every label is a guess" in written.path.read_text()
+    (tmp_path / "labels.txt").write_text("\n".join("abcdef"))
+    save_shapes(tmp_path / "calibration", range(3), by_label=False)
+    save_shapes(tmp_path / "evaluation", range(3, 6), by_label=False)
+    planned = make_plan(written.path)
+    assert planned.recipe.model.image is not None
+    assert planned.recipe.model.image.shape == (1, 32, 32, 3)

@@ -15,13 +15,13 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 from edgeq.core.errors import InvalidInput
 from edgeq.pipeline.allocate.sensitivity import Cost, Sensitivity
-from edgeq.pipeline.frontier.records import Frontier, Point
+from edgeq.pipeline.frontier.records import Frontier, MadeBy, Point
 from edgeq.report.console import make_console
 from edgeq.report.frontier import frontier_picture, print_frontier
 from edgeq.report.pictures import check_picture, save_picture
 from edgeq.report.sensitivity import print_sensitivity, sensitivity_picture
 
-POINTS = (
+POINTS: tuple[tuple[str, MadeBy, int, float, float], ...] = (
     ("gguf-Q2_K", "llama.cpp mix", 2734400, 0.05, 0.002),
     ("gguf-fit-at-q2_k", "allocation", 2734300, 0.012, 0.001),
     ("gguf-int4-b32", "preset", 3900000, 0.004, 0.0001),
@@ -31,7 +31,7 @@ POINTS = (
 
 def made() -> Frontier:
     points = [
-        Point(name=n, made_by=by, format="gguf", bytes=size, loss=loss, error=error)  # type: ignore[arg-type]
+        Point(name=n, made_by=by, format="gguf", bytes=size, loss=loss, error=error)
         for n, by, size, loss, error in POINTS
     ]
     return Frontier(

@@ -98,7 +98,7 @@ def kill_a_worker(killed: list[psutil.Process]) -> None:
 
 def ended(process: psutil.Process) -> bool:
     try:
-        return process.status() == psutil.STATUS_ZOMBIE  # nobody waits for it any more
+        return bool(process.status() == psutil.STATUS_ZOMBIE)  # nobody waits for it any more
     except psutil.NoSuchProcess:
         return True
 

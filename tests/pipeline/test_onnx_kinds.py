@@ -45,7 +45,7 @@ def difference(
     for a, b in zip(found, open_original(path).run(feed), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
         a, b = (np.asarray(each, np.float64) for each in (a, b))
-        worst = max(worst, float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12)))
+        worst = max(worst, float(np.linalg.norm(a - b)) / max(float(np.linalg.norm(b)), 1e-12))
     return worst
 
 

@@ -12,7 +12,6 @@ pytest.importorskip("scipy", reason="the extra [fit] is not installed")
 
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from edgeq.pipeline.allocate.bounds import Site, sizes_of
 from edgeq.pipeline.allocate.options import allowed, find_options, intent_of
@@ -20,6 +19,7 @@ from edgeq.pipeline.allocate.prospects import _last, foretold
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.quantize.storage import Format
+from edgeq.report.console import Console
 from edgeq.report.expectations import print_expected
 from edgeq.report.overview import print_plan
 
@@ -55,9 +55,9 @@ def test_a_budget_that_waits_lies_between_what_it_can_become(tmp_path: Path) -> 
     sizes = (4.2, 5.5, 40)
     made = planned(tmp_path, *(f"{{size: {size} MiB}}" for size in sizes))
     text = shown(made)
-    for format in ("gguf", "onnx"):
-        known: Format = format  # type: ignore[assignment]
-        least, most = sizes_of(made, known)
+    formats: tuple[Format, ...] = ("gguf", "onnx")
+    for format in formats:
+        least, most = sizes_of(made, format)
         own = [a for a in made.plan.artifacts if a.format == format]
         for artifact, size in zip(own, sizes, strict=True):
             assert artifact.pending

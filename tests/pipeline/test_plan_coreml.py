@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,9 @@ def folder(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def planned(folder: Path, default: str, release: str, more: str = "", rules: str = "") -> dict:
+def planned(
+    folder: Path, default: str, release: str, more: str = "", rules: str = ""
+) -> dict[str, Any]:
     """Deployment targets by variant, for a phone on a release of iOS."""
     (folder / "devices").mkdir(exist_ok=True)
     profile = SHIPPED.read_text().replace('os_version: "18"', f'os_version: "{release}"')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def ask(
     return recommend_model(found, load_device(device), context=context, purpose=purpose)
 
 
-def write_config(folder: Path, config: dict) -> Path:
+def write_config(folder: Path, config: dict[str, Any]) -> Path:
     path = folder / "config.json"
     path.write_text(json.dumps(config))
     return path
@@ -62,6 +63,7 @@ def test_a_small_model_fits_everywhere_and_the_smallest_within_tolerance_is_name
 def test_code_bears_less_loss_than_a_chat() -> None:
     chat, code = (ask(WREN, "pi5-8gb", purpose=use) for use in ("chat", "code"))
     sizes = {one.name: one.download_bytes for one in code.candidates}
+    assert code.chosen is not None and chat.chosen is not None
     assert sizes[code.chosen] > sizes[chat.chosen]
 
 
@@ -103,8 +105,8 @@ def test_nothing_fits_and_it_says_what_would_help(tmp_path: Path) -> None:
     assert {one.fits for one in answer.candidates} == {"no"}
     assert "nothing fits" in answer.reason
     # A mixture of experts reads few of its bytes for a token.
-    speeds = {one.preset: one.estimates.decode for one in answer.candidates}
-    assert speeds["Q4_0"].value > 20
+    (speed,) = (one.estimates.decode for one in answer.candidates if one.preset == "Q4_0")
+    assert speed is not None and speed.value > 20
     done = run_edgeq("recommend", config, "--device", "pi5-8gb", store=tmp_path, cwd=tmp_path)
     assert done.returncode == 1
     assert "nothing fits" in done.stdout
@@ -134,7 +136,7 @@ def test_the_next_step_is_a_recipe_that_can_be_read(tmp_path: Path) -> None:
     path.write_text("\n".join(answer.next_step) + "\n")
     (tmp_path / CALIBRATION).write_text("One text.\nAnother.\n")
     recipe, _, problems = load_recipe(path)
-    assert not problems
+    assert not problems and recipe is not None and answer.chosen is not None
     assert recipe.workload.context == 256
     assert f"{recipe.targets[0].format}-{answer.chosen.split('-', 1)[1]}" == answer.chosen
 
@@ -193,7 +195,9 @@ def test_a_gguf_file_is_judged_as_it_is(tmp_path: Path) -> None:
     assert only.download_bytes == path.stat().st_size
     whole = next(one for one in ask(WREN, "pi5-8gb").candidates if one.name == "gguf-Q8_0")
     assert only.memory.value == pytest.approx(whole.memory.value, rel=0.05)
-    assert only.estimates.decode.value == pytest.approx(whole.estimates.decode.value, rel=0.1)
+    found, same = only.estimates.decode, whole.estimates.decode
+    assert found is not None and same is not None
+    assert found.value == pytest.approx(same.value, rel=0.1)
 
 
 def test_less_bits_are_expected_to_lose_more() -> None:

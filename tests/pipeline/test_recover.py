@@ -17,6 +17,7 @@ pytest.importorskip("transformers", reason="recovery is not installed")
 import torch
 
 from edgeq.core.steps import Steps
+from edgeq.core.terms import Progress
 from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.weights import Weights
@@ -50,7 +51,7 @@ def rounded(
 
 
 def recovered(
-    folder: Path, steps: Path, step: float, spec: RecoverSpec, progress: Callable[[str], None]
+    folder: Path, steps: Path, step: float, spec: RecoverSpec, progress: Progress
 ) -> tuple[Adapter, Recovery]:
     """An adapter for the rounded model in `folder`, from sixteen short windows of random tokens."""
     directory, decoder = opened(folder)

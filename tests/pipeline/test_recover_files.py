@@ -69,7 +69,8 @@ class Case:
             whole[name] = whole[name] + np.float32(share) * (up @ down)
         network.freeze(whole.items())
         with torch.no_grad():
-            return network.model(input_ids=torch.from_numpy(IDS.astype(np.int64))[None]).logits[0]
+            ids = torch.from_numpy(IDS.astype(np.int64))[None]
+            return np.asarray(network.model(input_ids=ids).logits[0])
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma3_text", "phi3"])
@@ -145,7 +146,8 @@ def test_onnxruntime_adds_what_the_factors_say(case: Case) -> None:
             for attribute in [a for a in node.attribute if a.name == "accuracy_level"]:
                 node.attribute.remove(attribute)
         onnx.save(model, out / "exact.onnx")
-        return open_session(out / "exact.onnx", threads=1).run(["logits"], feed)[0][0]
+        (logits,) = open_session(out / "exact.onnx", threads=1).run(["logits"], feed)
+        return np.asarray(logits[0])
 
     values = {name: codes[name].dequantize() for name in case.matrices if name in codes}
     base, found = logits({}), logits(case.adapter)

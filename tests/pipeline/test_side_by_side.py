@@ -72,7 +72,7 @@ def test_the_probabilities_are_the_models_own() -> None:
 
 
 def test_what_cannot_be_put_side_by_side() -> None:
-    pair = [opened(Table(context=16)), opened(Table(), "b")]
+    pair = opened(Table(context=16)), opened(Table(), "b")
     for most, prompt, said in (
         (14, "abc", "16 positions"),
         (0, "abc", "positive"),

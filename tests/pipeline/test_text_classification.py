@@ -68,7 +68,7 @@ def logits(directory: Path, texts: list[str]) -> np.ndarray:
         rows = [
             network(**tokenizer(text, padding=False, return_tensors="pt")).logits for text in texts
         ]
-    return torch.cat(rows).numpy()
+    return np.asarray(torch.cat(rows))
 
 
 def save(directory: Path, **changes: Any) -> Path:

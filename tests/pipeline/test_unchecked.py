@@ -12,6 +12,8 @@ from edgeq.pipeline.bundle.unchecked import RULE, choose_unchecked
 from edgeq.pipeline.plan.records import ArtifactPlan
 from edgeq.quantize.presets import Variant
 
+VARIANT = Variant(name="v", weights="Q8_0", activations="float32", method="nearest", ranges=None)
+
 
 def planned(name: str, bytes: int, activations: str = "float32", **changes: Any) -> ArtifactPlan:
     tensor = TensorPlan(
@@ -26,7 +28,7 @@ def planned(name: str, bytes: int, activations: str = "float32", **changes: Any)
     return ArtifactPlan(
         name=name,
         format="gguf",
-        variant=Variant.model_construct(name=name),
+        variant=VARIANT,
         tensors=(tensor,),
         weight_bytes=bytes,
         download_bytes=bytes + 500,

@@ -15,7 +15,7 @@ from edgeq.core.terms import How
 from edgeq.core.units import MIB
 from edgeq.devices.catalogue import load_device
 from edgeq.devices.profile import Device
-from edgeq.pipeline.check.check import check
+from edgeq.pipeline.check.check import CheckRequest, check
 from edgeq.pipeline.check.under_limit import limiter_for, limits_of, under_limit
 from edgeq.places.limits.records import Outcome, Trial, Tried
 from edgeq.places.limits.run import GroupLimiter, available
@@ -48,17 +48,15 @@ def test_a_limit_just_above_passes_and_just_below_fails(tmp_path: Path) -> None:
     request = Request(work="memory", artifact=artifact)
     peak = Here().run(request)["high_water_bytes"]
     devices = [tight("below", peak - 4 * MIB), tight("far-below", 24 * MIB)]
-    found = check(
-        {artifact: devices},
-        artifact,
-        place=Here(),
+    request = CheckRequest(
+        targets={artifact: devices},
+        float_dir=artifact,
         budgets=Budgets.model_validate({"memory": {"peak": f"{peak / MIB + 4} MiB"}}),
         evaluation=None,
-        full=False,
         alternatives={},
-        progress=lambda step: None,
         limit=True,
     )
+    found = check(request, Here(), lambda step: None)
     assert left_behind() == []
     below, far_below = found
     assert below.tried is not None and len(below.tried.trials) == 3
@@ -81,13 +79,14 @@ def test_a_limit_just_above_passes_and_just_below_fails(tmp_path: Path) -> None:
 
 def trial(outcome: Outcome, limit: int) -> Tried:
     """One trial; killed, it left only its reason."""
-    ran = {"high_water_bytes": 90 * MIB, "ratio": 1.02 if outcome == "fits" else 3.0}
+    ran = outcome != "killed"
     one = Trial(
         limit_bytes=limit,
         outcome=outcome,
         group_peak_bytes=limit,
-        reason="SIGKILL" if outcome == "killed" else "",
-        **({} if outcome == "killed" else ran),  # type: ignore[arg-type]
+        reason="" if ran else "SIGKILL",
+        high_water_bytes=90 * MIB if ran else None,
+        ratio=(1.02 if outcome == "fits" else 3.0) if ran else None,
     )
     return Tried(mechanism="cgroup v2", trials=(one,))
 

@@ -68,7 +68,8 @@ def test_a_model_answers_there_as_here(dotprod: ArmPlace, tmp_path: Path) -> Non
         reply = place.run(request)
         assert reply["prepared"] and not reply["warnings"]
         answers.append(np.concatenate(list(read_arrays(outputs))))
-    assert np.allclose(*answers, rtol=1e-4, atol=1e-5)
+    first, second = answers
+    assert np.allclose(first, second, rtol=1e-4, atol=1e-5)
 
 
 def test_integer_products_are_exact_there(dotprod: ArmPlace, tmp_path: Path) -> None:
@@ -97,7 +98,8 @@ def _products(place: ArmPlace, folder: Path) -> dict[str, list[int]]:
 
     command = [str(place.python()), "-c", program, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    read: dict[str, list[int]] = json.loads(done.stdout)
+    return read
 
 
 def _expected(folder: Path) -> dict[str, list[int]]:
@@ -162,10 +164,11 @@ def test_another_qemu_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_library_without_what_is_not_loaded_still_loads(tmp_path: Path) -> None:
     from edgeq.places.emulated.hiding import compiler
 
-    if compiler() is None or elf.machine(Path("/proc/self/exe").read_bytes()) is None:
+    tool = compiler()
+    if tool is None or elf.machine(Path("/proc/self/exe").read_bytes()) is None:
         pytest.skip("no compiler of ELF libraries here")
     library = tmp_path / "library.so"
-    command = [compiler(), "-g", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
+    command = [tool, "-g", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
     subprocess.run(command, input=b"int answer(void) { return 42; }", check=True)
     before = library.stat().st_size
     elf.drop_unloaded(library)

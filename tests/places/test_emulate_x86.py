@@ -41,7 +41,7 @@ unsigned second(unsigned leaf) {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEQ_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -72,8 +72,8 @@ def environment(place: MaskedPlace | None = None) -> dict[str, str]:
 
 
 def answers(folder: Path, variables: dict[str, str], *before: str) -> dict[str, str]:
-    """What `tests.kernel_models` answers, by name."""
-    command = [*before, sys.executable, "-m", "tests.kernel_models", str(folder)]
+    """What `tests.support.kernel_models` answers, by name."""
+    command = [*before, sys.executable, "-m", "tests.support.kernel_models", str(folder)]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
     return dict(line.split() for line in done.stdout.splitlines())
 

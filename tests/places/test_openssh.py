@@ -68,13 +68,13 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     log = (tmp_path / "log").open("wb")
     command = [SSHD, "-D", "-e", "-f", "/dev/null", *settings]
     with subprocess.Popen(command, stderr=log) as process:
-        options = f"?python={sys.executable}&directory={room}"
+        query = f"?python={sys.executable}&directory={room}"
         try:
             told = tmp_path / "log"
             wait_for(lambda: process.poll() is not None or b"listening on" in told.read_bytes())
             if process.poll() is not None:  # e.g. where root has no user and directory for it
                 pytest.skip(f"sshd does not start: {told.read_text().strip()}")
-            text = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{options}"
+            text = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{query}"
             yield Server(parse_address(text), room, process)
         finally:
             process.terminate()

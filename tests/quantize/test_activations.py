@@ -1,11 +1,15 @@
 """Input codes: zero stays exact, smoothing is exact in float, and it is chosen where it pays."""
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.quantize.activations import (
+    InputCodes,
     choose_dynamic,
     choose_static,
     scale_and_zero_point,
@@ -38,15 +42,18 @@ def test_zero_is_exact_in_every_range(a: float, b: float) -> None:
     assert (code - np.float32(zero)) * scale == 0
 
 
+Choose = Callable[[InputStatistics, np.ndarray], InputCodes]
 BOTH = pytest.mark.parametrize(
     "choose",
-    [choose_dynamic, lambda s, w: choose_static(s, w, "minmax")],
+    [choose_dynamic, functools.partial(choose_static, ranges="minmax")],
     ids=["dynamic", "static"],
 )
 
 
 @BOTH
-def test_an_outlier_channel_is_remedied_and_plain_rows_are_left_alone(choose, weight) -> None:
+def test_an_outlier_channel_is_remedied_and_plain_rows_are_left_alone(
+    choose: Choose, weight: np.ndarray
+) -> None:
     codes = choose(statistics_of(rows_with_outliers(60)), weight)
     assert 5 in codes.outliers or (codes.smoothing is not None and codes.smoothing.argmax() == 5)
     assert codes.error < 0.35 * codes.plain_error
@@ -56,7 +63,9 @@ def test_an_outlier_channel_is_remedied_and_plain_rows_are_left_alone(choose, we
 
 
 @BOTH
-def test_one_row_with_a_huge_answer_does_not_decide_for_the_others(choose, weight) -> None:
+def test_one_row_with_a_huge_answer_does_not_decide_for_the_others(
+    choose: Choose, weight: np.ndarray
+) -> None:
     """The token that separates sentences has such rows in real models."""
     rows = rows_with_outliers(1)
     rows[7, 5] = 400

@@ -6,7 +6,7 @@ import functools
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_types_do_not_depend_on_the_order_of_tensors() -> None:
 
 
 def test_every_mix_of_a_recipe_is_known() -> None:
-    assert set(GgufMix.__args__) <= set(MIXES)
+    assert set(get_args(GgufMix)) <= set(MIXES)
 
 
 def test_an_unknown_mix_is_refused() -> None:
@@ -137,7 +137,8 @@ def test_live_llama_cpp_chooses_the_same(tmp_path: Path) -> None:
     for name in LIVE:
         case = CASES[name]
         source = case.write(tmp_path / f"{name}.gguf")
-        np.savez(tmp_path / f"{name}.npz", **case.importance(0))
+        importance: dict[str, Any] = dict(case.importance(0))
+        np.savez(tmp_path / f"{name}.npz", **importance)
         for mix in ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_S", "Q6_K", "Q4_0", "IQ4_XS", "F16"):
             for way in WAYS:
                 more = {"importance": str(tmp_path / f"{name}.npz")} if way == "with" else {}

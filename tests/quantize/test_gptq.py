@@ -93,4 +93,5 @@ def _drifted(rows: int, noise: float, seed: int) -> Moments:
     generator = np.random.default_rng(seed)
     mixing = np.eye(64) + 0.1 * np.random.default_rng(1).standard_normal((64, 64))
     seen = (wanted @ mixing + noise * generator.standard_normal(wanted.shape)).astype(np.float32)
-    return Moments(seen.T @ seen / rows, (wanted - seen).T @ seen / rows)
+    square, lost = seen.T @ seen / rows, (wanted - seen).T @ seen / rows
+    return Moments(square.astype(np.float32), lost.astype(np.float32))

@@ -88,7 +88,7 @@ def test_codes_make_up_for_what_the_layers_before_lost() -> None:
     drift = np.eye(128, dtype=np.float32) + 0.05 * weights(128, 128) / np.sqrt(128)
 
     def after(x: np.ndarray) -> np.ndarray:
-        return x @ drift
+        return np.asarray(x @ drift)
 
     taught, unseen = inputs(4096, 128, 1), inputs(512, 128, 3)
     aware = GPTQ.round(weight, Statistics.of(moments(after(taught), taught)), grid)

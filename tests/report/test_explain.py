@@ -256,9 +256,10 @@ def test_the_parts_of_the_memory_that_are_told_add_up(
     mapped: int, runtime: int, held: int, counts_mapped: bool
 ) -> None:
     kinds = {"anonymous_bytes": runtime // 2}
-    base = MemoryReading(resident_bytes=runtime, file_mapped_bytes=runtime - runtime // 2, **kinds)
+    files = runtime - runtime // 2
+    base = MemoryReading(resident_bytes=runtime, file_mapped_bytes=files, **kinds)
     after = MemoryReading(
-        resident_bytes=runtime + mapped, file_mapped_bytes=base.file_mapped_bytes + mapped, **kinds
+        resident_bytes=runtime + mapped, file_mapped_bytes=files + mapped, **kinds
     )
     memory = verdicts.memory().model_copy(
         update={"baseline": base, "ran": after, "high_water_bytes": runtime + mapped + held}

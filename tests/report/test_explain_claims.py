@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from edgeq.core.artifact import ImportProof
 from edgeq.core.units import format_bytes
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Line, Verdict
@@ -188,6 +189,19 @@ def _memory(record: Record, found: re.Match[str]) -> bool:
     return whole == pytest.approx(memory.high_water_bytes / (1 << 20), abs=0.06)
 
 
+def _proven(record: Record, found: re.Match[str]) -> bool:
+    proof = record.artifact.record.proof
+    assert proof is not None
+    said = (proof.reference, f"{proof.difference:.1e}", f"{proof.tolerance:.0e}")
+    return found.groups() == said
+
+
+def _unproven(record: Record, found: re.Match[str]) -> bool:
+    proof = record.artifact.record.proof
+    assert proof is not None
+    return proof.difference is None and found.group(1) == proof.reference
+
+
 def _remedy(record: Record, found: re.Match[str]) -> bool:
     return found.group(1) in {line.remedy for line in record.lines.values()}
 
@@ -228,6 +242,8 @@ CLAIMS: dict[str, Check] = {
     r"As it was trained, it is a download of .*": lambda r, m: not _missed_by_the_original(r),
     rf"Here, ({FIGURE}) became ({FIGURE}): ({NUMBER}) times smaller\.": _became,
     rf"Most weights take ({NUMBER}) bits, all overhead counted, instead of 32\.": _bits,
+    r"Before anything was quantized, .* run by (.*): .* was (\S+), where (\S+) is .*": _proven,
+    r"The model was read by (.*), and that reading was not compared .*": _unproven,
     r"What did not fit: (.*)\.": _solved,
     r"(.* stays within every limit|The limits that .*): (.*)\.": _budgets_kept,
     r"(.*) came nearest, and it is not enough: (.*)\.": _missed,
@@ -307,6 +323,26 @@ def test_a_figure_of_another_record_is_found() -> None:
     other = verdicts.verdict(report_samples.BUDGETS, measured=measured)
     changed = report.model_copy(update={"verdicts": (other,)})
     assert len(untrue(changed, written)) >= 2
+
+
+@pytest.mark.parametrize("difference", [2.9e-7, None])
+def test_it_says_how_the_reading_of_the_model_was_proven(difference: float | None) -> None:
+    report = report_samples.report()
+    proof = ImportProof(
+        reference="transformers 4.57.6, torch 2.13.0+cpu",
+        compared="answers to 7 texts",
+        difference=difference,
+        tolerance=None if difference is None else 1e-5,
+    )
+    artifacts = tuple(
+        each.model_copy(update={"record": each.record.model_copy(update={"proof": proof})})
+        for each in report.artifacts
+    )
+    changed = report.model_copy(update={"artifacts": artifacts})
+    written = write(facts_of(changed))
+    assert "transformers 4.57.6" in written.piece.text
+    assert untrue(changed, written) == []
+    assert len(untrue(report, written)) == 1  # nothing bears it out there
 
 
 def test_what_is_too_small_for_fewer_bits_is_said_to_be_that() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
+
+from edgeq.report.console import Console
 
 pytest.importorskip("onnx_ir", reason="the build side is not installed")
 

@@ -8,10 +8,10 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeq.report.console import Console
 from edgeq.report.tables import print_table
 from tests.support.properties import examples
 

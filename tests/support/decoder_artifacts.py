@@ -19,6 +19,7 @@ from edgeq.core.artifact import (
 from edgeq.formats.onnx.write import copy_float, write_codes
 from edgeq.models.graphs.decoder_onnx import export_decoder
 from edgeq.models.graphs.rounding import find_codes
+from edgeq.models.graphs.weights import Decide
 from edgeq.models.huggingface import read_directory
 from edgeq.quantize.decide import SMALLEST_WEIGHT, Decision
 from edgeq.quantize.model import Choice
@@ -27,7 +28,7 @@ from edgeq.quantize.number_formats import QuantizedTensor
 WREN = Path(__file__).parents[2] / "recipes" / "wren"
 
 
-def grid_for(grid: str, method: str | None = None):
+def grid_for(grid: str, method: str | None = None) -> Decide:
     """A `decide` that puts every weight that is large enough on `grid`."""
     method = method or ("kmeans" if grid.startswith("palette") else "nearest")
 

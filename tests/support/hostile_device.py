@@ -15,15 +15,6 @@ from edgeq.places import needs
 from edgeq.places.agent_wire import pack
 from tests.support.ssh_server import SshServer
 
-GREETING = {
-    "python": "3.11.2",
-    "executable": "/usr/bin/python3",
-    "packages": dict.fromkeys([*needs.PACKAGES, *needs.LLAMAS]),
-    "managed": False,
-    "system": "Linux 6.1 x86_64",
-    "home": "/home/someone",
-    "room": "/home/someone/.cache/edgeq/reach/1",
-}
 VERSIONS = {
     "filelock": "3.15",
     "numpy": "2.0",
@@ -33,7 +24,15 @@ VERSIONS = {
     "pydantic": "2.8",
     "tokenizers": "0.22",
 }
-GREETING["packages"] |= VERSIONS
+GREETING = {
+    "python": "3.11.2",
+    "executable": "/usr/bin/python3",
+    "packages": dict.fromkeys([*needs.PACKAGES, *needs.LLAMAS]) | VERSIONS,
+    "managed": False,
+    "system": "Linux 6.1 x86_64",
+    "home": "/home/someone",
+    "room": "/home/someone/.cache/edgeq/reach/1",
+}
 Reply = Callable[[dict[str, Any]], AsyncIterator[bytes]]
 """What comes back for a message with this header: bytes, with any pause and without any end."""
 

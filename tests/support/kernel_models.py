@@ -1,8 +1,8 @@
 """Small models of one operator each, and a program that runs them all and prints their answers.
 
-`python -m tests.kernel_models FOLDER` runs what `write_models(FOLDER)` wrote, in any process: on
-this CPU, on one with instruction sets hidden, or in an emulator. Nothing but numpy and onnxruntime
-is imported there.
+`python -m tests.support.kernel_models FOLDER` runs what `write_models(FOLDER)` wrote, in any
+process: on this CPU, on one with instruction sets hidden, or in an emulator. Nothing but numpy and
+onnxruntime is imported there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def write_models(folder: Path) -> list[str]:
     for name, (nodes, constants, inputs) in models.items():
         made = _model(nodes, constants, inputs)
         onnx.save(made, folder / f"{name}.onnx")
-        feeds: dict[str, Any] = inputs
+        feeds: dict[str, Any] = dict(inputs)
         np.savez(folder / f"{name}.npz", **feeds)
     return sorted(models)
 
@@ -56,7 +56,7 @@ def _integer_products(rng: np.random.Generator) -> dict[str, Model]:
         ["y"],
         domain="com.microsoft",
     )
-    constants = {
+    scalars = {
         "as": np.float32(0.02),
         "az": np.uint8(3),
         "b": codes(np.int8, INNER, COLUMNS),
@@ -65,7 +65,7 @@ def _integer_products(rng: np.random.Generator) -> dict[str, Model]:
         "ys": np.float32(0.5),
         "yz": np.uint8(128),
     }
-    constants = {name: np.asarray(value) for name, value in constants.items()}
+    constants = {name: np.asarray(value) for name, value in scalars.items()}
     models["qgemm"] = ([node], constants, {"a": codes(np.uint8, ROWS, INNER)})
     node = helper.make_node(
         "DynamicQuantizeMatMul", ["x", "b", "bs"], ["y"], domain="com.microsoft"

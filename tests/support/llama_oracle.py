@@ -23,10 +23,12 @@ _ERROR, _INTEGER, _TEXT = 4, 0, 3  # ggml_log_level, llama_model_kv_override_typ
 _said: list[str] = []
 
 
-@llama_cpp.llama_log_callback
 def _log(level: int, text: bytes, _user_data: Any) -> None:
     if level == _ERROR:
         _said.append(text.decode("utf-8", "replace").strip())
+
+
+_LOG = llama_cpp.llama_log_callback(_log)
 
 
 def quantize(job: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def quantize(job: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Do the jobs."""
-    llama_cpp.llama_log_set(_log, None)
+    llama_cpp.llama_log_set(_LOG, None)
     llama_cpp.llama_backend_init()
     print(json.dumps([quantize(job) for job in json.load(sys.stdin)]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def kind(maker: Maker) -> Maker:
 
 def floats(*shape: int) -> np.ndarray:
     """Normal values, scaled so that products stay near one."""
-    return (RNG.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
+    return np.asarray(RNG.standard_normal(shape) / np.sqrt(shape[-1]), np.float32)
 
 
 def value(name: str, shape: Sequence[int | str], dtype: int = TensorProto.FLOAT) -> Any:
@@ -68,14 +69,14 @@ def gemm(bias: np.ndarray | None, **attributes: Any) -> tuple[onnx.ModelProto, F
 
 for _name, _bias in {
     "none": None,
-    "scalar": np.float32(0.5).reshape(()),
+    "scalar": np.array(0.5, np.float32),
     "one": np.ones(1, np.float32),
     "columns": floats(96),
     "one_row": floats(1, 96),
     "one_column": floats(5, 1),
     "whole": floats(5, 96),
 }.items():
-    KINDS[f"gemm_bias_{_name}"] = lambda bias=_bias: gemm(bias)
+    KINDS[f"gemm_bias_{_name}"] = functools.partial(gemm, _bias)
 KINDS["gemm_factors"] = lambda: gemm(floats(96), alpha=0.5, beta=2.0)
 KINDS["gemm_factors_whole"] = lambda: gemm(floats(5, 96), alpha=0.5, beta=2.0, transB=1)
 KINDS["gemm_turned"] = lambda: gemm(floats(96), transA=1)
@@ -107,7 +108,7 @@ def weight_scaled_and_reshaped() -> Any:
     constants = {
         "w": floats(64 * 96, 1),
         "shape": np.array([64, 96]),
-        "factor": np.float32(3).reshape(()),
+        "factor": np.array(3, np.float32),
     }
     return _product(["x", "t"], nodes, constants)
 
@@ -174,7 +175,7 @@ def towers_of_one_weight() -> Any:
         helper.make_node("Gemm", ["z", "w", "b"], ["q"], "right"),
         helper.make_node("Concat", ["p", "q"], ["y"], "join", axis=1),
     ]
-    constants = {"w": floats(64, 96), "b": floats(96), "five": np.float32(5).reshape(())}
+    constants = {"w": floats(64, 96), "b": floats(96), "five": np.array(5, np.float32)}
     return model(nodes, [value("x", ["n", 64])], [value("y", ["n", 192])], constants), rows()
 
 
@@ -260,7 +261,7 @@ def branch_shares_a_weight() -> Any:
         helper.make_node("MatMul", ["x", "w"], ["a"], "product"),
         helper.make_node("Add", ["a", "i"], ["y"], "add"),
     ]
-    constants = {"w": floats(64, 64), "zero": np.float32(-100).reshape(())}
+    constants = {"w": floats(64, 64), "zero": np.array(-100, np.float32)}
     return model(nodes, [value("x", [5, 64])], [value("y", [5, 64])], constants), rows()
 
 

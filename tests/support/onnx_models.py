@@ -1,13 +1,20 @@
 """Small ONNX models nobody here trained: a convolutional net, recurrent ones, control flow."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def _save(path: Path, nodes: list, inputs: list, outputs: list, constants: dict) -> Path:
+def _save(
+    path: Path,
+    nodes: list[Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    constants: dict[str, np.ndarray],
+) -> Path:
     initializers = [numpy_helper.from_array(a, name) for name, a in constants.items()]
     graph = helper.make_graph(nodes, "g", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -16,7 +23,7 @@ def _save(path: Path, nodes: list, inputs: list, outputs: list, constants: dict)
     return path
 
 
-def _value(name: str, shape: list) -> onnx.ValueInfoProto:
+def _value(name: str, shape: list[int | str]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 

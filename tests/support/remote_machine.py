@@ -77,7 +77,8 @@ class Started:
     """Something that runs in a thread; `result` gives its value or raises its error."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
-        self._work, self._value, self._error = work, None, None
+        self._work, self._value = work, None
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

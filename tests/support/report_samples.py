@@ -15,7 +15,7 @@ from edgeq.measure.disagreement import Candidate, Disagreement, histogram
 from edgeq.measure.divergence import Divergence
 from edgeq.measure.neighbours import Change, Neighbour, Neighbours
 from edgeq.measure.records import LanguageQuality, Measurement
-from edgeq.pipeline.frontier.records import Frontier, Point
+from edgeq.pipeline.frontier.records import Frontier, MadeBy, Point
 from edgeq.pipeline.recover.record import Recovery
 from edgeq.quantize.adapter import GRID, METHOD
 from edgeq.report.page.gather import _device
@@ -238,7 +238,7 @@ def sensed(name: str) -> TensorLoss:
 
 def frontier() -> Frontier:
     """Two standard files, and what was chosen for the size of one of them."""
-    points = [
+    points: list[tuple[str, MadeBy, float, float]] = [
         ("gguf-Q3_K_M", "llama.cpp mix", 3.3, 0.015),
         ("gguf-fit-at-q3_k_m", "allocation", 3.3, 0.006),
         ("gguf-int4-b32", "preset", 3.9, 0.0047),
@@ -251,7 +251,7 @@ def frontier() -> Frontier:
         points=tuple(
             Point(
                 name=name,
-                made_by=made,  # type: ignore[arg-type]
+                made_by=made,
                 format="gguf",
                 bytes=int(mib * MIB),
                 loss=loss,

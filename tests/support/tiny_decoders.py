@@ -44,6 +44,10 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 32,
 }
 FULL = "full_attention"
+YARN = {
+    **{"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
+    **{"mscale": 1.0, "mscale_all_dim": 1.0},
+}
 _LONGROPE = {
     "type": "longrope",
     "short_factor": [1.0 + 0.02 * i for i in range(32)],
@@ -134,6 +138,38 @@ def make(folder: Path, family: str, **overrides: Any) -> Path:
     names = special_names(style)
     settings = {**names, "chat_template": TEMPLATE, "tokenizer_class": "PreTrainedTokenizerFast"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+def as_ministral3(config: dict[str, Any]) -> dict[str, Any]:
+    """The config.json of a Mistral with a yarn rope as transformers 5 writes a Ministral 3's."""
+    kept = {k: v for k, v in config.items() if k not in ("rope_theta", "architectures")}
+    rope = kept.pop("rope_scaling") | {"rope_theta": 1e4, "llama_4_scaling_beta": 0.5}
+    return {**kept, "model_type": "ministral3", "rope_parameters": rope}
+
+
+def make_with_images(folder: Path, wrapper: str, family: str, **overrides: Any) -> Path:
+    """The same with a part for images, as the class `wrapper` of transformers saves the whole."""
+    import transformers
+
+    make(folder, family, **overrides)
+    images = {
+        **{"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1},
+        **{"num_attention_heads": 2, "image_size": 28, "patch_size": 14},
+    }
+    kind = getattr(transformers, f"{wrapper}Config")
+    text = configuration(family, **overrides).to_dict()
+    whole = getattr(transformers, f"{wrapper}ForConditionalGeneration")(
+        kind(text_config=text, vision_config=images)
+    )
+    own = network(family, **overrides).state_dict()
+    whole.model.language_model.load_state_dict(
+        {k.removeprefix("model."): v for k, v in own.items() if k.startswith("model.")}
+    )
+    whole.lm_head.load_state_dict({"weight": own["lm_head.weight"]})
+    (folder / "model.safetensors").unlink()
+    whole.save_pretrained(folder, safe_serialization=True)
+    (folder / "generation_config.json").unlink(missing_ok=True)
     return folder
 
 

@@ -51,6 +51,13 @@ OUTPUT = OutputQuality(
     top1_bounds=Bounds(low=0.92, high=0.99),
 )
 
+ALL_BUDGETS: dict[str, Any] = {
+    "memory": {"peak": "200 MiB", "growth": "64 MiB"},
+    "latency": {"p50": "20 ms", "p90": "40 ms"},
+    "size": {"download": "25 MiB"},
+    "quality": {"cosine": 0.98, "spearman": 81.5, "error": 0.1, "top1": 0.9},
+}
+
 
 def latency(*, p50: float = 0.010, spread: float = 0.002) -> Latency:
     """128 samples in seconds, evenly within `spread` on both sides of `p50`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeq.core.registry import Registry
+from edgeq.core.tasks.image_classification import IMAGE_CLASSIFICATION
 from edgeq.core.tasks.sentence_embedding import SENTENCE_EMBEDDING
 from edgeq.core.tasks.task import FirstRecipe, Takes, Task
 from edgeq.core.tasks.tensor import TENSOR
@@ -10,6 +11,7 @@ from edgeq.core.tasks.text_classification import TEXT_CLASSIFICATION
 from edgeq.core.tasks.text_generation import TEXT_GENERATION
 
 __all__ = [
+    "IMAGE_CLASSIFICATION",
     "SENTENCE_EMBEDDING",
     "TASKS",
     "TENSOR",
@@ -26,7 +28,7 @@ TASKS: Registry[Task] = Registry(
     "task",
     "edgeq.tasks",
     Task,
-    (SENTENCE_EMBEDDING, TEXT_CLASSIFICATION, TEXT_GENERATION, TENSOR),
+    (SENTENCE_EMBEDDING, TEXT_CLASSIFICATION, TEXT_GENERATION, IMAGE_CLASSIFICATION, TENSOR),
 )
 register_task = TASKS.register
 

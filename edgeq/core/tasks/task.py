@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Takes = Literal["texts", "a long text", "arrays"]
+Takes = Literal["texts", "a long text", "images", "arrays"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class FirstRecipe:
 
     formats: preferred file formats, if the device runs them. calibration, evaluation: a file's name
     and its required contents. budgets: of time and quality, as recipes write them. context: at most
-    so many positions of a language model's cache; 0 for other tasks.
+    so many positions of a language model's cache; 0 for other tasks. quantize: variants, the first
+    in 8 bits.
     """
 
     formats: tuple[str, ...]
@@ -22,6 +23,7 @@ class FirstRecipe:
     evaluation: tuple[str, str]
     budgets: tuple[str, ...]
     context: int = 0
+    quantize: tuple[str, ...] = ("int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -76,5 +78,15 @@ class Task:
 
     @property
     def takes_arrays(self) -> bool:
-        """Whether it takes arrays, which only an .onnx file says the shapes of."""
-        return self.takes == "arrays"
+        """Whether its inputs are arrays, or become some, whose shapes only an .onnx file says."""
+        return self.takes in ("images", "arrays")
+
+    @property
+    def samples(self) -> str:
+        """A word for its samples."""
+        return self.takes if self.takes in ("texts", "images") else "samples"
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether an image becomes its input as the recipe says."""
+        return self.takes == "images"

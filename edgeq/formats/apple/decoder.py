@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.apple.constants import Weight
 from edgeq.formats.apple.positions import Places, find_places
 from edgeq.formats.apple.writer import Input, Writer
@@ -52,7 +53,15 @@ class DecoderProgram:
         writer: Writer,
         context: int,
     ) -> None:
-        """context: positions in the states."""
+        """context: positions in the states.
+
+        Raises InvalidInput if queries would grow within them, which no operator here does.
+        """
+        original = decoder.rope.original
+        if decoder.query_growth and context > original:
+            what = f"its queries grow in texts of more than {original} positions"
+            remedy = f"build it for a context of at most {original}"
+            raise InvalidInput(Problem("config.json", what, remedy))
         self._decoder = decoder
         self._weights = weights
         self._codes = codes

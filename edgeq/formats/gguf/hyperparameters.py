@@ -72,6 +72,8 @@ def decoder_hyperparameters(decoder: Decoder, where: str) -> Hyperparameters:
     }
     metadata.update(_window_keys(decoder))
     metadata.update(_factor_keys(decoder))
+    if decoder.query_growth:
+        metadata["attention.temperature_scale"] = _real(decoder.query_growth)
     if decoder.attention_softcap is not None:
         metadata["attn_logit_softcapping"] = _real(decoder.attention_softcap)
     if decoder.logit_softcap is not None:
@@ -148,6 +150,8 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
         yield "its rotary positions rotate a part of each head", other
     if family == "phi3" and decoder.heads * decoder.head_dim != decoder.hidden:
         yield f"{decoder.heads} heads of {decoder.head_dim} are not {decoder.hidden}", other
+    if decoder.query_growth and not known.growth:
+        yield "its queries grow with their position", other
     if decoder.rotates != _rotates(known, decoder.layers):
         yield "its layers without positions are at other places than llama.cpp's", other
     if known.period is not None and _windows(decoder) and _period(decoder) is None:

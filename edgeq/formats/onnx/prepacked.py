@@ -122,7 +122,18 @@ def _prepared_model(package: Package) -> Path:
 def _key(package: Package) -> dict[str, object]:
     files = {name: package.artifact.files[name].sha256 for name in package.model_files}
     facts = {**onnx_session.cpu_facts(), **_settings(package)}
-    return {"files": files, "onnxruntime": onnx_session.version(), "cpu": facts}
+    return {
+        "files": files,
+        "onnxruntime": onnx_session.version(),
+        "cpu": facts,
+        "compared": _inputs(package.artifact),  # a copy may be refused for want of inputs
+    }
+
+
+def _inputs(artifact: Artifact) -> dict[str, Any]:
+    """What inputs are made from, to compare a copy with the model."""
+    inputs = [value.model_dump(mode="json") for value in artifact.inputs]
+    return {"inputs": inputs, "settings": {SAMPLE_KEY: artifact.settings.get(SAMPLE_KEY)}}
 
 
 def _make_in_child(path: Path) -> None:
@@ -167,11 +178,9 @@ def _prepare(package: Package, directory: Path) -> None:
 
 def _difference_in_child(model: Path, copy: Path, artifact: Artifact) -> str:
     """`_difference` in a separate process: misaligned packed weights crash it."""
-    inputs = [value.model_dump(mode="json") for value in artifact.inputs]
-    described = {"inputs": inputs, "settings": {SAMPLE_KEY: artifact.settings.get(SAMPLE_KEY)}}
     compared = subprocess.run(
         child.command("edgeq.formats.onnx.prepacked", str(model), str(copy)),
-        input=json.dumps(described),
+        input=json.dumps(_inputs(artifact)),
         capture_output=True,
         text=True,
     )

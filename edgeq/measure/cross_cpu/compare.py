@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +87,6 @@ class _Check:
         progress: Progress,
     ) -> None:
         self._artifact, self._folder, self._progress = artifact, folder, progress
-        self._written = 0
         self.reference = Here()
         self._whole = self._whole_request(directory)
         self._probe: Probe | None = None
@@ -96,18 +96,13 @@ class _Check:
             self._bare = self._probe.write(folder / "bare", {})
             self._set = self._probe.write(folder / "set")
             self._feeds = self._probe.write_feeds(folder / "feeds.npz")
-            self._known = self._ask_reference()
-        self._answers = self._ask(self.reference, self._whole)
-        self._float: list[Array] | None = None
-        if float_dir is not None:
-            request = self._whole.model_copy(update={"artifact": float_dir.absolute()})
-            self._float = self._ask(self.reference, request)
+        self._known, self._answers, self._float = self._ask_reference(float_dir)
 
     def at(self, place: Place) -> PlaceDifferences:
         """The differences on `place`."""
         self._progress(f"{self._artifact.name}: {place.name}")
         try:
-            return self._with_whole(place, self._operators(place))
+            return self._compared(place)
         except PassStopped as stopped:  # an emulator is slow, which does not affect answers
             return _not_run(place, str(stopped), settled=False)
         except PassFailed as failed:
@@ -116,11 +111,18 @@ class _Check:
         except EdgeqError as error:
             return _not_run(place, in_one_line(error, place.name))
 
-    def _operators(self, place: Place) -> PlaceDifferences:
-        """Each operator alone, without settings; if some differ, also with them."""
+    def _compared(self, place: Place) -> PlaceDifferences:
         if self._probe is None:
-            return _result(place, "same", "")
-        found = self._differing(place, self._bare)
+            (whole,) = self._ask(place, [self._whole])
+            return self._with_whole(_result(place, "same", ""), whole)
+        probes = [self._probe_request(probe) for probe in (self._bare, self._set)]
+        bare, as_set, whole = self._ask(place, [*probes, self._whole])
+        return self._with_whole(self._operators(place, bare, as_set), whole)
+
+    def _operators(self, place: Place, bare: list[Array], as_set: list[Array]) -> PlaceDifferences:
+        """Each operator alone, without settings; if some differ, also with them."""
+        assert self._probe is not None
+        found = self._differing(bare)
         facts: dict[str, Any] = {"compared": len(self._probe.operators)}
         if not found:
             return _result(place, "same", "", **facts)
@@ -132,18 +134,18 @@ class _Check:
         from edgeq.models.onnx_session import CURES
 
         cure = CURES[place.device().arch]
-        left = self._differing(place, self._set)
+        left = self._differing(as_set)
         if not left:
             return _result(place, "cured", found[0].why, cure=cure, **facts)
-        cured = self._probe.write(self._folder / f"cured {self._written}", cure)
-        if not self._differing(place, cured):
+        cured = self._probe.write(self._folder / quote(f"cured on {place.name}", safe=" "), cure)
+        (answers,) = self._ask(place, [self._probe_request(cured)])
+        if not self._differing(answers):
             why = f"{left[0].why}; the loader does not set its fix"
             return _result(place, "differs", why, cure=cure, **facts)
         return _result(place, "differs", f"{left[0].why}; no known setting fixes it", **facts)
 
-    def _with_whole(self, place: Place, found: PlaceDifferences) -> PlaceDifferences:
+    def _with_whole(self, found: PlaceDifferences, answers: list[Array]) -> PlaceDifferences:
         """`found` plus the comparison of whole outputs, which decides if no operator did."""
-        answers = self._ask(place, self._whole)
         noises = [] if self._float is None else [self._float]
         whole = compare(answers, self._answers, noises)
         known = (
@@ -159,14 +161,14 @@ class _Check:
             update |= {"status": "differs", "reason": f"its outputs: {'; '.join(faults)}"}
         return found.model_copy(update=update)
 
-    def _differing(self, place: Place, probe: Path) -> list[OperatorDifference]:
-        """Operators of a probe that differ beyond noise on `place`, largest difference first."""
+    def _differing(self, answers: list[Array]) -> list[OperatorDifference]:
+        """Operators whose answers to a probe differ beyond noise, largest difference first."""
         assert self._probe is not None
-        answers = self._by_output(self._ask(place, self._probe_request(probe, self._feeds)))
+        by_output = self._by_output(answers)
         found = [
             difference
             for operator in self._probe.operators
-            if (difference := self._difference(operator, answers)) is not None
+            if (difference := self._difference(operator, by_output)) is not None
         ]
         return sorted(found, key=lambda difference: -_distance(difference.statistics))
 
@@ -174,6 +176,7 @@ class _Check:
         self, operator: Operator, answers: list[list[Array]]
     ) -> OperatorDifference | None:
         for output in operator.outputs:
+            assert self._known is not None
             exact = self._known.exact[output]
             noises = [noise[output] for noise in self._known.noises]
             statistics = compare(answers[output], exact, noises)
@@ -189,19 +192,34 @@ class _Check:
                 )
         return None
 
-    def _ask_reference(self) -> _Known:
-        """Get the reference's answers: its own, without rounded inputs, and to perturbed inputs."""
-        assert self._probe is not None
+    def _ask_reference(
+        self, float_dir: Path | None
+    ) -> tuple[_Known | None, list[Array], list[Array] | None]:
+        """The reference's answers to the probe, and as a whole: artifact, full precision."""
+        """The answers to the probe, and as a whole: of the artifact, of full precision."""
+        wholes = [self._whole]
+        if float_dir is not None:
+            wholes.append(self._whole.model_copy(update={"artifact": float_dir.absolute()}))
+        probes = self._reference_probes()
+        answers = self._ask(self.reference, [*probes, *wholes])
+        known = self._as_known(answers[: len(probes)]) if probes else None
+        whole, *full_precision = answers[len(probes) :]
+        return known, whole, full_precision[0] if full_precision else None
+
+    def _reference_probes(self) -> list[Request]:
+        """The probe as configured, the same for perturbed inputs, and without rounded inputs."""
+        if self._probe is None:
+            return []
         nudged = self._probe.write_feeds(self._folder / "nudged.npz", nudged=True)
         exact = self._probe.write(self._folder / "exact", exact=True)
-        own, moved, exactly = (
-            self._by_output(self._ask(self.reference, self._probe_request(probe, feeds)))
-            for probe, feeds in (
-                (self._set, self._feeds),
-                (self._set, nudged),
-                (exact, self._feeds),
-            )
-        )
+        return [
+            self._probe_request(self._set),
+            self._probe_request(self._set, nudged),
+            self._probe_request(exact),
+        ]
+
+    def _as_known(self, answers: list[list[Array]]) -> _Known:
+        own, moved, exactly = map(self._by_output, answers)
         shifted = [
             [_shift(e, m, o) for e, m, o in zip(*output, strict=True)]
             for output in zip(exactly, moved, own, strict=True)
@@ -214,18 +232,21 @@ class _Check:
         count = sum(len(operator.outputs) for operator in self._probe.operators)
         return [answers[output::count] for output in range(count)]
 
-    def _ask(self, place: Place, request: Request) -> list[Array]:
-        """The answers of the artifact of `request` on `place`."""
-        self._written += 1
-        outputs = self._folder / f"answers {self._written}.npy"
-        place.run(request.model_copy(update={"outputs": outputs}))
-        answers = list(arrays.read_arrays(outputs))
-        outputs.unlink()
+    def _ask(self, place: Place, requests: list[Request]) -> list[list[Array]]:
+        """The answers on `place` to each request, by one process where that is possible."""
+        files = [self._folder / f"answers {index}.npy" for index in range(len(requests))]
+        given = [
+            request.model_copy(update={"outputs": outputs})
+            for request, outputs in zip(requests, files, strict=True)
+        ]
+        place.run_each(given)
+        answers = [list(arrays.read_arrays(outputs)) for outputs in files]
+        for outputs in files:
+            outputs.unlink()
         return answers
 
-    @staticmethod
-    def _probe_request(probe: Path, feeds: Path) -> Request:
-        return Request(work="quality", artifact=probe, threads=1, arrays=feeds)
+    def _probe_request(self, probe: Path, feeds: Path | None = None) -> Request:
+        return Request(work="quality", artifact=probe, threads=1, arrays=feeds or self._feeds)
 
     def _whole_request(self, directory: Path) -> Request:
         directory, artifact = directory.absolute(), self._artifact

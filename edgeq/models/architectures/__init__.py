@@ -15,7 +15,7 @@ from edgeq.models.architectures.gemma import GEMMA2, GEMMA3
 from edgeq.models.architectures.glm4 import GLM4
 from edgeq.models.architectures.granite import GRANITE
 from edgeq.models.architectures.llama import LLAMA
-from edgeq.models.architectures.mistral import MINISTRAL, MISTRAL
+from edgeq.models.architectures.mistral import MINISTRAL, MINISTRAL3, MISTRAL
 from edgeq.models.architectures.olmo import OLMO2, OLMO3
 from edgeq.models.architectures.phi3 import PHI3
 from edgeq.models.architectures.qwen2 import QWEN2
@@ -27,7 +27,7 @@ from edgeq.models.settings import Settings
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        *(LLAMA, MISTRAL, MINISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3),
+        *(LLAMA, MISTRAL, MINISTRAL, MINISTRAL3, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3),
         *(SMOLLM3, GRANITE, OLMO2, OLMO3, GLM4),
     )
 }

@@ -54,7 +54,8 @@ class Decoder:
     position; local_rope: in windowed layers if it differs. rotates: for each layer whether it has
     positions at all. interleaved: column 2i rotates with column 2i + 1, not column i with column i
     + half. windows: for each layer the number of positions it attends to, including its own, None
-    for all. attention_scale: factor of query·key. embedding_scale, residual_scale, logit_scale:
+    for all. attention_scale: factor of query·key. query_growth: a query at position p is multiplied
+    by 1 + query_growth·log(1 + ⌊p / rope.original⌋). embedding_scale, residual_scale, logit_scale:
     factors of token vectors, of what a layer's parts add, and of logits. *_softcap: c in
     c·tanh(x/c), None without. norms: of a layer. norm_plus_one: they multiply by 1 + weight.
     qk_norm: norm of queries and keys, over each head's columns or over all of them. fused_qkv: q,
@@ -79,6 +80,7 @@ class Decoder:
     interleaved: bool
     windows: tuple[int | None, ...]
     attention_scale: float
+    query_growth: float
     attention_softcap: float | None
     embedding_scale: float
     residual_scale: float

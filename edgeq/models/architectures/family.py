@@ -18,7 +18,7 @@ class LlamaCpp:
     part of each head. ropes: scalings beyond default, linear and yarn. period: every how many
     layers one has no window unless the file says otherwise, None if it has no windows. still: every
     how many layers one has no positions, None if all have. factors: it reads the factors of
-    embeddings, attention, residuals and logits.
+    embeddings, attention, residuals and logits. growth: it reads `query_growth`.
     """
 
     architecture: str
@@ -29,6 +29,7 @@ class LlamaCpp:
     period: int | None = None
     still: int | None = None
     factors: bool = False
+    growth: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from edgeq.models.settings import Settings
 
 _REQUIRED = ("num_key_value_heads", "head_dim", "sliding_window")
 
+_BASES = {"rope_theta": 1e6, "rope_local_base_freq": 1e4}
+
 
 def _read_gemma2(family: Family, config: Settings) -> Decoder:
     decoder = _read(family, config, None)
@@ -28,7 +30,7 @@ def _read_gemma2(family: Family, config: Settings) -> Decoder:
 
 def _read_gemma3(family: Family, config: Settings) -> Decoder:
     context = config.whole("max_position_embeddings")
-    rope, local = read_layered_ropes(config, head_width(config), context)
+    rope, local = read_layered_ropes(config, head_width(config), context, _BASES)
     decoder = _read(family, config, rope)
     every = config.get("sliding_window_pattern", config.get("_sliding_window_pattern", 6))
     usual = [WINDOWED if (layer + 1) % every else WHOLE for layer in range(decoder.layers)]

@@ -1,4 +1,7 @@
-"""Mistral 7B, Mistral Small and Ministral: a llama, with a window in every layer or in some."""
+"""Mistral 7B, Mistral Small and Ministral: a llama, with a window in every layer or in some.
+
+Ministral 3 also multiplies queries by a factor that grows with their position.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ from edgeq.models.architectures.decoder import Decoder
 from edgeq.models.architectures.family import Family, LlamaCpp
 from edgeq.models.architectures.reading import (
     WINDOWED,
+    head_width,
     layer_types,
     read_llama,
     refuse_bias,
     windows_of,
 )
+from edgeq.models.rope import read_rope
 from edgeq.models.settings import Settings
 
+_GROWTH = "llama_4_scaling_beta"
 _LLAMA_CPP = LlamaCpp("llama", neighbours=True, attention_bias=True, ropes=("llama3",))
 
 
@@ -37,10 +43,28 @@ def _read_ministral(family: Family, config: Settings) -> Decoder:
     return replace(decoder, windows=windows_of(kinds, window))
 
 
+def _read_ministral3(family: Family, config: Settings) -> Decoder:
+    refuse_bias(config)
+    context = config.whole("max_position_embeddings")
+    rope = read_rope(config, head_width(config), context, others=[_GROWTH])
+    growth = config.mapping("rope_parameters").get(_GROWTH)
+    if not isinstance(growth, int | float) or growth < 0:
+        raise config.unusable(f"rope_parameters: {_GROWTH}", growth, "a number from 0")
+    decoder = replace(read_llama(family, config, rope=rope), query_growth=float(growth))
+    kinds = [WINDOWED] * decoder.layers
+    return replace(decoder, windows=windows_of(kinds, config.optional("sliding_window")))
+
+
 MISTRAL = Family("mistral", _read, _LLAMA_CPP)
 MINISTRAL = Family(
     "ministral",
     _read_ministral,
     _LLAMA_CPP,
     required=("num_key_value_heads", "layer_types", "sliding_window"),
+)
+MINISTRAL3 = Family(
+    "ministral3",
+    _read_ministral3,
+    LlamaCpp("mistral3", neighbours=True, attention_bias=True, growth=True),
+    required=("num_key_value_heads", "rope_parameters"),
 )

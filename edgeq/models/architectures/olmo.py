@@ -9,27 +9,32 @@ from edgeq.models.architectures.family import Family, LlamaCpp
 from edgeq.models.architectures.reading import (
     WHOLE,
     WINDOWED,
+    head_width,
     layer_types,
     read_llama,
     windows_of,
 )
-from edgeq.models.rope import Rope
+from edgeq.models.rope import Rope, has_layered_ropes, read_layered_ropes, read_rope
 from edgeq.models.settings import Settings
 
 
-def _read_olmo2(family: Family, config: Settings) -> Decoder:
+def _read_olmo2(family: Family, config: Settings, rope: Rope | None = None) -> Decoder:
     bias = config.flag("attention_bias")
-    decoder = read_llama(family, config)
+    decoder = read_llama(family, config, rope=rope)
     return replace(decoder, qk_norm="whole", qkv_bias=bias, output_bias=bias)
 
 
 def _read_olmo3(family: Family, config: Settings) -> Decoder:
-    decoder = _read_olmo2(family, config)
+    context, width = config.whole("max_position_embeddings"), head_width(config)
+    if has_layered_ropes(config):
+        rope, local = read_layered_ropes(config, width, context, {"rope_theta": 1e4, "": 1e4})
+    else:
+        rope = read_rope(config, width, context)
+        local = Rope("default", rope.theta, rope.dim)  # only the other layers are stretched
+    decoder = _read_olmo2(family, config, rope)
     usual = [WHOLE if (layer + 1) % 4 == 0 else WINDOWED for layer in range(decoder.layers)]
     windows = windows_of(layer_types(config, usual), config.optional("sliding_window"))
-    # Layers with a window are not stretched.
-    local = Rope("default", decoder.rope.theta, decoder.rope.dim)
-    return replace(decoder, windows=windows, local_rope=None if local == decoder.rope else local)
+    return replace(decoder, windows=windows, local_rope=None if local == rope else local)
 
 
 OLMO2 = Family("olmo2", _read_olmo2, LlamaCpp("olmo2", period=4), norms=AFTER)

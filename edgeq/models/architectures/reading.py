@@ -49,6 +49,7 @@ def read_llama(
         interleaved=False,
         windows=(None,) * layers,
         attention_scale=head_dim**-0.5,
+        query_growth=0.0,
         attention_softcap=None,
         embedding_scale=1.0,
         residual_scale=1.0,

@@ -29,12 +29,14 @@ class _Positions:
     """Positions of the tokens, for attention.
 
     last: int32 (1,), index of the last position. total: int32 (1,). ids: int64 (1, tokens), rows of
-    the tables, or None if they are the positions. whole, windowed: cosines and sines.
+    the tables, or None if they are the positions. growth: factors of queries, (1, tokens, 1), None
+    if they do not grow. whole, windowed: cosines and sines.
     """
 
     last: ir.Value
     total: ir.Value
     ids: ir.Value | None
+    growth: ir.Value | None
     whole: Table
     windowed: Table
 
@@ -109,19 +111,35 @@ class DecoderGraph:
             whole = self._table("rope", turned.whole)
             same = turned.windowed is turned.whole
             windowed = whole if same else self._table("rope.windowed", turned.windowed)
-            return _Positions(last32, total32, None, whole, windowed)
+            growth = self._growth(past, total) if self._decoder.query_growth else None
+            return _Positions(last32, total32, None, growth, whole, windowed)
         # Both sets of angles are one table: the long ones begin after `switch` rows.
         length = self._input("text_length", ir.DataType.INT64, [1])
         switch = self._numbers([turned.switch])
         is_long = self._append("Greater", [length, switch])
         is_long = self._append("Cast", [is_long], {"to": ir.DataType.INT64.value})
         offset = self._append("Mul", [is_long, switch])
-        scalar = [self._append("Squeeze", [value]) for value in (past, total)]
-        one = self._writer.constant("one", np.array(1, np.int64))
-        rows = self._append("Range", [*scalar, one])
+        rows = self._range(past, total)
         rows = self._append("Unsqueeze", [self._append("Add", [rows, offset]), self._numbers([0])])
         table = self._table("rope", turned.whole, turned.beyond, turned.switch)
-        return _Positions(last32, total32, rows, table, table)
+        return _Positions(last32, total32, rows, None, table, table)
+
+    def _range(self, past: ir.Value, total: ir.Value) -> ir.Value:
+        """The position of every token, int64 (tokens,)."""
+        scalar = [self._append("Squeeze", [value]) for value in (past, total)]
+        one = self._writer.constant("one", np.array(1, np.int64))
+        return self._append("Range", [*scalar, one])
+
+    def _growth(self, past: ir.Value, total: ir.Value) -> ir.Value:
+        decoder = self._decoder
+        turns = self._append(
+            "Div", [self._range(past, total), self._numbers([decoder.rope.original])]
+        )
+        turns = self._append("Cast", [turns], {"to": ir.DataType.FLOAT.value})
+        one = self._writer.constant("one", np.array(1, np.float32))
+        growth = self._append("Log", [self._append("Add", [turns, one])])
+        factors = self._append("Add", [self._scaled(growth, decoder.query_growth), one])
+        return self._append("Unsqueeze", [factors, self._numbers([0, 2])])
 
     def _layer(
         self, layer: int, hidden: ir.Value, positions: _Positions, present: list[ir.Value]
@@ -153,6 +171,8 @@ class DecoderGraph:
             if decoder.qk_norm:
                 query = self._query_norm(query, f"{stem}.q_norm.weight", decoder.heads)
                 key = self._query_norm(key, f"{stem}.k_norm.weight", decoder.kv_heads)
+        if positions.growth is not None:
+            query = self._append("Mul", [query, positions.growth])
         capacity = cache_capacity(decoder, layer)
         shape = [1, decoder.kv_heads, capacity or "capacity", decoder.head_dim]
         past = [

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def usual_names(directory: ModelDirectory) -> Iterator[Path]:
         floats = [name for name, facts in directory.tensors.items() if facts.is_float]
         arrays = {name: weights.read(name) for name in floats}
         save_file(arrays, Path(folder) / WEIGHTS, {"format": "pt"})
-        shutil.copyfile(directory.path / "config.json", Path(folder) / "config.json")
+        (Path(folder) / "config.json").write_text(json.dumps(directory.config))
         yield Path(folder)
 
 

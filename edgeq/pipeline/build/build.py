@@ -178,6 +178,7 @@ class _Builder:
             "calibration": None if is_float else stages.calibration_key(),
             "importance": stages.importance_key() if method.takes_imatrix else None,
             **self._settings_key(intent),
+            **self._interface_key(),
             "licence": self._planned.plan.licence,
             "source": stages.source,
             "revision": self._planned.plan.revision,
@@ -188,6 +189,12 @@ class _Builder:
             "artifact", key, lambda to: self._make(name, intent, to), describe=name
         )
         return Built(path, read_record(path))
+
+    def _interface_key(self) -> dict[str, Any]:
+        """What the recipe declares of an .onnx file, which its record repeats."""
+        image, classes = self._planned.recipe.model.image, self._planned.model.classes
+        declared = {"image": image, "classes": classes if image else None}
+        return {name: each.model_dump(mode="json") for name, each in declared.items() if each}
 
     def _settings_key(self, intent: Intent) -> dict[str, Any]:
         """The settings of a recipe that affect a file beyond its weights."""
@@ -236,6 +243,7 @@ class _Builder:
             outputs=made.outputs,
             text=text,
             dimension=directory.dimension if directory and task.has_sentence_head else None,
+            image=planned.recipe.model.image,
             classes=planned.model.classes,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,

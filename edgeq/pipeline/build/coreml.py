@@ -179,7 +179,11 @@ def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]
         elif value.name in spec.inputs:
             shapes[value.name] = [spec.inputs[value.name]]
         else:
-            shapes[value.name] = [tuple(d if isinstance(d, int) else 1 for d in value.shape or ())]
+            free = planned.recipe.model.image.shape if planned.recipe.model.image else None
+            sizes = enumerate(value.shape or ())
+            shapes[value.name] = [
+                tuple(d if isinstance(d, int) else free[i] if free else 1 for i, d in sizes)
+            ]
     return shapes
 
 

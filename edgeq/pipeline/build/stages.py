@@ -28,6 +28,7 @@ from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
 from edgeq.quantize.number_formats import NUMBER_FORMATS
 from edgeq.quantize.statistics import Feed
 from edgeq.recipe import data_sets
+from edgeq.recipe.image_sets import PREPARED_ARRAYS
 from edgeq.recipe.schema import DataRef
 
 if TYPE_CHECKING:
@@ -151,9 +152,9 @@ class Stages:
         graph, reference = self.float_graph(), self.planned.recipe.data.calibration
         given: dict[str, Any] = {}
         if reference is not None:
-            path = self.planned.path.parent / reference.path
+            path, samples = self.arrays(reference)
             state = self.planned.recipe.model.carried
-            given = {"arrays": path.absolute(), "samples": reference.samples, "state": state}
+            given = {"arrays": path.absolute(), "samples": samples, "state": state}
 
         def make(destination: Path) -> None:
             self.progress("compare the import with the original")
@@ -190,7 +191,30 @@ class Stages:
         if reference is None:
             return None
         path = self.planned.path.parent / reference.path
-        return {"sha256": canonical.sha256_of_file(path), "samples": reference.samples}
+        key = {"sha256": data_sets.content_sha256(path), "samples": reference.samples}
+        image = self.planned.recipe.model.image
+        return {**key, "image": image.model_dump(mode="json")} if image else key
+
+    def images(self, reference: DataRef) -> Path:
+        """The directory of a data set's images as inputs."""
+        import onnx_ir as ir
+
+        from edgeq.formats.onnx.write import value_info
+        from edgeq.pipeline.build.image_arrays import prepared_images
+
+        settings = self.planned.recipe.model.image
+        assert settings is not None
+        (value,) = ir.load(self.float_graph() / MODEL_FILE).graph.inputs
+        folder = self.planned.path.parent / reference.path
+        return prepared_images(
+            folder, reference.samples, settings, value_info(value), self.store, self.progress
+        )
+
+    def arrays(self, reference: DataRef) -> tuple[Path, int | None]:
+        """The .npz file of a data set of arrays or images, and how many samples to read of it."""
+        if self.task.takes_images:
+            return self.images(reference) / PREPARED_ARRAYS, None
+        return self.planned.path.parent / reference.path, reference.samples
 
     def importance_key(self) -> str | None:
         """SHA-256 of the importance matrix that the recipe names; None if it is to be computed."""
@@ -271,7 +295,7 @@ class Stages:
         state = self.planned.recipe.model.carried
         if state:
             return _stepped_feeds(path, reference, inputs, state, graph)
-        return _array_feeds(path, reference, inputs)
+        return _array_feeds(*self.arrays(reference), inputs)
 
     def _windows(self, graph: Path, path: Path, reference: DataRef) -> list[Feed]:
         from edgeq.formats.tokenizer_pieces import DecoderTokenizer
@@ -343,10 +367,10 @@ class Stages:
         save_codes(destination / _CODES_FILE, found)
 
 
-def _array_feeds(path: Path, reference: DataRef, inputs: Sequence[ValueInfo]) -> list[Feed]:
+def _array_feeds(path: Path, samples: int | None, inputs: Sequence[ValueInfo]) -> list[Feed]:
     from edgeq.formats.samples import fit
 
-    arrays = data_sets.read_arrays(path, reference.samples)
+    arrays = data_sets.read_arrays(path, samples)
     feeds = data_sets.feeds(path, arrays, {value.name: len(value.shape) for value in inputs})
     try:
         return [{value.name: fit(feed[value.name], value) for value in inputs} for feed in feeds]

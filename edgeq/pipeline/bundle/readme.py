@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edgeq.core.artifact import TOKENIZER_FILE, Artifact, TextSettings, ValueInfo
+from edgeq.core.artifact import (
+    TOKENIZER_FILE,
+    Artifact,
+    Classes,
+    TextSettings,
+    ValueInfo,
+)
+from edgeq.core.images import ImageSettings
 from edgeq.core.known_settings import SESSION_BY_CPU_KEY
 from edgeq.core.tasks import task_of
 from edgeq.core.units import format_bytes
@@ -79,6 +86,10 @@ def _files(artifact: Artifact) -> Iterator[str]:
 def _in_and_out(artifact: Artifact, facts: Facts) -> Iterator[str]:
     if (text := artifact.text) is not None:
         yield "\n".join(_texts(artifact, text, facts))
+    if (image := artifact.image) is not None:
+        yield "\n".join(_images(image))
+    if (classes := artifact.classes) is not None:
+        yield "\n".join(_labels(classes, task_of(artifact.task).samples[:-1]))
     for title, values in (("Inputs", artifact.inputs), ("Outputs", artifact.outputs)):
         if values:
             yield _table(title, values)
@@ -108,13 +119,45 @@ def _texts(artifact: Artifact, text: TextSettings, facts: Facts) -> Iterator[str
             f"- The output is one vector, {done}. Pooling ({text.pooling}) is part of the model: "
             f"add none. Compare vectors by {text.similarity}."
         )
-    if (classes := artifact.classes) is not None:
-        labels = ", ".join(map(_cell, classes.labels))
-        yield f"- The output has one score for each label, in this order: {labels}."
-        if classes.function == "softmax":
-            yield "- Softmax turns scores into probabilities; the text has the likeliest label."
-        else:
-            yield "- Sigmoid turns each score into a probability; a text has each label above 0.5."
+
+
+def _images(image: ImageSettings) -> Iterator[str]:
+    """The steps from an image to the input, in their order."""
+    height, width = image.size
+    if isinstance(image.resize, int):
+        size = f"resized until its shorter side has {image.resize} pixels, the other in proportion"
+    else:
+        size = f"stretched to {image.resized(0, 0)[1]} × {image.resized(0, 0)[0]} pixels"
+    yield (
+        f"- An image is turned as its EXIF orientation says, converted to 8-bit {image.color} "
+        f"without transparency, and {size}, by Pillow's filter `{image.resample}`; filters of that "
+        "name in other libraries may give other pixels."
+    )
+    if image.resize is not None:
+        yield (
+            f"- Its middle of {width} × {height} pixels is kept: from column "
+            f"(width − {width}) // 2 and row (height − {height}) // 2 on."
+        )
+    mean, deviation = (
+        f"[{', '.join(f'{number:.9g}' for number in part)}]"
+        for part in (image.mean, image.deviation)
+    )
+    yield (
+        f"- The input is (pixel × {image.scale:.9g} − {mean}) ÷ {deviation}, with the "
+        f"axes {image.layout} and the channels in the order {image.color}."
+    )
+
+
+def _labels(classes: Classes, noun: str) -> Iterator[str]:
+    labels = ", ".join(map(_cell, classes.labels))
+    score = "probability" if classes.function == "none" else "score"
+    yield f"- The output has one {score} for each label, in this order: {labels}."
+    if classes.function == "softmax":
+        yield f"- Softmax turns scores into probabilities; the {noun} has the likeliest label."
+    elif classes.function == "sigmoid":
+        yield f"- Sigmoid turns each score into a probability; the {noun} has all above 0.5."
+    else:
+        yield f"- The {noun} has the likeliest label."
 
 
 def _table(title: str, values: tuple[ValueInfo, ...]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from edgeq.core.artifact import Artifact, Frozen, read_artifact
+from edgeq.core.artifact import Artifact, Frozen, TextSettings, read_artifact, read_record
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import task_of
 from edgeq.core.temporary import TemporaryFolder
@@ -16,10 +18,22 @@ from edgeq.devices.catalogue import HERE, load_device
 from edgeq.formats.base import Model
 from edgeq.formats.language import LanguageModel
 from edgeq.formats.loaded import load
-from edgeq.formats.selftest import ARRAYS_FILE, SELFTEST_FILE, Case, SelfTest, listed
+from edgeq.formats.selftest import (
+    ARRAYS_FILE,
+    IMAGE_FILE,
+    OTHER_CPU,
+    SELFTEST_FILE,
+    Case,
+    Output,
+    SelfTest,
+    listed,
+)
 from edgeq.measure.worker import serve
 from edgeq.pipeline.proof.samples import TEXTS
 from edgeq.places.process import PassFailed, run_worker
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _CONTEXT = 128
 _LONGEST = 1024
@@ -31,6 +45,7 @@ class SelfTestRequest(Frozen):
     work: Literal["selftest"] = "selftest"
     artifact: Path
     arrays: Path | None = None
+    image: Path | None = None
 
 
 class Facts(Frozen):
@@ -51,13 +66,17 @@ def selftest(artifact: Path, samples: Path | None) -> tuple[Facts, SelfTest, dic
             arrays = Path(folder, ARRAYS_FILE)
             with np.load(samples) as rows:
                 np.savez(arrays, **{name: rows[name][0] for name in rows.files})
-        request = SelfTestRequest(artifact=artifact.absolute(), arrays=arrays)
+        image = None
+        if samples is not None and read_record(artifact).image is not None:
+            image = Path(folder, IMAGE_FILE)
+            _image().save(image)
+        request = SelfTestRequest(artifact=artifact.absolute(), arrays=arrays, image=image)
         try:
             reply = run_worker(request, module="edgeq.pipeline.bundle.selftest")
         except PassFailed as error:
             what = f"does not run: {error}"
             raise InvalidInput(Problem(str(artifact), what, "choose another variant")) from None
-        files = {ARRAYS_FILE: arrays.read_bytes()} if arrays is not None else {}
+        files = {path.name: path.read_bytes() for path in (arrays, image) if path is not None}
     record = SelfTest.model_validate(reply["selftest"])
     files[SELFTEST_FILE] = record.model_dump_json(exclude_none=True).encode() + b"\n"
     return Facts.model_validate(reply["facts"]), record, files
@@ -71,12 +90,16 @@ def answer(request: SelfTestRequest) -> dict[str, Any]:
     if request.arrays is not None:
         with np.load(request.arrays) as feeds:
             answers = model.run(dict(feeds))
-        cases = [Case(arrays=ARRAYS_FILE, outputs=tuple(listed(*each) for each in answers.items()))]
+        cases = [Case(arrays=ARRAYS_FILE, outputs=_listed(answers))]
+        if request.image is not None:
+            answers = model.run(model.preprocess(request.image))
+            labels = _labels(model, request.image, answers, record)
+            cases.append(Case(image=IMAGE_FILE, outputs=_listed(answers), labels=labels))
     elif task.generates:
         cases = [_continuation(model, text) for text in TEXTS]
     else:
         texts = (*TEXTS, *_too_long(record))
-        cases = [_of_text(model, text, embeds=task.embeds) for text in texts]
+        cases = [_of_text(model, text, record) for text in texts]
     facts = Facts()
     if isinstance(model, LanguageModel):
         ends = tuple(id for id in range(model.vocabulary) if id in model.end_tokens)
@@ -98,13 +121,50 @@ def _continuation(model: Model, text: str) -> Case:
     return Case(text=text, token_ids=tuple(ids), outputs=(listed("logits", logits),))
 
 
-def _of_text(model: Model, text: str, *, embeds: bool) -> Case:
-    if embeds:
+def _of_text(model: Model, text: str, record: Artifact) -> Case:
+    if task_of(record.task).embeds:
         answers = {"sentence_embedding": model.embed([text])[0]}
     else:
         answers = model.run(model.tokenize(text))
-    outputs = tuple(listed(*each) for each in answers.items())
-    return Case(text=text, token_ids=tuple(model.tokens(text)), outputs=outputs)
+    (prompted,) = (record.text or TextSettings(max_tokens=1)).prompted([text])
+    return Case(
+        text=text,
+        token_ids=tuple(model.tokens(prompted)),
+        outputs=_listed(answers),
+        labels=_labels(model, text, answers, record),
+    )
+
+
+def _labels(
+    model: Model,
+    sample: str | Path,
+    answers: Mapping[str, npt.NDArray[Any]],
+    record: Artifact,
+) -> tuple[str, ...] | None:
+    """The labels of a text or an image, if no answer within the tolerance has others."""
+    if record.classes is None:
+        return None
+    scores = answers[record.outputs[0].name].ravel()
+    room = OTHER_CPU * float(np.linalg.norm(scores))
+    if record.classes.function == "sigmoid":
+        is_clear = bool((np.abs(scores) > room).all())
+    else:
+        ordered = np.sort(scores)
+        is_clear = scores.size < 2 or bool(ordered[-1] - ordered[-2] > 2 * room)
+    return model.classify([sample])[0].labels if is_clear else None
+
+
+def _listed(answers: Mapping[str, Any]) -> tuple[Output, ...]:
+    return tuple(listed(*each) for each in answers.items())
+
+
+def _image() -> Image.Image:
+    """Edges and slopes, with sides that no resizing divides evenly."""
+    from PIL import Image
+
+    y, x = np.mgrid[:211, :157]
+    pixels = np.stack([x, y, (x // 9 + y // 13) % 2 * 255], -1)
+    return Image.fromarray(pixels.astype(np.uint8))
 
 
 if __name__ == "__main__":

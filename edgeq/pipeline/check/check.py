@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeq.core.artifact import read_artifact
@@ -32,98 +31,120 @@ Compare = Callable[[Path], Differences | None]
 Expected = Callable[[str, Device], Estimates]
 """Estimates for an artifact, by name, on a device."""
 
-__all__ = ["Evaluation", "check"]
+__all__ = ["CheckRequest", "Evaluation", "check"]
 
 
-def check(
-    targets: Mapping[Path, Sequence[Device]],
-    float_dir: Path,
-    *,
-    place: Place,
-    budgets: Budgets,
-    evaluation: Evaluation | None,
-    full: bool,
-    alternatives: Alternatives,
-    progress: Progress,
-    workload: Workload | None = None,
-    expected: Expected | None = None,
-    compare: Compare | None = None,
-    limit: bool = False,
-    reference: Callable[[Evaluation], Path] | None = None,
-    recipe: str = "RECIPE",
-) -> list[Verdict]:
-    """Return a verdict for every artifact directory in `targets` on each of its devices, in that
-    order.
+@dataclass(frozen=True)
+class CheckRequest:
+    """What is checked, and against what.
 
-    Everything runs in one place; each line says how its figure counts for another device.
-    `alternatives` are estimated downloads in bytes by variant, `workload` is the work given to
-    language models (default: that of a recipe without one), `expected` estimates figures for a
-    device where nothing can be measured, `compare` compares answers across CPUs. With `limit`,
-    artifacts also run under the memory limits of devices and budgets. `reference` gives the answers
-    that quality is measured against, as `Bench` takes it. `recipe` is the file that remedies name.
-
-    A quick check takes about 20 s for each artifact plus one run on each evaluation sample, a full
-    one over 2 min; more if a time budget needs more runs. Raises InvalidInput if an artifact was
-    changed, the evaluation data do not fit the model or memory is to be limited in a place other
-    than this machine, Missing if memory cannot be limited.
+    targets: artifact directories, each with the devices it is judged for. float_dir: full precision
+    of the same model. alternatives: estimated downloads in bytes by variant. full: over 2 min for
+    each artifact instead of about 20 s, both plus a run on each evaluation sample, and more if a
+    time budget needs more runs. workload: of language models. limit: artifacts also run under the
+    memory limits of devices and budgets. recipe: the file that remedies name. expected: estimates
+    for a device where nothing can be measured. compare: compares answers across CPUs. reference:
+    gives the answers that quality is measured against, as `Bench` takes it.
     """
-    here = place.device()
-    limiter = limiter_for(place) if limit else None
-    given = _bearable(evaluation, place)
+
+    targets: Mapping[Path, Sequence[Device]]
+    float_dir: Path
+    budgets: Budgets
+    evaluation: Evaluation | None
+    alternatives: Alternatives
+    full: bool = False
+    workload: Workload = field(default_factory=Workload)
+    limit: bool = False
+    recipe: str = "RECIPE"
+    expected: Expected | None = None
+    compare: Compare | None = None
+    reference: Callable[[Evaluation], Path] | None = None
+
+    @property
+    def devices(self) -> list[Device]:
+        """The devices of all targets."""
+        return [device for each in self.targets.values() for device in each]
+
+
+def check(request: CheckRequest, place: Place, progress: Progress) -> list[Verdict]:
+    """Verdicts for every artifact on each of its devices, in the order of the request's targets.
+
+    Everything runs in `place`; each line says how its figure counts for another device. Raises
+    InvalidInput if an artifact was changed, the evaluation data do not fit the model or memory is
+    to be limited in a place other than this machine, Missing if memory cannot be limited.
+    """
+    limiter = limiter_for(place) if request.limit else None
     with TemporaryFolder() as folder:
-        bench = Bench(
-            float_dir,
-            given,
-            reference=reference(given) if reference and given else None,
-            place=place,
-            effort="full" if full else "quick",
-            progress=progress,
-            folder=Path(folder),
-            workload=workload or Workload(),
-            compute_units=_units(here, [device for each in targets.values() for device in each]),
-            limits=_time_limits(budgets, targets, here, place),
-        )
-        subjects = {}
-        for directory, devices in targets.items():
-            measured, baseline = bench.measure(directory)
-            subjects[directory] = Subject(
-                variant=read_artifact(directory).variant,
-                measured=measured,
-                baseline=baseline,
-                here=here,
-                alternatives=alternatives,
-                place=place,
-                differences=compare(directory) if compare else None,
-                recipe=recipe,
-                tried=_tried(bench, directory, devices, budgets, here, limiter, progress),
-            )
+        bench = _bench(request, place, progress, Path(folder))
+        subjects = {
+            directory: _subject(request, directory, bench, place, limiter, progress)
+            for directory in request.targets
+        }
     references = tuple(subject.baseline for subject in subjects.values())
     return [
         judge(
-            dataclasses.replace(
+            replace(
                 subject,
-                expected=expected(subject.measured.artifact, device) if expected else None,
+                expected=request.expected(subject.measured.artifact, device)
+                if request.expected
+                else None,
                 references=references,
             ),
             device,
-            budgets,
+            request.budgets,
         )
         for directory, subject in subjects.items()
-        for device in targets[directory]
+        for device in request.targets[directory]
     ]
 
 
-def _time_limits(
-    budgets: Budgets, targets: Mapping[Path, Sequence[Device]], here: Device, place: Place
-) -> dict[str, float]:
+def _bench(request: CheckRequest, place: Place, progress: Progress, folder: Path) -> Bench:
+    here, given = place.device(), _bearable(request.evaluation, place)
+    return Bench(
+        request.float_dir,
+        given,
+        reference=request.reference(given) if request.reference and given else None,
+        place=place,
+        effort="full" if request.full else "quick",
+        progress=progress,
+        folder=folder,
+        workload=request.workload,
+        compute_units=_units(here, request.devices),
+        limits=_time_limits(request, place),
+    )
+
+
+def _subject(
+    request: CheckRequest,
+    directory: Path,
+    bench: Bench,
+    place: Place,
+    limiter: Limiter | None,
+    progress: Progress,
+) -> Subject:
+    measured, baseline = bench.measure(directory)
+    return Subject(
+        variant=read_artifact(directory).variant,
+        measured=measured,
+        baseline=baseline,
+        here=place.device(),
+        alternatives=request.alternatives,
+        place=place,
+        differences=request.compare(directory) if request.compare else None,
+        recipe=request.recipe,
+        tried=_tried(request, directory, bench, place.device(), limiter, progress),
+    )
+
+
+def _time_limits(request: CheckRequest, place: Place) -> dict[str, float]:
     """Time budgets that measurements in this place decide."""
-    devices = [device for each in targets.values() for device in each]
+    here = place.device()
     if place.how != "measured" or not any(
-        device.id == here.id or matches(device, here) for device in devices
+        device.id == here.id or matches(device, here) for device in request.devices
     ):
         return {}
     limits = {
-        budget.key: budgets.limit(budget)
+        budget.key: request.budgets.limit(budget)
         for budget in BUDGETS.values()
         # only budgets known to the timing pass
         if budget.section in ("latency", "speed") and budget.read is None
@@ -132,18 +153,17 @@ def _time_limits(
 
 
 def _tried(
-    bench: Bench,
+    request: CheckRequest,
     directory: Path,
-    devices: Sequence[Device],
-    budgets: Budgets,
+    bench: Bench,
     here: Device,
     limiter: Limiter | None,
     progress: Progress,
 ) -> Tried | None:
     """Run the artifact under the limits of its devices, if memory is to be limited."""
-    artifact = read_artifact(directory)
-    limits = limits_of(devices, here, budgets.memory.peak)
-    if limiter is None or not limits or artifact.format not in here.runtimes:
+    limits = limits_of(request.targets[directory], here, request.budgets.memory.peak)
+    runs_here = read_artifact(directory).format in here.runtimes
+    if limiter is None or not limits or not runs_here:
         return None
     return try_limits(bench.timed_request(directory), limits, limiter, progress)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -127,7 +127,7 @@ def _bounds(trials: Trials, artifact: Artifact) -> tuple[int, int]:
 
     The latter holds all pages of all files twice: once mapped and once for hashing.
     """
-    high_water = trials.memory["high_water_bytes"]
+    high_water = trials.memory.high_water_bytes
     return high_water, high_water + 2 * artifact.bytes + 64 * MIB
 
 
@@ -204,7 +204,7 @@ def _result(
     mechanism: Mechanism,
     slowdown: float,
 ) -> MinMemory:
-    memory: dict[str, Any] = trials.memory
+    memory = trials.memory
     status = verdicts[0].status
     return MinMemory(
         artifact=artifact.name,
@@ -214,12 +214,12 @@ def _result(
         mechanism=mechanism,
         resolution_bytes=search.resolution,
         smallest_bytes=search.high,
-        baseline_bytes=memory["baseline"]["anonymous_bytes"],
-        unlimited_high_water_bytes=memory["high_water_bytes"],
-        unlimited_anonymous_bytes=memory["anonymous_peak_bytes"],
-        inputs=trials.latency["inputs"],
-        runtime=memory["runtime"],
-        threads=memory["threads"],
+        baseline_bytes=memory.baseline.anonymous_bytes,
+        unlimited_high_water_bytes=memory.high_water_bytes,
+        unlimited_anonymous_bytes=memory.anonymous_peak_bytes,
+        inputs=trials.latency.inputs,
+        runtime=memory.runtime,
+        threads=memory.threads,
         trials=tuple(sorted(search.trials, key=lambda trial: trial.limit_bytes)),
         verdicts=verdicts,
         status=status,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from edgeq.measure.divergence import Divergence
@@ -13,7 +13,7 @@ from edgeq.measure.intervals import (
     share_bounds,
     student_95,
 )
-from edgeq.measure.records import LanguageQuality, OutputQuality
+from edgeq.measure.records import LanguageQuality, OutputQuality, Score
 from edgeq.pipeline.check.standpoint import Standpoint
 from edgeq.pipeline.check.subject import Observation
 
@@ -94,8 +94,7 @@ class QualityObservations(Standpoint):
         how, reason = self.how(quality.conditions)
         found = quality.scores.get(metric)
         if found is None:
-            reason = "the evaluation data have no labels"
-            remedy = "add a column 'label' to them, or remove this budget"
+            reason, remedy = _without_score(metric, quality.scores)
             return Observation(how="not run", reason=reason, remedy=remedy)
         return Observation(
             value=found.value,
@@ -105,7 +104,7 @@ class QualityObservations(Standpoint):
             how=how,
             reason=reason,
             samples=found.samples,
-            noun="texts",
+            noun=found.noun,
         )
 
     def worst_output(
@@ -169,3 +168,13 @@ class QualityObservations(Standpoint):
             return Observation(how="not run", reason=reason, remedy="rebuild the float model")
         remedy = "add data: {evaluation: {path: …}} to the recipe"
         return Observation(how="not run", reason="no evaluation data", remedy=remedy)
+
+
+def _without_score(metric: str, scores: Mapping[str, Score]) -> tuple[str, str]:
+    """Why the data do not allow a metric, and the remedy."""
+    if "accuracy" in scores:
+        return f"too few classes for {metric}: it takes more than five", "remove this budget"
+    is_of_images = any(score.noun == "images" for score in scores.values())
+    given = "put each image into a directory named by its label"
+    remedy = given if is_of_images else "add a column 'label' to them"
+    return "the evaluation data have no labels", f"{remedy}, or remove this budget"

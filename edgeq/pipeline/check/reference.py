@@ -14,6 +14,7 @@ from typing import Any
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
+from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
 from edgeq.formats.onnx.file_format import ONNX
@@ -24,6 +25,7 @@ from edgeq.models.architectures import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import is_installed
 from edgeq.pipeline.build.build import build_float
+from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.pipeline.proof.onnx_request import OnnxAnswersRequest
 from edgeq.pipeline.proof.onnx_run import run_onnx
@@ -32,6 +34,16 @@ from edgeq.pipeline.proof.request import AnswersRequest
 from edgeq.quantize.storage import Format
 
 _LARGEST = 8 << 30  # limit on the bytes of recorded answers
+
+
+def evaluation_of(planned: Planned, store: Store, progress: Progress) -> Evaluation | None:
+    """The evaluation data of a recipe; images as the inputs that they become."""
+    reference = planned.recipe.data.evaluation
+    if reference is None:
+        return None
+    if task_of(planned.recipe.model.task).takes_images:
+        return Evaluation(Stages(planned, store, progress).images(reference))
+    return Evaluation(planned.path.parent / reference.path, reference.samples)
 
 
 def reference_answers(
@@ -72,7 +84,7 @@ def _onnx_answers(
     planned: Planned, store: Store, progress: Progress, evaluation: Evaluation
 ) -> Path:
     """Record answers of the untouched .onnx file in onnxruntime without optimization."""
-    model, path = planned.model.located.path.absolute(), evaluation.path.absolute()
+    model, path = planned.model.located.path.absolute(), evaluation.arrays.absolute()
     state = planned.recipe.model.carried
     key = {
         "model": planned.model.sha256(),

@@ -47,7 +47,7 @@ class Subject:
         words = ["edgeq", "check", self.recipe, "--artifact", self.measured.artifact]
         words += ["--device", device.id]
         if self.place.name != "here":
-            words += ["--on", self.place.name]
+            words += ["--on", self.place.reach]
         return shlex.join(words)
 
 

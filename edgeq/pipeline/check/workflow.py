@@ -20,17 +20,17 @@ from edgeq.core.tasks import TASKS
 from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import HERE, Device, load_device
-from edgeq.measure.inputs import Evaluation
 from edgeq.measure.metrics import METRICS
 from edgeq.pipeline.build.build import Built, build, build_float, settled
 from edgeq.pipeline.check.cross_cpu import Comparison, reachable
 from edgeq.pipeline.check.expected import expected, remember_speed
-from edgeq.pipeline.check.reference import reference_answers
+from edgeq.pipeline.check.reference import evaluation_of, reference_answers
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.places.place import Here, Place
 from edgeq.places.transports import place_for
 from edgeq.quantize.storage import Format
+from edgeq.recipe import data_sets
 
 
 def check_recipe(
@@ -196,7 +196,7 @@ def _check(
     limit: bool = False,
 ) -> list[Verdict]:
     """Verdicts from one place, each compared with full precision in its own format."""
-    from edgeq.pipeline.check.check import check
+    from edgeq.pipeline.check.check import CheckRequest, check
 
     verdicts: list[Verdict] = []
     for format in dict.fromkeys(item.artifact.format for item in built):
@@ -206,25 +206,24 @@ def _check(
             continue
         float_dir = build_float(planned, Store(), progress, format).path
         with _comparison(place, float_dir, progress) as comparison:
-            verdicts += check(
-                {item.path: judged for item in own},
-                float_dir,
-                place=place,
+            request = CheckRequest(
+                targets={item.path: judged for item in own},
+                float_dir=float_dir,
                 budgets=planned.recipe.budgets,
-                evaluation=_evaluation(planned),
-                full=full,
+                evaluation=evaluation_of(planned, Store(), progress),
                 alternatives={
                     **dict(_planned_sizes(planned, format)),
                     **{item.artifact.variant: item.artifact.bytes for item in own},
                 },
-                progress=progress,
+                full=full,
                 workload=planned.recipe.workload,
+                limit=limit,
+                recipe=str(planned.path),
                 expected=functools.partial(expected, planned),
                 compare=comparison.of if comparison else None,
-                limit=limit,
                 reference=functools.partial(reference_answers, planned, Store(), progress),
-                recipe=str(planned.path),
             )
+            verdicts += check(request, place, progress)
     for verdict in verdicts:
         _remember(planned, verdict, devices[verdict.device], place)
         remember_speed(planned, verdict, devices[verdict.device], place)
@@ -240,13 +239,6 @@ def _comparison(
     return Comparison(float_dir, progress)
 
 
-def _evaluation(planned: Planned) -> Evaluation | None:
-    reference = planned.recipe.data.evaluation
-    if reference is None:
-        return None
-    return Evaluation(planned.path.parent / reference.path, reference.samples)
-
-
 def _planned_sizes(planned: Planned, format: Format) -> Iterator[tuple[str, int]]:
     for each in planned.plan.artifacts:
         if each.format == format:
@@ -259,7 +251,7 @@ def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place:
     evaluation = None
     if reference is not None:
         path = planned.path.parent / reference.path
-        evaluation = [canonical.sha256_of_file(path), reference.samples]
+        evaluation = [data_sets.content_sha256(path), reference.samples]
     key = {
         "artifact": artifact_sha256,
         "device": device.model_dump(mode="json"),

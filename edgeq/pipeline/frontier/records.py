@@ -16,6 +16,7 @@ from edgeq.devices.catalogue import Device
 from edgeq.estimate.interval import Interval
 from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.storage import Format
+from edgeq.recipe import data_sets
 
 MadeBy = Literal["llama.cpp mix", "preset", "allocation"]
 
@@ -98,7 +99,7 @@ def _place(planned: Planned, device: Device) -> Path:
         "recipe": recipe,
         "model": planned.model.sha256(),
         "data": [
-            canonical.sha256_of_file(planned.path.parent / each.path) for each in given if each
+            data_sets.content_sha256(planned.path.parent / each.path) for each in given if each
         ],
         "device": device.model_dump(mode="json", exclude={"sources"}),
         "code": code_version(),

@@ -89,7 +89,7 @@ def do_job(job: Job) -> Outcome:
 
 
 def _check(job: Job, there: Mapping[Path, Path]) -> list[Verdict]:
-    from edgeq.pipeline.check.check import Evaluation, check
+    from edgeq.pipeline.check.check import CheckRequest, Evaluation, check
     from edgeq.pipeline.check.cross_cpu import Comparison
     from edgeq.places.emulated.catalogue import stand_in_for
 
@@ -109,23 +109,22 @@ def _check(job: Job, there: Mapping[Path, Path]) -> list[Verdict]:
         comparison = None
         if job.address == HERE:  # as in every check: compared with measurements on this machine
             comparison = stack.enter_context(Comparison(full_precision, _quiet))
-        return check(
-            {
-                there[manifest.path]: [job.devices[id] for id in ids]
-                for manifest, ids in job.targets
-            },
-            full_precision,
-            place=place,
+        targets = {
+            there[manifest.path]: [job.devices[id] for id in ids] for manifest, ids in job.targets
+        }
+        request = CheckRequest(
+            targets=targets,
+            float_dir=full_precision,
             budgets=job.budgets,
             evaluation=evaluation,
-            full=job.full,
-            reference=reference,
             alternatives=job.alternatives,
-            progress=_quiet,
+            full=job.full,
             workload=job.workload,
             expected=lambda artifact, device: job.expected[artifact, device.id],
             compare=comparison.of if comparison else None,
+            reference=reference,
         )
+        return check(request, place, _quiet)
 
 
 def _quiet(step: str) -> None:

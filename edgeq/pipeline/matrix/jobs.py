@@ -16,13 +16,12 @@ from edgeq.devices import detect
 from edgeq.devices.catalogue import HERE, Device, load_device, matches
 from edgeq.estimate.devices import Estimates
 from edgeq.formats.registry import file_format
-from edgeq.measure.inputs import Evaluation
 from edgeq.measure.records import Measurement
 from edgeq.pipeline.build.build import Built, build, build_float, settled
 from edgeq.pipeline.check.cross_cpu import reachable
 from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.judge import Subject, judge
-from edgeq.pipeline.check.reference import reference_answers
+from edgeq.pipeline.check.reference import evaluation_of, reference_answers
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.check.workflow import targets
 from edgeq.pipeline.matrix.files import manifest_of
@@ -68,12 +67,11 @@ class Row:
         self._floats = {
             format: build_float(planned, Store(), progress, format) for format in sorted(formats)
         }
-        reference = planned.recipe.data.evaluation
-        self._evaluation = manifest_of(planned.path.parent / reference.path) if reference else None
-        self._samples = reference.samples if reference else None
+        evaluation = evaluation_of(planned, Store(), progress) if formats else None
+        self._evaluation = manifest_of(evaluation.path) if evaluation else None
+        self._samples = evaluation.samples if evaluation else None
         self._reference = None
-        if reference and formats:
-            evaluation = Evaluation(planned.path.parent / reference.path, reference.samples)
+        if evaluation:
             answers = reference_answers(planned, Store(), progress, evaluation)
             self._reference = manifest_of(answers)
 

@@ -10,7 +10,7 @@ from edgeq.core.errors import Problem
 from edgeq.core.tasks import task_of
 from edgeq.core.validation_messages import suggest
 from edgeq.core.yamlfile import Document
-from edgeq.recipe.checks.coreml import read_labels
+from edgeq.recipe.labels import read_labels
 
 if TYPE_CHECKING:
     from edgeq.formats.coreml.write_images import Image
@@ -36,7 +36,7 @@ def labels_of(recipe: Recipe, path: Path) -> tuple[str, ...]:
 def misfits(recipe: Recipe, document: Document, graph: Path) -> Iterator[Problem]:
     """Problems of an image or labels that do not fit the .onnx file `graph`."""
     spec = recipe.coreml
-    if not task_of(recipe.model.task).takes_arrays or not (spec.image or spec.labels):
+    if task_of(recipe.model.task).takes != "arrays" or not (spec.image or spec.labels):
         return
     from edgeq.models.graphs.imported import read_onnx
 

@@ -17,6 +17,7 @@ from edgeq.formats.registry import file_format
 from edgeq.models.model import DescribedModel, describe
 from edgeq.pipeline.plan.coreml import activations_advice, compute_of, target_of, too_old
 from edgeq.pipeline.plan.images import misfits
+from edgeq.pipeline.plan.interface import with_interface
 from edgeq.pipeline.plan.prospect import Prospect
 from edgeq.pipeline.plan.records import ArtifactPlan, Plan
 from edgeq.pipeline.plan.releases import without_runtime
@@ -83,6 +84,7 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
             model = describe(
                 recipe.model.source, recipe.model.task, path.parent, where, weights=weights
             )
+            model = with_interface(model, recipe.model, document)
             problems += _unmatched_rules(recipe, document, model)
             problems += _untrained_context(recipe, document, model)
         except EdgeqError as error:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+from edgeq.core.artifact import Artifact
+from edgeq.core.tasks import task_of
+
 PACKAGES = {"onnxruntime-node": "1.30.0"}
 TOKENIZER_PACKAGES = {"@huggingface/tokenizers": "0.2.0"}
 
@@ -66,12 +69,19 @@ export class Model {
     return [...ids.slice(0, most - after), ...ids.slice(ids.length - after)];
   }
 
-  /** One Float32Array for each text. `prompt` is a name of the model's prompts. */
-  async embed(texts, prompt = this.text.default_prompt) {
+  /** A text with a prompt in front of it, by a name of the model's prompts. */
+  prompted(text, prompt = this.text.default_prompt) {
     const front = prompt == null ? "" : this.text.prompts[prompt];
     if (front === undefined) throw new Error(`the model has no prompt ${prompt}`);
+    return front + text;
+  }
+
+  /** One Float32Array for each text. `prompt` is a name of the model's prompts. */
+  async embed(texts, prompt = this.text.default_prompt) {
     const vectors = [];
-    for (const text of texts) vectors.push(await this.#vector(this.tokens(front + text)));
+    for (const text of texts) {
+      vectors.push(await this.#vector(this.tokens(this.prompted(text, prompt))));
+    }
     return vectors;
   }
 
@@ -90,7 +100,7 @@ export class Model {
   /** The token ids and outputs of one case of the self-test. */
   async answer({ text }) {
     const [vector] = await this.embed([text]);
-    return { tokens: this.tokens(text), outputs: { [this.output]: vector } };
+    return { tokens: this.tokens(this.prompted(text)), outputs: { [this.output]: vector } };
   }
 }
 """
@@ -153,9 +163,14 @@ yours to change: after a change, run the self-test.
 """
 
 
-def encoder_files(name: str) -> dict[str, str]:
+def runs(artifact: Artifact) -> bool:
+    """Whether this starter can run the artifact: sentence encoders only."""
+    return task_of(artifact.task).embeds
+
+
+def files(artifact: Artifact, name: str, arrays: bytes | None) -> dict[str, bytes]:
     """Files of a program that embeds texts, by name."""
-    return {
+    texts = {
         "package.json": _package(name, {**PACKAGES, **TOKENIZER_PACKAGES}),
         "model.mjs": _OPENING
         + 'import { Tokenizer } from "@huggingface/tokenizers";\n'
@@ -165,6 +180,7 @@ def encoder_files(name: str) -> dict[str, str]:
         "main.mjs": _MAIN,
         "README.md": _README.format(name=name),
     }
+    return {file: text.encode() for file, text in texts.items()}
 
 
 def _package(name: str, packages: dict[str, str]) -> str:

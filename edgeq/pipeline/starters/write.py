@@ -5,19 +5,42 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from edgeq.core.artifact import MODEL_FILE, seal
+from edgeq.core.artifact import MODEL_FILE, Artifact, seal
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing
-from edgeq.core.tasks import task_of
 from edgeq.core.validation_messages import suggest
 from edgeq.formats.bundle import BUNDLE_FILE, extract, read_bundle
-from edgeq.formats.selftest import SELFTEST_FILE
-from edgeq.pipeline.starters import javascript
+from edgeq.formats.selftest import ARRAYS_FILE, SELFTEST_FILE
+from edgeq.pipeline.starters import cpp, javascript
 
 BUNDLE_FOLDER = "bundle"
-_LANGUAGES: dict[str, Callable[[str], dict[str, str]]] = {"javascript": javascript.encoder_files}
-LANGUAGES = tuple(_LANGUAGES)
+
+
+class Starter(NamedTuple):
+    """A language's starter: which artifacts it runs, in words too; its files; what to type next."""
+
+    runs: Callable[[Artifact], bool]
+    words: str
+    files: Callable[[Artifact, str, bytes | None], dict[str, bytes]]
+    next: str
+
+
+STARTERS = {
+    "cpp": Starter(
+        cpp.runs,
+        "sentence encoders, classifiers of texts and models of arrays in ONNX",
+        cpp.files,
+        "build it as its README.md says, then: build/selftest",
+    ),
+    "javascript": Starter(
+        javascript.runs,
+        "sentence encoders in ONNX",
+        javascript.files,
+        "npm install && node selftest.mjs",
+    ),
+}
 
 
 def write_starter(bundle: Path, language: str, out: Path) -> Path:
@@ -26,15 +49,15 @@ def write_starter(bundle: Path, language: str, out: Path) -> Path:
     Raises InvalidInput for a bundle that changed or that the language has no starter for, and for
     a directory that is there already.
     """
-    if language not in _LANGUAGES:
+    if language not in STARTERS:
         what = f"there is no starter for {language!r}"
-        raise InvalidInput(Problem("--language", what, suggest(language, LANGUAGES)))
+        raise InvalidInput(Problem("--language", what, suggest(language, list(STARTERS))))
     if out.exists():
         raise InvalidInput(Problem(str(out), "is there already", "name another with --out"))
-    record = read_bundle(bundle)
+    starter, record = STARTERS[language], read_bundle(bundle)
     artifact = record.artifact
-    if not task_of(artifact.task).embeds or MODEL_FILE not in artifact.files:
-        what = f"is {artifact.name} for {artifact.task}; starters run sentence encoders in ONNX"
+    if MODEL_FILE not in artifact.files or not starter.runs(artifact):
+        what = f"is {artifact.name} for {artifact.task}; this starter runs {starter.words}"
         remedy = "follow the README in the bundle"
         raise InvalidInput(Problem(str(bundle), what, remedy))
     if SELFTEST_FILE not in record.extras:
@@ -46,6 +69,10 @@ def write_starter(bundle: Path, language: str, out: Path) -> Path:
         folder.mkdir(parents=True)
         extract(bundle, record.contents, folder)
         (folder / BUNDLE_FILE).write_bytes(seal(record.model_dump(mode="json")))
-        for file, content in _LANGUAGES[language](name).items():
-            (partial / file).write_text(content, encoding="utf-8")
+        arrays = folder / ARRAYS_FILE
+        given = arrays.read_bytes() if arrays.is_file() else None
+        for file, content in starter.files(artifact, name, given).items():
+            path = partial / file
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
     return out

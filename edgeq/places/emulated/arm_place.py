@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shlex
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from edgeq.devices.profile import Device
 from edgeq.formats import runtime_cache
 from edgeq.places.emulated.arm import SETUP_COMMAND, ArmSystem, find_arm, unsupported
 from edgeq.places.place import Place
-from edgeq.places.process import PassFailed, Request, run_worker
+from edgeq.places.process import PassFailed, Request, Requests, run_worker
 
 _CORES = 2  # shown in cpuinfo; the host's CPUs do the work
 # Settings of the host's environment for its libraries would reach the emulated ones.
@@ -132,6 +133,10 @@ class ArmPlace(Place):
             what = f"an emulator cannot measure {request.work}"
             raise InvalidInput(Problem(self.name, what, "measure it on the device"))
         return run_worker(request, timeout_seconds, python=self.interpreter())
+
+    def run_each(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        together = Requests(requests=tuple(requests))
+        return list(run_worker(together, python=self.interpreter())["replies"])
 
     def device(self) -> Device:
         if self._device is None:

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import ClassVar
 
 from edgeq.core import canonical
 from edgeq.core.errors import Missing, Problem
@@ -70,12 +71,15 @@ class Table:
     """The file that tells a process what to hide, and where the CPUID instructions of files are.
 
     Extended as files are loaded: `learn` reads files that a process loaded and that were not known.
+    What one table of this process learned, the next begins with.
     """
+
+    _loaded: ClassVar[set[Path]] = set()
 
     def __init__(self, path: Path, hidden: Iterable[str]) -> None:
         self.path = path
         self._masks = list(x86_classes.masks(tuple(hidden)))
-        self._known: dict[Path, tuple[int, ...]] = {}
+        self._known = {path: _places(path) for path in self._loaded if path.exists()}
         self._write()
 
     def learn(self) -> bool:
@@ -91,8 +95,8 @@ class Table:
             raise Missing(Problem("hidden instruction sets", what, remedy))
         unknown = [Path(line) for line in self._said("unknown") if Path(line).exists()]
         for path in unknown:
-            about = path.stat()
-            self._known[path.resolve()] = _find(path, about.st_size, about.st_mtime_ns)
+            self._known[path.resolve()] = _places(path)
+        self._loaded.update(self._known)
         if unknown:
             self._write()
         return bool(unknown)
@@ -115,6 +119,11 @@ class Table:
         masks = [struct.pack("<4I", *mask) for mask in self._masks]
         counts = struct.pack("<3Q", len(masks), len(files), len(places))
         write_bytes(self.path, b"".join([_MAGIC, counts, *masks, *files, *places]))
+
+
+def _places(path: Path) -> tuple[int, ...]:
+    about = path.stat()
+    return _find(path, about.st_size, about.st_mtime_ns)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from edgeq.places.emulated import hiding
 from edgeq.places.emulated.hiding import Table
 from edgeq.places.emulated.x86_classes import CLASSES, CpuClass, class_without, glibc_tunables
 from edgeq.places.place import ALL_PASSES, Place
-from edgeq.places.process import Request, run_worker
+from edgeq.places.process import Request, Requests, run_worker
 
 _CPUINFO = Path("/proc/cpuinfo")
 _MOST_ROUNDS = 6  # each library may load others that were not loaded before
@@ -89,11 +90,23 @@ class MaskedPlace(Place):
         """See `Place.run`. Also raises Missing for a runtime compiled for sets that this class
         lacks.
         """
+        reply = self._run(request, timeout_seconds)
+        self._refuse_beyond(reply["instructions"])
+        return reply
+
+    def run_each(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        replies = self._run(Requests(requests=tuple(requests)))["replies"]
+        for reply in replies:
+            self._refuse_beyond(reply["instructions"])
+        return list(replies)
+
+    def _run(
+        self, request: Request | Requests, timeout_seconds: float | None = None
+    ) -> dict[str, Any]:
         environment = self.environment()
         for _ in range(_MOST_ROUNDS):
             reply = run_worker(request, timeout_seconds, environment=environment)
             if not self._learn():
-                self._refuse_beyond(reply["instructions"])
                 return reply
         raise self._restless()
 

@@ -18,6 +18,7 @@ from edgeq.recipe.checks.budgets import check_budgets
 from edgeq.recipe.checks.coreml import check_coreml
 from edgeq.recipe.checks.data import check_data
 from edgeq.recipe.checks.fit import check_fits
+from edgeq.recipe.checks.interface import check_interface
 from edgeq.recipe.checks.recover import check_recover
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
     return [
         *_check_source(recipe, document),
         *_check_state(recipe, document),
+        *check_interface(recipe, document),
         *_check_variants(recipe, document),
         *_check_rules(recipe, document),
         *_check_targets(recipe, document),
@@ -44,7 +46,7 @@ def check(recipe: Recipe, document: Document) -> list[Problem]:
 
 def _check_state(recipe: Recipe, document: Document) -> Iterator[Problem]:
     where = document.place(("model", "state"))
-    if recipe.model.state and not task_of(recipe.model.task).takes_arrays:
+    if recipe.model.state and task_of(recipe.model.task).takes != "arrays":
         what = f"model.state: the task {recipe.model.task!r} has no steps of arrays"
         yield Problem(where, what, "remove 'state', or write 'task: tensor'")
     others = {target.format for target in recipe.targets} - {"onnx"}
@@ -61,7 +63,10 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
     takes_file = task_of(task).takes_arrays
     if takes_file and source.kind != "file":
         what = f"model.source: the task {task!r} requires an .onnx file, not {str(source)!r}"
-        yield Problem(where, what, "give a path that ends in .onnx, or choose another task")
+        remedy = "give a path that ends in .onnx, or choose another task"
+        if task_of(task).takes_images and source.kind == "directory":
+            remedy = f"export it: optimum-cli export onnx --model {source.value} EXPORTED"
+        yield Problem(where, what, remedy)
     elif source.kind == "file" and not takes_file:
         what = f"model.source: an .onnx file has no tokenizer, which {task} needs"
         yield Problem(where, what, "give the model's directory, or write 'task: tensor'")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SUFFIXES: dict[Takes, tuple[str, ...]] = {
     "texts": data_sets.TEXT_SUFFIXES,
     "a long text": (".txt",),
+    "images": ("",),
     "arrays": data_sets.ARRAY_SUFFIXES,
 }
 _RELATIVE = "paths are relative to the recipe"
@@ -40,8 +41,9 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
             continue
         where, name = document.place(location), document.name(location)
         wanted = _SUFFIXES[task_of(recipe.model.task).takes]
+        takes_images = task_of(recipe.model.task).takes_images
         suffix = Path(ref.path).suffix
-        if suffix not in wanted and not document.is_assumed(("model", "task")):
+        if suffix not in wanted and not takes_images and not document.is_assumed(("model", "task")):
             what = f"{name}: the task {recipe.model.task!r} does not read {ref.path!r}"
             problems.append(Problem(where, what, f"give a file that ends in {' or '.join(wanted)}"))
             continue
@@ -80,6 +82,9 @@ def _read(path: Path, samples: int | None, task: str) -> bool:
     """Read a data set, raising its problems; returns whether it has scored pairs."""
     if task_of(task).generates:
         data_sets.read_corpus(path)
+        return False
+    if task_of(task).takes_images:
+        data_sets.chosen_images(path, samples)
         return False
     if path.suffix in data_sets.ARRAY_SUFFIXES:
         data_sets.read_arrays(path, samples)

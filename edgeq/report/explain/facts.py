@@ -119,6 +119,18 @@ class Recovered:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """The comparison of the imported model with the original, before it was quantized.
+
+    difference, allowed: None if they were not compared.
+    """
+
+    reference: str
+    difference: str | None
+    allowed: str | None
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything an explanation can use. Figures are text, as they will be shown.
 
@@ -153,6 +165,7 @@ class Facts:
     moved: tuple[str, str] | None
     others: tuple[str, ...]
     relabelled: tuple[str, str] | None = None
+    proof: Proof | None = None
     original_bits: str = "32"
     is_planned: bool = False
     pending: tuple[str, ...] = ()

@@ -15,7 +15,14 @@ from edgeq.pipeline.check.verdict import Line, Verdict
 from edgeq.pipeline.recover.record import Recovery
 from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.quantize.spec import CHOSEN
-from edgeq.report.explain.facts import BudgetOutcome, ChosenForBudget, Facts, Recovered, Shares
+from edgeq.report.explain.facts import (
+    BudgetOutcome,
+    ChosenForBudget,
+    Facts,
+    Proof,
+    Recovered,
+    Shares,
+)
 from edgeq.report.explain.weights import exceptions, formats, matrices, methods, number, usual_bits
 from edgeq.report.page import words
 from edgeq.report.page.memory import MAPPED, RUNTIME, measured_parts
@@ -69,6 +76,7 @@ def facts_of(report: Report) -> Facts:
         likeness=_likeness(measured),
         moved=(str(near.changed), str(near.texts)) if near is not None else None,
         relabelled=_relabelled(measured),
+        proof=_proof(record),
         others=tuple(c.device.name for c in cards if c is not card),
     )
 
@@ -126,6 +134,19 @@ def _budgeted(
     )
 
 
+def _proof(record: Artifact) -> Proof | None:
+    """How the imported model was compared with the original; None in records of older versions."""
+    proof = record.proof
+    if proof is None:
+        return None
+    compared = proof.difference is not None and proof.tolerance is not None
+    return Proof(
+        reference=proof.reference,
+        difference=f"{proof.difference:.1e}" if compared else None,
+        allowed=f"{proof.tolerance:.0e}" if compared else None,
+    )
+
+
 def _recovered(record: Artifact) -> Recovered | None:
     """The quality that an adapter recovered; None without one."""
     sizes = [each.bytes for each in record.tensors.values() if each.method == ADAPTER]
@@ -141,7 +162,8 @@ def _relabelled(measured: Measurement) -> tuple[str, str] | None:
     score = measured.quality.scores.get("agreement") if measured.quality is not None else None
     if score is None:
         return None
-    return str(round((1 - score.value) * score.samples)), str(score.samples)
+    changed = round((1 - score.value) * score.samples)
+    return str(changed), f"{score.samples} {score.noun}"
 
 
 def is_chosen(notes: Iterable[str]) -> bool:

@@ -9,7 +9,7 @@ from edgeq.core.tasks import task_of
 from edgeq.pipeline.check.verdict import Status
 from edgeq.report.explain import analogies
 from edgeq.report.explain.analogies import Analogy
-from edgeq.report.explain.facts import BudgetOutcome, Facts
+from edgeq.report.explain.facts import BudgetOutcome, Facts, Proof
 from edgeq.report.explain.glossary import RECOVERY, Cited, method_words, mixed_words, variant_words
 from edgeq.report.explain.points import bits_point, rounding_point, third_point, trade
 
@@ -211,7 +211,23 @@ def _found(facts: Facts) -> tuple[str, ...]:
             "Results marked as emulated come from a stand-in for the device, not from the device "
             "itself."
         )
+    if facts.proof is not None:
+        paragraphs.append(_proven(facts.proof))
     return tuple(paragraphs)
+
+
+def _proven(proof: Proof) -> str:
+    """Say what the model was compared with before it was quantized."""
+    if proof.difference is None:
+        return (
+            f"The model was read by {proof.reference}, and that reading was not compared with the "
+            f"original."
+        )
+    return (
+        f"Before anything was quantized, the model as it was read was compared with the original, "
+        f"run by {proof.reference}: their largest difference was {proof.difference}, where "
+        f"{proof.allowed} is float rounding."
+    )
 
 
 _SOLVED: dict[Status, str] = {

@@ -160,7 +160,7 @@ def trade(facts: Facts) -> str:
         changed, texts = facts.relabelled
         return (
             "The smaller model is not the same model. It gives other labels than the original to "
-            f"{changed} of {texts} texts. It matters where a label decides by itself what happens. "
+            f"{changed} of {texts}. It matters where a label decides by itself what happens. "
             "It matters less where a person looks at what was sorted."
         )
     return (

@@ -52,7 +52,7 @@ def test_a_palette_is_its_definition(
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     indices = rng.integers(0, 1 << bits, [c * b for c, b in sides]).astype(np.uint8)
     lut = rng.normal(size=[c for c, _ in sides] + [1 << bits, vector]).astype(np.float16)
-    result = lut_to_dense(indices, lut, np.int32(axis))
+    result = lut_to_dense(indices, lut, np.array(axis, np.int32))
     for place in itertools.product(*(range(n) for n in result.shape)):
         element = place[axis] % vector
         index = tuple(i // vector if a == axis else i for a, i in enumerate(place))
@@ -71,10 +71,12 @@ def test_palettes_of_ios_16_hold_packed_indices() -> None:
 def test_affine_along_an_axis_and_of_a_scalar() -> None:
     data = np.array([[0, 10, 255], [1, 2, 3]], np.uint8)
     by_row = affine_dequantize(
-        data, np.array([0, 1], np.uint8), np.array([0.5, 2], np.float32), np.int32(0)
+        data, np.array([0, 1], np.uint8), np.array([0.5, 2], np.float32), np.array(0, np.int32)
     )
     assert by_row.tolist() == [[0, 5, 127.5], [0, 2, 4]]
-    whole = affine_dequantize(data, np.uint8(1), np.array(2, np.float32), np.int32(0))
+    whole = affine_dequantize(
+        data, np.array(1, np.uint8), np.array(2, np.float32), np.array(0, np.int32)
+    )
     assert whole.tolist() == [[-2, 18, 508], [0, 2, 4]]
 
 
@@ -99,7 +101,7 @@ def test_sparse_codes_keep_their_mask() -> None:
     mask, values = lut_to_sparse(MASK, np.array([1, 0, 1], np.uint8), lut)
     assert values.tolist() == [6, 5, 6]
     pairs = np.array([[1, 2], [3, 4]], np.float16).reshape(1, 1, 2, 2)
-    mask, values = lut_to_sparse(MASK, np.array([1, 0, 1], np.uint8), pairs, np.int32(0))
+    mask, values = lut_to_sparse(MASK, np.array([1, 0, 1], np.uint8), pairs, np.array(0, np.int32))
     assert mask.tolist() == [[1, 0, 1], [1, 0, 1], [0, 0, 1], [0, 0, 1]]
     assert values.tolist() == [3, 1, 4, 2, 3, 4]
 

@@ -315,7 +315,7 @@ def test_an_overflow_is_named_once(simple: Path) -> None:
     x[1, 2] = 3e38
     (found,) = scan(program, {"x": x})
     assert (found.kind, found.makes, found.count, found.of) == ("mul", "infinity", 1, 6)
-    assert found.inputs["x"] == (1, pytest.approx(3e38))
+    assert found.inputs["x"] == pytest.approx((1, 3e38))
 
 
 def test_what_follows_from_an_overflow_is_not_reported(tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ from edgeq.formats.language import LanguageModel
 from edgeq.formats.package import open_package
 from edgeq.measure.bench import Bench
 from edgeq.measure.inputs import Evaluation
-from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.places.place import Here
 from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.recipe.budgets import Workload
 from tests.support import tiny_bert
+from tests.support.bundles import unchecked_bundle
 from tests.support.coreml_artifacts import coreml_decoder_artifact
 from tests.support.decoder_artifacts import WREN, decoder_artifact, float_graph, nearest_codes
 
@@ -168,15 +168,7 @@ def test_arguments_that_do_not_fit_are_refused(encoders: Pair, wren: Wren) -> No
 
 
 def test_a_bundle_is_loaded_zipped_and_unzipped(encoders: Pair, tmp_path: Path) -> None:
-    bundle = write_bundle(
-        encoders.coreml,
-        tmp_path / "tiny.zip",
-        recipe_text="",
-        verdicts=[],
-        licence=None,
-        licence_text=None,
-        unchecked=True,
-    )
+    bundle = unchecked_bundle(encoders.coreml, tmp_path / "tiny.zip")
     with zipfile.ZipFile(bundle) as archive:
         archive.extractall(tmp_path / "open")
     expected = edgeq.load(encoders.coreml).embed(TEXTS[:2])
@@ -211,8 +203,8 @@ def test_fp16_stays_as_near_as_fp16_is(wren: Wren) -> None:
 def test_pieces_of_any_size_give_the_same(wren: Wren, monkeypatch: pytest.MonkeyPatch) -> None:
     """To rounding in float32; the cache's float16 adds what another order of sums tips over."""
     ids = np.random.default_rng(0).integers(3, 600, CONTEXT - 5)
-    exact = functools.partial(backend.load, precision="float32")
-    for load, most in ((backend.load, 4e-3), (exact, 1e-4)):
+    exact = functools.partial(executor.load, precision="float32")
+    for load, most in ((executor.load, 4e-3), (exact, 1e-4)):
         monkeypatch.setattr(backend, "load", load)
         model = opened(wren.single)
         whole = model.logits(ids)

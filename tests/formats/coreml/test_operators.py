@@ -40,6 +40,10 @@ def near(name: str, expected: Any, /, **arguments: Any) -> None:
     np.testing.assert_allclose(got, want, rtol=2e-6, atol=2e-6)
 
 
+def ints(*values: int) -> Array:
+    return np.array(values, np.int32)
+
+
 def t(array: Array) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
@@ -158,7 +162,7 @@ def test_products() -> None:
 def test_normalisations() -> None:
     x = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
     gamma, beta = (RNG.normal(size=3).astype(np.float32) for _ in range(2))
-    mean, variance = RNG.normal(size=3).astype(np.float32), np.float32([0.5, 1, 2])
+    mean, variance = RNG.normal(size=3).astype(np.float32), np.array([0.5, 1, 2], np.float32)
     want = F.batch_norm(t(x), t(mean), t(variance), t(gamma), t(beta), eps=1e-3)
     near(
         "batch_norm", want, x=x, mean=mean, variance=variance, gamma=gamma, beta=beta, epsilon=1e-3
@@ -171,13 +175,11 @@ def test_normalisations() -> None:
         beta=beta,
     )
     wide = RNG.normal(size=(4, 5)).astype(np.float32)
-    near(
-        "layer_norm", F.layer_norm(t(x), (4, 5), t(wide)), x=x, axes=np.int32([-2, -1]), gamma=wide
-    )
+    near("layer_norm", F.layer_norm(t(x), (4, 5), t(wide)), x=x, axes=ints(-2, -1), gamma=wide)
     near("layer_norm", F.layer_norm(t(x), x.shape), x=x)
     # Channels first: an axis that is not the last.
     want = F.layer_norm(t(x).movedim(1, -1), (3,), t(gamma), t(beta)).movedim(-1, 1)
-    near("layer_norm", want, x=x, axes=np.int32([1]), gamma=gamma, beta=beta)
+    near("layer_norm", want, x=x, axes=ints(1), gamma=gamma, beta=beta)
     near("softmax", torch.softmax(t(x) * 30, 1), x=x * 30, axis=1)
     near("l2_norm", t(x) / (t(x).square().sum((1, 2, 3), keepdim=True) + 1e-6).sqrt(), x=x)
 
@@ -215,9 +217,9 @@ def test_reductions() -> None:
         "log_sum_exp": x.logsumexp(over),
     }
     for name, want in wants.items():
-        got = OPERATORS[f"reduce_{name}"](ABOVE, axes=np.int32([0, -1]))
+        got = OPERATORS[f"reduce_{name}"](ABOVE, axes=ints(0, -1))
         np.testing.assert_allclose(got, want.numpy(), rtol=1e-5)
-        kept = OPERATORS[f"reduce_{name}"](ABOVE, axes=np.int32([0, -1]), keep_dims=np.bool_(True))
+        kept = OPERATORS[f"reduce_{name}"](ABOVE, axes=ints(0, -1), keep_dims=np.bool_(True))
         assert kept.shape == (1, 3, 1)
     near("reduce_sum", t(INTEGERS).sum().int(), x=INTEGERS)
     near("reduce_argmax", t(X).argmax(1), x=X, axis=1)
@@ -228,7 +230,7 @@ def test_reductions() -> None:
 
 
 def test_quantized_activations() -> None:
-    scale, zero = np.float32([0.1, 0.2, 0.01]), np.int32([0, 3, -2])
+    scale, zero = np.array([0.1, 0.2, 0.01], np.float32), ints(0, 3, -2)
     codes = OPERATORS["quantize"](X, scale, "int8", zero, 1)
     assert codes.min() == -128 and codes.max() == 127  # the last scale reaches to 1.29
     want = torch.fake_quantize_per_channel_affine(t(X), t(scale), t(zero), 1, -128, 127)
@@ -275,7 +277,7 @@ def test_indexing_with_batches_and_modes() -> None:
     modes = {"update": 5.0, "sub": -3.0, "mul": 10.0, "div": 0.4, "max": 5.0, "min": 2.0}
     for mode, value in modes.items():
         data = np.full((1, 3, 4), 2, np.float32)
-        got = OPERATORS["scatter_nd"](data, np.array([[0, 1, 3]]), np.float32([5]), mode)
+        got = OPERATORS["scatter_nd"](data, np.array([[0, 1, 3]]), np.array([5], np.float32), mode)
         assert got[0, 1, 3] == np.float32(value), mode
         assert data[0, 1, 3] == 2
     near(
@@ -303,10 +305,10 @@ def test_sorting() -> None:
 
 def test_shapes() -> None:
     x = t(X)
-    near("reshape", x.reshape(2, 2, 6), x=X, shape=np.int32([0, 2, -1]))
-    near("transpose", x.permute(2, 0, 1), x=X, perm=np.int32([2, 0, 1]))
-    near("expand_dims", x[:, None, ..., None], x=X, axes=np.int32([1, -1]))
-    near("squeeze", x[:1].squeeze(0), x=X[:1], axes=np.int32([0]))
+    near("reshape", x.reshape(2, 2, 6), x=X, shape=ints(0, 2, -1))
+    near("transpose", x.permute(2, 0, 1), x=X, perm=ints(2, 0, 1))
+    near("expand_dims", x[:, None, ..., None], x=X, axes=ints(1, -1))
+    near("squeeze", x[:1].squeeze(0), x=X[:1], axes=ints(0))
     near("squeeze", x[:1, :, :1].squeeze(), x=X[:1, :, :1])
     near("flatten2d", x.reshape(6, 4), x=X, axis=2)
     near("concat", torch.cat([x, x + 1], 1), values=[X, X + 1], axis=1)
@@ -319,24 +321,24 @@ def test_shapes() -> None:
     )
     near("concat", torch.tensor([1, 2]), values=[np.array(1), np.array(2)], axis=0)
     near("stack", torch.stack([x, x + 1], -1), values=[X, X + 1], axis=-1)
-    near("tile", x.repeat(1, 2, 3), x=X, reps=np.int32([1, 2, 3]))
-    near("reverse", x.flip(0, 2), x=X, axes=np.int32([0, 2]))
+    near("tile", x.repeat(1, 2, 3), x=X, reps=ints(1, 2, 3))
+    near("reverse", x.flip(0, 2), x=X, axes=ints(0, 2))
     near("shape", torch.tensor(x.shape), x=X)
-    near("fill", torch.full((2, 3), 1.5), shape=np.int32([2, 3]), value=LARGE)
+    near("fill", torch.full((2, 3), 1.5), shape=ints(2, 3), value=LARGE)
     near("fill_like", torch.full_like(x, 1.5), ref_tensor=X, value=LARGE)
     near("range_1d", torch.arange(1, 8, 3), end=np.int32(8), start=np.int32(1), step=np.int32(3))
     near("band_part", x.triu(-1).tril(2), x=X, lower=1, upper=2)
     near("band_part", x.tril(), x=X, lower=-1, upper=0)
     image = RNG.normal(size=(2, 8, 3, 3)).astype(np.float32)
     near("pixel_shuffle", F.pixel_shuffle(t(image), 2), x=image, upscale_factor=2)
-    for parts in ({"num_splits": 2}, {"split_sizes": np.int32([1, 3])}):
+    for parts in ({"num_splits": 2}, {"split_sizes": ints(1, 3)}):
         want = torch.split(x, 2 if "num_splits" in parts else [1, 3], 2)
         for part, expected in zip(OPERATORS["split"](X, axis=2, **parts), want, strict=True):
             np.testing.assert_array_equal(part, expected)
 
 
 def test_padding() -> None:
-    sides = np.int32([1, 2, 0, 1])
+    sides = ints(1, 2, 0, 1)
     near("pad", F.pad(t(X), (0, 1, 1, 2), value=1.5), x=X, pad=sides, constant_val=LARGE)
     near("pad", F.pad(t(X), (1, 2), mode="reflect"), x=X, pad=sides[:2], mode="reflect")
     near("pad", F.pad(t(X), (1, 2), mode="replicate"), x=X, pad=sides[:2], mode="replicate")
@@ -368,7 +370,7 @@ def test_slices_are_those_of_python(axes: list[tuple[int, int, int, bool, bool, 
 
 def test_a_slice_takes_no_update_of_another_shape() -> None:
     """numpy would broadcast it without a word."""
-    begin, end = np.int32([0, 0]), np.int32([2, 2])
+    begin, end = ints(0, 0), ints(2, 2)
     with pytest.raises(ValueError, match="gets one of"):
         OPERATORS["slice_update"](np.zeros((4, 4)), np.ones((1, 2)), begin, end)
 
@@ -378,8 +380,8 @@ def test_slices_by_size() -> None:
         "slice_by_size",
         t(X)[1:, 1:3, 1:],
         x=X,
-        begin=np.int32([1, 1, -3]),
-        size=np.int32([1, 2, -1]),
+        begin=ints(1, 1, -3),
+        size=ints(1, 2, -1),
     )
 
 

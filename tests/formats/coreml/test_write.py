@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ import transformers
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.apple.constants import identifier
 from edgeq.formats.apple.weights import find_codes_apple
-from edgeq.formats.coreml.deployment_targets import IOS16, IOS17, IOS18, needs_os
+from edgeq.formats.apple.writer import Compute
+from edgeq.formats.coreml.deployment_targets import IOS16, IOS17, IOS18, Target, needs_os
 from edgeq.formats.coreml.executor import load
 from edgeq.formats.coreml.write import export_graph_coreml
 from edgeq.formats.onnx.write import write_codes
@@ -71,14 +73,17 @@ def encoder(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("lengths", [(24,), (8, 24, 40)])
 @pytest.mark.parametrize("target", [IOS16, IOS17, IOS18], ids=lambda target: target.name)
-def test_sentences_are_those_of_the_graph(encoder, tmp_path, lengths, target) -> None:
+def test_sentences_are_those_of_the_graph(
+    encoder: Path, tmp_path: Path, lengths: tuple[int, ...], target: Target
+) -> None:
     package = tmp_path / "a.mlpackage"
     if len(lengths) > 1 and target < IOS18:
         with pytest.raises(InvalidInput, match="iOS 18"):
             export_graph_coreml(encoder, package, {}, shapes=text_shapes(*lengths), target=target)
         return
     session = open_session(encoder / "model.onnx", threads=1)
-    for compute, exact in (("float32", 1 - 1e-6), ("float16", 0.9999)):
+    precisions: tuple[tuple[Compute, float], ...] = (("float32", 1 - 1e-6), ("float16", 0.9999))
+    for compute, exact in precisions:
         export_graph_coreml(
             encoder, package, {}, shapes=text_shapes(*lengths), compute=compute, target=target
         )
@@ -177,7 +182,7 @@ def test_minilm_is_as_good_and_as_small_as_its_grid_allows(tmp_path: Path) -> No
 
 def classifier(name: str) -> torch.nn.Module:
     """A small net of a family of image classifiers, with weights that answer something."""
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "ViT": {
             "hidden_size": 64,
             "num_hidden_layers": 2,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from edgeq.core.errors import InvalidInput
 from edgeq.formats.apple.constants import identifier
 from edgeq.formats.coreml.deployment_targets import IOS17
 from edgeq.formats.coreml.executor import Program, load
-from edgeq.formats.coreml.overflow import refuse_overflow
+from edgeq.formats.coreml.overflow import Call, refuse_overflow
 from edgeq.formats.coreml.write import export_decoder_coreml
 from edgeq.formats.coreml.write_package import MODEL_PATH, WEIGHTS_PATH
 from edgeq.formats.onnx.write import write_codes
@@ -39,7 +40,9 @@ CONTEXT, PIECE = 64, 16
 PROMPT, NEW = "Once upon a time", 64
 
 
-def export(source: Path, package: Path, codes: dict | None = None, **options) -> Path:
+def export(
+    source: Path, package: Path, codes: dict[str, QuantizedTensor] | None = None, **options: Any
+) -> Path:
     directory = read_directory(source, str(source))
     settings = {"context": CONTEXT, "tokens": (1, PIECE), **options}
     export_decoder_coreml(directory, package, codes or {}, **settings)
@@ -173,7 +176,7 @@ def test_an_overflow_is_named_and_float32_ends_it(tmp_path: Path) -> None:
     for part, factor in (("gate", 1e3), ("up", 1e3), ("down", 1e-6)):
         weights[f"model.layers.1.mlp.{part}_proj.weight"] *= factor
     save_file(weights, source / "model.safetensors", {"format": "pt"})
-    call = {"input_ids": [range(3, 19)], "position": [0]}
+    call: Call = {"input_ids": [list(range(3, 19))], "position": [0]}
     with pytest.raises(InvalidInput) as caught:
         refuse_overflow(export(source, tmp_path / "a.mlpackage"), [[call]])
     first = caught.value.problems[0]
@@ -192,8 +195,8 @@ def test_an_overflow_late_in_a_text_is_found(tmp_path: Path) -> None:
     weights["model.layers.0.self_attn.o_proj.weight"] *= 1e3
     save_file(weights, source / "model.safetensors", {"format": "pt"})
     package = export(source, tmp_path / "a.mlpackage")
-    first = {"input_ids": [[3] * PIECE], "position": [0]}
-    second = {"input_ids": [[late] * PIECE], "position": [PIECE]}
+    first: Call = {"input_ids": [[3] * PIECE], "position": [0]}
+    second: Call = {"input_ids": [[late] * PIECE], "position": [PIECE]}
     refuse_overflow(package, [[first]])
     with pytest.raises(InvalidInput, match="makes infinity"):
         refuse_overflow(package, [[first, second]])

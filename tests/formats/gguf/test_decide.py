@@ -61,7 +61,7 @@ def test_a_rule_overrides_any_tensor_and_the_first_wins() -> None:
         Rule(match="*norm*", use="Q8_0"),
     )
     for word in ("Q4_K_M", "int4"):
-        found = decided(word, *rules)  # type: ignore[arg-type]
+        found = decided(word, *rules)
         assert found[QUERY].type.name == "Q8_0" and found[QUERY].reason == "rule 1: *.layers.3.*"
         assert found[QUERY.replace("3", "2")].type.name == "IQ4_NL"
         assert found[EMBEDDING].type.name == "F32" and not found[EMBEDDING].has_own_codes

@@ -60,7 +60,7 @@ def test_each_expert_has_a_count(tmp_path: Path) -> None:
 
 def test_the_file_is_laid_out_as_llama_cpp_s(tmp_path: Path) -> None:
     sums = {"b.weight": _sums(4), "a.weight": _sums(2, 3)}
-    counts = {"b.weight": 9, "a.weight": np.array([1, 2])}
+    counts: dict[str, int | np.ndarray] = {"b.weight": 9, "a.weight": np.array([1, 2])}
     write_imatrix(tmp_path / "a.gguf", Importance(sums, counts, ("text.txt",), 4, 512))
     number = struct.Struct("<I").pack
     pairs = [

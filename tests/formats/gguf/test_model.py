@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,11 +29,11 @@ from edgeq.core.artifact import GGUF_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.formats import runtime_cache
 from edgeq.formats.gguf.model import GgufEncoder, GgufLanguageModel
-from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.places.process import Request, Workload, run_worker
 from edgeq.quantize.ggml.llama_abi import LogCallback
 from edgeq.quantize.ggml.llama_api import library
 from tests.support import tiny_bert, tiny_decoders
+from tests.support.bundles import unchecked_bundle
 from tests.support.gguf_artifacts import WREN, gguf_artifact, write_file
 
 REPOSITORY = Path(__file__).parents[3]
@@ -108,7 +109,7 @@ def test_one_answer_however_the_text_reaches_the_cache(
 def test_what_is_streamed_is_the_text_of_the_likeliest_tokens(small: Path) -> None:
     model = load(small)
     ids = model.tokens("Once upon a time")
-    wanted = []
+    wanted: list[int] = []
     scores = model.prefill(ids)
     while len(wanted) < 25 and int(scores.argmax()) not in model.end_tokens:
         wanted.append(int(scores.argmax()))
@@ -169,7 +170,8 @@ def test_the_context_is_what_was_asked_for(small: Path) -> None:
         model.step(5)
     with pytest.raises(InvalidInput, match="trained for 1024"):
         load(small, context=1025)
-    for context in (0, -1, 1.5):
+    contexts: tuple[Any, ...] = (0, -1, 1.5)
+    for context in contexts:
         with pytest.raises(InvalidInput, match="number of positions"):
             edgeq.load(small, context=context)
 
@@ -218,9 +220,8 @@ def test_a_bundle_is_unpacked_once(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEQ_CACHE", str(tmp_path / "cache"))
-    texts = {"recipe_text": "", "licence": None, "licence_text": None}
     out = tmp_path / "wren.zip"
-    write_bundle(small, out, **texts, verdicts=[], unchecked=True)
+    unchecked_bundle(small, out)
     wanted = load(small).logits([1, 2, 3])
     for _ in range(2):
         np.testing.assert_array_equal(load(out).logits([1, 2, 3]), wanted)

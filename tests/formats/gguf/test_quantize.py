@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import filecmp
+import functools
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,7 +193,7 @@ def test_a_failure_ends_the_work_and_is_raised() -> None:
             raise InvalidInput([])
         return index
 
-    found = in_order(((lambda index=index: call(index)) for index in range(1000)), 2)
+    found = in_order((functools.partial(call, index) for index in range(1000)), 2)
     seen = []
     with pytest.raises(InvalidInput):
         for value in found:
@@ -213,8 +215,10 @@ def test_a_file_is_quantized_tensor_by_tensor(kind: str, mix: str, tmp_path: Pat
         old = source.tensors[name]
         held = contents[source.path][old.offset : old.offset + old.nbytes]
         if entry.type is not old.type:
-            stored = np.frombuffer(held, np.float32 if old.type.name == "F32" else np.uint16)
-            rows = stored if old.type.name == "F32" else widen(stored, old.type)
+            if old.type.name == "F32":
+                rows = np.frombuffer(held, np.float32)
+            else:
+                rows = widen(np.frombuffer(held, np.uint16), old.type)
             rows = np.ascontiguousarray(rows.reshape(-1, entry.shape[-1]))
             held = _whole(entry.type.name, rows, weights.get(name))
         assert contents[header.path][entry.offset : entry.offset + entry.nbytes] == held
@@ -232,7 +236,8 @@ def test_whole_files_are_llama_cpp_s_own(tmp_path: Path) -> None:
         weights = case.importance(0)
         counts = {x: 1 if y.ndim == 1 else np.ones(len(y), np.int64) for x, y in weights.items()}
         importance = Importance(weights, counts, ("text.txt",), 7, 64)
-        np.savez(tmp_path / f"{name}.npz", **weights)
+        arrays: dict[str, Any] = dict(weights)
+        np.savez(tmp_path / f"{name}.npz", **arrays)
         notes = {key: value.value for key, value in importance.metadata().items()}
         for kind, mix in (("F32", "Q4_K_M"), ("F16", "Q2_K"), ("BF16", "Q5_1"), ("F32", "IQ4_XS")):
             source = case.write(tmp_path / f"{name}-{kind}.gguf", seed=5, kind=kind)

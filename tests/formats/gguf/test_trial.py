@@ -16,7 +16,6 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 
 import edgeq
 from edgeq.core.errors import EdgeqError, InvalidInput
-from edgeq.formats.gguf import trial
 from tests.support.gguf_artifacts import WREN, write_file
 from tests.support.gguf_mutants import GgufMutants
 
@@ -97,7 +96,7 @@ def test_a_file_is_tried_once_until_it_changes(
         started.append(arguments)
         return run(*arguments, **options)
 
-    monkeypatch.setattr(trial.subprocess, "run", counted)
+    monkeypatch.setattr(subprocess, "run", counted)
     edgeq.load(path)
     edgeq.load(path)
     assert len(started) == 1

@@ -32,6 +32,7 @@ from edgeq.quantize.ggml.types import TYPES, nbytes
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.number_formats import QuantizedTensor, number_format
 from tests.support import tiny_decoders
+from tests.support.decoder_artifacts import decoder_artifact, float_graph
 
 WREN = Path(__file__).parents[3] / "recipes" / "wren"
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -192,6 +193,25 @@ def test_short_contexts_of_longrope_take_the_short_factors(tmp_path: Path) -> No
     found = open_model(tmp_path / "model.gguf", context=256).logits(ids)
     assert np.abs(found - reference_logits(source, ids)).max() < 1e-4
     assert any("longer than" in note for note in written.notes)
+
+
+def test_queries_of_ministral_3_grow_beyond_its_original_context(tmp_path: Path) -> None:
+    """transformers 4 does not know it: its logits are llama.cpp's and, while nothing grows,
+    those of a Mistral with the same rope.
+    """
+    source = tiny_decoders.make(
+        tmp_path / "model", "mistral", sliding_window=None, rope_scaling=tiny_decoders.YARN
+    )
+    ids = token_ids(128)
+    plain = reference_logits(source, ids)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(tiny_decoders.as_ministral3(config)))
+    write(source, tmp_path / "model.gguf")
+    found = open_model(tmp_path / "model.gguf").logits(ids)
+    graph = decoder_artifact(source, float_graph(source, tmp_path / "float"), tmp_path / "onnx")
+    exported = open_model(graph).logits(ids)
+    assert np.abs(found - exported).max() < 1e-4
+    assert np.abs(found - plain)[:32].max() < 1e-4 < np.abs(found - plain)[33:].max() / 100
 
 
 def test_wren_answers_as_in_transformers(tmp_path: Path) -> None:
@@ -440,8 +460,8 @@ def save_large(folder: Path, hidden: int, layers: int, wide: int) -> int:
         offset += length
     header = json.dumps(entries).encode()
     pattern = np.tile(np.array([0, 1, 0.5, -1], np.float16), 1 << 18).tobytes()
-    with (folder / "model.safetensors").open("wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
+    with (folder / "model.safetensors").open("wb") as out:
+        out.write(struct.pack("<Q", len(header)) + header)
         for start in range(0, offset, len(pattern)):
-            file.write(pattern[: offset - start])
+            out.write(pattern[: offset - start])
     return offset

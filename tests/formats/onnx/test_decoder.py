@@ -63,7 +63,7 @@ def by_transformers(source: Path, ids: np.ndarray) -> np.ndarray:
         source, dtype=torch.float32, attn_implementation="eager"
     )
     with torch.no_grad():
-        return model.eval()(torch.from_numpy(ids)[None]).logits[0].numpy()
+        return np.asarray(model.eval()(torch.from_numpy(ids)[None]).logits[0])
 
 
 def random_ids(count: int, vocabulary: int) -> np.ndarray:

@@ -11,15 +11,15 @@ import pytest
 from onnx import TensorProto, helper
 
 import edgeq
-from edgeq.core.artifact import DATA_FILE, MODEL_FILE, ValueInfo
+from edgeq.core.artifact import ARTIFACT_FILE, DATA_FILE, MODEL_FILE, ValueInfo, seal
 from edgeq.core.known_settings import SAMPLE_KEY, require_known
 from edgeq.formats import runtime_cache
 from edgeq.formats.onnx import prepacked
 from edgeq.formats.onnx.model import OnnxModel
 from edgeq.formats.samples import made_up
 from edgeq.models import onnx_session
-from edgeq.pipeline.bundle.write import write_bundle
 from tests.support import samples
+from tests.support.bundles import unchecked_bundle
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -54,21 +54,15 @@ def copies(cache: Path) -> list[Path]:
 
 
 def zipped(artifact: Path, out: Path) -> Path:
-    return write_bundle(
-        artifact,
-        out,
-        recipe_text="",
-        verdicts=[],
-        licence=None,
-        licence_text=None,
-        unchecked=True,
-    )
+    return unchecked_bundle(artifact, out)
 
 
 def unprepared(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> OnnxModel:
     with monkeypatch.context() as patch:
         patch.setattr(prepacked, "PREPARE_FROM", 2**40)
-        return edgeq.load(artifact)
+        model = edgeq.load(artifact)
+    assert isinstance(model, OnnxModel)
+    return model
 
 
 def test_a_prepared_model_gives_the_same_bits(
@@ -112,6 +106,18 @@ def test_other_weights_and_other_processors_get_their_own(
     monkeypatch.setattr(onnx_session, "cpu_facts", lambda: {"machine": "another"})
     prepacked.main(first)
     assert len(copies(cache)) == 3
+
+
+def test_a_record_with_another_sample_is_compared_anew(tmp_path: Path, cache: Path) -> None:
+    first = samples.tensor_artifact(tmp_path / "artifact")
+    edgeq.load(first)
+    record = json.loads((first / ARTIFACT_FILE).read_text())
+    del record["digest"]
+    record["settings"][SAMPLE_KEY] = {record["inputs"][0]["name"]: {"shape": [1, 256]}}
+    (first / ARTIFACT_FILE).write_bytes(seal(record))
+    with pytest.warns(RuntimeWarning, match="accepts none of the inputs"):  # of that shape
+        edgeq.load(first)
+    assert len(copies(cache)) == 2
 
 
 def test_small_models_are_loaded_as_they_are(tmp_path: Path, cache: Path) -> None:

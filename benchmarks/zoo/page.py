@@ -1,0 +1,72 @@
+"""The table as a page of the documentation."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from benchmarks.zoo.rows import Row
+
+HEAD = """\
+# A zoo of real models
+
+Models of packages in the package index, quantized by edgeq and by onnxruntime's own tools, measured
+in one run on one machine by
+
+```
+nox -s zoo
+```
+
+Inputs are photographs, drawn text, speech and files, 16 to calibrate with and 32 others to judge
+with. Time: the median of runs taken in turns, one thread, and its ratio to the float file's. Error:
+the largest relative RMS error of an output, from the original file run without optimizations. Peak:
+what opening and five runs add to a process's resident set. The packages' licences are their own.
+"""
+
+
+def page(rows: Sequence[Row], models: Mapping[str, Any]) -> str:
+    """The page, with a table for every model."""
+    return "\n".join([HEAD, _versions(), "", *_tables(rows, models)]) + "\n"
+
+
+def _versions() -> str:
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("onnxruntime", "numpy"))
+    return f"{packages}, Python {platform.python_version()}, {platform.system()}, {_processor()}."
+
+
+def _processor() -> str:
+    from edgeq.devices.detect import detect
+
+    return detect().chip
+
+
+def _tables(rows: Sequence[Row], models: Mapping[str, Any]) -> Iterator[str]:
+    for name, model in models.items():
+        own = [row for row in rows if row.model == name]
+        if not own:
+            continue
+        yield f"## {name}\n\n`{model.file.rsplit('/', 1)[-1]}` of {model.package}\n"
+        yield "| file | MB | ms | of float's time | error | peak, MiB |"
+        yield "| --- | --- | --- | --- | --- | --- |"
+        yield from (_line(row) for row in own if row.bytes is not None)
+        yield ""
+        steps = [row.note for row in own if row.bytes is None and row.file == "edgeq"]
+        yield from (
+            f"{row.file}: {row.note}.\n" for row in own if not row.bytes and row.file != "edgeq"
+        )
+        if steps:
+            yield f"edgeq's commands: {'; '.join(steps)}.\n"
+
+
+def _line(row: Row) -> str:
+    assert row.bytes is not None and row.peak_bytes is not None
+    figures = (
+        f"{row.bytes / 1e6:.3g}",
+        f"{row.milliseconds:.3g}",
+        f"{row.ratio:.2f}",
+        f"{row.error:.2g}",
+        f"{row.peak_bytes / 2**20:.1f}",
+    )
+    return f"| {row.file} | {' | '.join(figures)} |"

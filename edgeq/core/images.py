@@ -1,0 +1,111 @@
+"""How an image becomes a model's input: the same words in a recipe and in a bundle."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
+
+from edgeq.core.frozen import Frozen
+from edgeq.core.validation_messages import refuse
+
+Resampling = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+_CHANNELS = {"RGB": 3, "BGR": 3, "grayscale": 1}
+
+
+def _both(value: Any) -> Any:
+    """A square's side stands for its height and width."""
+    return (value, value) if isinstance(value, int) else _as_tuple(value)
+
+
+def _as_tuple(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+_Side = Annotated[int, Field(ge=1, le=16384, strict=True)]
+_Size = tuple[_Side, _Side]
+_ByChannel = Annotated[
+    tuple[FiniteFloat, ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=3)
+]
+
+
+class ImageSettings(Frozen):
+    """From an image to the input, in this order: turn as its metadata say, convert to the colors,
+    resize, cut out the middle, scale, normalize."""
+
+    size: Annotated[_Size, BeforeValidator(_both)] = Field(
+        description="Height and width of the model's input; one number for a square.",
+        examples=[224, [192, 256]],
+    )
+    resize: _Side | Annotated[_Size, BeforeValidator(_as_tuple)] | None = Field(
+        default=None,
+        description="A number: the shorter side gets this length, the other in proportion. Two: "
+        "exactly this height and width. By default, exactly `size`. What is larger than `size` is "
+        "cut off evenly on both sides.",
+        examples=[256, [256, 256]],
+    )
+    resample: Resampling = Field(default="bilinear", description="The filter, by Pillow's name.")
+    scale: FiniteFloat = Field(
+        default=1 / 255, gt=0, description="Pixels, from 0 to 255, are multiplied by it."
+    )
+    mean: _ByChannel = Field(
+        default=(0.0,),
+        description="Subtracted after that: one number, or one for each channel, in the order of "
+        "`color`.",
+        examples=[[0.485, 0.456, 0.406]],
+    )
+    deviation: _ByChannel = Field(
+        default=(1.0,),
+        description="Divided by after that: one number, or one for each channel.",
+        examples=[[0.229, 0.224, 0.225]],
+    )
+    color: Literal["RGB", "BGR", "grayscale"] = Field(
+        default="RGB", description="The channels, in the order that the model was trained with."
+    )
+    layout: Literal["NCHW", "NHWC"] = Field(
+        default="NCHW", description="The axes: channels before height and width, or after them."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> ImageSettings:
+        for name, values in (("mean", self.mean), ("deviation", self.deviation)):
+            if len(values) not in (1, self.channels):
+                what = (
+                    f"{name} has {len(values)} numbers, and {self.color} {self.channels} channels"
+                )
+                raise refuse(what, "give one number, or one for each channel")
+        if any(value <= 0 for value in self.deviation):
+            raise refuse("a deviation must be greater than 0", "leave it out if there is none")
+        least = (self.resize,) * 2 if isinstance(self.resize, int) else self.resize or self.size
+        if least[0] < self.size[0] or least[1] < self.size[1]:
+            what = f"resize {self.resize} is smaller than size {self.size}, which is cut out of it"
+            raise refuse(what, f"write 'resize: {max(self.size)}' or more, or leave it out")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Values per pixel."""
+        return _CHANNELS[self.color]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The input's, for one image."""
+        height, width = self.size
+        if self.layout == "NCHW":
+            return (1, self.channels, height, width)
+        return (1, height, width, self.channels)
+
+    @property
+    def is_unscaled(self) -> bool:
+        """Whether the model takes pixels as they are."""
+        return self.scale == 1 and set(self.mean) == {0.0} and set(self.deviation) == {1.0}
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image of this size before its middle is cut out."""
+        if not isinstance(self.resize, int):
+            return self.resize or self.size
+        short, long = sorted((height, width))
+        longer = int(self.resize * long / short)
+        return (self.resize, longer) if height <= width else (longer, self.resize)

@@ -1,0 +1,116 @@
+"""What a first recipe declares of an image classifier in an .onnx file."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.images import ImageSettings
+from edgeq.models.image_processor import PROCESSOR_FILE, read_image_settings
+from edgeq.models.jsonfile import read_optional
+from edgeq.models.labels import read_classes
+
+if TYPE_CHECKING:
+    from edgeq.core.artifact import ValueInfo
+
+LABELS_FILE = "labels.txt"
+_USUAL_SIDE = 224
+
+
+@dataclass(frozen=True)
+class Interface:
+    """labels: None if no file says them. image: from the file `stated_by`, "" if none says it."""
+
+    classes: int
+    labels: tuple[str, ...] | None
+    image: ImageSettings
+    stated_by: str
+
+    @property
+    def lacks(self) -> str:
+        """What has to be in a file of labels; empty if there are some."""
+        if self.labels is not None:
+            return ""
+        return f"the names of its {self.classes} classes in the order of the output, one per line"
+
+    def lines(self, *, draft: bool = False) -> Iterator[str]:
+        """Its keys below `model:`; with `draft`, without files."""
+        labels = self.labels or (tuple(map(str, range(self.classes))) if draft else None)
+        yield "  # The classes, in the order of the model's output."
+        if labels is None:
+            yield f"  labels: {LABELS_FILE}"
+        else:
+            given = f"labels: {json.dumps(labels, ensure_ascii=False)}"
+            yield from textwrap.wrap(
+                given,
+                96,
+                initial_indent="  ",
+                subsequent_indent="    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        if self.stated_by:
+            yield f"  # How an image becomes the input, from {self.stated_by}."
+        else:
+            yield "  # How an image becomes the input. No file says it: write what the model was"
+            yield "  # trained with, or every label is a guess."
+        yield "  image:"
+        for key, value in self.image.model_dump(mode="json", exclude_none=True).items():
+            yield f"    {key}: {json.dumps(value)}"
+
+
+def interface_of(path: Path) -> Interface:
+    """Read the graph, and the files of transformers next to it or one directory above.
+
+    Raises InvalidInput for a graph that takes no image or gives no scores.
+    """
+    from edgeq.formats.onnx.write import value_info
+    from edgeq.models.graphs.imported import read_onnx
+
+    graph = read_onnx(path).graph
+    inputs, outputs = map(value_info, graph.inputs), [*map(value_info, graph.outputs)]
+    plain = _of_shape(path, [*inputs])
+    classes = outputs[0].shape[-1] if len(outputs) == 1 and outputs[0].shape else None
+    if not isinstance(classes, int):
+        names = ", ".join(value.name for value in outputs)
+        what = f"its outputs, {names}, are not scores of a known number of classes"
+        raise InvalidInput(Problem(str(path), what, "add --task tensor"))
+    labels = None
+    config = stated_next_to(path)
+    if config.get("id2label"):
+        labels = read_classes(config, str(path.parent)).labels
+    file = _next_to(path, PROCESSOR_FILE)
+    if file is None:
+        return Interface(classes, labels, plain, "")
+    image = read_image_settings(file).model_copy(update={"layout": plain.layout})
+    return Interface(classes, labels, image, file.name)
+
+
+def stated_next_to(path: Path) -> dict[str, object]:
+    """The config.json that an exporter wrote with the .onnx file; empty without one."""
+    file = _next_to(path, "config.json")
+    return read_optional(file) if file is not None else {}
+
+
+def _next_to(path: Path, name: str) -> Path | None:
+    near = (path.parent / name, path.parent.parent / name)
+    return next((file for file in near if file.is_file()), None)
+
+
+def _of_shape(path: Path, inputs: list[ValueInfo]) -> ImageSettings:
+    """The size, layout and channels of the only input."""
+    shape = inputs[0].shape if len(inputs) == 1 else ()
+    for layout, channels in (("NCHW", 1), ("NHWC", 3)):
+        if len(shape) == 4 and shape[channels] in (1, 3):
+            sides = [side for axis, side in enumerate(shape) if axis not in (0, channels)]
+            size = [side if isinstance(side, int) else _USUAL_SIDE for side in sides]
+            color = "RGB" if shape[channels] == 3 else "grayscale"
+            return ImageSettings.model_validate({"size": size, "color": color, "layout": layout})
+    shapes = ", ".join(f"{value.name} {value.shape}" for value in inputs)
+    what = f"its inputs are {shapes}, not one image"
+    raise InvalidInput(Problem(str(path), what, "add --task tensor"))

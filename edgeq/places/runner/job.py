@@ -1,0 +1,137 @@
+"""What edgeq-runner is given for a pass: arrays, a table of settings, and what they are in words.
+
+Texts become token ids here: a tokenizer is the app's own, and the runner has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.core.artifact import MODEL_FILE, TOKENIZER_FILE, Artifact
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.known_settings import SESSION_BY_CPU, SESSION_BY_CPU_KEY, SESSION_KEY, STATE_KEY
+from edgeq.core.tasks import task_of
+from edgeq.formats import timed_feed
+from edgeq.formats.package import Package
+from edgeq.formats.text import TextEncoder
+from edgeq.formats.timed_feed import Feed
+from edgeq.places.process import Request
+from edgeq.recipe import data_sets
+
+_QUANTILES = {"p50": 0.5, "p90": 0.9}
+MEMORY_RUNS = 32
+
+
+@dataclass(frozen=True)
+class Job:
+    """Lines of the runner's request that a pass has of its own; `words` describe its inputs."""
+
+    lines: tuple[str, ...]
+    feeds: Path
+    words: str
+
+
+def require_runnable(package: Package, where: str) -> None:
+    """Raise InvalidInput for an artifact that the runner cannot run."""
+    artifact = package.artifact
+    if MODEL_FILE not in artifact.files or task_of(artifact.task).generates:
+        what = f"edgeq-runner runs ONNX models of texts and arrays, not {artifact.name}"
+        remedy = f"measure it with Python there: {where}?python=/path/there"
+        raise InvalidInput(Problem(artifact.name, f"{what} for {artifact.task}", remedy))
+    if artifact.settings.get(STATE_KEY):
+        what = "has a state, and edgeq-runner runs single steps"
+        remedy = f"measure it with Python there: {where}?python=/path/there"
+        raise InvalidInput(Problem(artifact.name, what, remedy))
+    for value in (*artifact.inputs, *artifact.outputs):
+        if "\n" in value.name:
+            raise InvalidInput(Problem(artifact.name, "a name has a line break", "rename it"))
+
+
+def session_lines(artifact: Artifact) -> tuple[str, ...]:
+    """Inputs, outputs and session entries, as `edgeq.formats.onnx.prepacked` takes them."""
+    own = artifact.settings.get(SESSION_KEY)
+    by_cpu = artifact.settings.get(SESSION_BY_CPU_KEY, SESSION_BY_CPU)
+    entries = {"any": own} if own is not None else by_cpu
+    return (
+        *(f"input {value.name}" for value in artifact.inputs),
+        *(f"output {value.name}" for value in artifact.outputs),
+        *(
+            f"entry {kind} {name} {value}"
+            for kind, settings in entries.items()
+            for name, value in settings.items()
+        ),
+    )
+
+
+def make_job(request: Request, package: Package, folder: Path) -> Job:
+    """The part of a pass that differs between passes; its arrays are written to `folder`."""
+    feeds = folder / "feeds.npy"
+    if request.work == "quality":
+        samples = _write(feeds, package.artifact, _evaluation(request, package))
+        noun = "evaluation samples" if request.texts == () else "texts, one at a time"
+        return Job((), feeds, f"{samples} {noun}")
+    feed, words = _timed(request, package)
+    _write(feeds, package.artifact, [feed])
+    if request.work == "memory":
+        return Job((f"runs {MEMORY_RUNS}",), feeds, words)
+    limits = (
+        f"limit {q} {request.limits[key]!r}"
+        for key, q in _QUANTILES.items()
+        if key in request.limits
+    )
+    return Job((f"effort {request.effort}", *limits), feeds, words)
+
+
+def _timed(request: Request, package: Package) -> tuple[Feed, str]:
+    artifact = package.artifact
+    if request.feed is not None:
+        with request.feed.open("rb") as file:
+            feed = {v.name: np.load(file, allow_pickle=False) for v in artifact.inputs}
+        if artifact.text is not None:
+            return feed, timed_feed.sequence_words(feed)
+        return feed, timed_feed.sample_words(feed)
+    if artifact.text is None:
+        feed = timed_feed.made_up(artifact.inputs)
+        return feed, timed_feed.made_up_words(feed)
+    tokens = _encoder(package).feeds(request.text, _names(artifact))
+    feed = timed_feed.sequence(tokens, artifact.text.max_tokens)
+    return feed, timed_feed.sequence_words(feed)
+
+
+def _evaluation(request: Request, package: Package) -> Iterator[Feed]:
+    artifact = package.artifact
+    if request.arrays is None:
+        encoder = _encoder(package)
+        for text in request.texts:
+            yield dict(encoder.feeds(text, _names(artifact)))
+        return
+    ranks = {value.name: len(value.shape) for value in artifact.inputs}
+    samples = data_sets.read_arrays(request.arrays, request.samples)
+    yield from data_sets.feeds(request.arrays, samples, ranks)
+
+
+def _encoder(package: Package) -> TextEncoder:
+    text = package.artifact.text
+    assert text is not None  # of an artifact without one, nobody gives texts
+    return TextEncoder(package.read(TOKENIZER_FILE), text.max_tokens)
+
+
+def _names(artifact: Artifact) -> list[str]:
+    return [value.name for value in artifact.inputs]
+
+
+def _write(path: Path, artifact: Artifact, feeds: Iterable[Feed]) -> int:
+    """Arrays of every sample in the order of the inputs; returns the number of samples."""
+    count = 0
+    with path.open("wb") as file:
+        for feed in feeds:
+            for value in artifact.inputs:
+                array: Any = np.ascontiguousarray(feed[value.name], value.dtype)
+                np.save(file, array.reshape(feed[value.name].shape), allow_pickle=False)
+            count += 1
+    return count

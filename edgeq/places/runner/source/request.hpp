@@ -1,0 +1,59 @@
+// The request: a text file with one `key value` on each line, written by edgeq.
+#pragma once
+
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "problem.hpp"
+
+struct Limit {
+  double q, seconds;
+};
+
+struct Request {
+  std::string work, library, model, probe, feeds, outputs, copy, effort = "quick";
+  bool prepared = false;
+  int threads = 0, runs = 0;
+  std::vector<std::string> inputs, outputs_names;
+  std::map<std::string, std::map<std::string, std::string>> entries;  // by class of CPU, "any" first
+  std::vector<Limit> limits;
+};
+
+inline Request read_request(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) throw Problem(2, path, "cannot be read", "name the request's file");
+  Request request;
+  for (std::string line; std::getline(file, line);) {
+    const size_t space = line.find(' ');
+    const std::string key = line.substr(0, space);
+    const std::string value = space == line.npos ? "" : line.substr(space + 1);
+    std::istringstream words(value);
+    if (key == "work") request.work = value;
+    else if (key == "library") request.library = value;
+    else if (key == "model") request.model = value;
+    else if (key == "probe") request.probe = value;
+    else if (key == "feeds") request.feeds = value;
+    else if (key == "outputs") request.outputs = value;
+    else if (key == "copy") request.copy = value;
+    else if (key == "effort") request.effort = value;
+    else if (key == "prepared") request.prepared = value == "1";
+    else if (key == "threads") words >> request.threads;
+    else if (key == "runs") words >> request.runs;
+    else if (key == "input") request.inputs.push_back(value);
+    else if (key == "output") request.outputs_names.push_back(value);
+    else if (key == "entry") {
+      std::string cpu, name, setting;
+      words >> cpu >> name >> setting;
+      request.entries[cpu][name] = setting;
+    } else if (key == "limit") {
+      Limit limit{};
+      words >> limit.q >> limit.seconds;
+      request.limits.push_back(limit);
+    } else throw Problem(2, path, "has an unknown line: " + line, "use the edgeq that built this runner");
+  }
+  return request;
+}

@@ -1,0 +1,171 @@
+"""The C++ starter built by its README's commands, and judged by the bundle's self-test."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the build side is not installed")
+
+import torch
+import transformers
+
+import edgeq
+from edgeq.core.errors import InvalidInput
+from edgeq.pipeline.starters.write import write_starter
+from edgeq.pipeline.workflow import bundle_recipe
+from tests.support import native, onnx_models
+from tests.support.tiny_bert import config, save_bert
+
+TOKENIZERS = Path(native.__file__).parent / "tokenizers_cpp"
+TEXTS = ["ba be bi", "zu zo", "ba be bo"]
+RECIPE = """\
+edgeq: 1
+name: starter
+model: {{source: {source}, task: {task}}}
+quantize: {{default: [int8-dynamic]}}
+targets: [{{format: onnx, devices: [here]}}]
+"""
+
+
+def bundle(folder: Path, source: str, task: str) -> Path:
+    """An unchecked bundle of a model in `folder`."""
+    recipe, out = folder / f"{task}.yaml", folder / f"{task}.zip"
+    recipe.write_text(RECIPE.format(source=source, task=task), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEQ_STORE", str(folder / "store"))
+        bundle_recipe(recipe, "here", out, None, True, lambda step: None)
+    return out
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not Path("/usr/include/nlohmann/json.hpp").is_file():
+        pytest.skip("not run: no nlohmann-json here: apt-get install nlohmann-json3-dev")
+    return native.release(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoder")
+    shutil.copytree(tiny, folder / "tiny")
+    return bundle(folder, "tiny", "sentence-embedding")
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classifier")
+    torch.manual_seed(3)
+    names = {0: "praise", 1: "complaint", 2: "question"}
+    settings = config(id2label=names, label2id={name: i for i, name in names.items()})
+    save_bert(folder / "mood", model=transformers.BertForSequenceClassification(settings))
+    return bundle(folder, "mood", "text-classification")
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("net")
+    onnx_models.convolutional(folder / "net.onnx")
+    return bundle(folder, "net.onnx", "tensor")
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": "/usr/bin:/bin", "TOKENIZERS_PYTHON": sys.executable}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+
+
+def built(bundle: Path, folder: Path, runtime: Path, *options: str) -> Path:
+    """The starter of a bundle, built by CMake as its README says."""
+    app = write_starter(bundle, "cpp", folder)
+    for command in (
+        ("cmake", "-B", "build", f"-DONNXRUNTIME={runtime}", "-DCMAKE_BUILD_TYPE=Quick", *options),
+        ("cmake", "--build", "build"),
+    ):
+        done = run(app, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return app
+
+
+def compiled(app: Path, program: str, runtime: Path) -> str:
+    """One program of a starter, by one command."""
+    libraries = runtime / "lib"
+    command = ("g++", "-std=c++17", "-I", str(runtime / "include"), f"{program}.cpp", "-o", program)
+    done = run(app, *command, "-L", str(libraries), "-lonnxruntime", f"-Wl,-rpath,{libraries}")
+    assert done.returncode == 0, done.stderr
+    return f"./{program}"
+
+
+def test_an_encoder_with_tokenizers(encoder: Path, runtime: Path, tmp_path: Path) -> None:
+    app = built(encoder, tmp_path / "app", runtime, f"-DTOKENIZERS={TOKENIZERS}")
+    done = run(app, "build/selftest")
+    assert done.returncode == 0, done.stdout + done.stderr
+    cases = json.loads((app / "bundle" / "selftest.json").read_text(encoding="utf-8"))["cases"]
+    assert done.stdout.count(": pass, ") == len(cases)
+    vectors = edgeq.load(encoder).embed(TEXTS)
+    lengths = np.linalg.norm(vectors, axis=1)
+    wanted = vectors[0] @ vectors[1:].T / (lengths[0] * lengths[1:])
+    printed = [
+        float(line.split()[0]) for line in run(app, "build/main", *TEXTS).stdout.splitlines()
+    ]
+    np.testing.assert_allclose(printed, wanted, atol=1e-4)
+
+
+def test_a_classifier_without_tokenizers_refuses_text(
+    classifier: Path, runtime: Path, tmp_path: Path
+) -> None:
+    app = write_starter(classifier, "cpp", tmp_path / "app")
+    done = run(app, compiled(app, "selftest", runtime))
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = run(app, compiled(app, "main", runtime), TEXTS[0])
+    assert refused.returncode == 1
+    assert "-DTOKENIZERS=" in refused.stderr
+
+
+def test_a_model_of_arrays(net: Path, runtime: Path, tmp_path: Path) -> None:
+    app = write_starter(net, "cpp", tmp_path / "app")
+    done = run(app, compiled(app, "selftest", runtime))
+    assert done.returncode == 0, done.stdout + done.stderr
+    model = edgeq.load(net)
+    with np.load(app / "bundle" / "selftest.npz") as feeds:
+        outputs = model.run(dict(feeds))
+    printed = run(app, compiled(app, "main", runtime)).stdout
+    for name, values in outputs.items():
+        assert f"{name}: {' '.join(map(str, values.shape))}, first value" in printed
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "before", "after"),
+    [
+        ("encoder", "text.hpp", "mask(ids.size(), 1)", "mask(ids.size(), 0)"),
+        ("classifier", "model.hpp", '.at("labels").at(i)', '.at("labels").at((i + 1) % 3)'),
+        ("net", "model.hpp", "view(bytes.back(),", "view(bytes.back().insert(0, 4, 1),"),
+    ],
+    ids=["mask", "label", "array"],
+)
+def test_a_mistake_fails_the_self_test(
+    kind: str,
+    file: str,
+    before: str,
+    after: str,
+    runtime: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    app = write_starter(request.getfixturevalue(kind), "cpp", tmp_path / "app")
+    text = (app / file).read_text(encoding="utf-8")
+    assert text.count(before) == 1
+    (app / file).write_text(text.replace(before, after), encoding="utf-8")
+    found = run(app, compiled(app, "selftest", runtime))
+    assert found.returncode == 1, found.stdout
+    assert "FAIL" in found.stdout
+
+
+def test_javascript_has_no_starter_for_a_classifier(classifier: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="this starter runs sentence encoders in ONNX"):
+        write_starter(classifier, "javascript", tmp_path / "app")

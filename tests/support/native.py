@@ -1,0 +1,87 @@
+"""What native programs are built with in tests: onnxruntime's headers next to the wheel's library.
+
+The package index has the library without headers. An npm package has those, in 150 MB.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import filelock
+import onnxruntime
+import pytest
+
+from edgeq.core import child
+from edgeq.places.emulated.arm_place import ArmPlace
+
+HEADERS = "com.github.asus4.onnxruntime@0.4.9"
+_INSIDE = "package/Plugins/iOS~/onnxruntime.xcframework/ios-arm64/onnxruntime.framework/Headers"
+
+
+def library() -> Path:
+    """The C library inside the installed wheel."""
+    (found,) = Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*")
+    return found
+
+
+def release(factory: pytest.TempPathFactory) -> Path:
+    """A directory as a release of ONNX Runtime is unpacked: include/ and lib/. Else a skip.
+
+    Made once for all processes of a test run.
+    """
+    for program in ("cmake", "g++", "npm", "tar"):
+        if shutil.which(program) is None:
+            pytest.skip(f"not run: {program} is not installed")
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "onnxruntime-release"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            _make_release(folder)
+    return folder
+
+
+def _make_release(folder: Path) -> None:
+    work = folder.with_suffix(".partial")
+    work.mkdir(exist_ok=True)
+    packed = subprocess.run(
+        ["npm", "pack", HEADERS, "--silent"], cwd=work, capture_output=True, text=True
+    )
+    if packed.returncode:
+        pytest.skip(f"not run: npm has no {HEADERS}: {packed.stderr.strip()[-200:]}")
+    archive = work / packed.stdout.split()[-1]
+    subprocess.run(["tar", "xzf", archive.name, _INSIDE], cwd=work, check=True)
+    archive.unlink()
+    (work / _INSIDE).rename(work / "include")
+    (work / "lib").mkdir()
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
+        (work / "lib" / name).symlink_to(library())
+    work.rename(folder)
+
+
+def arm_library(folder: Path) -> Path:
+    """The same version's library for 64-bit Arm Linux, from its wheel. Else a skip."""
+    version = onnxruntime.__version__
+    command = [
+        *child.command("pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"),
+        *("--platform", "manylinux_2_28_aarch64", "--platform", "manylinux_2_27_aarch64"),
+        *("--dest", str(folder / "wheel"), f"onnxruntime=={version}"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"not run: no Arm wheel of onnxruntime {version}: {done.stderr[-200:]}")
+    (wheel,) = (folder / "wheel").iterdir()
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if "capi/libonnxruntime.so." in n)
+        return Path(archive.extract(name, folder))
+
+
+def emulator_words(arm: ArmPlace) -> list[str]:
+    """The command line by which `arm` emulates, up to the program."""
+    script = arm.python().read_text(encoding="utf-8").splitlines()[1]
+    words = shlex.split(script.removeprefix("exec "))
+    return words[: words.index("-0")]

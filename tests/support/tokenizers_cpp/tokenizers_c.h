@@ -1,0 +1,16 @@
+// The functions of tokenizers-cpp that the C++ starter calls, for a build without Rust.
+#pragma once
+#include <cstddef>
+
+extern "C" {
+using TokenizerHandle = void*;
+struct TokenizerEncodeResult {
+  int* token_ids;
+  size_t len;
+};
+TokenizerHandle tokenizers_new_from_str(const char* json, size_t len);
+void tokenizers_encode(TokenizerHandle handle, const char* data, size_t len, int add_special_token,
+                       TokenizerEncodeResult* result);
+void tokenizers_free_encode_results(TokenizerEncodeResult* results, size_t num_seqs);
+void tokenizers_free(TokenizerHandle handle);
+}
