@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def quiet(step: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recipe(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEQ_STORE", str(tmp_path_factory.mktemp("store")))
         yield write_recipe(tiny.parent / "coreai.yaml", RECIPE)

@@ -78,6 +78,10 @@ def answers(folder: Path, feeds: dict[str, Array]) -> list[tuple[Array, Array]]:
     return [(found[n], w) for n, w in zip(names, session.run(names, feeds), strict=True)]
 
 
+def scalar(value: float) -> Array:
+    return np.array(value, np.float32)
+
+
 def numbers(*values: int) -> Array:
     return np.array(values, np.int64)
 
@@ -87,7 +91,7 @@ CASES: dict[str, tuple[str, list[Array], list[Array], dict[str, Any]]] = {
     "add constant": ("Add", [X], [X[0]], {}),
     "sub": ("Sub", [X, X[:1]], [], {}),
     "div": ("Div", [X, np.abs(X) + 1], [], {}),
-    "pow": ("Pow", [np.abs(X)], [np.float32(1.5)], {}),
+    "pow": ("Pow", [np.abs(X)], [scalar(1.5)], {}),
     "max": ("Max", [X, -X], [], {}),
     "min": ("Min", [X, -X], [], {}),
     "relu": ("Relu", [X], [], {}),
@@ -106,7 +110,7 @@ CASES: dict[str, tuple[str, list[Array], list[Array], dict[str, Any]]] = {
     "gelu by tanh": ("Gelu", [X], [], {"approximate": "tanh"}),
     "neg": ("Neg", [X], [], {}),
     "reciprocal": ("Reciprocal", [X], [], {}),
-    "clip": ("Clip", [X], [np.float32(-0.3), np.float32(0.5)], {}),
+    "clip": ("Clip", [X], [scalar(-0.3), scalar(0.5)], {}),
     "softmax": ("Softmax", [X], [], {"axis": 1}),
     "log softmax": ("LogSoftmax", [X], [], {"axis": -1}),
     "mean": ("ReduceMean", [X], [numbers(0, -1)], {"keepdims": 0}),
@@ -125,7 +129,7 @@ CASES: dict[str, tuple[str, list[Array], list[Array], dict[str, Any]]] = {
     "batch norm": (
         "BatchNormalization",
         [IMAGE],
-        [*(RNG.standard_normal((3, 4)).astype(np.float32)), np.float32([1, 2, 3, 0.5])],
+        [*(RNG.standard_normal((3, 4)).astype(np.float32)), np.array([1, 2, 3, 0.5], np.float32)],
         {"epsilon": 1e-3},
     ),
     "reshape": ("Reshape", [X], [numbers(0, -1, 2)], {}),
@@ -141,7 +145,7 @@ CASES: dict[str, tuple[str, list[Array], list[Array], dict[str, Any]]] = {
     "slice": ("Slice", [X], [numbers(1), numbers(10), numbers(1), numbers(1)], {}),
     "slice backwards": ("Slice", [X], [numbers(-1), numbers(-9), numbers(2), numbers(-2)], {}),
     "expand": ("Expand", [X[:, :1]], [numbers(2, 5, 4)], {}),
-    "pad": ("Pad", [X], [numbers(0, 1, 0, 0, 0, 2), np.float32(7)], {}),
+    "pad": ("Pad", [X], [numbers(0, 1, 0, 0, 0, 2), scalar(7)], {}),
     "pad by reflection": ("Pad", [X], [numbers(0, 1, 2, 0, 0, 1)], {"mode": "reflect"}),
     "cumulate": ("CumSum", [X], [np.array(2, np.int64)], {}),
     "cumulate backwards": (
