@@ -3,6 +3,8 @@
 nox                                     lint, types, tests: what continuous integration runs
 nox -s fast                             unit and property tests, while editing; no real models
 nox -s slow                             every property 10,000 times, then the tests fast leaves out
+nox -s coverage                         lines and branches that the fast tests reach
+nox -s mutants                          changes of the code that judges, for hours
 nox -s faults                           kills, power cuts, full disks, mutated files: for hours
 nox -s zoo                              real models of packages, and onnxruntime's own tools
 nox -s light                            the device side alone, in an environment without torch
@@ -88,6 +90,30 @@ def slow(session: nox.Session) -> None:
     often = {"EDGEQ_EXAMPLES": os.environ.get("EDGEQ_EXAMPLES", "10000")}
     session.run("pytest", "-m", "not slow", *_SIDE_BY_SIDE, *session.posargs, env=often)
     session.run("pytest", "-m", "slow", *_SIDE_BY_SIDE, *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Lines and branches that fast tests reach, in the processes they start, too.
+
+    Of all tests: nox -s coverage -- -m "slow or not slow"
+    """
+    session.install("-e", ".[dev]")
+    Path("build/coverage").mkdir(parents=True, exist_ok=True)
+    report = ["--cov", "--cov-report=term", "--cov-report=html"]
+    session.run("pytest", "-m", "not slow", *_SIDE_BY_SIDE, *report, *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Change the code that judges, place by place, and list the changes that no test notices.
+
+    Hours; goes on where it stopped. Only some: nox -s mutants -- "edgeq.core.units*"
+    """
+    session.install("-e", ".[dev]", "mutmut>=3.8,<4")
+    few = {"EDGEQ_EXAMPLES": os.environ.get("EDGEQ_EXAMPLES", "25")}
+    session.run("mutmut", "run", "--max-children", "2", *session.posargs, env=few)
+    session.run("mutmut", "results")
 
 
 @nox.session

@@ -29,7 +29,8 @@ def starter(
 ) -> None:
     """Write a small program that runs a bundle, with a self-test that verifies it.
 
-    In C++ for encoders, classifiers and models of arrays in ONNX; for Node.js, encoders only.
+    In C++ for encoders, classifiers and models of arrays in ONNX, and language models in GGUF; for
+    Node.js, encoders only.
     """
     from edgeq.pipeline.starters.write import STARTERS, write_starter
 

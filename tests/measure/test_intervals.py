@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgeq.core.sampling import LEAST_SAMPLES
 from edgeq.measure.intervals import (
+    Bounds,
     effective_count,
     ratio_bounds,
     resampled_bounds,
@@ -17,6 +20,7 @@ from edgeq.measure.intervals import (
     student_95,
 )
 from edgeq.measure.quality import OutputComparison
+from edgeq.pipeline.check.verdict import Line
 from tests.support.properties import examples
 from tests.support.verdicts import OUTPUT, line, measurement, quality, verdict
 
@@ -121,3 +125,36 @@ def test_a_quality_budget_needs_its_samples(
     assert cosine.status == status
     assert said in cosine.remedy
     assert (found.exit_status == 4) == (status == "inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("samples", "limit", "wanted"),
+    [
+        (100, 0.984, 400),  # the lower end is 2 away, the limit 1
+        (100, 0.9855, 2500),  # the upper end is 2.5 away, the limit 0.5
+        (LEAST_SAMPLES, 0.985, None),
+        (LEAST_SAMPLES, 0.984, 4 * LEAST_SAMPLES),
+    ],
+)
+def test_the_end_beyond_the_limit_says_how_many_samples_are_wanted(
+    samples: int, limit: float, wanted: int | None
+) -> None:
+    bounds = Bounds(low=0.983, high=0.9875)
+    known = {"samples": samples, "distinct": samples, "cosine_mean_bounds": bounds}
+    cosine = cosine_line(limit, **known)
+    assert (cosine.status, cosine.samples_wanted) == ("inconclusive", wanted)
+
+
+def test_samples_too_few_for_an_interval_want_the_fewest_that_have_one() -> None:
+    known = {"samples": 3, "distinct": 3, "cosine_mean_bounds": None}
+    cosine = cosine_line(0.5, **known)
+    assert (cosine.status, cosine.samples_wanted) == ("inconclusive", LEAST_SAMPLES)
+    assert cosine.reason == "3 different samples are too few for an interval"
+    one = cosine_line(0.5, **{**known, "samples": 1, "distinct": 1})
+    assert one.reason == "1 sample is too few for an interval"
+
+
+def cosine_line(limit: float, **changes: Any) -> Line:
+    output = OUTPUT.model_copy(update=changes)
+    found = verdict({"quality": {"cosine": limit}}, measured=measurement(quality=quality(y=output)))
+    return line(found, "quality.cosine")

@@ -153,6 +153,28 @@ def test_a_busy_machine_is_said_and_decides_nothing_near_the_budget(words: str) 
     assert line(quiet, "latency.p90").status == "pass"
 
 
+HALF_SPEED = {"megahertz": (1500.0, 3000.0)}  # a time may be twice or half what it should be
+
+
+@pytest.mark.parametrize(
+    ("by", "status"),
+    [(2, "pass"), (1.9, "inconclusive"), (0.5, "inconclusive"), (0.49, "fail")],
+)
+def test_how_far_from_a_budget_a_disturbed_figure_decides(by: float, status: str) -> None:
+    times = disturbed(**HALF_SPEED)
+    for budget, value in (("p50", times.p50.seconds), ("p90", times.p90.seconds)):
+        found = verdicts.verdict(
+            {"latency": {budget: by * value}}, measured=measurement(latency=times)
+        )
+        assert line(found, f"latency.{budget}").status == status
+    spoken = verdicts.spoken(conditions=CONDITIONS.model_copy(update=HALF_SPEED))
+    speed = 1 / spoken.token_p50.seconds
+    found = verdicts.verdict(
+        {"speed": {"generation": speed / by}}, measured=verdicts.language_model(generation=spoken)
+    )
+    assert line(found, "speed.generation").status == status
+
+
 def test_full_precision_that_disagrees_with_itself_is_said() -> None:
     """Its time was 72 ms beside one artifact and 21 ms beside another."""
     here = load_device("here")

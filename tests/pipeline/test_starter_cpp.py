@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,20 +25,24 @@ from tests.support import native, onnx_models
 from tests.support.tiny_bert import config, save_bert
 
 TOKENIZERS = Path(native.__file__).parent / "tokenizers_cpp"
+ROOT = Path(__file__).parents[2]
 TEXTS = ["ba be bi", "zu zo", "ba be bo"]
 RECIPE = """\
 edgeq: 1
 name: starter
 model: {{source: {source}, task: {task}}}
-quantize: {{default: [int8-dynamic]}}
-targets: [{{format: onnx, devices: [here]}}]
+quantize: {{default: [{how}]}}
+targets: [{{format: {format}, devices: [here]}}]
 """
 
 
-def bundle(folder: Path, source: str, task: str) -> Path:
+def bundle(
+    folder: Path, source: str, task: str, how: str = "int8-dynamic", format: str = "onnx"
+) -> Path:
     """An unchecked bundle of a model in `folder`."""
     recipe, out = folder / f"{task}.yaml", folder / f"{task}.zip"
-    recipe.write_text(RECIPE.format(source=source, task=task), encoding="utf-8")
+    text = RECIPE.format(source=source, task=task, how=how, format=format)
+    recipe.write_text(text, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEQ_STORE", str(folder / "store"))
         bundle_recipe(recipe, "here", out, None, True, lambda step: None)
@@ -75,8 +80,14 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle(folder, "net.onnx", "tensor")
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": "/usr/bin:/bin", "TOKENIZERS_PYTHON": sys.executable}
+def run(
+    folder: Path, *command: str, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "TOKENIZERS_PYTHON": sys.executable,
+        **(variables or {}),
+    }
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
 
@@ -137,6 +148,25 @@ def test_a_model_of_arrays(net: Path, runtime: Path, tmp_path: Path) -> None:
     printed = run(app, compiled(app, "main", runtime)).stdout
     for name, values in outputs.items():
         assert f"{name}: {' '.join(map(str, values.shape))}, first value" in printed
+
+
+def test_a_language_model_in_gguf(tmp_path: Path) -> None:
+    variables = native.llama(tmp_path)
+    shutil.copytree(ROOT / "recipes" / "wren", tmp_path / "wren")
+    out = bundle(tmp_path, "./wren", "text-generation", "Q8_0", "gguf")
+    app = write_starter(out, "cpp", tmp_path / "app")
+    clone = Path(native.__file__).parent / "llama_cpp"
+    for command in (
+        ("cmake", "-B", "build", f"-DLLAMA={clone}", "-DCMAKE_BUILD_TYPE=Quick"),
+        ("cmake", "--build", "build"),
+        ("build/selftest",),
+    ):
+        done = run(app, *command, variables=variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": pass, ") == 3
+    said = run(app, "build/main", "It was").stdout
+    wanted = "".join(edgeq.load(out).generate("It was", max_tokens=16))
+    assert said.startswith(f"It was{wanted}")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,22 @@ def test_times_and_memory_are_replied_as_the_worker_does(
                 )
 
 
+def test_weights_are_packed_once_and_mapped(
+    runner: Path, state: Path, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeq.places.runner.place.PREPARE_FROM", 0)
+    request = Request(work="quality", artifact=artifact, texts=TEXTS, outputs=tmp_path / "a")
+    with place_of(runner, tmp_path) as place:
+        replies = [place.run(request) for _ in range(2)]
+        (copy,) = (tmp_path / "phone").glob("*/*/model-packed.onnx")
+        made = copy.stat().st_mtime_ns
+        place.run(request.model_copy(update={"work": "memory"}))
+        assert copy.stat().st_mtime_ns == made
+    assert all(reply["prepared"] is True for reply in replies)
+    run_worker(request.model_copy(update={"outputs": tmp_path / "b"}))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_it_takes_the_runs_that_a_decision_needs(
     runner: Path, state: Path, artifact: Path, tmp_path: Path
 ) -> None:

@@ -5,10 +5,12 @@ The package index has the library without headers. An npm package has those, in 
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shlex
 import shutil
 import subprocess
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -78,6 +80,33 @@ def arm_library(folder: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if "capi/libonnxruntime.so." in n)
         return Path(archive.extract(name, folder))
+
+
+def llama(folder: Path) -> dict[str, str]:
+    """Variables for `tests/support/llama_cpp`: headers of the installed wheel's version. Else a
+    skip."""
+    xllamacpp = pytest.importorskip("xllamacpp", reason="not run: no llama.cpp is installed")
+    python = Path(sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LDLIBRARY"))
+    if python.suffix != ".so":
+        pytest.skip(f"not run: Python has no shared library, which xllamacpp's needs: {python}")
+    version = importlib.metadata.version("xllamacpp")
+    command = [
+        *child.command("pip", "download", "--quiet", "--no-deps", "--no-binary", "xllamacpp"),
+        *("--dest", str(folder), f"xllamacpp=={version}"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"not run: no source of xllamacpp {version}: {done.stderr[-200:]}")
+    (archive,) = folder.glob("xllamacpp-*.tar.gz")
+    root = f"xllamacpp-{version}/thirdparty/llama.cpp"
+    parts = (f"{root}/include", f"{root}/ggml/include")
+    subprocess.run(["tar", "xzf", archive.name, *parts], cwd=folder, check=True)
+    return {
+        "LLAMA_HEADERS": str(folder / root),
+        "LLAMA_LIBRARY": str(Path(xllamacpp.__file__).parent / "xllamacpp.abi3.so"),
+        "PYTHON_LIBRARY": str(python),
+        "PYTHON_FOLDER": str(python.parent),
+    }
 
 
 def emulator_words(arm: ArmPlace) -> list[str]:

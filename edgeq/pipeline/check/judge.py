@@ -154,8 +154,9 @@ def _is_doubtful(seen: Observation, limit: float, status: Status, *, at_most: bo
 def _few(seen: Observation) -> str:
     if seen.samples is None or seen.samples >= LEAST_SAMPLES:
         return ""
-    noun = seen.noun if seen.samples != 1 else seen.noun.removesuffix("s")
-    return f"{seen.samples} different {noun} are too few for an interval"
+    if seen.samples == 1:
+        return f"1 {seen.noun.removesuffix('s')} is too few for an interval"
+    return f"{seen.samples} different {seen.noun} are too few for an interval"
 
 
 def _wanted(seen: Observation, limit: float) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from edgeq.core.artifact import Artifact
+from edgeq.core.artifact import MODEL_FILE, Artifact
 from edgeq.core.tasks import task_of
 
 PACKAGES = {"onnxruntime-node": "1.30.0"}
@@ -165,7 +165,7 @@ yours to change: after a change, run the self-test.
 
 def runs(artifact: Artifact) -> bool:
     """Whether this starter can run the artifact: sentence encoders only."""
-    return task_of(artifact.task).embeds
+    return MODEL_FILE in artifact.files and task_of(artifact.task).embeds
 
 
 def files(artifact: Artifact, name: str, arrays: bytes | None) -> dict[str, bytes]:

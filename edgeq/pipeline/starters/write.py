@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from edgeq.core.artifact import MODEL_FILE, Artifact, seal
+from edgeq.core.artifact import Artifact, seal
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing
 from edgeq.core.validation_messages import suggest
@@ -56,7 +56,7 @@ def write_starter(bundle: Path, language: str, out: Path) -> Path:
         raise InvalidInput(Problem(str(out), "is there already", "name another with --out"))
     starter, record = STARTERS[language], read_bundle(bundle)
     artifact = record.artifact
-    if MODEL_FILE not in artifact.files or not starter.runs(artifact):
+    if not starter.runs(artifact):
         what = f"is {artifact.name} for {artifact.task}; this starter runs {starter.words}"
         remedy = "follow the README in the bundle"
         raise InvalidInput(Problem(str(bundle), what, remedy))

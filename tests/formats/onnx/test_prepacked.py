@@ -255,7 +255,7 @@ def test_the_probe_for_saturation_is_one_integer_product() -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     assert base64.b64encode(model.SerializeToString()) == base64.b64encode(
-        onnx_session._PRODUCT_MODEL
+        onnx_session.PRODUCT_MODEL
     )
 
 

@@ -1,6 +1,7 @@
 // A text classifier: a text gets a probability for each label.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "text.hpp"

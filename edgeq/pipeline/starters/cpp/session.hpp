@@ -3,24 +3,7 @@
 
 #include <onnxruntime_cxx_api.h>
 
-#include <algorithm>
-#include <cstdint>
-#include <filesystem>
-#include <fstream>
-#include <map>
-#include <nlohmann/json.hpp>
-#include <stdexcept>
-#include <string>
-#include <vector>
-
-using Json = nlohmann::json;
-namespace fs = std::filesystem;
-
-inline Json read_json(const fs::path& path) {
-  std::ifstream file(path);
-  if (!file) throw std::runtime_error(path.string() + " cannot be read");
-  return Json::parse(file);
-}
+#include "answer.hpp"
 
 /// Which of the bundle's session settings this CPU needs for exact kernels.
 inline std::string cpu_class() {
@@ -34,13 +17,6 @@ inline std::string cpu_class() {
   return "x86_64-without-vnni";
 #endif
 }
-
-/// An array that the model gave, flattened; integers become floats.
-struct Output {
-  std::vector<int64_t> shape;
-  std::vector<float> values;
-};
-using Outputs = std::map<std::string, Output>;
 
 /// An array that the model takes. It points to `values`, which must stay.
 template <typename T>

@@ -1,15 +1,7 @@
 // A model from arrays to arrays.
 #pragma once
 
-#include <optional>
-
 #include "session.hpp"
-
-struct Answer {
-  std::optional<std::vector<int64_t>> tokens;
-  Outputs outputs;
-  std::optional<std::vector<std::string>> labels;
-};
 
 class Model {
  public:

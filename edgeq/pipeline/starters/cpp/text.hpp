@@ -1,17 +1,8 @@
 // A model of texts: token ids go in, one text at a time.
 #pragma once
 
-#include <optional>
-
 #include "session.hpp"
 #include "tokenizer.hpp"
-
-/// What the program gives for one case of the self-test; null for what it was built without.
-struct Answer {
-  std::optional<std::vector<int64_t>> tokens;
-  Outputs outputs;
-  std::optional<std::vector<std::string>> labels;
-};
 
 class TextModel {
  public:
