@@ -42,8 +42,8 @@ def run(
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Sentences: each is classified, or ranked by similarity to the first. For a "
-            "classifier of images, their paths."
+            help="Sentences: each is classified, or ranked by similarity to the first; for a "
+            "reranker, a query and texts; for a classifier of images, their paths."
         ),
     ] = None,
     inputs: Annotated[
@@ -70,13 +70,20 @@ def run(
     """Run a model: rank sentences, classify texts or images, continue a text, or map arrays."""
     from edgeq.pipeline.run import (
         Labelled,
+        Reranked,
         Sampling,
         refuse_unused,
         run_arrays,
         run_texts,
         write_text,
     )
-    from edgeq.report.answers import print_labels, print_outputs, print_pace, print_similarity
+    from edgeq.report.answers import (
+        print_labels,
+        print_outputs,
+        print_pace,
+        print_ranking,
+        print_similarity,
+    )
 
     console = make_console()
     sampling = Sampling(max_tokens, temperature, seed)
@@ -103,6 +110,8 @@ def run(
         print_json(answer.summary())
     elif isinstance(answer, Labelled):
         print_labels(answer, console)
+    elif isinstance(answer, Reranked):
+        print_ranking(answer, console)
     else:
         print_similarity(answer, console)
 

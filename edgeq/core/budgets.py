@@ -146,6 +146,18 @@ BUDGETS: Registry[Budget] = Registry(
             "the share of right labels among its five likeliest that it loses",
         ),
         _quality(
+            "order",
+            "share",
+            "at least",
+            "the share of found texts that keep their order",
+        ),
+        _quality(
+            "ndcg_drop",
+            "share",
+            "at most",
+            "the quality of the first ten results that it loses",
+        ),
+        _quality(
             "kl",
             "nats",
             "at most",

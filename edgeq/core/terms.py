@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeAlias
 
 Progress = Callable[[str], object]
 """Called with a short description of the step that starts now; what it returns is ignored."""
+
+
+TextOrPair: TypeAlias = str | tuple[str, str]
+"""What an encoder reads at once: a text, or by a reranker a query and a text."""
 
 
 Effort = Literal["quick", "full"]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import TextOrPair
 from edgeq.formats.images import AnyImage
 
 Array = npt.NDArray[Any]
@@ -28,6 +29,18 @@ class Classified:
     label: str
     labels: tuple[str, ...]
     probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A text that a reranker scored. index: its place in the list that was given.
+
+    score: the model's own output: higher is better, and any number.
+    """
+
+    index: int
+    text: str
+    score: float
 
 
 class Model:
@@ -59,8 +72,8 @@ class Model:
         """
         raise self._unfit("run")
 
-    def tokenize(self, text: str) -> dict[str, Array]:
-        """Turn one text into the inputs of `run`: integer arrays of shape (1, tokens)."""
+    def tokenize(self, text: TextOrPair) -> dict[str, Array]:
+        """Turn a text, or (query, text), into inputs of `run`: integers of shape (1, tokens)."""
         raise self._unfit("tokenize")
 
     def embed(
@@ -76,6 +89,10 @@ class Model:
     def classify(self, samples: Sequence[str] | Sequence[AnyImage]) -> list[Classified]:
         """Classify each text or, by a classifier of images, each image."""
         raise self._unfit("classify")
+
+    def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
+        """Score each text for the query; the best first."""
+        raise self._unfit("rank")
 
     def preprocess(self, image: AnyImage) -> dict[str, Array]:
         """Turn one image into the input of `run`."""

@@ -14,7 +14,8 @@ from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Classes, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import SAMPLE_KEY
 from edgeq.core.tasks import task_of
-from edgeq.formats.base import Array, Classified, Model
+from edgeq.core.terms import TextOrPair
+from edgeq.formats.base import Array, Classified, Model, Ranked
 from edgeq.formats.images import AnyImage, prepared
 from edgeq.formats.package import Package
 from edgeq.formats.text import TextEncoder, prompted
@@ -85,6 +86,17 @@ class SampleModel(Model, ABC):
             found.append(_classified(classes, self.run(feeds)[name]))
         return found
 
+    def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
+        """See `Model.rank`. Pairs are run one at a time, as texts by `embed`."""
+        if not task_of(self.artifact.task).ranks:
+            raise self._unfit("rank")
+        _require_list(texts)
+        name, found = self.artifact.outputs[0].name, []
+        for index, text in enumerate(texts):
+            feeds = self._encoder.feeds((query, text), self._inputs, f"texts[{index}]")
+            found.append(Ranked(index, text, float(self.run(feeds)[name].ravel()[0])))
+        return sorted(found, key=lambda each: -each.score)
+
     def preprocess(self, image: AnyImage, where: str = "image") -> dict[str, Array]:
         """See `Model.preprocess`."""
         if self.artifact.image is None:
@@ -96,8 +108,8 @@ class SampleModel(Model, ABC):
         """Token ids of `text` with special tokens, truncated at `artifact.text.max_tokens`."""
         return self._encoder.ids(text, "text")
 
-    def tokenize(self, text: str) -> dict[str, npt.NDArray[np.int64]]:
-        """The inputs for one text: int64 arrays of shape (1, tokens)."""
+    def tokenize(self, text: TextOrPair) -> dict[str, npt.NDArray[np.int64]]:
+        """The inputs for one text, or for a query and a text: int64 arrays of shape (1, tokens)."""
         return self._encoder.feeds(text, self._inputs)
 
     @functools.cached_property

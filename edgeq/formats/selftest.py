@@ -40,6 +40,9 @@ class Case(Frozen):
     """One input and the answer to it."""
 
     text: str | None = Field(default=None, description="The text; null for arrays.")
+    query: str | None = Field(
+        default=None, description="The query that the text is scored for; null for other models."
+    )
     token_ids: tuple[int, ...] | None = Field(
         default=None,
         description="The tokenizer's ids for it, including special tokens and the default prompt.",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import TextOrPair
 
 
 def open_tokenizer(content: bytes) -> Tokenizer:
@@ -15,19 +16,30 @@ def open_tokenizer(content: bytes) -> Tokenizer:
         raise _refused(error) from None
 
 
-def encode(tokenizer: Tokenizer, text: str, where: str, *, special: bool = True) -> list[int]:
+def encode(
+    tokenizer: Tokenizer, text: TextOrPair, where: str, *, special: bool = True
+) -> list[int]:
     """Token ids of `text`, special tokens included or not. `where` names the text in errors."""
-    if not isinstance(text, str):
-        raise InvalidInput(Problem(where, f"is a {type(text).__name__}", "give a str"))
+    ids: list[int] = encoding(tokenizer, text, where, special=special).ids
+    return ids
+
+
+def encoding(
+    tokenizer: Tokenizer, text: TextOrPair, where: str, *, special: bool = True
+) -> Encoding:
+    """As `encode`, with the type of each token: 0, or 1 in the second text of a pair."""
+    parts = text if isinstance(text, tuple) else (text,)
+    for part in parts:
+        if not isinstance(part, str):
+            raise InvalidInput(Problem(where, f"is a {type(part).__name__}", "give a str"))
     try:
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=special).ids
+        return tokenizer.encode(*parts, add_special_tokens=special)
     except (TypeError, UnicodeEncodeError):
         what = "holds a lone surrogate, which no UTF-8 text has"
         remedy = "decode the bytes it came from with errors='replace'"
         raise InvalidInput(Problem(where, what, remedy)) from None
     except BaseException as error:
         raise _refused(error) from None
-    return ids
 
 
 def _refused(error: BaseException) -> BaseException:

@@ -14,7 +14,7 @@ from edgeq.core.tasks import task_of
 from edgeq.core.terms import Effort, Pass, Progress
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.formats.registry import file_format
-from edgeq.measure import arrays, generation, latency
+from edgeq.measure import arrays, generation, latency, rankings
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
 from edgeq.measure.metrics import Judged, changed_samples, judged, scores_of
@@ -216,8 +216,9 @@ class Bench:
                 spearman = [pair_spearman(rows, scores) for rows in vectors]
                 spearman_bounds = pair_spearman_bounds(vectors[0], scores)
         found = self._as_labels(artifact, files)
+        judged = self._as_rankings(files) if task_of(artifact.task).ranks else found
         return Quality(
-            scores=scores_of(task_of(artifact.task), found) if found else {},
+            scores=scores_of(task_of(artifact.task), judged) if judged else {},
             changed=changed_samples(found, artifact.classes) if found and artifact.classes else (),
             outputs=distances,
             spearman=spearman[0],
@@ -233,6 +234,12 @@ class Bench:
             return None
         own, original = ([*arrays.read_arrays(file)] for file in files)
         return judged(self._data.names, own, original, artifact.classes, self._data.labels)
+
+    def _as_rankings(self, files: tuple[Path, Path]) -> tuple[rankings.Query, ...]:
+        """The answers of a reranker and of its original, by query."""
+        own, original = ([*arrays.read_arrays(file)] for file in files)
+        pairs = (self._data.judged or {})["texts"]
+        return rankings.ranked(pairs, own, original, self._data.scores)
 
     def _measurement(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], seen: dict[str, Any]
@@ -319,6 +326,6 @@ def _absent(artifact: Artifact, place: Place) -> dict[Pass, str]:
     format = file_format(artifact.format)
     if not format.runs_anywhere and format.name not in machine.runtimes:
         system = f"{machine.os} on {machine.arch}"
-        reason = f"{format.title} runs on Apple's systems only; this machine is {system}"
+        reason = f"apps run {format.title} on Apple's systems only; this machine is {system}"
         absent |= {"memory": reason, "latency": reason}
     return absent

@@ -9,6 +9,8 @@ from typing import Any
 from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Classes
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import STATE_KEY
+from edgeq.core.tasks import task_of
+from edgeq.core.terms import TextOrPair
 from edgeq.core.validation_messages import suggest
 from edgeq.formats.text import TextEncoder
 from edgeq.formats.timed_feed import sequence
@@ -16,6 +18,7 @@ from edgeq.measure import arrays, text_passes
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
 from edgeq.recipe.image_sets import PREPARED_ARRAYS, read_prepared
+from edgeq.recipe.query_sets import read_queries
 from edgeq.recipe.sequences import sequences
 
 _TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any relevant tokenizer
@@ -41,6 +44,7 @@ class Evaluation:
 class Given:
     """The inputs of the passes, by `Request`'s names; scores or labels if there are any.
 
+    scores: of pairs of sentences, or the relevance of a reranker's texts.
     names: of samples that get labels: the texts themselves, or the files of images.
     """
 
@@ -101,8 +105,14 @@ def given_samples(
         judged = {"arrays": path.absolute(), "samples": samples}
         labels, names = _of_images(evaluation, artifact.classes)
         return Given({"feed": feed}, judged, None, labels, names)
-    texts, scores = evaluation_texts(evaluation)
-    text = " ".join(texts)[:_TEXT_FOR_TIMING]
+    texts: tuple[TextOrPair, ...]
+    if task_of(artifact.task).ranks:
+        found = read_queries(path, samples)
+        texts, scores = found.pairs, found.relevance
+    else:
+        texts, scores = evaluation_texts(evaluation)
+    parts = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
+    text = " ".join(parts)[:_TEXT_FOR_TIMING]
     timed: dict[str, Any] = {"text": text}
     if TOKENIZER_FILE in artifact.files:  # a separate file, whose memory can be identified
         feed = folder / "feed.npy"
@@ -112,7 +122,8 @@ def given_samples(
         arrays.write_arrays(feed, [filled[name] for name in inputs])
         timed["feed"] = feed
     labels = evaluation_labels(evaluation, artifact.classes) if artifact.classes else None
-    return Given(timed, {"texts": texts}, scores, labels, texts)
+    names = tuple(text for text in texts if isinstance(text, str))
+    return Given(timed, {"texts": texts}, scores, labels, names)
 
 
 def _of_images(

@@ -5,9 +5,9 @@ A task names its metrics; a quality budget with the name of a metric limits it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,9 @@ import numpy.typing as npt
 from edgeq.core.artifact import Classes
 from edgeq.core.registry import Registry
 from edgeq.core.tasks import Task
-from edgeq.measure.intervals import NORMAL_95, Bounds, resampled_bounds, share_bounds
+from edgeq.measure import rankings
+from edgeq.measure.intervals import resampled_bounds, share_bounds
+from edgeq.measure.paired import paired_bounds
 from edgeq.measure.records import Changed, Score
 
 Labels = npt.NDArray[np.int64]
@@ -49,10 +51,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Metric:
-    """A quality metric; `score` is None if the data do not allow it."""
+    """A quality metric; `score` is None if the data do not allow it.
+
+    It takes what the task's answers become: `Judged` for labels, `rankings.Query` of every query
+    for rankings.
+    """
 
     name: str
-    score: Callable[[Judged], Score | None]
+    score: Callable[[Any], Score | None]
 
 
 def judged(
@@ -75,7 +81,7 @@ def judged(
     return Judged(names, own, original, right, (scores[0], scores[1]))
 
 
-def scores_of(task: Task, found: Judged) -> dict[str, Score]:
+def scores_of(task: Task, found: Judged | Sequence[rankings.Query]) -> dict[str, Score]:
     """Every metric of the task that the data allow, by name."""
     scores = {name: METRICS.named(name).score(found) for name in task.metrics}
     noun = {"noun": task.samples}
@@ -159,42 +165,6 @@ def _drop(right: Hits | None, count: int) -> Score | None:
     )
 
 
-def paired_bounds(lost: float, won: float, count: int) -> Bounds:
-    """The interval of (lost − won) / count, of paired answers that are right or wrong.
-
-    Those differences whose score test does not reject what was seen (Tango 1998, "Equivalence test
-    and confidence interval for the difference in proportions for the paired-sample design"). Its
-    upper end lay below the true drop in at most 2.6 % of draws, also where few answers change.
-
-    >>> round(paired_bounds(0, 0, 98).high, 4)
-    0.0377
-    """
-    middle = (lost - won) / count
-
-    def where(level: float, low: float, high: float) -> float:
-        for _ in range(50):
-            tried = (low + high) / 2
-            if _score_test(lost, won, count, tried) > level:
-                low = tried
-            else:
-                high = tried
-        return (low + high) / 2
-
-    return Bounds(low=where(NORMAL_95, -1.0, middle), high=where(-NORMAL_95, middle, 1.0))
-
-
-def _score_test(lost: float, won: float, count: int, drop: float) -> float:
-    """How many standard errors the answers are from a true `drop`; falls as that rises."""
-    square, linear = 2 * count, (2 * count - lost + won) * drop - lost - won
-    rest = -won * drop * (1 - drop)
-    likely = (math.sqrt(max(0.0, linear**2 - 4 * square * rest)) - linear) / (2 * square)
-    variance = count * (2 * likely + drop * (1 - drop))
-    difference = lost - won - count * drop
-    if variance <= 0:
-        return math.copysign(math.inf, difference) if difference else 0.0
-    return difference / math.sqrt(variance)
-
-
 def _macro_f1(found: Judged) -> Score | None:
     truth = found.truth
     if truth is None:
@@ -227,6 +197,9 @@ METRICS: Registry[Metric] = Registry(
         Metric("macro_f1", _macro_f1),
         Metric("top5", _top5),
         Metric("top5_drop", _top5_drop),
+        Metric("order", rankings.order),
+        Metric("ndcg", rankings.ndcg),
+        Metric("ndcg_drop", rankings.ndcg_drop),
     ),
 )
 register_metric = METRICS.register

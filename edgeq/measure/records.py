@@ -67,8 +67,8 @@ class Quantile(Frozen):
     )
 
 
-class Latency(Frozen):
-    """Times of single runs in a fresh process, after warm-up."""
+class Loading(Frozen):
+    """Times to open an artifact, in a fresh process."""
 
     load_seconds: float = Field(
         description="Time to open the artifact: verify, map and set up (Core ML: compile), its "
@@ -79,6 +79,11 @@ class Latency(Frozen):
         description="Core ML: time to reopen the compiled model, as in an app that ships it "
         "compiled; null for others.",
     )
+
+
+class Latency(Loading):
+    """Times of single runs in a fresh process, after warm-up."""
+
     warmup_runs: int = Field(description="Number of warm-up runs.")
     runs: int = Field(description="Number of runs after warm-up, timed or not.")
     looks: tuple[int, ...] = Field(
@@ -110,18 +115,9 @@ class Rate(Frozen):
     )
 
 
-class Generation(Frozen):
+class Generation(Loading):
     """Times of a language model in a fresh process: a prompt, then tokens, text after text."""
 
-    load_seconds: float = Field(
-        description="Time to open the artifact: verify, map and set up (Core ML: compile), its "
-        "files in the page cache."
-    )
-    compiled_load_seconds: float | None = Field(
-        default=None,
-        description="Core ML: time to reopen the compiled model, as in an app that ships it "
-        "compiled; null for others.",
-    )
     prompt_tokens: int = Field(description="Tokens in the prompt of each text.")
     generated_tokens: int = Field(description="Tokens generated after the first in each text.")
     texts: int = Field(description="Texts timed, after a warm-up of one text and several prompts.")

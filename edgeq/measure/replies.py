@@ -9,7 +9,7 @@ from edgeq.core.terms import Effort
 from edgeq.formats.base import Model
 from edgeq.measure import generation, latency
 from edgeq.measure.divergence import Divergence
-from edgeq.measure.records import Conditions, Memory, MemoryFigures, OperatorPlacement
+from edgeq.measure.records import Conditions, Loading, Memory, MemoryFigures, OperatorPlacement
 from edgeq.places.process import Request
 
 
@@ -46,9 +46,7 @@ class MemoryReply(Reply, MemoryFigures):
         return Memory(**figures, conditions=conditions)
 
 
-class _TimesReply(Reply):
-    load_seconds: float
-    compiled_load_seconds: float | None = None
+class _TimesReply(Reply, Loading):
     placement: OperatorPlacement | None = None
     looks: tuple[int, ...]
 

@@ -82,7 +82,8 @@ def answer_texts(request: Request) -> Reply:
     """Write logits of every position of every text, float32 (tokens, vocabulary), to a file."""
     model = _load(request.artifact, request, _workload(request).context)
     assert request.outputs is not None
-    answers = (model.logits(model.tokens(text)) for text in request.texts)
+    texts = (text for text in request.texts if isinstance(text, str))
+    answers = (model.logits(model.tokens(text)) for text in texts)
     count = arrays.write_arrays(request.outputs, answers)
     return Reply(**about(model), inputs=f"{count} texts, {_context_words(model)}")
 

@@ -45,6 +45,8 @@ HARMLESS = frozenset(
         ),
         *("output_attentions", "output_hidden_states", "output_scores", "return_dict"),
         *("return_dict_in_generate", "chunk_size_feed_forward", "transformers.js_config"),
+        # A function of a reranker's score, which keeps the order.
+        *("sentence_transformers", "sbert_ce_default_activation_function"),
         # Labels, and settings for other tasks and languages of the family.
         *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task"),
         *("task_specific_params", "prefix", "tokenizer_class", "decoder_start_token_id"),

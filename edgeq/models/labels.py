@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeq.core.artifact import Classes
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import Task
 
 _MOST = 1 << 20  # labels; more of them would be a damaged file
 _FUNCTIONS = {"single_label_classification": "softmax", "multi_label_classification": "sigmoid"}
@@ -29,7 +30,7 @@ def read_classes(config: Mapping[str, Any], where: str) -> Classes:
         raise InvalidInput(Problem(where, what, "give every class a name of its own"))
     if count == 1:
         what = "the model has one label, so its answer is a score and not a class"
-        remedy = "export it to ONNX and name the .onnx file, with 'task: tensor'"
+        remedy = "if it scores a query with a text, write 'task: reranking'"
         raise InvalidInput(Problem(where, what, remedy))
     kind = config.get("problem_type") or "single_label_classification"
     if kind not in _FUNCTIONS:
@@ -37,6 +38,20 @@ def read_classes(config: Mapping[str, Any], where: str) -> Classes:
         remedy = "export it to ONNX and name the .onnx file, with 'task: tensor'"
         raise InvalidInput(Problem(where, what, remedy))
     return Classes(labels=labels, function=_FUNCTIONS[kind])
+
+
+def require_one_label(config: Mapping[str, Any], where: str) -> None:
+    """Raise InvalidInput for a model with several labels: its answers are not one score."""
+    count = len(config.get("id2label") or _unnamed(config.get("num_labels")))
+    if count != 1:
+        what = f"config.json: the model has {count} labels, and a reranker has one"
+        raise InvalidInput(Problem(where, what, "write 'task: text-classification'"))
+
+
+def fits_labels(task: Task, config: Mapping[str, Any]) -> bool:
+    """Whether a model has as many labels as the task's answers need."""
+    count = len(config.get("id2label") or _unnamed(config.get("num_labels")))
+    return count == 1 if task.ranks else count > 1 or not task.classifies
 
 
 def _unnamed(count: Any) -> dict[str, str]:

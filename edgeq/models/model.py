@@ -14,7 +14,7 @@ from edgeq.core.tasks import TEXT_GENERATION, task_of
 from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.encoder import check_encoder, is_unused
 from edgeq.models.huggingface import ModelDirectory, read_directory
-from edgeq.models.labels import read_classes
+from edgeq.models.labels import read_classes, require_one_label
 from edgeq.models.locate import Located, hub_tensors, locate
 from edgeq.models.source import Source
 from edgeq.models.special_tokens import end_tokens
@@ -105,6 +105,8 @@ def describe(
         if facts.is_float and not is_unused(name, task_of(task))
     }
     classes = read_classes(directory.config, where) if task_of(task).classifies else None
+    if task_of(task).ranks:
+        require_one_label(directory.config, where)
     return DescribedModel(located, tensors, directory, classes=classes)
 
 

@@ -20,6 +20,7 @@ from edgeq.devices.catalogue import load_device
 from edgeq.formats.registry import file_format
 from edgeq.models.architectures.wrappers import text_part
 from edgeq.models.jsonfile import read_optional
+from edgeq.models.labels import fits_labels
 from edgeq.models.locate import Located, locate
 from edgeq.models.source import Source, source_named
 from edgeq.models.stated_task import tasks_of_architecture
@@ -140,8 +141,11 @@ def _task(located: Located, model: str) -> Task:
     stated: Any = config.get("architectures") or []
     for architecture in stated if isinstance(stated, list) else [stated]:
         for name in tasks_of_architecture(str(architecture)):
-            if name in TASKS and (task_of(name).takes_arrays or not located.is_file):
-                return task_of(name)
+            meant = TASKS.get(name)
+            if meant is None or not fits_labels(meant, config):
+                continue
+            if meant.takes_arrays or not located.is_file:
+                return meant
     if located.is_file:
         return TENSOR
     what = (

@@ -17,7 +17,7 @@ import edgeq
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing, writable
 from edgeq.core.tasks import task_of
-from edgeq.formats.base import Classified
+from edgeq.formats.base import Classified, Ranked
 from edgeq.formats.chat import chat_tokens
 from edgeq.formats.language import LanguageModel
 from edgeq.recipe import data_sets
@@ -81,8 +81,24 @@ class Labelled:
         return dataclasses.asdict(self)
 
 
-def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled:
-    """Embed or classify `texts`, or paths of images, with the model at `path`.
+@dataclass(frozen=True)
+class Reranked:
+    """Texts in a reranker's order for a query, and the seconds that it took for all."""
+
+    artifact: str
+    runtime: str
+    is_reference: bool
+    query: str
+    ranked: tuple[Ranked, ...]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled | Reranked:
+    """Embed, classify or rank `texts`, or paths of images, with the model at `path`.
 
     Raises InvalidInput if there are none.
     """
@@ -97,11 +113,17 @@ def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled:
         if model.artifact is not None and model.artifact.image is not None:
             what, given = "is a classifier of images: it needs some", "photo.jpg"
         raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
+    if model.artifact is not None and task_of(model.artifact.task).ranks and len(texts) < 2:
+        what, given = "is a reranker: it needs a query and texts", '"a query" "a text" "another"'
+        raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
     start = time.perf_counter()
+    about = (model.name, model.runtime, model.is_reference)
+    if model.artifact is not None and task_of(model.artifact.task).ranks:
+        ranked = tuple(model.rank(texts[0], texts[1:]))
+        return Reranked(*about, texts[0], ranked, time.perf_counter() - start)
     if model.artifact is not None and task_of(model.artifact.task).classifies:
         answers = tuple(model.classify(texts))
         seconds = time.perf_counter() - start
-        about = (model.name, model.runtime, model.is_reference)
         noun = task_of(model.artifact.task).samples[:-1]
         return Labelled(*about, tuple(texts), answers, seconds, noun)
     embeddings = model.embed(list(texts))

@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter
 from edgeq.core import child
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Missing, Problem
-from edgeq.core.terms import Effort, Pass
+from edgeq.core.terms import Effort, Pass, TextOrPair
 from edgeq.devices.compute_units import ComputeUnits
 
 # Far beyond a pass's duration; a worker that hangs must not hang the check.
@@ -57,7 +57,7 @@ class Request(Frozen):
     effort: Effort = "quick"
     text: str = "A sentence."
     feed: Path | None = None
-    texts: tuple[str, ...] = ()
+    texts: tuple[TextOrPair, ...] = ()
     arrays: Path | None = None
     samples: int | None = None
     outputs: Path | None = None

@@ -135,6 +135,18 @@ class QualityBudget(Frozen):
         "among the five likeliest.",
         examples=["1 %"],
     )
+    order: Fraction | None = Field(
+        default=None,
+        description="Rerankers: lower bound of the share of pairs of texts under a query that keep "
+        "the original's order.",
+        examples=[0.97],
+    )
+    ndcg_drop: Fraction | None = Field(
+        default=None,
+        description="Rerankers: upper bound of the original's nDCG@10 on texts of known relevance "
+        "minus the artifact's.",
+        examples=["1 %"],
+    )
     kl: float | None = Field(
         default=None,
         gt=0,

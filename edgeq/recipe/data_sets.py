@@ -60,7 +60,7 @@ def read_texts(path: Path, samples: int | None = None, seed: int = 0) -> list[st
     samples.
     """
     if path.suffix in PAIR_SUFFIXES:
-        rows = _read_table(path)
+        rows = read_table(path)
         names = _PAIR if has_pairs(path) else _SINGLE
         texts = [row[name] for row in rows for name in names]
     elif path.suffix == ".txt":
@@ -72,13 +72,13 @@ def read_texts(path: Path, samples: int | None = None, seed: int = 0) -> list[st
 
 def has_pairs(path: Path) -> bool:
     """Whether a `.tsv` or `.csv` holds pairs of sentences, and no single texts."""
-    rows = _read_table(path)
+    rows = read_table(path)
     return not rows or "text" not in rows[0]
 
 
 def read_labels(path: Path, samples: int | None = None, seed: int = 0) -> tuple[str, ...] | None:
     """The right label of each text that `read_texts` gives; None where there are none."""
-    rows = _read_table(path) if path.suffix in PAIR_SUFFIXES else []
+    rows = read_table(path) if path.suffix in PAIR_SUFFIXES else []
     if not rows or "text" not in rows[0] or "label" not in rows[0]:
         return None
     return tuple(rows[index]["label"] for index in _choose(path, len(rows), samples, seed))
@@ -104,7 +104,7 @@ def read_pairs(path: Path, samples: int | None = None, seed: int = 0) -> Pairs:
     """
     if path.suffix not in PAIR_SUFFIXES:
         raise _unknown_suffix(path, PAIR_SUFFIXES)
-    rows = _read_table(path)
+    rows = read_table(path)
     if not has_pairs(path):
         what = "holds single texts, and pairs of sentences are needed"
         remedy = "the first line must be: sentence1, sentence2, score, separated by tabs"
@@ -282,7 +282,10 @@ def _keys(path: Path) -> Iterator[tuple[bytes, str]]:
                 digest.update(np.ascontiguousarray(sample).tobytes())
             yield digest.digest(), f"sample {index}"
         return
-    for text in read_texts(path):
+    rows = read_table(path) if path.suffix in PAIR_SUFFIXES else []
+    has_queries = bool(rows) and {"query", "text"} <= set(rows[0])
+    pairs = [f"{row['query']}\n{row['text']}" for row in rows] if has_queries else None
+    for text in pairs or read_texts(path):
         folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
         yield hashlib.sha256(folded.encode()).digest(), text
 
@@ -325,7 +328,8 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _read_table(path: Path) -> list[dict[str, str]]:
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a `.tsv` or `.csv` by column. Raises InvalidInput where cells are missing."""
     lines = _lines(path)
     has_tabs = path.suffix == ".tsv" or "\t" in lines[0]
     reader = (

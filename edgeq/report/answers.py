@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rich.table import Table
 
 from edgeq.core.units import format_seconds, format_speed
-from edgeq.pipeline.run import Answer, Labelled, Written
+from edgeq.pipeline.run import Answer, Labelled, Reranked, Written
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 
@@ -46,7 +46,21 @@ def print_labels(labelled: Labelled, console: Console) -> None:
     console.print(Text(words, style="dim"))
 
 
-def _seen(result: Answer | Labelled | Written) -> str:
+def print_ranking(reranked: Reranked, console: Console) -> None:
+    """Print the texts, the best first, and the time to score one."""
+    console.print(Text(reranked.query, style="bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("best first", overflow="fold")
+    for each in reranked.ranked:
+        table.add_row(f"{each.score:.4f}", Text(each.text))
+    print_table(table, console)
+    took = format_seconds(reranked.seconds / len(reranked.ranked))
+    words = f"{reranked.artifact}: {took} per text ({_seen(reranked)})"
+    console.print(Text(words, style="dim"))
+
+
+def _seen(result: Answer | Labelled | Reranked | Written) -> str:
     """Name the runtime if it is a reference, whose times differ from an app's runtime."""
     return f"measured here, by {result.runtime}" if result.is_reference else "measured here"
 

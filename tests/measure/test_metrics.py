@@ -7,7 +7,8 @@ import pytest
 
 from edgeq.core.artifact import Classes
 from edgeq.core.tasks import TEXT_CLASSIFICATION
-from edgeq.measure.metrics import changed_samples, judged, macro_f1, paired_bounds, scores_of
+from edgeq.measure.metrics import changed_samples, judged, macro_f1, scores_of
+from edgeq.measure.paired import paired_bounds
 
 THREE = Classes(labels=("a", "b", "c"), function="softmax")
 SEVERAL = Classes(labels=("a", "b", "c"), function="sigmoid")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_logits_of_text_are_those_of_the_whole_model(
 
 
 def test_what_a_published_file_leaves_out_is_what_its_class_assumes() -> None:
-    published = {
+    published: dict[str, Any] = {
         "architectures": ["Gemma3ForConditionalGeneration"],
         "model_type": "gemma3",
         "eos_token_id": [1, 106],

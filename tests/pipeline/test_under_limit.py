@@ -45,8 +45,7 @@ def tight(id: str, size: int) -> Device:
 @groups
 def test_a_limit_just_above_passes_and_just_below_fails(tmp_path: Path) -> None:
     artifact = samples.tensor_artifact(tmp_path / "artifact", width=1024, deeper=9)  # 40 MiB
-    request = Request(work="memory", artifact=artifact)
-    peak = Here().run(request)["high_water_bytes"]
+    peak = Here().run(Request(work="memory", artifact=artifact))["high_water_bytes"]
     devices = [tight("below", peak - 4 * MIB), tight("far-below", 24 * MIB)]
     request = CheckRequest(
         targets={artifact: devices},

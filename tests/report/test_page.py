@@ -91,7 +91,7 @@ def test_every_chart_has_tables_or_repeats_one_that_has() -> None:
         "frontier",
     }  # fmt: skip
     for each in every:
-        assert each.tables or each.id.startswith("limit-")
+        assert each.tables
         for table in each.tables:
             assert table.rows
             assert all(len(row) == len(table.columns) for row in table.rows)

@@ -97,8 +97,8 @@ def inputs(image: Image.Image) -> np.ndarray:
     """The model's input (3, 32, 32), by Pillow and numpy alone: resized exactly, normalized."""
     small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     scaled = np.asarray(small, np.float32) / 255
-    normal = (scaled - np.float32(MEAN)) / np.float32(DEVIATION)
-    return normal.transpose(2, 0, 1)
+    mean, deviation = np.array([MEAN, DEVIATION], np.float32)
+    return np.asarray((scaled - mean) / deviation).transpose(2, 0, 1)
 
 
 def _features(pixels: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -109,5 +109,7 @@ def _features(pixels: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.n
 
 def _convolved(pixels: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """A 3 × 3 convolution with a stride of 2 and no padding."""
-    windows = np.lib.stride_tricks.sliding_window_view(pixels, (3, 3), (2, 3))[:, :, ::2, ::2]
-    return np.einsum("nchwij,ocij->nohw", windows, weight, optimize=True)
+    high, wide = (1 + (side - 3) // 2 for side in pixels.shape[2:])
+    rows, columns = 2 * np.arange(high)[:, None], 2 * np.arange(wide)[:, None]
+    windows = pixels[:, :, rows + np.arange(3)][..., columns + np.arange(3)]
+    return np.asarray(np.einsum("nchiwj,ocij->nohw", windows, weight, optimize=True))

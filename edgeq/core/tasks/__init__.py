@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeq.core.registry import Registry
 from edgeq.core.tasks.image_classification import IMAGE_CLASSIFICATION
+from edgeq.core.tasks.reranking import RERANKING
 from edgeq.core.tasks.sentence_embedding import SENTENCE_EMBEDDING
 from edgeq.core.tasks.task import FirstRecipe, Takes, Task
 from edgeq.core.tasks.tensor import TENSOR
@@ -12,6 +13,7 @@ from edgeq.core.tasks.text_generation import TEXT_GENERATION
 
 __all__ = [
     "IMAGE_CLASSIFICATION",
+    "RERANKING",
     "SENTENCE_EMBEDDING",
     "TASKS",
     "TENSOR",
@@ -28,7 +30,14 @@ TASKS: Registry[Task] = Registry(
     "task",
     "edgeq.tasks",
     Task,
-    (SENTENCE_EMBEDDING, TEXT_CLASSIFICATION, TEXT_GENERATION, IMAGE_CLASSIFICATION, TENSOR),
+    (
+        SENTENCE_EMBEDDING,
+        TEXT_CLASSIFICATION,
+        RERANKING,
+        TEXT_GENERATION,
+        IMAGE_CLASSIFICATION,
+        TENSOR,
+    ),
 )
 register_task = TASKS.register
 

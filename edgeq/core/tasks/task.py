@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Takes = Literal["texts", "a long text", "images", "arrays"]
+Takes = Literal["texts", "pairs", "a long text", "images", "arrays"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Task:
 
     takes: the data that it is calibrated and judged on. generates: whether it generates text token
     by token, with a cache. embeds: whether its answers are vectors that are compared with each
-    other. classifies: whether its answers are labels. has_sentence_head: whether token vectors
+    other. classifies: whether its answers are labels. ranks: whether its answer is one score
+    of a query and a text. has_sentence_head: whether token vectors
     are pooled as sentence-transformers' files say.
 
     architectures: suffixes of the class named in config.json; none for models that exist only as
@@ -67,6 +68,7 @@ class Task:
     generates: bool = False
     embeds: bool = False
     classifies: bool = False
+    ranks: bool = False
     has_sentence_head: bool = False
     architectures: tuple[str, ...] = ()
     auto_class: str = ""
@@ -84,6 +86,8 @@ class Task:
     @property
     def samples(self) -> str:
         """A word for its samples."""
+        if self.ranks:
+            return "queries"
         return self.takes if self.takes in ("texts", "images") else "samples"
 
     @property

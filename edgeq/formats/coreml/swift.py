@@ -70,7 +70,7 @@ def swift_file(directory: Path, artifact: Artifact) -> str:
     where = str(directory / COREML_PACKAGE)
     if task_of(artifact.task).generates:
         body = _decoder(inputs, outputs, facts, where)
-    elif artifact.text is not None:
+    elif artifact.text is not None and not task_of(artifact.task).ranks:
         body = _encoder(inputs, outputs, where, artifact.classes)
     else:
         body = _arrays(inputs, outputs)

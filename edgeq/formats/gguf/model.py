@@ -18,6 +18,7 @@ import numpy as np
 
 from edgeq.core.artifact import ADAPTER_FILE, Artifact
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import TextOrPair
 from edgeq.formats.base import Array, Floats, Model
 from edgeq.formats.gguf.cache import cache_facts
 from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header, read_header
@@ -227,8 +228,10 @@ class GgufEncoder(Model):
         ids = self._model.tokens(text)
         return ids if len(ids) <= self.max_tokens else [*ids[: self.max_tokens - 1], ids[-1]]
 
-    def tokenize(self, text: str) -> dict[str, Array]:
+    def tokenize(self, text: TextOrPair) -> dict[str, Array]:
         """The input of `run` for one text: int64 (1, tokens)."""
+        if not isinstance(text, str):
+            raise InvalidInput(Problem("text", f"is a {type(text).__name__}", "give a str"))
         return {"input_ids": np.array([self.tokens(text)], np.int64)}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

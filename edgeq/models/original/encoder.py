@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
+from edgeq.core.terms import TextOrPair
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import open_network, versions
 from edgeq.models.original.tokenizer import OriginalTokenizer, is_in_words_of_5, open_tokenizer
@@ -57,13 +58,14 @@ class SentenceTransformersEncoder:
         # It does not report weights that are left over or invented; transformers does.
         self.network = open_network(directory, SENTENCE_EMBEDDING)
 
-    def ids(self, text: str) -> list[int]:
+    def ids(self, text: TextOrPair) -> list[int]:
         """Token ids of the text after the default prompt."""
+        assert isinstance(text, str)  # no module of the library reads a pair
         prompt = (self._model.prompts or {}).get(self._model.default_prompt_name) or ""
         ids: list[int] = self._model.tokenize([prompt + text])["input_ids"][0].tolist()
         return ids
 
-    def answer(self, text: str) -> Floats:
+    def answer(self, text: TextOrPair) -> Floats:
         """float32 (1, dimension)."""
         found: Floats = self._model.encode([text], batch_size=1, show_progress_bar=False)
         return found
@@ -80,18 +82,22 @@ class TransformersEncoder:
         self._put_first = directory.head.default_text if self._has_head else ""
         self._cut = {"truncation": True, "max_length": directory.max_tokens}
 
-    def ids(self, text: str) -> list[int]:
+    def ids(self, text: TextOrPair) -> list[int]:
         """Token ids of the text."""
-        ids: list[int] = self.tokenizer.opened(self._put_first + text, **self._cut)["input_ids"]
+        ids: list[int] = self.tokenizer.opened(*self._parts(text), **self._cut)["input_ids"]
         return ids
 
-    def answer(self, text: str) -> Floats:
+    def _parts(self, text: TextOrPair) -> tuple[str, ...]:
+        return text if isinstance(text, tuple) else (self._put_first + text,)
+
+    def answer(self, text: TextOrPair) -> Floats:
         """float32 (1, dimension)."""
         import torch
 
         from edgeq.models.graphs.pooling import apply_head
 
-        feed = self.tokenizer.opened([self._put_first + text], **self._cut, return_tensors="pt")
+        parts = ([part] for part in self._parts(text))
+        feed = self.tokenizer.opened(*parts, **self._cut, return_tensors="pt")
         with torch.inference_mode():
             tokens: Floats = self.network(**feed)[0].numpy()
         if not self._has_head:

@@ -18,7 +18,7 @@ from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
 from edgeq.core.tasks import TASKS, Task, task_of
-from edgeq.core.terms import Progress
+from edgeq.core.terms import Progress, TextOrPair
 from edgeq.formats.registry import FILE_FORMATS
 from edgeq.models.architectures import DEFAULT_CONTEXT
 from edgeq.models.model import DescribedModel
@@ -29,6 +29,7 @@ from edgeq.quantize.number_formats import NUMBER_FORMATS
 from edgeq.quantize.statistics import Feed
 from edgeq.recipe import data_sets
 from edgeq.recipe.image_sets import PREPARED_ARRAYS
+from edgeq.recipe.query_sets import read_queries
 from edgeq.recipe.schema import DataRef
 
 if TYPE_CHECKING:
@@ -288,9 +289,13 @@ class Stages:
 
             encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
             names = [value.name for value in inputs]
-            texts = text_settings(directory, task=self.task).prompted(
-                data_sets.read_texts(path, reference.samples)
-            )
+            texts: Sequence[TextOrPair]
+            if self.task.ranks:
+                texts = read_queries(path, reference.samples).pairs
+            else:
+                texts = text_settings(directory, task=self.task).prompted(
+                    data_sets.read_texts(path, reference.samples)
+                )
             return [encoder.feeds(text, names) for text in texts]
         state = self.planned.recipe.model.carried
         if state:

@@ -115,6 +115,13 @@ def _texts(artifact: Artifact, text: TextSettings, facts: Facts) -> Iterator[str
     for name, prompt in text.prompts.items():
         chosen = ", unless another is chosen" if name == text.default_prompt else ""
         yield f"- Prompt {_cell(name)}: put {_cell(prompt)} in front of the text{chosen}."
+    if task.ranks:
+        yield (
+            "- Query and text go into one call, as a pair: the tokenizer puts its special tokens "
+            "between them, and `token_type_ids`, if the model takes them, are 1 in the text and 0 "
+            "before. If the pair is too long, the longer of the two is cut, token by token."
+        )
+        yield "- The output is one score, not a probability. Sort texts by it, the highest first."
     if task.embeds:
         done = "of unit length" if text.normalize else "not normalized"
         yield (

@@ -121,7 +121,15 @@ def _continuation(model: Model, text: str) -> Case:
     return Case(text=text, token_ids=tuple(ids), outputs=(listed("logits", logits),))
 
 
+def _of_pair(model: Model, query: str, text: str) -> Case:
+    feeds = model.tokenize((query, text))
+    ids = tuple(feeds["input_ids"][0].tolist())
+    return Case(query=query, text=text, token_ids=ids, outputs=_listed(model.run(feeds)))
+
+
 def _of_text(model: Model, text: str, record: Artifact) -> Case:
+    if task_of(record.task).ranks:
+        return _of_pair(model, TEXTS[0], text)
     if task_of(record.task).embeds:
         answers = {"sentence_embedding": model.embed([text])[0]}
     else:

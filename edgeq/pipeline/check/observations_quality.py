@@ -174,7 +174,10 @@ def _without_score(metric: str, scores: Mapping[str, Score]) -> tuple[str, str]:
     """Why the data do not allow a metric, and the remedy."""
     if "accuracy" in scores:
         return f"too few classes for {metric}: it takes more than five", "remove this budget"
-    is_of_images = any(score.noun == "images" for score in scores.values())
+    nouns = {score.noun for score in scores.values()}
+    if "queries" in nouns or not nouns:
+        what = "the evaluation data have no query with several texts, or no relevance"
+        return what, "add a column 'relevance' to them, or remove this budget"
     given = "put each image into a directory named by its label"
-    remedy = given if is_of_images else "add a column 'label' to them"
+    remedy = given if "images" in nouns else "add a column 'label' to them"
     return "the evaluation data have no labels", f"{remedy}, or remove this budget"

@@ -32,6 +32,7 @@ from edgeq.pipeline.proof.onnx_run import run_onnx
 from edgeq.pipeline.proof.original import run_original, versions
 from edgeq.pipeline.proof.request import AnswersRequest
 from edgeq.quantize.storage import Format
+from edgeq.recipe.query_sets import read_queries
 
 _LARGEST = 8 << 30  # limit on the bytes of recorded answers
 
@@ -119,6 +120,8 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
     """The texts or windows of the evaluation data, as `AnswersRequest` names them."""
     decoder = planned.model.decoder
     if decoder is None:
+        if task_of(planned.recipe.model.task).ranks:
+            return {"texts": read_queries(evaluation.path, evaluation.samples).pairs}
         return {"texts": evaluation_texts(evaluation)[0]}
     size = window_tokens(planned.recipe.workload.context)
     tokenizer = DecoderTokenizer(directory.tokenizer_json())

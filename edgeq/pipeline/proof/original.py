@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import task_of
+from edgeq.core.terms import TextOrPair
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure.reference import OWN_READING
 from edgeq.models.graphs.decoder_rope import rotations
@@ -16,9 +18,10 @@ from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.model import DescribedModel
 from edgeq.models.original.network import is_installed
 from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest
-from edgeq.pipeline.proof.samples import TEXTS, decoder_samples, encoder_texts
+from edgeq.pipeline.proof.samples import TEXTS, decoder_samples, encoder_pairs, encoder_texts
 from edgeq.places.process import PassFailed, run_worker
 from edgeq.recipe import data_sets
+from edgeq.recipe.query_sets import read_queries
 
 _PACKAGES = ("transformers", "torch", "sentence-transformers", "tokenizers")
 _CORPUS = 20_000  # characters of calibration text to take samples from
@@ -64,8 +67,13 @@ def proof_request(
     assert directory is not None
     paths = {"directory": directory.path.absolute(), "graph": graph.absolute()}
     if model.decoder is None:
-        texts = data_sets.read_texts(calibration) if calibration else []
-        samples = encoder_texts(texts, directory.max_tokens)
+        samples: tuple[TextOrPair, ...]
+        if task_of(task).ranks:
+            pairs = read_queries(calibration).pairs if calibration else ()
+            samples = encoder_pairs(pairs, directory.max_tokens)
+        else:
+            texts = data_sets.read_texts(calibration) if calibration else []
+            samples = encoder_texts(texts, directory.max_tokens)
         return ProofRequest(**paths, task=task, texts=samples)
     corpus = data_sets.read_corpus(calibration)[:_CORPUS] if calibration else ""
     ids, first = _tokens(directory, [*TEXTS, corpus])

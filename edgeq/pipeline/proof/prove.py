@@ -8,6 +8,7 @@ import numpy.typing as npt
 from edgeq.core.artifact import MODEL_FILE, ImportProof
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import task_of
+from edgeq.core.terms import TextOrPair
 from edgeq.core.threads import default_threads
 from edgeq.formats.onnx.decoder import BoundSession
 from edgeq.formats.text import TextEncoder
@@ -58,7 +59,7 @@ def _prove_encoder(directory: ModelDirectory, request: ProofRequest) -> ImportPr
     default = directory.head.default_text if task_of(request.task).has_sentence_head else ""
     lengths, worst = [], 0.0
     for text in request.texts:
-        feed = encoder.feeds(default + text, names)
+        feed = encoder.feeds(default + text if isinstance(text, str) else text, names)
         difference = relative(session.run(None, feed)[0], original.answer(text))
         if not difference <= TOLERANCE:
             raise _refusal(directory, difference, _tokens_or_part(original, request, feed, text))
@@ -76,7 +77,7 @@ def _tokens_or_part(
     original: OriginalEncoder,
     request: ProofRequest,
     feed: dict[str, npt.NDArray[np.int64]],
-    text: str,
+    text: TextOrPair,
 ) -> str:
     ids, wanted = feed["input_ids"][0].tolist(), original.ids(text)
     if ids != wanted:

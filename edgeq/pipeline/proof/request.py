@@ -7,6 +7,7 @@ from typing import Literal
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.tasks import SENTENCE_EMBEDDING
+from edgeq.core.terms import TextOrPair
 from edgeq.places.process import Request
 
 
@@ -24,7 +25,7 @@ class ProofRequest(Frozen):
     directory: Path
     graph: Path
     task: str = SENTENCE_EMBEDDING.name
-    texts: tuple[str, ...] = ()
+    texts: tuple[TextOrPair, ...] = ()
     windows: tuple[TextSample, ...] = ()
 
 
@@ -38,7 +39,7 @@ class AnswersRequest(Frozen):
     directory: Path
     outputs: Path
     task: str = SENTENCE_EMBEDDING.name
-    texts: tuple[str, ...] = ()
+    texts: tuple[TextOrPair, ...] = ()
     windows: tuple[tuple[int, ...], ...] = ()
 
 

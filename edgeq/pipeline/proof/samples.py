@@ -27,6 +27,17 @@ def encoder_texts(calibration: Sequence[str], max_tokens: int) -> tuple[str, ...
     return (*dict.fromkeys([*TEXTS, *chosen]), " ".join([words] * times))
 
 
+def encoder_pairs(
+    calibration: Sequence[tuple[str, str]], max_tokens: int
+) -> tuple[tuple[str, str], ...]:
+    """Pairs of different lengths; in the last two, one text is longer than the model's limit."""
+    ordered = sorted(dict.fromkeys(calibration), key=lambda pair: len(pair[0]) + len(pair[1]))
+    chosen = [ordered[0], ordered[len(ordered) // 2], ordered[-1]] if ordered else []
+    pairs = [*zip(TEXTS, (*TEXTS[1:], TEXTS[0]), strict=True), *chosen]
+    long = encoder_texts([text for _, text in ordered], max_tokens)[-1]
+    return (*dict.fromkeys(pairs), (TEXTS[0], long), (long, TEXTS[0]))
+
+
 def decoder_samples(
     ids: Sequence[int], first: int | None, decoder: Decoder, switch: int | None = None
 ) -> tuple[TextSample, ...]:

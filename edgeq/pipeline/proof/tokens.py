@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.terms import TextOrPair
 from edgeq.formats.hard_texts import texts_with
 from edgeq.formats.tokenizer import encode, open_tokenizer
 from edgeq.models.huggingface import ModelDirectory
@@ -41,9 +42,9 @@ def require_same_tokens(directory: ModelDirectory, original: Original) -> None:
             raise InvalidInput(Problem(str(directory.tokenizer), what, remedy))
 
 
-def part(found: Sequence[int], wanted: Sequence[int], text: str) -> str:
+def part(found: Sequence[int], wanted: Sequence[int], text: TextOrPair) -> str:
     """Where the ids of a text part."""
     pairs = enumerate(zip(found, wanted, strict=False))
     at = next((place for place, (a, b) in pairs if a != b), min(len(found), len(wanted)))
     counts = f"{len(found)} here, {len(wanted)} in the library"
-    return f"they part in the tokens of {text[:60]!r}: {counts}, the first other one at {at}"
+    return f"they part in the tokens of {str(text)[:60]!r}: {counts}, the first other one at {at}"

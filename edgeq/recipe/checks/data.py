@@ -11,6 +11,7 @@ from edgeq.core.tasks import Takes, task_of
 from edgeq.core.validation_messages import Location, suggest_near
 from edgeq.core.yamlfile import Document
 from edgeq.recipe import data_sets
+from edgeq.recipe.query_sets import read_queries
 
 if TYPE_CHECKING:
     from edgeq.recipe.schema import Recipe
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _SUFFIXES: dict[Takes, tuple[str, ...]] = {
     "texts": data_sets.TEXT_SUFFIXES,
     "a long text": (".txt",),
+    "pairs": data_sets.PAIR_SUFFIXES,
     "images": ("",),
     "arrays": data_sets.ARRAY_SUFFIXES,
 }
@@ -82,6 +84,9 @@ def _read(path: Path, samples: int | None, task: str) -> bool:
     """Read a data set, raising its problems; returns whether it has scored pairs."""
     if task_of(task).generates:
         data_sets.read_corpus(path)
+        return False
+    if task_of(task).ranks:
+        read_queries(path, samples)
         return False
     if task_of(task).takes_images:
         data_sets.chosen_images(path, samples)

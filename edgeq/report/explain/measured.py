@@ -11,7 +11,7 @@ from edgeq.core.units import MIB, format_bytes
 from edgeq.measure.records import Measurement, Memory
 from edgeq.models.naming import model_name
 from edgeq.pipeline.check.remedies import format_value
-from edgeq.pipeline.check.verdict import Line, Verdict
+from edgeq.pipeline.check.verdict import Line
 from edgeq.pipeline.recover.record import Recovery
 from edgeq.quantize.adapter import METHOD as ADAPTER
 from edgeq.quantize.spec import CHOSEN
@@ -38,9 +38,7 @@ def facts_of(report: Report) -> Facts:
         what = "nothing in it was checked, so there is nothing to explain"
         raise InvalidInput(Problem(report.name, what, "check it first: edgeq check"))
     cards = words.cards(report)
-    card = next((card for card in cards if card.best), cards[0])
-    own = [verdict for verdict in report.verdicts if verdict.device == card.device.id]
-    verdict = min(own, key=lambda v: (v.artifact != card.best, _distance(v), words.loss(v)))
+    card, verdict = words.foremost(report)
     artifact = report.artifact(verdict.artifact)
     record, measured, baseline = artifact.record, verdict.measurement, verdict.float_measurement
     tensors = matrices(record.tensors)
@@ -79,12 +77,6 @@ def facts_of(report: Report) -> Facts:
         proof=_proof(record),
         others=tuple(c.device.name for c in cards if c is not card),
     )
-
-
-def _distance(verdict: Verdict) -> tuple[int, float]:
-    """Sort key for nearness to the budgets: fewest failures, then smallest miss."""
-    missing = [line for line in verdict.lines if line.status == "fail"]
-    return len(missing), sum(-(line.margin_share or -1.0) for line in missing)
 
 
 def _outcome(line: Line) -> BudgetOutcome:

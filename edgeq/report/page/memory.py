@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 
 from edgeq.core.units import MIB, format_bytes
@@ -24,7 +23,7 @@ _ESTIMATED = {  # the terms of edgeq.estimate.memory
     "weights and code, mapped": MAPPED,
     "keys and values": CACHE,
 }
-_FAR = 4.0  # a limit more than this many times the longest bar would shrink the bars to nothing
+_FAR = 4.0  # a limit this many times the longest bar would shrink the bars: the text has it
 
 Parts = dict[str, float]
 """Bytes by kind."""
@@ -84,14 +83,6 @@ def _device_figures(report: Report, device: ReportedDevice) -> Iterator[Figure]:
             _limits_table(device, budgets),
         ),
     )
-    if min(limits.values()) > _FAR * sum(named[largest].values()):
-        yield Figure(
-            id=f"limit-{device.id}",
-            title=f"The largest of them on the scale of {device.name}",
-            text="The same bar next to all of the device's memory.",
-            spec=_stacked({largest: named[largest]}, limits, is_far=True),
-            tables=(),
-        )
 
 
 def _parts_of(report: Report, verdict: Verdict) -> tuple[Parts, str] | None:
@@ -139,14 +130,10 @@ def _limit_words(device: ReportedDevice, largest: str, size: float) -> str:
     return " ".join(words)
 
 
-def _stacked(
-    rows: Mapping[str, Parts], limits: Mapping[str, float], *, is_far: bool = False
-) -> dict[str, object]:
-    """is_far: draw limits however far they are."""
+def _stacked(rows: Mapping[str, Parts], limits: Mapping[str, float]) -> dict[str, object]:
     frame = Rows(list(rows))
     longest = max(sum(parts.values()) for parts in rows.values())
-    near = math.inf if is_far else _FAR * longest
-    drawn = {name: size / MIB for name, size in limits.items() if size <= near}
+    drawn = {name: size / MIB for name, size in limits.items() if size <= _FAR * longest}
     end = 1.06 * max(longest / MIB, *drawn.values(), 0.0)
     x = across("start", "MiB", (0.0, end))
     values: Values = []

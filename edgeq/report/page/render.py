@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 from collections.abc import Sequence
 from importlib import resources
@@ -15,6 +16,7 @@ from edgeq.report.page import words
 from edgeq.report.page.cpus import compared
 from edgeq.report.page.distance import distance_figures
 from edgeq.report.page.figures import Figure, chart
+from edgeq.report.page.first_screen import first_screen
 from edgeq.report.page.frontier import frontier_note
 from edgeq.report.page.memory import memory_figures
 from edgeq.report.page.record import Report, carried
@@ -55,6 +57,7 @@ def render(report: Report, progress: Progress = lambda step: None) -> str:
         "library": _library(),
         "style": _template("style.css"),
         "script": _template("page.js"),
+        "made": datetime.date.today().isoformat(),
     }
     order = words.chosen(report)
     for names in (None, order[:4], order[:1], []):  # tensors take up most of a large model's page
@@ -80,6 +83,7 @@ def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
         "report": report,
         "piece": write(facts_of(report)).piece if report.verdicts and report.artifacts else None,
         "headline": words.headline(report),
+        "first": first_screen(report),
         "cards": words.cards(report),
         "misses": words.misses(report),
         "signs": words.SIGNS,

@@ -100,6 +100,23 @@ def loss(verdict: Verdict) -> tuple[float, int]:
     return float("inf"), measured.download_bytes
 
 
+def foremost(report: Report) -> tuple[Card, Verdict]:
+    """The artifact to ship on the first device that has one, or else a near miss.
+
+    Needs a verdict in the report.
+    """
+    found = cards(report)
+    card = next((card for card in found if card.best), found[0])
+    own = _own(report, card.device)
+    return card, min(own, key=lambda v: (v.artifact != card.best, _distance(v), loss(v)))
+
+
+def _distance(verdict: Verdict) -> tuple[int, float]:
+    """Sort key for nearness to the budgets: fewest failures, then smallest miss."""
+    missing = [line for line in verdict.lines if line.status == "fail"]
+    return len(missing), sum(-(line.margin_share or -1.0) for line in missing)
+
+
 def headline(report: Report) -> str:
     """Summarize the verdicts in a sentence."""
     found = cards(report)

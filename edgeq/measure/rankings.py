@@ -1,0 +1,130 @@
+"""Metrics of rankings: the order of texts under each query, compared with the original's."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeq.measure.intervals import effective_count, ratio_bounds, share_bounds
+from edgeq.measure.paired import paired_bounds
+from edgeq.measure.records import Score
+
+Floats = npt.NDArray[np.float64]
+_DEPTH = 10  # of nDCG
+
+
+@dataclass(frozen=True)
+class Query:
+    """Scores of the texts under one query, the artifact's and the original's.
+
+    relevance: of each, None if the evaluation data have none.
+    """
+
+    own: Floats
+    original: Floats
+    relevance: Floats | None
+
+
+def ranked(
+    pairs: Sequence[tuple[str, str]],
+    answers: Sequence[npt.NDArray[np.floating]],
+    references: Sequence[npt.NDArray[np.floating]],
+    relevance: Sequence[float] | None,
+) -> tuple[Query, ...]:
+    """Answers to pairs of a query and a text, by query; a repeated pair counts once."""
+    groups: dict[str, dict[str, int]] = {}
+    for index, (query, text) in enumerate(pairs):
+        groups.setdefault(query, {}).setdefault(text, index)
+    own, original = (
+        np.array([float(each.ravel()[0]) for each in x]) for x in (answers, references)
+    )
+    known = None if relevance is None else np.array(relevance, np.float64)
+    rows = [[*group.values()] for group in groups.values()]
+    return tuple(
+        Query(own[row], original[row], None if known is None else known[row]) for row in rows
+    )
+
+
+def order(queries: Sequence[Query]) -> Score | None:
+    """The share of pairs of texts under one query that keep the original's order.
+
+    Pairs of one query depend on each other: they count as the number of independent ones with the
+    same spread, and no more than there are queries if every one, or none, is kept.
+    """
+    counts = np.array([_kept(query) for query in queries], np.float64).reshape(-1, 2)
+    counts = counts[counts[:, 1] > 0]
+    if not len(counts):
+        return None
+    kept, total = counts[:, 0], counts[:, 1]
+    share = float(kept.sum() / total.sum())
+    worth = float(len(counts))
+    if 0 < share < 1:
+        residuals = kept - share * total
+        inflation = len(counts) / max(1, len(counts) - 1)
+        error = float(np.sqrt(inflation * (residuals @ residuals)) / total.sum())
+        worth = effective_count(share, error, int(total.sum()))
+    return Score(value=share, bounds=share_bounds(share, worth), samples=len(counts))
+
+
+def ndcg(queries: Sequence[Query]) -> Score | None:
+    """The mean nDCG of the ten texts with the highest scores."""
+    found = _ndcg(queries)
+    if found is None:
+        return None
+    own, original = found
+    bounds = ratio_bounds(own, np.ones(len(own)))
+    value, other = float(own.mean()), float(original.mean())
+    return Score(value=value, bounds=bounds, original=other, samples=len(own))
+
+
+def ndcg_drop(queries: Sequence[Query]) -> Score | None:
+    """The mean loss of nDCG, query by query."""
+    found = _ndcg(queries)
+    if found is None:
+        return None
+    lost = found[1] - found[0]
+    bounds = ratio_bounds(lost, np.ones(len(lost)))
+    if bounds is not None and not lost.any():  # what no query shows, another may
+        bounds = paired_bounds(0, 0, len(lost))
+    return Score(value=float(lost.mean()), bounds=bounds, samples=len(lost))
+
+
+def ndcg_of(scores: Floats, relevance: Floats) -> float:
+    """Gains 2^relevance − 1, discounted by the logarithm of the rank; equal scores share theirs.
+
+    >>> ndcg_of(np.array([2.0, 1.0, 0.0]), np.array([0.0, 1.0, 0.0])).__round__(4)
+    0.6309
+    """
+    gains, best = 2.0**relevance - 1, -np.sort(-(2.0**relevance - 1))
+    discounts = np.zeros(len(scores))
+    discounts[:_DEPTH] = 1 / np.log2(np.arange(2, len(scores) + 2)[:_DEPTH])
+    at = np.argsort(-scores, kind="stable")
+    _, groups = np.unique(-scores[at], return_inverse=True)
+    shared = np.bincount(groups, discounts) / np.bincount(groups)
+    return float((gains[at] * shared[groups]).sum() / (best * discounts).sum())
+
+
+def _kept(query: Query) -> tuple[int, int]:
+    """Pairs of texts in the original's order, and pairs that it orders."""
+    kept = total = 0
+    for a, b in itertools.combinations(range(len(query.own)), 2):
+        wanted = np.sign(query.original[a] - query.original[b])
+        kept += int(wanted != 0 and wanted == np.sign(query.own[a] - query.own[b]))
+        total += int(wanted != 0)
+    return kept, total
+
+
+def _ndcg(queries: Sequence[Query]) -> tuple[Floats, Floats] | None:
+    """Of each query with a relevant text, the artifact's and the original's."""
+    known = [(q, q.relevance) for q in queries if q.relevance is not None and q.relevance.any()]
+    if not known:
+        return None
+    own, original = (
+        np.array([ndcg_of(getattr(query, name), relevance) for query, relevance in known])
+        for name in ("own", "original")
+    )
+    return own, original
