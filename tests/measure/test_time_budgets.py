@@ -216,6 +216,12 @@ def test_full_precision_that_disagrees_with_itself_is_said() -> None:
         assert p90.status == status
     assert disturbance(CONDITIONS, beside).too_short == pytest.approx(72 / 21, rel=0.1)
     assert disturbance(CONDITIONS, beside[:1]).words == ""
+    writers = [
+        verdicts.language_model(generation=verdicts.spoken(first=first)) for first in (0.72, 0.21)
+    ]
+    found = disturbance(CONDITIONS, writers)
+    assert found.too_long == found.too_short == pytest.approx(72 / 21)
+    assert disturbance(CONDITIONS, [full_precision(latency=None), *writers[:1]]).words == ""
     command = "edgeq check 'my recipe.yaml' --artifact onnx-int8-dynamic --device here"
     assert subject.command(here) == command
 
