@@ -180,6 +180,33 @@ def test_a_busy_machine_is_said_and_decides_nothing_near_the_budget(words: str) 
     assert line(quiet, "latency.p90").status == "pass"
 
 
+@pytest.mark.parametrize(
+    ("conditions", "is_busy"),
+    [
+        ({"cpus": 2}, False),
+        ({"cpus": 4, "others": 0.4}, False),
+        ({"cpus": 4, "others": 0.41}, True),
+        ({"cpus": 4, "load_average": 6.0}, False),
+        ({"cpus": 4, "load_average": 6.1}, True),
+        ({"megahertz": (2700.0, 3000.0)}, False),
+        ({"megahertz": (2699.0, 3000.0)}, True),
+    ],
+)
+def test_a_machine_is_busy_from_a_tenth_of_its_cpus_on(
+    conditions: dict[str, Any], is_busy: bool
+) -> None:
+    found = disturbance(CONDITIONS.model_copy(update=conditions), [])
+    assert (found.too_long > 1) == (found.too_short > 1) == bool(found.words) == is_busy
+
+
+def test_disturbances_add_up() -> None:
+    first, *_, last = BUSY
+    conditions = {**BUSY[first], **BUSY[last]}
+    found = disturbance(CONDITIONS.model_copy(update=conditions), [])
+    assert found.words == f"{first}; {last}"
+    assert (found.too_long, found.too_short) == pytest.approx((2.5, 3000 / 1800))
+
+
 HALF_SPEED = {"megahertz": (1500.0, 3000.0)}  # a time may be twice or half what it should be
 
 
