@@ -207,6 +207,28 @@ def test_disturbances_add_up() -> None:
     assert (found.too_long, found.too_short) == pytest.approx((2.5, 3000 / 1800))
 
 
+def test_without_a_load_average_there_is_none_in_the_words() -> None:
+    alone = {"cpus": 2, "others": 1.2, "load_average": None}
+    found = disturbance(CONDITIONS.model_copy(update=alone), [])
+    assert found.words == "busy machine: other programs used 1.2 of 2 CPUs"
+
+
+@pytest.mark.parametrize(
+    ("medians", "spread", "words"),
+    [
+        ((0.03, 0.072, 0.021), 0.002, "21.0 ms and 72.0 ms in one check"),
+        ((0.010, 0.0112), 0.0001, ""),  # 12 % apart
+        ((0.010, 0.020), 0.2, ""),  # either interval holds both
+    ],
+)
+def test_references_disagree_if_time_and_interval_do(
+    medians: tuple[float, ...], spread: float, words: str
+) -> None:
+    times = [full_precision(latency=latency(p50=p50, spread=spread)) for p50 in medians]
+    assert disturbance(CONDITIONS, times).words.endswith(words)
+    assert bool(disturbance(CONDITIONS, times).words) == bool(words)
+
+
 HALF_SPEED = {"megahertz": (1500.0, 3000.0)}  # a time may be twice or half what it should be
 
 
