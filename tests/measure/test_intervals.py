@@ -125,6 +125,7 @@ def test_a_quality_budget_needs_its_samples(
     cosine = line(found, "quality.cosine")
     assert cosine.status == status
     assert said in cosine.remedy
+    assert (cosine.reason == "") == (samples >= LEAST_SAMPLES)
     assert (found.exit_status == 4) == (status == "inconclusive")
 
 
