@@ -18,8 +18,8 @@ pytest.importorskip("transformers", reason="the build side is not installed")
 
 import edgeq
 from edgeq.core.artifact import MODEL_FILE
-from edgeq.formats.onnx.genai import CONFIG_FILE, GRAPH_FILE, write_genai
 from edgeq.formats.language import LanguageModel
+from edgeq.formats.onnx.genai import CONFIG_FILE, GRAPH_FILE, write_genai
 from edgeq.models.architectures import Decoder, decoder_of
 from tests.support import tiny_decoders
 from tests.support.decoder_artifacts import decoder_artifact, float_graph, nearest_codes
