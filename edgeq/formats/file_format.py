@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgeq.core.artifact import TOKENIZER_FILE, Artifact, Frozen
 from edgeq.core.errors import NotComputed, Problem
+from edgeq.formats.apple.releases import Release
 from edgeq.formats.base import Model
 from edgeq.formats.package import Package
 from edgeq.models.model import DescribedModel
@@ -46,23 +47,26 @@ class FileFormat(Storage):
     """A file format that edgeq writes and runs.
 
     name, title and what its files can store: see `Storage`. model_file: the file that its runtime
-    opens. packages: imports for writing it, by the extra that installs them. tools: packages whose
-    versions decide its bytes, plus those of the float graph if `from_graph`, whether it is made
-    from the float ONNX graph. has_releases: whether its features depend on the operating system's
-    release. tokenizer_is_added: whether its tokenizer is a separate file. always_has_context:
-    whether every model of it, including encoders, is opened for a number of positions. alignment:
-    in bytes, of every tensor in the file. compared_by_operator: whether CPUs can be compared
-    operator by operator. uses_metal: whether its runtime uses the GPU of Apple's chips.
-    compared_presets: shown by a frontier in addition to int8 and int4 for encoders. bare_suffixes:
-    of files that it opens without an artifact's record. memory_like: the runtime used to estimate
-    memory. encoder_presets, decoder_presets: the choices of `recommend`, nearest to the float model
-    first.
+    opens. section: the name of its settings in a recipe, empty without any. packages: imports for
+    writing it, by the extra that installs them. tools: packages whose versions decide its bytes,
+    plus those of the float graph if `from_graph`, whether it is made from the float ONNX graph.
+    first_release: the first of Apple's systems with its runtime; None for a runtime that other
+    systems have. has_releases: whether its features depend on the release. tokenizer_is_added:
+    whether its tokenizer is a separate file. always_has_context: whether every model of it,
+    including encoders, is opened for a number of positions. alignment: in bytes, of every tensor in
+    the file. compared_by_operator: whether CPUs can be compared operator by operator. uses_metal:
+    whether its runtime uses the GPU of Apple's chips. compared_presets: shown by a frontier in
+    addition to int8 and int4 for encoders. bare_suffixes: of files that it opens without an
+    artifact's record. memory_like: the runtime used to estimate memory. encoder_presets,
+    decoder_presets: the choices of `recommend`, nearest to the float model first.
     """
 
     model_file: ClassVar[str]
+    section: ClassVar[str] = ""
     packages: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     tools: ClassVar[tuple[str, ...]] = ()
     from_graph: ClassVar[bool] = True
+    first_release: ClassVar[Release | None] = None
     has_releases: ClassVar[bool] = False
     tokenizer_is_added: ClassVar[bool] = True
     always_has_context: ClassVar[bool] = False
@@ -101,7 +105,7 @@ class FileFormat(Storage):
     def plan_tensors(
         self, model: DescribedModel, intent: Intent, compute: str
     ) -> Iterator[TensorPlan]:
-        """Plan every weight. compute: the type of Core ML's operators."""
+        """Plan every weight. compute: the float type of operators, from its recipe section."""
 
     def tensor_words(self, release: str | None) -> tuple[str, ...]:
         """The options of a tensor for a budget, smallest first: number formats with fast kernels.

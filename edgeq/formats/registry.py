@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeq.core.registry import Registry
+from edgeq.formats.coreai.file_format import COREAI
 from edgeq.formats.coreml.file_format import COREML
 from edgeq.formats.file_format import FileFormat
 from edgeq.formats.gguf.file_format import GGUF
@@ -13,7 +14,7 @@ FILE_FORMATS: Registry[FileFormat] = Registry(
     "file format",
     "edgeq.file_formats",
     FileFormat,  # type: ignore[type-abstract]
-    (ONNX, GGUF, COREML),
+    (ONNX, GGUF, COREML, COREAI),
 )
 
 

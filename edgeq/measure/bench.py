@@ -326,6 +326,6 @@ def _absent(artifact: Artifact, place: Place) -> dict[Pass, str]:
     format = file_format(artifact.format)
     if not format.runs_anywhere and format.name not in machine.runtimes:
         system = f"{machine.os} on {machine.arch}"
-        reason = f"{format.title} runs on Apple's systems only; this machine is {system}"
+        reason = f"apps run {format.title} on Apple's systems only; this machine is {system}"
         absent |= {"memory": reason, "latency": reason}
     return absent

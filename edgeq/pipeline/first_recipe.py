@@ -123,7 +123,7 @@ def write_first_recipe(
 
 def _from(source: Source, base: Path) -> Source:
     """The same source with a path relative to `base`, as recipes have it."""
-    if source.kind not in ("directory", "file") or Path(source.value).is_absolute():
+    if not source.is_path or Path(source.value).is_absolute():
         return source
     path = Path(os.path.relpath(source.value, base)).as_posix()
     return source.model_copy(update={"value": path if path.startswith("..") else f"./{path}"})
@@ -131,6 +131,8 @@ def _from(source: Source, base: Path) -> Source:
 
 def _task(located: Located, model: str) -> Task:
     """The task stated by the model's files."""
+    if located.path.suffix == ".gguf":
+        return TEXT_GENERATION
     if not located.is_file and (located.path / "modules.json").is_file():
         return next(task for task in TASKS.values() if task.has_sentence_head)
     path = located.path
@@ -171,7 +173,7 @@ def _targets(task: Task, devices: Sequence[str]) -> dict[str, list[str]]:
 def _planned(draft: _Draft, model: str) -> Planned:
     """The plan of the recipe in 8 bits, without budgets and contents of data."""
     source = str(draft.source)
-    if draft.source.kind in ("directory", "file"):
+    if draft.source.is_path:
         source = str((draft.base / source).resolve())
     lines = _model(draft, None, source)
     with TemporaryFolder() as folder:

@@ -259,6 +259,22 @@ class CoremlSpec(Frozen):
     )
 
 
+class CoreaiSpec(Frozen):
+    """How Core AI models are made, beyond how their weights are quantized."""
+
+    compute: Compute = Field(
+        default="float32",
+        description="The type that operators compute in. The Neural Engine supports only float16; "
+        "Apple's runtime for Linux takes minutes for a text in float16.",
+    )
+    inputs: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(
+        default={},
+        description=".onnx files: the shapes of inputs with free dimensions, which are 1 by "
+        "default.",
+        examples=[{"pixel_values": [1, 3, 224, 224]}],
+    )
+
+
 class Recipe(Frozen):
     """One model, how to quantize it, where it is to run, and within which budgets."""
 
@@ -281,6 +297,7 @@ class Recipe(Frozen):
         examples=[[{"format": "onnx", "devices": ["x86-laptop-8gb"]}]],
     )
     coreml: CoremlSpec = Field(default=CoremlSpec(), description="How Core ML packages are made.")
+    coreai: CoreaiSpec = Field(default=CoreaiSpec(), description="How Core AI models are made.")
     workload: Workload = Field(default=Workload(), description="An app's use of a language model.")
     budgets: Budgets = Field(default=Budgets(), description="Limits that must be kept to pass.")
 

@@ -36,7 +36,12 @@ def test_a_suited_format_is_one_that_the_release_runs(name: str) -> None:
 
 def test_chips_with_fast_int8_activations_are_told_apart() -> None:
     fast = {name for name in APPLE if "int8-activations" in load_device(name).suits["npu"]}
-    assert fast == {"iphone-15-pro", "macbook-air-m4"}
+    assert fast == {
+        "iphone-15-pro",
+        "iphone-15-pro-ios27",
+        "macbook-air-m4",
+        "macbook-air-m4-macos27",
+    }
 
 
 def test_a_device_before_blocks_and_states_is_there() -> None:

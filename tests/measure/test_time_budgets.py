@@ -75,6 +75,29 @@ def test_a_pass_ends_though_nothing_is_decided() -> None:
     assert 60 <= runs.now <= 75
 
 
+def test_a_time_that_equals_the_limit_keeps_it_and_does_not_miss_it() -> None:
+    runs, limit = Runs([1.0]), Limit(0.9, 1.0)
+    looks = runs.settled(limit)
+    assert (decided(runs, limit, looks), looks) == ("kept", (6, 39))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit", "looks"),
+    [
+        ([1.0, 3.0], Limit(0.5, 2.0), (6, 9, 14, 21, 32, 36)),  # after 60 s, of which 12 are before
+        ([2.0] * 9 + [3.0], Limit(0.9, 2.5), (6, 39)),  # 60 s are over before 39 runs
+        ([200.0], Limit(0.9, 250.0), (6, 9)),  # 10 min are over
+    ],
+)
+def test_a_pass_ends_when_its_time_is_over(
+    seconds: list[float], limit: Limit, looks: tuple[int, ...]
+) -> None:
+    runs = Runs(seconds)
+    assert runs.settled(limit) == looks
+    assert len(runs.samples) == looks[-1]
+    assert decided(runs, limit, looks) == "open"
+
+
 def test_the_looks_together_err_as_often_as_stated() -> None:
     """At its very limit a budget is decided wrongly in at most 2.5 % on each side."""
     generator = np.random.default_rng(0)
@@ -84,6 +107,8 @@ def test_the_looks_together_err_as_often_as_stated() -> None:
         runs = Runs(generator.exponential(size=3000).tolist())
         limit = Limit(0.9, float(-np.log(0.1)))
         words.append(decided(runs, limit, runs.settled(limit)))
+        # Nothing ends early but by the interval that decides in the end.
+        assert words[-1] != "open" or runs.now > 60
     most = 0.025 * trials + 3 * np.sqrt(0.025 * 0.975 * trials)
     assert words.count("kept") <= most
     assert words.count("missed") <= most
@@ -99,6 +124,8 @@ def test_what_is_spent_at_all_looks_is_what_there_is(q: float, sizes: tuple[int,
             if chance ** sizes[end] <= 0.025 * 2 / 3
         ]
         assert sum(spent) <= 0.025 + 1e-12
+        halves = [2 / 3, *(1 / 3 / 2**look for look in range(1, len(spent)))]
+        assert spent == pytest.approx([0.025 * part for part in halves[: len(spent)]])
 
 
 def test_without_budgets_nothing_is_looked_at() -> None:

@@ -105,7 +105,7 @@ def test_quality_is_judged_and_the_rest_is_not_run(
     assert statuses["quality.cosine"] == ("pass", "emulated")
     assert "executor for ML Programs" in line(found, "quality.cosine").reason
     for name in NOT_RUN:
-        assert line(found, name).reason.startswith("Core ML runs on Apple's systems only")
+        assert line(found, name).reason.startswith("apps run Core ML on Apple's systems only")
         assert line(found, name).remedy.startswith(remedy)
 
 

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from edgeq.devices.catalogue import load_device
 from edgeq.devices.profile import Device
+from edgeq.estimate.devices import Estimates
+from edgeq.estimate.interval import Interval
+from edgeq.estimate.memory import MemoryEstimate
 from edgeq.measure.intervals import Bounds
 from edgeq.pipeline.check.judge import decide
 from edgeq.pipeline.check.verdict import Status, Verdict, exit_status, worst
@@ -214,6 +217,39 @@ def test_a_device_of_another_architecture_has_size_and_quality() -> None:
     assert hows["quality.cosine"] == "emulated"
     assert hows["size.download"] == "measured"
     assert "may answer differently" in line(found, "quality.cosine").reason
+
+
+@pytest.mark.parametrize(
+    ("limit", "status"), [("30 ms", "not run"), ("15 ms", "not run"), ("9 ms", "fail")]
+)
+def test_an_estimate_can_fail_a_budget_and_never_passes_one(limit: str, status: str) -> None:
+    arch = {"x86_64": "aarch64", "aarch64": "x86_64"}[load_device("here").arch]
+    size = Interval(value=90 * MIB, low=80 * MIB, high=100 * MIB, basis="sizes")
+    estimates = Estimates(
+        memory=MemoryEstimate(peak=size, footprint=size, growth=size, parts={}),
+        latency=Interval(value=0.02, low=0.01, high=0.04, basis="bandwidth"),
+        backend="CPU",
+    )
+    found = verdict({"latency": {"p90": limit}}, device=other(arch), expected=estimates)
+    p90 = line(found, "latency.p90")
+    assert (p90.how, p90.status, p90.value) == ("estimated", status, 0.02)
+    assert p90.reason.endswith("; estimate: bandwidth")
+    assert line(found, "device.memory").status == "not run"
+
+
+def test_a_line_says_which_way_it_is_bound_and_why() -> None:
+    found = verdict(ALL_BUDGETS)
+    bounds = {each.budget: each.bound for each in found.lines}
+    lower = {"quality.cosine", "quality.spearman", "quality.top1"}
+    assert {name for name, bound in bounds.items() if bound == "at least"} == lower
+    assert all(each.samples_wanted is None for each in found.lines)
+    exact = line(found, "size.download")
+    assert (exact.reason, exact.remedy) == ("", "")
+    few = OUTPUT.model_copy(update={"samples": 3, "distinct": 3})
+    arch = {"x86_64": "aarch64", "aarch64": "x86_64"}[load_device("here").arch]
+    measured = measurement(quality=quality(y=few))
+    cosine = line(verdict(ALL_BUDGETS, measured=measured, device=other(arch)), "quality.cosine")
+    assert cosine.reason.startswith("3 different samples are too few for an interval; run on ")
 
 
 def test_memory_is_judged_by_what_the_device_counts() -> None:

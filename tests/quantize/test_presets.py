@@ -69,14 +69,14 @@ def held_by(variant: Variant) -> tuple[str, ...]:
     return tuple(each.name for each in STORAGES.values() if each.holds(variant))
 
 
-def test_a_mix_is_for_gguf_palettes_for_core_ml_and_blocks_of_ours_for_all() -> None:
+def test_a_mix_is_for_gguf_palettes_for_apple_and_blocks_of_ours_for_all() -> None:
     for variant in PRESETS.values():
         assert (held_by(variant) == ("gguf",)) == (variant.weights in MIXES)
         if variant.weights in (each.name for each in PALETTES):
-            assert held_by(variant) == ("coreml",)
+            assert held_by(variant) == ("coreml", "coreai")
     for word in ("float32", "int8-b32", "int4-b32"):
-        assert held_by(PRESETS[word]) == ("onnx", "gguf", "coreml")
-    assert held_by(PRESETS["int8"]) == held_by(PRESETS["float16"]) == ("coreml",)
+        assert held_by(PRESETS[word]) == ("onnx", "gguf", "coreml", "coreai")
+    assert held_by(PRESETS["int8"]) == held_by(PRESETS["float16"]) == ("coreml", "coreai")
     assert held_by(PRESETS["int8-static"]) == ("onnx", "coreml")
     assert held_by(PRESETS["int8-dynamic"]) == ("onnx",)
 

@@ -24,4 +24,4 @@ def test_arrays_have_no_runtime_for_gguf(tmp_path: Path) -> None:
     (problem,) = problems
     assert problem.where.endswith("arrays.yaml:7:14")
     assert problem.what == "targets[1].format: no runtime for GGUF files supports 'tensor'"
-    assert problem.remedy == "choose one of: onnx, coreml"
+    assert problem.remedy == "choose one of: onnx, coreml, coreai"

@@ -6,6 +6,7 @@ from typing import Any
 
 from edgeq.devices.catalogue import load_device
 from edgeq.devices.profile import Device
+from edgeq.estimate.devices import Estimates
 from edgeq.measure import generation
 from edgeq.measure.divergence import KL, Divergence, KLErrors, Perplexity
 from edgeq.measure.intervals import Bounds
@@ -194,6 +195,7 @@ def verdict(
     baseline: Measurement | None = None,
     device: Device | None = None,
     alternatives: dict[str, int] | None = None,
+    expected: Estimates | None = None,
 ) -> Verdict:
     """Judged on this machine unless another `device` is given."""
     here = load_device("here")
@@ -203,6 +205,7 @@ def verdict(
         baseline or full_precision(),
         here,
         alternatives or {},
+        expected=expected,
     )
     return judge(subject, device or here, Budgets.model_validate(budgets))
 

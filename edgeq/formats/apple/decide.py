@@ -73,12 +73,17 @@ def fitting(grid: str, shape: tuple[int, ...]) -> str:
     return grid.partition("-")[0] if rows is not None and shape[0] % rows else grid
 
 
-def stored_bytes_apple(decision: Decision, shape: tuple[int, ...], compute: str) -> int:
-    """Bytes of a weight in a file that computes in `compute`: codes and scales, or values."""
-    width = 2 if compute == "float16" else 4
+def stored_bytes_apple(
+    decision: Decision, shape: tuple[int, ...], compute: str, scales: str
+) -> int:
+    """Bytes of a weight: codes and scales, or values in `compute`. scales: the type of scales."""
     if decision.choice is None:
-        return math.prod(shape) * width
+        return math.prod(shape) * _width(compute)
     rows, columns = shape[0], math.prod(shape[1:])
     stored = number_format(decision.choice.grid)
-    wider = (width - 2) * stored.scale_count(rows, columns)
+    wider = (_width(scales) - 2) * stored.scale_count(rows, columns)
     return stored.nbytes(rows, columns) + wider
+
+
+def _width(compute: str) -> int:
+    return 2 if compute == "float16" else 4

@@ -11,8 +11,13 @@ from edgeq.quantize.decide import Decision, decide
 from edgeq.quantize.spec import Intent
 
 
-def apple_tensors(model: DescribedModel, intent: Intent, compute: str) -> Iterator[TensorPlan]:
-    """The plan for every weight. compute: the type of operators."""
+def apple_tensors(
+    model: DescribedModel, intent: Intent, compute: str, scales: str | None = None
+) -> Iterator[TensorPlan]:
+    """The plan for every weight.
+
+    compute: the type of operators. scales: the type of scales, if it is another.
+    """
     for name, decision in apple_decisions(model, intent).items():
         shape = model.tensors[name]
         yield TensorPlan(
@@ -21,7 +26,7 @@ def apple_tensors(model: DescribedModel, intent: Intent, compute: str) -> Iterat
             grid=decision.grid if decision.choice else compute,
             method=decision.method,
             reason=decision.reason,
-            bytes=stored_bytes_apple(decision, shape, compute),
+            bytes=stored_bytes_apple(decision, shape, compute, scales or compute),
             activations=decision.activations,
         )
 

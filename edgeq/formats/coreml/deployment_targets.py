@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeq.formats.apple.releases import Release
 from edgeq.quantize.number_formats import number_format
 from edgeq.quantize.number_formats.palettes import Palette
 
 
 @dataclass(frozen=True, order=True)
-class Target:
-    """A release of the operating systems, as `specification` numbers them in a model file."""
+class Target(Release):
+    """A release, as `specification` numbers it in a model file."""
 
     specification: int
-    ios: int
-    macos: int
 
     @property
     def name(self) -> str:
         """The name that Apple's own tools write, such as `iOS18`."""
         return f"iOS{self.ios}"
 
-    def __str__(self) -> str:
-        return f"iOS {self.ios} / macOS {self.macos}"
 
-
-IOS16 = Target(7, 16, 13)
-IOS17 = Target(8, 17, 14)
-IOS18 = Target(9, 18, 15)
+IOS16 = Target(16, 13, 7)
+IOS17 = Target(17, 14, 8)
+IOS18 = Target(18, 15, 9)
 TARGETS = {target.name: target for target in (IOS16, IOS17, IOS18)}
 
 CODED_INPUTS = IOS17

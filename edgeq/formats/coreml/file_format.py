@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgeq.core.artifact import COREML_PACKAGE, Artifact
 from edgeq.formats.apple.plan import apple_tensors
 from edgeq.formats.base import Model
+from edgeq.formats.coreml.deployment_targets import IOS16
 from edgeq.formats.coreml.sizes import program_bytes
 from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.formats.package import Package
@@ -29,6 +30,8 @@ class Coreml(CoremlStorage, FileFormat):
     """See `FileFormat`."""
 
     model_file = COREML_PACKAGE
+    section = "coreml"
+    first_release = IOS16
     packages = MappingProxyType({"coreml": ("coremltools",)})
     tools = ("coremltools",)
     has_releases = True

@@ -118,6 +118,7 @@ def _with_adapter(found: Intent, fit: FitSpec) -> Intent:
 def _key(ground: Ground, fit: FitSpec) -> dict[str, object]:
     recipe, stages = ground.recipe, ground.stages
     devices = stages.planned.targets.get(ground.format, {})
+    section = file_format(ground.format).section
     given = recipe.data.sensitivity
     path = stages.planned.path.parent
     return {
@@ -125,9 +126,7 @@ def _key(ground: Ground, fit: FitSpec) -> dict[str, object]:
         "fit": fit.model_dump(mode="json"),
         "rules": [rule.model_dump(mode="json") for rule in recipe.quantize.rules],
         "given": canonical.sha256_of_file(path / given.path) if given else None,
-        "coreml": recipe.coreml.model_dump(mode="json")
-        if file_format(ground.format).has_releases
-        else None,
+        "settings": getattr(recipe, section).model_dump(mode="json") if section else None,
         "workload": recipe.workload.model_dump(mode="json"),
         "devices": [d.model_dump(mode="json", exclude={"sources"}) for d in devices.values()],
     }

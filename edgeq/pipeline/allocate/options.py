@@ -117,7 +117,7 @@ def settled(options: Options, recipe: Recipe, format: Format, fit: FitSpec) -> O
 
 
 def _planned(model: DescribedModel, recipe: Recipe, intent: Intent) -> list[TensorPlan]:
-    return list(planned_tensors(model, intent, compute_of(intent.variant, recipe.coreml)))
+    return list(planned_tensors(model, intent, compute_of(recipe, intent)))
 
 
 def _size(format: Format, tensor: TensorPlan) -> int:

@@ -177,12 +177,12 @@ class _Builder:
             **({"chosen": dict(intent.chosen)} if intent.chosen else {}),
             "calibration": None if is_float else stages.calibration_key(),
             "importance": stages.importance_key() if method.takes_imatrix else None,
-            **self._coreml_key(intent),
+            **self._settings_key(intent),
             **self._interface_key(),
             "licence": self._planned.plan.licence,
             "source": stages.source,
             "revision": self._planned.plan.revision,
-            "original": original_versions(),
+            "original": original_versions(self._planned.model),
         }
         stages.progress(f"{name}: looking in the store")
         path = stages.store.stage(
@@ -196,13 +196,13 @@ class _Builder:
         declared = {"image": image, "classes": classes if image else None}
         return {name: each.model_dump(mode="json") for name, each in declared.items() if each}
 
-    def _coreml_key(self, intent: Intent) -> dict[str, Any]:
-        """The settings of a recipe that affect a package beyond its weights."""
-        if not file_format(intent.format).has_releases:
+    def _settings_key(self, intent: Intent) -> dict[str, Any]:
+        """The settings of a recipe that affect a file beyond its weights."""
+        section, recipe = file_format(intent.format).section, self._planned.recipe
+        if not section:
             return {}
-        recipe = self._planned.recipe
         return {
-            "coreml": recipe.coreml.model_dump(mode="json"),
+            section: getattr(recipe, section).model_dump(mode="json"),
             "labels": labels_of(recipe, self._planned.path),
             "context": recipe.workload.context if self._planned.model.decoder else None,
         }

@@ -48,7 +48,7 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     """
     planned = stages.planned
     spec = planned.recipe.coreml
-    compute = compute_of(intent.variant, spec)
+    compute = compute_of(planned.recipe, intent)
     plans = tuple(planned_tensors(planned.model, intent, compute))
     target, *_ = target_of(planned.recipe, plans)
     if planned.model.decoder is None:
@@ -136,7 +136,7 @@ def _export(
 ) -> None:
     planned = stages.planned
     spec, model = planned.recipe.coreml, planned.model
-    compute = compute_of(intent.variant, spec)
+    compute = compute_of(planned.recipe, intent)
     float32 = spec.float32 if compute == "float16" else ()
     if model.decoder is not None:
         assert model.directory is not None

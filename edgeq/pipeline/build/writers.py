@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeq.formats.coreai.file_format import COREAI
 from edgeq.formats.coreml.file_format import COREML
 from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.onnx.file_format import ONNX
@@ -26,6 +27,8 @@ def write(stages: Stages, name: str, intent: Intent, destination: Path) -> Made:
         from edgeq.pipeline.build.gguf import write_gguf as writer
     elif format is COREML:
         from edgeq.pipeline.build.coreml import write_coreml as writer
+    elif format is COREAI:
+        from edgeq.pipeline.build.coreai import write_coreai as writer
     else:
         return format.write(stages, name, intent, destination)
     return writer(stages, name, intent, destination)

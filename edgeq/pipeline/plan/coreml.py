@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from edgeq.core.errors import Problem
 from edgeq.core.tasks import task_of
 from edgeq.core.yamlfile import Document
-from edgeq.devices.profile import Device, in_range
+from edgeq.devices.profile import Device
 from edgeq.formats.coreml.deployment_targets import (
     CODED_INPUTS,
     IOS16,
@@ -19,18 +19,22 @@ from edgeq.formats.coreml.deployment_targets import (
 )
 from edgeq.formats.file_format import TensorPlan
 from edgeq.formats.registry import file_format
+from edgeq.pipeline.plan.releases import runs_on
 from edgeq.quantize.number_formats.floats import FLOAT16, FLOAT32
 from edgeq.quantize.presets import Variant
+from edgeq.quantize.spec import Intent
 from edgeq.recipe.schema import Compute, CoremlSpec, Recipe
 
 DEFAULT_LENGTH = 128
 """Tokens of one run of an encoder if the recipe does not say how many."""
 
 
-def compute_of(variant: Variant, spec: CoremlSpec) -> Compute:
-    """The type that the operators of a variant compute in."""
+def compute_of(recipe: Recipe, intent: Intent) -> Compute:
+    """The type that the operators of an artifact compute in, by its format's settings."""
     computes: dict[str, Compute] = {FLOAT32.name: "float32", FLOAT16.name: "float16"}
-    return computes.get(variant.weights, spec.compute)
+    section = file_format(intent.format).section
+    asked: Compute = getattr(recipe, section).compute if section else "float32"
+    return computes.get(intent.variant.weights, asked)
 
 
 def lengths_of(spec: CoremlSpec, longest: int) -> tuple[int, ...]:
@@ -108,18 +112,13 @@ def too_old(
                 if (
                     not file_format(asked.format).has_releases
                     or device is None
-                    or _runs(device, target)
+                    or runs_on(device, target)
                 ):
                     continue
                 where = document.place(("targets", index, "devices", position))
                 reason = f", for {what}" if target == needed and what else ""
                 said = f"{id} has {device.os} {device.os_version}, {name} needs {target}{reason}"
                 yield Problem(where, said, f"remove the device, or {_others(recipe, IOS16)}")
-
-
-def _runs(device: Device, target: Target) -> bool:
-    release = target.macos if device.os == "macos" else target.ios
-    return in_range(device.os_version, f">={release}")
 
 
 def _others(recipe: Recipe, target: Target) -> str:

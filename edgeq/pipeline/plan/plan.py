@@ -14,12 +14,14 @@ from edgeq.devices.catalogue import Device, load_device
 from edgeq.devices.compute_unit_hints import advice_for
 from edgeq.formats.file_format import TensorPlan
 from edgeq.formats.registry import file_format
-from edgeq.models.model import DescribedModel, describe
+from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.coreml import activations_advice, compute_of, target_of, too_old
+from edgeq.pipeline.plan.described import described, source_notes
 from edgeq.pipeline.plan.images import misfits
 from edgeq.pipeline.plan.interface import with_interface
 from edgeq.pipeline.plan.prospect import Prospect
 from edgeq.pipeline.plan.records import ArtifactPlan, Plan
+from edgeq.pipeline.plan.releases import without_runtime
 from edgeq.pipeline.plan.requirements import missing, packages
 from edgeq.pipeline.plan.sizes import cache_bytes
 from edgeq.pipeline.plan.tensors import bytes_by_grid, planned_tensors
@@ -80,7 +82,7 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     model: DescribedModel | None = None
     if not document.is_assumed(("model", "source")) and not _names_place(problems, where):
         try:
-            model = describe(
+            model = described(
                 recipe.model.source, recipe.model.task, path.parent, where, weights=weights
             )
             model = with_interface(model, recipe.model, document)
@@ -96,6 +98,7 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     plan = _plan(recipe, model, apple)
     packages = {a.name: a.tensors for a in plan.artifacts if file_format(a.format).has_releases}
     problems += too_old(recipe, document, packages, apple)
+    problems += without_runtime(recipe, document, devices)
     impossible = dict(unquantized(recipe, document, model, plan.artifacts))
     if len(impossible) == len(plan.artifacts):
         problems += impossible.values()
@@ -124,7 +127,7 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
     for target in recipe.targets:  # several may need the same files
         devices[target.format] = (*devices.get(target.format, ()), *target.devices)
     for format, names in devices.items():
-        notes = file_format(format).notes(model)
+        notes = (*source_notes(model), *file_format(format).notes(model))
         for intent in recipe.quantize.intents(format, recipe.model.task):
             intents.append(intent)
             artifacts.append(plan_artifact(recipe, model, intent, names, apple, notes))
@@ -171,9 +174,10 @@ def plan_artifact(
 
     apple: the devices of Core ML targets, by id. notes: of its file format, on this model.
     """
-    tensors = tuple(planned_tensors(model, intent, compute_of(intent.variant, recipe.coreml)))
+    tensors = tuple(planned_tensors(model, intent, compute_of(recipe, intent)))
     is_package = file_format(intent.format).has_releases
-    oldest = str(target_of(recipe, tensors)[0]) if is_package else None
+    first = file_format(intent.format).first_release
+    oldest = str(target_of(recipe, tensors)[0] if is_package else first) if first else None
     weights = sum(tensor.bytes for tensor in tensors)
     return ArtifactPlan(
         name=intent.name,
@@ -198,7 +202,7 @@ def _advice(
     devices: Mapping[str, Device],
 ) -> tuple[str, ...]:
     grids, float32 = bytes_by_grid(tensors), recipe.coreml.float32
-    compute = compute_of(intent.variant, recipe.coreml)
+    compute = compute_of(recipe, intent)
     lines = [advice_for(grids, device, compute, float32) for device in devices.values()]
     activations = activations_advice(intent.variant)
     return (*(line for each in lines for line in each), *([activations] if activations else []))

@@ -116,7 +116,10 @@ class RunnerPlace(Place):
     def close(self) -> None:
         if self._is_furnished:
             self._is_furnished = False
-            self._shell(f"rm -rf {self._room}")
+            try:
+                self._shell(f"rm -rf {shlex.quote(self._room)}")
+            except Unreachable:
+                self._progress(f"{self.name}: gone; {self._room} is left there")
 
     def _furnish(self) -> None:
         """Send the runner and the library, once."""
@@ -132,7 +135,7 @@ class RunnerPlace(Place):
                     remedy = "edgeq runner says where it is to be had"
                 raise InvalidInput(Problem(str(path), "is not a file", remedy))
         self._progress(f"{self.name}: connecting")
-        made = self._shell(f"mkdir -p {self._room}")
+        made = self._shell(f"mkdir -p {shlex.quote(self._room)}")
         if made.returncode != 0:
             what = f"{self._room} cannot be created: {_said(made)}"
             remedy = f"name a writable directory: {self.name}?directory=/path/there"
@@ -146,7 +149,7 @@ class RunnerPlace(Place):
             probe = Path(folder, _PROBE)
             probe.write_bytes(PRODUCT_MODEL)
             self._push(probe, _PROBE)
-        self._shell(f"chmod 755 {self._room}/{_RUNNER}")
+        self._shell(f"chmod 755 {shlex.quote(f'{self._room}/{_RUNNER}')}")
 
     def _send_model(self, package: Package) -> str:
         """Send the model's files, once each artifact; returns the graph's path in the room."""
@@ -154,7 +157,7 @@ class RunnerPlace(Place):
         hashes = "".join(artifact.files[name].sha256 for name in package.model_files)
         directory = hashlib.sha256(hashes.encode()).hexdigest()[:16]
         if directory not in self._sent:
-            self._shell(f"mkdir -p {self._room}/{directory}")
+            self._shell(f"mkdir -p {shlex.quote(f'{self._room}/{directory}')}")
             with TemporaryFolder() as name:
                 package.extract(package.model_files, Path(name))
                 for file in package.model_files:
@@ -186,7 +189,7 @@ class RunnerPlace(Place):
         request.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._push(request, "request")
         begin = time.monotonic()
-        command = f"cd {self._room} && timeout -s KILL {limit:.0f} ./{_RUNNER} request"
+        command = f"cd {shlex.quote(self._room)} && timeout -s KILL {limit:.0f} ./{_RUNNER} request"
         done = self._shell(command, limit + _SHELL_SECONDS)
         if done.returncode == _KILLED and time.monotonic() - begin >= limit:
             raise stopped(work, limit)

@@ -9,6 +9,7 @@ from edgeq.core.tasks import task_of
 from edgeq.core.vocabulary import Vocabulary
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.storage.base import Storage
+from edgeq.quantize.storage.coreai import CoreaiStorage
 from edgeq.quantize.storage.coreml import CoremlStorage
 from edgeq.quantize.storage.gguf import GgufStorage
 from edgeq.quantize.storage.onnx import OnnxStorage
@@ -19,7 +20,7 @@ STORAGES: Registry[Storage] = Registry(
     "file format",
     "edgeq.file_formats",
     Storage,  # type: ignore[type-abstract]
-    (OnnxStorage(), GgufStorage(), CoremlStorage()),
+    (OnnxStorage(), GgufStorage(), CoremlStorage(), CoreaiStorage()),
 )
 
 Format = Annotated[str, Vocabulary(lambda: list(STORAGES))]

@@ -1,0 +1,216 @@
+"""One artifact as a Core AI model: compared with its graph, written, run once, recorded."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from edgeq.core import canonical
+from edgeq.core.artifact import COREAI_ASSET, MODEL_FILE, TensorRecord, ValueInfo
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.temporary import TemporaryFolder
+from edgeq.formats.apple.plan import apple_decisions
+from edgeq.formats.apple.weights import settle_apple
+from edgeq.formats.coreai.file_format import COREAI
+from edgeq.formats.coreai.runtime import Runtime
+from edgeq.formats.coreai.write import export_graph_coreai
+from edgeq.formats.file_format import TensorPlan
+from edgeq.formats.onnx.write import value_info
+from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.pipeline.build.stages import Stages
+from edgeq.pipeline.plan.coreml import compute_of
+from edgeq.pipeline.plan.tensors import planned_tensors
+from edgeq.pipeline.proof.onnx_original import open_original
+from edgeq.pipeline.proof.onnx_prove import distance
+from edgeq.quantize.decide import Decision
+from edgeq.quantize.methods.judged import with_fall_back
+from edgeq.quantize.number_formats import QuantizedTensor, number_format
+from edgeq.quantize.spec import Intent
+
+Array = npt.NDArray[np.generic]
+Shapes = dict[str, Sequence[tuple[int, ...]]]
+
+TOLERANCE = 1e-4
+"""Relative difference of an output: float32 sums may be taken in different orders."""
+_PROOF_FILE = "proof.json"
+_FREE = ((1, 1), (1, 2))  # texts: two shapes, so that their length stays free
+
+
+def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -> Made:
+    """Write the model and, for texts, the tokenizer into the directory `destination`.
+
+    Raises InvalidInput for operators that Core AI cannot have, and if answers are not finite.
+    """
+    model, graph = stages.planned.model, stages.float_graph()
+    compute, shapes = compute_of(stages.planned.recipe, intent), _shapes(stages)
+    _prove(stages, shapes)
+    plans = tuple(planned_tensors(model, intent, compute))
+    codes = _codes(stages, name, apple_decisions(model, intent))
+    asset = destination / COREAI_ASSET
+    stages.progress(f"{name}: write the model")
+    export_graph_coreai(graph, asset, codes, shapes=shapes, compute=compute)
+    stages.progress(f"{name}: run it once")
+    _refuse_overflow(stages, asset, shapes)
+    files = [
+        path.relative_to(destination).as_posix()
+        for path in sorted(asset.rglob("*"))
+        if path.is_file()
+    ]
+    longest = None
+    if model.directory is not None:
+        longest = model.directory.max_tokens
+        # Swift's tokenizer requires its settings next to it.
+        files += copy_tokenizer(model.directory, destination, settings=True, max_tokens=longest)
+    inputs, outputs = _values(graph, shapes)
+    first = COREAI.first_release
+    return Made(
+        files=files,
+        tensors=_records(plans, codes),
+        inputs=inputs,
+        outputs=outputs,
+        settings={
+            **settings_of(intent),
+            "compute": compute,
+            "deployment_target": {"ios": first.ios, "macos": first.macos},
+        },
+        max_tokens=longest,
+    )
+
+
+def _codes(stages: Stages, name: str, decisions: dict[str, Decision]) -> dict[str, QuantizedTensor]:
+    grids = {decision.grid for decision in decisions.values() if decision.choice}
+    if not grids:
+        return {}
+    # Layers and tables of a directory are what every format has: their codes are shared.
+    has_groups = all(number_format(grid).group_size for grid in grids)
+    is_shared = stages.planned.model.directory is not None and has_groups
+    return stages.codes(decisions, name, None if is_shared else settle_apple)
+
+
+def _shapes(stages: Stages) -> Shapes:
+    """The shapes of every input; texts may have any length."""
+    given = stages.planned.recipe.coreai.inputs
+    shapes: Shapes = {}
+    for value in ir.load(stages.float_graph() / MODEL_FILE).graph.inputs:
+        own = tuple(size if isinstance(size, int) else 1 for size in value.shape or ())
+        is_text = stages.planned.model.directory is not None
+        shapes[value.name or ""] = _FREE if is_text else [given.get(value.name or "", own)]
+    return shapes
+
+
+def _prove(stages: Stages, shapes: Shapes) -> None:
+    """Compare the program in float32 with its graph, once for a model and its shapes.
+
+    Raises InvalidInput where it is not the model.
+    """
+    graph = stages.float_graph()
+
+    def make(destination: Path) -> None:
+        stages.progress("compare Core AI's program with the original")
+        (sample,) = _samples(stages, shapes, 1)
+        with TemporaryFolder() as folder:
+            asset = Path(folder, COREAI_ASSET)
+            export_graph_coreai(graph, asset, {}, shapes=shapes)
+            answer = Runtime(asset).run(_narrow(sample))
+        original = open_original(graph / MODEL_FILE)
+        names = [value.name for value in original.outputs]
+        wanted = dict(zip(names, original.run(sample), strict=True))
+        worst = max(distance(answer[n].astype(wanted[n].dtype), wanted[n]) for n in names)
+        if not worst <= TOLERANCE:
+            what = f"its Core AI program is not the model: outputs differ by {worst:.1e}"
+            remedy = "target another format; or report it with this line"
+            raise InvalidInput(Problem(COREAI_ASSET, what, remedy))
+        content = canonical.to_json({"difference": worst})
+        (destination / _PROOF_FILE).write_text(content, encoding="utf-8")
+
+    key = {
+        **stages.float_key(),
+        "shapes": {name: [list(shape) for shape in each] for name, each in shapes.items()},
+        "calibration": stages.calibration_key(),
+        "coreai-core": importlib.metadata.version("coreai-core"),
+    }
+    stages.store.stage("coreai-proof", key, make, describe=stages.planned.plan.source)
+
+
+def _refuse_overflow(stages: Stages, asset: Path, shapes: Shapes) -> None:
+    """Run a sample; raise InvalidInput for NaN and infinities in its answer."""
+    (sample,) = _samples(stages, shapes, 1)
+    for name, array in Runtime(asset).run(_narrow(sample)).items():
+        if not np.isfinite(array).all():
+            where = stages.planned.document.place(("coreai", "compute"))
+            what = f"its output {name!r} is NaN or infinite: values beyond float16"
+            raise InvalidInput(Problem(where, what, "write coreai: {compute: float32}"))
+
+
+def _samples(stages: Stages, shapes: Shapes, count: int) -> list[dict[str, Array]]:
+    """The shortest calibration samples of shapes that the model takes, else made-up numbers."""
+    feeds = [
+        {name: np.asarray(array) for name, array in feed.items()}
+        for feed in stages.feeds(stages.float_graph())
+    ]
+    fitting = [
+        feed for feed in feeds if all(_allows(shapes[name], feed[name].shape) for name in shapes)
+    ]
+    if fitting:
+        return sorted(fitting, key=lambda feed: sum(each.size for each in feed.values()))[:count]
+    rng = np.random.default_rng(0)
+    made = {}
+    for value in ir.load(stages.float_graph() / MODEL_FILE).graph.inputs:
+        shape, dtype = shapes[value.name or ""][0], np.dtype(value_info(value).dtype)
+        is_float = dtype.kind == "f"
+        made[value.name or ""] = (
+            rng.standard_normal(shape).astype(dtype) if is_float else np.ones(shape, dtype)
+        )
+    return [made]
+
+
+def _allows(allowed: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> bool:
+    return allowed is _FREE or tuple(allowed[0]) == tuple(shape)
+
+
+def _narrow(feed: Mapping[str, Array]) -> dict[str, Array]:
+    """Inputs as the program takes them: integers as int32."""
+    return {
+        name: array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+        for name, array in feed.items()
+    }
+
+
+def _values(graph: Path, shapes: Shapes) -> tuple[tuple[ValueInfo, ...], tuple[ValueInfo, ...]]:
+    """The inputs and outputs of the model, a length that is free by its name."""
+    read = ir.load(graph / MODEL_FILE).graph
+    inputs = []
+    for value in map(value_info, read.inputs):
+        found = shapes[value.name]
+        shape = (1, "tokens") if found is _FREE else tuple(found[0])
+        inputs.append(ValueInfo(name=value.name, dtype=_dtype(value.dtype), shape=shape))
+    outputs = [
+        ValueInfo(name=value.name, dtype=_dtype(value.dtype), shape=value.shape)
+        for value in map(value_info, read.outputs)
+    ]
+    return tuple(inputs), tuple(outputs)
+
+
+def _dtype(dtype: str) -> str:
+    return "float32" if np.dtype(dtype).kind == "f" else "int32"
+
+
+def _records(
+    plans: Iterable[TensorPlan], codes: Mapping[str, QuantizedTensor]
+) -> dict[str, TensorRecord]:
+    """The stored form of every weight, as it was planned unless it has no codes."""
+    return {
+        plan.name: TensorRecord(
+            shape=plan.shape,
+            grid=codes[plan.name].number_format.name if plan.name in codes else plan.grid,
+            method=codes[plan.name].method if plan.name in codes else "none",
+            bytes=codes[plan.name].nbytes if plan.name in codes else plan.bytes,
+            note=with_fall_back(plan.reason, plan.method, codes.get(plan.name)),
+        )
+        for plan in plans
+    }
