@@ -6,7 +6,6 @@ interface, not run on a device.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import secrets
@@ -23,7 +22,7 @@ from edgeq.core.terms import How, Progress
 from edgeq.devices.address import Address
 from edgeq.devices.profile import Device
 from edgeq.formats.package import Package, open_package
-from edgeq.places.adb import adb_command, require_device
+from edgeq.places.adb import adb_command, require_state
 from edgeq.places.place import ALL_PASSES, Place, Surroundings, Unreachable
 from edgeq.places.process import (
     TIMEOUT_SECONDS,
@@ -205,7 +204,8 @@ class RunnerPlace(Place):
     def _shell(
         self, command: str, timeout: float = _SHELL_SECONDS
     ) -> subprocess.CompletedProcess[str]:
-        asyncio.run(require_device(self._address, adb_command(self._address)))
+        state = self._start(("get-state",), _SHELL_SECONDS)
+        require_state(self._address, state.returncode, state.stdout + state.stderr)
         return self._start(("shell", "-T", command), timeout)
 
     def _adb(self, *words: str, timeout: float) -> None:
