@@ -38,7 +38,8 @@ class DescribedModel:
     tensors: shapes of the weights that an export keeps, outputs or tokens first. weights: the same
     for an .onnx file, with the operators that read them; None if only names are known yet.
     directory: facts about a Hugging Face-style directory, None for an .onnx file. decoder: a
-    language model's architecture, classes: a classifier's labels; None for other tasks.
+    language model's architecture, classes: a classifier's labels; None for other tasks. gguf: the
+    file that the directory was unpacked from.
     """
 
     located: Located
@@ -47,6 +48,7 @@ class DescribedModel:
     weights: dict[str, Weight] | None = None
     decoder: Decoder | None = None
     classes: Classes | None = None
+    gguf: Path | None = None
 
     def is_table(self, name: str) -> bool:
         """Whether rows of this weight are looked up; by its name if no operator is known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -15,18 +16,25 @@ from edgeq.core.validation_messages import refuse, suggest
 _PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _REVISION = re.compile(r"[\w.][\w./-]*")
+_FILES: dict[str, Literal["file", "gguf-file"]] = {".onnx": "file", ".gguf": "gguf-file"}
 _PREFIX = re.compile(r"([A-Za-z_-]{2,}):(.*)", re.DOTALL)
 
 
 class Source(Frozen):
     """A parsed source: a `package` name, a `hub` repository at a `revision`, or a path.
 
-    Paths (`directory`, and `file` for one that ends in `.onnx`) are relative to the recipe.
+    Paths (`directory`, `file` for one that ends in `.onnx`, `gguf-file`) are relative to the
+    recipe.
     """
 
-    kind: Literal["package", "hub", "directory", "file"]
+    kind: Literal["package", "hub", "directory", "file", "gguf-file"]
     value: str
     revision: str | None = None
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it is a path, relative to the recipe."""
+        return self.kind in ("directory", "file", "gguf-file")
 
     def __str__(self) -> str:
         if self.kind == "hub":
@@ -43,7 +51,7 @@ def parse_source(value: Any) -> Any:
     text = value.strip()
     prefixed = _PREFIX.fullmatch(text)
     if prefixed is None:
-        kind: Literal["file", "directory"] = "file" if text.endswith(".onnx") else "directory"
+        kind = _FILES.get(PurePosixPath(text).suffix, "directory")
         return Source(kind=kind, value=text)
     prefix, name = prefixed.groups()
     if prefix == "package":
@@ -91,6 +99,7 @@ SourceText = Annotated[
                 "hub:owner/name@revision",
                 "./directory",
                 "./model.onnx",
+                "./model.gguf",
             ],
         }
     ),

@@ -20,10 +20,9 @@ from edgeq.devices.catalogue import load_device
 from edgeq.formats.registry import file_format
 from edgeq.models.architectures.wrappers import text_part
 from edgeq.models.jsonfile import read_optional
-from edgeq.models.labels import fits_labels
 from edgeq.models.locate import Located, locate
 from edgeq.models.source import Source, source_named
-from edgeq.models.stated_task import tasks_of_architecture
+from edgeq.models.stated_task import task_of_config
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.first_interface import (
     LABELS_FILE,
@@ -124,7 +123,7 @@ def write_first_recipe(
 
 def _from(source: Source, base: Path) -> Source:
     """The same source with a path relative to `base`, as recipes have it."""
-    if source.kind not in ("directory", "file") or Path(source.value).is_absolute():
+    if not source.is_path or Path(source.value).is_absolute():
         return source
     path = Path(os.path.relpath(source.value, base)).as_posix()
     return source.model_copy(update={"value": path if path.startswith("..") else f"./{path}"})
@@ -132,22 +131,21 @@ def _from(source: Source, base: Path) -> Source:
 
 def _task(located: Located, model: str) -> Task:
     """The task stated by the model's files."""
+    if located.path.suffix == ".gguf":
+        return TEXT_GENERATION
     if not located.is_file and (located.path / "modules.json").is_file():
         return next(task for task in TASKS.values() if task.has_sentence_head)
     path = located.path
     config = stated_next_to(path) if located.is_file else read_optional(path / "config.json")
     if not located.is_file and text_part(config, model) != config:
         return TEXT_GENERATION
-    stated: Any = config.get("architectures") or []
-    for architecture in stated if isinstance(stated, list) else [stated]:
-        for name in tasks_of_architecture(str(architecture)):
-            meant = TASKS.get(name)
-            if meant is None or not fits_labels(meant, config):
-                continue
-            if meant.takes_arrays or not located.is_file:
-                return meant
+    meant = task_of_config(config)
+    if meant is not None and (meant.takes_arrays or not located.is_file):
+        return meant
     if located.is_file:
         return TENSOR
+    stated: Any = config.get("architectures") or []
+    stated = stated if isinstance(stated, list) else [stated]
     what = (
         f"its config.json names no task that edgeq knows: {', '.join(map(str, stated)) or 'none'}"
     )
@@ -175,7 +173,7 @@ def _targets(task: Task, devices: Sequence[str]) -> dict[str, list[str]]:
 def _planned(draft: _Draft, model: str) -> Planned:
     """The plan of the recipe in 8 bits, without budgets and contents of data."""
     source = str(draft.source)
-    if draft.source.kind in ("directory", "file"):
+    if draft.source.is_path:
         source = str((draft.base / source).resolve())
     lines = _model(draft, None, source)
     with TemporaryFolder() as folder:

@@ -22,11 +22,11 @@ from edgeq.pipeline.compare.encoders import EncoderComparison
 from edgeq.recipe.schema import recipe_schema
 from tests.conftest import Project
 from tests.support import onnx_models, samples, tiny_bert
+from tests.support.commands import Done, answered, for_a_person, refused
 from tests.support.tiny_bert import run_edgeq
 
 COMMANDS = ("plan", "build", "check", "bundle", "run", "devices", "schema", "compare", "audit")
 FOREIGN = "pi5-8gb" if load_device("here").arch == "x86_64" else "x86-laptop-8gb"
-Done = subprocess.CompletedProcess[str]
 
 
 def variant(project: Project, folder: Path, *changes: tuple[str, str]) -> Path:
@@ -42,33 +42,6 @@ def variant(project: Project, folder: Path, *changes: tuple[str, str]) -> Path:
 
 def ask(project: Project, *arguments: str | Path, cwd: Path | None = None) -> Done:
     return run_edgeq(*arguments, store=project.store, cwd=cwd or project.folder)
-
-
-def answered(done: Done, status: int = 0) -> Any:
-    """The JSON a command printed; nothing but JSON may be on standard output."""
-    assert done.returncode == status, done.stderr
-    return json.loads(done.stdout)
-
-
-def for_a_person(done: Done, status: int = 0) -> str:
-    """What a command printed: no colour codes, and no line of a table beyond 80 columns."""
-    assert done.returncode == status, done.stderr[-2000:]
-    assert "\x1b" not in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    long = [line for line in done.stdout.splitlines() if len(line) > 80]
-    assert not [line for line in long if "/" not in line]  # a path must not be broken
-    return done.stdout
-
-
-def refused(done: Done, status: int) -> str:
-    """What a command said on standard error; standard output stays empty."""
-    assert "Traceback" not in done.stderr
-    assert done.returncode == status, done.stderr
-    assert done.stdout == ""
-    # What takes over ten seconds is told line by line, and a busy machine makes everything slow.
-    told = re.sub(r"^ +\d+ s  .*\n", "", done.stderr, flags=re.MULTILINE)
-    assert told.startswith("error: ")
-    return told
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -44,6 +42,7 @@ from edgeq.report.explain.piece import Piece
 from edgeq.report.page.record import Report, read_report
 from tests.support import report_samples
 from tests.support.gguf_artifacts import WREN, write_file
+from tests.support.terminal import in_terminal
 
 DATA = WREN.parent / "data"
 RECIPE = """
@@ -307,25 +306,10 @@ def test_colour_is_for_a_terminal_that_wants_it(
     shop: Shop, more: dict[str, str], colour: bool
 ) -> None:
     """A sound file is told in green; bold and dim are no colours."""
-    import pty
-
     both_files(shop)
-    ours, theirs = pty.openpty()
-    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
-    with subprocess.Popen(
-        [sys.executable, "-c", "from edgeq.cli.main import main; main()", *COMMANDS["audit"]],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=shop.folder,
-        env={**environment, "COLUMNS": "80", "TERM": "xterm-256color", **more},
-    ):
-        os.close(theirs)
-        read = b""
-        with contextlib.suppress(OSError):  # the other end closes
-            while piece := os.read(ours, 1 << 16):
-                read += piece
-    os.close(ours)
+    code = "from edgeq.cli.main import main; main()"
+    size = {"COLUMNS": "80", "TERM": "xterm-256color"}
+    read = in_terminal(code, COMMANDS["audit"], cwd=shop.folder, **{**size, **more})
     text = read.decode()
     assert "Sound: every tensor" in text
     assert bool(re.search(r"\x1b\[[\d;]*3\dm", text)) == colour

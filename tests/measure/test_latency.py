@@ -96,6 +96,20 @@ def test_quantiles_and_intervals_are_monotone(samples: list[float]) -> None:
 def test_too_few_samples_leave_the_upper_end_open() -> None:
     found = quantile([1.0, 2.0, 3.0], 0.9)
     assert (found.seconds, found.low_seconds, found.high_seconds) == (3.0, 1.0, None)
+    found = quantile([2.0], 0.5)
+    assert (found.seconds, found.low_seconds, found.high_seconds) == (2.0, 0.0, None)
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9])
+def test_each_end_has_the_error_of_its_own(q: float) -> None:
+    even, left, right = (
+        interval_ranks(200, q, tails) for tails in ((0.025, 0.025), (0.2, 0.025), (0.025, 0.2))
+    )
+    assert left[1] == even[1] and left[0] > even[0]
+    assert right[0] == even[0] and right[1] < even[1]
+    ordered = [float(rank) for rank in range(1, 201)]
+    found = quantile(ordered, q, (0.2, 0.025))
+    assert (found.low_seconds, found.high_seconds) == left
 
 
 def test_no_samples_have_no_quantile() -> None:

@@ -39,7 +39,7 @@ from edgeq.quantize.ggml.mixes import MIXES, file_type
 from edgeq.quantize.ggml.types import TYPES, nbytes
 from edgeq.report.audit import print_audit
 from edgeq.report.console import Console
-from tests.cli.test_commands import answered, for_a_person, refused
+from tests.support.commands import answered, for_a_person, refused
 from tests.support.gguf_artifacts import write_file
 from tests.support.table_model import Table
 from tests.support.tiny_bert import run_edgeq

@@ -73,6 +73,7 @@ def test_tokenizers_and_onnxruntime_alone_pass_an_encoders_self_test(
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert "Pooling (mean) is part of the model" in text
     assert "`sentence_embedding`" in text
+    assert "with `--language cpp` or `--language javascript`" in text
 
 
 def test_a_net_of_arrays_carries_its_sample(

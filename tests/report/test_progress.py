@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from edgeq.report.progress import progress_line, show_progress
+from tests.support.terminal import in_terminal
 
 CODE = """
 import time
@@ -24,23 +24,8 @@ with progress_line() as progress:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo-terminal on Windows")
 @pytest.mark.parametrize("more", [{}, {"NO_COLOR": "1"}, {"NO_COLOR": ""}], ids=str)
 def test_a_spinner_has_no_colour(more: dict[str, str]) -> None:
-    import pty
-
-    ours, theirs = pty.openpty()
-    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
-    with subprocess.Popen(
-        [sys.executable, "-c", CODE],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        env={**environment, "TERM": "xterm-256color", "COLORTERM": "truecolor", **more},
-    ):
-        os.close(theirs)
-        read = b""
-        with contextlib.suppress(OSError):  # the other end closes
-            while piece := os.read(ours, 1 << 16):
-                read += piece
-    os.close(ours)
+    terminal = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    read = in_terminal(CODE, cwd=Path.cwd(), **terminal, **more)
     assert b"measure latency" in read
     assert b"\x1b[?25l" in read  # it is shown as in a terminal
     assert b"m" not in read.replace(b"measure latency", b"")  # no ESC [ … m, which sets a style

@@ -62,6 +62,7 @@ FAST = (
     "measure/test_bystanders.py",
     "measure/test_disagreement.py",
     "measure/test_intervals.py",
+    "measure/test_latency.py",
     "measure/test_metrics.py",
     "measure/test_neighbours.py",
     "measure/test_quality.py",

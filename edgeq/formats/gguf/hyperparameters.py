@@ -21,7 +21,7 @@ from edgeq.quantize.number_formats import Floats
 
 _POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}  # enum llama_pooling_type
 # llama.cpp identifies these by their number of layers, and uses other divisors than elsewhere.
-_SCALED_BY_HIDDEN = {"gemma2": 46, "gemma3_text": 62}
+SCALED_BY_HIDDEN = {"gemma2": 46, "gemma3_text": 62}
 
 _ROPES = ("default", "linear", "yarn")
 _YARN_BOUNDS = (1.0, 32.0, True)  # its keys for others do not reproduce transformers' results
@@ -141,7 +141,7 @@ def _llama_cpp(decoder: Decoder) -> LlamaCpp:
 def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
     other = "use another model"
     family, known = decoder.family, _llama_cpp(decoder)
-    gemma = family in _SCALED_BY_HIDDEN
+    gemma = family in SCALED_BY_HIDDEN
     if decoder.qkv_bias and not known.attention_bias:
         yield "its attention has biases", other
     if decoder.activation != ("gelu_tanh" if gemma else "silu"):
@@ -168,7 +168,7 @@ def _rotates(known: LlamaCpp, layers: int) -> tuple[bool, ...]:
 
 def _gemma_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
     width: float = decoder.head_dim
-    if decoder.layers == _SCALED_BY_HIDDEN[decoder.family]:
+    if decoder.layers == SCALED_BY_HIDDEN[decoder.family]:
         width = decoder.hidden // decoder.heads
     if not math.isclose(decoder.attention_scale, width**-0.5, rel_tol=1e-6):
         yield f"query_pre_attn_scalar is {decoder.attention_scale**-2:g}, not {width:g}", other
@@ -245,7 +245,7 @@ def _rope_scaling(decoder: Decoder) -> tuple[dict[str, MetaValue], dict[str, Flo
     if rope.kind == "linear":
         return {**_stretched("linear", rope)}, {}
     if rope.kind == "llama3":
-        return {}, {"rope_freqs.weight": _divisors(rope)}
+        return {}, {"rope_freqs.weight": divisors(rope)}
     if rope.kind == "yarn":
         return _yarn_keys(rope), {}
     if decoder.family != "phi3":
@@ -271,7 +271,7 @@ def _rope_obstacles(decoder: Decoder, other: str) -> Iterator[tuple[str, str]]:
         yield f"its yarn rope has other bounds than {_YARN_BOUNDS[:2]}, rounded", other
     if local is not None and local.kind != "default":
         yield f"its windowed layers have the rope_type {local.kind}", other
-    if rope.kind == "yarn" and decoder.family in _SCALED_BY_HIDDEN:
+    if rope.kind == "yarn" and decoder.family in SCALED_BY_HIDDEN:
         yield "only its layers without a window have the rope_type yarn", other
 
 
@@ -290,7 +290,7 @@ def _yarn_keys(rope: Rope) -> dict[str, MetaValue]:
     }
 
 
-def _divisors(rope: Rope) -> Floats:
+def divisors(rope: Rope) -> Floats:
     """The divisor of each rotation's frequency: 1 for fast ones, `factor` for slow ones.
 
     Between, frequencies are blended (Llama 3.1's model card). float32 `(rope_dim / 2,)`.

@@ -57,6 +57,8 @@ _KNOWN: dict[tuple[Step, ...], str] = {
     (("Split", _cased("", r"\p{N}"), "Isolated", False), _BYTES): "tekken",
     (*(("Split", part, "Isolated", False) for part in _DEEPSEEK), _BYTES): "deepseek-v3",
 }
+# Other names of llama.cpp's for the same steps.
+_SAME = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "smaug-bpe": "llama-bpe", "olmo": "gpt-2"}
 # By whether whole words are looked up before merging, which distinguishes these two.
 _LLAMA3 = {True: "llama-bpe", False: "smaug-bpe"}
 
@@ -75,6 +77,40 @@ def pretokenizer_name(tokenizer: Mapping[str, Any]) -> str | None:
     if name == "llama-bpe":
         return _LLAMA3[whole_words_first]
     return name
+
+
+def steps_of(name: str) -> list[dict[str, Any]] | None:
+    """The steps of llama.cpp's pre-tokenizer `name`, as a `tokenizer.json` has them.
+
+    None if edgeq does not know it.
+
+    >>> steps_of("gpt-2")
+    [{'type': 'ByteLevel', 'add_prefix_space': False, 'trim_offsets': True, 'use_regex': True}]
+    """
+    wanted = _SAME.get(name, name)
+    found = next((steps for steps, known in _KNOWN.items() if known == wanted), None)
+    return None if found is None else [_spelled(step) for step in found]
+
+
+def _spelled(step: Step) -> dict[str, Any]:
+    kind, *settings = step
+    if kind == "Split":
+        pattern, behavior, invert = settings
+        return {
+            "type": kind,
+            "pattern": {"Regex": pattern},
+            "behavior": behavior,
+            "invert": invert,
+        }
+    if kind == "Digits":
+        return {"type": kind, "individual_digits": settings[0]}
+    prefix, regex = settings
+    return {
+        "type": kind,
+        "add_prefix_space": prefix,
+        "trim_offsets": True,
+        "use_regex": regex,
+    }
 
 
 def _steps(step: Mapping[str, Any] | None) -> list[Step]:

@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32]
 
 class OriginalDecoder:
     """Runs tokens after those it has seen. runtime: names and versions of the libraries.
+    vocabulary: tokens that it has logits for.
 
     Attention is transformers' plain ("eager") one, which implements every model's scales, caps and
     windows.
@@ -25,6 +26,7 @@ class OriginalDecoder:
     def __init__(self, directory: ModelDirectory) -> None:
         self.network = open_network(directory, TEXT_GENERATION)
         self.runtime = versions("transformers", "torch")
+        self.vocabulary = int(self.network.config.get_text_config().vocab_size)
         self._cache: Any = None
         self.clear()
 

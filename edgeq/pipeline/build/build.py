@@ -182,7 +182,7 @@ class _Builder:
             "licence": self._planned.plan.licence,
             "source": stages.source,
             "revision": self._planned.plan.revision,
-            "original": original_versions(),
+            "original": original_versions(self._planned.model),
         }
         stages.progress(f"{name}: looking in the store")
         path = stages.store.stage(

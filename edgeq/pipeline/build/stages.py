@@ -86,7 +86,7 @@ class Stages:
     def source(self) -> str:
         """The source as in the recipe; only the last part of an absolute path."""
         source = self.planned.recipe.model.source
-        if source.kind in ("file", "directory") and Path(source.value).is_absolute():
+        if source.is_path and Path(source.value).is_absolute():
             return Path(source.value).name
         return str(source)
 
@@ -115,7 +115,8 @@ class Stages:
         """
         from edgeq.pipeline.proof.original import proof_request, run_original, versions
 
-        model, by = self.planned.model, versions()
+        model = self.planned.model
+        by = versions(model)
         if model.directory is None:
             return ImportProof.model_validate_json((self.onnx_proof() / _PROOF_FILE).read_bytes())
         needed = ("onnx_ir",) if model.decoder else ("onnx_ir", "optimum")

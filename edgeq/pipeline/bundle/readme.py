@@ -22,6 +22,7 @@ from edgeq.formats.selftest import SELFTEST_FILE, SelfTest
 from edgeq.pipeline.bundle.selftest import Facts
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Line, Verdict
+from edgeq.pipeline.starters.write import STARTERS
 
 README_FILE = "README.md"
 _CPUS = {
@@ -52,6 +53,7 @@ def readme(
         *_session(artifact),
         "## Prove your port",
         *_proof(test),
+        *_starters(artifact),
         "## What was measured",
         *_measured(verdict),
     ]
@@ -207,6 +209,16 @@ def _proof(test: SelfTest) -> Iterator[str]:
         f"{_cell(test.cpu)}, and at most {other:g} on others. A text that is cut, masked or "
         "prepared otherwise misses it. Run it when your app starts for the first time on a device."
     )
+
+
+def _starters(artifact: Artifact) -> Iterator[str]:
+    languages = [name for name, starter in STARTERS.items() if starter.runs(artifact)]
+    if languages:
+        chosen = " or ".join(f"`--language {name}`" for name in languages)
+        yield (
+            "A program that runs the model and this test, written by edgeq: `edgeq starter "
+            f"BUNDLE.zip --out my-app` with {chosen}. Its README says how to build it."
+        )
 
 
 def _measured(verdict: Verdict | None) -> Iterator[str]:

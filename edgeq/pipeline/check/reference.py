@@ -58,20 +58,21 @@ def reference_answers(
     directory = planned.model.directory
     if directory is None:
         return _onnx_answers(planned, store, progress, evaluation)
-    if not is_installed():
+    if planned.model.gguf is None and not is_installed():
         return own_reading(planned, store, progress)
     asked = _asked(planned, directory, evaluation)
     key = {
         "model": planned.model.sha256(),
         "task": planned.recipe.model.task,
         "asked": canonical.sha256_of(asked),
-        "by": versions(),
+        "by": versions(planned.model),
     }
 
     def make(destination: Path) -> None:
         progress("run the original on the evaluation data")
         request = AnswersRequest(
             directory=directory.path,
+            gguf=planned.model.gguf,
             outputs=destination.absolute(),
             task=planned.recipe.model.task,
             **asked,

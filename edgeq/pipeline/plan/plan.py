@@ -14,8 +14,9 @@ from edgeq.devices.catalogue import Device, load_device
 from edgeq.devices.compute_unit_hints import advice_for
 from edgeq.formats.file_format import TensorPlan
 from edgeq.formats.registry import file_format
-from edgeq.models.model import DescribedModel, describe
+from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.coreml import activations_advice, compute_of, target_of, too_old
+from edgeq.pipeline.plan.described import described, source_notes
 from edgeq.pipeline.plan.images import misfits
 from edgeq.pipeline.plan.interface import with_interface
 from edgeq.pipeline.plan.prospect import Prospect
@@ -81,7 +82,7 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     model: DescribedModel | None = None
     if not document.is_assumed(("model", "source")) and not _names_place(problems, where):
         try:
-            model = describe(
+            model = described(
                 recipe.model.source, recipe.model.task, path.parent, where, weights=weights
             )
             model = with_interface(model, recipe.model, document)
@@ -126,7 +127,7 @@ def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) ->
     for target in recipe.targets:  # several may need the same files
         devices[target.format] = (*devices.get(target.format, ()), *target.devices)
     for format, names in devices.items():
-        notes = file_format(format).notes(model)
+        notes = (*source_notes(model), *file_format(format).notes(model))
         for intent in recipe.quantize.intents(format, recipe.model.task):
             intents.append(intent)
             artifacts.append(plan_artifact(recipe, model, intent, names, apple, notes))

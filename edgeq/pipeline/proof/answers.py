@@ -13,8 +13,9 @@ from edgeq.measure.predictions import following, second_half
 from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
 from edgeq.measure.scoring import score
 from edgeq.models.huggingface import read_directory
-from edgeq.models.original.decoder import Floats, OriginalDecoder
+from edgeq.models.original.decoder import Floats
 from edgeq.models.original.encoder import open_encoder
+from edgeq.pipeline.proof.decoder_original import DecoderOriginal, open_original
 from edgeq.pipeline.proof.request import AnswersRequest
 
 
@@ -35,7 +36,8 @@ def _of_texts(request: AnswersRequest) -> Recorded:
 
 
 def _of_windows(request: AnswersRequest) -> Recorded:
-    original = OriginalDecoder(read_directory(request.directory, str(request.directory)))
+    directory = read_directory(request.directory, str(request.directory))
+    original = open_original(directory, request.gguf, max(map(len, request.windows)))
     noisy = noisy_windows(len(request.windows))
     noise: dict[int, float] = {}
 
@@ -49,11 +51,10 @@ def _of_windows(request: AnswersRequest) -> Recorded:
             yield whole
 
     arrays.write_arrays(request.outputs / ANSWERS_FILE, answers())
-    vocabulary = int(original.network.config.get_text_config().vocab_size)
-    return Recorded(runtime=original.runtime, vocabulary=vocabulary, noise=noise)
+    return Recorded(runtime=original.runtime, vocabulary=original.vocabulary, noise=noise)
 
 
-def _noise(original: OriginalDecoder, window: tuple[int, ...], whole: Floats) -> float:
+def _noise(original: DecoderOriginal, window: tuple[int, ...], whole: Floats) -> float:
     original.clear()
     pieces = np.concatenate([original.append([token]) for token in window])
     return float(score(whole, second_half(pieces), following(window)).kl.mean())

@@ -27,8 +27,12 @@ _PACKAGES = ("transformers", "torch", "sentence-transformers", "tokenizers")
 _CORPUS = 20_000  # characters of calibration text to take samples from
 
 
-def versions() -> dict[str, str]:
-    """Versions of the original's runtime; empty if the original cannot be run."""
+def versions(model: DescribedModel) -> dict[str, str]:
+    """Versions of the runtime of a model's original; empty if the original cannot be run."""
+    if model.gguf is not None:
+        from edgeq.quantize.ggml.llama_api import chosen_build
+
+        return {"llama.cpp": chosen_build()}
     return {
         name: importlib.metadata.version(name)
         for name in _PACKAGES
@@ -40,7 +44,9 @@ def reference_of(model: DescribedModel) -> str:
     """The runtime of a model's original here, for a plan."""
     if model.directory is None:
         return f"onnxruntime {importlib.metadata.version('onnxruntime')}, on the file as it is"
-    by = versions()
+    if model.gguf is not None:
+        return f"llama.cpp of {versions(model)['llama.cpp']}, on the file's weights in float32"
+    by = versions(model)
     if model.decoder is not None or not (model.directory.path / "modules.json").is_file():
         by.pop("sentence-transformers", None)
     by.pop("tokenizers", None)
@@ -80,7 +86,7 @@ def proof_request(
     turned = rotations(model.decoder)
     switch = turned.switch if turned.beyond is not None else None
     windows = decoder_samples(ids, first, model.decoder, switch)
-    return ProofRequest(**paths, windows=windows)
+    return ProofRequest(**paths, gguf=model.gguf, windows=windows)
 
 
 def _tokens(directory: ModelDirectory, texts: Sequence[str]) -> tuple[list[int], int | None]:

@@ -14,9 +14,8 @@ from edgeq.formats.onnx.decoder import BoundSession
 from edgeq.formats.text import TextEncoder
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import Session, open_session
-from edgeq.models.original.decoder import OriginalDecoder
 from edgeq.models.original.encoder import OriginalEncoder, open_encoder
-from edgeq.models.original.tokenizer import open_tokenizer
+from edgeq.pipeline.proof.decoder_original import DecoderOriginal, open_original
 from edgeq.pipeline.proof.first_difference import FirstDifference
 from edgeq.pipeline.proof.request import ProofRequest, TextSample
 from edgeq.pipeline.proof.tokens import part, require_same_tokens
@@ -86,17 +85,18 @@ def _tokens_or_part(
 
 
 def _prove_decoder(directory: ModelDirectory, request: ProofRequest) -> ImportProof:
-    require_same_tokens(directory, open_tokenizer(directory))
-    original = OriginalDecoder(directory)
+    longest = max(len(sample.ids) for sample in request.windows)
+    original = open_original(directory, request.gguf, longest)
+    require_same_tokens(directory, original.tokenizer())
     session = open_session(request.graph / MODEL_FILE, threads=default_threads())
-    worst, allowed = 0.0, TOLERANCE
+    worst, allowed = 0.0, original.tolerance or TOLERANCE
     for sample in request.windows:
         wanted, noise = _original_logits(original, sample)
         allowed = max(allowed, _NOISE * noise)
         difference = relative(_graph_logits(session, sample, wanted.shape[1]), wanted)
         if not difference <= allowed:
-            place = FirstDifference(original.network, request.graph).of(_feed(directory, sample))
-            raise _refusal(directory, difference, place)
+            feed = _feed(directory, sample)
+            raise _refusal(directory, difference, original.first_difference(request.graph, feed))
         worst = max(worst, difference)
     steps = [len(sample.ids) - sample.prefill for sample in request.windows]
     prefills = " and ".join(str(sample.prefill) for sample in request.windows)
@@ -108,7 +108,7 @@ def _prove_decoder(directory: ModelDirectory, request: ProofRequest) -> ImportPr
     )
 
 
-def _original_logits(original: OriginalDecoder, sample: TextSample) -> tuple[Array, float]:
+def _original_logits(original: DecoderOriginal, sample: TextSample) -> tuple[Array, float]:
     """Logits of every position, and their difference from those of the text in one piece."""
     original.clear()
     parts = [original.append(sample.ids[: sample.prefill])]

@@ -19,10 +19,14 @@ class TextSample(Frozen):
 
 
 class ProofRequest(Frozen):
-    """A model directory, its float graph, and samples: texts of an encoder, tokens of a decoder."""
+    """A model directory, its float graph, and samples: texts of an encoder, tokens of a decoder.
+
+    gguf: the file that the directory was unpacked from, which llama.cpp runs as the original.
+    """
 
     work: Literal["proof"] = "proof"
     directory: Path
+    gguf: Path | None = None
     graph: Path
     task: str = SENTENCE_EMBEDDING.name
     texts: tuple[TextOrPair, ...] = ()
@@ -32,11 +36,13 @@ class ProofRequest(Frozen):
 class AnswersRequest(Frozen):
     """Write answers of the model in `directory` to texts, or to windows of token ids, to `outputs`.
 
-    outputs: a directory in the layout that `edgeq.measure.reference` reads.
+    outputs: a directory in the layout that `edgeq.measure.reference` reads. gguf: see
+    `ProofRequest`.
     """
 
     work: Literal["reference"] = "reference"
     directory: Path
+    gguf: Path | None = None
     outputs: Path
     task: str = SENTENCE_EMBEDDING.name
     texts: tuple[TextOrPair, ...] = ()

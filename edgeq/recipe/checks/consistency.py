@@ -70,10 +70,11 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
     elif source.kind == "file" and not takes_file:
         what = f"model.source: an .onnx file has no tokenizer, which {task} needs"
         yield Problem(where, what, "give the model's directory, or write 'task: tensor'")
-    elif source.kind in ("file", "directory"):
+    elif source.is_path:
         path = document.path.parent / source.value
-        if not (path.is_file() if source.kind == "file" else path.is_dir()):
-            what = f"model.source: no {source.kind} {path}"
+        noun = "directory" if source.kind == "directory" else "file"
+        if not (path.is_dir() if source.kind == "directory" else path.is_file()):
+            what = f"model.source: no {noun} {path}"
             names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
             near = suggest_near(path.name, names)
             remedy = "paths are relative to the recipe; other sources: package:, hub:"

@@ -1,0 +1,99 @@
+"""Unpack a GGUF file into a directory as Hugging Face saves one, once, in this machine's cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.core import canonical
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.gguf.header import Header, read_header
+from edgeq.formats.gguf.source.config import DIVISORS, config_of
+from edgeq.formats.gguf.source.tokenizer import settings_of, tokenizer_of
+from edgeq.formats.gguf.source.weights import float_rows, write_weights
+from edgeq.formats.gguf.writer import write_gguf
+from edgeq.formats.runtime_cache import drop_unused, mark_used, store
+from edgeq.models.architectures import decoder_of
+from edgeq.quantize.ggml.types import TYPES
+
+_TYPES = "gguf-types.json"  # how many matrices the file has of each type
+_LAYOUT = 1  # of the directory: increase it when the same file would be unpacked differently
+_NEAR = ("F32", "F16", "BF16", "Q8_0")
+
+
+def unpacked(path: Path, where: str) -> Path:
+    """The directory for the file at `path`. Raises InvalidInput, naming `where` in the recipe."""
+    header = _whole(path, where)
+    key = {"gguf": canonical.sha256_of_file(path), "layout": _LAYOUT}
+
+    def make(destination: Path) -> None:
+        frequencies = header.tensors.get(DIVISORS)
+        turned = (
+            None
+            if frequencies is None
+            else np.concatenate([rows.reshape(-1) for rows in float_rows(path, frequencies)])
+        )
+        config = config_of(header, turned)
+        _write(destination / "config.json", config)
+        _write(destination / "tokenizer.json", tokenizer_of(header))
+        _write(destination / "tokenizer_config.json", settings_of(header))
+        write_weights(header, decoder_of(config, str(path)), destination / "model.safetensors")
+        types: dict[str, int] = {}
+        for entry in header.tensors.values():
+            if len(entry.shape) > 1:
+                types[entry.type.name] = types.get(entry.type.name, 0) + 1
+        _write(destination / _TYPES, types)
+        licence = header.get("general.license")
+        if isinstance(licence, str) and "\n" not in licence:
+            card = f"---\nlicense: {licence}\n---\n"
+            (destination / "README.md").write_text(card, encoding="utf-8")
+
+    made = store().stage("gguf", key, make, describe=path.name)
+    mark_used(made)
+    drop_unused(made)
+    return made
+
+
+def notes_of(directory: Path, file: Path) -> tuple[str, ...]:
+    """What a reader of a plan must know about `file`, which `directory` was unpacked from."""
+    types = json.loads((directory / _TYPES).read_text(encoding="utf-8"))
+    coarse = [f"{count} of {name}" for name, count in types.items() if name not in _NEAR]
+    if not coarse:
+        return ()
+    return (
+        f"{file.name} is already quantized ({', '.join(coarse)} matrices): rounding twice adds "
+        f"error, and quality is compared with this file, not with the model it was made from",
+    )
+
+
+def write_float(source: Path, destination: Path) -> None:
+    """The same file with every tensor in float32.
+
+    llama.cpp rounds the inputs of a weight of fewer bits too, which is no property of the model.
+    """
+    header = read_header(source)
+    specs = [(name, entry.shape, TYPES["F32"]) for name, entry in header.tensors.items()]
+    write_gguf(
+        destination,
+        header.metadata,
+        specs,
+        lambda name: float_rows(source, header.tensors[name]),
+    )
+
+
+def _whole(path: Path, where: str) -> Header:
+    if not path.is_file():
+        raise InvalidInput(Problem(where, f"no such model: {path}", "name a .gguf file"))
+    header = read_header(path)
+    count = header.get("split.count", 0)
+    if isinstance(count, int) and count > 1:
+        what = f"{path.name} is one of {count} parts of a model"
+        raise InvalidInput(Problem(where, what, "merge them: llama-gguf-split --merge"))
+    return header
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,162 @@
+"""The tokenizer.json and tokenizer_config.json of a GGUF file's vocabulary.
+
+What llama.cpp does with the vocabulary is written in the words of `tokenizers`; whether both give
+the same ids is compared on texts before anything is built.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header
+from edgeq.formats.gguf.pretokenizers import steps_of
+from edgeq.formats.gguf.tokens import WORD_START, TokenType
+
+_KEY = "tokenizer.ggml."
+_WHOLE_WORDS_FIRST = ("llama-bpe", "llama3", "tekken")
+
+
+def tokenizer_of(header: Header) -> dict[str, Any]:
+    """The content of tokenizer.json. Raises InvalidInput for a tokenizer of another kind."""
+    kind = header.get(f"{_KEY}model")
+    if kind not in ("gpt2", "llama"):
+        what = f"its tokenizer is of the kind {kind!r}"
+        raise InvalidInput(Problem(str(header.path), what, "supported: gpt2, llama"))
+    texts = [str(text) for text in header.get(f"{_KEY}tokens", ())]
+    types = [TokenType(int(number)) for number in header.get(f"{_KEY}token_type", ())]
+    if len(types) != len(texts):
+        what = f"it has {len(texts)} tokens and types of {len(types)}"
+        raise InvalidInput(Problem(str(header.path), what, "download it again"))
+    parts = _byte_level(header, texts) if kind == "gpt2" else _sentence_piece(header, texts, types)
+    vocabulary = {text: id for id, text in enumerate(texts) if types[id] is not TokenType.UNUSED}
+    model = {"type": "BPE", "dropout": None, "vocab": vocabulary, **parts.pop("model")}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": list(_added(texts, types)),
+        "normalizer": None,
+        **parts,
+        "post_processor": _around(header, texts),
+        "model": model,
+    }
+
+
+def settings_of(header: Header) -> dict[str, Any]:
+    """The content of tokenizer_config.json."""
+    texts, types = header.get(f"{_KEY}tokens", ()), header.get(f"{_KEY}token_type", ())
+    # An ordinary token that the file names by mistake would be found whole in every text.
+    special = (TokenType.CONTROL, TokenType.UNKNOWN)
+    names = {
+        meaning: str(texts[id])
+        for meaning, key in SPECIAL_TOKENS.items()
+        if isinstance(id := header.get(_KEY + key), int)
+        and id < len(types)
+        and types[id] in special
+    }
+    template = header.get("tokenizer.chat_template")
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **names,
+        **({} if template is None else {"chat_template": str(template)}),
+    }
+
+
+def _added(texts: list[str], types: list[TokenType]) -> Any:
+    whole = (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
+    for id, (text, type) in enumerate(zip(texts, types, strict=True)):
+        if type in whole:
+            yield {
+                "id": id,
+                "content": text,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": type is not TokenType.USER_DEFINED,
+            }
+
+
+def _byte_level(header: Header, texts: list[str]) -> dict[str, Any]:
+    name = str(header.get(f"{_KEY}pre", "default"))
+    steps = steps_of(name)
+    if steps is None:
+        what = f"it splits text into words by llama.cpp's pre-tokenizer {name!r}"
+        remedy = "use the model in Hugging Face's format"
+        raise InvalidInput(Problem(str(header.path), what, remedy))
+    merges = [str(merge).split(" ", 1) for merge in header.get(f"{_KEY}merges", ())]
+    return {
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
+        "decoder": {
+            "type": "ByteLevel",
+            "add_prefix_space": True,
+            "trim_offsets": True,
+            "use_regex": True,
+        },
+        "model": {"merges": merges, "ignore_merges": name in _WHOLE_WORDS_FIRST},
+    }
+
+
+def _sentence_piece(header: Header, texts: list[str], types: list[TokenType]) -> dict[str, Any]:
+    scores = header.get(f"{_KEY}scores", ())
+    ids = {text: id for id, text in enumerate(texts) if types[id] is TokenType.NORMAL}
+    pairs = []
+    for text, id in ids.items():
+        for cut in range(1, len(text)):
+            left, right = ids.get(text[:cut]), ids.get(text[cut:])
+            if left is not None and right is not None:
+                pairs.append((-float(scores[id]), left, right))
+    pairs.sort()
+    has_prefix = bool(header.get(f"{_KEY}add_space_prefix", True))
+    space = {"type": "Replace", "pattern": {"String": " "}, "content": WORD_START}
+    prepended = [{"type": "Prepend", "prepend": WORD_START}] if has_prefix else []
+    unknown = next(
+        (t for t, kind in zip(texts, types, strict=True) if kind is TokenType.UNKNOWN), None
+    )
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if has_prefix else []
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": [*prepended, space]},
+        "pre_tokenizer": None,
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": WORD_START}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                *strip,
+            ],
+        },
+        "model": {
+            "merges": [[texts[left], texts[right]] for _, left, right in pairs],
+            "unk_token": unknown,
+            "fuse_unk": True,
+            "byte_fallback": True,
+        },
+    }
+
+
+def _around(header: Header, texts: list[str]) -> dict[str, Any] | None:
+    """The tokens that llama.cpp puts around a text."""
+    usual = header.get(f"{_KEY}model") == "llama"
+    first = header.get(f"{_KEY}bos_token_id")
+    last = header.get(f"{_KEY}eos_token_id")
+    has_first = first is not None and header.get(f"{_KEY}add_bos_token", usual)
+    has_last = last is not None and header.get(f"{_KEY}add_eos_token", False)
+    if not (has_first or has_last):
+        return None
+    text: dict[str, Any] = {"Sequence": {"id": "A", "type_id": 0}}
+    used = {texts[id]: id for id, has in ((first, has_first), (last, has_last)) if has}
+
+    def token(id: int) -> dict[str, Any]:
+        return {"SpecialToken": {"id": texts[id], "type_id": 0}}
+
+    single = [*([token(first)] if has_first else []), text, *([token(last)] if has_last else [])]
+    special = {text: {"id": text, "ids": [id], "tokens": [text]} for text, id in used.items()}
+    pair = [*single, {"Sequence": {"id": "B", "type_id": 1}}]
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": pair,
+        "special_tokens": special,
+    }

@@ -1,0 +1,103 @@
+"""A GGUF file as a source: the directory that it is unpacked into is the model that it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the build side is not installed")
+pytest.importorskip("transformers", reason="the build side is not installed")
+
+from edgeq.core.errors import InvalidInput
+from edgeq.formats.gguf.header import read_header
+from edgeq.formats.gguf.source.directory import notes_of, unpacked
+from edgeq.formats.gguf.values import MetaValue
+from edgeq.formats.gguf.writer import write_gguf
+from edgeq.formats.hard_texts import ORDINARY_TEXTS
+from edgeq.formats.tokenizer import open_tokenizer
+from edgeq.models.architectures import decoder_of
+from edgeq.models.huggingface import read_directory
+from edgeq.models.weights import open_weights
+from tests.formats.gguf.test_write import open_model, write
+from tests.support import tiny_decoders
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {"attention_bias": True}),
+    ("smollm2", {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+    ("llama3", {}),
+    ("qwen2", {}),
+    ("qwen3", {}),
+    ("gemma2", {}),
+    ("gemma3_text", {"final_logit_softcapping": 30.0}),
+    ("smollm3", {"rope_scaling": tiny_decoders.YARN}),
+    ("granite", {}),
+    ("olmo2", {}),
+    ("glm4", {}),
+]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEQ_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(("family", "overrides"), CASES, ids=[case[0] for case in CASES])
+def test_configuration_weights_and_tokens_are_those_of_the_model(
+    tmp_path: Path, family: str, overrides: dict[str, Any]
+) -> None:
+    if family == "llama3":  # only published scalings can be told from their divisors
+        rope = {**tiny_decoders.LLAMA3_ROPE, "original_max_position_embeddings": 8192}
+        overrides = {"rope_scaling": rope, "max_position_embeddings": 16384}
+    source = tiny_decoders.make(tmp_path / "model", family, **overrides)
+    write(source, tmp_path / "model.gguf")
+    directory = unpacked(tmp_path / "model.gguf", "recipe")
+    before, after = read_directory(source, "a"), read_directory(directory, "b")
+    wanted, found = (decoder_of(d.config, "config.json") for d in (before, after))
+    scale = pytest.approx(wanted.rope.magnitude, rel=1e-6)
+    assert found.rope.magnitude == scale
+    assert replace(found, rope=replace(found.rope, magnitude=wanted.rope.magnitude)) == wanted
+    ours, theirs = open_weights(before), open_weights(after)
+    for name in wanted.tensors():
+        # 1 was added to Gemma's norms
+        assert np.abs(ours.read(name) - theirs.read(name)).max() < 3e-7
+    llama, own = open_model(tmp_path / "model.gguf"), open_tokenizer(after.tokenizer_json())
+    for text in ORDINARY_TEXTS:
+        assert own.encode(text).ids == llama.tokens(text)
+    assert notes_of(directory, tmp_path / "model.gguf") == ()
+
+
+def test_more_than_float_weights_are_read_and_named(tmp_path: Path) -> None:
+    source = tiny_decoders.make(tmp_path / "model", "qwen3")
+    write(source, tmp_path / "model.gguf", "Q4_0")
+    directory = unpacked(tmp_path / "model.gguf", "recipe")
+    (note,) = notes_of(directory, tmp_path / "model.gguf")
+    assert "already quantized" in note and "Q4_0" in note and "model.gguf" in note
+    name = "model.layers.0.mlp.up_proj.weight"
+    error = open_weights(read_directory(directory, "b")).read(name)
+    error = error - open_weights(read_directory(source, "a")).read(name)
+    assert 0 < np.abs(error).mean() < 0.02
+
+
+def test_what_is_not_understood_is_refused(tmp_path: Path) -> None:
+    source = tiny_decoders.make(tmp_path / "model", "qwen3")
+    write(source, tmp_path / "model.gguf")
+    header = read_header(tmp_path / "model.gguf")
+
+    def refusal(**changes: Any) -> str:
+        metadata = {**header.metadata, **{k.replace("__", "."): v for k, v in changes.items()}}
+        write_gguf(tmp_path / "other.gguf", metadata, [], lambda name: [])
+        with pytest.raises(InvalidInput) as error:
+            unpacked(tmp_path / "other.gguf", "recipe")
+        return str(error.value)
+
+    assert "'mamba'" in refusal(general__architecture=MetaValue("string", "mamba"))
+    assert "parts" in refusal(split__count=MetaValue("uint16", 2))
+    assert "token_embd" in refusal()
+    with pytest.raises(InvalidInput, match="no such model"):
+        unpacked(tmp_path / "none.gguf", "recipe")
+    assert json.loads((source / "config.json").read_text())["model_type"] == "qwen3"
