@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeq.core.errors import EdgeqError
-from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
 from edgeq.estimate.contents import Contents, Weight, guessed_tokenizer
 from edgeq.estimate.kinds import bits_per_weight
 from edgeq.estimate.sizes import Sizes, table_name
@@ -15,7 +14,6 @@ from edgeq.formats.registry import FILE_FORMATS, file_format
 from edgeq.quantize.decide import decide, stored_bytes
 from edgeq.quantize.presets import PRESETS
 from edgeq.quantize.spec import Intent
-from edgeq.quantize.storage import Format
 
 _GRAPH_PER_WEIGHT = 600  # bytes of an .onnx graph
 # Bits per weight of llama.cpp's mixes if its rules cannot be applied: from its Llama 3 8B files.
@@ -23,7 +21,11 @@ _MIX_BITS = {"Q2_K": 3.16, "Q3_K_M": 4.0, "Q4_0": 4.64, "Q4_K_M": 4.89, "Q5_K_M"
 
 
 def variants(
-    sizes: Sizes, config: Mapping[str, Any], formats: Sequence[str], tokenizer_bytes: int
+    sizes: Sizes,
+    config: Mapping[str, Any],
+    formats: Sequence[str],
+    tokenizer_bytes: int,
+    task: str,
 ) -> Iterator[Contents]:
     """The model in every preset of `formats`.
 
@@ -33,7 +35,7 @@ def variants(
     for own in sorted(offered, key=lambda each: not each.has_mixes):
         format = own.name
         for label in own.decoder_presets if sizes.is_decoder else own.encoder_presets:
-            weights = _weights(sizes, config, format, label)
+            weights = _weights(sizes, config, Intent(PRESETS[label], format, task))
             tokenizer = tokenizer_bytes or guessed_tokenizer(sizes)
             added = (
                 tokenizer + _GRAPH_PER_WEIGHT * len(weights)
@@ -43,7 +45,7 @@ def variants(
             yield Contents(
                 format=format,
                 label=label,
-                task=(TEXT_GENERATION if sizes.is_decoder else SENTENCE_EMBEDDING).name,
+                task=task,
                 weights=weights,
                 file_bytes=sum(weight.bytes for weight in weights.values()) + added,
                 sizes=sizes,
@@ -52,12 +54,8 @@ def variants(
             )
 
 
-def _weights(
-    sizes: Sizes, config: Mapping[str, Any], format: Format, label: str
-) -> dict[str, Weight]:
-    task = (TEXT_GENERATION if sizes.is_decoder else SENTENCE_EMBEDDING).name
-    intent = Intent(PRESETS[label], format, task)
-    if not file_format(format).has_mixes:
+def _weights(sizes: Sizes, config: Mapping[str, Any], intent: Intent) -> dict[str, Weight]:
+    if not file_format(intent.format).has_mixes:
         return _in_onnx(sizes, intent)
     try:
         from edgeq.formats.gguf.decide import decide_gguf
@@ -70,7 +68,7 @@ def _weights(
             name: Weight(shapes[name], made.grid, made.bytes) for name, made in decisions.items()
         }
     except (EdgeqError, ImportError, KeyError):
-        return _by_bits(sizes, label)  # an architecture that edgeq does not write yet
+        return _by_bits(sizes, intent.variant.name)  # an architecture that edgeq does not write yet
 
 
 def _in_onnx(sizes: Sizes, intent: Intent) -> dict[str, Weight]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import TASKS, Task
+from edgeq.models.labels import fits_labels
 
 # Other suffixes of transformers' classes, and their tasks.
 _OTHERS = {
@@ -63,6 +64,16 @@ def tasks_of_architecture(architecture: str) -> tuple[str, ...]:
     known = [end for end in ends if architecture.endswith(end)]
     own = ends[max(known, key=len)] if known else {}
     return (*own, *added)
+
+
+def task_of_config(config: Mapping[str, Any]) -> Task | None:
+    """The registered task that a config.json states by its architectures and number of labels."""
+    stated = config.get("architectures") or []
+    for architecture in stated if isinstance(stated, list) else [stated]:
+        for name in tasks_of_architecture(str(architecture)):
+            if name in TASKS and fits_labels(TASKS[name], config):
+                return TASKS[name]
+    return None
 
 
 def _remedy(meant: Iterable[str]) -> str:

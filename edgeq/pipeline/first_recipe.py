@@ -20,10 +20,9 @@ from edgeq.devices.catalogue import load_device
 from edgeq.formats.registry import file_format
 from edgeq.models.architectures.wrappers import text_part
 from edgeq.models.jsonfile import read_optional
-from edgeq.models.labels import fits_labels
 from edgeq.models.locate import Located, locate
 from edgeq.models.source import Source, source_named
-from edgeq.models.stated_task import tasks_of_architecture
+from edgeq.models.stated_task import task_of_config
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.first_interface import (
     LABELS_FILE,
@@ -140,16 +139,13 @@ def _task(located: Located, model: str) -> Task:
     config = stated_next_to(path) if located.is_file else read_optional(path / "config.json")
     if not located.is_file and text_part(config, model) != config:
         return TEXT_GENERATION
-    stated: Any = config.get("architectures") or []
-    for architecture in stated if isinstance(stated, list) else [stated]:
-        for name in tasks_of_architecture(str(architecture)):
-            meant = TASKS.get(name)
-            if meant is None or not fits_labels(meant, config):
-                continue
-            if meant.takes_arrays or not located.is_file:
-                return meant
+    meant = task_of_config(config)
+    if meant is not None and (meant.takes_arrays or not located.is_file):
+        return meant
     if located.is_file:
         return TENSOR
+    stated: Any = config.get("architectures") or []
+    stated = stated if isinstance(stated, list) else [stated]
     what = (
         f"its config.json names no task that edgeq knows: {', '.join(map(str, stated)) or 'none'}"
     )

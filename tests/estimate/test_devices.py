@@ -34,12 +34,14 @@ BERT = {
 def decoder(label: str) -> Contents:
     config = json.loads((WREN / "config.json").read_text())
     sizes = sizes_of_config(config, "config.json")
-    made = variants(sizes, config, ("gguf", "onnx"), 250_000)
+    made = variants(sizes, config, ("gguf", "onnx"), 250_000, "text-generation")
     return next(contents for contents in made if contents.label == label)
 
 
 def encoder(label: str) -> Contents:
-    made = variants(sizes_of_config(BERT, "config.json"), BERT, ("onnx",), 450_000)
+    made = variants(
+        sizes_of_config(BERT, "config.json"), BERT, ("onnx",), 450_000, "sentence-embedding"
+    )
     return next(contents for contents in made if contents.label == label)
 
 

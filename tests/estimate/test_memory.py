@@ -187,10 +187,10 @@ def test_a_plan_and_its_artifact_are_estimated_alike() -> None:
 
 def test_more_context_and_more_bits_take_more_memory() -> None:
     sizes = sizes_of_config(LLAMA_8B, "config.json")
-    for contents in variants(sizes, LLAMA_8B, ("gguf", "onnx"), 0):
+    for contents in variants(sizes, LLAMA_8B, ("gguf", "onnx"), 0, "text-generation"):
         peaks = [estimate_memory(contents, context=n).peak.value for n in (512, 4096, 32768)]
         assert peaks == sorted(peaks)
-    made = {c.label: c for c in variants(sizes, LLAMA_8B, ("gguf",), 0)}
+    made = {c.label: c for c in variants(sizes, LLAMA_8B, ("gguf",), 0, "text-generation")}
     order = ("Q2_K", "Q4_K_M", "Q8_0", "F16")
     values = [estimate_memory(made[label]).peak.value for label in order]
     assert values == sorted(values)
@@ -200,7 +200,7 @@ def test_more_context_and_more_bits_take_more_memory() -> None:
 
 def test_a_device_that_nobody_measured_on_gets_a_wider_interval() -> None:
     sizes = sizes_of_config(LLAMA_8B, "config.json")
-    contents = next(iter(variants(sizes, LLAMA_8B, ("gguf",), 0)))
+    contents = next(iter(variants(sizes, LLAMA_8B, ("gguf",), 0, "text-generation")))
     near, far = (estimate_memory(contents, measured_here=here).peak for here in (True, False))
     assert near.value == far.value
     assert far.low < near.low < near.value < near.high < far.high
@@ -211,7 +211,7 @@ def test_eighty_billion_parameters_from_a_config_alone() -> None:
     assert 2 * sizes.parameters == pytest.approx(159.4e9, rel=1e-3)
     # Its name says that 3 billion of them take part in a token.
     assert 2.5e9 < sizes.active_parameters < 4e9
-    for contents in variants(sizes, QWEN3_NEXT_80B, ("gguf", "onnx"), 0):
+    for contents in variants(sizes, QWEN3_NEXT_80B, ("gguf", "onnx"), 0, "text-generation"):
         assert contents.bytes_per_token < 0.06 * contents.weight_bytes
         assert estimate_memory(contents, context=8192).peak.value > contents.weight_bytes / 2
     # 12 layers of 48 keep keys and values of two heads, the others a state.

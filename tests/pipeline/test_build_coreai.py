@@ -129,9 +129,3 @@ def test_a_release_without_core_ai_is_refused_with_what_it_reads(
         make_plan(write_recipe(recipe.parent / "changed.yaml", changed))
     (problem,) = caught.value.problems
     assert "write 'format: coreml', which iOS 16 / macOS 13 reads" in problem.remedy
-
-
-def test_a_language_model_is_refused_by_name(recipe: Path) -> None:
-    text = RECIPE.replace("sentence-embedding", "text-generation")
-    with pytest.raises(InvalidInput, match="Core AI"):
-        make_plan(write_recipe(recipe.parent / "changed.yaml", text))

@@ -21,6 +21,7 @@ from edgeq.pipeline.recommend.recommend import CALIBRATION, Answer, recommend_mo
 from edgeq.recipe.load import load_recipe
 from edgeq.report.console import make_console
 from edgeq.report.recommend import print_recommendation
+from tests.estimate.test_devices import BERT
 from tests.estimate.test_memory import LLAMA_8B, QWEN3_NEXT_80B, ROOT, WREN
 from tests.support.tiny_bert import run_edgeq
 
@@ -207,3 +208,19 @@ def test_less_bits_are_expected_to_lose_more() -> None:
     assert len(values) == len(losses)
     for each in FILE_FORMATS.values():
         assert all(expected_loss(label, is_decoder=False) for label in each.encoder_presets)
+
+
+@pytest.mark.parametrize(
+    ("labels", "task"), [(("good", "bad"), "text-classification"), (("fit",), "reranking")]
+)
+def test_what_llama_cpp_does_not_serve_is_not_offered_in_gguf(
+    tmp_path: Path, labels: tuple[str, ...], task: str
+) -> None:
+    config = {
+        **BERT,
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+    }
+    answer = ask(write_config(tmp_path, config), "pi5-8gb")
+    assert {one.format for one in answer.candidates} == {"onnx"}
+    assert f"task: {task}}}" in "\n".join(answer.next_step)

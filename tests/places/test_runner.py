@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 from edgeq.core.errors import InvalidInput, Missing
+from edgeq.core.terms import Progress
 from edgeq.devices.address import parse_address
 from edgeq.measure import arrays
 from edgeq.measure.order_statistics import quantile
+from edgeq.measure.replies import MemoryReply, Reply, RunTimesReply
 from edgeq.measure.sequential import Limit, is_decided
 from edgeq.places.place import Place, Unreachable
 from edgeq.places.process import PassStopped, Request, run_worker
@@ -27,6 +29,7 @@ from edgeq.places.runner.facts import parse_facts
 from edgeq.places.transports import place_for
 from tests.support import native, samples, stand_ins
 
+PHONE = "a phone's; echo"
 TEXTS = ("a cat", "the cat sat on the mat", "two dogs")
 ADB = """#!/bin/sh
 echo "$1 $2" >> {log}
@@ -55,7 +58,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`adb` on the PATH; the file that says what it says about the device."""
     tools, state = tmp_path / "tools", tmp_path / "state"
     tools.mkdir()
-    (tmp_path / "phone").mkdir()
+    (tmp_path / PHONE).mkdir()
     state.write_text("device")
     script = ADB.format(log=tmp_path / "log", state=state)
     (tools / "adb").write_text(script)
@@ -64,9 +67,14 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return state
 
 
-def place_of(runner: Path, folder: Path, library: Path | None = None) -> Place:
-    options = f"runner={runner}&library={library or native.library()}&directory={folder / 'phone'}"
-    return place_for(f"adb:R58M?{options}")
+def place_of(
+    runner: Path,
+    folder: Path,
+    library: Path | None = None,
+    progress: Progress = lambda _: None,
+) -> Place:
+    options = f"runner={runner}&library={library or native.library()}&directory={folder / PHONE}"
+    return place_for(f"adb:R58M?{options}", progress=progress)
 
 
 @pytest.fixture
@@ -80,12 +88,12 @@ def test_its_answers_are_the_workers_byte_for_byte(
     request = Request(work="quality", artifact=artifact, texts=TEXTS, outputs=tmp_path / "a")
     with place_of(runner, tmp_path) as place:
         reply = place.run(request)
-        assert list((tmp_path / "phone").iterdir())
-    assert not list((tmp_path / "phone").iterdir()), "nothing stays there"
+        assert list((tmp_path / PHONE).iterdir())
+    assert not list((tmp_path / PHONE).iterdir()), "nothing stays there"
     wanted = run_worker(request.model_copy(update={"outputs": tmp_path / "b"}))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert len(list(arrays.read_arrays(tmp_path / "a"))) == len(TEXTS)
-    assert reply == wanted
+    assert Reply.model_validate(reply) == Reply.model_validate(wanted)
 
 
 def test_times_and_memory_are_replied_as_the_worker_does(
@@ -96,7 +104,8 @@ def test_times_and_memory_are_replied_as_the_worker_does(
         for work in ("latency", "memory"):
             request = Request(work=work, artifact=artifact, threads=1, limits=limits)
             reply, wanted = place.run(request), run_worker(request)
-            assert reply.keys() == wanted.keys()
+            kind = MemoryReply if work == "memory" else RunTimesReply
+            kind.model_validate(reply)
             for key in ("inputs", "runtime", "threads", "prepared", "reference", "instructions"):
                 assert reply[key] == wanted[key]
             if work == "memory":
@@ -121,7 +130,7 @@ def test_weights_are_packed_once_and_mapped(
     request = Request(work="quality", artifact=artifact, texts=TEXTS, outputs=tmp_path / "a")
     with place_of(runner, tmp_path) as place:
         replies = [place.run(request) for _ in range(2)]
-        (copy,) = (tmp_path / "phone").glob("*/*/model-packed.onnx")
+        (copy,) = (tmp_path / PHONE).glob("*/*/model-packed.onnx")
         made = copy.stat().st_mtime_ns
         place.run(request.model_copy(update={"work": "memory"}))
         assert copy.stat().st_mtime_ns == made
@@ -178,14 +187,15 @@ def test_a_device_that_goes_and_a_pass_that_hangs(
     runner: Path, state: Path, artifact: Path, tmp_path: Path
 ) -> None:
     request = Request(work="latency", artifact=artifact, effort="full")
-    place = place_of(runner, tmp_path)
+    steps: list[str] = []
+    place = place_of(runner, tmp_path, progress=steps.append)
     with pytest.raises(PassStopped, match="did not finish within 1 s"):
         place.run(request, 1.0)
     state.write_text("error: device 'R58M' not found")
     with pytest.raises(Unreachable, match="not found"):
         place.run(request, 1.0)
-    state.write_text("device")
     place.close()
+    assert "is left there" in steps[-1]
 
 
 def test_on_emulated_arm_it_answers_as_the_worker_there(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edgeq.core.errors import InvalidInput
 from edgeq.measure.cross_cpu.records import Differences, PlaceDifferences
 from edgeq.measure.records import Memory
-from edgeq.report.page import cpus, figures, frontier, memory, record, summary, words
+from edgeq.report.page import cpus, figures, frontier, memory, record, words
 from edgeq.report.page.distance import distance_figures
 from edgeq.report.page.frontier import Point, best
 from edgeq.report.page.tensors import bits_of, fitted_table, place_of, tensor_figure
@@ -320,25 +320,6 @@ def test_the_verdict_in_a_sentence() -> None:
         "No artifact keeps every budget yet."
     )
     assert "was checked" in words.headline(report.model_copy(update={"verdicts": ()}))
-
-
-def test_the_first_screen_says_what_ships_and_where_it_was_measured() -> None:
-    report = samples.report()
-    card = words.cards(report)[0]
-    found = next(v for v in report.verdicts if v.artifact == card.best)
-    measured = found.measurement
-    assert measured.language is not None and measured.memory is not None
-    small, near, time, memory = card.figures.split(", ")
-    ratio = found.float_measurement.download_bytes / measured.download_bytes
-    assert small == f"{ratio:.1f} × smaller"
-    assert near == f"{measured.language.divergence.kl.mean:.4f} nats from the original (KL)"
-    assert time.endswith(" ms of 500.0 ms") and memory.endswith(" MiB of 256.0 MiB")
-    conditions = measured.memory.conditions
-    assert card.circumstances == f"measured on {conditions.cpu} ({conditions.system})"
-    lines = tuple(line.model_copy(update={"how": "emulated"}) for line in found.lines)
-    emulated = summary.circumstances(found.model_copy(update={"lines": lines}))
-    assert f"for {found.device_name}: emulated where it is not that device" in emulated
-    assert all(card.figures == "" for card in words.cards(report) if not card.best)
 
 
 def test_a_missed_budget_says_by_how_much_and_what_to_try() -> None:

@@ -42,7 +42,7 @@ class Coreai(CoreaiStorage, FileFormat):
         """See `FileFormat.open`."""
         from edgeq.formats.coreai.model import open_coreai
 
-        return open_coreai(package, threads)
+        return open_coreai(package, threads, context)
 
     def import_runtime(self, task: str) -> None:
         """See `FileFormat.import_runtime`."""

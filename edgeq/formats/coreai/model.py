@@ -7,18 +7,25 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import task_of
 from edgeq.formats.base import Array, Model
+from edgeq.formats.coreai.decoder import CoreaiDecoder
 from edgeq.formats.coreai.runtime import Runtime
 from edgeq.formats.package import Package
 from edgeq.formats.runtime_cache import model_file
 from edgeq.formats.samples import SampleModel
 
 
-def open_coreai(package: Package, threads: int | None) -> Model:
-    """Open the model in `package`. Raises InvalidInput for a number of threads."""
+def open_coreai(package: Package, threads: int | None, context: int | None) -> Model:
+    """Open the model in `package`; for the arguments see `edgeq.load`.
+
+    Raises InvalidInput for a number of threads.
+    """
     if threads is not None:
         what = "Core AI's runtime chooses its own number of threads"
         raise InvalidInput(Problem("threads", what, "leave it out"))
+    if task_of(package.artifact.task).generates:
+        return CoreaiDecoder(package, model_file(package), context)
     return CoreaiModel(package)
 
 

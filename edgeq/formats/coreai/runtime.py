@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -51,16 +52,29 @@ class Runtime:
         self.is_apples = sys.platform == "darwin"
         self.name = runtime_name()
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the model once: arrays by input name in, arrays by output name out."""
+    def states(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of its states, by name."""
+        found = self._functions[0].desc
+        return {name: tuple(found.state_descriptor(name).shape) for name in found.state_names}
+
+    def run(
+        self, feeds: Mapping[str, Array], states: Mapping[str, Array] = MappingProxyType({})
+    ) -> dict[str, Array]:
+        """Run the model once: arrays by input name in, arrays by output name out.
+
+        states: arrays of `states`, which are changed.
+        """
         from coreai.runtime import NDArray
 
         given = {name: NDArray(np.ascontiguousarray(array)) for name, array in feeds.items()}
+        kept = {name: NDArray(array) for name, array in states.items()}
         try:
-            answer = _wait(self._loop, self._functions[0](given))
+            answer = _wait(self._loop, self._functions[0](given, kept))
         except RuntimeError as error:
             what = f"Core AI's runtime failed: {error}"
             raise InvalidInput(Problem("run", what, "report it with this line")) from error
+        for name, array in states.items():
+            array[...] = kept[name].numpy()
         # Arrays of the runtime are views of memory that it takes back.
         return {name: np.array(value.numpy()) for name, value in answer.items()}
 

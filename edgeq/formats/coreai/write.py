@@ -1,14 +1,23 @@
-"""Write a float graph, or codes of its weights, as a Core AI model (`.aimodel`)."""
+"""Write a model's weights, or their codes, as a Core AI model (`.aimodel`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
 from edgeq.formats.apple import layers, operators  # noqa: F401  (they register)
+from edgeq.formats.apple.decoder import LOGITS, DecoderProgram, decoder_inputs
 from edgeq.formats.apple.graph import Translator, graph_inputs, load_graph, program_weights
 from edgeq.formats.apple.writer import Compute
 from edgeq.formats.coreai.write_program import ProgramWriter
+from edgeq.models.architectures import decoder_of
+from edgeq.models.graphs.decoder_onnx import check_weights
+from edgeq.models.graphs.decoder_rope import depends_on_length, rotations
+from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.special_tokens import end_tokens
+from edgeq.models.weights import open_weights
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats import QuantizedTensor
 
@@ -37,3 +46,39 @@ def export_graph_coreai(
         weights = program_weights(model, found, {})
         writer.finish(Translator(model, writer, weights, {}).outputs())
     writer.save(destination)
+
+
+def export_decoder_coreai(
+    directory: ModelDirectory,
+    destination: Path,
+    codes: Mapping[str, QuantizedTensor],
+    *,
+    context: int,
+    compute: Compute = "float32",
+) -> None:
+    """Write a language model with a stateful KV cache as the model `destination`, a directory.
+
+    codes: of the quantized weights, by Hugging Face names. context: positions in its states.
+
+    Inputs: `input_ids` int32 (1, tokens), any number of them, and `position` int32 (1,), how many
+    positions of the cache are filled; position + tokens must not exceed `context`. Output: `logits`
+    float32 (1, tokens, vocabulary). States are float16, two for every layer.
+
+    Raises InvalidInput for weights that are missing or differ in shape from config.json, and for
+    contexts beyond the length at which rotary angles change.
+    """
+    decoder = decoder_of(directory.config, str(directory.path / "config.json"))
+    check_weights(directory, decoder)
+    ends = end_tokens(directory.path, directory.config, str(directory.path))
+    context = min(context, decoder.context)
+    turned = rotations(decoder)
+    if depends_on_length(decoder) and context > turned.switch:
+        what = f"its rotary angles change with texts of more than {turned.switch} positions"
+        remedy = f"build it for a context of at most {turned.switch}"
+        raise InvalidInput(Problem(str(directory.path), what, remedy))
+    with ProgramWriter(decoder_inputs(decoder, context, (1, 2)), compute) as writer:
+        weights = open_weights(directory)
+        logits = DecoderProgram(decoder, weights, codes, writer, context).build(turned)
+        writer.finish({LOGITS: logits})
+    facts = {CONTEXT_KEY: str(context), END_KEY: " ".join(map(str, ends))}
+    writer.save(destination, facts)

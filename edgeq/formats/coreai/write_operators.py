@@ -303,7 +303,8 @@ def _expand_dims(a: Any, x: Value, axes: Value) -> Value:
 def _concat(a: Any, values: Sequence[Value], axis: Value) -> Value:
     if len(values) == 1:
         return values[0]
-    return a.concat(np.array(int(axis), np.int32), list(values))
+    parts = [constant(each) if isinstance(each, np.ndarray) else each for each in values]
+    return a.concat(np.array(int(axis), np.int32), parts)
 
 
 @lowers("split")
@@ -388,7 +389,7 @@ def _slice_update(
     end_mask: Value = None,
 ) -> Value:
     count = rank(x)
-    first, last = _edges(a, begin, [0] * count, begin_mask), end
+    first = _edges(a, begin, [0] * count, begin_mask)
     last = _edges(a, end, list(sizes(x)), end_mask)
     return a.slice_update(x, first, last, _signed([1] * count), update)
 

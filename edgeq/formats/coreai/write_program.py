@@ -56,7 +56,7 @@ class ProgramWriter:
         self._module = self._authoring.Module.create()
         self._updates: dict[str, Any] = {}
         self._contexts: list[Any] = []
-        self._casts: dict[tuple[int, str], Variable] = {}
+        self._casts: dict[tuple[int, str], tuple[Variable, Variable]] = {}
         self.constants = Constants()
         self.inputs: Mapping[str, Variable] = {}
 
@@ -121,16 +121,18 @@ class ProgramWriter:
         key = (id(value), dtype)
         if key not in self._casts:
             made = self._authoring.cast(value.value, _NUMPY[dtype])
-            self._casts[key] = self._variable(f"{value.name}_to_{dtype}", made)
-        return self._casts[key]
+            # With the value itself: the identity of one that is gone may be another's.
+            self._casts[key] = (value, self._variable(f"{value.name}_to_{dtype}", made))
+        return self._casts[key][1]
 
     def dtype(self, value: Any) -> str:
         """See `Writer.dtype`."""
         return str(value.dtype)
 
-    def update(self, state: str, value: Variable) -> None:
-        """The value of a state after the call."""
-        self._updates[state] = value.value
+    def _update(self, state: Variable, value: Variable) -> Variable:
+        """Keep a value for the next call."""
+        self._updates[state.name] = value.value
+        return value
 
     def finish(self, outputs: Mapping[str, Variable]) -> None:
         """End the function; its outputs are float32 or int32 and have the given names."""
@@ -190,6 +192,10 @@ class ProgramWriter:
     def _add(self, kind: str, name: str, wanted: str, values: Mapping[str, Any]) -> Any:
         from edgeq.formats.coreai.write_operators import LOWERED
 
+        if kind == "read_state":
+            return values["input"]
+        if kind == "coreml_update_state":
+            return self._update(values["state"], self.cast(values["value"], "fp16"))
         if kind not in LOWERED:
             raise NotImplementedError(f"Core AI has no operator {kind!r} yet")
         prepared = {key: self._prepare(key, value, wanted) for key, value in values.items()}

@@ -14,16 +14,18 @@ from edgeq.core import canonical
 from edgeq.core.artifact import COREAI_ASSET, MODEL_FILE, TensorRecord, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.temporary import TemporaryFolder
+from edgeq.formats.apple.decoder import IDS, LOGITS, POSITION
 from edgeq.formats.apple.plan import apple_decisions
 from edgeq.formats.apple.weights import settle_apple
 from edgeq.formats.coreai.file_format import COREAI
 from edgeq.formats.coreai.runtime import Runtime
-from edgeq.formats.coreai.write import export_graph_coreai
+from edgeq.formats.coreai.write import export_decoder_coreai, export_graph_coreai
 from edgeq.formats.file_format import TensorPlan
 from edgeq.formats.onnx.write import value_info
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of
+from edgeq.pipeline.plan.images import fixed_shape
 from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.pipeline.proof.onnx_original import open_original
 from edgeq.pipeline.proof.onnx_prove import distance
@@ -33,6 +35,7 @@ from edgeq.quantize.number_formats import QuantizedTensor, number_format
 from edgeq.quantize.spec import Intent
 
 Array = npt.NDArray[np.generic]
+Feed = dict[str, Array]
 Shapes = dict[str, Sequence[tuple[int, ...]]]
 
 TOLERANCE = 1e-4
@@ -46,27 +49,38 @@ def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -
 
     Raises InvalidInput for operators that Core AI cannot have, and if answers are not finite.
     """
-    model, graph = stages.planned.model, stages.float_graph()
-    compute, shapes = compute_of(stages.planned.recipe, intent), _shapes(stages)
-    _prove(stages, shapes)
+    model, recipe = stages.planned.model, stages.planned.recipe
+    compute = compute_of(recipe, intent)
     plans = tuple(planned_tensors(model, intent, compute))
-    codes = _codes(stages, name, apple_decisions(model, intent))
     asset = destination / COREAI_ASSET
-    stages.progress(f"{name}: write the model")
-    export_graph_coreai(graph, asset, codes, shapes=shapes, compute=compute)
+    longest = None
+    if model.decoder is not None:
+        assert model.directory is not None
+        codes = _codes(stages, name, apple_decisions(model, intent))
+        stages.progress(f"{name}: write the model")
+        context = recipe.workload.context
+        export_decoder_coreai(model.directory, asset, codes, context=context, compute=compute)
+        sample: Feed = {IDS: np.arange(2, dtype=np.int32)[None], POSITION: np.zeros(1, np.int32)}
+        inputs, outputs = _decoder_values(model.decoder.vocabulary)
+    else:
+        graph, shapes = stages.float_graph(), _shapes(stages)
+        _prove(stages, shapes)
+        codes = _codes(stages, name, apple_decisions(model, intent))
+        stages.progress(f"{name}: write the model")
+        export_graph_coreai(graph, asset, codes, shapes=shapes, compute=compute)
+        sample = _narrow(_sample(stages, shapes))
+        inputs, outputs = _values(graph, shapes)
+        longest = model.directory.max_tokens if model.directory else None
     stages.progress(f"{name}: run it once")
-    _refuse_overflow(stages, asset, shapes)
+    _refuse_overflow(stages, asset, sample)
     files = [
         path.relative_to(destination).as_posix()
         for path in sorted(asset.rglob("*"))
         if path.is_file()
     ]
-    longest = None
     if model.directory is not None:
-        longest = model.directory.max_tokens
         # Swift's tokenizer requires its settings next to it.
         files += copy_tokenizer(model.directory, destination, settings=True, max_tokens=longest)
-    inputs, outputs = _values(graph, shapes)
     first = COREAI.first_release
     return Made(
         files=files,
@@ -97,7 +111,7 @@ def _shapes(stages: Stages) -> Shapes:
     given = stages.planned.recipe.coreai.inputs
     shapes: Shapes = {}
     for value in ir.load(stages.float_graph() / MODEL_FILE).graph.inputs:
-        own = tuple(size if isinstance(size, int) else 1 for size in value.shape or ())
+        own = fixed_shape(value.shape or (), stages.planned.recipe.model.image)
         is_text = stages.planned.model.directory is not None
         shapes[value.name or ""] = _FREE if is_text else [given.get(value.name or "", own)]
     return shapes
@@ -112,7 +126,7 @@ def _prove(stages: Stages, shapes: Shapes) -> None:
 
     def make(destination: Path) -> None:
         stages.progress("compare Core AI's program with the original")
-        (sample,) = _samples(stages, shapes, 1)
+        sample = _sample(stages, shapes)
         with TemporaryFolder() as folder:
             asset = Path(folder, COREAI_ASSET)
             export_graph_coreai(graph, asset, {}, shapes=shapes)
@@ -137,18 +151,27 @@ def _prove(stages: Stages, shapes: Shapes) -> None:
     stages.store.stage("coreai-proof", key, make, describe=stages.planned.plan.source)
 
 
-def _refuse_overflow(stages: Stages, asset: Path, shapes: Shapes) -> None:
+def _refuse_overflow(stages: Stages, asset: Path, sample: Feed) -> None:
     """Run a sample; raise InvalidInput for NaN and infinities in its answer."""
-    (sample,) = _samples(stages, shapes, 1)
-    for name, array in Runtime(asset).run(_narrow(sample)).items():
+    model = Runtime(asset)
+    states = {name: np.zeros(shape, np.float16) for name, shape in model.states().items()}
+    for name, array in model.run(sample, states).items():
         if not np.isfinite(array).all():
             where = stages.planned.document.place(("coreai", "compute"))
             what = f"its output {name!r} is NaN or infinite: values beyond float16"
             raise InvalidInput(Problem(where, what, "write coreai: {compute: float32}"))
 
 
-def _samples(stages: Stages, shapes: Shapes, count: int) -> list[dict[str, Array]]:
-    """The shortest calibration samples of shapes that the model takes, else made-up numbers."""
+def _decoder_values(vocabulary: int) -> tuple[tuple[ValueInfo, ...], tuple[ValueInfo, ...]]:
+    """The inputs and outputs of a language model."""
+    ids = ValueInfo(name=IDS, dtype="int32", shape=(1, "tokens"))
+    position = ValueInfo(name=POSITION, dtype="int32", shape=(1,))
+    logits = ValueInfo(name=LOGITS, dtype="float32", shape=(1, "tokens", vocabulary))
+    return (ids, position), (logits,)
+
+
+def _sample(stages: Stages, shapes: Shapes) -> Feed:
+    """The shortest calibration sample of shapes that the model takes, else made-up numbers."""
     feeds = [
         {name: np.asarray(array) for name, array in feed.items()}
         for feed in stages.feeds(stages.float_graph())
@@ -157,7 +180,7 @@ def _samples(stages: Stages, shapes: Shapes, count: int) -> list[dict[str, Array
         feed for feed in feeds if all(_allows(shapes[name], feed[name].shape) for name in shapes)
     ]
     if fitting:
-        return sorted(fitting, key=lambda feed: sum(each.size for each in feed.values()))[:count]
+        return min(fitting, key=lambda feed: sum(each.size for each in feed.values()))
     rng = np.random.default_rng(0)
     made = {}
     for value in ir.load(stages.float_graph() / MODEL_FILE).graph.inputs:
@@ -166,14 +189,14 @@ def _samples(stages: Stages, shapes: Shapes, count: int) -> list[dict[str, Array
         made[value.name or ""] = (
             rng.standard_normal(shape).astype(dtype) if is_float else np.ones(shape, dtype)
         )
-    return [made]
+    return made
 
 
 def _allows(allowed: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> bool:
     return allowed is _FREE or tuple(allowed[0]) == tuple(shape)
 
 
-def _narrow(feed: Mapping[str, Array]) -> dict[str, Array]:
+def _narrow(feed: Mapping[str, Array]) -> Feed:
     """Inputs as the program takes them: integers as int32."""
     return {
         name: array.astype(np.float32 if array.dtype.kind == "f" else np.int32)

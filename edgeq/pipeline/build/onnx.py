@@ -10,7 +10,10 @@ import numpy as np
 from edgeq.core.artifact import DATA_FILE, MODEL_FILE
 from edgeq.core.known_settings import SAMPLE_KEY, SESSION_BY_CPU, SESSION_BY_CPU_KEY, STATE_KEY
 from edgeq.formats.onnx import write
+from edgeq.formats.onnx.genai import write_genai
+from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.models.huggingface import ModelDirectory
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
 from edgeq.pipeline.recover.recovered import Recovered
@@ -52,8 +55,13 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
     files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
     directory = stages.planned.model.directory
     if directory is not None:
-        longest = None if stages.planned.model.decoder else directory.max_tokens
-        files += copy_tokenizer(directory, destination, settings=False, max_tokens=longest)
+        decoder = stages.planned.model.decoder
+        longest = None if decoder else directory.max_tokens
+        files += copy_tokenizer(
+            directory, destination, settings=decoder is not None, max_tokens=longest
+        )
+        if decoder is not None:
+            files += write_genai(destination, decoder, _begin(directory))
     state = stages.planned.recipe.model.carried
     settings = {
         **settings_of(intent),
@@ -65,6 +73,12 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
     }
     records = {**written.tensors, **recovered.tensors}
     return Made(files, records, written.inputs, written.outputs, settings)
+
+
+def _begin(directory: ModelDirectory) -> int | None:
+    """The token that the tokenizer puts in front of a text."""
+    around = DecoderTokenizer(directory.tokenizer_json()).ids("")
+    return around[0] if around else None
 
 
 def _sample(path: Path) -> dict[str, dict[str, Any]]:

@@ -216,7 +216,7 @@ def _starters(artifact: Artifact) -> Iterator[str]:
     if languages:
         chosen = " or ".join(f"`--language {name}`" for name in languages)
         yield (
-            "A program that runs the model and this test: `pip install edgeq`, then `edgeq starter "
+            "A program that runs the model and this test, written by edgeq: `edgeq starter "
             f"BUNDLE.zip --out my-app` with {chosen}. Its README says how to build it."
         )
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
+from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION, Task
 from edgeq.estimate.contents import Contents, Weight
 from edgeq.estimate.sizes import Sizes, sizes_of_config
 from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.gguf.header import Header, read_header
 from edgeq.models.locate import locate
 from edgeq.models.source import Source, source_named
+from edgeq.models.stated_task import task_of_config
 
 _LARGEST_CONFIG = 16 << 20
 
@@ -28,13 +29,15 @@ _LARGEST_CONFIG = 16 << 20
 class Subject:
     """A model, described by its configuration.
 
-    source: as a recipe names it. file: a .gguf's own contents; for other sources, contents are to
-    be estimated. context: set by its recipe, None without one.
+    source: as a recipe names it. task: as its files or recipe state it. file: a .gguf's own
+    contents; for other sources, contents are to be estimated. context: set by its recipe, None
+    without one.
     """
 
     name: str
     source: str
     sizes: Sizes
+    task: str
     config: Mapping[str, Any] = field(default_factory=dict)
     tokenizer_bytes: int = 0
     file: Contents | None = None
@@ -68,6 +71,7 @@ def _of_recipe(path: Path) -> Subject:
         name=recipe.name,
         source=found.source,
         sizes=found.sizes,
+        task=recipe.model.task,
         config=found.config,
         tokenizer_bytes=found.tokenizer_bytes,
         context=recipe.workload.context if found.sizes.is_decoder else None,
@@ -101,14 +105,21 @@ def _of_directory(folder: Path, where: str, source: str, config_file: Path | Non
         raise InvalidInput(Problem(str(file), "is not JSON", "download it again")) from None
     if not isinstance(config, dict):
         raise InvalidInput(Problem(str(file), "is not a configuration", "download it again"))
-    tokenizer = folder / "tokenizer.json"
+    tokenizer, sizes = folder / "tokenizer.json", sizes_of_config(config, str(file))
     return Subject(
         name=source if ":" in source else file.resolve().parent.name,
         source=source,
-        sizes=sizes_of_config(config, str(file)),
+        sizes=sizes,
+        task=(TEXT_GENERATION if sizes.is_decoder else _encoders_task(config, folder)).name,
         config=config,
         tokenizer_bytes=tokenizer.stat().st_size if tokenizer.is_file() else 0,
     )
+
+
+def _encoders_task(config: Mapping[str, Any], folder: Path) -> Task:
+    stated = task_of_config(config)
+    is_plain = stated is None or stated.generates or (folder / "modules.json").is_file()
+    return SENTENCE_EMBEDDING if is_plain or stated is None else stated
 
 
 def subject_of_gguf(path: Path) -> Subject:
@@ -122,10 +133,11 @@ def subject_of_gguf(path: Path) -> Subject:
     types: dict[str, int] = {}
     for tensor in header.tensors.values():
         types[tensor.type.name] = types.get(tensor.type.name, 0) + tensor.nbytes
+    task = (TEXT_GENERATION if sizes.is_decoder else SENTENCE_EMBEDDING).name
     contents = Contents(
         format=GGUF.name,
         label=max(types, key=lambda name: types[name]),
-        task=(TEXT_GENERATION if sizes.is_decoder else SENTENCE_EMBEDDING).name,
+        task=task,
         weights={
             name: Weight(tensor.shape, tensor.type.name, tensor.nbytes)
             for name, tensor in header.tensors.items()
@@ -136,7 +148,7 @@ def subject_of_gguf(path: Path) -> Subject:
         tokenizer_bytes=2 * header.data_start,
         max_tokens=sizes.longest,
     )
-    return Subject(path.name, str(path), sizes, file=contents)
+    return Subject(path.name, str(path), sizes, task, file=contents)
 
 
 def _sizes_of_header(header: Header) -> Sizes:

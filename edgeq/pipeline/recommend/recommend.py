@@ -12,7 +12,7 @@ from typing import Literal
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION, task_of
+from edgeq.core.tasks import task_of
 from edgeq.core.units import format_bytes
 from edgeq.core.yamlfile import yaml_word
 from edgeq.devices.catalogue import HERE
@@ -97,10 +97,12 @@ def recommend_model(
     purpose = _purpose(subject, purpose)
     positions = _context(subject, context)
     limits = limits_of(device)
+    task = task_of(subject.task)
+    able = [name for name in device.runtimes if file_format(name).serves(task)]
     offered = (
         [subject.file]
         if subject.file
-        else list(variants(sizes, subject.config, device.runtimes, subject.tokenizer_bytes))
+        else list(variants(sizes, subject.config, able, subject.tokenizer_bytes, task.name))
     )
     if not offered or any(each.format not in device.runtimes for each in offered):
         what = f"none of the formats of {subject.name} runs on it"
@@ -259,16 +261,17 @@ def _next_step(
         return (f"try a smaller model,{shorter} or a device with more memory",)
     if subject.file is not None:
         return (f"edgeq run {subject.source} --prompt …", f"edgeq audit {subject.source}")
-    task = (TEXT_GENERATION if subject.sizes.is_decoder else SENTENCE_EMBEDDING).name
     lines = [
         "edgeq: 1",
         "name: my-app",
-        f"model: {{source: {yaml_word(subject.source)}, task: {task}}}",
+        f"model: {{source: {yaml_word(subject.source)}, task: {subject.task}}}",
         f"quantize: {{default: {chosen.preset}}}",
         f"targets: [{{format: {chosen.format}, devices: [{device.id}]}}]",
     ]
     if PRESETS[chosen.preset].needs_calibration:
-        lines.insert(3, f"data: {{calibration: {{path: {CALIBRATION}}}}}  # texts like your app's")
+        first = task_of(subject.task).first_recipe
+        name = first.calibration[0] if first else CALIBRATION
+        lines.insert(3, f"data: {{calibration: {{path: {name}}}}}  # data like your app's")
     if context is not None:
         lines.append(f"workload: {{context: {context}}}")
     return tuple(lines)

@@ -6,7 +6,6 @@ interface, not run on a device.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import secrets
@@ -23,7 +22,7 @@ from edgeq.core.terms import How, Progress
 from edgeq.devices.address import Address
 from edgeq.devices.profile import Device
 from edgeq.formats.package import Package, open_package
-from edgeq.places.adb import adb_command, require_device
+from edgeq.places.adb import adb_command, require_state
 from edgeq.places.place import ALL_PASSES, Place, Surroundings, Unreachable
 from edgeq.places.process import (
     TIMEOUT_SECONDS,
@@ -116,7 +115,10 @@ class RunnerPlace(Place):
     def close(self) -> None:
         if self._is_furnished:
             self._is_furnished = False
-            self._shell(f"rm -rf {self._room}")
+            try:
+                self._shell(f"rm -rf {shlex.quote(self._room)}")
+            except Unreachable:
+                self._progress(f"{self.name}: gone; {self._room} is left there")
 
     def _furnish(self) -> None:
         """Send the runner and the library, once."""
@@ -132,7 +134,7 @@ class RunnerPlace(Place):
                     remedy = "edgeq runner says where it is to be had"
                 raise InvalidInput(Problem(str(path), "is not a file", remedy))
         self._progress(f"{self.name}: connecting")
-        made = self._shell(f"mkdir -p {self._room}")
+        made = self._shell(f"mkdir -p {shlex.quote(self._room)}")
         if made.returncode != 0:
             what = f"{self._room} cannot be created: {_said(made)}"
             remedy = f"name a writable directory: {self.name}?directory=/path/there"
@@ -146,7 +148,7 @@ class RunnerPlace(Place):
             probe = Path(folder, _PROBE)
             probe.write_bytes(PRODUCT_MODEL)
             self._push(probe, _PROBE)
-        self._shell(f"chmod 755 {self._room}/{_RUNNER}")
+        self._shell(f"chmod 755 {shlex.quote(f'{self._room}/{_RUNNER}')}")
 
     def _send_model(self, package: Package) -> str:
         """Send the model's files, once each artifact; returns the graph's path in the room."""
@@ -154,7 +156,7 @@ class RunnerPlace(Place):
         hashes = "".join(artifact.files[name].sha256 for name in package.model_files)
         directory = hashlib.sha256(hashes.encode()).hexdigest()[:16]
         if directory not in self._sent:
-            self._shell(f"mkdir -p {self._room}/{directory}")
+            self._shell(f"mkdir -p {shlex.quote(f'{self._room}/{directory}')}")
             with TemporaryFolder() as name:
                 package.extract(package.model_files, Path(name))
                 for file in package.model_files:
@@ -186,7 +188,7 @@ class RunnerPlace(Place):
         request.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._push(request, "request")
         begin = time.monotonic()
-        command = f"cd {self._room} && timeout -s KILL {limit:.0f} ./{_RUNNER} request"
+        command = f"cd {shlex.quote(self._room)} && timeout -s KILL {limit:.0f} ./{_RUNNER} request"
         done = self._shell(command, limit + _SHELL_SECONDS)
         if done.returncode == _KILLED and time.monotonic() - begin >= limit:
             raise stopped(work, limit)
@@ -202,7 +204,8 @@ class RunnerPlace(Place):
     def _shell(
         self, command: str, timeout: float = _SHELL_SECONDS
     ) -> subprocess.CompletedProcess[str]:
-        asyncio.run(require_device(self._address, adb_command(self._address)))
+        state = self._start(("get-state",), _SHELL_SECONDS)
+        require_state(self._address, state.returncode, state.stdout + state.stderr)
         return self._start(("shell", "-T", command), timeout)
 
     def _adb(self, *words: str, timeout: float) -> None:

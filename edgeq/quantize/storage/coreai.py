@@ -33,10 +33,6 @@ class CoreaiStorage(Storage):
             return False
         return isinstance(stored, IntegerFormat | Palette) or stored in (FLOAT16, FLOAT32)
 
-    def serves(self, task: Task) -> bool:
-        """See `Storage.serves`."""
-        return not task.generates
-
     def int8(self, task: Task) -> str:
         """See `Storage.int8`: one scale per channel, which every unit supports."""
         return INT8.name

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from edgeq.core.units import format_bytes
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Line, Status, Verdict
-from edgeq.report.page import summary
 from edgeq.report.page.figures import Table
 from edgeq.report.page.record import Report, ReportedDevice
 
@@ -36,8 +35,8 @@ class Glance:
 class Card:
     """One device at a glance.
 
-    best: the name of the artifact to ship, None if nothing passed; then `figures` and
-    `circumstances` are of that one. is_measured: whether every line passed on the device itself.
+    best: the name of the artifact to ship, None if nothing passed. is_measured: whether every line
+    passed on the device itself.
     """
 
     device: ReportedDevice
@@ -46,8 +45,6 @@ class Card:
     words: str
     best: str | None
     is_measured: bool
-    figures: str = ""
-    circumstances: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,13 +77,7 @@ def _card(report: Report, device: ReportedDevice) -> Card:
     words = ", ".join(f"{count} {word}" for word, count in counts if count)
     rows = [Glance(verdict.artifact, verdict.status, _why(verdict)) for verdict in own]
     is_measured = best is not None and all(line.how == "measured" for line in best.lines)
-    if best is None:
-        return Card(device, rows, status, words, None, is_measured)
-    return Card(
-        *(device, rows, status, words, best.artifact, is_measured),
-        figures=summary.figures(best),
-        circumstances=summary.circumstances(best),
-    )
+    return Card(device, rows, status, words, best.artifact if best else None, is_measured)
 
 
 def loss(verdict: Verdict) -> tuple[float, int]:
