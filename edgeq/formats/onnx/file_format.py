@@ -69,8 +69,9 @@ class Onnx(OnnxStorage, FileFormat):
     ) -> int:
         """See `FileFormat.file_bytes`."""
         tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
-        graph = _GRAPH_BYTES_PER_TENSOR * tensors + _rotary_bytes(model, context)
-        return weights + tokenizer + graph
+        graphs = 2 if model.decoder else 1  # onnxruntime-genai's too
+        each = _GRAPH_BYTES_PER_TENSOR * tensors
+        return weights + tokenizer + graphs * each + _rotary_bytes(model, context)
 
     def cache_value_bytes(self, weights: str) -> int:
         """Four: ONNX Runtime's CPU kernels keep float32."""

@@ -25,6 +25,7 @@ from edgeq.formats.onnx.write import value_info
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of
+from edgeq.pipeline.plan.images import fixed_shape
 from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.pipeline.proof.onnx_original import open_original
 from edgeq.pipeline.proof.onnx_prove import distance
@@ -110,7 +111,7 @@ def _shapes(stages: Stages) -> Shapes:
     given = stages.planned.recipe.coreai.inputs
     shapes: Shapes = {}
     for value in ir.load(stages.float_graph() / MODEL_FILE).graph.inputs:
-        own = tuple(size if isinstance(size, int) else 1 for size in value.shape or ())
+        own = fixed_shape(value.shape or (), stages.planned.recipe.model.image)
         is_text = stages.planned.model.directory is not None
         shapes[value.name or ""] = _FREE if is_text else [given.get(value.name or "", own)]
     return shapes

@@ -25,7 +25,7 @@ from edgeq.models.graphs.rounding import Found
 from edgeq.pipeline.build.coreml_proof import prove_coreml
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of, lengths_of, target_of
-from edgeq.pipeline.plan.images import image_of, labels_of
+from edgeq.pipeline.plan.images import fixed_shape, image_of, labels_of
 from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods.judged import with_fall_back
@@ -179,11 +179,7 @@ def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]
         elif value.name in spec.inputs:
             shapes[value.name] = [spec.inputs[value.name]]
         else:
-            free = planned.recipe.model.image.shape if planned.recipe.model.image else None
-            sizes = enumerate(value.shape or ())
-            shapes[value.name] = [
-                tuple(d if isinstance(d, int) else free[i] if free else 1 for i, d in sizes)
-            ]
+            shapes[value.name] = [fixed_shape(value.shape or (), planned.recipe.model.image)]
     return shapes
 
 

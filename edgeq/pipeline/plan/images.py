@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import Problem
+from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import task_of
 from edgeq.core.validation_messages import suggest
 from edgeq.core.yamlfile import Document
@@ -31,6 +33,18 @@ def labels_of(recipe: Recipe, path: Path) -> tuple[str, ...]:
     """The names of the classes; empty if there are none. path: of the recipe."""
     labels = recipe.coreml.labels
     return read_labels(path.parent / labels) if labels else ()
+
+
+def fixed_shape(shape: Iterable[object], image: ImageSettings | None) -> tuple[int, ...]:
+    """An input's shape without free sizes: those of `image`, or 1.
+
+    >>> fixed_shape(("n", 3, "h", "w"), ImageSettings(size=(48, 192)))
+    (1, 3, 48, 192)
+    """
+    free = image.shape if image is not None else itertools.repeat(1)
+    return tuple(
+        own if isinstance(own, int) else size for own, size in zip(shape, free, strict=False)
+    )
 
 
 def misfits(recipe: Recipe, document: Document, graph: Path) -> Iterator[Problem]:
