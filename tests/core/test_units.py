@@ -96,7 +96,7 @@ def test_a_wrong_unit_names_the_nearest() -> None:
 def test_what_is_no_size_is_refused(value: object) -> None:
     what, remedy = error_of(size=value)
     reason = "must be more than zero" if value == "0 MiB" else "is not a quantity with a unit"
-    assert what.endswith(reason)
+    assert what == (f"{value!r} {reason}" if isinstance(value, str) else reason)
     assert remedy == "write e.g. '200 MiB'"
 
 

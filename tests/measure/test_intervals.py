@@ -111,6 +111,7 @@ def test_what_is_wanted_would_decide(value: float, half: float, room: float, sam
         (100, 0.98, "pass", ""),
         (100, 0.984, "inconclusive", "about 400 samples (now 100)"),
         (100, 0.985, "inconclusive", "the value equals the limit"),
+        (LEAST_SAMPLES, 0.98, "pass", ""),
         (19, 0.5, "inconclusive", "about 20 samples (now 19)"),
         (19, 0.999, "inconclusive", "about 20 samples (now 19)"),
         (100, 0.99, "fail", ""),
@@ -124,6 +125,7 @@ def test_a_quality_budget_needs_its_samples(
     cosine = line(found, "quality.cosine")
     assert cosine.status == status
     assert said in cosine.remedy
+    assert (cosine.reason == "") == (samples >= LEAST_SAMPLES)
     assert (found.exit_status == 4) == (status == "inconclusive")
 
 

@@ -180,6 +180,55 @@ def test_a_busy_machine_is_said_and_decides_nothing_near_the_budget(words: str) 
     assert line(quiet, "latency.p90").status == "pass"
 
 
+@pytest.mark.parametrize(
+    ("conditions", "is_busy"),
+    [
+        ({"cpus": 2}, False),
+        ({"cpus": 4, "others": 0.4}, False),
+        ({"cpus": 4, "others": 0.41}, True),
+        ({"cpus": 4, "load_average": 6.0}, False),
+        ({"cpus": 4, "load_average": 6.1}, True),
+        ({"megahertz": (2700.0, 3000.0)}, False),
+        ({"megahertz": (2699.0, 3000.0)}, True),
+    ],
+)
+def test_a_machine_is_busy_from_a_tenth_of_its_cpus_on(
+    conditions: dict[str, Any], is_busy: bool
+) -> None:
+    found = disturbance(CONDITIONS.model_copy(update=conditions), [])
+    assert (found.too_long > 1) == (found.too_short > 1) == bool(found.words) == is_busy
+
+
+def test_disturbances_add_up() -> None:
+    first, *_, last = BUSY
+    conditions = {**BUSY[first], **BUSY[last]}
+    found = disturbance(CONDITIONS.model_copy(update=conditions), [])
+    assert found.words == f"{first}; {last}"
+    assert (found.too_long, found.too_short) == pytest.approx((2.5, 3000 / 1800))
+
+
+def test_without_a_load_average_there_is_none_in_the_words() -> None:
+    alone = {"cpus": 2, "others": 1.2, "load_average": None}
+    found = disturbance(CONDITIONS.model_copy(update=alone), [])
+    assert found.words == "busy machine: other programs used 1.2 of 2 CPUs"
+
+
+@pytest.mark.parametrize(
+    ("medians", "spread", "words"),
+    [
+        ((0.03, 0.072, 0.021), 0.002, "21.0 ms and 72.0 ms in one check"),
+        ((0.010, 0.0112), 0.0001, ""),  # 12 % apart
+        ((0.010, 0.020), 0.2, ""),  # either interval holds both
+    ],
+)
+def test_references_disagree_if_time_and_interval_do(
+    medians: tuple[float, ...], spread: float, words: str
+) -> None:
+    times = [full_precision(latency=latency(p50=p50, spread=spread)) for p50 in medians]
+    assert disturbance(CONDITIONS, times).words.endswith(words)
+    assert bool(disturbance(CONDITIONS, times).words) == bool(words)
+
+
 HALF_SPEED = {"megahertz": (1500.0, 3000.0)}  # a time may be twice or half what it should be
 
 
@@ -216,6 +265,12 @@ def test_full_precision_that_disagrees_with_itself_is_said() -> None:
         assert p90.status == status
     assert disturbance(CONDITIONS, beside).too_short == pytest.approx(72 / 21, rel=0.1)
     assert disturbance(CONDITIONS, beside[:1]).words == ""
+    writers = [
+        verdicts.language_model(generation=verdicts.spoken(first=first)) for first in (0.72, 0.21)
+    ]
+    found = disturbance(CONDITIONS, writers)
+    assert found.too_long == found.too_short == pytest.approx(72 / 21)
+    assert disturbance(CONDITIONS, [full_precision(latency=None), *writers[:1]]).words == ""
     command = "edgeq check 'my recipe.yaml' --artifact onnx-int8-dynamic --device here"
     assert subject.command(here) == command
 

@@ -52,6 +52,18 @@ def test_what_is_on_the_grid_already_is_kept(grid: IntegerFormat) -> None:
     assert np.allclose(NEAREST.round(weight, None, grid).dequantize(), weight, atol=1e-6)
 
 
+@pytest.mark.parametrize(("bits", "stored"), [(1, 0), (9, 0), (4, 3), (4, 9)])
+def test_bits_that_nothing_stores_are_refused(bits: int, stored: int) -> None:
+    with pytest.raises(ValueError, match=f"odd: {bits} bits do not fit into {stored or bits}"):
+        IntegerFormat("odd", bits=bits, group_size=32, stored_bits=stored)
+
+
+@pytest.mark.parametrize(("bits", "stored", "kept"), [(2, 0, 2), (3, 4, 4), (8, 0, 8), (8, 8, 8)])
+def test_codes_are_stored_in_their_own_bits_by_default(bits: int, stored: int, kept: int) -> None:
+    made = IntegerFormat("good", bits=bits, group_size=32, stored_bits=stored)
+    assert (made.bits, made.stored_bits) == (bits, kept)
+
+
 def test_bytes_count_codes_and_scales() -> None:
     assert INT4_B32.nbytes(10, 64) == 10 * (64 // 2 + 2 * 2)
     assert INT4_B32.nbytes(10, 33) == 10 * (64 // 2 + 2 * 2)  # a short block is stored whole

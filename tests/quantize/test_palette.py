@@ -93,6 +93,7 @@ def test_packed_indices_take_their_bits_and_come_back(seed: int, count: int, bit
 def test_bytes_are_those_of_indices_and_tables() -> None:
     found = cluster(weights(0, 48, 64), PALETTE4_G16)
     assert found.nbytes == 48 * 64 // 2 + 3 * 16 * 2
+    assert PALETTE6.nbytes(3, 3) == 7 + 64 * 2  # 54 bits
 
 
 def test_palettes_are_saved_with_other_codes(tmp_path: Path) -> None:
