@@ -7,7 +7,10 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.images import ImageSettings
@@ -89,6 +92,17 @@ def interface_of(path: Path) -> Interface:
         return Interface(classes, labels, plain, "")
     image = read_image_settings(file).model_copy(update={"layout": plain.layout})
     return Interface(classes, labels, image, file.name)
+
+
+def a_sample(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """One made-up sample for each input of the graph, stacked as data files are."""
+    from edgeq.formats.onnx.write import value_info
+    from edgeq.formats.samples import made_up
+    from edgeq.models.graphs.imported import read_onnx
+
+    inputs = [value_info(value) for value in read_onnx(path).graph.inputs]
+    sample = made_up(inputs, {}, np.random.default_rng(0), 0)
+    return {name: array[None] for name, array in sample.items()}
 
 
 def stated_next_to(path: Path) -> dict[str, object]:

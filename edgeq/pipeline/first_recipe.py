@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable, write_text
@@ -27,6 +30,7 @@ from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.first_interface import (
     LABELS_FILE,
     Interface,
+    a_sample,
     interface_of,
     stated_next_to,
 )
@@ -57,7 +61,7 @@ class Written:
 class _Draft:
     """The part of a recipe before its budgets.
 
-    base: the directory of the recipe. interface: of an image classifier.
+    base: the directory of the recipe. quantize: the variants. interface: of an image classifier.
     """
 
     name: str
@@ -66,6 +70,7 @@ class _Draft:
     targets: Mapping[str, Sequence[str]]
     data: tuple[Need, Need]
     base: Path
+    quantize: tuple[str, ...]
     interface: Interface | None = None
 
     @property
@@ -115,8 +120,10 @@ def write_first_recipe(
     data = (needs[0], needs[1])
     if interface is not None and interface.lacks:
         needs.insert(0, Need(out.parent / LABELS_FILE, interface.lacks))
-    draft = _Draft(name, _from(source, out.parent), stated, targets, data, out.parent, interface)
-    write_text(out, _text(draft, _planned(draft, model)))
+    origin = _from(source, out.parent)
+    draft = _Draft(name, origin, stated, targets, data, out.parent, first.quantize, interface)
+    draft, planned = _possible(draft, model, located)
+    write_text(out, _text(draft, planned))
     missing = tuple(need for need in needs if not need.path.exists())
     return Written(out, stated.name, missing)
 
@@ -170,7 +177,19 @@ def _targets(task: Task, devices: Sequence[str]) -> dict[str, list[str]]:
     return targets
 
 
-def _planned(draft: _Draft, model: str) -> Planned:
+def _possible(draft: _Draft, model: str, located: Located) -> tuple[_Draft, Planned]:
+    """The draft with variants that quantize the model, and its plan."""
+    try:
+        return draft, _planned(draft, model, located)
+    except InvalidInput as reason:
+        if draft.first.otherwise:
+            other = replace(draft, quantize=draft.first.otherwise)
+            with contextlib.suppress(InvalidInput):
+                return other, _planned(other, model, located)
+        raise reason
+
+
+def _planned(draft: _Draft, model: str, located: Located) -> Planned:
     """The plan of the recipe in 8 bits, without budgets and contents of data."""
     source = str(draft.source)
     if draft.source.is_path:
@@ -181,7 +200,10 @@ def _planned(draft: _Draft, model: str) -> Planned:
             lines += [*draft.interface.lines(draft=True), "data: {calibration: {path: images}}"]
             Path(folder, "images").mkdir()
             Path(folder, "images", "named-only.png").touch()
-        lines += [f"quantize: {{default: [{draft.first.quantize[0]}]}}", *_target_lines(draft)]
+        elif draft.task.takes_arrays and located.is_file:
+            lines.append("data: {calibration: {path: made-up.npz}}")
+            np.savez(Path(folder, "made-up.npz"), **a_sample(located.path))  # type: ignore[arg-type]
+        lines += [f"quantize: {{default: [{draft.quantize[0]}]}}", *_target_lines(draft)]
         path = Path(folder, "draft.yaml")
         path.write_text("\n".join(lines), encoding="utf-8")
         try:
@@ -212,7 +234,7 @@ def _text(draft: _Draft, planned: Planned) -> str:
             "",
             '# Each word becomes an artifact; "edgeq bundle" packs the best that is within budget.',
             "quantize:",
-            f"  default: [{', '.join(draft.first.quantize)}]",
+            f"  default: [{', '.join(draft.quantize)}]",
             "",
             '# The file format, and the devices it must fit; "edgeq devices" lists them.',
             *_target_lines(draft),

@@ -66,6 +66,12 @@ def test_an_onnx_file_is_found_from_the_recipes_directory(
         make_plan(written.path)
 
 
+def test_a_net_of_convolutions_alone_gets_the_variant_that_quantizes_it(tmp_path: Path) -> None:
+    net = onnx_models.only_convolutions(tmp_path / "net.onnx")
+    written = write_first_recipe(str(net), ["here"], tmp_path / "net.yaml")
+    assert read_yaml(written.path).data["quantize"] == {"default": ["int8-static"]}
+
+
 def test_nothing_is_overwritten_or_left_behind(tmp_path: Path) -> None:
     out = tmp_path / "a.yaml"
     out.write_text("mine")

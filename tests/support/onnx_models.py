@@ -61,6 +61,19 @@ def convolutional(path: Path) -> Path:
     return _save(path, nodes, inputs, outputs, constants)
 
 
+def only_convolutions(path: Path) -> Path:
+    """Image `(n, 3, 32, 32)` → features: two convolutions, and nothing else with weights."""
+    rng = np.random.default_rng(0)
+    constants = {"c1.w": _normal(rng, 32, 3, 7, 7), "c2.w": _normal(rng, 64, 32, 3, 3)}
+    nodes = [
+        helper.make_node("Conv", ["image", "c1.w"], ["a"], "conv1", pads=[3, 3, 3, 3]),
+        helper.make_node("Relu", ["a"], ["b"], "relu1"),
+        helper.make_node("Conv", ["b", "c2.w"], ["features"], "conv2"),
+    ]
+    inputs, outputs = [_value("image", ["n", 3, 32, 32])], [_value("features", ["n", 64, 30, 30])]
+    return _save(path, nodes, inputs, outputs, constants)
+
+
 def lstm(path: Path) -> Path:
     """Sequence `(time, n, 32)` → last hidden state through a MatMul."""
     rng = np.random.default_rng(1)

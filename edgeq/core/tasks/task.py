@@ -15,7 +15,7 @@ class FirstRecipe:
     formats: preferred file formats, if the device runs them. calibration, evaluation: a file's name
     and its required contents. budgets: of time and quality, as recipes write them. context: at most
     so many positions of a language model's cache; 0 for other tasks. quantize: variants, the first
-    in 8 bits.
+    in 8 bits. otherwise: variants for a model in which those quantize nothing.
     """
 
     formats: tuple[str, ...]
@@ -24,6 +24,7 @@ class FirstRecipe:
     budgets: tuple[str, ...]
     context: int = 0
     quantize: tuple[str, ...] = ("int8", "int4")
+    otherwise: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
