@@ -29,7 +29,7 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
     is_file = model.source.kind == "file"
     needed = {
         "image": task.takes_images,
-        "labels": task.classifies and is_file,
+        "labels": task.classifies and task.takes_arrays and is_file,
         "function": False,
     }
     for key, is_needed in needed.items():
