@@ -20,8 +20,8 @@ from edgeq.formats.package import Package
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.models.architectures import DEFAULT_CONTEXT
 
-_PIECE = 32
-"""Most tokens of one call, as in Core ML packages."""
+_PIECE = 256
+"""Most tokens of one call: its scores take as many times the context in memory."""
 
 
 class CoreaiDecoder(LanguageModel):
