@@ -18,17 +18,18 @@ _OWN = Path("devices")  # a project's own profiles, next to its recipes
 _PACKAGE = Path(__file__).parents[1]
 
 
-def load_device(id_or_path: str) -> Device:
+def load_device(id_or_path: str, base: Path = Path()) -> Device:
     """Load a device by id, or from a file (a path with a directory or ending in `.yaml`).
 
-    `here` is detected; any other id is `./devices/<id>.yaml`, then the profile shipped with edgeq.
+    base: what a relative path starts from. `here` is detected; any other id is
+    `./devices/<id>.yaml`, then the profile shipped with edgeq.
     Raises InvalidInput for an unknown id, suggesting the nearest, and for all problems in a file.
     """
     if id_or_path == HERE:
         return detect.detect()
     path = Path(id_or_path)
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        return _read(path)
+        return _read(base / path)
     profiles = _profiles()
     if id_or_path not in profiles:
         near = suggest_near(id_or_path, [HERE, *profiles])

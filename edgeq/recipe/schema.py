@@ -171,7 +171,8 @@ class TargetSpec(Frozen):
     format: Format = Field(description="The file format to write.", examples=["onnx"])
     devices: tuple[str, ...] = Field(
         min_length=1,
-        description="Device ids; `edgeq devices` lists them. here: the machine that runs edgeq.",
+        description="Device ids; `edgeq devices` lists them. here: the machine that runs edgeq. Or "
+        "paths of device files, from the recipe's directory.",
         examples=[["x86-laptop-8gb"]],
     )
 

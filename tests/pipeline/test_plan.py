@@ -16,6 +16,7 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 from edgeq.core.artifact import read_artifact
 from edgeq.core.errors import InvalidInput, Missing, Problem
 from edgeq.formats.file_format import TensorPlan
+from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.pipeline.plan.records import ArtifactPlan
 from tests.conftest import Project
@@ -141,6 +142,17 @@ def test_a_device_that_cannot_run_the_format_is_refused(folder: Path) -> None:
     assert problem.where == "12:30"
     assert "cannot run the format 'onnx'" in problem.what
     assert problem.remedy == "it runs: gguf"
+
+
+def test_a_device_may_be_a_file_next_to_the_recipe(folder: Path) -> None:
+    """By a path from the recipe's directory, like data; the plan has its id."""
+    (folder / "boards").mkdir()
+    text = DEVICE.read_text().replace("id: pi5-8gb", "id: my-board")
+    (folder / "boards" / "my-board.yaml").write_text(text)
+    planned = plan(folder, changed("[here]", "[./boards/my-board.yaml]"))
+    assert list(planned.devices) == ["my-board"]
+    assert {a.devices for a in planned.plan.artifacts} == {("my-board",)}
+    assert all(set(each) == {"my-board"} for each in expected_everywhere(planned).values())
 
 
 def test_a_mistake_in_a_device_file_is_placed_in_that_file(folder: Path) -> None:

@@ -76,8 +76,9 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
     recipe, document, problems = load_recipe(path)
     if recipe is None:
         raise InvalidInput(problems)
-    devices, device_problems = _devices(recipe, document)
+    devices, names, device_problems = _devices(recipe, document, path.parent)
     problems += device_problems
+    recipe = _with_ids(recipe, names)
     where = document.place(("model", "source"))
     model: DescribedModel | None = None
     if not document.is_assumed(("model", "source")) and not _names_place(problems, where):
@@ -208,11 +209,21 @@ def _advice(
     return (*(line for each in lines for line in each), *([activations] if activations else []))
 
 
+def _with_ids(recipe: Recipe, ids: Mapping[str, str]) -> Recipe:
+    """The recipe with the ids of devices that it names by their files."""
+    targets = tuple(
+        target.model_copy(update={"devices": tuple(ids.get(name, name) for name in target.devices)})
+        for target in recipe.targets
+    )
+    return recipe.model_copy(update={"targets": targets})
+
+
 def _devices(
-    recipe: Recipe, document: Document
-) -> tuple[dict[Format, dict[str, Device]], list[Problem]]:
-    """The devices of each format's targets, by id."""
+    recipe: Recipe, document: Document, base: Path
+) -> tuple[dict[Format, dict[str, Device]], dict[str, str], list[Problem]]:
+    """The devices of each format's targets, by id; and ids by the recipe's names."""
     found: dict[Format, dict[str, Device]] = {}
+    ids: dict[str, str] = {}
     problems: list[Problem] = []
     for index, target in enumerate(recipe.targets):
         for position, name in enumerate(target.devices):
@@ -221,7 +232,7 @@ def _devices(
                 continue
             where = document.place(location)
             try:
-                device = load_device(name)
+                device = load_device(name, base)
             except InvalidInput as error:
                 problems += [
                     # For a device file, the place within that file counts too.
@@ -229,12 +240,13 @@ def _devices(
                     for p in error.problems
                 ]
                 continue
+            ids[name] = device.id
             found.setdefault(target.format, {})[device.id] = device
             if target.format not in device.runtimes:
                 what = f"{name} cannot run the format {target.format!r}"
                 remedy = f"it runs: {', '.join(device.runtimes)}"
                 problems.append(Problem(where, what, remedy))
-    return found, problems
+    return found, ids, problems
 
 
 def _unmatched_rules(
