@@ -11,6 +11,8 @@ from edgeq.core.errors import InvalidInput, Problem
 
 _PACKAGE = Path(__file__).parent.parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: equal sources give equal archives
+# What a worker can import: `measure` and the rooms below it.
+_ROOMS = ("core", "devices", "formats", "measure", "models", "places", "quantize", "recipe")
 # each imports those before it
 _AGENT = (
     "core.child",
@@ -49,9 +51,10 @@ def files_below(path: Path, name: str) -> dict[str, Path]:
 
 
 def write_source(archive: Path) -> None:
-    """Write edgeq's modules to a zip; the same ones always give the same bytes."""
+    """Write the modules that a worker needs to a zip; the same ones always give the same bytes."""
+    found = (path for room in _ROOMS for path in (_PACKAGE / room).rglob("*.py"))
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for path in sorted(_PACKAGE.rglob("*.py")):
+        for path in sorted([*_PACKAGE.glob("*.py"), *found]):
             name = path.relative_to(_PACKAGE.parent).as_posix()
             file.writestr(zipfile.ZipInfo(name, _EPOCH), path.read_bytes(), zipfile.ZIP_DEFLATED)
 
