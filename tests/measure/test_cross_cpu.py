@@ -59,7 +59,7 @@ def test_a_bias_is_found_that_a_mean_difference_misses(
     shrunk = place * (1 + sign * bias)
     difference = shrunk - exact
     # Outputs have both signs: a test of the mean sees nothing at any usual level.
-    assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(difference.size)
+    assert abs(difference.mean()) < 6 * difference.std() / np.sqrt(difference.size)
     found = compare([shrunk], [exact], [[reference]])
     assert found.faults()
     assert found.slope_low is not None and found.slope_high is not None
