@@ -132,7 +132,7 @@ def zoo(session: nox.Session) -> None:
 
     Downloads them, into build/zoo, and goes on where it stopped. Only some: nox -s zoo -- magika
     """
-    session.install("-e", ".[language,images,emulate]")
+    session.install("-e", ".[language,images]")
     page = [] if session.posargs else ["--page", "docs/measured/zoo.md"]
     session.run("python", "-m", "benchmarks.zoo", "build/zoo", *session.posargs, *page)
 
