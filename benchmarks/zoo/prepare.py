@@ -22,7 +22,7 @@ data:
   calibration: {{path: calibration.npz}}
   evaluation: {{path: evaluation.npz}}
 quantize:
-  default: [int8-static, int8-dynamic]
+  default: [int8-static]
 targets:
   - {{format: onnx, devices: [here]}}
 budgets:
