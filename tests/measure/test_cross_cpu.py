@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from onnx import helper
 from edgeq.core.artifact import ValueInfo, read_artifact, write_artifact
 from edgeq.core.errors import InvalidInput, Missing
 from edgeq.core.known_settings import SESSION_KEY
+from edgeq.measure import arrays
 from edgeq.measure.cross_cpu.compare import compare_cpus
 from edgeq.measure.cross_cpu.probe import make_probe
 from edgeq.measure.cross_cpu.records import Differences
@@ -24,7 +26,7 @@ from edgeq.places.emulated import x86_place
 from edgeq.places.emulated.arm_place import ArmPlace
 from edgeq.places.emulated.x86_place import MaskedPlace
 from edgeq.places.place import Here
-from edgeq.places.process import PassStopped
+from edgeq.places.process import PassStopped, Request
 from edgeq.report.console import make_console
 from edgeq.report.cross_cpu import print_comparison
 from tests.support import samples
@@ -256,6 +258,31 @@ def test_operators_run_alone_on_what_the_model_saw(tmp_path: Path) -> None:
     fed = {name for node in probe.model.graph.node for name in node.input if name}
     assert not made & fed
     assert fed - weights == set(probe.feeds[0])
+
+
+def test_answers_whose_number_depends_on_the_data_are_no_fault(tmp_path: Path) -> None:
+    artifact = samples.detector_artifact(tmp_path / "artifact")
+    (found,) = compare_cpus(artifact, [Here()], lambda words: None).places
+    assert found.status == "same"
+
+
+class Fewer(Here):
+    """A place that leaves out values."""
+
+    def run_each(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        replies = super().run_each(requests)
+        for request in requests:
+            assert request.outputs is not None
+            answers = [np.atleast_1d(array)[:-1] for array in arrays.read_arrays(request.outputs)]
+            arrays.write_arrays(request.outputs, answers)
+        return replies
+
+
+def test_an_answer_of_another_shape_is_a_difference(tmp_path: Path) -> None:
+    artifact = samples.tensor_artifact(tmp_path / "artifact", width=64)
+    (found,) = compare_cpus(artifact, [Fewer()], lambda words: None).places
+    assert found.status == "differs"
+    assert "another shape" in found.reason
 
 
 class Lost(Here):

@@ -125,6 +125,35 @@ def tensor_artifact(directory: Path, *, width: int = 512, seed: int = 0, deeper:
     return _save_artifact(directory, "onnx-float32", inputs, outputs, tables, facts)
 
 
+def detector_artifact(directory: Path, *, boxes: int = 64) -> Path:
+    """Boxes (1, n, 4) and scores (1, 1, n) to the boxes found, as many as there are.
+
+    Every score is so near to the threshold that any rounding decides.
+    """
+    tables: dict[str, Any] = {
+        "small": np.float32([1e-6]),
+        "threshold": np.float32([0.5]),
+        "most": np.int64([boxes]),
+        "overlap": np.float32([1.0]),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Mul", ["scores", "small"], ["tiny"]),
+        node("Add", ["tiny", "threshold"], ["near"]),
+        node("NonMaxSuppression", ["boxes", "near", "most", "overlap", "threshold"], ["selected"]),
+        node("Cast", ["selected"], ["found"], to=1),
+    ]
+    inputs = (
+        ValueInfo(name="boxes", dtype="float32", shape=(1, boxes, 4)),
+        ValueInfo(name="scores", dtype="float32", shape=(1, 1, boxes)),
+    )
+    outputs = (ValueInfo(name="found", dtype="float32", shape=("found", 3)),)
+    directory.mkdir(parents=True, exist_ok=True)
+    _save_model(directory, nodes, inputs, outputs, tables)
+    facts = {"task": "tensor"}
+    return _save_artifact(directory, "onnx-float32", inputs, outputs, tables, facts)
+
+
 def block_artifact(directory: Path, bits: int, accuracy_level: int, *, aligned: bool) -> Path:
     """A tensor artifact of one product, (batch, 1024) to (batch, 1032), quantized in blocks of 32.
 

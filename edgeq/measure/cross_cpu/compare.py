@@ -69,10 +69,15 @@ def compare_cpus(
 
 @dataclass(frozen=True)
 class _Known:
-    """The reference's answers to a probe, per output and sample, for `Statistics`."""
+    """The reference's answers to a probe, per output and sample, for `Statistics`.
+
+    has_shape: by output, whether its shape is the same for slightly other data; that of found boxes
+    is not, and then there are no values to compare one by one.
+    """
 
     exact: list[list[Array]]
     noises: list[list[list[Array]]]
+    has_shape: list[bool]
 
 
 class _Check:
@@ -146,7 +151,14 @@ class _Check:
 
     def _with_whole(self, found: PlaceDifferences, answers: list[Array]) -> PlaceDifferences:
         """`found` plus the comparison of whole outputs, which decides if no operator did."""
-        noises = [] if self._float is None else [self._float]
+        full = self._float
+        has_shape = full is None or _alike(full, self._answers)
+        if not _alike(answers, self._answers):
+            if not has_shape or found.status == "differs":
+                return found
+            what = "its outputs have another shape"
+            return found.model_copy(update={"status": "differs", "reason": what})
+        noises = [full] if full is not None and has_shape else []
         whole = compare(answers, self._answers, noises)
         known = (
             whole
@@ -177,12 +189,17 @@ class _Check:
     ) -> OperatorDifference | None:
         for output in operator.outputs:
             assert self._known is not None
+            if not self._known.has_shape[output]:
+                continue
             exact = self._known.exact[output]
             noises = [noise[output] for noise in self._known.noises]
-            statistics = compare(answers[output], exact, noises)
-            if exact[0].dtype in (np.int8, np.uint8):
-                statistics = _allow_a_code(statistics, exact)
-            faults = statistics.faults()
+            if _alike(answers[output], exact):
+                statistics = compare(answers[output], exact, noises)
+                if exact[0].dtype in (np.int8, np.uint8):
+                    statistics = _allow_a_code(statistics, exact)
+                faults = statistics.faults()
+            else:
+                statistics, faults = _OTHER_SHAPE, ["its answer has another shape"]
             if faults:
                 return OperatorDifference(
                     name=operator.name,
@@ -196,7 +213,6 @@ class _Check:
         self, float_dir: Path | None
     ) -> tuple[_Known | None, list[Array], list[Array] | None]:
         """The reference's answers to the probe, and as a whole: artifact, full precision."""
-        """The answers to the probe, and as a whole: of the artifact, of full precision."""
         wholes = [self._whole]
         if float_dir is not None:
             wholes.append(self._whole.model_copy(update={"artifact": float_dir.absolute()}))
@@ -220,11 +236,13 @@ class _Check:
 
     def _as_known(self, answers: list[list[Array]]) -> _Known:
         own, moved, exactly = map(self._by_output, answers)
+        outputs = list(zip(exactly, moved, own, strict=True))
+        has_shape = [_alike(*output) for output in outputs]
         shifted = [
-            [_shift(e, m, o) for e, m, o in zip(*output, strict=True)]
-            for output in zip(exactly, moved, own, strict=True)
+            [_shift(e, m, o) for e, m, o in zip(*output, strict=True)] if same else []
+            for output, same in zip(outputs, has_shape, strict=True)
         ]
-        return _Known(exactly, [own, shifted])
+        return _Known(exactly, [own, shifted], has_shape)
 
     def _by_output(self, answers: list[Array]) -> list[list[Array]]:
         """Answers sample by sample as lists by output."""
@@ -271,6 +289,27 @@ def _not_run(place: Place, reason: str, *, settled: bool = True) -> PlaceDiffere
     return PlaceDifferences(
         place=place.name, how="not run", status="not run", reason=reason, settled=settled
     )
+
+
+def _alike(*answers: list[Array]) -> bool:
+    """Whether these answers have the same shapes, sample by sample."""
+    shapes = [[array.shape for array in each] for each in answers]
+    return all(each == shapes[0] for each in shapes)
+
+
+# None of the values can be compared.
+_OTHER_SHAPE = Statistics(
+    elements=0,
+    rms=1.0,
+    largest=1.0,
+    noise_rms=0.0,
+    noise_largest=0.0,
+    norm_ratio=0.0,
+    slope=0.0,
+    slope_low=None,
+    slope_high=None,
+    finite=True,
+)
 
 
 def _distance(statistics: Statistics) -> float:

@@ -9,7 +9,7 @@ wherever a place runs one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,9 @@ def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> 
         )
     recorded = list(_record(fused, directory, samples))
     onnx.load_external_data_for_model(fused, str(directory))
-    model, operators = _take_apart(fused, recorded[0])
+    first, *others = recorded
+    varying = {n for n in first if any(each[n].shape != first[n].shape for each in others)}
+    model, operators = _take_apart(fused, first, varying)
     wanted = [value.name for value in model.graph.input]
     names = {f"in.{name}": name for name in recorded[0]}
     feeds = tuple({name: record[names[name]] for name in wanted} for record in recorded)
@@ -144,8 +146,12 @@ def _record(fused: Any, directory: Path, samples: Sequence[Feed]) -> Iterator[Fe
         yield {**sample, **dict(zip(names, made_here, strict=True))}
 
 
-def _take_apart(fused: Any, record: Feed) -> tuple[Any, tuple[Operator, ...]]:
-    """A graph of the same operators, none of which feeds another."""
+def _take_apart(fused: Any, record: Feed, varying: Set[str]) -> tuple[Any, tuple[Operator, ...]]:
+    """A graph of the same operators, none of which feeds another.
+
+    Without operators on values of `varying` shapes, such as the boxes found: they are no arrays of
+    a data set.
+    """
     onnx = _onnx()
     graph = fused.graph
     constants = {constant.name for constant in graph.initializer}
@@ -157,6 +163,8 @@ def _take_apart(fused: Any, record: Feed) -> tuple[Any, tuple[Operator, ...]]:
         fed = [name for name in node.input if name and name not in constants]
         # Operators that hold graphs use values by name; operators on constants only need no test.
         if not fed or any(attribute.HasField("g") for attribute in node.attribute):
+            continue
+        if varying & {*fed, *node.output}:
             continue
         alone = onnx.NodeProto()
         alone.CopyFrom(node)
