@@ -76,7 +76,8 @@ def measured(model: ZooModel, files: Mapping[str, Path | str], own: Path) -> lis
             )
         except Exception as error:  # what onnxruntime's tools wrote may not open
             opened.pop(name, None)
-            rows[name] = Row(model.name, name, note=f"{error}".split("\n")[0][:120])
+            said = f"does not open: {error}".split("\n")[0].replace(str(own.absolute()), "")
+            rows[name] = Row(model.name, name, note=said[:160])
     times = interleaved(opened, answers.first)
     return [
         replace(row, milliseconds=times[name], ratio=times[name] / times["float"])

