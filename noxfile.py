@@ -52,7 +52,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy --strict over package, tests and benchmarks; what has no types is not installed."""
-    session.install("-e", ".[ssh]", "jinja2>=3", "onnx==1.23.2", "onnx-ir==1.1.0")
+    session.install("-e", ".[ssh,images]", "jinja2>=3", "onnx==1.23.2", "onnx-ir==1.1.0")
     session.install("mypy>=1.11", "types-networkx>=3", "pytest>=8", "hypothesis>=6.100")
     session.run("mypy")
 

@@ -131,10 +131,10 @@ def detector_artifact(directory: Path, *, boxes: int = 64) -> Path:
     Every score is so near to the threshold that any rounding decides.
     """
     tables: dict[str, Any] = {
-        "small": np.float32([1e-6]),
-        "threshold": np.float32([0.5]),
-        "most": np.int64([boxes]),
-        "overlap": np.float32([1.0]),
+        "small": np.array([1e-6], np.float32),
+        "threshold": np.array([0.5], np.float32),
+        "most": np.array([boxes], np.int64),
+        "overlap": np.array([1.0], np.float32),
     }
     node = helper.make_node
     nodes = [
