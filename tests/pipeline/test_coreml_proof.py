@@ -46,7 +46,27 @@ def sums(**attributes: int) -> onnx.ModelProto:
     return net("CumSum", {"axis": 1}, **attributes)
 
 
+def halves(divisor: int) -> onnx.ModelProto:
+    """Whole numbers of both signs, divided."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"], "product"),
+        helper.make_node("Mul", ["p", "many"], ["large"], "large"),
+        helper.make_node("Cast", ["large"], ["whole"], "whole", to=onnx.TensorProto.INT64),
+        helper.make_node("Div", ["whole", "divisor"], ["half"], "tried"),
+        helper.make_node("Cast", ["half"], ["y"], "back", to=onnx.TensorProto.FLOAT),
+    ]
+    stored = {
+        "w": onnx_kinds.floats(8, 8),
+        "many": np.array([100], np.float32),
+        "divisor": np.array([divisor], np.int64),
+    }
+    inputs, outputs = [onnx_kinds.value("x", [1, 6, 8])], [onnx_kinds.value("y", ["a", "b", "c"])]
+    return onnx_kinds.model(nodes, inputs, outputs, stored)
+
+
 MODELS = {
+    "whole_division": halves(7),
+    "whole_division_by_a_negative": halves(-7),
     "sums": sums(),
     "sums_backwards": sums(reverse=1),
     "sums_before": sums(exclusive=1),
@@ -72,7 +92,7 @@ def package(made: onnx.ModelProto, folder: Path) -> tuple[Path, Path, onnx_kinds
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_slices_and_running_sums_are_those_of_the_file(name: str, tmp_path: Path) -> None:
+def test_what_has_a_direction_or_a_sign_is_as_in_the_file(name: str, tmp_path: Path) -> None:
     graph, target, feed = package(MODELS[name], tmp_path)
     assert prove_package(graph, target, feed, feed) < 1e-5
 

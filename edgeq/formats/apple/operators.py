@@ -66,8 +66,19 @@ def _binary(t: Translator, node: ir.Node, args: list[Value]) -> Any:
 
 @handles("Div")
 def _divide(t: Translator, node: ir.Node, args: list[Value]) -> Any:
-    is_int = any(not isinstance(a, np.ndarray) and t.is_int(a) for a in args)
-    return t.emit("floor_div" if is_int else "real_div", str(node.name), x=args[0], y=args[1])
+    """Of integers, ONNX drops the fraction, and Apple's division rounds down: signs go apart."""
+    name, (x, y) = str(node.name), args
+    if not any(not isinstance(a, np.ndarray) and t.is_int(a) for a in args):
+        return t.emit("real_div", name, x=x, y=y)
+
+    def part(kind: str, value: Value, of: str) -> Any:
+        if isinstance(value, np.ndarray):
+            return (np.abs if kind == "abs" else np.sign)(value)
+        return t.emit(kind, f"{name}.{kind}.{of}", x=value)
+
+    size = t.emit("floor_div", f"{name}.size", x=part("abs", x, "x"), y=part("abs", y, "y"))
+    signs = t.emit("mul", f"{name}.sign", x=part("sign", x, "x"), y=part("sign", y, "y"))
+    return t.emit("mul", name, x=size, y=signs)
 
 
 @handles(*_UNARY)

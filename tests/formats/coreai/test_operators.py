@@ -91,6 +91,8 @@ CASES: dict[str, tuple[str, list[Array], list[Array], dict[str, Any]]] = {
     "add constant": ("Add", [X], [X[0]], {}),
     "sub": ("Sub", [X, X[:1]], [], {}),
     "div": ("Div", [X, np.abs(X) + 1], [], {}),
+    "whole division": ("Div", [numbers(-7, 7, -8, 8, -1), numbers(2, -2, -4, 3, 2)], [], {}),
+    "whole division by a constant": ("Div", [numbers(-7, 7, -8, 8, -1)], [numbers(2)], {}),
     "pow": ("Pow", [np.abs(X)], [scalar(1.5)], {}),
     "max": ("Max", [X, -X], [], {}),
     "min": ("Min", [X, -X], [], {}),
