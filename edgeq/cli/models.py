@@ -67,11 +67,12 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a model: rank sentences, classify texts or images, continue a text, or map arrays."""
+    """Run a model: rank, tag or classify texts, classify images, continue a text, or map arrays."""
     from edgeq.pipeline.run import (
         Labelled,
         Reranked,
         Sampling,
+        Tagged,
         refuse_unused,
         run_arrays,
         run_texts,
@@ -83,6 +84,7 @@ def run(
         print_pace,
         print_ranking,
         print_similarity,
+        print_tags,
     )
 
     console = make_console()
@@ -110,6 +112,8 @@ def run(
         print_json(answer.summary())
     elif isinstance(answer, Labelled):
         print_labels(answer, console)
+    elif isinstance(answer, Tagged):
+        print_tags(answer, console)
     elif isinstance(answer, Reranked):
         print_ranking(answer, console)
     else:

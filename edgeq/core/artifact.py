@@ -24,6 +24,7 @@ from edgeq.core.files import read_bytes
 from edgeq.core.frozen import Frozen as Frozen
 from edgeq.core.images import ImageSettings
 from edgeq.core.known_settings import require_known
+from edgeq.core.terms import TextOrPair
 
 ARTIFACT_FILE = "artifact.json"
 STAGE_FILE = "stage.json"
@@ -164,6 +165,10 @@ class TextSettings(Frozen):
     similarity: str = Field(
         default="cosine", description="Similarity of vectors: cosine, dot, euclidean, manhattan."
     )
+
+    def after_prompt(self, text: TextOrPair) -> TextOrPair:
+        """A text after the default prompt; a pair has none."""
+        return self.prompted([text])[0] if isinstance(text, str) else text
 
     def prompted(
         self, texts: Sequence[str], prompt: str | None = None, prompt_name: str | None = None

@@ -140,6 +140,12 @@ BUDGETS: Registry[Budget] = Registry(
             "the share of right labels that it loses",
         ),
         _quality(
+            "f1_drop",
+            "share",
+            "at most",
+            "the balance of right and complete labels (F1) that it loses",
+        ),
+        _quality(
             "top5_drop",
             "share",
             "at most",

@@ -12,7 +12,7 @@ from edgeq.core.artifact import TOKENIZER_FILE, TensorRecord, TextSettings, Valu
 from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.terms import Progress
 from edgeq.formats.chat import CHAT_FILES, chat_of_directory
-from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.huggingface import TextFiles
 from edgeq.models.model import DescribedModel
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats import QuantizedTensor
@@ -55,7 +55,7 @@ class Sources(Protocol):
 
 
 def copy_tokenizer(
-    directory: ModelDirectory, destination: Path, *, settings: bool, max_tokens: int | None
+    directory: TextFiles, destination: Path, *, settings: bool, max_tokens: int | None
 ) -> list[str]:
     """Write a model's tokenizer, and its files for chat if any; returns the files' names.
 
@@ -74,7 +74,7 @@ def copy_tokenizer(
 
 
 def text_settings(
-    directory: ModelDirectory, longest: int | None = None, task: Task = SENTENCE_EMBEDDING
+    directory: TextFiles, longest: int | None = None, task: Task = SENTENCE_EMBEDDING
 ) -> TextSettings:
     """How an encoder takes text. longest: what its file takes, where that is less."""
     if not task.has_sentence_head:

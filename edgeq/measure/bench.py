@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from edgeq.core import canonical
-from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
+from edgeq.core.artifact import ARTIFACT_FILE, TOKENIZER_FILE, Artifact, read_artifact
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import Effort, Pass, Progress
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.formats.registry import file_format
-from edgeq.measure import arrays, generation, latency, rankings
+from edgeq.formats.text import TextEncoder
+from edgeq.measure import arrays, generation, latency, rankings, tags
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
-from edgeq.measure.metrics import Judged, changed_samples, judged, scores_of
+from edgeq.measure.metrics import Judged, judged, scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -204,22 +205,24 @@ class Bench:
         wanted = [value.name for value in self._float.outputs]
         if names != wanted:
             raise NotComparable(f"its outputs are {names}, full precision's {wanted}")
-        read = (arrays.read_arrays(file) for file in files)
-        distances = compare(names, *read, logits=not task_of(artifact.task).has_sentence_head)
+        task = task_of(artifact.task)
+        read: Iterable[Iterable[Any]] = [arrays.read_arrays(file) for file in files]
+        if task.tags:
+            read = zip(*tags.shared_tokens(*map(list, read)), strict=True)
+        distances = compare(names, *read, logits=not task.has_sentence_head)
         scores = self._data.scores
         spearman: list[float | None] = [None, None]
         nearest = spearman_bounds = None
-        if task_of(artifact.task).embeds:
+        if task.embeds:
             vectors = [np.concatenate(list(arrays.read_arrays(file))) for file in files]
             nearest = neighbours((self._data.judged or {})["texts"], vectors[1], vectors[0])
             if scores is not None:
                 spearman = [pair_spearman(rows, scores) for rows in vectors]
                 spearman_bounds = pair_spearman_bounds(vectors[0], scores)
-        found = self._as_labels(artifact, files)
-        judged = self._as_rankings(files) if task_of(artifact.task).ranks else found
+        found = self._as_users_see_them(artifact, files)
         return Quality(
-            scores=scores_of(task_of(artifact.task), judged) if judged else {},
-            changed=changed_samples(found, artifact.classes) if found and artifact.classes else (),
+            scores=scores_of(task, found) if found else {},
+            changed=found.changed() if isinstance(found, Judged | tags.Tagging) else (),
             outputs=distances,
             spearman=spearman[0],
             spearman_bounds=spearman_bounds,
@@ -228,18 +231,21 @@ class Bench:
             conditions=conditions,
         )
 
-    def _as_labels(self, artifact: Artifact, files: tuple[Path, Path]) -> Judged | None:
-        """The answers of a classifier and of its original; None for other models."""
-        if artifact.classes is None:
+    def _as_users_see_them(
+        self, artifact: Artifact, files: tuple[Path, Path]
+    ) -> Judged | tags.Tagging | tuple[rankings.Query, ...] | None:
+        """The answers of a model and of its original as labels or rankings; None for others."""
+        task, data, classes = task_of(artifact.task), self._data, artifact.classes
+        if classes is None and not task.ranks:
             return None
         own, original = ([*arrays.read_arrays(file)] for file in files)
-        return judged(self._data.names, own, original, artifact.classes, self._data.labels)
-
-    def _as_rankings(self, files: tuple[Path, Path]) -> tuple[rankings.Query, ...]:
-        """The answers of a reranker and of its original, by query."""
-        own, original = ([*arrays.read_arrays(file)] for file in files)
-        pairs = (self._data.judged or {})["texts"]
-        return rankings.ranked(pairs, own, original, self._data.scores)
+        if classes is None:
+            return rankings.ranked((data.judged or {})["texts"], own, original, data.scores)
+        if task.tags:
+            tokenizer = (self._float_dir / TOKENIZER_FILE).read_bytes()
+            encoder = TextEncoder(tokenizer, artifact.text.max_tokens if artifact.text else 1)
+            return tags.tagged(data.names, (own, original), encoder, classes, data.spans)
+        return judged(data.names, own, original, classes, data.labels)
 
     def _measurement(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], seen: dict[str, Any]

@@ -12,6 +12,7 @@ from edgeq.core.known_settings import STATE_KEY
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import TextOrPair
 from edgeq.core.validation_messages import suggest
+from edgeq.formats.entities import kinds
 from edgeq.formats.text import TextEncoder
 from edgeq.formats.timed_feed import sequence
 from edgeq.measure import arrays, text_passes
@@ -20,6 +21,7 @@ from edgeq.recipe.budgets import Workload
 from edgeq.recipe.image_sets import PREPARED_ARRAYS, read_prepared
 from edgeq.recipe.query_sets import read_queries
 from edgeq.recipe.sequences import sequences
+from edgeq.recipe.tagged_sets import Span, read_tagged
 
 _TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any relevant tokenizer
 
@@ -45,6 +47,7 @@ class Given:
     """The inputs of the passes, by `Request`'s names; scores or labels if there are any.
 
     scores: of pairs of sentences, or the relevance of a reranker's texts.
+    spans: the labelled parts of a tagger's texts.
     names: of samples that get labels: the texts themselves, or the files of images.
     """
 
@@ -52,6 +55,7 @@ class Given:
     judged: dict[str, Any] | None = None
     scores: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
+    spans: tuple[tuple[Span, ...], ...] | None = None
     names: tuple[str, ...] = ()
 
 
@@ -104,7 +108,7 @@ def given_samples(
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
         judged = {"arrays": path.absolute(), "samples": samples}
         labels, names = _of_images(evaluation, artifact.classes)
-        return Given({"feed": feed}, judged, None, labels, names)
+        return Given({"feed": feed}, judged, labels=labels, names=names)
     texts: tuple[TextOrPair, ...]
     if task_of(artifact.task).ranks:
         found = read_queries(path, samples)
@@ -121,9 +125,13 @@ def given_samples(
         filled = sequence(encoder.feeds(text, inputs), artifact.text.max_tokens)
         arrays.write_arrays(feed, [filled[name] for name in inputs])
         timed["feed"] = feed
-    labels = evaluation_labels(evaluation, artifact.classes) if artifact.classes else None
+    labels = spans = None
+    if artifact.classes is not None and task_of(artifact.task).tags:
+        spans = evaluation_spans(evaluation, artifact.classes)
+    elif artifact.classes is not None:
+        labels = evaluation_labels(evaluation, artifact.classes)
     names = tuple(text for text in texts if isinstance(text, str))
-    return Given(timed, {"texts": texts}, scores, labels, names)
+    return Given(timed, {"texts": texts}, scores, labels, spans, names)
 
 
 def _of_images(
@@ -138,7 +146,7 @@ def _of_images(
     if found.labels is None:
         return None, names
     labels = tuple(found.labels[row] for row in rows)
-    return _known(labels, classes, "a directory of the evaluation data"), names
+    return _known(labels, classes.labels, "a directory of the evaluation data"), names
 
 
 def evaluation_texts(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
@@ -156,12 +164,25 @@ def evaluation_labels(evaluation: Evaluation, classes: Classes) -> tuple[str, ..
     Raises InvalidInput for a label that the model does not know.
     """
     labels = data_sets.read_labels(evaluation.path, evaluation.samples)
-    return _known(labels, classes, str(evaluation.path)) if labels is not None else None
+    return _known(labels, classes.labels, str(evaluation.path)) if labels is not None else None
 
 
-def _known(labels: tuple[str, ...], classes: Classes, where: str) -> tuple[str, ...]:
-    unknown = next((label for label in labels if label not in classes.labels), None)
+def evaluation_spans(
+    evaluation: Evaluation, classes: Classes
+) -> tuple[tuple[Span, ...], ...] | None:
+    """The labelled parts of each text; None where the data have none.
+
+    Raises InvalidInput for a label that the model does not know.
+    """
+    spans = read_tagged(evaluation.path, evaluation.samples).spans
+    labels = tuple(label for each in spans or () for _, _, label in each)
+    _known(labels, kinds(classes.labels), str(evaluation.path))
+    return spans
+
+
+def _known(labels: tuple[str, ...], known: tuple[str, ...], where: str) -> tuple[str, ...]:
+    unknown = next((label for label in labels if label not in known), None)
     if unknown is not None:
         what = f"the label {unknown!r} is not one of the model's"
-        raise InvalidInput(Problem(where, what, suggest(unknown, classes.labels)))
+        raise InvalidInput(Problem(where, what, suggest(unknown, known)))
     return labels

@@ -242,7 +242,7 @@ class Score(Frozen):
         default=None, description="The original's; null for what compares the two."
     )
     samples: int = Field(description="Different samples that it was taken from.")
-    noun: str = Field(default="texts", description="What the samples are.")
+    noun: str = Field(default="", description="What the samples are.")
 
 
 class Changed(Frozen):

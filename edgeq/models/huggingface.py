@@ -12,7 +12,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.added_tokens import with_tokens
 from edgeq.models.architectures import FAMILIES
 from edgeq.models.architectures.wrappers import is_of_images, text_part
-from edgeq.models.jsonfile import damaged, read_json
+from edgeq.models.jsonfile import damaged, read_json, read_optional
 from edgeq.models.names import decoder_names, encoder_names
 from edgeq.models.sentence_head import SentenceHead, read_head
 from edgeq.models.settings import Settings
@@ -21,30 +21,67 @@ from edgeq.models.weight_files import TensorFacts, read_tensors, refuse_quantize
 
 # In fairseq, the origin of these, the first token's position is the padding token's plus one.
 _POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Inputs that a tokenizer makes of a text."""
+_UNLIMITED = 1e9  # tokens; transformers writes 1e30 where a tokenizer has no limit of its own
 _SMALL_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
 )
 
 
-@dataclass(frozen=True)
-class ModelDirectory:
+@dataclass(frozen=True, kw_only=True)
+class TextFiles:
+    """How a model takes text: its tokenizer, the settings next to it, and the sentence head.
+
+    config: the config.json of the directory `path`, for an .onnx file empty without one.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    tokenizer: Path
+    head: SentenceHead
+    max_tokens: int
+    tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
+
+    @property
+    def source_files(self) -> tuple[Path, ...]:
+        """Every file whose content affects the build."""
+        files = [*(self.path / name for name in _SMALL_FILES), *self.head.files]
+        return tuple(file for file in files if file.is_file())
+
+    def tokenizer_json(self) -> bytes:
+        """The tokenizer as the model uses it: with its added tokens, lower-casing and truncation.
+
+        The file itself if the settings change nothing in it.
+        """
+        content = self.tokenizer.read_bytes()
+        settings = self.tokenizer_settings
+        if not (self.head.lower_case or settings.tokens or settings.cut):
+            return content
+        made = with_tokens(json.loads(content), settings.tokens, self.config.get("vocab_size"))
+        if settings.cut is not None:
+            made["truncation"] = _cut(settings.cut, self.max_tokens)
+        normalizer = made.get("normalizer")
+        if self.head.lower_case and not _lowers(normalizer):
+            own = normalizer if isinstance(normalizer, dict) else {"normalizers": []}
+            parts = [{"type": "Lowercase"}, *own.get("normalizers", [own])]
+            made["normalizer"] = {"type": "Sequence", "normalizers": parts}
+        return json.dumps(made, ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDirectory(TextFiles):
     """An exportable model: configuration, weight headers, tokenizer, sentence head.
 
     config, tensors: of the language model alone if the model sees images too. tensors: by their
     usual names. stored_names: the names in the files if they differ.
     """
 
-    path: Path
-    config: dict[str, Any]
     tensors: dict[str, TensorFacts]
     weight_files: tuple[Path, ...]
-    tokenizer: Path
-    head: SentenceHead
-    max_tokens: int
     licence: str | None
     stored_names: Mapping[str, str] = field(default_factory=dict)
-    tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     @property
     def hidden_size(self) -> int:
@@ -73,27 +110,7 @@ class ModelDirectory:
     @property
     def source_files(self) -> tuple[Path, ...]:
         """Every file whose content affects the build."""
-        files = [*(self.path / name for name in _SMALL_FILES), *self.head.files]
-        return (*self.weight_files, *(file for file in files if file.is_file()))
-
-    def tokenizer_json(self) -> bytes:
-        """The tokenizer as the model uses it: with its added tokens, lower-casing and truncation.
-
-        The file itself if the settings change nothing in it.
-        """
-        content = self.tokenizer.read_bytes()
-        settings = self.tokenizer_settings
-        if not (self.head.lower_case or settings.tokens or settings.cut):
-            return content
-        made = with_tokens(json.loads(content), settings.tokens, self.config.get("vocab_size"))
-        if settings.cut is not None:
-            made["truncation"] = _cut(settings.cut, self.max_tokens)
-        normalizer = made.get("normalizer")
-        if self.head.lower_case and not _lowers(normalizer):
-            own = normalizer if isinstance(normalizer, dict) else {"normalizers": []}
-            parts = [{"type": "Lowercase"}, *own.get("normalizers", [own])]
-            made["normalizer"] = {"type": "Sequence", "normalizers": parts}
-        return json.dumps(made, ensure_ascii=False).encode()
+        return (*self.weight_files, *super().source_files)
 
 
 def _cut(side: str, longest: int) -> dict[str, Any]:
@@ -147,6 +164,35 @@ def read_directory(
         max_tokens=_max_tokens(path, config, head.longest or settings.longest),
         licence=_licence(path),
         stored_names={name: own for name, own in stored.items() if name != own},
+        tokenizer_settings=settings,
+    )
+
+
+def read_text_files(path: Path, where: str) -> TextFiles:
+    """How the model of an .onnx file takes text, by the files of its tokenizer in `path`.
+
+    Raises InvalidInput as `read_directory` does, and where no file says how long a text may be.
+    """
+    if not path.is_dir():
+        what = f"no directory {path}"
+        remedy = "name the one that the model was exported to, with tokenizer.json"
+        raise InvalidInput(Problem(where, what, remedy))
+    config = read_optional(path / "config.json")
+    head = read_head(path, where)
+    tokenizer, settings = _tokenizer(path, config, where)
+    longest = head.longest or settings.longest or _UNLIMITED
+    if "max_position_embeddings" in config:
+        longest = _max_tokens(path, config, longest)
+    elif longest >= _UNLIMITED:
+        what = f"no file in {path} says how many tokens a text can have"
+        remedy = f'write {{"model_max_length": 512}}, or less, to {path / "tokenizer_config.json"}'
+        raise InvalidInput(Problem(where, what, remedy))
+    return TextFiles(
+        path=path,
+        config=config,
+        tokenizer=tokenizer,
+        head=head,
+        max_tokens=int(longest),
         tokenizer_settings=settings,
     )
 

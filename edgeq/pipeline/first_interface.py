@@ -1,10 +1,11 @@
-"""What a first recipe declares of an image classifier in an .onnx file."""
+"""What a first recipe declares of an .onnx file."""
 
 from __future__ import annotations
 
 import json
+import os
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,13 @@ import numpy.typing as npt
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.images import ImageSettings
+from edgeq.core.tasks import TASKS, Task
+from edgeq.core.yamlfile import yaml_word
 from edgeq.models.image_processor import PROCESSOR_FILE, read_image_settings
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.labels import read_classes
+from edgeq.models.stated_task import task_of_config
+from edgeq.models.tokenizer_settings import TOKENIZER
 
 if TYPE_CHECKING:
     from edgeq.core.artifact import ValueInfo
@@ -27,22 +32,36 @@ _USUAL_SIDE = 224
 
 @dataclass(frozen=True)
 class Interface:
-    """labels: None if no file says them. image: from the file `stated_by`, "" if none says it."""
+    """classes: of its answer, 0 for none. labels: None if no file says them.
 
-    classes: int
-    labels: tuple[str, ...] | None
-    image: ImageSettings
-    stated_by: str
+    image: from the file `stated_by`, "" if none says it; None for texts. tokenizer: its directory.
+    """
+
+    classes: int = 0
+    labels: tuple[str, ...] | None = None
+    image: ImageSettings | None = None
+    stated_by: str = ""
+    tokenizer: Path | None = None
 
     @property
     def lacks(self) -> str:
-        """What has to be in a file of labels; empty if there are some."""
-        if self.labels is not None:
+        """What has to be in a file of labels; empty if there are some, or none are needed."""
+        if self.labels is not None or not self.classes:
             return ""
         return f"the names of its {self.classes} classes in the order of the output, one per line"
 
-    def lines(self, *, draft: bool = False) -> Iterator[str]:
-        """Its keys below `model:`; with `draft`, without files."""
+    def lines(self, base: Path, *, draft: bool = False) -> Iterator[str]:
+        """Its keys below `model:` of a recipe in `base`; with `draft`, without files."""
+        if self.tokenizer is not None:
+            yield "  # How a text becomes the input: tokenizer.json and the settings next to it."
+            path = Path(os.path.relpath(self.tokenizer, base)).as_posix()
+            yield f"  tokenizer: {yaml_word(path)}"
+        if self.classes:
+            yield from self._labels(draft)
+        if self.image is not None:
+            yield from self._image(self.image)
+
+    def _labels(self, draft: bool) -> Iterator[str]:
         labels = self.labels or (tuple(map(str, range(self.classes))) if draft else None)
         yield "  # The classes, in the order of the model's output."
         if labels is None:
@@ -57,41 +76,66 @@ class Interface:
                 break_long_words=False,
                 break_on_hyphens=False,
             )
+
+    def _image(self, image: ImageSettings) -> Iterator[str]:
         if self.stated_by:
             yield f"  # How an image becomes the input, from {self.stated_by}."
         else:
             yield "  # How an image becomes the input. No file says it: write what the model was"
             yield "  # trained with, or every label is a guess."
         yield "  image:"
-        for key, value in self.image.model_dump(mode="json", exclude_none=True).items():
+        for key, value in image.model_dump(mode="json", exclude_none=True).items():
             yield f"    {key}: {json.dumps(value)}"
 
 
-def interface_of(path: Path) -> Interface:
+def interface_of(path: Path, task: Task) -> Interface:
     """Read the graph, and the files of transformers next to it or one directory above.
 
-    Raises InvalidInput for a graph that takes no image or gives no scores.
+    Raises InvalidInput for a graph that does not fit the task.
     """
     from edgeq.formats.onnx.write import value_info
     from edgeq.models.graphs.imported import read_onnx
 
     graph = read_onnx(path).graph
-    inputs, outputs = map(value_info, graph.inputs), [*map(value_info, graph.outputs)]
-    plain = _of_shape(path, [*inputs])
-    classes = outputs[0].shape[-1] if len(outputs) == 1 and outputs[0].shape else None
-    if not isinstance(classes, int):
-        names = ", ".join(value.name for value in outputs)
-        what = f"its outputs, {names}, are not scores of a known number of classes"
-        raise InvalidInput(Problem(str(path), what, "add --task tensor"))
-    labels = None
-    config = stated_next_to(path)
-    if config.get("id2label"):
-        labels = read_classes(config, str(path.parent)).labels
+    outputs, config = [*map(value_info, graph.outputs)], stated_next_to(path)
+    classes, labels = 0, None
+    if task.has_labels:
+        classes = _classes(path, outputs)
+        labels = read_classes(config, str(path.parent)).labels if config.get("id2label") else None
+    if task.reads_texts:
+        tokenizer = _next_to(path, TOKENIZER)
+        if tokenizer is None:
+            what = f"there is no {TOKENIZER} next to it, which {task.noun} needs"
+            raise InvalidInput(Problem(str(path), what, "copy it there, or add --task tensor"))
+        return Interface(classes, labels, tokenizer=tokenizer.parent)
+    plain = _of_shape(path, [*map(value_info, graph.inputs)])
     file = _next_to(path, PROCESSOR_FILE)
     if file is None:
-        return Interface(classes, labels, plain, "")
+        return Interface(classes, labels, plain)
     image = read_image_settings(file).model_copy(update={"layout": plain.layout})
     return Interface(classes, labels, image, file.name)
+
+
+def _classes(path: Path, outputs: Sequence[ValueInfo]) -> int:
+    """The number of classes that the graph scores."""
+    count = outputs[0].shape[-1] if len(outputs) == 1 and outputs[0].shape else None
+    if isinstance(count, int):
+        return count
+    names = ", ".join(value.name for value in outputs)
+    what = f"its outputs, {names}, are not scores of a known number of classes"
+    raise InvalidInput(Problem(str(path), what, "add --task tensor"))
+
+
+def stated_task(path: Path) -> Task | None:
+    """The task of an .onnx file by the files next to it; None where they do not say one."""
+    config = stated_next_to(path)
+    if _next_to(path, "modules.json") is not None:
+        meant = next(task for task in TASKS.values() if task.has_sentence_head)
+    else:
+        meant = task_of_config(config)
+    if meant is None or (meant.reads_texts and _next_to(path, TOKENIZER) is None):
+        return None
+    return meant if meant.takes_images or meant.reads_texts else None
 
 
 def a_sample(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -17,7 +17,7 @@ import edgeq
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing, writable
 from edgeq.core.tasks import task_of
-from edgeq.formats.base import Classified, Ranked
+from edgeq.formats.base import Classified, Entity, Ranked
 from edgeq.formats.chat import chat_tokens
 from edgeq.formats.language import LanguageModel
 from edgeq.recipe import data_sets
@@ -82,6 +82,22 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Tagged:
+    """The labelled parts of texts, and the seconds that it took for all."""
+
+    artifact: str
+    runtime: str
+    is_reference: bool
+    texts: tuple[str, ...]
+    answers: tuple[tuple[Entity, ...], ...]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
 class Reranked:
     """Texts in a reranker's order for a query, and the seconds that it took for all."""
 
@@ -97,8 +113,8 @@ class Reranked:
         return dataclasses.asdict(self)
 
 
-def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled | Reranked:
-    """Embed, classify or rank `texts`, or paths of images, with the model at `path`.
+def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled | Tagged | Reranked:
+    """Embed, classify, tag or rank `texts`, or paths of images, with the model at `path`.
 
     Raises InvalidInput if there are none.
     """
@@ -126,6 +142,9 @@ def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled | Reranked:
         seconds = time.perf_counter() - start
         noun = task_of(model.artifact.task).samples[:-1]
         return Labelled(*about, tuple(texts), answers, seconds, noun)
+    if model.artifact is not None and task_of(model.artifact.task).tags:
+        parts = tuple(model.tag(texts))
+        return Tagged(*about, tuple(texts), parts, time.perf_counter() - start)
     embeddings = model.embed(list(texts))
     return Answer(
         artifact=model.name,

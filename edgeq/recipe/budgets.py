@@ -129,6 +129,12 @@ class QualityBudget(Frozen):
         "the artifact's.",
         examples=["1 %"],
     )
+    f1_drop: Fraction | None = Field(
+        default=None,
+        description="Upper bound of the original's F1 on labelled samples minus the artifact's. "
+        "Classifiers: the mean of the classes' F1. Taggers: F1 over the labelled parts of texts.",
+        examples=["1 %"],
+    )
     top5_drop: Fraction | None = Field(
         default=None,
         description="Classifiers of images: as accuracy_drop, where a right label counts if it is "

@@ -87,6 +87,13 @@ class ModelSpec(Frozen):
         "its output, a list or a text file with one per line, relative to the recipe.",
         examples=[["cat", "dog"]],
     )
+    tokenizer: str | None = Field(
+        default=None,
+        min_length=1,
+        description="For texts and an .onnx file: the directory of its tokenizer.json, relative to "
+        "the recipe; mostly the one that the model was exported to.",
+        examples=["./exported"],
+    )
     function: ClassFunction | None = Field(
         default=None,
         description="For a classifier in an .onnx file: what makes probabilities of its output. "

@@ -37,9 +37,9 @@ class Task:
 
     takes: the data that it is calibrated and judged on. generates: whether it generates text token
     by token, with a cache. embeds: whether its answers are vectors that are compared with each
-    other. classifies: whether its answers are labels. ranks: whether its answer is one score
-    of a query and a text. has_sentence_head: whether token vectors
-    are pooled as sentence-transformers' files say.
+    other. classifies: whether its answers are labels. tags: whether each token of a text gets one.
+    ranks: whether its answer is one score of a query and a text. has_sentence_head: whether token
+    vectors are pooled as sentence-transformers' files say.
 
     architectures: suffixes of the class named in config.json; none for models that exist only as
     .onnx files. auto_class: transformers' class for such a directory. optimum_task: the name used
@@ -69,6 +69,7 @@ class Task:
     generates: bool = False
     embeds: bool = False
     classifies: bool = False
+    tags: bool = False
     ranks: bool = False
     has_sentence_head: bool = False
     architectures: tuple[str, ...] = ()
@@ -83,6 +84,16 @@ class Task:
     def takes_arrays(self) -> bool:
         """Whether its inputs are arrays, or become some, whose shapes only an .onnx file says."""
         return self.takes in ("images", "arrays")
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its answers, or parts of them, get labels."""
+        return self.classifies or self.tags
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether a tokenizer makes its inputs of texts, each by itself or with a query."""
+        return self.takes in ("texts", "pairs")
 
     @property
     def samples(self) -> str:

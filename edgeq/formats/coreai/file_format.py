@@ -78,7 +78,7 @@ class Coreai(CoreaiStorage, FileFormat):
         self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
     ) -> int:
         """See `FileFormat.file_bytes`."""
-        tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
+        tokenizer = model.text.tokenizer.stat().st_size if model.text else 0
         return weights + tokenizer + program_bytes(model, tensors)
 
     def cache_value_bytes(self, weights: str) -> int:

@@ -71,7 +71,8 @@ def swift_file(directory: Path, artifact: Artifact) -> str:
     if task_of(artifact.task).generates:
         body = _decoder(inputs, outputs, facts, where)
     elif artifact.text is not None and not task_of(artifact.task).ranks:
-        body = _encoder(inputs, outputs, where, artifact.classes)
+        per_token = task_of(artifact.task).tags
+        body = _encoder(inputs, outputs, where, artifact.classes, per_token=per_token)
     else:
         body = _arrays(inputs, outputs)
     return _header(artifact) + body + templates.END
@@ -109,6 +110,8 @@ def _encoder(
     outputs: Mapping[str, _Value],
     where: str,
     classes: Classes | None,
+    *,
+    per_token: bool,
 ) -> str:
     _require(inputs, {_IDS}, {_IDS, _MASK, _TYPES}, where)
     _require(outputs, set(), {next(iter(outputs))}, where)
@@ -119,20 +122,26 @@ def _encoder(
         _TYPES: "[Int32](repeating: 0, count: length)",
     }
     features = [f"            {_text(name)}: row({filled[name]})," for name in inputs]
-    known = ""
+    noun, known = "embedding" if classes is None else "scores", ""
     if classes is not None:
         labels = ", ".join(map(_text, classes.labels))
         known = (
-            f"    /// What the scores stand for, in their order; {classes.function} makes "
-            f"probabilities of them.\n    static let labels = [{labels}]\n"
+            f"    /// What {'a token has' if per_token else 'the'} scores "
+            f"{'for' if per_token else 'stand for'}, in their order; {classes.function} makes "
+            f"probabilities of them.\n"
+            f"    static let labels = [{labels}]\n"
         )
     return _Swift(templates.ENCODER).substitute(
-        noun="embedding" if classes is None else "scores",
+        noun=noun,
         classes=known,
         lengths=", ".join(map(str, _lengths(inputs[_IDS]))),
         features="\n".join(features),
         output=_text(output.name),
         shown=output.shown,
+        whose="every token of a text" if per_token else "a text",
+        result=f"Array({noun}.scalars.prefix(tokens.count * Self.labels.count))"
+        if per_token
+        else f"{noun}.scalars",
         scalar=output.scalar,
     )
 

@@ -59,7 +59,7 @@ def export_encoder(
         _name_weights(graph, model)
         _plain_residuals(graph)
         if task.has_sentence_head:
-            add_head(graph, model)
+            add_head(graph, model.head, model.hidden_size)
         save_model(graph, destination / "model.onnx")
         _compare(model, exported, destination / "model.onnx", task)
 

@@ -70,7 +70,7 @@ def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -
         export_graph_coreai(graph, asset, codes, shapes=shapes, compute=compute)
         sample = _narrow(_sample(stages, shapes))
         inputs, outputs = _values(graph, shapes)
-        longest = model.directory.max_tokens if model.directory else None
+        longest = model.text.max_tokens if model.text else None
     stages.progress(f"{name}: run it once")
     _refuse_overflow(stages, asset, sample)
     files = [
@@ -78,9 +78,9 @@ def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -
         for path in sorted(asset.rglob("*"))
         if path.is_file()
     ]
-    if model.directory is not None:
+    if model.text is not None:
         # Swift's tokenizer requires its settings next to it.
-        files += copy_tokenizer(model.directory, destination, settings=True, max_tokens=longest)
+        files += copy_tokenizer(model.text, destination, settings=True, max_tokens=longest)
     first = COREAI.first_release
     return Made(
         files=files,
@@ -112,7 +112,7 @@ def _shapes(stages: Stages) -> Shapes:
     shapes: Shapes = {}
     for value in ir.load(stages.float_graph() / MODEL_FILE).graph.inputs:
         own = fixed_shape(value.shape or (), stages.planned.recipe.model.image)
-        is_text = stages.planned.model.directory is not None
+        is_text = stages.planned.model.text is not None
         shapes[value.name or ""] = _FREE if is_text else [given.get(value.name or "", own)]
     return shapes
 

@@ -67,13 +67,13 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
         for path in sorted(package.rglob("*"))
         if path.is_file()
     ]
-    directory = planned.model.directory
+    text = planned.model.text
     longest = None
-    if directory is not None:
+    if text is not None:
         if planned.model.decoder is None:
-            longest = max(lengths_of(spec, directory.max_tokens))
+            longest = max(lengths_of(spec, text.max_tokens))
         # Swift's tokenizer requires its settings next to it.
-        files += copy_tokenizer(directory, destination, settings=True, max_tokens=longest)
+        files += copy_tokenizer(text, destination, settings=True, max_tokens=longest)
     program = load(package)
     return Made(
         files=files,
@@ -170,12 +170,12 @@ def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]
     import onnx_ir as ir
 
     planned = stages.planned
-    spec, directory = planned.recipe.coreml, planned.model.directory
+    spec, text = planned.recipe.coreml, planned.model.text
     shapes: dict[str, Sequence[tuple[int, ...]]] = {}
     for value in ir.load(graph / MODEL_FILE).graph.inputs:
         assert value.name is not None
-        if directory is not None:
-            shapes[value.name] = [(1, n) for n in lengths_of(spec, directory.max_tokens)]
+        if text is not None:
+            shapes[value.name] = [(1, n) for n in lengths_of(spec, text.max_tokens)]
         elif value.name in spec.inputs:
             shapes[value.name] = [spec.inputs[value.name]]
         else:

@@ -150,7 +150,7 @@ def _labels(
     record: Artifact,
 ) -> tuple[str, ...] | None:
     """The labels of a text or an image, if no answer within the tolerance has others."""
-    if record.classes is None:
+    if not task_of(record.task).classifies:
         return None
     scores = answers[record.outputs[0].name].ravel()
     room = OTHER_CPU * float(np.linalg.norm(scores))

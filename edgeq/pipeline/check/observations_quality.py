@@ -178,6 +178,9 @@ def _without_score(metric: str, scores: Mapping[str, Score]) -> tuple[str, str]:
     if "queries" in nouns or not nouns:
         what = "the evaluation data have no query with several texts, or no relevance"
         return what, "add a column 'relevance' to them, or remove this budget"
+    if "tokens" in nouns:
+        what = "the evaluation data label no part of a text"
+        return what, "give a .jsonl with 'entities', or remove this budget"
     given = "put each image into a directory named by its label"
     remedy = given if "images" in nouns else "add a column 'label' to them"
     return "the evaluation data have no labels", f"{remedy}, or remove this budget"

@@ -15,10 +15,11 @@ from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
 from edgeq.core.tasks import task_of
-from edgeq.core.terms import Progress
+from edgeq.core.terms import Progress, TextOrPair
 from edgeq.core.units import format_bytes
 from edgeq.formats.onnx.file_format import ONNX
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.formats.written import text_settings
 from edgeq.measure.inputs import Evaluation, evaluation_texts
 from edgeq.measure.text_passes import corpus_windows, window_tokens
 from edgeq.models.architectures import Decoder
@@ -86,22 +87,27 @@ def _onnx_answers(
     planned: Planned, store: Store, progress: Progress, evaluation: Evaluation
 ) -> Path:
     """Record answers of the untouched .onnx file in onnxruntime without optimization."""
-    model, path = planned.model.located.path.absolute(), evaluation.arrays.absolute()
-    state = planned.recipe.model.carried
+    model, task = planned.model.located.path.absolute(), planned.recipe.model.task
+    given: dict[str, Any]
+    if planned.model.tokenizer is not None:
+        settings = text_settings(planned.model.tokenizer, task=task_of(task))
+        texts = [settings.after_prompt(text) for text in _texts(task, evaluation)]
+        given = {"texts": texts, "tokenizer": planned.model.tokenizer.path.absolute()}
+        data: list[Any] = [task, canonical.sha256_of(texts)]
+    else:
+        path, state = evaluation.arrays.absolute(), planned.recipe.model.carried
+        given = {"arrays": path, "samples": evaluation.samples, "state": state}
+        data = [canonical.sha256_of_file(path), evaluation.samples, *state.items()]
     key = {
         "model": planned.model.sha256(),
-        "data": [canonical.sha256_of_file(path), evaluation.samples, *state.items()],
+        "data": data,
         "by": importlib.metadata.version("onnxruntime"),
     }
 
     def make(destination: Path) -> None:
         progress("run the original on the evaluation data")
         to = destination.absolute()
-        run_onnx(
-            OnnxAnswersRequest(
-                model=model, outputs=to, arrays=path, samples=evaluation.samples, state=state
-            )
-        )
+        run_onnx(OnnxAnswersRequest(model=model, outputs=to, task=task, **given))
 
     return store.stage("reference", key, make, describe=planned.plan.source)
 
@@ -121,14 +127,18 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
     """The texts or windows of the evaluation data, as `AnswersRequest` names them."""
     decoder = planned.model.decoder
     if decoder is None:
-        if task_of(planned.recipe.model.task).ranks:
-            return {"texts": read_queries(evaluation.path, evaluation.samples).pairs}
-        return {"texts": evaluation_texts(evaluation)[0]}
+        return {"texts": _texts(planned.recipe.model.task, evaluation)}
     size = window_tokens(planned.recipe.workload.context)
     tokenizer = DecoderTokenizer(directory.tokenizer_json())
     windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
     _refuse_large(len(windows), size, decoder, evaluation)
     return {"windows": windows}
+
+
+def _texts(task: str, evaluation: Evaluation) -> tuple[TextOrPair, ...]:
+    if task_of(task).ranks:
+        return read_queries(evaluation.path, evaluation.samples).pairs
+    return evaluation_texts(evaluation)[0]
 
 
 def _refuse_large(count: int, size: int, decoder: Decoder, evaluation: Evaluation) -> None:

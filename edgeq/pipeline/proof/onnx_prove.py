@@ -13,6 +13,7 @@ import onnx
 from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.temporary import TemporaryFolder
+from edgeq.models.sentence_head import SentenceHead
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, open_original, watched
 
 Array = npt.NDArray[Any]
@@ -26,12 +27,18 @@ _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _REMEDY = "nothing was built from it; report it with this line, or export the model another way"
 
 
-def prove_onnx(path: Path, graph: Path, feeds: Sequence[Mapping[str, Array]]) -> ImportProof:
+def prove_onnx(
+    path: Path,
+    graph: Path,
+    feeds: Sequence[Mapping[str, Array]],
+    head: SentenceHead | None = None,
+) -> ImportProof:
     """Run the file `path` and the imported graph in the directory `graph` on the samples.
 
-    Raises InvalidInput if interface or answers differ, naming the first operator that does.
+    head: see `open_original`. Raises InvalidInput if interface or answers differ, naming the first
+    operator that does.
     """
-    original, imported = open_original(path), open_original(graph / MODEL_FILE)
+    original, imported = open_original(path, head), open_original(graph / MODEL_FILE)
     _refuse_random(path)
     _same_interface(original, imported)
     kind = _kind(path)

@@ -18,7 +18,7 @@ from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.model import DescribedModel
 from edgeq.models.original.network import is_installed
 from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest
-from edgeq.pipeline.proof.samples import TEXTS, decoder_samples, encoder_pairs, encoder_texts
+from edgeq.pipeline.proof.samples import TEXTS, decoder_samples, proof_texts
 from edgeq.places.process import PassFailed, run_worker
 from edgeq.recipe import data_sets
 from edgeq.recipe.query_sets import read_queries
@@ -73,13 +73,11 @@ def proof_request(
     assert directory is not None
     paths = {"directory": directory.path.absolute(), "graph": graph.absolute()}
     if model.decoder is None:
-        samples: tuple[TextOrPair, ...]
-        if task_of(task).ranks:
-            pairs = read_queries(calibration).pairs if calibration else ()
-            samples = encoder_pairs(pairs, directory.max_tokens)
-        else:
-            texts = data_sets.read_texts(calibration) if calibration else []
-            samples = encoder_texts(texts, directory.max_tokens)
+        texts: Sequence[TextOrPair] = ()
+        if calibration:
+            ranks = task_of(task).ranks
+            texts = read_queries(calibration).pairs if ranks else data_sets.read_texts(calibration)
+        samples = proof_texts(texts, directory.max_tokens, task_of(task))
         return ProofRequest(**paths, task=task, texts=samples)
     corpus = data_sets.read_corpus(calibration)[:_CORPUS] if calibration else ""
     ids, first = _tokens(directory, [*TEXTS, corpus])

@@ -125,7 +125,7 @@ def _kind(artifact: Artifact) -> _Kind | None:
         return None
     if task.embeds:
         return _ENCODER
-    if artifact.classes is not None:
+    if task.classifies:
         return _CLASSIFIER
     values = (*artifact.inputs, *artifact.outputs)
     takes_arrays = artifact.text is None and {value.dtype for value in values} <= _DTYPES

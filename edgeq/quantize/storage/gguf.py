@@ -17,6 +17,7 @@ class GgufStorage(Storage):
     name = "gguf"
     title = "GGUF"
     has_mixes = True
+    takes_graph = False
     mixed_weights = "Q4_K_M"
 
     def holds(self, variant: Variant) -> bool:

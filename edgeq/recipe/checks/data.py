@@ -12,6 +12,7 @@ from edgeq.core.validation_messages import Location, suggest_near
 from edgeq.core.yamlfile import Document
 from edgeq.recipe import data_sets
 from edgeq.recipe.query_sets import read_queries
+from edgeq.recipe.tagged_sets import read_tagged
 
 if TYPE_CHECKING:
     from edgeq.recipe.schema import Recipe
@@ -42,7 +43,8 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
         if ref is None or document.is_assumed(location):
             continue
         where, name = document.place(location), document.name(location)
-        wanted = _SUFFIXES[task_of(recipe.model.task).takes]
+        task = task_of(recipe.model.task)
+        wanted = (".txt", data_sets.JSON_SUFFIX) if task.tags else _SUFFIXES[task.takes]
         takes_images = task_of(recipe.model.task).takes_images
         suffix = Path(ref.path).suffix
         if suffix not in wanted and not takes_images and not document.is_assumed(("model", "task")):
@@ -87,6 +89,9 @@ def _read(path: Path, samples: int | None, task: str) -> bool:
         return False
     if task_of(task).ranks:
         read_queries(path, samples)
+        return False
+    if task_of(task).tags:
+        read_tagged(path, samples)
         return False
     if task_of(task).takes_images:
         data_sets.chosen_images(path, samples)

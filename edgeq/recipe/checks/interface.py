@@ -1,4 +1,4 @@
-"""The declared interface of an .onnx file: labels, and how an image becomes its input."""
+"""The declared interface of an .onnx file: labels, and how text or image become its input."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = {
     "image": "add image: {size: 224, mean: …, deviation: …}, as the model was trained",
+    "tokenizer": "add tokenizer: ./exported, the directory with its tokenizer.json",
     "labels": "add labels: [NAME, …] in the order of the output, or a file with one per line",
 }
 
@@ -29,7 +30,8 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
     is_file = model.source.kind == "file"
     needed = {
         "image": task.takes_images,
-        "labels": task.classifies and task.takes_arrays and is_file,
+        "tokenizer": task.reads_texts and is_file,
+        "labels": task.has_labels and is_file,
         "function": False,
     }
     for key, is_needed in needed.items():
@@ -38,7 +40,9 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
         fits = is_needed or (key == "function" and needed["labels"])
         if given and not fits:
             what = f"model.{key}: is for classifiers in .onnx files"
-            if key == "image":
+            if key == "tokenizer":
+                what = "model.tokenizer: is for texts and an .onnx file"
+            elif key == "image":
                 what = f"model.{key}: the task {task.name!r} takes no images"
             yield Problem(where, what, "remove it")
         elif is_needed and not given and not document.is_assumed(("model", key)):
