@@ -138,9 +138,7 @@ def read_directory(
     Raises InvalidInput for pickled weights, already quantized weights, custom code, and files that
     are missing, damaged or superfluous.
     """
-    whole = read_json(path / "config.json", where)
-    _refuse_code(path, whole, where)
-    _refuse_quantization(path, whole, where)
+    whole = own_config(path, where)
     config = text_part(whole, where)
     files: tuple[Path, ...] = ()
     if tensors is None:
@@ -162,7 +160,7 @@ def read_directory(
         tokenizer=tokenizer,
         head=head,
         max_tokens=_max_tokens(path, config, head.longest or settings.longest),
-        licence=_licence(path),
+        licence=licence_of(path),
         stored_names={name: own for name, own in stored.items() if name != own},
         tokenizer_settings=settings,
     )
@@ -195,6 +193,14 @@ def read_text_files(path: Path, where: str) -> TextFiles:
         max_tokens=int(longest),
         tokenizer_settings=settings,
     )
+
+
+def own_config(path: Path, where: str) -> dict[str, Any]:
+    """The config.json in `path`. Raises InvalidInput for custom code and quantized weights."""
+    config: dict[str, Any] = read_json(path / "config.json", where)
+    _refuse_code(path, config, where)
+    _refuse_quantization(path, config, where)
+    return config
 
 
 def _refuse_code(path: Path, config: Mapping[str, Any], where: str) -> None:
@@ -250,7 +256,7 @@ def _max_tokens(path: Path, config: Mapping[str, Any], wanted: float | None) -> 
     return int(longest if wanted is None else min(wanted, longest))
 
 
-def _licence(path: Path) -> str | None:
+def licence_of(path: Path) -> str | None:
     """The `license:` line of a model card's front matter."""
     card = path / "README.md"
     if not card.is_file():

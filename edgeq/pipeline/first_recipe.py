@@ -198,7 +198,7 @@ def _planned(draft: _Draft, model: str, located: Located) -> Planned:
     with TemporaryFolder() as folder:
         if draft.interface is not None:
             lines += draft.interface.lines(Path(folder), draft=True)
-        if draft.interface is not None and draft.task.takes_images:
+        if draft.task.takes_images:
             lines.append("data: {calibration: {path: images}}")
             Path(folder, "images").mkdir()
             Path(folder, "images", "named-only.png").touch()

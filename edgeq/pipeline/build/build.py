@@ -192,7 +192,7 @@ class _Builder:
 
     def _interface_key(self) -> dict[str, Any]:
         """What the recipe declares of an .onnx file, which its record repeats."""
-        image, classes = self._planned.recipe.model.image, self._planned.model.classes
+        image, classes = self._planned.model.image, self._planned.model.classes
         is_file = self._planned.model.located.is_file
         declared = {"image": image, "classes": classes if is_file else None}
         return {name: each.model_dump(mode="json") for name, each in declared.items() if each}
@@ -244,7 +244,7 @@ class _Builder:
             outputs=made.outputs,
             text=text,
             dimension=int(made.outputs[0].shape[-1]) if task.has_sentence_head else None,
-            image=planned.recipe.model.image,
+            image=planned.model.image,
             classes=planned.model.classes,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,

@@ -165,6 +165,8 @@ class Stages:
             path, samples = self.arrays(reference)
             state = self.planned.recipe.model.carried
             given = {"arrays": path.absolute(), "samples": samples, "state": state}
+        if self.planned.model.images is not None:
+            given["images"] = self.planned.model.images.path.absolute()
 
         def make(destination: Path) -> None:
             self.progress("compare the import with the original")
@@ -202,7 +204,7 @@ class Stages:
             return None
         path = self.planned.path.parent / reference.path
         key = {"sha256": data_sets.content_sha256(path), "samples": reference.samples}
-        image = self.planned.recipe.model.image
+        image = self.planned.model.image
         return {**key, "image": image.model_dump(mode="json")} if image else key
 
     def images(self, reference: DataRef) -> Path:
@@ -212,7 +214,7 @@ class Stages:
         from edgeq.formats.onnx.write import value_info
         from edgeq.pipeline.build.image_arrays import prepared_images
 
-        settings = self.planned.recipe.model.image
+        settings = self.planned.model.image
         assert settings is not None
         (value,) = ir.load(self.float_graph() / MODEL_FILE).graph.inputs
         folder = self.planned.path.parent / reference.path

@@ -98,6 +98,9 @@ def _onnx_answers(
         path, state = evaluation.arrays.absolute(), planned.recipe.model.carried
         given = {"arrays": path, "samples": evaluation.samples, "state": state}
         data = [canonical.sha256_of_file(path), evaluation.samples, *state.items()]
+    if planned.model.images is not None:
+        given["images"] = planned.model.images.path.absolute()
+        data.append(versions(planned.model))
     key = {
         "model": planned.model.sha256(),
         "data": data,

@@ -31,7 +31,8 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
     Raises InvalidInput where it does not fit the graph, or the tokenizer cannot be read.
     """
     task = task_of(given.task)
-    if not model.located.is_file or not (task.reads_texts or task.has_labels):
+    declares = model.located.is_file and model.images is None
+    if not declares or not (task.reads_texts or task.has_labels):
         return model
     from edgeq.models.graphs.imported import read_onnx
 
@@ -53,7 +54,7 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
         where = document.place(("model", "tokenizer"))
         files = read_text_files(document.path.parent / str(given.tokenizer), where)
         _require_head(task, model, graph, files, where)
-    return replace(model, classes=classes, tokenizer=files)
+    return replace(model, classes=classes, tokenizer=files, image=given.image)
 
 
 def value_info_of(value: ir.Value) -> ValueInfo:

@@ -13,7 +13,6 @@ import onnx
 from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.temporary import TemporaryFolder
-from edgeq.models.sentence_head import SentenceHead
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, open_original, watched
 
 Array = npt.NDArray[Any]
@@ -31,17 +30,17 @@ def prove_onnx(
     path: Path,
     graph: Path,
     feeds: Sequence[Mapping[str, Array]],
-    head: SentenceHead | None = None,
+    original: OnnxOriginal | None = None,
 ) -> ImportProof:
     """Run the file `path` and the imported graph in the directory `graph` on the samples.
 
-    head: see `open_original`. Raises InvalidInput if interface or answers differ, naming the first
-    operator that does.
+    original: what answers for the file, if not onnxruntime alone. Raises InvalidInput if interface
+    or answers differ, naming the first operator that does.
     """
-    original, imported = open_original(path, head), open_original(graph / MODEL_FILE)
+    original, imported = original or open_original(path), open_original(graph / MODEL_FILE)
     _refuse_random(path)
     _same_interface(original, imported)
-    kind = _kind(path)
+    kind = original.kind or _kind(path)
     worst = 0.0
     for feed in feeds:
         wanted, found = original.run(feed), imported.run(feed)

@@ -18,7 +18,8 @@ SAMPLE_FILE = "sample.npz"
 class OnnxRequest(Frozen):
     """Run `model` on `samples` of the data set `arrays`, or on `texts`.
 
-    tokenizer: the directory with the files of its tokenizer; None for a model of arrays.
+    tokenizer: the directory with the files of its tokenizer; None for a model of arrays. images:
+    the directory that `model` was exported from, which answers instead.
     """
 
     model: Path
@@ -28,6 +29,7 @@ class OnnxRequest(Frozen):
     samples: int | None = None
     state: dict[str, str] = Field(default_factory=dict)
     tokenizer: Path | None = None
+    images: Path | None = None
     texts: tuple[TextOrPair, ...] = ()
 
 

@@ -47,6 +47,10 @@ def perform(given: bytes) -> dict[str, Any]:
     )
     head = files.head if files and task_of(request.task).has_sentence_head else None
     original = open_original(request.model, head)
+    if request.images is not None:
+        from edgeq.pipeline.proof.image_original import open_image_original
+
+        original = open_image_original(request.images, request.model)
     require_state(original.inputs, original.outputs, request.state)
     if isinstance(request, OnnxProofRequest):
         return _prove(original, request, files)
@@ -63,7 +67,7 @@ def _prove(
         if is_installed():
             require_same_tokens(files, open_tokenizer(files))
         feeds = [*_tokenized(original, request, files)]
-        found = prove_onnx(request.model, request.graph, feeds, original.head)
+        found = prove_onnx(request.model, request.graph, feeds, original)
         return found.model_dump(mode="json")
     if request.arrays is None:
         feeds = [made_up(original)]
@@ -71,7 +75,7 @@ def _prove(
         feeds = list(itertools.islice(_feeds(original, request), _COMPARED))
     sample: dict[str, Any] = {name: array[None] for name, array in feeds[0].items()}
     np.savez(request.outputs / SAMPLE_FILE, **sample)
-    return prove_onnx(request.model, request.graph, feeds).model_dump(mode="json")
+    return prove_onnx(request.model, request.graph, feeds, original).model_dump(mode="json")
 
 
 def _tokenized(original: OnnxOriginal, request: OnnxRequest, files: TextFiles) -> Iterator[Feed]:

@@ -42,6 +42,8 @@ def versions(model: DescribedModel) -> dict[str, str]:
 
 def reference_of(model: DescribedModel) -> str:
     """The runtime of a model's original here, for a plan."""
+    if model.images is not None:
+        return ", ".join(f"{name} {versions(model)[name]}" for name in ("transformers", "torch"))
     if model.directory is None:
         return f"onnxruntime {importlib.metadata.version('onnxruntime')}, on the file as it is"
     if model.gguf is not None:

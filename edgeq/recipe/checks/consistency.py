@@ -60,13 +60,10 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
         return
     source, task = recipe.model.source, recipe.model.task
     where = document.place(("model", "source"))
-    takes_file = task_of(task).takes_arrays
+    takes_file = task_of(task).takes == "arrays"
     if takes_file and source.kind != "file":
         what = f"model.source: the task {task!r} requires an .onnx file, not {str(source)!r}"
-        remedy = "give a path that ends in .onnx, or choose another task"
-        if task_of(task).takes_images and source.kind == "directory":
-            remedy = f"export it: optimum-cli export onnx --model {source.value} EXPORTED"
-        yield Problem(where, what, remedy)
+        yield Problem(where, what, "give a path that ends in .onnx, or choose another task")
     elif source.kind == "file" and task_of(task).generates:
         what = f"model.source: an .onnx file has no tokenizer, which {task} needs"
         yield Problem(where, what, "give the model's directory, or write 'task: tensor'")

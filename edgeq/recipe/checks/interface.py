@@ -29,7 +29,7 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
     model, task = recipe.model, task_of(recipe.model.task)
     is_file = model.source.kind == "file"
     needed = {
-        "image": task.takes_images,
+        "image": task.takes_images and is_file,
         "tokenizer": task.reads_texts and is_file,
         "labels": task.has_labels and is_file,
         "function": False,
@@ -42,6 +42,8 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
             what = f"model.{key}: is for classifiers in .onnx files"
             if key == "tokenizer":
                 what = "model.tokenizer: is for texts and an .onnx file"
+            elif key == "image" and task.takes_images:
+                what = "model.image: is read from the directory's preprocessor_config.json"
             elif key == "image":
                 what = f"model.{key}: the task {task.name!r} takes no images"
             yield Problem(where, what, "remove it")
