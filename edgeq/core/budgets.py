@@ -181,6 +181,12 @@ BUDGETS: Registry[Budget] = Registry(
             "at most",
             "its difficulty with a text, as a multiple of the original's",
         ),
+        _quality(
+            "multiple_choice_drop",
+            "share",
+            "at most",
+            "the share of right answers to questions that it loses",
+        ),
         _placement("npu", "the share of its work on the Neural Engine"),
         _placement("gpu", "the share of its work on the graphics processor"),
     ),

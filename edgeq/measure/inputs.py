@@ -16,10 +16,12 @@ from edgeq.formats.entities import kinds
 from edgeq.formats.text import TextEncoder
 from edgeq.formats.timed_feed import sequence
 from edgeq.measure import arrays, text_passes
+from edgeq.measure.choices import continuations
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
 from edgeq.recipe.image_sets import PREPARED_ARRAYS, read_prepared
 from edgeq.recipe.query_sets import read_queries
+from edgeq.recipe.question_sets import Question
 from edgeq.recipe.sequences import sequences
 from edgeq.recipe.tagged_sets import Span, read_tagged
 
@@ -31,10 +33,12 @@ class Evaluation:
     """The data set for quality: texts, scored pairs, arrays, prepared images, or one long text.
 
     samples: how many to use; for the long text of a language model, windows. See calibration.data.
+    questions: for language models, in addition.
     """
 
     path: Path
     samples: int | None = None
+    questions: tuple[Question, ...] = ()
 
     @property
     def arrays(self) -> Path:
@@ -48,6 +52,7 @@ class Given:
 
     scores: of pairs of sentences, or the relevance of a reranker's texts.
     spans: the labelled parts of a tagger's texts.
+    questions: and, as a request, the tokens of their choices, `asked`.
     names: of samples that get labels: the texts themselves, or the files of images.
     """
 
@@ -57,6 +62,8 @@ class Given:
     labels: tuple[str, ...] | None = None
     spans: tuple[tuple[Span, ...], ...] | None = None
     names: tuple[str, ...] = ()
+    questions: tuple[Question, ...] = ()
+    asked: dict[str, Any] = field(default_factory=dict)
 
 
 def given_to_language_model(
@@ -84,7 +91,16 @@ def given_to_language_model(
         "corpus": evaluation.path.absolute(),
         "samples": evaluation.samples,
     }
-    return Given({**timed, "text": text[:_TEXT_FOR_TIMING]}, judged)
+    tokens = text_passes.tokenizer_of(float_dir, artifact)
+    asked = continuations(
+        tokens, evaluation.questions, workload.context, "data.questions: the question"
+    )
+    return Given(
+        {**timed, "text": text[:_TEXT_FOR_TIMING]},
+        judged,
+        questions=evaluation.questions,
+        asked={**timed, "asked": asked},
+    )
 
 
 def given_samples(

@@ -87,7 +87,7 @@ class Metric:
     """A quality metric; `score` is None if the data do not allow it.
 
     It takes what the task's answers become: `Judged` for labels, `tags.Tagging` for the parts of
-    texts, `rankings.Query` of every query for rankings.
+    texts, `rankings.Query` of every query for rankings, `choices.Answered` for questions.
     """
 
     name: str
@@ -130,19 +130,23 @@ def _same(found: Labels, other: Labels) -> npt.NDArray[np.float64]:
 
 
 def _accuracy(found: Judged) -> Score | None:
-    return _share(_right(found), found.count)
+    right = _right(found)
+    return None if right is None else share_of(right, found.count)
 
 
 def _accuracy_drop(found: Judged) -> Score | None:
-    return _drop(_right(found), found.count)
+    right = _right(found)
+    return None if right is None else drop_of(right, found.count)
 
 
 def _top5(found: Judged) -> Score | None:
-    return _share(_right_of_five(found), found.count)
+    right = _right_of_five(found)
+    return None if right is None else share_of(right, found.count)
 
 
 def _top5_drop(found: Judged) -> Score | None:
-    return _drop(_right_of_five(found), found.count)
+    right = _right_of_five(found)
+    return None if right is None else drop_of(right, found.count)
 
 
 def _right(found: Judged) -> Hits | None:
@@ -163,16 +167,14 @@ def _right_of_five(found: Judged) -> Hits | None:
     return own.astype(np.float64), original.astype(np.float64)
 
 
-def _share(right: Hits | None, count: int) -> Score | None:
-    if right is None:
-        return None
+def share_of(right: Hits, count: int) -> Score:
+    """The share of right answers."""
     own, original = (float(hits.mean()) for hits in right)
     return Score(value=own, bounds=share_bounds(own, count), original=original, samples=count)
 
 
-def _drop(right: Hits | None, count: int) -> Score | None:
-    if right is None:
-        return None
+def drop_of(right: Hits, count: int) -> Score:
+    """The share of right answers that is lost, as a difference of pairs."""
     own, original = right
     lost, won = float((original > own).sum()), float((own > original).sum())
     return Score(
@@ -216,6 +218,9 @@ METRICS: Registry[Metric] = Registry(
         Metric("f1_drop", lambda found: found.f1_drop()),
         Metric("top5", _top5),
         Metric("top5_drop", _top5_drop),
+        Metric("multiple_choice", lambda found: found.accuracy()),
+        Metric("multiple_choice_norm", lambda found: found.normalized()),
+        Metric("multiple_choice_drop", lambda found: found.drop()),
         Metric("order", rankings.order),
         Metric("ndcg", rankings.ndcg),
         Metric("ndcg_drop", rankings.ndcg_drop),

@@ -280,6 +280,9 @@ class LanguageQuality(Frozen):
     """Distance of a language model from full precision on text not used for calibration."""
 
     divergence: Divergence
+    scores: dict[str, Score] = Field(
+        default_factory=dict, description="By name of the metric: of questions, if there are any."
+    )
     conditions: Conditions
 
 

@@ -175,6 +175,12 @@ class QualityBudget(Frozen):
         description="Upper bound of the perplexity divided by the full-precision one.",
         examples=[1.02],
     )
+    multiple_choice_drop: Fraction | None = Field(
+        default=None,
+        description="Language models: upper bound of the original's share of right answers to "
+        "data.questions minus the artifact's.",
+        examples=["1 %"],
+    )
 
 
 class PlacementBudget(Frozen):

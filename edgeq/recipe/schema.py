@@ -141,6 +141,23 @@ class ImportanceRef(Frozen):
     )
 
 
+class QuestionsRef(Frozen):
+    """Multiple-choice questions."""
+
+    path: str = Field(
+        min_length=1,
+        description='A .jsonl, relative to the recipe: {"question": "The sky is", "choices": '
+        '["blue", "made of tin"], "answer": 0} on each line.',
+        examples=["questions.jsonl"],
+    )
+    samples: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of questions to use, chosen deterministically; all by default.",
+        examples=[200],
+    )
+
+
 class SensitivityRef(Frozen):
     """Sensitivities of tensors, measured before."""
 
@@ -166,6 +183,10 @@ class DataSpec(Frozen):
     sensitivity: SensitivityRef | None = Field(
         default=None,
         description="For quantize.fit: the sensitivity of each tensor, instead of measuring it.",
+    )
+    questions: QuestionsRef | None = Field(
+        default=None,
+        description="For text-generation: multiple-choice questions, in addition to evaluation.",
     )
     evaluation: DataRef | None = Field(
         default=None, description="Data that quality is measured on; never used by quantization."

@@ -98,8 +98,8 @@ class Task:
     @property
     def samples(self) -> str:
         """A word for its samples."""
-        if self.ranks:
-            return "queries"
+        if self.ranks or self.generates:
+            return "queries" if self.ranks else "questions"
         return self.takes if self.takes in ("texts", "images") else "samples"
 
     @property

@@ -88,11 +88,14 @@ class QualityObservations(Standpoint):
 
     def score(self, metric: str) -> Observation:
         """A metric of the task."""
-        quality = self.measured.quality
+        quality = self.measured.quality or self.measured.language
         if quality is None:
             return self.no_quality()
         how, reason = self.how(quality.conditions)
         found = quality.scores.get(metric)
+        if found is None and quality is self.measured.language:
+            reason, remedy = "no questions were asked", "add data.questions, or remove this budget"
+            return Observation(how="not run", reason=reason, remedy=remedy)
         if found is None:
             reason, remedy = _without_score(metric, quality.scores)
             return Observation(how="not run", reason=reason, remedy=remedy)

@@ -20,6 +20,7 @@ from edgeq.core.units import format_bytes
 from edgeq.formats.onnx.file_format import ONNX
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.formats.written import text_settings
+from edgeq.measure.choices import continuations
 from edgeq.measure.inputs import Evaluation, evaluation_texts
 from edgeq.measure.text_passes import corpus_windows, window_tokens
 from edgeq.models.architectures import Decoder
@@ -34,6 +35,7 @@ from edgeq.pipeline.proof.original import run_original, versions
 from edgeq.pipeline.proof.request import AnswersRequest
 from edgeq.quantize.storage import Format
 from edgeq.recipe.query_sets import read_queries
+from edgeq.recipe.question_sets import Question, read_questions
 
 _LARGEST = 8 << 30  # limit on the bytes of recorded answers
 
@@ -45,7 +47,11 @@ def evaluation_of(planned: Planned, store: Store, progress: Progress) -> Evaluat
         return None
     if task_of(planned.recipe.model.task).takes_images:
         return Evaluation(Stages(planned, store, progress).images(reference))
-    return Evaluation(planned.path.parent / reference.path, reference.samples)
+    asked = planned.recipe.data.questions
+    questions: tuple[Question, ...] = ()
+    if asked is not None:
+        questions = read_questions(planned.path.parent / asked.path, asked.samples)
+    return Evaluation(planned.path.parent / reference.path, reference.samples, questions)
 
 
 def reference_answers(
@@ -135,7 +141,9 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
     tokenizer = DecoderTokenizer(directory.tokenizer_json())
     windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
     _refuse_large(len(windows), size, decoder, evaluation)
-    return {"windows": windows}
+    context = planned.recipe.workload.context
+    asked = continuations(tokenizer.ids, evaluation.questions, context, "data.questions")
+    return {"windows": windows, **({"asked": asked} if asked else {})}
 
 
 def _texts(task: str, evaluation: Evaluation) -> tuple[TextOrPair, ...]:

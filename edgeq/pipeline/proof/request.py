@@ -7,7 +7,7 @@ from typing import Literal
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.tasks import SENTENCE_EMBEDDING
-from edgeq.core.terms import TextOrPair
+from edgeq.core.terms import Continuation, TextOrPair
 from edgeq.places.process import Request
 
 
@@ -37,7 +37,7 @@ class AnswersRequest(Frozen):
     """Write answers of the model in `directory` to texts, or to windows of token ids, to `outputs`.
 
     outputs: a directory in the layout that `edgeq.measure.reference` reads. gguf: see
-    `ProofRequest`.
+    `ProofRequest`. asked: of the choices of questions, whose log-likelihoods are written, too.
     """
 
     work: Literal["reference"] = "reference"
@@ -47,6 +47,7 @@ class AnswersRequest(Frozen):
     task: str = SENTENCE_EMBEDDING.name
     texts: tuple[TextOrPair, ...] = ()
     windows: tuple[tuple[int, ...], ...] = ()
+    asked: tuple[tuple[Continuation, ...], ...] = ()
 
 
 class OpenRequest(Frozen):

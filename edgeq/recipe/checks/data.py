@@ -12,6 +12,7 @@ from edgeq.core.validation_messages import Location, suggest_near
 from edgeq.core.yamlfile import Document
 from edgeq.recipe import data_sets
 from edgeq.recipe.query_sets import read_queries
+from edgeq.recipe.question_sets import read_questions
 from edgeq.recipe.tagged_sets import read_tagged
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def check_data(recipe: Recipe, document: Document) -> list[Problem]:
 
 
 def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
-    problems = list(_check_given(recipe, document))
+    problems = [*_check_given(recipe, document), *_check_questions(recipe, document)]
     refs = {"calibration": recipe.data.calibration, "evaluation": recipe.data.evaluation}
     for key, ref in refs.items():
         location: Location = ("data", key, "path")
@@ -65,6 +66,30 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
             what = f"{name}: has no scored pairs, which budgets.quality.spearman needs"
             problems.append(Problem(where, what, "give a .tsv: sentence1, sentence2, score"))
     return problems
+
+
+def _check_questions(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Questions that cannot be read or asked, and a budget without any."""
+    given, wanted = recipe.data.questions, recipe.budgets.quality.multiple_choice_drop
+    where = document.place(("data", "questions", "path"))
+    if given is None:
+        if wanted is not None:
+            what = "budgets.quality.multiple_choice_drop: there are no questions"
+            place = document.place(("budgets", "quality", "multiple_choice_drop"))
+            yield Problem(place, what, "add data.questions: {path: questions.jsonl}")
+    elif not task_of(recipe.model.task).generates:
+        what = f"data.questions: the task {recipe.model.task!r} answers none"
+        yield Problem(where, what, "remove it, or write 'task: text-generation'")
+    elif recipe.data.evaluation is None:
+        what = "data.questions: are asked in addition to data.evaluation, and there is none"
+        yield Problem(where, what, "add data.evaluation: {path: evaluation.txt}")
+    else:
+        try:
+            read_questions(document.path.parent / given.path, given.samples)
+        except InvalidInput as error:
+            for each in error.problems:
+                what = f"data.questions: {each.where}: {each.what}"
+                yield Problem(where, what, each.remedy or _RELATIVE)
 
 
 def _check_given(recipe: Recipe, document: Document) -> Iterator[Problem]:
