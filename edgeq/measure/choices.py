@@ -83,10 +83,10 @@ def continuations(
     Raises InvalidInput, naming the question, for one of more than `longest` tokens, and for a
     choice without tokens of its own.
     """
-    found = []
+    found, first = [], first_token(tokens)
     for each in questions:
-        start = len(tokens(each.question, True))
-        whole = [tokens(f"{each.question} {choice}", True) for choice in each.choices]
+        start = len([*first, *tokens(each.question, False)])
+        whole = [[*first, *tokens(f"{each.question} {choice}", False)] for choice in each.choices]
         if start < 1 or min(map(len, whole)) <= start:
             what = f"{each.question[:60]!r}: a choice has no token of its own"
             raise InvalidInput(Problem(where, what, "write the question without its last word"))
@@ -97,6 +97,12 @@ def continuations(
             )
         found.append(tuple((tuple(ids), start) for ids in whole))
     return tuple(found)
+
+
+def first_token(tokens: Callable[[str, bool], list[int]]) -> list[int]:
+    """The token that a tokenizer puts in front of a text; none if it puts nothing there."""
+    with_special, plain = tokens("a", True), tokens("a", False)
+    return with_special[:1] if with_special[0] != plain[0] else []
 
 
 def likelihoods(

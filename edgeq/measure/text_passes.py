@@ -148,11 +148,9 @@ def corpus_windows(
 
     Raises InvalidInput for a text that has too few.
     """
-    with_special, plain = tokens("a", True), tokens("a", False)
-    first = with_special[0] if with_special[0] != plain[0] else None
-    ids = tokens(read_corpus(corpus), False)
-    around = ids if first is None else [first, *ids]
-    return split(around, size, first, str(corpus), samples)
+    first = choices.first_token(tokens)
+    around = [*first, *tokens(read_corpus(corpus), False)]
+    return split(around, size, next(iter(first), None), str(corpus), samples)
 
 
 def tokenizer_of(directory: Path, artifact: Artifact) -> Callable[[str, bool], list[int]]:
