@@ -17,7 +17,6 @@ import onnx_ir as ir
 OVERHEAD = 5_000.0  # of running an operator at all
 CODE = 0.6  # per value: quantize, and turn to the order of an integer convolution
 DECODE = 0.45  # per value and reader
-REORDER = 0.3  # per value between two float convolutions with something else between them
 
 # Per value of the result, in floats and in codes.
 _PER_VALUE = {
@@ -47,31 +46,35 @@ def costs(node: ir.Node, sizes: dict[str, int]) -> tuple[float, float]:
         in_floats, in_codes = _POOLS[node.op_type]
         return OVERHEAD + in_floats * read, OVERHEAD + in_codes * read
     in_floats, in_codes = _PER_VALUE.get(node.op_type, (0.0, 0.0))
-    if _is_fused(node):
-        return 0.0, OVERHEAD + in_codes * made
-    return OVERHEAD + in_floats * made, OVERHEAD + in_codes * made
+    is_free = _is_swish(node, "Sigmoid") or _is_part(node)
+    return 0.0 if is_free else OVERHEAD + in_floats * made, OVERHEAD + in_codes * made
 
 
-def _is_fused(node: ir.Node) -> bool:
-    """Whether it is free in floats: the product of a value and its own sigmoid is one kernel, and
-    with a hard sigmoid both are a part of the convolution before."""
+def separate(node: ir.Node, sizes: dict[str, int]) -> float:
+    """What `node` takes in floats in addition if the convolution before it is in codes."""
+    made = sizes.get(node.outputs[0].name or "", 0)
+    return OVERHEAD + _PER_VALUE[node.op_type][0] * made if _is_part(node) else 0.0
+
+
+def _is_part(node: ir.Node) -> bool:
+    """Whether it is a part of a float convolution: the operators of a hard swish are."""
     if node.op_type == "HardSigmoid":
-        return is_made_by(node.inputs[0], "Conv")
+        return _maker(node.inputs[0]) == "Conv"
+    return _is_swish(node, "HardSigmoid") and "Conv" in map(_maker, node.inputs)
+
+
+def _is_swish(node: ir.Node, gate: str) -> bool:
+    """Whether it is the product of a value and a function of the same value."""
     if node.op_type != "Mul":
         return False
-    for gate in (value.producer() for value in node.inputs if value is not None):
-        if gate is not None and gate.inputs and gate.inputs[0] in node.inputs:
-            if gate.op_type == "Sigmoid":
-                return True
-            if gate.op_type == "HardSigmoid" and is_made_by(gate.inputs[0], "Conv"):
-                return True
-    return False
+    makers = [value.producer() for value in node.inputs if value is not None]
+    gates = [maker for maker in makers if maker is not None and maker.op_type == gate]
+    return any(maker.inputs[0] in node.inputs for maker in gates)
 
 
-def is_made_by(value: ir.Value | None, operator: str) -> bool:
-    """Whether a node of this kind makes `value`."""
+def _maker(value: ir.Value | None) -> str:
     maker = value.producer() if value is not None else None
-    return maker is not None and maker.op_type == operator
+    return maker.op_type if maker is not None else ""
 
 
 def _convolution(node: ir.Node, made: int) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import onnx_ir as ir
 
-from edgeq.models.graphs.kernel_costs import CODE, DECODE, OVERHEAD, costs
+from edgeq.models.graphs.kernel_costs import CODE, DECODE, OVERHEAD, costs, separate
 from edgeq.models.graphs.least_cut import SINK, SOURCE, Cut
 from edgeq.models.graphs.rewriting import infer_shapes
 from edgeq.models.graphs.weights import Weight
@@ -118,7 +118,8 @@ def _cheapest(
             for reader in value.consumers():
                 is_torn = node.op_type in _POOLS and reader.op_type not in _SURROUNDINGS
                 end = id(reader) if id(reader) in able and not is_torn else SINK
-                cut.edge(key, end, math.inf if node.op_type in _POOLS else decoding)
+                crossing = decoding + separate(reader, sizes)
+                cut.edge(key, end, math.inf if node.op_type in _POOLS else crossing)
             if value.is_graph_output():
                 cut.edge(key, SINK, decoding)
         for value in _data(node):
