@@ -120,8 +120,8 @@ def _cheapest(
                 end = id(reader) if id(reader) in able and not is_torn else SINK
                 crossing = decoding + separate(reader, sizes)
                 cut.edge(key, end, math.inf if node.op_type in _POOLS else crossing)
-            if value.is_graph_output():
-                cut.edge(key, SINK, decoding)
+            if value.is_graph_output():  # an answer is not rounded
+                cut.edge(key, SINK, math.inf)
         for value in _data(node):
             maker = makers.get(id(value), SINK)
             coding = ("coding of", id(value))
