@@ -80,7 +80,7 @@ def _maker(value: ir.Value | None) -> str:
 def _convolution(node: ir.Node, made: int) -> tuple[float, float]:
     weight = node.inputs[1]
     assert weight is not None and weight.shape is not None
-    filters, inputs, *kernel = (int(length) for length in weight.shape)
+    filters, inputs, *kernel = weight.shape.numpy()
     taps, group = math.prod(kernel), node.attributes.get_int("group", 1)
     places = made / filters
     products = made * inputs * taps

@@ -124,8 +124,7 @@ def _cheapest(
                 cut.edge(key, SINK, math.inf)
         for value in _data(node):
             maker = makers.get(id(value), SINK)
-            coding = ("coding of", id(value))
-            cut.edge(key, coding, math.inf)
+            cut.edge(key, ("coding of", id(value)), math.inf)
             if node.op_type in _POOLS:
                 cut.edge(key, maker, math.inf)
     for value in {id(v): v for node in able.values() for v in _data(node)}.values():

@@ -320,7 +320,8 @@ def _weights(conv: ir.Node) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _scaled_rows(filters: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    return filters * factors.reshape(-1, *[1] * (filters.ndim - 1))
+    scaled: np.ndarray = filters * factors.reshape(-1, *[1] * (filters.ndim - 1))
+    return scaled
 
 
 def _rewrite(writer: GraphWriter, conv: ir.Node, filters: np.ndarray, bias: np.ndarray) -> None:
