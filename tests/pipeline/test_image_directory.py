@@ -150,6 +150,7 @@ def test_float_answers_are_those_of_transformers(directories: Directories, name:
     found = edgeq.load(built.path).classify([str(image) for image in directories.images])
     given = np.array([[each.probabilities[label] for label in LABELS] for each in found])
     assert given == pytest.approx(wanted.numpy(), abs=2e-5)
+    assert not any("::" in tensor for tensor in built.artifact.tensors)
     assert "transformers" in str(built.artifact.proof)
     assert "largest relative difference" in str(built.artifact.proof)
 

@@ -41,6 +41,7 @@ _FUSED_AS = {
 }
 # float32 rounding in another order of summation; a wrong fusion deviates by orders of magnitude.
 _FUSION_TOLERANCE = 1e-4
+_ANONYMOUS = "onnx::"  # torch's exporter begins names so
 
 
 def export_encoder(
@@ -75,6 +76,7 @@ def export_images(model: ImageDirectory, destination: Path) -> None:
         _export(model, exported, IMAGE_CLASSIFICATION)
         graph = ir.load(exported)
         _name_weights(graph, model)
+        _name_folded(graph)
         pixels = graph.graph.inputs[0]
         rows = pixels.shape[0] if pixels.shape is not None else "batch_size"
         pixels.shape = ir.Shape([rows, *model.image.shape[1:]])
@@ -172,6 +174,20 @@ def _name_weights(graph: ir.Model, model: ModelDirectory | ImageDirectory) -> No
     for name, weight in list(graph.graph.initializers.items()):
         if name not in weights and weight.const_value is not None:
             rename(weight, name, transposed=False)
+
+
+def _name_folded(graph: ir.Model) -> None:
+    """Name weights that a norm was folded into, which no file has, after their modules."""
+    initializers = graph.graph.initializers
+    for node in graph.graph:
+        weight = node.inputs[1] if node.op_type == "Conv" else None
+        name = f"{re.sub(r'/Conv$', '', node.name or '').strip('/').replace('/', '.')}.weight"
+        if weight is None or weight.name not in initializers or name in initializers:
+            continue
+        if weight.name.startswith(_ANONYMOUS):
+            initializers.pop(weight.name)
+            weight.name = name
+            initializers[name] = weight
 
 
 def _plain_residuals(graph: ir.Model) -> None:

@@ -18,7 +18,7 @@ from edgeq.measure import arrays
 from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
 from edgeq.measure.worker import serve
 from edgeq.models.huggingface import TextFiles, read_text_files
-from edgeq.models.original.network import is_installed
+from edgeq.models.original.network import is_installed, offline
 from edgeq.models.original.tokenizer import open_tokenizer
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, answers, made_up, open_original
 from edgeq.pipeline.proof.onnx_prove import prove_onnx
@@ -41,6 +41,7 @@ Feed = Mapping[str, npt.NDArray[Any]]
 
 def perform(given: bytes) -> dict[str, Any]:
     """Perform a request; the reply is plain JSON. Raises EdgeqError."""
+    offline()
     request = _REQUESTS.validate_json(given)
     files = (
         read_text_files(request.tokenizer, str(request.tokenizer)) if request.tokenizer else None
