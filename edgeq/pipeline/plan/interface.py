@@ -34,6 +34,10 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
     declares = model.located.is_file and model.images is None
     if not declares or not (task.reads_texts or task.has_labels):
         return model
+    if given.source.kind != "file":
+        what = f"model.source: {given.source} has no model directory, but an .onnx file"
+        remedy = f"give its path, and declare its interface: source: {model.located.path}"
+        raise InvalidInput(Problem(document.place(("model", "source")), what, remedy))
     from edgeq.models.graphs.imported import read_onnx
 
     graph = read_onnx(model.located.path).graph
