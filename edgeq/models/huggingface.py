@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.added_tokens import with_tokens
@@ -111,6 +111,16 @@ class ModelDirectory(TextFiles):
     def source_files(self) -> tuple[Path, ...]:
         """Every file whose content affects the build."""
         return (*self.weight_files, *super().source_files)
+
+
+Files = TypeVar("Files", bound=TextFiles)
+
+
+def with_dimension(files: Files, dimension: int | None) -> Files:
+    """The same model, of whose vectors so many values are kept; None for what its files say."""
+    if dimension is None:
+        return files
+    return replace(files, head=replace(files.head, truncate=dimension))
 
 
 def _cut(side: str, longest: int) -> dict[str, Any]:

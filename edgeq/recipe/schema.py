@@ -87,6 +87,13 @@ class ModelSpec(Frozen):
         "its output, a list or a text file with one per line, relative to the recipe.",
         examples=[["cat", "dog"]],
     )
+    dimension: int | None = Field(
+        default=None,
+        ge=1,
+        description="For sentence-embedding: keep so many values of each vector, the first ones, of a "
+        "model trained for it (Matryoshka); by default, as the model's files say.",
+        examples=[256],
+    )
     tokenizer: str | None = Field(
         default=None,
         min_length=1,

@@ -248,3 +248,40 @@ def test_a_first_recipe_repeats_the_files_next_to_it(mood: Mood) -> None:
     planned = make_plan(first)
     assert planned.model.classes is not None
     assert planned.model.classes.labels == LABELS
+
+
+def test_a_dimension_keeps_the_first_values(mood: Mood) -> None:
+    """Of a directory, whose original is cut as well."""
+    root = mood.recipe.parent
+    source = save_bert(root / "matryoshka", seed=6)
+    write_head(source, "mean")
+    recipe = write_recipe(
+        root / "matryoshka.yaml",
+        """\
+        edgeq: 1
+        name: matryoshka
+        model: {source: matryoshka, task: sentence-embedding, dimension: 16}
+        data:
+          calibration: {path: calibration.txt}
+          evaluation: {path: evaluation.tsv}
+        quantize: {default: float32}
+        targets:
+          - {format: onnx, devices: [here]}
+        budgets: {quality: {cosine: 0.9}}
+        """,
+    )
+    (built,) = build_recipe(recipe, None, quiet)
+    found = edgeq.load(built.path).embed(TEXTS[:5])
+    library = pytest.importorskip("sentence_transformers").SentenceTransformer(
+        str(source), device="cpu", truncate_dim=16
+    )
+    wanted = np.concatenate([library.encode([text]) for text in TEXTS[:5]])
+    assert found.shape == (5, 16)
+    assert found == pytest.approx(wanted, abs=1e-5)
+    (verdict,) = check_recipe(recipe, ["here"], False, quiet)
+    (line,) = (line for line in verdict.lines if line.budget == "quality.cosine")
+    assert line.value == pytest.approx(1, abs=1e-6)
+    text = recipe.read_text()
+    recipe.write_text(text.replace("dimension: 16", "dimension: 65"))
+    with pytest.raises(InvalidInput, match="vectors have 64 values"):
+        make_plan(recipe)

@@ -158,6 +158,7 @@ class Stages:
             texts = self._texts(reference) if reference else ()
             given = {
                 "task": self.task.name,
+                "dimension": self.planned.model.tokenizer.head.truncate,
                 "tokenizer": self.planned.model.tokenizer.path.absolute(),
                 "texts": proof_texts(texts, self.planned.model.tokenizer.max_tokens, self.task),
             }
@@ -187,6 +188,7 @@ class Stages:
             "context": self._context if self.planned.model.decoder else None,
             "tools": self.tools,
             **({"state": recipe.model.carried} if recipe.model.carried else {}),
+            **({"dimension": recipe.model.dimension} if recipe.model.dimension else {}),
         }
 
     @property

@@ -98,8 +98,13 @@ def _onnx_answers(
     if planned.model.tokenizer is not None:
         settings = text_settings(planned.model.tokenizer, task=task_of(task))
         texts = [settings.after_prompt(text) for text in _texts(task, evaluation)]
-        given = {"texts": texts, "tokenizer": planned.model.tokenizer.path.absolute()}
-        data: list[Any] = [task, canonical.sha256_of(texts)]
+        dimension = planned.model.tokenizer.head.truncate
+        given = {
+            "texts": texts,
+            "tokenizer": planned.model.tokenizer.path.absolute(),
+            "dimension": dimension,
+        }
+        data: list[Any] = [task, canonical.sha256_of(texts), dimension]
     else:
         path, state = evaluation.arrays.absolute(), planned.recipe.model.carried
         given = {"arrays": path, "samples": evaluation.samples, "state": state}
@@ -136,7 +141,9 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
     """The texts or windows of the evaluation data, as `AnswersRequest` names them."""
     decoder = planned.model.decoder
     if decoder is None:
-        return {"texts": _texts(planned.recipe.model.task, evaluation)}
+        dimension = directory.head.truncate
+        asked: dict[str, Any] = {"texts": _texts(planned.recipe.model.task, evaluation)}
+        return {**asked, "dimension": dimension} if dimension else asked
     size = window_tokens(planned.recipe.workload.context)
     tokenizer = DecoderTokenizer(directory.tokenizer_json())
     windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)

@@ -13,7 +13,13 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import Task, task_of
 from edgeq.core.yamlfile import Document
-from edgeq.models.huggingface import TEXT_INPUTS, TextFiles, read_text_files
+from edgeq.models.huggingface import (
+    TEXT_INPUTS,
+    ModelDirectory,
+    TextFiles,
+    read_text_files,
+    with_dimension,
+)
 from edgeq.models.model import DescribedModel
 from edgeq.recipe.checks.interface import labels_of
 from edgeq.recipe.schema import ModelSpec
@@ -31,6 +37,8 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
     Raises InvalidInput where it does not fit the graph, or the tokenizer cannot be read.
     """
     task = task_of(given.task)
+    if given.dimension is not None and model.directory is not None:
+        return replace(model, directory=_shortened(model.directory, given.dimension, document))
     declares = model.located.is_file and model.images is None
     if not declares or not (task.reads_texts or task.has_labels):
         return model
@@ -57,8 +65,18 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
     if task.reads_texts:
         where = document.place(("model", "tokenizer"))
         files = read_text_files(document.path.parent / str(given.tokenizer), where)
+        files = with_dimension(files, given.dimension)
         _require_head(task, model, graph, files, where)
     return replace(model, classes=classes, tokenizer=files, image=given.image)
+
+
+def _shortened(directory: ModelDirectory, dimension: int, document: Document) -> ModelDirectory:
+    """Raises InvalidInput for more values than a vector of the model has."""
+    if dimension > directory.dimension:
+        what = f"model.dimension: the model's vectors have {directory.dimension} values"
+        where = document.place(("model", "dimension"))
+        raise InvalidInput(Problem(where, what, "write less, or leave it out"))
+    return with_dimension(directory, dimension)
 
 
 def value_info_of(value: ir.Value) -> ValueInfo:

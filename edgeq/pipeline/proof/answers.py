@@ -13,7 +13,7 @@ from edgeq.measure.divergence import noisy_windows
 from edgeq.measure.predictions import following, second_half
 from edgeq.measure.reference import ANSWERS_FILE, CHOICES_FILE, Recorded, write_record
 from edgeq.measure.scoring import score
-from edgeq.models.huggingface import read_directory
+from edgeq.models.huggingface import read_directory, with_dimension
 from edgeq.models.original.decoder import Floats
 from edgeq.models.original.encoder import open_encoder
 from edgeq.pipeline.proof.decoder_original import DecoderOriginal, open_original
@@ -28,9 +28,9 @@ def record_answers(request: AnswersRequest) -> Recorded:
 
 
 def _of_texts(request: AnswersRequest) -> Recorded:
-    original = open_encoder(
-        read_directory(request.directory, str(request.directory)), task_of(request.task)
-    )
+    directory = read_directory(request.directory, str(request.directory))
+    directory = with_dimension(directory, request.dimension)
+    original = open_encoder(directory, task_of(request.task))
     vectors = (original.answer(text) for text in request.texts)
     arrays.write_arrays(request.outputs / ANSWERS_FILE, vectors)
     return Recorded(runtime=original.runtime)

@@ -19,12 +19,14 @@ class OnnxRequest(Frozen):
     """Run `model` on `samples` of the data set `arrays`, or on `texts`.
 
     tokenizer: the directory with the files of its tokenizer; None for a model of arrays. images:
-    the directory that `model` was exported from, which answers instead.
+    the directory that `model` was exported from, which answers instead. dimension: of an embedding,
+    if it is not all of it.
     """
 
     model: Path
     outputs: Path
     task: str = TENSOR.name
+    dimension: int | None = None
     arrays: Path | None = None
     samples: int | None = None
     state: dict[str, str] = Field(default_factory=dict)

@@ -17,7 +17,7 @@ from edgeq.formats.text import TextEncoder
 from edgeq.measure import arrays
 from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
 from edgeq.measure.worker import serve
-from edgeq.models.huggingface import TextFiles, read_text_files
+from edgeq.models.huggingface import TextFiles, read_text_files, with_dimension
 from edgeq.models.original.network import is_installed, offline
 from edgeq.models.original.tokenizer import open_tokenizer
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, answers, made_up, open_original
@@ -43,9 +43,10 @@ def perform(given: bytes) -> dict[str, Any]:
     """Perform a request; the reply is plain JSON. Raises EdgeqError."""
     offline()
     request = _REQUESTS.validate_json(given)
-    files = (
-        read_text_files(request.tokenizer, str(request.tokenizer)) if request.tokenizer else None
-    )
+    files = None
+    if request.tokenizer is not None:
+        files = read_text_files(request.tokenizer, str(request.tokenizer))
+        files = with_dimension(files, request.dimension)
     head = files.head if files and task_of(request.task).has_sentence_head else None
     original = open_original(request.model, head)
     if request.images is not None:

@@ -80,7 +80,8 @@ def proof_request(
             ranks = task_of(task).ranks
             texts = read_queries(calibration).pairs if ranks else data_sets.read_texts(calibration)
         samples = proof_texts(texts, directory.max_tokens, task_of(task))
-        return ProofRequest(**paths, task=task, texts=samples)
+        dimension = directory.head.truncate
+        return ProofRequest(**paths, task=task, texts=samples, dimension=dimension)
     corpus = data_sets.read_corpus(calibration)[:_CORPUS] if calibration else ""
     ids, first = _tokens(directory, [*TEXTS, corpus])
     turned = rotations(model.decoder)

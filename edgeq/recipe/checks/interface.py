@@ -50,6 +50,9 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
         elif is_needed and not given and not document.is_assumed(("model", key)):
             what = f"model: an .onnx file for {task.name} needs {key!r}"
             yield Problem(where, what, _EXAMPLES[key])
+    if model.dimension is not None and not task.has_sentence_head:
+        what = f"model.dimension: the task {task.name!r} gives no vector of a text"
+        yield Problem(document.place(("model", "dimension")), what, "remove it")
     if needed["labels"] and model.labels is not None:
         try:
             labels_of(model, document.path)
