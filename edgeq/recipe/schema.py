@@ -90,8 +90,8 @@ class ModelSpec(Frozen):
     dimension: int | None = Field(
         default=None,
         ge=1,
-        description="For sentence-embedding: keep so many values of each vector, the first ones, of "
-        "a model trained for it (Matryoshka); by default, as the model's files say.",
+        description="For sentence-embedding: keep so many values of each vector, the first ones, "
+        "of a model trained for it (Matryoshka); by default, as the model's files say.",
         examples=[256],
     )
     tokenizer: str | None = Field(
