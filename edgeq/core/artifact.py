@@ -156,6 +156,10 @@ class TextSettings(Frozen):
     normalize: bool = Field(
         default=True, description="Whether vectors are normalized to unit length."
     )
+    shortened: bool = Field(
+        default=False,
+        description="Whether only the first values of a vector are kept, after it was normalized.",
+    )
     prompts: dict[str, str] = Field(
         default_factory=dict, description="Prompts that precede a text, by name."
     )

@@ -84,6 +84,7 @@ def text_settings(
         max_tokens=longest or directory.max_tokens,
         pooling=head.pooling,
         normalize=head.normalize,
+        shortened=head.truncate is not None,
         prompts=dict(head.prompts),
         default_prompt=head.default_prompt,
         similarity=head.similarity,

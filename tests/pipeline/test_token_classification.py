@@ -194,7 +194,8 @@ def test_apples_formats_give_the_same_parts(names: Names, format: str) -> None:
     if format == "coreai":
         pytest.importorskip("coreai", reason="Core AI is not installed")
     other = RECIPE[: RECIPE.index("budgets")].replace("format: onnx", f"format: {format}")
-    other = other.replace("[float32, int8-dynamic]", "float32").replace("here", "iphone-14")
+    device = {"coreml": "iphone-14", "coreai": "iphone-15-pro-ios27"}[format]
+    other = other.replace("[float32, int8-dynamic]", "float32").replace("here", device)
     (built,) = build_recipe(
         write_recipe(names.recipe.parent / f"{format}.yaml", other), None, quiet
     )

@@ -126,6 +126,7 @@ def _texts(artifact: Artifact, text: TextSettings, facts: Facts) -> Iterator[str
         yield "- The output is one score, not a probability. Sort texts by it, the highest first."
     if task.embeds:
         done = "of unit length" if text.normalize else "not normalized"
+        done = "the first values of a longer one, not of unit length" if text.shortened else done
         yield (
             f"- The output is one vector, {done}. Pooling ({text.pooling}) is part of the model: "
             f"add none. Compare vectors by {text.similarity}."
