@@ -54,7 +54,9 @@ class Interface:
         """Its keys below `model:` of a recipe in `base`; with `draft`, without files."""
         if self.tokenizer is not None:
             yield "  # How a text becomes the input: tokenizer.json and the settings next to it."
-            path = Path(os.path.relpath(self.tokenizer, base)).as_posix()
+            path = self.tokenizer.resolve().as_posix()
+            if not draft:
+                path = Path(os.path.relpath(path, base.resolve())).as_posix()
             yield f"  tokenizer: {yaml_word(path)}"
         if self.classes:
             yield from self._labels(draft)

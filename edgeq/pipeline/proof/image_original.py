@@ -60,7 +60,6 @@ def open_image_original(path: Path, file: Path) -> ImageOriginal:
         exported.session,
         exported.inputs,
         exported.outputs,
-        kind="BatchNormalization",  # the export may have folded some
         network=network,
     )
 

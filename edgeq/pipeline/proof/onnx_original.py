@@ -31,8 +31,7 @@ _SIZES = ((2, 8), (1, 8), (1, 1), (1, 16), (1, 64), (1, 224), (1, 16000))
 class OnnxOriginal:
     """An open .onnx file and its interface.
 
-    head: of a sentence encoder whose answer is a vector for each token; None for others. kind: of
-    `onnx_prove.TOLERANCES`, if the file does not show it.
+    head: of a sentence encoder whose answer is a vector for each token; None for others.
     """
 
     path: Path
@@ -40,7 +39,6 @@ class OnnxOriginal:
     inputs: tuple[ValueInfo, ...]
     outputs: tuple[ValueInfo, ...]
     head: SentenceHead | None = None
-    kind: str = ""
 
     @property
     def runtime(self) -> str:
