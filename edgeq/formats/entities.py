@@ -56,7 +56,8 @@ def entities(
         raise InvalidInput(Problem("aggregation", what, remedy))
     chances = classes.probabilities(output)
     at = own_tokens(encoded)
-    pieces = [_Piece(*encoded.offsets[i], chances[i]) for i in at]
+    places = [encoded.offsets[i] for i in at]
+    pieces = [_Piece(start, end, chances[i]) for i, (start, end) in zip(at, places, strict=True)]
     if aggregation not in ("none", "simple"):
         inner = [encoder.is_inside_word(text, encoded, i) for i in at]
         pieces = [_word(group, aggregation) for group in _words(pieces, inner)]

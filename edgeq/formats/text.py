@@ -54,8 +54,8 @@ class TextEncoder:
         if encoded.tokens[index] == getattr(model, "unk_token", None):
             return False
         if getattr(model, "continuing_subword_prefix", None):
-            return len(encoded.tokens[index]) != end - start
-        return start > 0 and " " not in text[start - 1 : start + 1]
+            return bool(len(encoded.tokens[index]) != end - start)
+        return bool(start > 0) and " " not in text[start - 1 : start + 1]
 
     def feeds(
         self, text: TextOrPair, names: Sequence[str], where: str = "text"

@@ -130,11 +130,9 @@ def _classes(path: Path, outputs: Sequence[ValueInfo]) -> int:
 
 def stated_task(path: Path) -> Task | None:
     """The task of an .onnx file by the files next to it; None where they do not say one."""
-    config = stated_next_to(path)
+    meant = task_of_config(stated_next_to(path))
     if _next_to(path, "modules.json") is not None:
         meant = next(task for task in TASKS.values() if task.has_sentence_head)
-    else:
-        meant = task_of_config(config)
     if meant is None or (meant.reads_texts and _next_to(path, TOKENIZER) is None):
         return None
     return meant if meant.takes_images or meant.reads_texts else None

@@ -42,7 +42,7 @@ def byte_level() -> Tokenizer:
     return made
 
 
-class _Network(torch.nn.Module):  # type: ignore[misc]
+class _Network(torch.nn.Module):  # type: ignore[name-defined]
     """What the pipeline needs of a model: a configuration and logits."""
 
     def __init__(self, logits: np.ndarray) -> None:

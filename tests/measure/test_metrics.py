@@ -63,14 +63,14 @@ def test_a_loss_of_macro_f1_is_a_difference_on_the_same_samples() -> None:
         np.where(generator.random(60) < share, truth, (truth + 1) % 3) for share in (0.95, 0.8)
     )
     texts = [f"text {index}" for index in range(60)]
-    answers = [[np.eye(3)[[each]] for each in labels] for labels in (own, original)]
+    answers, others = ([np.eye(3)[[each]] for each in labels] for labels in (own, original))
     right = ["abc"[each] for each in truth]
-    score = scores_of(TEXT_CLASSIFICATION, judged(texts, *answers, THREE, right))["f1_drop"]
+    score = scores_of(TEXT_CLASSIFICATION, judged(texts, answers, others, THREE, right))["f1_drop"]
     wanted, lost = (metrics.f1_score(truth, each, average="macro") for each in (original, own))
     assert score.value == pytest.approx(wanted - lost)
     assert score.bounds is not None
     assert score.bounds.low < score.value < score.bounds.high
-    same = judged(texts, answers[1], answers[1], THREE, right).f1_drop()
+    same = judged(texts, others, others, THREE, right).f1_drop()
     assert same is not None
     assert same.bounds is not None
     assert same.bounds.high > 0.05  # 60 equal samples are no proof of equality

@@ -44,8 +44,8 @@ def test_f1_counts_parts_and_agreement_tokens() -> None:
 
 
 def test_parts_that_only_one_finds_are_shown() -> None:
-    parts = [frozenset({(0, 3, "PER"), end}) for end in ((7, 13, "LOC"), (7, 13, "ORG"))]
-    (change,) = Tagging((Tagged("Ada in London", *parts, None, 3, 2),)).changed()
+    own, original = (frozenset({(0, 3, "PER"), (7, 13, label)}) for label in ("LOC", "ORG"))
+    (change,) = Tagging((Tagged("Ada in London", own, original, None, 3, 2),)).changed()
     assert (change.was, change.now) == (("ORG: London",), ("LOC: London",))
 
 

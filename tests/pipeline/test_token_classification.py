@@ -32,8 +32,6 @@ from edgeq.pipeline.run import Tagged, run_texts
 from edgeq.pipeline.workflow import build_recipe, bundle_recipe
 from edgeq.report.answers import print_tags
 from edgeq.report.console import Console
-from edgeq.report.page.gather import report_of
-from edgeq.report.page.render import render
 from tests.support.tiny_bert import LONGEST, config, save_bert, sentence, write_recipe
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -165,12 +163,6 @@ def test_a_verdict_counts_tokens_and_parts(names: Names) -> None:
     assert quality.scores["f1"].original == pytest.approx(f1(names.wanted, names.truth))
     differ = [text for text, a, b in zip(TEXTS, own, names.wanted, strict=True) if a != b]
     assert [change.text for change in quality.changed] == differ[:8]
-    alone = write_recipe(
-        names.recipe.parent / "alone.yaml", RECIPE.replace("[float32, int8-dynamic]", "int8")
-    )
-    page = render(report_of(alone, ["here"], quiet))
-    assert "Some texts with other labels" in page
-    assert all(f'<th scope="row">{text}</th>' in page for text in differ[:8])
 
 
 def test_the_bundle_says_how_tokens_become_parts(names: Names) -> None:

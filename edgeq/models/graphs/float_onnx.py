@@ -182,10 +182,10 @@ def _name_folded(graph: ir.Model) -> None:
     for node in graph.graph:
         weight = node.inputs[1] if node.op_type == "Conv" else None
         name = f"{re.sub(r'/Conv$', '', node.name or '').strip('/').replace('/', '.')}.weight"
-        if weight is None or weight.name not in initializers or name in initializers:
-            continue
-        if weight.name.startswith(_ANONYMOUS):
-            initializers.pop(weight.name)
+        own = (weight.name or "") if weight is not None else ""
+        is_free = own in initializers and name not in initializers
+        if weight is not None and is_free and own.startswith(_ANONYMOUS):
+            initializers.pop(own)
             weight.name = name
             initializers[name] = weight
 
