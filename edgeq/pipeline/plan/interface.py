@@ -147,6 +147,9 @@ def _require_head(
         remedy = "save it: SentenceTransformer(MODEL).save_pretrained(DIR)"
         raise InvalidInput(Problem(where, what, remedy))
     answer = value_info_of(graph.outputs[0]).shape
+    if len(answer) == _TOKEN_AXES and "attention_mask" not in {v.name for v in graph.inputs}:
+        what = f"{model.located.path.name} gives a vector for each token, and takes no mask of them"
+        raise InvalidInput(Problem(where, what, "export it with the input attention_mask"))
     width = answer[-1]
     assert isinstance(width, int)
     if len(answer) == _TEXT_AXES and width != files.head.width(width):
