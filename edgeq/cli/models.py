@@ -43,7 +43,7 @@ def run(
         list[str] | None,
         typer.Argument(
             help="Sentences: each is classified, or ranked by similarity to the first; for a "
-            "reranker, a query and texts; for a classifier of images, their paths."
+            "reranker, a query and texts; for a model of images, their paths."
         ),
     ] = None,
     inputs: Annotated[
@@ -67,8 +67,10 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a model: rank sentences, classify texts or images, continue a text, or map arrays."""
+    """Run a model: rank or classify texts, classify images or find objects in them, continue a
+    text, or map arrays."""
     from edgeq.pipeline.run import (
+        Boxed,
         Labelled,
         Reranked,
         Sampling,
@@ -78,6 +80,7 @@ def run(
         write_text,
     )
     from edgeq.report.answers import (
+        print_boxes,
         print_labels,
         print_outputs,
         print_pace,
@@ -110,6 +113,8 @@ def run(
         print_json(answer.summary())
     elif isinstance(answer, Labelled):
         print_labels(answer, console)
+    elif isinstance(answer, Boxed):
+        print_boxes(answer, console)
     elif isinstance(answer, Reranked):
         print_ranking(answer, console)
     else:
