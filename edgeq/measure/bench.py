@@ -19,7 +19,7 @@ from edgeq.measure import arrays, generation, latency, rankings
 from edgeq.measure.detections import Detections, compared
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
-from edgeq.measure.metrics import Answers, Judged, changed_samples, judged, scores_of
+from edgeq.measure.metrics import Answers, Judged, judged, scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -218,12 +218,13 @@ class Bench:
             if scores is not None:
                 spearman = [pair_spearman(rows, scores) for rows in vectors]
                 spearman_bounds = pair_spearman_bounds(vectors[0], scores)
-        found = self._as_labels(artifact, files)
-        judged: Answers | None = self._as_rankings(files) if task.ranks else found
-        drawn = self._as_boxes(artifact, files)
+        labelled, drawn = self._as_labels(artifact, files), self._as_boxes(artifact, files)
+        answers: Answers | None = drawn or labelled
+        if task.ranks:
+            answers = self._as_rankings(files)
         return Quality(
-            scores=scores_of(task, drawn or judged) if drawn or judged else {},
-            changed=changed_samples(found, artifact.classes) if found and artifact.classes else (),
+            scores=scores_of(task, answers) if answers else {},
+            changed=labelled.changed(artifact.classes) if labelled and artifact.classes else (),
             redrawn=drawn.changed() if drawn else (),
             outputs=distances,
             spearman=spearman[0],

@@ -113,7 +113,8 @@ class Precision:
             precision = part.precisions(weights)
             total += np.nan_to_num(precision)
             known += ~np.isnan(precision)
-        return np.divide(total, known, out=np.full(len(weights), np.nan), where=known > 0)
+        empty = np.full(len(weights), np.nan)
+        return np.asarray(np.divide(total, known, out=empty, where=known > 0))
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,18 @@ class Judged:
         share = float(_same(self.own, self.original).mean())
         return Score(value=share, bounds=share_bounds(share, self.count), samples=self.count)
 
+    def changed(self, classes: Classes) -> tuple[Changed, ...]:
+        """The first samples with other labels than the original's."""
+        rows = np.flatnonzero((self.own != self.original).any(1))[:_SHOWN]
+
+        def names(row: npt.NDArray[np.int64]) -> tuple[str, ...]:
+            return tuple(label for label, has in zip(classes.labels, row, strict=True) if has)
+
+        return tuple(
+            Changed(text=self.texts[row], was=names(self.original[row]), now=names(self.own[row]))
+            for row in rows
+        )
+
 
 Answers: TypeAlias = Judged | Sequence[rankings.Query] | detections.Detections
 
@@ -94,19 +106,6 @@ def scores_of(task: Task, found: Answers) -> dict[str, Score]:
     scores = {name: METRICS.named(name).score(found) for name in task.metrics}
     noun = {"noun": task.samples}
     return {name: each.model_copy(update=noun) for name, each in scores.items() if each}
-
-
-def changed_samples(found: Judged, classes: Classes) -> tuple[Changed, ...]:
-    """The first samples with other labels than the original's."""
-    rows = np.flatnonzero((found.own != found.original).any(1))[:_SHOWN]
-
-    def names(row: npt.NDArray[np.int64]) -> tuple[str, ...]:
-        return tuple(label for label, has in zip(classes.labels, row, strict=True) if has)
-
-    return tuple(
-        Changed(text=found.texts[row], was=names(found.original[row]), now=names(found.own[row]))
-        for row in rows
-    )
 
 
 def _same(found: Labels, other: Labels) -> npt.NDArray[np.float64]:

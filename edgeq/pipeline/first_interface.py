@@ -115,7 +115,7 @@ def _of_detector(
     path: Path, plain: ImageSettings, outputs: list[ValueInfo], metadata: Mapping[str, str]
 ) -> Interface:
     labels = stated_labels(metadata) or _stated_labels(path)
-    detection, classes = detection_of(path, outputs, labels and len(labels))
+    detection, classes = detection_of(path, outputs, len(labels) if labels else None)
     stated = stated_image(metadata)
     if stated:
         image = ImageSettings.model_validate({**plain.model_dump(exclude_defaults=True), **stated})

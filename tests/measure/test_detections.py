@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def noisy(
     rng = np.random.default_rng(seed)
     answers, truth = [], []
     for _ in range(images):
-        count, more = rng.integers(0, 6), rng.integers(0, 4)
+        count, more = int(rng.integers(0, 6)), int(rng.integers(0, 4))
         right, known = boxes(rng, count), rng.integers(0, labels, count)
         near = right + rng.normal(0, 2, right.shape)
         near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
@@ -45,7 +47,7 @@ def by_pycocotools(answers: list[Found], truth: list[Truth], labels: int) -> flo
     def as_size(box: np.ndarray) -> list[float]:
         return [*map(float, box[:2]), *map(float, box[2:] - box[:2])]
 
-    right = [
+    right: list[dict[str, Any]] = [
         {"image_id": i, "category_id": int(label), "bbox": as_size(box), "iscrowd": int(crowd)}
         for i, each in enumerate(truth, 1)
         for box, label, crowd in zip(each.boxes, each.labels, each.is_crowd, strict=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,7 +222,9 @@ def test_what_does_not_fit_is_refused(scenes: Scenes, old: str, new: str, what: 
         (lambda content: content["annotations"][0].update(bbox=[1, 2, -3, 4]), r"bbox\.2"),
     ],
 )
-def test_annotations_are_in_cocos_format(scenes: Scenes, edit, what: str, tmp_path: Path) -> None:
+def test_annotations_are_in_cocos_format(
+    scenes: Scenes, edit: Callable[[Any], object], what: str, tmp_path: Path
+) -> None:
     folder = save_scenes(tmp_path / "some", range(3), annotated=True)
     content = json.loads((folder / "annotations.json").read_text())
     edit(content)

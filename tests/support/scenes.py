@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,7 +33,8 @@ def scene(seed: int) -> tuple[Image.Image, list[tuple[str, list[float]]]]:
 def save_scenes(folder: Path, seeds: range, *, annotated: bool) -> Path:
     """PNG files, with annotations.json if wanted."""
     folder.mkdir(parents=True, exist_ok=True)
-    images, boxes = [], []
+    images: list[dict[str, Any]] = []
+    boxes: list[dict[str, Any]] = []
     for seed in seeds:
         image, found = scene(seed)
         image.save(folder / f"{seed}.png")
@@ -100,7 +102,9 @@ def save_detector(path: Path, *, suppress: bool = False) -> Path:
     return path
 
 
-def suppressed(boxes: np.ndarray, scores: np.ndarray, overlap: float, least: float) -> set[tuple]:
+def suppressed(
+    boxes: np.ndarray, scores: np.ndarray, overlap: float, least: float
+) -> set[tuple[int, int]]:
     """Pairs of label and box that onnxruntime's own operator keeps; boxes (n, 4), centers first,
     scores (labels, n)."""
     import onnxruntime

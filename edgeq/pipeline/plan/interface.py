@@ -36,9 +36,9 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
 
     graph = read_onnx(model.located.path).graph
     labels = labels_of(given, document.path)
-    if given.detection is not None:
-        function, problems = given.function or "none", []
-    else:
+    problems: list[Problem] = []
+    function = given.function or "none"
+    if given.detection is None:
         function, problems = _function(given, graph, document)
     problems += _misfits(given, graph, labels, document)
     if problems:
