@@ -75,7 +75,7 @@ def _size(artifact: ArtifactPlan) -> str:
 def _cache(artifact: ArtifactPlan) -> str:
     if artifact.cache_bytes is None:
         return ""
-    return f", {format_bytes(artifact.cache_bytes)} for the KV cache"
+    return f", {format_bytes(artifact.cache_bytes)} for the KV cache in {artifact.kv}"
 
 
 def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:

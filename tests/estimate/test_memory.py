@@ -16,7 +16,8 @@ from edgeq.estimate.sizes import sizes_of_config, sizes_of_shapes
 from edgeq.estimate.variants import variants
 from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import make_plan
-from edgeq.places.process import Request, Workload, run_worker
+from edgeq.places.process import Request, run_worker
+from edgeq.recipe.budgets import Workload
 from tests.conftest import Project
 
 ROOT = Path(__file__).parents[2]

@@ -101,7 +101,8 @@ class LlamaModel:
     def open_context(self, **settings: Any) -> None:
         """A new, empty context instead of the last; see `Llama.open_context`. Raises InvalidInput.
 
-        On the CPU only and without flash attention, whose sums depend on the length of the text.
+        On the CPU only and, unless asked for, without flash attention, whose sums depend on the
+        length of the text.
         """
         self._pointers.free_context()
         cpu = {"offload_kqv": False, "op_offload": False, "flash_attn_type": 0}

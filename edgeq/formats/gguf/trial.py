@@ -11,6 +11,7 @@ import contextlib
 import json
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edgeq.core import child
 from edgeq.core.artifact import GGUF_FILE, Artifact
 from edgeq.core.cursor import AGAIN
 from edgeq.core.errors import EdgeqError, InvalidInput, Missing, Problem
+from edgeq.core.kv_cache import KvType
 from edgeq.core.units import GIB
 from edgeq.formats import runtime_cache
 from edgeq.formats.gguf.header import Header
@@ -30,7 +32,11 @@ _STAGE = "tried"
 
 
 def require_survivor(
-    header: Header, adapter: Path | None, context: int | None, artifact: Artifact | None
+    header: Header,
+    adapter: Path | None,
+    context: int | None,
+    kv: KvType | None,
+    artifact: Artifact | None,
 ) -> None:
     """Return if a process that used the file of `header` ended normally, now or earlier.
 
@@ -40,7 +46,8 @@ def require_survivor(
     path = header.path
     if child.is_child():
         return
-    key = {"files": _identity(path, artifact), "context": context, "runtime": chosen_build()}
+    opened = {"context": context, "kv": kv}
+    key = {"files": _identity(path, artifact), **opened, "runtime": chosen_build()}
     store = None
     with contextlib.suppress(InvalidInput):  # a cache that others can write remembers nothing
         store = runtime_cache.store()
@@ -48,7 +55,7 @@ def require_survivor(
             return
     require_sane(header)
     if child.can_start():
-        _try(path, adapter, context)
+        _try(path, adapter, opened)
     if store is not None:
         with contextlib.suppress(EdgeqError):  # it is tried again if nothing can be written
             store.stage(_STAGE, key, lambda _: None, describe=path.name)
@@ -63,9 +70,9 @@ def _identity(path: Path, artifact: Artifact | None) -> Any:
     return [str(path.absolute()), *state]
 
 
-def _try(path: Path, adapter: Path | None, context: int | None) -> None:
+def _try(path: Path, adapter: Path | None, opened: Mapping[str, Any]) -> None:
     size = path.stat().st_size
-    request = json.dumps([str(path), str(adapter or ""), context, 2 * GIB + 2 * size])
+    request = json.dumps([str(path), str(adapter or ""), opened, 2 * GIB + 2 * size])
     command = child.command("edgeq.formats.gguf.trial_child", request)
     seconds = _SECONDS + size / _SLOWEST_DISK
     try:

@@ -29,9 +29,10 @@ from edgeq.core.artifact import GGUF_FILE
 from edgeq.core.errors import InvalidInput
 from edgeq.formats import runtime_cache
 from edgeq.formats.gguf.model import GgufEncoder, GgufLanguageModel
-from edgeq.places.process import Request, Workload, run_worker
+from edgeq.places.process import Request, run_worker
 from edgeq.quantize.ggml.llama_abi import LogCallback
 from edgeq.quantize.ggml.llama_api import library
+from edgeq.recipe.budgets import Workload
 from tests.support import tiny_bert, tiny_decoders
 from tests.support.bundles import unchecked_bundle
 from tests.support.gguf_artifacts import WREN, gguf_artifact, write_file
@@ -202,7 +203,7 @@ def test_cache_bytes_are_what_is_allocated(
     model = load(request.getfixturevalue(precision), context=context)
     model.prefill([1, 2, 3])
     assert model.cache_bytes(context) == allocated(said) * 2**20
-    assert model.cache_type == {"plain": "float32", "small": "float16"}[precision]
+    assert model.cache_type == {"plain": "f32", "small": "f16"}[precision]
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "qwen3"])
@@ -416,7 +417,7 @@ def test_the_passes_of_a_language_model(small: Path, plain: Path, tmp_path: Path
     assert (held["context"], held["runs"]) == (64, 64)
     assert held["cache_bytes"] == load(small, context=64).cache_bytes(64)
     assert held["high_water_bytes"] >= held["ran"]["resident_bytes"]
-    assert held["inputs"] == "prompt 60, generate 4, context 64 in float16"
+    assert held["inputs"] == "prompt 60, generate 4, context 64 in f16"
     assert held["instructions"] == library().system
     timed = run_worker(request("latency", small))
     assert len(timed["first"]) == len(timed["tokens"]) >= 6
