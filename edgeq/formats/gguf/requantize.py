@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +30,7 @@ from edgeq.quantize.ggml.mixes import (
     needs_importance,
 )
 from edgeq.quantize.ggml.quantize import ReadRows, in_order, pieces, usable_cores
-from edgeq.quantize.ggml.types import GgmlType
+from edgeq.quantize.ggml.types import GgmlType, nbytes
 
 _STORED: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -48,20 +49,23 @@ def quantize_file(
     importance: Importance | None = None,
     progress: Progress = lambda step: None,
     threads: int | None = None,
+    types: Mapping[str, GgmlType] | None = None,
 ) -> None:
     """Quantize the float file `source`; `destination` is written atomically.
 
+    types: of every tensor, instead of the mix's, which then only names the file's type.
+
     Byte for byte as llama.cpp's quantizer with the same importance matrix. Memory does not depend
     on the size of the model. Raises InvalidInput for a damaged file, one of several parts, one
-    whose weights are already quantized, and a matrix that does not match or lacks data that the mix
-    requires.
+    whose weights a mix would quantize twice, and a matrix that does not match or lacks data that
+    the mix requires.
     """
     writable(destination, str(destination))
     header = read_header(source)
     if destination.exists() and destination.samefile(source):
         what = "is the file to be quantized"
         raise InvalidInput(Problem(str(destination), what, "write to another"))
-    types = types_of(header, mix, importance is not None)
+    types = types or types_of(header, mix, importance is not None)
     order = file_order(types)
     weights = {
         name: _weights(header, header.tensors[name], mix, types[name], importance)
@@ -95,15 +99,23 @@ def quantize_file(
     write_gguf(destination, quantized_metadata(header.metadata, mix, importance), specs, chunks)
 
 
+def require_whole(header: Header, where: str | None = None) -> Header:
+    """Return a whole model's header; InvalidInput, naming `where`, for one of several parts."""
+    count = header.get("split.count", 0)
+    if isinstance(count, int) and count > 1:
+        path = header.path
+        what = f"{path.name} is one of {count} parts of a model"
+        remedy = f"merge them: llama-gguf-split --merge {path} MERGED.gguf"
+        raise InvalidInput(Problem(where or str(path), what, remedy))
+    return header
+
+
 def types_of(header: Header, mix: str, has_importance: bool) -> dict[str, GgmlType]:
     """The type of each tensor of a float file; tensors that mixes do not quantize keep theirs.
 
     Raises InvalidInput for tensors that are already quantized.
     """
-    count = header.get("split.count", 0)
-    if isinstance(count, int) and count > 1:
-        what = f"is one of {count} parts of a model"
-        raise InvalidInput(Problem(str(header.path), what, "merge them: llama-gguf-split --merge"))
+    require_whole(header)
     shapes = [(entry.name, entry.shape) for entry in header.tensors.values()]
     wanted = mix_types(mix, shapes, facts_of(header), has_importance)
     types = {
@@ -157,9 +169,18 @@ def facts_of(header: Header) -> MixFacts:
 
 
 def rows_of(header: Header, entry: TensorEntry) -> ReadRows:
-    """Reads rows of a float tensor as float32; safe to use from several threads."""
-    stored = _STORED[entry.type.name]
+    """Reads rows of a tensor as float32; safe to use from several threads."""
     columns = entry.shape[-1] if len(entry.shape) > 1 else 1
+    if entry.type.name not in _STORED:
+        kind, width = gguf.GGMLQuantizationType(entry.type.id), nbytes(entry.type, (columns,))
+
+        def widened(start: int, stop: int) -> Floats:
+            offset, count = entry.offset + start * width, (stop - start) * width
+            content = _read(header, np.dtype(np.uint8), count, offset).reshape(-1, width)
+            return gguf.quants.dequantize(content, kind).astype(np.float32, copy=False)
+
+        return widened
+    stored = _STORED[entry.type.name]
 
     def read(start: int, stop: int) -> Floats:
         offset = entry.offset + start * columns * stored.itemsize

@@ -156,6 +156,7 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "llama_get_memory": (_pointer, _pointer),
     "llama_memory_clear": (None, _pointer, _bool),
     "llama_decode": (_int, _pointer, Batch),
+    "ggml_op_desc": (_text, _pointer),
     "llama_encode": (_int, _pointer, Batch),
     "llama_get_logits_ith": (ctypes.POINTER(_float), _pointer, _int),
     "llama_get_embeddings_seq": (ctypes.POINTER(_float), _pointer, _int),

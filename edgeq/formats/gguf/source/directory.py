@@ -11,6 +11,7 @@ import numpy as np
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.gguf.header import Header, read_header
+from edgeq.formats.gguf.requantize import require_whole
 from edgeq.formats.gguf.source.config import DIVISORS, config_of
 from edgeq.formats.gguf.source.tokenizer import settings_of, tokenizer_of
 from edgeq.formats.gguf.source.weights import float_rows, write_weights
@@ -87,12 +88,7 @@ def write_float(source: Path, destination: Path) -> None:
 def _whole(path: Path, where: str) -> Header:
     if not path.is_file():
         raise InvalidInput(Problem(where, f"no such model: {path}", "name a .gguf file"))
-    header = read_header(path)
-    count = header.get("split.count", 0)
-    if isinstance(count, int) and count > 1:
-        what = f"{path.name} is one of {count} parts of a model"
-        raise InvalidInput(Problem(where, what, "merge them: llama-gguf-split --merge"))
-    return header
+    return require_whole(read_header(path), where)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
