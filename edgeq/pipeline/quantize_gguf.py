@@ -76,6 +76,7 @@ def fit_gguf(source: Path, out: Path, size: str, text: Path, progress: Progress)
     except ImportError:
         raise missing_extra("gguf", "gguf", "quantize GGUF files") from None
     header = require_whole(_opened(source))
+    whole_file.require_possible(header, limit)
     windows = _windows(source, text, _WINDOW)
     if len(windows) < _HELD_OUT + 2:
         what = f"has {len(windows)} windows of {_WINDOW} tokens"

@@ -54,6 +54,22 @@ def candidates(header: Header) -> list[str]:
     return [name for name, entry in header.tensors.items() if is_quantized(name, entry.shape)]
 
 
+def require_possible(header: Header, size: int) -> None:
+    """Raise InvalidInput for a size that not even the smallest types keep."""
+    least = _rest(header) + sum(
+        min(nbytes(type, header.tensors[name].shape) for type in _options(header, name))
+        for name in candidates(header)
+    )
+    if least > size:
+        what = f"cannot be that small: {format_bytes(least)} at least"
+        raise InvalidInput(Problem(str(header.path), what, "raise --size, or use a smaller model"))
+
+
+def _rest(header: Header) -> int:
+    """The bytes of a file that are not those of its candidates."""
+    return header.file_bytes - sum(header.tensors[name].nbytes for name in candidates(header))
+
+
 def fit_file(
     header: Header,
     size: int,
@@ -64,13 +80,11 @@ def fit_file(
 ) -> Fitted:
     """Choose types so that the file takes at most `size` bytes and loses least.
 
-    windows: held-out token ids, on which costs are measured. Raises InvalidInput for a size that
-    not even the smallest types keep.
+    windows: held-out token ids, on which costs are measured. The size must be a possible one, see
+    `require_possible`.
     """
     names = candidates(header)
-    rest = header.file_bytes - sum(header.tensors[name].nbytes for name in names)
     options = {name: _options(header, name) for name in names}
-    _require_possible(header, options, size - rest)
     costs = _costs(header, names, windows, threads, progress)
     choices: dict[str, list[Priced]] = {}
     for index, name in enumerate(names):
@@ -84,7 +98,7 @@ def fit_file(
             )
             for type in options[name]
         ]
-    chosen = best_within(choices, size - rest)
+    chosen = best_within(choices, size - _rest(header))
     types = {name: entry.type for name, entry in header.tensors.items()}
     types |= {name: TYPES[option.use] for name, option in chosen.items()}
     return Fitted(types, total(chosen)[0])
@@ -119,19 +133,6 @@ def _options(header: Header, name: str) -> list[GgmlType]:
         if type.bits < entry.type.bits:
             found[type.name] = type
     return list(found.values())
-
-
-def _require_possible(header: Header, options: Mapping[str, Sequence[GgmlType]], room: int) -> None:
-    least = sum(
-        min(nbytes(type, header.tensors[name].shape) for type in own)
-        for name, own in options.items()
-    )
-    if least > room:
-        whole = format_bytes(
-            header.file_bytes - sum(header.tensors[name].nbytes for name in options) + least
-        )
-        what = f"cannot be that small: {whole} at least"
-        raise InvalidInput(Problem(str(header.path), what, "raise --size, or use a smaller model"))
 
 
 def _sample(header: Header, name: str, importance: Importance) -> list[tuple[Floats, Floats]]:
