@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from edgeq.formats.gguf.imatrix import Importance
 
 _IMATRIX_WINDOW = 512  # as long as llama.cpp's importance tool takes them
-_WINDOW, _HELD_OUT, _LEARNT = 256, 8, 54
-"""Tokens of a window for fitting, windows that costs and loss are measured on, and most others."""
+_WINDOW, _LEARNT = 128, 108
+"""For fitting: tokens of a window, and the most windows that importance is learnt from."""
+_COSTLY, _JUDGED = 3, 8
+"""Windows that costs are measured on, and the result."""
 
 
 def quantize_gguf(
@@ -53,12 +55,13 @@ class FittedFile:
     """A file that was fitted into a size. types: how many tensors have each.
 
     predicted, kl: mean KL divergence from the source, by its tensors' costs and as measured on
-    `tokens` predictions of held-out text.
+    `tokens` predictions of held-out text, with its standard error.
     """
 
     types: dict[str, int]
     predicted: float
     kl: float
+    kl_error: float
     tokens: int
 
 
@@ -78,25 +81,37 @@ def fit_gguf(source: Path, out: Path, size: str, text: Path, progress: Progress)
     header = require_whole(_opened(source))
     whole_file.require_possible(header, limit)
     windows = _windows(source, text, _WINDOW)
-    if len(windows) < _HELD_OUT + 2:
+    if len(windows) < 2 * (_COSTLY + _JUDGED):
         what = f"has {len(windows)} windows of {_WINDOW} tokens"
-        raise InvalidInput(Problem(str(text), what, f"give {_HELD_OUT + 2} or more"))
-    # A part that is spread over the text is held out: half of it for costs, half for the result.
-    held_out = spread(range(len(windows)), _HELD_OUT)
+        raise InvalidInput(Problem(str(text), what, f"give {2 * (_COSTLY + _JUDGED)} or more"))
+    held_out = spread(range(len(windows)), _COSTLY + _JUDGED)
     learnt = [window for index, window in enumerate(windows) if index not in held_out]
-    costly, judged = ([windows[i] for i in held_out[start::2]] for start in (0, 1))
+    costly = spread(held_out, _COSTLY)
+    judged = [windows[index] for index in held_out if index not in costly]
     threads, names = default_threads(), whole_file.candidates(header)
     importance = importance_inside(
-        source, names, spread(learnt, _LEARNT), text.name, threads, progress
+        source,
+        names,
+        spread(learnt, _LEARNT),
+        text.name,
+        threads,
+        progress,
+        outputs=whole_file.SCORED_ROWS,
     )
-    fitted = whole_file.fit_file(header, limit, importance, costly, threads, progress)
+    fitted = whole_file.fit_file(
+        header, limit, importance, [windows[index] for index in costly], threads, progress
+    )
     mix = whole_file.nearest_mix(fitted.types)
     quantize_file(source, out, mix, importance, progress, types=fitted.types)
     progress("measure the result on held-out text")
-    kl = whole_file.divergence(source, out, names, judged, threads)
-    types = Counter(fitted.types[name].name for name in names)
-    tokens = len(judged) * whole_file.SCORED_ROWS
-    return FittedFile(dict(types.most_common()), fitted.predicted, kl, tokens)
+    kl = whole_file.divergence(source, out, judged, threads)
+    return FittedFile(
+        types=dict(Counter(fitted.types[name].name for name in names).most_common()),
+        predicted=fitted.predicted,
+        kl=kl.value,
+        kl_error=kl.error,
+        tokens=len(judged) * whole_file.SCORED_ROWS,
+    )
 
 
 def importance_of_file(source: Path, text: Path, out: Path, progress: Progress) -> Importance:

@@ -218,8 +218,8 @@ def print_fitted(fitted: FittedFile, console: Console) -> None:
     types = ", ".join(f"{count} {name}" for name, count in fitted.types.items())
     console.print(f"tensors: {types}; rounded independently, by llama.cpp's quantizer")
     console.print(
-        f"mean KL {fitted.kl:.4f} from the source, on {fitted.tokens} held-out tokens "
-        f"(predicted: {fitted.predicted:.4f})"
+        f"mean KL {fitted.kl:.3g} ± {fitted.kl_error:.2g} nats from the source, on "
+        f"{fitted.tokens} held-out tokens (predicted: {fitted.predicted:.3g})"
     )
 
 

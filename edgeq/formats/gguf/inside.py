@@ -24,10 +24,13 @@ def importance_inside(
     dataset: str,
     threads: int,
     progress: Progress,
+    outputs: int | None = None,
 ) -> Importance:
     """The statistics of llama.cpp's `llama-imatrix`: sums of squared inputs of each weight.
 
     windows: token ids of calibration text, all of the same length. dataset: the name of the text.
+    outputs: how many last tokens of a window go through the output layer, by default all: for a
+    large vocabulary it costs more than all other layers.
     """
     sums: dict[str, NDArray[np.float64]] = {}
     counts: dict[str, NDArray[np.int64]] = {}
@@ -49,11 +52,12 @@ def importance_inside(
             seen[expert] += len(rows)
 
     watch, model, size = Watch(weights, add), LlamaModel(path), len(windows[0])
-    open_watched(model, watch, size, size, threads)
+    last = outputs or size
+    open_watched(model, watch, size, last, threads)
     for index, window in enumerate(windows):
         progress(f"importance: window {index + 1} of {len(windows)}")
         model.clear()
-        model.decode(np.array(window, np.int32), every=True)
+        model.decode_last(np.array(window, np.int32), last)
         watch.check()
     return Importance(
         sums={
@@ -92,10 +96,8 @@ class Scored:
         self._random = np.random.default_rng(0)
         found = []
         for window in self._windows:
-            ids = np.array(window, np.int32)
             self._model.clear()
-            self._model.decode(ids[: -self._rows], every=False)
-            found.append(self._model.decode(ids[-self._rows :], every=True))
+            found.append(self._model.decode_last(np.array(window, np.int32), self._rows))
             self._watch.check()
         return found
 

@@ -27,13 +27,14 @@ from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.imatrix import Importance
 from edgeq.formats.gguf.inside import Scored, Windows
 from edgeq.formats.gguf.requantize import rows_of
+from edgeq.measure.clusters import Estimate, mean
 from edgeq.measure.scoring import score
 from edgeq.pipeline.allocate.solve import Priced, best_within, total
 from edgeq.quantize.ggml.library import Floats, quantize_rows
 from edgeq.quantize.ggml.mixes import is_quantized
 from edgeq.quantize.ggml.types import TYPES, GgmlType, fallback, nbytes
 
-SCORED_ROWS = 64
+SCORED_ROWS = 32
 """Tokens of a window whose predictions are compared, its last ones."""
 _NOISE = 0.02  # mean square of the noise, relative: about what 3 bits cost
 _LAYERS = 6  # layers measured of each kind of weight; the rest lie between them
@@ -111,17 +112,15 @@ def nearest_mix(types: Mapping[str, GgmlType]) -> str:
     return GGUF.weights_word(most)
 
 
-def divergence(
-    path: Path, other: Path, names: Sequence[str], windows: Windows, threads: int
-) -> float:
+def divergence(path: Path, other: Path, windows: Windows, threads: int) -> Estimate:
     """The mean KL of the predictions of `other` from those of `path`, on held-out windows."""
-    both = [Scored(each, names, windows, SCORED_ROWS, threads).logits() for each in (path, other)]
+    both = [Scored(each, (), windows, SCORED_ROWS, threads).logits() for each in (path, other)]
     return _kl(*both)
 
 
-def _kl(reference: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+def _kl(reference: Sequence[Floats], found: Sequence[Floats]) -> Estimate:
     pairs = zip(reference, found, strict=True)
-    return float(np.mean([score(a, b, [0] * len(a)).kl.mean() for a, b in pairs]))
+    return mean([score(a, b, [0] * len(a)).kl for a, b in pairs])
 
 
 def _options(header: Header, name: str) -> list[GgmlType]:
@@ -181,7 +180,7 @@ def _costs(
         for layer in layers:
             done += 1
             progress(f"cost of errors: {done} of {count} weights")
-            kl = _kl(clean, scored.logits(kinds[kind][layer], _NOISE))
+            kl = _kl(clean, scored.logits(kinds[kind][layer], _NOISE)).value
             seen.append(math.log(max(kl, 1e-12) / _NOISE))
         for layer, name in kinds[kind].items():
             costs[name] = math.exp(float(np.interp(layer, layers, seen)))
