@@ -74,11 +74,11 @@ def fit_gguf(source: Path, out: Path, size: str, text: Path, progress: Progress)
     writable(out, "out")
     try:
         from edgeq.formats.gguf.inside import importance_inside
-        from edgeq.formats.gguf.requantize import quantize_file, require_whole
+        from edgeq.formats.gguf.requantize import quantize_file
         from edgeq.pipeline.allocate import whole_file
     except ImportError:
         raise missing_extra("gguf", "gguf", "quantize GGUF files") from None
-    header = require_whole(_opened(source))
+    header = _opened(source)
     whole_file.require_possible(header, limit)
     windows = _windows(source, text, _WINDOW)
     if len(windows) < 2 * (_COSTLY + _JUDGED):
@@ -132,10 +132,10 @@ def importance_of_file(source: Path, text: Path, out: Path, progress: Progress) 
 
 def _opened(source: Path) -> Header:
     """The header of a file that llama.cpp survives."""
-    from edgeq.formats.gguf.header import read_header
+    from edgeq.formats.gguf.parts import read_whole
     from edgeq.formats.gguf.trial import require_survivor
 
-    header = read_header(source)
+    header = read_whole(source)
     require_survivor(header, None, None, None, None)
     return header
 

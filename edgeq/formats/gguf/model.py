@@ -26,6 +26,7 @@ from edgeq.formats.base import Array, Floats, Model
 from edgeq.formats.gguf.cache import cache_facts
 from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header, read_header
 from edgeq.formats.gguf.llama_model import LlamaModel
+from edgeq.formats.gguf.parts import read_whole
 from edgeq.formats.gguf.trial import require_survivor
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.models.architectures import DEFAULT_CONTEXT
@@ -50,7 +51,7 @@ def open_gguf(
     if artifact is not None and ADAPTER_FILE in artifact.files:
         adapter = path.with_name(ADAPTER_FILE)
     kv = artifact.settings.get(KV_KEY) if artifact else None
-    require_survivor(read_header(path), adapter, context, kv, artifact)
+    require_survivor(read_whole(path), adapter, context, kv, artifact)
     return open_files(path, adapter, threads=threads, context=context, kv=kv, artifact=artifact)
 
 
@@ -67,7 +68,7 @@ def open_files(
 
     kv: the type of a language model's cache, by default as precise as the file.
     """
-    header = read_header(path)
+    header = read_whole(path)
     name = artifact.name if artifact else path.name
     architecture = header.get("general.architecture", "")
     if header.get(f"{architecture}.attention.causal", True) is False:

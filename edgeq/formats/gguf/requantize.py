@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable
 from edgeq.core.terms import Progress
-from edgeq.formats.gguf.header import Header, TensorEntry, read_header
+from edgeq.formats.gguf.header import Header, TensorEntry
 from edgeq.formats.gguf.imatrix import Importance
+from edgeq.formats.gguf.parts import read_whole
 from edgeq.formats.gguf.values import MetaValue
 from edgeq.formats.gguf.writer import write_gguf
 from edgeq.quantize.ggml.library import Bytes, Floats, widen
@@ -56,12 +57,11 @@ def quantize_file(
     types: of every tensor, instead of the mix's, which then only names the file's type.
 
     Byte for byte as llama.cpp's quantizer with the same importance matrix. Memory does not depend
-    on the size of the model. Raises InvalidInput for a damaged file, one of several parts, one
-    whose weights a mix would quantize twice, and a matrix that does not match or lacks data that
-    the mix requires.
+    on the size of the model. Raises InvalidInput for a damaged file, one whose weights a mix would
+    quantize twice, and a matrix that does not match or lacks data that the mix requires.
     """
     writable(destination, str(destination))
-    header = read_header(source)
+    header = read_whole(source)
     if destination.exists() and destination.samefile(source):
         what = "is the file to be quantized"
         raise InvalidInput(Problem(str(destination), what, "write to another"))
@@ -78,10 +78,10 @@ def quantize_file(
         for name in order:
             entry = header.tensors[name]
             if name in weights:
-                read = rows_of(header, entry)
+                read = rows_of(entry)
                 calls = pieces(read, entry.shape, types[name], weights[name], threads)
             else:
-                calls = _copies(header, entry)
+                calls = _copies(entry)
             for call in calls:
                 yield partial(_named, source, name, call)
 
@@ -99,23 +99,11 @@ def quantize_file(
     write_gguf(destination, quantized_metadata(header.metadata, mix, importance), specs, chunks)
 
 
-def require_whole(header: Header, where: str | None = None) -> Header:
-    """Return a whole model's header; InvalidInput, naming `where`, for one of several parts."""
-    count = header.get("split.count", 0)
-    if isinstance(count, int) and count > 1:
-        path = header.path
-        what = f"{path.name} is one of {count} parts of a model"
-        remedy = f"merge them: llama-gguf-split --merge {path} MERGED.gguf"
-        raise InvalidInput(Problem(where or str(path), what, remedy))
-    return header
-
-
 def types_of(header: Header, mix: str, has_importance: bool) -> dict[str, GgmlType]:
     """The type of each tensor of a float file; tensors that mixes do not quantize keep theirs.
 
     Raises InvalidInput for tensors that are already quantized.
     """
-    require_whole(header)
     shapes = [(entry.name, entry.shape) for entry in header.tensors.values()]
     wanted = mix_types(mix, shapes, facts_of(header), has_importance)
     types = {
@@ -168,7 +156,7 @@ def facts_of(header: Header) -> MixFacts:
     )
 
 
-def rows_of(header: Header, entry: TensorEntry) -> ReadRows:
+def rows_of(entry: TensorEntry) -> ReadRows:
     """Reads rows of a tensor as float32; safe to use from several threads."""
     columns = entry.shape[-1] if len(entry.shape) > 1 else 1
     if entry.type.name not in _STORED:
@@ -176,7 +164,7 @@ def rows_of(header: Header, entry: TensorEntry) -> ReadRows:
 
         def widened(start: int, stop: int) -> Floats:
             offset, count = entry.offset + start * width, (stop - start) * width
-            content = _read(header, np.dtype(np.uint8), count, offset).reshape(-1, width)
+            content = _read(entry, np.dtype(np.uint8), count, offset).reshape(-1, width)
             return gguf.quants.dequantize(content, kind).astype(np.float32, copy=False)
 
         return widened
@@ -184,7 +172,7 @@ def rows_of(header: Header, entry: TensorEntry) -> ReadRows:
 
     def read(start: int, stop: int) -> Floats:
         offset = entry.offset + start * columns * stored.itemsize
-        values = _read(header, stored, (stop - start) * columns, offset).reshape(-1, columns)
+        values = _read(entry, stored, (stop - start) * columns, offset).reshape(-1, columns)
         return values if entry.type.name == "F32" else widen(values, entry.type)
 
     return read
@@ -220,17 +208,17 @@ def _written(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[first:]
 
 
-def _copies(header: Header, entry: TensorEntry) -> Iterator[Callable[[], Bytes]]:
+def _copies(entry: TensorEntry) -> Iterator[Callable[[], Bytes]]:
     for start in range(0, entry.nbytes, _BYTES_AT_ONCE):
         count = min(_BYTES_AT_ONCE, entry.nbytes - start)
-        yield partial(_read, header, np.dtype(np.uint8), count, entry.offset + start)
+        yield partial(_read, entry, np.dtype(np.uint8), count, entry.offset + start)
 
 
-def _read(header: Header, stored: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
-    values: NDArray[Any] = np.fromfile(header.path, stored, count, offset=offset)
+def _read(entry: TensorEntry, stored: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
+    values: NDArray[Any] = np.fromfile(entry.path, stored, count, offset=offset)
     if values.size != count:
         what = "became shorter while it was read"
-        raise InvalidInput(Problem(str(header.path), what, "wait until it is written"))
+        raise InvalidInput(Problem(str(entry.path), what, "wait until it is written"))
     return values
 
 

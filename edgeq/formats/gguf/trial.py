@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ def require_survivor(
     if child.is_child():
         return
     opened = {"context": context, "kv": kv}
-    key = {"files": _identity(path, artifact), **opened, "runtime": chosen_build()}
+    key = {"files": _identity(header, artifact), **opened, "runtime": chosen_build()}
     store = None
     with contextlib.suppress(InvalidInput):  # a cache that others can write remembers nothing
         store = runtime_cache.store()
@@ -55,23 +56,25 @@ def require_survivor(
             return
     require_sane(header)
     if child.can_start():
-        _try(path, adapter, opened)
+        _try(header, adapter, opened)
     if store is not None:
         with contextlib.suppress(EdgeqError):  # it is tried again if nothing can be written
             store.stage(_STAGE, key, lambda _: None, describe=path.name)
 
 
-def _identity(path: Path, artifact: Artifact | None) -> Any:
-    """The identity of a file: its verified hashes, or else its place and time of change."""
+def _identity(header: Header, artifact: Artifact | None) -> Any:
+    """The identity of files: verified hashes, or else their places and times of change."""
     if artifact is not None and GGUF_FILE in artifact.files:
         return {name: record.sha256 for name, record in artifact.files.items()}
-    about = path.stat()
-    state = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-    return [str(path.absolute()), *state]
+    return [[str(path.absolute()), *_state(path.stat())] for path in header.paths]
 
 
-def _try(path: Path, adapter: Path | None, opened: Mapping[str, Any]) -> None:
-    size = path.stat().st_size
+def _state(about: os.stat_result) -> tuple[int, ...]:
+    return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+
+
+def _try(header: Header, adapter: Path | None, opened: Mapping[str, Any]) -> None:
+    path, size = header.path, header.file_bytes
     request = json.dumps([str(path), str(adapter or ""), opened, 2 * GIB + 2 * size])
     command = child.command("edgeq.formats.gguf.trial_child", request)
     seconds = _SECONDS + size / _SLOWEST_DISK

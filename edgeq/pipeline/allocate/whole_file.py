@@ -140,7 +140,7 @@ def _sample(header: Header, name: str, importance: Importance) -> list[tuple[Flo
     weights = importance.weights(name)
     each = np.ones((1, columns), np.float32) if weights is None else weights.reshape(-1, columns)
     experts, rows = len(each), math.prod(entry.shape[:-1])
-    read, found = rows_of(header, entry), []
+    read, found = rows_of(entry), []
     for expert in spread(range(experts), _ERROR_EXPERTS):
         own = range(expert * rows // experts, (expert + 1) * rows // experts)
         taken = spread(own, _ERROR_ROWS // min(experts, _ERROR_EXPERTS))
