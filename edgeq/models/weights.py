@@ -70,8 +70,8 @@ class Weights:
             shape = (rows // len(parts), *columns)
             size = math.prod(shape) * _STORED[place.facts.dtype].itemsize
             for index, name in enumerate(parts):
-                facts = TensorFacts(place.facts.dtype, shape)
-                self._places[name] = _Place(place.file, place.start + index * size, facts)
+                own = TensorFacts(place.facts.dtype, shape)
+                self._places[name] = _Place(place.file, place.start + index * size, own)
 
     def __contains__(self, name: object) -> bool:
         return name in self._places

@@ -165,7 +165,8 @@ def rows_of(entry: TensorEntry) -> ReadRows:
         def widened(start: int, stop: int) -> Floats:
             offset, count = entry.offset + start * width, (stop - start) * width
             content = _read(entry, np.dtype(np.uint8), count, offset).reshape(-1, width)
-            return gguf.quants.dequantize(content, kind).astype(np.float32, copy=False)
+            values: Floats = gguf.quants.dequantize(content, kind).astype(np.float32, copy=False)
+            return values
 
         return widened
     stored = _STORED[entry.type.name]
