@@ -61,12 +61,12 @@ class Built:
         }
 
 
-class PartlyBuilt(InvalidInput):
-    """Some variants of a recipe are impossible; `built` are the others, finished."""
+class Partly(InvalidInput):
+    """Some variants of a recipe are impossible; `done` is what a command returns for the others."""
 
-    def __init__(self, problems: Iterable[Problem], built: Sequence[Built]) -> None:
+    def __init__(self, problems: Iterable[Problem], done: Any) -> None:
         super().__init__(problems)
-        self.built = tuple(built)
+        self.done = done
 
 
 def build(
@@ -79,8 +79,25 @@ def build(
     """Every artifact of the plan, in its order; `formats` and `names` leave out the others.
 
     Raises Missing where the build side is not installed, InvalidInput where the model or its
-    data does not allow what the recipe asks for; PartlyBuilt, once the others are built, where
-    only some variants are impossible.
+    data does not allow what the recipe asks for; Partly, once the others are built, where only
+    some variants are impossible.
+    """
+    built, refused = build_possible(planned, store, progress, formats, names)
+    if refused:
+        raise Partly(refused, built)
+    return built
+
+
+def build_possible(
+    planned: Planned,
+    store: Store,
+    progress: Progress,
+    formats: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> tuple[list[Built], list[Problem]]:
+    """Like `build`, with the problem of each impossible variant instead of Partly.
+
+    Raises InvalidInput if all are impossible.
     """
     spec, task = planned.recipe.quantize, planned.recipe.model.task
     wanted = dict.fromkeys(target.format for target in planned.recipe.targets)
@@ -107,10 +124,9 @@ def build(
                 found[intent.name] = builder.fitted(format, fit)
     builder.open_once(found.values())
     order = [artifact.name for artifact in planned.plan.artifacts]
-    built = [found[name] for name in order if name in found]
-    if problems:
-        raise PartlyBuilt(problems, built)
-    return built
+    if problems and not found:
+        raise InvalidInput(problems)
+    return [found[name] for name in order if name in found], problems
 
 
 def settled(planned: Planned, built: Iterable[Built]) -> Planned:
