@@ -116,7 +116,7 @@ def build_possible(
         if intent.name in planned.impossible:
             problems.append(planned.impossible[intent.name])
         else:
-            found[intent.name] = builder.artifact(intent)
+            found[intent.name] = builder.artifact(planned.cached(intent))
     for format in wanted:
         for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
             if (formats is None or format in formats) and (names is None or intent.name in names):
@@ -177,6 +177,7 @@ class _Builder:
         from edgeq.pipeline.allocate.allocation import allocate
 
         found, _ = allocate(self._stages, format, fit, artifact_maker(self._stages))
+        found = self._planned.cached(found)
         note = prospect(self._planned, format, fit).note(fit, format)
         return replace(self.artifact(found), notes=(note,) if note else (), became=found)
 
@@ -191,6 +192,7 @@ class _Builder:
             "variant": variant.model_dump(mode="json"),
             "rules": [] if is_float else [rule.model_dump(mode="json") for rule in intent.rules],
             **({"chosen": dict(intent.chosen)} if intent.chosen else {}),
+            **({"kv": intent.kv} if intent.kv else {}),
             "calibration": None if is_float else stages.calibration_key(),
             "importance": stages.importance_key() if method.takes_imatrix else None,
             **self._settings_key(intent),
