@@ -248,6 +248,12 @@ class Stages:
         """
         from edgeq.quantize.codes import load_codes
 
+        trained = frozenset(name for name, decision in decisions.items() if decision.is_trained)
+        if trained:
+            from edgeq.pipeline.learn.stage import learned_codes
+
+            start = {name: decision.started() for name, decision in decisions.items()}
+            return learned_codes(self, describe, self.codes(start, describe, settle), trained)
         chosen = {
             name: [decision.grid, decision.method]
             for name, decision in decisions.items()
