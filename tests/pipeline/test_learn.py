@@ -38,8 +38,7 @@ class Killed(Exception):
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "_STEPS", 16)
-    monkeypatch.setattr(train, "_TOKENS_A_STEP", 64)
+    monkeypatch.setattr(train, "_STEPS", (16, 16))
 
 
 @pytest.fixture(scope="module")

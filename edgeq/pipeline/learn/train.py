@@ -23,8 +23,9 @@ from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
 METHOD = "learned"
 _JUDGES = 8  # one in this many samples is held out
-_STEPS = 200
-_TOKENS_A_STEP = 1024
+_ROUNDS = 3  # of all taught samples, within these limits
+_STEPS = (150, 500)
+_TOKENS_A_STEP = 1024  # at most
 _CODES_RATE, _SCALES_RATE = 2e-2, 1e-3
 _CHECKS = 4  # evaluations on the held-out samples, in addition to the first
 _WARM_UP = 0.05  # share of all steps
@@ -103,6 +104,9 @@ class Training:
         samples = range(len(inputs.lengths))
         self._judges = [i for i in samples if i % _JUDGES == _JUDGES - 1] or list(samples)
         self._taught = [i for i in samples if i % _JUDGES != _JUDGES - 1]
+        tokens = sum(inputs.lengths[i] for i in self._taught)
+        self._steps = int(np.clip(_ROUNDS * tokens // _TOKENS_A_STEP, *_STEPS))
+        self._tokens = min(_TOKENS_A_STEP, -(-_ROUNDS * tokens // self._steps))
         self._random = np.random.default_rng(seed)
         self._power = self._mean_power()
 
@@ -119,15 +123,15 @@ class Training:
         best = before = self._held_out()
         kept = dict(self._start)
         order = self._order()
-        for step in range(_STEPS):
+        for step in range(self._steps):
             for group in optimizer.param_groups:
-                group["lr"] = rates[group["name"]] * _rate((step + 0.5) / _STEPS)
+                group["lr"] = rates[group["name"]] * _rate((step + 0.5) / self._steps)
             optimizer.zero_grad()
             self._learn(next(order))
             optimizer.step()
             for weight in self._weights.values():
                 weight.confine()
-            if (step + 1) % (_STEPS // _CHECKS) == 0:
+            if (step + 1) % (self._steps // _CHECKS) == 0:
                 found = self._held_out()
                 if found < best:
                     best = found
@@ -165,7 +169,7 @@ class Training:
         while True:
             for index in self._random.permutation(self._taught).tolist():
                 chosen.append(index)
-                if sum(self._inputs.lengths[i] for i in chosen) >= _TOKENS_A_STEP:
+                if sum(self._inputs.lengths[i] for i in chosen) >= self._tokens:
                     yield chosen
                     chosen = []
 
