@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +82,9 @@ def learned(
         return walk.run(Steps(place / "steps"), progress)
 
 
-def lost(folder: Path, task: Task, codes: Mapping[str, QuantizedTensor], new: list[Feed]) -> float:
+def lost(
+    folder: Path, task: Task, codes: Mapping[str, QuantizedTensor], new: Sequence[Feed]
+) -> float:
     """The squared error of the last states by transformers, on other inputs than training's."""
     directory = read_directory(folder, "test")
     whole, approximate = (open_network(directory, task) for _ in range(2))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from edgeq.quantize.number_formats import QuantizedTensor
+from edgeq.quantize.number_formats import Codes, QuantizedTensor
 from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.number_formats.kquants import BlockFormat
 from edgeq.quantize.number_formats.palettes import Palette
@@ -26,7 +26,7 @@ _DTYPES: dict[type[np.floating[Any]], torch.dtype] = {
 _BEYOND = 0.49  # of a step: rounds to the limit itself
 
 
-class Trainable(torch.nn.Module):
+class Trainable(torch.nn.Module):  # type: ignore[misc]
     """A weight that starts at a tensor's codes and scales.
 
     codes: the parameter that moves codes. scales: those that move everything else.
@@ -81,8 +81,9 @@ class _Steps(Trainable):
     def _whole(self) -> torch.Tensor:
         return _rounded(self.codes, self._format.lowest, self._format.highest)
 
-    def _stored_codes(self) -> np.ndarray:
-        return self._whole().detach().numpy().astype(np.int8)
+    def _stored_codes(self) -> Codes:
+        found: Codes = self._whole().detach().numpy().astype(np.int8)
+        return found
 
 
 class _Groups(_Steps):
@@ -226,7 +227,7 @@ def _narrowed(numbers: torch.Tensor, dtype: torch.dtype, keep_zero: bool = False
     return found
 
 
-class _Rounded(torch.autograd.Function):
+class _Rounded(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, numbers: torch.Tensor) -> torch.Tensor:
         return numbers.round()
@@ -236,7 +237,7 @@ class _Rounded(torch.autograd.Function):
         return gradient
 
 
-class _Narrowed(torch.autograd.Function):
+class _Narrowed(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(
         ctx: Any, numbers: torch.Tensor, dtype: torch.dtype, keep_zero: bool
