@@ -72,7 +72,7 @@ def given_to_language_model(
     if evaluation is None:
         return Given(timed)
     text = data_sets.read_corpus(evaluation.path)
-    window = text_passes.window_tokens(workload.context)
+    window = workload.window
     text_passes.check_corpus(float_dir, artifact, evaluation.path, evaluation.samples, window)
     judged = {
         **timed,

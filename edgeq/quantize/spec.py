@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.kv_cache import KvType
 from edgeq.quantize import presets
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.name import Name
@@ -221,7 +222,8 @@ class QuantizeSpec(Frozen):
 class Intent:
     """A recipe's intent for every tensor of one artifact: a variant, and its exceptions.
 
-    chosen: number formats by tensor name, found for a budget; they take precedence over rules.
+    chosen: number formats by tensor name, found for a budget; they take precedence over rules. kv:
+    the type of the KV cache; None for the usual one.
     """
 
     variant: presets.Variant
@@ -229,6 +231,7 @@ class Intent:
     task: str
     rules: tuple[Rule, ...] = ()
     chosen: Mapping[str, str] = field(default_factory=dict)
+    kv: KvType | None = None
 
     @property
     def name(self) -> str:

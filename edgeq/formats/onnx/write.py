@@ -15,7 +15,7 @@ from edgeq.formats.onnx.adapter import add_adapter
 from edgeq.formats.onnx.quantized import QuantizedWriter
 from edgeq.models.graphs.decoder_joined import join_products
 from edgeq.models.graphs.rewriting import save_model
-from edgeq.models.graphs.rounding import ChosenWeights
+from edgeq.models.graphs.rounding import ChosenWeights, codes_from_end_to_end
 from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
 from edgeq.quantize.adapter import Adapter
 from edgeq.quantize.decide import Decision, kept_bytes
@@ -56,7 +56,7 @@ def write_quantized(
     named, and returns all. Raises InvalidInput, naming operators and reasons, if quantization is
     requested and no weight allows it.
     """
-    chosen = ChosenWeights(float_directory, decide)
+    chosen = ChosenWeights(float_directory, decide, find_region=codes_from_end_to_end)
     statistics, found = chosen.quantize(feeds, progress)
     trained = frozenset(name for name, each in chosen.decisions.items() if each.is_trained)
     if trained and train is not None:
