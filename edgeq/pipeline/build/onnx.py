@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from edgeq.core.artifact import DATA_FILE, MODEL_FILE
 from edgeq.core.known_settings import SAMPLE_KEY, SESSION_BY_CPU, SESSION_BY_CPU_KEY, STATE_KEY
 from edgeq.formats.onnx import write
 from edgeq.formats.onnx.genai import write_genai
-from edgeq.formats.onnx.write import Codes
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.models.huggingface import ModelDirectory
@@ -53,7 +51,7 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
             lambda tensor, shape: decide(tensor, shape, intent),
             stages.feeds(graph),
             lambda step: stages.progress(f"{name}: {step}"),
-            functools.partial(_learned, stages, name),
+            lambda codes, trained: stages.trained(codes, trained, name),
         )
     files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
     directory = stages.planned.model.directory
@@ -76,12 +74,6 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
     }
     records = {**written.tensors, **recovered.tensors}
     return Made(files, records, written.inputs, written.outputs, settings)
-
-
-def _learned(stages: Stages, name: str, codes: Codes, trained: frozenset[str]) -> Codes:
-    from edgeq.pipeline.learn.stage import learned_codes
-
-    return learned_codes(stages, name, codes, trained)
 
 
 def _begin(directory: ModelDirectory) -> int | None:
