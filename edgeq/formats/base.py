@@ -50,6 +50,18 @@ class Entity:
 
 
 @dataclass(frozen=True)
+class Detected:
+    """An object that a detector found.
+
+    box: left, top, right and bottom in pixels of the image, turned as its metadata say.
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
 class Ranked:
     """A text that a reranker scored. index: its place in the list that was given.
 
@@ -117,6 +129,10 @@ class Model:
         "simple", "first", "average" or "max".
         """
         raise self._unfit("tag")
+
+    def detect(self, images: Sequence[AnyImage]) -> list[list[Detected]]:
+        """Find objects in each image; the highest score first."""
+        raise self._unfit("detect")
 
     def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
         """Score each text for the query; the best first."""

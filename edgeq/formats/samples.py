@@ -15,9 +15,10 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import SAMPLE_KEY
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import TextOrPair
-from edgeq.formats.base import Aggregation, Array, Classified, Entity, Model, Ranked
+from edgeq.formats.base import Aggregation, Array, Classified, Detected, Entity, Model, Ranked
+from edgeq.formats.detections import detector_of
 from edgeq.formats.entities import entities
-from edgeq.formats.images import AnyImage, prepared
+from edgeq.formats.images import AnyImage, opened, prepared
 from edgeq.formats.package import Package
 from edgeq.formats.text import TextEncoder, prompted
 
@@ -101,6 +102,21 @@ class SampleModel(Model, ABC):
             output = self.run(encoder.feeds(text, self._inputs))[name][0]
             found.append(entities(text, encoder, encoded, output, classes, aggregation))
         return found
+
+    def detect(self, images: Sequence[AnyImage]) -> list[list[Detected]]:
+        """See `Model.detect`. Images are run one at a time, as texts by `embed`."""
+        detector = detector_of(self.artifact)
+        if detector is None:
+            raise self._unfit("detect")
+        _require_list(images, "images")
+        answers = []
+        for index, given in enumerate(images):
+            where = f"images[{index}]"
+            image = opened(given, where)
+            outputs = self.run(self.preprocess(image, where))
+            found = detector.found(outputs, (image.height, image.width))
+            answers.append(detector.named(found))
+        return answers
 
     def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
         """See `Model.rank`. Pairs are run one at a time, as texts by `embed`."""

@@ -13,12 +13,14 @@ from edgeq.core.artifact import ARTIFACT_FILE, TOKENIZER_FILE, Artifact, read_ar
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import Effort, Pass, Progress
 from edgeq.devices.compute_units import ComputeUnits
+from edgeq.formats.detections import detector_of
 from edgeq.formats.registry import file_format
 from edgeq.formats.text import TextEncoder
 from edgeq.measure import arrays, choices, generation, latency, rankings, tags
+from edgeq.measure.detections import Detections, compared
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
-from edgeq.measure.metrics import Judged, judged, scores_of
+from edgeq.measure.metrics import Answers, Judged, judged, scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -246,7 +248,7 @@ class Bench:
         read: Iterable[Iterable[Any]] = [arrays.read_arrays(file) for file in files]
         if task.tags:
             read = zip(*tags.shared_tokens(*map(list, read)), strict=True)
-        distances = compare(names, *read, logits=not task.has_sentence_head)
+        distances = compare(names, *read, logits=not task.has_sentence_head, may_vary=task.detects)
         scores = self._data.scores
         spearman: list[float | None] = [None, None]
         nearest = spearman_bounds = None
@@ -256,10 +258,11 @@ class Bench:
             if scores is not None:
                 spearman = [pair_spearman(rows, scores) for rows in vectors]
                 spearman_bounds = pair_spearman_bounds(vectors[0], scores)
-        found = self._as_users_see_them(artifact, files)
+        answers = self._as_users_see_them(artifact, files)
         return Quality(
-            scores=scores_of(task, found) if found else {},
-            changed=found.changed() if isinstance(found, Judged | tags.Tagging) else (),
+            scores=scores_of(task, answers) if answers else {},
+            changed=answers.changed() if isinstance(answers, Judged | tags.Tagging) else (),
+            redrawn=answers.changed() if isinstance(answers, Detections) else (),
             outputs=distances,
             spearman=spearman[0],
             spearman_bounds=spearman_bounds,
@@ -268,16 +271,20 @@ class Bench:
             conditions=conditions,
         )
 
-    def _as_users_see_them(
-        self, artifact: Artifact, files: tuple[Path, Path]
-    ) -> Judged | tags.Tagging | tuple[rankings.Query, ...] | None:
-        """The answers of a model and of its original as labels or rankings; None for others."""
+    def _as_users_see_them(self, artifact: Artifact, files: tuple[Path, Path]) -> Answers | None:
+        """The answers of a model and of its original as labels, rankings or boxes."""
         task, data, classes = task_of(artifact.task), self._data, artifact.classes
-        if classes is None and not task.ranks:
+        detector = detector_of(artifact)
+        if detector is not None and data.images is not None:
+            names = [value.name for value in artifact.outputs]
+            return compared(detector, data.images, *(arrays.by_sample(f, names) for f in files))
+        if not (task.ranks or task.classifies or task.tags):
             return None
         own, original = ([*arrays.read_arrays(file)] for file in files)
-        if classes is None:
+        if task.ranks:
             return rankings.ranked((data.judged or {})["texts"], own, original, data.scores)
+        if classes is None:
+            return None
         if task.tags:
             tokenizer = (self._float_dir / TOKENIZER_FILE).read_bytes()
             encoder = TextEncoder(tokenizer, artifact.text.max_tokens if artifact.text else 1)

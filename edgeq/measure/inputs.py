@@ -19,7 +19,12 @@ from edgeq.measure import arrays, text_passes
 from edgeq.measure.choices import continuations
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
-from edgeq.recipe.image_sets import PREPARED_ARRAYS, read_prepared
+from edgeq.recipe.image_sets import (
+    ANNOTATIONS_FILE,
+    PREPARED_ARRAYS,
+    PreparedImages,
+    read_prepared,
+)
 from edgeq.recipe.query_sets import read_queries
 from edgeq.recipe.question_sets import Question
 from edgeq.recipe.sequences import sequences
@@ -54,6 +59,7 @@ class Given:
     spans: the labelled parts of a tagger's texts.
     questions: and, as a request, the tokens of their choices, `asked`.
     names: of samples that get labels: the texts themselves, or the files of images.
+    images: the images that a detector gets.
     """
 
     timed: dict[str, Any] = field(default_factory=dict)
@@ -64,6 +70,7 @@ class Given:
     names: tuple[str, ...] = ()
     questions: tuple[Question, ...] = ()
     asked: dict[str, Any] = field(default_factory=dict)
+    images: PreparedImages | None = None
 
 
 def given_to_language_model(
@@ -83,7 +90,7 @@ def given_to_language_model(
     if evaluation is None:
         return Given(timed)
     text = data_sets.read_corpus(evaluation.path)
-    window = text_passes.window_tokens(workload.context)
+    window = workload.window
     text_passes.check_corpus(float_dir, artifact, evaluation.path, evaluation.samples, window)
     judged = {
         **timed,
@@ -123,6 +130,8 @@ def given_samples(
         feed = folder / "feed.npy"
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
         judged = {"arrays": path.absolute(), "samples": samples}
+        if task_of(artifact.task).detects:
+            return Given({"feed": feed}, judged, images=_boxes(evaluation, artifact.classes))
         labels, names = _of_images(evaluation, artifact.classes)
         return Given({"feed": feed}, judged, labels=labels, names=names)
     texts: tuple[TextOrPair, ...]
@@ -163,6 +172,15 @@ def _of_images(
         return None, names
     labels = tuple(found.labels[row] for row in rows)
     return _known(labels, classes.labels, "a directory of the evaluation data"), names
+
+
+def _boxes(evaluation: Evaluation, classes: Classes | None) -> PreparedImages:
+    """The images and what is on them, in labels that the model knows."""
+    found = read_prepared(evaluation.path)
+    labels = {box.label for image in found.boxes or () for box in image}
+    if classes is not None:
+        _known(tuple(sorted(labels)), classes.labels, f"{ANNOTATIONS_FILE} of the evaluation data")
+    return found
 
 
 def evaluation_texts(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[float, ...] | None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from edgeq.core.artifact import Classes
 from edgeq.core.registry import Registry
 from edgeq.core.tasks import Task
-from edgeq.measure import rankings
+from edgeq.measure import detections, rankings, tags
 from edgeq.measure.intervals import Bounds, resampled_bounds, share_bounds
 from edgeq.measure.paired import paired_bounds
 from edgeq.measure.records import Changed, Score
@@ -82,12 +82,16 @@ class Judged:
         )
 
 
+Answers: TypeAlias = Judged | tags.Tagging | Sequence[rankings.Query] | detections.Detections
+
+
 @dataclass(frozen=True)
 class Metric:
     """A quality metric; `score` is None if the data do not allow it.
 
     It takes what the task's answers become: `Judged` for labels, `tags.Tagging` for the parts of
-    texts, `rankings.Query` of every query for rankings, `choices.Answered` for questions.
+    texts, `rankings.Query` of every query for rankings, `choices.Answered` for questions,
+    `Detections` for boxes.
     """
 
     name: str
@@ -221,6 +225,8 @@ METRICS: Registry[Metric] = Registry(
         Metric("multiple_choice", lambda found: found.accuracy()),
         Metric("multiple_choice_norm", lambda found: found.normalized()),
         Metric("multiple_choice_drop", lambda found: found.drop()),
+        Metric("map", detections.map_score),
+        Metric("map_drop", detections.map_drop),
         Metric("order", rankings.order),
         Metric("ndcg", rankings.ndcg),
         Metric("ndcg_drop", rankings.ndcg_drop),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import TASKS, Task
@@ -22,6 +23,7 @@ from edgeq.models.jsonfile import read_optional
 from edgeq.models.labels import read_classes
 from edgeq.models.stated_task import task_of_config
 from edgeq.models.tokenizer_settings import TOKENIZER
+from edgeq.pipeline.first_detector import detection_of, stated_image, stated_labels
 
 if TYPE_CHECKING:
     from edgeq.core.artifact import ValueInfo
@@ -34,13 +36,15 @@ _USUAL_SIDE = 224
 class Interface:
     """classes: of its answer, 0 for none. labels: None if no file says them.
 
-    image: from the file `stated_by`, "" if none says it; None for texts. tokenizer: its directory.
+    image: from the file `stated_by`, "" if none says it; None for texts. detection: of a detector.
+    tokenizer: its directory.
     """
 
     classes: int = 0
     labels: tuple[str, ...] | None = None
     image: ImageSettings | None = None
     stated_by: str = ""
+    detection: DetectionSettings | None = None
     tokenizer: Path | None = None
 
     @property
@@ -86,36 +90,74 @@ class Interface:
             yield "  # How an image becomes the input. No file says it: write what the model was"
             yield "  # trained with, or every label is a guess."
         yield "  image:"
-        for key, value in image.model_dump(mode="json", exclude_none=True).items():
+        around = {"fill", "align"} if image.resize != "fit" else set()
+        for key, value in image.model_dump(mode="json", exclude_none=True, exclude=around).items():
             yield f"    {key}: {json.dumps(value)}"
+        if self.detection is not None:
+            yield "  # How the outputs become boxes, by their names and shapes: compare it with the"
+            yield "  # code that the model came with."
+            yield "  detection:"
+            for key, value in self.detection.model_dump(mode="json", exclude_none=True).items():
+                yield f"    {key}: {json.dumps(value)}"
 
 
 def interface_of(path: Path, task: Task) -> Interface:
-    """Read the graph, and the files of transformers next to it or one directory above.
+    """Read the graph, its metadata, and transformers' files next to it or one directory above.
 
     Raises InvalidInput for a graph that does not fit the task.
     """
     from edgeq.formats.onnx.write import value_info
     from edgeq.models.graphs.imported import read_onnx
 
-    graph = read_onnx(path).graph
-    outputs, config = [*map(value_info, graph.outputs)], stated_next_to(path)
-    classes, labels = 0, None
-    if task.has_labels:
-        classes = _classes(path, outputs)
-        labels = read_classes(config, str(path.parent)).labels if config.get("id2label") else None
+    model = read_onnx(path)
+    inputs, outputs = (
+        [*map(value_info, values)] for values in (model.graph.inputs, model.graph.outputs)
+    )
     if task.reads_texts:
         tokenizer = _next_to(path, TOKENIZER)
         if tokenizer is None:
             what = f"there is no {TOKENIZER} next to it, which {task.noun} needs"
             raise InvalidInput(Problem(str(path), what, "copy it there, or add --task tensor"))
+        if not task.has_labels:
+            return Interface(tokenizer=tokenizer.parent)
+        classes, labels = _classes(path, outputs), _stated_labels(path)
         return Interface(classes, labels, tokenizer=tokenizer.parent)
-    plain = _of_shape(path, [*map(value_info, graph.inputs)])
+    plain = _of_shape(path, inputs)
+    if task.detects:
+        return _of_detector(path, plain, outputs, model.metadata_props)
+    return Interface(_classes(path, outputs), _stated_labels(path), *_stated_image(path, plain))
+
+
+def is_stated_detector(path: Path) -> bool:
+    """Whether Ultralytics' exporter says so in the file."""
+    from edgeq.models.graphs.imported import read_onnx
+
+    return read_onnx(path).metadata_props.get("task") == "detect"
+
+
+def _of_detector(
+    path: Path, plain: ImageSettings, outputs: list[ValueInfo], metadata: Mapping[str, str]
+) -> Interface:
+    labels = stated_labels(metadata) or _stated_labels(path)
+    detection, classes = detection_of(path, outputs, len(labels) if labels else None)
+    stated = stated_image(metadata)
+    if stated:
+        image = ImageSettings.model_validate({**plain.model_dump(exclude_defaults=True), **stated})
+        return Interface(classes, labels, image, f"the metadata of {path.name}", detection)
+    return Interface(classes, labels, *_stated_image(path, plain), detection)
+
+
+def _stated_labels(path: Path) -> tuple[str, ...] | None:
+    config = stated_next_to(path)
+    return read_classes(config, str(path.parent)).labels if config.get("id2label") else None
+
+
+def _stated_image(path: Path, plain: ImageSettings) -> tuple[ImageSettings, str]:
+    """The settings, and the file that states them; `plain` without one."""
     file = _next_to(path, PROCESSOR_FILE)
     if file is None:
-        return Interface(classes, labels, plain)
-    image = read_image_settings(file).model_copy(update={"layout": plain.layout})
-    return Interface(classes, labels, image, file.name)
+        return plain, ""
+    return read_image_settings(file).model_copy(update={"layout": plain.layout}), file.name
 
 
 def _classes(path: Path, outputs: Sequence[ValueInfo]) -> int:

@@ -15,7 +15,15 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable, write_text
-from edgeq.core.tasks import TASKS, TENSOR, TEXT_GENERATION, FirstRecipe, Task, task_of
+from edgeq.core.tasks import (
+    OBJECT_DETECTION,
+    TASKS,
+    TENSOR,
+    TEXT_GENERATION,
+    FirstRecipe,
+    Task,
+    task_of,
+)
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.units import format_bytes
 from edgeq.core.yamlfile import yaml_word
@@ -32,6 +40,7 @@ from edgeq.pipeline.first_interface import (
     Interface,
     a_sample,
     interface_of,
+    is_stated_detector,
     stated_task,
 )
 from edgeq.pipeline.plan.plan import Planned, make_plan
@@ -144,7 +153,8 @@ def _task(located: Located, model: str) -> Task:
     if not located.is_file and (located.path / "modules.json").is_file():
         return next(task for task in TASKS.values() if task.has_sentence_head)
     if located.is_file:
-        return stated_task(located.path) or TENSOR
+        detects = is_stated_detector(located.path)
+        return stated_task(located.path) or (OBJECT_DETECTION if detects else TENSOR)
     config = read_optional(located.path / "config.json")
     if text_part(config, model) != config:
         return TEXT_GENERATION

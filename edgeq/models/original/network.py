@@ -53,7 +53,7 @@ def open_network(directory: ModelDirectory | ImageDirectory, task: Task) -> Any:
         with usual_names(directory) as place:
             network, report = getattr(transformers, task.auto_class).from_pretrained(
                 place,
-                config=_config(directory),
+                config=config_of(directory),
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -119,7 +119,7 @@ def _beyond(known: Iterable[str], names: Iterable[str]) -> list[str]:
     )
 
 
-def _config(directory: ModelDirectory | ImageDirectory) -> Any:
+def config_of(directory: ModelDirectory | ImageDirectory) -> Any:
     """The library's own reading of config.json, in keys that the installed version knows."""
     import transformers
 

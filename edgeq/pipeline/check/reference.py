@@ -22,7 +22,7 @@ from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.formats.written import text_settings
 from edgeq.measure.choices import continuations
 from edgeq.measure.inputs import Evaluation, evaluation_texts
-from edgeq.measure.text_passes import corpus_windows, window_tokens
+from edgeq.measure.text_passes import corpus_windows
 from edgeq.models.architectures import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import is_installed
@@ -142,9 +142,9 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
     decoder = planned.model.decoder
     if decoder is None:
         dimension = directory.head.truncate
-        asked: dict[str, Any] = {"texts": _texts(planned.recipe.model.task, evaluation)}
-        return {**asked, "dimension": dimension} if dimension else asked
-    size = window_tokens(planned.recipe.workload.context)
+        texts: dict[str, Any] = {"texts": _texts(planned.recipe.model.task, evaluation)}
+        return {**texts, "dimension": dimension} if dimension else texts
+    size = planned.recipe.workload.window
     tokenizer = DecoderTokenizer(directory.tokenizer_json())
     windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
     _refuse_large(len(windows), size, decoder, evaluation)

@@ -28,7 +28,7 @@ def described(
     source: Source, task: str, folder: Path, where: str, *, weights: bool
 ) -> DescribedModel:
     """See `describe`. Raises Missing for a GGUF file without the package gguf."""
-    if task_of(task).takes_images and source.kind != "file":
+    if task_of(task).takes_images and task_of(task).auto_class and source.kind != "file":
         return _of_images(source, task, folder, where)
     if source.kind != "gguf-file":
         return describe(source, task, folder, where, weights=weights)

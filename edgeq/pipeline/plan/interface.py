@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeq.core.artifact import Classes, ClassFunction, ValueInfo
+from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import Task, task_of
+from edgeq.core.validation_messages import suggest
 from edgeq.core.yamlfile import Document
 from edgeq.models.huggingface import (
     TEXT_INPUTS,
@@ -53,11 +55,16 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
     classes, count = None, 1 if task.ranks else None
     if task.has_labels:
         labels = labels_of(given, document.path)
-        function, contradictions = _function(given, graph, document)
-        problems += contradictions
+        function = given.function or "none"
+        if given.detection is None:
+            function, contradictions = _function(given, graph, document)
+            problems += contradictions
         classes, count = Classes(labels=labels, function=function), len(labels)
-    if not problems:
+    if not problems and given.detection is not None and count is not None:
+        problems += _misfits_of_boxes(given, graph, count, document)
+    elif not problems:
         problems += _unfit_answer(task, value_info_of(graph.outputs[0]), count, document)
+    if not problems:
         problems += _unfit_inputs(task, given, graph, document)
     if problems:
         raise InvalidInput(problems)
@@ -87,7 +94,7 @@ def value_info_of(value: ir.Value) -> ValueInfo:
 
 
 def _of_one_answer(given: ModelSpec, graph: ir.Graph, document: Document) -> Iterator[Problem]:
-    kinds: dict[str, Any] = {"output": graph.outputs}
+    kinds: dict[str, Any] = {"output": graph.outputs if given.detection is None else [None]}
     if not task_of(given.task).reads_texts:
         kinds["input"] = graph.inputs
     for noun, values in kinds.items():
@@ -156,6 +163,45 @@ def _require_head(
         what = f"{model.located.path.name} gives {width} values, {files.path} says "
         what += str(files.head.width(width))
         raise InvalidInput(Problem(where, what, "export the model that the files describe"))
+
+
+def _misfits_of_boxes(
+    given: ModelSpec, graph: ir.Graph, labels: int, document: Document
+) -> Iterator[Problem]:
+    assert given.detection is not None
+    place, outputs = document.place(("model", "detection")), [*map(value_info_of, graph.outputs)]
+    found = unfit_detection(given.detection, labels, outputs)
+    yield from (Problem(place, *words) for words in found)
+    if given.function == "softmax" and given.detection.names_class:
+        what = "model.function: softmax needs a score for each label"
+        yield Problem(document.place(("model", "function")), what, "remove it")
+
+
+def unfit_detection(
+    settings: DetectionSettings, labels: int, outputs: Sequence[ValueInfo]
+) -> Iterator[tuple[str, str]]:
+    """Each way in which outputs are not as the settings say, and a remedy."""
+    shapes = {value.name: value.shape for value in outputs}
+    for name in settings.outputs:
+        if name not in shapes:
+            yield f"model.detection: the model has no output {name!r}", suggest(name, shapes)
+            return
+    axis = -2 if settings.transposed else -1
+    rows, width = shapes[settings.boxes], settings.width(labels)
+    if len(rows) < 2 or not (isinstance(rows[axis], str) or rows[axis] == width):
+        what = (
+            f"model.detection: rows [{', '.join(settings.row)}] of {labels} labels have {width} "
+            f"numbers, and the output {settings.boxes!r} has the shape {_shown(rows)}"
+        )
+        yield what, "correct 'row', 'transposed', 'background' or the labels"
+    if settings.scores is not None and settings.classes is None:
+        scores, columns = shapes[settings.scores], settings.columns(labels)
+        if not scores or not (isinstance(scores[-1], str) or scores[-1] == columns):
+            what = (
+                f"model.detection: {labels} labels have {columns} scores, and the output "
+                f"{settings.scores!r} has the shape {_shown(scores)}"
+            )
+            yield what, "correct 'background' or the labels"
 
 
 def _unfit_image(image: ImageSettings, taken: ValueInfo) -> Iterator[tuple[str, str]]:
