@@ -60,11 +60,11 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
             function, contradictions = _function(given, graph, document)
             problems += contradictions
         classes, count = Classes(labels=labels, function=function), len(labels)
-    if not problems and given.detection is not None and count is not None:
-        problems += _misfits_of_boxes(given, graph, count, document)
-    elif not problems:
-        problems += _unfit_answer(task, value_info_of(graph.outputs[0]), count, document)
     if not problems:
+        if given.detection is not None:
+            problems += _misfits_of_boxes(given, graph, count or 0, document)
+        else:
+            problems += _unfit_answer(task, value_info_of(graph.outputs[0]), count, document)
         problems += _unfit_inputs(task, given, graph, document)
     if problems:
         raise InvalidInput(problems)
