@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -14,6 +15,7 @@ from edgeq.core.terms import Progress
 from edgeq.formats.onnx.adapter import add_adapter
 from edgeq.formats.onnx.quantized import QuantizedWriter
 from edgeq.models.graphs.decoder_joined import join_products
+from edgeq.models.graphs.harm import harms, too_loud
 from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.graphs.rounding import ChosenWeights, codes_from_end_to_end
 from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
@@ -45,16 +47,57 @@ def write_quantized(
     decide: Decide,
     feeds: Sequence[Feed],
     progress: Progress,
+    limit: float | None = None,
 ) -> Written:
     """Quantize `model.onnx` of `float_directory` into `destination`.
 
     decide: by name and shape `(rows, …)`, as in `edgeq.quantize.decide`. feeds: calibration
-    samples, required if a choice uses statistics. Raises InvalidInput, naming operators and
+    samples, required if a choice uses statistics. limit: of the answers' relative error by static
+    ranges and rounded weights; the most harmful are left out to keep it. Raises InvalidInput, naming operators and
     reasons, if quantization is requested and no weight allows it.
     """
     chosen = ChosenWeights(float_directory, decide, find_region=codes_from_end_to_end)
     statistics, found = chosen.quantize(feeds, progress)
+    loud = _too_loud(float_directory, chosen, statistics, found, feeds, limit, progress)
+    if loud:
+        chosen = _without(loud, float_directory, decide)
+        statistics, found = chosen.quantize(feeds, progress)
     return _write_graph(chosen, destination, found, statistics)
+
+
+def _too_loud(
+    float_directory: Path,
+    chosen: ChosenWeights,
+    statistics: Mapping[str, InputStatistics],
+    found: Mapping[str, Quantized],
+    feeds: Sequence[Feed],
+    limit: float | None,
+    progress: Progress,
+) -> dict[str, float]:
+    """What must not be rounded, and its share in the answers' error."""
+    is_static = any(q.activations == "static-uint8" for q in found.values())
+    if limit is None or not feeds or not is_static:
+        return {}
+    progress("measure what each rounding does to the answers")
+    plain = [w for w in chosen.weights if w.role in ("linear", "convolution") and _in_main(w)]
+    own = chosen.ranges(statistics)
+    return too_loud(harms(float_directory, chosen.region, own, plain, found, feeds), limit)
+
+
+def _in_main(weight: Weight) -> bool:
+    return all(use.in_main_graph for use in weight.uses)
+
+
+def _without(loud: Mapping[str, float], float_directory: Path, decide: Decide) -> ChosenWeights:
+    def decided(name: str, shape: tuple[int, ...]) -> Decision:
+        if name in loud:
+            return Decision(
+                None, f"stays float32: in int8 it changes the answers by {loud[name]:.0%}"
+            )
+        return decide(name, shape)
+
+    find_region = partial(codes_from_end_to_end, loud=loud)
+    return ChosenWeights(float_directory, decided, find_region=find_region)
 
 
 def write_codes(
