@@ -7,7 +7,7 @@ add up like those of chance, in squares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +17,33 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.threads import default_threads
 from edgeq.models.graphs.regions import Region
 from edgeq.models.graphs.rewriting import GraphWriter
+from edgeq.models.graphs.statistics import input_of
 from edgeq.models.graphs.weights import Weight
 from edgeq.models.onnx_session import Session, open_graph
-from edgeq.quantize.activations import scale_and_zero_point
+from edgeq.quantize.activations import InputCodes, scale_and_zero_point
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
-_SAMPLES = 4
+_SAMPLES = 3
+_WORTH_BYTES = 0.1
 _SWITCH = "edgeq.switch"
 Ranges = Mapping[str, tuple[float, float]]
 
 
-def too_loud(harms: Mapping[str, float], limit: float) -> dict[str, float]:
+def too_loud(harms: Mapping[str, float], weights: Container[str], limit: float) -> dict[str, float]:
     """The roundings to leave out, the most harmful first, so that the others stay below `limit`.
 
-    limit: of the relative error of an answer. Returns that of each, alone.
+    limit: of the relative error of an answer. weights: their names; left in floats they cost bytes,
+    where others only cost time, so they must be worth it. Returns the error of each alone.
     """
+
+    def cost(name: str) -> float:
+        return harms[name] * (_WORTH_BYTES if name in weights else 1)
+
     rest, found = sum(harms.values()), {}
-    for name, harm in sorted(harms.items(), key=lambda item: -item[1]):
+    for name in sorted(harms, key=cost, reverse=True):
+        harm = harms[name]
         if rest <= limit**2:
             break
         found[name] = float(np.sqrt(harm))
@@ -97,6 +105,7 @@ class _Switched:
         graph = self._model.graph
         self._values = {v.name: v for v in (*graph.inputs, *graph.initializers.values())}
         self._values |= {value.name: value for node in graph for value in node.outputs}
+        self._nodes = {node.name: node for node in graph}
         kind = ir.TensorType(ir.DataType.INT64)
         self._switch = ir.Value(name=_SWITCH, type=kind, shape=ir.Shape([]))
         graph.inputs.append(self._switch)
@@ -117,19 +126,29 @@ class _Switched:
         stored = self._writer.constant(f"{weight.name}.rounded", _decoded(weight, quantized))
         same = ir.node("Identity", [stored])
         self._replace(weight.name, value, list(value.uses()), lambda: [same])
-        if (
-            inputs is None
-            or inputs.low is None
-            or inputs.high is None
-            or inputs.smoothing is not None
-        ):
+        if inputs is None or inputs.low is None or inputs.high is None:
             return
-        number = len(self.names)
+        self.names.append(input_of(weight.name))
         for use in weight.uses:
-            image = self._values[use.activation.name]
-            reader = next(u for u in image.uses() if u.node.name == use.node.name)
-            span = (inputs.low, inputs.high)
-            self._insert(number, image, [reader], self._coded(image, span))
+            reader = self._nodes[use.node.name]
+            image = reader.inputs[0]
+            assert image is not None
+            coded = self._smoothed(image, inputs, columns=quantized.tensor.codes.shape[1])
+            self._insert(len(self.names), image, [(reader, 0)], coded)
+
+    def _smoothed(self, value: ir.Value, inputs: InputCodes, columns: int) -> list[ir.Node]:
+        """The input of a product after its codes: smoothed, and without its outliers."""
+        assert inputs.low is not None and inputs.high is not None
+        exact, smoothing = np.zeros(columns, bool), np.ones(columns, np.float32)
+        exact[list(inputs.outliers)] = True
+        if inputs.smoothing is not None:
+            smoothing = inputs.smoothing
+        factor = self._writer.constant(f"{value.name}.smoothing", smoothing)
+        mask = self._writer.constant(f"{value.name}.outliers", exact)
+        smooth = ir.node("Div", [value, factor])
+        codes, decoded = self._coded(smooth.outputs[0], (inputs.low, inputs.high))
+        rough = ir.node("Mul", [decoded.outputs[0], factor])
+        return [smooth, codes, decoded, rough, ir.node("Where", [mask, value, rough.outputs[0]])]
 
     def _coded(self, value: ir.Value, range_: tuple[float, float]) -> list[ir.Node]:
         scale, zero = scale_and_zero_point(*range_)
@@ -144,14 +163,18 @@ class _Switched:
         self,
         name: str,
         value: ir.Value,
-        uses: Sequence[ir.Usage],
+        uses: Sequence[tuple[ir.Node, int]],
         make: Callable[[], list[ir.Node]],
     ) -> None:
         self.names.append(name)
         self._insert(len(self.names), value, uses, make())
 
     def _insert(
-        self, number: int, value: ir.Value, uses: Sequence[ir.Usage], changed: list[ir.Node]
+        self,
+        number: int,
+        value: ir.Value,
+        uses: Sequence[tuple[ir.Node, int]],
+        changed: list[ir.Node],
     ) -> None:
         """Let `uses` read what `changed` makes of `value` if the switch is `number`."""
         graph = self._model.graph
@@ -171,8 +194,8 @@ class _Switched:
             graph.insert_before(graph[0], [is_on, chosen])
         else:
             graph.insert_after(producer, [is_on, chosen])
-        for use in uses:
-            use.node.replace_input_with(use.idx, chosen.outputs[0])
+        for node, index in uses:
+            node.replace_input_with(index, chosen.outputs[0])
 
 
 def _decoded(weight: Weight, quantized: Quantized) -> Floats:

@@ -36,7 +36,8 @@ _SURROUNDINGS = (*_POOLS, "Conv", "Concat")
 _IR_VERSION = 10  # of the file format, for onnx's inference of shapes
 _ANY_LENGTH = 160  # of an image's side that the file leaves open
 
-SLOWER = "stored in int8, computed in float32: onnxruntime's integer kernels are slower here"
+STORED = "computed in float32"
+SLOWER = f"{STORED}: onnxruntime's integer kernels are slower here"
 """The reason for convolutions that the cut leaves in floats."""
 
 

@@ -12,7 +12,7 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
-from edgeq.models.graphs.regions import SLOWER, Region, inputs_of, region_of, result_of
+from edgeq.models.graphs.regions import SLOWER, STORED, Region, inputs_of, region_of, result_of
 from edgeq.models.graphs.sequential import goes_in_sequence, round_in_sequence
 from edgeq.models.graphs.statistics import watch
 from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle, small_filters
@@ -21,6 +21,7 @@ from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import plain_method
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
 from edgeq.quantize.number_formats import QuantizedTensor, number_format
+from edgeq.quantize.number_formats.integers import INT8_STORED
 from edgeq.quantize.statistics import Feed, InputStatistics, merged
 
 FindRegion = Callable[
@@ -96,7 +97,7 @@ def codes_from_end_to_end(
     alike = decisions[coded[0].name].choice
     assert alike is not None
     in_codes = replace(alike, method=plain_method(number_format(alike.grid)).name)
-    in_floats = replace(in_codes, activations="float32", ranges=None)
+    in_floats = Choice(INT8_STORED.name, in_codes.method, "float32", None)
     changed = {
         weight.name: Decision(in_floats, _why_floats(weight, loud or {}))
         for weight in coded
@@ -111,7 +112,7 @@ def _why_floats(weight: Weight, loud: Mapping[str, float]) -> str:
     most = max((loud.get(name or "", 0.0) for name in around), default=0.0)
     if not most:
         return SLOWER
-    return f"stored in int8, computed in float32: codes there change the answers by {most:.0%}"
+    return f"{STORED}: codes there change the answers by {most:.0%}"
 
 
 def _is_slower(weight: Weight, region: Region) -> bool:
