@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-BUILDS = {"coreml_store", "project", "tiny"}
+BUILDS = {"project", "tiny", "tiny_store"}
 PLACES = (
     "cli/test_commands.py",
     "cli/test_exit.py",
