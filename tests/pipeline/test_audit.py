@@ -336,7 +336,7 @@ def entry_of(path: Path, type: str, blocks: np.ndarray) -> TensorEntry:
     """A file of nothing but blocks, and a tensor that is them."""
     path.write_bytes(blocks.tobytes())
     shape = (len(blocks), TYPES[type].block)
-    return TensorEntry("t", shape, TYPES[type], 0, blocks.nbytes)
+    return TensorEntry("t", shape, TYPES[type], 0, blocks.nbytes, path)
 
 
 READABLE = (*_SCALES, *_FLOATS, "BF16", "IQ1_M")

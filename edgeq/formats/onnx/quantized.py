@@ -63,6 +63,8 @@ class QuantizedWriter:
                 self._write_table_blocks(weight, quantized.tensor)
             case "tied", int():
                 self._write_tied_blocks(weight, quantized.tensor)
+            case "convolution", None if quantized.activations == "float32":
+                self._write_stored(weight, quantized.tensor)
             case "convolution", None:
                 self._convolutions.write(weight, quantized.tensor)
             case _:
@@ -185,6 +187,19 @@ class QuantizedWriter:
             made = _CodedInput(*node.outputs)
         self._coded[key] = made
         return made
+
+    def _write_stored(self, weight: Weight, tensor: QuantizedTensor) -> None:
+        """Codes that onnxruntime expands once, when it opens the file: it computes with floats.
+
+        Not by DequantizeLinear, which it keeps for its integer kernels and runs every time.
+        """
+        codes = self._writer.constant(f"{weight.name}.codes", tensor.codes.reshape(weight.shape))
+        shape = (-1, *[1] * (len(weight.shape) - 1))
+        scales = self._writer.constant(f"{weight.name}.scales", tensor.scales.reshape(shape))
+        for use in weight.uses:
+            to_float = {"to": ir.DataType.FLOAT.value}
+            floats = self._writer.emit(use.node, "Cast", [codes], to_float)
+            use.node.replace_input_with(1, self._writer.emit(use.node, "Mul", [floats, scales]))
 
     def _write_linear_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
         codes, scales = self._block_constants(weight, tensor)

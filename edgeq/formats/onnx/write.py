@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -15,7 +15,7 @@ from edgeq.formats.onnx.adapter import add_adapter
 from edgeq.formats.onnx.quantized import QuantizedWriter
 from edgeq.models.graphs.decoder_joined import join_products
 from edgeq.models.graphs.rewriting import save_model
-from edgeq.models.graphs.rounding import ChosenWeights
+from edgeq.models.graphs.rounding import ChosenWeights, codes_from_end_to_end
 from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
 from edgeq.quantize.adapter import Adapter
 from edgeq.quantize.decide import Decision, kept_bytes
@@ -23,6 +23,8 @@ from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed, InputStatistics
+
+Codes = Mapping[str, QuantizedTensor]
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,21 @@ def write_quantized(
     decide: Decide,
     feeds: Sequence[Feed],
     progress: Progress,
+    train: Callable[[Codes, frozenset[str]], Codes] | None = None,
 ) -> Written:
     """Quantize `model.onnx` of `float_directory` into `destination`.
 
     decide: by name and shape `(rows, …)`, as in `edgeq.quantize.decide`. feeds: calibration
-    samples, required if a choice uses statistics. Raises InvalidInput, naming operators and
-    reasons, if quantization is requested and no weight allows it.
+    samples, required if a choice uses statistics. train: trains the codes of the weights that are
+    named, and returns all. Raises InvalidInput, naming operators and reasons, if quantization is
+    requested and no weight allows it.
     """
-    chosen = ChosenWeights(float_directory, decide)
+    chosen = ChosenWeights(float_directory, decide, find_region=codes_from_end_to_end)
     statistics, found = chosen.quantize(feeds, progress)
+    trained = frozenset(name for name, each in chosen.decisions.items() if each.is_trained)
+    if trained and train is not None:
+        codes = train({name: quantized.tensor for name, quantized in found.items()}, trained)
+        found = {name: replace(each, tensor=codes[name]) for name, each in found.items()}
     return _write_graph(chosen, destination, found, statistics)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import onnx
@@ -13,7 +12,8 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.graphs.folding import fold_constants
 from edgeq.models.graphs.normal import normalize, share_transposed
-from edgeq.models.graphs.rewriting import name_uniquely, save_model
+from edgeq.models.graphs.rewriting import infer_shapes, name_uniquely, save_model
+from edgeq.models.graphs.simplified import simplify
 from edgeq.models.graphs.source import READ_ERRORS, first_line, read_source, unreadable
 from edgeq.models.graphs.wellformed import operator_sets
 from edgeq.models.graphs.widening import widen
@@ -44,6 +44,7 @@ def read_onnx(path: Path) -> ir.Model:
         name_uniquely(model)
         passes.RemoveUnusedNodesPass()(model)
         _correct_ranks(model)
+        simplify(model)
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
     return model
@@ -81,11 +82,7 @@ def _correct_ranks(model: ir.Model) -> None:
     stated = [(value, value.shape) for value in model.graph.outputs]
     for value, _ in stated:
         value.shape = None
-    inference = passes.ShapeInferencePass(strict_mode=False)
-    logger = logging.getLogger(type(inference).__module__)
-    logger.disabled = True  # it logs a stack trace if onnx cannot tell; nothing is changed then
-    inference(model)
-    logger.disabled = False
+    infer_shapes(model)
     for value, shape in stated:
         if shape is not None and (value.shape is None or len(value.shape) == len(shape)):
             value.shape = shape

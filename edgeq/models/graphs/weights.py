@@ -133,6 +133,21 @@ def find_weights(model: ir.Model) -> list[Weight]:
     ]
 
 
+def small_filters(graph: ir.Graph) -> list[Weight]:
+    """Weights of convolutions of the main graph that are too small to save bytes."""
+    users: dict[str, list[tuple[ir.Node, int, bool]]] = {}
+    values: dict[str, ir.Value] = {}
+    for node in graph:
+        value = node.inputs[1] if _operator(node) == "Conv" else None
+        if value is not None and value.is_initializer() and not _is_weight(value):
+            stored = value.const_value
+            if stored is not None and stored.dtype == ir.DataType.FLOAT:
+                values[value.name or ""] = value
+                users.setdefault(value.name or "", []).append((node, 1, True))
+    found = [_weight(name, values[name], uses) for name, uses in users.items()]
+    return [weight for weight in found if not any(_computed_bias(u.node) for u in weight.uses)]
+
+
 def settle(weight: Weight, decide: Decide) -> Decision:
     """A decision that this weight's operators can carry out, or float32 with the reason."""
     if weight.stored:

@@ -252,7 +252,7 @@ def test_quality_is_a_divergence_from_another_package(wren: Wren, tmp_path: Path
     assert measured.language is not None
     found = measured.language
     assert 0 < found.divergence.kl.mean < 1e-3 and found.divergence.noise_floor < 1e-6
-    assert found.conditions.inputs == "2 windows of 40 tokens, context 40 in float16"
+    assert found.conditions.inputs == "2 windows of 40 tokens, context 40 in f16"
     assert found.conditions.reference and found.conditions.warnings == ()
 
 
