@@ -17,6 +17,7 @@ PLACES = (
     "cli/test_commands.py",
     "cli/test_exit.py",
     "cli/test_no_network.py",
+    "cli/test_own_net.py",
     "cli/test_pipe.py",
     "cli/test_terminal.py",
     "core/test_child.py",
