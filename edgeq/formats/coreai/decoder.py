@@ -27,7 +27,7 @@ _PIECE = 256
 class CoreaiDecoder(LanguageModel):
     """A decoder with states. Its cache is float16 and has the file's context length."""
 
-    cache_type = "float16"
+    cache_type = "f16"
 
     def __init__(self, package: Package, path: Path, context: int | None) -> None:
         """Raises InvalidInput if the file has no such context, or was not written by edgeq."""

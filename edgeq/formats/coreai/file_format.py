@@ -81,9 +81,5 @@ class Coreai(CoreaiStorage, FileFormat):
         tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
         return weights + tokenizer + program_bytes(model, tensors)
 
-    def cache_value_bytes(self, weights: str) -> int:
-        """Two: states are float16."""
-        return 2
-
 
 COREAI = Coreai()

@@ -27,7 +27,7 @@ _IDS, _POSITION, _LOGITS = "input_ids", "position", "logits"
 class CoremlDecoder(LanguageModel):
     """A decoder with states. Its cache is float16 and has the package's context length."""
 
-    cache_type = "float16"
+    cache_type = "f16"
 
     def __init__(self, package: Package, backend: Backend, context: int | None) -> None:
         """Raises InvalidInput if the package has no such context, or was not written by edgeq."""

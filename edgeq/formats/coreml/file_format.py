@@ -86,10 +86,6 @@ class Coreml(CoremlStorage, FileFormat):
         tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
         return weights + tokenizer + program_bytes(model, context, tensors)
 
-    def cache_value_bytes(self, weights: str) -> int:
-        """Two: states of a package are float16."""
-        return 2
-
     def extras(self, directory: Path, artifact: Artifact) -> dict[str, bytes]:
         """The Swift file that loads the package."""
         from edgeq.formats.coreml.swift import SWIFT_FILE, swift_file

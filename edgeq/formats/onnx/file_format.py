@@ -74,10 +74,6 @@ class Onnx(OnnxStorage, FileFormat):
         each = _GRAPH_BYTES_PER_TENSOR * tensors
         return weights + tokenizer + graphs * each + _rotary_bytes(model, context)
 
-    def cache_value_bytes(self, weights: str) -> int:
-        """Four: ONNX Runtime's CPU kernels keep float32."""
-        return 4
-
 
 def _decisions(model: DescribedModel, intent: Intent) -> dict[str, Decision]:
     """Decided by name alone; if operators are known, limited to what they support and pays."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.number_formats.integers import INT8, INT8_STORED
 from edgeq.quantize.statistics import Feed, InputStatistics
 
+Codes = Mapping[str, QuantizedTensor]
+
 
 @dataclass(frozen=True)
 class Written:
@@ -51,14 +53,16 @@ def write_quantized(
     decide: Decide,
     feeds: Sequence[Feed],
     progress: Progress,
+    train: Callable[[Codes, frozenset[str]], Codes] | None = None,
     limit: float | None = None,
 ) -> Written:
     """Quantize `model.onnx` of `float_directory` into `destination`.
 
     decide: by name and shape `(rows, …)`, as in `edgeq.quantize.decide`. feeds: calibration
-    samples, required if a choice uses statistics. limit: of the answers' relative error by static
-    ranges and rounded weights; the most harmful are left out to keep it. Raises InvalidInput,
-    naming operators and reasons, if quantization is requested and no weight allows it.
+    samples, required if a choice uses statistics. train: trains the codes of the weights that are
+    named, and returns all. limit: of the answers' relative error by static ranges and rounded
+    weights; the most harmful are left out to keep it. Raises InvalidInput, naming operators and
+    reasons, if quantization is requested and no weight allows it.
     """
     chosen = ChosenWeights(float_directory, decide, find_region=codes_from_end_to_end)
     statistics, found = chosen.quantize(feeds, progress)
@@ -66,6 +70,10 @@ def write_quantized(
     if loud:
         chosen = _without(loud, float_directory, decide)
         statistics, found = chosen.quantize(feeds, progress)
+    trained = frozenset(name for name, each in chosen.decisions.items() if each.is_trained)
+    if trained and train is not None:
+        codes = train({name: quantized.tensor for name, quantized in found.items()}, trained)
+        found = {name: replace(each, tensor=codes[name]) for name, each in found.items()}
     return _write_graph(chosen, destination, found, statistics)
 
 

@@ -116,7 +116,7 @@ def build_possible(
         if intent.name in planned.impossible:
             problems.append(planned.impossible[intent.name])
         else:
-            found[intent.name] = builder.artifact(intent)
+            found[intent.name] = builder.artifact(planned.cached(intent))
     for format in wanted:
         for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
             if (formats is None or format in formats) and (names is None or intent.name in names):
@@ -177,6 +177,7 @@ class _Builder:
         from edgeq.pipeline.allocate.allocation import allocate
 
         found, _ = allocate(self._stages, format, fit, artifact_maker(self._stages))
+        found = self._planned.cached(found)
         note = prospect(self._planned, format, fit).note(fit, format)
         return replace(self.artifact(found), notes=(note,) if note else (), became=found)
 
@@ -191,6 +192,7 @@ class _Builder:
             "variant": variant.model_dump(mode="json"),
             "rules": [] if is_float else [rule.model_dump(mode="json") for rule in intent.rules],
             **({"chosen": dict(intent.chosen)} if intent.chosen else {}),
+            **({"kv": intent.kv} if intent.kv else {}),
             "calibration": None if is_float else stages.calibration_key(),
             "importance": stages.importance_key() if method.takes_imatrix else None,
             **self._settings_key(intent),
@@ -208,8 +210,12 @@ class _Builder:
 
     def _interface_key(self) -> dict[str, Any]:
         """What the recipe declares of an .onnx file, which its record repeats."""
-        image, classes = self._planned.recipe.model.image, self._planned.model.classes
-        declared = {"image": image, "classes": classes if image else None}
+        given, classes = self._planned.recipe.model, self._planned.model.classes
+        declared = {
+            "image": given.image,
+            "detection": given.detection,
+            "classes": classes if given.image else None,
+        }
         return {name: each.model_dump(mode="json") for name, each in declared.items() if each}
 
     def _settings_key(self, intent: Intent) -> dict[str, Any]:
@@ -260,6 +266,7 @@ class _Builder:
             text=text,
             dimension=directory.dimension if directory and task.has_sentence_head else None,
             image=planned.recipe.model.image,
+            detection=planned.recipe.model.detection,
             classes=planned.model.classes,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,

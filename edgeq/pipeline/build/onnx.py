@@ -56,6 +56,7 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
             lambda tensor, shape: decide(tensor, shape, intent),
             stages.feeds(graph),
             lambda step: stages.progress(f"{name}: {step}"),
+            lambda codes, trained: stages.trained(codes, trained, name),
             _LOUDEST if stages.task.takes_arrays else None,
         )
     files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -248,6 +248,10 @@ class Stages:
         """
         from edgeq.quantize.codes import load_codes
 
+        trained = frozenset(name for name, decision in decisions.items() if decision.is_trained)
+        if trained:
+            started = {name: decision.started() for name, decision in decisions.items()}
+            return self.trained(self.codes(started, describe, settle), trained, describe)
         chosen = {
             name: [decision.grid, decision.method]
             for name, decision in decisions.items()
@@ -269,6 +273,38 @@ class Stages:
                 self._make_codes(destination, decisions, describe, needs_data, settle, steps)
 
         return load_codes(self.store.stage("codes", key, make, describe=describe) / _CODES_FILE)
+
+    def trained(
+        self, start: Mapping[str, QuantizedTensor], names: frozenset[str], describe: str
+    ) -> dict[str, QuantizedTensor]:
+        """`start` with the codes of the weights `names` learned."""
+        from edgeq.pipeline.learn.stage import digest, learn
+        from edgeq.pipeline.recover.record import versions
+        from edgeq.quantize.codes import load_codes, save_codes
+
+        key = {
+            **self.float_key(),
+            "start": digest(start),
+            "trained": sorted(names),
+            "calibration": self.calibration_key(),
+            "tools": {**self.tools, **versions()},
+        }
+
+        def make(destination: Path) -> None:
+            feeds = self.feeds(self.float_graph())
+            with self.store.workplace("learned", key) as steps:
+                found = learn(
+                    self.model,
+                    self.task,
+                    feeds,
+                    start,
+                    names,
+                    steps,
+                    lambda step: self.progress(f"{describe}: {step}"),
+                )
+            save_codes(destination / _CODES_FILE, found)
+
+        return load_codes(self.store.stage("learned", key, make, describe=describe) / _CODES_FILE)
 
     def feeds(self, graph: Path) -> list[Feed]:
         """The calibration data as inputs of the float graph; none without any data."""

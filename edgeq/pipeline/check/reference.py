@@ -20,7 +20,7 @@ from edgeq.core.units import format_bytes
 from edgeq.formats.onnx.file_format import ONNX
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure.inputs import Evaluation, evaluation_texts
-from edgeq.measure.text_passes import corpus_windows, window_tokens
+from edgeq.measure.text_passes import corpus_windows
 from edgeq.models.architectures import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import is_installed
@@ -124,7 +124,7 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
         if task_of(planned.recipe.model.task).ranks:
             return {"texts": read_queries(evaluation.path, evaluation.samples).pairs}
         return {"texts": evaluation_texts(evaluation)[0]}
-    size = window_tokens(planned.recipe.workload.context)
+    size = planned.recipe.workload.window
     tokenizer = DecoderTokenizer(directory.tokenizer_json())
     windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
     _refuse_large(len(windows), size, decoder, evaluation)

@@ -23,6 +23,7 @@ class CoreaiStorage(Storage):
     runs_anywhere = False
     takes_adapter = False
     activations = "float32"
+    kv_types = ("f16",)
 
     def holds(self, variant: Variant) -> bool:
         """See `Storage.holds`."""

@@ -20,6 +20,7 @@ class CoremlStorage(Storage):
     has_compute_units = True
     takes_adapter = False
     activations = "float32"
+    kv_types = ("f16",)
 
     def holds(self, variant: Variant) -> bool:
         """See `Storage.holds`."""
