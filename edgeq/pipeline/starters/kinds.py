@@ -29,13 +29,13 @@ def kind_of(artifact: Artifact) -> Kind | None:
     task = task_of(artifact.task)
     if task.generates:
         return "language" if GGUF_FILE in artifact.files else None
-    if MODEL_FILE not in artifact.files:
+    if MODEL_FILE not in artifact.files or task.takes_images:
         return None
     if task.embeds:
         return "encoder"
-    if task.classifies and task.takes == "texts":
+    if task.classifies:
         return "classifier"
-    return "tensor" if task.takes == "arrays" else None
+    return "tensor" if task.takes_arrays else None
 
 
 def dtypes_of(artifact: Artifact) -> frozenset[str]:
