@@ -45,7 +45,7 @@ def run(
         list[str] | None,
         typer.Argument(
             help="Sentences: each is classified, or ranked by similarity to the first; for a "
-            "reranker, a query and texts; for a classifier of images, their paths."
+            "reranker, a query and texts; for a model of images, their paths."
         ),
     ] = None,
     inputs: Annotated[
@@ -69,8 +69,10 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a model: rank sentences, classify texts or images, continue a text, or map arrays."""
+    """Run a model: rank or classify texts, classify images or find objects in them, continue a
+    text, or map arrays."""
     from edgeq.pipeline.run import (
+        Boxed,
         Labelled,
         Reranked,
         Sampling,
@@ -80,6 +82,7 @@ def run(
         write_text,
     )
     from edgeq.report.answers import (
+        print_boxes,
         print_labels,
         print_outputs,
         print_pace,
@@ -112,6 +115,8 @@ def run(
         print_json(answer.summary())
     elif isinstance(answer, Labelled):
         print_labels(answer, console)
+    elif isinstance(answer, Boxed):
+        print_boxes(answer, console)
     elif isinstance(answer, Reranked):
         print_ranking(answer, console)
     else:

@@ -134,6 +134,12 @@ BUDGETS: Registry[Budget] = Registry(
             "the share of answers that keep their labels",
         ),
         _quality(
+            "map_drop",
+            "share",
+            "at most",
+            "the precision of its boxes that it loses",
+        ),
+        _quality(
             "accuracy_drop",
             "share",
             "at most",

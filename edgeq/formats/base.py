@@ -32,6 +32,18 @@ class Classified:
 
 
 @dataclass(frozen=True)
+class Detected:
+    """An object that a detector found.
+
+    box: left, top, right and bottom in pixels of the image, turned as its metadata say.
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
 class Ranked:
     """A text that a reranker scored. index: its place in the list that was given.
 
@@ -89,6 +101,10 @@ class Model:
     def classify(self, samples: Sequence[str] | Sequence[AnyImage]) -> list[Classified]:
         """Classify each text or, by a classifier of images, each image."""
         raise self._unfit("classify")
+
+    def detect(self, images: Sequence[AnyImage]) -> list[list[Detected]]:
+        """Find objects in each image; the highest score first."""
+        raise self._unfit("detect")
 
     def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
         """Score each text for the query; the best first."""

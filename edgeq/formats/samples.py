@@ -15,8 +15,9 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import SAMPLE_KEY
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import TextOrPair
-from edgeq.formats.base import Array, Classified, Model, Ranked
-from edgeq.formats.images import AnyImage, prepared
+from edgeq.formats.base import Array, Classified, Detected, Model, Ranked
+from edgeq.formats.detections import detector_of
+from edgeq.formats.images import AnyImage, opened, prepared
 from edgeq.formats.package import Package
 from edgeq.formats.text import TextEncoder, prompted
 
@@ -72,7 +73,7 @@ class SampleModel(Model, ABC):
     def classify(self, samples: Sequence[str] | Sequence[AnyImage]) -> list[Classified]:
         """See `Model.classify`. Samples are run one at a time, as by `embed`."""
         classes = self.artifact.classes
-        if classes is None:
+        if classes is None or not task_of(self.artifact.task).classifies:
             raise self._unfit("classify")
         is_image = self.artifact.image is not None
         _require_list(samples, "images" if is_image else "texts")
@@ -85,6 +86,21 @@ class SampleModel(Model, ABC):
                 feeds = self._encoder.feeds(str(sample), self._inputs, f"texts[{index}]")
             found.append(_classified(classes, self.run(feeds)[name]))
         return found
+
+    def detect(self, images: Sequence[AnyImage]) -> list[list[Detected]]:
+        """See `Model.detect`. Images are run one at a time, as texts by `embed`."""
+        detector = detector_of(self.artifact)
+        if detector is None:
+            raise self._unfit("detect")
+        _require_list(images, "images")
+        answers = []
+        for index, given in enumerate(images):
+            where = f"images[{index}]"
+            image = opened(given, where)
+            outputs = self.run(self.preprocess(image, where))
+            found = detector.found(outputs, (image.height, image.width))
+            answers.append(detector.named(found))
+        return answers
 
     def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
         """See `Model.rank`. Pairs are run one at a time, as texts by `embed`."""

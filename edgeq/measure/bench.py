@@ -13,11 +13,13 @@ from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import Effort, Pass, Progress
 from edgeq.devices.compute_units import ComputeUnits
+from edgeq.formats.detections import detector_of
 from edgeq.formats.registry import file_format
 from edgeq.measure import arrays, generation, latency, rankings
+from edgeq.measure.detections import Detections, compared
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
-from edgeq.measure.metrics import Judged, changed_samples, judged, scores_of
+from edgeq.measure.metrics import Answers, Judged, judged, scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -205,21 +207,25 @@ class Bench:
         if names != wanted:
             raise NotComparable(f"its outputs are {names}, full precision's {wanted}")
         read = (arrays.read_arrays(file) for file in files)
-        distances = compare(names, *read, logits=not task_of(artifact.task).has_sentence_head)
+        task = task_of(artifact.task)
+        distances = compare(names, *read, logits=not task.has_sentence_head, may_vary=task.detects)
         scores = self._data.scores
         spearman: list[float | None] = [None, None]
         nearest = spearman_bounds = None
-        if task_of(artifact.task).embeds:
+        if task.embeds:
             vectors = [np.concatenate(list(arrays.read_arrays(file))) for file in files]
             nearest = neighbours((self._data.judged or {})["texts"], vectors[1], vectors[0])
             if scores is not None:
                 spearman = [pair_spearman(rows, scores) for rows in vectors]
                 spearman_bounds = pair_spearman_bounds(vectors[0], scores)
-        found = self._as_labels(artifact, files)
-        judged = self._as_rankings(files) if task_of(artifact.task).ranks else found
+        labelled, drawn = self._as_labels(artifact, files), self._as_boxes(artifact, files)
+        answers: Answers | None = drawn or labelled
+        if task.ranks:
+            answers = self._as_rankings(files)
         return Quality(
-            scores=scores_of(task_of(artifact.task), judged) if judged else {},
-            changed=changed_samples(found, artifact.classes) if found and artifact.classes else (),
+            scores=scores_of(task, answers) if answers else {},
+            changed=labelled.changed(artifact.classes) if labelled and artifact.classes else (),
+            redrawn=drawn.changed() if drawn else (),
             outputs=distances,
             spearman=spearman[0],
             spearman_bounds=spearman_bounds,
@@ -230,10 +236,19 @@ class Bench:
 
     def _as_labels(self, artifact: Artifact, files: tuple[Path, Path]) -> Judged | None:
         """The answers of a classifier and of its original; None for other models."""
-        if artifact.classes is None:
+        if artifact.classes is None or not task_of(artifact.task).classifies:
             return None
         own, original = ([*arrays.read_arrays(file)] for file in files)
         return judged(self._data.names, own, original, artifact.classes, self._data.labels)
+
+    def _as_boxes(self, artifact: Artifact, files: tuple[Path, Path]) -> Detections | None:
+        """The answers of a detector and of its original; None for other models."""
+        detector, images = detector_of(artifact), self._data.images
+        if detector is None or images is None:
+            return None
+        names = [value.name for value in artifact.outputs]
+        own, original = (arrays.by_sample(file, names) for file in files)
+        return compared(detector, images, own, original)
 
     def _as_rankings(self, files: tuple[Path, Path]) -> tuple[rankings.Query, ...]:
         """The answers of a reranker and of its original, by query."""

@@ -17,7 +17,12 @@ from edgeq.formats.timed_feed import sequence
 from edgeq.measure import arrays, text_passes
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
-from edgeq.recipe.image_sets import PREPARED_ARRAYS, read_prepared
+from edgeq.recipe.image_sets import (
+    ANNOTATIONS_FILE,
+    PREPARED_ARRAYS,
+    PreparedImages,
+    read_prepared,
+)
 from edgeq.recipe.query_sets import read_queries
 from edgeq.recipe.sequences import sequences
 
@@ -46,6 +51,7 @@ class Given:
 
     scores: of pairs of sentences, or the relevance of a reranker's texts.
     names: of samples that get labels: the texts themselves, or the files of images.
+    images: the images that a detector gets.
     """
 
     timed: dict[str, Any] = field(default_factory=dict)
@@ -53,6 +59,7 @@ class Given:
     scores: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
     names: tuple[str, ...] = ()
+    images: PreparedImages | None = None
 
 
 def given_to_language_model(
@@ -103,6 +110,8 @@ def given_samples(
         feed = folder / "feed.npy"
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
         judged = {"arrays": path.absolute(), "samples": samples}
+        if task_of(artifact.task).detects:
+            return Given({"feed": feed}, judged, images=_boxes(evaluation, artifact.classes))
         labels, names = _of_images(evaluation, artifact.classes)
         return Given({"feed": feed}, judged, None, labels, names)
     texts: tuple[TextOrPair, ...]
@@ -139,6 +148,15 @@ def _of_images(
         return None, names
     labels = tuple(found.labels[row] for row in rows)
     return _known(labels, classes, "a directory of the evaluation data"), names
+
+
+def _boxes(evaluation: Evaluation, classes: Classes | None) -> PreparedImages:
+    """The images and what is on them, in labels that the model knows."""
+    found = read_prepared(evaluation.path)
+    labels = {box.label for image in found.boxes or () for box in image}
+    if classes is not None:
+        _known(tuple(sorted(labels)), classes, f"{ANNOTATIONS_FILE} of the evaluation data")
+    return found
 
 
 def evaluation_texts(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[float, ...] | None]:

@@ -11,6 +11,8 @@ from pydantic import Field
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Problem
 
+ANNOTATIONS_FILE = "annotations.json"
+"""Of a detector's data set: the boxes on its images, in the format of COCO."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 PREPARED_ARRAYS = "arrays.npz"
 PREPARED_RECORD = "images.json"
@@ -25,11 +27,24 @@ class ImageFile:
     label: str | None
 
 
+class TrueBox(Frozen):
+    """An object in an image. box: left, top, right and bottom in pixels. is_crowd: a box around
+    several, in which none is missed and none found counts against a detector."""
+
+    label: str
+    box: tuple[float, float, float, float]
+    is_crowd: bool = False
+
+
 class PreparedImages(Frozen):
     """Written next to the model's inputs that were computed from images, in their order."""
 
     names: tuple[str, ...] = Field(description="Copies of an image have the name of the first.")
     labels: tuple[str, ...] | None = Field(description="The right labels; null if there are none.")
+    sizes: tuple[tuple[int, int], ...] = Field(description="Height and width of each image.")
+    boxes: tuple[tuple[TrueBox, ...], ...] | None = Field(
+        default=None, description="The right boxes of each image; null if there are none."
+    )
 
 
 def list_images(folder: Path) -> tuple[ImageFile, ...]:
@@ -58,7 +73,7 @@ def read_prepared(folder: Path) -> PreparedImages:
 
 def _below(folder: Path, label: str | None = None) -> Iterator[ImageFile]:
     for path in folder.iterdir():
-        if path.name.startswith("."):
+        if path.name.startswith(".") or (label is None and path.name == ANNOTATIONS_FILE):
             continue
         if path.is_dir() and label is None:
             yield from _below(path, path.name)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from edgeq.core.artifact import ClassFunction, Frozen
+from edgeq.core.detection import DetectionSettings
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import TASKS
 from edgeq.core.validation_messages import refuse
@@ -95,8 +96,22 @@ class ModelSpec(Frozen):
     )
     image: ImageSettings | None = Field(
         default=None,
-        description="For image-classification: how an image becomes the model's input.",
+        description="For image-classification and object-detection: how an image becomes the "
+        "model's input.",
         examples=[{"size": 224, "resize": 256, "mean": 0.5, "deviation": 0.5}],
+    )
+    detection: DetectionSettings | None = Field(
+        default=None,
+        description="For object-detection: how the model's outputs become boxes.",
+        examples=[
+            {
+                "boxes": "output0",
+                "row": ["box", "scores"],
+                "transposed": True,
+                "box": "cxcywh",
+                "overlap": 0.45,
+            }
+        ],
     )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeq.core.registry import Registry
 from edgeq.core.tasks.image_classification import IMAGE_CLASSIFICATION
+from edgeq.core.tasks.object_detection import OBJECT_DETECTION
 from edgeq.core.tasks.reranking import RERANKING
 from edgeq.core.tasks.sentence_embedding import SENTENCE_EMBEDDING
 from edgeq.core.tasks.task import FirstRecipe, Takes, Task
@@ -13,6 +14,7 @@ from edgeq.core.tasks.text_generation import TEXT_GENERATION
 
 __all__ = [
     "IMAGE_CLASSIFICATION",
+    "OBJECT_DETECTION",
     "RERANKING",
     "SENTENCE_EMBEDDING",
     "TASKS",
@@ -36,6 +38,7 @@ TASKS: Registry[Task] = Registry(
         RERANKING,
         TEXT_GENERATION,
         IMAGE_CLASSIFICATION,
+        OBJECT_DETECTION,
         TENSOR,
     ),
 )

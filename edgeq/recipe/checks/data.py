@@ -11,6 +11,8 @@ from edgeq.core.tasks import Takes, task_of
 from edgeq.core.validation_messages import Location, suggest_near
 from edgeq.core.yamlfile import Document
 from edgeq.recipe import data_sets
+from edgeq.recipe.annotations import has_annotations, read_annotations
+from edgeq.recipe.image_sets import ANNOTATIONS_FILE
 from edgeq.recipe.query_sets import read_queries
 
 if TYPE_CHECKING:
@@ -89,7 +91,16 @@ def _read(path: Path, samples: int | None, task: str) -> bool:
         read_queries(path, samples)
         return False
     if task_of(task).takes_images:
-        data_sets.chosen_images(path, samples)
+        images = data_sets.chosen_images(path, samples)
+        if task_of(task).detects and images[0].label is not None:
+            what = "has subdirectories named by labels, and a detector's images are not in any"
+            remedy = f"move the images up, and describe their boxes in {ANNOTATIONS_FILE}"
+            raise InvalidInput(Problem(str(path), what, remedy))
+        if has_annotations(path):
+            if not task_of(task).detects:
+                what = f"has boxes in {ANNOTATIONS_FILE}, which {task} does not read"
+                raise InvalidInput(Problem(str(path), what, "remove it, or change 'task'"))
+            read_annotations(path, images)
         return False
     if path.suffix in data_sets.ARRAY_SUFFIXES:
         data_sets.read_arrays(path, samples)
