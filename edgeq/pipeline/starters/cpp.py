@@ -89,7 +89,7 @@ _LANGUAGE = _Program("language.hpp", "language_main.cpp", (), _LANGUAGE_BUILD, "
 _PROGRAMS: dict[Kind, _Program] = {
     "encoder": _ENCODER,
     "classifier": _CLASSIFIER,
-    "tensor": _TENSOR,
+    "arrays": _TENSOR,
     "language": _LANGUAGE,
 }
 
@@ -97,7 +97,7 @@ _PROGRAMS: dict[Kind, _Program] = {
 def runs(artifact: Artifact) -> bool:
     """Whether this starter can run the artifact."""
     kind = kind_of(artifact)
-    return kind is not None and (kind != "tensor" or dtypes_of(artifact) <= DTYPES)
+    return kind is not None and (kind != "arrays" or dtypes_of(artifact) <= DTYPES)
 
 
 def files(artifact: Artifact, name: str, arrays: bytes | None) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ _SHARED = ("session.mjs", "cases.mjs")
 _EXAMPLES: dict[Kind, tuple[str, ...]] = {
     "encoder": ("how do I reset my password", "steps to change a login", "rain tomorrow"),
     "classifier": ("it works well", "it broke on the first day"),
-    "tensor": (),
+    "arrays": (),
 }
 _README = """\
 # {name} in {where}
@@ -36,7 +36,7 @@ the page use several threads."""
 def runs(artifact: Artifact) -> bool:
     """Whether these starters run the artifact; not float16, for which JavaScript has no array."""
     kind = kind_of(artifact)
-    return kind in _EXAMPLES and (kind != "tensor" or dtypes_of(artifact) <= DTYPES - {"float16"})
+    return kind in _EXAMPLES and (kind != "arrays" or dtypes_of(artifact) <= DTYPES - {"float16"})
 
 
 def node_files(artifact: Artifact, name: str, arrays: bytes | None) -> dict[str, bytes]:

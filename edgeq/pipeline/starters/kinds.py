@@ -12,7 +12,7 @@ import numpy as np
 from edgeq.core.artifact import GGUF_FILE, MODEL_FILE, Artifact
 from edgeq.core.tasks import task_of
 
-Kind = Literal["encoder", "classifier", "tensor", "language"]
+Kind = Literal["encoder", "classifier", "arrays", "language"]
 
 INPUTS_FOLDER = "inputs"
 DTYPES = frozenset(
@@ -35,7 +35,7 @@ def kind_of(artifact: Artifact) -> Kind | None:
         return "encoder"
     if task.classifies:
         return "classifier"
-    return "tensor" if task.takes_arrays else None
+    return "arrays" if task.takes_arrays else None
 
 
 def dtypes_of(artifact: Artifact) -> frozenset[str]:
