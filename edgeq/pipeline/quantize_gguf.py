@@ -71,13 +71,13 @@ def fit_gguf(source: Path, out: Path, size: str, text: Path, progress: Progress)
     Raises InvalidInput for a size that cannot be kept, and for too little text.
     """
     limit = given_bytes(size, "--size")
-    writable(out, "out")
     try:
         from edgeq.formats.gguf.inside import importance_inside
-        from edgeq.formats.gguf.requantize import quantize_file
+        from edgeq.formats.gguf.requantize import quantize_file, require_other
         from edgeq.pipeline.allocate import whole_file
     except ImportError:
         raise missing_extra("gguf", "gguf", "quantize GGUF files") from None
+    require_other(source, out)
     header = _opened(source)
     whole_file.require_possible(header, limit)
     windows = _windows(source, text, _WINDOW)
@@ -131,11 +131,14 @@ def importance_of_file(source: Path, text: Path, out: Path, progress: Progress) 
 
 
 def _opened(source: Path) -> Header:
-    """The header of a file that llama.cpp survives."""
+    """The header of a language model that llama.cpp survives."""
     from edgeq.formats.gguf.parts import read_whole
     from edgeq.formats.gguf.trial import require_survivor
 
     header = read_whole(source)
+    if header.get(f"{header.get('general.architecture')}.attention.causal", True) is False:
+        what = "is a sentence encoder, and statistics are those of a language model"
+        raise InvalidInput(Problem(str(source), what, "quantize it to a mix: --mix Q8_0"))
     require_survivor(header, None, None, None, None)
     return header
 
