@@ -127,10 +127,11 @@ class LanguageModel(Model, ABC):
         """
         with self._lock:
             ids = self._begin(token_ids)
-            parts = []
+            first, parts = len(ids) - (count or len(ids)), []
             for start in range(0, len(ids), piece):
                 rows = self._forward(ids[start : start + piece], every=True)
-                parts.append(rows[max(0, len(ids) - (count or len(ids)) - start) :])
+                if start + len(rows) > first:  # an empty slice would keep its rows in memory
+                    parts.append(rows[max(0, first - start) :])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def prefill(self, token_ids: Sequence[int] | Array) -> Floats:

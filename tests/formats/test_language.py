@@ -25,6 +25,8 @@ def test_one_answer_however_the_text_reaches_the_cache(ids: list[int], piece: in
     whole = model.logits(ids)
     assert (whole.shape, whole.dtype) == ((len(ids), VOCABULARY), np.dtype(np.float32))
     np.testing.assert_array_equal(model.last_logits(ids, len(ids), piece), whole)
+    for count in (1, len(ids) // 2 + 1):
+        np.testing.assert_array_equal(model.last_logits(ids, count, piece), whole[-count:])
     last = model.prefill(ids[:1])
     for token in ids[1:]:
         last = model.step(token)
