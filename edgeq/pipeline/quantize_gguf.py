@@ -80,7 +80,7 @@ def fit_gguf(source: Path, out: Path, size: str, text: Path, progress: Progress)
     require_other(source, out)
     header = _opened(source)
     whole_file.require_possible(header, limit)
-    windows = _windows(source, text, _WINDOW)
+    windows = _windows(header, text, _WINDOW)
     if len(windows) < 2 * (_COSTLY + _JUDGED):
         what = f"has {len(windows)} windows of {_WINDOW} tokens"
         raise InvalidInput(Problem(str(text), what, f"give {2 * (_COSTLY + _JUDGED)} or more"))
@@ -123,8 +123,8 @@ def importance_of_file(source: Path, text: Path, out: Path, progress: Progress) 
         from edgeq.pipeline.allocate.whole_file import candidates
     except ImportError:
         raise missing_extra("gguf", "gguf", "write an importance matrix") from None
-    names, windows = candidates(_opened(source)), _windows(source, text, _IMATRIX_WINDOW)
-    threads = default_threads()
+    header, threads = _opened(source), default_threads()
+    names, windows = candidates(header), _windows(header, text, _IMATRIX_WINDOW)
     found = importance_inside(source, names, windows, text.name, threads, progress)
     write_imatrix(out, found)
     return found
@@ -143,10 +143,13 @@ def _opened(source: Path) -> Header:
     return header
 
 
-def _windows(source: Path, text: Path, size: int) -> list[list[int]]:
+def _windows(header: Header, text: Path, size: int) -> list[list[int]]:
+    """The text in windows of `size` tokens, or of the trained length if that is less."""
     from edgeq.formats.gguf.llama_model import LlamaModel
 
-    return corpus_windows(LlamaModel(source, vocabulary_only=True).tokens, text, None, size)
+    trained = header.get(f"{header.get('general.architecture')}.context_length", size)
+    tokens = LlamaModel(header.path, vocabulary_only=True).tokens
+    return corpus_windows(tokens, text, None, min(size, int(trained)))
 
 
 def importance_of_recipe(recipe: Path, out: Path, progress: Progress) -> Importance:
