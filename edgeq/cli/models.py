@@ -45,7 +45,7 @@ def run(
         list[str] | None,
         typer.Argument(
             help="Sentences: each is classified, or ranked by similarity to the first; for a "
-            "reranker, a query and texts; for a classifier of images, their paths."
+            "reranker, a query and texts; for a model of images or recordings, their paths."
         ),
     ] = None,
     inputs: Annotated[
@@ -69,22 +69,27 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a model: rank sentences, classify texts or images, continue a text, or map arrays."""
+    """Run a model: rank or classify texts, classify images or find objects in them, continue a
+    text, or map arrays."""
     from edgeq.pipeline.run import (
+        Boxed,
         Labelled,
         Reranked,
         Sampling,
+        Transcribed,
         refuse_unused,
         run_arrays,
         run_texts,
         write_text,
     )
     from edgeq.report.answers import (
+        print_boxes,
         print_labels,
         print_outputs,
         print_pace,
         print_ranking,
         print_similarity,
+        print_texts,
     )
 
     console = make_console()
@@ -112,6 +117,10 @@ def run(
         print_json(answer.summary())
     elif isinstance(answer, Labelled):
         print_labels(answer, console)
+    elif isinstance(answer, Transcribed):
+        print_texts(answer, console)
+    elif isinstance(answer, Boxed):
+        print_boxes(answer, console)
     elif isinstance(answer, Reranked):
         print_ranking(answer, console)
     else:

@@ -156,8 +156,7 @@ def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
     if language is not None:
         return -language.divergence.kl.mean, -built.artifact.bytes
     quality = verdict.measurement.quality
-    outputs = quality.outputs.values() if quality is not None else ()
-    nearest = min((output.cosine_mean for output in outputs), default=float("-inf"))
+    nearest = quality.nearness if quality is not None else float("-inf")
     return nearest, -built.artifact.bytes
 
 

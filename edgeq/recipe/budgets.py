@@ -140,7 +140,8 @@ class QualityBudget(Frozen):
     agreement: Fraction | None = Field(
         default=None,
         description="Classifiers: lower bound of the share of samples that keep the labels which "
-        "the original gives them.",
+        "the original gives them. Detectors: of the mean average precision (mAP 50:95) of its "
+        "boxes, where the original's count as right.",
         examples=[0.99],
     )
     accuracy_drop: Fraction | None = Field(
@@ -153,6 +154,18 @@ class QualityBudget(Frozen):
         default=None,
         description="Classifiers of images: as accuracy_drop, where a right label counts if it is "
         "among the five likeliest.",
+        examples=["1 %"],
+    )
+    map_drop: Fraction | None = Field(
+        default=None,
+        description="Detectors: upper bound of the original's mean average precision (mAP 50:95) "
+        "on annotated images minus the artifact's.",
+        examples=["1 %"],
+    )
+    wer_rise: Fraction | None = Field(
+        default=None,
+        description="Speech recognisers: upper bound of the artifact's word error rate on "
+        "recordings with known texts minus the original's.",
         examples=["1 %"],
     )
     order: Fraction | None = Field(

@@ -20,7 +20,7 @@ from edgeq.models.graphs.weights import Weight, WeightUse
 from edgeq.quantize.activations import InputCodes
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats import Floats, NumberFormat, QuantizedTensor
-from edgeq.quantize.number_formats.integers import IntegerFormat
+from edgeq.quantize.number_formats.integers import INT8_STORED, IntegerFormat
 from edgeq.quantize.number_formats.kquants import BlockFormat
 
 _INT8_INPUTS = 4  # the operator's name for it
@@ -50,6 +50,9 @@ class QuantizedWriter:
 
     def write(self, weight: Weight, quantized: Quantized) -> None:
         """Rewrite every use of `weight`; its float constant is then unused."""
+        if quantized.tensor.number_format == INT8_STORED:
+            self._write_stored(weight, quantized.tensor)
+            return
         if quantized.tensor.number_format.group_size is None:
             _require_bytes(quantized.tensor.number_format)
         match weight.role, quantized.tensor.number_format.group_size:
@@ -63,8 +66,6 @@ class QuantizedWriter:
                 self._write_table_blocks(weight, quantized.tensor)
             case "tied", int():
                 self._write_tied_blocks(weight, quantized.tensor)
-            case "convolution", None if quantized.activations == "float32":
-                self._write_stored(weight, quantized.tensor)
             case "convolution", None:
                 self._convolutions.write(weight, quantized.tensor)
             case _:
@@ -193,13 +194,21 @@ class QuantizedWriter:
 
         Not by DequantizeLinear, which it keeps for its integer kernels and runs every time.
         """
-        codes = self._writer.constant(f"{weight.name}.codes", tensor.codes.reshape(weight.shape))
-        shape = (-1, *[1] * (len(weight.shape) - 1))
-        scales = self._writer.constant(f"{weight.name}.scales", tensor.scales.reshape(shape))
-        for use in weight.uses:
-            to_float = {"to": ir.DataType.FLOAT.value}
-            floats = self._writer.emit(use.node, "Cast", [codes], to_float)
-            use.node.replace_input_with(1, self._writer.emit(use.node, "Mul", [floats, scales]))
+        codes, scales = tensor.codes, tensor.scales.astype(np.float32)
+        if weight.role == "linear" and weight.uses[0].inputs_first:
+            codes, scales = np.ascontiguousarray(codes.T), scales.T
+        else:
+            codes = codes.reshape(weight.shape)
+            rows = (*weight.shape[:2], 1) if weight.role == "recurrent" else weight.shape[:1]
+            scales = scales.reshape(*rows, *[1] * (codes.ndim - len(rows)))
+        stored = self._writer.constant(f"{weight.name}.codes", codes)
+        units = self._writer.constant(f"{weight.name}.scales", scales)
+        graph = self._writer.graph
+        floats = self._writer.emit(graph[0], "Cast", [stored], {"to": ir.DataType.FLOAT.value})
+        uses = list(weight.value.uses())
+        expanded = self._writer.emit(graph[0], "Mul", [floats, units])
+        for use in uses:
+            use.node.replace_input_with(use.idx, expanded)
 
     def _write_linear_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
         codes, scales = self._block_constants(weight, tensor)

@@ -10,7 +10,7 @@ floats.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -36,7 +36,8 @@ _SURROUNDINGS = (*_POOLS, "Conv", "Concat")
 _IR_VERSION = 10  # of the file format, for onnx's inference of shapes
 _ANY_LENGTH = 160  # of an image's side that the file leaves open
 
-SLOWER = "stored in int8, computed in float32: onnxruntime's integer kernels are slower here"
+STORED = "computed in float32"
+SLOWER = f"{STORED}: onnxruntime's integer kernels are slower here"
 """The reason for convolutions that the cut leaves in floats."""
 
 
@@ -72,15 +73,18 @@ def inputs_of(convolutions: Iterable[Weight]) -> Region:
     return Region(inputs={value.name or "": value for value in values})
 
 
-def region_of(convolutions: Iterable[Weight]) -> Region:
-    """The region around those convolutions of the given weights that are faster in codes."""
+def region_of(convolutions: Iterable[Weight], never: Container[str] = ()) -> Region:
+    """The region around those convolutions of the given weights that are faster in codes.
+
+    never: names of values that must not be coded.
+    """
     together = [[use.node for use in weight.uses] for weight in convolutions]
     found = {id(node): node for nodes in together for node in nodes}
     if not found:
         return Region()
     graph = next(iter(found.values())).graph
     assert isinstance(graph, ir.Graph)
-    chosen = _cheapest(graph, found, together)
+    chosen = _cheapest(graph, found, together, never)
     nodes = {id(node): node for node in graph if id(node) in chosen}
     results: dict[str, ir.Value] = {}
     inputs: dict[str, ir.Value] = {}
@@ -103,7 +107,10 @@ def region_of(convolutions: Iterable[Weight]) -> Region:
 
 
 def _cheapest(
-    graph: ir.Graph, convolutions: dict[int, ir.Node], together: Sequence[Sequence[ir.Node]]
+    graph: ir.Graph,
+    convolutions: dict[int, ir.Node],
+    together: Sequence[Sequence[ir.Node]],
+    never: Container[str],
 ) -> set[object]:
     """Ids of the operators to run on codes."""
     able = {id(node): node for node in graph if id(node) in convolutions or _has_kernel(node)}
@@ -112,7 +119,8 @@ def _cheapest(
     for key, node in able.items():
         in_floats, in_codes = costs(node, sizes)
         cut.edge(SOURCE, key, in_floats)
-        cut.edge(key, SINK, in_codes)
+        is_kept = any(value.name in never for value in (*_made(node), *_data(node)))
+        cut.edge(key, SINK, math.inf if is_kept else in_codes)
         for value in _made(node):
             decoding = OVERHEAD + DECODE * sizes.get(value.name or "", 0)
             for reader in value.consumers():

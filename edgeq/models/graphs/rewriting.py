@@ -30,6 +30,11 @@ class GraphWriter:
         self._taken: set[str | None] = {value.name for value in _named(model)}
         self._taken.update(node.name for node in model.graph.all_nodes())
 
+    @property
+    def graph(self) -> ir.Graph:
+        """The main graph."""
+        return self._model.graph
+
     def constant(self, name: str, array: np.ndarray | ir.TensorProtocol) -> ir.Value:
         """A constant of the main graph; a number is appended to a name in use."""
         name = self._free(name)

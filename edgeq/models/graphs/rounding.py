@@ -12,7 +12,7 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
-from edgeq.models.graphs.regions import SLOWER, Region, inputs_of, region_of
+from edgeq.models.graphs.regions import SLOWER, STORED, Region, inputs_of, region_of, result_of
 from edgeq.models.graphs.sequential import goes_in_sequence, round_in_sequence
 from edgeq.models.graphs.statistics import watch
 from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle, small_filters
@@ -21,6 +21,7 @@ from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import plain_method
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
 from edgeq.quantize.number_formats import QuantizedTensor, number_format
+from edgeq.quantize.number_formats.integers import INT8_STORED
 from edgeq.quantize.statistics import Feed, InputStatistics, merged
 
 FindRegion = Callable[
@@ -74,9 +75,13 @@ def find_quantized(
 
 
 def codes_from_end_to_end(
-    weights: Iterable[Weight], decisions: Mapping[str, Decision]
+    weights: Iterable[Weight],
+    decisions: Mapping[str, Decision],
+    loud: Mapping[str, float] | None = None,
 ) -> tuple[Region, list[Weight], dict[str, Decision]]:
     """The region of convolutions whose inputs are to be coded, and what it changes.
+
+    loud: tensors that must not be coded, with what that would change of the answers.
 
     Also returns small filters that are then in codes as well, since one float operator between two
     in codes costs more than it takes, and decisions for these, and for those for which codes are
@@ -88,14 +93,26 @@ def codes_from_end_to_end(
     graph = coded[0].uses[0].node.graph
     assert isinstance(graph, ir.Graph)
     small = [w for w in small_filters(graph) if not w.obstacle]
-    region = region_of([*coded, *small])
+    region = region_of([*coded, *small], loud or {})
     alike = decisions[coded[0].name].choice
     assert alike is not None
     in_codes = replace(alike, method=plain_method(number_format(alike.grid)).name)
-    in_floats = Decision(replace(in_codes, activations="float32", ranges=None), SLOWER)
-    changed = {weight.name: in_floats for weight in coded if _is_slower(weight, region)}
+    in_floats = Choice(INT8_STORED.name, in_codes.method, "float32", None)
+    changed = {
+        weight.name: Decision(in_floats, _why_floats(weight, loud or {}))
+        for weight in coded
+        if _is_slower(weight, region)
+    }
     joined = [weight for weight in small if not _is_slower(weight, region)]
     return region, joined, changed | {w.name: Decision(in_codes, SMALL) for w in joined}
+
+
+def _why_floats(weight: Weight, loud: Mapping[str, float]) -> str:
+    around = [v.name for use in weight.uses for v in (use.activation, result_of(use.node))]
+    most = max((loud.get(name or "", 0.0) for name in around), default=0.0)
+    if not most:
+        return SLOWER
+    return f"{STORED}: codes there change the answers by {most:.0%}"
 
 
 def _is_slower(weight: Weight, region: Region) -> bool:

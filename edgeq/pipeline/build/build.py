@@ -210,8 +210,14 @@ class _Builder:
 
     def _interface_key(self) -> dict[str, Any]:
         """What the recipe declares of an .onnx file, which its record repeats."""
-        image, classes = self._planned.recipe.model.image, self._planned.model.classes
-        declared = {"image": image, "classes": classes if image else None}
+        given, classes = self._planned.recipe.model, self._planned.model.classes
+        declared = {
+            "image": given.image,
+            "detection": given.detection,
+            "audio": given.audio,
+            "transcription": given.transcription,
+            "classes": classes if given.image or given.audio else None,
+        }
         return {name: each.model_dump(mode="json") for name, each in declared.items() if each}
 
     def _settings_key(self, intent: Intent) -> dict[str, Any]:
@@ -262,6 +268,9 @@ class _Builder:
             text=text,
             dimension=directory.dimension if directory and task.has_sentence_head else None,
             image=planned.recipe.model.image,
+            detection=planned.recipe.model.detection,
+            audio=planned.recipe.model.audio,
+            transcription=planned.recipe.model.transcription,
             classes=planned.model.classes,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,

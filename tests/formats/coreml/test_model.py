@@ -63,9 +63,9 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def encoders(tiny: Path, coreml_store: Path) -> Pair:
+def encoders(tiny: Path, tiny_store: Path) -> Pair:
     (tiny.parent / "coreml.yaml").write_text(RECIPE)
-    store = coreml_store
+    store = tiny_store
     done = tiny_bert.run_edgeq("build", "coreml.yaml", "--json", store=store, cwd=tiny.parent)
     assert done.returncode == 0, done.stderr
     paths = [Path(item["path"]) for item in json.loads(done.stdout)["artifacts"]]

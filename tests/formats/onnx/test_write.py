@@ -142,7 +142,8 @@ def test_tables_hold_exactly_their_codes(tmp_path: Path, variant: str) -> None:
 def test_gemm_keeps_its_bias_and_the_net_its_answers(tmp_path: Path) -> None:
     source = onnx_models.convolutional(tmp_path / "m.onnx")
     plain, quantized, written = quantize(source, tmp_path, "int8-static", images(16))
-    assert {tensor.grid for tensor in written.tensors.values()} == {"int8"}
+    grids = {name: tensor.grid for name, tensor in written.tensors.items()}
+    assert grids == {"c1.w": "int8-stored", "c2.w": "int8", "fc.w": "int8"}
     errors = [relative_error(run(quantized, f), run(plain, f)) for f in images(8, seed=1)]
     assert max(errors) < 0.05
     assert written.tensors["c2.w"].shape == (64, 32, 3, 3)
@@ -162,7 +163,7 @@ def test_a_convolution_that_is_slower_in_codes_is_stored_in_them(tmp_path: Path)
     rules = (Rule(match="*c2.w", use="float32"), Rule(match="fc.w", use="float32"))
     plain, quantized, written = quantize(source, tmp_path, "int8-static", images(16), rules)
     record = written.tensors["c1.w"]
-    assert record.note == SLOWER and record.grid == "int8"
+    assert record.note == SLOWER and record.grid == "int8-stored"
     operators = operators_at_run_time(quantized, tmp_path / "run.onnx")
     assert operators == operators_at_run_time(plain, tmp_path / "plain.onnx")
     model = onnx.load(plain)
@@ -246,6 +247,22 @@ def test_weights_inside_a_loop_are_quantized(tmp_path: Path, variant: str) -> No
     assert max(relative_error(run(quantized, f), run(plain, f)) for f in feeds) < limit
     if variant == "int8-static":
         assert "dynamic ranges" in written.tensors["step.w"].note
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "loop", "convolutional"])
+def test_any_weight_can_be_stored_in_int8(tmp_path: Path, name: str) -> None:
+    source = getattr(onnx_models, name)(tmp_path / "m.onnx")
+    rng = np.random.default_rng(0)
+    shapes = {"loop": ("x", (1, 96)), "convolutional": ("image", (1, 3, 32, 32))}
+    feed, shape = shapes.get(name, ("x", (12, 1, 32)))
+    plain, quantized, written = quantize(source, tmp_path, "int8-stored", [])
+    assert {tensor.grid for tensor in written.tensors.values()} == {"int8-stored"}
+    size = [path.with_name(DATA_FILE).stat().st_size for path in (quantized, plain)]
+    assert size[0] < 0.3 * size[1]
+    feeds = {feed: rng.standard_normal(shape).astype(np.float32)}
+    assert relative_error(run(quantized, feeds), run(plain, feeds)) < 0.05
+    operators = operators_at_run_time(quantized, tmp_path / "run.onnx")
+    assert "DequantizeLinear" not in operators and "Cast" not in operators
 
 
 def test_a_gru_is_refused_with_operator_and_reason(tmp_path: Path) -> None:
