@@ -23,6 +23,7 @@ from edgeq.pipeline.check import workflow
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.recipe.data_sets import content_sha256
 from edgeq.report.page.gather import report_of
 from edgeq.report.page.render import render
 from tests.support.tiny_bert import write_recipe
@@ -182,3 +183,11 @@ def test_every_recording_has_a_line(tones: Tones, tmp_path: Path) -> None:
     (folder / "a.png").write_bytes(b"")
     with pytest.raises(InvalidInput, match="has images and recordings"):
         make_plan(recipe)
+
+
+def test_a_verdict_depends_on_the_texts(tmp_path: Path) -> None:
+    folder = save_recordings(tmp_path, range(3), transcribed=True)
+    before = content_sha256(folder)
+    table = folder / "transcripts.tsv"
+    table.write_text(table.read_text() + "another.wav\ta b\n")
+    assert content_sha256(folder) != before
