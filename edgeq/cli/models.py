@@ -45,7 +45,7 @@ def run(
         list[str] | None,
         typer.Argument(
             help="Sentences: each is classified, or ranked by similarity to the first; for a "
-            "reranker, a query and texts; for a model of images, their paths."
+            "reranker, a query and texts; for a model of images or recordings, their paths."
         ),
     ] = None,
     inputs: Annotated[
@@ -77,6 +77,7 @@ def run(
         Reranked,
         Sampling,
         Tagged,
+        Transcribed,
         refuse_unused,
         run_arrays,
         run_texts,
@@ -90,6 +91,7 @@ def run(
         print_ranking,
         print_similarity,
         print_tags,
+        print_texts,
     )
 
     console = make_console()
@@ -119,6 +121,8 @@ def run(
         print_labels(answer, console)
     elif isinstance(answer, Tagged):
         print_tags(answer, console)
+    elif isinstance(answer, Transcribed):
+        print_texts(answer, console)
     elif isinstance(answer, Boxed):
         print_boxes(answer, console)
     elif isinstance(answer, Reranked):

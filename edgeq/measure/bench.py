@@ -9,18 +9,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from edgeq.core import canonical
-from edgeq.core.artifact import ARTIFACT_FILE, TOKENIZER_FILE, Artifact, read_artifact
+from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import Effort, Pass, Progress
 from edgeq.devices.compute_units import ComputeUnits
-from edgeq.formats.detections import detector_of
 from edgeq.formats.registry import file_format
-from edgeq.formats.text import TextEncoder
-from edgeq.measure import arrays, choices, generation, latency, rankings, tags
-from edgeq.measure.detections import Detections, compared
+from edgeq.measure import arrays, choices, generation, latency, tags
+from edgeq.measure.answers import compared_answers
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
-from edgeq.measure.metrics import Answers, Judged, judged, scores_of
+from edgeq.measure.metrics import scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -258,11 +256,11 @@ class Bench:
             if scores is not None:
                 spearman = [pair_spearman(rows, scores) for rows in vectors]
                 spearman_bounds = pair_spearman_bounds(vectors[0], scores)
-        answers = self._as_users_see_them(artifact, files)
+        answers = compared_answers(artifact, self._data, *files)
         return Quality(
-            scores=scores_of(task, answers) if answers else {},
-            changed=answers.changed() if isinstance(answers, Judged | tags.Tagging) else (),
-            redrawn=answers.changed() if isinstance(answers, Detections) else (),
+            scores=answers.scores,
+            changed=answers.changed,
+            redrawn=answers.redrawn,
             outputs=distances,
             spearman=spearman[0],
             spearman_bounds=spearman_bounds,
@@ -270,26 +268,6 @@ class Bench:
             neighbours=nearest,
             conditions=conditions,
         )
-
-    def _as_users_see_them(self, artifact: Artifact, files: tuple[Path, Path]) -> Answers | None:
-        """The answers of a model and of its original as labels, rankings or boxes."""
-        task, data, classes = task_of(artifact.task), self._data, artifact.classes
-        detector = detector_of(artifact)
-        if detector is not None and data.images is not None:
-            names = [value.name for value in artifact.outputs]
-            return compared(detector, data.images, *(arrays.by_sample(f, names) for f in files))
-        if not (task.ranks or task.classifies or task.tags):
-            return None
-        own, original = ([*arrays.read_arrays(file)] for file in files)
-        if task.ranks:
-            return rankings.ranked((data.judged or {})["texts"], own, original, data.scores)
-        if classes is None:
-            return None
-        if task.tags:
-            tokenizer = (self._float_dir / TOKENIZER_FILE).read_bytes()
-            encoder = TextEncoder(tokenizer, artifact.text.max_tokens if artifact.text else 1)
-            return tags.tagged(data.names, (own, original), encoder, classes, data.spans)
-        return judged(data.names, own, original, classes, data.labels)
 
     def _measurement(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], seen: dict[str, Any]

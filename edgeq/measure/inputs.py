@@ -19,10 +19,10 @@ from edgeq.measure import arrays, text_passes
 from edgeq.measure.choices import continuations
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
-from edgeq.recipe.image_sets import (
+from edgeq.recipe.file_sets import (
     ANNOTATIONS_FILE,
     PREPARED_ARRAYS,
-    PreparedImages,
+    PreparedFiles,
     read_prepared,
 )
 from edgeq.recipe.query_sets import read_queries
@@ -56,10 +56,10 @@ class Given:
     """The inputs of the passes, by `Request`'s names; scores or labels if there are any.
 
     scores: of pairs of sentences, or the relevance of a reranker's texts.
-    spans: the labelled parts of a tagger's texts.
+    spans: the labelled parts of a tagger's texts. encoder: of a tagger's texts.
     questions: and, as a request, the tokens of their choices, `asked`.
     names: of samples that get labels: the texts themselves, or the files of images.
-    images: the images that a detector gets.
+    files: the images or recordings that a model gets, and what is known of them.
     """
 
     timed: dict[str, Any] = field(default_factory=dict)
@@ -70,7 +70,8 @@ class Given:
     names: tuple[str, ...] = ()
     questions: tuple[Question, ...] = ()
     asked: dict[str, Any] = field(default_factory=dict)
-    images: PreparedImages | None = None
+    encoder: TextEncoder | None = None
+    files: PreparedFiles | None = None
 
 
 def given_to_language_model(
@@ -130,8 +131,9 @@ def given_samples(
         feed = folder / "feed.npy"
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
         judged = {"arrays": path.absolute(), "samples": samples}
-        if task_of(artifact.task).detects:
-            return Given({"feed": feed}, judged, images=_boxes(evaluation, artifact.classes))
+        task = task_of(artifact.task)
+        if task.detects or task.transcribes:
+            return Given({"feed": feed}, judged, files=_known_files(evaluation, artifact.classes))
         labels, names = _of_images(evaluation, artifact.classes)
         return Given({"feed": feed}, judged, labels=labels, names=names)
     texts: tuple[TextOrPair, ...]
@@ -150,13 +152,15 @@ def given_samples(
         filled = sequence(encoder.feeds(text, inputs), artifact.text.max_tokens)
         arrays.write_arrays(feed, [filled[name] for name in inputs])
         timed["feed"] = feed
-    labels = spans = None
+    labels = spans = reader = None
     if artifact.classes is not None and task_of(artifact.task).tags:
         spans = evaluation_spans(evaluation, artifact.classes)
+        content = (directory / TOKENIZER_FILE).read_bytes()
+        reader = TextEncoder(content, artifact.text.max_tokens)
     elif artifact.classes is not None:
         labels = evaluation_labels(evaluation, artifact.classes)
     names = tuple(text for text in texts if isinstance(text, str))
-    return Given(timed, {"texts": texts}, scores, labels, spans, names)
+    return Given(timed, {"texts": texts}, scores, labels, spans, names, encoder=reader)
 
 
 def _of_images(
@@ -174,8 +178,8 @@ def _of_images(
     return _known(labels, classes.labels, "a directory of the evaluation data"), names
 
 
-def _boxes(evaluation: Evaluation, classes: Classes | None) -> PreparedImages:
-    """The images and what is on them, in labels that the model knows."""
+def _known_files(evaluation: Evaluation, classes: Classes | None) -> PreparedFiles:
+    """Images or recordings and what is known of them, in labels that the model has."""
     found = read_prepared(evaluation.path)
     labels = {box.label for image in found.boxes or () for box in image}
     if classes is not None:

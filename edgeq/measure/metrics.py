@@ -15,7 +15,7 @@ import numpy.typing as npt
 from edgeq.core.artifact import Classes
 from edgeq.core.registry import Registry
 from edgeq.core.tasks import Task
-from edgeq.measure import detections, rankings, tags
+from edgeq.measure import detections, rankings, tags, words
 from edgeq.measure.intervals import Bounds, resampled_bounds, share_bounds
 from edgeq.measure.paired import paired_bounds
 from edgeq.measure.records import Changed, Score
@@ -82,7 +82,9 @@ class Judged:
         )
 
 
-Answers: TypeAlias = Judged | tags.Tagging | Sequence[rankings.Query] | detections.Detections
+Answers: TypeAlias = (
+    Judged | tags.Tagging | Sequence[rankings.Query] | detections.Detections | words.Transcripts
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Metric:
 
     It takes what the task's answers become: `Judged` for labels, `tags.Tagging` for the parts of
     texts, `rankings.Query` of every query for rankings, `choices.Answered` for questions,
-    `Detections` for boxes.
+    `Detections` for boxes, `Transcripts` for texts.
     """
 
     name: str
@@ -227,6 +229,8 @@ METRICS: Registry[Metric] = Registry(
         Metric("multiple_choice_drop", lambda found: found.drop()),
         Metric("map", detections.map_score),
         Metric("map_drop", detections.map_drop),
+        Metric("wer", words.wer),
+        Metric("wer_rise", words.wer_rise),
         Metric("order", rankings.order),
         Metric("ndcg", rankings.ndcg),
         Metric("ndcg_drop", rankings.ndcg_drop),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Takes = Literal["texts", "pairs", "a long text", "images", "arrays"]
+Takes = Literal["texts", "pairs", "a long text", "images", "audio", "arrays"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Task:
     takes: the data that it is calibrated and judged on. generates: whether it generates text token
     by token, with a cache. embeds: whether its answers are vectors that are compared with each
     other. classifies: whether its answers are labels. tags: whether each token of a text gets one.
-    detects: whether they are boxes with labels. ranks: whether its answer is one score of a query
-    and a text. has_sentence_head: whether token vectors are pooled as sentence-transformers' files
-    say.
+    detects: whether they are boxes with labels. transcribes: whether they are texts. ranks: whether
+    its answer is one score of a query and a text. has_sentence_head: whether token vectors are
+    pooled as sentence-transformers' files say.
 
     architectures: suffixes of the class named in config.json; none for models that exist only as
     .onnx files. auto_class: transformers' class for such a directory. optimum_task: the name used
@@ -73,6 +73,7 @@ class Task:
     classifies: bool = False
     tags: bool = False
     detects: bool = False
+    transcribes: bool = False
     ranks: bool = False
     has_sentence_head: bool = False
     architectures: tuple[str, ...] = ()
@@ -87,12 +88,12 @@ class Task:
     @property
     def takes_arrays(self) -> bool:
         """Whether its inputs are arrays, or become some, whose shapes only an .onnx file says."""
-        return self.takes in ("images", "arrays")
+        return self.takes in ("images", "audio", "arrays")
 
     @property
     def has_labels(self) -> bool:
         """Whether its answers, or parts of them, name classes, which an .onnx file does not say."""
-        return self.classifies or self.tags or self.detects
+        return self.classifies or self.tags or self.detects or self.transcribes
 
     @property
     def reads_texts(self) -> bool:
@@ -104,7 +105,14 @@ class Task:
         """A word for its samples."""
         if self.ranks or self.generates:
             return "queries" if self.ranks else "questions"
+        if self.takes == "audio":
+            return "recordings"
         return self.takes if self.takes in ("texts", "images") else "samples"
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether a file of its data is one sample: an image or a recording."""
+        return self.takes in ("images", "audio")
 
     @property
     def takes_images(self) -> bool:

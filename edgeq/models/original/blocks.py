@@ -43,8 +43,7 @@ class Blocks:
             network = getattr(transformers, task.auto_class).from_config(
                 config, attn_implementation="eager", dtype=torch.float32
             )
-        self._prefix = network.base_model_prefix
-        self._network: Any = network.eval().requires_grad_(False).base_model
+        self._network: Any = network.eval().requires_grad_(False)
         self._settings: dict[str, Any] = {"use_cache": False} if task.generates else {}
         self._path, self.layers = self._find_layers()
         self._calls: dict[int, list[_Call]] = {}
@@ -60,15 +59,25 @@ class Blocks:
         read: weights in front of the blocks. The arguments of every block are kept for each length
         of sample.
         """
-        with self._recording(read) as found:
+        found: list[_Call] = []
+        self._fill_front(read)
+        with self._passing_on(self._recorder(found)):
             for feed in feeds:
-                inputs = {name: torch.from_numpy(np.asarray(value)) for name, value in feed.items()}
                 found.clear()
                 with torch.no_grad(), contextlib.suppress(_Stop):
-                    self._network(**inputs, **self._settings)
+                    self._run(feed)
                 hidden = found[0].hidden
                 self._calls.setdefault(hidden.shape[1], list(found))
                 yield hidden[0].numpy()
+
+    def answers(self, feed: Mapping[str, Any], hidden: torch.Tensor) -> torch.Tensor:
+        """What the model gives for the last block's output of a sample: logits, or states.
+
+        To be called after `embed`, which reads what lies around the blocks.
+        """
+        with self._passing_on(lambda index: lambda *args, **kwargs: self._shaped(hidden)):
+            found: torch.Tensor = self._run(feed)[0]
+        return found
 
     @contextlib.contextmanager
     def opened(self, index: int) -> Iterator[Block]:
@@ -97,11 +106,10 @@ class Blocks:
         }
 
     def _name(self, name: str) -> str:
-        """The name in the files of a parameter of the base model."""
-        with_prefix = f"{self._prefix}.{name}"
-        if name not in self._weights and with_prefix in self._weights:
-            return with_prefix
-        return name
+        """The name in the files of one of the network's parameters: with or without a prefix."""
+        prefix = f"{self._network.base_model_prefix}."
+        others = (f"{prefix}{name}", name.removeprefix(prefix))
+        return next((each for each in (name, *others) if each in self._weights), name)
 
     def _fill(self, index: int) -> None:
         """Read the weights of a block."""
@@ -118,42 +126,54 @@ class Blocks:
             if own in self._weights and not name.startswith(f"{self._path}."):
                 value = read(own)
                 _set(module, last, self._weights.read(own) if value is None else value)
+        self._network.tie_weights()
 
-    @contextlib.contextmanager
-    def _recording(self, read: Read) -> Iterator[list[_Call]]:
-        """Blocks that pass their input on and keep their arguments, in the list that is given."""
-        found: list[_Call] = []
-        self._fill_front(read)
+    def _run(self, feed: Mapping[str, Any]) -> Any:
+        inputs = {name: torch.from_numpy(np.asarray(value)) for name, value in feed.items()}
+        return self._network(**inputs, **self._settings)
 
-        def recorder(index: int) -> Callable[..., Any]:
+    def _recorder(self, found: list[_Call]) -> Callable[[int], Callable[..., Any]]:
+        """Blocks that pass their input on and append their arguments to `found`."""
+
+        def of_block(index: int) -> Callable[..., Any]:
             def forward(*args: Any, **kwargs: Any) -> Any:
                 if len(found) != index:
                     raise self._refusal("it runs through its layers in another order than listed")
                 found.append(_Call.of(args, kwargs))
+                if self._gives_tuple is None:
+                    self._gives_tuple = self._first_gives_tuple(found[0])
                 if index == len(self) - 1:
                     raise _Stop
-                return self._shaped(found[0])
+                return self._shaped(found[0].hidden)
 
             return forward
 
+        return of_block
+
+    @contextlib.contextmanager
+    def _passing_on(self, of_block: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
+        """Let other functions take the place of the blocks'."""
         for index, layer in enumerate(self.layers):
-            layer.forward = recorder(index)
+            layer.forward = of_block(index)
         try:
-            yield found
+            yield
         finally:
             for layer in self.layers:
                 del layer.forward
 
-    def _shaped(self, call: _Call) -> Any:
-        """The hidden states in what a block returns: themselves, or a tuple."""
-        if self._gives_tuple is None:
-            layer = self.layers[0]
-            own = layer.__dict__.pop("forward")
-            self._fill(0)
-            self._gives_tuple = isinstance(layer(call.hidden, *call.args, **call.kwargs), tuple)
-            layer.to(device="meta")
-            layer.forward = own
-        return (call.hidden,) if self._gives_tuple else call.hidden
+    def _first_gives_tuple(self, call: _Call) -> bool:
+        """Whether blocks return a tuple, as the first does when it is run."""
+        layer = self.layers[0]
+        passing_on = layer.__dict__.pop("forward")
+        self._fill(0)
+        found = layer(call.hidden, *call.args, **call.kwargs)
+        layer.to(device="meta")
+        layer.forward = passing_on
+        return isinstance(found, tuple)
+
+    def _shaped(self, hidden: torch.Tensor) -> Any:
+        """Hidden states as blocks return them."""
+        return (hidden,) if self._gives_tuple else hidden
 
     def _refusal(self, what: str) -> InvalidInput:
         remedy = "write 'method: gptq', which needs no network in torch"

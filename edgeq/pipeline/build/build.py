@@ -214,6 +214,8 @@ class _Builder:
         declared = {
             "image": model.image,
             "detection": self._planned.recipe.model.detection,
+            "audio": self._planned.recipe.model.audio,
+            "transcription": self._planned.recipe.model.transcription,
             "classes": model.classes if model.located.is_file else None,
         }
         return {name: each.model_dump(mode="json") for name, each in declared.items() if each}
@@ -267,6 +269,8 @@ class _Builder:
             dimension=int(made.outputs[0].shape[-1]) if task.has_sentence_head else None,
             image=planned.model.image,
             detection=planned.recipe.model.detection,
+            audio=planned.recipe.model.audio,
+            transcription=planned.recipe.model.transcription,
             classes=planned.model.classes,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,

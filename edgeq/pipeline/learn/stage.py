@@ -20,6 +20,7 @@ from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed
 
 _SEED = 0
+_COSTS_FILE = "costs.npy"
 
 
 def learn(
@@ -45,13 +46,24 @@ def learn(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from edgeq.models.original.blocks import Blocks
     from edgeq.models.original.reproducible import reproducible
+    from edgeq.pipeline.learn.costs import output_costs
     from edgeq.pipeline.learn.walk import Walk
 
     # a decoder's graph has a cache among its inputs
-    inputs = [{"input_ids": feed["input_ids"]} for feed in feeds] if model.decoder else feeds
+    inputs: Sequence[Feed] = feeds
+    if model.decoder:
+        inputs = [{"input_ids": feed["input_ids"]} for feed in feeds]
     with reproducible(default_threads()), TemporaryFolder() as folder:
-        walk = Walk(Blocks(model.directory, task), start, trained, Path(folder), _SEED)
-        progress(f"learn: run the embeddings on {len(feeds)} samples")
+        blocks, pooling = Blocks(model.directory, task), model.directory.head.pooling
+        if not (stored := steps.find(_COSTS_FILE)):
+            progress("learn: measure what errors of each block cost")
+            costs = output_costs(blocks, task, pooling, inputs, Path(folder) / "costs", _SEED)
+            with steps.writing(_COSTS_FILE) as partial:
+                np.save(partial, costs)
+            stored = steps.find(_COSTS_FILE)
+            assert stored is not None
+        costs = np.load(stored)
+        walk = Walk(blocks, start, trained, Path(folder), costs, _SEED)
         walk.begin(inputs)
         return walk.run(steps, progress)
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from edgeq.models.original.blocks import Block
+from edgeq.pipeline.learn.stream import TOKENS_AT_ONCE, Stream, same_length
 from edgeq.pipeline.learn.trainable import Trainable, trainable
 from edgeq.quantize.number_formats import Floats, QuantizedTensor
 
@@ -25,43 +25,9 @@ METHOD = "learned"
 _JUDGES = 8  # one in this many samples is held out
 _ROUNDS = 3  # of all taught samples, within these limits
 _STEPS = (150, 500)
-_TOKENS_A_STEP = 1024  # at most
 _CODES_RATE, _SCALES_RATE = 2e-2, 1e-3
 _CHECKS = 4  # evaluations on the held-out samples, in addition to the first
 _WARM_UP = 0.05  # share of all steps
-
-
-class Stream:
-    """A hidden state of every sample, in files."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._folder = folder
-        self.lengths: list[int] = []
-
-    def fill(self, states: Iterator[Floats]) -> None:
-        """Take the first block's input of each sample."""
-        for index, state in enumerate(states):
-            self._write(index, state)
-            self.lengths.append(len(state))
-
-    def batch(self, samples: Sequence[int]) -> torch.Tensor:
-        """States of samples of one length, float32 `(samples, tokens, hidden)`."""
-        return torch.from_numpy(np.stack([np.load(self._place(index)) for index in samples]))
-
-    def advance(self, block: Block, values: Mapping[str, torch.Tensor]) -> None:
-        """Run a block on every sample."""
-        with torch.no_grad():
-            for samples in _batches(range(len(self.lengths)), self.lengths):
-                found = block.run(self.batch(samples), values).numpy()
-                for index, state in zip(samples, found, strict=True):
-                    self._write(index, state)
-
-    def _write(self, index: int, state: Floats) -> None:
-        np.save(self._place(index), state)
-
-    def _place(self, index: int) -> Path:
-        return self._folder / f"{index}.npy"
 
 
 @dataclass(frozen=True)
@@ -86,7 +52,7 @@ class Training:
     """One block's training.
 
     fixed: values of weights that are rounded already. inputs: of the block in the rounded model.
-    targets: its outputs in the float model.
+    targets: its outputs in the float model. costs: of errors in them, `(hidden, hidden)`.
     """
 
     def __init__(
@@ -96,17 +62,19 @@ class Training:
         fixed: Mapping[str, torch.Tensor],
         inputs: Stream,
         targets: Stream,
+        costs: Floats,
         seed: int,
     ) -> None:
         self._block, self._start, self._fixed = block, start, fixed
         self._inputs, self._targets = inputs, targets
+        self._costs = torch.from_numpy(costs)
         self._weights: dict[str, Trainable] = {n: trainable(t) for n, t in start.items()}
         samples = range(len(inputs.lengths))
         self._judges = [i for i in samples if i % _JUDGES == _JUDGES - 1] or list(samples)
         self._taught = [i for i in samples if i % _JUDGES != _JUDGES - 1]
         tokens = sum(inputs.lengths[i] for i in self._taught)
-        self._steps = int(np.clip(_ROUNDS * tokens // _TOKENS_A_STEP, *_STEPS))
-        self._tokens = min(_TOKENS_A_STEP, -(-_ROUNDS * tokens // self._steps))
+        self._steps = int(np.clip(_ROUNDS * tokens // TOKENS_AT_ONCE, *_STEPS))
+        self._tokens = min(TOKENS_AT_ONCE, -(-_ROUNDS * tokens // self._steps))
         self._random = np.random.default_rng(seed)
         self._power = self._mean_power()
 
@@ -142,26 +110,28 @@ class Training:
         """Add up the gradients of some samples; values are computed once for all of them."""
         values = {name: weight.value() for name, weight in self._weights.items()}
         leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
-        for batch in _batches(samples, self._inputs.lengths):
+        for batch in same_length(samples, self._inputs.lengths):
             self._lost(batch, leaves).backward()
         torch.autograd.backward(list(values.values()), [leaf.grad for leaf in leaves.values()])
 
     def _held_out(self) -> float:
         with torch.no_grad():
             values = {name: weight.value() for name, weight in self._weights.items()}
-            batches = _batches(self._judges, self._inputs.lengths)
+            batches = same_length(self._judges, self._inputs.lengths)
             lost = sum(float(self._lost(batch, values)) for batch in batches)
         return lost / sum(self._inputs.lengths[i] for i in self._judges) / self._power
 
     def _lost(self, samples: Sequence[int], values: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The squared error of the outputs, summed over tokens."""
+        """What the errors of the outputs cost, summed over tokens."""
         found = self._block.run(self._inputs.batch(samples), {**self._fixed, **values})
-        return (found - self._targets.batch(samples)).square().mean(-1).sum()
+        errors = found - self._targets.batch(samples)
+        return ((errors @ self._costs) * errors).mean(-1).sum()
 
     def _mean_power(self) -> float:
-        """The mean square of what the outputs are, around their mean."""
+        """What it would cost if all outputs were their mean."""
         rows = torch.cat([self._targets.batch([i])[0] for i in self._judges])
-        return float((rows - rows.mean(0)).square().mean())
+        rows -= rows.mean(0)
+        return float(((rows @ self._costs) * rows).mean())
 
     def _order(self) -> Iterator[list[int]]:
         """Samples of each step: every one once, in a shuffled order, before any repeats."""
@@ -172,16 +142,6 @@ class Training:
                 if sum(self._inputs.lengths[i] for i in chosen) >= self._tokens:
                     yield chosen
                     chosen = []
-
-
-def _batches(samples: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Samples of one length together, no more tokens than a step has."""
-    by_length: dict[int, list[int]] = {}
-    for index in samples:
-        by_length.setdefault(lengths[index], []).append(index)
-    for length, found in by_length.items():
-        count = max(1, _TOKENS_A_STEP // length)
-        yield from (found[at : at + count] for at in range(0, len(found), count))
 
 
 def _rate(share: float) -> float:

@@ -11,7 +11,8 @@ from edgeq.core.remaining import Remaining
 from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.models.original.blocks import Block, Blocks
-from edgeq.pipeline.learn.train import Outcome, Stream, Training
+from edgeq.pipeline.learn.stream import Stream
+from edgeq.pipeline.learn.train import Outcome, Training
 from edgeq.quantize.codes import load_codes, save_codes
 from edgeq.quantize.number_formats import Floats, QuantizedTensor
 from edgeq.quantize.statistics import Feed
@@ -26,9 +27,11 @@ class Walk:
         start: Mapping[str, QuantizedTensor],
         trained: frozenset[str],
         folder: Path,
+        costs: Sequence[Floats],
         seed: int,
     ) -> None:
         self._blocks, self._trained, self._seed = blocks, trained, seed
+        self._costs = costs
         self._codes = dict(start)
         self._float, self._rounded = Stream(folder / "float"), Stream(folder / "rounded")
 
@@ -63,7 +66,15 @@ class Walk:
         names = self._blocks.names[index]
         start = {name: self._codes[name] for name in names if name in self._trained}
         fixed = self._values(name for name in names if name not in self._trained)
-        return Training(block, start, fixed, self._rounded, self._float, self._seed + index).run()
+        return Training(
+            block,
+            start,
+            fixed,
+            self._rounded,
+            self._float,
+            self._costs[index],
+            self._seed + index,
+        ).run()
 
     def _values(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         """The weights of a block that are rounded."""

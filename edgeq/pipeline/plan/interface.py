@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq.core.artifact import Classes, ClassFunction, ValueInfo
+from edgeq.core.audio import AudioSettings, TranscriptionSettings
 from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.images import ImageSettings
@@ -52,19 +53,25 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
 
     graph = read_onnx(model.located.path).graph
     problems = [*_of_one_answer(given, graph, document)]
-    classes, count = None, 1 if task.ranks else None
+    classes, count, labels = None, 1 if task.ranks else None, ()
     if task.has_labels:
         labels = labels_of(given, document.path)
         function = given.function or "none"
-        if given.detection is None:
+        if given.transcription is not None:
+            problems += _unknown_symbols(given.transcription, labels, document)
+        elif given.detection is None:
             function, contradictions = _function(given, graph, document)
             problems += contradictions
         classes, count = Classes(labels=labels, function=function), len(labels)
     if not problems:
-        if given.detection is not None:
-            problems += _misfits_of_boxes(given, graph, count or 0, document)
+        answer = value_info_of(graph.outputs[0])
+        if given.audio is not None:
+            taken = value_info_of(graph.inputs[0])
+            problems += _unfit_audio(given.audio, labels, taken, answer, document)
+        elif given.detection is not None:
+            problems += _misfits_of_boxes(given, graph, len(labels), document)
         else:
-            problems += _unfit_answer(task, value_info_of(graph.outputs[0]), count, document)
+            problems += _unfit_answer(task, answer, count, document)
         problems += _unfit_inputs(task, given, graph, document)
     if problems:
         raise InvalidInput(problems)
@@ -175,6 +182,44 @@ def _misfits_of_boxes(
     if given.function == "softmax" and given.detection.names_class:
         what = "model.function: softmax needs a score for each label"
         yield Problem(document.place(("model", "function")), what, "remove it")
+
+
+def _unfit_audio(
+    audio: AudioSettings,
+    labels: tuple[str, ...],
+    taken: ValueInfo,
+    answer: ValueInfo,
+    document: Document,
+) -> Iterator[Problem]:
+    fits = len(taken.shape) == 2 and all(
+        isinstance(size, str) or size == wanted
+        for size, wanted in zip(taken.shape, audio.shape, strict=False)
+    )
+    if not fits or np.dtype(taken.dtype).kind != "f":
+        what = (
+            f"model.audio: gives floats of {_shown(audio.shape)}, and the input {taken.name!r} "
+            f"takes {taken.dtype} of {_shown(taken.shape)}"
+        )
+        yield Problem(document.place(("model", "audio")), what, "correct 'rate' or 'seconds'")
+    shape = answer.shape
+    if len(shape) != 3 or (isinstance(shape[2], int) and shape[2] != len(labels)):
+        what = (
+            f"model.labels: {len(labels)} labels, and the output {answer.name!r} has the shape "
+            f"{_shown(shape)}, not (1, frames, labels)"
+        )
+        remedy = "name each symbol of the output in its order, or write 'task: tensor'"
+        yield Problem(document.place(("model", "labels")), what, remedy)
+
+
+def _unknown_symbols(
+    given: TranscriptionSettings, labels: tuple[str, ...], document: Document
+) -> Iterator[Problem]:
+    spaces = () if given.space == " " else (given.space,)
+    for label in (given.blank, *spaces, *given.ignore):
+        if label not in labels:
+            what = f"model.transcription: {label!r} is not one of the labels"
+            place = document.place(("model", "transcription"))
+            yield Problem(place, what, suggest(label, labels))
 
 
 def unfit_detection(

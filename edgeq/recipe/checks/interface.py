@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _EXAMPLES = {
     "image": "add image: {size: 224, mean: …, deviation: …}, as the model was trained",
     "tokenizer": "add tokenizer: ./exported, the directory with its tokenizer.json",
+    "audio": "add audio: {rate: 16000, seconds: 20, normalize: …}, as the model was trained",
+    "transcription": "add transcription: {blank: <pad>, space: '|'}, in the model's labels",
     "detection": "add detection: {boxes: OUTPUT, row: [box, scores], …}, as its outputs are",
     "labels": "add labels: [NAME, …] in the order of the output, or a file with one per line",
 }
@@ -25,6 +27,8 @@ _UNFIT = {
     "tokenizer": "is for texts and an .onnx file",
     "image": "the task {task!r} takes no images",
     "detection": "the task {task!r} finds no boxes",
+    "audio": "the task {task!r} takes no recordings",
+    "transcription": "the task {task!r} writes no texts",
 }
 
 
@@ -37,6 +41,8 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
     needed = {
         "image": task.takes_images and is_file,
         "detection": task.detects and is_file,
+        "audio": task.transcribes and is_file,
+        "transcription": task.transcribes and is_file,
         "tokenizer": task.reads_texts and is_file,
         "labels": task.has_labels and is_file,
         "function": False,
