@@ -3,8 +3,8 @@
 `.txt` has one text per line. `.tsv` (tab) and `.csv` (tab or comma) have a header with the columns
 `sentence1`, `sentence2` and, for a task score, `score`; or `text` and, for the right label of each,
 `label`. `.jsonl` has an object with a `text` in each line, see `edgeq.recipe.tagged_sets`. `.npz`
-has one array for each input of the model, all with the same number of samples along the first axis. A
-directory has images or recordings, see `edgeq.recipe.file_sets`.
+has one array for each input of the model, all with the same number of samples along the first axis.
+A directory has images or recordings, see `edgeq.recipe.file_sets`.
 """
 
 from __future__ import annotations
