@@ -28,6 +28,7 @@ class ImageDirectory:
     image: ImageSettings
     licence: str | None
     stored_names: Mapping[str, str] = field(default_factory=dict)
+    stacked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def source_files(self) -> tuple[Path, ...]:

@@ -252,9 +252,11 @@ def test_a_first_recipe_repeats_the_files_next_to_it(mood: Mood) -> None:
 
 def test_a_dimension_keeps_the_first_values(mood: Mood) -> None:
     """Of a directory, whose original is cut as well."""
+    library = pytest.importorskip("sentence_transformers", reason="it is not installed")
     root = mood.recipe.parent
-    source = save_bert(root / "matryoshka", seed=6)
-    write_head(source, "mean")
+    parts = library.models.Transformer(str(save_bert(root / "body", seed=6)))
+    modules = [parts, library.models.Pooling(64, "mean"), library.models.Normalize()]
+    library.SentenceTransformer(modules=modules, device="cpu").save(str(root / "matryoshka"))
     recipe = write_recipe(
         root / "matryoshka.yaml",
         """\
@@ -272,10 +274,8 @@ def test_a_dimension_keeps_the_first_values(mood: Mood) -> None:
     )
     (built,) = build_recipe(recipe, None, quiet)
     found = edgeq.load(built.path).embed(TEXTS[:5])
-    library = pytest.importorskip("sentence_transformers").SentenceTransformer(
-        str(source), device="cpu", truncate_dim=16
-    )
-    wanted = np.concatenate([library.encode([text]) for text in TEXTS[:5]])
+    whole = library.SentenceTransformer(str(root / "matryoshka"), device="cpu", truncate_dim=16)
+    wanted = np.concatenate([whole.encode([text]) for text in TEXTS[:5]])
     assert found.shape == (5, 16)
     assert found == pytest.approx(wanted, abs=1e-5)
     (verdict,) = check_recipe(recipe, ["here"], False, quiet)
