@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import shutil
@@ -253,9 +254,10 @@ def test_a_first_recipe_repeats_the_files_next_to_it(mood: Mood) -> None:
 def test_a_dimension_keeps_the_first_values(mood: Mood) -> None:
     """Of a directory, whose original is cut as well."""
     library = pytest.importorskip("sentence_transformers", reason="it is not installed")
+    models = importlib.import_module("sentence_transformers.models")
     root = mood.recipe.parent
-    parts = library.models.Transformer(str(save_bert(root / "body", seed=6)))
-    modules = [parts, library.models.Pooling(64, "mean"), library.models.Normalize()]
+    parts = models.Transformer(str(save_bert(root / "body", seed=6)))
+    modules = [parts, models.Pooling(64, "mean"), models.Normalize()]
     library.SentenceTransformer(modules=modules, device="cpu").save(str(root / "matryoshka"))
     recipe = write_recipe(
         root / "matryoshka.yaml",
