@@ -66,7 +66,7 @@ class Runtime:
         """
         from coreai.runtime import NDArray
 
-        given = {name: NDArray(np.ascontiguousarray(array)) for name, array in feeds.items()}
+        given = {name: NDArray(np.asarray(array, order="C")) for name, array in feeds.items()}
         kept = {name: NDArray(array) for name, array in states.items()}
         try:
             answer = _wait(self._loop, self._functions[0](given, kept))

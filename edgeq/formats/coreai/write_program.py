@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing
-from edgeq.formats.apple.constants import Array, Weight, narrow
+from edgeq.formats.apple.constants import Array, Weight, narrow, whole
 from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreai.coreai import load_authoring
 from edgeq.formats.coreai.write_constants import Constants
@@ -190,7 +190,7 @@ class ProgramWriter:
         return self.cast(found, "int32") if dtype == "uint32" else found
 
     def _add(self, kind: str, name: str, wanted: str, values: Mapping[str, Any]) -> Any:
-        from edgeq.formats.coreai.write_operators import LOWERED
+        from edgeq.formats.coreai.operators import LOWERED
 
         if kind == "read_state":
             return values["input"]
@@ -222,8 +222,7 @@ class ProgramWriter:
         if array.dtype.kind == "f":
             return np.asarray(narrow(key, array, wanted))
         if array.dtype.kind in "iu":
-            bounds = np.iinfo(np.int32)
-            return np.asarray(np.clip(array, bounds.min, bounds.max), np.int32)
+            return whole(array)
         return array
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.apple.constants import Array, Weight, identifier
 from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreml.coremltools import load_coremltools
@@ -214,6 +215,9 @@ class ProgramWriter:
             if value.dtype == "state":
                 made[value.name] = self._mb.StateTensorSpec(value.shapes[0], self._types.fp16)
                 continue
+            if () in value.shapes:
+                what = "Core ML has no inputs without axes"
+                raise InvalidInput(Problem(value.name, what, "export it with the shape [1]"))
             shape = []
             for sizes in zip(*value.shapes, strict=True):
                 if len(set(sizes)) == 1:
