@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from types import MappingProxyType
 
@@ -52,11 +53,13 @@ class Coreml(CoremlStorage, AppleFormat):
         """See `AppleFormat.program_bytes`."""
         return program_bytes(model, context, tensors)
 
-    def extras(self, directory: Path, artifact: Artifact) -> dict[str, bytes]:
-        """The Swift file that loads the package."""
-        from edgeq.formats.coreml.swift import SWIFT_FILE, swift_file
+    def extras(
+        self, directory: Path, artifact: Artifact, documents: Collection[str] = ()
+    ) -> dict[str, bytes]:
+        """The Swift package that loads it."""
+        from edgeq.formats.coreml.swift import swift_files
 
-        return {SWIFT_FILE: swift_file(directory, artifact).encode()}
+        return swift_files(directory, artifact, documents)
 
 
 COREML = Coreml()
