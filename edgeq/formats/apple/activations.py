@@ -62,11 +62,20 @@ def _cut(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     return t.emit("select", str(node.name), cond=less, a=higher, b=above)
 
 
-@handles("Mish")
-def _mish(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+@handles("Softplus", "Mish")
+def _softplus(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    """log(1 + eˣ) as max(x, 0) + log(1 + e⁻|ˣ|), which no x takes beyond float16.
+
+    Apple's operator gives 0 above 10.4 on the Neural Engine (coremltools' issue 2687).
+    """
     emit = _within(t, node)
-    gate = emit("tanh", "gate", x=emit("softplus", "soft", x=args[0]))
-    return t.emit("mul", str(node.name), x=args[0], y=gate)
+    below = emit("mul", "below", x=emit("abs", "size", x=args[0]), y=-1.0)
+    power = emit("add", "more", x=emit("exp", "power", x=below), y=1.0)
+    log = emit("log", "log", x=power, epsilon=0.0)
+    soft = emit("add", "soft", x=emit("relu", "above", x=args[0]), y=log)
+    if node.op_type == "Softplus":
+        return soft
+    return t.emit("mul", str(node.name), x=args[0], y=emit("tanh", "gate", x=soft))
 
 
 @handles("Swish")

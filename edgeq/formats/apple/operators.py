@@ -40,7 +40,6 @@ _UNARY = {
     "Sign": "sign",
     "Sin": "sin",
     "Cos": "cos",
-    "Softplus": "softplus",
     "Not": "logical_not",
     "Tan": "tan",
     "Asin": "asin",

@@ -22,7 +22,12 @@ _PIECE = 256
 
 
 class CoreaiDecoder(StatefulDecoder):
-    """A decoder with states in a file made by `edgeq.formats.coreai.write`."""
+    """A decoder with states in a file made by `edgeq.formats.coreai.write`.
+
+    A run takes a second whatever the number of tokens: codes become numbers each time.
+    """
+
+    noise_piece = 32
 
     def __init__(self, package: Package, path: Path, context: int | None) -> None:
         """See `StatefulDecoder`."""

@@ -21,6 +21,8 @@ from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.write_activations import InputCoder
 from edgeq.formats.coreml.write_constants import Constants
 
+_MOST_AXES = 5
+
 
 class ProgramWriter:
     """Adds operator after operator to the one function of a program.
@@ -154,9 +156,19 @@ class ProgramWriter:
         program.add_function("main", self._function)
         from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
-        PASS_REGISTRY["common::dead_code_elimination"](program)
+        for name in ("dead_code_elimination", "expand_high_rank_reshape_and_transpose"):
+            PASS_REGISTRY[f"common::{name}"](program)
+        self._require_few_axes()
         self._shorten()
         return program
+
+    def _require_few_axes(self) -> None:
+        """Raise InvalidInput for values of more axes than Core ML opens."""
+        for operation in self._function.operations:
+            most = max((len(value.shape) for value in operation.outputs if value.shape), default=0)
+            if most > _MOST_AXES:
+                what = f"it makes a value of {most} axes, and Core ML opens at most {_MOST_AXES}"
+                raise InvalidInput(Problem(operation.name, what, "target another format"))
 
     def _shorten(self) -> None:
         """Give values between operators short names; operators' own names are descriptive enough.

@@ -104,13 +104,6 @@ def _rsqrt(a: Any, x: Value, epsilon: Value = 0.0) -> Value:
     return a.rsqrt(a.broadcasting_add(x, epsilon) if np.any(epsilon) else x)
 
 
-@lowers("softplus")
-def _softplus(a: Any, x: Value) -> Value:
-    """log(1 + eˣ) as max(x, 0) + log(1 + e⁻|ˣ|), which no x takes beyond float16."""
-    power = a.exp(a.broadcasting_mul(a.abs_(x), like(x, -1)))
-    return a.broadcasting_add(a.relu(x), a.log(a.broadcasting_add(power, like(x, 1))))
-
-
 @lowers("gelu")
 def _gelu(a: Any, x: Value, mode: str) -> Value:
     return a.gelu(x, approximate="none" if mode == "EXACT" else "tanh")
