@@ -11,6 +11,7 @@ pytest.importorskip("coreai", reason="coreai-core is not installed: pip install 
 
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.apple.writer import Input
+from edgeq.formats.coreai import trial
 from edgeq.formats.coreai.trial import answers_of
 from edgeq.formats.coreai.write_program import ProgramWriter
 
@@ -31,10 +32,18 @@ def test_answers_come_from_another_process(asset: Path) -> None:
 
 
 def test_what_the_runtime_refuses_is_refused(asset: Path) -> None:
-    with pytest.raises(InvalidInput, match="x has an invalid shape"):
+    with pytest.raises(InvalidInput, match="input 'x': has shape"):
         answers_of(asset, {"x": np.zeros(3, np.float32)})
 
 
-def test_an_abort_of_the_runtime_ends_its_own_process(asset: Path) -> None:
-    with pytest.raises(InvalidInput, match="is killed by SIG"):
-        answers_of(asset, {"x": np.zeros((1, 0), np.float32)})
+def test_an_abort_of_the_runtime_ends_its_own_process(
+    asset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = trial.child.command
+
+    def killed(module: str, *arguments: str) -> list[str]:
+        return [*command(module, *arguments)[:2], "-c", "import os; os.abort()"]
+
+    monkeypatch.setattr(trial.child, "command", killed)
+    with pytest.raises(InvalidInput, match="is killed by SIGABRT"):
+        answers_of(asset, {"x": np.zeros((1, 1), np.float32)})
