@@ -94,6 +94,8 @@ def model_of(kind: str, case: Case) -> tuple[onnx.ModelProto, dict[str, Array]]:
     feeds = {f"x{n}": array for n, array in enumerate(case.given)}
     stored = {f"c{n}": array for n, array in enumerate(case.constants) if array is not None}
     names = [*feeds, *(f"c{n}" if f"c{n}" in stored else "" for n in range(len(case.constants)))]
+    while not names[-1]:
+        names.pop()
     results = [f"y{n}" for n in range(case.outputs)]
     node = helper.make_node(
         kind, names, results, name="only", domain=case.domain, **case.attributes
@@ -349,7 +351,9 @@ def _channel_norm(draw: Draw, n: Numbers, kind: str) -> Case:
     x, epsilon = n.floats(2, 4, 5, *n.one_of((), (3,))), {"epsilon": n.one_of(1e-5, 1e-2)}
     scale, shift = n.floats(4), n.floats(4)
     if kind == "LRN":
-        return Case([x], [], {"size": n.one_of(1, 2, 3, 5), "alpha": 0.5, "bias": 2.0})
+        return Case(
+            [n.floats(2, 4, 5, 3)], [], {"size": n.one_of(1, 3, 5), "alpha": 0.5, "bias": 2.0}
+        )
     if kind == "BatchNormalization":
         return Case([x], [scale, shift, n.floats(4), np.abs(n.floats(4))], epsilon)
     if kind == "GroupNormalization":

@@ -229,7 +229,8 @@ def _reduction(t: Translator, node: ir.Node, args: list[Value]) -> tuple[list[in
     if len(args) > 1 and args[1] is not None:
         axes = t.numbers(args[1])
     keep = bool(node.attributes.get_int("keepdims", 1))
-    if axes or node.attributes.get_int("noop_with_empty_axes", 0):
+    takes_none = bool(node.attributes.get_int("noop_with_empty_axes", 0))
+    if axes or takes_none:
         return list(axes or ()), keep
     return list(range(len(t.shape(args[0])))), keep
 

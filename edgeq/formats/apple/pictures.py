@@ -25,7 +25,9 @@ def _resize(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     matrices = _matrices(t, node, args, [int(size) for size in shape])
     result, name = args[0], str(node.name)
     if len(shape) == 4 and not matrices.keys() - {2, 3}:
-        height, width = (matrices.get(axis, np.eye(int(shape[axis]))) for axis in (2, 3))
+        height, width = (
+            matrices.get(axis, np.eye(int(shape[axis]), dtype=np.float32)) for axis in (2, 3)
+        )
         factors = [_repeats(matrix) for matrix in (height, width)]
         if all(factors):
             sizes = dict(zip(("scale_factor_height", "scale_factor_width"), factors, strict=True))

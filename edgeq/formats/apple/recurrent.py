@@ -101,6 +101,7 @@ def _step(
 ) -> tuple[Step, Sequence[Any]]:
     """What one step does, and the input's part of the gates at every place."""
     weights, inner, biases = parts
+    own: Array | None
     outer, own = np.split(biases, 2)
     kind, late = node.op_type, bool(node.attributes.get_int("linear_before_reset", 0))
     if kind == "GRU" and late:

@@ -31,7 +31,7 @@ def answers_of(asset: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
     if not child.can_start():
         return _run(asset, feeds)
     with TemporaryFolder() as folder:
-        np.savez(Path(folder, _FEEDS), **feeds)
+        _save(Path(folder, _FEEDS), feeds)
         command = child.command(__name__, str(asset), str(folder))
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
@@ -48,6 +48,10 @@ def answers_of(asset: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
             return dict(found)
 
 
+def _save(path: Path, arrays: Mapping[str, Array]) -> None:
+    np.savez(path, **dict(arrays))  # type: ignore[arg-type]
+
+
 def _run(asset: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
     model = Runtime(asset)
     states = {name: np.zeros(shape, np.float16) for name, shape in model.states().items()}
@@ -62,7 +66,7 @@ def main(asset: str, folder: str) -> int:
         except EdgeqError as error:
             print(json.dumps([dataclasses.asdict(problem) for problem in error.problems]))
             return error.exit_code
-    np.savez(Path(folder, _ANSWERS), **found)
+    _save(Path(folder, _ANSWERS), found)
     return 0
 
 

@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("coreai", reason="coreai-core is not installed: pip install '.[coreai]'")
 
+from edgeq.core import child
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.apple.writer import Input
-from edgeq.formats.coreai import trial
 from edgeq.formats.coreai.trial import answers_of
 from edgeq.formats.coreai.write_program import ProgramWriter
 
@@ -39,11 +39,11 @@ def test_what_the_runtime_refuses_is_refused(asset: Path) -> None:
 def test_an_abort_of_the_runtime_ends_its_own_process(
     asset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = trial.child.command
+    command = child.command
 
     def killed(module: str, *arguments: str) -> list[str]:
         return [*command(module, *arguments)[:2], "-c", "import os; os.abort()"]
 
-    monkeypatch.setattr(trial.child, "command", killed)
+    monkeypatch.setattr(child, "command", killed)
     with pytest.raises(InvalidInput, match="is killed by SIGABRT"):
         answers_of(asset, {"x": np.zeros((1, 1), np.float32)})

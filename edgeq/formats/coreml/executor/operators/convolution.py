@@ -68,7 +68,7 @@ def conv_transpose(
         product = np.matmul(matrix[..., tap].swapaxes(1, 2), columns)
         starts = [o * gap for o, gap in zip(offset, gaps, strict=True)]
         place = [slice(a, a + s, n) for a, s, n in zip(starts, spans, steps, strict=True)]
-        full[(..., *place)] += product.reshape(*product.shape[:3], *lengths)
+        full[(slice(None),) * 3 + tuple(place)] += product.reshape(*product.shape[:3], *lengths)
     full = full.reshape(len(x), -1, *whole)
     wanted = None if output_shape is None else [int(n) for n in output_shape[2:]]
     if wanted is None and pad_type.startswith("same"):

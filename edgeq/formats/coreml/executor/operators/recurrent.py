@@ -53,8 +53,15 @@ def gru(
     output_sequence: bool = False,
     recurrent_activation: str = "sigmoid",
     activation: str = "tanh",
+    reset_after: bool = False,
+    input_bias: Array | None = None,
 ) -> Outputs:
-    """Gates in the order reset, output, update; the reset gate applies to R h."""
+    """Gates in the order reset, output, update; the reset gate applies to R h.
+
+    What `reset_after` and `input_bias` (iOS 18) change, their documentation leaves open.
+    """
+    if reset_after or input_bias is not None:
+        raise ValueError("reset_after and input_bias are not known")
     opened, bend = _ACTIVATIONS[recurrent_activation], _ACTIVATIONS[activation]
 
     def step(gates: Array, h: Array) -> Array:

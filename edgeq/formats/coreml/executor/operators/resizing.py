@@ -32,9 +32,13 @@ def upsample_bilinear(
     scale_factor_height: float = 1,
     scale_factor_width: float = 1,
     align_corners: bool = True,
+    half_pixel_centers: bool | None = None,
 ) -> Array:
     """As `resize_bilinear`, by factors."""
-    mode = "STRICT_ALIGN_CORNERS" if align_corners else "UNALIGN_CORNERS"
+    is_half = not align_corners if half_pixel_centers is None else bool(half_pixel_centers)
+    if is_half and align_corners:
+        raise ValueError("it aligns corners and takes the centres of pixels")
+    mode = "UNALIGN_CORNERS" if is_half else "STRICT_ALIGN_CORNERS" if align_corners else "DEFAULT"
     height, width = x.shape[-2:]
     return resize_bilinear(
         x,
@@ -168,4 +172,4 @@ def _pixel(x: Array, rows: Array, columns: Array, fill: np.float32) -> Array:
     )
     items = np.arange(len(x)).reshape(-1, *[1] * (rows.ndim - 1))
     found = np.moveaxis(x[items, :, row, column], -1, 1)
-    return np.where(inside[:, None], found, fill)
+    return np.asarray(np.where(inside[:, None], found, fill))
