@@ -119,7 +119,7 @@ def model_of(kind: str, case: Case) -> tuple[onnx.ModelProto, dict[str, Array]]:
 def _two(draw: Draw, n: Numbers, kind: str) -> Case:
     shape = n.shape()
     parts = [n.floats(*shape), n.floats(*n.below(shape))]
-    if kind == "Equal" or (kind not in ("Mean", "Pow") and draw(st.booleans())):
+    if kind == "Equal" or (kind not in ("Mean", "Sum", "Pow") and draw(st.booleans())):
         parts = [n.whole(*each.shape) for each in parts]
     if kind in ("Max", "Min", "Sum", "Mean") and draw(st.booleans()):
         parts.append(parts[0] + 1)
@@ -430,7 +430,8 @@ def _by_axis(draw: Draw, n: Numbers, kind: str) -> Case:
         return Case([x], [places], {"axis": axis})
     shape = [2, 3, 4]
     shape[axis] = n.one_of(1, size)
-    shape[0] = n.one_of(1, shape[0])
+    if kind == "GatherElements":
+        shape[0] = n.one_of(1, shape[0])
     order = np.argsort(n.rng.random((*shape[: axis % 3], size, *shape[axis % 3 + 1 :])), axis)
     places = np.take(order, range(shape[axis]), axis) - size * n.one_of(0, 1)
     if kind == "GatherElements":

@@ -57,8 +57,11 @@ def _wrapped_places(t: Translator, node: ir.Node, data: Value, indices: Value) -
 
 @handles("ScatterElements")
 def _scatter_elements(t: Translator, node: ir.Node, args: list[Value]) -> Any:
-    axis = node.attributes.get_int("axis", 0) % len(t.shape(args[0]))
-    name, size = str(node.name), t.shape(args[0])[axis]
+    own, taken = t.shape(args[0]), t.shape(args[1])
+    axis = node.attributes.get_int("axis", 0) % len(own)
+    if own[:axis] + own[axis + 1 :] != taken[:axis] + taken[axis + 1 :]:
+        raise ValueError("it writes into a part of its other axes")
+    name, size = str(node.name), own[axis]
     return t.emit(
         "scatter_along_axis",
         name,

@@ -143,7 +143,9 @@ def _modulo(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     """With the sign of the divisor, as Apple's operator; with `fmod`, of what is divided."""
     name, (x, y) = str(node.name), args
     if not node.attributes.get_int("fmod", 0):
-        return t.emit("mod", name, x=x, y=y)
+        # Core AI's rest of integers has the sign of what is divided.
+        rest = t.emit("mod", f"{name}.rest", x=x, y=y)
+        return t.emit("mod", name, x=t.emit("add", f"{name}.above", x=rest, y=y), y=y)
     rest = t.emit(
         "mod", f"{name}.rest", x=_part(t, name, "abs", x, "x"), y=_part(t, name, "abs", y, "y")
     )

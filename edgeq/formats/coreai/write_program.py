@@ -53,7 +53,10 @@ class ProgramWriter:
         self._authoring = load_authoring()
         self._precision = "fp16" if compute == "float16" else "fp32"
         self._inputs = tuple(inputs)
-        self._module = self._authoring.Module.create()
+        # Else a file names a line of edgeq's sources, and equal models differ.
+        self._nowhere = self._authoring.DebugInfo.unknown()
+        with self._authoring.Context(), self._nowhere.activate():
+            self._module = self._authoring.Module.create()
         self._updates: dict[str, Any] = {}
         self._contexts: list[Any] = []
         self._casts: dict[tuple[int, str], tuple[Variable, Variable]] = {}
@@ -64,6 +67,7 @@ class ProgramWriter:
         from coreai.authoring.graph_builder import GraphOp
 
         self._enter(self._module)
+        self._enter(self._nowhere.activate())
         types = [self._type(value)._to_mlir() for value in self._inputs]
         names = [value.name for value in self._inputs]
         self._graph = GraphOp(FUNCTION, types, [], input_names=names)

@@ -266,8 +266,8 @@ def _arrays(inputs: Mapping[str, _Value], outputs: Mapping[str, _Value]) -> str:
         for name, value in inputs.items()
     ]
     results = [
-        f"            {fields[name]}: try Self.value({_text(name)}, in: answer) "
-        f"{{ {_READ[value.kind].format(value.scalar)} }}"
+        f"            {fields[name]}: try Self.value({_text(name)}, in: answer) {{\n"
+        f"                {_READ[value.kind].format(value.scalar)}\n            }}"
         for name, value in outputs.items()
     ]
     return _Swift(templates.ARRAYS).substitute(

@@ -513,8 +513,8 @@ IMAGES = """\
     /// Runs the model on an image of any size, which Core ML scales to %width × %height.
     public func predict(_ image: CGImage) throws -> Outputs {
         let value = try MLFeatureValue(
-            cgImage: image, pixelsWide: %width, pixelsHigh: %height, pixelFormatType: %pixels,
-            options: nil)
+            cgImage: image, pixelsWide: %width, pixelsHigh: %height,
+            pixelFormatType: %pixels, options: nil)
         guard let buffer = value.imageBufferValue else {
             throw Failure.missingOutput(%input)
         }

@@ -165,7 +165,8 @@ class ProgramWriter:
     def _require_few_axes(self) -> None:
         """Raise InvalidInput for values of more axes than Core ML opens."""
         for operation in self._function.operations:
-            most = max((len(value.shape) for value in operation.outputs if value.shape), default=0)
+            tensors = [v for v in operation.outputs if not self._types.is_list(v.sym_type)]
+            most = max((value.rank for value in tensors), default=0)
             if most > _MOST_AXES:
                 what = f"it makes a value of {most} axes, and Core ML opens at most {_MOST_AXES}"
                 raise InvalidInput(Problem(operation.name, what, "target another format"))
