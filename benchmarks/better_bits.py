@@ -6,8 +6,8 @@
 
 llama.cpp rounds with an importance matrix of the same calibration text; onnxruntime's and
 coremltools' quantizers get our float graph and package, since what they are asked for is rounding.
-Ours: the same number format by GPTQ, and number formats chosen for the very bytes of the peer's
-file. Every file is run by its own runtime; Core ML packages by our executor.
+Ours: the same number format by GPTQ and by learned rounding, and number formats chosen for the very
+bytes of the peer's file. Every file is run by its own runtime; Core ML packages by our executor.
 """
 
 from __future__ import annotations
@@ -130,14 +130,20 @@ def gguf(bench: Bench) -> None:
     """llama.cpp's mixes with importance matrix, and ours at their sizes."""
     theirs = [_variant(mix, "importance", f"llama-{mix.lower()}") for mix in ("Q4_0", *MIXES)]
     peers = [file_of(each, False) for each in bench.built("gguf", {"default": theirs})]
-    same = [_variant(mix, "gptq", f"gptq-{mix.lower()}") for mix in ("Q4_0", *MIXES)]
+    same = [
+        _variant(mix, method, f"{method}-{mix.lower()}")
+        for method in ("gptq", "learned")
+        for mix in ("Q4_0", *MIXES)
+    ]
     fits = [
         {"name": f"fit-{mix.lower()}", "size": f"{peer.bytes} B"}
         for mix, peer in zip(MIXES, peers[1:], strict=True)
     ]
     ours = bench.built("gguf", {"default": same, "fit": fits})
     named = [file_of(each, True) for each in ours]
-    against = [f"gguf-llama-{file.name.split('-', 2)[2]}" for file in named]
+    for each in bench.built("gguf", {"fit": [{**fit, "method": "learned"} for fit in fits]}):
+        named.append(replace(file_of(each, True), name=f"{each.artifact.name}-learned"))
+    against = [f"gguf-llama-{file.name.split('-')[2]}" for file in named]
     named = [replace(file, against=peer) for file, peer in zip(named, against, strict=True)]
     bench.show([*peers, *named], bench.whole("gguf"))
 
@@ -154,6 +160,8 @@ def onnx(bench: Bench) -> None:
         "onnx", {"default": {"weights": "int4-b32", "name": "int4-table8"}} | {"rules": rules}
     )
     ours += bench.built("onnx", {"default": {"weights": "int4-b32", "name": "int4-all"}})
+    trained = {"weights": "int4-b32", "method": "learned", "name": "int4-all-learned"}
+    ours += bench.built("onnx", {"default": trained})
     smallest = min(peer.bytes for peer in peers)
     ours += bench.built("onnx", {"fit": {"name": "fit-smallest-peer", "size": f"{smallest} B"}})
     bench.show([*peers, *(file_of(each, True) for each in ours)], float_graph)
@@ -222,6 +230,8 @@ def coreml(bench: Bench) -> None:
     package = bench.whole("coreml")
     peers = [bench.peer(name, package, folder) for name, folder in _coremltools(bench, package)]
     everything = bench.built("coreml", {"default": {"weights": "int4-b32", "name": "int4-all"}})
+    trained = {"weights": "int4-b32", "method": "learned", "name": "int4-all-learned"}
+    everything += bench.built("coreml", {"default": trained})
     rules = [{"match": TABLE, "use": "int8"}]
     wide = {"default": {"weights": "int4-b32", "name": "int4-table8"}, "rules": rules}
     smallest = min(peer.bytes for peer in peers)

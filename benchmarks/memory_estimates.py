@@ -21,7 +21,8 @@ from edgeq.estimate.memory import estimate_memory
 from edgeq.estimate.sizes import sizes_of_decoder
 from edgeq.pipeline.build.build import Built, build, build_float
 from edgeq.pipeline.plan.plan import Planned, make_plan
-from edgeq.places.process import Request, Workload, run_worker
+from edgeq.places.process import Request, run_worker
+from edgeq.recipe.budgets import Workload
 
 _SHARE, _BYTES = 0.05, 20 * MIB
 RECIPES = (Path("recipes/minilm.yaml"), Path("recipes/wren.yaml"))

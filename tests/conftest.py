@@ -24,6 +24,8 @@ _CACHE = tempfile.TemporaryDirectory(prefix="edgeq-tests-", ignore_cleanup_error
 USERS_CACHE = os.environ.get("EDGEQ_CACHE")
 """What the user's cache is; emulators that were set up lie there."""
 os.environ["EDGEQ_CACHE"] = _CACHE.name
+# Emulated CPUs take half of a check's time, and have tests of their own.
+os.environ["EDGEQ_COMPARE_CPUS"] = "none"
 
 
 def pytest_sessionstart() -> None:
@@ -70,18 +72,21 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def coreml_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The build store of the tests of Core ML: the small BERT's float graph is made once."""
-    return tmp_path_factory.mktemp("coreml-store")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small BERT's build store: its float graph is made and proven once in a run of all tests.
+
+    Processes of pytest-xdist share it, as builds at once may.
+    """
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-store"
 
 
 @pytest.fixture(scope="session")
-def project(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tiny: Path, tiny_store: Path) -> Project:
     """The small BERT's recipe, built once by the real command."""
     from tests.support.tiny_bert import run_edgeq
 
-    store = tmp_path_factory.mktemp("store")
-    done = run_edgeq("build", "recipe.yaml", "--json", store=store, cwd=tiny.parent)
+    done = run_edgeq("build", "recipe.yaml", "--json", store=tiny_store, cwd=tiny.parent)
     assert done.returncode == 0, done.stderr
     artifacts = {item["name"]: item for item in json.loads(done.stdout)["artifacts"]}
-    return Project(tiny.parent, store, artifacts)
+    return Project(tiny.parent, tiny_store, artifacts)

@@ -130,13 +130,13 @@ def quiet(step: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def toys(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def toys(tiny: Path, tiny_store: Path) -> Iterator[Path]:
     """A recipe that names a toy of each kind, next to the small BERT."""
     register_number_format(INT3)
     register_rounding_method(Largest())
     register_budget(WORST_TEXT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGEQ_STORE", str(tmp_path_factory.mktemp("store")))
+        patch.setenv("EDGEQ_STORE", str(tiny_store))
         yield write_recipe(tiny.parent / "toys.yaml", RECIPE)
     BUDGETS.unregister("quality.worst_text")
     ROUNDING_METHODS.unregister("largest")
@@ -326,7 +326,6 @@ def plain(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     register_task(toy_plugin.FINGERPRINT)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(site)  # of the processes that measure, too
-        patch.setenv("EDGEQ_STORE", str(tmp_path_factory.mktemp("store")))
         yield write_recipe(toys.parent / "plain.yaml", PLAIN_RECIPE)
     TASKS.unregister("text-fingerprint")
     unregister_file_format("plain")

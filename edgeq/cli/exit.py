@@ -51,6 +51,17 @@ def problems_of(error: EdgeqError) -> dict[str, Any]:
     return {"problems": problems, "exit_status": error.exit_code}
 
 
+def refused(refusal: EdgeqError | None) -> dict[str, Any]:
+    """What the output of `--json` has in addition if a command did only a part."""
+    return problems_of(refusal) if refusal else {}
+
+
+def end(refusal: EdgeqError | None, as_json: bool) -> None:
+    """End a command that did only a part, and has printed that, as the refusal says."""
+    if refusal:
+        raise typer.Exit(refusal.exit_code) if as_json else refusal
+
+
 def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status; never 1 for an exception."""
     as_json = "--json" in arguments

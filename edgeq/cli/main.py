@@ -13,7 +13,7 @@ import edgeq
 from edgeq.cli.allocate import allocating
 from edgeq.cli.bill import bills
 from edgeq.cli.emulate import emulators
-from edgeq.cli.exit import Commands, print_json, problems_of
+from edgeq.cli.exit import Commands, end, print_json, problems_of, refused
 from edgeq.cli.exit import run as run_command
 from edgeq.cli.help import examples, fill_paragraphs
 from edgeq.cli.matrix import matrices
@@ -99,16 +99,12 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
             for name, own in estimates.items()
         }
         output = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
-        if refusal:
-            print_json({**output, **problems_of(refusal)})
-            raise typer.Exit(refusal.exit_code)
-        print_json(output)
+        print_json({**output, **refused(refusal)})
     else:
         console = make_console()
         print_plan(planned.plan, list(planned.devices.values()), console)
         print_expected(estimates, planned.devices, console)
-    if refusal:
-        raise refusal
+    end(refusal, as_json)
 
 
 @app.command(epilog=examples("edgeq build recipes/minilm.yaml --target onnx"))
@@ -121,24 +117,21 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Quantize and export every variant of a recipe. Finished builds are reused."""
-    from edgeq.pipeline.build.build import PartlyBuilt
+    from edgeq.pipeline.build.build import Partly
     from edgeq.pipeline.workflow import build_recipe
     from edgeq.report.overview import print_built
 
-    try:
-        with progress_line() as progress:
+    refusal = None
+    with progress_line() as progress:
+        try:
             built = build_recipe(recipe, target, progress, artifact or ())
-    except PartlyBuilt as error:
-        if as_json:
-            dumped = [item.summary() for item in error.built]
-            print_json({"artifacts": dumped, **problems_of(error)})
-            raise typer.Exit(error.exit_code) from None
-        print_built(error.built, make_console())
-        raise
+        except Partly as error:
+            built, refusal = error.done, error
     if as_json:
-        print_json({"artifacts": [item.summary() for item in built]})
+        print_json({"artifacts": [item.summary() for item in built], **refused(refusal)})
     else:
         print_built(built, make_console())
+    end(refusal, as_json)
 
 
 @app.command(
@@ -173,25 +166,31 @@ def check(
 ) -> None:
     """Run every artifact and compare memory, latency, size and quality with the budgets."""
     from edgeq.core.files import writable, write_text
+    from edgeq.pipeline.build.build import Partly
     from edgeq.pipeline.check.verdict import exit_status
     from edgeq.pipeline.check.workflow import check_recipe
     from edgeq.report.junit import junit as to_junit
 
     if junit is not None:
         writable(junit, "--junit", ".xml")
+    refusal = None
     with progress_line() as progress:
-        verdicts = check_recipe(recipe, device or [], full, progress, on, limit, artifact or ())
+        try:
+            verdicts = check_recipe(recipe, device or [], full, progress, on, limit, artifact or ())
+        except Partly as error:
+            verdicts, refusal = error.done, error
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:
         write_text(junit, to_junit(verdicts))
     if as_json:
         dumped = [verdict.model_dump(mode="json") for verdict in verdicts]
-        print_json({"verdicts": dumped, "exit_status": status})
+        print_json({"verdicts": dumped, "exit_status": status, **refused(refusal)})
     else:
         console = make_console()
         for verdict in verdicts:
             print_verdict(verdict, console)
             console.print()
+    end(refusal, as_json)
     raise typer.Exit(status)
 
 
@@ -225,15 +224,18 @@ def bundle(
     By default it must pass on this machine; edgeq check checks every device of the recipe.
     """
     from edgeq.core.units import format_bytes
+    from edgeq.pipeline.build.build import Partly
     from edgeq.pipeline.workflow import NotPassed, bundle_recipe
     from edgeq.report.overview import print_limits
 
-    console = make_console()
+    console, refusal = make_console(), None
     try:
         with progress_line() as progress:
             bundled = bundle_recipe(
                 recipe, device, out, artifact, allow_unchecked, progress, full, sign
             )
+    except Partly as error:
+        bundled, refusal = error.done, error
     except NotPassed as error:
         if as_json:
             dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]
@@ -243,7 +245,8 @@ def bundle(
             print_verdict(verdict, console)
         raise
     if as_json:
-        print_json(bundled.summary())
+        print_json({**bundled.summary(), **refused(refusal)})
+        end(refusal, as_json)
         return
     if bundled.verdict is not None:
         print_verdict(bundled.verdict, console)
@@ -255,6 +258,7 @@ def bundle(
         console.print(f"{bundled.signature}: signed with {sign}", soft_wrap=True)
     console.print(f"chosen: {bundled.chosen_by}", soft_wrap=True)
     print_limits(bundled.limits, console)
+    end(refusal, as_json)
 
 
 @app.command(epilog=examples("edgeq devices", "edgeq devices pi5-8gb"))

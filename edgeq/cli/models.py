@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from edgeq.cli.exit import print_json
 from edgeq.cli.help import examples
 from edgeq.cli.options import Json
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.visible import visible
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
@@ -43,7 +45,7 @@ def run(
         list[str] | None,
         typer.Argument(
             help="Sentences: each is classified, or ranked by similarity to the first; for a "
-            "reranker, a query and texts; for a classifier of images, their paths."
+            "reranker, a query and texts; for a model of images or recordings, their paths."
         ),
     ] = None,
     inputs: Annotated[
@@ -67,22 +69,27 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a model: rank sentences, classify texts or images, continue a text, or map arrays."""
+    """Run a model: rank or classify texts, classify images or find objects in them, continue a
+    text, or map arrays."""
     from edgeq.pipeline.run import (
+        Boxed,
         Labelled,
         Reranked,
         Sampling,
+        Transcribed,
         refuse_unused,
         run_arrays,
         run_texts,
         write_text,
     )
     from edgeq.report.answers import (
+        print_boxes,
         print_labels,
         print_outputs,
         print_pace,
         print_ranking,
         print_similarity,
+        print_texts,
     )
 
     console = make_console()
@@ -110,6 +117,10 @@ def run(
         print_json(answer.summary())
     elif isinstance(answer, Labelled):
         print_labels(answer, console)
+    elif isinstance(answer, Transcribed):
+        print_texts(answer, console)
+    elif isinstance(answer, Boxed):
+        print_boxes(answer, console)
     elif isinstance(answer, Reranked):
         print_ranking(answer, console)
     else:
@@ -196,46 +207,87 @@ def audit(
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog=examples("edgeq quantize model-f16.gguf model-q4.gguf --mix Q4_K_M --importance m.gguf"),
+    epilog=examples(
+        "edgeq quantize model-f16.gguf model-q4.gguf --mix Q4_K_M --importance m.gguf",
+        "edgeq quantize model-f16.gguf small.gguf --size 120MiB --text calibration.txt",
+    ),
 )
 def quantize(
-    source: Annotated[Path, typer.Argument(help="A GGUF file in F32, F16 or BF16.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="A GGUF file in F32, F16 or BF16; with --size, in any type."),
+    ],
     out: Annotated[Path, typer.Argument(help="The GGUF file to write.")],
     mix: Annotated[
-        str, typer.Option(help="The mix to quantize to, by llama.cpp's name.")
-    ] = "Q4_K_M",
+        str | None,
+        typer.Option(help="The mix to quantize to, by llama.cpp's name. Default: Q4_K_M."),
+    ] = None,
     importance: Annotated[
         Path | None, typer.Option(help="An importance matrix, from edgeq or llama.cpp.")
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Instead of a mix: choose each tensor's type to fit this size."),
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="With --size: calibration text, 100 KB or more.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Quantize a float GGUF file to the same bytes as llama.cpp's own tool."""
-    from edgeq.pipeline.quantize_gguf import quantize_gguf
-    from edgeq.report.overview import print_quantized
+    """Quantize a GGUF file: to a mix, as llama.cpp's own tool does, or to fit a size.
 
+    With --size, of any architecture that llama.cpp knows: importance and costs of errors come from
+    llama.cpp as it runs. Layers are rounded independently of each other.
+    """
+    from edgeq.pipeline.quantize_gguf import fit_gguf, quantize_gguf
+    from edgeq.report.overview import print_fitted, print_quantized
+
+    fitted = None
     with progress_line() as progress:
-        quantize_gguf(source, out, mix, importance, progress)
+        if size is not None or text is not None:
+            if size is None or text is None or mix is not None or importance is not None:
+                what, remedy = "go together, without --mix and --importance", "give both"
+                raise InvalidInput(Problem("--size and --text", what, remedy))
+            fitted = fit_gguf(source, out, size, text, progress)
+        else:
+            quantize_gguf(source, out, mix or "Q4_K_M", importance, progress)
+    sizes = {"source_bytes": source.stat().st_size, "bytes": out.stat().st_size}
     if as_json:
-        sizes = {"source_bytes": source.stat().st_size, "bytes": out.stat().st_size}
-        print_json({"path": str(out.absolute()), "mix": mix, **sizes})
-    else:
-        print_quantized(source, out, make_console())
+        made = {"mix": mix or "Q4_K_M"} if fitted is None else dataclasses.asdict(fitted)
+        print_json({"path": str(out.absolute()), **made, **sizes})
+        return
+    print_quantized(source, out, make_console())
+    if fitted is not None:
+        print_fitted(fitted, make_console())
 
 
 @models.command(
     rich_help_panel="Models and files",
-    epilog=examples("edgeq imatrix recipes/wren.yaml --out imatrix.gguf"),
+    epilog=examples(
+        "edgeq imatrix recipes/wren.yaml --out imatrix.gguf",
+        "edgeq imatrix model-f16.gguf --text calibration.txt --out imatrix.gguf",
+    ),
 )
 def imatrix(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="A recipe, or a GGUF file.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
+    text: Annotated[
+        Path | None, typer.Option(help="For a GGUF file: calibration text, 100 KB or more.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the importance matrix of a recipe's model, in llama.cpp's format."""
-    from edgeq.pipeline.quantize_gguf import importance_of_recipe
+    """Write the importance matrix of a recipe's model or a GGUF file, in llama.cpp's format."""
+    from edgeq.pipeline.quantize_gguf import importance_of_file, importance_of_recipe
 
+    is_file = model.suffix == ".gguf"
+    if is_file != (text is not None):
+        what = "is required for a GGUF file" if is_file else "is in the recipe: data.calibration"
+        raise InvalidInput(Problem("--text", what, "give one" if is_file else "omit it"))
     with progress_line() as progress:
-        found = importance_of_recipe(recipe, out, progress)
+        if text is not None:
+            found = importance_of_file(model, text, out, progress)
+        else:
+            found = importance_of_recipe(model, out, progress)
     tokens = found.chunks * found.chunk_tokens
     if as_json:
         print_json({"path": str(out.absolute()), "weights": len(found.sums), "tokens": tokens})

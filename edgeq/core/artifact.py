@@ -19,6 +19,8 @@ from pydantic import (
 )
 
 from edgeq.core import canonical
+from edgeq.core.audio import AudioSettings, TranscriptionSettings
+from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import read_bytes
 from edgeq.core.frozen import Frozen as Frozen
@@ -231,6 +233,15 @@ class Artifact(Frozen):
     )
     image: ImageSettings | None = Field(
         default=None, description="How an image becomes the input; null for other models."
+    )
+    detection: DetectionSettings | None = Field(
+        default=None, description="How outputs become boxes; null for other models."
+    )
+    audio: AudioSettings | None = Field(
+        default=None, description="How a recording becomes the input; null for other models."
+    )
+    transcription: TranscriptionSettings | None = Field(
+        default=None, description="How the output becomes a text; null for other models."
     )
     dimension: int | None = Field(
         default=None, description="Dimension of an embedding; null for other models."

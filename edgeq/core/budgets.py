@@ -134,6 +134,18 @@ BUDGETS: Registry[Budget] = Registry(
             "the share of answers that keep their labels",
         ),
         _quality(
+            "map_drop",
+            "share",
+            "at most",
+            "the precision of its boxes that it loses",
+        ),
+        _quality(
+            "wer_rise",
+            "share",
+            "at most",
+            "the share of words that it gets wrong in addition",
+        ),
+        _quality(
             "accuracy_drop",
             "share",
             "at most",

@@ -18,7 +18,7 @@ class Cursor:
     """A position in the file `path` of `size` bytes, opened as `file`; `at` is the next byte."""
 
     def __init__(self, path: Path, size: int, file: BinaryIO) -> None:
-        self._path, self.size, self._file = path, size, file
+        self.path, self.size, self._file = path, size, file
         self.at = 0
         self._text = 0
 
@@ -77,5 +77,5 @@ class Cursor:
 
     def bad(self, what: str, remedy: str, at: int | None = None) -> InvalidInput:
         """The error for a problem at byte `at`, or at the current one."""
-        where = f"{self._path}: byte {self.at if at is None else at}"
+        where = f"{self.path}: byte {self.at if at is None else at}"
         return InvalidInput(Problem(where, what, remedy))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
@@ -31,22 +32,49 @@ _ByChannel = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Placed:
+    """Where an image lies in the input: its height and width there, and its top left corner, which
+    is negative where something is cut off."""
+
+    height: int
+    width: int
+    top: int
+    left: int
+
+
 class ImageSettings(Frozen):
     """From an image to the input, in this order: turn as its metadata say, convert to the colors,
-    resize, cut out the middle, scale, normalize."""
+    resize, cut out the middle or fill the rest, scale, normalize."""
 
     size: Annotated[_Size, BeforeValidator(_both)] = Field(
         description="Height and width of the model's input; one number for a square.",
         examples=[224, [192, 256]],
     )
-    resize: _Side | Annotated[_Size, BeforeValidator(_as_tuple)] | None = Field(
+    resize: _Side | Annotated[_Size, BeforeValidator(_as_tuple)] | Literal["fit"] | None = Field(
         default=None,
         description="A number: the shorter side gets this length, the other in proportion. Two: "
         "exactly this height and width. By default, exactly `size`. What is larger than `size` is "
-        "cut off evenly on both sides.",
-        examples=[256, [256, 256]],
+        "cut off evenly on both sides. fit: the whole image in proportion, as large as fits into "
+        "`size` (a letterbox).",
+        examples=[256, [256, 256], "fit"],
+    )
+    fill: int = Field(
+        default=0,
+        ge=0,
+        le=255,
+        strict=True,
+        description="With `resize: fit`, the value of the pixels around the image.",
+    )
+    align: Literal["center", "top-left"] = Field(
+        default="center", description="With `resize: fit`, where in the input the image lies."
     )
     resample: Resampling = Field(default="bilinear", description="The filter, by Pillow's name.")
+    antialias: bool = Field(
+        default=True,
+        description="Whether the filter covers all pixels of a larger image, as in Pillow; false "
+        "for bilinear between the nearest four, as in OpenCV.",
+    )
     scale: FiniteFloat = Field(
         default=1 / 255, gt=0, description="Pixels, from 0 to 255, are multiplied by it."
     )
@@ -78,7 +106,11 @@ class ImageSettings(Frozen):
                 raise refuse(what, "give one number, or one for each channel")
         if any(value <= 0 for value in self.deviation):
             raise refuse("a deviation must be greater than 0", "leave it out if there is none")
-        least = (self.resize,) * 2 if isinstance(self.resize, int) else self.resize or self.size
+        if self.resize != "fit" and {"fill", "align"} & self.model_fields_set:
+            raise refuse("fill and align are for 'resize: fit'", "remove them")
+        if not self.antialias and self.resample != "bilinear":
+            raise refuse("'antialias: false' is bilinear only", "remove 'resample'")
+        least = (self.resize,) * 2 if isinstance(self.resize, int) else self._exact
         if least[0] < self.size[0] or least[1] < self.size[1]:
             what = f"resize {self.resize} is smaller than size {self.size}, which is cut out of it"
             raise refuse(what, f"write 'resize: {max(self.size)}' or more, or leave it out")
@@ -102,10 +134,26 @@ class ImageSettings(Frozen):
         """Whether the model takes pixels as they are."""
         return self.scale == 1 and set(self.mean) == {0.0} and set(self.deviation) == {1.0}
 
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of an image of this size before its middle is cut out."""
-        if not isinstance(self.resize, int):
-            return self.resize or self.size
-        short, long = sorted((height, width))
-        longer = int(self.resize * long / short)
-        return (self.resize, longer) if height <= width else (longer, self.resize)
+    def placed(self, height: int, width: int) -> Placed:
+        """Where an image of this size lies in the input."""
+        if isinstance(self.resize, int):
+            short, long = sorted((height, width))
+            longer = int(self.resize * long / short)
+            high, wide = (self.resize, longer) if height <= width else (longer, self.resize)
+        elif self.resize == "fit":
+            ratio = min(self.size[0] / height, self.size[1] / width)
+            high, wide = (max(1, round(side * ratio)) for side in (height, width))
+        else:
+            high, wide = self._exact
+        if self.align == "top-left":
+            return Placed(high, wide, 0, 0)
+        top, left = (
+            (size - side) // 2 if side <= size else -((side - size) // 2)
+            for size, side in zip(self.size, (high, wide), strict=True)
+        )
+        return Placed(high, wide, top, left)
+
+    @property
+    def _exact(self) -> _Size:
+        """Height and width of every image before its middle is cut out."""
+        return self.resize if isinstance(self.resize, tuple) else self.size

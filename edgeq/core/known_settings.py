@@ -11,7 +11,16 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    RootModel,
+    model_validator,
+)
+
+from edgeq.core.kv_cache import KvType
 
 SESSION_KEY = "session"
 """In an artifact's settings: onnxruntime session entries instead of this CPU's defaults."""
@@ -21,6 +30,9 @@ SESSION_BY_CPU_KEY = "session_by_cpu"
 
 STATE_KEY = "state"
 """In an artifact's settings: the output that becomes an input of the next step, by that input."""
+
+KV_KEY = "kv"
+"""In an artifact's settings: the type of the KV cache, if it is not its runtime's usual one."""
 
 SAMPLE_KEY = "sample"
 """In an artifact's settings: shapes that a model of arrays runs on, and its integers', by input."""
@@ -87,6 +99,10 @@ class KnownInput(BaseModel):
         return self
 
 
+class _Kv(RootModel[KvType]):
+    pass
+
+
 class _Sample(RootModel[dict[str, KnownInput]]):
     pass
 
@@ -100,6 +116,7 @@ class _DeploymentTarget(BaseModel):
 
 _RECORDS: Mapping[str, type[BaseModel]] = {
     "image": _Image,
+    KV_KEY: _Kv,
     SAMPLE_KEY: _Sample,
     STATE_KEY: _State,
     "deployment_target": _DeploymentTarget,

@@ -45,6 +45,7 @@ DECISIVE_ROOMS = (
     "pipeline/build",
     "pipeline/plan",
     "pipeline/proof",
+    "pipeline/learn",
     "pipeline/recover",
 )
 """The folders of edgeq whose code can change a result; editing any other keeps every key."""

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.validation_messages import refuse, suggest
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -74,6 +76,15 @@ def parse_bytes(value: Any, info: ValidationInfo) -> int:
     if size == 0:
         raise refuse(f"{value!r} must be at least one byte", "write e.g. '200 MiB'")
     return size
+
+
+def given_bytes(text: str, option: str) -> int:
+    """The bytes that a command's `option` was given as, e.g. `200MiB`. Raises InvalidInput."""
+    try:
+        return math.floor(_parse(text, _BYTE_UNITS, "200 MiB", "json"))
+    except PydanticCustomError as error:
+        context = error.context or {}
+        raise InvalidInput(Problem(option, context["what"], context["remedy"])) from None
 
 
 def parse_rate(value: Any, info: ValidationInfo) -> int:

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeq.core.artifact import TOKENIZER_FILE, Artifact
+from edgeq.core.known_settings import KV_KEY
+from edgeq.core.kv_cache import KvType
 from edgeq.core.tasks import task_of
 from edgeq.estimate.sizes import Sizes, sizes_of_shapes
+from edgeq.formats.registry import file_format
 
 _JSON_PER_TOKEN = 70  # bytes of tokenizer.json per token and its merges, if unknown
 
@@ -28,7 +31,7 @@ class Contents:
     weights: by Hugging Face's names. file_bytes: of all files. sizes: None for models that are not
     transformers with usual names. label: of the mix or preset, e.g. `Q4_K_M`. tokenizer_bytes: of
     its `tokenizer.json`, in this file format or the one it came from. max_tokens: of an encoder's
-    input.
+    input. kv: the type of a language model's cache; None for the usual one.
     """
 
     format: str
@@ -39,6 +42,7 @@ class Contents:
     sizes: Sizes | None
     tokenizer_bytes: int
     max_tokens: int
+    kv: KvType | None = None
 
     @property
     def weight_bytes(self) -> int:
@@ -51,9 +55,10 @@ class Contents:
         return {name: weight.shape for name, weight in self.weights.items()}
 
     @property
-    def is_float32(self) -> bool:
-        """Whether every weight is float32: then llama.cpp's cache is float32 here too."""
-        return all(weight.grid.upper() in ("F32", "FLOAT32") for weight in self.weights.values())
+    def cache_type(self) -> KvType:
+        """The type of a language model's keys and values."""
+        is_float32 = all(w.grid.upper() in ("F32", "FLOAT32") for w in self.weights.values())
+        return self.kv or file_format(self.format).kv_type("float32" if is_float32 else self.label)
 
     @property
     def bytes_per_token(self) -> float:
@@ -79,6 +84,7 @@ def contents_of_artifact(artifact: Artifact, sizes: Sizes | None = None) -> Cont
         sizes=found,
         tokenizer_bytes=tokenizer.bytes if tokenizer else guessed_tokenizer(found),
         max_tokens=longest,
+        kv=artifact.settings.get(KV_KEY),
     )
 
 

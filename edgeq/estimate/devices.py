@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.kv_cache import BYTES_PER_VALUE
 from edgeq.devices.profile import Device
 from edgeq.estimate.calibrate import Measured
 from edgeq.estimate.contents import Contents
@@ -94,7 +95,7 @@ def estimate_for(
         unknown = f"the profile of {device.id} states no memory bandwidth"
         return Estimates(memory=memory, backend=backend, unknown=unknown)
     # Half a context of the KV cache is read with every token.
-    cache = sizes.cache_bytes(context // 2, file_format(contents.format).cache_value_bytes(""))
+    cache = sizes.cache_bytes(context // 2, BYTES_PER_VALUE[contents.cache_type])
     decode = estimate_decode(
         bytes_per_token=contents.bytes_per_token + cache,
         bandwidth=bus,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.kv_cache import BYTES_PER_VALUE, KvType
 from edgeq.core.units import MIB
 from edgeq.estimate.contents import Contents
 from edgeq.estimate.interval import Interval
@@ -234,14 +235,14 @@ def _gguf(contents: Contents, context: int) -> _Parts:
     session += _GGUF_PER_TOKEN * sizes.vocabulary
     if not sizes.is_decoder:
         tokens = contents.max_tokens or _BATCH
-        work = _gguf_activations(sizes, tokens, tokens, halves=True)
+        work = _gguf_activations(sizes, tokens, tokens, "f16")
         return _Parts(mapped, 0, work + _GGUF_ENCODER * MIB, session)
     batch = min(_BATCH, context)
-    halves = not contents.is_float32
+    kv = contents.cache_type
     return _Parts(
         mapped=mapped,
-        cache=gguf_cache_bytes(sizes, context, 2 if halves else 4),
-        activations=_gguf_activations(sizes, batch, context, halves=halves),
+        cache=gguf_cache_bytes(sizes, context, BYTES_PER_VALUE[kv]),
+        activations=_gguf_activations(sizes, batch, context, kv),
         session=session,
     )
 
@@ -256,17 +257,18 @@ def gguf_cache_bytes(sizes: Sizes, context: int, bytes_per_value: float) -> floa
     return 2 * positions * sizes.key * bytes_per_value + sizes.state
 
 
-def _gguf_activations(sizes: Sizes, batch: int, context: int, *, halves: bool) -> float:
-    """Attention scores of every head for a batch, plus float16 copies if the cache is float16; two
-    of each width.
+def _gguf_activations(sizes: Sizes, batch: int, context: int, kv: KvType) -> float:
+    """Attention scores of every head for a batch; two of each width.
 
-    halves: keys and values in float16: scores are converted before they are multiplied with the
-    values.
+    Scores are converted to float16 before they are multiplied with values in float16. A quantized
+    cache is read by flash attention, which keeps only the mask, in float32 and float16.
     """
-    scores = sizes.heads * batch * _padded(context) * _F32
+    positions = batch * _padded(context)
+    per_position = {"f32": sizes.heads * _F32, "f16": 1.5 * sizes.heads * _F32}
+    scores = positions * per_position.get(kv, 1.5 * _F32)
     widths = 2 * batch * (sizes.wide + sizes.hidden) * _F32
     logits = 2 * sizes.vocabulary * _F32
-    return (1.5 if halves else 1.0) * scores + widths + logits + _GGUF_GRAPH * MIB
+    return scores + widths + logits + _GGUF_GRAPH * MIB
 
 
 def _padded(positions: int) -> int:

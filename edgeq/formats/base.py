@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.terms import TextOrPair
+from edgeq.formats.audio import AnyAudio
 from edgeq.formats.images import AnyImage
 
 Array = npt.NDArray[Any]
@@ -29,6 +30,18 @@ class Classified:
     label: str
     labels: tuple[str, ...]
     probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Detected:
+    """An object that a detector found.
+
+    box: left, top, right and bottom in pixels of the image, turned as its metadata say.
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,14 @@ class Model:
     def classify(self, samples: Sequence[str] | Sequence[AnyImage]) -> list[Classified]:
         """Classify each text or, by a classifier of images, each image."""
         raise self._unfit("classify")
+
+    def detect(self, images: Sequence[AnyImage]) -> list[list[Detected]]:
+        """Find objects in each image; the highest score first."""
+        raise self._unfit("detect")
+
+    def transcribe(self, recordings: Sequence[AnyAudio]) -> list[str]:
+        """Write down what is said in each recording."""
+        raise self._unfit("transcribe")
 
     def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
         """Score each text for the query; the best first."""

@@ -141,10 +141,6 @@ class FileFormat(Storage):
     ) -> int:
         """Estimated bytes of all files: `weights` bytes in `tensors` weights, and all the rest."""
 
-    @abstractmethod
-    def cache_value_bytes(self, weights: str) -> int:
-        """Bytes per number in a language model's cache, for a variant's `weights`."""
-
     def adapter_bytes(self, model: DescribedModel, factors: Mapping[str, int], rank: int) -> int:
         """Bytes that an adapter of `rank` adds to files. factors: bytes of each weight's pair."""
         return sum(factors.values())

@@ -33,7 +33,7 @@ def prepared(image: AnyImage, settings: ImageSettings, value: ValueInfo, where: 
     Transparency is dropped, as by Pillow's `convert`. Raises InvalidInput for what is not a PNG or
     JPEG image of 8 bits per channel, Missing without Pillow.
     """
-    picture = _middle(_opened(image, where), settings)
+    picture = _fitted(opened(image, where), settings)
     pixels: npt.NDArray[Any] = np.asarray(picture, np.float64)
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if settings.color == "BGR":
@@ -47,19 +47,27 @@ def prepared(image: AnyImage, settings: ImageSettings, value: ValueInfo, where: 
     return np.ascontiguousarray(pixels[None], value.dtype)
 
 
-def _middle(image: Image.Image, settings: ImageSettings) -> Image.Image:
+def _fitted(image: Image.Image, settings: ImageSettings) -> Image.Image:
     """The image in the input's colors and size."""
     from PIL import Image
 
     image = image.convert("L" if settings.color == "grayscale" else "RGB")
-    height, width = settings.resized(image.height, image.width)
-    if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling[settings.resample.upper()])
-    top, left = (height - settings.size[0]) // 2, (width - settings.size[1]) // 2
-    return image.crop((left, top, left + settings.size[1], top + settings.size[0]))
+    place = settings.placed(image.height, image.width)
+    size = (place.width, place.height)
+    if size != image.size and settings.antialias:
+        image = image.resize(size, Image.Resampling[settings.resample.upper()])
+    elif size != image.size:
+        ratios = (image.width / place.width, image.height / place.height)
+        matrix = (ratios[0], 0, 0, 0, ratios[1], 0)
+        image = image.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    height, width = settings.size
+    fill = (settings.fill,) * len(image.getbands())
+    canvas = Image.new(image.mode, (width, height), fill if len(fill) > 1 else fill[0])
+    canvas.paste(image, (place.left, place.top))
+    return canvas
 
 
-def _opened(given: AnyImage, where: str) -> Image.Image:
+def opened(given: AnyImage, where: str) -> Image.Image:
     """Decoded, and turned as its metadata say."""
     try:
         from PIL import Image, ImageOps

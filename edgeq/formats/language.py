@@ -16,9 +16,11 @@ import numpy.typing as npt
 
 from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.kv_cache import KvType
 from edgeq.formats.base import Array, Floats, Model
 
 Ids = npt.NDArray[np.int32]
+_PIECE = 256  # tokens of a long text whose logits are held at once
 
 
 class LanguageModel(Model, ABC):
@@ -35,8 +37,8 @@ class LanguageModel(Model, ABC):
     context: int
     longest: int
     end_tokens: Container[int]
-    cache_type = "float32"
-    """The dtype of keys and values; subclasses with another one override it."""
+    cache_type: KvType = "f32"
+    """The type of keys and values; subclasses with another one override it."""
     noise_piece = 1
     """How many tokens one run has where its rounding is measured: one, unless a run takes as long
     for many."""
@@ -132,6 +134,21 @@ class LanguageModel(Model, ABC):
                 for start in range(0, len(ids), piece)
             ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def last_logits(
+        self, token_ids: Sequence[int] | Array, count: int, piece: int = _PIECE
+    ) -> Floats:
+        """Compute the last `count` rows of `logits`; the others take no memory.
+
+        piece: how many tokens at a time go through the KV cache, as in `logits_in_pieces`.
+        """
+        with self._lock:
+            ids = self._begin(token_ids)
+            parts = []
+            for start in range(0, len(ids), piece):
+                rows = self._forward(ids[start : start + piece], every=True)
+                parts.append(rows[max(0, len(ids) - count - start) :])
+        return np.concatenate(parts)
 
     def prefill(self, token_ids: Sequence[int] | Array) -> Floats:
         """Start a new text and score the token after `token_ids`: float32 (vocabulary,)."""

@@ -15,8 +15,10 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import SAMPLE_KEY
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import TextOrPair
-from edgeq.formats.base import Array, Classified, Model, Ranked
-from edgeq.formats.images import AnyImage, prepared
+from edgeq.formats.audio import AnyAudio, prepared_audio, text_of
+from edgeq.formats.base import Array, Classified, Detected, Model, Ranked
+from edgeq.formats.detections import detector_of
+from edgeq.formats.images import AnyImage, opened, prepared
 from edgeq.formats.package import Package
 from edgeq.formats.text import TextEncoder, prompted
 
@@ -72,7 +74,7 @@ class SampleModel(Model, ABC):
     def classify(self, samples: Sequence[str] | Sequence[AnyImage]) -> list[Classified]:
         """See `Model.classify`. Samples are run one at a time, as by `embed`."""
         classes = self.artifact.classes
-        if classes is None:
+        if classes is None or not task_of(self.artifact.task).classifies:
             raise self._unfit("classify")
         is_image = self.artifact.image is not None
         _require_list(samples, "images" if is_image else "texts")
@@ -85,6 +87,34 @@ class SampleModel(Model, ABC):
                 feeds = self._encoder.feeds(str(sample), self._inputs, f"texts[{index}]")
             found.append(_classified(classes, self.run(feeds)[name]))
         return found
+
+    def detect(self, images: Sequence[AnyImage]) -> list[list[Detected]]:
+        """See `Model.detect`. Images are run one at a time, as texts by `embed`."""
+        detector = detector_of(self.artifact)
+        if detector is None:
+            raise self._unfit("detect")
+        _require_list(images, "images")
+        answers = []
+        for index, given in enumerate(images):
+            where = f"images[{index}]"
+            image = opened(given, where)
+            outputs = self.run(self.preprocess(image, where))
+            found = detector.found(outputs, (image.height, image.width))
+            answers.append(detector.named(found))
+        return answers
+
+    def transcribe(self, recordings: Sequence[AnyAudio]) -> list[str]:
+        """See `Model.transcribe`. Recordings are run one at a time, as texts by `embed`."""
+        record = self.artifact
+        if record.audio is None or record.transcription is None or record.classes is None:
+            raise self._unfit("transcribe")
+        _require_list(recordings, "recordings")
+        (value,), texts = record.inputs, []
+        for index, given in enumerate(recordings):
+            feed = prepared_audio(given, record.audio, value, f"recordings[{index}]")
+            output = self.run({value.name: feed})[record.outputs[0].name]
+            texts.append(text_of(output, record.transcription, record.classes.labels))
+        return texts
 
     def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
         """See `Model.rank`. Pairs are run one at a time, as texts by `embed`."""
@@ -156,9 +186,8 @@ def _classified(classes: Classes, output: Array) -> Classified:
 
 def _require_list(given: object, noun: str = "texts") -> None:
     if isinstance(given, str | bytes) or not isinstance(given, Sequence):
-        remedy = "give a list of str: ['a text']"
-        if noun == "images":
-            remedy = "give a list: ['photo.jpg']"
+        examples = {"images": "'photo.jpg'", "recordings": "'speech.wav'"}
+        remedy = f"give a list: [{examples.get(noun, repr('a text'))}]"
         raise InvalidInput(Problem(noun, f"is a {type(given).__name__}", remedy))
 
 

@@ -36,6 +36,14 @@ class Output(Frozen):
     values: tuple[float, ...] = Field(description="The values there.")
 
 
+class Object(Frozen):
+    """What a detector found; box: left, top, right and bottom in pixels of the image."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
 class Case(Frozen):
     """One input and the answer to it."""
 
@@ -58,6 +66,11 @@ class Case(Frozen):
         default=None,
         description="The labels that a classifier gives the text; null for other models, and where "
         "outputs within the tolerance can give others.",
+    )
+    found: tuple[Object, ...] | None = Field(
+        default=None,
+        description="What a detector finds in the image. Near the threshold, outputs within the "
+        "tolerance can give more or fewer.",
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgeq.core.artifact import TOKENIZER_FILE, TensorRecord, TextSettings, ValueInfo
+from edgeq.core.known_settings import KV_KEY
 from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.terms import Progress
 from edgeq.formats.chat import CHAT_FILES, chat_of_directory
@@ -106,4 +107,5 @@ def checked_tokenizer(content: bytes, max_tokens: int | None) -> bytes:
 
 def settings_of(intent: Intent) -> dict[str, Any]:
     """The settings of a variant, as the record has them."""
-    return intent.variant.model_dump(mode="json", exclude={"name"})
+    settings = intent.variant.model_dump(mode="json", exclude={"name"})
+    return {**settings, **({KV_KEY: intent.kv} if intent.kv else {})}

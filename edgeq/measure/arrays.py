@@ -5,8 +5,9 @@ Unlike `.npz` it can be written and read a sample at a time, and names cannot co
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +38,13 @@ def read_arrays(path: Path) -> Iterator[Array]:
             _require_whole(file, end)
             file.seek(start)
             yield np.load(file, allow_pickle=False)
+
+
+def by_sample(path: Path, names: Sequence[str]) -> Iterator[dict[str, Array]]:
+    """The outputs of each sample by name, of a file that has them in the order of `names`."""
+    arrays = read_arrays(path)
+    for first in arrays:
+        yield dict(zip(names, (first, *itertools.islice(arrays, len(names) - 1)), strict=True))
 
 
 def _require_whole(file: BinaryIO, end: int) -> None:

@@ -14,10 +14,10 @@ from edgeq.core.tasks import task_of
 from edgeq.core.terms import Effort, Pass, Progress
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.formats.registry import file_format
-from edgeq.measure import arrays, generation, latency, rankings
+from edgeq.measure import arrays, generation, latency
+from edgeq.measure.answers import compared_answers
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
-from edgeq.measure.metrics import Judged, changed_samples, judged, scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -205,21 +205,22 @@ class Bench:
         if names != wanted:
             raise NotComparable(f"its outputs are {names}, full precision's {wanted}")
         read = (arrays.read_arrays(file) for file in files)
-        distances = compare(names, *read, logits=not task_of(artifact.task).has_sentence_head)
+        task = task_of(artifact.task)
+        distances = compare(names, *read, logits=not task.has_sentence_head, may_vary=task.detects)
         scores = self._data.scores
         spearman: list[float | None] = [None, None]
         nearest = spearman_bounds = None
-        if task_of(artifact.task).embeds:
+        if task.embeds:
             vectors = [np.concatenate(list(arrays.read_arrays(file))) for file in files]
             nearest = neighbours((self._data.judged or {})["texts"], vectors[1], vectors[0])
             if scores is not None:
                 spearman = [pair_spearman(rows, scores) for rows in vectors]
                 spearman_bounds = pair_spearman_bounds(vectors[0], scores)
-        found = self._as_labels(artifact, files)
-        judged = self._as_rankings(files) if task_of(artifact.task).ranks else found
+        answers = compared_answers(artifact, self._data, *files)
         return Quality(
-            scores=scores_of(task_of(artifact.task), judged) if judged else {},
-            changed=changed_samples(found, artifact.classes) if found and artifact.classes else (),
+            scores=answers.scores,
+            changed=answers.changed,
+            redrawn=answers.redrawn,
             outputs=distances,
             spearman=spearman[0],
             spearman_bounds=spearman_bounds,
@@ -227,19 +228,6 @@ class Bench:
             neighbours=nearest,
             conditions=conditions,
         )
-
-    def _as_labels(self, artifact: Artifact, files: tuple[Path, Path]) -> Judged | None:
-        """The answers of a classifier and of its original; None for other models."""
-        if artifact.classes is None:
-            return None
-        own, original = ([*arrays.read_arrays(file)] for file in files)
-        return judged(self._data.names, own, original, artifact.classes, self._data.labels)
-
-    def _as_rankings(self, files: tuple[Path, Path]) -> tuple[rankings.Query, ...]:
-        """The answers of a reranker and of its original, by query."""
-        own, original = ([*arrays.read_arrays(file)] for file in files)
-        pairs = (self._data.judged or {})["texts"]
-        return rankings.ranked(pairs, own, original, self._data.scores)
 
     def _measurement(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], seen: dict[str, Any]

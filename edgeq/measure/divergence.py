@@ -28,7 +28,6 @@ from edgeq.measure.disagreement import Disagreement, Histogram, Worst, histogram
 from edgeq.measure.predictions import Floats, LivePredictions, Predictions, following
 from edgeq.measure.scoring import Scores, score
 
-DEFAULT_WINDOW = 256
 DEFAULT_WINDOWS = 40
 """With windows of 256, 5,080 scored tokens: five of them lie beyond the 99.9 % quantile."""
 _NOISE_WINDOWS = 2

@@ -17,7 +17,12 @@ from edgeq.formats.timed_feed import sequence
 from edgeq.measure import arrays, text_passes
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
-from edgeq.recipe.image_sets import PREPARED_ARRAYS, read_prepared
+from edgeq.recipe.image_sets import (
+    ANNOTATIONS_FILE,
+    PREPARED_ARRAYS,
+    PreparedImages,
+    read_prepared,
+)
 from edgeq.recipe.query_sets import read_queries
 from edgeq.recipe.sequences import sequences
 
@@ -46,6 +51,7 @@ class Given:
 
     scores: of pairs of sentences, or the relevance of a reranker's texts.
     names: of samples that get labels: the texts themselves, or the files of images.
+    files: the images or recordings that a model gets, and what is known of them.
     """
 
     timed: dict[str, Any] = field(default_factory=dict)
@@ -53,6 +59,7 @@ class Given:
     scores: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
     names: tuple[str, ...] = ()
+    files: PreparedImages | None = None
 
 
 def given_to_language_model(
@@ -72,7 +79,7 @@ def given_to_language_model(
     if evaluation is None:
         return Given(timed)
     text = data_sets.read_corpus(evaluation.path)
-    window = text_passes.window_tokens(workload.context)
+    window = workload.window
     text_passes.check_corpus(float_dir, artifact, evaluation.path, evaluation.samples, window)
     judged = {
         **timed,
@@ -103,6 +110,9 @@ def given_samples(
         feed = folder / "feed.npy"
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
         judged = {"arrays": path.absolute(), "samples": samples}
+        task = task_of(artifact.task)
+        if task.detects or task.transcribes:
+            return Given({"feed": feed}, judged, files=_known_files(evaluation, artifact.classes))
         labels, names = _of_images(evaluation, artifact.classes)
         return Given({"feed": feed}, judged, None, labels, names)
     texts: tuple[TextOrPair, ...]
@@ -139,6 +149,15 @@ def _of_images(
         return None, names
     labels = tuple(found.labels[row] for row in rows)
     return _known(labels, classes, "a directory of the evaluation data"), names
+
+
+def _known_files(evaluation: Evaluation, classes: Classes | None) -> PreparedImages:
+    """Images or recordings and what is known of them, in labels that the model has."""
+    found = read_prepared(evaluation.path)
+    labels = {box.label for image in found.boxes or () for box in image}
+    if classes is not None:
+        _known(tuple(sorted(labels)), classes, f"{ANNOTATIONS_FILE} of the evaluation data")
+    return found
 
 
 def evaluation_texts(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[float, ...] | None]:

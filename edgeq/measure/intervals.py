@@ -116,6 +116,21 @@ def resampled_bounds(
     return Bounds(low=float(low), high=float(high))
 
 
+def weighted_bounds(count: int, statistic: Callable[[Doubles], Doubles]) -> Bounds | None:
+    """As `resampled_bounds`, of a statistic of many resamples at once; NaN where one has none.
+
+    It takes how often each sample is drawn: (resamples, samples).
+    """
+    if count < LEAST_SAMPLES:
+        return None
+    found = np.concatenate([statistic(weights) for weights in _resamples(count, _RESAMPLES)])
+    found = found[~np.isnan(found)]
+    if not found.size:
+        return None
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Bounds(low=float(low), high=float(high))
+
+
 def share_bounds(share: float, count: float) -> Bounds:
     """Wilson's interval of a share of `count` independent trials, valid at 0 and 1, too.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from edgeq.core.artifact import Classes
 from edgeq.core.registry import Registry
 from edgeq.core.tasks import Task
-from edgeq.measure import rankings
+from edgeq.measure import detections, rankings, words
 from edgeq.measure.intervals import resampled_bounds, share_bounds
 from edgeq.measure.paired import paired_bounds
 from edgeq.measure.records import Changed, Score
@@ -48,13 +48,33 @@ class Judged:
         """The number of samples."""
         return len(self.own)
 
+    def agreement(self) -> Score:
+        """The share of samples with the labels that the original gives them."""
+        share = float(_same(self.own, self.original).mean())
+        return Score(value=share, bounds=share_bounds(share, self.count), samples=self.count)
+
+    def changed(self, classes: Classes) -> tuple[Changed, ...]:
+        """The first samples with other labels than the original's."""
+        rows = np.flatnonzero((self.own != self.original).any(1))[:_SHOWN]
+
+        def names(row: npt.NDArray[np.int64]) -> tuple[str, ...]:
+            return tuple(label for label, has in zip(classes.labels, row, strict=True) if has)
+
+        return tuple(
+            Changed(text=self.texts[row], was=names(self.original[row]), now=names(self.own[row]))
+            for row in rows
+        )
+
+
+Answers: TypeAlias = Judged | Sequence[rankings.Query] | detections.Detections | words.Transcripts
+
 
 @dataclass(frozen=True)
 class Metric:
     """A quality metric; `score` is None if the data do not allow it.
 
     It takes what the task's answers become: `Judged` for labels, `rankings.Query` of every query
-    for rankings.
+    for rankings, `Detections` for boxes, `Transcripts` for texts.
     """
 
     name: str
@@ -81,35 +101,16 @@ def judged(
     return Judged(names, own, original, right, (scores[0], scores[1]))
 
 
-def scores_of(task: Task, found: Judged | Sequence[rankings.Query]) -> dict[str, Score]:
+def scores_of(task: Task, found: Answers) -> dict[str, Score]:
     """Every metric of the task that the data allow, by name."""
     scores = {name: METRICS.named(name).score(found) for name in task.metrics}
     noun = {"noun": task.samples}
     return {name: each.model_copy(update=noun) for name, each in scores.items() if each}
 
 
-def changed_samples(found: Judged, classes: Classes) -> tuple[Changed, ...]:
-    """The first samples with other labels than the original's."""
-    rows = np.flatnonzero((found.own != found.original).any(1))[:_SHOWN]
-
-    def names(row: npt.NDArray[np.int64]) -> tuple[str, ...]:
-        return tuple(label for label, has in zip(classes.labels, row, strict=True) if has)
-
-    return tuple(
-        Changed(text=found.texts[row], was=names(found.original[row]), now=names(found.own[row]))
-        for row in rows
-    )
-
-
 def _same(found: Labels, other: Labels) -> npt.NDArray[np.float64]:
     """1 for every sample with the same labels in both."""
     return np.asarray((found == other).all(1), np.float64)
-
-
-def _agreement(found: Judged) -> Score:
-    same = _same(found.own, found.original)
-    share = float(same.mean())
-    return Score(value=share, bounds=share_bounds(share, found.count), samples=found.count)
 
 
 def _accuracy(found: Judged) -> Score | None:
@@ -191,12 +192,16 @@ METRICS: Registry[Metric] = Registry(
     "edgeq.metrics",
     Metric,
     (
-        Metric("agreement", _agreement),
+        Metric("agreement", lambda found: found.agreement()),
         Metric("accuracy", _accuracy),
         Metric("accuracy_drop", _accuracy_drop),
         Metric("macro_f1", _macro_f1),
         Metric("top5", _top5),
         Metric("top5_drop", _top5_drop),
+        Metric("map", detections.map_score),
+        Metric("map_drop", detections.map_drop),
+        Metric("wer", words.wer),
+        Metric("wer_rise", words.wer_rise),
         Metric("order", rankings.order),
         Metric("ndcg", rankings.ndcg),
         Metric("ndcg_drop", rankings.ndcg_drop),

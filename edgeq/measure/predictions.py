@@ -42,12 +42,16 @@ class LivePredictions(Predictions):
 
     def scored(self, window: Sequence[int]) -> Floats:
         """See `Predictions.scored`."""
-        return second_half(self._model.logits(window))
+        return self._last(window)
 
     def noise(self, index: int, window: Sequence[int], whole: Floats) -> float:
         """See `Predictions.noise`."""
-        pieces = second_half(self._model.logits_in_pieces(window, self._model.noise_piece))
+        pieces = self._last(window, piece=self._model.noise_piece)
         return float(score(whole, pieces, following(window)).kl.mean())
+
+    def _last(self, window: Sequence[int], **pieces: int) -> Floats:
+        """What `second_half` keeps of a window's logits."""
+        return self._model.last_logits(window, len(window) - len(window) // 2, **pieces)[:-1]
 
 
 def second_half(logits: Floats) -> Floats:

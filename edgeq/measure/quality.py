@@ -44,11 +44,14 @@ class _Sample:
 class OutputComparison:
     """Takes one output of both models sample by sample and keeps a few numbers per sample.
 
-    `logits`: whether rows of at least two floats are interpreted as class scores.
+    `logits`: whether rows of at least two floats are interpreted as class scores. `may_vary`:
+    whether the number of answers depends on them, as of boxes that a model chooses itself: samples
+    of another shape have no distance then.
     """
 
-    def __init__(self, name: str, *, logits: bool) -> None:
+    def __init__(self, name: str, *, logits: bool, may_vary: bool = False) -> None:
         self._name = name
+        self._may_vary = may_vary
         self._logits = logits
         self._samples = 0
         self._cosines: list[float] = []
@@ -64,6 +67,8 @@ class OutputComparison:
         where = f"output {self._name!r} of sample {self._samples}"
         self._samples += 1
         if output.shape != reference.shape:
+            if self._may_vary:
+                return
             raise NotComparable(f"{where} is {output.shape}, full precision {reference.shape}")
         if output.size == 0:
             return
@@ -140,14 +145,19 @@ def _agreement_bounds(
 
 
 def compare(
-    names: Sequence[str], outputs: Iterable[Array], references: Iterable[Array], *, logits: bool
+    names: Sequence[str],
+    outputs: Iterable[Array],
+    references: Iterable[Array],
+    *,
+    logits: bool,
+    may_vary: bool = False,
 ) -> dict[str, OutputQuality]:
     """The distances of all outputs, by name, without those that are always empty.
 
     `outputs` and `references` give every output of a sample in the order of `names`, sample after
     sample. Raises NotComparable as `OutputComparison.add` does.
     """
-    comparisons = {name: OutputComparison(name, logits=logits) for name in names}
+    comparisons = {name: OutputComparison(name, logits=logits, may_vary=may_vary) for name in names}
     turns = itertools.cycle(comparisons.values())
     for output, reference in zip(outputs, references, strict=True):
         next(turns).add(output, reference)

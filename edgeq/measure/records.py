@@ -253,6 +253,24 @@ class Changed(Frozen):
     now: tuple[str, ...]
 
 
+class Box(Frozen):
+    """An object that was found; box: left, top, right and bottom in pixels of the image."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+class Redrawn(Frozen):
+    """An image on which other objects are found than by the original."""
+
+    image: str = Field(description="The name of its file.")
+    height: int
+    width: int
+    was: tuple[Box, ...] = Field(description="By the original.")
+    now: tuple[Box, ...]
+
+
 class Quality(Frozen):
     """Distance from the full-precision model on data not used for calibration."""
 
@@ -273,7 +291,17 @@ class Quality(Frozen):
     changed: tuple[Changed, ...] = Field(
         default=(), description="Some texts of a classifier that got other labels."
     )
+    redrawn: tuple[Redrawn, ...] = Field(
+        default=(), description="Some images of a detector that got other boxes."
+    )
     conditions: Conditions
+
+    @property
+    def nearness(self) -> float:
+        """The cosine of the worst output, or the agreement of answers whose number varies."""
+        cosines = [output.cosine_mean for output in self.outputs.values()]
+        agreement = self.scores.get("agreement")
+        return min(cosines) if cosines else agreement.value if agreement else float("-inf")
 
 
 class LanguageQuality(Frozen):

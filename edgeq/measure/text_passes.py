@@ -16,7 +16,8 @@ from edgeq.measure import arrays, divergence, generation, memory
 from edgeq.measure.reference import RecordedPredictions, read_recorded, require_same_windows
 from edgeq.measure.replies import DivergenceReply, MemoryReply, Reply, TextTimesReply, about
 from edgeq.measure.same_tokens import same_tokens
-from edgeq.places.process import Request, Workload
+from edgeq.places.process import Request
+from edgeq.recipe.budgets import Workload
 from edgeq.recipe.data_sets import read_corpus
 from edgeq.recipe.windows import split
 
@@ -91,9 +92,9 @@ def answer_texts(request: Request) -> Reply:
 def compare_text(request: Request) -> DivergenceReply:
     """The quality pass: divergence of predictions from those of `reference`, recorded or run here.
 
-    On windows of 256 tokens, or of the workload's context if that is less.
+    On windows of the workload.
     """
-    size = window_tokens(_workload(request).context)
+    size = _workload(request).window
     corpus, reference = request.corpus, request.reference
     assert corpus is not None and reference is not None
     model = _load(request.artifact, request, size)
@@ -113,11 +114,6 @@ def compare_text(request: Request) -> DivergenceReply:
         divergence=found,
         inputs=f"{len(windows)} windows of {size} tokens, {_context_words(model)}",
     )
-
-
-def window_tokens(context: int) -> int:
-    """Tokens per window for measuring quality, in a workload of `context` positions."""
-    return min(divergence.DEFAULT_WINDOW, context)
 
 
 def check_corpus(

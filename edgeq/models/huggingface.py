@@ -13,7 +13,7 @@ from edgeq.models.added_tokens import with_tokens
 from edgeq.models.architectures import FAMILIES
 from edgeq.models.architectures.wrappers import is_of_images, text_part
 from edgeq.models.jsonfile import damaged, read_json
-from edgeq.models.names import decoder_names, encoder_names
+from edgeq.models.names import decoder_names, encoder_names, stacked_names
 from edgeq.models.sentence_head import SentenceHead, read_head
 from edgeq.models.settings import Settings
 from edgeq.models.tokenizer_settings import TokenizerSettings, read_tokenizer_settings
@@ -32,7 +32,8 @@ class ModelDirectory:
     """An exportable model: configuration, weight headers, tokenizer, sentence head.
 
     config, tensors: of the language model alone if the model sees images too. tensors: by their
-    usual names. stored_names: the names in the files if they differ.
+    usual names. stored_names: the names in the files if they differ. stacked: of weights that
+    others are stored as, one below the other, those others.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class ModelDirectory:
     max_tokens: int
     licence: str | None
     stored_names: Mapping[str, str] = field(default_factory=dict)
+    stacked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     @property
@@ -133,22 +135,37 @@ def read_directory(
         tensors = {name: facts for name, facts in tensors.items() if not is_of_images(name)}
     for name, facts in tensors.items():
         refuse_quantized(name, facts, where)
-    usual = decoder_names if config.get("model_type") in FAMILIES else encoder_names
-    stored = usual(tensors, where)
+    family = FAMILIES.get(str(config.get("model_type")))
+    stored = (decoder_names if family else encoder_names)(tensors, where)
+    found = {name: tensors[own] for name, own in stored.items()}
+    stacked = stacked_names(found, family.stacked) if family else {}
     head = read_head(path, where)
     tokenizer, settings = _tokenizer(path, config, where)
     return ModelDirectory(
         path=path,
         config=config,
-        tensors={name: tensors[own] for name, own in stored.items()},
+        tensors=unstacked(found, stacked),
         weight_files=files,
         tokenizer=tokenizer,
         head=head,
         max_tokens=_max_tokens(path, config, head.longest or settings.longest),
         licence=_licence(path),
         stored_names={name: own for name, own in stored.items() if name != own},
+        stacked=stacked,
         tokenizer_settings=settings,
     )
+
+
+def unstacked(
+    tensors: Mapping[str, TensorFacts], stacked: Mapping[str, tuple[str, ...]]
+) -> dict[str, TensorFacts]:
+    """Facts about weights, with those that are stacked in others instead of these."""
+    found = dict(tensors)
+    for name, parts in stacked.items():
+        facts = found.pop(name)
+        shape = (facts.shape[0] // len(parts), *facts.shape[1:])
+        found |= dict.fromkeys(parts, TensorFacts(facts.dtype, shape))
+    return found
 
 
 def _refuse_code(path: Path, config: Mapping[str, Any], where: str) -> None:

@@ -6,7 +6,7 @@ Wrappers of training libraries and of larger models add a prefix: `_orig_mod.`, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from edgeq.core.errors import InvalidInput, Problem
 
@@ -33,6 +33,18 @@ def decoder_names(stored: Iterable[str], where: str) -> dict[str, str]:
             raise _ambiguous(where, names[usual], name)
         names[usual] = name
     return names
+
+
+def stacked_names(
+    names: Iterable[str], kinds: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The weights that are stacked in others, by the others' names; kinds: by their endings."""
+    return {
+        name: tuple(name.removesuffix(ending) + part for part in parts)
+        for name in names
+        for ending, parts in kinds.items()
+        if name.endswith(f".{ending}")
+    }
 
 
 def encoder_names(stored: Iterable[str], where: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ _SAME = {
     "vocab_size": "vocabulary",
     "rms_norm_eps": "norm_eps",
 }
+_SHARED = "shared_intermediate_size"  # Granite 4's, where the other key is about experts
 
 
 def require_second_reading(config: Mapping[str, Any], decoder: Decoder, where: str) -> None:
@@ -35,6 +36,8 @@ def require_second_reading(config: Mapping[str, Any], decoder: Decoder, where: s
 
 def _differences(found: Mapping[str, list[Any]], decoder: Decoder) -> Iterator[str]:
     for key, field in _SAME.items():
+        if key == "intermediate_size" and _SHARED in found:
+            key = _SHARED
         read = getattr(decoder, field)
         for value in found.get(key, ()):
             if value != read:

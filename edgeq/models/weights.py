@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _STORED: dict[str, np.dtype[Any]] = {
 }
 
 _SAME: Mapping[str, str] = {}
+_SINGLE: Mapping[str, tuple[str, ...]] = {}
 _ROWS_AT_ONCE = 4 << 20  # bytes, about
 
 
@@ -42,8 +44,15 @@ class Weights:
     Read with plain file reads: mapped pages would count as resident memory of this process.
     """
 
-    def __init__(self, files: Sequence[Path], stored_names: Mapping[str, str] = _SAME) -> None:
-        """stored_names: names in the files of tensors that are requested by other names."""
+    def __init__(
+        self,
+        files: Sequence[Path],
+        stored_names: Mapping[str, str] = _SAME,
+        stacked: Mapping[str, tuple[str, ...]] = _SINGLE,
+    ) -> None:
+        """stored_names: names in the files of tensors that are requested by other names. stacked:
+        tensors that lie one below the other in one, by its name.
+        """
         self._places: dict[str, _Place] = {}
         for file in files:
             facts = read_safetensors_header(file)
@@ -55,6 +64,14 @@ class Weights:
                 self._places[name] = _Place(file, start, found)
         for usual, stored in stored_names.items():
             self._places[usual] = self._places.pop(stored)
+        for whole, parts in stacked.items():
+            place = self._places.pop(whole)
+            rows, *columns = place.facts.shape
+            shape = (rows // len(parts), *columns)
+            size = math.prod(shape) * _STORED[place.facts.dtype].itemsize
+            for index, name in enumerate(parts):
+                own = TensorFacts(place.facts.dtype, shape)
+                self._places[name] = _Place(place.file, place.start + index * size, own)
 
     def __contains__(self, name: object) -> bool:
         return name in self._places
@@ -114,7 +131,7 @@ class Weights:
 
 def open_weights(directory: ModelDirectory) -> Weights:
     """The weights of a model, by their usual names."""
-    return Weights(directory.weight_files, directory.stored_names)
+    return Weights(directory.weight_files, directory.stored_names, directory.stacked)
 
 
 def check_values(directory: ModelDirectory, tied: bool) -> None:

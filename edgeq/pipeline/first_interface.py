@@ -1,10 +1,10 @@
-"""What a first recipe declares of an image classifier in an .onnx file."""
+"""What a first recipe declares of a model of images in an .onnx file."""
 
 from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.images import ImageSettings
+from edgeq.core.tasks import Task
 from edgeq.models.image_processor import PROCESSOR_FILE, read_image_settings
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.labels import read_classes
+from edgeq.pipeline.first_detector import detection_of, stated_image, stated_labels
 
 if TYPE_CHECKING:
     from edgeq.core.artifact import ValueInfo
@@ -27,12 +30,14 @@ _USUAL_SIDE = 224
 
 @dataclass(frozen=True)
 class Interface:
-    """labels: None if no file says them. image: from the file `stated_by`, "" if none says it."""
+    """labels: None if no file says them. image: from the file `stated_by`, "" if none says it.
+    detection: of a detector."""
 
     classes: int
     labels: tuple[str, ...] | None
     image: ImageSettings
     stated_by: str
+    detection: DetectionSettings | None = None
 
     @property
     def lacks(self) -> str:
@@ -63,35 +68,72 @@ class Interface:
             yield "  # How an image becomes the input. No file says it: write what the model was"
             yield "  # trained with, or every label is a guess."
         yield "  image:"
-        for key, value in self.image.model_dump(mode="json", exclude_none=True).items():
+        around = {"fill", "align"} if self.image.resize != "fit" else set()
+        for key, value in self.image.model_dump(
+            mode="json", exclude_none=True, exclude=around
+        ).items():
             yield f"    {key}: {json.dumps(value)}"
+        if self.detection is not None:
+            yield "  # How the outputs become boxes, by their names and shapes: compare it with the"
+            yield "  # code that the model came with."
+            yield "  detection:"
+            for key, value in self.detection.model_dump(mode="json", exclude_none=True).items():
+                yield f"    {key}: {json.dumps(value)}"
 
 
-def interface_of(path: Path) -> Interface:
-    """Read the graph, and the files of transformers next to it or one directory above.
+def interface_of(path: Path, task: Task) -> Interface:
+    """Read the graph, its metadata, and transformers' files next to it or one directory above.
 
-    Raises InvalidInput for a graph that takes no image or gives no scores.
+    Raises InvalidInput for a graph that takes no image, or gives no scores or boxes.
     """
     from edgeq.formats.onnx.write import value_info
     from edgeq.models.graphs.imported import read_onnx
 
-    graph = read_onnx(path).graph
-    inputs, outputs = map(value_info, graph.inputs), [*map(value_info, graph.outputs)]
-    plain = _of_shape(path, [*inputs])
+    model = read_onnx(path)
+    inputs, outputs = (
+        [*map(value_info, values)] for values in (model.graph.inputs, model.graph.outputs)
+    )
+    plain = _of_shape(path, inputs)
+    if task.detects:
+        return _of_detector(path, plain, outputs, model.metadata_props)
     classes = outputs[0].shape[-1] if len(outputs) == 1 and outputs[0].shape else None
     if not isinstance(classes, int):
         names = ", ".join(value.name for value in outputs)
         what = f"its outputs, {names}, are not scores of a known number of classes"
         raise InvalidInput(Problem(str(path), what, "add --task tensor"))
-    labels = None
+    return Interface(classes, _stated_labels(path), *_stated_image(path, plain))
+
+
+def is_stated_detector(path: Path) -> bool:
+    """Whether Ultralytics' exporter says so in the file."""
+    from edgeq.models.graphs.imported import read_onnx
+
+    return read_onnx(path).metadata_props.get("task") == "detect"
+
+
+def _of_detector(
+    path: Path, plain: ImageSettings, outputs: list[ValueInfo], metadata: Mapping[str, str]
+) -> Interface:
+    labels = stated_labels(metadata) or _stated_labels(path)
+    detection, classes = detection_of(path, outputs, len(labels) if labels else None)
+    stated = stated_image(metadata)
+    if stated:
+        image = ImageSettings.model_validate({**plain.model_dump(exclude_defaults=True), **stated})
+        return Interface(classes, labels, image, f"the metadata of {path.name}", detection)
+    return Interface(classes, labels, *_stated_image(path, plain), detection)
+
+
+def _stated_labels(path: Path) -> tuple[str, ...] | None:
     config = stated_next_to(path)
-    if config.get("id2label"):
-        labels = read_classes(config, str(path.parent)).labels
+    return read_classes(config, str(path.parent)).labels if config.get("id2label") else None
+
+
+def _stated_image(path: Path, plain: ImageSettings) -> tuple[ImageSettings, str]:
+    """The settings, and the file that states them; `plain` without one."""
     file = _next_to(path, PROCESSOR_FILE)
     if file is None:
-        return Interface(classes, labels, plain, "")
-    image = read_image_settings(file).model_copy(update={"layout": plain.layout})
-    return Interface(classes, labels, image, file.name)
+        return plain, ""
+    return read_image_settings(file).model_copy(update={"layout": plain.layout}), file.name
 
 
 def a_sample(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -15,7 +15,15 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable, write_text
-from edgeq.core.tasks import TASKS, TENSOR, TEXT_GENERATION, FirstRecipe, Task, task_of
+from edgeq.core.tasks import (
+    OBJECT_DETECTION,
+    TASKS,
+    TENSOR,
+    TEXT_GENERATION,
+    FirstRecipe,
+    Task,
+    task_of,
+)
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.units import format_bytes
 from edgeq.core.yamlfile import yaml_word
@@ -32,6 +40,7 @@ from edgeq.pipeline.first_interface import (
     Interface,
     a_sample,
     interface_of,
+    is_stated_detector,
     stated_next_to,
 )
 from edgeq.pipeline.plan.plan import Planned, make_plan
@@ -61,7 +70,7 @@ class Written:
 class _Draft:
     """The part of a recipe before its budgets.
 
-    base: the directory of the recipe. quantize: the variants. interface: of an image classifier.
+    base: the directory of the recipe. quantize: the variants. interface: of a model of images.
     """
 
     name: str
@@ -116,7 +125,9 @@ def write_first_recipe(
         )
     ]
     targets = _targets(stated, devices)
-    interface = interface_of(located.path) if stated.takes_images and located.is_file else None
+    interface = (
+        interface_of(located.path, stated) if stated.takes_images and located.is_file else None
+    )
     data = (needs[0], needs[1])
     if interface is not None and interface.lacks:
         needs.insert(0, Need(out.parent / LABELS_FILE, interface.lacks))
@@ -150,7 +161,7 @@ def _task(located: Located, model: str) -> Task:
     if meant is not None and (meant.takes_arrays or not located.is_file):
         return meant
     if located.is_file:
-        return TENSOR
+        return OBJECT_DETECTION if is_stated_detector(located.path) else TENSOR
     stated: Any = config.get("architectures") or []
     stated = stated if isinstance(stated, list) else [stated]
     what = (

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.files import writable
+from edgeq.core.sampling import spread
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
+from edgeq.core.threads import default_threads
+from edgeq.core.units import given_bytes
 from edgeq.core.validation_messages import suggest
+from edgeq.measure.text_passes import corpus_windows
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.plan import make_plan
 
 if TYPE_CHECKING:
+    from edgeq.formats.gguf.header import Header
     from edgeq.formats.gguf.imatrix import Importance
+
+_IMATRIX_WINDOW = 512  # as long as llama.cpp's importance tool takes them
+_WINDOW, _LEARNT = 128, 108
+"""For fitting: tokens of a window, and the most windows that importance is learnt from."""
+_COSTLY, _JUDGED = 3, 8
+"""Windows that costs are measured on, and the result."""
 
 
 def quantize_gguf(
@@ -35,6 +48,102 @@ def quantize_gguf(
         )
     matrix = read_imatrix(importance) if importance else None
     quantize_file(source, out, mix, matrix, progress)
+
+
+@dataclass(frozen=True)
+class FittedFile:
+    """A file that was fitted into a size. types: how many tensors have each.
+
+    predicted, kl: mean KL divergence from the source, by its tensors' costs and as measured on
+    `tokens` predictions of held-out text, with its standard error.
+    """
+
+    types: dict[str, int]
+    predicted: float
+    kl: float
+    kl_error: float
+    tokens: int
+
+
+def fit_gguf(source: Path, out: Path, size: str, text: Path, progress: Progress) -> FittedFile:
+    """Quantize a GGUF file of any architecture to at most `size`, with types chosen on `text`.
+
+    Raises InvalidInput for a size that cannot be kept, and for too little text.
+    """
+    limit = given_bytes(size, "--size")
+    writable(out, "out")
+    try:
+        from edgeq.formats.gguf.inside import importance_inside
+        from edgeq.formats.gguf.requantize import quantize_file
+        from edgeq.pipeline.allocate import whole_file
+    except ImportError:
+        raise missing_extra("gguf", "gguf", "quantize GGUF files") from None
+    header = _opened(source)
+    whole_file.require_possible(header, limit)
+    windows = _windows(source, text, _WINDOW)
+    if len(windows) < 2 * (_COSTLY + _JUDGED):
+        what = f"has {len(windows)} windows of {_WINDOW} tokens"
+        raise InvalidInput(Problem(str(text), what, f"give {2 * (_COSTLY + _JUDGED)} or more"))
+    held_out = spread(range(len(windows)), _COSTLY + _JUDGED)
+    learnt = [window for index, window in enumerate(windows) if index not in held_out]
+    costly = spread(held_out, _COSTLY)
+    judged = [windows[index] for index in held_out if index not in costly]
+    threads, names = default_threads(), whole_file.candidates(header)
+    importance = importance_inside(
+        source,
+        names,
+        spread(learnt, _LEARNT),
+        text.name,
+        threads,
+        progress,
+        outputs=whole_file.SCORED_ROWS,
+    )
+    fitted = whole_file.fit_file(
+        header, limit, importance, [windows[index] for index in costly], threads, progress
+    )
+    mix = whole_file.nearest_mix(fitted.types)
+    quantize_file(source, out, mix, importance, progress, types=fitted.types)
+    progress("measure the result on held-out text")
+    kl = whole_file.divergence(source, out, judged, threads)
+    return FittedFile(
+        types=dict(Counter(fitted.types[name].name for name in names).most_common()),
+        predicted=fitted.predicted,
+        kl=kl.value,
+        kl_error=kl.error,
+        tokens=len(judged) * whole_file.SCORED_ROWS,
+    )
+
+
+def importance_of_file(source: Path, text: Path, out: Path, progress: Progress) -> Importance:
+    """Compute the importance matrix of a GGUF file by llama.cpp, and write it to `out`."""
+    writable(out, "--out")
+    try:
+        from edgeq.formats.gguf.imatrix import write_imatrix
+        from edgeq.formats.gguf.inside import importance_inside
+        from edgeq.pipeline.allocate.whole_file import candidates
+    except ImportError:
+        raise missing_extra("gguf", "gguf", "write an importance matrix") from None
+    names, windows = candidates(_opened(source)), _windows(source, text, _IMATRIX_WINDOW)
+    threads = default_threads()
+    found = importance_inside(source, names, windows, text.name, threads, progress)
+    write_imatrix(out, found)
+    return found
+
+
+def _opened(source: Path) -> Header:
+    """The header of a file that llama.cpp survives."""
+    from edgeq.formats.gguf.parts import read_whole
+    from edgeq.formats.gguf.trial import require_survivor
+
+    header = read_whole(source)
+    require_survivor(header, None, None, None, None)
+    return header
+
+
+def _windows(source: Path, text: Path, size: int) -> list[list[int]]:
+    from edgeq.formats.gguf.llama_model import LlamaModel
+
+    return corpus_windows(LlamaModel(source, vocabulary_only=True).tokens, text, None, size)
 
 
 def importance_of_recipe(recipe: Path, out: Path, progress: Progress) -> Importance:

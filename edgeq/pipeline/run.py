@@ -17,7 +17,7 @@ import edgeq
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing, writable
 from edgeq.core.tasks import task_of
-from edgeq.formats.base import Classified, Ranked
+from edgeq.formats.base import Classified, Detected, Ranked
 from edgeq.formats.chat import chat_tokens
 from edgeq.formats.language import LanguageModel
 from edgeq.recipe import data_sets
@@ -82,6 +82,38 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Transcribed:
+    """What is said in recordings, and the seconds that it took to write down all."""
+
+    artifact: str
+    runtime: str
+    is_reference: bool
+    recordings: tuple[str, ...]
+    texts: tuple[str, ...]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Boxed:
+    """What a detector finds in images, and the seconds that it took for all."""
+
+    artifact: str
+    runtime: str
+    is_reference: bool
+    images: tuple[str, ...]
+    answers: tuple[tuple[Detected, ...], ...]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
 class Reranked:
     """Texts in a reranker's order for a query, and the seconds that it took for all."""
 
@@ -97,8 +129,10 @@ class Reranked:
         return dataclasses.asdict(self)
 
 
-def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled | Reranked:
-    """Embed, classify or rank `texts`, or paths of images, with the model at `path`.
+def run_texts(
+    path: Path, texts: Sequence[str]
+) -> Answer | Labelled | Boxed | Transcribed | Reranked:
+    """Embed, classify or rank `texts`, or look at images or listen to recordings of these paths.
 
     Raises InvalidInput if there are none.
     """
@@ -111,7 +145,8 @@ def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled | Reranked:
         if model.artifact is not None and model.artifact.text is None:
             what, given = f"is {model.kind}: it needs arrays", "--inputs feeds.npz"
         if model.artifact is not None and model.artifact.image is not None:
-            what, given = "is a classifier of images: it needs some", "photo.jpg"
+            noun = task_of(model.artifact.task).noun
+            what, given = f"is {noun}: it needs images", "photo.jpg"
         raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
     if model.artifact is not None and task_of(model.artifact.task).ranks and len(texts) < 2:
         what, given = "is a reranker: it needs a query and texts", '"a query" "a text" "another"'
@@ -126,6 +161,12 @@ def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled | Reranked:
         seconds = time.perf_counter() - start
         noun = task_of(model.artifact.task).samples[:-1]
         return Labelled(*about, tuple(texts), answers, seconds, noun)
+    if model.artifact is not None and task_of(model.artifact.task).transcribes:
+        spoken = tuple(model.transcribe(texts))
+        return Transcribed(*about, tuple(texts), spoken, time.perf_counter() - start)
+    if model.artifact is not None and task_of(model.artifact.task).detects:
+        boxes = tuple(map(tuple, model.detect(texts)))
+        return Boxed(*about, tuple(texts), boxes, time.perf_counter() - start)
     embeddings = model.embed(list(texts))
     return Answer(
         artifact=model.name,

@@ -16,7 +16,7 @@ from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import Device
 from edgeq.formats.bundle import LimitLine
 from edgeq.formats.signature import sign, signature_of, signer
-from edgeq.pipeline.build.build import Built, build, settled
+from edgeq.pipeline.build.build import Built, Partly, build, build_possible, settled
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.bundle.app_store_limits import sized
 from edgeq.pipeline.bundle.readme import README_FILE, readme
@@ -101,40 +101,53 @@ def bundle_recipe(
 
     Verdicts of an earlier check of the same artifact, budgets and device are used; missing or
     inconclusive ones are measured now, with `full` at length. With `key`, a private one, the bundle
-    is signed. Raises NotPassed, with the verdicts, if nothing passed.
+    is signed. Raises NotPassed, with the verdicts, if nothing passed; Partly, once the bundle is
+    written, if some variants are impossible.
     """
-    if key is not None:
-        by = signer(key)
+    by = signer(key) if key is not None else None
+    if by is not None:
         writable(signature_of(out), "--out")
-        bundled = bundle_recipe(recipe, device, out, artifact, allow_unchecked, progress, full)
-        return replace(bundled, signature=sign(out, by))
     progress("read the recipe")
     writable(out, "--out", ".zip")
     planned = make_plan(recipe, weights=True)
     chosen = chosen_devices(planned, [device])
     (target,) = chosen.values()
-    able = [a for a in planned.plan.artifacts if targets(planned, a.format, chosen)]
-    names = [each.name for each in able]
+    named = [a for a in planned.plan.artifacts if targets(planned, a.format, chosen)]
+    names = [each.name for each in named]
     if artifact is not None and artifact not in names:
         what = f"{recipe} makes no artifact {artifact!r} for {device}"
         raise InvalidInput(Problem("--artifact", what, suggest(artifact, names)))
-    chosen_by = "--artifact" if artifact else ""
+    wanted, chosen_by = ([artifact], "--artifact") if artifact else (names, "")
+    refused = [planned.impossible[name] for name in wanted if name in planned.impossible]
     if allow_unchecked and artifact is None:
+        able = [each for each in named if each.name not in planned.impossible]
         artifact, chosen_by = choose_unchecked(able, planned.plan.size_budget)
-    wanted = [artifact] if artifact else names
-    built = {item.artifact.name: item for item in build(planned, Store(), progress, names=wanted)}
-    planned = settled(planned, built.values())
-    if allow_unchecked:
-        return _write(planned, built[wanted[0]], None, target, out, chosen_by, progress)
-    verdicts = kept_verdicts(planned, list(built.values()), chosen, progress, full)
+        wanted = [artifact]
+    built, _ = build_possible(planned, Store(), progress, names=wanted)
+    planned, item, verdict = settled(planned, built), built[0], None
+    if not allow_unchecked:
+        verdicts = kept_verdicts(planned, built, chosen, progress, full)
+        item, verdict = _best(built, verdicts, recipe, device)
+        chosen_by = chosen_by or "passed, nearest to full precision"
+    bundled = _write(planned, item, verdict, target, out, chosen_by, progress)
+    if by is not None:
+        bundled = replace(bundled, signature=sign(out, by))
+    if refused:
+        raise Partly(refused, bundled)
+    return bundled
+
+
+def _best(
+    built: Sequence[Built], verdicts: Sequence[Verdict], recipe: Path, device: str
+) -> tuple[Built, Verdict]:
+    by_name = {item.artifact.name: item for item in built}
     passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
     if not passed:
         what = f"nothing passed on {device}, so there is nothing to ship"
         remedy = "the table shows the next steps; --allow-unchecked bundles without a pass"
         raise NotPassed(verdicts, Problem(str(recipe), what, remedy))
-    best = max(passed, key=lambda verdict: _nearness(verdict, built[verdict.artifact]))
-    chosen_by = chosen_by or "passed, nearest to full precision"
-    return _write(planned, built[best.artifact], best, target, out, chosen_by, progress)
+    best = max(passed, key=lambda verdict: _nearness(verdict, by_name[verdict.artifact]))
+    return by_name[best.artifact], best
 
 
 def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
@@ -143,8 +156,7 @@ def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
     if language is not None:
         return -language.divergence.kl.mean, -built.artifact.bytes
     quality = verdict.measurement.quality
-    outputs = quality.outputs.values() if quality is not None else ()
-    nearest = min((output.cosine_mean for output in outputs), default=float("-inf"))
+    nearest = quality.nearness if quality is not None else float("-inf")
     return nearest, -built.artifact.bytes
 
 

@@ -21,18 +21,11 @@ from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Missing, Problem
 from edgeq.core.terms import Effort, Pass, TextOrPair
 from edgeq.devices.compute_units import ComputeUnits
+from edgeq.recipe.budgets import Workload
 
 # Far beyond a pass's duration; a worker that hangs must not hang the check.
 TIMEOUT_SECONDS = {"memory": 900.0, "latency": 3600.0, "quality": 3600.0}
 _LONGEST_SECONDS = 7200.0  # for passes without a limit of their own
-
-
-class Workload(Frozen):
-    """The work given to a language model, in tokens; see `edgeq.recipe.schema.Workload`."""
-
-    context: int
-    prompt: int
-    generate: int
 
 
 class Request(Frozen):

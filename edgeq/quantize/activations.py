@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.number_formats.integers import INT8
 from edgeq.quantize.statistics import InputStatistics
@@ -164,7 +163,7 @@ def _candidates(
         multiplier[list(outliers)] = 0
         scaled: Floats = weight * divisor
         scaled[:, list(outliers)] = 0
-        coded_weight = NEAREST.round(scaled, None, INT8).dequantize()
+        coded_weight = _rounded(scaled)
         least = np.inf
         for low, high, coded in coder(multiplier):
             missed = np.square(coded @ coded_weight.T - wanted).sum(1)
@@ -174,6 +173,12 @@ def _candidates(
             if error > least:
                 break
             least = error
+
+
+def _rounded(weight: Floats) -> Floats:
+    """int8 under the scale that just holds each row: searched ones would decide no choice here."""
+    scales = INT8.storable(np.abs(weight).max(1, keepdims=True) / INT8.highest)
+    return INT8.decode(INT8.encode(weight, scales), scales)
 
 
 def _smoothings(peak: Floats, weight_peak: Floats, outliers: tuple[int, ...]) -> Iterator[Floats]:

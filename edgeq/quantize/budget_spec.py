@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.units import MIB, Bytes, Seconds, TokensPerSecond
+from edgeq.quantize.methods.gptq import GPTQ
 from edgeq.quantize.name import Name
 from edgeq.quantize.recover_spec import RecoverSpec
 
@@ -71,6 +74,11 @@ class FitSpec(Frozen):
         "adapter, trained on top of the weights that are chosen for the rest.",
         examples=[{"rank": 4}],
     )
+    method: Literal["gptq", "learned"] = Field(
+        default="gptq",
+        description="How the weights of the file that is kept are rounded; trials are by GPTQ.",
+        examples=["learned"],
+    )
     trials: int = Field(
         default=3, ge=1, description="Maximum number of whole models that are built and measured."
     )
@@ -108,6 +116,7 @@ class FitSpec(Frozen):
         if self.name:
             return self.name
         parts = [v if k == "size" else f"{k}-{v}" for k, v in self.bounds.items()]
+        parts += [] if self.method == GPTQ.name else [self.method]
         parts += [f"recover{self.recover.rank}"] if self.recover else []
         return "-".join(("fit", *parts)).replace("+", "")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeq.quantize import presets
+from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.model import Choice
 from edgeq.quantize.number_formats import number_format
 from edgeq.quantize.number_formats.floats import FloatFormat
@@ -40,6 +41,18 @@ class Decision:
     def method(self) -> str:
         """The rounding method, `none` for an unquantized weight."""
         return self.choice.method if self.choice else "none"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its codes are trained, from those of another method."""
+        return self.started() is not self
+
+    def started(self) -> Decision:
+        """The same with the method that training starts from, if its codes are trained."""
+        if self.choice is None:
+            return self
+        found = rounding_method(self.choice.method).starts_from(number_format(self.choice.grid))
+        return replace(self, choice=replace(self.choice, method=found)) if found else self
 
     @property
     def activations(self) -> str:

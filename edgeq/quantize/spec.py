@@ -18,9 +18,9 @@ from pydantic import (
 )
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.kv_cache import KvType
 from edgeq.quantize import presets
 from edgeq.quantize.budget_spec import FitSpec
-from edgeq.quantize.methods.gptq import GPTQ
 from edgeq.quantize.name import Name
 from edgeq.quantize.presets import (
     Activations,
@@ -64,7 +64,8 @@ class VariantSpec(Frozen):
         default=None,
         description="How weights are rounded: to the nearest code; by GPTQ; weighted by the "
         "importance of each column (llama.cpp's mixes: its own search with an importance "
-        "matrix); by AWQ, in ONNX. All but the first use calibration data.",
+        "matrix); by AWQ, in ONNX; learned by training, for models in a directory. All but the "
+        "first use calibration data.",
         examples=["gptq"],
     )
     calibration: Ranges | None = Field(
@@ -197,7 +198,7 @@ class QuantizeSpec(Frozen):
                     name=fit.variant_name,
                     weights=storage(format).mixed_weights,
                     activations="float32",
-                    method=GPTQ.name,
+                    method=fit.method,
                     ranges=None,
                     recover=fit.recover,
                 ),
@@ -221,7 +222,8 @@ class QuantizeSpec(Frozen):
 class Intent:
     """A recipe's intent for every tensor of one artifact: a variant, and its exceptions.
 
-    chosen: number formats by tensor name, found for a budget; they take precedence over rules.
+    chosen: number formats by tensor name, found for a budget; they take precedence over rules. kv:
+    the type of the KV cache; None for the usual one.
     """
 
     variant: presets.Variant
@@ -229,6 +231,7 @@ class Intent:
     task: str
     rules: tuple[Rule, ...] = ()
     chosen: Mapping[str, str] = field(default_factory=dict)
+    kv: KvType | None = None
 
     @property
     def name(self) -> str:

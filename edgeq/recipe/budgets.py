@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.budgets import Budget
+from edgeq.core.kv_cache import QUANTIZED, KvType
 from edgeq.core.units import Bytes, Fraction, Seconds, TokensPerSecond
 from edgeq.core.validation_messages import refuse
 from edgeq.recipe.registered_budgets import WithRegistered
+from edgeq.recipe.windows import DEFAULT_WINDOW
 
 
 def _check_spearman(value: Any) -> Any:
@@ -28,10 +30,28 @@ class Workload(Frozen):
         ge=2,
         description="Context positions that are allocated; memory is measured with them.",
     )
+    kv: KvType | Literal["auto"] | None = Field(
+        default=None,
+        description="GGUF: the type of the KV cache; q8_0 and q4_0 take 53 % and 28 % of f16, and "
+        "quality is measured with them, on windows as long as the context. auto: the most precise "
+        "one with which the estimated memory keeps memory.peak and quantize.fit's memory; for a "
+        "fit not below q8_0, weights get fewer bits first. By default f16, and f32 for float32.",
+        examples=["q8_0"],
+    )
     prompt: int = Field(
         default=128, ge=1, description="Tokens in the prompt, for the time to the first token."
     )
     generate: int = Field(default=32, ge=1, description="Tokens generated after it.")
+
+    @property
+    def window(self) -> int:
+        """Tokens per window for measuring quality.
+
+        A quantized cache loses more the more is read from it: windows then fill the context.
+        """
+        if self.kv == "auto" or self.kv in QUANTIZED:
+            return self.context
+        return min(DEFAULT_WINDOW, self.context)
 
 
 class MemoryBudget(Frozen):
@@ -120,7 +140,8 @@ class QualityBudget(Frozen):
     agreement: Fraction | None = Field(
         default=None,
         description="Classifiers: lower bound of the share of samples that keep the labels which "
-        "the original gives them.",
+        "the original gives them. Detectors: of the mean average precision (mAP 50:95) of its "
+        "boxes, where the original's count as right.",
         examples=[0.99],
     )
     accuracy_drop: Fraction | None = Field(
@@ -133,6 +154,18 @@ class QualityBudget(Frozen):
         default=None,
         description="Classifiers of images: as accuracy_drop, where a right label counts if it is "
         "among the five likeliest.",
+        examples=["1 %"],
+    )
+    map_drop: Fraction | None = Field(
+        default=None,
+        description="Detectors: upper bound of the original's mean average precision (mAP 50:95) "
+        "on annotated images minus the artifact's.",
+        examples=["1 %"],
+    )
+    wer_rise: Fraction | None = Field(
+        default=None,
+        description="Speech recognisers: upper bound of the artifact's word error rate on "
+        "recordings with known texts minus the original's.",
         examples=["1 %"],
     )
     order: Fraction | None = Field(

@@ -381,6 +381,9 @@ def _is_number(text: str) -> bool:
 
 def no_such_file(path: Path) -> InvalidInput:
     """The error for a file that does not exist, suggesting a similar name."""
+    if path.is_symlink():
+        what = f"is a link to {path.readlink()}, which does not exist"
+        return InvalidInput(Problem(str(path), what, "download it again"))
     folder = path.parent
     names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     return InvalidInput(Problem(str(path), "no such file", suggest_near(path.name, names)))

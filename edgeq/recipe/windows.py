@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from edgeq.core.errors import InvalidInput, Problem
 
+DEFAULT_WINDOW = 256
+"""Tokens per window for measuring quality."""
+
 
 def split(
     ids: Sequence[int], size: int, first: int | None, where: str, count: int | None = None

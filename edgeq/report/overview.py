@@ -15,6 +15,7 @@ from edgeq.formats.bundle import LimitLine
 from edgeq.formats.file_format import TensorPlan
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.plan.records import ArtifactPlan, Plan
+from edgeq.pipeline.quantize_gguf import FittedFile
 from edgeq.quantize.decide import ALREADY, TOO_SMALL
 from edgeq.report.console import Console, Text
 from edgeq.report.layers import kind_of, layers_of
@@ -75,7 +76,7 @@ def _size(artifact: ArtifactPlan) -> str:
 def _cache(artifact: ArtifactPlan) -> str:
     if artifact.cache_bytes is None:
         return ""
-    return f", {format_bytes(artifact.cache_bytes)} for the KV cache"
+    return f", {format_bytes(artifact.cache_bytes)} for the KV cache in {artifact.kv}"
 
 
 def _print_artifact(artifact: ArtifactPlan, console: Console) -> None:
@@ -210,6 +211,16 @@ def _plain(value: object) -> str:
     if isinstance(value, list):
         return "; ".join(_plain(item) for item in value)
     return str(value)
+
+
+def print_fitted(fitted: FittedFile, console: Console) -> None:
+    """Print the types that were chosen for a size, and what they cost."""
+    types = ", ".join(f"{count} {name}" for name, count in fitted.types.items())
+    console.print(f"tensors: {types}; rounded independently, by llama.cpp's quantizer")
+    console.print(
+        f"mean KL {fitted.kl:.3g} ± {fitted.kl_error:.2g} nats from the source, on "
+        f"{fitted.tokens} held-out tokens (predicted: {fitted.predicted:.3g})"
+    )
 
 
 def print_quantized(source: Path, out: Path, console: Console) -> None:

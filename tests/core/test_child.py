@@ -55,6 +55,7 @@ def trap(tmp_path: Path) -> Path:
 
 def require_untouched(trap: Path, *command: str, store: Path | None = None) -> str:
     env = {**os.environ, "EDGEQ_STORE": str(store or trap.parent), "EDGEQ_CACHE": str(trap.parent)}
+    env["EDGEQ_COMPARE_CPUS"] = "sse4"
     done = subprocess.run(command, cwd=trap, env=env, capture_output=True, text=True, timeout=240)
     sprung = trap / "sprung"
     assert not sprung.exists(), sprung.read_text()

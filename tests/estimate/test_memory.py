@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgeq.core.artifact import read_record
+from edgeq.core.kv_cache import KvType
 from edgeq.core.units import MIB
 from edgeq.estimate.contents import Contents, contents_of_artifact
 from edgeq.estimate.memory import MemoryEstimate, estimate_memory, gguf_cache_bytes
@@ -16,7 +17,8 @@ from edgeq.estimate.sizes import sizes_of_config, sizes_of_shapes
 from edgeq.estimate.variants import variants
 from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import make_plan
-from edgeq.places.process import Request, Workload, run_worker
+from edgeq.places.process import Request, run_worker
+from edgeq.recipe.budgets import Workload
 from tests.conftest import Project
 
 ROOT = Path(__file__).parents[2]
@@ -88,12 +90,14 @@ def random_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-@pytest.mark.parametrize("type_name", ["F32", "Q8_0"])
-def test_a_random_decoder_in_gguf(random_decoder: Path, tmp_path: Path, type_name: str) -> None:
+@pytest.mark.parametrize(("type_name", "kv"), [("F32", None), ("Q8_0", None), ("Q8_0", "q4_0")])
+def test_a_random_decoder_in_gguf(
+    random_decoder: Path, tmp_path: Path, type_name: str, kv: KvType | None
+) -> None:
     pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
     from tests.support.gguf_artifacts import gguf_artifact
 
-    folder = gguf_artifact(random_decoder, tmp_path / "made", type_name)
+    folder = gguf_artifact(random_decoder, tmp_path / "made", type_name, kv)
     contents = known_contents(random_decoder, type_name, folder)
     work = Workload(context=1536, prompt=64, generate=16)
     check(estimate_memory(contents, context=1536), folder, work)

@@ -129,6 +129,36 @@ def test_channels_and_layout_are_as_the_model_takes_them() -> None:
     assert np.array_equal(found[0, 0], np.asarray(image.convert("L"), np.float32))
 
 
+@pytest.mark.parametrize(
+    ("size", "place", "align"),
+    [
+        ((301, 117), (12, 32, 10, 0), "center"),
+        ((90, 211), (32, 14, 0, 9), "center"),
+        ((301, 117), (12, 32, 0, 0), "top-left"),
+        ((32, 32), (32, 32, 0, 0), "center"),
+        ((9, 16), (32, 18, 0, 7), "center"),
+    ],
+)
+def test_a_letterbox_is_bilinear_between_four_pixels(
+    size: tuple[int, int], place: tuple[int, int, int, int], align: str
+) -> None:
+    """As torch without antialiasing, to one step of 8 bits."""
+    torch = pytest.importorskip("torch", reason="the build side is not installed")
+    image = noise("RGB", *size)
+    high, wide, top, left = place
+    given = torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1)[None].copy())
+    wanted = torch.nn.functional.interpolate(given, (high, wide), mode="bilinear").numpy()
+    settings = ImageSettings.model_validate(
+        {"size": 32, "resize": "fit", "fill": 114, "align": align, "antialias": False, "scale": 1}
+    )
+    found = prepared(image, settings, value(settings), "image")
+    inside = (slice(None), slice(None), slice(top, top + high), slice(left, left + wide))
+    np.testing.assert_allclose(found[inside], wanted, rtol=0, atol=1)
+    around = np.ones(found.shape, bool)
+    around[inside] = False
+    assert (found[around] == 114).all()
+
+
 def test_what_is_no_image_of_eight_bits_is_refused(tmp_path: Path) -> None:
     settings = ImageSettings(size=8)
     deep = tmp_path / "deep.png"

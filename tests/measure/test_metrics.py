@@ -7,7 +7,7 @@ import pytest
 
 from edgeq.core.artifact import Classes
 from edgeq.core.tasks import TEXT_CLASSIFICATION
-from edgeq.measure.metrics import changed_samples, judged, macro_f1, scores_of
+from edgeq.measure.metrics import judged, macro_f1, scores_of
 from edgeq.measure.paired import paired_bounds
 
 THREE = Classes(labels=("a", "b", "c"), function="softmax")
@@ -26,7 +26,7 @@ def test_labels_are_compared_with_the_original_and_the_truth() -> None:
     assert scores["agreement"].value == 0.9
     assert (scores["accuracy"].value, scores["accuracy"].original) == (0.8, 0.8)
     assert scores["accuracy_drop"].value == 0
-    (change,) = changed_samples(found, THREE)
+    (change,) = found.changed(THREE)
     assert (change.text, change.was, change.now) == ("text 9", ("c",), ("a",))
 
 

@@ -133,6 +133,13 @@ def test_what_cannot_be_compared_is_named() -> None:
         comparison.add(np.array([np.nan, 1]), np.array([0.0, 1]))
 
 
+def test_answers_whose_number_varies_are_compared_where_it_is_the_same() -> None:
+    a, b = np.ones((2, 6)), np.ones((3, 6))
+    found = compare(["x"], [a, a, b], [a, b, b], logits=False, may_vary=True)
+    assert found["x"].samples == 2
+    assert compare(["x"], [a], [b], logits=False, may_vary=True) == {}
+
+
 def test_the_same_infinity_on_both_sides_is_equal() -> None:
     mask = np.array([[[-np.inf, 2.0, np.nan]]])
     found = compared(mask, mask)

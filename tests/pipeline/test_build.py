@@ -22,6 +22,9 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, DATA_FILE, MODEL_FILE, TOKENIZER_FILE, read_artifact
+from edgeq.core.errors import Problem
+from edgeq.pipeline.build.build import Partly
+from edgeq.pipeline.check import workflow
 from tests.conftest import Project
 from tests.support import onnx_models, tiny_bert
 from tests.support.tiny_bert import run_edgeq
@@ -282,6 +285,24 @@ def test_what_is_possible_is_built_beside_an_impossible_variant(tmp_path: Path) 
         assert problem["where"] == "recipe.yaml:6:13"
         assert problem["what"].startswith("int8-dynamic quantizes no weight of net.onnx: c1.w")
         assert "int8-static" in problem["remedy"]
+    command = ("bundle", "recipe.yaml", "--allow-unchecked", "--out", "x.zip")
+    done = run_edgeq(*command, store=tmp_path / "s", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "x.zip: onnx-int8-static" in done.stdout
+    assert "recipe.yaml:6:13" in done.stderr
+
+
+def test_what_is_possible_is_checked(
+    net: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By a stub instead of measurements; the report of what is impossible is the command's own."""
+    problem = Problem("recipe.yaml:6:13", "int8-dynamic quantizes no weight", "write another")
+    verdicts = [object()]
+    monkeypatch.setattr(workflow, "build_possible", lambda *given, **more: ([], [problem]))
+    monkeypatch.setattr(workflow, "verdicts_of", lambda *given: verdicts)
+    with pytest.raises(Partly) as caught:
+        workflow.check_recipe(net / "recipe.yaml", [], False, lambda text: None)
+    assert (caught.value.done, caught.value.problems) == (verdicts, (problem,))
 
 
 def test_calibration_arrays_may_be_float64(net: Path, tmp_path: Path) -> None:

@@ -43,9 +43,9 @@ def quiet(step: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def recipe(tiny: Path, tiny_store: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGEQ_STORE", str(tmp_path_factory.mktemp("store")))
+        patch.setenv("EDGEQ_STORE", str(tiny_store))
         yield write_recipe(tiny.parent / "coreai.yaml", RECIPE)
 
 

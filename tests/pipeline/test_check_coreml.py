@@ -68,12 +68,12 @@ class Checked:
 
 
 @pytest.fixture(scope="module")
-def checked(tiny: Path, coreml_store: Path) -> Checked:
+def checked(tiny: Path, tiny_store: Path) -> Checked:
     folder = tiny.parent
     (folder / "check-coreml.yaml").write_text(RECIPE)
     report = folder / "coreml.xml"
     done = tiny_bert.run_edgeq(
-        "check", "check-coreml.yaml", "--json", "--junit", report, store=coreml_store, cwd=folder
+        "check", "check-coreml.yaml", "--json", "--junit", report, store=tiny_store, cwd=folder
     )
     assert done.returncode == 3, done.stderr
     found = json.loads(done.stdout)
@@ -134,13 +134,13 @@ class AMac(Here):
 
 
 def test_where_there_is_core_ml_every_pass_is_run(
-    checked: Checked, coreml_store: Path, tiny: Path, tmp_path: Path
+    checked: Checked, tiny_store: Path, tiny: Path, tmp_path: Path
 ) -> None:
     """Here the worker's runtime is the executor all the same, which no device's line may hide."""
     sealed = next(iter(checked.verdicts.values())).measurement.artifact_sha256
     built = next(
         record.parent
-        for record in (coreml_store / "artifact").glob("*/artifact.json")
+        for record in (tiny_store / "artifact").glob("*/artifact.json")
         if sha256_of_file(record) == sealed
     )
     bench = Bench(

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from edgeq.core.artifact import MODEL_FILE, read_artifact, record_files, write_artifact
+from edgeq.core.errors import InvalidInput
 from edgeq.core.store import Store
 from edgeq.devices.catalogue import load_device
 from edgeq.measure.cross_cpu.records import Differences, PlaceDifferences
-from edgeq.pipeline.check.cross_cpu import Comparison
+from edgeq.pipeline.check.cross_cpu import Comparison, reachable
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.places.emulated import x86_place
 from edgeq.places.emulated.catalogue import stand_ins
@@ -28,6 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("store")
         patch.setenv("EDGEQ_STORE", str(root))
+        patch.delenv("EDGEQ_COMPARE_CPUS")
         yield root
 
 
@@ -66,6 +68,25 @@ def test_it_is_done_once(store: Path, artifact: Path, found: Differences) -> Non
     assert said == []
     kept = list((store / "differences").glob("*/differences.json"))
     assert len(kept) == 1
+
+
+def test_classes_can_be_left_out(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEQ_COMPARE_CPUS", "sse4")
+    with_one = set(reachable())
+    monkeypatch.setenv("EDGEQ_COMPARE_CPUS", "none")
+    assert with_one <= {"x86: sse4"} and reachable() == []
+    with Comparison(artifact, lambda words: None) as comparison:
+        found = comparison.of(artifact)
+    assert found is not None
+    here, *others = found.places
+    assert here.status in ("same", "cured") and len(others) == len(stand_ins())
+    assert {place.reason for place in others} == {"EDGEQ_COMPARE_CPUS leaves it out"}
+
+
+def test_an_unknown_class_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEQ_COMPARE_CPUS", "sse4,avx3")
+    with pytest.raises(InvalidInput, match="'avx3' is not a CPU class"):
+        reachable()
 
 
 def test_it_is_part_of_a_verdict_that_is_read_back(found: Differences) -> None:

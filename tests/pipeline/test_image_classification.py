@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import zipfile
 from collections.abc import Iterator
@@ -22,7 +21,6 @@ from PIL import Image
 import edgeq
 from edgeq.core.errors import InvalidInput
 from edgeq.pipeline.build.build import Built
-from edgeq.pipeline.check import workflow
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.workflow import build_recipe, bundle_recipe
@@ -85,8 +83,6 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shapes]:
     recipe = write_recipe(folder / "shapes.yaml", RECIPE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEQ_STORE", str(tmp_path_factory.mktemp("store")))
-        # Emulated CPUs take a minute, and tests of their own.
-        patch.setattr(workflow, "_comparison", lambda *_: contextlib.nullcontext())
         built = {item.artifact.variant: item for item in build_recipe(recipe, None, quiet)}
         yield Shapes(recipe, built)
 

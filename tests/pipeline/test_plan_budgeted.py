@@ -18,6 +18,8 @@ from edgeq.pipeline.allocate.options import allowed, find_options, intent_of
 from edgeq.pipeline.allocate.prospects import _last, foretold
 from edgeq.pipeline.check.expected import expected_everywhere
 from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.quantize.presets import PRESETS
+from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import Format
 from edgeq.report.console import Console
 from edgeq.report.expectations import print_expected
@@ -109,6 +111,34 @@ def test_memory_and_an_adapter_bound_what_it_can_become(tmp_path: Path) -> None:
         assert site.exceeded(uses) == []
         widest = {name: each[-1].use for name, each in options.items()}
         assert site.exceeded(widest)
+
+
+KV = """\
+edgeq: 1
+name: wren
+model: {{source: {model}, task: text-generation}}
+data: {{calibration: {{path: {model}/../data/wren-calibration.txt}}}}
+quantize: {{default: [float32, Q8_0], fit: [{{name: own, memory: {memory} MiB}}]}}
+targets: [{{format: gguf, devices: [x86-laptop-8gb]}}]
+workload: {{context: 1024, kv: auto}}
+budgets: {{memory: {{peak: {memory} MiB}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("memory", "types"),
+    [(200, ["f32", "f16", "f16"]), (85, ["q4_0", "q8_0", "q8_0"]), (80, ["q4_0", "q4_0", "q8_0"])],
+)
+def test_the_cache_is_as_precise_as_memory_allows(
+    memory: int, types: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(KV.format(model=ROOT / "recipes" / "wren", memory=memory))
+    made = foretold(make_plan(path))
+    assert [each.kv for each in made.plan.artifacts] == types
+    assert [made.cached(Intent(PRESETS["Q8_0"], "gguf", "text-generation")).kv] == [
+        None if types[1] == "f16" else types[1]
+    ]
 
 
 def test_a_choice_of_floats_alone_is_the_model_itself(tmp_path: Path) -> None:

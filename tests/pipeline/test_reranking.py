@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import zipfile
@@ -25,7 +24,6 @@ import edgeq
 from edgeq.core.errors import InvalidInput
 from edgeq.formats.registry import file_format
 from edgeq.pipeline.build.build import Built
-from edgeq.pipeline.check import workflow
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
@@ -107,8 +105,6 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
     recipe = write_recipe(folder / "judge.yaml", RECIPE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEQ_STORE", str(tmp_path_factory.mktemp("store")))
-        # Emulated CPUs take a minute, and tests of their own.
-        patch.setattr(workflow, "_comparison", lambda *_: contextlib.nullcontext())
         built = {item.artifact.variant: item for item in build_recipe(recipe, None, quiet)}
         yield Judge(recipe, source, wanted, relevance, built)
 

@@ -18,8 +18,9 @@ from edgeq.devices.catalogue import matches
 from edgeq.devices.profile import Device
 from edgeq.measure.arrays import write_arrays
 from edgeq.places.place import Unreachable
-from edgeq.places.process import Request, Workload, run_worker
+from edgeq.places.process import Request, run_worker
 from edgeq.places.transports import place_for
+from edgeq.recipe.budgets import Workload
 from tests.support import samples
 from tests.support.remote_machine import Machine, serving
 

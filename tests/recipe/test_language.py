@@ -77,6 +77,8 @@ def test_each_format_gets_the_variants_it_can_hold(tmp_path: Path) -> None:
         ("20 tok/s", "20 t/s", "'t/s' is not a known unit", "tok/s"),
         ("kl: 0.02", "cosine: 0.9", "is not measured for the task", "kl"),
         ("context: 512", "context: 100", "do not fit 100", "context: 160"),
+        ("context: 512,", "context: 512, kv: q8_0,", "ONNX has no KV cache in q8_0", "kv: auto"),
+        ("context: 512,", "context: 512, kv: f16,", "ONNX has no KV cache in f16", "kv: f32"),
         ("  calibration: {path: calibration.txt, samples: 4}\n", "", "there are none", "nearest"),
         ("evaluation.txt", "calibration.txt", "are in the calibration data too", "unseen"),
         ("./model", "./model.onnx", "has no tokenizer", "directory"),

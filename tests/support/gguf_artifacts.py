@@ -13,6 +13,8 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
+from edgeq.core.known_settings import KV_KEY
+from edgeq.core.kv_cache import KvType
 from edgeq.formats.gguf.decide import GgufDecision
 from edgeq.formats.gguf.write import write_gguf_model
 from edgeq.models.architectures import decoder_of
@@ -41,8 +43,10 @@ def write_file(source: Path, destination: Path, type_name: str = "F32") -> Path:
     return destination
 
 
-def gguf_artifact(source: Path, folder: Path, type_name: str = "F32") -> Path:
-    """The same with its record, in the new directory `folder`."""
+def gguf_artifact(
+    source: Path, folder: Path, type_name: str = "F32", kv: KvType | None = None
+) -> Path:
+    """The same with its record, in the new directory `folder`. kv: the type of its KV cache."""
     folder.mkdir(parents=True)
     write_file(source, folder / GGUF_FILE, type_name)
     directory = read_directory(source, str(source))
@@ -65,6 +69,7 @@ def gguf_artifact(source: Path, folder: Path, type_name: str = "F32") -> Path:
             dimension=width if is_encoder else None,
             weight_bytes=(folder / GGUF_FILE).stat().st_size,
             tensors={},
+            settings={KV_KEY: kv} if kv else {},
             files=record_files(folder, [GGUF_FILE]),
             tools={},
         ),

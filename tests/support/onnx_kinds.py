@@ -193,10 +193,35 @@ def residual_with_silu() -> Any:
         helper.make_node("Relu", ["d"], ["e"], "relu"),
         convolve("e", "w3", "y"),
     ]
-    weights = {f"w{n}": floats(24, 24, 3, 3) / np.float32(8) for n in (1, 2, 3)}
-    shape: list[int | str] = ["n", 24, 12, 12]
-    image = RNG.standard_normal((1, 24, 12, 12)).astype(np.float32)
+    weights = {f"w{n}": floats(64, 64, 3, 3) / np.float32(13) for n in (1, 2, 3)}
+    shape: list[int | str] = ["n", 64, 12, 12]
+    image = RNG.standard_normal((1, 64, 12, 12)).astype(np.float32)
     return model(nodes, [value("x", shape)], [value("y", shape)], weights), {"x": image}
+
+
+@kind
+def hard_swish_and_numbers() -> Any:
+    """Convolutions with a hard swish as exporters write it, a scale and shift, and limits."""
+    numbers = {"three": 3, "zero": 0, "six": 6, "gain": 0.7, "shift": -0.2, "low": -0.4}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["a", "three"], ["b"], "add"),
+        helper.make_node("Clip", ["b", "zero", "six"], ["c"], "clip"),
+        helper.make_node("Mul", ["a", "c"], ["d"], "gate"),
+        helper.make_node("Div", ["d", "six"], ["e"], "divide"),
+        helper.make_node("Mul", ["e", "gain"], ["f"], "scale"),
+        helper.make_node("Add", ["f", "shift"], ["g"], "shift"),
+        helper.make_node("Conv", ["g", "w2"], ["h"], "conv2", pads=[1, 1, 1, 1]),
+        helper.make_node("LeakyRelu", ["h"], ["i"], "leaky", alpha=0.2),
+        helper.make_node("Max", ["i", "low"], ["j"], "limit"),
+        helper.make_node("Conv", ["j", "w3"], ["k"], "conv3", pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["k"], ["y"], "pool"),
+    ]
+    weights = {f"w{n}": floats(64, 64, 3, 3) / np.float32(10) for n in (1, 2, 3)}
+    weights |= {name: np.array(number, np.float32) for name, number in numbers.items()}
+    image = RNG.standard_normal((1, 64, 12, 12)).astype(np.float32)
+    inputs, outputs = [value("x", ["n", 64, 12, 12])], [value("y", ["n", 64, 1, 1])]
+    return model(nodes, inputs, outputs, weights), {"x": image}
 
 
 @kind

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-BUILDS = {"coreml_store", "project", "tiny"}
+BUILDS = {"project", "tiny", "tiny_store"}
 PLACES = (
     "cli/test_commands.py",
     "cli/test_exit.py",
     "cli/test_no_network.py",
+    "cli/test_own_net.py",
     "cli/test_pipe.py",
     "cli/test_terminal.py",
     "core/test_child.py",

@@ -54,6 +54,13 @@ _LONGROPE = {
     "long_factor": [1.0 + 0.3 * i for i in range(32)],
 }
 
+_GRANITE = {
+    "embedding_multiplier": 12.0,
+    "attention_multiplier": 0.03125,
+    "residual_multiplier": 0.22,
+    "logits_scaling": 0.5,
+    "tie_word_embeddings": True,
+}
 # By the names `make` takes: the configuration's class, its settings, the style of the tokenizer.
 _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "llama": ("Llama", {"tie_word_embeddings": False, "rms_norm_eps": 1e-5}, "sentencepiece"),
@@ -94,15 +101,15 @@ _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
         "llama3",
     ),
     "smollm3": ("SmolLM3", {"num_hidden_layers": 5, "tie_word_embeddings": True}, "llama3"),
-    "granite": (
-        "Granite",
+    "granite": ("Granite", {**_GRANITE, "attention_bias": True}, "smollm"),
+    "granitemoehybrid": (
+        "GraniteMoeHybrid",
         {
-            "embedding_multiplier": 12.0,
-            "attention_multiplier": 0.03125,
-            "residual_multiplier": 0.22,
-            "logits_scaling": 0.5,
-            "attention_bias": True,
-            "tie_word_embeddings": True,
+            **_GRANITE,
+            "layer_types": ["attention"] * 2,
+            "num_local_experts": 0,
+            "position_embedding_type": "rope",
+            "shared_intermediate_size": 96,
         },
         "smollm",
     ),

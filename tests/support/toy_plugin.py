@@ -53,9 +53,6 @@ class Plain(FileFormat):
         assert model.directory is not None
         return weights + model.directory.tokenizer.stat().st_size + 600 * tensors
 
-    def cache_value_bytes(self, weights: str) -> int:
-        return 4
-
     def write(self, sources: Sources, name: str, intent: Intent, destination: Path) -> Made:
         import onnx
         import onnx_ir as ir

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from edgeq.core.registry import Registry
 from edgeq.core.tasks.image_classification import IMAGE_CLASSIFICATION
+from edgeq.core.tasks.object_detection import OBJECT_DETECTION
 from edgeq.core.tasks.reranking import RERANKING
 from edgeq.core.tasks.sentence_embedding import SENTENCE_EMBEDDING
+from edgeq.core.tasks.speech_recognition import SPEECH_RECOGNITION
 from edgeq.core.tasks.task import FirstRecipe, Takes, Task
 from edgeq.core.tasks.tensor import TENSOR
 from edgeq.core.tasks.text_classification import TEXT_CLASSIFICATION
@@ -13,8 +15,10 @@ from edgeq.core.tasks.text_generation import TEXT_GENERATION
 
 __all__ = [
     "IMAGE_CLASSIFICATION",
+    "OBJECT_DETECTION",
     "RERANKING",
     "SENTENCE_EMBEDDING",
+    "SPEECH_RECOGNITION",
     "TASKS",
     "TENSOR",
     "TEXT_CLASSIFICATION",
@@ -36,6 +40,8 @@ TASKS: Registry[Task] = Registry(
         RERANKING,
         TEXT_GENERATION,
         IMAGE_CLASSIFICATION,
+        OBJECT_DETECTION,
+        SPEECH_RECOGNITION,
         TENSOR,
     ),
 )

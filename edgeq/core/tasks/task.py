@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Takes = Literal["texts", "pairs", "a long text", "images", "arrays"]
+Takes = Literal["texts", "pairs", "a long text", "images", "audio", "arrays"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Task:
 
     takes: the data that it is calibrated and judged on. generates: whether it generates text token
     by token, with a cache. embeds: whether its answers are vectors that are compared with each
-    other. classifies: whether its answers are labels. ranks: whether its answer is one score
+    other. classifies: whether its answers are labels. detects: whether they are
+    boxes with labels. transcribes: whether they are texts. ranks: whether its answer is one score
     of a query and a text. has_sentence_head: whether token vectors
     are pooled as sentence-transformers' files say.
 
@@ -49,7 +50,8 @@ class Task:
     first_recipe: what `edgeq new` proposes; None where it cannot.
 
     verb: the method of a loaded model. metrics: names of the metrics measured in addition to the
-    distance from the original's answers, see `edgeq.measure.metrics`. budgets: names of budgets
+    distance from the original's answers, see `edgeq.measure.metrics`. agreement: words after the
+    share that agrees with the original, of samples called `{noun}`. budgets: names of budgets
     measured for it and not for every task. in_llama_cpp: whether llama.cpp supports it, so that
     GGUF files can store it.
 
@@ -69,6 +71,8 @@ class Task:
     generates: bool = False
     embeds: bool = False
     classifies: bool = False
+    detects: bool = False
+    transcribes: bool = False
     ranks: bool = False
     has_sentence_head: bool = False
     architectures: tuple[str, ...] = ()
@@ -77,19 +81,32 @@ class Task:
     unused_weights: tuple[str, ...] = ()
     in_llama_cpp: bool = False
     metrics: tuple[str, ...] = ()
+    agreement: str = "of {noun} get the label the original gives"
     first_recipe: FirstRecipe | None = None
 
     @property
     def takes_arrays(self) -> bool:
         """Whether its inputs are arrays, or become some, whose shapes only an .onnx file says."""
-        return self.takes in ("images", "arrays")
+        return self.takes in ("images", "audio", "arrays")
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its answers name classes, which an .onnx file does not say."""
+        return self.classifies or self.detects or self.transcribes
 
     @property
     def samples(self) -> str:
         """A word for its samples."""
         if self.ranks:
             return "queries"
+        if self.takes == "audio":
+            return "recordings"
         return self.takes if self.takes in ("texts", "images") else "samples"
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether a file of its data is one sample: an image or a recording."""
+        return self.takes in ("images", "audio")
 
     @property
     def takes_images(self) -> bool:

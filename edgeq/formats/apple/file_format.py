@@ -60,7 +60,3 @@ class AppleFormat(FileFormat):
     @abstractmethod
     def program_bytes(self, model: DescribedModel, context: int, tensors: int) -> int:
         """Estimated bytes of a program without its weights."""
-
-    def cache_value_bytes(self, weights: str) -> int:
-        """Two: states are float16."""
-        return 2

@@ -22,7 +22,7 @@ from edgeq.models.architectures import DEFAULT_CONTEXT
 class StatefulDecoder(LanguageModel):
     """A decoder whose states are float16 and have the context length of its file."""
 
-    cache_type = "float16"
+    cache_type = "f16"
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class CacheFacts:
     window: int | None
     full_every: int
 
-    def bytes(self, context: int, bytes_per_value: int, batch: int) -> int:
+    def bytes(self, context: int, bytes_per_value: float, batch: int) -> int:
         """The bytes of keys and values for `context` positions, reading `batch` tokens at a time.
 
         Layers with a window keep its positions and those of one batch.
@@ -36,9 +36,8 @@ class CacheFacts:
             windowed if layer % self.full_every < self.full_every - 1 else full
             for layer in range(len(self.values))
         )
-        return bytes_per_value * sum(
-            count * values for count, values in zip(cells, self.values, strict=True)
-        )
+        total = sum(count * values for count, values in zip(cells, self.values, strict=True))
+        return int(bytes_per_value * total)
 
 
 def cache_facts(header: Header) -> CacheFacts:

@@ -121,10 +121,6 @@ class Gguf(GgufStorage, FileFormat):
         # tokenizer.json spells every token and merge with quotes and indentation, GGUF without.
         return weights + model.directory.tokenizer.stat().st_size // 2
 
-    def cache_value_bytes(self, weights: str) -> int:
-        """Two, but four if weights are float32: answers are then compared exactly."""
-        return 4 if weights == "float32" else 2
-
     def adapter_bytes(self, model: DescribedModel, factors: Mapping[str, int], rank: int) -> int:
         """The whole adapter file. Raises Missing if GGUF's types are not installed."""
         from edgeq.formats.gguf.adapter import planned_file_bytes

@@ -43,18 +43,25 @@ _LONGEST_LIST = 4096
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """The place of a tensor: shape rows first, `offset` from the start of the file, in bytes."""
+    """The place of a tensor: shape rows first, `offset` from the start of the file `path`, in
+    bytes.
+    """
 
     name: str
     shape: tuple[int, ...]
     type: GgmlType
     offset: int
     nbytes: int
+    path: Path
 
 
 @dataclass(frozen=True)
 class Header:
-    """A file's metadata and tensors; every tensor lies within the file, and no two overlap."""
+    """A file's metadata and tensors; every tensor lies within its file, and no two overlap.
+
+    path: of the first file, if there are several, see `edgeq.formats.gguf.parts`. file_bytes: of
+    all.
+    """
 
     path: Path
     version: int
@@ -63,6 +70,11 @@ class Header:
     alignment: int
     data_start: int
     file_bytes: int
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every file of the model, the first one first."""
+        return list(dict.fromkeys([self.path, *(each.path for each in self.tensors.values())]))
 
     def get(self, key: str, default: Any = None) -> Any:
         """The plain value of a metadata key.
@@ -176,7 +188,7 @@ def _claim(cursor: Cursor, alignment: int) -> _Claim:
 def _placed(cursor: Cursor, claims: list[_Claim], start: int) -> dict[str, TensorEntry]:
     placed: dict[str, TensorEntry] = {}
     for at, name, shape, type, offset in claims:
-        entry = TensorEntry(name, shape, type, start + offset, nbytes(type, shape))
+        entry = TensorEntry(name, shape, type, start + offset, nbytes(type, shape), cursor.path)
         if name in placed:
             raise cursor.bad(f"has the tensor {name!r} twice", AGAIN, at)
         end = entry.offset + entry.nbytes

@@ -101,7 +101,8 @@ class LlamaModel:
     def open_context(self, **settings: Any) -> None:
         """A new, empty context instead of the last; see `Llama.open_context`. Raises InvalidInput.
 
-        On the CPU only and without flash attention, whose sums depend on the length of the text.
+        On the CPU only and, unless asked for, without flash attention, whose sums depend on the
+        length of the text.
         """
         self._pointers.free_context()
         cpu = {"offload_kqv": False, "op_offload": False, "flash_attn_type": 0}
@@ -123,16 +124,18 @@ class LlamaModel:
 
         In pieces of the context's `n_batch`. Raises InvalidInput if llama.cpp fails.
         """
-        rows = np.empty((len(token_ids) if every else 1, self.vocabulary), np.float32)
+        return self.decode_last(token_ids, len(token_ids) if every else 1)
+
+    def decode_last(self, token_ids: Ids, count: int) -> Floats:
+        """As `decode`, for the last `count` tokens."""
+        rows, first = np.empty((count, self.vocabulary), np.float32), len(token_ids) - count
         for start in range(0, len(token_ids), self._batch):
             piece = token_ids[start : start + self._batch]
-            wanted = np.full(len(piece), every, np.int8)
-            wanted[-1] = every or start + len(piece) == len(token_ids)
-            self._run(self._lib.llama_decode, piece, wanted)
-            if every:
-                self._copy(0, rows[start : start + len(piece)])
-            elif wanted[-1]:
-                self._copy(len(piece) - 1, rows)
+            wanted = np.arange(start, start + len(piece)) >= first
+            self._run(self._lib.llama_decode, piece, wanted.astype(np.int8))
+            if wanted.any():
+                index = int(wanted.argmax())
+                self._copy(index, rows[start + index - first : start + len(piece) - first])
         return rows
 
     def encode(self, token_ids: Ids) -> Floats:

@@ -1,8 +1,9 @@
 """GGUF files on llama.cpp: language models and sentence encoders.
 
-On the CPU, weights mapped and not repacked, an explicit number of threads, flash attention off: a
-second run gives the same bits. The KV cache is as precise as the file: float32 if every weight is,
-else float16, which is llama.cpp's own default and the one that plans and budgets count.
+On the CPU, weights mapped and not repacked, an explicit number of threads: a second run gives the
+same bits. The KV cache is as precise as the file, unless its record names another type: float32 if
+every weight is, else float16, which is llama.cpp's own default. Flash attention is off, but for a
+quantized cache, whose values llama.cpp can read only with it.
 
 Weights are not repacked for wider kernels: with a model of 99 MiB in Q4_0, a process then used 148
 MiB of anonymous memory instead of 49, to read prompts 1.4 and write tokens 1.2 times as fast
@@ -18,15 +19,18 @@ import numpy as np
 
 from edgeq.core.artifact import ADAPTER_FILE, Artifact
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.known_settings import KV_KEY
+from edgeq.core.kv_cache import BYTES_PER_VALUE, QUANTIZED, KvType
 from edgeq.core.terms import TextOrPair
 from edgeq.formats.base import Array, Floats, Model
 from edgeq.formats.gguf.cache import cache_facts
 from edgeq.formats.gguf.header import SPECIAL_TOKENS, Header, read_header
 from edgeq.formats.gguf.llama_model import LlamaModel
+from edgeq.formats.gguf.parts import read_whole
 from edgeq.formats.gguf.trial import require_survivor
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.models.architectures import DEFAULT_CONTEXT
-from edgeq.quantize.ggml.llama_abi import F16, F32
+from edgeq.quantize.ggml.llama_abi import GGML_TYPES
 
 _SCORED = 256
 """Tokens in one pass when all logits are requested: llama.cpp holds them twice meanwhile."""
@@ -46,8 +50,9 @@ def open_gguf(
     adapter = None
     if artifact is not None and ADAPTER_FILE in artifact.files:
         adapter = path.with_name(ADAPTER_FILE)
-    require_survivor(read_header(path), adapter, context, artifact)
-    return open_files(path, adapter, threads=threads, context=context, artifact=artifact)
+    kv = artifact.settings.get(KV_KEY) if artifact else None
+    require_survivor(read_whole(path), adapter, context, kv, artifact)
+    return open_files(path, adapter, threads=threads, context=context, kv=kv, artifact=artifact)
 
 
 def open_files(
@@ -56,10 +61,14 @@ def open_files(
     *,
     threads: int,
     context: int | None = None,
+    kv: KvType | None = None,
     artifact: Artifact | None = None,
 ) -> Model:
-    """Open a file in this process, at the risk of crashing it; see `open_gguf`."""
-    header = read_header(path)
+    """Open a file in this process, at the risk of crashing it; see `open_gguf`.
+
+    kv: the type of a language model's cache, by default as precise as the file.
+    """
+    header = read_whole(path)
     name = artifact.name if artifact else path.name
     architecture = header.get("general.architecture", "")
     if header.get(f"{architecture}.attention.causal", True) is False:
@@ -69,7 +78,7 @@ def open_files(
     if adapter is not None:
         read_header(adapter)
     model = LlamaModel(path, adapter=adapter)
-    return GgufLanguageModel(model, name, artifact, header, threads, context)
+    return GgufLanguageModel(model, name, artifact, header, threads, context, kv)
 
 
 class _Ends(Container[int]):
@@ -93,6 +102,7 @@ class GgufLanguageModel(LanguageModel):
         header: Header,
         threads: int,
         context: int | None,
+        kv: KvType | None,
     ) -> None:
         if context is not None and context > model.trained_context:
             what = f"{context} positions are requested, it was trained for {model.trained_context}"
@@ -111,7 +121,7 @@ class GgufLanguageModel(LanguageModel):
         self._model = model
         self._cache = cache_facts(header)  # the header contains the whole vocabulary
         floats = all(tensor.type.name == "F32" for tensor in header.tensors.values())
-        self.cache_type = "float32" if floats else "float16"
+        self.cache_type = kv or ("f32" if floats else "f16")
         template = header.get("tokenizer.chat_template")  # of a file from an untrusted source
         self.chat_template = template if isinstance(template, str) else None
         self.special_tokens = _special_tokens(header)
@@ -126,8 +136,8 @@ class GgufLanguageModel(LanguageModel):
 
     def cache_bytes(self, context: int) -> int:
         """See `LanguageModel.cache_bytes`."""
-        bytes_per_value = 4 if self.cache_type == "float32" else 2
-        return self._cache.bytes(context, bytes_per_value, min(_PROMPT, context))
+        size = BYTES_PER_VALUE[self.cache_type]
+        return self._cache.bytes(context, size, min(_PROMPT, context))
 
     def _clear(self) -> None:
         self._model.clear()
@@ -144,7 +154,7 @@ class GgufLanguageModel(LanguageModel):
         """
         self._every = None
         batch = min(_SCORED if every else _PROMPT, self.context)
-        kind = F32 if self.cache_type == "float32" else F16
+        kind = GGML_TYPES[self.cache_type]
         self._model.open_context(
             n_ctx=self.context,
             n_batch=batch,
@@ -155,6 +165,7 @@ class GgufLanguageModel(LanguageModel):
             n_threads_batch=self.threads,
             type_k=kind,
             type_v=kind,
+            flash_attn_type=int(self.cache_type in QUANTIZED),
             swa_full=False,
         )
         self._every = every

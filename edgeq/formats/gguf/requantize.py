@@ -9,14 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable
 from edgeq.core.terms import Progress
-from edgeq.formats.gguf.header import Header, TensorEntry, read_header
+from edgeq.formats.gguf.header import Header, TensorEntry
 from edgeq.formats.gguf.imatrix import Importance
+from edgeq.formats.gguf.parts import read_whole
 from edgeq.formats.gguf.values import MetaValue
 from edgeq.formats.gguf.writer import write_gguf
 from edgeq.quantize.ggml.library import Bytes, Floats, widen
@@ -29,7 +31,7 @@ from edgeq.quantize.ggml.mixes import (
     needs_importance,
 )
 from edgeq.quantize.ggml.quantize import ReadRows, in_order, pieces, usable_cores
-from edgeq.quantize.ggml.types import GgmlType
+from edgeq.quantize.ggml.types import GgmlType, nbytes
 
 _STORED: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -48,20 +50,22 @@ def quantize_file(
     importance: Importance | None = None,
     progress: Progress = lambda step: None,
     threads: int | None = None,
+    types: Mapping[str, GgmlType] | None = None,
 ) -> None:
     """Quantize the float file `source`; `destination` is written atomically.
 
+    types: of every tensor, instead of the mix's, which then only names the file's type.
+
     Byte for byte as llama.cpp's quantizer with the same importance matrix. Memory does not depend
-    on the size of the model. Raises InvalidInput for a damaged file, one of several parts, one
-    whose weights are already quantized, and a matrix that does not match or lacks data that the mix
-    requires.
+    on the size of the model. Raises InvalidInput for a damaged file, one whose weights a mix would
+    quantize twice, and a matrix that does not match or lacks data that the mix requires.
     """
     writable(destination, str(destination))
-    header = read_header(source)
+    header = read_whole(source)
     if destination.exists() and destination.samefile(source):
         what = "is the file to be quantized"
         raise InvalidInput(Problem(str(destination), what, "write to another"))
-    types = types_of(header, mix, importance is not None)
+    types = types or types_of(header, mix, importance is not None)
     order = file_order(types)
     weights = {
         name: _weights(header, header.tensors[name], mix, types[name], importance)
@@ -74,10 +78,10 @@ def quantize_file(
         for name in order:
             entry = header.tensors[name]
             if name in weights:
-                read = rows_of(header, entry)
+                read = rows_of(entry)
                 calls = pieces(read, entry.shape, types[name], weights[name], threads)
             else:
-                calls = _copies(header, entry)
+                calls = _copies(entry)
             for call in calls:
                 yield partial(_named, source, name, call)
 
@@ -100,10 +104,6 @@ def types_of(header: Header, mix: str, has_importance: bool) -> dict[str, GgmlTy
 
     Raises InvalidInput for tensors that are already quantized.
     """
-    count = header.get("split.count", 0)
-    if isinstance(count, int) and count > 1:
-        what = f"is one of {count} parts of a model"
-        raise InvalidInput(Problem(str(header.path), what, "merge them: llama-gguf-split --merge"))
     shapes = [(entry.name, entry.shape) for entry in header.tensors.values()]
     wanted = mix_types(mix, shapes, facts_of(header), has_importance)
     types = {
@@ -156,14 +156,24 @@ def facts_of(header: Header) -> MixFacts:
     )
 
 
-def rows_of(header: Header, entry: TensorEntry) -> ReadRows:
-    """Reads rows of a float tensor as float32; safe to use from several threads."""
-    stored = _STORED[entry.type.name]
+def rows_of(entry: TensorEntry) -> ReadRows:
+    """Reads rows of a tensor as float32; safe to use from several threads."""
     columns = entry.shape[-1] if len(entry.shape) > 1 else 1
+    if entry.type.name not in _STORED:
+        kind, width = gguf.GGMLQuantizationType(entry.type.id), nbytes(entry.type, (columns,))
+
+        def widened(start: int, stop: int) -> Floats:
+            offset, count = entry.offset + start * width, (stop - start) * width
+            content = _read(entry, np.dtype(np.uint8), count, offset).reshape(-1, width)
+            values: Floats = gguf.quants.dequantize(content, kind).astype(np.float32, copy=False)
+            return values
+
+        return widened
+    stored = _STORED[entry.type.name]
 
     def read(start: int, stop: int) -> Floats:
         offset = entry.offset + start * columns * stored.itemsize
-        values = _read(header, stored, (stop - start) * columns, offset).reshape(-1, columns)
+        values = _read(entry, stored, (stop - start) * columns, offset).reshape(-1, columns)
         return values if entry.type.name == "F32" else widen(values, entry.type)
 
     return read
@@ -199,17 +209,17 @@ def _written(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[first:]
 
 
-def _copies(header: Header, entry: TensorEntry) -> Iterator[Callable[[], Bytes]]:
+def _copies(entry: TensorEntry) -> Iterator[Callable[[], Bytes]]:
     for start in range(0, entry.nbytes, _BYTES_AT_ONCE):
         count = min(_BYTES_AT_ONCE, entry.nbytes - start)
-        yield partial(_read, header, np.dtype(np.uint8), count, entry.offset + start)
+        yield partial(_read, entry, np.dtype(np.uint8), count, entry.offset + start)
 
 
-def _read(header: Header, stored: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
-    values: NDArray[Any] = np.fromfile(header.path, stored, count, offset=offset)
+def _read(entry: TensorEntry, stored: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
+    values: NDArray[Any] = np.fromfile(entry.path, stored, count, offset=offset)
     if values.size != count:
         what = "became shorter while it was read"
-        raise InvalidInput(Problem(str(header.path), what, "wait until it is written"))
+        raise InvalidInput(Problem(str(entry.path), what, "wait until it is written"))
     return values
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from edgeq.core import child
 from edgeq.core.artifact import GGUF_FILE, Artifact
 from edgeq.core.cursor import AGAIN
 from edgeq.core.errors import EdgeqError, InvalidInput, Missing, Problem
+from edgeq.core.kv_cache import KvType
 from edgeq.core.units import GIB
 from edgeq.formats import runtime_cache
 from edgeq.formats.gguf.header import Header
@@ -30,7 +33,11 @@ _STAGE = "tried"
 
 
 def require_survivor(
-    header: Header, adapter: Path | None, context: int | None, artifact: Artifact | None
+    header: Header,
+    adapter: Path | None,
+    context: int | None,
+    kv: KvType | None,
+    artifact: Artifact | None,
 ) -> None:
     """Return if a process that used the file of `header` ended normally, now or earlier.
 
@@ -40,7 +47,8 @@ def require_survivor(
     path = header.path
     if child.is_child():
         return
-    key = {"files": _identity(path, artifact), "context": context, "runtime": chosen_build()}
+    opened = {"context": context, "kv": kv}
+    key = {"files": _identity(header, artifact), **opened, "runtime": chosen_build()}
     store = None
     with contextlib.suppress(InvalidInput):  # a cache that others can write remembers nothing
         store = runtime_cache.store()
@@ -48,24 +56,26 @@ def require_survivor(
             return
     require_sane(header)
     if child.can_start():
-        _try(path, adapter, context)
+        _try(header, adapter, opened)
     if store is not None:
         with contextlib.suppress(EdgeqError):  # it is tried again if nothing can be written
             store.stage(_STAGE, key, lambda _: None, describe=path.name)
 
 
-def _identity(path: Path, artifact: Artifact | None) -> Any:
-    """The identity of a file: its verified hashes, or else its place and time of change."""
+def _identity(header: Header, artifact: Artifact | None) -> Any:
+    """The identity of files: verified hashes, or else their places and times of change."""
     if artifact is not None and GGUF_FILE in artifact.files:
         return {name: record.sha256 for name, record in artifact.files.items()}
-    about = path.stat()
-    state = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-    return [str(path.absolute()), *state]
+    return [[str(path.absolute()), *_state(path.stat())] for path in header.paths]
 
 
-def _try(path: Path, adapter: Path | None, context: int | None) -> None:
-    size = path.stat().st_size
-    request = json.dumps([str(path), str(adapter or ""), context, 2 * GIB + 2 * size])
+def _state(about: os.stat_result) -> tuple[int, ...]:
+    return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+
+
+def _try(header: Header, adapter: Path | None, opened: Mapping[str, Any]) -> None:
+    path, size = header.path, header.file_bytes
+    request = json.dumps([str(path), str(adapter or ""), opened, 2 * GIB + 2 * size])
     command = child.command("edgeq.formats.gguf.trial_child", request)
     seconds = _SECONDS + size / _SLOWEST_DISK
     try:

@@ -20,9 +20,9 @@ from edgeq.formats.language import LanguageModel
 _LOOKED_AT = 64  # tokens to run
 
 
-def _use(path: Path, adapter: Path | None, context: int | None) -> None:
+def _use(path: Path, adapter: Path | None, opened: dict[str, Any]) -> None:
     """Open a model as `edgeq.load` does, and use it in every way a caller can."""
-    model = open_files(path, adapter, threads=1, context=context)
+    model = open_files(path, adapter, threads=1, **opened)
     if isinstance(model, GgufEncoder):
         model.embed(["a", *islice(HARD_TEXTS, 8)])
         return
@@ -41,13 +41,13 @@ def _ids(model: Any) -> Iterator[int]:
 
 def main(request: str) -> int:
     """Use one file; returns the exit status. Problems go to standard output, as JSON."""
-    path, adapter, context, memory = json.loads(request)
+    path, adapter, opened, memory = json.loads(request)
     # The C library may print to standard output, so the reply goes to a duplicate of it.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as reply:
         os.dup2(2, 1)
         child.limit_memory(memory)
         try:
-            _use(Path(path), Path(adapter) if adapter else None, context)
+            _use(Path(path), Path(adapter) if adapter else None, opened)
         except EdgeqError as error:
             json.dump([dataclasses.asdict(problem) for problem in error.problems], reply)
             return error.exit_code

@@ -52,8 +52,9 @@ class Onnx(OnnxStorage, FileFormat):
         self, model: DescribedModel, intent: Intent, compute: str
     ) -> Iterator[TensorPlan]:
         """See `FileFormat.plan_tensors`."""
+        decisions = _decisions(model, intent)
         for name, shape in model.tensors.items():
-            decision = _decide(model, name, shape, intent)
+            decision = decisions[name]
             yield TensorPlan(
                 name=name,
                 shape=shape,
@@ -73,18 +74,17 @@ class Onnx(OnnxStorage, FileFormat):
         each = _GRAPH_BYTES_PER_TENSOR * tensors
         return weights + tokenizer + graphs * each + _rotary_bytes(model, context)
 
-    def cache_value_bytes(self, weights: str) -> int:
-        """Four: ONNX Runtime's CPU kernels keep float32."""
-        return 4
 
-
-def _decide(model: DescribedModel, name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
-    """Decided by name alone; if operators are known, limited to what they support."""
+def _decisions(model: DescribedModel, intent: Intent) -> dict[str, Decision]:
+    """Decided by name alone; if operators are known, limited to what they support and pays."""
     if model.weights is None:
-        return decide(name, shape, intent)
+        return {name: decide(name, shape, intent) for name, shape in model.tensors.items()}
+    from edgeq.models.graphs.rounding import codes_from_end_to_end
     from edgeq.models.graphs.weights import settle
 
-    return settle(model.weights[name], lambda name, shape: decide(name, shape, intent))
+    weights = model.weights.values()
+    found = {w.name: settle(w, lambda name, shape: decide(name, shape, intent)) for w in weights}
+    return found | codes_from_end_to_end(weights, found)[2]
 
 
 def _rotary_bytes(model: DescribedModel, context: int) -> int:

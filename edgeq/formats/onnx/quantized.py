@@ -20,7 +20,7 @@ from edgeq.models.graphs.weights import Weight, WeightUse
 from edgeq.quantize.activations import InputCodes
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats import Floats, NumberFormat, QuantizedTensor
-from edgeq.quantize.number_formats.integers import IntegerFormat
+from edgeq.quantize.number_formats.integers import INT8_STORED, IntegerFormat
 from edgeq.quantize.number_formats.kquants import BlockFormat
 
 _INT8_INPUTS = 4  # the operator's name for it
@@ -50,6 +50,9 @@ class QuantizedWriter:
 
     def write(self, weight: Weight, quantized: Quantized) -> None:
         """Rewrite every use of `weight`; its float constant is then unused."""
+        if quantized.tensor.number_format == INT8_STORED:
+            self._write_stored(weight, quantized.tensor)
+            return
         if quantized.tensor.number_format.group_size is None:
             _require_bytes(quantized.tensor.number_format)
         match weight.role, quantized.tensor.number_format.group_size:
@@ -185,6 +188,27 @@ class QuantizedWriter:
             made = _CodedInput(*node.outputs)
         self._coded[key] = made
         return made
+
+    def _write_stored(self, weight: Weight, tensor: QuantizedTensor) -> None:
+        """Codes that onnxruntime expands once, when it opens the file: it computes with floats.
+
+        Not by DequantizeLinear, which it keeps for its integer kernels and runs every time.
+        """
+        codes, scales = tensor.codes, tensor.scales.astype(np.float32)
+        if weight.role == "linear" and weight.uses[0].inputs_first:
+            codes, scales = np.ascontiguousarray(codes.T), scales.T
+        else:
+            codes = codes.reshape(weight.shape)
+            rows = (*weight.shape[:2], 1) if weight.role == "recurrent" else weight.shape[:1]
+            scales = scales.reshape(*rows, *[1] * (codes.ndim - len(rows)))
+        stored = self._writer.constant(f"{weight.name}.codes", codes)
+        units = self._writer.constant(f"{weight.name}.scales", scales)
+        graph = self._writer.graph
+        floats = self._writer.emit(graph[0], "Cast", [stored], {"to": ir.DataType.FLOAT.value})
+        uses = list(weight.value.uses())
+        expanded = self._writer.emit(graph[0], "Mul", [floats, units])
+        for use in uses:
+            use.node.replace_input_with(use.idx, expanded)
 
     def _write_linear_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
         codes, scales = self._block_constants(weight, tensor)

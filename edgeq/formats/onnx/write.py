@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -14,15 +15,22 @@ from edgeq.core.terms import Progress
 from edgeq.formats.onnx.adapter import add_adapter
 from edgeq.formats.onnx.quantized import QuantizedWriter
 from edgeq.models.graphs.decoder_joined import join_products
+from edgeq.models.graphs.harm import harms, too_loud
+from edgeq.models.graphs.regions import STORED
 from edgeq.models.graphs.rewriting import save_model
-from edgeq.models.graphs.rounding import ChosenWeights
+from edgeq.models.graphs.rounding import ChosenWeights, codes_from_end_to_end
+from edgeq.models.graphs.statistics import input_of
 from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
 from edgeq.quantize.adapter import Adapter
 from edgeq.quantize.decide import Decision, kept_bytes
 from edgeq.quantize.methods.judged import with_fall_back
-from edgeq.quantize.model import Quantized
+from edgeq.quantize.methods.nearest import NEAREST
+from edgeq.quantize.model import Choice, Quantized
 from edgeq.quantize.number_formats import QuantizedTensor
+from edgeq.quantize.number_formats.integers import INT8, INT8_STORED
 from edgeq.quantize.statistics import Feed, InputStatistics
+
+Codes = Mapping[str, QuantizedTensor]
 
 
 @dataclass(frozen=True)
@@ -45,16 +53,68 @@ def write_quantized(
     decide: Decide,
     feeds: Sequence[Feed],
     progress: Progress,
+    train: Callable[[Codes, frozenset[str]], Codes] | None = None,
+    limit: float | None = None,
 ) -> Written:
     """Quantize `model.onnx` of `float_directory` into `destination`.
 
     decide: by name and shape `(rows, …)`, as in `edgeq.quantize.decide`. feeds: calibration
-    samples, required if a choice uses statistics. Raises InvalidInput, naming operators and
+    samples, required if a choice uses statistics. train: trains the codes of the weights that are
+    named, and returns all. limit: of the answers' relative error by static ranges and rounded
+    weights; the most harmful are left out to keep it. Raises InvalidInput, naming operators and
     reasons, if quantization is requested and no weight allows it.
     """
-    chosen = ChosenWeights(float_directory, decide)
+    chosen = ChosenWeights(float_directory, decide, find_region=codes_from_end_to_end)
     statistics, found = chosen.quantize(feeds, progress)
+    loud = _too_loud(float_directory, chosen, statistics, found, feeds, limit, progress)
+    if loud:
+        chosen = _without(loud, float_directory, decide)
+        statistics, found = chosen.quantize(feeds, progress)
+    trained = frozenset(name for name, each in chosen.decisions.items() if each.is_trained)
+    if trained and train is not None:
+        codes = train({name: quantized.tensor for name, quantized in found.items()}, trained)
+        found = {name: replace(each, tensor=codes[name]) for name, each in found.items()}
     return _write_graph(chosen, destination, found, statistics)
+
+
+def _too_loud(
+    float_directory: Path,
+    chosen: ChosenWeights,
+    statistics: Mapping[str, InputStatistics],
+    found: Mapping[str, Quantized],
+    feeds: Sequence[Feed],
+    limit: float | None,
+    progress: Progress,
+) -> dict[str, float]:
+    """What must not be rounded, and its share in the answers' error."""
+    is_static = any(q.activations == "static-uint8" for q in found.values())
+    if limit is None or not feeds or not is_static:
+        return {}
+    progress("measure what each rounding does to the answers")
+    plain = [w for w in chosen.weights if w.role in ("linear", "convolution") and _in_main(w)]
+    own = chosen.ranges(statistics)
+    each = harms(float_directory, chosen.region, own, plain, found, feeds)
+    return too_loud(each, found, limit)
+
+
+def _in_main(weight: Weight) -> bool:
+    return all(use.in_main_graph for use in weight.uses)
+
+
+def _without(loud: Mapping[str, float], float_directory: Path, decide: Decide) -> ChosenWeights:
+    def decided(name: str, shape: tuple[int, ...]) -> Decision:
+        decision = decide(name, shape)
+        if name in loud:
+            reason = f"stays float32: in int8 it changes the answers by {loud[name]:.0%}"
+            return Decision(None, reason)
+        share = loud.get(input_of(name))
+        if decision.choice is None or share is None:
+            return decision
+        reason = f"{STORED}: codes of its input change the answers by {share:.0%}"
+        return Decision(Choice(INT8_STORED.name, NEAREST.name, "float32", None), reason)
+
+    find_region = partial(codes_from_end_to_end, loud=loud)
+    return ChosenWeights(float_directory, decided, find_region=find_region)
 
 
 def write_codes(
@@ -121,7 +181,7 @@ def _write(
     writer = QuantizedWriter(chosen.model, chosen.region, ranges)
     recurrent: dict[int, list[Weight]] = {}
     for weight in chosen.weights:
-        if weight.role == "recurrent":
+        if weight.role == "recurrent" and found[weight.name].tensor.number_format == INT8:
             recurrent.setdefault(id(weight.uses[0].node), []).append(weight)
         else:
             writer.write(weight, found[weight.name])

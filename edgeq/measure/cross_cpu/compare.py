@@ -35,7 +35,8 @@ from edgeq.measure.cross_cpu.records import (
 from edgeq.measure.cross_cpu.samples import CONTEXT, TEXTS, graph_feeds
 from edgeq.measure.cross_cpu.statistics import WHOLE_TIMES, Statistics, compare
 from edgeq.places.place import Here, Place
-from edgeq.places.process import PassFailed, PassStopped, Request, Workload
+from edgeq.places.process import PassFailed, PassStopped, Request
+from edgeq.recipe.budgets import Workload
 
 Array = npt.NDArray[Any]
 _SHOWN = 5  # operators listed, largest difference first: the rest differ for the same reason

@@ -13,7 +13,7 @@ from edgeq.models.architectures.decoder import DEFAULT_CONTEXT, Decoder, Norms
 from edgeq.models.architectures.family import Family, LlamaCpp
 from edgeq.models.architectures.gemma import GEMMA2, GEMMA3
 from edgeq.models.architectures.glm4 import GLM4
-from edgeq.models.architectures.granite import GRANITE
+from edgeq.models.architectures.granite import GRANITE, GRANITE4
 from edgeq.models.architectures.llama import LLAMA
 from edgeq.models.architectures.mistral import MINISTRAL, MINISTRAL3, MISTRAL
 from edgeq.models.architectures.olmo import OLMO2, OLMO3
@@ -28,7 +28,7 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         *(LLAMA, MISTRAL, MINISTRAL, MINISTRAL3, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3),
-        *(SMOLLM3, GRANITE, OLMO2, OLMO3, GLM4),
+        *(SMOLLM3, GRANITE, GRANITE4, OLMO2, OLMO3, GLM4),
     )
 }
 """By `model_type` in config.json."""
@@ -54,7 +54,11 @@ def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
     family = FAMILIES.get(name) if isinstance(name, str) else None
     if family is None:
         what = f"the architecture {name!r} is not supported"
-        raise InvalidInput(Problem(where, what, f"supported: {', '.join(FAMILIES)}"))
+        remedy = (
+            f"supported: {', '.join(FAMILIES)}; of others, llama.cpp's convert_hf_to_gguf.py makes "
+            f"a GGUF file, and `edgeq quantize IN.gguf OUT.gguf --size SIZE --text TEXT` fits it"
+        )
+        raise InvalidInput(Problem(where, what, remedy))
     settings = Settings(config, where, "config.json")
     settings.ignore(HARMLESS)
     settings.ignore(["model_type"])

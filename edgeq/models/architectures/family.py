@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from edgeq.models.architectures.decoder import BEFORE, Decoder, Norms
 from edgeq.models.settings import Settings
@@ -37,7 +37,8 @@ class Family:
     """A `model_type` of config.json.
 
     read: its configuration. required: keys that must be in the file, since transformers' default is
-    another one than most families'. norms, fused_*: as in `Decoder`.
+    another one than most families'. norms, fused_*: as in `Decoder`. stacked: names of layers'
+    weights in its files that are several of ours, one below the other.
     """
 
     name: str
@@ -47,3 +48,4 @@ class Family:
     norms: Norms = BEFORE
     fused_qkv: bool = False
     fused_gate_up: bool = False
+    stacked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

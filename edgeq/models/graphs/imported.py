@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import onnx
@@ -13,7 +12,8 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.graphs.folding import fold_constants
 from edgeq.models.graphs.normal import normalize, share_transposed
-from edgeq.models.graphs.rewriting import name_uniquely, save_model
+from edgeq.models.graphs.rewriting import infer_shapes, name_uniquely, save_model
+from edgeq.models.graphs.simplified import simplify
 from edgeq.models.graphs.source import READ_ERRORS, first_line, read_source, unreadable
 from edgeq.models.graphs.wellformed import operator_sets
 from edgeq.models.graphs.widening import widen
@@ -44,6 +44,7 @@ def read_onnx(path: Path) -> ir.Model:
         name_uniquely(model)
         passes.RemoveUnusedNodesPass()(model)
         _correct_ranks(model)
+        simplify(model)
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
     return model
@@ -58,9 +59,26 @@ def _to_ir(proto: onnx.ModelProto, path: Path) -> ir.Model:
     opset = operator_sets(proto)[""]
     model: ir.Model = ir.from_proto(proto)
     ir.external_data.set_base_dir(model.graph, path.parent)
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value = _behind_link(value.const_value, path.parent)
     if opset < _OLDEST_OPSET:
         model = _upgraded(model, path, opset)
     return model
+
+
+def _behind_link(tensor: ir.ExternalTensor, folder: Path) -> ir.ExternalTensor:
+    """Data of a hub's cache, where each file is a link to one named by its hash elsewhere.
+
+    The file's text cannot lead there: `read_source` refuses locations outside its folder.
+    """
+    place = folder / tensor.location
+    if not place.is_symlink():
+        return tensor
+    real, where = place.resolve(), (tensor.offset, tensor.length)
+    known = {"shape": tensor.shape, "name": tensor.name or "", "base_dir": real.parent}
+    return ir.ExternalTensor(real.name, *where, tensor.dtype, **known)
 
 
 def _upgraded(model: ir.Model, path: Path, opset: int) -> ir.Model:
@@ -81,11 +99,7 @@ def _correct_ranks(model: ir.Model) -> None:
     stated = [(value, value.shape) for value in model.graph.outputs]
     for value, _ in stated:
         value.shape = None
-    inference = passes.ShapeInferencePass(strict_mode=False)
-    logger = logging.getLogger(type(inference).__module__)
-    logger.disabled = True  # it logs a stack trace if onnx cannot tell; nothing is changed then
-    inference(model)
-    logger.disabled = False
+    infer_shapes(model)
     for value, shape in stated:
         if shape is not None and (value.shape is None or len(value.shape) == len(shape)):
             value.shape = shape

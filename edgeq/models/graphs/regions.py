@@ -1,26 +1,44 @@
 """The part of a graph that stays in 8-bit codes from one quantized convolution to the next.
 
 onnxruntime runs an operator on codes where each float that it reads was decoded and each that it
-makes is coded again. That pays where a convolution reads the result, perhaps through more such
-operators: a detector with SiLU takes 0.66 times as long as in float; with only its convolutions in
-codes, which then are decoded and coded again around every addition, 0.80 times.
+makes is coded again. Which operators that pays for is the cheapest cut of the graph in two: every
+operator costs what its kernel takes on its side, and every value that crosses costs its coding or
+decoding (see `edgeq.models.graphs.kernel_costs`). A convolution for which it does not pay stays in
+floats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import onnx_ir as ir
 
+from edgeq.models.graphs.kernel_costs import CODE, DECODE, OVERHEAD, costs, separate
+from edgeq.models.graphs.least_cut import SINK, SOURCE, Cut
+from edgeq.models.graphs.rewriting import infer_shapes
 from edgeq.models.graphs.weights import Weight
 
 # With integer kernels in onnxruntime: operators that need a separate range for their output, …
-_ARITHMETIC = ("Add", "Mul", "Sigmoid", "LeakyRelu", "Concat", "AveragePool", "GlobalAveragePool")
+_ARITHMETIC = (
+    *("Add", "Mul", "Sigmoid", "HardSigmoid", "LeakyRelu", "Concat"),
+    *("AveragePool", "GlobalAveragePool"),
+)
 # … and operators whose output has the range of their input.
 _MOVES = ("MaxPool", "Resize", "Split", "Transpose", "Reshape", "Slice", "Squeeze", "Unsqueeze")
 _FROM_CONSTANTS = {"Resize": 1, "Split": 1, "Reshape": 1, "Slice": 1, "Squeeze": 1, "Unsqueeze": 1}
 """The first of an operator's inputs that is not data that it moves."""
+_POOLS = ("MaxPool", "AveragePool")
+"""Fast only in the order of values of integer convolutions, which must surround them."""
+_SURROUNDINGS = (*_POOLS, "Conv", "Concat")
+_IR_VERSION = 10  # of the file format, for onnx's inference of shapes
+_ANY_LENGTH = 160  # of an image's side that the file leaves open
+
+STORED = "computed in float32"
+SLOWER = f"{STORED}: onnxruntime's integer kernels are slower here"
+"""The reason for convolutions that the cut leaves in floats."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +47,19 @@ class Region:
 
     results: outputs of its operators, which all readers read in codes. inputs: float values that
     only its operators read in codes. same: results with the range of another value.
-    nodes: ids of its operators.
+    operators: its operators. slower: ids of convolutions that stay in floats.
     """
 
     results: dict[str, ir.Value] = field(default_factory=dict)
     inputs: dict[str, ir.Value] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
-    nodes: frozenset[int] = frozenset()
+    operators: tuple[ir.Node, ...] = ()
+    slower: frozenset[int] = frozenset()
+
+    @property
+    def nodes(self) -> set[int]:
+        """Ids of its operators."""
+        return {id(node) for node in self.operators}
 
     @property
     def watched(self) -> list[str]:
@@ -43,12 +67,25 @@ class Region:
         return [name for name in (*self.inputs, *self.results) if name not in self.same]
 
 
-def region_of(graph: ir.Graph, convolutions: Iterable[Weight]) -> Region:
-    """The region around the convolutions that read one of the quantized weights."""
-    found = {id(use.node): use.node for weight in convolutions for use in weight.uses}
+def inputs_of(convolutions: Iterable[Weight]) -> Region:
+    """A region without operators, of the inputs of convolutions only."""
+    values = [use.activation for weight in convolutions for use in weight.uses]
+    return Region(inputs={value.name or "": value for value in values})
+
+
+def region_of(convolutions: Iterable[Weight], never: Container[str] = ()) -> Region:
+    """The region around those convolutions of the given weights that are faster in codes.
+
+    never: names of values that must not be coded.
+    """
+    together = [[use.node for use in weight.uses] for weight in convolutions]
+    found = {id(node): node for nodes in together for node in nodes}
     if not found:
         return Region()
-    nodes = found | _operators_between(graph, found)
+    graph = next(iter(found.values())).graph
+    assert isinstance(graph, ir.Graph)
+    chosen = _cheapest(graph, found, together, never)
+    nodes = {id(node): node for node in graph if id(node) in chosen}
     results: dict[str, ir.Value] = {}
     inputs: dict[str, ir.Value] = {}
     same: dict[str, str] = {}
@@ -61,44 +98,79 @@ def region_of(graph: ir.Graph, convolutions: Iterable[Weight]) -> Region:
             name = value.name or ""
             if name not in results:
                 inputs[name] = value
-    for node in graph:
-        if id(node) in nodes and node.op_type in _MOVES:
+        if node.op_type in _MOVES:
             source = _data(node)[0].name or ""
             for value in _made(node):
                 same[value.name or ""] = same.get(source, source)
-    return Region(results, inputs, same, frozenset(nodes))
+    slower = frozenset(found.keys() - nodes.keys())
+    return Region(results, inputs, same, tuple(nodes.values()), slower)
 
 
-def _operators_between(graph: ir.Graph, convolutions: dict[int, ir.Node]) -> dict[int, ir.Node]:
-    """Operators that read nothing but coded values and make what one of the region reads."""
-    coded = {id(value) for node in convolutions.values() for value in (*_made(node), *_data(node))}
-    candidates: dict[int, ir.Node] = {}
-    for node in graph:
-        if _has_kernel(node) and all(id(value) in coded for value in _data(node)):
-            candidates[id(node)] = node
-            coded.update(id(value) for value in _made(node))
-    for key, node in reversed(list(candidates.items())):
-        readers = [reader for value in _made(node) for reader in value.consumers()]
-        inside = [id(each) in candidates or id(each) in convolutions for each in readers]
-        if not any(inside) or any(value.is_graph_output() for value in _made(node)):
-            del candidates[key]
-    return _reads_coded(candidates, convolutions)
+def _cheapest(
+    graph: ir.Graph,
+    convolutions: dict[int, ir.Node],
+    together: Sequence[Sequence[ir.Node]],
+    never: Container[str],
+) -> set[object]:
+    """Ids of the operators to run on codes."""
+    able = {id(node): node for node in graph if id(node) in convolutions or _has_kernel(node)}
+    sizes, cut = sizes_of(graph), Cut()
+    makers = {id(value): key for key, node in able.items() for value in _made(node)}
+    for key, node in able.items():
+        in_floats, in_codes = costs(node, sizes)
+        cut.edge(SOURCE, key, in_floats)
+        is_kept = any(value.name in never for value in (*_made(node), *_data(node)))
+        cut.edge(key, SINK, math.inf if is_kept else in_codes)
+        for value in _made(node):
+            decoding = OVERHEAD + DECODE * sizes.get(value.name or "", 0)
+            for reader in value.consumers():
+                is_torn = node.op_type in _POOLS and reader.op_type not in _SURROUNDINGS
+                end = id(reader) if id(reader) in able and not is_torn else SINK
+                crossing = decoding + separate(reader, sizes)
+                cut.edge(key, end, math.inf if node.op_type in _POOLS else crossing)
+            if value.is_graph_output():  # an answer is not rounded
+                cut.edge(key, SINK, math.inf)
+        for value in _data(node):
+            maker = makers.get(id(value), SINK)
+            cut.edge(key, ("coding of", id(value)), math.inf)
+            if node.op_type in _POOLS:
+                cut.edge(key, maker, math.inf)
+    for value in {id(v): v for node in able.values() for v in _data(node)}.values():
+        coding = OVERHEAD + CODE * sizes.get(value.name or "", 0)
+        cut.edge(("coding of", id(value)), makers.get(id(value), SINK), coding)
+    for nodes in together:  # one weight is stored once
+        for first, second in pairwise(nodes):
+            cut.edge(id(first), id(second), math.inf)
+            cut.edge(id(second), id(first), math.inf)
+    return {key for key in cut.source_side() if key in able}
 
 
-def _reads_coded(
-    candidates: dict[int, ir.Node], convolutions: dict[int, ir.Node]
-) -> dict[int, ir.Node]:
-    """Those candidates whose inputs are coded still, after others were dropped."""
-    kept = dict(candidates)
-    while True:
-        nodes = (*convolutions.values(), *kept.values())
-        made = {id(value) for node in nodes for value in _made(node)}
-        made |= {id(value) for node in convolutions.values() for value in _data(node)}
-        lost = [key for key, node in kept.items() if not all(id(v) in made for v in _data(node))]
-        if not lost:
-            return kept
-        for key in lost:
-            del kept[key]
+def sizes_of(graph: ir.Graph) -> dict[str, int]:
+    """How many numbers each value of a main graph has, by name, where onnx can tell.
+
+    Lengths that the inputs leave open are one for the first axis, and as long as an image's side
+    for the others.
+    """
+    values = [*graph.inputs, *(v for node in graph for v in node.outputs)]
+    stated = [(value, value.shape) for value in values]
+    for value in values:
+        value.shape = None if value.producer() is not None else _closed(value.shape)
+    infer_shapes(ir.Model(graph, ir_version=_IR_VERSION))
+    found = {value.name or "": _product(value.shape) for value in values}
+    for value, shape in stated:
+        value.shape = shape
+    return found
+
+
+def _closed(shape: ir.Shape | None) -> ir.Shape | None:
+    if shape is None:
+        return None
+    lengths = [1, *[_ANY_LENGTH] * (len(shape) - 1)]
+    return ir.Shape([n if isinstance(n, int) else lengths[i] for i, n in enumerate(shape)])
+
+
+def _product(shape: ir.Shape | None) -> int:
+    return math.prod(n if isinstance(n, int) else 1 for n in shape) if shape is not None else 0
 
 
 def _has_kernel(node: ir.Node) -> bool:
@@ -108,13 +180,34 @@ def _has_kernel(node: ir.Node) -> bool:
         return False
     if node.op_type == "MaxPool" and len(node.outputs) > 1:
         return False
-    return all(value.producer() is not None for value in _data(node))
+    if node.op_type == "HardSigmoid" and not hard_sigmoid(node)[0] > 0:
+        return False
+    data = _data(node)
+    return bool(data) and all(value.producer() is not None for value in data)
+
+
+def hard_sigmoid(node: ir.Node) -> tuple[float, float]:
+    """Its slope and its offset in units of its input: `clip(slope · (x + offset), 0, 1)`."""
+    slope = node.attributes.get_float("alpha", 0.2)
+    return slope, node.attributes.get_float("beta", 0.5) / slope if slope else 0.0
 
 
 def _data(node: ir.Node) -> Sequence[ir.Value]:
-    """Its data inputs: not weights, shapes and axes."""
+    """Its data inputs: not weights, shapes, axes and numbers that it adds or multiplies."""
     end = 1 if node.op_type == "Conv" else _FROM_CONSTANTS.get(node.op_type, len(node.inputs))
-    return [value for value in node.inputs[:end] if value is not None]
+    return [v for v in node.inputs[:end] if v is not None and v not in numbers_of(node)]
+
+
+def numbers_of(node: ir.Node) -> list[ir.Value]:
+    """Its constant operands of a single value, which codes hold exactly."""
+    if node.op_type not in ("Add", "Mul"):
+        return []
+    values = [value for value in node.inputs if value is not None and value.is_initializer()]
+    return [value for value in values if _is_number(value.const_value)]
+
+
+def _is_number(stored: ir.TensorProtocol | None) -> bool:
+    return stored is not None and stored.dtype == ir.DataType.FLOAT and stored.size == 1
 
 
 def _made(node: ir.Node) -> Sequence[ir.Value]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ class GraphWriter:
         self._model = model
         self._taken: set[str | None] = {value.name for value in _named(model)}
         self._taken.update(node.name for node in model.graph.all_nodes())
+
+    @property
+    def graph(self) -> ir.Graph:
+        """The main graph."""
+        return self._model.graph
 
     def constant(self, name: str, array: np.ndarray | ir.TensorProtocol) -> ir.Value:
         """A constant of the main graph; a number is appended to a name in use."""
@@ -145,6 +151,15 @@ class GraphWriter:
 
     def _free(self, name: str) -> str:
         return free_name(name, self._taken)
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Give values without a shape theirs, where onnx can tell."""
+    inference = passes.ShapeInferencePass(strict_mode=False)
+    logger = logging.getLogger(type(inference).__module__)
+    logger.disabled = True  # it logs a stack trace if onnx cannot tell; nothing is changed then
+    inference(model)
+    logger.disabled = False
 
 
 def save_model(model: ir.Model, path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -12,15 +12,23 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
-from edgeq.models.graphs.regions import region_of
+from edgeq.models.graphs.regions import SLOWER, STORED, Region, inputs_of, region_of, result_of
 from edgeq.models.graphs.sequential import goes_in_sequence, round_in_sequence
 from edgeq.models.graphs.statistics import watch
-from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
+from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle, small_filters
 from edgeq.quantize.activations import static_range
 from edgeq.quantize.decide import Decision
+from edgeq.quantize.methods import plain_method
 from edgeq.quantize.model import Choice, Quantized, SourceWeight, quantize_weights
-from edgeq.quantize.number_formats import QuantizedTensor
+from edgeq.quantize.number_formats import QuantizedTensor, number_format
+from edgeq.quantize.number_formats.integers import INT8_STORED
 from edgeq.quantize.statistics import Feed, InputStatistics, merged
+
+FindRegion = Callable[
+    [Iterable[Weight], Mapping[str, Decision]], tuple[Region, list[Weight], dict[str, Decision]]
+]
+SMALL = "small, and between convolutions in codes"
+"""The reason for filters that are too small to save bytes, but not to save time."""
 
 
 def find_codes(
@@ -66,10 +74,69 @@ def find_quantized(
     return Found(found, chosen.ranges(statistics))
 
 
+def codes_from_end_to_end(
+    weights: Iterable[Weight],
+    decisions: Mapping[str, Decision],
+    loud: Mapping[str, float] | None = None,
+) -> tuple[Region, list[Weight], dict[str, Decision]]:
+    """The region of convolutions whose inputs are to be coded, and what it changes.
+
+    loud: tensors that must not be coded, with what that would change of the answers.
+
+    Also returns small filters that are then in codes as well, since one float operator between two
+    in codes costs more than it takes, and decisions for these, and for those for which codes are
+    slower.
+    """
+    coded = _coded(weights, decisions)
+    if not coded:
+        return Region(), [], {}
+    graph = coded[0].uses[0].node.graph
+    assert isinstance(graph, ir.Graph)
+    small = [w for w in small_filters(graph) if not w.obstacle]
+    region = region_of([*coded, *small], loud or {})
+    alike = decisions[coded[0].name].choice
+    assert alike is not None
+    in_codes = replace(alike, method=plain_method(number_format(alike.grid)).name)
+    in_floats = Choice(INT8_STORED.name, in_codes.method, "float32", None)
+    changed = {
+        weight.name: Decision(in_floats, _why_floats(weight, loud or {}))
+        for weight in coded
+        if _is_slower(weight, region)
+    }
+    joined = [weight for weight in small if not _is_slower(weight, region)]
+    return region, joined, changed | {w.name: Decision(in_codes, SMALL) for w in joined}
+
+
+def _why_floats(weight: Weight, loud: Mapping[str, float]) -> str:
+    around = [v.name for use in weight.uses for v in (use.activation, result_of(use.node))]
+    most = max((loud.get(name or "", 0.0) for name in around), default=0.0)
+    if not most:
+        return SLOWER
+    return f"{STORED}: codes there change the answers by {most:.0%}"
+
+
+def _is_slower(weight: Weight, region: Region) -> bool:
+    return any(id(use.node) in region.slower for use in weight.uses)
+
+
+def _only_inputs(
+    weights: Iterable[Weight], decisions: Mapping[str, Decision]
+) -> tuple[Region, list[Weight], dict[str, Decision]]:
+    """For runtimes that choose by themselves what they compute in codes."""
+    return inputs_of(_coded(weights, decisions)), [], {}
+
+
+def _coded(weights: Iterable[Weight], decisions: Mapping[str, Decision]) -> list[Weight]:
+    """The weights of convolutions whose inputs are to be coded."""
+    chosen = [(weight, decisions[weight.name].choice) for weight in weights]
+    return [w for w, choice in chosen if choice and choice.ranges and w.role == "convolution"]
+
+
 class ChosenWeights:
     """A float graph and the decision for each of its weights.
 
-    model: the graph. all_weights, decisions: every weight, and its decision by name. weights: those
+    find_region: what to do with convolutions whose inputs are to be coded. model: the graph.
+    all_weights, decisions: every weight, and its decision by name. weights: those
     that are rounded. Raises InvalidInput if there are none.
     """
 
@@ -78,14 +145,16 @@ class ChosenWeights:
         float_directory: Path,
         decide: Decide,
         settle: Callable[[Weight, Decide], Decision] = settle,
+        find_region: FindRegion = _only_inputs,
     ) -> None:
         self._directory = float_directory
         self.model = ir.load(float_directory / MODEL_FILE)
         self.all_weights = find_weights(self.model)
         self.decisions = {weight.name: settle(weight, decide) for weight in self.all_weights}
+        self.region, joined, changed = find_region(self.all_weights, self.decisions)
+        self.all_weights += joined
+        self.decisions |= changed
         self.weights = [weight for weight in self.all_weights if self.decisions[weight.name].choice]
-        coded = [w for w in self.weights if w.role == "convolution" and self._choice(w).ranges]
-        self.region = region_of(self.model.graph, coded)
         if not self.weights and not any(weight.stored for weight in self.all_weights):
             raise self._nothing(decide)
 

@@ -185,8 +185,8 @@ class _Walk:
             stored = number_format(choice.grid)
             matrix = scalable(weight.name, weight.matrix(), stored)
             tensor = round_judged(matrix, judged, stored, choice.method)
-            fell_back = tensor.method != choice.method
-            why = f": {choice.method} is worse on held-out samples" if fell_back else ""
+            asked = rounding_method(choice.method).starts_from(stored) or choice.method
+            why = f": {asked} is worse on held-out samples" if tensor.method != asked else ""
             progress(f"quantize {weight.name}{why}")
             found[weight.name] = tensor
         self.take(group, found)

@@ -15,9 +15,9 @@ from edgeq.models.graphs.rewriting import CONTRIB
 from edgeq.quantize.decide import ALREADY, SMALLEST_WEIGHT, Decision
 from edgeq.quantize.methods import plain_method, rounding_method
 from edgeq.quantize.number_formats import Floats, number_format
-from edgeq.quantize.number_formats.integers import INT8, INT8_B32
+from edgeq.quantize.number_formats.integers import INT8, INT8_B32, INT8_STORED
 
-Role = Literal["linear", "convolution", "embedding", "tied", "recurrent"]
+Role = Literal["linear", "convolution", "embedding", "tied", "recurrent", "other"]
 """The use of a weight. `tied`: rows are looked up by one node, and multiplied by another."""
 Decide = Callable[[str, tuple[int, ...]], Decision]
 
@@ -82,6 +82,8 @@ class Weight:
     def role(self) -> Role:
         """The combined use of a weight by all its nodes."""
         roles = {use.role for use in self.uses}
+        if not roles:
+            return "other"
         return "tied" if roles == _TIED else self.uses[0].role
 
     @property
@@ -102,7 +104,7 @@ class Weight:
             what = f"contains {word} in {int(odd.sum())} of its {array.size} values"
             problem = Problem(f"the weight {self.name!r}", what, "train or save the model again")
             raise InvalidInput(problem)
-        if self.role == "convolution":
+        if self.role in ("convolution", "other"):
             return array.reshape(array.shape[0], -1)
         if self.role == "recurrent":  # (directions, gates × hidden, inputs)
             return array.reshape(-1, array.shape[-1])
@@ -133,6 +135,21 @@ def find_weights(model: ir.Model) -> list[Weight]:
     ]
 
 
+def small_filters(graph: ir.Graph) -> list[Weight]:
+    """Weights of convolutions of the main graph that are too small to save bytes."""
+    users: dict[str, list[tuple[ir.Node, int, bool]]] = {}
+    values: dict[str, ir.Value] = {}
+    for node in graph:
+        value = node.inputs[1] if _operator(node) == "Conv" else None
+        if value is not None and value.is_initializer() and not _is_weight(value):
+            stored = value.const_value
+            if stored is not None and stored.dtype == ir.DataType.FLOAT:
+                values[value.name or ""] = value
+                users.setdefault(value.name or "", []).append((node, 1, True))
+    found = [_weight(name, values[name], uses) for name, uses in users.items()]
+    return [weight for weight in found if not any(_computed_bias(u.node) for u in weight.uses)]
+
+
 def settle(weight: Weight, decide: Decide) -> Decision:
     """A decision that this weight's operators can carry out, or float32 with the reason."""
     if weight.stored:
@@ -141,6 +158,8 @@ def settle(weight: Weight, decide: Decide) -> Decision:
     decision = _stored_once(weight, decide(weight.name, weight.shape_by_rows))
     choice = decision.choice
     if choice is None:
+        return decision
+    if choice.grid == INT8_STORED.name:  # expanded, whatever reads it then
         return decision
     obstacle = weight.obstacle or _obstacle(weight, choice.grid, choice.activations)
     if obstacle:

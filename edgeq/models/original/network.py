@@ -52,7 +52,7 @@ def open_network(directory: ModelDirectory, task: Task) -> Any:
         with usual_names(directory) as place:
             network, report = getattr(transformers, task.auto_class).from_pretrained(
                 place,
-                config=_config(directory),
+                config=config_of(directory),
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -116,7 +116,7 @@ def _beyond(known: Iterable[str], names: Iterable[str]) -> list[str]:
     )
 
 
-def _config(directory: ModelDirectory) -> Any:
+def config_of(directory: ModelDirectory) -> Any:
     """The library's own reading of config.json, in keys that the installed version knows."""
     import transformers
 

@@ -49,14 +49,14 @@ def foresee(stages: Stages, format: Format, fit: FitSpec, build: Build) -> Inten
     ground = Ground(stages, format, build)
     done = made_before(ground, fit)
     if done is not None:
-        found = intent_of(ground.recipe, format, done.name, done.kept.chosen)
-        return _with_adapter(found, fit)
+        found = intent_of(ground.recipe, format, fit.variant_name, done.kept.chosen)
+        return _finished(found, fit)
     _require_possible(ground, _left_for_weights(ground, fit))
     known = ground.known()
     if known is None:
         return None
     search = _search(ground, known, _left_for_weights(ground, fit))
-    return _with_adapter(search.intent(search.next()), fit)
+    return _finished(search.intent(search.next()), fit)
 
 
 def made_before(ground: Ground, fit: FitSpec) -> Allocation | None:
@@ -96,8 +96,8 @@ def allocate(
     describe = f"{format}-{fit.variant_name}"
     place = stages.store.stage("allocation", _key(ground, fit), make, describe=describe)
     done = Allocation.model_validate_json((place / FILE).read_bytes())
-    found = intent_of(ground.recipe, format, done.name, done.kept.chosen)
-    return _with_adapter(found, asked), done
+    found = intent_of(ground.recipe, format, fit.variant_name, done.kept.chosen)
+    return _finished(found, asked), done
 
 
 def _left_for_weights(ground: Ground, fit: FitSpec) -> FitSpec:
@@ -107,11 +107,11 @@ def _left_for_weights(ground: Ground, fit: FitSpec) -> FitSpec:
     return fit.reduced_by(adapter_bytes(ground.model, ground.format, fit.recover.rank))
 
 
-def _with_adapter(found: Intent, fit: FitSpec) -> Intent:
-    """Trials cover weights alone; the adapter is trained for the kept ones."""
+def _finished(found: Intent, fit: FitSpec) -> Intent:
+    """Trials are rounded by GPTQ; what is trained, codes or an adapter, is so for the kept one."""
     if found.variant.weights == "float32":
         return found  # nothing was lost
-    variant = found.variant.model_copy(update={"recover": fit.recover})
+    variant = found.variant.model_copy(update={"recover": fit.recover, "method": fit.method})
     return replace(found, variant=variant)
 
 
@@ -123,7 +123,7 @@ def _key(ground: Ground, fit: FitSpec) -> dict[str, object]:
     path = stages.planned.path.parent
     return {
         **ground.key(),
-        "fit": fit.model_dump(mode="json"),
+        "fit": fit.model_dump(mode="json", exclude={"method"}),
         "rules": [rule.model_dump(mode="json") for rule in recipe.quantize.rules],
         "given": canonical.sha256_of_file(path / given.path) if given else None,
         "settings": getattr(recipe, section).model_dump(mode="json") if section else None,

@@ -42,7 +42,7 @@ class Site:
             self.recipe, self.format, self.fit.variant_name, {**self.fixed, **chosen}
         )
         apple = self.devices if file_format(self.format).has_releases else {}
-        return plan_artifact(self.recipe, self.model, intent, tuple(self.devices), apple)
+        return plan_artifact(self.recipe, self.model, intent, self.devices, apple)
 
     def exceeded(self, chosen: Mapping[str, str]) -> list[str]:
         """Describe the memory, latency and speed bounds that a choice misses, by device."""
@@ -155,5 +155,5 @@ def sizes_of(planned: Planned, format: Format) -> tuple[int, int]:
     found = []
     for end in (0, -1):
         intent = intent_of(recipe, format, "fit", {n: own[end].use for n, own in options.items()})
-        found.append(plan_artifact(recipe, model, intent, (), {}).download_bytes)
+        found.append(plan_artifact(recipe, model, intent, {}, {}).download_bytes)
     return found[0], found[1]

@@ -18,7 +18,6 @@ from edgeq.core.sampling import spread
 from edgeq.formats.base import Model
 from edgeq.formats.language import LanguageModel
 from edgeq.measure.clusters import Estimate, mean
-from edgeq.measure.divergence import DEFAULT_WINDOW
 from edgeq.measure.quality import cosine
 from edgeq.measure.scoring import score
 from edgeq.models.architectures import Decoder
@@ -26,6 +25,7 @@ from edgeq.models.graphs.decoder_onnx import decoder_feeds
 from edgeq.pipeline.allocate.chain import Chain
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
+from edgeq.recipe.windows import DEFAULT_WINDOW
 
 _EVERY = 8
 _IDS = "input_ids"

@@ -41,6 +41,8 @@ def foretold(planned: Planned) -> Planned:
             if artifact.pending:
                 update["download_bytes"] = prospect.largest.download_bytes
                 update["smallest_bytes"] = prospect.smallest.download_bytes
+                update["kv"] = prospect.largest.kv
+                update["cache_bytes"] = prospect.largest.cache_bytes
             artifact = artifact.model_copy(update=update)
         found.append(artifact)
     plan = planned.plan.model_copy(update={"artifacts": tuple(found)})
@@ -143,7 +145,7 @@ def _whole(site: Site, fit: FitSpec, chosen: Chosen) -> ArtifactPlan:
     intent = intent_of(site.recipe, site.format, fit.variant_name, chosen)
     intent = replace(intent, variant=intent.variant.model_copy(update={"recover": fit.recover}))
     apple = site.devices if file_format(site.format).has_releases else {}
-    return plan_artifact(site.recipe, site.model, intent, tuple(site.devices), apple)
+    return plan_artifact(site.recipe, site.model, intent, site.devices, apple)
 
 
 def _last(count: int, holds: Callable[[int], bool]) -> int:

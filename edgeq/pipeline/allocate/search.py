@@ -16,6 +16,7 @@ from edgeq.pipeline.allocate.measure import Build, Ground
 from edgeq.pipeline.allocate.options import Options, intent_of
 from edgeq.pipeline.allocate.sensitivity import Sensitivity
 from edgeq.pipeline.allocate.solve import Choices, Priced, best_within, smallest_within, total
+from edgeq.pipeline.plan.kv_cache import cached
 from edgeq.quantize.budget_spec import FitSpec
 from edgeq.quantize.spec import Intent
 
@@ -79,7 +80,8 @@ class Search:
     def intent(self, chosen: Mapping[str, str]) -> Intent:
         """The artifact of a choice."""
         site = self.site
-        return intent_of(site.recipe, site.format, site.fit.variant_name, self._unruled(chosen))
+        found = intent_of(site.recipe, site.format, site.fit.variant_name, self._unruled(chosen))
+        return cached(found, site.plan(chosen))
 
     def attempt(self, chosen: Mapping[str, str], build: Build) -> Trial:
         """Build a choice, measure it, and learn from it."""

@@ -10,7 +10,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.formats.gguf.header import Header, read_header
-from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
+from edgeq.measure.divergence import DEFAULT_WINDOWS
 from edgeq.models.huggingface import read_directory
 from edgeq.pipeline.audit import reference as against
 from edgeq.pipeline.audit import runs
@@ -25,6 +25,7 @@ from edgeq.pipeline.audit.values import look
 from edgeq.pipeline.audit.verdict import judge_quality, sentence
 from edgeq.pipeline.compare.compare import Comparison
 from edgeq.recipe.data_sets import read_text
+from edgeq.recipe.windows import DEFAULT_WINDOW
 
 _OWN_WINDOW, _OWN_WINDOWS = 128, 8
 """Windows of the text that a reference writes if none is given; few, since generation is slow."""

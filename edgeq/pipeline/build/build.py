@@ -61,12 +61,12 @@ class Built:
         }
 
 
-class PartlyBuilt(InvalidInput):
-    """Some variants of a recipe are impossible; `built` are the others, finished."""
+class Partly(InvalidInput):
+    """Some variants of a recipe are impossible; `done` is what a command returns for the others."""
 
-    def __init__(self, problems: Iterable[Problem], built: Sequence[Built]) -> None:
+    def __init__(self, problems: Iterable[Problem], done: Any) -> None:
         super().__init__(problems)
-        self.built = tuple(built)
+        self.done = done
 
 
 def build(
@@ -79,8 +79,25 @@ def build(
     """Every artifact of the plan, in its order; `formats` and `names` leave out the others.
 
     Raises Missing where the build side is not installed, InvalidInput where the model or its
-    data does not allow what the recipe asks for; PartlyBuilt, once the others are built, where
-    only some variants are impossible.
+    data does not allow what the recipe asks for; Partly, once the others are built, where only
+    some variants are impossible.
+    """
+    built, refused = build_possible(planned, store, progress, formats, names)
+    if refused:
+        raise Partly(refused, built)
+    return built
+
+
+def build_possible(
+    planned: Planned,
+    store: Store,
+    progress: Progress,
+    formats: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> tuple[list[Built], list[Problem]]:
+    """Like `build`, with the problem of each impossible variant instead of Partly.
+
+    Raises InvalidInput if all are impossible.
     """
     spec, task = planned.recipe.quantize, planned.recipe.model.task
     wanted = dict.fromkeys(target.format for target in planned.recipe.targets)
@@ -99,7 +116,7 @@ def build(
         if intent.name in planned.impossible:
             problems.append(planned.impossible[intent.name])
         else:
-            found[intent.name] = builder.artifact(intent)
+            found[intent.name] = builder.artifact(planned.cached(intent))
     for format in wanted:
         for fit, intent in zip(spec.fit, spec.pending(format, task), strict=True):
             if (formats is None or format in formats) and (names is None or intent.name in names):
@@ -107,10 +124,9 @@ def build(
                 found[intent.name] = builder.fitted(format, fit)
     builder.open_once(found.values())
     order = [artifact.name for artifact in planned.plan.artifacts]
-    built = [found[name] for name in order if name in found]
-    if problems:
-        raise PartlyBuilt(problems, built)
-    return built
+    if problems and not found:
+        raise InvalidInput(problems)
+    return [found[name] for name in order if name in found], problems
 
 
 def settled(planned: Planned, built: Iterable[Built]) -> Planned:
@@ -161,6 +177,7 @@ class _Builder:
         from edgeq.pipeline.allocate.allocation import allocate
 
         found, _ = allocate(self._stages, format, fit, artifact_maker(self._stages))
+        found = self._planned.cached(found)
         note = prospect(self._planned, format, fit).note(fit, format)
         return replace(self.artifact(found), notes=(note,) if note else (), became=found)
 
@@ -175,6 +192,7 @@ class _Builder:
             "variant": variant.model_dump(mode="json"),
             "rules": [] if is_float else [rule.model_dump(mode="json") for rule in intent.rules],
             **({"chosen": dict(intent.chosen)} if intent.chosen else {}),
+            **({"kv": intent.kv} if intent.kv else {}),
             "calibration": None if is_float else stages.calibration_key(),
             "importance": stages.importance_key() if method.takes_imatrix else None,
             **self._settings_key(intent),
@@ -192,8 +210,14 @@ class _Builder:
 
     def _interface_key(self) -> dict[str, Any]:
         """What the recipe declares of an .onnx file, which its record repeats."""
-        image, classes = self._planned.recipe.model.image, self._planned.model.classes
-        declared = {"image": image, "classes": classes if image else None}
+        given, classes = self._planned.recipe.model, self._planned.model.classes
+        declared = {
+            "image": given.image,
+            "detection": given.detection,
+            "audio": given.audio,
+            "transcription": given.transcription,
+            "classes": classes if given.image or given.audio else None,
+        }
         return {name: each.model_dump(mode="json") for name, each in declared.items() if each}
 
     def _settings_key(self, intent: Intent) -> dict[str, Any]:
@@ -244,6 +268,9 @@ class _Builder:
             text=text,
             dimension=directory.dimension if directory and task.has_sentence_head else None,
             image=planned.recipe.model.image,
+            detection=planned.recipe.model.detection,
+            audio=planned.recipe.model.audio,
+            transcription=planned.recipe.model.transcription,
             classes=planned.model.classes,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,

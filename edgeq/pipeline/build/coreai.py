@@ -94,7 +94,7 @@ def _shapes(stages: Stages) -> Shapes:
     given = stages.planned.recipe.coreai.inputs
     shapes: Shapes = {}
     for value in ir.load(stages.float_graph() / MODEL_FILE).graph.inputs:
-        own = fixed_shape(value.shape or (), stages.planned.recipe.model.image)
+        own = fixed_shape(value.shape or (), stages.planned.recipe.model.file_settings)
         is_text = stages.planned.model.directory is not None
         shapes[value.name or ""] = _FREE if is_text else [given.get(value.name or "", own)]
     return shapes

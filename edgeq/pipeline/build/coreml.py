@@ -162,7 +162,8 @@ def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]
         elif value.name in spec.inputs:
             shapes[value.name] = [spec.inputs[value.name]]
         else:
-            shapes[value.name] = [fixed_shape(value.shape or (), planned.recipe.model.image)]
+            given = planned.recipe.model.file_settings
+            shapes[value.name] = [fixed_shape(value.shape or (), given)]
     return shapes
 
 

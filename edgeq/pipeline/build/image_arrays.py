@@ -17,9 +17,17 @@ from edgeq.core.images import ImageSettings
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.core.units import format_bytes
-from edgeq.formats.images import prepared
+from edgeq.formats.images import opened, prepared
 from edgeq.recipe import data_sets
-from edgeq.recipe.image_sets import PREPARED_ARRAYS, PREPARED_RECORD, ImageFile, PreparedImages
+from edgeq.recipe.annotations import has_annotations, read_annotations
+from edgeq.recipe.image_sets import (
+    ANNOTATIONS_FILE,
+    PREPARED_ARRAYS,
+    PREPARED_RECORD,
+    ImageFile,
+    PreparedImages,
+    TrueBox,
+)
 
 _MOST = 2 << 30  # bytes of arrays, which passes hold in memory
 
@@ -39,37 +47,70 @@ def prepared_images(
     if not importlib.util.find_spec("PIL"):
         raise missing_extra("pillow", "images", "read images")
     images = data_sets.chosen_images(folder, samples)
-    _refuse_many(folder, len(images), settings, value)
+    refuse_many(folder, len(images), settings.shape, value)
+    is_annotated = has_annotations(folder)
     digests = [canonical.sha256_of_file(image.path) for image in images]
     key = {
         "images": [[image.name, digest] for image, digest in zip(images, digests, strict=True)],
         "settings": settings.model_dump(mode="json"),
         "input": value.model_dump(mode="json"),
         "by": importlib.metadata.version("pillow"),
+        "boxes": canonical.sha256_of_file(folder / ANNOTATIONS_FILE) if is_annotated else None,
     }
 
     def make(destination: Path) -> None:
         progress(f"prepare {len(images)} images")
-        rows = [prepared(each.path, settings, value, str(each.path))[0] for each in images]
+        rows, sizes = [], []
+        for each in images:
+            picture = opened(each.path, str(each.path))
+            rows.append(prepared(picture, settings, value, str(each.path))[0])
+            sizes.append((picture.height, picture.width))
         inputs: dict[str, Any] = {value.name: np.stack(rows)}
         np.savez(destination / PREPARED_ARRAYS, **inputs)
-        record = _record(images, digests).model_dump(mode="json")
+        boxes = _boxes(folder, images, sizes) if is_annotated else None
+        record = _record(images, digests, sizes, boxes).model_dump(mode="json")
         write_text(destination / PREPARED_RECORD, canonical.to_json(record))
 
     return store.stage("images", key, make, describe=folder.name)
 
 
-def _refuse_many(folder: Path, count: int, settings: ImageSettings, value: ValueInfo) -> None:
-    each = int(np.prod(settings.shape)) * np.dtype(value.dtype).itemsize
+def refuse_many(folder: Path, count: int, shape: tuple[int, ...], value: ValueInfo) -> None:
+    """Raise InvalidInput for more inputs of this shape than passes can hold in memory."""
+    each = int(np.prod(shape)) * np.dtype(value.dtype).itemsize
     if count * each > _MOST:
-        what = f"{count} images become {format_bytes(count * each)} of inputs"
+        what = f"{count} files become {format_bytes(count * each)} of inputs"
         raise InvalidInput(Problem(str(folder), what, f"write 'samples: {_MOST // each}'"))
 
 
-def _record(images: list[ImageFile], digests: list[str]) -> PreparedImages:
-    first: dict[str, str] = {}
-    for image, digest in zip(images, digests, strict=True):
-        first.setdefault(digest, image.name)
+def _boxes(
+    folder: Path, images: list[ImageFile], sizes: list[tuple[int, int]]
+) -> tuple[tuple[TrueBox, ...], ...]:
+    boxes, stated = read_annotations(folder, images)
+    for image, size, own in zip(images, sizes, stated, strict=True):
+        if own is not None and own != size:
+            high, wide = size
+            what = f"{image.name} has {wide} × {high} pixels once turned, not {own[1]} × {own[0]}"
+            where = str(folder / ANNOTATIONS_FILE)
+            raise InvalidInput(Problem(where, what, "give boxes in the pixels of the image"))
+    return boxes
+
+
+def _record(
+    images: list[ImageFile],
+    digests: list[str],
+    sizes: list[tuple[int, int]],
+    boxes: tuple[tuple[TrueBox, ...], ...] | None,
+) -> PreparedImages:
     labels = [image.label for image in images if image.label is not None]
-    names = tuple(first[digest] for digest in digests)
-    return PreparedImages(names=names, labels=tuple(labels) or None)
+    names = first_names(images, digests)
+    return PreparedImages(
+        names=names, labels=tuple(labels) or None, sizes=tuple(sizes), boxes=boxes
+    )
+
+
+def first_names(files: list[ImageFile], digests: list[str]) -> tuple[str, ...]:
+    """The name of each file, or of the first with the same bytes."""
+    first: dict[str, str] = {}
+    for file, digest in zip(files, digests, strict=True):
+        first.setdefault(digest, file.name)
+    return tuple(first[digest] for digest in digests)

@@ -21,6 +21,11 @@ from edgeq.quantize.decide import decide
 from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.spec import Intent
 
+_LOUDEST = 0.08
+"""Relative error of answers that static ranges may make; what is worse stays in floats.
+
+Texts' answers are judged by their order or their labels, which such an error says little about."""
+
 
 def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> Made:
     """Write graph, weights and, for texts, the tokenizer into `destination`."""
@@ -51,6 +56,8 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
             lambda tensor, shape: decide(tensor, shape, intent),
             stages.feeds(graph),
             lambda step: stages.progress(f"{name}: {step}"),
+            lambda codes, trained: stages.trained(codes, trained, name),
+            _LOUDEST if stages.task.takes_arrays else None,
         )
     files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
     directory = stages.planned.model.directory

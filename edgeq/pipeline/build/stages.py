@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -194,28 +194,30 @@ class Stages:
             return None
         path = self.planned.path.parent / reference.path
         key = {"sha256": data_sets.content_sha256(path), "samples": reference.samples}
-        image = self.planned.recipe.model.image
-        return {**key, "image": image.model_dump(mode="json")} if image else key
+        settings = self.planned.recipe.model.file_settings
+        return {**key, self.task.takes: settings.model_dump(mode="json")} if settings else key
 
-    def images(self, reference: DataRef) -> Path:
-        """The directory of a data set's images as inputs."""
+    def prepared(self, reference: DataRef) -> Path:
+        """The directory of a data set's images or recordings as inputs."""
         import onnx_ir as ir
 
         from edgeq.formats.onnx.write import value_info
+        from edgeq.pipeline.build.audio_arrays import prepared_recordings
         from edgeq.pipeline.build.image_arrays import prepared_images
 
-        settings = self.planned.recipe.model.image
-        assert settings is not None
+        given = self.planned.recipe.model
         (value,) = ir.load(self.float_graph() / MODEL_FILE).graph.inputs
         folder = self.planned.path.parent / reference.path
-        return prepared_images(
-            folder, reference.samples, settings, value_info(value), self.store, self.progress
-        )
+        rest = (value_info(value), self.store, self.progress)
+        if given.audio is not None:
+            return prepared_recordings(folder, reference.samples, given.audio, *rest)
+        assert given.image is not None
+        return prepared_images(folder, reference.samples, given.image, *rest)
 
     def arrays(self, reference: DataRef) -> tuple[Path, int | None]:
-        """The .npz file of a data set of arrays or images, and how many samples to read of it."""
-        if self.task.takes_images:
-            return self.images(reference) / PREPARED_ARRAYS, None
+        """The .npz file of a data set of arrays or files, and how many samples to read of it."""
+        if self.task.takes_files:
+            return self.prepared(reference) / PREPARED_ARRAYS, None
         return self.planned.path.parent / reference.path, reference.samples
 
     def importance_key(self) -> str | None:
@@ -248,6 +250,10 @@ class Stages:
         """
         from edgeq.quantize.codes import load_codes
 
+        trained = frozenset(name for name, decision in decisions.items() if decision.is_trained)
+        if trained:
+            started = {name: decision.started() for name, decision in decisions.items()}
+            return self.trained(self.codes(started, describe, settle), trained, describe)
         chosen = {
             name: [decision.grid, decision.method]
             for name, decision in decisions.items()
@@ -269,6 +275,38 @@ class Stages:
                 self._make_codes(destination, decisions, describe, needs_data, settle, steps)
 
         return load_codes(self.store.stage("codes", key, make, describe=describe) / _CODES_FILE)
+
+    def trained(
+        self, start: Mapping[str, QuantizedTensor], names: frozenset[str], describe: str
+    ) -> dict[str, QuantizedTensor]:
+        """`start` with the codes of the weights `names` learned."""
+        from edgeq.pipeline.learn.stage import digest, learn
+        from edgeq.pipeline.recover.record import versions
+        from edgeq.quantize.codes import load_codes, save_codes
+
+        key = {
+            **self.float_key(),
+            "start": digest(start),
+            "trained": sorted(names),
+            "calibration": self.calibration_key(),
+            "tools": {**self.tools, **versions()},
+        }
+
+        def make(destination: Path) -> None:
+            feeds = self.feeds(self.float_graph())
+            with self.store.workplace("learned", key) as steps:
+                found = learn(
+                    self.model,
+                    self.task,
+                    feeds,
+                    start,
+                    names,
+                    steps,
+                    lambda step: self.progress(f"{describe}: {step}"),
+                )
+            save_codes(destination / _CODES_FILE, found)
+
+        return load_codes(self.store.stage("learned", key, make, describe=describe) / _CODES_FILE)
 
     def feeds(self, graph: Path) -> list[Feed]:
         """The calibration data as inputs of the float graph; none without any data."""

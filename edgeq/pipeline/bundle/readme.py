@@ -13,6 +13,8 @@ from edgeq.core.artifact import (
     TextSettings,
     ValueInfo,
 )
+from edgeq.core.audio import AudioSettings, TranscriptionSettings
+from edgeq.core.detection import DetectionSettings
 from edgeq.core.images import ImageSettings
 from edgeq.core.known_settings import SESSION_BY_CPU_KEY
 from edgeq.core.tasks import task_of
@@ -25,6 +27,23 @@ from edgeq.pipeline.check.verdict import Line, Verdict
 from edgeq.pipeline.starters.write import STARTERS
 
 README_FILE = "README.md"
+_PARTS = {
+    "box": "four numbers of the box",
+    "objectness": "a score that multiplies the others",
+    "scores": "a score for each label",
+    "score": "a score",
+    "class": "the number of a label",
+}
+_FORMS = {
+    "xyxy": "left, top, right, bottom",
+    "yxyx": "top, left, bottom, right",
+    "cxcywh": "the center's x and y, width, height",
+    "xywh": "left, top, width, height",
+}
+_UNITS = {
+    "pixels": "pixels of the input",
+    "fractions": "fractions of the input's width and height",
+}
 _CPUS = {
     "x86_64-without-vnni": "x86-64 without `avx512_vnni` and `avx_vnni`",
     "aarch64": "64-bit Arm",
@@ -65,8 +84,13 @@ def _sentence(noun: str) -> str:
 
 
 def _cell(text: str) -> str:
+    """Foreign text as code in a table, with nothing that could end it."""
+    return _code(text.replace("|", "/"))
+
+
+def _code(text: str) -> str:
     """Foreign text as code, with nothing that could end it."""
-    return "`" + text.replace("`", "'").replace("|", "/").replace("\n", " ") + "`"
+    return "`" + text.replace("`", "'").replace("\n", " ") + "`"
 
 
 def _files(artifact: Artifact) -> Iterator[str]:
@@ -91,7 +115,11 @@ def _in_and_out(artifact: Artifact, facts: Facts) -> Iterator[str]:
         yield "\n".join(_texts(artifact, text, facts))
     if (image := artifact.image) is not None:
         yield "\n".join(_images(image))
-    if (classes := artifact.classes) is not None:
+    if artifact.audio is not None and artifact.transcription is not None and artifact.classes:
+        yield "\n".join(_speech(artifact.audio, artifact.transcription, artifact.classes))
+    elif artifact.detection is not None and artifact.classes is not None:
+        yield "\n".join(_boxes(artifact.detection, artifact.classes))
+    elif (classes := artifact.classes) is not None:
         yield "\n".join(_labels(classes, task_of(artifact.task).samples[:-1]))
     for title, values in (("Inputs", artifact.inputs), ("Outputs", artifact.outputs)):
         if values:
@@ -134,16 +162,30 @@ def _texts(artifact: Artifact, text: TextSettings, facts: Facts) -> Iterator[str
 def _images(image: ImageSettings) -> Iterator[str]:
     """The steps from an image to the input, in their order."""
     height, width = image.size
-    if isinstance(image.resize, int):
+    place = image.placed(height, width)
+    filter = (
+        f"Pillow's filter `{image.resample}`; filters of that name in other libraries may give "
+        "other pixels"
+    )
+    if not image.antialias:
+        filter = "bilinear interpolation between the nearest four pixels"
+    if image.resize == "fit":
+        size = f"scaled in proportion, as large as fits into {width} × {height} pixels"
+    elif isinstance(image.resize, int):
         size = f"resized until its shorter side has {image.resize} pixels, the other in proportion"
     else:
-        size = f"stretched to {image.resized(0, 0)[1]} × {image.resized(0, 0)[0]} pixels"
+        size = f"stretched to {place.width} × {place.height} pixels"
     yield (
         f"- An image is turned as its EXIF orientation says, converted to 8-bit {image.color} "
-        f"without transparency, and {size}, by Pillow's filter `{image.resample}`; filters of that "
-        "name in other libraries may give other pixels."
+        f"without transparency, and {size}, by {filter}."
     )
-    if image.resize is not None:
+    if image.resize == "fit":
+        where = "in the middle" if image.align == "center" else "in the top left corner"
+        yield (
+            f"- It lies {where}, where halves of pixels are rounded down; the pixels around it are "
+            f"{image.fill} in every channel."
+        )
+    elif image.resize is not None:
         yield (
             f"- Its middle of {width} × {height} pixels is kept: from column "
             f"(width − {width}) // 2 and row (height − {height}) // 2 on."
@@ -168,6 +210,63 @@ def _labels(classes: Classes, noun: str) -> Iterator[str]:
         yield f"- Sigmoid turns each score into a probability; the {noun} has all above 0.5."
     else:
         yield f"- The {noun} has the likeliest label."
+
+
+def _boxes(detection: DetectionSettings, classes: Classes) -> Iterator[str]:
+    """The steps from the outputs to boxes, in their order."""
+    labels = ", ".join(map(_cell, classes.labels))
+    line = "column" if detection.transposed else "row"
+    parts = ", ".join(_PARTS[part] for part in detection.row)
+    yield (
+        f"- The output {_cell(detection.boxes)} has a {line} for each box: {parts}. The box is "
+        f"{_FORMS[detection.box]}, in {_UNITS[detection.unit]}."
+    )
+    if detection.scores is not None:
+        each = "the score" if detection.classes is not None else "a score for each label"
+        yield f"- The output {_cell(detection.scores)} has {each} of each box, in the same order."
+    if detection.classes is not None:
+        yield f"- The output {_cell(detection.classes)} has the number of each box's label."
+    if classes.function != "none":
+        yield f"- The {classes.function} of a score is a probability."
+    yield f"- The labels in the model's order: {labels}."
+    if detection.background is not None:
+        yield f"- The {detection.background} class, with no label here, means no object."
+    chosen = "" if detection.names_class else " A box has the likeliest label."
+    yield f"- Drop boxes that score less than {detection.threshold:g}.{chosen}"
+    if detection.overlap is not None:
+        whose = "any label" if detection.across_labels else "the same label"
+        yield (
+            "- From the highest score down, drop each box whose intersection with a kept one of "
+            f"{whose}, divided by their union, is above {detection.overlap:g}."
+        )
+    yield (
+        f"- Keep the {detection.most} best. Subtract the top left corner of where the image lies "
+        "in the input, scale by the image's size divided by its size there, and cut off at the "
+        "image's edges."
+    )
+
+
+def _speech(
+    audio: AudioSettings, transcription: TranscriptionSettings, classes: Classes
+) -> Iterator[str]:
+    """The steps from a recording to the input, and from the output to a text."""
+    yield (
+        f"- A recording becomes the mean of its channels, from −1 to 1, at {audio.rate} samples "
+        "per second, without the frequencies above half of that. It has at most "
+        f"{audio.seconds:g} seconds."
+    )
+    if audio.normalize:
+        yield "- Subtract its mean and divide by the root of (its variance + 1e-7)."
+    yield f"- Zeros follow, up to {audio.samples} samples."
+    labels = ", ".join(map(_code, classes.labels))
+    yield f"- The output has a score for each symbol in each frame, in this order: {labels}."
+    ignored = ", ".join(map(_code, transcription.ignore))
+    without = f", leave out {ignored}" if ignored else ""
+    yield (
+        f"- Take the likeliest symbol of each frame{without}, take equal ones in a row once, and "
+        f"drop {_code(transcription.blank)}. {_code(transcription.space)} separates words, "
+        "several in a row as one."
+    )
 
 
 def _table(title: str, values: tuple[ValueInfo, ...]) -> str:

@@ -24,6 +24,7 @@ from edgeq.formats.selftest import (
     OTHER_CPU,
     SELFTEST_FILE,
     Case,
+    Object,
     Output,
     SelfTest,
     listed,
@@ -94,7 +95,9 @@ def answer(request: SelfTestRequest) -> dict[str, Any]:
         if request.image is not None:
             answers = model.run(model.preprocess(request.image))
             labels = _labels(model, request.image, answers, record)
-            cases.append(Case(image=IMAGE_FILE, outputs=_listed(answers), labels=labels))
+            found = _found(model, request.image, record)
+            case = Case(image=IMAGE_FILE, outputs=_listed(answers), labels=labels, found=found)
+            cases.append(case)
     elif task.generates:
         cases = [_continuation(model, text) for text in TEXTS]
     else:
@@ -150,7 +153,7 @@ def _labels(
     record: Artifact,
 ) -> tuple[str, ...] | None:
     """The labels of a text or an image, if no answer within the tolerance has others."""
-    if record.classes is None:
+    if record.classes is None or not task_of(record.task).classifies:
         return None
     scores = answers[record.outputs[0].name].ravel()
     room = OTHER_CPU * float(np.linalg.norm(scores))
@@ -160,6 +163,13 @@ def _labels(
         ordered = np.sort(scores)
         is_clear = scores.size < 2 or bool(ordered[-1] - ordered[-2] > 2 * room)
     return model.classify([sample])[0].labels if is_clear else None
+
+
+def _found(model: Model, image: Path, record: Artifact) -> tuple[Object, ...] | None:
+    """What a detector finds in an image."""
+    if not task_of(record.task).detects:
+        return None
+    return tuple(Object(**vars(each)) for each in model.detect([image])[0])
 
 
 def _listed(answers: Mapping[str, Any]) -> tuple[Output, ...]:

@@ -1,5 +1,5 @@
 """Cross-CPU comparison as part of every check: each artifact on every CPU class available here,
-once.
+once; `EDGEQ_COMPARE_CPUS` chooses among them.
 
 Results are kept in the build store under everything they depend on, so that the next check of the
 same artifact only reads them.
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from edgeq.core import canonical
 from edgeq.core.artifact import ARTIFACT_FILE, read_artifact
-from edgeq.core.errors import EdgeqError, in_one_line
+from edgeq.core.errors import EdgeqError, InvalidInput, Problem, in_one_line
 from edgeq.core.store import Store
 from edgeq.core.terms import Progress
 from edgeq.devices import detect
@@ -30,6 +30,7 @@ from edgeq.places.place import Here, Place
 from edgeq.places.process import PassFailed
 
 _STAGE, _FILE = "differences", "differences.json"
+_VARIABLE = "EDGEQ_COMPARE_CPUS"
 # Packages that compute in those places; numpy holds the answers of llama.cpp and onnxruntime.
 _RUNTIMES = ("onnxruntime", "xllamacpp", "llama_cpp_python", "numpy")
 
@@ -42,7 +43,7 @@ class Comparison:
 
     def __init__(self, float_dir: Path, progress: Progress) -> None:
         self._float_dir, self._progress = float_dir, progress
-        self._reasons = stand_ins()
+        self._reasons = _to_compare()
         self._stack = contextlib.ExitStack()
         self._places: list[Place] | None = None
 
@@ -106,8 +107,26 @@ class Comparison:
 
 
 def reachable() -> list[str]:
-    """Names of the stand-ins available here, which a remembered verdict depends on."""
-    return [name for name, reason in stand_ins().items() if reason is None]
+    """Names of the stand-ins to compare with here, which a remembered verdict depends on."""
+    return [name for name, reason in _to_compare().items() if reason is None]
+
+
+def _to_compare() -> dict[str, str | None]:
+    """Every stand-in by name, and why it is not compared with, None if it is.
+
+    Raises InvalidInput for a CPU class in the variable that there is none of.
+    """
+    reasons = stand_ins()
+    if _VARIABLE not in os.environ:
+        return reasons
+    classes = {name.rpartition(":")[2].strip(): name for name in reasons}
+    words = {word.strip() for word in os.environ[_VARIABLE].split(",")} - {"", "none"}
+    unknown = sorted(words - set(classes))
+    if unknown:
+        known = f"known are: none, {', '.join(classes)}"
+        raise InvalidInput(Problem(_VARIABLE, f"{unknown[0]!r} is not a CPU class", known))
+    left_out = f"{_VARIABLE} leaves it out"
+    return {name: reasons[name] if each in words else left_out for each, name in classes.items()}
 
 
 def _compared_nowhere(

@@ -20,7 +20,6 @@ from edgeq.devices.profile import AppLimit, in_range
 from edgeq.measure.limit_trial import Trials
 from edgeq.pipeline.check.verdict import Status, exit_status
 from edgeq.pipeline.compare.runnable import runnable
-from edgeq.places import process
 from edgeq.places.limits.records import Mechanism, Trial
 from edgeq.places.limits.run import available
 from edgeq.places.limits.search import Search
@@ -131,7 +130,7 @@ def _bounds(trials: Trials, artifact: Artifact) -> tuple[int, int]:
     return high_water, high_water + 2 * artifact.bytes + 64 * MIB
 
 
-def _workload(path: Path, artifact: Artifact, context: int | None) -> process.Workload | None:
+def _workload(path: Path, artifact: Artifact, context: int | None) -> Workload | None:
     """The work given to a language model, within its trained length; None for others."""
     if not task_of(artifact.task).generates:
         if context is not None:
@@ -145,7 +144,7 @@ def _workload(path: Path, artifact: Artifact, context: int | None) -> process.Wo
         what = f"{path} takes 8 to {longest} positions, not {chosen}"
         raise InvalidInput(Problem("--context", what, f"give e.g. {min(longest or 512, 512)}"))
     prompt = min(usual.prompt, chosen // 2)
-    return process.Workload(
+    return Workload(
         context=chosen, prompt=prompt, generate=min(usual.generate, chosen - prompt - 1)
     )
 

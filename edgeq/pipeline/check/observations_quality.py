@@ -170,8 +170,26 @@ class QualityObservations(Standpoint):
         return Observation(how="not run", reason="no evaluation data", remedy=remedy)
 
 
+_BESIDE_FILES = {
+    "agreement": (
+        "the original finds no object in the evaluation data",
+        "choose images that show some, or lower model.detection.threshold",
+    ),
+    "wer_rise": (
+        "the evaluation data have no texts",
+        "write them into transcripts.tsv next to the recordings, or remove this budget",
+    ),
+    "map_drop": (
+        "the evaluation data have no boxes",
+        "describe them in annotations.json next to the images, or remove this budget",
+    ),
+}
+
+
 def _without_score(metric: str, scores: Mapping[str, Score]) -> tuple[str, str]:
     """Why the data do not allow a metric, and the remedy."""
+    if metric in _BESIDE_FILES:
+        return _BESIDE_FILES[metric]
     if "accuracy" in scores:
         return f"too few classes for {metric}: it takes more than five", "remove this budget"
     nouns = {score.noun for score in scores.values()}

@@ -20,7 +20,7 @@ from edgeq.core.units import format_bytes
 from edgeq.formats.onnx.file_format import ONNX
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.measure.inputs import Evaluation, evaluation_texts
-from edgeq.measure.text_passes import corpus_windows, window_tokens
+from edgeq.measure.text_passes import corpus_windows
 from edgeq.models.architectures import Decoder
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.original.network import is_installed
@@ -38,12 +38,13 @@ _LARGEST = 8 << 30  # limit on the bytes of recorded answers
 
 
 def evaluation_of(planned: Planned, store: Store, progress: Progress) -> Evaluation | None:
-    """The evaluation data of a recipe; images as the inputs that they become."""
+    """The evaluation data of a recipe; images and recordings as the inputs that they
+    become."""
     reference = planned.recipe.data.evaluation
     if reference is None:
         return None
-    if task_of(planned.recipe.model.task).takes_images:
-        return Evaluation(Stages(planned, store, progress).images(reference))
+    if task_of(planned.recipe.model.task).takes_files:
+        return Evaluation(Stages(planned, store, progress).prepared(reference))
     return Evaluation(planned.path.parent / reference.path, reference.samples)
 
 
@@ -124,7 +125,7 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
         if task_of(planned.recipe.model.task).ranks:
             return {"texts": read_queries(evaluation.path, evaluation.samples).pairs}
         return {"texts": evaluation_texts(evaluation)[0]}
-    size = window_tokens(planned.recipe.workload.context)
+    size = planned.recipe.workload.window
     tokenizer = DecoderTokenizer(directory.tokenizer_json())
     windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
     _refuse_large(len(windows), size, decoder, evaluation)

@@ -21,7 +21,7 @@ from edgeq.core.terms import Progress
 from edgeq.core.validation_messages import suggest
 from edgeq.devices.catalogue import HERE, Device, load_device
 from edgeq.measure.metrics import METRICS
-from edgeq.pipeline.build.build import Built, build, build_float, settled
+from edgeq.pipeline.build.build import Built, Partly, build_float, build_possible, settled
 from edgeq.pipeline.check.cross_cpu import Comparison, reachable
 from edgeq.pipeline.check.expected import expected, remember_speed
 from edgeq.pipeline.check.reference import evaluation_of, reference_answers
@@ -48,7 +48,8 @@ def check_recipe(
     `edgeq.places.transports` takes it; by default, as each device's profile says. With it and
     without `devices`, the machine that it reaches is judged. limit: also run under the memory
     limits of devices and of the budget, possible only on this machine (see
-    `edgeq.pipeline.check.under_limit`).
+    `edgeq.pipeline.check.under_limit`). Raises Partly, with the verdicts of the others, if some
+    variants are impossible.
     """
     progress("read the recipe")
     planned = make_plan(recipe, weights=True)
@@ -56,12 +57,24 @@ def check_recipe(
         with place_for(on, progress=progress) as place:
             machine = place.device()
             _require_format(planned, machine, on)
-            built = build(planned, Store(), progress, names=chosen_names(planned, names))
+            own = {machine.id: machine}
+            built, refused = _built(planned, names, progress)
             planned = settled(planned, built)
-            return _check(planned, built, {machine.id: machine}, full, place, progress, limit)
-    chosen = chosen_devices(planned, devices)
-    built = build(planned, Store(), progress, names=chosen_names(planned, names))
-    return verdicts_of(settled(planned, built), built, chosen, full, progress, on, limit)
+            verdicts = _check(planned, built, own, full, place, progress, limit)
+    else:
+        chosen = chosen_devices(planned, devices)
+        built, refused = _built(planned, names, progress)
+        planned = settled(planned, built)
+        verdicts = verdicts_of(planned, built, chosen, full, progress, on, limit)
+    if refused:
+        raise Partly(refused, verdicts)
+    return verdicts
+
+
+def _built(
+    planned: Planned, names: Sequence[str], progress: Progress
+) -> tuple[list[Built], list[Problem]]:
+    return build_possible(planned, Store(), progress, names=chosen_names(planned, names))
 
 
 def verdicts_of(

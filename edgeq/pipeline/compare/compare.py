@@ -16,7 +16,6 @@ from edgeq.formats.base import Model
 from edgeq.formats.bundle import BUNDLE_FILE
 from edgeq.formats.language import LanguageModel
 from edgeq.measure.divergence import (
-    DEFAULT_WINDOW,
     DEFAULT_WINDOWS,
     Divergence,
     measure,
@@ -24,6 +23,7 @@ from edgeq.measure.divergence import (
 )
 from edgeq.measure.same_tokens import same_tokens
 from edgeq.recipe.data_sets import read_text
+from edgeq.recipe.windows import DEFAULT_WINDOW
 
 
 class Side(Frozen):

@@ -15,6 +15,7 @@ from edgeq.core.artifact import (
     record_files,
     write_artifact,
 )
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION
 from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.package import open_package
@@ -39,9 +40,13 @@ def runnable(path: Path, folder: Path) -> tuple[Path, Artifact]:
 
 def _described(path: Path, folder: Path) -> Artifact:
     """The record of a bare `.gguf`, written to `folder` next to the file."""
-    from edgeq.formats.gguf.header import read_header
+    from edgeq.formats.gguf.parts import read_whole
 
-    header = read_header(path)
+    header = read_whole(path)
+    if len(header.paths) > 1:
+        what = f"is a model in {len(header.paths)} files, and is measured in one"
+        remedy = f"merge them: llama-gguf-split --merge {path} MERGED.gguf"
+        raise InvalidInput(Problem(str(path), what, remedy))
     kind = header.get("general.architecture", "")
     is_encoder = header.get(f"{kind}.attention.causal", True) is False
     try:

@@ -8,10 +8,11 @@ from pathlib import Path
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.terms import Progress
 from edgeq.formats.language import LanguageModel
-from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
+from edgeq.measure.divergence import DEFAULT_WINDOWS
 from edgeq.pipeline.compare.compare import Comparison, Opened, compare_opened, open_any
 from edgeq.pipeline.compare.encoders import EncoderComparison, compare_encoders
 from edgeq.pipeline.compare.side_by_side import DEFAULT_TOKENS, SideBySide, side_by_side
+from edgeq.recipe.windows import DEFAULT_WINDOW
 
 
 @dataclass(frozen=True)

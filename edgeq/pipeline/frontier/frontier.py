@@ -22,7 +22,7 @@ from edgeq.devices.catalogue import Device
 from edgeq.estimate.devices import estimate_for
 from edgeq.formats.registry import file_format
 from edgeq.measure.clusters import mean
-from edgeq.measure.divergence import DEFAULT_WINDOW, DEFAULT_WINDOWS
+from edgeq.measure.divergence import DEFAULT_WINDOWS
 from edgeq.measure.quality import cosine
 from edgeq.pipeline.allocate.allocation import allocate
 from edgeq.pipeline.allocate.bounds import sizes_of
@@ -41,6 +41,7 @@ from edgeq.quantize.methods.importance import IMPORTANCE
 from edgeq.quantize.presets import make_variant
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import Format, preset
+from edgeq.recipe.windows import DEFAULT_WINDOW
 
 Maker = Callable[[Intent], Path]
 
@@ -141,9 +142,8 @@ class _Work:
     def _point(self, intent: Intent, made_by: MadeBy, trial: Trial | None) -> Point:
         path = self._make(intent)
         seen = self._seen(intent, path)
-        plan = plan_artifact(
-            self._planned.recipe, self._planned.model, intent, (self._device.id,), {}
-        )
+        here = {self._device.id: self._device}
+        plan = plan_artifact(self._planned.recipe, self._planned.model, intent, here, {})
         contents = contents_of_plan(plan, self._planned.recipe.model.task, self._planned.model)
         workload = self._planned.recipe.workload
         estimates = estimate_for(

@@ -23,4 +23,5 @@ def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Co
         sizes=sizes or sizes_of_weights(weights, task, longest),
         tokenizer_bytes=directory.tokenizer.stat().st_size if directory else 0,
         max_tokens=longest,
+        kv=plan.kv,
     )

@@ -20,11 +20,11 @@ from edgeq.pipeline.plan.described import described, source_notes
 from edgeq.pipeline.plan.float16 import float16_notes
 from edgeq.pipeline.plan.images import misfits
 from edgeq.pipeline.plan.interface import with_interface
+from edgeq.pipeline.plan.kv_cache import cached, unfit_cache, with_cache
 from edgeq.pipeline.plan.prospect import Prospect
 from edgeq.pipeline.plan.records import ArtifactPlan, Plan
 from edgeq.pipeline.plan.releases import without_runtime
 from edgeq.pipeline.plan.requirements import missing, packages
-from edgeq.pipeline.plan.sizes import cache_bytes
 from edgeq.pipeline.plan.tensors import bytes_by_grid, planned_tensors
 from edgeq.pipeline.plan.unquantized import unquantized
 from edgeq.pipeline.proof.original import reference_of
@@ -56,12 +56,26 @@ class Planned:
         became = {intent.name: intent for intent in intents}
         apple = _of_releases(self.targets)
         artifacts = tuple(
-            plan_artifact(self.recipe, self.model, became[own.name], own.devices, apple, own.advice)
+            plan_artifact(
+                self.recipe,
+                self.model,
+                became[own.name],
+                self.targets[own.format],
+                apple,
+                own.advice,
+            )
             if own.name in became
             else own
             for own in self.plan.artifacts
         )
         return replace(self, plan=self.plan.model_copy(update={"artifacts": artifacts}))
+
+    def cached(self, intent: Intent) -> Intent:
+        """The intent with the type of KV cache that the recipe asks for."""
+        if self.recipe.workload.kv is None:
+            return intent
+        devices, apple = self.targets.get(intent.format, {}), _of_releases(self.targets)
+        return cached(intent, plan_artifact(self.recipe, self.model, intent, devices, apple))
 
     @property
     def devices(self) -> dict[str, Device]:
@@ -90,16 +104,16 @@ def make_plan(path: Path, *, weights: bool = False) -> Planned:
             model = with_interface(model, recipe.model, document)
             problems += _unmatched_rules(recipe, document, model)
             problems += _untrained_context(recipe, document, model)
+            problems += unfit_cache(recipe, document, model)
         except EdgeqError as error:
             if not isinstance(error, InvalidInput) and not problems:
                 raise
             problems += error.problems
     if problems or model is None:
         raise InvalidInput(by_place(problems))
-    apple = _of_releases(devices)
-    plan = _plan(recipe, model, apple)
+    plan = _plan(recipe, model, devices)
     packages = {a.name: a.tensors for a in plan.artifacts if file_format(a.format).has_releases}
-    problems += too_old(recipe, document, packages, apple)
+    problems += too_old(recipe, document, packages, _of_releases(devices))
     problems += without_runtime(recipe, document, devices)
     impossible = dict(unquantized(recipe, document, model, plan.artifacts))
     if len(impossible) == len(plan.artifacts):
@@ -121,35 +135,32 @@ def _of_releases(targets: Mapping[Format, Mapping[str, Device]]) -> dict[str, De
     }
 
 
-def _plan(recipe: Recipe, model: DescribedModel, apple: Mapping[str, Device]) -> Plan:
-    """apple: the devices of Core ML targets, by id."""
+def _plan(
+    recipe: Recipe, model: DescribedModel, targets: Mapping[Format, Mapping[str, Device]]
+) -> Plan:
     artifacts = []
     intents = []
-    devices: dict[Format, tuple[str, ...]] = {}
-    for target in recipe.targets:  # several may need the same files
-        devices[target.format] = (*devices.get(target.format, ()), *target.devices)
-    for format, names in devices.items():
+    apple = _of_releases(targets)
+    for format, devices in targets.items():
         notes = (*source_notes(model), *file_format(format).notes(model))
         for intent in recipe.quantize.intents(format, recipe.model.task):
             intents.append(intent)
-            artifacts.append(plan_artifact(recipe, model, intent, names, apple, notes))
-        pending = recipe.quantize.pending(format, recipe.model.task)
-        for fit, intent in zip(recipe.quantize.fit, pending, strict=True):
+            artifacts.append(plan_artifact(recipe, model, intent, devices, apple, notes))
+        fits = recipe.quantize.pending(format, recipe.model.task)
+        for fit, intent in zip(recipe.quantize.fit, fits, strict=True):
             intents.append(intent)
-            artifacts.append(
-                ArtifactPlan(
-                    name=intent.name,
-                    format=format,
-                    variant=intent.variant,
-                    tensors=(),
-                    weight_bytes=0,
-                    download_bytes=fit.size or 0,
-                    cache_bytes=cache_bytes(recipe, model, intent),
-                    devices=names,
-                    pending="the sensitivity of its tensors is measured when it is built",
-                    advice=notes,
-                )
+            pending = ArtifactPlan(
+                name=intent.name,
+                format=format,
+                variant=intent.variant,
+                tensors=(),
+                weight_bytes=0,
+                download_bytes=fit.size or 0,
+                devices=tuple(devices),
+                pending="the sensitivity of its tensors is measured when it is built",
+                advice=notes,
             )
+            artifacts.append(with_cache(pending, recipe, model, devices))
     wanted = packages(intents, fits=bool(recipe.quantize.fit))
     return Plan(
         recipe=recipe.name,
@@ -168,13 +179,14 @@ def plan_artifact(
     recipe: Recipe,
     model: DescribedModel,
     intent: Intent,
-    devices: tuple[str, ...],
+    devices: Mapping[str, Device],
     apple: Mapping[str, Device],
     notes: tuple[str, ...] = (),
 ) -> ArtifactPlan:
     """One artifact of a recipe's model.
 
-    apple: the devices of Core ML targets, by id. notes: of its file format, on this model.
+    devices: of its targets, by id. apple: those of Apple's formats, by id. notes: of its file
+    format, on this model.
     """
     tensors = tuple(planned_tensors(model, intent, compute_of(recipe, intent)))
     is_package = file_format(intent.format).has_releases
@@ -186,7 +198,7 @@ def plan_artifact(
         patterns = recipe.coreml.float32 if is_package else ()
         compute = compute_of(recipe, intent)
         notes = (*notes, *float16_notes(model, compute, section, patterns))
-    return ArtifactPlan(
+    plan = ArtifactPlan(
         name=intent.name,
         format=intent.format,
         variant=intent.variant,
@@ -195,11 +207,11 @@ def plan_artifact(
         download_bytes=file_format(intent.format).file_bytes(
             model, intent, recipe.workload.context, weights, len(tensors)
         ),
-        cache_bytes=cache_bytes(recipe, model, intent),
         deployment_target=oldest,
-        devices=devices,
+        devices=tuple(devices),
         advice=(*notes, *(_advice(recipe, intent, tensors, apple) if is_package else ())),
     )
+    return with_cache(plan, recipe, model, devices)
 
 
 def _advice(

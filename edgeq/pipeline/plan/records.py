@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeq.core.artifact import Frozen
+from edgeq.core.kv_cache import KvType
 from edgeq.formats.file_format import TensorPlan
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.storage import Format
@@ -13,7 +14,8 @@ class ArtifactPlan(Frozen):
 
     `download_bytes` is estimated: the graph of an ONNX file is not known before it is made, nor the
     vocabulary of a GGUF file if only its model's configuration is available. `cache_bytes`: the KV
-    cache of a language model at `workload.context` positions, None for other tasks.
+    cache of a language model at `workload.context` positions, and `kv` its type; None for other
+    tasks.
     `deployment_target`: the oldest release of Apple's systems that runs it, None for other formats.
     `advice`: where its runtime differs from the model, how its Core ML devices handle its number
     formats, and other remarks. `pending`: why its tensors are not known yet, for a budget whose
@@ -27,6 +29,7 @@ class ArtifactPlan(Frozen):
     tensors: tuple[TensorPlan, ...]
     weight_bytes: int
     download_bytes: int
+    kv: KvType | None = None
     cache_bytes: int | None = None
     deployment_target: str | None = None
     devices: tuple[str, ...]

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from edgeq.core.errors import Missing, Problem
 from edgeq.core.tasks import task_of
 from edgeq.formats.registry import file_format
+from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.spec import Intent
 
 _ENCODER = ("onnx", "onnx_ir", "optimum", "torch", "transformers", "safetensors")
@@ -29,7 +30,7 @@ def packages(intents: Iterable[Intent], *, fits: bool = False) -> dict[str, tupl
             extra, names = ("language", _DECODER) if is_language else ("build", _ENCODER)
             wanted[extra] = names
         wanted |= format.packages
-        if intent.variant.recover:
+        if intent.variant.recover or rounding_method(intent.variant.method).trains:
             wanted["recover"] = _RECOVER
     if fits:
         wanted["fit"] = _FIT

@@ -16,7 +16,8 @@ from edgeq.core.terms import Progress
 from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
 from edgeq.pipeline.proof.request import OpenRequest
 from edgeq.pipeline.proof.samples import TEXTS
-from edgeq.places.process import PassFailed, Request, Workload, run_worker
+from edgeq.places.process import PassFailed, Request, run_worker
+from edgeq.recipe.budgets import Workload
 
 _WORKLOAD = Workload(context=64, prompt=8, generate=1)
 _RECORD = "opened"

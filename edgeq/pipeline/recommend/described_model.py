@@ -17,7 +17,8 @@ from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION, Task
 from edgeq.estimate.contents import Contents, Weight
 from edgeq.estimate.sizes import Sizes, sizes_of_config
 from edgeq.formats.gguf.file_format import GGUF
-from edgeq.formats.gguf.header import Header, read_header
+from edgeq.formats.gguf.header import Header
+from edgeq.formats.gguf.parts import read_whole
 from edgeq.models.locate import locate
 from edgeq.models.source import Source, source_named
 from edgeq.models.stated_task import task_of_config
@@ -124,7 +125,7 @@ def _encoders_task(config: Mapping[str, Any], folder: Path) -> Task:
 
 def subject_of_gguf(path: Path) -> Subject:
     """A .gguf file, by its header. Raises InvalidInput if it is damaged or not a language model."""
-    header = read_header(path)
+    header = read_whole(path)
     try:
         sizes = _sizes_of_header(header)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:

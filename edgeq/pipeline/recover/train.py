@@ -8,9 +8,8 @@ there is kept, or none if no adapter is an improvement.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
 from edgeq.models.architectures import Decoder
 from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.original.reproducible import reproducible
 from edgeq.pipeline.recover.network import Network, factors_of
 from edgeq.pipeline.recover.record import Recovery, versions
 from edgeq.quantize.adapter import Factors
@@ -63,7 +63,7 @@ def train(
     calibration text, eight or more. steps: of this very run; a run that was interrupted is resumed
     from them, and gives the same bytes as an uninterrupted one with as many threads.
     """
-    with _deterministic(threads):
+    with reproducible(threads):
         network = Network(directory, decoder)
         lessons = _Lessons(network, windows, steps, progress)
         network.freeze(values)
@@ -71,19 +71,6 @@ def train(
         progress(f"recover: KL {before:.6f} on held-out text without an adapter")
         network.adapt(names, spec.rank)
         return _Training(network, lessons, spec, steps, progress).run(before)
-
-
-@contextlib.contextmanager
-def _deterministic(threads: int) -> Iterator[None]:
-    """Compute the same sums in the same order within this context."""
-    before, was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(was)
 
 
 class _Lessons:

@@ -9,7 +9,10 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
+from edgeq.core.kv_cache import KvType
+
 F32, F16 = 0, 1  # enum ggml_type
+GGML_TYPES: dict[KvType, int] = {"f32": F32, "f16": F16, "q8_0": 8, "q4_0": 2}
 ERROR, CONTINUED = 4, 5  # enum ggml_log_level
 _int, _uint, _float, _bool = ctypes.c_int32, ctypes.c_uint32, ctypes.c_float, ctypes.c_bool
 _pointer, _text = ctypes.c_void_p, ctypes.c_char_p
@@ -153,6 +156,7 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "llama_get_memory": (_pointer, _pointer),
     "llama_memory_clear": (None, _pointer, _bool),
     "llama_decode": (_int, _pointer, Batch),
+    "ggml_op_desc": (_text, _pointer),
     "llama_encode": (_int, _pointer, Batch),
     "llama_get_logits_ith": (ctypes.POINTER(_float), _pointer, _int),
     "llama_get_embeddings_seq": (ctypes.POINTER(_float), _pointer, _int),

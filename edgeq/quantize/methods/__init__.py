@@ -9,6 +9,7 @@ from edgeq.quantize.methods.base import RoundingMethod, Statistics
 from edgeq.quantize.methods.gptq import GPTQ
 from edgeq.quantize.methods.importance import IMPORTANCE
 from edgeq.quantize.methods.kmeans import KMEANS
+from edgeq.quantize.methods.learned import LEARNED
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.number_formats.base import NumberFormat
 
@@ -26,7 +27,7 @@ ROUNDING_METHODS: Registry[RoundingMethod] = Registry(
     "rounding method",
     "edgeq.rounding_methods",
     RoundingMethod,  # type: ignore[type-abstract]
-    (NEAREST, GPTQ, IMPORTANCE, AWQ, KMEANS),
+    (NEAREST, GPTQ, IMPORTANCE, AWQ, KMEANS, LEARNED),
 )
 rounding_method = ROUNDING_METHODS.named
 register_rounding_method = ROUNDING_METHODS.register
@@ -39,7 +40,7 @@ def methods_for(number_format: NumberFormat) -> tuple[str, ...]:
 
     >>> from edgeq.quantize.number_formats import number_format
     >>> methods_for(number_format("int4-b32"))
-    ('gptq', 'nearest', 'importance', 'awq')
+    ('gptq', 'nearest', 'importance', 'awq', 'learned')
     """
     able = [m.name for m in ROUNDING_METHODS.values() if m.rounds_onto(number_format)]
     if not able:

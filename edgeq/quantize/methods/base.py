@@ -68,6 +68,8 @@ class RoundingMethod(ABC):
     """Whether the float graph is changed first, by `column_factors`; for ONNX only."""
     runs_in_ggml: bool = False
     """Whether llama.cpp's own quantizer does the same for its number formats."""
+    trains: bool = False
+    """Whether it trains codes that another method gave, by running the model's layers in torch."""
     proxy: str = ""
     """A cheaper method that ranks number formats the same way, to measure sensitivities with."""
 
@@ -91,6 +93,10 @@ class RoundingMethod(ABC):
         actually made the codes. Raises what `edgeq.quantize.ggml.library.quantize_rows` does for
         GGUF's own number formats.
         """
+
+    def starts_from(self, number_format: NumberFormat) -> str:
+        """The method whose codes it trains once all weights have them; empty if it does not."""
+        return ""
 
     def column_factors(
         self, weights: Sequence[Floats], moments: Moments, number_format: NumberFormat

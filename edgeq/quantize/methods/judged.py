@@ -32,4 +32,6 @@ def with_fall_back(reason: str, asked: str, tensor: QuantizedTensor | None) -> s
         return reason
     if not ROUNDING_METHODS[asked].in_sequence:
         return reason
+    if ROUNDING_METHODS[asked].starts_from(tensor.number_format) == tensor.method:
+        return f"{reason}; {tensor.method}, which training did not change"
     return f"{reason}; {tensor.method}, for {asked} was worse on held-out calibration data"

@@ -11,9 +11,10 @@ from edgeq.quantize.number_formats.base import Floats, QuantizedTensor
 from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.number_formats.kquants import BlockFormat
 
-# Candidate scales as shares of the one that just holds the largest weight. A smaller scale clips
-# the extreme to keep the many finer; a larger one may hit the others' codes better.
-_SHARES = np.arange(24, 36, dtype=np.float32) / 32
+# Candidate scales as shares of the one that just holds the largest weight. A larger scale may hit
+# the others' codes better; a smaller one clips the extreme to keep the many finer.
+_HOLDING = np.arange(32, 36, dtype=np.float32) / 32
+_CLIPPING = np.arange(31, 23, -1, dtype=np.float32) / 32
 _VALUES_AT_ONCE = 1 << 15  # keeps a thread's working set in its cache
 
 
@@ -37,27 +38,43 @@ def search_scales(
 
 def _search(weight: Floats, number_format: IntegerFormat, importance: Floats | None) -> Floats:
     blocks = number_format.split(weight)
-    extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)[..., 0]
-    least_error = np.full(extreme.shape, np.inf, np.float32)
-    best = np.ones(extreme.shape, np.float32)
-    importances = None
+    at = np.abs(blocks).argmax(-1, keepdims=True)
+    extreme = np.take_along_axis(blocks, at, -1)[..., 0]
+    importances, extreme_importance = None, np.ones_like(extreme)
     if importance is not None:
         importances = number_format.split(importance[None, :].astype(np.float32))
+        extreme_importance = np.take_along_axis(importances, at, -1)[..., 0]
     lowest, highest = number_format.lowest, number_format.highest
+    least_error = np.full(extreme.shape, np.inf, np.float32)
+    best = np.ones(extreme.shape, np.float32)
     codes, missed = np.empty_like(blocks), np.empty_like(blocks)
-    for end in sorted({lowest, highest, -highest}):
-        for share in _SHARES:
-            scales = number_format.storable(extreme / np.float32(end) * share)
-            np.divide(blocks, scales[..., None], out=codes)
-            np.rint(codes, out=codes)
-            np.clip(codes, lowest, highest, out=codes)
-            codes *= scales[..., None]
-            np.subtract(blocks, codes, out=missed)
-            weighted = missed if importances is None else np.multiply(missed, importances, codes)
-            error = np.einsum("...i,...i->...", weighted, missed)
-            better = error < least_error
-            least_error[better] = error[better]
-            best[better] = scales[better]
+
+    def try_scales(scales: Floats) -> None:
+        np.divide(blocks, scales[..., None], out=codes)
+        np.rint(codes, out=codes)
+        np.clip(codes, lowest, highest, out=codes)
+        np.multiply(codes, scales[..., None], out=codes)
+        np.subtract(blocks, codes, out=missed)
+        weighted = missed if importances is None else np.multiply(missed, importances, codes)
+        error = np.einsum("...i,...i->...", weighted, missed)
+        better = error < least_error
+        least_error[better] = error[better]
+        best[better] = scales[better]
+
+    # Where codes are symmetric, a scale of the other sign gives the same values. Once the extreme
+    # alone misses as much as the best scale's whole block, smaller scales only miss more.
+    ends = {lowest} if lowest == -highest else {lowest, highest, -highest}
+    for end in sorted(ends):
+        just_holds = extreme / np.float32(end)
+        for share in _HOLDING:
+            try_scales(number_format.storable(just_holds * share))
+        for share in _CLIPPING:
+            scales = number_format.storable(just_holds * share)
+            reach = scales * (lowest if end < 0 else highest)
+            clipped = np.maximum(np.abs(extreme) - np.abs(reach), 0)
+            if np.all(np.square(clipped) * extreme_importance >= least_error):
+                break
+            try_scales(scales)
     return best
 
 

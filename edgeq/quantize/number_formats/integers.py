@@ -108,6 +108,8 @@ class IntegerFormat(NumberFormat):
 
 
 INT8 = IntegerFormat("int8", 8, activations=("dynamic-uint8", "static-uint8", "float32"))
+INT8_STORED = IntegerFormat("int8-stored", 8, activations=("float32",))
+"""The same codes, for weights that a runtime expands to floats once, when it opens the file."""
 INT8_B32 = IntegerFormat("int8-b32", 8, 32)
 INT4_B32 = IntegerFormat("int4-b32", 4, 32, default_method="gptq")
-INTEGERS = (INT8, INT8_B32, INT4_B32)
+INTEGERS = (INT8, INT8_STORED, INT8_B32, INT4_B32)

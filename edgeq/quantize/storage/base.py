@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, get_args
 
+from edgeq.core.kv_cache import KvType
 from edgeq.core.tasks import Task
 from edgeq.quantize.ggml.words import GgufType
 from edgeq.quantize.number_formats import NumberFormat, number_format
@@ -20,7 +21,7 @@ class Storage(ABC):
     unit that executes it. takes_adapter: whether it can include a low-rank adapter. has_mixes:
     whether llama.cpp's types are stored. activations: the default of a variant; None for the
     default of its weights. mixed_weights: placeholder for a variant whose number formats are not
-    chosen yet.
+    chosen yet. kv_types: types of the KV cache that its runtime has, most precise first.
     """
 
     name: ClassVar[str]
@@ -31,6 +32,7 @@ class Storage(ABC):
     has_mixes: ClassVar[bool] = False
     activations: ClassVar[Activations | None] = None
     mixed_weights: ClassVar[str] = INT4_B32.name
+    kv_types: ClassVar[tuple[KvType, ...]] = ("f32",)
 
     @abstractmethod
     def holds(self, variant: Variant) -> bool:
@@ -43,6 +45,10 @@ class Storage(ABC):
     def serves(self, task: Task) -> bool:
         """Whether its runtime supports models of a task."""
         return True
+
+    def kv_type(self, weights: str) -> KvType:
+        """The usual type of the KV cache for a variant's `weights`."""
+        return self.kv_types[0]
 
     def int8(self, task: Task) -> str:
         """The preset that `int8` means.

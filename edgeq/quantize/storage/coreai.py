@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeq.core.tasks import Task
 from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.number_formats.floats import FLOAT16, FLOAT32
-from edgeq.quantize.number_formats.integers import INT8, IntegerFormat
+from edgeq.quantize.number_formats.integers import INT8, INT8_STORED, IntegerFormat
 from edgeq.quantize.number_formats.palettes import Palette
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.storage.base import Storage
@@ -23,11 +23,12 @@ class CoreaiStorage(Storage):
     runs_anywhere = False
     takes_adapter = False
     activations = "float32"
+    kv_types = ("f16",)
 
     def holds(self, variant: Variant) -> bool:
         """See `Storage.holds`."""
         stored = self.weights_of(variant)
-        if variant.activations != "float32" or variant.recover:
+        if variant.activations != "float32" or variant.recover or stored == INT8_STORED:
             return False
         if rounding_method(variant.method).folds_graph:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgeq.core.kv_cache import KV_TYPES, KvType
 from edgeq.core.tasks import Task
 from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.number_formats.floats import FLOAT32
@@ -18,6 +19,7 @@ class GgufStorage(Storage):
     title = "GGUF"
     has_mixes = True
     mixed_weights = "Q4_K_M"
+    kv_types = KV_TYPES
 
     def holds(self, variant: Variant) -> bool:
         """See `Storage.holds`."""
@@ -29,6 +31,12 @@ class GgufStorage(Storage):
     def serves(self, task: Task) -> bool:
         """See `Storage.serves`."""
         return task.in_llama_cpp
+
+    def kv_type(self, weights: str) -> KvType:
+        """See `Storage.kv_type`: as precise as float32 weights, whose answers are compared exactly;
+        else llama.cpp's own default.
+        """
+        return "f32" if weights == FLOAT32.name else "f16"
 
     def int8(self, task: Task) -> str:
         """See `Storage.int8`: GGUF quantizes weights only."""

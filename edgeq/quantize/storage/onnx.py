@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from edgeq.quantize.number_formats.floats import FLOAT32
-from edgeq.quantize.number_formats.integers import IntegerFormat
+from edgeq.quantize.number_formats.integers import INT8_STORED, IntegerFormat
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.storage.base import Storage
 
 
 class OnnxStorage(Storage):
-    """Integers in groups; one scale per row only if activations are quantized too."""
+    """Integers in groups; with one scale per row, to multiply codes or to be expanded."""
 
     name = "onnx"
     title = "ONNX"
@@ -18,5 +18,6 @@ class OnnxStorage(Storage):
         """See `Storage.holds`."""
         stored = self.weights_of(variant)
         if isinstance(stored, IntegerFormat):
-            return stored.group_size is not None or variant.activations != "float32"
+            is_grouped = stored.group_size is not None
+            return is_grouped or stored == INT8_STORED or variant.activations != "float32"
         return stored == FLOAT32

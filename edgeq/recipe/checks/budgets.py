@@ -9,7 +9,7 @@ from edgeq.core.budgets import BUDGETS, Budget
 from edgeq.core.errors import Problem
 from edgeq.core.tasks import task_of
 from edgeq.core.yamlfile import Document
-from edgeq.quantize.storage import STORAGES
+from edgeq.quantize.storage import STORAGES, storage
 
 if TYPE_CHECKING:
     from edgeq.recipe.schema import Recipe
@@ -62,3 +62,9 @@ def _check_workload(recipe: Recipe, document: Document) -> Iterator[Problem]:
         where = document.place(("workload", "context"))
         what = f"workload: {work.prompt} + {work.generate} tokens do not fit {work.context}"
         yield Problem(where, what, f"write 'context: {work.prompt + work.generate}' or more")
+    for target in recipe.targets:
+        own = storage(target.format)
+        if work.kv not in (None, "auto", *own.kv_types):
+            what = f"workload.kv: {own.title} has no KV cache in {work.kv}"
+            remedy = f"write 'kv: {own.kv_types[0]}', or 'kv: auto' for several targets"
+            yield Problem(document.place(("workload", "kv")), what, remedy)

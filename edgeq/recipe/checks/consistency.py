@@ -64,7 +64,7 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
     if takes_file and source.kind != "file":
         what = f"model.source: the task {task!r} requires an .onnx file, not {str(source)!r}"
         remedy = "give a path that ends in .onnx, or choose another task"
-        if task_of(task).takes_images and source.kind == "directory":
+        if task_of(task).takes_files and source.kind == "directory":
             remedy = f"export it: optimum-cli export onnx --model {source.value} EXPORTED"
         yield Problem(where, what, remedy)
     elif source.kind == "file" and not takes_file:
@@ -141,6 +141,9 @@ def _check_variant(
     if task_of(task).generates and variant.activations != "float32":
         what = f"{name}: {variant.name!r} quantizes activations, unsupported for language models"
         yield Problem(where, what, "write 'int8-b32', which quantizes only the weights")
+    elif rounding_method(variant.method).trains and task_of(task).takes_arrays:
+        what = f"{name}: {variant.method!r} trains a model's layers, and an .onnx file has none"
+        yield Problem(where, what, "write 'method: gptq'")
     elif variant.needs_calibration and not has_data:
         why = "fixes ranges from" if variant.ranges else f"rounds by {variant.method!r} with"
         why = "is recovered on" if variant.recover else why

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 _EXAMPLES = {
     "image": "add image: {size: 224, mean: …, deviation: …}, as the model was trained",
+    "audio": "add audio: {rate: 16000, seconds: 20, normalize: …}, as the model was trained",
+    "transcription": "add transcription: {blank: <pad>, space: '|'}, in the model's labels",
+    "detection": "add detection: {boxes: OUTPUT, row: [box, scores], …}, as its outputs are",
     "labels": "add labels: [NAME, …] in the order of the output, or a file with one per line",
+}
+_UNFIT = {
+    "image": "the task {task!r} takes no images",
+    "detection": "the task {task!r} finds no boxes",
+    "audio": "the task {task!r} takes no recordings",
+    "transcription": "the task {task!r} writes no texts",
 }
 
 
@@ -29,7 +38,10 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
     is_file = model.source.kind == "file"
     needed = {
         "image": task.takes_images,
-        "labels": task.classifies and task.takes_arrays and is_file,
+        "detection": task.detects,
+        "audio": task.transcribes,
+        "transcription": task.transcribes,
+        "labels": task.has_labels and task.takes_arrays and is_file,
         "function": False,
     }
     for key, is_needed in needed.items():
@@ -37,9 +49,8 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
         where = document.place(("model", key) if given else ("model",), key=given)
         fits = is_needed or (key == "function" and needed["labels"])
         if given and not fits:
-            what = f"model.{key}: is for classifiers in .onnx files"
-            if key == "image":
-                what = f"model.{key}: the task {task.name!r} takes no images"
+            why = _UNFIT.get(key, "is for .onnx files whose answers are labels")
+            what = f"model.{key}: {why.format(task=task.name)}"
             yield Problem(where, what, "remove it")
         elif is_needed and not given and not document.is_assumed(("model", key)):
             what = f"model: an .onnx file for {task.name} needs {key!r}"
@@ -61,7 +72,8 @@ def labels_of(model: ModelSpec, recipe: Path) -> tuple[str, ...]:
     given = model.labels or ()
     labels = read_labels(recipe.parent / given) if isinstance(given, str) else given
     (label, count), *_ = Counter(labels).most_common(1) or [("", 0)]
-    if len(labels) < 2 or count > 1 or not all(labels):
-        what = f"{label!r} is listed {count} times" if count > 1 else "a classifier has two or more"
+    least = 1 if task_of(model.task).detects else 2
+    if len(labels) < least or count > 1 or not all(labels):
+        what = f"{label!r} is listed {count} times" if count > 1 else f"at least {least} needed"
         raise InvalidInput(Problem("labels", what, "give every class a unique name"))
     return labels

@@ -165,6 +165,7 @@ class Facts:
     moved: tuple[str, str] | None
     others: tuple[str, ...]
     relabelled: tuple[str, str] | None = None
+    redrawn: tuple[str, str] | None = None
     proof: Proof | None = None
     original_bits: str = "32"
     is_planned: bool = False

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.units import MIB, format_bytes
 from edgeq.measure.records import Measurement, Memory
 from edgeq.models.naming import model_name
@@ -39,6 +40,7 @@ def facts_of(report: Report) -> Facts:
         raise InvalidInput(Problem(report.name, what, "check it first: edgeq check"))
     cards = words.cards(report)
     card, verdict = words.foremost(report)
+    task = task_of(report.task)
     artifact = report.artifact(verdict.artifact)
     record, measured, baseline = artifact.record, verdict.measurement, verdict.float_measurement
     tensors = matrices(record.tensors)
@@ -73,7 +75,8 @@ def facts_of(report: Report) -> Facts:
         places=str(language.divergence.tokens) if language else None,
         likeness=_likeness(measured),
         moved=(str(near.changed), str(near.texts)) if near is not None else None,
-        relabelled=_relabelled(measured),
+        relabelled=_relabelled(measured) if task.classifies else None,
+        redrawn=_agreement(measured) if task.detects else None,
         proof=_proof(record),
         others=tuple(c.device.name for c in cards if c is not card),
     )
@@ -158,6 +161,12 @@ def _relabelled(measured: Measurement) -> tuple[str, str] | None:
     return str(changed), f"{score.samples} {score.noun}"
 
 
+def _agreement(measured: Measurement) -> tuple[str, str] | None:
+    """How far a detector's boxes agree with the original's, and on how many images."""
+    score = measured.quality.scores.get("agreement") if measured.quality is not None else None
+    return None if score is None else (f"{score.value:.1%}", str(score.samples))
+
+
 def is_chosen(notes: Iterable[str]) -> bool:
     """Whether number formats were chosen for a budget, according to the weights' notes."""
     return any(note.partition(";")[0] == CHOSEN for note in notes)
@@ -185,11 +194,7 @@ def _same_words(measured: Measurement) -> str | None:
 
 def _likeness(measured: Measurement) -> str | None:
     quality = measured.quality
-    return (
-        f"{min(o.cosine_mean for o in quality.outputs.values()):.4f}"
-        if quality is not None
-        else None
-    )
+    return f"{quality.nearness:.4f}" if quality is not None else None
 
 
 def _quality(measured: Measurement) -> str | None:

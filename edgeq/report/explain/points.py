@@ -163,6 +163,14 @@ def trade(facts: Facts) -> str:
             f"{changed} of {texts}. It matters where a label decides by itself what happens. "
             "It matters less where a person looks at what was sorted."
         )
+    if facts.redrawn is not None:
+        agreement, images = facts.redrawn
+        return (
+            "The smaller model is not the same model. Where the original's boxes count as right, "
+            f"its boxes on {images} images reach a mean average precision of {agreement}; the "
+            "original itself would reach 100 %. It matters where a box by itself decides what "
+            "happens. It matters less where a person looks at the image too."
+        )
     return (
         f"The smaller model is not the same model. On the evaluation data: {_quality(facts)}. It "
         f"matters most where close calls are common."

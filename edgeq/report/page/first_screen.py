@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from edgeq.core.tasks import Task, task_of
 from edgeq.core.units import format_bytes, format_seconds, format_speed
 from edgeq.measure.records import Conditions, Measurement
 from edgeq.pipeline.check.remedies import format_value
@@ -45,15 +46,15 @@ def first_screen(report: Report) -> FirstScreen | None:
     devices = ", ".join(dict.fromkeys(each.device_name for each in report.verdicts))
     return FirstScreen(
         what=f"{lead}: {verdict.artifact}, for {card.device.name}",
-        tiles=tuple(_tiles(verdict)),
+        tiles=tuple(_tiles(verdict, task_of(report.task))),
         where=f"Measured on {_machine(verdict.measurement)}. Judged for: {devices}.",
     )
 
 
-def _tiles(verdict: Verdict) -> Iterator[Tile]:
+def _tiles(verdict: Verdict, task: Task) -> Iterator[Tile]:
     own, original = verdict.measurement, verdict.float_measurement
     yield _size(verdict, own, original)
-    close = _closeness(own)
+    close = _closeness(own, task)
     if close is not None:
         status = _status(line for line in verdict.lines if line.budget.startswith("quality."))
         yield Tile(*close, status)
@@ -75,7 +76,7 @@ def _size(verdict: Verdict, own: Measurement, original: Measurement) -> Tile:
     return Tile(figure, f"{sizes}{limit}", line.status if line else None)
 
 
-def _closeness(own: Measurement) -> tuple[str, str] | None:
+def _closeness(own: Measurement, task: Task) -> tuple[str, str] | None:
     if own.language is not None:
         share = own.language.divergence.same_top1
         return f"{share:.1%}", "of next words are the ones that the original predicts"
@@ -83,9 +84,11 @@ def _closeness(own: Measurement) -> tuple[str, str] | None:
         return None
     agreement = own.quality.scores.get("agreement")
     if agreement is not None:
-        return f"{agreement.value:.1%}", f"of {agreement.noun} get the label the original gives"
-    cosine = min(output.cosine_mean for output in own.quality.outputs.values())
-    return f"{cosine:.4f}", "similarity to the original's answers (cosine; 1 is identical)"
+        return f"{agreement.value:.1%}", task.agreement.format(noun=agreement.noun)
+    return (
+        f"{own.quality.nearness:.4f}",
+        "similarity to the original's answers (cosine; 1 is identical)",
+    )
 
 
 def _pace(own: Measurement) -> Tile | None:

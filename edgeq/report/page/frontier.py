@@ -105,9 +105,10 @@ def _ends(measured: Measurement, *, bars: bool) -> tuple[float, float, float] | 
         half = _NORMAL_95 * kl.mean_se
         return kl.mean, max(kl.mean - half, kl.mean / 10), kl.mean + half
     if measured.quality is not None:
-        worst = min(measured.quality.outputs.values(), key=lambda o: o.cosine_mean)
-        loss = 1 - worst.cosine_mean
-        return loss, loss, 1 - worst.cosine_low if bars else loss
+        quality = measured.quality
+        loss = 1 - quality.nearness
+        worst = min(quality.outputs.values(), key=lambda o: o.cosine_mean, default=None)
+        return loss, loss, 1 - worst.cosine_low if bars and worst else loss
     return None
 
 

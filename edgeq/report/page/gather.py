@@ -29,6 +29,7 @@ from edgeq.pipeline.frontier import records
 from edgeq.pipeline.frontier.records import Frontier
 from edgeq.pipeline.plan.contents import contents_of_plan
 from edgeq.pipeline.plan.plan import Planned, make_plan
+from edgeq.report.page.boxes import redrawn_images
 from edgeq.report.page.record import (
     ContextMemory,
     Report,
@@ -86,6 +87,7 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
         )
         for item in built
     )
+    evaluation = planned.recipe.data.evaluation
     options = "".join(f" --device {name}" for name in names)
     return Report(
         version=edgeq.__version__,
@@ -99,6 +101,7 @@ def _of_recipe(path: Path, names: Sequence[str], progress: Progress) -> Report:
         verdicts=verdicts,
         frontier=_frontier(planned, devices),
         kept=step,
+        images=redrawn_images(path.parent / evaluation.path, verdicts) if evaluation else {},
     )
 
 

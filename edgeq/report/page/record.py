@@ -132,6 +132,11 @@ class Report(Frozen):
     )
     kept: int = Field(default=1, description="Every n-th time sample is included.")
 
+    images: dict[str, str] = Field(
+        default_factory=dict,
+        description="Small copies of images with other boxes, as data: addresses, by name.",
+    )
+
     def artifact(self, name: str) -> ReportedArtifact:
         """Return the artifact of this name; raises KeyError."""
         return {each.record.name: each for each in self.artifacts}[name]

@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 from edgeq.core.errors import Missing, Problem
+from edgeq.core.tasks import task_of
 from edgeq.core.terms import Progress
 from edgeq.report.explain.measured import facts_of
 from edgeq.report.explain.piece import write
@@ -75,7 +76,7 @@ def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
         "distance": distance_figures(report),
     }
     tensors = tensor_figure(report, names)
-    order = words.chosen(report)
+    order, task = words.chosen(report), task_of(report.task)
     measured = {m.artifact: m for m, _ in report.measurements()}
     languages = {n: m.language for n in order if (m := measured[n]).language is not None}
     qualities = {n: m.quality for n in order if (m := measured[n]).quality is not None}
@@ -91,7 +92,9 @@ def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
         "tokens": {n: q.divergence.worst for n, q in languages.items() if q.divergence.worst},
         "tokens_shown": _TOKENS_SHOWN,
         "neighbours": {n: q.neighbours for n, q in qualities.items() if q.neighbours},
-        "labels": {n: q for n, q in qualities.items() if "agreement" in q.scores},
+        "labels": {n: q for n, q in qualities.items() if task.classifies or task.transcribes},
+        "kept": "texts" if task.transcribes else "labels",
+        "boxes": {n: q for n, q in qualities.items() if task.detects and "agreement" in q.scores},
         "frontier_note": frontier_note(report),
         "fitted": fitted_table(report),
         "tensors": tensors,

@@ -86,8 +86,7 @@ def loss(verdict: Verdict) -> tuple[float, int]:
     if measured.language is not None:
         return measured.language.divergence.kl.mean, measured.download_bytes
     if measured.quality is not None:
-        outputs = measured.quality.outputs.values()
-        return -min(output.cosine_mean for output in outputs), measured.download_bytes
+        return -measured.quality.nearness, measured.download_bytes
     return float("inf"), measured.download_bytes
 
 

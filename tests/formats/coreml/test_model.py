@@ -63,9 +63,9 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def encoders(tiny: Path, coreml_store: Path) -> Pair:
+def encoders(tiny: Path, tiny_store: Path) -> Pair:
     (tiny.parent / "coreml.yaml").write_text(RECIPE)
-    store = coreml_store
+    store = tiny_store
     done = tiny_bert.run_edgeq("build", "coreml.yaml", "--json", store=store, cwd=tiny.parent)
     assert done.returncode == 0, done.stderr
     paths = [Path(item["path"]) for item in json.loads(done.stdout)["artifacts"]]
@@ -252,7 +252,7 @@ def test_quality_is_a_divergence_from_another_package(wren: Wren, tmp_path: Path
     assert measured.language is not None
     found = measured.language
     assert 0 < found.divergence.kl.mean < 1e-3 and found.divergence.noise_floor < 1e-6
-    assert found.conditions.inputs == "2 windows of 40 tokens, context 40 in float16"
+    assert found.conditions.inputs == "2 windows of 40 tokens, context 40 in f16"
     assert found.conditions.reference and found.conditions.warnings == ()
 
 

@@ -17,7 +17,7 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 from edgeq.formats.gguf.header import MetaValue
 from edgeq.pipeline.audit.run import audit
 from tests.formats.gguf.test_header import DAMAGED
-from tests.pipeline.test_audit import changed
+from tests.support.audited import changed
 from tests.support.commands import refused
 from tests.support.gguf_artifacts import WREN, write_file
 from tests.support.gguf_files import array, gguf, pair, string, tensor, valid, write

@@ -25,13 +25,16 @@ pytest.importorskip("gguf", reason="gguf is not installed")
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 import edgeq
-from edgeq.core.artifact import GGUF_FILE
+from edgeq.core.artifact import ARTIFACT_FILE, GGUF_FILE, seal
 from edgeq.core.errors import InvalidInput
+from edgeq.core.kv_cache import KvType
 from edgeq.formats import runtime_cache
 from edgeq.formats.gguf.model import GgufEncoder, GgufLanguageModel
-from edgeq.places.process import Request, Workload, run_worker
+from edgeq.measure.scoring import score
+from edgeq.places.process import Request, run_worker
 from edgeq.quantize.ggml.llama_abi import LogCallback
 from edgeq.quantize.ggml.llama_api import library
+from edgeq.recipe.budgets import Workload
 from tests.support import tiny_bert, tiny_decoders
 from tests.support.bundles import unchecked_bundle
 from tests.support.gguf_artifacts import WREN, gguf_artifact, write_file
@@ -202,7 +205,29 @@ def test_cache_bytes_are_what_is_allocated(
     model = load(request.getfixturevalue(precision), context=context)
     model.prefill([1, 2, 3])
     assert model.cache_bytes(context) == allocated(said) * 2**20
-    assert model.cache_type == {"plain": "float32", "small": "float16"}[precision]
+    assert model.cache_type == {"plain": "f32", "small": "f16"}[precision]
+
+
+@pytest.mark.parametrize(("kv", "most"), [("q8_0", 1e-3), ("q4_0", 0.1)])
+def test_a_record_names_the_type_of_the_cache(
+    kv: KvType, most: float, small: Path, tmp_path: Path, said: list[str]
+) -> None:
+    """llama.cpp says what it allocated; a text read from it is scored a little differently."""
+    path = gguf_artifact(WREN, tmp_path / kv, "Q8_0", kv)
+    model = load(path, context=300)
+    found = model.last_logits(list(range(300)), 100)
+    assert model.cache_bytes(300) / 2**20 == pytest.approx(allocated(said), abs=0.01)
+    assert any(f"K ({kv})" in line and f"V ({kv})" in line for line in said)
+    usual = load(small, context=300).logits(list(range(300)))[-100:]
+    assert 0 < score(usual, found, [0] * 100).kl.mean() < most
+
+
+def test_a_record_with_an_unknown_type_of_cache_is_refused(small: Path, tmp_path: Path) -> None:
+    record = json.loads((small / ARTIFACT_FILE).read_bytes())
+    del record["digest"]
+    (tmp_path / ARTIFACT_FILE).write_bytes(seal({**record, "settings": {"kv": "q9_9"}}))
+    with pytest.raises(InvalidInput, match="'f32', 'f16', 'q8_0' or 'q4_0'"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "qwen3"])
@@ -416,7 +441,7 @@ def test_the_passes_of_a_language_model(small: Path, plain: Path, tmp_path: Path
     assert (held["context"], held["runs"]) == (64, 64)
     assert held["cache_bytes"] == load(small, context=64).cache_bytes(64)
     assert held["high_water_bytes"] >= held["ran"]["resident_bytes"]
-    assert held["inputs"] == "prompt 60, generate 4, context 64 in float16"
+    assert held["inputs"] == "prompt 60, generate 4, context 64 in f16"
     assert held["instructions"] == library().system
     timed = run_worker(request("latency", small))
     assert len(timed["first"]) == len(timed["tokens"]) >= 6

@@ -16,12 +16,13 @@ from edgeq.core.errors import InvalidInput
 from edgeq.formats.onnx.quantized import pack_blocks
 from edgeq.formats.onnx.write import Written, write_quantized
 from edgeq.models.graphs.imported import import_onnx
+from edgeq.models.graphs.regions import SLOWER
 from edgeq.models.graphs.rounding import find_codes
 from edgeq.models.onnx_session import open_session
 from edgeq.quantize.decide import decide
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.number_formats import number_format
-from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32, IntegerFormat
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8, INT8_B32, IntegerFormat
 from edgeq.quantize.spec import Intent, Rule
 from edgeq.quantize.storage import preset
 from tests.support import onnx_kinds, onnx_models
@@ -141,7 +142,8 @@ def test_tables_hold_exactly_their_codes(tmp_path: Path, variant: str) -> None:
 def test_gemm_keeps_its_bias_and_the_net_its_answers(tmp_path: Path) -> None:
     source = onnx_models.convolutional(tmp_path / "m.onnx")
     plain, quantized, written = quantize(source, tmp_path, "int8-static", images(16))
-    assert {tensor.grid for tensor in written.tensors.values()} == {"int8"}
+    grids = {name: tensor.grid for name, tensor in written.tensors.items()}
+    assert grids == {"c1.w": "int8-stored", "c2.w": "int8", "fc.w": "int8"}
     errors = [relative_error(run(quantized, f), run(plain, f)) for f in images(8, seed=1)]
     assert max(errors) < 0.05
     assert written.tensors["c2.w"].shape == (64, 32, 3, 3)
@@ -151,9 +153,26 @@ def test_convolutions_really_run_in_integers(tmp_path: Path) -> None:
     source = onnx_models.convolutional(tmp_path / "m.onnx")
     _, quantized, _ = quantize(source, tmp_path, "int8-static", images(16))
     operators = operators_at_run_time(quantized, tmp_path / "optimized.onnx")
-    assert operators.count("QLinearConv") == 2
-    assert "Conv" not in operators
+    assert operators.count("QLinearConv") == operators.count("Conv") == 1
     assert "BatchNormalization" not in operators
+
+
+def test_a_convolution_that_is_slower_in_codes_is_stored_in_them(tmp_path: Path) -> None:
+    """Its three input channels are; what is computed are floats of the codes, made only once."""
+    source = onnx_models.convolutional(tmp_path / "m.onnx")
+    rules = (Rule(match="*c2.w", use="float32"), Rule(match="fc.w", use="float32"))
+    plain, quantized, written = quantize(source, tmp_path, "int8-static", images(16), rules)
+    record = written.tensors["c1.w"]
+    assert record.note == SLOWER and record.grid == "int8-stored"
+    operators = operators_at_run_time(quantized, tmp_path / "run.onnx")
+    assert operators == operators_at_run_time(plain, tmp_path / "plain.onnx")
+    model = onnx.load(plain)
+    (weight,) = (each for each in model.graph.initializer if each.name == "c1.w")
+    exact = NEAREST.round(numpy_helper.to_array(weight).reshape(32, -1), None, INT8).dequantize()
+    weight.CopyFrom(numpy_helper.from_array(exact.reshape(32, 3, 7, 7), "c1.w"))
+    onnx.save(model, plain)
+    (image,) = images(1, seed=1)
+    assert relative_error(run(quantized, image), run(plain, image)) < 1e-6
 
 
 def test_between_convolutions_onnxruntime_stays_in_codes(tmp_path: Path) -> None:
@@ -162,6 +181,15 @@ def test_between_convolutions_onnxruntime_stays_in_codes(tmp_path: Path) -> None
     found = operators_at_run_time(model, tmp_path / "run.onnx")
     assert {"QLinearAdd", "QLinearMul", "QLinearSigmoid"} <= set(found)
     assert found.count("QuantizeLinear") == 1 and not {"Add", "Mul", "Relu"} & set(found)
+
+
+def test_a_hard_swish_between_convolutions_in_codes_is_a_sum_and_a_product(tmp_path: Path) -> None:
+    source, feed = onnx_kinds.save("hard_swish_and_numbers", tmp_path)
+    plain, model, _ = quantize(source, tmp_path, "int8-static", [feed])
+    found = operators_at_run_time(model, tmp_path / "run.onnx")
+    assert {"QLinearAdd", "QLinearMul", "QLinearConv"} <= set(found)
+    assert not {"Conv", "HardSigmoid", "Add", "Mul", "Clip", "LeakyRelu"} & set(found)
+    assert relative_error(run(model, feed), run(plain, feed)) < 0.05
 
 
 def operators_at_run_time(model: Path, optimized: Path) -> list[str]:
@@ -219,6 +247,22 @@ def test_weights_inside_a_loop_are_quantized(tmp_path: Path, variant: str) -> No
     assert max(relative_error(run(quantized, f), run(plain, f)) for f in feeds) < limit
     if variant == "int8-static":
         assert "dynamic ranges" in written.tensors["step.w"].note
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "loop", "convolutional"])
+def test_any_weight_can_be_stored_in_int8(tmp_path: Path, name: str) -> None:
+    source = getattr(onnx_models, name)(tmp_path / "m.onnx")
+    rng = np.random.default_rng(0)
+    shapes = {"loop": ("x", (1, 96)), "convolutional": ("image", (1, 3, 32, 32))}
+    feed, shape = shapes.get(name, ("x", (12, 1, 32)))
+    plain, quantized, written = quantize(source, tmp_path, "int8-stored", [])
+    assert {tensor.grid for tensor in written.tensors.values()} == {"int8-stored"}
+    size = [path.with_name(DATA_FILE).stat().st_size for path in (quantized, plain)]
+    assert size[0] < 0.3 * size[1]
+    feeds = {feed: rng.standard_normal(shape).astype(np.float32)}
+    assert relative_error(run(quantized, feeds), run(plain, feeds)) < 0.05
+    operators = operators_at_run_time(quantized, tmp_path / "run.onnx")
+    assert "DequantizeLinear" not in operators and "Cast" not in operators
 
 
 def test_a_gru_is_refused_with_operator_and_reason(tmp_path: Path) -> None:

@@ -29,7 +29,10 @@ def config_of(header: Header, frequencies: np.ndarray | None) -> dict[str, Any]:
     architecture = str(header.get("general.architecture", ""))
     if architecture not in _FAMILIES:
         what = f"the architecture {architecture!r} is not supported as a source"
-        remedy = f"supported: {', '.join(_FAMILIES)}"
+        remedy = (
+            f"supported: {', '.join(_FAMILIES)}; of any architecture: "
+            f"edgeq quantize {header.path.name} OUT.gguf --size SIZE --text TEXT"
+        )
         raise InvalidInput(Problem(str(header.path), what, remedy))
     family, read = _FAMILIES[architecture]
     prefix = f"{architecture}."

@@ -10,7 +10,8 @@ import numpy as np
 
 from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.formats.gguf.header import Header, read_header
+from edgeq.formats.gguf.header import Header
+from edgeq.formats.gguf.parts import read_whole
 from edgeq.formats.gguf.source.config import DIVISORS, config_of
 from edgeq.formats.gguf.source.tokenizer import settings_of, tokenizer_of
 from edgeq.formats.gguf.source.weights import float_rows, write_weights
@@ -27,14 +28,15 @@ _NEAR = ("F32", "F16", "BF16", "Q8_0")
 def unpacked(path: Path, where: str) -> Path:
     """The directory for the file at `path`. Raises InvalidInput, naming `where` in the recipe."""
     header = _whole(path, where)
-    key = {"gguf": canonical.sha256_of_file(path), "layout": _LAYOUT}
+    hashes = [canonical.sha256_of_file(each) for each in header.paths]
+    key = {"gguf": hashes[0] if len(hashes) == 1 else hashes, "layout": _LAYOUT}
 
     def make(destination: Path) -> None:
         frequencies = header.tensors.get(DIVISORS)
         turned = (
             None
             if frequencies is None
-            else np.concatenate([rows.reshape(-1) for rows in float_rows(path, frequencies)])
+            else np.concatenate([rows.reshape(-1) for rows in float_rows(frequencies)])
         )
         config = config_of(header, turned)
         _write(destination / "config.json", config)
@@ -74,25 +76,20 @@ def write_float(source: Path, destination: Path) -> None:
 
     llama.cpp rounds the inputs of a weight of fewer bits too, which is no property of the model.
     """
-    header = read_header(source)
+    header = read_whole(source)
     specs = [(name, entry.shape, TYPES["F32"]) for name, entry in header.tensors.items()]
     write_gguf(
         destination,
         header.metadata,
         specs,
-        lambda name: float_rows(source, header.tensors[name]),
+        lambda name: float_rows(header.tensors[name]),
     )
 
 
 def _whole(path: Path, where: str) -> Header:
     if not path.is_file():
         raise InvalidInput(Problem(where, f"no such model: {path}", "name a .gguf file"))
-    header = read_header(path)
-    count = header.get("split.count", 0)
-    if isinstance(count, int) and count > 1:
-        what = f"{path.name} is one of {count} parts of a model"
-        raise InvalidInput(Problem(where, what, "merge them: llama-gguf-split --merge"))
-    return header
+    return read_whole(path)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

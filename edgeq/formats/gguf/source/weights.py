@@ -25,25 +25,25 @@ KEPT = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
 _BYTES_AT_ONCE = 8 << 20
 
 
-def float_rows(path: Path, entry: TensorEntry) -> Iterator[Floats]:
+def float_rows(entry: TensorEntry) -> Iterator[Floats]:
     """The tensor's values in float32, a few rows at a time."""
-    for rows in _stored_rows(path, entry):
+    for rows in _stored_rows(entry):
         kind = gguf.GGMLQuantizationType(entry.type.id)
         values: Floats = gguf.quants.dequantize(rows, kind).astype(np.float32, copy=False)
         yield values
 
 
-def _stored_rows(path: Path, entry: TensorEntry) -> Iterator[NDArray[np.uint8]]:
+def _stored_rows(entry: TensorEntry) -> Iterator[NDArray[np.uint8]]:
     """uint8 `(rows, bytes per row)`; a vector is one row."""
     count = entry.shape[0] if len(entry.shape) > 1 else 1
     width = entry.nbytes // count
     step = max(1, _BYTES_AT_ONCE // width)
     for start in range(0, count, step):
         rows = min(step, count - start)
-        found = np.fromfile(path, np.uint8, rows * width, offset=entry.offset + start * width)
+        found = np.fromfile(entry.path, np.uint8, rows * width, offset=entry.offset + start * width)
         if found.size != rows * width:
             what = f"ends within {entry.name}"
-            raise InvalidInput(Problem(str(path), what, "download it again"))
+            raise InvalidInput(Problem(str(entry.path), what, "download it again"))
         yield found.reshape(rows, width)
 
 
@@ -69,7 +69,7 @@ def write_weights(header: Header, decoder: Decoder, destination: Path) -> None:
     with replacing(destination) as partial, partial.open("wb") as file:
         file.write(_header(entries, decoder))
         for own, entry in entries.items():
-            for piece in _pieces(header.path, entry, decoder, own):
+            for piece in _pieces(entry, decoder, own):
                 file.write(np.ascontiguousarray(piece).data)
 
 
@@ -98,11 +98,9 @@ def _header(entries: dict[str, TensorEntry], decoder: Decoder) -> bytes:
     return struct.pack("<Q", len(content)) + content
 
 
-def _pieces(
-    path: Path, entry: TensorEntry, decoder: Decoder, own: str
-) -> Iterator[NDArray[np.generic]]:
+def _pieces(entry: TensorEntry, decoder: Decoder, own: str) -> Iterator[NDArray[np.generic]]:
     kept = _is_kept(entry, decoder, own)
-    rows = _stored_rows(path, entry) if kept else float_rows(path, entry)
+    rows = _stored_rows(entry) if kept else float_rows(entry)
     order = row_order(decoder, own)
     if order is not None:
         whole = np.concatenate([piece.reshape(-1) for piece in rows]).reshape(entry.shape[0], -1)
@@ -110,6 +108,6 @@ def _pieces(
         back[order] = whole
         yield back
     elif _has_one_added(decoder, own):
-        yield from (piece - np.float32(1) for piece in float_rows(path, entry))
+        yield from (piece - np.float32(1) for piece in float_rows(entry))
     else:
         yield from rows

@@ -27,6 +27,13 @@ class Model {
     params.n_batch = params.n_ubatch = params.n_ctx;
     params.n_threads = params.n_threads_batch = std::max(1u, std::thread::hardware_concurrency());
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    // The types that quality was checked with; llama.cpp reads quantized values only like this.
+    const Json kv = read_json(folder / "bundle.json")["artifact"]["settings"]["kv"];
+    if (kv.is_string()) {
+      params.type_k = params.type_v = types_.at(kv);
+      if (ggml_is_quantized(params.type_k))
+        params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    }
     context_.reset(llama_init_from_model(model_.get(), params));
     if (!context_) throw std::runtime_error(path + ": llama.cpp cannot make a context");
   }
@@ -85,4 +92,8 @@ class Model {
   std::unique_ptr<llama_model, Releasing<llama_model_free>> model_;
   std::unique_ptr<llama_context, Releasing<llama_free>> context_;
   const llama_vocab* vocabulary_ = nullptr;
+  const std::map<std::string, ggml_type> types_ = {{"f32", GGML_TYPE_F32},
+                                                    {"f16", GGML_TYPE_F16},
+                                                    {"q8_0", GGML_TYPE_Q8_0},
+                                                    {"q4_0", GGML_TYPE_Q4_0}};
 };

@@ -1,0 +1,21 @@
+"""Speech recognisers: a recording becomes the text that is spoken in it."""
+
+from __future__ import annotations
+
+from edgeq.core.tasks.task import Task
+
+SPEECH_RECOGNITION = Task(
+    name="speech-recognition",
+    noun="a speech recogniser",
+    summary="a recording to its text.",
+    explanation="a speech recogniser: it writes down what is said in a recording",
+    consequence="The check counts the words that are recognised otherwise. That matters for names "
+    "and numbers, and where a word is a command; less where a person reads along.",
+    takes="audio",
+    transcribes=True,
+    architectures=("ForCTC",),
+    verb="transcribe",
+    metrics=("agreement", "wer", "wer_rise"),
+    agreement="of {noun} get the text the original gives",
+    budgets=("latency.p50", "latency.p90", "quality.agreement", "quality.wer_rise"),
+)

@@ -1,0 +1,109 @@
+"""Statistics of a GGUF file's weights, from within llama.cpp: for every architecture it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.core.terms import Progress
+from edgeq.formats.gguf.imatrix import Importance
+from edgeq.formats.gguf.llama_model import LlamaModel
+from edgeq.formats.gguf.products import BY_EXPERT, LOOKUP, Product, Watch, open_watched
+
+Floats = NDArray[np.float32]
+Windows = Sequence[Sequence[int]]
+
+
+def importance_inside(
+    path: Path,
+    weights: Collection[str],
+    windows: Windows,
+    dataset: str,
+    threads: int,
+    progress: Progress,
+    outputs: int | None = None,
+) -> Importance:
+    """The statistics of llama.cpp's `llama-imatrix`: sums of squared inputs of each weight.
+
+    windows: token ids of calibration text, all of the same length. dataset: the name of the text.
+    outputs: how many last tokens of a window go through the output layer, by default all: for a
+    large vocabulary it costs more than all other layers.
+    """
+    sums: dict[str, NDArray[np.float64]] = {}
+    counts: dict[str, NDArray[np.int64]] = {}
+
+    def add(product: Product) -> None:
+        if product.kind == LOOKUP:
+            return
+        inputs = product.inputs()
+        if product.kind == BY_EXPERT:
+            experts, chosen = product.experts()
+            inputs = np.broadcast_to(inputs, (*chosen.shape, inputs.shape[-1]))
+            parts = {expert: inputs[chosen == expert] for expert in np.unique(chosen)}
+        else:
+            experts, parts = 1, {0: inputs}
+        total = sums.setdefault(product.weight, np.zeros((experts, inputs.shape[-1])))
+        seen = counts.setdefault(product.weight, np.zeros(experts, np.int64))
+        for expert, rows in parts.items():
+            total[expert] += np.square(rows).sum(0, dtype=np.float64)
+            seen[expert] += len(rows)
+
+    watch, model, size = Watch(weights, add), LlamaModel(path), len(windows[0])
+    last = outputs or size
+    open_watched(model, watch, size, last, threads)
+    for index, window in enumerate(windows):
+        progress(f"importance: window {index + 1} of {len(windows)}")
+        model.clear()
+        model.decode_last(np.array(window, np.int32), last)
+        watch.check()
+    return Importance(
+        sums={
+            name: (each if len(each) > 1 else each[0]).astype(np.float32)
+            for name, each in sums.items()
+        },
+        counts={name: each if len(each) > 1 else int(each[0]) for name, each in counts.items()},
+        datasets=(dataset,),
+        chunks=len(windows),
+        chunk_tokens=size,
+    )
+
+
+class Scored:
+    """A file's logits for the last tokens of texts, with one weight's results disturbed or none.
+
+    rows: tokens of each window that are scored, its last ones.
+    """
+
+    def __init__(
+        self, path: Path, weights: Collection[str], windows: Windows, rows: int, threads: int
+    ) -> None:
+        self._windows, self._rows = windows, rows
+        self._weight, self._noise = "", 0.0
+        self._random = np.random.default_rng(0)
+        self._watch = Watch(weights, self._disturb)
+        self._model = LlamaModel(path)
+        open_watched(self._model, self._watch, len(windows[0]), rows, threads)
+
+    def logits(self, weight: str = "", noise: float = 0.0) -> list[Floats]:
+        """float32 `(rows, vocabulary)` of every window.
+
+        noise: the mean square of what is added to the results of `weight`, relative to theirs.
+        """
+        self._weight, self._noise = weight, noise
+        self._random = np.random.default_rng(0)
+        found = []
+        for window in self._windows:
+            self._model.clear()
+            found.append(self._model.decode_last(np.array(window, np.int32), self._rows))
+            self._watch.check()
+        return found
+
+    def _disturb(self, product: Product) -> None:
+        if product.weight != self._weight:
+            return
+        output = product.output
+        scale = np.sqrt(self._noise * np.mean(np.square(output, dtype=np.float64)))
+        output += np.float32(scale) * self._random.standard_normal(output.shape, np.float32)

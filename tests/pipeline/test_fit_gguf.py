@@ -1,0 +1,158 @@
+"""GGUF files of any architecture fitted into a size, by statistics from llama.cpp itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
+pytest.importorskip("transformers", reason="the build side is not installed")
+
+from edgeq.core.errors import InvalidInput
+from edgeq.formats.gguf.header import read_header
+from edgeq.formats.gguf.imatrix import read_imatrix, write_imatrix
+from edgeq.formats.gguf.inside import Scored, importance_inside
+from edgeq.formats.gguf.source.directory import unpacked
+from edgeq.formats.gguf.values import MetaValue
+from edgeq.formats.gguf.writer import write_gguf
+from edgeq.measure.scoring import score
+from edgeq.pipeline import quantize_gguf
+from edgeq.pipeline.allocate.whole_file import candidates
+from edgeq.pipeline.quantize_gguf import fit_gguf
+from edgeq.quantize.ggml.types import TYPES
+from tests.support import tiny_decoders
+from tests.support.gguf_artifacts import write_file
+
+TEXT = Path(__file__).parents[2] / "recipes" / "data" / "wren-calibration.txt"
+
+
+Arrays = dict[str, np.ndarray]
+
+
+def rewritten(source: Path, out: Path, arch: str, facts: dict[str, int], made: Arrays) -> Path:
+    """A file of floats as another architecture. made: tensors in place of those of the same kind,
+    `ffn_gate_exps` for `ffn_gate`.
+    """
+    header = read_header(source)
+    own = str(header.get("general.architecture"))
+    metadata = {k.replace(f"{own}.", f"{arch}."): v for k, v in header.metadata.items()}
+    metadata["general.architecture"] = MetaValue("string", arch)
+    metadata |= {f"{arch}.{key}": MetaValue("uint32", value) for key, value in facts.items()}
+    arrays: Arrays = {}
+    for name, entry in header.tensors.items():
+        if not any(name.replace(".weight", "_exps.weight") == each for each in made):
+            values = np.fromfile(source, np.float32, entry.nbytes // 4, offset=entry.offset)
+            arrays[name] = values.reshape(entry.shape)
+    arrays |= made
+    specs = [(name, values.shape, TYPES["F32"]) for name, values in arrays.items()]
+    write_gguf(out, metadata, specs, lambda name: iter([arrays[name].reshape(-1).view(np.uint8)]))
+    return out
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of an architecture that llama.cpp knows and edgeq does not."""
+    folder = tmp_path_factory.mktemp("foreign")
+    source = write_file(tiny_decoders.make(folder / "m", "llama"), folder / "llama.gguf")
+    return rewritten(source, folder / "foreign.gguf", "internlm2", {}, {})
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mixture of four experts, two for each token."""
+    folder = tmp_path_factory.mktemp("mixture")
+    source = write_file(tiny_decoders.make(folder / "m", "qwen3"), folder / "qwen3.gguf")
+    tensors = read_header(source).tensors
+    rng, made = np.random.default_rng(0), {}
+    for name in [name for name in tensors if "ffn_" in name and "norm" not in name]:
+        shape = (4, *tensors[name].shape)
+        own = name.replace(".weight", "_exps.weight")
+        made[own] = 0.1 * rng.standard_normal(shape, np.float32)
+        if "gate" in name:
+            router = name.replace("ffn_gate", "ffn_gate_inp")
+            made[router] = rng.standard_normal((4, shape[-1]), np.float32)
+    width = tensors["blk.0.ffn_up.weight"].shape[0]
+    facts = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": width}
+    return rewritten(source, folder / "mixture.gguf", "qwen3moe", facts, made)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT.read_text(encoding="utf-8")[:40000], encoding="utf-8")
+    return path
+
+
+def test_it_fits_and_what_it_loses_is_measured(
+    foreign: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidInput, match="not supported as a source") as refused:
+        unpacked(foreign, "recipe.yaml:3")
+    assert "edgeq quantize foreign.gguf" in refused.value.problems[0].remedy
+    monkeypatch.setattr(quantize_gguf, "default_threads", lambda: 1)
+    monkeypatch.setattr(quantize_gguf, "_LEARNT", 6)
+    out, limit = tmp_path / "out.gguf", foreign.stat().st_size // 5
+    found = fit_gguf(foreign, out, f"{limit} B", text, str)
+    assert 0.9 * limit < out.stat().st_size <= limit
+    names, written = candidates(read_header(foreign)), read_header(out).tensors
+    for type, count in found.types.items():
+        assert count == sum(written[name].type is TYPES[type] for name in names)
+    assert len(found.types) > 1
+    assert 0 < found.predicted / 4 < found.kl < 4 * found.predicted
+
+
+def test_a_size_that_nothing_keeps_is_refused(foreign: Path, text: Path, tmp_path: Path) -> None:
+    for size, what in (("1 KiB", "at least"), ("12", "has no unit"), ("2 parsec", "known unit")):
+        with pytest.raises(InvalidInput, match=what):
+            fit_gguf(foreign, tmp_path / "out.gguf", size, text, str)
+    text.write_text("Too little.")
+    with pytest.raises(InvalidInput, match="window"):
+        fit_gguf(foreign, tmp_path / "out.gguf", "1 MiB", text, str)
+
+
+def test_noise_in_one_weights_results_is_as_strong_as_asked(foreign: Path) -> None:
+    """The divergence grows in proportion; other weights and a second run are as before."""
+    scored = Scored(foreign, candidates(read_header(foreign)), [list(range(64))], 16, 1)
+    (clean,), (again,) = scored.logits(), scored.logits()
+    np.testing.assert_array_equal(clean, again)
+    name = "blk.0.ffn_down.weight"
+    seen = [
+        score(clean, scored.logits(name, noise)[0], [0] * 16).kl.mean() for noise in (1e-3, 1e-2)
+    ]
+    assert 5 < seen[1] / seen[0] < 20
+
+
+def test_each_expert_has_its_own_importance(mixture: Path, tmp_path: Path) -> None:
+    header = read_header(mixture)
+    windows = [list(range(64)), list(range(64, 128))]
+    found = importance_inside(mixture, candidates(header), windows, "text", 1, str)
+    assert found.sums.keys() == {*candidates(header)}
+    for name in found.sums:
+        counts, shape = np.asarray(found.counts[name]), header.tensors[name].shape
+        if "_exps" in name:
+            assert found.sums[name].shape == (4, shape[-1])
+            assert counts.sum() == 2 * 128
+            assert len(set(counts.tolist())) > 1
+        else:
+            assert counts == 128
+    # Both products of the first layer's experts have the same inputs.
+    gate, up = (found.sums[f"blk.0.ffn_{each}_exps.weight"] for each in ("gate", "up"))
+    np.testing.assert_array_equal(gate, up)
+    write_imatrix(tmp_path / "i.gguf", found)
+    again = read_imatrix(tmp_path / "i.gguf")
+    np.testing.assert_array_equal(
+        again.counts["blk.0.ffn_up_exps.weight"], found.counts["blk.0.ffn_up_exps.weight"]
+    )
+
+
+def test_a_mixture_is_fitted_too(
+    mixture: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize_gguf, "default_threads", lambda: 1)
+    monkeypatch.setattr(quantize_gguf, "_LEARNT", 2)
+    limit = mixture.stat().st_size // 4
+    found = fit_gguf(mixture, tmp_path / "out.gguf", f"{limit} B", text, str)
+    assert (tmp_path / "out.gguf").stat().st_size <= limit
+    assert 0 < found.kl < 0.5
