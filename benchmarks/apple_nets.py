@@ -301,24 +301,26 @@ NETS: dict[str, Callable[[], Net]] = {
 }
 
 
-def _sensible(model: nn.Module) -> None:
-    """Random weights that keep the size of activations, and norms with statistics."""
+def _sensible(model: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+    """Random weights that keep the size of activations; norms have the statistics of a batch."""
     for module in model.modules():
+        if hasattr(module, "parametrizations"):
+            continue
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
-            if hasattr(module, "parametrizations"):
-                continue
             nn.init.kaiming_normal_(module.weight)
             if module.bias is not None:
                 nn.init.normal_(module.bias, std=0.1)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 2)
+            module.momentum = 1.0
+    if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.modules()):
+        with torch.no_grad():
+            model.train()(*(torch.randn(8, *each.shape[1:]) for each in given))
 
 
 def exported(net: Net, folder: Path) -> dict[str, Array]:
     """Write the net as a float graph into `folder`; returns its inputs."""
     model, given = net
-    _sensible(model)
+    _sensible(model, given)
     path = folder / "source.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

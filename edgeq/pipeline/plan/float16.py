@@ -23,9 +23,12 @@ _SHOWN = 4
 
 
 def float16_notes(
-    model: DescribedModel, compute: Compute, section: str, float32: Sequence[str]
+    model: DescribedModel, compute: Compute, section: str, float32: Sequence[str] | None
 ) -> Iterator[str]:
-    """Notes for a model whose graph is known. float32: patterns of operators in float32."""
+    """Notes for a model whose graph is known.
+
+    float32: patterns of operators in float32; None for a format without them.
+    """
     if model.weights is None:
         return
     from edgeq.formats.apple.constants import identifier
@@ -40,14 +43,16 @@ def float16_notes(
     risky = [
         (kind, identifier(name))
         for kind, name in names
-        if not any(fnmatch.fnmatchcase(n, p) for p in float32 for n in (name, identifier(name)))
+        if not any(
+            fnmatch.fnmatchcase(n, p) for p in float32 or () for n in (name, identifier(name))
+        )
     ]
     if risky and compute == "float16":
         kinds = sorted({kind for kind, _ in risky})
         said = ", ".join(f"{kind} {_GROWING[kind]}" for kind in kinds)
         patterns = ", ".join(f'"{name}"' for _, name in risky[:_SHOWN])
-        line = f"coreml: {{float32: [{patterns}]}}" if section == "coreml" else ""
-        if len(risky) > _SHOWN or not line:
+        line = f"{section}: {{float32: [{patterns}]}}"
+        if len(risky) > _SHOWN or float32 is None:
             line = f"{section}: {{compute: float32}}"
         yield f"float16 cannot hold results {said}; if the Neural Engine's answers differ, {line}"
     small = [

@@ -195,7 +195,7 @@ def plan_artifact(
     weights = sum(tensor.bytes for tensor in tensors)
     if first is not None:
         section = file_format(intent.format).section
-        patterns = recipe.coreml.float32 if is_package else ()
+        patterns = recipe.coreml.float32 if is_package else None
         compute = compute_of(recipe, intent)
         notes = (*notes, *float16_notes(model, compute, section, patterns))
     plan = ArtifactPlan(

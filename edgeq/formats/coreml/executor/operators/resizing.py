@@ -144,7 +144,7 @@ def affine(
 
 def _nearest(x: Array, axis: int, count: int) -> Array:
     size = x.shape[axis]
-    return np.take(x, np.arange(count) * size // count, axis=axis)
+    return np.asarray(np.take(x, np.arange(count) * size // count, axis=axis))
 
 
 def _pixels(places: Array, size: int, mode: str, aligned: bool) -> Array:
