@@ -50,13 +50,8 @@ class LivePredictions(Predictions):
         return float(score(whole, pieces, following(window)).kl.mean())
 
     def _last(self, window: Sequence[int], **pieces: int) -> Floats:
-        """What `second_half` keeps of a window's logits."""
+        """The scored rows: the last one predicts a token that the window does not have."""
         return self._model.last_logits(window, len(window) - len(window) // 2, **pieces)[:-1]
-
-
-def second_half(logits: Floats) -> Floats:
-    """The scored rows: the last one predicts a token that the window does not have."""
-    return logits[len(logits) // 2 : -1]
 
 
 def following(window: Sequence[int]) -> list[int]:

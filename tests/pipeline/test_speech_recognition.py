@@ -23,6 +23,7 @@ from edgeq.pipeline.check import workflow
 from edgeq.pipeline.check.workflow import check_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.recipe.data_sets import content_sha256
 from edgeq.report.page.gather import report_of
 from edgeq.report.page.render import render
 from tests.support.tiny_bert import write_recipe
@@ -108,7 +109,9 @@ def test_float_texts_are_those_of_onnxruntime(tones: Tones) -> None:
 
 
 def test_a_verdict_counts_words(tones: Tones) -> None:
-    (verdict,) = check_recipe(tones.recipe, ["here"], False, quiet, names=("onnx-int8-static",))
+    alone = RECIPE.replace("[float32, int8-static]", "int8-static")
+    recipe = write_recipe(tones.folder / "alone.yaml", alone)
+    (verdict,) = check_recipe(recipe, ["here"], False, quiet)
     quality = verdict.measurement.quality
     assert quality is not None
     assert set(quality.scores) == {"agreement", "wer", "wer_rise"}
@@ -124,8 +127,7 @@ def test_a_verdict_counts_words(tones: Tones) -> None:
     assert {change.was[0] for change in quality.changed} <= {
         text for text, same in zip(original, kept, strict=True) if not same
     }
-    alone = RECIPE.replace("[float32, int8-static]", "int8-static")
-    page = render(report_of(write_recipe(tones.folder / "alone.yaml", alone), ["here"], quiet))
+    page = render(report_of(recipe, ["here"], quiet))
     assert "Texts that change" in page
     assert quality.changed[0].text in page
 
@@ -182,3 +184,11 @@ def test_every_recording_has_a_line(tones: Tones, tmp_path: Path) -> None:
     (folder / "a.png").write_bytes(b"")
     with pytest.raises(InvalidInput, match="has images and recordings"):
         make_plan(recipe)
+
+
+def test_a_verdict_depends_on_the_texts(tmp_path: Path) -> None:
+    folder = save_recordings(tmp_path, range(3), transcribed=True)
+    before = content_sha256(folder)
+    table = folder / "transcripts.tsv"
+    table.write_text(table.read_text() + "another.wav\ta b\n")
+    assert content_sha256(folder) != before

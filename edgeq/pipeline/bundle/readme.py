@@ -16,7 +16,8 @@ from edgeq.core.artifact import (
 from edgeq.core.audio import AudioSettings, TranscriptionSettings
 from edgeq.core.detection import DetectionSettings
 from edgeq.core.images import ImageSettings
-from edgeq.core.known_settings import SESSION_BY_CPU_KEY
+from edgeq.core.known_settings import KV_KEY, SESSION_BY_CPU_KEY
+from edgeq.core.kv_cache import QUANTIZED
 from edgeq.core.tasks import task_of
 from edgeq.core.units import format_bytes
 from edgeq.formats.registry import file_format
@@ -130,6 +131,9 @@ def _texts(artifact: Artifact, text: TextSettings, facts: Facts) -> Iterator[str
     task = task_of(artifact.task)
     if task.generates:
         yield f"- The cache takes at most {facts.longest or text.max_tokens} tokens."
+        if kv := artifact.settings.get(KV_KEY):
+            flash = " and `flash_attn_type` to enabled" if kv in QUANTIZED else ""
+            yield f"- The cache was checked in {kv}: set `type_k` and `type_v` to it{flash}."
         ends = ", ".join(map(str, facts.end_tokens))
         yield f"- Stop at any of these tokens: {ends}."
         if any(value.name == "past_length" for value in artifact.inputs):
