@@ -26,6 +26,7 @@ PLACES = (
     "docs",
     "estimate/test_memory.py",
     "faults",
+    "formats/apple",
     "formats/coreai",
     "formats/coreml/test_executor.py",
     "formats/coreml/test_model.py",
