@@ -97,7 +97,8 @@ def _code(text: str) -> str:
 def _files(artifact: Artifact) -> Iterator[str]:
     format = file_format(artifact.format)
     opened = format.model_file
-    lines = [f"- `{opened}`: the model, for {format.memory_like}."]
+    runtime = format.memory_like if format.runs_anywhere else format.title
+    lines = [f"- `{opened}`: the model, for {runtime}."]
     if any(name.startswith(f"{opened}.") for name in artifact.files):
         lines.append("- The file next to it holds its weights; keep both in one directory.")
     if TOKENIZER_FILE in artifact.files:
