@@ -25,6 +25,7 @@ AnyAudio: TypeAlias = "str | os.PathLike[str] | bytes | tuple[npt.NDArray[Any], 
 channels])."""
 
 _MOST_BYTES = 1 << 30
+_FASTEST = 1_000_000  # samples per second: filters get longer with it
 _ZEROS = 16  # of the filter on each side, in samples of the lower rate
 _ROLLOFF = 0.95  # of half the lower rate, from where on the filter falls
 
@@ -35,6 +36,9 @@ def prepared_audio(audio: AnyAudio, settings: AudioSettings, value: ValueInfo, w
     Raises InvalidInput for what is not a WAV file of PCM samples, and for one that is too long.
     """
     samples, rate = _opened(audio, where)
+    if not 1 <= rate <= _FASTEST:
+        what = f"has {rate} samples per second, which no recorder takes"
+        raise InvalidInput(Problem(where, what, "give the rate that it was recorded at"))
     if len(samples) > settings.seconds * rate:
         what = f"takes {len(samples) / rate:.1f} s, and the model {settings.seconds:g} s at most"
         raise InvalidInput(Problem(where, what, "cut it at pauses"))
@@ -85,7 +89,7 @@ def _opened(given: AnyAudio, where: str) -> tuple[Floats, int]:
     """Samples from −1 to 1, and their rate."""
     if isinstance(given, tuple):
         samples, rate = np.asarray(given[0], np.float64), given[1]
-        if samples.ndim not in (1, 2) or not len(samples) or rate < 1:
+        if samples.ndim not in (1, 2) or not samples.size:
             what = f"has samples of shape {samples.shape} at {rate} Hz"
             raise InvalidInput(Problem(where, what, "give (samples,) or (samples, channels)"))
         return _finite(samples, where), int(rate)
@@ -99,7 +103,7 @@ def _opened(given: AnyAudio, where: str) -> tuple[Floats, int]:
     except (wave.Error, EOFError, ValueError) as error:
         what = f"cannot be read as a WAV file of PCM samples: {str(error)[:100]}"
         raise InvalidInput(Problem(where, what, f"convert it: ffmpeg -i {where} new.wav")) from None
-    if not raw or not 1 <= width <= 4 or not channels or not rate or len(raw) % (width * channels):
+    if not raw or not 1 <= width <= 4 or not channels or len(raw) % (width * channels):
         what = f"holds {len(raw)} bytes of {channels} channels with {8 * width} bits at {rate} Hz"
         raise InvalidInput(Problem(where, what, "record it again, or convert it"))
     return _from_bytes(raw, width).reshape(-1, channels), rate

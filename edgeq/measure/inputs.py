@@ -17,10 +17,10 @@ from edgeq.formats.timed_feed import sequence
 from edgeq.measure import arrays, text_passes
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
-from edgeq.recipe.image_sets import (
+from edgeq.recipe.file_sets import (
     ANNOTATIONS_FILE,
     PREPARED_ARRAYS,
-    PreparedImages,
+    PreparedFiles,
     read_prepared,
 )
 from edgeq.recipe.query_sets import read_queries
@@ -59,7 +59,7 @@ class Given:
     scores: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
     names: tuple[str, ...] = ()
-    files: PreparedImages | None = None
+    files: PreparedFiles | None = None
 
 
 def given_to_language_model(
@@ -151,7 +151,7 @@ def _of_images(
     return _known(labels, classes, "a directory of the evaluation data"), names
 
 
-def _known_files(evaluation: Evaluation, classes: Classes | None) -> PreparedImages:
+def _known_files(evaluation: Evaluation, classes: Classes | None) -> PreparedFiles:
     """Images or recordings and what is known of them, in labels that the model has."""
     found = read_prepared(evaluation.path)
     labels = {box.label for image in found.boxes or () for box in image}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.recipe.data_sets import read_table
-from edgeq.recipe.image_sets import TRANSCRIPTS_FILE, ImageFile
+from edgeq.recipe.file_sets import TRANSCRIPTS_FILE, DataFile
 
 
 def has_transcripts(folder: Path) -> bool:
@@ -15,7 +15,7 @@ def has_transcripts(folder: Path) -> bool:
     return (folder / TRANSCRIPTS_FILE).is_file()
 
 
-def read_transcripts(folder: Path, recordings: Sequence[ImageFile]) -> tuple[str, ...]:
+def read_transcripts(folder: Path, recordings: Sequence[DataFile]) -> tuple[str, ...]:
     """The text of each recording.
 
     Raises InvalidInput for a table without the columns file and text, and for a recording that it

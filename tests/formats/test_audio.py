@@ -79,6 +79,8 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         (whole[:44], "holds 0 bytes"),
         ((np.zeros((2, 2, 2)), 16_000), "has samples of shape"),
         ((np.array([np.nan]), 16_000), "not finite"),
+        ((np.zeros(9), 10**9), "which no recorder takes"),
+        ((np.zeros(9), 0), "which no recorder takes"),
         ((np.zeros(16_001), 16_000), "takes 1.0 s, and the model 1 s at most"),
     ):
         with pytest.raises(InvalidInput, match=what):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 import onnxruntime
 
 import edgeq
+from edgeq.core.audio import AudioSettings, TranscriptionSettings
 from edgeq.core.errors import InvalidInput
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.check import workflow
 from edgeq.pipeline.check.workflow import check_recipe
+from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.workflow import build_recipe, bundle_recipe
+from edgeq.recipe.data_sets import content_sha256
 from edgeq.report.page.gather import report_of
 from edgeq.report.page.render import render
 from tests.support.tiny_bert import write_recipe
@@ -108,7 +112,9 @@ def test_float_texts_are_those_of_onnxruntime(tones: Tones) -> None:
 
 
 def test_a_verdict_counts_words(tones: Tones) -> None:
-    (verdict,) = check_recipe(tones.recipe, ["here"], False, quiet, names=("onnx-int8-static",))
+    alone = RECIPE.replace("[float32, int8-static]", "int8-static")
+    recipe = write_recipe(tones.folder / "alone.yaml", alone)
+    (verdict,) = check_recipe(recipe, ["here"], False, quiet)
     quality = verdict.measurement.quality
     assert quality is not None
     assert set(quality.scores) == {"agreement", "wer", "wer_rise"}
@@ -124,8 +130,7 @@ def test_a_verdict_counts_words(tones: Tones) -> None:
     assert {change.was[0] for change in quality.changed} <= {
         text for text, same in zip(original, kept, strict=True) if not same
     }
-    alone = RECIPE.replace("[float32, int8-static]", "int8-static")
-    page = render(report_of(write_recipe(tones.folder / "alone.yaml", alone), ["here"], quiet))
+    page = render(report_of(recipe, ["here"], quiet))
     assert "Texts that change" in page
     assert quality.changed[0].text in page
 
@@ -182,3 +187,38 @@ def test_every_recording_has_a_line(tones: Tones, tmp_path: Path) -> None:
     (folder / "a.png").write_bytes(b"")
     with pytest.raises(InvalidInput, match="has images and recordings"):
         make_plan(recipe)
+
+
+def test_a_verdict_depends_on_the_texts(tmp_path: Path) -> None:
+    folder = save_recordings(tmp_path, range(3), transcribed=True)
+    before = content_sha256(folder)
+    table = folder / "transcripts.tsv"
+    table.write_text(table.read_text() + "another.wav\ta b\n")
+    assert content_sha256(folder) != before
+
+
+def test_a_first_recipe_says_what_transformers_files_say(tones: Tones, tmp_path: Path) -> None:
+    path = save_recogniser(tmp_path / "tones.onnx")
+    files = {
+        "config.json": {"architectures": ["Wav2Vec2ForCTC"]},
+        "preprocessor_config.json": {
+            "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+            "sampling_rate": RATE,
+            "do_normalize": False,
+        },
+        "vocab.json": {label: number for number, label in enumerate(LABELS)},
+        "tokenizer_config.json": {"pad_token": {"content": "<pad>"}, "unk_token": "<unk>"},
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    written = write_first_recipe(str(path), ["here"], tmp_path / "tones.yaml")
+    assert (written.task, len(written.missing)) == ("speech-recognition", 2)
+    save_recordings(tmp_path / "calibration", range(2), transcribed=False)
+    save_recordings(tmp_path / "evaluation", range(2, 4), transcribed=True)
+    model = make_plan(tmp_path / "tones.yaml").recipe.model
+    assert model.labels == LABELS
+    assert model.audio == AudioSettings(rate=RATE, seconds=SECONDS)
+    assert model.transcription == TranscriptionSettings(blank="<pad>", space="|")
+    (tmp_path / "vocab.json").write_text('{"a": 0, "b": 2}')
+    with pytest.raises(InvalidInput, match="numbers 2 symbols, and the model has 6"):
+        write_first_recipe(str(path), ["here"], tmp_path / "other.yaml")

@@ -76,9 +76,16 @@ def _behind_link(tensor: ir.ExternalTensor, folder: Path) -> ir.ExternalTensor:
     place = folder / tensor.location
     if not place.is_symlink():
         return tensor
-    real, where = place.resolve(), (tensor.offset, tensor.length)
-    known = {"shape": tensor.shape, "name": tensor.name or "", "base_dir": real.parent}
-    return ir.ExternalTensor(real.name, *where, tensor.dtype, **known)
+    real = place.resolve()
+    return ir.ExternalTensor(
+        real.name,
+        tensor.offset,
+        tensor.length,
+        tensor.dtype,
+        shape=ir.Shape(tensor.shape.numpy()),
+        name=tensor.name or "",
+        base_dir=real.parent,
+    )
 
 
 def _upgraded(model: ir.Model, path: Path, opset: int) -> ir.Model:

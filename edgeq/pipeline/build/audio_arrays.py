@@ -16,11 +16,11 @@ from edgeq.core.terms import Progress
 from edgeq.formats.audio import prepared_audio
 from edgeq.pipeline.build.image_arrays import first_names, refuse_many
 from edgeq.recipe import data_sets
-from edgeq.recipe.image_sets import (
+from edgeq.recipe.file_sets import (
     PREPARED_ARRAYS,
     PREPARED_RECORD,
     TRANSCRIPTS_FILE,
-    PreparedImages,
+    PreparedFiles,
 )
 from edgeq.recipe.transcripts import has_transcripts, read_transcripts
 
@@ -37,7 +37,7 @@ def prepared_recordings(
 
     value: the model's input. Raises InvalidInput for what cannot be read.
     """
-    recordings = data_sets.chosen_images(folder, samples)
+    recordings = data_sets.chosen_files(folder, samples)
     refuse_many(folder, len(recordings), settings.shape, value)
     digests = [canonical.sha256_of_file(each.path) for each in recordings]
     has_texts = has_transcripts(folder)
@@ -53,7 +53,7 @@ def prepared_recordings(
         rows = [prepared_audio(e.path, settings, value, str(e.path))[0] for e in recordings]
         inputs: dict[str, Any] = {value.name: np.stack(rows)}
         np.savez(destination / PREPARED_ARRAYS, **inputs)
-        record = PreparedImages(
+        record = PreparedFiles(
             names=first_names(recordings, digests),
             labels=None,
             texts=read_transcripts(folder, recordings) if has_texts else None,

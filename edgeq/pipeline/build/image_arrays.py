@@ -20,12 +20,12 @@ from edgeq.core.units import format_bytes
 from edgeq.formats.images import opened, prepared
 from edgeq.recipe import data_sets
 from edgeq.recipe.annotations import has_annotations, read_annotations
-from edgeq.recipe.image_sets import (
+from edgeq.recipe.file_sets import (
     ANNOTATIONS_FILE,
     PREPARED_ARRAYS,
     PREPARED_RECORD,
-    ImageFile,
-    PreparedImages,
+    DataFile,
+    PreparedFiles,
     TrueBox,
 )
 
@@ -46,7 +46,7 @@ def prepared_images(
     """
     if not importlib.util.find_spec("PIL"):
         raise missing_extra("pillow", "images", "read images")
-    images = data_sets.chosen_images(folder, samples)
+    images = data_sets.chosen_files(folder, samples)
     refuse_many(folder, len(images), settings.shape, value)
     is_annotated = has_annotations(folder)
     digests = [canonical.sha256_of_file(image.path) for image in images]
@@ -83,7 +83,7 @@ def refuse_many(folder: Path, count: int, shape: tuple[int, ...], value: ValueIn
 
 
 def _boxes(
-    folder: Path, images: list[ImageFile], sizes: list[tuple[int, int]]
+    folder: Path, images: list[DataFile], sizes: list[tuple[int, int]]
 ) -> tuple[tuple[TrueBox, ...], ...]:
     boxes, stated = read_annotations(folder, images)
     for image, size, own in zip(images, sizes, stated, strict=True):
@@ -96,19 +96,17 @@ def _boxes(
 
 
 def _record(
-    images: list[ImageFile],
+    images: list[DataFile],
     digests: list[str],
     sizes: list[tuple[int, int]],
     boxes: tuple[tuple[TrueBox, ...], ...] | None,
-) -> PreparedImages:
+) -> PreparedFiles:
     labels = [image.label for image in images if image.label is not None]
     names = first_names(images, digests)
-    return PreparedImages(
-        names=names, labels=tuple(labels) or None, sizes=tuple(sizes), boxes=boxes
-    )
+    return PreparedFiles(names=names, labels=tuple(labels) or None, sizes=tuple(sizes), boxes=boxes)
 
 
-def first_names(files: list[ImageFile], digests: list[str]) -> tuple[str, ...]:
+def first_names(files: list[DataFile], digests: list[str]) -> tuple[str, ...]:
     """The name of each file, or of the first with the same bytes."""
     first: dict[str, str] = {}
     for file, digest in zip(files, digests, strict=True):

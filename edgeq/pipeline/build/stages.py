@@ -28,7 +28,7 @@ from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
 from edgeq.quantize.number_formats import NUMBER_FORMATS
 from edgeq.quantize.statistics import Feed
 from edgeq.recipe import data_sets
-from edgeq.recipe.image_sets import PREPARED_ARRAYS
+from edgeq.recipe.file_sets import PREPARED_ARRAYS
 from edgeq.recipe.query_sets import read_queries
 from edgeq.recipe.schema import DataRef
 

@@ -27,10 +27,11 @@ _README = """\
 {commands}
 
 `bundle/` is the bundle, unpacked; its README says what the model takes and gives. `model.mjs` is
-yours to change: after a change, run the self-test.{more}
+yours to change: after a change, run the self-test.
+{more}"""
+_OTHER_SERVERS = """
+A server that sends the two headers in `serve.mjs` lets the page use several threads.
 """
-_OTHER_SERVERS = """ A server that sends the two headers in `serve.mjs` lets
-the page use several threads."""
 
 
 def runs(artifact: Artifact) -> bool:

@@ -29,7 +29,7 @@ def kind_of(artifact: Artifact) -> Kind | None:
     task = task_of(artifact.task)
     if task.generates:
         return "language" if GGUF_FILE in artifact.files else None
-    if MODEL_FILE not in artifact.files or task.takes_images:
+    if MODEL_FILE not in artifact.files or task.takes_files:
         return None
     if task.embeds:
         return "encoder"

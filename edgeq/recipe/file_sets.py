@@ -1,5 +1,7 @@
-"""Data sets of files, images or recordings: a directory with them, or with one subdirectory of them
-for each label."""
+"""Data sets of images or recordings: a directory, or one with a subdirectory for each label.
+
+What is known of each may be in a file next to them.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,16 @@ ANNOTATIONS_FILE = "annotations.json"
 """Of a detector's data set: the boxes on its images, in the format of COCO."""
 TRANSCRIPTS_FILE = "transcripts.tsv"
 """Of a recogniser's data set: the columns file and text."""
+KNOWLEDGE = (ANNOTATIONS_FILE, TRANSCRIPTS_FILE)
 AUDIO_SUFFIXES = (".wav",)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _SUFFIXES = (*IMAGE_SUFFIXES, *AUDIO_SUFFIXES)
-_BESIDE = (ANNOTATIONS_FILE, TRANSCRIPTS_FILE)
 PREPARED_ARRAYS = "arrays.npz"
-PREPARED_RECORD = "images.json"
+PREPARED_RECORD = "files.json"
 
 
 @dataclass(frozen=True)
-class ImageFile:
+class DataFile:
     """One image or recording. name: its path in the directory. label: the name of its
     subdirectory, if any."""
 
@@ -48,10 +50,10 @@ class TrueBox(Frozen):
     is_crowd: bool = False
 
 
-class PreparedImages(Frozen):
-    """Written next to the model's inputs that were computed from images, in their order."""
+class PreparedFiles(Frozen):
+    """Written next to the model's inputs that were computed from files, in their order."""
 
-    names: tuple[str, ...] = Field(description="Copies of an image have the name of the first.")
+    names: tuple[str, ...] = Field(description="Copies of a file have the name of the first.")
     labels: tuple[str, ...] | None = Field(description="The right labels; null if there are none.")
     sizes: tuple[tuple[int, int], ...] = Field(
         default=(), description="Height and width of each image."
@@ -64,7 +66,7 @@ class PreparedImages(Frozen):
     )
 
 
-def list_images(folder: Path) -> tuple[ImageFile, ...]:
+def list_files(folder: Path) -> tuple[DataFile, ...]:
     """Every image or recording, sorted by its name.
 
     Raises InvalidInput for anything else, for both kinds in one directory, and for images with and
@@ -74,33 +76,33 @@ def list_images(folder: Path) -> tuple[ImageFile, ...]:
         what = "is not a directory of images or recordings"
         remedy = "put .png and .jpg files in one, or .wav files"
         raise InvalidInput(Problem(str(folder), what, remedy))
-    found = tuple(sorted(_below(folder), key=lambda image: image.name))
+    found = tuple(sorted(_below(folder), key=lambda file: file.name))
     if not found:
         raise InvalidInput(Problem(str(folder), "has no files", "add .png, .jpg or .wav files"))
-    if len({image.is_audio for image in found}) > 1:
+    if len({file.is_audio for file in found}) > 1:
         what = "has images and recordings"
         raise InvalidInput(Problem(str(folder), what, "put them into separate directories"))
-    if len({image.label is None for image in found}) > 1:
-        loose = next(image.name for image in found if image.label is None)
+    if len({file.label is None for file in found}) > 1:
+        loose = next(file.name for file in found if file.label is None)
         what = f"{loose} is in no subdirectory, so it has no label, and others have one"
         raise InvalidInput(Problem(str(folder), what, "move it into the directory of its label"))
     return found
 
 
-def read_prepared(folder: Path) -> PreparedImages:
-    """The record of prepared images."""
-    return PreparedImages.model_validate_json((folder / PREPARED_RECORD).read_bytes())
+def read_prepared(folder: Path) -> PreparedFiles:
+    """The record of prepared files."""
+    return PreparedFiles.model_validate_json((folder / PREPARED_RECORD).read_bytes())
 
 
-def _below(folder: Path, label: str | None = None) -> Iterator[ImageFile]:
+def _below(folder: Path, label: str | None = None) -> Iterator[DataFile]:
     for path in folder.iterdir():
-        if path.name.startswith(".") or (label is None and path.name in _BESIDE):
+        if path.name.startswith(".") or (label is None and path.name in KNOWLEDGE):
             continue
         if path.is_dir() and label is None:
             yield from _below(path, path.name)
         elif path.suffix.lower() in _SUFFIXES and path.is_file():
             name = path.name if label is None else f"{label}/{path.name}"
-            yield ImageFile(path, name, label)
+            yield DataFile(path, name, label)
         else:
             what = f"{path} is not an image or recording that edgeq reads: {', '.join(_SUFFIXES)}"
             remedy = "convert it to PNG or WAV, or remove it"
