@@ -25,7 +25,7 @@ METHOD = "learned"
 _JUDGES = 8  # one in this many samples is held out
 _ROUNDS = 3  # of all taught samples, within these limits
 _STEPS = (150, 500)
-_CODES_RATE, _SCALES_RATE = 2e-2, 1e-3
+_CODES_RATE, _SCALES_RATE = 3e-2, 1e-3
 _CHECKS = 4  # evaluations on the held-out samples, in addition to the first
 _WARM_UP = 0.05  # share of all steps
 
@@ -90,7 +90,7 @@ class Training:
         )
         best = before = self._held_out()
         kept = dict(self._start)
-        order = self._order()
+        order, every = self._order(), -(-self._steps // _CHECKS)
         for step in range(self._steps):
             for group in optimizer.param_groups:
                 group["lr"] = rates[group["name"]] * _rate((step + 0.5) / self._steps)
@@ -99,7 +99,7 @@ class Training:
             optimizer.step()
             for weight in self._weights.values():
                 weight.confine()
-            if (step + 1) % (self._steps // _CHECKS) == 0:
+            if (step + 1) % every == 0 or step + 1 == self._steps:
                 found = self._held_out()
                 if found < best:
                     best = found
@@ -131,7 +131,7 @@ class Training:
         """What it would cost if all outputs were their mean."""
         rows = torch.cat([self._targets.batch([i])[0] for i in self._judges])
         rows -= rows.mean(0)
-        return float(((rows @ self._costs) * rows).mean())
+        return float(((rows @ self._costs) * rows).mean()) or 1.0
 
     def _order(self) -> Iterator[list[int]]:
         """Samples of each step: every one once, in a shuffled order, before any repeats."""
