@@ -48,6 +48,17 @@ class Outcome:
         return "training made nothing better on held-out samples"
 
 
+def parted(count: int) -> tuple[list[int], list[int]]:
+    """Samples that teach, and those that are held out; all, if they are few."""
+    held_out = [index for index in range(count) if index % _JUDGES == _JUDGES - 1]
+    return [i for i in range(count) if i % _JUDGES != _JUDGES - 1], held_out or list(range(count))
+
+
+def cost(errors: torch.Tensor, costs: torch.Tensor) -> torch.Tensor:
+    """What errors `(…, hidden)` cost, summed over places."""
+    return ((errors @ costs) * errors).mean(-1).sum()
+
+
 class Training:
     """One block's training.
 
@@ -69,9 +80,7 @@ class Training:
         self._inputs, self._targets = inputs, targets
         self._costs = torch.from_numpy(costs)
         self._weights: dict[str, Trainable] = {n: trainable(t) for n, t in start.items()}
-        samples = range(len(inputs.lengths))
-        self._judges = [i for i in samples if i % _JUDGES == _JUDGES - 1] or list(samples)
-        self._taught = [i for i in samples if i % _JUDGES != _JUDGES - 1]
+        self._taught, self._judges = parted(len(inputs.lengths))
         tokens = sum(inputs.lengths[i] for i in self._taught)
         self._steps = int(np.clip(_ROUNDS * tokens // TOKENS_AT_ONCE, *_STEPS))
         self._tokens = min(TOKENS_AT_ONCE, -(-_ROUNDS * tokens // self._steps))
@@ -124,14 +133,13 @@ class Training:
     def _lost(self, samples: Sequence[int], values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """What the errors of the outputs cost, summed over tokens."""
         found = self._block.run(self._inputs.batch(samples), {**self._fixed, **values})
-        errors = found - self._targets.batch(samples)
-        return ((errors @ self._costs) * errors).mean(-1).sum()
+        return cost(found - self._targets.batch(samples), self._costs)
 
     def _mean_power(self) -> float:
         """What it would cost if all outputs were their mean."""
         rows = torch.cat([self._targets.batch([i])[0] for i in self._judges])
         rows -= rows.mean(0)
-        return float(((rows @ self._costs) * rows).mean()) or 1.0
+        return float(cost(rows, self._costs)) / len(rows) or 1.0
 
     def _order(self) -> Iterator[list[int]]:
         """Samples of each step: every one once, in a shuffled order, before any repeats."""
