@@ -45,7 +45,7 @@ def run(
         list[str] | None,
         typer.Argument(
             help="Sentences: each is classified, or ranked by similarity to the first; for a "
-            "reranker, a query and texts; for a model of images, their paths."
+            "reranker, a query and texts; for a model of images or recordings, their paths."
         ),
     ] = None,
     inputs: Annotated[
@@ -76,6 +76,7 @@ def run(
         Labelled,
         Reranked,
         Sampling,
+        Transcribed,
         refuse_unused,
         run_arrays,
         run_texts,
@@ -88,6 +89,7 @@ def run(
         print_pace,
         print_ranking,
         print_similarity,
+        print_texts,
     )
 
     console = make_console()
@@ -115,6 +117,8 @@ def run(
         print_json(answer.summary())
     elif isinstance(answer, Labelled):
         print_labels(answer, console)
+    elif isinstance(answer, Transcribed):
+        print_texts(answer, console)
     elif isinstance(answer, Boxed):
         print_boxes(answer, console)
     elif isinstance(answer, Reranked):

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from edgeq.core import canonical
+from edgeq.core.audio import AudioSettings, TranscriptionSettings
 from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import read_bytes
@@ -235,6 +236,12 @@ class Artifact(Frozen):
     )
     detection: DetectionSettings | None = Field(
         default=None, description="How outputs become boxes; null for other models."
+    )
+    audio: AudioSettings | None = Field(
+        default=None, description="How a recording becomes the input; null for other models."
+    )
+    transcription: TranscriptionSettings | None = Field(
+        default=None, description="How the output becomes a text; null for other models."
     )
     dimension: int | None = Field(
         default=None, description="Dimension of an embedding; null for other models."

@@ -140,6 +140,12 @@ BUDGETS: Registry[Budget] = Registry(
             "the precision of its boxes that it loses",
         ),
         _quality(
+            "wer_rise",
+            "share",
+            "at most",
+            "the share of words that it gets wrong in addition",
+        ),
+        _quality(
             "accuracy_drop",
             "share",
             "at most",

@@ -106,7 +106,7 @@ class ImageSettings(Frozen):
                 raise refuse(what, "give one number, or one for each channel")
         if any(value <= 0 for value in self.deviation):
             raise refuse("a deviation must be greater than 0", "leave it out if there is none")
-        if self.resize != "fit" and {"fill", "align"} & self.model_fields_set:
+        if self.resize != "fit" and (self.fill, self.align) != (0, "center"):
             raise refuse("fill and align are for 'resize: fit'", "remove them")
         if not self.antialias and self.resample != "bilinear":
             raise refuse("'antialias: false' is bilinear only", "remove 'resample'")

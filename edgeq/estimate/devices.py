@@ -94,8 +94,10 @@ def estimate_for(
     if bus is None:
         unknown = f"the profile of {device.id} states no memory bandwidth"
         return Estimates(memory=memory, backend=backend, unknown=unknown)
-    # Half a context of the KV cache is read with every token.
-    cache = sizes.cache_bytes(context // 2, BYTES_PER_VALUE[contents.cache_type])
+    # Half a context of the KV cache is read with every token; a quantized one is widened first,
+    # which takes at least as long as reading it in f16.
+    per_value = max(BYTES_PER_VALUE["f16"], BYTES_PER_VALUE[contents.cache_type])
+    cache = sizes.cache_bytes(context // 2, per_value)
     decode = estimate_decode(
         bytes_per_token=contents.bytes_per_token + cache,
         bandwidth=bus,

@@ -118,39 +118,11 @@ def estimate_memory(
     imported = _IMPORTED[runtime] if with_python else (0.0, 0.0)
     anonymous, mapped = (size * MIB for size in imported)
     peak = anonymous + mapped + parts.resident
-    footprint = anonymous + parts.anonymous
-    if contents.sizes is None and file_format(contents.format).compared_by_operator:
-        _, few, many = (size * MIB for size in _UNKNOWN_ACTIVATIONS)
-        below, above = parts.activations - few, many - parts.activations
-        basis = "sizes of its weights; its operators' working memory is unknown"
-    else:
-        below = above = 0.0
-        basis = "sizes from its configuration, and the runtime's measured allocations"
-    near = measured_here and file_format(contents.format).runs_anywhere
-    if not file_format(contents.format).runs_anywhere:
-        basis = "sizes from its configuration, weights copied once; lower end: they stay mapped"
-        below = float(contents.weight_bytes)
-    elif not near:
-        basis += ", on another system"
-    if not with_python:
-        basis += "; in addition to the app's own memory"
-
-    def about(value: float, least: float) -> Interval:
-        share = _DOUBT_SHARE if near else _FAR_SHARE
-        doubt = _DOUBT_BYTES + share * value + (0 if near else _DOUBT_BYTES)
-        return Interval(
-            value=value,
-            low=max(
-                least, value - below - (doubt if file_format(contents.format).runs_anywhere else 0)
-            ),
-            high=value + doubt + above,
-            basis=basis,
-        )
-
+    doubt = _doubt(contents, parts, measured_here, with_python)
     return MemoryEstimate(
-        peak=about(peak, 0.0),
-        footprint=about(footprint, 0.0),
-        growth=about(parts.resident, 0.0),
+        peak=doubt.about(peak),
+        footprint=doubt.about(anonymous + parts.anonymous),
+        growth=doubt.about(parts.resident),
         parts={
             "the runtime": anonymous + mapped,
             "weights and code, mapped": parts.mapped,
@@ -160,6 +132,47 @@ def estimate_memory(
             "while loading": max(0.0, peak - anonymous - mapped - _running(parts)),
         },
     )
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """How far memory may be from its estimate, and what that is based on.
+
+    below, above: bytes of what is unknown. is_mapped: whether the runtime may map weights instead
+    of copying them, so that `below` is all that the estimate can be too large by.
+    """
+
+    below: float
+    above: float
+    is_near: bool
+    is_mapped: bool
+    basis: str
+
+    def about(self, value: float) -> Interval:
+        share = _DOUBT_SHARE if self.is_near else _FAR_SHARE
+        doubt = _DOUBT_BYTES + share * value + (0 if self.is_near else _DOUBT_BYTES)
+        low = value - self.below - (0 if self.is_mapped else doubt)
+        high = value + doubt + self.above
+        return Interval(value=value, low=max(0.0, low), high=high, basis=self.basis)
+
+
+def _doubt(contents: Contents, parts: _Parts, measured_here: bool, with_python: bool) -> _Doubt:
+    format = file_format(contents.format)
+    below = above = 0.0
+    basis = "sizes from its configuration, and the runtime's measured allocations"
+    if contents.sizes is None and format.compared_by_operator:
+        _, few, many = (size * MIB for size in _UNKNOWN_ACTIVATIONS)
+        below, above = parts.activations - few, many - parts.activations
+        basis = "sizes of its weights; its operators' working memory is unknown"
+    if not format.runs_anywhere:
+        basis = "sizes from its configuration, weights copied once; lower end: they stay mapped"
+        below = float(contents.weight_bytes)
+    elif not measured_here:
+        basis += ", on another system"
+    if not with_python:
+        basis += "; in addition to the app's own memory"
+    is_near = measured_here and format.runs_anywhere
+    return _Doubt(below, above, is_near, not format.runs_anywhere, basis)
 
 
 def _running(parts: _Parts) -> float:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgeq.core.artifact import Artifact
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.terms import TextOrPair
+from edgeq.formats.audio import AnyAudio
 from edgeq.formats.images import AnyImage
 
 Array = npt.NDArray[Any]
@@ -105,6 +106,10 @@ class Model:
     def detect(self, images: Sequence[AnyImage]) -> list[list[Detected]]:
         """Find objects in each image; the highest score first."""
         raise self._unfit("detect")
+
+    def transcribe(self, recordings: Sequence[AnyAudio]) -> list[str]:
+        """Write down what is said in each recording."""
+        raise self._unfit("transcribe")
 
     def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
         """Score each text for the query; the best first."""

@@ -39,6 +39,9 @@ class LanguageModel(Model, ABC):
     end_tokens: Container[int]
     cache_type: KvType = "f32"
     """The type of keys and values; subclasses with another one override it."""
+    noise_piece = 1
+    """How many tokens one run has where its rounding is measured: one, unless a run takes as long
+    for many."""
     chat_template: str | None = None
     special_tokens: Mapping[str, Any] = MappingProxyType({})
     """Where the file has a template, which `edgeq.formats.chat` applies; and spellings for it."""
@@ -114,38 +117,25 @@ class LanguageModel(Model, ABC):
         Starts with an empty cache. Raises InvalidInput for no tokens, an id outside the
         vocabulary, or more tokens than `context`.
         """
-        return self.logits_in_pieces(token_ids, self.context)
-
-    def logits_in_pieces(self, token_ids: Sequence[int] | Array, piece: int) -> Floats:
-        """Compute `logits` with `piece` tokens at a time going through the KV cache.
-
-        The result is equal in exact arithmetic. Sums are taken in another order, so the difference
-        shows how much of a distance between two models is rounding.
-        """
-        if piece < 1:
-            raise InvalidInput(Problem("piece", f"{piece} is not a number of tokens", "give ≥ 1"))
-        with self._lock:
-            ids = self._begin(token_ids)
-            parts = [
-                self._forward(ids[start : start + piece], every=True)
-                for start in range(0, len(ids), piece)
-            ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self.last_logits(token_ids, None, self.context)
 
     def last_logits(
-        self, token_ids: Sequence[int] | Array, count: int, piece: int = _PIECE
+        self, token_ids: Sequence[int] | Array, count: int | None, piece: int = _PIECE
     ) -> Floats:
-        """Compute the last `count` rows of `logits`; the others take no memory.
+        """Compute the last `count` rows of `logits`, None for all; others take no memory.
 
-        piece: how many tokens at a time go through the KV cache, as in `logits_in_pieces`.
+        piece: how many tokens at a time go through the KV cache. The result is equal in exact
+        arithmetic. Sums are taken in another order, so the difference shows how much of a distance
+        between two models is rounding.
         """
         with self._lock:
             ids = self._begin(token_ids)
-            parts = []
+            first, parts = len(ids) - (count or len(ids)), []
             for start in range(0, len(ids), piece):
                 rows = self._forward(ids[start : start + piece], every=True)
-                parts.append(rows[max(0, len(ids) - count - start) :])
-        return np.concatenate(parts)
+                if start + len(rows) > first:  # an empty slice would keep its rows in memory
+                    parts.append(rows[max(0, first - start) :])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def prefill(self, token_ids: Sequence[int] | Array) -> Floats:
         """Start a new text and score the token after `token_ids`: float32 (vocabulary,)."""

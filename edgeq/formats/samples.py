@@ -15,6 +15,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.known_settings import SAMPLE_KEY
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import TextOrPair
+from edgeq.formats.audio import AnyAudio, prepared_audio, text_of
 from edgeq.formats.base import Array, Classified, Detected, Model, Ranked
 from edgeq.formats.detections import detector_of
 from edgeq.formats.images import AnyImage, opened, prepared
@@ -102,6 +103,19 @@ class SampleModel(Model, ABC):
             answers.append(detector.named(found))
         return answers
 
+    def transcribe(self, recordings: Sequence[AnyAudio]) -> list[str]:
+        """See `Model.transcribe`. Recordings are run one at a time, as texts by `embed`."""
+        record = self.artifact
+        if record.audio is None or record.transcription is None or record.classes is None:
+            raise self._unfit("transcribe")
+        _require_list(recordings, "recordings")
+        (value,), texts = record.inputs, []
+        for index, given in enumerate(recordings):
+            feed = prepared_audio(given, record.audio, value, f"recordings[{index}]")
+            output = self.run({value.name: feed})[record.outputs[0].name]
+            texts.append(text_of(output, record.transcription, record.classes.labels))
+        return texts
+
     def rank(self, query: str, texts: Sequence[str]) -> list[Ranked]:
         """See `Model.rank`. Pairs are run one at a time, as texts by `embed`."""
         if not task_of(self.artifact.task).ranks:
@@ -172,9 +186,8 @@ def _classified(classes: Classes, output: Array) -> Classified:
 
 def _require_list(given: object, noun: str = "texts") -> None:
     if isinstance(given, str | bytes) or not isinstance(given, Sequence):
-        remedy = "give a list of str: ['a text']"
-        if noun == "images":
-            remedy = "give a list: ['photo.jpg']"
+        examples = {"images": "'photo.jpg'", "recordings": "'speech.wav'"}
+        remedy = f"give a list: [{examples.get(noun, repr('a text'))}]"
         raise InvalidInput(Problem(noun, f"is a {type(given).__name__}", remedy))
 
 

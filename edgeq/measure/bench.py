@@ -13,13 +13,11 @@ from edgeq.core.artifact import ARTIFACT_FILE, Artifact, read_artifact
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import Effort, Pass, Progress
 from edgeq.devices.compute_units import ComputeUnits
-from edgeq.formats.detections import detector_of
 from edgeq.formats.registry import file_format
-from edgeq.measure import arrays, generation, latency, rankings
-from edgeq.measure.detections import Detections, compared
+from edgeq.measure import arrays, generation, latency
+from edgeq.measure.answers import compared_answers
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
-from edgeq.measure.metrics import Answers, Judged, judged, scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -218,14 +216,11 @@ class Bench:
             if scores is not None:
                 spearman = [pair_spearman(rows, scores) for rows in vectors]
                 spearman_bounds = pair_spearman_bounds(vectors[0], scores)
-        labelled, drawn = self._as_labels(artifact, files), self._as_boxes(artifact, files)
-        answers: Answers | None = drawn or labelled
-        if task.ranks:
-            answers = self._as_rankings(files)
+        answers = compared_answers(artifact, self._data, *files)
         return Quality(
-            scores=scores_of(task, answers) if answers else {},
-            changed=labelled.changed(artifact.classes) if labelled and artifact.classes else (),
-            redrawn=drawn.changed() if drawn else (),
+            scores=answers.scores,
+            changed=answers.changed,
+            redrawn=answers.redrawn,
             outputs=distances,
             spearman=spearman[0],
             spearman_bounds=spearman_bounds,
@@ -233,28 +228,6 @@ class Bench:
             neighbours=nearest,
             conditions=conditions,
         )
-
-    def _as_labels(self, artifact: Artifact, files: tuple[Path, Path]) -> Judged | None:
-        """The answers of a classifier and of its original; None for other models."""
-        if artifact.classes is None or not task_of(artifact.task).classifies:
-            return None
-        own, original = ([*arrays.read_arrays(file)] for file in files)
-        return judged(self._data.names, own, original, artifact.classes, self._data.labels)
-
-    def _as_boxes(self, artifact: Artifact, files: tuple[Path, Path]) -> Detections | None:
-        """The answers of a detector and of its original; None for other models."""
-        detector, images = detector_of(artifact), self._data.images
-        if detector is None or images is None:
-            return None
-        names = [value.name for value in artifact.outputs]
-        own, original = (arrays.by_sample(file, names) for file in files)
-        return compared(detector, images, own, original)
-
-    def _as_rankings(self, files: tuple[Path, Path]) -> tuple[rankings.Query, ...]:
-        """The answers of a reranker and of its original, by query."""
-        own, original = ([*arrays.read_arrays(file)] for file in files)
-        pairs = (self._data.judged or {})["texts"]
-        return rankings.ranked(pairs, own, original, self._data.scores)
 
     def _measurement(
         self, directory: Path, artifact: Artifact, failures: dict[Pass, str], seen: dict[str, Any]

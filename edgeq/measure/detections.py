@@ -13,7 +13,7 @@ from edgeq.formats.detections import Detector, Floats, Found, areas, intersectio
 from edgeq.measure.intervals import share_bounds, weighted_bounds
 from edgeq.measure.paired import paired_bounds
 from edgeq.measure.records import Box, Redrawn, Score
-from edgeq.recipe.image_sets import PreparedImages, TrueBox
+from edgeq.recipe.file_sets import PreparedFiles, TrueBox
 
 Bools = npt.NDArray[np.bool_]
 Outputs = Mapping[str, npt.NDArray[Any]]
@@ -170,7 +170,7 @@ class _Matches:
 
 
 def compared(
-    detector: Detector, images: PreparedImages, own: Iterable[Outputs], original: Iterable[Outputs]
+    detector: Detector, images: PreparedFiles, own: Iterable[Outputs], original: Iterable[Outputs]
 ) -> Detections:
     """The answers to each image as boxes; a repeated image counts once."""
     first = sorted({name: i for i, name in reversed([*enumerate(images.names)])}.values())

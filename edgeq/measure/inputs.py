@@ -17,10 +17,10 @@ from edgeq.formats.timed_feed import sequence
 from edgeq.measure import arrays, text_passes
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
-from edgeq.recipe.image_sets import (
+from edgeq.recipe.file_sets import (
     ANNOTATIONS_FILE,
     PREPARED_ARRAYS,
-    PreparedImages,
+    PreparedFiles,
     read_prepared,
 )
 from edgeq.recipe.query_sets import read_queries
@@ -51,7 +51,7 @@ class Given:
 
     scores: of pairs of sentences, or the relevance of a reranker's texts.
     names: of samples that get labels: the texts themselves, or the files of images.
-    images: the images that a detector gets.
+    files: the images or recordings that a model gets, and what is known of them.
     """
 
     timed: dict[str, Any] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Given:
     scores: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
     names: tuple[str, ...] = ()
-    images: PreparedImages | None = None
+    files: PreparedFiles | None = None
 
 
 def given_to_language_model(
@@ -110,8 +110,9 @@ def given_samples(
         feed = folder / "feed.npy"
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
         judged = {"arrays": path.absolute(), "samples": samples}
-        if task_of(artifact.task).detects:
-            return Given({"feed": feed}, judged, images=_boxes(evaluation, artifact.classes))
+        task = task_of(artifact.task)
+        if task.detects or task.transcribes:
+            return Given({"feed": feed}, judged, files=_known_files(evaluation, artifact.classes))
         labels, names = _of_images(evaluation, artifact.classes)
         return Given({"feed": feed}, judged, None, labels, names)
     texts: tuple[TextOrPair, ...]
@@ -150,8 +151,8 @@ def _of_images(
     return _known(labels, classes, "a directory of the evaluation data"), names
 
 
-def _boxes(evaluation: Evaluation, classes: Classes | None) -> PreparedImages:
-    """The images and what is on them, in labels that the model knows."""
+def _known_files(evaluation: Evaluation, classes: Classes | None) -> PreparedFiles:
+    """Images or recordings and what is known of them, in labels that the model has."""
     found = read_prepared(evaluation.path)
     labels = {box.label for image in found.boxes or () for box in image}
     if classes is not None:

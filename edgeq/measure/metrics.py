@@ -15,7 +15,7 @@ import numpy.typing as npt
 from edgeq.core.artifact import Classes
 from edgeq.core.registry import Registry
 from edgeq.core.tasks import Task
-from edgeq.measure import detections, rankings
+from edgeq.measure import detections, rankings, words
 from edgeq.measure.intervals import resampled_bounds, share_bounds
 from edgeq.measure.paired import paired_bounds
 from edgeq.measure.records import Changed, Score
@@ -66,7 +66,7 @@ class Judged:
         )
 
 
-Answers: TypeAlias = Judged | Sequence[rankings.Query] | detections.Detections
+Answers: TypeAlias = Judged | Sequence[rankings.Query] | detections.Detections | words.Transcripts
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Metric:
     """A quality metric; `score` is None if the data do not allow it.
 
     It takes what the task's answers become: `Judged` for labels, `rankings.Query` of every query
-    for rankings, `Detections` for boxes.
+    for rankings, `Detections` for boxes, `Transcripts` for texts.
     """
 
     name: str
@@ -200,6 +200,8 @@ METRICS: Registry[Metric] = Registry(
         Metric("top5_drop", _top5_drop),
         Metric("map", detections.map_score),
         Metric("map_drop", detections.map_drop),
+        Metric("wer", words.wer),
+        Metric("wer_rise", words.wer_rise),
         Metric("order", rankings.order),
         Metric("ndcg", rankings.ndcg),
         Metric("ndcg_drop", rankings.ndcg_drop),

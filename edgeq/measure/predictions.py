@@ -27,8 +27,9 @@ class Predictions(ABC):
     def noise(self, index: int, window: Sequence[int], whole: Floats) -> float:
         """Mean KL from itself on window `index`, whose scored logits are `whole`.
 
-        The effect of rounding alone: the text is run token by token through the KV cache. Longer
-        pieces show nothing on llama.cpp: products of two rows or more all take one path there.
+        The effect of rounding alone: the text is run token by token through the KV cache, or
+        `noise_piece` tokens at a time. Longer pieces show nothing on llama.cpp: products of two
+        rows or more all take one path there.
         """
 
 
@@ -45,17 +46,12 @@ class LivePredictions(Predictions):
 
     def noise(self, index: int, window: Sequence[int], whole: Floats) -> float:
         """See `Predictions.noise`."""
-        pieces = self._last(window, piece=1)
+        pieces = self._last(window, piece=self._model.noise_piece)
         return float(score(whole, pieces, following(window)).kl.mean())
 
     def _last(self, window: Sequence[int], **pieces: int) -> Floats:
-        """What `second_half` keeps of a window's logits."""
+        """The scored rows: the last one predicts a token that the window does not have."""
         return self._model.last_logits(window, len(window) - len(window) // 2, **pieces)[:-1]
-
-
-def second_half(logits: Floats) -> Floats:
-    """The scored rows: the last one predicts a token that the window does not have."""
-    return logits[len(logits) // 2 : -1]
 
 
 def following(window: Sequence[int]) -> list[int]:

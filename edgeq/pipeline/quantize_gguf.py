@@ -71,16 +71,16 @@ def fit_gguf(source: Path, out: Path, size: str, text: Path, progress: Progress)
     Raises InvalidInput for a size that cannot be kept, and for too little text.
     """
     limit = given_bytes(size, "--size")
-    writable(out, "out")
     try:
         from edgeq.formats.gguf.inside import importance_inside
-        from edgeq.formats.gguf.requantize import quantize_file
+        from edgeq.formats.gguf.requantize import quantize_file, require_other
         from edgeq.pipeline.allocate import whole_file
     except ImportError:
         raise missing_extra("gguf", "gguf", "quantize GGUF files") from None
+    require_other(source, out)
     header = _opened(source)
     whole_file.require_possible(header, limit)
-    windows = _windows(source, text, _WINDOW)
+    windows = _windows(header, text, _WINDOW)
     if len(windows) < 2 * (_COSTLY + _JUDGED):
         what = f"has {len(windows)} windows of {_WINDOW} tokens"
         raise InvalidInput(Problem(str(text), what, f"give {2 * (_COSTLY + _JUDGED)} or more"))
@@ -123,27 +123,33 @@ def importance_of_file(source: Path, text: Path, out: Path, progress: Progress) 
         from edgeq.pipeline.allocate.whole_file import candidates
     except ImportError:
         raise missing_extra("gguf", "gguf", "write an importance matrix") from None
-    names, windows = candidates(_opened(source)), _windows(source, text, _IMATRIX_WINDOW)
-    threads = default_threads()
+    header, threads = _opened(source), default_threads()
+    names, windows = candidates(header), _windows(header, text, _IMATRIX_WINDOW)
     found = importance_inside(source, names, windows, text.name, threads, progress)
     write_imatrix(out, found)
     return found
 
 
 def _opened(source: Path) -> Header:
-    """The header of a file that llama.cpp survives."""
+    """The header of a language model that llama.cpp survives."""
     from edgeq.formats.gguf.parts import read_whole
     from edgeq.formats.gguf.trial import require_survivor
 
     header = read_whole(source)
+    if header.get(f"{header.get('general.architecture')}.attention.causal", True) is False:
+        what = "is a sentence encoder, and statistics are those of a language model"
+        raise InvalidInput(Problem(str(source), what, "quantize it to a mix: --mix Q8_0"))
     require_survivor(header, None, None, None, None)
     return header
 
 
-def _windows(source: Path, text: Path, size: int) -> list[list[int]]:
+def _windows(header: Header, text: Path, size: int) -> list[list[int]]:
+    """The text in windows of `size` tokens, or of the trained length if that is less."""
     from edgeq.formats.gguf.llama_model import LlamaModel
 
-    return corpus_windows(LlamaModel(source, vocabulary_only=True).tokens, text, None, size)
+    trained = header.get(f"{header.get('general.architecture')}.context_length", size)
+    tokens = LlamaModel(header.path, vocabulary_only=True).tokens
+    return corpus_windows(tokens, text, None, min(size, int(trained)))
 
 
 def importance_of_recipe(recipe: Path, out: Path, progress: Progress) -> Importance:

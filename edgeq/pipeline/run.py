@@ -82,6 +82,22 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Transcribed:
+    """What is said in recordings, and the seconds that it took to write down all."""
+
+    artifact: str
+    runtime: str
+    is_reference: bool
+    recordings: tuple[str, ...]
+    texts: tuple[str, ...]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
 class Boxed:
     """What a detector finds in images, and the seconds that it took for all."""
 
@@ -113,8 +129,10 @@ class Reranked:
         return dataclasses.asdict(self)
 
 
-def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled | Boxed | Reranked:
-    """Embed, classify or rank `texts`, or find objects in images, with the model at `path`.
+def run_texts(
+    path: Path, texts: Sequence[str]
+) -> Answer | Labelled | Boxed | Transcribed | Reranked:
+    """Embed, classify or rank `texts`, or look at images or listen to recordings of these paths.
 
     Raises InvalidInput if there are none.
     """
@@ -143,6 +161,9 @@ def run_texts(path: Path, texts: Sequence[str]) -> Answer | Labelled | Boxed | R
         seconds = time.perf_counter() - start
         noun = task_of(model.artifact.task).samples[:-1]
         return Labelled(*about, tuple(texts), answers, seconds, noun)
+    if model.artifact is not None and task_of(model.artifact.task).transcribes:
+        spoken = tuple(model.transcribe(texts))
+        return Transcribed(*about, tuple(texts), spoken, time.perf_counter() - start)
     if model.artifact is not None and task_of(model.artifact.task).detects:
         boxes = tuple(map(tuple, model.detect(texts)))
         return Boxed(*about, tuple(texts), boxes, time.perf_counter() - start)

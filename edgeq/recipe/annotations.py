@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import read_bytes
-from edgeq.recipe.image_sets import ANNOTATIONS_FILE, ImageFile, TrueBox
+from edgeq.recipe.file_sets import ANNOTATIONS_FILE, DataFile, TrueBox
 
 _MOST_BYTES = 1 << 30
 _Side = Annotated[FiniteFloat, Field(ge=0)]
@@ -47,7 +47,7 @@ def has_annotations(folder: Path) -> bool:
 
 
 def read_annotations(
-    folder: Path, images: Sequence[ImageFile]
+    folder: Path, images: Sequence[DataFile]
 ) -> tuple[tuple[tuple[TrueBox, ...], ...], tuple[tuple[int, int] | None, ...]]:
     """The boxes on each image, and its height and width if they are stated.
 

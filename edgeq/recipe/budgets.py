@@ -162,6 +162,12 @@ class QualityBudget(Frozen):
         "on annotated images minus the artifact's.",
         examples=["1 %"],
     )
+    wer_rise: Fraction | None = Field(
+        default=None,
+        description="Speech recognisers: upper bound of the artifact's word error rate on "
+        "recordings with known texts minus the original's.",
+        examples=["1 %"],
+    )
     order: Fraction | None = Field(
         default=None,
         description="Rerankers: lower bound of the share of pairs of texts under a query that keep "

@@ -2,9 +2,8 @@
 
 `.txt` has one text per line. `.tsv` (tab) and `.csv` (tab or comma) have a header with the columns
 `sentence1`, `sentence2` and, for a task score, `score`; or `text` and, for the right label of each,
-`label`. `.npz` has one array for each input of the
-model, all with the same number of samples along the first axis. A directory has images, see
-`edgeq.recipe.image_sets`.
+`label`. `.npz` has one array for each input of the model, all with the same number of samples along
+the first axis. A directory has images or recordings, see `edgeq.recipe.file_sets`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import read_bytes, require_file
 from edgeq.core.units import format_bytes
 from edgeq.core.validation_messages import suggest, suggest_near
-from edgeq.recipe.image_sets import ImageFile, list_images
+from edgeq.recipe.file_sets import KNOWLEDGE, DataFile, list_files
 
 Array = npt.NDArray[Any]
 
@@ -249,17 +248,18 @@ def shared_passages(calibration: Path, evaluation: Path, words: int = 13) -> lis
 
 
 def content_sha256(path: Path) -> str:
-    """One hash over a data set's file, or over every image of a directory."""
+    """One hash over a data set's file, or over all files of a directory."""
     if not path.is_dir():
         return canonical.sha256_of_file(path)
-    images = list_images(path)
-    return canonical.sha256_of({each.name: canonical.sha256_of_file(each.path) for each in images})
+    paths = {each.name: each.path for each in list_files(path)}
+    paths |= {name: path / name for name in KNOWLEDGE if (path / name).is_file()}
+    return canonical.sha256_of({name: canonical.sha256_of_file(own) for name, own in paths.items()})
 
 
-def chosen_images(path: Path, samples: int | None = None) -> list[ImageFile]:
-    """The images of a directory, or `samples` of them, chosen as in `read_texts`."""
-    images = list_images(path)
-    return [images[index] for index in chosen_rows(path, len(images), samples)]
+def chosen_files(path: Path, samples: int | None = None) -> list[DataFile]:
+    """The files of a directory, or `samples` of them, chosen as in `read_texts`."""
+    files = list_files(path)
+    return [files[index] for index in chosen_rows(path, len(files), samples)]
 
 
 def chosen_rows(path: Path, available: int, samples: int | None) -> list[int]:
@@ -269,7 +269,7 @@ def chosen_rows(path: Path, available: int, samples: int | None) -> list[int]:
 
 def _keys(path: Path) -> Iterator[tuple[bytes, str]]:
     if path.is_dir():
-        for image in list_images(path):
+        for image in list_files(path):
             yield canonical.sha256_of_file(image.path).encode(), image.name
         return
     if path.suffix in ARRAY_SUFFIXES:
@@ -381,6 +381,9 @@ def _is_number(text: str) -> bool:
 
 def no_such_file(path: Path) -> InvalidInput:
     """The error for a file that does not exist, suggesting a similar name."""
+    if path.is_symlink():
+        what = f"is a link to {path.readlink()}, which does not exist"
+        return InvalidInput(Problem(str(path), what, "download it again"))
     folder = path.parent
     names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     return InvalidInput(Problem(str(path), "no such file", suggest_near(path.name, names)))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from edgeq.core.artifact import ClassFunction, Frozen
+from edgeq.core.audio import AudioSettings, TranscriptionSettings
 from edgeq.core.detection import DetectionSettings
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import TASKS
@@ -84,8 +85,9 @@ class ModelSpec(Frozen):
     labels: Annotated[tuple[str, ...] | str, BeforeValidator(_file_or_list)] | None = Field(
         default=None,
         min_length=1,
-        description="For a classifier in an .onnx file: the names of its classes in the order of "
-        "its output, a list or a text file with one per line, relative to the recipe.",
+        description="For a model of labels in an .onnx file: the names of its classes, or a "
+        "recogniser's symbols, in the order of its output, a list or a text file with one per "
+        "line, relative to the recipe.",
         examples=[["cat", "dog"]],
     )
     function: ClassFunction | None = Field(
@@ -114,6 +116,22 @@ class ModelSpec(Frozen):
         ],
     )
 
+    audio: AudioSettings | None = Field(
+        default=None,
+        description="For speech-recognition: how a recording becomes the model's input.",
+        examples=[{"rate": 16000, "seconds": 20, "normalize": True}],
+    )
+    transcription: TranscriptionSettings | None = Field(
+        default=None,
+        description="For speech-recognition: how the model's output becomes a text.",
+        examples=[{"blank": "<pad>", "space": "|", "ignore": ["<s>", "</s>", "<unk>"]}],
+    )
+
+    @property
+    def file_settings(self) -> ImageSettings | AudioSettings | None:
+        """How a file of the data becomes the model's input; None where files hold inputs."""
+        return self.image or self.audio
+
     @property
     def carried(self) -> dict[str, str]:
         """The output that becomes an input of the next step, by that input's name."""
@@ -127,7 +145,8 @@ class DataRef(Frozen):
         min_length=1,
         description="A file, relative to the recipe: .txt (one text per line), .tsv or .csv "
         "(columns sentence1, sentence2, score), .npz (an array for each input), or a directory of "
-        "images, in subdirectories named by their labels if they have any.",
+        "images, in subdirectories named by their labels if they have any, or of recordings "
+        "(.wav).",
         examples=["data/calibration.txt"],
     )
     samples: int | None = Field(

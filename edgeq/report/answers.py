@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rich.table import Table
 
 from edgeq.core.units import format_seconds, format_speed
-from edgeq.pipeline.run import Answer, Boxed, Labelled, Reranked, Written
+from edgeq.pipeline.run import Answer, Boxed, Labelled, Reranked, Transcribed, Written
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 
@@ -64,6 +64,19 @@ def print_boxes(boxed: Boxed, console: Console) -> None:
     console.print(Text(f"{boxed.artifact}: {took} per image ({_seen(boxed)})", style="dim"))
 
 
+def print_texts(transcribed: Transcribed, console: Console) -> None:
+    """Print what is said in each recording, and the time to write one down."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    table.add_column("recording", overflow="fold")
+    table.add_column("text", overflow="fold")
+    for name, text in zip(transcribed.recordings, transcribed.texts, strict=True):
+        table.add_row(Text(name), Text(text))
+    print_table(table, console)
+    took = format_seconds(transcribed.seconds / len(transcribed.recordings))
+    words = f"{transcribed.artifact}: {took} per recording ({_seen(transcribed)})"
+    console.print(Text(words, style="dim"))
+
+
 def print_ranking(reranked: Reranked, console: Console) -> None:
     """Print the texts, the best first, and the time to score one."""
     console.print(Text(reranked.query, style="bold"))
@@ -78,7 +91,7 @@ def print_ranking(reranked: Reranked, console: Console) -> None:
     console.print(Text(words, style="dim"))
 
 
-def _seen(result: Answer | Labelled | Boxed | Reranked | Written) -> str:
+def _seen(result: Answer | Labelled | Boxed | Transcribed | Reranked | Written) -> str:
     """Name the runtime if it is a reference, whose times differ from an app's runtime."""
     return f"measured here, by {result.runtime}" if result.is_reference else "measured here"
 

@@ -159,6 +159,12 @@ def test_a_letterbox_is_bilinear_between_four_pixels(
     assert (found[around] == 114).all()
 
 
+@pytest.mark.parametrize("given", [{"size": 8}, {"size": 8, "resize": "fit", "fill": 3}])
+def test_settings_are_read_as_they_were_written(given: dict[str, Any]) -> None:
+    settings = ImageSettings.model_validate(given)
+    assert ImageSettings.model_validate(settings.model_dump(mode="json")) == settings
+
+
 def test_what_is_no_image_of_eight_bits_is_refused(tmp_path: Path) -> None:
     settings = ImageSettings(size=8)
     deep = tmp_path / "deep.png"

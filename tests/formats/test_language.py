@@ -24,7 +24,9 @@ def test_one_answer_however_the_text_reaches_the_cache(ids: list[int], piece: in
     model = Table()
     whole = model.logits(ids)
     assert (whole.shape, whole.dtype) == ((len(ids), VOCABULARY), np.dtype(np.float32))
-    np.testing.assert_array_equal(model.logits_in_pieces(ids, piece), whole)
+    np.testing.assert_array_equal(model.last_logits(ids, len(ids), piece), whole)
+    for count in (1, len(ids) // 2 + 1):
+        np.testing.assert_array_equal(model.last_logits(ids, count, piece), whole[-count:])
     last = model.prefill(ids[:1])
     for token in ids[1:]:
         last = model.step(token)
@@ -230,7 +232,7 @@ def test_calls_from_several_threads_wait_for_each_other() -> None:
 
     def run(index: int) -> None:
         for _ in range(5):
-            found[index] = model.logits_in_pieces(texts[index], 1)
+            found[index] = model.last_logits(texts[index], len(texts[index]), 1)
 
     threads = [threading.Thread(target=run, args=(index,)) for index in range(len(texts))]
     for thread in threads:

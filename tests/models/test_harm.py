@@ -36,7 +36,9 @@ def test_each_rounding_alone(tmp_path: Path) -> None:
     quantized = Quantized(tensor, codes, np.ascontiguousarray(WEIGHT.T[:, [3]]), "static-uint8")
     region = Region(inputs={"x": weight.value}, operators=(weight.uses[0].node,))
     ranges = {"x": (-2.0, 3.1)}
-    found = harms(tmp_path, region, ranges, [weight], {"w": quantized}, [{"x": INPUT}])
+    given = tmp_path, region, ranges, [weight], {"w": quantized}, [{"x": INPUT}]
+    found = harms(*given, limit=0.01)
+    assert harms(*given, limit=0.5) == {}
 
     decoded = tensor.dequantize() / smoothing
     decoded[:, 3] = WEIGHT.T[:, 3]

@@ -81,6 +81,37 @@ def test_an_unknown_key_of_a_decoder_is_refused(family: str) -> None:
     assert "config.json" in said and "'invented'" in said and WHERE in said
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model_type": "qwen3_moe", "num_experts": 128}, "no operator for mixtures of experts"),
+        (
+            {"model_type": "lfm2", "layer_types": ["conv", "full_attention"]},
+            "no operator for layers of 'conv'",
+        ),
+        ({"model_type": "made-up"}, "'made-up' is not supported"),
+    ],
+)
+def test_an_unsupported_architecture_names_what_lacks(config: dict[str, Any], said: str) -> None:
+    told = refused(decoder_of, config, WHERE)
+    assert said in told
+    assert "edgeq quantize" in told
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("layer_types", ["mamba", "attention"]),
+        ("num_local_experts", 8),
+        ("position_embedding_type", "nope"),
+        ("normalization_function", "layernorm"),
+    ],
+)
+def test_only_the_dense_models_of_granite_4_are_read(key: str, value: Any) -> None:
+    config = saved(tiny_decoders.configuration("granitemoehybrid"))
+    assert key in refused(decoder_of, {**config, key: value}, WHERE)
+
+
 @pytest.mark.parametrize("family", ENCODER_KEYS)
 def test_an_unknown_key_of_an_encoder_is_refused(family: str) -> None:
     config = saved(transformers.CONFIG_MAPPING[family]())

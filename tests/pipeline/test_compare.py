@@ -67,7 +67,7 @@ def test_the_runner_gives_what_transformers_gives(
         wanted = own(torch.tensor([ids])).logits[0].numpy()
     np.testing.assert_allclose(wren.logits(ids), wanted, atol=2e-5)
     for piece in (1, 7):
-        np.testing.assert_allclose(wren.logits_in_pieces(ids, piece), wanted, atol=2e-5)
+        np.testing.assert_allclose(wren.last_logits(ids, len(ids), piece), wanted, atol=2e-5)
     np.testing.assert_allclose(wren.prefill(ids), wanted[-1], atol=2e-5)
     assert (wren.vocabulary, wren.context, wren.end_tokens) == (4096, 1024, {1})
     assert wren.cache_bytes(1024) == 2 * 6 * 2 * 64 * 4 * 1024
@@ -93,7 +93,7 @@ def test_pieces_through_the_cache_change_nothing(tmp_path: Path, family: str) ->
     ids = np.random.default_rng(0).integers(0, model.vocabulary, size=60)
     whole = model.logits(ids)
     for piece in (1, 5, 32):
-        np.testing.assert_allclose(model.logits_in_pieces(ids, piece), whole, atol=1e-4)
+        np.testing.assert_allclose(model.last_logits(ids, len(ids), piece), whole, atol=1e-4)
 
 
 def copy_of_wren(folder: Path, **changes: Any) -> Path:

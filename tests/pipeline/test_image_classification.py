@@ -188,7 +188,7 @@ def test_a_graph_that_ends_in_softmax_gives_probabilities(shapes: Shapes, tmp_pa
         ("size: 32", "size: 32, layout: NHWC", r"gives \(1, 32, 32, 3\)"),
         ("  labels: [circle, square, cross, bar, triangle, frame]\n", "", "needs 'labels'"),
         ("image-classification", "tensor", "model.image: the task 'tensor' takes no images"),
-        ("path: evaluation", "path: shapes.yaml", "is not a directory of images"),
+        ("path: evaluation", "path: shapes.yaml", "is not a directory of images or"),
         ("path: evaluation", "path: calibration", "40 of its samples are in the calibration"),
     ],
 )
@@ -212,15 +212,15 @@ def test_a_label_that_the_model_does_not_know_is_refused(shapes: Shapes) -> None
 
 @pytest.mark.parametrize(
     ("name", "what"),
-    [("notes.txt", "is not an image that edgeq reads"), ("loose.png", "is in no subdirectory")],
+    [("notes.txt", "is not an image or recording"), ("loose.png", "is in no subdirectory")],
 )
 def test_a_directory_holds_images_only(tmp_path: Path, name: str, what: str) -> None:
-    from edgeq.recipe.image_sets import list_images
+    from edgeq.recipe.file_sets import list_files
 
     save_shapes(tmp_path, range(6), by_label=True)
     shape("bar", 1).save(tmp_path / name, "PNG")
     with pytest.raises(InvalidInput, match=what):
-        list_images(tmp_path)
+        list_files(tmp_path)
 
 
 def test_the_verb_takes_a_list_of_images(shapes: Shapes) -> None:

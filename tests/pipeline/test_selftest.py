@@ -15,7 +15,10 @@ pytest.importorskip("torch", reason="the build side is not installed")
 import onnxruntime
 from tokenizers import Tokenizer
 
+from edgeq.core.artifact import Artifact, ModelRecord, TextSettings
 from edgeq.formats.selftest import listed
+from edgeq.pipeline.bundle.readme import _texts
+from edgeq.pipeline.bundle.selftest import Facts
 from edgeq.pipeline.workflow import bundle_recipe
 from tests.conftest import Project
 from tests.support import onnx_models
@@ -110,3 +113,35 @@ def test_a_large_output_is_listed_by_what_matters() -> None:
     shown = expected.model_dump()
     assert gap(shown, output) == 0
     assert gap(shown, output[:, ::-1]) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, ""),
+        ({"kv": "f32"}, "in f32: set `type_k` and `type_v` to it."),
+        (
+            {"kv": "q8_0"},
+            "in q8_0: set `type_k` and `type_v` to it and `flash_attn_type` to enabled.",
+        ),
+    ],
+)
+def test_the_readme_names_the_cache_that_was_checked(settings: dict[str, str], said: str) -> None:
+    text = TextSettings(max_tokens=64)
+    artifact = Artifact(
+        name="gguf-Q8_0",
+        format="gguf",
+        variant="Q8_0",
+        task="text-generation",
+        model=ModelRecord(source="m", sha256="0" * 64),
+        inputs=(),
+        outputs=(),
+        weight_bytes=1,
+        tensors={},
+        settings=settings,
+        files={},
+        tools={},
+    )
+    lines = "\n".join(_texts(artifact, text, Facts()))
+    assert said in lines
+    assert ("type_k" in lines) == bool(settings)

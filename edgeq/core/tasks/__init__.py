@@ -7,6 +7,7 @@ from edgeq.core.tasks.image_classification import IMAGE_CLASSIFICATION
 from edgeq.core.tasks.object_detection import OBJECT_DETECTION
 from edgeq.core.tasks.reranking import RERANKING
 from edgeq.core.tasks.sentence_embedding import SENTENCE_EMBEDDING
+from edgeq.core.tasks.speech_recognition import SPEECH_RECOGNITION
 from edgeq.core.tasks.task import FirstRecipe, Takes, Task
 from edgeq.core.tasks.tensor import TENSOR
 from edgeq.core.tasks.text_classification import TEXT_CLASSIFICATION
@@ -17,6 +18,7 @@ __all__ = [
     "OBJECT_DETECTION",
     "RERANKING",
     "SENTENCE_EMBEDDING",
+    "SPEECH_RECOGNITION",
     "TASKS",
     "TENSOR",
     "TEXT_CLASSIFICATION",
@@ -39,6 +41,7 @@ TASKS: Registry[Task] = Registry(
         TEXT_GENERATION,
         IMAGE_CLASSIFICATION,
         OBJECT_DETECTION,
+        SPEECH_RECOGNITION,
         TENSOR,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Takes = Literal["texts", "pairs", "a long text", "images", "arrays"]
+Takes = Literal["texts", "pairs", "a long text", "images", "audio", "arrays"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Task:
     takes: the data that it is calibrated and judged on. generates: whether it generates text token
     by token, with a cache. embeds: whether its answers are vectors that are compared with each
     other. classifies: whether its answers are labels. detects: whether they are
-    boxes with labels. ranks: whether its answer is one score
+    boxes with labels. transcribes: whether they are texts. ranks: whether its answer is one score
     of a query and a text. has_sentence_head: whether token vectors
     are pooled as sentence-transformers' files say.
 
@@ -72,6 +72,7 @@ class Task:
     embeds: bool = False
     classifies: bool = False
     detects: bool = False
+    transcribes: bool = False
     ranks: bool = False
     has_sentence_head: bool = False
     architectures: tuple[str, ...] = ()
@@ -86,19 +87,26 @@ class Task:
     @property
     def takes_arrays(self) -> bool:
         """Whether its inputs are arrays, or become some, whose shapes only an .onnx file says."""
-        return self.takes in ("images", "arrays")
+        return self.takes in ("images", "audio", "arrays")
 
     @property
     def has_labels(self) -> bool:
         """Whether its answers name classes, which an .onnx file does not say."""
-        return self.classifies or self.detects
+        return self.classifies or self.detects or self.transcribes
 
     @property
     def samples(self) -> str:
         """A word for its samples."""
         if self.ranks:
             return "queries"
+        if self.takes == "audio":
+            return "recordings"
         return self.takes if self.takes in ("texts", "images") else "samples"
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether a file of its data is one sample: an image or a recording."""
+        return self.takes in ("images", "audio")
 
     @property
     def takes_images(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -60,11 +61,8 @@ def quantize_file(
     on the size of the model. Raises InvalidInput for a damaged file, one whose weights a mix would
     quantize twice, and a matrix that does not match or lacks data that the mix requires.
     """
-    writable(destination, str(destination))
+    require_other(source, destination)
     header = read_whole(source)
-    if destination.exists() and destination.samefile(source):
-        what = "is the file to be quantized"
-        raise InvalidInput(Problem(str(destination), what, "write to another"))
     types = types or types_of(header, mix, importance is not None)
     order = file_order(types)
     weights = {
@@ -97,6 +95,14 @@ def quantize_file(
 
     specs = [(name, _written(header.tensors[name].shape), types[name]) for name in order]
     write_gguf(destination, quantized_metadata(header.metadata, mix, importance), specs, chunks)
+
+
+def require_other(source: Path, destination: Path) -> None:
+    """Raise InvalidInput unless `destination` can be written and is not the source."""
+    writable(destination, str(destination))
+    if destination.exists() and destination.samefile(source):
+        what = "is the file to be quantized"
+        raise InvalidInput(Problem(str(destination), what, "write to another"))
 
 
 def types_of(header: Header, mix: str, has_importance: bool) -> dict[str, GgmlType]:
@@ -154,6 +160,17 @@ def facts_of(header: Header) -> MixFacts:
         kv_heads=number("attention.head_count_kv", heads),
         experts=number("expert_count", 0),
     )
+
+
+@functools.cache
+def is_readable(type: GgmlType) -> bool:
+    """Whether values of a type can be read as float32."""
+    try:
+        kind = gguf.GGMLQuantizationType(type.id)
+        gguf.quants.dequantize(np.zeros((1, type.block_bytes), np.uint8), kind)
+    except (ValueError, NotImplementedError):
+        return False
+    return True
 
 
 def rows_of(entry: TensorEntry) -> ReadRows:

@@ -93,7 +93,7 @@ def _too_loud(
     progress("measure what each rounding does to the answers")
     plain = [w for w in chosen.weights if w.role in ("linear", "convolution") and _in_main(w)]
     own = chosen.ranges(statistics)
-    each = harms(float_directory, chosen.region, own, plain, found, feeds)
+    each = harms(float_directory, chosen.region, own, plain, found, feeds, limit)
     return too_loud(each, found, limit)
 
 

@@ -33,6 +33,9 @@ FAMILIES: dict[str, Family] = {
 }
 """By `model_type` in config.json."""
 
+_ATTENTION = {"full_attention", "sliding_attention", "attention"}
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+
 __all__ = (
     "DEFAULT_CONTEXT",
     "FAMILIES",
@@ -53,7 +56,7 @@ def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
     name = config.get("model_type")
     family = FAMILIES.get(name) if isinstance(name, str) else None
     if family is None:
-        what = f"the architecture {name!r} is not supported"
+        what = f"the architecture {name!r} is not supported{_lacking(config)}"
         remedy = (
             f"supported: {', '.join(FAMILIES)}; of others, llama.cpp's convert_hf_to_gguf.py makes "
             f"a GGUF file, and `edgeq quantize IN.gguf OUT.gguf --size SIZE --text TEXT` fits it"
@@ -70,3 +73,13 @@ def decoder_of(config: Mapping[str, Any], where: str) -> Decoder:
     if problems:
         raise InvalidInput(problems)
     return decoder
+
+
+def _lacking(config: Mapping[str, Any]) -> str:
+    """The operators that no exporter has, as far as the configuration names them."""
+    experts = any(isinstance(config.get(key), int) and config[key] > 0 for key in _EXPERTS)
+    kinds = config.get("layer_types")
+    named = {kind for kind in kinds if isinstance(kind, str)} if isinstance(kinds, list) else set()
+    found = [f"layers of {kind!r}" for kind in sorted(named - _ATTENTION)[:3]]
+    found += ["mixtures of experts"] if experts else []
+    return f": there is no operator for {' and '.join(found)}" if found else ""

@@ -28,6 +28,7 @@ from edgeq.quantize.statistics import Feed
 _SAMPLES = 3
 _WORTH_BYTES = 0.1
 _SWITCH = "edgeq.switch"
+_NONE, _ALL = 0, -1  # others are numbers of a single rounding
 Ranges = Mapping[str, tuple[float, float]]
 
 
@@ -58,8 +59,11 @@ def harms(
     weights: Sequence[Weight],
     found: Mapping[str, Quantized],
     feeds: Sequence[Feed],
+    limit: float,
 ) -> dict[str, float]:
     """The squared relative error of the answers by each rounding alone, by tensor and weight.
+
+    Empty if all together change them by less than `limit`.
 
     directory: of the float graph. region, ranges: what is coded between convolutions. weights,
     found: what is rounded, with the codes of inputs if those have a static range.
@@ -72,7 +76,9 @@ def harms(
         switched.round(weight, found[weight.name])
     session = switched.open(directory)
     chosen = feeds[:: max(1, len(feeds) // _SAMPLES)][:_SAMPLES]
-    exact = [_answers(session, feed, 0) for feed in chosen]
+    exact = [_answers(session, feed, _NONE) for feed in chosen]
+    if _change([_answers(session, feed, _ALL) for feed in chosen], exact) <= limit**2:
+        return {}
     return {
         name: _change([_answers(session, feed, number) for feed in chosen], exact)
         for number, name in enumerate(switched.names, 1)
@@ -96,7 +102,7 @@ def _change(found: list[list[np.ndarray]], exact: list[list[np.ndarray]]) -> flo
 
 
 class _Switched:
-    """The float graph with a switch for each rounding; switch 0 is none of them."""
+    """The float graph with a switch for each rounding."""
 
     def __init__(self, directory: Path) -> None:
         self.names: list[str] = []
@@ -109,6 +115,8 @@ class _Switched:
         kind = ir.TensorType(ir.DataType.INT64)
         self._switch = ir.Value(name=_SWITCH, type=kind, shape=ir.Shape([]))
         graph.inputs.append(self._switch)
+        every = self._writer.constant("every", np.array(_ALL, np.int64))
+        self._all = self._writer.emit(graph[0], "Equal", [self._switch, every])
 
     def open(self, directory: Path) -> Session:
         graph = ir.to_proto(self._model).SerializeToString()
@@ -179,21 +187,24 @@ class _Switched:
         """Let `uses` read what `changed` makes of `value` if the switch is `number`."""
         graph = self._model.graph
         place = self._writer.constant("switch", np.array(number, np.int64))
-        is_on = ir.node("Equal", [self._switch, place])
+        is_this = ir.node("Equal", [self._switch, place])
+        is_on = ir.node("Or", [is_this.outputs[0], self._all])
         branches = {"then_branch": changed, "else_branch": [ir.node("Identity", [value])]}
         attributes = [
             ir.AttrGraph(name, ir.Graph([], [nodes[-1].outputs[0]], nodes=nodes, name=name))
             for name, nodes in branches.items()
         ]
         chosen = ir.Node("", "If", [is_on.outputs[0]], attributes, num_outputs=1)
-        for node in (*changed, *branches["else_branch"], is_on, chosen):
+        for node in (*changed, *branches["else_branch"], is_this, is_on, chosen):
             for made in node.outputs:
                 made.name = f"edgeq.{number}.{id(made)}"
         producer = value.producer()
         if producer is None:
-            graph.insert_before(graph[0], [is_on, chosen])
+            first = self._all.producer()
+            assert first is not None
+            graph.insert_after(first, [is_this, is_on, chosen])
         else:
-            graph.insert_after(producer, [is_on, chosen])
+            graph.insert_after(producer, [is_this, is_on, chosen])
         for node, index in uses:
             node.replace_input_with(index, chosen.outputs[0])
 

@@ -14,6 +14,8 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.graphs.rewriting import CONTRIB
 from edgeq.quantize.decide import ALREADY, SMALLEST_WEIGHT, Decision
 from edgeq.quantize.methods import plain_method, rounding_method
+from edgeq.quantize.methods.nearest import NEAREST
+from edgeq.quantize.model import Choice
 from edgeq.quantize.number_formats import Floats, number_format
 from edgeq.quantize.number_formats.integers import INT8, INT8_B32, INT8_STORED
 
@@ -27,6 +29,7 @@ _QUANTIZED = ("quantize", "qlinear", "integer", "nbits", "qgemm", "qattention", 
 _CODES = tuple(
     getattr(ir.DataType, name) for name in ("INT8", "UINT8", "INT4", "UINT4", "INT16", "UINT16")
 )
+_INSIDE = "computed in float32: in a subgraph, which calibration cannot access"
 # onnxruntime's own operators that are supported here
 _CONTRIB = ("FusedMatMul", "GroupQueryAttention")
 
@@ -161,6 +164,9 @@ def settle(weight: Weight, decide: Decide) -> Decision:
         return decision
     if choice.grid == INT8_STORED.name:  # expanded, whatever reads it then
         return decision
+    is_inside = not all(use.in_main_graph for use in weight.uses)
+    if weight.role == "convolution" and choice.ranges and is_inside and not weight.obstacle:
+        return Decision(Choice(INT8_STORED.name, NEAREST.name, "float32", None), _INSIDE)
     obstacle = weight.obstacle or _obstacle(weight, choice.grid, choice.activations)
     if obstacle:
         return Decision(None, f"stays float32: {obstacle}")
@@ -170,7 +176,7 @@ def settle(weight: Weight, decide: Decide) -> Decision:
         plain = plain_method(number_format(choice.grid)).name
         method = choice.method if is_tried else plain
         return replace(decision, choice=replace(choice, method=method, activations="float32"))
-    if choice.activations == "static-uint8" and not all(u.in_main_graph for u in weight.uses):
+    if choice.activations == "static-uint8" and is_inside:
         reason = f"{decision.reason}; dynamic ranges, since calibration has no access to subgraphs"
         return Decision(replace(choice, activations="dynamic-uint8", ranges=None), reason)
     return decision
@@ -193,8 +199,6 @@ def _obstacle(weight: Weight, grid: str, activations: str) -> str:
             return f"{operator} has a bias that is computed, and integers need a stored one"
         if activations != "static-uint8":
             return f"{operator} has fast int8 kernels only for static ranges; use int8-static"
-        if not all(use.in_main_graph for use in weight.uses):
-            return f"{operator} is in a subgraph, which calibration cannot access"
     if weight.role == "recurrent" and grid != INT8.name:
         return f"{operator} has quantized kernels only for int8"
     block = number_format(grid).group_size

@@ -26,12 +26,13 @@ from edgeq.formats.gguf.file_format import GGUF
 from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.imatrix import Importance
 from edgeq.formats.gguf.inside import Scored, Windows
-from edgeq.formats.gguf.requantize import rows_of
+from edgeq.formats.gguf.requantize import is_readable, quantized_metadata, rows_of
+from edgeq.formats.gguf.writer import header_bytes
 from edgeq.measure.clusters import Estimate, mean
 from edgeq.measure.scoring import score
 from edgeq.pipeline.allocate.solve import Priced, best_within, total
 from edgeq.quantize.ggml.library import Floats, quantize_rows
-from edgeq.quantize.ggml.mixes import is_quantized
+from edgeq.quantize.ggml.mixes import MIXES, is_quantized
 from edgeq.quantize.ggml.types import TYPES, GgmlType, fallback, nbytes
 
 SCORED_ROWS = 32
@@ -52,13 +53,19 @@ class Fitted:
 
 def candidates(header: Header) -> list[str]:
     """The tensors whose type can be chosen."""
-    return [name for name, entry in header.tensors.items() if is_quantized(name, entry.shape)]
+    return [
+        name
+        for name, entry in header.tensors.items()
+        if is_quantized(name, entry.shape) and is_readable(entry.type)
+    ]
 
 
-def require_possible(header: Header, size: int) -> None:
+def require_possible(header: Header, size: int, importance: Importance | None = None) -> None:
     """Raise InvalidInput for a size that not even the smallest types keep."""
-    least = _rest(header) + sum(
-        min(nbytes(type, header.tensors[name].shape) for type in _options(header, name))
+    least = _rest(header, importance) + sum(
+        min(
+            GGUF.stored(nbytes(type, header.tensors[name].shape)) for type in _options(header, name)
+        )
         for name in candidates(header)
     )
     if least > size:
@@ -66,9 +73,21 @@ def require_possible(header: Header, size: int) -> None:
         raise InvalidInput(Problem(str(header.path), what, "raise --size, or use a smaller model"))
 
 
-def _rest(header: Header) -> int:
-    """The bytes of a file that are not those of its candidates."""
-    return header.file_bytes - sum(header.tensors[name].nbytes for name in candidates(header))
+def _rest(header: Header, importance: Importance | None) -> int:
+    """The bytes of the new file that are not those of candidates."""
+    metadata = quantized_metadata(header.metadata, "Q4_K_M", importance)
+    specs = [(name, entry.shape, entry.type) for name, entry in header.tensors.items()]
+    kept = header.tensors.keys() - candidates(header)
+    fixed = _padded(header, len(header_bytes(metadata, specs)))
+    return fixed + sum(_bytes(header, name, header.tensors[name].type) for name in kept)
+
+
+def _bytes(header: Header, name: str, type: GgmlType) -> int:
+    return _padded(header, nbytes(type, header.tensors[name].shape))
+
+
+def _padded(header: Header, size: int) -> int:
+    return -(-size // header.alignment) * header.alignment
 
 
 def fit_file(
@@ -81,9 +100,9 @@ def fit_file(
 ) -> Fitted:
     """Choose types so that the file takes at most `size` bytes and loses least.
 
-    windows: held-out token ids, on which costs are measured. The size must be a possible one, see
-    `require_possible`.
+    windows: held-out token ids, on which costs are measured. Raises what `require_possible` does.
     """
+    require_possible(header, size, importance)
     names = candidates(header)
     options = {name: _options(header, name) for name in names}
     costs = _costs(header, names, windows, threads, progress)
@@ -95,11 +114,11 @@ def fit_file(
             Priced(
                 type.name,
                 costs[name] * (0.0 if type is header.tensors[name].type else _error(sample, type)),
-                nbytes(type, header.tensors[name].shape),
+                _bytes(header, name, type),
             )
             for type in options[name]
         ]
-    chosen = best_within(choices, size - _rest(header))
+    chosen = best_within(choices, size - _rest(header, importance))
     types = {name: entry.type for name, entry in header.tensors.items()}
     types |= {name: TYPES[option.use] for name, option in chosen.items()}
     return Fitted(types, total(chosen)[0])
@@ -109,7 +128,8 @@ def nearest_mix(types: Mapping[str, GgmlType]) -> str:
     """The mix that names a file with these types: of the one that most of its tensors have."""
     counts = Counter(type.name for type in types.values() if type.name != "F32")
     most = next((name for name, _ in counts.most_common()), "F32")
-    return GGUF.weights_word(most)
+    mix = GGUF.weights_word(most)
+    return mix if mix in MIXES else "Q4_K_M"
 
 
 def divergence(path: Path, other: Path, windows: Windows, threads: int) -> Estimate:

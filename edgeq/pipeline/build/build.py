@@ -214,7 +214,9 @@ class _Builder:
         declared = {
             "image": given.image,
             "detection": given.detection,
-            "classes": classes if given.image else None,
+            "audio": given.audio,
+            "transcription": given.transcription,
+            "classes": classes if given.image or given.audio else None,
         }
         return {name: each.model_dump(mode="json") for name, each in declared.items() if each}
 
@@ -267,6 +269,8 @@ class _Builder:
             dimension=directory.dimension if directory and task.has_sentence_head else None,
             image=planned.recipe.model.image,
             detection=planned.recipe.model.detection,
+            audio=planned.recipe.model.audio,
+            transcription=planned.recipe.model.transcription,
             classes=planned.model.classes,
             weight_bytes=sum(tensor.bytes for tensor in made.tensors.values()),
             tensors=made.tensors,

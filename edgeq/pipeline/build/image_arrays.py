@@ -20,12 +20,12 @@ from edgeq.core.units import format_bytes
 from edgeq.formats.images import opened, prepared
 from edgeq.recipe import data_sets
 from edgeq.recipe.annotations import has_annotations, read_annotations
-from edgeq.recipe.image_sets import (
+from edgeq.recipe.file_sets import (
     ANNOTATIONS_FILE,
     PREPARED_ARRAYS,
     PREPARED_RECORD,
-    ImageFile,
-    PreparedImages,
+    DataFile,
+    PreparedFiles,
     TrueBox,
 )
 
@@ -46,8 +46,8 @@ def prepared_images(
     """
     if not importlib.util.find_spec("PIL"):
         raise missing_extra("pillow", "images", "read images")
-    images = data_sets.chosen_images(folder, samples)
-    _refuse_many(folder, len(images), settings, value)
+    images = data_sets.chosen_files(folder, samples)
+    refuse_many(folder, len(images), settings.shape, value)
     is_annotated = has_annotations(folder)
     digests = [canonical.sha256_of_file(image.path) for image in images]
     key = {
@@ -74,15 +74,16 @@ def prepared_images(
     return store.stage("images", key, make, describe=folder.name)
 
 
-def _refuse_many(folder: Path, count: int, settings: ImageSettings, value: ValueInfo) -> None:
-    each = int(np.prod(settings.shape)) * np.dtype(value.dtype).itemsize
+def refuse_many(folder: Path, count: int, shape: tuple[int, ...], value: ValueInfo) -> None:
+    """Raise InvalidInput for more inputs of this shape than passes can hold in memory."""
+    each = int(np.prod(shape)) * np.dtype(value.dtype).itemsize
     if count * each > _MOST:
-        what = f"{count} images become {format_bytes(count * each)} of inputs"
+        what = f"{count} files become {format_bytes(count * each)} of inputs"
         raise InvalidInput(Problem(str(folder), what, f"write 'samples: {_MOST // each}'"))
 
 
 def _boxes(
-    folder: Path, images: list[ImageFile], sizes: list[tuple[int, int]]
+    folder: Path, images: list[DataFile], sizes: list[tuple[int, int]]
 ) -> tuple[tuple[TrueBox, ...], ...]:
     boxes, stated = read_annotations(folder, images)
     for image, size, own in zip(images, sizes, stated, strict=True):
@@ -95,16 +96,19 @@ def _boxes(
 
 
 def _record(
-    images: list[ImageFile],
+    images: list[DataFile],
     digests: list[str],
     sizes: list[tuple[int, int]],
     boxes: tuple[tuple[TrueBox, ...], ...] | None,
-) -> PreparedImages:
-    first: dict[str, str] = {}
-    for image, digest in zip(images, digests, strict=True):
-        first.setdefault(digest, image.name)
+) -> PreparedFiles:
     labels = [image.label for image in images if image.label is not None]
-    names = tuple(first[digest] for digest in digests)
-    return PreparedImages(
-        names=names, labels=tuple(labels) or None, sizes=tuple(sizes), boxes=boxes
-    )
+    names = first_names(images, digests)
+    return PreparedFiles(names=names, labels=tuple(labels) or None, sizes=tuple(sizes), boxes=boxes)
+
+
+def first_names(files: list[DataFile], digests: list[str]) -> tuple[str, ...]:
+    """The name of each file, or of the first with the same bytes."""
+    first: dict[str, str] = {}
+    for file, digest in zip(files, digests, strict=True):
+        first.setdefault(digest, file.name)
+    return tuple(first[digest] for digest in digests)

@@ -28,7 +28,7 @@ from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
 from edgeq.quantize.number_formats import NUMBER_FORMATS
 from edgeq.quantize.statistics import Feed
 from edgeq.recipe import data_sets
-from edgeq.recipe.image_sets import PREPARED_ARRAYS
+from edgeq.recipe.file_sets import PREPARED_ARRAYS
 from edgeq.recipe.query_sets import read_queries
 from edgeq.recipe.schema import DataRef
 
@@ -194,28 +194,30 @@ class Stages:
             return None
         path = self.planned.path.parent / reference.path
         key = {"sha256": data_sets.content_sha256(path), "samples": reference.samples}
-        image = self.planned.recipe.model.image
-        return {**key, "image": image.model_dump(mode="json")} if image else key
+        settings = self.planned.recipe.model.file_settings
+        return {**key, self.task.takes: settings.model_dump(mode="json")} if settings else key
 
-    def images(self, reference: DataRef) -> Path:
-        """The directory of a data set's images as inputs."""
+    def prepared(self, reference: DataRef) -> Path:
+        """The directory of a data set's images or recordings as inputs."""
         import onnx_ir as ir
 
         from edgeq.formats.onnx.write import value_info
+        from edgeq.pipeline.build.audio_arrays import prepared_recordings
         from edgeq.pipeline.build.image_arrays import prepared_images
 
-        settings = self.planned.recipe.model.image
-        assert settings is not None
+        given = self.planned.recipe.model
         (value,) = ir.load(self.float_graph() / MODEL_FILE).graph.inputs
         folder = self.planned.path.parent / reference.path
-        return prepared_images(
-            folder, reference.samples, settings, value_info(value), self.store, self.progress
-        )
+        rest = (value_info(value), self.store, self.progress)
+        if given.audio is not None:
+            return prepared_recordings(folder, reference.samples, given.audio, *rest)
+        assert given.image is not None
+        return prepared_images(folder, reference.samples, given.image, *rest)
 
     def arrays(self, reference: DataRef) -> tuple[Path, int | None]:
-        """The .npz file of a data set of arrays or images, and how many samples to read of it."""
-        if self.task.takes_images:
-            return self.images(reference) / PREPARED_ARRAYS, None
+        """The .npz file of a data set of arrays or files, and how many samples to read of it."""
+        if self.task.takes_files:
+            return self.prepared(reference) / PREPARED_ARRAYS, None
         return self.planned.path.parent / reference.path, reference.samples
 
     def importance_key(self) -> str | None:

@@ -13,13 +13,16 @@ from edgeq.core.artifact import (
     TextSettings,
     ValueInfo,
 )
+from edgeq.core.audio import AudioSettings, TranscriptionSettings
 from edgeq.core.detection import DetectionSettings
 from edgeq.core.images import ImageSettings
-from edgeq.core.known_settings import SESSION_BY_CPU_KEY
+from edgeq.core.known_settings import KV_KEY, SESSION_BY_CPU_KEY
+from edgeq.core.kv_cache import QUANTIZED
 from edgeq.core.tasks import task_of
 from edgeq.core.units import format_bytes
 from edgeq.formats.registry import file_format
 from edgeq.formats.selftest import SELFTEST_FILE, SelfTest
+from edgeq.pipeline.bundle.asset_packs import delivery
 from edgeq.pipeline.bundle.selftest import Facts
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Line, Verdict
@@ -72,6 +75,8 @@ def readme(
         "## Prove your port",
         *_proof(test),
         *_starters(artifact),
+        "## Deliver it through a store",
+        *delivery(artifact),
         "## What was measured",
         *_measured(verdict),
     ]
@@ -83,14 +88,20 @@ def _sentence(noun: str) -> str:
 
 
 def _cell(text: str) -> str:
+    """Foreign text as code in a table, with nothing that could end it."""
+    return _code(text.replace("|", "/"))
+
+
+def _code(text: str) -> str:
     """Foreign text as code, with nothing that could end it."""
-    return "`" + text.replace("`", "'").replace("|", "/").replace("\n", " ") + "`"
+    return "`" + text.replace("`", "'").replace("\n", " ") + "`"
 
 
 def _files(artifact: Artifact) -> Iterator[str]:
     format = file_format(artifact.format)
     opened = format.model_file
-    lines = [f"- `{opened}`: the model, for {format.memory_like}."]
+    runtime = format.memory_like if format.runs_anywhere else format.title
+    lines = [f"- `{opened}`: the model, for {runtime}."]
     if any(name.startswith(f"{opened}.") for name in artifact.files):
         lines.append("- The file next to it holds its weights; keep both in one directory.")
     if TOKENIZER_FILE in artifact.files:
@@ -108,7 +119,9 @@ def _in_and_out(artifact: Artifact, facts: Facts) -> Iterator[str]:
         yield "\n".join(_texts(artifact, text, facts))
     if (image := artifact.image) is not None:
         yield "\n".join(_images(image))
-    if artifact.detection is not None and artifact.classes is not None:
+    if artifact.audio is not None and artifact.transcription is not None and artifact.classes:
+        yield "\n".join(_speech(artifact.audio, artifact.transcription, artifact.classes))
+    elif artifact.detection is not None and artifact.classes is not None:
         yield "\n".join(_boxes(artifact.detection, artifact.classes))
     elif (classes := artifact.classes) is not None:
         yield "\n".join(_labels(classes, task_of(artifact.task).samples[:-1]))
@@ -121,6 +134,9 @@ def _texts(artifact: Artifact, text: TextSettings, facts: Facts) -> Iterator[str
     task = task_of(artifact.task)
     if task.generates:
         yield f"- The cache takes at most {facts.longest or text.max_tokens} tokens."
+        if kv := artifact.settings.get(KV_KEY):
+            flash = " and `flash_attn_type` to enabled" if kv in QUANTIZED else ""
+            yield f"- The cache was checked in {kv}: set `type_k` and `type_v` to it{flash}."
         ends = ", ".join(map(str, facts.end_tokens))
         yield f"- Stop at any of these tokens: {ends}."
         if any(value.name == "past_length" for value in artifact.inputs):
@@ -234,6 +250,29 @@ def _boxes(detection: DetectionSettings, classes: Classes) -> Iterator[str]:
         f"- Keep the {detection.most} best. Subtract the top left corner of where the image lies "
         "in the input, scale by the image's size divided by its size there, and cut off at the "
         "image's edges."
+    )
+
+
+def _speech(
+    audio: AudioSettings, transcription: TranscriptionSettings, classes: Classes
+) -> Iterator[str]:
+    """The steps from a recording to the input, and from the output to a text."""
+    yield (
+        f"- A recording becomes the mean of its channels, from −1 to 1, at {audio.rate} samples "
+        "per second, without the frequencies above half of that. It has at most "
+        f"{audio.seconds:g} seconds."
+    )
+    if audio.normalize:
+        yield "- Subtract its mean and divide by the root of (its variance + 1e-7)."
+    yield f"- Zeros follow, up to {audio.samples} samples."
+    labels = ", ".join(map(_code, classes.labels))
+    yield f"- The output has a score for each symbol in each frame, in this order: {labels}."
+    ignored = ", ".join(map(_code, transcription.ignore))
+    without = f", leave out {ignored}" if ignored else ""
+    yield (
+        f"- Take the likeliest symbol of each frame{without}, take equal ones in a row once, and "
+        f"drop {_code(transcription.blank)}. {_code(transcription.space)} separates words, "
+        "several in a row as one."
     )
 
 

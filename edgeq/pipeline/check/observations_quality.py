@@ -170,10 +170,14 @@ class QualityObservations(Standpoint):
         return Observation(how="not run", reason="no evaluation data", remedy=remedy)
 
 
-_OF_BOXES = {
+_BESIDE_FILES = {
     "agreement": (
         "the original finds no object in the evaluation data",
         "choose images that show some, or lower model.detection.threshold",
+    ),
+    "wer_rise": (
+        "the evaluation data have no texts",
+        "write them into transcripts.tsv next to the recordings, or remove this budget",
     ),
     "map_drop": (
         "the evaluation data have no boxes",
@@ -184,8 +188,8 @@ _OF_BOXES = {
 
 def _without_score(metric: str, scores: Mapping[str, Score]) -> tuple[str, str]:
     """Why the data do not allow a metric, and the remedy."""
-    if metric in _OF_BOXES:
-        return _OF_BOXES[metric]
+    if metric in _BESIDE_FILES:
+        return _BESIDE_FILES[metric]
     if "accuracy" in scores:
         return f"too few classes for {metric}: it takes more than five", "remove this budget"
     nouns = {score.noun for score in scores.values()}

@@ -38,12 +38,13 @@ _LARGEST = 8 << 30  # limit on the bytes of recorded answers
 
 
 def evaluation_of(planned: Planned, store: Store, progress: Progress) -> Evaluation | None:
-    """The evaluation data of a recipe; images as the inputs that they become."""
+    """The evaluation data of a recipe; images and recordings as the inputs that they
+    become."""
     reference = planned.recipe.data.evaluation
     if reference is None:
         return None
-    if task_of(planned.recipe.model.task).takes_images:
-        return Evaluation(Stages(planned, store, progress).images(reference))
+    if task_of(planned.recipe.model.task).takes_files:
+        return Evaluation(Stages(planned, store, progress).prepared(reference))
     return Evaluation(planned.path.parent / reference.path, reference.samples)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeq.core.audio import AudioSettings
 from edgeq.core.errors import Problem
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import task_of
@@ -35,13 +36,15 @@ def labels_of(recipe: Recipe, path: Path) -> tuple[str, ...]:
     return read_labels(path.parent / labels) if labels else ()
 
 
-def fixed_shape(shape: Iterable[object], image: ImageSettings | None) -> tuple[int, ...]:
-    """An input's shape without free sizes: those of `image`, or 1.
+def fixed_shape(
+    shape: Iterable[object], given: ImageSettings | AudioSettings | None
+) -> tuple[int, ...]:
+    """An input's shape without free sizes: those of `given`, or 1.
 
     >>> fixed_shape(("n", 3, "h", "w"), ImageSettings(size=(48, 192)))
     (1, 3, 48, 192)
     """
-    free = image.shape if image is not None else itertools.repeat(1)
+    free: Iterable[int] = given.shape if given is not None else itertools.repeat(1)
     return tuple(
         own if isinstance(own, int) else size for own, size in zip(shape, free, strict=False)
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq.core.artifact import Classes, ClassFunction, ValueInfo
+from edgeq.core.audio import AudioSettings, TranscriptionSettings
 from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.images import ImageSettings
@@ -38,7 +39,9 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
     labels = labels_of(given, document.path)
     problems: list[Problem] = []
     function = given.function or "none"
-    if given.detection is None:
+    if given.transcription is not None:
+        problems = [*_unknown_symbols(given.transcription, labels, document)]
+    elif given.detection is None:
         function, problems = _function(given, graph, document)
     problems += _misfits(given, graph, labels, document)
     if problems:
@@ -64,7 +67,9 @@ def _misfits(
     if given.image is not None:
         place = document.place(("model", "image"))
         yield from (Problem(place, *words) for words in _unfit_image(given.image, taken))
-    if given.detection is not None:
+    if given.audio is not None:
+        yield from _unfit_audio(given.audio, labels, taken, value_info(graph.outputs[0]), document)
+    elif given.detection is not None:
         place = document.place(("model", "detection"))
         found = unfit_detection(given.detection, len(labels), [*map(value_info, graph.outputs)])
         yield from (Problem(place, *words) for words in found)
@@ -76,6 +81,44 @@ def _misfits(
         yield from (
             Problem(place, *words) for words in _unfit_labels(labels, value_info(graph.outputs[0]))
         )
+
+
+def _unfit_audio(
+    audio: AudioSettings,
+    labels: tuple[str, ...],
+    taken: ValueInfo,
+    answer: ValueInfo,
+    document: Document,
+) -> Iterator[Problem]:
+    fits = len(taken.shape) == 2 and all(
+        isinstance(size, str) or size == wanted
+        for size, wanted in zip(taken.shape, audio.shape, strict=False)
+    )
+    if not fits or np.dtype(taken.dtype).kind != "f":
+        what = (
+            f"model.audio: gives floats of {_shown(audio.shape)}, and the input {taken.name!r} "
+            f"takes {taken.dtype} of {_shown(taken.shape)}"
+        )
+        yield Problem(document.place(("model", "audio")), what, "correct 'rate' or 'seconds'")
+    shape = answer.shape
+    if len(shape) != 3 or (isinstance(shape[2], int) and shape[2] != len(labels)):
+        what = (
+            f"model.labels: {len(labels)} labels, and the output {answer.name!r} has the shape "
+            f"{_shown(shape)}, not (1, frames, labels)"
+        )
+        remedy = "name each symbol of the output in its order, or write 'task: tensor'"
+        yield Problem(document.place(("model", "labels")), what, remedy)
+
+
+def _unknown_symbols(
+    given: TranscriptionSettings, labels: tuple[str, ...], document: Document
+) -> Iterator[Problem]:
+    spaces = () if given.space == " " else (given.space,)
+    for label in (given.blank, *spaces, *given.ignore):
+        if label not in labels:
+            what = f"model.transcription: {label!r} is not one of the labels"
+            place = document.place(("model", "transcription"))
+            yield Problem(place, what, suggest(label, labels))
 
 
 def _unfit_labels(labels: tuple[str, ...], answer: ValueInfo) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ import numpy as np
 from edgeq.core.tasks import task_of
 from edgeq.measure import arrays
 from edgeq.measure.divergence import noisy_windows
-from edgeq.measure.predictions import following, second_half
+from edgeq.measure.predictions import following
 from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
 from edgeq.measure.scoring import score
 from edgeq.models.huggingface import read_directory
@@ -44,7 +44,7 @@ def _of_windows(request: AnswersRequest) -> Recorded:
     def answers() -> Iterator[Floats]:
         for index, window in enumerate(request.windows):
             original.clear()
-            whole = second_half(original.append(window))
+            whole = original.append(window, last=len(window) - len(window) // 2)[:-1]
             if index in noisy:
                 noise[index] = _noise(original, window, whole)
             yield np.array(window, np.int32)
@@ -56,5 +56,6 @@ def _of_windows(request: AnswersRequest) -> Recorded:
 
 def _noise(original: DecoderOriginal, window: tuple[int, ...], whole: Floats) -> float:
     original.clear()
-    pieces = np.concatenate([original.append([token]) for token in window])
-    return float(score(whole, second_half(pieces), following(window)).kl.mean())
+    rows = (original.append([token]) for token in window)
+    pieces = np.concatenate([row for at, row in enumerate(rows) if at >= len(window) // 2])
+    return float(score(whole, pieces[:-1], following(window)).kl.mean())

@@ -98,7 +98,7 @@ class _LlamaCpp:
 
     def append(self, token_ids: Sequence[int] | npt.NDArray[Any], last: int = 0) -> Floats:
         ids = np.asarray(token_ids, np.int32)
-        return self._model.decode(ids, last != 1)[-last:]
+        return self._model.decode_last(ids, last or len(ids))
 
     def tokenizer(self) -> Original:
         return self

@@ -5,21 +5,11 @@ Their files are in the folder `cpp` next to this module.
 
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import dataclass
-from importlib import resources
 
-import numpy as np
+from edgeq.core.artifact import Artifact
+from edgeq.pipeline.starters.kinds import DTYPES, Kind, dtypes_of, kind_of, source, unpacked
 
-from edgeq.core.artifact import GGUF_FILE, MODEL_FILE, Artifact
-from edgeq.core.tasks import task_of
-
-INPUTS_FOLDER = "inputs"
-_DTYPES = {
-    *("float16", "float32", "float64", "bool"),
-    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
-}
 _README = """\
 # {name} in C++
 
@@ -69,7 +59,7 @@ The tokenizer is in the model's file, and llama.cpp reads it."""
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _Program:
     """The files of one kind of model, and how they are built."""
 
     model: str
@@ -80,7 +70,7 @@ class _Kind:
 
 
 _OF_TEXT = ("session.hpp", "text.hpp", "tokenizer.hpp")
-_ENCODER = _Kind(
+_ENCODER = _Program(
     "encoder.hpp",
     "encoder_main.cpp",
     _OF_TEXT,
@@ -88,67 +78,39 @@ _ENCODER = _Kind(
         example='"how do I reset my password" "steps to change a login" "rain tomorrow"'
     ),
 )
-_CLASSIFIER = _Kind(
+_CLASSIFIER = _Program(
     "classifier.hpp",
     "classifier_main.cpp",
     _OF_TEXT,
     _TEXT_BUILD.format(example='"it works well" "it broke on the first day"'),
 )
-_TENSOR = _Kind("tensor.hpp", "tensor_main.cpp", ("session.hpp",), _TENSOR_BUILD)
-_LANGUAGE = _Kind("language.hpp", "language_main.cpp", (), _LANGUAGE_BUILD, "language.cmake")
+_TENSOR = _Program("tensor.hpp", "tensor_main.cpp", ("session.hpp",), _TENSOR_BUILD)
+_LANGUAGE = _Program("language.hpp", "language_main.cpp", (), _LANGUAGE_BUILD, "language.cmake")
+_PROGRAMS: dict[Kind, _Program] = {
+    "encoder": _ENCODER,
+    "classifier": _CLASSIFIER,
+    "arrays": _TENSOR,
+    "language": _LANGUAGE,
+}
 
 
 def runs(artifact: Artifact) -> bool:
     """Whether this starter can run the artifact."""
-    return _kind(artifact) is not None
+    kind = kind_of(artifact)
+    return kind is not None and (kind != "arrays" or dtypes_of(artifact) <= DTYPES)
 
 
 def files(artifact: Artifact, name: str, arrays: bytes | None) -> dict[str, bytes]:
     """Files of the program, by name. arrays: the self-test's `.npz`, for a model of arrays."""
-    kind = _kind(artifact)
+    kind = kind_of(artifact)
     assert kind is not None  # the caller asks first
+    program = _PROGRAMS[kind]
+    shared = ("answer.hpp", "selftest.cpp", *program.shared)
     written = {
-        **{file: _source(file) for file in ("answer.hpp", "selftest.cpp", *kind.shared)},
-        "CMakeLists.txt": _source(kind.cmake),
-        "model.hpp": _source(kind.model),
-        "main.cpp": _source(kind.main),
-        "README.md": _README.format(name=name, build=kind.build).encode(),
+        **{file: source("cpp", file) for file in shared},
+        "CMakeLists.txt": source("cpp", program.cmake),
+        "model.hpp": source("cpp", program.model),
+        "main.cpp": source("cpp", program.main),
+        "README.md": _README.format(name=name, build=program.build).encode(),
     }
-    return written if arrays is None else {**written, **_inputs(arrays)}
-
-
-def _kind(artifact: Artifact) -> _Kind | None:
-    task = task_of(artifact.task)
-    if task.generates:
-        return _LANGUAGE if GGUF_FILE in artifact.files else None
-    if MODEL_FILE not in artifact.files or artifact.image is not None:
-        return None
-    if task.embeds:
-        return _ENCODER
-    if artifact.classes is not None:
-        return _CLASSIFIER
-    values = (*artifact.inputs, *artifact.outputs)
-    takes_arrays = artifact.text is None and {value.dtype for value in values} <= _DTYPES
-    return _TENSOR if takes_arrays else None
-
-
-def _source(name: str) -> bytes:
-    return (resources.files("edgeq.pipeline.starters") / "cpp" / name).read_bytes()
-
-
-def _inputs(arrays: bytes) -> dict[str, bytes]:
-    """The arrays as bare bytes, and a table of them: nothing that C++ has to unpack."""
-    written: dict[str, bytes] = {}
-    with np.load(io.BytesIO(arrays)) as values:
-        for number, name in enumerate(values.files):
-            written[f"{INPUTS_FOLDER}/{number}.bin"] = np.ascontiguousarray(values[name]).tobytes()
-        table = {
-            name: {
-                "file": f"{number}.bin",
-                "dtype": values[name].dtype.name,
-                "shape": values[name].shape,
-            }
-            for number, name in enumerate(values.files)
-        }
-    written[f"{INPUTS_FOLDER}/inputs.json"] = json.dumps(table, indent=2).encode() + b"\n"
-    return written
+    return written if arrays is None else {**written, **unpacked(arrays)}

@@ -1,195 +1,101 @@
-"""The starter for Node.js: onnxruntime-node, and a tokenizer in JavaScript."""
+"""The starters in JavaScript: onnxruntime for Node.js or for browsers, and a tokenizer.
+
+Their files are in the folder `javascript` next to this module.
+"""
 
 from __future__ import annotations
 
 import json
 
-from edgeq.core.artifact import MODEL_FILE, Artifact
-from edgeq.core.tasks import task_of
+from edgeq.core.artifact import Artifact
+from edgeq.pipeline.starters.kinds import DTYPES, Kind, dtypes_of, kind_of, source, unpacked
 
-PACKAGES = {"onnxruntime-node": "1.30.0"}
-TOKENIZER_PACKAGES = {"@huggingface/tokenizers": "0.2.0"}
+NODE = {"onnxruntime-node": "1.30.0"}
+WEB = {"onnxruntime-web": "1.30.0"}
+TOKENIZER = {"@huggingface/tokenizers": "0.2.0"}
 
-_OPENING = """\
-import { readFileSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { arch } from "node:os";
-import { join } from "node:path";
-import { InferenceSession, Tensor } from "onnxruntime-node";
-"""
-_SESSION = """
-const readJson = async (folder, name) => JSON.parse(await readFile(join(folder, name), "utf8"));
-
-/** Which of the bundle's session settings this CPU needs for exact kernels. */
-function cpuClass() {
-  if (arch() === "arm64") return "aarch64";
-  try {
-    const flags = readFileSync("/proc/cpuinfo", "utf8");
-    if (/\\b(avx512_vnni|avx_vnni)\\b/.test(flags)) return "";
-  } catch {
-    // Not Linux: the exact kernels run on every CPU, a little slower on some.
-  }
-  return "x86_64-without-vnni";
+_SHARED = ("session.mjs", "cases.mjs")
+_EXAMPLES: dict[Kind, tuple[str, ...]] = {
+    "encoder": ("how do I reset my password", "steps to change a login", "rain tomorrow"),
+    "classifier": ("it works well", "it broke on the first day"),
+    "arrays": (),
 }
-
-async function openSession(folder, artifact) {
-  const extra = {};
-  const entries = artifact.settings.session_by_cpu?.[cpuClass()] ?? {};
-  for (const [key, value] of Object.entries(entries)) {
-    const [group, name] = key.split(".");
-    (extra[group] ??= {})[name] = value;
-  }
-  return InferenceSession.create(join(folder, "model.onnx"), { extra });
-}
-"""
-_ENCODER = """
-/** A sentence encoder: a text becomes one vector. */
-export class Model {
-  /** Open an unpacked bundle. */
-  static async load(folder) {
-    const { artifact } = await readJson(folder, "bundle.json");
-    const tokenizer = new Tokenizer(await readJson(folder, "tokenizer.json"), {});
-    return new Model(artifact, tokenizer, await openSession(folder, artifact));
-  }
-
-  constructor(artifact, tokenizer, session) {
-    Object.assign(this, { text: artifact.text, tokenizer, session });
-    this.output = artifact.outputs[0].name;
-  }
-
-  /** Token ids of a text, cut as the check cut it. */
-  tokens(text) {
-    const ids = this.tokenizer.encode(text).ids;
-    const most = this.text.max_tokens;
-    if (ids.length <= most) return ids;
-    // Special tokens behind the text stay.
-    const plain = this.tokenizer.encode(text, { add_special_tokens: false }).ids;
-    const begin = ids.findIndex((_, i) => plain.every((id, j) => id === ids[i + j]));
-    const after = ids.length - begin - plain.length;
-    return [...ids.slice(0, most - after), ...ids.slice(ids.length - after)];
-  }
-
-  /** A text with a prompt in front of it, by a name of the model's prompts. */
-  prompted(text, prompt = this.text.default_prompt) {
-    const front = prompt == null ? "" : this.text.prompts[prompt];
-    if (front === undefined) throw new Error(`the model has no prompt ${prompt}`);
-    return front + text;
-  }
-
-  /** One Float32Array for each text. `prompt` is a name of the model's prompts. */
-  async embed(texts, prompt = this.text.default_prompt) {
-    const vectors = [];
-    for (const text of texts) {
-      vectors.push(await this.#vector(this.tokens(this.prompted(text, prompt))));
-    }
-    return vectors;
-  }
-
-  async #vector(ids) {
-    const shape = [1, ids.length];
-    const row = (values) => new Tensor("int64", BigInt64Array.from(values, BigInt), shape);
-    const all = {
-      input_ids: row(ids),
-      attention_mask: row(ids.map(() => 1)),
-      token_type_ids: row(ids.map(() => 0)),
-    };
-    const feeds = Object.fromEntries(this.session.inputNames.map((name) => [name, all[name]]));
-    return (await this.session.run(feeds))[this.output].data;
-  }
-
-  /** The token ids and outputs of one case of the self-test. */
-  async answer({ text }) {
-    const [vector] = await this.embed([text]);
-    return { tokens: this.tokens(this.prompted(text)), outputs: { [this.output]: vector } };
-  }
-}
-"""
-_SELFTEST = """\
-// Proves that this program gives the answers that were checked: node selftest.mjs
-import { readFile } from "node:fs/promises";
-import { cpus } from "node:os";
-import { Model } from "./model.mjs";
-
-const folder = process.argv[2] ?? new URL("bundle", import.meta.url).pathname;
-const test = JSON.parse(await readFile(`${folder}/selftest.json`, "utf8"));
-const isSame = cpus()[0].model === test.cpu;
-const most = isSame ? test.largest_distance_same_cpu : test.largest_distance_other_cpu;
-
-/** Length of the difference over the length of the listed values. */
-function distance(expected, got) {
-  let [difference, length] = [0, 0];
-  expected.at.forEach((at, i) => {
-    difference += (got[at] - expected.values[i]) ** 2;
-    length += expected.values[i] ** 2;
-  });
-  return Math.sqrt(difference / length);
-}
-
-const model = await Model.load(folder);
-let failures = 0;
-for (const [number, wanted] of test.cases.entries()) {
-  const { tokens, outputs } = await model.answer(wanted);
-  const sameTokens = String(tokens) === String(wanted.token_ids);
-  const gaps = wanted.outputs.map((each) => distance(each, outputs[each.name]));
-  const passes = sameTokens && gaps.every((gap) => gap <= most);
-  failures += !passes;
-  const ids = sameTokens ? "same token ids" : "OTHER TOKEN IDS";
-  const gap = Math.max(...gaps).toExponential(1);
-  const verdict = passes ? "pass" : "FAIL";
-  console.log(`case ${number + 1}: ${verdict}, ${ids}, distance ${gap} (at most ${most})`);
-}
-process.exitCode = failures ? 1 : 0;
-"""
-_MAIN = """\
-// node main.mjs "a text" "another": how similar each text is to the first.
-import { Model } from "./model.mjs";
-
-const texts = process.argv.slice(2);
-const model = await Model.load(new URL("bundle", import.meta.url).pathname);
-const [first, ...others] = await model.embed(texts);
-const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
-const cosine = (a, b) => dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
-others.forEach((vector, i) => console.log(cosine(first, vector).toFixed(4), texts[i + 1]));
-"""
 _README = """\
-# {name} in Node.js
+# {name} in {where}
 
     npm install
-    node selftest.mjs
-    node main.mjs "how do I reset my password" "steps to change a login" "rain tomorrow"
+{commands}
 
 `bundle/` is the bundle, unpacked; its README says what the model takes and gives. `model.mjs` is
 yours to change: after a change, run the self-test.
+{more}"""
+_OTHER_SERVERS = """
+A server that sends the two headers in `serve.mjs` lets the page use several threads.
 """
 
 
 def runs(artifact: Artifact) -> bool:
-    """Whether this starter can run the artifact: sentence encoders only."""
-    return MODEL_FILE in artifact.files and task_of(artifact.task).embeds
+    """Whether these starters run the artifact; not float16, for which JavaScript has no array."""
+    kind = kind_of(artifact)
+    return kind in _EXAMPLES and (kind != "arrays" or dtypes_of(artifact) <= DTYPES - {"float16"})
 
 
-def files(artifact: Artifact, name: str, arrays: bytes | None) -> dict[str, bytes]:
-    """Files of a program that embeds texts, by name."""
-    texts = {
-        "package.json": _package(name, {**PACKAGES, **TOKENIZER_PACKAGES}),
-        "model.mjs": _OPENING
-        + 'import { Tokenizer } from "@huggingface/tokenizers";\n'
-        + _SESSION
-        + _ENCODER,
-        "selftest.mjs": _SELFTEST,
-        "main.mjs": _MAIN,
-        "README.md": _README.format(name=name),
+def node_files(artifact: Artifact, name: str, arrays: bytes | None) -> dict[str, bytes]:
+    """Files of a program for Node.js, by name. arrays: the self-test's `.npz`."""
+    texts = " ".join(f'"{text}"' for text in _examples(artifact))
+    commands = ["node selftest.mjs", f"node main.mjs {texts}".strip()]
+    return {
+        **_model(artifact, arrays),
+        "platform.mjs": source("javascript", "node.mjs"),
+        "selftest.mjs": source("javascript", "selftest.mjs"),
+        "main.mjs": source("javascript", "main.mjs"),
+        "package.json": _package(artifact, name, NODE, "node selftest.mjs"),
+        "README.md": _readme(name, "Node.js", commands, ""),
     }
-    return {file: text.encode() for file, text in texts.items()}
 
 
-def _package(name: str, packages: dict[str, str]) -> str:
+def web_files(artifact: Artifact, name: str, arrays: bytes | None) -> dict[str, bytes]:
+    """Files of a page for browsers, by name. arrays: the self-test's `.npz`."""
+    page = "http://127.0.0.1:8000/"
+    texts = "&".join(f"text={text.replace(' ', '+')}" for text in _examples(artifact))
+    commands = ["node serve.mjs", f"# open {page}{'?' if texts else ''}{texts}"]
+    return {
+        **_model(artifact, arrays),
+        "platform.mjs": source("javascript", "web.mjs"),
+        "index.html": source("javascript", "index.html"),
+        "serve.mjs": source("javascript", "serve.mjs"),
+        "package.json": _package(artifact, name, WEB, "node serve.mjs"),
+        "README.md": _readme(name, "a browser", commands, _OTHER_SERVERS),
+    }
+
+
+def _examples(artifact: Artifact) -> tuple[str, ...]:
+    kind = kind_of(artifact)
+    assert kind is not None  # the caller asks first
+    return _EXAMPLES[kind]
+
+
+def _model(artifact: Artifact, arrays: bytes | None) -> dict[str, bytes]:
+    shared = _SHARED if arrays is not None else (*_SHARED, "text.mjs")
+    return {
+        **{file: source("javascript", file) for file in shared},
+        "model.mjs": source("javascript", f"{kind_of(artifact)}.mjs"),
+        **({} if arrays is None else unpacked(arrays)),
+    }
+
+
+def _readme(name: str, where: str, commands: list[str], more: str) -> bytes:
+    lines = "\n".join(f"    {command}" for command in commands)
+    return _README.format(name=name, where=where, commands=lines, more=more).encode()
+
+
+def _package(artifact: Artifact, name: str, runtime: dict[str, str], start: str) -> bytes:
     content = {
         "name": name,
         "private": True,
         "type": "module",
         "engines": {"node": ">=20"},
-        "scripts": {"selftest": "node selftest.mjs"},
-        "dependencies": packages,
+        "scripts": {"start": start},
+        "dependencies": {**runtime, **(TOKENIZER if artifact.text is not None else {})},
     }
-    return json.dumps(content, indent=2) + "\n"
+    return json.dumps(content, indent=2).encode() + b"\n"

@@ -27,18 +27,25 @@ class Starter(NamedTuple):
     next: str
 
 
+_IN_ONNX = "sentence encoders, classifiers of texts and models of arrays in ONNX"
 STARTERS = {
     "cpp": Starter(
         cpp.runs,
-        "sentence encoders, classifiers of texts and models of arrays in ONNX",
+        f"{_IN_ONNX}, and language models in GGUF",
         cpp.files,
         "build it as its README.md says, then: build/selftest",
     ),
     "javascript": Starter(
         javascript.runs,
-        "sentence encoders in ONNX",
-        javascript.files,
+        _IN_ONNX,
+        javascript.node_files,
         "npm install && node selftest.mjs",
+    ),
+    "web": Starter(
+        javascript.runs,
+        _IN_ONNX,
+        javascript.web_files,
+        "npm install && node serve.mjs",
     ),
 }
 

@@ -64,7 +64,7 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
     if takes_file and source.kind != "file":
         what = f"model.source: the task {task!r} requires an .onnx file, not {str(source)!r}"
         remedy = "give a path that ends in .onnx, or choose another task"
-        if task_of(task).takes_images and source.kind == "directory":
+        if task_of(task).takes_files and source.kind == "directory":
             remedy = f"export it: optimum-cli export onnx --model {source.value} EXPORTED"
         yield Problem(where, what, remedy)
     elif source.kind == "file" and not takes_file:

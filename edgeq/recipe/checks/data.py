@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.tasks import Takes, task_of
+from edgeq.core.tasks import Takes, Task, task_of
 from edgeq.core.validation_messages import Location, suggest_near
 from edgeq.core.yamlfile import Document
 from edgeq.recipe import data_sets
 from edgeq.recipe.annotations import has_annotations, read_annotations
-from edgeq.recipe.image_sets import ANNOTATIONS_FILE
+from edgeq.recipe.file_sets import ANNOTATIONS_FILE, KNOWLEDGE, TRANSCRIPTS_FILE
 from edgeq.recipe.query_sets import read_queries
+from edgeq.recipe.transcripts import has_transcripts, read_transcripts
 
 if TYPE_CHECKING:
     from edgeq.recipe.schema import Recipe
@@ -23,6 +24,7 @@ _SUFFIXES: dict[Takes, tuple[str, ...]] = {
     "a long text": (".txt",),
     "pairs": data_sets.PAIR_SUFFIXES,
     "images": ("",),
+    "audio": ("",),
     "arrays": data_sets.ARRAY_SUFFIXES,
 }
 _RELATIVE = "paths are relative to the recipe"
@@ -45,9 +47,9 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
             continue
         where, name = document.place(location), document.name(location)
         wanted = _SUFFIXES[task_of(recipe.model.task).takes]
-        takes_images = task_of(recipe.model.task).takes_images
+        takes_files = task_of(recipe.model.task).takes_files
         suffix = Path(ref.path).suffix
-        if suffix not in wanted and not takes_images and not document.is_assumed(("model", "task")):
+        if suffix not in wanted and not takes_files and not document.is_assumed(("model", "task")):
             what = f"{name}: the task {recipe.model.task!r} does not read {ref.path!r}"
             problems.append(Problem(where, what, f"give a file that ends in {' or '.join(wanted)}"))
             continue
@@ -90,17 +92,8 @@ def _read(path: Path, samples: int | None, task: str) -> bool:
     if task_of(task).ranks:
         read_queries(path, samples)
         return False
-    if task_of(task).takes_images:
-        images = data_sets.chosen_images(path, samples)
-        if task_of(task).detects and images[0].label is not None:
-            what = "has subdirectories named by labels, and a detector's images are not in any"
-            remedy = f"move the images up, and describe their boxes in {ANNOTATIONS_FILE}"
-            raise InvalidInput(Problem(str(path), what, remedy))
-        if has_annotations(path):
-            if not task_of(task).detects:
-                what = f"has boxes in {ANNOTATIONS_FILE}, which {task} does not read"
-                raise InvalidInput(Problem(str(path), what, "remove it, or change 'task'"))
-            read_annotations(path, images)
+    if task_of(task).takes_files:
+        _read_files(path, samples, task_of(task))
         return False
     if path.suffix in data_sets.ARRAY_SUFFIXES:
         data_sets.read_arrays(path, samples)
@@ -109,6 +102,27 @@ def _read(path: Path, samples: int | None, task: str) -> bool:
         return data_sets.read_pairs(path, samples).scores is not None
     data_sets.read_texts(path, samples)
     return False
+
+
+def _read_files(folder: Path, samples: int | None, task: Task) -> None:
+    """Read what is known of images or recordings, which are opened when they are prepared."""
+    files = data_sets.chosen_files(folder, samples)
+    read = {ANNOTATIONS_FILE: task.detects, TRANSCRIPTS_FILE: task.transcribes}
+    unread = [name for name in KNOWLEDGE if (folder / name).is_file() and not read[name]]
+    if files[0].is_audio != (task.takes == "audio"):
+        unread.append(files[0].name)
+    if unread:
+        what = f"has {unread[0]}, which {task.name} does not read"
+        raise InvalidInput(Problem(str(folder), what, "remove it, or name another directory"))
+    if files[0].label is not None and not task.classifies:
+        known = " or ".join(name for name in KNOWLEDGE if read[name])
+        what = f"has subdirectories named by labels, which {task.name} does not read"
+        remedy = f"move the files up, and say what is known of them in {known}"
+        raise InvalidInput(Problem(str(folder), what, remedy))
+    if task.detects and has_annotations(folder):
+        read_annotations(folder, files)
+    if task.transcribes and has_transcripts(folder):
+        read_transcripts(folder, files)
 
 
 def _check_overlap(recipe: Recipe, document: Document) -> list[Problem]:

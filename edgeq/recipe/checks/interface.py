@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 _EXAMPLES = {
     "image": "add image: {size: 224, mean: …, deviation: …}, as the model was trained",
+    "audio": "add audio: {rate: 16000, seconds: 20, normalize: …}, as the model was trained",
+    "transcription": "add transcription: {blank: <pad>, space: '|'}, in the model's labels",
     "detection": "add detection: {boxes: OUTPUT, row: [box, scores], …}, as its outputs are",
     "labels": "add labels: [NAME, …] in the order of the output, or a file with one per line",
 }
 _UNFIT = {
     "image": "the task {task!r} takes no images",
     "detection": "the task {task!r} finds no boxes",
+    "audio": "the task {task!r} takes no recordings",
+    "transcription": "the task {task!r} writes no texts",
 }
 
 
@@ -35,6 +39,8 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
     needed = {
         "image": task.takes_images,
         "detection": task.detects,
+        "audio": task.transcribes,
+        "transcription": task.transcribes,
         "labels": task.has_labels and task.takes_arrays and is_file,
         "function": False,
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgeq.pipeline.check.verdict import Verdict
-from edgeq.recipe.image_sets import list_images
+from edgeq.recipe.file_sets import list_files
 
 _SIDE = 480
 
@@ -24,7 +24,7 @@ def redrawn_images(folder: Path, verdicts: Iterable[Verdict]) -> dict[str, str]:
     }
     if not names or not importlib.util.find_spec("PIL"):
         return {}
-    return {each.name: _small(each.path) for each in list_images(folder) if each.name in names}
+    return {each.name: _small(each.path) for each in list_files(folder) if each.name in names}
 
 
 def _small(path: Path) -> str:

@@ -209,7 +209,7 @@ def test_pieces_of_any_size_give_the_same(wren: Wren, monkeypatch: pytest.Monkey
         model = opened(wren.single)
         whole = model.logits(ids)
         for piece in (1, 7, 33):
-            assert np.abs(model.logits_in_pieces(ids, piece) - whole).max() < most
+            assert np.abs(model.last_logits(ids, len(ids), piece) - whole).max() < most
         assert np.allclose(model.prefill(ids), whole[-1], atol=1e-4)
         assert model.cache_bytes(1) == model.cache_bytes(CONTEXT) == 2 * 12 * 2 * CONTEXT * 64
 
@@ -219,7 +219,7 @@ def test_every_position_can_be_used_and_no_more(wren: Wren) -> None:
     model = opened(wren.single)
     ids = np.random.default_rng(1).integers(3, 600, CONTEXT)
     model.prefill(ids[:100])
-    assert np.allclose(model.logits_in_pieces(ids, 100)[-1], model.prefill(ids), atol=1e-3)
+    assert np.allclose(model.last_logits(ids, len(ids), 100)[-1], model.prefill(ids), atol=1e-3)
     with pytest.raises(InvalidInput, match="0 of 128 positions are left"):
         model.step(5)
     with pytest.raises(InvalidInput, match="exceed the 128 positions"):

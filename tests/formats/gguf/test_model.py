@@ -100,7 +100,7 @@ def test_one_answer_however_the_text_reaches_the_cache(
     ids = model.tokens(TEXT)[:70]
     whole = model.logits(ids)
     assert whole.dtype == np.float32 and whole.shape == (70, model.vocabulary)
-    np.testing.assert_allclose(model.logits_in_pieces(ids, 7), whole, rtol=0, atol=rounding)
+    np.testing.assert_allclose(model.last_logits(ids, len(ids), 7), whole, rtol=0, atol=rounding)
     last = model.prefill(ids[:50])
     np.testing.assert_allclose(last, whole[49], rtol=0, atol=rounding)
     for position, token in enumerate(ids[50:], start=50):

@@ -75,7 +75,7 @@ def test_logits_are_those_of_transformers(wren: Path) -> None:
     ids = random_ids(700, model.vocabulary)  # more than go through in one run
     expected = by_transformers(WREN, ids)
     assert np.abs(model.logits(ids) - expected).max() < ROUNDING
-    assert np.abs(model.logits_in_pieces(ids, 3) - expected).max() < ROUNDING
+    assert np.abs(model.last_logits(ids, len(ids), 3) - expected).max() < ROUNDING
     assert np.abs(model.prefill(ids) - expected[-1]).max() < ROUNDING
 
 

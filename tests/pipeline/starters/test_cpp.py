@@ -14,39 +14,15 @@ import pytest
 
 pytest.importorskip("torch", reason="the build side is not installed")
 
-import torch
-import transformers
 
 import edgeq
-from edgeq.core.errors import InvalidInput
 from edgeq.pipeline.starters.write import write_starter
-from edgeq.pipeline.workflow import bundle_recipe
-from tests.support import native, onnx_models
-from tests.support.tiny_bert import config, save_bert
+from tests.pipeline.starters.conftest import Bundler
+from tests.support import native
 
 TOKENIZERS = Path(native.__file__).parent / "tokenizers_cpp"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TEXTS = ["ba be bi", "zu zo", "ba be bo"]
-RECIPE = """\
-edgeq: 1
-name: starter
-model: {{source: {source}, task: {task}}}
-quantize: {{default: [{how}]}}
-targets: [{{format: {format}, devices: [here]}}]
-"""
-
-
-def bundle(
-    folder: Path, source: str, task: str, how: str = "int8-dynamic", format: str = "onnx"
-) -> Path:
-    """An unchecked bundle of a model in `folder`."""
-    recipe, out = folder / f"{task}.yaml", folder / f"{task}.zip"
-    text = RECIPE.format(source=source, task=task, how=how, format=format)
-    recipe.write_text(text, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGEQ_STORE", str(folder / "store"))
-        bundle_recipe(recipe, "here", out, None, True, lambda step: None)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -54,30 +30,6 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not Path("/usr/include/nlohmann/json.hpp").is_file():
         pytest.skip("not run: no nlohmann-json here: apt-get install nlohmann-json3-dev")
     return native.release(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("encoder")
-    shutil.copytree(tiny, folder / "tiny")
-    return bundle(folder, "tiny", "sentence-embedding")
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("classifier")
-    torch.manual_seed(3)
-    names = {0: "praise", 1: "complaint", 2: "question"}
-    settings = config(id2label=names, label2id={name: i for i, name in names.items()})
-    save_bert(folder / "mood", model=transformers.BertForSequenceClassification(settings))
-    return bundle(folder, "mood", "text-classification")
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("net")
-    onnx_models.convolutional(folder / "net.onnx")
-    return bundle(folder, "net.onnx", "tensor")
 
 
 def run(
@@ -150,7 +102,7 @@ def test_a_model_of_arrays(net: Path, runtime: Path, tmp_path: Path) -> None:
         assert f"{name}: {' '.join(map(str, values.shape))}, first value" in printed
 
 
-def test_a_language_model_in_gguf(tmp_path: Path) -> None:
+def test_a_language_model_in_gguf(bundle: Bundler, tmp_path: Path) -> None:
     variables = native.llama(tmp_path)
     shutil.copytree(ROOT / "recipes" / "wren", tmp_path / "wren")
     out = bundle(tmp_path, "./wren", "text-generation", "Q8_0", "gguf")
@@ -194,8 +146,3 @@ def test_a_mistake_fails_the_self_test(
     found = run(app, compiled(app, "selftest", runtime))
     assert found.returncode == 1, found.stdout
     assert "FAIL" in found.stdout
-
-
-def test_javascript_has_no_starter_for_a_classifier(classifier: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="this starter runs sentence encoders in ONNX"):
-        write_starter(classifier, "javascript", tmp_path / "app")
