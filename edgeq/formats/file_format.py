@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -153,8 +153,10 @@ class FileFormat(Storage):
 
         return DecoderTokenizer((directory / TOKENIZER_FILE).read_bytes()).ids
 
-    def extras(self, directory: Path, artifact: Artifact) -> dict[str, bytes]:
-        """Files for an app's developer in addition to the artifact, by name."""
+    def extras(
+        self, directory: Path, artifact: Artifact, documents: Collection[str] = ()
+    ) -> dict[str, bytes]:
+        """Files for an app's developer in addition to the artifact and `documents`, by name."""
         return {}
 
     def notes(self, model: DescribedModel) -> tuple[str, ...]:

@@ -39,6 +39,9 @@ class LanguageModel(Model, ABC):
     end_tokens: Container[int]
     cache_type: KvType = "f32"
     """The type of keys and values; subclasses with another one override it."""
+    noise_piece = 1
+    """How many tokens one run has where its rounding is measured: one, unless a run takes as long
+    for many."""
     chat_template: str | None = None
     special_tokens: Mapping[str, Any] = MappingProxyType({})
     """Where the file has a template, which `edgeq.formats.chat` applies; and spellings for it."""

@@ -27,8 +27,9 @@ class Predictions(ABC):
     def noise(self, index: int, window: Sequence[int], whole: Floats) -> float:
         """Mean KL from itself on window `index`, whose scored logits are `whole`.
 
-        The effect of rounding alone: the text is run token by token through the KV cache. Longer
-        pieces show nothing on llama.cpp: products of two rows or more all take one path there.
+        The effect of rounding alone: the text is run token by token through the KV cache, or
+        `noise_piece` tokens at a time. Longer pieces show nothing on llama.cpp: products of two
+        rows or more all take one path there.
         """
 
 
@@ -45,7 +46,7 @@ class LivePredictions(Predictions):
 
     def noise(self, index: int, window: Sequence[int], whole: Floats) -> float:
         """See `Predictions.noise`."""
-        pieces = self._last(window, piece=1)
+        pieces = self._last(window, piece=self._model.noise_piece)
         return float(score(whole, pieces, following(window)).kl.mean())
 
     def _last(self, window: Sequence[int], **pieces: int) -> Floats:

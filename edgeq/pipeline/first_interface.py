@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.frozen import Frozen
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import TASKS, Task
 from edgeq.core.yamlfile import yaml_word
@@ -24,6 +25,7 @@ from edgeq.models.labels import read_classes
 from edgeq.models.stated_task import task_of_config
 from edgeq.models.tokenizer_settings import TOKENIZER
 from edgeq.pipeline.first_detector import detection_of, stated_image, stated_labels
+from edgeq.pipeline.first_recogniser import Speech, speech_of
 
 if TYPE_CHECKING:
     from edgeq.core.artifact import ValueInfo
@@ -37,7 +39,7 @@ class Interface:
     """classes: of its answer, 0 for none. labels: None if no file says them.
 
     image: from the file `stated_by`, "" if none says it; None for texts. detection: of a detector.
-    tokenizer: its directory.
+    speech: of a recogniser. tokenizer: its directory.
     """
 
     classes: int = 0
@@ -45,6 +47,7 @@ class Interface:
     image: ImageSettings | None = None
     stated_by: str = ""
     detection: DetectionSettings | None = None
+    speech: Speech | None = None
     tokenizer: Path | None = None
 
     @property
@@ -64,8 +67,20 @@ class Interface:
             yield f"  tokenizer: {yaml_word(path)}"
         if self.classes:
             yield from self._labels(draft)
+        if self.speech is not None:
+            yield "  # How a recording becomes the input and the output a text, from"
+            yield f"  # {self.stated_by}."
+            yield "  audio:"
+            yield from _keys(self.speech.audio)
+            yield "  transcription:"
+            yield from _keys(self.speech.transcription)
         if self.image is not None:
             yield from self._image(self.image)
+        if self.detection is not None:
+            yield "  # How the outputs become boxes, by their names and shapes: compare it with the"
+            yield "  # code that the model came with."
+            yield "  detection:"
+            yield from _keys(self.detection)
 
     def _labels(self, draft: bool) -> Iterator[str]:
         labels = self.labels or (tuple(map(str, range(self.classes))) if draft else None)
@@ -90,15 +105,12 @@ class Interface:
             yield "  # How an image becomes the input. No file says it: write what the model was"
             yield "  # trained with, or every label is a guess."
         yield "  image:"
-        around = {"fill", "align"} if image.resize != "fit" else set()
-        for key, value in image.model_dump(mode="json", exclude_none=True, exclude=around).items():
-            yield f"    {key}: {json.dumps(value)}"
-        if self.detection is not None:
-            yield "  # How the outputs become boxes, by their names and shapes: compare it with the"
-            yield "  # code that the model came with."
-            yield "  detection:"
-            for key, value in self.detection.model_dump(mode="json", exclude_none=True).items():
-                yield f"    {key}: {json.dumps(value)}"
+        yield from _keys(image)
+
+
+def _keys(settings: Frozen) -> Iterator[str]:
+    for key, value in settings.model_dump(mode="json", exclude_none=True).items():
+        yield f"    {key}: {json.dumps(value, ensure_ascii=False)}"
 
 
 def interface_of(path: Path, task: Task) -> Interface:
@@ -113,6 +125,11 @@ def interface_of(path: Path, task: Task) -> Interface:
     inputs, outputs = (
         [*map(value_info, values)] for values in (model.graph.inputs, model.graph.outputs)
     )
+    if task.transcribes:
+        symbols = outputs[0].shape[-1] if outputs[0].shape else ""
+        speech = speech_of(path, inputs[0], symbols)
+        files = "preprocessor_config.json and tokenizer_config.json"
+        return Interface(len(speech.labels), speech.labels, None, files, speech=speech)
     if task.reads_texts:
         tokenizer = _next_to(path, TOKENIZER)
         if tokenizer is None:

@@ -125,7 +125,7 @@ def write_first_recipe(
         )
     ]
     targets = _targets(stated, devices)
-    declares = located.is_file and (stated.takes_images or stated.reads_texts)
+    declares = located.is_file and (stated.takes_files or stated.reads_texts)
     interface = interface_of(located.path, stated) if declares else None
     data = (needs[0], needs[1])
     if interface is not None and interface.lacks:
@@ -208,10 +208,11 @@ def _planned(draft: _Draft, model: str, located: Located) -> Planned:
     with TemporaryFolder() as folder:
         if draft.interface is not None:
             lines += draft.interface.lines(Path(folder), draft=True)
-        if draft.task.takes_images:
-            lines.append("data: {calibration: {path: images}}")
-            Path(folder, "images").mkdir()
-            Path(folder, "images", "named-only.png").touch()
+        if draft.task.takes_files:
+            lines.append("data: {calibration: {path: files}}")
+            Path(folder, "files").mkdir()
+            suffix = ".png" if draft.task.takes_images else ".wav"
+            Path(folder, "files", f"named-only{suffix}").touch()
         elif draft.task.takes_arrays and located.is_file:
             lines.append("data: {calibration: {path: made-up.npz}}")
             np.savez(Path(folder, "made-up.npz"), **a_sample(located.path))  # type: ignore[arg-type]

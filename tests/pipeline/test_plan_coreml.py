@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.core.errors import InvalidInput
 from edgeq.pipeline.plan.coreml import activations_advice, needed_target
@@ -106,3 +109,36 @@ def test_advice_is_for_coded_activations_alone() -> None:
         activations_advice(PRESETS["int8-static"]) or ""
     )
     assert activations_advice(PRESETS["int4-b32"]) is None
+
+
+def test_numbers_beyond_float16_and_small_weights_are_told(tmp_path: Path) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])
+    rng = np.random.default_rng(0)
+    stored = {"first": rng.normal(size=(8, 64)), "last": rng.normal(size=(64, 64))}
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["a"], name="/a"),
+        helper.make_node("Exp", ["a"], ["b"], name="/head/Exp"),
+        helper.make_node("MatMul", ["b", "last"], ["y"], name="/y"),
+    ]
+    constants = [numpy_helper.from_array(w.astype(np.float32), name) for name, w in stored.items()]
+    graph = helper.make_graph(nodes, "net", [x], [y], constants)
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "net.onnx")
+    text = """\
+edgeq: 1
+name: net
+model: {source: net.onnx, task: tensor}
+quantize: {default: [float16]}
+coreml: {float32: []}
+targets: [{format: coreml, devices: [iphone-15-pro]}]
+"""
+    recipe = tiny_bert.write_recipe(tmp_path / "recipe.yaml", text)
+    (artifact,) = make_plan(recipe).plan.artifacts
+    said = "\n".join(artifact.advice)
+    assert "float16 cannot hold results Exp above 11" in said
+    assert 'coreml: {float32: ["head_Exp"]}' in said
+    assert "1 weight of fewer than 4096 values stay float, 512 values in all: first" in said
+    tiny_bert.write_recipe(recipe, text.replace("float32: []", 'float32: ["head_Exp"]'))
+    (artifact,) = make_plan(recipe).plan.artifacts
+    assert "float16 cannot hold" not in "\n".join(artifact.advice)

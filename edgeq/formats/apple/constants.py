@@ -71,6 +71,14 @@ def values_in(weight: Weight, dtype: type[np.floating[Any]]) -> Array:
     return values.astype(dtype)
 
 
+def whole(value: Array) -> Array:
+    """An integer constant as int32. Raises ValueError for numbers beyond that."""
+    bounds = np.iinfo(np.int32)
+    if value.size and (value.min() < bounds.min or value.max() > bounds.max):
+        raise ValueError("it has integers beyond 32 bits")
+    return value.astype(np.int32)
+
+
 def narrow(key: str, value: Array, wanted: str) -> Array:
     """A float constant in the requested type; masks and epsilons keep their meaning."""
     if wanted == "fp32":

@@ -78,12 +78,13 @@ def stored_bytes_apple(
 ) -> int:
     """Bytes of a weight: codes and scales, or values in `compute`. scales: the type of scales."""
     if decision.choice is None:
-        return math.prod(shape) * _width(compute)
+        return math.prod(shape) * width(compute)
     rows, columns = shape[0], math.prod(shape[1:])
     stored = number_format(decision.choice.grid)
-    wider = (_width(scales) - 2) * stored.scale_count(rows, columns)
+    wider = (width(scales) - 2) * stored.scale_count(rows, columns)
     return stored.nbytes(rows, columns) + wider
 
 
-def _width(compute: str) -> int:
+def width(compute: str) -> int:
+    """Bytes of a number."""
     return 2 if compute == "float16" else 4

@@ -31,6 +31,25 @@ Handler = Callable[["Translator", ir.Node, list[Value]], Any]
 
 _UNKNOWN = object()  # an operator without a handler
 
+_REFUSALS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
+"""What handlers and Apple's packages raise for attributes and operands that they do not take."""
+
+_NARROW = tuple(
+    getattr(ir.DataType, name) for name in ("INT8", "INT16", "UINT8", "UINT16", "UINT32", "UINT64")
+)
+_WRAPPING = (
+    *("Add", "Sub", "Mul", "Pow", "Sum", "Mean", "Neg", "MatMul", "Gemm", "CumSum", "Einsum"),
+    *("ReduceSum", "ReduceProd", "ReduceSumSquare", "ReduceL1"),
+)
+"""Operators whose results may be beyond their integers."""
+
 HANDLERS: dict[str, Handler] = {}
 """Keyed by ONNX operator; filled by the modules `operators` and `layers`."""
 
@@ -130,11 +149,18 @@ class Translator:
         self._values: dict[str, Value] = {}
         self._unknown: set[str] = set()
         self.writer = writer
-        self.emit = writer.emit
+
+    def emit(self, kind: str, name: str, **values: Value) -> Any:
+        """See `Writer.emit`; constants that are narrow integers become int32, as variables are."""
+        return self.writer.emit(kind, name, **{key: _wide(each) for key, each in values.items()})
 
     def outputs(self) -> dict[str, Any]:
         """Every output of the graph, by name. Raises InvalidInput for unknown operators."""
         self._values.update({**self.writer.inputs, **self._given})
+        for value in self._model.graph.inputs:
+            if value.dtype == ir.DataType.BOOL:  # inputs of programs are numbers
+                name = value.name or ""
+                self._values[name] = self.writer.cast(self._values[name], "bool")
         for name, value in self._model.graph.initializers.items():
             assert value.const_value is not None
             self._values[name] = self._weights.get(name)
@@ -147,6 +173,9 @@ class Translator:
             results = list(made) if isinstance(made, list | tuple) else [made]
             for value, result in zip(node.outputs, results, strict=False):
                 self._values[value.name or ""] = result
+            if any(v.uses() or v.is_graph_output() for v in node.outputs[len(results) :]):
+                what = f"{node.op_type} has one result here, and the graph reads others"
+                raise InvalidInput(Problem(str(node.name), what, "target another format"))
         if self._unknown:
             names = ", ".join(sorted(self._unknown))
             what = f"edgeq does not support these operators for {self.writer.title}: {names}"
@@ -156,6 +185,15 @@ class Translator:
     def known(self, value: Value) -> Array | None:
         """The constant array of `value`; None if it depends on an input."""
         return value if isinstance(value, np.ndarray) else None
+
+    def array(self, value: Value) -> Array:
+        """A constant or a weight. Raises ValueError if it depends on an input."""
+        if isinstance(value, Weight):
+            return value.read()
+        found = self.known(value)
+        if found is None:
+            raise ValueError("what should be constant depends on the input")
+        return found
 
     def shape(self, value: Value) -> tuple[Any, ...]:
         """Its sizes; free ones are symbols, not integers."""
@@ -200,10 +238,17 @@ class Translator:
         if node.op_type not in HANDLERS or any(arg is _UNKNOWN for arg in args):
             return [_UNKNOWN] * len(node.outputs)
         try:
+            if node.op_type in _WRAPPING and node.outputs[0].dtype in _NARROW:
+                raise ValueError("its integers wrap around, and here all are int32")
             return HANDLERS[node.op_type](self, node, args)
-        except (ValueError, NotImplementedError, KeyError) as error:
+        except _REFUSALS as error:
             what = f"{node.op_type} cannot be expressed in {self.writer.title}: {error}"
             raise InvalidInput(Problem(str(node.name), what, "target another format")) from error
+
+
+def _wide(value: Value) -> Value:
+    is_narrow = isinstance(value, np.ndarray) and value.dtype.kind in "iu"
+    return value.astype(np.int32) if is_narrow and value.dtype.itemsize < 4 else value
 
 
 def _evaluate(node: ir.Node, args: list[Value]) -> Any:

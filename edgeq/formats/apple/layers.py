@@ -14,6 +14,17 @@ _MASKED = -30000.0  # added to scores: finite in float16, and so are two of them
 
 @handles("MatMul")
 def _product(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    """A vector is a matrix of one row, or one column, whose axis the result lacks."""
+    x, y = args
+    flat = [n for n, value in ((-2, x), (-1, y)) if len(t.shape(value)) == 1]
+    if flat:
+        if -2 in flat:
+            x = t.emit("expand_dims", f"{node.name}.row", x=x, axes=[0])
+        if -1 in flat:
+            y = t.emit("expand_dims", f"{node.name}.column", x=y, axes=[1])
+        product = t.emit("matmul", f"{node.name}.product", x=x, y=y)
+        rank = len(t.shape(product))
+        return t.emit("squeeze", str(node.name), x=product, axes=[rank + n for n in flat])
     if isinstance(args[1], Weight) and len(args[1].shape) == 2:
         return t.writer.linear(str(node.name), args[0], args[1])
     return t.emit("matmul", str(node.name), x=args[0], y=args[1])
@@ -67,9 +78,49 @@ def _convolution(t: Translator, node: ir.Node, args: list[Value]) -> Any:
         values["bias"] = args[2]
     if node.op_type == "Conv":
         return t.emit("conv", str(node.name), **values)
-    if any(_ints(node, "output_padding", [0] * spatial)):
-        raise ValueError("its output is padded")
-    return t.emit("conv_transpose", str(node.name), **values)
+    return _spread(t, node, values, spatial)
+
+
+def _spread(t: Translator, node: ir.Node, values: dict[str, Any], spatial: int) -> Any:
+    """A transposed convolution; beyond its reach, `output_padding` has the bias alone."""
+    pads = _cut(t, node, values, spatial)
+    more = [max(0, -pad) for pad in pads]
+    values |= {"pad_type": "custom", "pad": [max(0, pad) for pad in pads]}
+    if not any(more):
+        return t.emit("conv_transpose", str(node.name), **values)
+    bias = values.pop("bias", None)
+    found = t.emit("conv_transpose", f"{node.name}.spread", **values)
+    found = t.emit("pad", f"{node.name}.more", x=found, pad=more, mode="constant", constant_val=0.0)
+    if bias is None:
+        return found
+    shift = t.array(bias).reshape(1, -1, *[1] * spatial)
+    return t.emit("add", str(node.name), x=found, y=shift)
+
+
+def _cut(t: Translator, node: ir.Node, values: dict[str, Any], spatial: int) -> list[int]:
+    """What is cut before and after each axis of the full result; negative for what is added."""
+    extra = _ints(node, "output_padding", [0] * spatial)
+    automatic = str(node.attributes.get_string("auto_pad", "NOTSET"))
+    sizes = [int(size) for size in t.shape(values["x"])[2:]]
+    steps = values["strides"]
+    wanted = node.attributes.get_ints("output_shape", None)
+    if automatic.startswith("SAME") and not wanted:
+        wanted = [size * step for size, step in zip(sizes, steps, strict=True)]
+    pads = [0] * 2 * spatial if automatic == "VALID" else _ints(node, "pads", [0] * 2 * spatial)
+    found = []
+    for axis, reach in enumerate(_reaches(t, values)):
+        begin, end = pads[axis], pads[spatial + axis]
+        if wanted:
+            total = steps[axis] * (sizes[axis] - 1) + extra[axis] + reach - wanted[-spatial:][axis]
+            less = total // 2
+            begin, end = (less, total - less) if automatic == "SAME_UPPER" else (total - less, less)
+        found += [begin, end - extra[axis]]
+    return found
+
+
+def _reaches(t: Translator, values: dict[str, Any]) -> list[int]:
+    kernel = [int(size) for size in t.shape(values["weight"])[2:]]
+    return [(size - 1) * gap + 1 for size, gap in zip(kernel, values["dilations"], strict=True)]
 
 
 def _padding(node: ir.Node, spatial: int) -> dict[str, Any]:
@@ -160,12 +211,23 @@ def _unit_length(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     return t.emit("real_div", str(node.name), x=args[0], y=length)
 
 
-@handles("Softmax", "LogSoftmax")
+@handles("Softmax")
 def _softmax(t: Translator, node: ir.Node, args: list[Value]) -> Any:
-    shares = t.emit("softmax", str(node.name), x=args[0], axis=node.attributes.get_int("axis", -1))
-    if node.op_type == "Softmax":
-        return shares
-    return t.emit("log", f"{node.name}.log", x=shares, epsilon=0.0)
+    return t.emit("softmax", str(node.name), x=args[0], axis=node.attributes.get_int("axis", -1))
+
+
+@handles("RMSNormalization", "SimplifiedLayerNormalization")
+def _root_norm(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    """The squares in float32: they are beyond float16 at ordinary values."""
+    name, rank = str(node.name), len(t.shape(args[0]))
+    axes = list(range(node.attributes.get_int("axis", -1) % rank, rank))
+    emit, kept = t.writer.in_float32, t.writer.precision(name)
+    squares = emit("mul", f"{name}.squares", x=args[0], y=args[0])
+    mean = emit("reduce_mean", f"{name}.mean", x=squares, axes=axes, keep_dims=True)
+    above = emit("add", f"{name}.above", x=mean, y=node.attributes.get_float("epsilon", 1e-5))
+    factor = emit("rsqrt", f"{name}.factor", x=above, epsilon=0.0)
+    normed = emit("mul", f"{name}.normed", x=args[0], y=factor)
+    return t.emit("mul", name, x=t.writer.cast(normed, kept), y=args[1])
 
 
 @handles("Gelu", "BiasGelu", "FastGelu")

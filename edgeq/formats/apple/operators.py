@@ -24,6 +24,7 @@ _BINARY = {
     "LessOrEqual": "less_equal",
     "And": "logical_and",
     "Or": "logical_or",
+    "Xor": "logical_xor",
 }
 _UNARY = {
     "Relu": "relu",
@@ -39,8 +40,15 @@ _UNARY = {
     "Sign": "sign",
     "Sin": "sin",
     "Cos": "cos",
-    "Softplus": "softplus",
     "Not": "logical_not",
+    "Tan": "tan",
+    "Asin": "asin",
+    "Acos": "acos",
+    "Atan": "atan",
+    "Sinh": "sinh",
+    "Cosh": "cosh",
+    "Atanh": "atanh",
+    "Softsign": "softsign",
 }
 _REDUCTIONS = {
     "ReduceMean": "reduce_mean",
@@ -48,11 +56,11 @@ _REDUCTIONS = {
     "ReduceMax": "reduce_max",
     "ReduceMin": "reduce_min",
     "ReduceProd": "reduce_prod",
+    "ReduceL1": "reduce_l1_norm",
     "ReduceL2": "reduce_l2_norm",
+    "ReduceSumSquare": "reduce_sum_square",
 }
 _CASTS = {1: "float", 10: "float", 11: "float", 16: "float", 6: "int32", 7: "int32", 9: "bool"}
-
-
 _FAR = np.iinfo(np.int32).max // 2  # a place beyond any axis: exporters write the largest integer
 
 
@@ -71,14 +79,13 @@ def _divide(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     if not any(not isinstance(a, np.ndarray) and t.is_int(a) for a in args):
         return t.emit("real_div", name, x=x, y=y)
 
-    def part(kind: str, value: Value, of: str) -> Any:
-        if isinstance(value, np.ndarray):
-            return (np.abs if kind == "abs" else np.sign)(value)
-        return t.emit(kind, f"{name}.{kind}.{of}", x=value)
-
-    size = t.emit("floor_div", f"{name}.size", x=part("abs", x, "x"), y=part("abs", y, "y"))
-    signs = t.emit("mul", f"{name}.sign", x=part("sign", x, "x"), y=part("sign", y, "y"))
-    return t.emit("mul", name, x=size, y=signs)
+    sizes, signs = (
+        {of: _part(t, name, kind, value, of) for of, value in (("x", x), ("y", y))}
+        for kind in ("abs", "sign")
+    )
+    size = t.emit("floor_div", f"{name}.size", **sizes)
+    sign = t.emit("mul", f"{name}.sign", **signs)
+    return t.emit("mul", name, x=size, y=sign)
 
 
 @handles(*_UNARY)
@@ -117,7 +124,7 @@ def _cast(t: Translator, node: ir.Node, args: list[Value]) -> Any:
 
 @handles("Clip")
 def _clip(t: Translator, node: ir.Node, args: list[Value]) -> Any:
-    low, high = [*args, None, None][1:3]
+    low, high = (_bound(t, each) for each in [*args, None, None][1:3])
     result = args[0]
     if low is not None:
         result = t.emit("maximum", str(node.name), x=result, y=low)
@@ -126,15 +133,117 @@ def _clip(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     return result
 
 
+@handles("Log")
+def _log(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    return t.emit("log", str(node.name), x=args[0], epsilon=0.0)
+
+
+@handles("Mod")
+def _modulo(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    """With the sign of the divisor, as Apple's operator; with `fmod`, of what is divided."""
+    name, (x, y) = str(node.name), args
+    if not node.attributes.get_int("fmod", 0):
+        # Core AI's rest of integers has the sign of what is divided.
+        rest = t.emit("mod", f"{name}.rest", x=x, y=y)
+        return t.emit("mod", name, x=t.emit("add", f"{name}.above", x=rest, y=y), y=y)
+    rest = t.emit(
+        "mod", f"{name}.rest", x=_part(t, name, "abs", x, "x"), y=_part(t, name, "abs", y, "y")
+    )
+    return t.emit("mul", name, x=rest, y=_part(t, name, "sign", x, "x"))
+
+
+def _part(t: Translator, name: str, kind: str, value: Value, of: str) -> Any:
+    """The size or sign of a variable or constant."""
+    if isinstance(value, np.ndarray):
+        return (np.abs if kind == "abs" else np.sign)(value)
+    return t.emit(kind, f"{name}.{kind}.{of}", x=value)
+
+
+@handles("Mean")
+def _mean(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    total = args[0]
+    for other in args[1:]:
+        total = t.emit("add", f"{node.name}.sum", x=total, y=other)
+    return t.emit("mul", str(node.name), x=total, y=1 / len(args))
+
+
+@handles("IsNaN", "IsInf")
+def _not_finite(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    if node.op_type == "IsNaN":
+        return t.emit("not_equal", str(node.name), x=args[0], y=args[0])
+    signs = (node.attributes.get_int(f"detect_{word}", 1) for word in ("positive", "negative"))
+    if not all(signs):
+        raise ValueError("it looks for infinities of one sign")
+    size = t.emit("abs", f"{node.name}.size", x=args[0])
+    most = np.finfo(np.float32).max
+    return t.writer.in_float32("greater", str(node.name), x=size, y=most)
+
+
+@handles("Tile")
+def _tile(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    return t.emit("tile", str(node.name), x=args[0], reps=t.numbers(args[1]))
+
+
+@handles("CastLike")
+def _cast_like(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    x, like = args
+    if isinstance(like, np.ndarray):
+        word = {"f": "float", "i": "int32", "b": "bool"}[like.dtype.kind]
+    else:
+        word = t.writer.dtype(like)
+    if isinstance(x, np.ndarray):
+        return x.astype({"int32": np.int32, "bool": np.bool_}.get(word, np.float32))
+    return t.writer.cast(x, t.writer.precision(str(node.name)) if word == "float" else word)
+
+
+def _bound(t: Translator, value: Value) -> Value:
+    """A limit; None for one that no int32 exceeds."""
+    known = t.known(value)
+    is_beyond = known is not None and known.dtype.kind == "i" and (np.abs(known) > _FAR).all()
+    return None if is_beyond else value
+
+
 @handles(*_REDUCTIONS)
 def _reduce(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    return _reduced(
+        t, str(node.name), _REDUCTIONS[node.op_type], args[0], _reduction(t, node, args)
+    )
+
+
+@handles("ReduceLogSum", "ReduceLogSumExp")
+def _reduce_log(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    """The logarithm of a sum; of powers, as those of differences from the largest value."""
+    name, (axes, keep) = str(node.name), _reduction(t, node, args)
+    if node.op_type == "ReduceLogSum":
+        total = _reduced(t, f"{name}.sum", "reduce_sum", args[0], (axes, keep))
+        return t.emit("log", name, x=total, epsilon=0.0)
+    most = t.emit("reduce_max", f"{name}.most", x=args[0], axes=axes, keep_dims=True)
+    below = t.emit("sub", f"{name}.below", x=args[0], y=most)
+    power = t.emit("exp", f"{name}.power", x=below)
+    total = t.emit("reduce_sum", f"{name}.sum", x=power, axes=axes, keep_dims=True)
+    whole = t.emit("add", name, x=t.emit("log", f"{name}.log", x=total, epsilon=0.0), y=most)
+    return whole if keep else t.emit("squeeze", f"{name}.flat", x=whole, axes=axes)
+
+
+def _reduction(t: Translator, node: ir.Node, args: list[Value]) -> tuple[list[int], bool]:
+    """The axes, and whether they are kept. No axes are all, or none."""
     axes = node.attributes.get_ints("axes", None)
     if len(args) > 1 and args[1] is not None:
         axes = t.numbers(args[1])
     keep = bool(node.attributes.get_int("keepdims", 1))
-    chosen = list(axes) if axes is not None else list(range(len(t.shape(args[0]))))
-    kind = _REDUCTIONS[node.op_type]
-    return t.emit(kind, str(node.name), x=args[0], axes=chosen, keep_dims=keep)
+    takes_none = bool(node.attributes.get_int("noop_with_empty_axes", 0))
+    if axes or takes_none:
+        return list(axes or ()), keep
+    return list(range(len(t.shape(args[0])))), keep
+
+
+def _reduced(t: Translator, name: str, kind: str, x: Value, over: tuple[list[int], bool]) -> Any:
+    axes, keep = over
+    if axes:
+        return t.emit(kind, name, x=x, axes=axes, keep_dims=keep)
+    if kind == "reduce_sum_square":
+        return t.emit("mul", name, x=x, y=x)
+    return t.emit("abs", name, x=x) if kind in ("reduce_l1_norm", "reduce_l2_norm") else x
 
 
 @handles("Reshape")
@@ -294,22 +403,48 @@ def _expand(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     return t.emit("tile", str(node.name), x=result, reps=reps)
 
 
+_PADDED = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
+
+
 @handles("Pad")
 def _pad(t: Translator, node: ir.Node, args: list[Value]) -> Any:
-    amounts = t.numbers(args[1])
-    rank = len(amounts) // 2
-    pairs = [n for axis in range(rank) for n in (amounts[axis], amounts[rank + axis])]
-    mode = node.attributes.get_string("mode", "constant")
-    names = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
-    fill = t.known(args[2]) if len(args) > 2 and args[2] is not None else np.zeros(())
-    return t.emit(
-        "pad",
-        str(node.name),
-        x=args[0],
-        pad=pairs,
-        mode=names[str(mode)],
-        constant_val=float(np.asarray(fill).reshape(-1)[0]),
-    )
+    """Negative amounts cut. Apple's runtimes repeat values along the last two axes alone."""
+    name, rank = str(node.name), len(t.shape(args[0]))
+    data, amounts, fill, axes = [*args, None, None][:4]
+    mode = str(node.attributes.get_string("mode", "constant"))
+    pairs = _pairs(t, amounts, axes, rank)
+    if any(amount < 0 for amount in pairs):
+        places = {
+            "begin": [max(0, -begin) for begin in pairs[::2]],
+            "end": [min(0, end) for end in pairs[1::2]],
+            "end_mask": [end >= 0 for end in pairs[1::2]],
+        }
+        data = t.emit("slice_by_index", f"{name}.cut", x=data, **places)
+        pairs = [max(0, amount) for amount in pairs]
+    if mode == "constant":
+        number = t.array(fill).reshape(-1)[0] if fill is not None else 0
+        value = np.int32(number) if t.is_int(data) else float(number)
+        return t.emit("pad", name, x=data, pad=pairs, mode=mode, constant_val=value)
+    for axis in range(rank):
+        around = pairs[2 * axis : 2 * axis + 2]
+        if any(around) and (axis < rank - 2 or mode not in _PADDED):
+            places = np.pad(np.arange(int(t.shape(data)[axis])), around, mode)  # type: ignore[call-overload]
+            data = t.emit("gather", f"{name}.{axis}", x=data, indices=places, axis=axis)
+            pairs[2 * axis : 2 * axis + 2] = [0, 0]
+    if not any(pairs):
+        return data
+    return t.emit("pad", name, x=data, pad=pairs[-4:], mode=_PADDED[mode], constant_val=0.0)
+
+
+def _pairs(t: Translator, amounts: Value, axes: Value, rank: int) -> list[int]:
+    """The amounts before and after each axis; ONNX lists all those before first."""
+    given = t.numbers(amounts)
+    chosen = t.numbers(axes) if axes is not None else range(rank)
+    pairs = [0] * 2 * rank
+    for place, axis in enumerate(chosen):
+        pairs[2 * (axis % rank)] = given[place]
+        pairs[2 * (axis % rank) + 1] = given[len(given) // 2 + place]
+    return pairs
 
 
 @handles("CumSum")
@@ -319,8 +454,16 @@ def _cumulate(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     return t.emit("cumsum", str(node.name), x=args[0], axis=axis % len(t.shape(args[0])), **ways)
 
 
-@handles("ArgMax")
-def _argmax(t: Translator, node: ir.Node, args: list[Value]) -> Any:
-    axis = node.attributes.get_int("axis", 0)
+@handles("ArgMax", "ArgMin")
+def _extreme(t: Translator, node: ir.Node, args: list[Value]) -> Any:
+    """The first of equal values; the last one is the first from the back."""
+    name, axis = str(node.name), node.attributes.get_int("axis", 0)
     keep = bool(node.attributes.get_int("keepdims", 1))
-    return t.emit("reduce_argmax", str(node.name), x=args[0], axis=axis, keep_dims=keep)
+    kind = "reduce_argmax" if node.op_type == "ArgMax" else "reduce_argmin"
+    x, is_last = args[0], bool(node.attributes.get_int("select_last_index", 0))
+    if is_last:
+        x = t.emit("reverse", f"{name}.reversed", x=x, axes=[axis % len(t.shape(x))])
+    place = t.emit(kind, name, x=x, axis=axis, keep_dims=keep)
+    if not is_last:
+        return place
+    return t.emit("sub", f"{name}.last", x=np.int32(int(t.shape(x)[axis]) - 1), y=place)

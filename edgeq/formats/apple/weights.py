@@ -19,7 +19,7 @@ def settle_apple(weight: Weight, decide: Decide) -> Decision:
     decision = decide(weight.name, weight.shape_by_rows)
     found = weight.obstacle
     if weight.role == "recurrent":
-        found = "edgeq does not write recurrent layers for Apple's runtimes"
+        found = "its steps are written out for Apple's runtimes"
     if decision.choice is not None and found:
         return Decision(None, f"stays float: {found}")
     is_convolved = weight.role == "convolution" and all(use.in_main_graph for use in weight.uses)

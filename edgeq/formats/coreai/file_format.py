@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from edgeq.core.artifact import COREAI_ASSET
-from edgeq.formats.apple.plan import apple_tensors
+from edgeq.formats.apple.file_format import AppleFormat
 from edgeq.formats.apple.releases import Release
 from edgeq.formats.base import Model
-from edgeq.formats.coreai.sizes import program_bytes
-from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.formats.package import Package
 from edgeq.models.model import DescribedModel
-from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats.floats import FLOAT16
-from edgeq.quantize.number_formats.integers import INT4_B32, INT8
-from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage.coreai import CoreaiStorage
 
-if TYPE_CHECKING:  # requires the package onnx_ir
-    from edgeq.models.graphs.weights import Decide, Weight
+_BYTES_PER_TENSOR = 500
+"""Of operators around each weight, and small constants."""
 
 
-class Coreai(CoreaiStorage, FileFormat):
-    """See `FileFormat`."""
+class Coreai(CoreaiStorage, AppleFormat):
+    """See `AppleFormat`."""
 
     model_file = COREAI_ASSET
     section = "coreai"
     first_release = Release(27, 27)
     packages = MappingProxyType({"coreai": ("coreai",)})
     tools = ("coreai-core",)
-    uses_metal = True
-    compared_presets = ("palette6",)
-    memory_like = "Core ML"
+    scales = FLOAT16.name
 
     def open(
         self, package: Package, threads: int | None, context: int | None, units: str | None
@@ -50,36 +41,9 @@ class Coreai(CoreaiStorage, FileFormat):
 
         load_authoring()
 
-    def plan_tensors(
-        self, model: DescribedModel, intent: Intent, compute: str
-    ) -> Iterator[TensorPlan]:
-        """See `FileFormat.plan_tensors`."""
-        return apple_tensors(model, intent, compute, scales=FLOAT16.name)
-
-    def settle(self, weight: Weight, decide: Decide) -> Decision:
-        """See `FileFormat.settle`."""
-        from edgeq.formats.apple.weights import settle_apple
-
-        return settle_apple(weight, decide)
-
-    def tensor_words(self, release: str | None) -> tuple[str, ...]:
-        """See `FileFormat.tensor_words`."""
-        return (INT4_B32.name, INT8.name, FLOAT16.name)
-
-    def weights_word(self, most: str) -> str:
-        """See `FileFormat.weights_word`."""
-        return FLOAT16.name
-
-    def input_rounding(self, grid: str) -> str:
-        """Empty: inputs of operators stay float."""
-        return ""
-
-    def file_bytes(
-        self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
-    ) -> int:
-        """See `FileFormat.file_bytes`."""
-        tokenizer = model.text.tokenizer.stat().st_size if model.text else 0
-        return weights + tokenizer + program_bytes(model, tensors)
+    def program_bytes(self, model: DescribedModel, context: int, tensors: int) -> int:
+        """See `AppleFormat.program_bytes`."""
+        return _BYTES_PER_TENSOR * tensors
 
 
 COREAI = Coreai()

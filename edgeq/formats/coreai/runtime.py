@@ -66,7 +66,8 @@ class Runtime:
         """
         from coreai.runtime import NDArray
 
-        given = {name: NDArray(np.ascontiguousarray(array)) for name, array in feeds.items()}
+        self._require_shapes(feeds)
+        given = {name: NDArray(np.asarray(array, order="C")) for name, array in feeds.items()}
         kept = {name: NDArray(array) for name, array in states.items()}
         try:
             answer = _wait(self._loop, self._functions[0](given, kept))
@@ -77,6 +78,23 @@ class Runtime:
             array[...] = kept[name].numpy()
         # Arrays of the runtime are views of memory that it takes back.
         return {name: np.array(value.numpy()) for name, value in answer.items()}
+
+    def _require_shapes(self, feeds: Mapping[str, Array]) -> None:
+        """Raise InvalidInput for shapes that the model does not take: the runtime may abort."""
+        found = self._functions[0].desc
+        problems = []
+        for name in found.input_names:
+            wanted = tuple(found.input_descriptor(name).shape)
+            shape = feeds[name].shape if name in feeds else wanted
+            fits = len(shape) == len(wanted) and all(
+                size == own if own >= 0 else size > 0
+                for size, own in zip(shape, wanted, strict=True)
+            )
+            if not fits:
+                shown = " × ".join("any" if size < 0 else str(size) for size in wanted)
+                problems.append(Problem(f"input {name!r}", f"has shape {shape}", f"it is {shown}"))
+        if problems:
+            raise InvalidInput(problems)
 
 
 def _wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Any:

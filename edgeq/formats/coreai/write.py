@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
-from edgeq.formats.apple import layers, operators  # noqa: F401  (they register)
 from edgeq.formats.apple.decoder import LOGITS, DecoderProgram, decoder_inputs
 from edgeq.formats.apple.graph import Translator, graph_inputs, load_graph, program_weights
+from edgeq.formats.apple.write import read_decoder
 from edgeq.formats.apple.writer import Compute
 from edgeq.formats.coreai.write_program import ProgramWriter
-from edgeq.models.architectures import decoder_of
-from edgeq.models.graphs.decoder_onnx import check_weights
-from edgeq.models.graphs.decoder_rope import depends_on_length, rotations
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.models.special_tokens import end_tokens
 from edgeq.models.weights import open_weights
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats import QuantizedTensor
@@ -67,18 +61,10 @@ def export_decoder_coreai(
     Raises InvalidInput for weights that are missing or differ in shape from config.json, and for
     contexts beyond the length at which rotary angles change.
     """
-    decoder = decoder_of(directory.config, str(directory.path / "config.json"))
-    check_weights(directory, decoder)
-    ends = end_tokens(directory.path, directory.config, str(directory.path))
-    context = min(context, decoder.context)
-    turned = rotations(decoder)
-    if depends_on_length(decoder) and context > turned.switch:
-        what = f"its rotary angles change with texts of more than {turned.switch} positions"
-        remedy = f"build it for a context of at most {turned.switch}"
-        raise InvalidInput(Problem(str(directory.path), what, remedy))
+    facts = read_decoder(directory, context)
+    decoder, context = facts.decoder, facts.context
     with ProgramWriter(decoder_inputs(decoder, context, (1, 2)), compute) as writer:
         weights = open_weights(directory)
-        logits = DecoderProgram(decoder, weights, codes, writer, context).build(turned)
-        writer.finish({LOGITS: logits})
-    facts = {CONTEXT_KEY: str(context), END_KEY: " ".join(map(str, ends))}
-    writer.save(destination, facts)
+        built = DecoderProgram(decoder, weights, codes, writer, context)
+        writer.finish({LOGITS: built.build(facts.rotations)})
+    writer.save(destination, facts.metadata)

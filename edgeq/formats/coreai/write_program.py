@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing
-from edgeq.formats.apple.constants import Array, Weight, narrow
+from edgeq.formats.apple.constants import Array, Weight, narrow, whole
 from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreai.coreai import load_authoring
 from edgeq.formats.coreai.write_constants import Constants
@@ -53,7 +53,10 @@ class ProgramWriter:
         self._authoring = load_authoring()
         self._precision = "fp16" if compute == "float16" else "fp32"
         self._inputs = tuple(inputs)
-        self._module = self._authoring.Module.create()
+        # Else a file names a line of edgeq's sources, and equal models differ.
+        self._nowhere = self._authoring.DebugInfo.unknown()
+        with self._authoring.Context(), self._nowhere.activate():
+            self._module = self._authoring.Module.create()
         self._updates: dict[str, Any] = {}
         self._contexts: list[Any] = []
         self._casts: dict[tuple[int, str], tuple[Variable, Variable]] = {}
@@ -64,6 +67,7 @@ class ProgramWriter:
         from coreai.authoring.graph_builder import GraphOp
 
         self._enter(self._module)
+        self._enter(self._nowhere.activate())
         types = [self._type(value)._to_mlir() for value in self._inputs]
         names = [value.name for value in self._inputs]
         self._graph = GraphOp(FUNCTION, types, [], input_names=names)
@@ -190,7 +194,7 @@ class ProgramWriter:
         return self.cast(found, "int32") if dtype == "uint32" else found
 
     def _add(self, kind: str, name: str, wanted: str, values: Mapping[str, Any]) -> Any:
-        from edgeq.formats.coreai.write_operators import LOWERED
+        from edgeq.formats.coreai.operators import LOWERED
 
         if kind == "read_state":
             return values["input"]
@@ -222,8 +226,7 @@ class ProgramWriter:
         if array.dtype.kind == "f":
             return np.asarray(narrow(key, array, wanted))
         if array.dtype.kind in "iu":
-            bounds = np.iinfo(np.int32)
-            return np.asarray(np.clip(array, bounds.min, bounds.max), np.int32)
+            return whole(array)
         return array
 
 

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from edgeq.core.artifact import COREML_PACKAGE, Artifact
-from edgeq.formats.apple.plan import apple_tensors
+from edgeq.formats.apple.file_format import AppleFormat
 from edgeq.formats.base import Model
 from edgeq.formats.coreml.deployment_targets import IOS16
 from edgeq.formats.coreml.sizes import program_bytes
-from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.formats.package import Package
 from edgeq.models.model import DescribedModel
-from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats.floats import FLOAT16
-from edgeq.quantize.number_formats.integers import INT4_B32, INT8
+from edgeq.quantize.number_formats.integers import INT8
 from edgeq.quantize.number_formats.palettes import PALETTE4, PALETTE6
-from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage.coreml import CoremlStorage
 
-if TYPE_CHECKING:  # requires the package onnx_ir
-    from edgeq.models.graphs.weights import Decide, Weight
 
-
-class Coreml(CoremlStorage, FileFormat):
-    """See `FileFormat`."""
+class Coreml(CoremlStorage, AppleFormat):
+    """See `AppleFormat`."""
 
     model_file = COREML_PACKAGE
     section = "coreml"
@@ -35,9 +28,6 @@ class Coreml(CoremlStorage, FileFormat):
     packages = MappingProxyType({"coreml": ("coremltools",)})
     tools = ("coremltools",)
     has_releases = True
-    uses_metal = True
-    compared_presets = ("palette6",)
-    memory_like = "Core ML"
 
     def open(
         self, package: Package, threads: int | None, context: int | None, units: str | None
@@ -53,44 +43,23 @@ class Coreml(CoremlStorage, FileFormat):
 
         import_runtime()
 
-    def plan_tensors(
-        self, model: DescribedModel, intent: Intent, compute: str
-    ) -> Iterator[TensorPlan]:
-        """See `FileFormat.plan_tensors`."""
-        return apple_tensors(model, intent, compute)
-
-    def settle(self, weight: Weight, decide: Decide) -> Decision:
-        """See `FileFormat.settle`."""
-        from edgeq.formats.apple.weights import settle_apple
-
-        return settle_apple(weight, decide)
-
     def tensor_words(self, release: str | None) -> tuple[str, ...]:
         """See `FileFormat.tensor_words`. Blocks of int4 came with iOS 18; before, palettes."""
         if release in ("iOS16", "iOS17"):
             return (PALETTE4.name, PALETTE6.name, INT8.name, FLOAT16.name)
-        return (INT4_B32.name, INT8.name, FLOAT16.name)
+        return super().tensor_words(release)
 
-    def weights_word(self, most: str) -> str:
-        """See `FileFormat.weights_word`."""
-        return FLOAT16.name
+    def program_bytes(self, model: DescribedModel, context: int, tensors: int) -> int:
+        """See `AppleFormat.program_bytes`."""
+        return program_bytes(model, context, tensors)
 
-    def input_rounding(self, grid: str) -> str:
-        """Empty: off a Mac, the executor rounds nothing that the float graph does not round."""
-        return ""
+    def extras(
+        self, directory: Path, artifact: Artifact, documents: Collection[str] = ()
+    ) -> dict[str, bytes]:
+        """The Swift package that loads it."""
+        from edgeq.formats.coreml.swift import swift_files
 
-    def file_bytes(
-        self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
-    ) -> int:
-        """See `FileFormat.file_bytes`."""
-        tokenizer = model.text.tokenizer.stat().st_size if model.text else 0
-        return weights + tokenizer + program_bytes(model, context, tensors)
-
-    def extras(self, directory: Path, artifact: Artifact) -> dict[str, bytes]:
-        """The Swift file that loads the package."""
-        from edgeq.formats.coreml.swift import SWIFT_FILE, swift_file
-
-        return {SWIFT_FILE: swift_file(directory, artifact).encode()}
+        return swift_files(directory, artifact, documents)
 
 
 COREML = Coreml()

@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
-from edgeq.formats.apple import layers, operators  # noqa: F401  (they register)
 from edgeq.formats.apple.decoder import LOGITS, DecoderProgram, decoder_inputs
 from edgeq.formats.apple.graph import Translator, graph_inputs, load_graph, program_weights
+from edgeq.formats.apple.write import read_decoder
 from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreml.deployment_targets import (
     CODED_INPUTS,
@@ -31,12 +30,8 @@ from edgeq.formats.coreml.write_images import (
 )
 from edgeq.formats.coreml.write_package import Classes, write_package
 from edgeq.formats.coreml.write_program import ProgramWriter
-from edgeq.models.architectures import decoder_of
-from edgeq.models.graphs.decoder_onnx import check_weights
-from edgeq.models.graphs.decoder_rope import depends_on_length, rotations
 from edgeq.models.graphs.rounding import Found
 from edgeq.models.huggingface import ModelDirectory
-from edgeq.models.special_tokens import end_tokens
 from edgeq.models.weights import open_weights
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats import QuantizedTensor
@@ -67,30 +62,19 @@ def export_decoder_coreml(
     Raises InvalidInput for weights that are missing or differ in shape from config.json, for a
     target without states, and for patterns that match no operator.
     """
-    decoder = decoder_of(directory.config, str(directory.path / "config.json"))
-    check_weights(directory, decoder)
     if target < STATES:
         what = f"{target} has no states, which a language model requires for its cache"
         raise InvalidInput(Problem(str(destination), what, f"target {STATES}"))
-    ends = end_tokens(directory.path, directory.config, str(directory.path))
-    context = min(context, decoder.context)
-    turned = rotations(decoder)
-    if depends_on_length(decoder) and context > turned.switch:
-        what = f"its rotary angles change with texts of more than {turned.switch} positions"
-        remedy = f"build it for a context of at most {turned.switch}"
-        raise InvalidInput(Problem(str(directory.path), what, remedy))
+    facts = read_decoder(directory, context)
+    decoder, context = facts.decoder, facts.context
     counts = tuple(count for count in tokens if count <= context)
     writer = ProgramWriter(decoder_inputs(decoder, context, counts), target, compute, float32)
     with writer:
         weights = open_weights(directory)
-        logits = DecoderProgram(decoder, weights, codes, writer, context).build(turned)
-        program = writer.finish({LOGITS: logits})
+        built = DecoderProgram(decoder, weights, codes, writer, context)
+        program = writer.finish({LOGITS: built.build(facts.rotations)})
     check_patterns(float32, writer)
-    metadata = {
-        CONTEXT_KEY: str(context),
-        END_KEY: " ".join(map(str, ends)),
-    }
-    write_package(program, writer.constants.readers, target, metadata, destination)
+    write_package(program, writer.constants.readers, target, facts.metadata, destination)
 
 
 def export_graph_coreml(

@@ -16,6 +16,7 @@ from edgeq.formats.apple.constants import (
     narrow,
     pack_indices,
     values_in,
+    whole,
 )
 from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.deployment_targets import IOS18, Target
@@ -65,8 +66,7 @@ class Constants:
         if array.dtype.kind == "f":
             return self.shared(narrow(key, array, wanted))
         if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
-            bounds = np.iinfo(np.int32)
-            return self.shared(np.clip(array, bounds.min, bounds.max).astype(np.int32))
+            return self.shared(whole(array))
         return self.shared(array)
 
     def weight(self, weight: Weight, wanted: str) -> Any:

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.formats.apple.constants import Array, Weight, identifier
 from edgeq.formats.apple.writer import Compute, Input
 from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.write_activations import InputCoder
 from edgeq.formats.coreml.write_constants import Constants
+
+_MOST_AXES = 5
 
 
 class ProgramWriter:
@@ -153,9 +156,20 @@ class ProgramWriter:
         program.add_function("main", self._function)
         from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
-        PASS_REGISTRY["common::dead_code_elimination"](program)
+        for name in ("dead_code_elimination", "expand_high_rank_reshape_and_transpose"):
+            PASS_REGISTRY[f"common::{name}"](program)
+        self._require_few_axes()
         self._shorten()
         return program
+
+    def _require_few_axes(self) -> None:
+        """Raise InvalidInput for values of more axes than Core ML opens."""
+        for operation in self._function.operations:
+            tensors = [v for v in operation.outputs if not self._types.is_list(v.sym_type)]
+            most = max((value.rank for value in tensors), default=0)
+            if most > _MOST_AXES:
+                what = f"it makes a value of {most} axes, and Core ML opens at most {_MOST_AXES}"
+                raise InvalidInput(Problem(operation.name, what, "target another format"))
 
     def _shorten(self) -> None:
         """Give values between operators short names; operators' own names are descriptive enough.
@@ -214,6 +228,9 @@ class ProgramWriter:
             if value.dtype == "state":
                 made[value.name] = self._mb.StateTensorSpec(value.shapes[0], self._types.fp16)
                 continue
+            if () in value.shapes:
+                what = "Core ML has no inputs without axes"
+                raise InvalidInput(Problem(value.name, what, "export it with the shape [1]"))
             shape = []
             for sizes in zip(*value.shapes, strict=True):
                 if len(set(sizes)) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +11,24 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgeq.core import canonical
-from edgeq.core.artifact import COREAI_ASSET, MODEL_FILE, TensorRecord, ValueInfo
+from edgeq.core.artifact import COREAI_ASSET, MODEL_FILE, ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.formats.apple.decoder import IDS, LOGITS, POSITION
 from edgeq.formats.apple.plan import apple_decisions
-from edgeq.formats.apple.weights import settle_apple
 from edgeq.formats.coreai.file_format import COREAI
-from edgeq.formats.coreai.runtime import Runtime
+from edgeq.formats.coreai.trial import answers_of
 from edgeq.formats.coreai.write import export_decoder_coreai, export_graph_coreai
-from edgeq.formats.file_format import TensorPlan
 from edgeq.formats.onnx.write import value_info
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
+from edgeq.pipeline.build.apple import apple_codes, apple_records, files_in
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of
 from edgeq.pipeline.plan.images import fixed_shape
 from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.pipeline.proof.onnx_original import open_original
 from edgeq.pipeline.proof.onnx_prove import distance
-from edgeq.quantize.decide import Decision
-from edgeq.quantize.methods.judged import with_fall_back
-from edgeq.quantize.number_formats import QuantizedTensor, number_format
+from edgeq.quantize.number_formats.floats import FLOAT16
 from edgeq.quantize.spec import Intent
 
 Array = npt.NDArray[np.generic]
@@ -56,7 +53,7 @@ def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -
     longest = None
     if model.decoder is not None:
         assert model.directory is not None
-        codes = _codes(stages, name, apple_decisions(model, intent))
+        codes = apple_codes(stages, name, apple_decisions(model, intent))
         stages.progress(f"{name}: write the model")
         context = recipe.workload.context
         export_decoder_coreai(model.directory, asset, codes, context=context, compute=compute)
@@ -65,7 +62,7 @@ def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -
     else:
         graph, shapes = stages.float_graph(), _shapes(stages)
         _prove(stages, shapes)
-        codes = _codes(stages, name, apple_decisions(model, intent))
+        codes = apple_codes(stages, name, apple_decisions(model, intent))
         stages.progress(f"{name}: write the model")
         export_graph_coreai(graph, asset, codes, shapes=shapes, compute=compute)
         sample = _narrow(_sample(stages, shapes))
@@ -73,18 +70,14 @@ def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -
         longest = model.text.max_tokens if model.text else None
     stages.progress(f"{name}: run it once")
     _refuse_overflow(stages, asset, sample)
-    files = [
-        path.relative_to(destination).as_posix()
-        for path in sorted(asset.rglob("*"))
-        if path.is_file()
-    ]
+    files = files_in(asset, destination)
     if model.text is not None:
         # Swift's tokenizer requires its settings next to it.
         files += copy_tokenizer(model.text, destination, settings=True, max_tokens=longest)
     first = COREAI.first_release
     return Made(
         files=files,
-        tensors=_records(plans, codes),
+        tensors=apple_records(plans, codes, compute, FLOAT16.name),
         inputs=inputs,
         outputs=outputs,
         settings={
@@ -94,16 +87,6 @@ def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -
         },
         max_tokens=longest,
     )
-
-
-def _codes(stages: Stages, name: str, decisions: dict[str, Decision]) -> dict[str, QuantizedTensor]:
-    grids = {decision.grid for decision in decisions.values() if decision.choice}
-    if not grids:
-        return {}
-    # Layers and tables of a directory are what every format has: their codes are shared.
-    has_groups = all(number_format(grid).group_size for grid in grids)
-    is_shared = stages.planned.model.directory is not None and has_groups
-    return stages.codes(decisions, name, None if is_shared else settle_apple)
 
 
 def _shapes(stages: Stages) -> Shapes:
@@ -130,7 +113,7 @@ def _prove(stages: Stages, shapes: Shapes) -> None:
         with TemporaryFolder() as folder:
             asset = Path(folder, COREAI_ASSET)
             export_graph_coreai(graph, asset, {}, shapes=shapes)
-            answer = Runtime(asset).run(_narrow(sample))
+            answer = answers_of(asset, _narrow(sample))
         original = open_original(graph / MODEL_FILE)
         names = [value.name for value in original.outputs]
         wanted = dict(zip(names, original.run(sample), strict=True))
@@ -153,9 +136,7 @@ def _prove(stages: Stages, shapes: Shapes) -> None:
 
 def _refuse_overflow(stages: Stages, asset: Path, sample: Feed) -> None:
     """Run a sample; raise InvalidInput for NaN and infinities in its answer."""
-    model = Runtime(asset)
-    states = {name: np.zeros(shape, np.float16) for name, shape in model.states().items()}
-    for name, array in model.run(sample, states).items():
+    for name, array in answers_of(asset, sample).items():
         if not np.isfinite(array).all():
             where = stages.planned.document.place(("coreai", "compute"))
             what = f"its output {name!r} is NaN or infinite: values beyond float16"
@@ -221,19 +202,3 @@ def _values(graph: Path, shapes: Shapes) -> tuple[tuple[ValueInfo, ...], tuple[V
 
 def _dtype(dtype: str) -> str:
     return "float32" if np.dtype(dtype).kind == "f" else "int32"
-
-
-def _records(
-    plans: Iterable[TensorPlan], codes: Mapping[str, QuantizedTensor]
-) -> dict[str, TensorRecord]:
-    """The stored form of every weight, as it was planned unless it has no codes."""
-    return {
-        plan.name: TensorRecord(
-            shape=plan.shape,
-            grid=codes[plan.name].number_format.name if plan.name in codes else plan.grid,
-            method=codes[plan.name].method if plan.name in codes else "none",
-            bytes=codes[plan.name].nbytes if plan.name in codes else plan.bytes,
-            note=with_fall_back(plan.reason, plan.method, codes.get(plan.name)),
-        )
-        for plan in plans
-    }

@@ -8,29 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.core.artifact import COREML_PACKAGE, MODEL_FILE, TensorRecord, ValueInfo
+from edgeq.core.artifact import COREML_PACKAGE, MODEL_FILE, ValueInfo
 from edgeq.formats.apple.decoder import IDS, POSITION
 from edgeq.formats.apple.plan import apple_decisions
-from edgeq.formats.apple.weights import find_coded_apple, settle_apple
+from edgeq.formats.apple.weights import find_coded_apple
 from edgeq.formats.coreml.deployment_targets import Target
 from edgeq.formats.coreml.executor import Program, load
 from edgeq.formats.coreml.executor.images import pixels
 from edgeq.formats.coreml.lengths import filled
 from edgeq.formats.coreml.overflow import refuse_overflow
 from edgeq.formats.coreml.write import export_decoder_coreml, export_graph_coreml
-from edgeq.formats.file_format import TensorPlan
 from edgeq.formats.onnx.write import codes_summary
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
 from edgeq.models.graphs.rounding import Found
+from edgeq.pipeline.build.apple import apple_codes, apple_records, files_in
 from edgeq.pipeline.build.coreml_proof import prove_coreml
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.plan.coreml import compute_of, lengths_of, target_of
 from edgeq.pipeline.plan.images import fixed_shape, image_of, labels_of
 from edgeq.pipeline.plan.tensors import planned_tensors
 from edgeq.quantize.decide import Decision
-from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.model import Quantized
-from edgeq.quantize.number_formats import QuantizedTensor, number_format
 from edgeq.quantize.spec import Intent
 
 DECODER_TOKENS = (1, 32)
@@ -62,11 +60,7 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     texts = _texts(stages, load(package).inputs())
     where = planned.document.place(("coreml", "float32"))
     refuse_overflow(package, texts, where, spec.float32)
-    files = [
-        path.relative_to(destination).as_posix()
-        for path in sorted(package.rglob("*"))
-        if path.is_file()
-    ]
+    files = files_in(package, destination)
     text = planned.model.text
     longest = None
     if text is not None:
@@ -77,7 +71,7 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     program = load(package)
     return Made(
         files=files,
-        tensors=_records(plans, codes, compute),
+        tensors=apple_records(plans, codes, compute, compute),
         inputs=_inputs(program),
         outputs=_outputs(program),
         settings={
@@ -110,21 +104,10 @@ def _found(stages: Stages, name: str, intent: Intent) -> Found:
             stages.feeds(graph),
             lambda step: stages.progress(f"{name}: {step}"),
         )
-    codes = _codes(stages, name, decisions)
+    codes = apple_codes(stages, name, decisions)
     return Found(
         {n: Quantized(quantized, None, None, "float32") for n, quantized in codes.items()}, {}
     )
-
-
-def _codes(stages: Stages, name: str, decisions: dict[str, Decision]) -> dict[str, QuantizedTensor]:
-    model = stages.planned.model
-    grids = {decision.grid for decision in decisions.values() if decision.choice}
-    if not grids:
-        return {}
-    # Layers and tables of a directory are what every format has: their codes are shared.
-    has_groups = all(number_format(grid).group_size for grid in grids)
-    is_shared = model.directory is not None and has_groups
-    return stages.codes(decisions, name, None if is_shared else settle_apple)
 
 
 def _export(
@@ -230,30 +213,6 @@ def _fitting(array: Any, value: Any) -> Any:
     lengths = sorted(shape[-1] for shape in shapes)
     length = next((n for n in lengths if n >= array.shape[-1]), lengths[-1])
     return filled(array[..., :length], length)
-
-
-def _records(
-    plans: Sequence[TensorPlan], codes: dict[str, QuantizedTensor], compute: str
-) -> dict[str, TensorRecord]:
-    """The stored form of every weight; a weight without codes is float."""
-    records = {}
-    for plan in plans:
-        quantized = codes.get(plan.name)
-        width = 2 if compute == "float16" else 4
-        size = int(np.prod(plan.shape)) * width
-        if quantized is not None:
-            rows, columns = quantized.codes.shape
-            size = quantized.nbytes + (width - 2) * quantized.number_format.scale_count(
-                rows, columns
-            )
-        records[plan.name] = TensorRecord(
-            shape=plan.shape,
-            grid=quantized.number_format.name if quantized else compute,
-            method=quantized.method if quantized else "none",
-            bytes=size,
-            note=with_fall_back(plan.reason, plan.method, quantized),
-        )
-    return records
 
 
 def _inputs(program: Program) -> tuple[ValueInfo, ...]:

@@ -46,7 +46,8 @@ def write_bundle(
         raise InvalidInput(Problem(str(out), what, "name a .zip file in an existing directory"))
     artifact = read_artifact(artifact_dir)
     _require_sizes(artifact_dir, artifact)
-    extras = {**file_format(artifact.format).extras(artifact_dir, artifact), **documents}
+    format = file_format(artifact.format)
+    extras = {**format.extras(artifact_dir, artifact, tuple(documents)), **documents}
     bundle = Bundle(
         checked=not unchecked,
         artifact=artifact,

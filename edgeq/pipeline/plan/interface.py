@@ -58,7 +58,7 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
         labels = labels_of(given, document.path)
         function = given.function or "none"
         if given.transcription is not None:
-            problems += _unknown_symbols(given.transcription, labels, document)
+            problems += _unfit_symbols(given.transcription, labels, given.function, document)
         elif given.detection is None:
             function, contradictions = _function(given, graph, document)
             problems += contradictions
@@ -177,7 +177,7 @@ def _misfits_of_boxes(
 ) -> Iterator[Problem]:
     assert given.detection is not None
     place, outputs = document.place(("model", "detection")), [*map(value_info_of, graph.outputs)]
-    found = unfit_detection(given.detection, labels, outputs)
+    found = _unfit_detection(given.detection, labels, outputs)
     yield from (Problem(place, *words) for words in found)
     if given.function == "softmax" and given.detection.names_class:
         what = "model.function: softmax needs a score for each label"
@@ -211,10 +211,16 @@ def _unfit_audio(
         yield Problem(document.place(("model", "labels")), what, remedy)
 
 
-def _unknown_symbols(
-    given: TranscriptionSettings, labels: tuple[str, ...], document: Document
+def _unfit_symbols(
+    given: TranscriptionSettings,
+    labels: tuple[str, ...],
+    function: ClassFunction | None,
+    document: Document,
 ) -> Iterator[Problem]:
     spaces = () if given.space == " " else (given.space,)
+    if function is not None:
+        what = "model.function: the likeliest symbol is the same with any"
+        yield Problem(document.place(("model", "function")), what, "remove it")
     for label in (given.blank, *spaces, *given.ignore):
         if label not in labels:
             what = f"model.transcription: {label!r} is not one of the labels"
@@ -222,7 +228,7 @@ def _unknown_symbols(
             yield Problem(place, what, suggest(label, labels))
 
 
-def unfit_detection(
+def _unfit_detection(
     settings: DetectionSettings, labels: int, outputs: Sequence[ValueInfo]
 ) -> Iterator[tuple[str, str]]:
     """Each way in which outputs are not as the settings say, and a remedy."""

@@ -17,6 +17,7 @@ from edgeq.formats.registry import file_format
 from edgeq.models.model import DescribedModel
 from edgeq.pipeline.plan.coreml import activations_advice, compute_of, target_of, too_old
 from edgeq.pipeline.plan.described import described, source_notes
+from edgeq.pipeline.plan.float16 import float16_notes
 from edgeq.pipeline.plan.images import misfits
 from edgeq.pipeline.plan.interface import with_interface
 from edgeq.pipeline.plan.kv_cache import cached, unfit_cache, with_cache
@@ -192,6 +193,11 @@ def plan_artifact(
     first = file_format(intent.format).first_release
     oldest = str(target_of(recipe, tensors)[0] if is_package else first) if first else None
     weights = sum(tensor.bytes for tensor in tensors)
+    if first is not None:
+        section = file_format(intent.format).section
+        patterns = recipe.coreml.float32 if is_package else None
+        compute = compute_of(recipe, intent)
+        notes = (*notes, *float16_notes(model, compute, section, patterns))
     plan = ArtifactPlan(
         name=intent.name,
         format=intent.format,

@@ -48,6 +48,26 @@ def test_convolution(
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
+@CHEAP
+@given(rank=st.integers(1, 3), groups=st.integers(1, 2), data=st.data())
+def test_transposed_convolution(rank: int, groups: int, data: st.DataObject) -> None:
+    each = st.lists(st.integers(1, 3), min_size=rank, max_size=rank)
+    kernel, strides, dilations = (data.draw(each) for _ in range(3))
+    reach = [(k - 1) * gap for k, gap in zip(kernel, dilations, strict=True)]
+    sides = [min(data.draw(st.integers(0, 2)), far) for far in reach]
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    x = rng.normal(size=(2, 2 * groups, *([5] * rank))).astype(np.float32)
+    weight = rng.normal(size=(2 * groups, 3, *kernel)).astype(np.float32)
+    bias = rng.normal(size=3 * groups).astype(np.float32)
+    function = [F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d][rank - 1]
+    given = map(torch.from_numpy, (x, weight, bias))
+    want = function(*given, strides, sides, 0, groups, dilations)
+    got = OPERATORS["conv_transpose"](
+        x, weight, bias, pads(sides), None, "custom", np.array(strides), np.array(dilations), groups
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kernel", "stride", "length"), [(3, 1, 8), (4, 1, 8), (5, 2, 8), (2, 3, 7)]
 )

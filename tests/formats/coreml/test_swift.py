@@ -7,7 +7,9 @@ import shutil
 import struct
 import subprocess
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +25,15 @@ from edgeq.core.errors import InvalidInput
 from edgeq.core.store import Store
 from edgeq.devices.catalogue import load_device
 from edgeq.formats.bundle import BUNDLE_FILE, extract, read_bundle, read_bundle_directory
-from edgeq.formats.coreml.swift import SWIFT_FILE, _identifiers, _text, swift_file
+from edgeq.formats.coreml.swift import (
+    CONFIGURATION_FILE,
+    PACKAGE_FILE,
+    SWIFT_FILE,
+    _identifiers,
+    _text,
+    swift_file,
+    swift_files,
+)
 from edgeq.pipeline.build.build import build
 from edgeq.pipeline.bundle.app_store_limits import sized
 from edgeq.pipeline.bundle.write import write_bundle
@@ -32,6 +42,8 @@ from tests.support import onnx_models, tiny_bert, tiny_decoders
 
 WEIGHTS = f"{COREML_PACKAGE}/Data/com.apple.CoreML/weights/weight.bin"
 CONTEXT = 176
+KINDS = ["encoder", "decoder", "net", "pictures"]
+SIGNATURES = Path(__file__).with_name("swift_signatures.txt")
 RECIPE = """\
 edgeq: 1
 name: {name}
@@ -52,10 +64,16 @@ def built(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
         folder / "decoder", "llama", eos_token_id=[3, 5], max_position_embeddings=CONTEXT
     )
     onnx_models.convolutional(folder / "net.onnx")
+    (folder / "labels.txt").write_text("".join(f"class {n}\n" for n in range(10)))
     cases = {
         "encoder": ("encoder", "sentence-embedding", "lengths: [24, 8]"),
         "decoder": ("decoder", "text-generation", ""),
         "net": ("net.onnx", "tensor", ""),
+        "pictures": (
+            "net.onnx",
+            "tensor",
+            "image: {input: image, scale: 0.0078125, bias: -1}, labels: labels.txt",
+        ),
     }
     found = {}
     for name, (source, task, coreml) in cases.items():
@@ -86,7 +104,15 @@ def bundled(artifact: Path, out: Path) -> Path:
 
 
 def swift(artifact: Path) -> str:
-    return swift_file(artifact, read_artifact(artifact))
+    return swift_file(artifact, read_artifact(artifact), has_test=True)
+
+
+def parsed(text: str) -> Any:
+    """The syntax tree by an independent grammar."""
+    grammar = pytest.importorskip("tree_sitter_swift", reason="no grammar of Swift here")
+    tree_sitter = pytest.importorskip("tree_sitter", reason="no parser here")
+    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    return parser.parse(text.encode()).root_node
 
 
 def bare(text: str) -> str:
@@ -94,7 +120,7 @@ def bare(text: str) -> str:
     return re.sub(r'"[^"\n]*"', '""', re.sub(r"//.*", "", text))
 
 
-@pytest.mark.parametrize("name", ["encoder", "decoder", "net"])
+@pytest.mark.parametrize("name", KINDS)
 def test_the_swift_file_is_whole(built: dict[str, Path], name: str) -> None:
     text = swift(built[name])
     assert text == swift(built[name])
@@ -114,20 +140,91 @@ def test_the_swift_file_is_whole(built: dict[str, Path], name: str) -> None:
     assert f"@available(iOS {target['ios']}.0, macOS {target['macos']}.0, *)" in text
     for value in (*artifact.inputs, *artifact.outputs):
         assert f'"{value.name}"' in text
+    assert ("selfTest()" in bare(text)) == (TOKENIZER_FILE in artifact.files)
 
 
-@pytest.mark.parametrize("name", ["encoder", "decoder", "net"])
+@pytest.mark.parametrize("name", KINDS)
 def test_a_grammar_of_swift_reads_it(built: dict[str, Path], name: str) -> None:
-    """By an independent parser: the file's syntax is right. Types are for a compiler to check."""
-    grammar = pytest.importorskip("tree_sitter_swift", reason="no grammar of Swift here")
-    tree_sitter = pytest.importorskip("tree_sitter", reason="no parser here")
-    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    """The files' syntax is right. Types are for a compiler to check."""
+    record = read_artifact(built[name])
+    files = swift_files(built[name], record, ["selftest.json"])
+    for file in (SWIFT_FILE, PACKAGE_FILE):
+        assert not parsed(files[file].decode()).has_error
     text = swift(built[name])
-    assert not parser.parse(text.encode()).root_node.has_error
-    assert parser.parse(text[: text.rindex("}")].encode()).root_node.has_error
+    assert parsed(text[: text.rindex("}")]).has_error
 
 
-@pytest.mark.parametrize("name", ["encoder", "decoder", "net"])
+def descendants(node: Any, *kinds: str) -> Iterator[Any]:
+    for child in node.children:
+        if child.type in kinds:
+            yield child
+        yield from descendants(child, *kinds)
+
+
+def calls(tree: Any) -> Iterator[str]:
+    """Every call, by the last part of its name and its labels."""
+    for node in descendants(tree, "call_expression"):
+        if node.children[-1].text.startswith(b"["):
+            continue  # the grammar's word for a subscript, too
+        name = re.findall(r"(\w+)(?:<[^<>]*>)?[?!]?$|(\])$", node.children[0].text.decode())
+        labels = [
+            (child.children[0].text.decode() if child.children[0].type.endswith("label") else "_")
+            for suffix in node.children
+            if suffix.type == "call_suffix"
+            for arguments in suffix.children
+            if arguments.type == "value_arguments"
+            for child in arguments.children
+            if child.type == "value_argument"
+        ]
+        yield f"{''.join(name[0])}({''.join(f'{label}:' for label in labels)})"
+
+
+def declared(tree: Any) -> set[str]:
+    """Names of the file's own functions, types, closures and cases."""
+    kinds = ("function_declaration", "class_declaration", "enum_entry", "parameter")
+    return {
+        child.text.decode()
+        for node in descendants(tree, *kinds)
+        for child in node.children
+        if child.type in ("simple_identifier", "type_identifier")
+    }
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_calls_what_the_frameworks_declare(built: dict[str, Path], name: str) -> None:
+    known = {line.split()[0] for line in SIGNATURES.read_text().splitlines() if line[:1].strip("#")}
+    tree = parsed(swift(built[name]))
+    own = declared(tree)
+    unknown = {call for call in calls(tree) if call not in known and call.split("(")[0] not in own}
+    assert not unknown
+
+
+def test_examples_in_the_docs_are_swift() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    found = [
+        example
+        for page in docs.rglob("*.md")
+        for example in re.findall(r"```swift\n(.*?)```", page.read_text(), re.DOTALL)
+    ]
+    assert found
+    for example in found:
+        assert not parsed(example).has_error
+        # The model is an actor.
+        assert not re.search(r"(?<!await )(?<!await in )(?<!in )model\.", example)
+
+
+def test_two_models_have_different_names(built: dict[str, Path]) -> None:
+    found = {
+        re.search(r"public actor (\w+)", swift(path))[1]  # type: ignore[index]
+        for path in built.values()
+    }
+    assert len(found) == len(built)
+    package = swift_files(built["encoder"], read_artifact(built["encoder"]))[PACKAGE_FILE].decode()
+    assert 'let name = "EdgeqEncoderCoremlFloat16"' in package
+    assert '.copy("tokenizer_config.json")' in package and "selftest.json" not in package
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_the_compiler_parses_it(built: dict[str, Path], name: str, tmp_path: Path) -> None:
     compiler = shutil.which("swiftc")
     if compiler is None:
@@ -153,6 +250,15 @@ def test_the_decoder_knows_context_pieces_and_end_tokens(built: dict[str, Path])
     assert "static let endTokens: Set<Int> = [2, 3, 5]" in text
     assert "model.makeState()" in text
     assert "model.prediction(from: features, using: state)" in text
+    assert "AsyncThrowingStream<Int, Error>" in text
+
+
+def test_a_classifier_takes_pixels_and_gives_a_label(built: dict[str, Path]) -> None:
+    text = swift(built["pictures"])
+    assert "func predict(image: CVPixelBuffer) throws -> Outputs" in text
+    assert "func predict(_ image: CGImage) throws -> Outputs" in text
+    assert "public let classLabel: String" in text
+    assert "public let classLabel_probs: [String: Double]" in text
 
 
 def test_arrays_go_in_and_out_by_their_names(built: dict[str, Path]) -> None:
@@ -189,11 +295,13 @@ def test_the_bundle_holds_the_package_and_the_swift_file(
     record = read_bundle(bundle)
     assert set(record.files) == set(record.artifact.files)
     assert WEIGHTS in record.files and TOKENIZER_FILE in record.files
-    assert set(record.extras) == {SWIFT_FILE}
+    assert set(record.extras) == {SWIFT_FILE, PACKAGE_FILE, CONFIGURATION_FILE}
     assert [line.device for line in record.limits] == ["iphone-15-pro"] * 4
     with zipfile.ZipFile(bundle) as archive:
         assert archive.namelist() == [BUNDLE_FILE, *sorted(record.contents)]
-        assert archive.read(SWIFT_FILE).decode() == swift(built["encoder"])
+        assert archive.read(SWIFT_FILE).decode() == swift_file(
+            built["encoder"], read_artifact(built["encoder"])
+        )
         place = archive.getinfo(WEIGHTS).header_offset
     header = bundle.read_bytes()[place : place + 30]
     assert (place + 30 + sum(struct.unpack_from("<HH", header, 26))) % 4096 == 0

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 pytest.importorskip("coremltools", reason="the Core ML side is not installed")
 pytest.importorskip("torch", reason="the build side is not installed")
@@ -271,9 +273,24 @@ def test_filters_are_coded_where_a_grid_can(tmp_path: Path, grid: str) -> None:
 
 
 def test_operators_that_are_not_written_are_all_named(tmp_path: Path) -> None:
-    import_onnx(onnx_models.gru(tmp_path / "net.onnx"), tmp_path)
-    with pytest.raises(InvalidInput, match="does not support these operators for Core ML: GRU"):
-        export_graph_coreml(tmp_path, tmp_path / "a.mlpackage", {}, shapes={"x": [(5, 1, 32)]})
+    nodes = [
+        helper.make_node("Det", ["x"], ["a"]),
+        helper.make_node("NonZero", ["x"], ["b"]),
+    ]
+    values = [
+        helper.make_tensor_value_info(name, kind, shape)
+        for name, kind, shape in (
+            ("x", TensorProto.FLOAT, ["n", "m", "m"]),
+            ("a", TensorProto.FLOAT, ["n"]),
+            ("b", TensorProto.INT64, [3, "m"]),
+        )
+    ]
+    graph = helper.make_graph(nodes, "net", values[:1], values[1:])
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "net.onnx")
+    import_onnx(tmp_path / "net.onnx", tmp_path)
+    with pytest.raises(InvalidInput, match="operators for Core ML: Det, NonZero"):
+        export_graph_coreml(tmp_path, tmp_path / "a.mlpackage", {}, shapes={"x": [(5, 3, 3)]})
     with pytest.raises(InvalidInput, match="'x' has no fixed shape"):
         export_graph_coreml(tmp_path, tmp_path / "a.mlpackage", {}, shapes={})
 

@@ -18,8 +18,8 @@ from edgeq.formats.coreml.executor.types import ValueType
 CONTROL = ("read_state", "write_state", "cond", "while_loop")
 """Operators that need more than their inputs' values; the executor itself runs these."""
 
-LISTS = ("values", "loop_vars")
-"""Parameters that take several values (concat, stack, einsum; while_loop), even when given one."""
+LISTS = ("values", "loop_vars", "ref_tensors", "begins", "ends", "end_masks")
+"""Parameters that take several values, even when given one."""
 
 
 @dataclass(frozen=True, eq=False)

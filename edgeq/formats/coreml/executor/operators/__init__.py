@@ -12,7 +12,10 @@ from edgeq.formats.coreml.executor.operators import (
     linear,
     normalisation,
     quantization,
+    rearranging,
+    recurrent,
     reduction,
+    resizing,
     shape,
     sorting,
 )
@@ -30,7 +33,10 @@ __all__ = [
     "linear",
     "normalisation",
     "quantization",
+    "rearranging",
+    "recurrent",
     "reduction",
+    "resizing",
     "shape",
     "sorting",
 ]

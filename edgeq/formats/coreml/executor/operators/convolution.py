@@ -44,6 +44,49 @@ def conv(
     return np.asarray(result if bias is None else result + bias.reshape(-1, *[1] * len(kernel)))
 
 
+@operator("conv_transpose")
+def conv_transpose(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    pad: Array | None = None,
+    output_shape: Array | None = None,
+    pad_type: str = "valid",
+    strides: Array | None = None,
+    dilations: Array | None = None,
+    groups: int = 1,
+) -> Array:
+    """weight (inputs, outputs / groups, kernel…): every value adds the kernel, times itself."""
+    kernel, lengths, parts = weight.shape[2:], x.shape[2:], int(groups)
+    steps, gaps = _each(strides, len(kernel)), _each(dilations, len(kernel))
+    spans = [(n - 1) * step + 1 for n, step in zip(lengths, steps, strict=True)]
+    whole = [s + (k - 1) * gap for s, k, gap in zip(spans, kernel, gaps, strict=True)]
+    columns = x.reshape(len(x), parts, -1, math.prod(lengths))
+    matrix = weight.reshape(parts, len(weight) // parts, -1, math.prod(kernel))
+    full = np.zeros((len(x), parts, matrix.shape[2], *whole), np.float32)
+    for tap, offset in enumerate(np.ndindex(*kernel)):
+        product = np.matmul(matrix[..., tap].swapaxes(1, 2), columns)
+        starts = [o * gap for o, gap in zip(offset, gaps, strict=True)]
+        place = [slice(a, a + s, n) for a, s, n in zip(starts, spans, steps, strict=True)]
+        full[(slice(None),) * 3 + tuple(place)] += product.reshape(*product.shape[:3], *lengths)
+    full = full.reshape(len(x), -1, *whole)
+    wanted = None if output_shape is None else [int(n) for n in output_shape[2:]]
+    if wanted is None and pad_type.startswith("same"):
+        wanted = [n * step for n, step in zip(lengths, steps, strict=True)]
+    sides = _pads("valid" if wanted else pad_type, pad, lengths, [], [])
+    if wanted:
+        rest = [n - size for n, size in zip(whole, wanted, strict=True)]
+        sides = [
+            (n - n // 2, n // 2) if pad_type == "same_lower" else (n // 2, n - n // 2) for n in rest
+        ]
+    full = np.pad(full, [(0, 0), (0, 0), *((max(0, -a), max(0, -b)) for a, b in sides)])
+    kept = [
+        slice(max(0, a), n - max(0, b)) for (a, b), n in zip(sides, full.shape[2:], strict=True)
+    ]
+    result = full[(slice(None), slice(None), *kept)]
+    return result if bias is None else result + bias.reshape(-1, *[1] * len(kernel))
+
+
 @operator("max_pool")
 def max_pool(
     x: Array,
@@ -87,6 +130,21 @@ def avg_pool(
     counted = _windows(np.pad(counts, rest)[None, None], kernel, steps, ones)
     over = _last(len(kernel))
     return np.asarray(total.sum(axis=over) / counted.sum(axis=over))
+
+
+@operator("l2_pool")
+def l2_pool(
+    x: Array,
+    kernel_sizes: Array,
+    strides: Array | None = None,
+    pad_type: str = "valid",
+    pad: Array | None = None,
+    ceil_mode: bool = False,
+) -> Array:
+    """The root of the sum of squares of each window."""
+    kernel, steps, pads = _pooling(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    windows = _windows(np.pad(x * x, [(0, 0), (0, 0), *pads]), kernel, steps, [1] * len(kernel))
+    return np.asarray(np.sqrt(windows.sum(axis=_last(len(kernel)))))
 
 
 def _pooling(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from edgeq.formats.coreml.executor.operators.registry import operator
 from edgeq.formats.coreml.executor.types import Array
@@ -55,6 +56,18 @@ def l2_norm(x: Array, epsilon: float = 1e-6) -> Array:
     over = tuple(range(max(x.ndim - 3, 0), x.ndim))
     total = np.sum(np.square(x), axis=over, keepdims=True)
     return np.asarray(x / np.sqrt(total + np.float32(epsilon)))
+
+
+@operator("local_response_norm")
+def local_response_norm(
+    x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Array:
+    """`x / (k + alpha · mean of squares of `size` near channels)^beta`."""
+    width = int(size)
+    before, after = width // 2, (width - 1) // 2
+    squares = np.pad(x * x, [(0, 0), (before, after), *[(0, 0)] * (x.ndim - 2)])
+    total = sliding_window_view(squares, width, axis=1).sum(-1)
+    return np.asarray(x / (k + alpha / width * total) ** beta)
 
 
 @operator("softmax")

@@ -1,0 +1,62 @@
+"""What both of Apple's file formats answer in the same way."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from edgeq.formats.apple.plan import apple_tensors
+from edgeq.formats.file_format import FileFormat, TensorPlan
+from edgeq.models.model import DescribedModel
+from edgeq.quantize.decide import Decision
+from edgeq.quantize.number_formats.floats import FLOAT16
+from edgeq.quantize.number_formats.integers import INT4_B32, INT8
+from edgeq.quantize.spec import Intent
+
+if TYPE_CHECKING:  # requires the package onnx_ir
+    from edgeq.models.graphs.weights import Decide, Weight
+
+
+class AppleFormat(FileFormat):
+    """See `FileFormat`. scales: the type of scales; None if it is that of operators."""
+
+    uses_metal = True
+    compared_presets = ("palette6",)
+    memory_like = "Core ML"
+    scales: ClassVar[str | None] = None
+
+    def plan_tensors(
+        self, model: DescribedModel, intent: Intent, compute: str
+    ) -> Iterator[TensorPlan]:
+        """See `FileFormat.plan_tensors`."""
+        return apple_tensors(model, intent, compute, self.scales)
+
+    def settle(self, weight: Weight, decide: Decide) -> Decision:
+        """See `FileFormat.settle`."""
+        from edgeq.formats.apple.weights import settle_apple
+
+        return settle_apple(weight, decide)
+
+    def tensor_words(self, release: str | None) -> tuple[str, ...]:
+        """See `FileFormat.tensor_words`."""
+        return (INT4_B32.name, INT8.name, FLOAT16.name)
+
+    def weights_word(self, most: str) -> str:
+        """See `FileFormat.weights_word`."""
+        return FLOAT16.name
+
+    def input_rounding(self, grid: str) -> str:
+        """Empty: off a Mac, nothing is rounded that the float graph does not round."""
+        return ""
+
+    def file_bytes(
+        self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
+    ) -> int:
+        """See `FileFormat.file_bytes`."""
+        tokenizer = model.text.tokenizer.stat().st_size if model.text else 0
+        return weights + tokenizer + self.program_bytes(model, context, tensors)
+
+    @abstractmethod
+    def program_bytes(self, model: DescribedModel, context: int, tensors: int) -> int:
+        """Estimated bytes of a program without its weights."""

@@ -1,0 +1,64 @@
+"""What building has in common for both of Apple's file formats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from edgeq.core.artifact import TensorRecord
+from edgeq.formats.apple.decide import width
+from edgeq.formats.apple.weights import settle_apple
+from edgeq.formats.file_format import TensorPlan
+from edgeq.pipeline.build.stages import Stages
+from edgeq.quantize.decide import Decision
+from edgeq.quantize.methods.judged import with_fall_back
+from edgeq.quantize.number_formats import QuantizedTensor, number_format
+
+
+def apple_codes(
+    stages: Stages, name: str, decisions: dict[str, Decision]
+) -> dict[str, QuantizedTensor]:
+    """Codes of every weight that has a number format.
+
+    Layers and tables of a directory are what every format has: their codes are shared.
+    """
+    grids = {decision.grid for decision in decisions.values() if decision.choice}
+    if not grids:
+        return {}
+    has_groups = all(number_format(grid).group_size for grid in grids)
+    is_shared = stages.planned.model.directory is not None and has_groups
+    return stages.codes(decisions, name, None if is_shared else settle_apple)
+
+
+def apple_records(
+    plans: Iterable[TensorPlan], codes: Mapping[str, QuantizedTensor], compute: str, scales: str
+) -> dict[str, TensorRecord]:
+    """The stored form of every weight; one without codes is float, in `compute`.
+
+    scales: the type of scales.
+    """
+    records = {}
+    for plan in plans:
+        quantized = codes.get(plan.name)
+        size = math.prod(plan.shape) * width(compute)
+        if quantized is not None:
+            count = quantized.number_format.scale_count(*quantized.codes.shape)
+            size = quantized.nbytes + (width(scales) - 2) * count
+        records[plan.name] = TensorRecord(
+            shape=plan.shape,
+            grid=quantized.number_format.name if quantized else compute,
+            method=quantized.method if quantized else "none",
+            bytes=size,
+            note=with_fall_back(plan.reason, plan.method, quantized),
+        )
+    return records
+
+
+def files_in(folder: Path, destination: Path) -> list[str]:
+    """Every file of a model that is a directory, by its path from `destination`."""
+    return [
+        path.relative_to(destination).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]

@@ -1,0 +1,86 @@
+"""Every translated operator, over its attributes, is what onnxruntime computes.
+
+Core AI's programs run in Apple's own runtime, Core ML's in the executor, whose operators are
+compared with PyTorch.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, seed
+from hypothesis import strategies as st
+
+pytest.importorskip("coreai", reason="coreai-core is not installed: pip install '.[coreai]'")
+pytest.importorskip("coremltools", reason="the extra [coreml] is not installed")
+pytest.importorskip("onnx_ir", reason="the build side is not installed")
+
+import onnxruntime
+from onnx import helper
+
+from edgeq.core.artifact import MODEL_FILE
+from edgeq.formats.apple.graph import HANDLERS
+from edgeq.formats.coreai.runtime import Runtime
+from edgeq.formats.coreai.write import export_graph_coreai
+from edgeq.formats.coreml.executor import load
+from edgeq.formats.coreml.write import export_graph_coreml
+from edgeq.models.graphs.imported import import_onnx
+from tests.support.apple_cases import MAKERS, Case, Numbers, model_of
+from tests.support.properties import examples
+
+CONSTANT = {"Shape"}
+Array = np.ndarray
+
+
+def test_every_translated_operator_has_a_property() -> None:
+    assert set(HANDLERS) == set(MAKERS)
+
+
+@pytest.mark.parametrize("kind", sorted(set(MAKERS) - CONSTANT))
+@seed(0)
+@examples(4, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_an_operator_is_what_onnxruntime_computes(kind: str, data: st.DataObject) -> None:
+    case = MAKERS[kind](data.draw, Numbers(data.draw), kind)
+    with tempfile.TemporaryDirectory() as folder:
+        compare(kind, case, Path(folder))
+
+
+def compare(kind: str, case: Case, folder: Path) -> None:
+    model, feeds = model_of(kind, case)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    names = [value.name for value in session.get_outputs()]
+    wanted = session.run(names, feeds)
+    for value, want in zip(model.graph.output, wanted, strict=True):
+        kind_of = helper.np_dtype_to_tensor_dtype(want.dtype)
+        value.CopyFrom(helper.make_tensor_value_info(value.name, kind_of, want.shape))
+    path = folder / "source.onnx"
+    onnx.save(model, path)
+    (folder / "float").mkdir()
+    import_onnx(path, folder / "float")
+    for found in programs(folder, folder / "float", feeds):
+        for name, want in zip(names, wanted, strict=True):
+            got = np.asarray(found[name])
+            assert got.shape == want.shape or got.size == want.size == 1
+            np.testing.assert_allclose(
+                got.reshape(want.shape), want.astype(got.dtype), rtol=2e-5, atol=2e-5
+            )
+
+
+def programs(folder: Path, graph: Path, feeds: dict[str, Array]) -> list[dict[str, Array]]:
+    """What Core ML's program and Core AI's answer in float32."""
+    assert (graph / MODEL_FILE).exists()
+    narrow = {
+        name: array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+        for name, array in feeds.items()
+    }
+    package, asset = folder / "a.mlpackage", folder / "a.aimodel"
+    export_graph_coreml(graph, package, {}, shapes={}, compute="float32")
+    export_graph_coreai(graph, asset, {}, shapes={}, compute="float32")
+    return [load(package).predict(narrow), Runtime(asset).run(narrow)]
