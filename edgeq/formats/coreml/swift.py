@@ -209,8 +209,9 @@ def _encoder(
     if classes is not None:
         labels = ", ".join(map(_text, classes.labels))
         known = (
-            f"    /// What the scores{' of a token' if per_token else ''} stand for, in their order; "
-            f"{classes.function} makes probabilities of them.\n    public static let labels = [{labels}]\n"
+            f"    /// What the scores{' of a token' if per_token else ''} stand for, in their "
+            f"order; {classes.function} makes probabilities of them.\n"
+            f"    public static let labels = [{labels}]\n"
         )
     shared = {"noun": noun, "shown": output.shown, "scalar": output.scalar}
     body = _Swift(templates.ENCODER).substitute(
