@@ -18,11 +18,16 @@ reports = typer.Typer(rich_markup_mode="rich")
 
 @reports.command(
     epilog=examples(
-        "edgeq report recipes/minilm.yaml -o report.html", "edgeq report minilm.zip -o report.html"
+        "edgeq report recipes/minilm.yaml -o report.html",
+        "edgeq report minilm.zip -o report.html",
+        "edgeq report minilm.html wren.zip -o both.html",
     ),
 )
 def report(
-    source: Annotated[Path, typer.Argument(help="A recipe or a bundle.", show_default=False)],
+    source: Annotated[
+        list[Path],
+        typer.Argument(help="A recipe or a bundle; or several, or pages.", show_default=False),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The .html file to write.", dir_okay=False)
     ] = None,
@@ -36,11 +41,20 @@ def report(
 
     Earlier results are reused; the rest is built and measured now. The report of a bundle shows
     what was measured when it was made. The page is one file and loads nothing from the network.
+    Several models are shown side by side, by what one wants to know first.
     """
-    from edgeq.report.page.write import write_report
+    from edgeq.report.page.write import write_report, write_several
 
+    if len(source) > 1:
+        with progress_line() as progress:
+            several = write_several(source, out, device or [], as_json, progress)
+        if as_json:
+            print_json({"reports": [each.model_dump(mode="json") for each in several]})
+        elif out is not None:
+            make_console().print(f"{out}: {len(several)} models", soft_wrap=True)
+        return
     with progress_line() as progress:
-        found = write_report(source, out, device or [], as_json, progress)
+        found = write_report(source[0], out, device or [], as_json, progress)
     if as_json:
         print_json(found.model_dump(mode="json"))
     elif out is not None:

@@ -1,4 +1,4 @@
-"""What a first recipe declares of a model of images in an .onnx file."""
+"""What a first recipe declares of a model of images or recordings in an .onnx file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.frozen import Frozen
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import Task
 from edgeq.models.image_processor import PROCESSOR_FILE, read_image_settings
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.labels import read_classes
 from edgeq.pipeline.first_detector import detection_of, stated_image, stated_labels
+from edgeq.pipeline.first_recogniser import Speech, speech_of
 
 if TYPE_CHECKING:
     from edgeq.core.artifact import ValueInfo
@@ -31,13 +33,14 @@ _USUAL_SIDE = 224
 @dataclass(frozen=True)
 class Interface:
     """labels: None if no file says them. image: from the file `stated_by`, "" if none says it.
-    detection: of a detector."""
+    detection: of a detector. speech: of a recogniser."""
 
     classes: int
     labels: tuple[str, ...] | None
-    image: ImageSettings
+    image: ImageSettings | None
     stated_by: str
     detection: DetectionSettings | None = None
+    speech: Speech | None = None
 
     @property
     def lacks(self) -> str:
@@ -62,29 +65,40 @@ class Interface:
                 break_long_words=False,
                 break_on_hyphens=False,
             )
+        if self.speech is not None:
+            yield "  # How a recording becomes the input and the output a text, from"
+            yield f"  # {self.stated_by}."
+            yield "  audio:"
+            yield from _keys(self.speech.audio)
+            yield "  transcription:"
+            yield from _keys(self.speech.transcription)
+        if self.image is not None:
+            yield from self._image_lines(self.image)
+        if self.detection is not None:
+            yield "  # How the outputs become boxes, by their names and shapes: compare it with the"
+            yield "  # code that the model came with."
+            yield "  detection:"
+            yield from _keys(self.detection)
+
+    def _image_lines(self, image: ImageSettings) -> Iterator[str]:
         if self.stated_by:
             yield f"  # How an image becomes the input, from {self.stated_by}."
         else:
             yield "  # How an image becomes the input. No file says it: write what the model was"
             yield "  # trained with, or every label is a guess."
         yield "  image:"
-        around = {"fill", "align"} if self.image.resize != "fit" else set()
-        for key, value in self.image.model_dump(
-            mode="json", exclude_none=True, exclude=around
-        ).items():
-            yield f"    {key}: {json.dumps(value)}"
-        if self.detection is not None:
-            yield "  # How the outputs become boxes, by their names and shapes: compare it with the"
-            yield "  # code that the model came with."
-            yield "  detection:"
-            for key, value in self.detection.model_dump(mode="json", exclude_none=True).items():
-                yield f"    {key}: {json.dumps(value)}"
+        yield from _keys(image)
+
+
+def _keys(settings: Frozen) -> Iterator[str]:
+    for key, value in settings.model_dump(mode="json", exclude_none=True).items():
+        yield f"    {key}: {json.dumps(value, ensure_ascii=False)}"
 
 
 def interface_of(path: Path, task: Task) -> Interface:
     """Read the graph, its metadata, and transformers' files next to it or one directory above.
 
-    Raises InvalidInput for a graph that takes no image, or gives no scores or boxes.
+    Raises InvalidInput for a graph without what the task takes and gives.
     """
     from edgeq.formats.onnx.write import value_info
     from edgeq.models.graphs.imported import read_onnx
@@ -93,6 +107,11 @@ def interface_of(path: Path, task: Task) -> Interface:
     inputs, outputs = (
         [*map(value_info, values)] for values in (model.graph.inputs, model.graph.outputs)
     )
+    if task.transcribes:
+        symbols = outputs[0].shape[-1] if outputs[0].shape else ""
+        speech = speech_of(path, inputs[0], symbols)
+        files = "preprocessor_config.json and tokenizer_config.json"
+        return Interface(len(speech.labels), speech.labels, None, files, speech=speech)
     plain = _of_shape(path, inputs)
     if task.detects:
         return _of_detector(path, plain, outputs, model.metadata_props)

@@ -70,7 +70,7 @@ class Written:
 class _Draft:
     """The part of a recipe before its budgets.
 
-    base: the directory of the recipe. quantize: the variants. interface: of a model of images.
+    base: the directory of the recipe. quantize: the variants. interface: of a model of files.
     """
 
     name: str
@@ -126,7 +126,7 @@ def write_first_recipe(
     ]
     targets = _targets(stated, devices)
     interface = (
-        interface_of(located.path, stated) if stated.takes_images and located.is_file else None
+        interface_of(located.path, stated) if stated.takes_files and located.is_file else None
     )
     data = (needs[0], needs[1])
     if interface is not None and interface.lacks:
@@ -208,9 +208,10 @@ def _planned(draft: _Draft, model: str, located: Located) -> Planned:
     lines = _model(draft, None, source)
     with TemporaryFolder() as folder:
         if draft.interface is not None:
-            lines += [*draft.interface.lines(draft=True), "data: {calibration: {path: images}}"]
-            Path(folder, "images").mkdir()
-            Path(folder, "images", "named-only.png").touch()
+            lines += [*draft.interface.lines(draft=True), "data: {calibration: {path: files}}"]
+            Path(folder, "files").mkdir()
+            suffix = ".png" if draft.task.takes_images else ".wav"
+            Path(folder, "files", f"named-only{suffix}").touch()
         elif draft.task.takes_arrays and located.is_file:
             lines.append("data: {calibration: {path: made-up.npz}}")
             np.savez(Path(folder, "made-up.npz"), **a_sample(located.path))  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ pytest.importorskip("onnx_ir", reason="the build side is not installed")
 import onnxruntime
 
 import edgeq
+from edgeq.core.audio import AudioSettings, TranscriptionSettings
 from edgeq.core.errors import InvalidInput
 from edgeq.pipeline.build.build import Built
 from edgeq.pipeline.check import workflow
 from edgeq.pipeline.check.workflow import check_recipe
+from edgeq.pipeline.first_recipe import write_first_recipe
 from edgeq.pipeline.plan.plan import make_plan
 from edgeq.pipeline.workflow import build_recipe, bundle_recipe
 from edgeq.recipe.data_sets import content_sha256
@@ -159,6 +162,7 @@ def test_core_ml_writes_the_texts_of_onnxruntime(tones: Tones) -> None:
     ("old", "new", "what"),
     [
         ("seconds: 2", "seconds: 3", r"gives floats of \(1, 24000\)"),
+        ("  audio:", "  function: softmax\n  audio:", "the likeliest symbol is the same with any"),
         (", d]", "]", "5 labels, and the output 'logits' has the shape"),
         ('blank: "<pad>"', 'blank: "<pads>"', "'<pads>' is not one of the labels"),
         ("  audio: {rate: 8000, seconds: 2}\n", "", "needs 'audio'"),
@@ -192,3 +196,30 @@ def test_a_verdict_depends_on_the_texts(tmp_path: Path) -> None:
     table = folder / "transcripts.tsv"
     table.write_text(table.read_text() + "another.wav\ta b\n")
     assert content_sha256(folder) != before
+
+
+def test_a_first_recipe_says_what_transformers_files_say(tones: Tones, tmp_path: Path) -> None:
+    path = save_recogniser(tmp_path / "tones.onnx")
+    files = {
+        "config.json": {"architectures": ["Wav2Vec2ForCTC"]},
+        "preprocessor_config.json": {
+            "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+            "sampling_rate": RATE,
+            "do_normalize": False,
+        },
+        "vocab.json": {label: number for number, label in enumerate(LABELS)},
+        "tokenizer_config.json": {"pad_token": {"content": "<pad>"}, "unk_token": "<unk>"},
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    written = write_first_recipe(str(path), ["here"], tmp_path / "tones.yaml")
+    assert (written.task, len(written.missing)) == ("speech-recognition", 2)
+    save_recordings(tmp_path / "calibration", range(2), transcribed=False)
+    save_recordings(tmp_path / "evaluation", range(2, 4), transcribed=True)
+    model = make_plan(tmp_path / "tones.yaml").recipe.model
+    assert model.labels == LABELS
+    assert model.audio == AudioSettings(rate=RATE, seconds=SECONDS)
+    assert model.transcription == TranscriptionSettings(blank="<pad>", space="|")
+    (tmp_path / "vocab.json").write_text('{"a": 0, "b": 2}')
+    with pytest.raises(InvalidInput, match="numbers 2 symbols, and the model has 6"):
+        write_first_recipe(str(path), ["here"], tmp_path / "other.yaml")

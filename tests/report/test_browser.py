@@ -69,6 +69,23 @@ def test_the_page_is_quiet_and_fits(
     assert (sum(map(int, background[4:-1].split(","))) < 300) == dark
 
 
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_several_models_fit(
+    shown: Browser, pages: dict[str, Path], tmp_path: Path, width: int
+) -> None:
+    from edgeq.report.page.write import write_several
+
+    out = tmp_path / "several.html"
+    write_several([pages["language"], pages["encoder"]], out, [], False, lambda step: None)
+    shown.go(out.as_uri(), width=width)
+    assert shown.messages() == [] and shown.requests() == [out.as_uri()]
+    assert shown.run("document.documentElement.scrollWidth") == width
+    one, other = shown.run(
+        "[...document.querySelectorAll('section')].map(s => s.getBoundingClientRect().top)"
+    )
+    assert (one == other) == (width == DESKTOP)  # side by side where there is room
+
+
 def test_charts_hold_what_was_measured(shown: Browser, pages: dict[str, Path]) -> None:
     shown.open(pages["language"])
     data = shown.wait(

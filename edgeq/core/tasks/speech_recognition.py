@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeq.core.tasks.task import Task
+from edgeq.core.tasks.task import FirstRecipe, Task
 
 SPEECH_RECOGNITION = Task(
     name="speech-recognition",
@@ -17,5 +17,12 @@ SPEECH_RECOGNITION = Task(
     verb="transcribe",
     metrics=("agreement", "wer", "wer_rise"),
     agreement="of {noun} get the text the original gives",
+    first_recipe=FirstRecipe(
+        formats=("onnx",),
+        calibration=("calibration", "a directory with a hundred or more .wav files of your app"),
+        evaluation=("evaluation", "a directory with others, and their texts in transcripts.tsv"),
+        budgets=("latency: {p90: 1 s}", "quality: {agreement: 0.90}"),
+        otherwise=("int8-static",),  # nets of convolutions
+    ),
     budgets=("latency.p50", "latency.p90", "quality.agreement", "quality.wer_rise"),
 )

@@ -29,9 +29,10 @@ class ConvolutionWriter:
         self._writer = writer
         self._scales: dict[int, np.float32] = {}
         results = {name: _bare(value) for name, value in region.results.items()}
+        coded = region.nodes
         for name, value in (*results.items(), *region.inputs.items()):
             everywhere = name in results
-            nodes = [u.node for u in value.uses() if everywhere or id(u.node) in region.nodes]
+            nodes = [u.node for u in value.uses() if everywhere or id(u.node) in coded]
             gate = value.producer()
             if everywhere and gate is not None and gate.op_type == "HardSigmoid":
                 self._code_gate(gate, nodes)

@@ -220,7 +220,9 @@ def _made(node: ir.Node) -> Sequence[ir.Value]:
 def result_of(node: ir.Node) -> ir.Value:
     """The tensor an integer operator ends in: behind a Relu or Clip that alone reads it."""
     value = node.outputs[0]
-    consumers = value.consumers()
-    if len(consumers) == 1 and consumers[0].op_type in ("Relu", "Clip"):
-        return consumers[0].outputs[0] if consumers[0].graph is node.graph else value
-    return value
+    if len(value.uses()) != 1:
+        return value
+    (reader,) = value.consumers()
+    is_fixed = all(each is None or each.is_initializer() for each in reader.inputs[1:])
+    is_end = reader.op_type in ("Relu", "Clip") and reader.inputs[0] is value
+    return reader.outputs[0] if is_end and is_fixed and reader.graph is node.graph else value

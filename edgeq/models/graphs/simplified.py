@@ -51,7 +51,7 @@ def simplify(model: ir.Model) -> None:
         if node.op_type == "Conv":
             _fold_downwards(writer, node)
         elif node.op_type == "Softmax":
-            _split_softmax(writer, node, model.opset_imports[""])
+            _split_softmax(writer, node, model.opset_imports.get("", 0) or 0)
 
 
 def _is_idle(cast: ir.Node) -> bool:

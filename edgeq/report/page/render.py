@@ -40,6 +40,38 @@ def require() -> None:
 
 def render(report: Report, progress: Progress = lambda step: None) -> str:
     """Render the page. Raises Missing if the charting packages are not installed."""
+    template = _environment().get_template("page.html")
+    progress("draw the charts")
+    fixed = {
+        "carried": carried(report),
+        "library": _library(),
+        "script": _template("page.js"),
+    }
+    order = words.chosen(report)
+    for names in (None, order[:4], order[:1], []):  # tensors take up most of a large model's page
+        page: str = template.render(**_content(report, names), **fixed)
+        if len(page.encode()) < _MOST_BYTES:
+            break
+    return page + "\n"
+
+
+def render_several(reports: Sequence[tuple[Report, str | None]]) -> str:
+    """Render the first screens of several reports on one page, each with a link to its page."""
+    models = [
+        {
+            "name": report.name,
+            "headline": words.headline(report),
+            "first": first_screen(report),
+            "page": page,
+        }
+        for report, page in reports
+    ]
+    page: str = _environment().get_template("several.html").render(models=models)
+    return page + "\n"
+
+
+def _environment() -> Any:
+    """The templates, and what is the same on every page."""
     require()
     import jinja2
 
@@ -51,21 +83,12 @@ def render(report: Report, progress: Progress = lambda step: None) -> str:
         lstrip_blocks=True,
     )
     environment.filters["chart"] = chart
-    progress("draw the charts")
-    template = environment.get_template("page.html")
-    fixed = {
-        "carried": carried(report),
-        "library": _library(),
-        "style": _template("style.css"),
-        "script": _template("page.js"),
+    environment.globals |= {
         "made": datetime.date.today().isoformat(),
+        "signs": words.SIGNS,
+        "style": _template("style.css"),
     }
-    order = words.chosen(report)
-    for names in (None, order[:4], order[:1], []):  # tensors take up most of a large model's page
-        page: str = template.render(**_content(report, names), **fixed)
-        if len(page.encode()) < _MOST_BYTES:
-            break
-    return page + "\n"
+    return environment
 
 
 def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
@@ -87,7 +110,6 @@ def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
         "first": first_screen(report),
         "cards": words.cards(report),
         "misses": words.misses(report),
-        "signs": words.SIGNS,
         "figures": figures,
         "tokens": {n: q.divergence.worst for n, q in languages.items() if q.divergence.worst},
         "tokens_shown": _TOKENS_SHOWN,

@@ -192,6 +192,26 @@ def test_a_hard_swish_between_convolutions_in_codes_is_a_sum_and_a_product(tmp_p
     assert relative_error(run(model, feed), run(plain, feed)) < 0.05
 
 
+def test_what_changes_the_answers_most_is_computed_in_floats(tmp_path: Path) -> None:
+    source, feed = onnx_kinds.save("hard_swish_and_numbers", tmp_path)
+    plain, model, _ = quantize(source, tmp_path, "int8-static", [feed])
+    plain_error = relative_error(run(model, feed), run(plain, feed))
+    intent = Intent(preset("int8-static", "onnx", "tensor"), "onnx", "tensor")
+    limited = tmp_path / "limited"
+    limited.mkdir()
+    written = write_quantized(
+        plain.parent,
+        limited,
+        lambda name, shape: decide(name, shape, intent),
+        [feed],
+        str,
+        limit=plain_error / 4,
+    )
+    assert relative_error(run(limited / MODEL_FILE, feed), run(plain, feed)) < plain_error / 2
+    notes = {tensor.note for tensor in written.tensors.values()}
+    assert any("change the answers" in note for note in notes)
+
+
 def operators_at_run_time(model: Path, optimized: Path) -> list[str]:
     """What onnxruntime makes of a file when it loads it."""
     import onnxruntime
