@@ -75,6 +75,7 @@ FAST = (
     "pipeline/test_allocate_inputs.py",
     "pipeline/test_allocate_solve.py",
     "pipeline/test_app_store_limits.py",
+    "pipeline/test_asset_packs.py",
     "pipeline/test_cross_cpu_lines.py",
     "pipeline/test_judge.py",
     "pipeline/test_matrix_records.py",

@@ -22,6 +22,7 @@ from edgeq.core.tasks import task_of
 from edgeq.core.units import format_bytes
 from edgeq.formats.registry import file_format
 from edgeq.formats.selftest import SELFTEST_FILE, SelfTest
+from edgeq.pipeline.bundle.asset_packs import delivery
 from edgeq.pipeline.bundle.selftest import Facts
 from edgeq.pipeline.check.remedies import format_value
 from edgeq.pipeline.check.verdict import Line, Verdict
@@ -74,6 +75,8 @@ def readme(
         "## Prove your port",
         *_proof(test),
         *_starters(artifact),
+        "## Deliver it through a store",
+        *delivery(artifact),
         "## What was measured",
         *_measured(verdict),
     ]
