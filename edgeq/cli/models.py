@@ -246,8 +246,10 @@ def quantize(
     with progress_line() as progress:
         if size is not None or text is not None:
             if size is None or text is None or mix is not None or importance is not None:
-                what, remedy = "go together, without --mix and --importance", "give both"
-                raise InvalidInput(Problem("--size and --text", what, remedy))
+                what = "go together, without --mix and --importance"
+                raise InvalidInput(
+                    Problem("--size and --text", what, "write --size 120MiB --text FILE")
+                )
             fitted = fit_gguf(source, out, size, text, progress)
         else:
             quantize_gguf(source, out, mix or "Q4_K_M", importance, progress)
@@ -282,7 +284,7 @@ def imatrix(
     is_file = model.suffix == ".gguf"
     if is_file != (text is not None):
         what = "is required for a GGUF file" if is_file else "is in the recipe: data.calibration"
-        raise InvalidInput(Problem("--text", what, "give one" if is_file else "omit it"))
+        raise InvalidInput(Problem("--text", what, "write --text FILE" if is_file else "omit it"))
     with progress_line() as progress:
         if text is not None:
             found = importance_of_file(model, text, out, progress)

@@ -16,9 +16,9 @@ from edgeq.measure.records import Box, Redrawn, Score
 from edgeq.recipe.file_sets import PreparedFiles, TrueBox
 
 Bools = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
 Outputs = Mapping[str, npt.NDArray[Any]]
 _T = TypeVar("_T")
-Integers = npt.NDArray[np.int64]
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 LEAST_SCORE = 0.001
 """The threshold for mAP, which takes nearly all boxes."""
@@ -218,7 +218,6 @@ def map_drop(found: Detections) -> Score | None:
     both = _both(found)
     if both is None:
         return None
-
     own, original = both
     value, other = own.mean(), original.mean()
     if value is None or other is None:

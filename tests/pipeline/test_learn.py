@@ -21,7 +21,7 @@ from edgeq.models.original.blocks import Blocks
 from edgeq.models.original.network import open_network
 from edgeq.models.original.reproducible import reproducible
 from edgeq.models.weights import open_weights
-from edgeq.pipeline.learn import train
+from edgeq.pipeline.learn import train, walk
 from edgeq.pipeline.learn.costs import output_costs
 from edgeq.pipeline.learn.walk import Walk
 from edgeq.quantize.codes import save_codes
@@ -81,9 +81,9 @@ def learned(
     samples = inputs or feeds(with_mask=not task.generates)
     with reproducible(1):
         costs = output_costs(blocks, task, "mean", samples, spill / "costs", seed=3)
-        walk = Walk(blocks, start, trained or frozenset(start), spill, costs, seed=3)
-        walk.begin(samples)
-        return walk.run(Steps(place / "steps"), progress)
+        both = Walk(blocks, start, trained or frozenset(start), spill, costs, seed=3)
+        both.begin(samples)
+        return both.run(Steps(place / "steps"), progress)
 
 
 def lost(
@@ -139,6 +139,19 @@ def test_codes_that_training_cannot_improve_stay(
     for name, tensor in start.items():
         assert np.array_equal(found[name].dequantize(), tensor.dequantize())
     assert sum("training made nothing better" in line for line in said) == 2
+
+
+def test_blocks_that_are_better_alone_and_worse_together_stay(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last block is judged with all before it, against the model that training began with."""
+    monkeypatch.setattr(walk, "cost", lambda errors, costs: -train.cost(errors, costs))
+    start = rounded(model, TEXT_GENERATION)
+    said: list[str] = []
+    found = learned(model, start, tmp_path / "run", progress=said.append)
+    assert sum("error goes from" in line for line in said) == 2
+    assert "no better than before training" in said[-1]
+    assert {tensor.method for tensor in found.values()} == {NEAREST.name}
 
 
 def test_an_interrupted_training_comes_to_the_same_bytes(model: Path, tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ def test_core_ml_writes_the_texts_of_onnxruntime(tones: Tones) -> None:
     ("old", "new", "what"),
     [
         ("seconds: 2", "seconds: 3", r"gives floats of \(1, 24000\)"),
+        ("  audio:", "  function: softmax\n  audio:", "the likeliest symbol is the same with any"),
         (", d]", "]", "5 labels, and the output 'logits' has the shape"),
         ('blank: "<pad>"', 'blank: "<pads>"', "'<pads>' is not one of the labels"),
         ("  audio: {rate: 8000, seconds: 2}\n", "", "needs 'audio'"),

@@ -25,7 +25,7 @@ METHOD = "learned"
 _JUDGES = 8  # one in this many samples is held out
 _ROUNDS = 3  # of all taught samples, within these limits
 _STEPS = (150, 500)
-_CODES_RATE, _SCALES_RATE = 2e-2, 1e-3
+_CODES_RATE, _SCALES_RATE = 3e-2, 1e-3
 _CHECKS = 4  # evaluations on the held-out samples, in addition to the first
 _WARM_UP = 0.05  # share of all steps
 
@@ -46,6 +46,17 @@ class Outcome:
         if self.after < self.before:
             return f"the output's error goes from {self.before:.3g} to {self.after:.3g}"
         return "training made nothing better on held-out samples"
+
+
+def parted(count: int) -> tuple[list[int], list[int]]:
+    """Samples that teach, and those that are held out; all, if they are few."""
+    held_out = [index for index in range(count) if index % _JUDGES == _JUDGES - 1]
+    return [i for i in range(count) if i % _JUDGES != _JUDGES - 1], held_out or list(range(count))
+
+
+def cost(errors: torch.Tensor, costs: torch.Tensor) -> torch.Tensor:
+    """What errors `(…, hidden)` cost, summed over places."""
+    return ((errors @ costs) * errors).mean(-1).sum()
 
 
 class Training:
@@ -69,9 +80,7 @@ class Training:
         self._inputs, self._targets = inputs, targets
         self._costs = torch.from_numpy(costs)
         self._weights: dict[str, Trainable] = {n: trainable(t) for n, t in start.items()}
-        samples = range(len(inputs.lengths))
-        self._judges = [i for i in samples if i % _JUDGES == _JUDGES - 1] or list(samples)
-        self._taught = [i for i in samples if i % _JUDGES != _JUDGES - 1]
+        self._taught, self._judges = parted(len(inputs.lengths))
         tokens = sum(inputs.lengths[i] for i in self._taught)
         self._steps = int(np.clip(_ROUNDS * tokens // TOKENS_AT_ONCE, *_STEPS))
         self._tokens = min(TOKENS_AT_ONCE, -(-_ROUNDS * tokens // self._steps))
@@ -90,7 +99,7 @@ class Training:
         )
         best = before = self._held_out()
         kept = dict(self._start)
-        order = self._order()
+        order, every = self._order(), -(-self._steps // _CHECKS)
         for step in range(self._steps):
             for group in optimizer.param_groups:
                 group["lr"] = rates[group["name"]] * _rate((step + 0.5) / self._steps)
@@ -99,7 +108,7 @@ class Training:
             optimizer.step()
             for weight in self._weights.values():
                 weight.confine()
-            if (step + 1) % (self._steps // _CHECKS) == 0:
+            if (step + 1) % every == 0 or step + 1 == self._steps:
                 found = self._held_out()
                 if found < best:
                     best = found
@@ -124,14 +133,13 @@ class Training:
     def _lost(self, samples: Sequence[int], values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """What the errors of the outputs cost, summed over tokens."""
         found = self._block.run(self._inputs.batch(samples), {**self._fixed, **values})
-        errors = found - self._targets.batch(samples)
-        return ((errors @ self._costs) * errors).mean(-1).sum()
+        return cost(found - self._targets.batch(samples), self._costs)
 
     def _mean_power(self) -> float:
         """What it would cost if all outputs were their mean."""
         rows = torch.cat([self._targets.batch([i])[0] for i in self._judges])
         rows -= rows.mean(0)
-        return float(((rows @ self._costs) * rows).mean())
+        return float(cost(rows, self._costs)) / len(rows) or 1.0
 
     def _order(self) -> Iterator[list[int]]:
         """Samples of each step: every one once, in a shuffled order, before any repeats."""

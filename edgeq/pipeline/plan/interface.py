@@ -40,7 +40,7 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
     problems: list[Problem] = []
     function = given.function or "none"
     if given.transcription is not None:
-        problems = [*_unknown_symbols(given.transcription, labels, document)]
+        problems = [*_unfit_symbols(given.transcription, labels, given.function, document)]
     elif given.detection is None:
         function, problems = _function(given, graph, document)
     problems += _misfits(given, graph, labels, document)
@@ -71,7 +71,7 @@ def _misfits(
         yield from _unfit_audio(given.audio, labels, taken, value_info(graph.outputs[0]), document)
     elif given.detection is not None:
         place = document.place(("model", "detection"))
-        found = unfit_detection(given.detection, len(labels), [*map(value_info, graph.outputs)])
+        found = _unfit_detection(given.detection, len(labels), [*map(value_info, graph.outputs)])
         yield from (Problem(place, *words) for words in found)
         if given.function == "softmax" and given.detection.names_class:
             what = "model.function: softmax needs a score for each label"
@@ -110,10 +110,16 @@ def _unfit_audio(
         yield Problem(document.place(("model", "labels")), what, remedy)
 
 
-def _unknown_symbols(
-    given: TranscriptionSettings, labels: tuple[str, ...], document: Document
+def _unfit_symbols(
+    given: TranscriptionSettings,
+    labels: tuple[str, ...],
+    function: ClassFunction | None,
+    document: Document,
 ) -> Iterator[Problem]:
     spaces = () if given.space == " " else (given.space,)
+    if function is not None:
+        what = "model.function: the likeliest symbol is the same with any"
+        yield Problem(document.place(("model", "function")), what, "remove it")
     for label in (given.blank, *spaces, *given.ignore):
         if label not in labels:
             what = f"model.transcription: {label!r} is not one of the labels"
@@ -131,7 +137,7 @@ def _unfit_labels(labels: tuple[str, ...], answer: ValueInfo) -> Iterator[tuple[
         yield what, "name each class, in the order of the output"
 
 
-def unfit_detection(
+def _unfit_detection(
     settings: DetectionSettings, labels: int, outputs: Sequence[ValueInfo]
 ) -> Iterator[tuple[str, str]]:
     """Each way in which outputs are not as the settings say, and a remedy."""
