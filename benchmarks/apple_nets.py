@@ -301,18 +301,12 @@ NETS: dict[str, Callable[[], Net]] = {
 }
 
 
-def _sensible(model: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-    """Random weights that keep the size of activations; norms have the statistics of a batch."""
-    for module in model.modules():
-        if hasattr(module, "parametrizations"):
-            continue
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.normal_(module.bias, std=0.1)
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.momentum = 1.0
-    if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.modules()):
+def _calibrated(model: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+    """Give norms the statistics of a batch: else the activations of random weights vanish."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    if norms:
         with torch.no_grad():
             model.train()(*(torch.randn(8, *each.shape[1:]) for each in given))
 
@@ -320,7 +314,7 @@ def _sensible(model: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
 def exported(net: Net, folder: Path) -> dict[str, Array]:
     """Write the net as a float graph into `folder`; returns its inputs."""
     model, given = net
-    _sensible(model, given)
+    _calibrated(model, given)
     path = folder / "source.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -163,8 +163,10 @@ class ProgramWriter:
         return program
 
     def _require_few_axes(self) -> None:
-        """Raise InvalidInput for values of more axes than Core ML opens."""
+        """Raise InvalidInput for values of more axes than Core ML opens; tables may have more."""
         for operation in self._function.operations:
+            if operation.op_type.startswith("const"):
+                continue
             tensors = [v for v in operation.outputs if not self._types.is_list(v.sym_type)]
             most = max((value.rank for value in tensors), default=0)
             if most > _MOST_AXES:
