@@ -189,10 +189,10 @@ class Bench:
             if said is None:
                 return {}
             scores = self._scored_questions(directory, artifact, failures)
-            quality = LanguageQuality(
+            judged = LanguageQuality(
                 divergence=said[0].divergence, scores=scores, conditions=said[1]
             )
-            return {"language": quality}
+            return {"language": judged}
         if self._float_outputs is None:
             return {}
         outputs = self._folder / "artifact.npy"

@@ -53,7 +53,8 @@ def with_interface(model: DescribedModel, given: ModelSpec, document: Document) 
 
     graph = read_onnx(model.located.path).graph
     problems = [*_of_one_answer(given, graph, document)]
-    classes, count, labels = None, 1 if task.ranks else None, ()
+    classes, count = None, 1 if task.ranks else None
+    labels: tuple[str, ...] = ()
     if task.has_labels:
         labels = labels_of(given, document.path)
         function = given.function or "none"
