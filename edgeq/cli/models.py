@@ -69,13 +69,14 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a model: rank or classify texts, classify images or find objects in them, continue a
-    text, or map arrays."""
+    """Run a model: rank, tag or classify texts, classify images or find objects in them, continue
+    a text, or map arrays."""
     from edgeq.pipeline.run import (
         Boxed,
         Labelled,
         Reranked,
         Sampling,
+        Tagged,
         Transcribed,
         refuse_unused,
         run_arrays,
@@ -89,6 +90,7 @@ def run(
         print_pace,
         print_ranking,
         print_similarity,
+        print_tags,
         print_texts,
     )
 
@@ -117,6 +119,8 @@ def run(
         print_json(answer.summary())
     elif isinstance(answer, Labelled):
         print_labels(answer, console)
+    elif isinstance(answer, Tagged):
+        print_tags(answer, console)
     elif isinstance(answer, Transcribed):
         print_texts(answer, console)
     elif isinstance(answer, Boxed):

@@ -26,6 +26,7 @@ from edgeq.core.files import read_bytes
 from edgeq.core.frozen import Frozen as Frozen
 from edgeq.core.images import ImageSettings
 from edgeq.core.known_settings import require_known
+from edgeq.core.terms import TextOrPair
 
 ARTIFACT_FILE = "artifact.json"
 STAGE_FILE = "stage.json"
@@ -157,6 +158,10 @@ class TextSettings(Frozen):
     normalize: bool = Field(
         default=True, description="Whether vectors are normalized to unit length."
     )
+    shortened: bool = Field(
+        default=False,
+        description="Whether only the first values of a vector are kept, after it was normalized.",
+    )
     prompts: dict[str, str] = Field(
         default_factory=dict, description="Prompts that precede a text, by name."
     )
@@ -166,6 +171,10 @@ class TextSettings(Frozen):
     similarity: str = Field(
         default="cosine", description="Similarity of vectors: cosine, dot, euclidean, manhattan."
     )
+
+    def after_prompt(self, text: TextOrPair) -> TextOrPair:
+        """A text after the default prompt; a pair has none."""
+        return self.prompted([text])[0] if isinstance(text, str) else text
 
     def prompted(
         self, texts: Sequence[str], prompt: str | None = None, prompt_name: str | None = None

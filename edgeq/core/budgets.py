@@ -152,6 +152,12 @@ BUDGETS: Registry[Budget] = Registry(
             "the share of right labels that it loses",
         ),
         _quality(
+            "f1_drop",
+            "share",
+            "at most",
+            "the balance of right and complete labels (F1) that it loses",
+        ),
+        _quality(
             "top5_drop",
             "share",
             "at most",
@@ -186,6 +192,12 @@ BUDGETS: Registry[Budget] = Registry(
             "ratio",
             "at most",
             "its difficulty with a text, as a multiple of the original's",
+        ),
+        _quality(
+            "multiple_choice_drop",
+            "share",
+            "at most",
+            "the share of right answers to questions that it loses",
         ),
         _placement("npu", "the share of its work on the Neural Engine"),
         _placement("gpu", "the share of its work on the graphics processor"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,10 @@ from edgeq.formats.images import AnyImage
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+Aggregation = Literal["none", "simple", "first", "average", "max"]
+"""none: each token by itself. simple: neighbours of one label, unless one begins with B-. The
+others give a word one label first: that of its first token, of its tokens' mean, or of the surest.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,20 @@ class Classified:
     label: str
     labels: tuple[str, ...]
     probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A labelled part of a text, from the character `start` to before `end`.
+
+    score: its probability, the mean over its tokens or words.
+    """
+
+    label: str
+    text: str
+    start: int
+    end: int
+    score: float
 
 
 @dataclass(frozen=True)
@@ -102,6 +120,16 @@ class Model:
     def classify(self, samples: Sequence[str] | Sequence[AnyImage]) -> list[Classified]:
         """Classify each text or, by a classifier of images, each image."""
         raise self._unfit("classify")
+
+    def tag(
+        self, texts: Sequence[str], *, aggregation: Aggregation = "simple"
+    ) -> list[tuple[Entity, ...]]:
+        """Find the labelled parts of each text.
+
+        aggregation: how tokens become parts, by the names of transformers' pipeline: "none",
+        "simple", "first", "average" or "max".
+        """
+        raise self._unfit("tag")
 
     def detect(self, images: Sequence[AnyImage]) -> list[list[Detected]]:
         """Find objects in each image; the highest score first."""

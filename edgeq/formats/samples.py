@@ -16,8 +16,9 @@ from edgeq.core.known_settings import SAMPLE_KEY
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import TextOrPair
 from edgeq.formats.audio import AnyAudio, prepared_audio, text_of
-from edgeq.formats.base import Array, Classified, Detected, Model, Ranked
+from edgeq.formats.base import Aggregation, Array, Classified, Detected, Entity, Model, Ranked
 from edgeq.formats.detections import detector_of
+from edgeq.formats.entities import entities
 from edgeq.formats.images import AnyImage, opened, prepared
 from edgeq.formats.package import Package
 from edgeq.formats.text import TextEncoder, prompted
@@ -86,6 +87,21 @@ class SampleModel(Model, ABC):
             else:
                 feeds = self._encoder.feeds(str(sample), self._inputs, f"texts[{index}]")
             found.append(_classified(classes, self.run(feeds)[name]))
+        return found
+
+    def tag(
+        self, texts: Sequence[str], *, aggregation: Aggregation = "simple"
+    ) -> list[tuple[Entity, ...]]:
+        """See `Model.tag`. Texts are run one at a time, as by `embed`."""
+        classes, encoder = self.artifact.classes, self._encoder
+        if classes is None or not task_of(self.artifact.task).tags:
+            raise self._unfit("tag")
+        _require_list(texts)
+        name, found = self.artifact.outputs[0].name, []
+        for index, text in enumerate(texts):
+            encoded = encoder.encoded(text, f"texts[{index}]")
+            output = self.run(encoder.feeds(text, self._inputs))[name][0]
+            found.append(entities(text, encoder, encoded, output, classes, aggregation))
         return found
 
     def detect(self, images: Sequence[AnyImage]) -> list[list[Detected]]:

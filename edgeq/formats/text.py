@@ -12,6 +12,7 @@ from edgeq.core.artifact import TextSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.terms import TextOrPair
 from edgeq.formats.tokenizer import encoding, open_tokenizer
+from edgeq.models.huggingface import TEXT_INPUTS
 
 
 def prompted(
@@ -34,14 +35,27 @@ class TextEncoder:
 
     def __init__(self, tokenizer: bytes, max_tokens: int) -> None:
         self._tokenizer = open_tokenizer(tokenizer)
+        self.limit(max_tokens)
+        self._tokenizer.no_padding()
+
+    def limit(self, max_tokens: int) -> None:
+        """Cut longer texts from now on."""
         side = (self._tokenizer.truncation or {}).get("direction", "right")
         self._tokenizer.enable_truncation(max_length=max_tokens, direction=side)
-        self._tokenizer.no_padding()
 
     def ids(self, text: TextOrPair, where: str) -> list[int]:
         """Token ids, including special tokens. `where` names the text in errors (InvalidInput)."""
-        ids: list[int] = self._encoded(text, where).ids
+        ids: list[int] = self.encoded(text, where).ids
         return ids
+
+    def is_inside_word(self, text: str, encoded: Encoding, index: int) -> bool:
+        """Whether a token continues a word of `text`, as transformers decides it."""
+        model, (start, end) = self._tokenizer.model, encoded.offsets[index]
+        if encoded.tokens[index] == getattr(model, "unk_token", None):
+            return False
+        if getattr(model, "continuing_subword_prefix", None):
+            return bool(len(encoded.tokens[index]) != end - start)
+        return bool(start > 0) and " " not in text[start - 1 : start + 1]
 
     def feeds(
         self, text: TextOrPair, names: Sequence[str], where: str = "text"
@@ -50,17 +64,15 @@ class TextEncoder:
 
         Of a pair that is too long, the longer text is cut.
         """
-        found = self._encoded(text, where)
+        found = self.encoded(text, where)
         ids = np.array([found.ids], np.int64)
         types = np.array([found.type_ids], np.int64)
-        known = {
-            "input_ids": ids,
-            "attention_mask": np.ones_like(ids),
-            "token_type_ids": types if isinstance(text, tuple) else np.zeros_like(ids),
-        }
+        types = types if isinstance(text, tuple) else np.zeros_like(ids)
+        known = dict(zip(TEXT_INPUTS, (ids, np.ones_like(ids), types), strict=True))
         return {name: known[name] for name in names}
 
-    def _encoded(self, text: TextOrPair, where: str) -> Encoding:
+    def encoded(self, text: TextOrPair, where: str = "text") -> Encoding:
+        """Tokens with their places in the text. Raises InvalidInput for a text without any."""
         found = encoding(self._tokenizer, text, where)
         if not found.ids:
             raise InvalidInput(Problem(where, "has no token", "leave empty texts out"))

@@ -13,7 +13,7 @@ from edgeq.core.known_settings import KV_KEY
 from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
 from edgeq.core.terms import Progress
 from edgeq.formats.chat import CHAT_FILES, chat_of_directory
-from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.huggingface import TextFiles
 from edgeq.models.model import DescribedModel
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats import QuantizedTensor
@@ -56,7 +56,7 @@ class Sources(Protocol):
 
 
 def copy_tokenizer(
-    directory: ModelDirectory, destination: Path, *, settings: bool, max_tokens: int | None
+    directory: TextFiles, destination: Path, *, settings: bool, max_tokens: int | None
 ) -> list[str]:
     """Write a model's tokenizer, and its files for chat if any; returns the files' names.
 
@@ -75,7 +75,7 @@ def copy_tokenizer(
 
 
 def text_settings(
-    directory: ModelDirectory, longest: int | None = None, task: Task = SENTENCE_EMBEDDING
+    directory: TextFiles, longest: int | None = None, task: Task = SENTENCE_EMBEDDING
 ) -> TextSettings:
     """How an encoder takes text. longest: what its file takes, where that is less."""
     if not task.has_sentence_head:
@@ -85,6 +85,7 @@ def text_settings(
         max_tokens=longest or directory.max_tokens,
         pooling=head.pooling,
         normalize=head.normalize,
+        shortened=head.truncate is not None,
         prompts=dict(head.prompts),
         default_prompt=head.default_prompt,
         similarity=head.similarity,

@@ -9,7 +9,7 @@ from edgeq.core.artifact import Artifact
 from edgeq.core.tasks import task_of
 from edgeq.formats.audio import text_of
 from edgeq.formats.detections import detector_of
-from edgeq.measure import arrays, detections, rankings
+from edgeq.measure import arrays, detections, rankings, tags
 from edgeq.measure.inputs import Given
 from edgeq.measure.metrics import judged, scores_of
 from edgeq.measure.records import Changed, Redrawn, Score
@@ -38,7 +38,11 @@ def compared_answers(artifact: Artifact, data: Given, own: Path, original: Path)
         return Seen(scores_of(task, ranked))
     if task.classifies and classes is not None:
         labelled = judged(data.names, answers, references, classes, data.labels)
-        return Seen(scores_of(task, labelled), labelled.changed(classes))
+        return Seen(scores_of(task, labelled), labelled.changed())
+    if task.tags and classes is not None and data.encoder is not None:
+        both = (answers, references)
+        parts = tags.tagged(data.names, both, data.encoder, classes, data.spans)
+        return Seen(scores_of(task, parts), parts.changed())
     return Seen()
 
 

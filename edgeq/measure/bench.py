@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +14,11 @@ from edgeq.core.tasks import task_of
 from edgeq.core.terms import Effort, Pass, Progress
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.formats.registry import file_format
-from edgeq.measure import arrays, generation, latency
+from edgeq.measure import arrays, choices, generation, latency, tags
 from edgeq.measure.answers import compared_answers
 from edgeq.measure.forecast import foretell
 from edgeq.measure.inputs import Evaluation, given_samples, given_to_language_model
+from edgeq.measure.metrics import scores_of
 from edgeq.measure.neighbours import neighbours
 from edgeq.measure.quality import NotComparable, compare, pair_spearman, pair_spearman_bounds
 from edgeq.measure.records import (
@@ -27,8 +28,14 @@ from edgeq.measure.records import (
     Memory,
     Placement,
     Quality,
+    Score,
 )
-from edgeq.measure.reference import ANSWERS_FILE, read_recorded, reference_name
+from edgeq.measure.reference import (
+    ANSWERS_FILE,
+    CHOICES_FILE,
+    read_recorded,
+    reference_name,
+)
 from edgeq.measure.replies import (
     DivergenceReply,
     MemoryReply,
@@ -90,6 +97,7 @@ class Bench:
         else:
             self._data = given_samples(evaluation, float_dir, self._float, folder)
         self._float_outputs: Path | None = None
+        self._choices: list[Any] | None = None
         self._float_memory: Memory | None = None
         self._float_failures: dict[Pass, str] = {}
         self._measure_float_once()
@@ -180,8 +188,11 @@ class Bench:
             said = self._run("quality", DivergenceReply, directory, artifact, failures)
             if said is None:
                 return {}
-            divergence, conditions = said[0].divergence, said[1]
-            return {"language": LanguageQuality(divergence=divergence, conditions=conditions)}
+            scores = self._scored_questions(directory, artifact, failures)
+            quality = LanguageQuality(
+                divergence=said[0].divergence, scores=scores, conditions=said[1]
+            )
+            return {"language": quality}
         if self._float_outputs is None:
             return {}
         outputs = self._folder / "artifact.npy"
@@ -197,6 +208,33 @@ class Bench:
             outputs.unlink()
         return {"quality": quality} if quality else {}
 
+    def _scored_questions(
+        self, directory: Path, artifact: Artifact, failures: dict[Pass, str]
+    ) -> dict[str, Score]:
+        """The metrics of a language model's questions; none without any, or if they failed."""
+        if not self._data.questions:
+            return {}
+        if self._choices is None:
+            self._choices = self._answers(self._reference, read_artifact, failures)
+        own = self._answers(directory, lambda _: artifact, failures)
+        if own is None or self._choices is None:
+            return {}
+        found = choices.answered(self._data.questions, own, self._choices)
+        return scores_of(task_of(artifact.task), found)
+
+    def _answers(
+        self, directory: Path, record: Callable[[Path], Artifact], failures: dict[Pass, str]
+    ) -> list[Any] | None:
+        """The log-likelihoods of every question's choices, recorded or computed."""
+        recorded = directory / CHOICES_FILE
+        if recorded.is_file():
+            return list(arrays.read_arrays(recorded))
+        outputs = self._folder / "choices.npy"
+        artifact, given = record(directory), self._data.asked
+        if self._run("quality", Reply, directory, artifact, failures, given, outputs=outputs):
+            return list(arrays.read_arrays(outputs))
+        return None
+
     def _compare(self, artifact: Artifact, outputs: Path, conditions: Conditions) -> Quality:
         assert self._float_outputs is not None
         files = (outputs, self._float_outputs)
@@ -204,8 +242,10 @@ class Bench:
         wanted = [value.name for value in self._float.outputs]
         if names != wanted:
             raise NotComparable(f"its outputs are {names}, full precision's {wanted}")
-        read = (arrays.read_arrays(file) for file in files)
         task = task_of(artifact.task)
+        read: Iterable[Iterable[Any]] = [arrays.read_arrays(file) for file in files]
+        if task.tags:
+            read = zip(*tags.shared_tokens(*map(list, read)), strict=True)
         distances = compare(names, *read, logits=not task.has_sentence_head, may_vary=task.detects)
         scores = self._data.scores
         spearman: list[float | None] = [None, None]
@@ -252,6 +292,7 @@ class Bench:
         directory: Path,
         artifact: Artifact,
         failures: dict[Pass, str],
+        given: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> tuple[_AnyReply, Conditions] | None:
         """The reply of a worker and its conditions; None if it failed or cannot run there."""
@@ -260,7 +301,8 @@ class Bench:
         self._progress(f"{artifact.name}: {work}")
         system, load_average = self._place.surroundings()
         format = file_format(artifact.format)
-        given = self._data.judged if work == "quality" else self._data.timed
+        if given is None:
+            given = self._data.judged if work == "quality" else self._data.timed
         request = Request(
             work=work,
             artifact=directory,

@@ -12,9 +12,11 @@ from edgeq.core.known_settings import STATE_KEY
 from edgeq.core.tasks import task_of
 from edgeq.core.terms import TextOrPair
 from edgeq.core.validation_messages import suggest
+from edgeq.formats.entities import kinds
 from edgeq.formats.text import TextEncoder
 from edgeq.formats.timed_feed import sequence
 from edgeq.measure import arrays, text_passes
+from edgeq.measure.choices import continuations
 from edgeq.recipe import data_sets
 from edgeq.recipe.budgets import Workload
 from edgeq.recipe.file_sets import (
@@ -24,7 +26,9 @@ from edgeq.recipe.file_sets import (
     read_prepared,
 )
 from edgeq.recipe.query_sets import read_queries
+from edgeq.recipe.question_sets import Question
 from edgeq.recipe.sequences import sequences
+from edgeq.recipe.tagged_sets import Span, read_tagged
 
 _TEXT_FOR_TIMING = 4000  # characters: more than 128 tokens of any relevant tokenizer
 
@@ -34,10 +38,12 @@ class Evaluation:
     """The data set for quality: texts, scored pairs, arrays, prepared images, or one long text.
 
     samples: how many to use; for the long text of a language model, windows. See calibration.data.
+    questions: for language models, in addition.
     """
 
     path: Path
     samples: int | None = None
+    questions: tuple[Question, ...] = ()
 
     @property
     def arrays(self) -> Path:
@@ -50,6 +56,8 @@ class Given:
     """The inputs of the passes, by `Request`'s names; scores or labels if there are any.
 
     scores: of pairs of sentences, or the relevance of a reranker's texts.
+    spans: the labelled parts of a tagger's texts. encoder: of a tagger's texts.
+    questions: and, as a request, the tokens of their choices, `asked`.
     names: of samples that get labels: the texts themselves, or the files of images.
     files: the images or recordings that a model gets, and what is known of them.
     """
@@ -58,7 +66,11 @@ class Given:
     judged: dict[str, Any] | None = None
     scores: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
+    spans: tuple[tuple[Span, ...], ...] | None = None
     names: tuple[str, ...] = ()
+    questions: tuple[Question, ...] = ()
+    asked: dict[str, Any] = field(default_factory=dict)
+    encoder: TextEncoder | None = None
     files: PreparedFiles | None = None
 
 
@@ -87,7 +99,16 @@ def given_to_language_model(
         "corpus": evaluation.path.absolute(),
         "samples": evaluation.samples,
     }
-    return Given({**timed, "text": text[:_TEXT_FOR_TIMING]}, judged)
+    tokens = text_passes.tokenizer_of(float_dir, artifact)
+    asked = continuations(
+        tokens, evaluation.questions, workload.context, "data.questions: the question"
+    )
+    return Given(
+        {**timed, "text": text[:_TEXT_FOR_TIMING]},
+        judged,
+        questions=evaluation.questions,
+        asked={**timed, "asked": asked},
+    )
 
 
 def given_samples(
@@ -114,7 +135,7 @@ def given_samples(
         if task.detects or task.transcribes:
             return Given({"feed": feed}, judged, files=_known_files(evaluation, artifact.classes))
         labels, names = _of_images(evaluation, artifact.classes)
-        return Given({"feed": feed}, judged, None, labels, names)
+        return Given({"feed": feed}, judged, labels=labels, names=names)
     texts: tuple[TextOrPair, ...]
     if task_of(artifact.task).ranks:
         found = read_queries(path, samples)
@@ -131,9 +152,15 @@ def given_samples(
         filled = sequence(encoder.feeds(text, inputs), artifact.text.max_tokens)
         arrays.write_arrays(feed, [filled[name] for name in inputs])
         timed["feed"] = feed
-    labels = evaluation_labels(evaluation, artifact.classes) if artifact.classes else None
+    labels = spans = reader = None
+    if artifact.classes is not None and task_of(artifact.task).tags:
+        spans = evaluation_spans(evaluation, artifact.classes)
+        content = (directory / TOKENIZER_FILE).read_bytes()
+        reader = TextEncoder(content, artifact.text.max_tokens)
+    elif artifact.classes is not None:
+        labels = evaluation_labels(evaluation, artifact.classes)
     names = tuple(text for text in texts if isinstance(text, str))
-    return Given(timed, {"texts": texts}, scores, labels, names)
+    return Given(timed, {"texts": texts}, scores, labels, spans, names, encoder=reader)
 
 
 def _of_images(
@@ -148,7 +175,7 @@ def _of_images(
     if found.labels is None:
         return None, names
     labels = tuple(found.labels[row] for row in rows)
-    return _known(labels, classes, "a directory of the evaluation data"), names
+    return _known(labels, classes.labels, "a directory of the evaluation data"), names
 
 
 def _known_files(evaluation: Evaluation, classes: Classes | None) -> PreparedFiles:
@@ -156,7 +183,7 @@ def _known_files(evaluation: Evaluation, classes: Classes | None) -> PreparedFil
     found = read_prepared(evaluation.path)
     labels = {box.label for image in found.boxes or () for box in image}
     if classes is not None:
-        _known(tuple(sorted(labels)), classes, f"{ANNOTATIONS_FILE} of the evaluation data")
+        _known(tuple(sorted(labels)), classes.labels, f"{ANNOTATIONS_FILE} of the evaluation data")
     return found
 
 
@@ -175,12 +202,25 @@ def evaluation_labels(evaluation: Evaluation, classes: Classes) -> tuple[str, ..
     Raises InvalidInput for a label that the model does not know.
     """
     labels = data_sets.read_labels(evaluation.path, evaluation.samples)
-    return _known(labels, classes, str(evaluation.path)) if labels is not None else None
+    return _known(labels, classes.labels, str(evaluation.path)) if labels is not None else None
 
 
-def _known(labels: tuple[str, ...], classes: Classes, where: str) -> tuple[str, ...]:
-    unknown = next((label for label in labels if label not in classes.labels), None)
+def evaluation_spans(
+    evaluation: Evaluation, classes: Classes
+) -> tuple[tuple[Span, ...], ...] | None:
+    """The labelled parts of each text; None where the data have none.
+
+    Raises InvalidInput for a label that the model does not know.
+    """
+    spans = read_tagged(evaluation.path, evaluation.samples).spans
+    labels = tuple(label for each in spans or () for _, _, label in each)
+    _known(labels, kinds(classes.labels), str(evaluation.path))
+    return spans
+
+
+def _known(labels: tuple[str, ...], known: tuple[str, ...], where: str) -> tuple[str, ...]:
+    unknown = next((label for label in labels if label not in known), None)
     if unknown is not None:
         what = f"the label {unknown!r} is not one of the model's"
-        raise InvalidInput(Problem(where, what, suggest(unknown, classes.labels)))
+        raise InvalidInput(Problem(where, what, suggest(unknown, known)))
     return labels

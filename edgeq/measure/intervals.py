@@ -146,6 +146,21 @@ def share_bounds(share: float, count: float) -> Bounds:
     return Bounds(low=max(0.0, centre - half), high=min(1.0, centre + half))
 
 
+def clustered_share(kept: Doubles, total: Doubles) -> tuple[float, Bounds]:
+    """The share Σ kept / Σ total of trials, and its interval. kept, total: of each cluster.
+
+    Trials of one cluster depend on each other: they count as the number of independent ones with
+    the same spread, and no more than there are clusters if every one, or none, is kept.
+    """
+    share, count = float(kept.sum() / total.sum()), len(total)
+    worth = float(count)
+    if 0 < share < 1:
+        residuals = kept - share * total
+        error = math.sqrt(count / max(1, count - 1) * float(residuals @ residuals)) / total.sum()
+        worth = effective_count(share, error, int(total.sum()))
+    return share, share_bounds(share, worth)
+
+
 def effective_count(share: float, error: float, count: int) -> float:
     """The number of independent trials that is equivalent to `count` with this standard error."""
     if error <= 0 or not 0 < share < 1:

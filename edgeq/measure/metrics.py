@@ -15,8 +15,8 @@ import numpy.typing as npt
 from edgeq.core.artifact import Classes
 from edgeq.core.registry import Registry
 from edgeq.core.tasks import Task
-from edgeq.measure import detections, rankings, words
-from edgeq.measure.intervals import resampled_bounds, share_bounds
+from edgeq.measure import detections, rankings, tags, words
+from edgeq.measure.intervals import Bounds, resampled_bounds, share_bounds
 from edgeq.measure.paired import paired_bounds
 from edgeq.measure.records import Changed, Score
 
@@ -25,7 +25,8 @@ Labels = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.floating]
 Hits = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 _FIVE = 5
-_SHOWN = 8  # samples whose labels changed
+SHOWN = 8
+"""Samples whose labels changed."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,12 @@ class Judged:
     """Answers to different samples, as labels: the artifact's, the original's, and the correct
     ones.
 
-    texts: the samples, or their names. truth: None if the evaluation data have no labels. scores:
-    of each class, the artifact's and the original's.
+    texts: the samples, or their names. labels: the names of the classes. truth: None if the
+    evaluation data have no labels. scores: of each class, the artifact's and the original's.
     """
 
     texts: tuple[str, ...]
+    labels: tuple[str, ...]
     own: Labels
     original: Labels
     truth: Labels | None
@@ -49,16 +51,30 @@ class Judged:
         return len(self.own)
 
     def agreement(self) -> Score:
-        """The share of samples with the labels that the original gives them."""
+        """The share of samples that keep the original's labels."""
         share = float(_same(self.own, self.original).mean())
         return Score(value=share, bounds=share_bounds(share, self.count), samples=self.count)
 
-    def changed(self, classes: Classes) -> tuple[Changed, ...]:
+    def f1_drop(self) -> Score | None:
+        """The original's macro F1 minus the artifact's."""
+        truth, own, original = self.truth, self.own, self.original
+        if truth is None:
+            return None
+        value = macro_f1(original, truth) - macro_f1(own, truth)
+        bounds: Bounds | None = paired_bounds(0, 0, self.count)  # what no sample shows, another may
+        if (own != original).any():
+            bounds = resampled_bounds(
+                self.count,
+                lambda at: macro_f1(original[at], truth[at]) - macro_f1(own[at], truth[at]),
+            )
+        return Score(value=value, bounds=bounds, samples=self.count)
+
+    def changed(self) -> tuple[Changed, ...]:
         """The first samples with other labels than the original's."""
-        rows = np.flatnonzero((self.own != self.original).any(1))[:_SHOWN]
+        rows = np.flatnonzero((self.own != self.original).any(1))[:SHOWN]
 
         def names(row: npt.NDArray[np.int64]) -> tuple[str, ...]:
-            return tuple(label for label, has in zip(classes.labels, row, strict=True) if has)
+            return tuple(label for label, has in zip(self.labels, row, strict=True) if has)
 
         return tuple(
             Changed(text=self.texts[row], was=names(self.original[row]), now=names(self.own[row]))
@@ -66,15 +82,18 @@ class Judged:
         )
 
 
-Answers: TypeAlias = Judged | Sequence[rankings.Query] | detections.Detections | words.Transcripts
+Answers: TypeAlias = (
+    Judged | tags.Tagging | Sequence[rankings.Query] | detections.Detections | words.Transcripts
+)
 
 
 @dataclass(frozen=True)
 class Metric:
     """A quality metric; `score` is None if the data do not allow it.
 
-    It takes what the task's answers become: `Judged` for labels, `rankings.Query` of every query
-    for rankings, `Detections` for boxes, `Transcripts` for texts.
+    It takes what the task's answers become: `Judged` for labels, `tags.Tagging` for the parts of
+    texts, `rankings.Query` of every query for rankings, `choices.Answered` for questions,
+    `Detections` for boxes, `Transcripts` for texts.
     """
 
     name: str
@@ -98,14 +117,17 @@ def judged(
         for row, index in enumerate(first):
             right[row, classes.labels.index(truth[index])] = 1
     names = tuple(texts[index] for index in first)
-    return Judged(names, own, original, right, (scores[0], scores[1]))
+    return Judged(names, classes.labels, own, original, right, (scores[0], scores[1]))
 
 
-def scores_of(task: Task, found: Answers) -> dict[str, Score]:
-    """Every metric of the task that the data allow, by name."""
+def scores_of(task: Task, found: Any) -> dict[str, Score]:
+    """Every metric of the task that the data allow, by name. found: see `Metric`."""
     scores = {name: METRICS.named(name).score(found) for name in task.metrics}
-    noun = {"noun": task.samples}
-    return {name: each.model_copy(update=noun) for name, each in scores.items() if each}
+    return {
+        name: each if each.noun else each.model_copy(update={"noun": task.samples})
+        for name, each in scores.items()
+        if each is not None
+    }
 
 
 def _same(found: Labels, other: Labels) -> npt.NDArray[np.float64]:
@@ -114,19 +136,23 @@ def _same(found: Labels, other: Labels) -> npt.NDArray[np.float64]:
 
 
 def _accuracy(found: Judged) -> Score | None:
-    return _share(_right(found), found.count)
+    right = _right(found)
+    return None if right is None else share_of(right, found.count)
 
 
 def _accuracy_drop(found: Judged) -> Score | None:
-    return _drop(_right(found), found.count)
+    right = _right(found)
+    return None if right is None else drop_of(right, found.count)
 
 
 def _top5(found: Judged) -> Score | None:
-    return _share(_right_of_five(found), found.count)
+    right = _right_of_five(found)
+    return None if right is None else share_of(right, found.count)
 
 
 def _top5_drop(found: Judged) -> Score | None:
-    return _drop(_right_of_five(found), found.count)
+    right = _right_of_five(found)
+    return None if right is None else drop_of(right, found.count)
 
 
 def _right(found: Judged) -> Hits | None:
@@ -147,16 +173,14 @@ def _right_of_five(found: Judged) -> Hits | None:
     return own.astype(np.float64), original.astype(np.float64)
 
 
-def _share(right: Hits | None, count: int) -> Score | None:
-    if right is None:
-        return None
+def share_of(right: Hits, count: int) -> Score:
+    """The share of right answers."""
     own, original = (float(hits.mean()) for hits in right)
     return Score(value=own, bounds=share_bounds(own, count), original=original, samples=count)
 
 
-def _drop(right: Hits | None, count: int) -> Score | None:
-    if right is None:
-        return None
+def drop_of(right: Hits, count: int) -> Score:
+    """The share of right answers that is lost, as a difference of pairs."""
     own, original = right
     lost, won = float((original > own).sum()), float((own > original).sum())
     return Score(
@@ -196,8 +220,13 @@ METRICS: Registry[Metric] = Registry(
         Metric("accuracy", _accuracy),
         Metric("accuracy_drop", _accuracy_drop),
         Metric("macro_f1", _macro_f1),
+        Metric("f1", lambda found: found.f1()),
+        Metric("f1_drop", lambda found: found.f1_drop()),
         Metric("top5", _top5),
         Metric("top5_drop", _top5_drop),
+        Metric("multiple_choice", lambda found: found.accuracy()),
+        Metric("multiple_choice_norm", lambda found: found.normalized()),
+        Metric("multiple_choice_drop", lambda found: found.drop()),
         Metric("map", detections.map_score),
         Metric("map_drop", detections.map_drop),
         Metric("wer", words.wer),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeq.measure.intervals import effective_count, ratio_bounds, share_bounds
+from edgeq.measure.intervals import clustered_share, ratio_bounds
 from edgeq.measure.paired import paired_bounds
 from edgeq.measure.records import Score
 
@@ -52,22 +52,14 @@ def ranked(
 def order(queries: Sequence[Query]) -> Score | None:
     """The share of pairs of texts under one query that keep the original's order.
 
-    Pairs of one query depend on each other: they count as the number of independent ones with the
-    same spread, and no more than there are queries if every one, or none, is kept.
+    Pairs of one query depend on each other: see `clustered_share`.
     """
     counts = np.array([_kept(query) for query in queries], np.float64).reshape(-1, 2)
     counts = counts[counts[:, 1] > 0]
     if not len(counts):
         return None
-    kept, total = counts[:, 0], counts[:, 1]
-    share = float(kept.sum() / total.sum())
-    worth = float(len(counts))
-    if 0 < share < 1:
-        residuals = kept - share * total
-        inflation = len(counts) / max(1, len(counts) - 1)
-        error = float(np.sqrt(inflation * (residuals @ residuals)) / total.sum())
-        worth = effective_count(share, error, int(total.sum()))
-    return Score(value=share, bounds=share_bounds(share, worth), samples=len(counts))
+    share, bounds = clustered_share(counts[:, 0], counts[:, 1])
+    return Score(value=share, bounds=bounds, samples=len(counts))
 
 
 def ndcg(queries: Sequence[Query]) -> Score | None:

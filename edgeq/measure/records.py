@@ -242,7 +242,7 @@ class Score(Frozen):
         default=None, description="The original's; null for what compares the two."
     )
     samples: int = Field(description="Different samples that it was taken from.")
-    noun: str = Field(default="texts", description="What the samples are.")
+    noun: str = Field(default="", description="What the samples are.")
 
 
 class Changed(Frozen):
@@ -308,6 +308,9 @@ class LanguageQuality(Frozen):
     """Distance of a language model from full precision on text not used for calibration."""
 
     divergence: Divergence
+    scores: dict[str, Score] = Field(
+        default_factory=dict, description="By name of the metric: of questions, if there are any."
+    )
     conditions: Conditions
 
 

@@ -16,6 +16,8 @@ from edgeq.measure.predictions import Floats, Predictions
 
 RECORD_FILE = "reference.json"
 ANSWERS_FILE = "answers.npy"
+CHOICES_FILE = "choices.npy"
+"""Log-likelihoods of the choices of each question."""
 OWN_READING = "edgeq's reading of the weights"
 """The reference's name if the model's own library is not installed."""
 

@@ -109,8 +109,10 @@ def _outputs(model: Model, request: Request) -> Iterator[npt.NDArray[Any]]:
 
 def _evaluation_feeds(model: Model, request: Request) -> Iterator[Feed]:
     if request.arrays is None:
+        settings = _record(model).text
+        assert settings is not None  # only a model of texts is asked about some
         for text in request.texts:
-            yield dict(model.tokenize(text))
+            yield dict(model.tokenize(settings.after_prompt(text)))
         return
     ranks = {value.name: len(value.shape) for value in _record(model).inputs}
     samples = data_sets.read_arrays(request.arrays, request.samples)

@@ -54,8 +54,8 @@ def score(reference: Floats, candidate: Floats, following: Sequence[int]) -> Sco
 
 
 def _score_block(reference: Floats, candidate: Floats, following: Sequence[int]) -> Scores:
-    log_p = _log_softmax(reference, "the reference's logits")
-    log_q = _log_softmax(candidate, "the candidate's logits")
+    log_p = log_softmax(reference, "the reference's logits")
+    log_q = log_softmax(candidate, "the candidate's logits")
     row = np.arange(len(following))
     nll_a, nll_b = -log_p[row, following], -log_q[row, following]
     same = (reference.argmax(1) == candidate.argmax(1)).astype(np.float64)
@@ -64,7 +64,8 @@ def _score_block(reference: Floats, candidate: Floats, following: Sequence[int])
     return Scores(kl, nll_a, nll_b, np.exp(-nll_b) - np.exp(-nll_a), same)
 
 
-def _log_softmax(logits: Floats, where: str) -> Doubles:
+def log_softmax(logits: Floats, where: str) -> Doubles:
+    """Logarithms of the probabilities in each row. Raises NotComputed for NaN and infinity."""
     if not np.isfinite(logits).all():
         what = "contain NaN or infinity, so they are not a distribution"
         raise NotComputed(Problem(where, what, "the model is broken, or overflows in its runtime"))

@@ -12,7 +12,7 @@ from edgeq.core.artifact import Artifact
 from edgeq.formats.language import Ids, LanguageModel
 from edgeq.formats.loaded import load
 from edgeq.formats.registry import file_format
-from edgeq.measure import arrays, divergence, generation, memory
+from edgeq.measure import arrays, choices, divergence, generation, memory
 from edgeq.measure.reference import RecordedPredictions, read_recorded, require_same_windows
 from edgeq.measure.replies import DivergenceReply, MemoryReply, Reply, TextTimesReply, about
 from edgeq.measure.same_tokens import same_tokens
@@ -75,7 +75,9 @@ def watch_text(request: Request) -> MemoryReply:
 
 
 def judge_text(request: Request) -> Reply:
-    """The quality pass: the answers to `texts` if there are any, else a comparison."""
+    """The quality pass: the answers to `texts` or questions if there are any, else a comparison."""
+    if request.asked:
+        return answer_questions(request)
     return answer_texts(request) if request.texts else compare_text(request)
 
 
@@ -87,6 +89,15 @@ def answer_texts(request: Request) -> Reply:
     answers = (model.logits(model.tokens(text)) for text in texts)
     count = arrays.write_arrays(request.outputs, answers)
     return Reply(**about(model), inputs=f"{count} texts, {_context_words(model)}")
+
+
+def answer_questions(request: Request) -> Reply:
+    """Write the log-likelihood of each choice of every question, float64 (choices,), to a file."""
+    model = _load(request.artifact, request, _workload(request).context)
+    assert request.outputs is not None
+    answers = choices.likelihoods(model.logits, request.asked)
+    count = arrays.write_arrays(request.outputs, answers)
+    return Reply(**about(model), inputs=f"{count} questions, {_context_words(model)}")
 
 
 def compare_text(request: Request) -> DivergenceReply:
@@ -123,7 +134,7 @@ def check_corpus(
 
     Uses the tokenizer of the artifact in `directory`, whose weights stay on disk.
     """
-    corpus_windows(_tokenizer(directory, artifact), corpus, samples, size)
+    corpus_windows(tokenizer_of(directory, artifact), corpus, samples, size)
 
 
 def corpus_windows(
@@ -133,14 +144,13 @@ def corpus_windows(
 
     Raises InvalidInput for a text that has too few.
     """
-    with_special, plain = tokens("a", True), tokens("a", False)
-    first = with_special[0] if with_special[0] != plain[0] else None
-    ids = tokens(read_corpus(corpus), False)
-    around = ids if first is None else [first, *ids]
-    return split(around, size, first, str(corpus), samples)
+    first = choices.first_token(tokens)
+    around = [*first, *tokens(read_corpus(corpus), False)]
+    return split(around, size, next(iter(first), None), str(corpus), samples)
 
 
-def _tokenizer(directory: Path, artifact: Artifact) -> Callable[[str, bool], list[int]]:
+def tokenizer_of(directory: Path, artifact: Artifact) -> Callable[[str, bool], list[int]]:
+    """A function from text, and whether special tokens are wanted, to token ids."""
     return file_format(artifact.format).tokenize_with(directory)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.added_tokens import with_tokens
 from edgeq.models.architectures import FAMILIES
 from edgeq.models.architectures.wrappers import is_of_images, text_part
-from edgeq.models.jsonfile import damaged, read_json
+from edgeq.models.jsonfile import damaged, read_json, read_optional
 from edgeq.models.names import decoder_names, encoder_names, stacked_names
 from edgeq.models.sentence_head import SentenceHead, read_head
 from edgeq.models.settings import Settings
@@ -21,14 +21,57 @@ from edgeq.models.weight_files import TensorFacts, read_tensors, refuse_quantize
 
 # In fairseq, the origin of these, the first token's position is the padding token's plus one.
 _POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Inputs that a tokenizer makes of a text."""
+_UNLIMITED = 1e9  # tokens; transformers writes 1e30 where a tokenizer has no limit of its own
 _SMALL_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
 )
 
 
-@dataclass(frozen=True)
-class ModelDirectory:
+@dataclass(frozen=True, kw_only=True)
+class TextFiles:
+    """How a model takes text: its tokenizer, the settings next to it, and the sentence head.
+
+    config: the config.json of the directory `path`, for an .onnx file empty without one.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    tokenizer: Path
+    head: SentenceHead
+    max_tokens: int
+    tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
+
+    @property
+    def source_files(self) -> tuple[Path, ...]:
+        """Every file whose content affects the build."""
+        files = [*(self.path / name for name in _SMALL_FILES), *self.head.files]
+        return tuple(file for file in files if file.is_file())
+
+    def tokenizer_json(self) -> bytes:
+        """The tokenizer as the model uses it: with its added tokens, lower-casing and truncation.
+
+        The file itself if the settings change nothing in it.
+        """
+        content = self.tokenizer.read_bytes()
+        settings = self.tokenizer_settings
+        if not (self.head.lower_case or settings.tokens or settings.cut):
+            return content
+        made = with_tokens(json.loads(content), settings.tokens, self.config.get("vocab_size"))
+        if settings.cut is not None:
+            made["truncation"] = _cut(settings.cut, self.max_tokens)
+        normalizer = made.get("normalizer")
+        if self.head.lower_case and not _lowers(normalizer):
+            own = normalizer if isinstance(normalizer, dict) else {"normalizers": []}
+            parts = [{"type": "Lowercase"}, *own.get("normalizers", [own])]
+            made["normalizer"] = {"type": "Sequence", "normalizers": parts}
+        return json.dumps(made, ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDirectory(TextFiles):
     """An exportable model: configuration, weight headers, tokenizer, sentence head.
 
     config, tensors: of the language model alone if the model sees images too. tensors: by their
@@ -36,17 +79,11 @@ class ModelDirectory:
     others are stored as, one below the other, those others.
     """
 
-    path: Path
-    config: dict[str, Any]
     tensors: dict[str, TensorFacts]
     weight_files: tuple[Path, ...]
-    tokenizer: Path
-    head: SentenceHead
-    max_tokens: int
     licence: str | None
     stored_names: Mapping[str, str] = field(default_factory=dict)
     stacked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
 
     @property
     def hidden_size(self) -> int:
@@ -75,27 +112,17 @@ class ModelDirectory:
     @property
     def source_files(self) -> tuple[Path, ...]:
         """Every file whose content affects the build."""
-        files = [*(self.path / name for name in _SMALL_FILES), *self.head.files]
-        return (*self.weight_files, *(file for file in files if file.is_file()))
+        return (*self.weight_files, *super().source_files)
 
-    def tokenizer_json(self) -> bytes:
-        """The tokenizer as the model uses it: with its added tokens, lower-casing and truncation.
 
-        The file itself if the settings change nothing in it.
-        """
-        content = self.tokenizer.read_bytes()
-        settings = self.tokenizer_settings
-        if not (self.head.lower_case or settings.tokens or settings.cut):
-            return content
-        made = with_tokens(json.loads(content), settings.tokens, self.config.get("vocab_size"))
-        if settings.cut is not None:
-            made["truncation"] = _cut(settings.cut, self.max_tokens)
-        normalizer = made.get("normalizer")
-        if self.head.lower_case and not _lowers(normalizer):
-            own = normalizer if isinstance(normalizer, dict) else {"normalizers": []}
-            parts = [{"type": "Lowercase"}, *own.get("normalizers", [own])]
-            made["normalizer"] = {"type": "Sequence", "normalizers": parts}
-        return json.dumps(made, ensure_ascii=False).encode()
+Files = TypeVar("Files", bound=TextFiles)
+
+
+def with_dimension(files: Files, dimension: int | None) -> Files:
+    """The same model, of whose vectors so many values are kept; None for what its files say."""
+    if dimension is None:
+        return files
+    return replace(files, head=replace(files.head, truncate=dimension))
 
 
 def _cut(side: str, longest: int) -> dict[str, Any]:
@@ -123,9 +150,7 @@ def read_directory(
     Raises InvalidInput for pickled weights, already quantized weights, custom code, and files that
     are missing, damaged or superfluous.
     """
-    whole = read_json(path / "config.json", where)
-    _refuse_code(path, whole, where)
-    _refuse_quantization(path, whole, where)
+    whole = own_config(path, where)
     config = text_part(whole, where)
     files: tuple[Path, ...] = ()
     if tensors is None:
@@ -149,11 +174,48 @@ def read_directory(
         tokenizer=tokenizer,
         head=head,
         max_tokens=_max_tokens(path, config, head.longest or settings.longest),
-        licence=_licence(path),
+        licence=licence_of(path),
         stored_names={name: own for name, own in stored.items() if name != own},
         stacked=stacked,
         tokenizer_settings=settings,
     )
+
+
+def read_text_files(path: Path, where: str) -> TextFiles:
+    """How the model of an .onnx file takes text, by the files of its tokenizer in `path`.
+
+    Raises InvalidInput as `read_directory` does, and where no file says how long a text may be.
+    """
+    if not path.is_dir():
+        what = f"no directory {path}"
+        remedy = "name the one that the model was exported to, with tokenizer.json"
+        raise InvalidInput(Problem(where, what, remedy))
+    config = read_optional(path / "config.json")
+    head = read_head(path, where)
+    tokenizer, settings = _tokenizer(path, config, where)
+    longest = head.longest or settings.longest or _UNLIMITED
+    if "max_position_embeddings" in config:
+        longest = _max_tokens(path, config, longest)
+    elif longest >= _UNLIMITED:
+        what = f"no file in {path} says how many tokens a text can have"
+        remedy = f'write {{"model_max_length": 512}}, or less, to {path / "tokenizer_config.json"}'
+        raise InvalidInput(Problem(where, what, remedy))
+    return TextFiles(
+        path=path,
+        config=config,
+        tokenizer=tokenizer,
+        head=head,
+        max_tokens=int(longest),
+        tokenizer_settings=settings,
+    )
+
+
+def own_config(path: Path, where: str) -> dict[str, Any]:
+    """The config.json in `path`. Raises InvalidInput for custom code and quantized weights."""
+    config: dict[str, Any] = read_json(path / "config.json", where)
+    _refuse_code(path, config, where)
+    _refuse_quantization(path, config, where)
+    return config
 
 
 def unstacked(
@@ -221,7 +283,7 @@ def _max_tokens(path: Path, config: Mapping[str, Any], wanted: float | None) -> 
     return int(longest if wanted is None else min(wanted, longest))
 
 
-def _licence(path: Path) -> str | None:
+def licence_of(path: Path) -> str | None:
     """The `license:` line of a model card's front matter."""
     card = path / "README.md"
     if not card.is_file():

@@ -51,7 +51,7 @@ def require_one_label(config: Mapping[str, Any], where: str) -> None:
 def fits_labels(task: Task, config: Mapping[str, Any]) -> bool:
     """Whether a model has as many labels as the task's answers need."""
     count = len(config.get("id2label") or _unnamed(config.get("num_labels")))
-    return count == 1 if task.ranks else count > 1 or not task.classifies
+    return count == 1 if task.ranks else count > 1 or not task.has_labels
 
 
 def _unnamed(count: Any) -> dict[str, str]:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from edgeq.core import canonical
 from edgeq.core.artifact import Classes
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem, missing_extra
+from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import TEXT_GENERATION, task_of
 from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.encoder import check_encoder, is_unused
-from edgeq.models.huggingface import ModelDirectory, read_directory
+from edgeq.models.huggingface import ModelDirectory, TextFiles, read_directory
+from edgeq.models.image_directory import ImageDirectory
 from edgeq.models.labels import read_classes, require_one_label
 from edgeq.models.locate import Located, hub_tensors, locate
 from edgeq.models.source import Source
@@ -39,7 +41,9 @@ class DescribedModel:
     for an .onnx file, with the operators that read them; None if only names are known yet.
     directory: facts about a Hugging Face-style directory, None for an .onnx file. decoder: a
     language model's architecture, classes: a classifier's labels; None for other tasks. gguf: the
-    file that the directory was unpacked from.
+    file that the directory was unpacked from. tokenizer: of an .onnx file that takes texts. images:
+    the directory of a classifier of images that the .onnx file was exported from. image: how an
+    image becomes its input.
     """
 
     located: Located
@@ -49,6 +53,14 @@ class DescribedModel:
     decoder: Decoder | None = None
     classes: Classes | None = None
     gguf: Path | None = None
+    tokenizer: TextFiles | None = None
+    images: ImageDirectory | None = None
+    image: ImageSettings | None = None
+
+    @property
+    def text(self) -> TextFiles | None:
+        """How it takes text; None for a model of arrays."""
+        return self.directory or self.tokenizer
 
     def is_table(self, name: str) -> bool:
         """Whether rows of this weight are looked up; by its name if no operator is known."""
@@ -61,7 +73,8 @@ class DescribedModel:
     @property
     def licence(self) -> str | None:
         """The licence stated in the model card."""
-        return self.directory.licence if self.directory else None
+        directory = self.directory or self.images
+        return directory.licence if directory else None
 
     def check_values(self) -> None:
         """Read every weight of a directory once; raises InvalidInput for NaN and infinity."""
@@ -76,8 +89,13 @@ class DescribedModel:
             from edgeq.models.graphs.source import source_files
 
             files, root = source_files(self.located.path), self.located.path.parent
+        named = {file.relative_to(root).as_posix(): file for file in files}
+        if self.images is not None:
+            named |= {f"original: {file.name}": file for file in self.images.source_files}
+        if self.tokenizer is not None:
+            named |= {f"tokenizer: {file.name}": file for file in self.tokenizer.source_files}
         return canonical.sha256_of(
-            {file.relative_to(root).as_posix(): canonical.sha256_of_file(file) for file in files}
+            {name: canonical.sha256_of_file(file) for name, file in named.items()}
         )
 
 
@@ -106,7 +124,9 @@ def describe(
         for name, facts in directory.tensors.items()
         if facts.is_float and not is_unused(name, task_of(task))
     }
-    classes = read_classes(directory.config, where) if task_of(task).classifies else None
+    classes = read_classes(directory.config, where) if task_of(task).has_labels else None
+    if classes is not None and task_of(task).tags:  # its class knows no other, whatever is stated
+        classes = classes.model_copy(update={"function": "softmax"})
     if task_of(task).ranks:
         require_one_label(directory.config, where)
     return DescribedModel(located, tensors, directory, classes=classes)

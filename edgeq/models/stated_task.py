@@ -11,7 +11,6 @@ from edgeq.models.labels import fits_labels
 
 # Other suffixes of transformers' classes, and their tasks.
 _OTHERS = {
-    "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
     "ForMultipleChoice": "multiple-choice",
     "ForNextSentencePrediction": "next-sentence-prediction",
@@ -42,7 +41,7 @@ def check_task(
             what = f"the model is a {name}: its task is {does}, not {task.name}"
             raise InvalidInput(Problem(where, what, _remedy(meant)))
     head = next((name for name in names if name.startswith(_HEADS)), None)
-    if head is not None and not (task.classifies or task.ranks):
+    if head is not None and not (task.has_labels or task.ranks):
         what = f"the model has {head}, the head of a task other than {task.name}"
         raise InvalidInput(Problem(where, what, _remedy(())))
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.image_directory import ImageDirectory
 from edgeq.models.weight_files import TensorFacts, read_safetensors_header
 
 Floats = NDArray[np.float32]
@@ -129,7 +130,7 @@ class Weights:
         return self.rows(name, 0, shape[0])
 
 
-def open_weights(directory: ModelDirectory) -> Weights:
+def open_weights(directory: ModelDirectory | ImageDirectory) -> Weights:
     """The weights of a model, by their usual names."""
     return Weights(directory.weight_files, directory.stored_names, directory.stacked)
 

@@ -1,10 +1,11 @@
-"""What a first recipe declares of a model of images or recordings in an .onnx file."""
+"""What a first recipe declares of an .onnx file."""
 
 from __future__ import annotations
 
 import json
+import os
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,13 @@ from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.frozen import Frozen
 from edgeq.core.images import ImageSettings
-from edgeq.core.tasks import Task
+from edgeq.core.tasks import TASKS, Task
+from edgeq.core.yamlfile import yaml_word
 from edgeq.models.image_processor import PROCESSOR_FILE, read_image_settings
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.labels import read_classes
+from edgeq.models.stated_task import task_of_config
+from edgeq.models.tokenizer_settings import TOKENIZER
 from edgeq.pipeline.first_detector import detection_of, stated_image, stated_labels
 from edgeq.pipeline.first_recogniser import Speech, speech_of
 
@@ -32,25 +36,53 @@ _USUAL_SIDE = 224
 
 @dataclass(frozen=True)
 class Interface:
-    """labels: None if no file says them. image: from the file `stated_by`, "" if none says it.
-    detection: of a detector. speech: of a recogniser."""
+    """classes: of its answer, 0 for none. labels: None if no file says them.
 
-    classes: int
-    labels: tuple[str, ...] | None
-    image: ImageSettings | None
-    stated_by: str
+    image: from the file `stated_by`, "" if none says it; None for texts. detection: of a detector.
+    speech: of a recogniser. tokenizer: its directory.
+    """
+
+    classes: int = 0
+    labels: tuple[str, ...] | None = None
+    image: ImageSettings | None = None
+    stated_by: str = ""
     detection: DetectionSettings | None = None
     speech: Speech | None = None
+    tokenizer: Path | None = None
 
     @property
     def lacks(self) -> str:
-        """What has to be in a file of labels; empty if there are some."""
-        if self.labels is not None:
+        """What has to be in a file of labels; empty if there are some, or none are needed."""
+        if self.labels is not None or not self.classes:
             return ""
         return f"the names of its {self.classes} classes in the order of the output, one per line"
 
-    def lines(self, *, draft: bool = False) -> Iterator[str]:
-        """Its keys below `model:`; with `draft`, without files."""
+    def lines(self, base: Path, *, draft: bool = False) -> Iterator[str]:
+        """Its keys below `model:` of a recipe in `base`; with `draft`, without files."""
+        if self.tokenizer is not None:
+            yield "  # How a text becomes the input: tokenizer.json and the settings next to it."
+            path = self.tokenizer.resolve().as_posix()
+            if not draft:
+                path = Path(os.path.relpath(path, base.resolve())).as_posix()
+            yield f"  tokenizer: {yaml_word(path)}"
+        if self.classes:
+            yield from self._labels(draft)
+        if self.speech is not None:
+            yield "  # How a recording becomes the input and the output a text, from"
+            yield f"  # {self.stated_by}."
+            yield "  audio:"
+            yield from _keys(self.speech.audio)
+            yield "  transcription:"
+            yield from _keys(self.speech.transcription)
+        if self.image is not None:
+            yield from self._image(self.image)
+        if self.detection is not None:
+            yield "  # How the outputs become boxes, by their names and shapes: compare it with the"
+            yield "  # code that the model came with."
+            yield "  detection:"
+            yield from _keys(self.detection)
+
+    def _labels(self, draft: bool) -> Iterator[str]:
         labels = self.labels or (tuple(map(str, range(self.classes))) if draft else None)
         yield "  # The classes, in the order of the model's output."
         if labels is None:
@@ -65,22 +97,8 @@ class Interface:
                 break_long_words=False,
                 break_on_hyphens=False,
             )
-        if self.speech is not None:
-            yield "  # How a recording becomes the input and the output a text, from"
-            yield f"  # {self.stated_by}."
-            yield "  audio:"
-            yield from _keys(self.speech.audio)
-            yield "  transcription:"
-            yield from _keys(self.speech.transcription)
-        if self.image is not None:
-            yield from self._image_lines(self.image)
-        if self.detection is not None:
-            yield "  # How the outputs become boxes, by their names and shapes: compare it with the"
-            yield "  # code that the model came with."
-            yield "  detection:"
-            yield from _keys(self.detection)
 
-    def _image_lines(self, image: ImageSettings) -> Iterator[str]:
+    def _image(self, image: ImageSettings) -> Iterator[str]:
         if self.stated_by:
             yield f"  # How an image becomes the input, from {self.stated_by}."
         else:
@@ -98,7 +116,7 @@ def _keys(settings: Frozen) -> Iterator[str]:
 def interface_of(path: Path, task: Task) -> Interface:
     """Read the graph, its metadata, and transformers' files next to it or one directory above.
 
-    Raises InvalidInput for a graph without what the task takes and gives.
+    Raises InvalidInput for a graph that does not fit the task.
     """
     from edgeq.formats.onnx.write import value_info
     from edgeq.models.graphs.imported import read_onnx
@@ -112,15 +130,19 @@ def interface_of(path: Path, task: Task) -> Interface:
         speech = speech_of(path, inputs[0], symbols)
         files = "preprocessor_config.json and tokenizer_config.json"
         return Interface(len(speech.labels), speech.labels, None, files, speech=speech)
+    if task.reads_texts:
+        tokenizer = _next_to(path, TOKENIZER)
+        if tokenizer is None:
+            what = f"there is no {TOKENIZER} next to it, which {task.noun} needs"
+            raise InvalidInput(Problem(str(path), what, "copy it there, or add --task tensor"))
+        if not task.has_labels:
+            return Interface(tokenizer=tokenizer.parent)
+        classes, labels = _classes(path, outputs), _stated_labels(path)
+        return Interface(classes, labels, tokenizer=tokenizer.parent)
     plain = _of_shape(path, inputs)
     if task.detects:
         return _of_detector(path, plain, outputs, model.metadata_props)
-    classes = outputs[0].shape[-1] if len(outputs) == 1 and outputs[0].shape else None
-    if not isinstance(classes, int):
-        names = ", ".join(value.name for value in outputs)
-        what = f"its outputs, {names}, are not scores of a known number of classes"
-        raise InvalidInput(Problem(str(path), what, "add --task tensor"))
-    return Interface(classes, _stated_labels(path), *_stated_image(path, plain))
+    return Interface(_classes(path, outputs), _stated_labels(path), *_stated_image(path, plain))
 
 
 def is_stated_detector(path: Path) -> bool:
@@ -153,6 +175,26 @@ def _stated_image(path: Path, plain: ImageSettings) -> tuple[ImageSettings, str]
     if file is None:
         return plain, ""
     return read_image_settings(file).model_copy(update={"layout": plain.layout}), file.name
+
+
+def _classes(path: Path, outputs: Sequence[ValueInfo]) -> int:
+    """The number of classes that the graph scores."""
+    count = outputs[0].shape[-1] if len(outputs) == 1 and outputs[0].shape else None
+    if isinstance(count, int):
+        return count
+    names = ", ".join(value.name for value in outputs)
+    what = f"its outputs, {names}, are not scores of a known number of classes"
+    raise InvalidInput(Problem(str(path), what, "add --task tensor"))
+
+
+def stated_task(path: Path) -> Task | None:
+    """The task of an .onnx file by the files next to it; None where they do not say one."""
+    meant = task_of_config(stated_next_to(path))
+    if _next_to(path, "modules.json") is not None:
+        meant = next(task for task in TASKS.values() if task.has_sentence_head)
+    if meant is None or (meant.reads_texts and _next_to(path, TOKENIZER) is None):
+        return None
+    return meant if meant.takes_images or meant.reads_texts else None
 
 
 def a_sample(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -41,7 +41,7 @@ from edgeq.pipeline.first_interface import (
     a_sample,
     interface_of,
     is_stated_detector,
-    stated_next_to,
+    stated_task,
 )
 from edgeq.pipeline.plan.plan import Planned, make_plan
 
@@ -70,7 +70,7 @@ class Written:
 class _Draft:
     """The part of a recipe before its budgets.
 
-    base: the directory of the recipe. quantize: the variants. interface: of a model of files.
+    base: the directory of the recipe. quantize: the variants. interface: of an .onnx file.
     """
 
     name: str
@@ -125,9 +125,8 @@ def write_first_recipe(
         )
     ]
     targets = _targets(stated, devices)
-    interface = (
-        interface_of(located.path, stated) if stated.takes_files and located.is_file else None
-    )
+    declares = located.is_file and (stated.takes_files or stated.reads_texts)
+    interface = interface_of(located.path, stated) if declares else None
     data = (needs[0], needs[1])
     if interface is not None and interface.lacks:
         needs.insert(0, Need(out.parent / LABELS_FILE, interface.lacks))
@@ -153,15 +152,15 @@ def _task(located: Located, model: str) -> Task:
         return TEXT_GENERATION
     if not located.is_file and (located.path / "modules.json").is_file():
         return next(task for task in TASKS.values() if task.has_sentence_head)
-    path = located.path
-    config = stated_next_to(path) if located.is_file else read_optional(path / "config.json")
-    if not located.is_file and text_part(config, model) != config:
+    if located.is_file:
+        detects = is_stated_detector(located.path)
+        return stated_task(located.path) or (OBJECT_DETECTION if detects else TENSOR)
+    config = read_optional(located.path / "config.json")
+    if text_part(config, model) != config:
         return TEXT_GENERATION
     meant = task_of_config(config)
-    if meant is not None and (meant.takes_arrays or not located.is_file):
+    if meant is not None:
         return meant
-    if located.is_file:
-        return OBJECT_DETECTION if is_stated_detector(located.path) else TENSOR
     stated: Any = config.get("architectures") or []
     stated = stated if isinstance(stated, list) else [stated]
     what = (
@@ -208,7 +207,9 @@ def _planned(draft: _Draft, model: str, located: Located) -> Planned:
     lines = _model(draft, None, source)
     with TemporaryFolder() as folder:
         if draft.interface is not None:
-            lines += [*draft.interface.lines(draft=True), "data: {calibration: {path: files}}"]
+            lines += draft.interface.lines(Path(folder), draft=True)
+        if draft.task.takes_files:
+            lines.append("data: {calibration: {path: files}}")
             Path(folder, "files").mkdir()
             suffix = ".png" if draft.task.takes_images else ".wav"
             Path(folder, "files", f"named-only{suffix}").touch()
@@ -234,7 +235,7 @@ def _text(draft: _Draft, planned: Planned) -> str:
             "# A first recipe: everything in it is yours to change. An editor completes and checks",
             '# it with the schema that "edgeq schema > recipe.schema.json" writes.',
             *_model(draft, planned.plan.licence, str(draft.source)),
-            *(draft.interface.lines() if draft.interface else ()),
+            *(draft.interface.lines(draft.base) if draft.interface else ()),
             "",
             "# Quantization sees the first file only, and quality is judged on the second; they",
             "# must not share a sample.",

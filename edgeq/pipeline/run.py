@@ -17,7 +17,7 @@ import edgeq
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing, writable
 from edgeq.core.tasks import task_of
-from edgeq.formats.base import Classified, Detected, Ranked
+from edgeq.formats.base import Classified, Detected, Entity, Ranked
 from edgeq.formats.chat import chat_tokens
 from edgeq.formats.language import LanguageModel
 from edgeq.recipe import data_sets
@@ -82,6 +82,22 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Tagged:
+    """The labelled parts of texts, and the seconds that it took for all."""
+
+    artifact: str
+    runtime: str
+    is_reference: bool
+    texts: tuple[str, ...]
+    answers: tuple[tuple[Entity, ...], ...]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
 class Transcribed:
     """What is said in recordings, and the seconds that it took to write down all."""
 
@@ -131,8 +147,9 @@ class Reranked:
 
 def run_texts(
     path: Path, texts: Sequence[str]
-) -> Answer | Labelled | Boxed | Transcribed | Reranked:
-    """Embed, classify or rank `texts`, or look at images or listen to recordings of these paths.
+) -> Answer | Labelled | Tagged | Boxed | Transcribed | Reranked:
+    """Embed, classify, tag or rank `texts`, or look at images or listen to recordings of these
+    paths.
 
     Raises InvalidInput if there are none.
     """
@@ -161,6 +178,9 @@ def run_texts(
         seconds = time.perf_counter() - start
         noun = task_of(model.artifact.task).samples[:-1]
         return Labelled(*about, tuple(texts), answers, seconds, noun)
+    if model.artifact is not None and task_of(model.artifact.task).tags:
+        parts = tuple(model.tag(texts))
+        return Tagged(*about, tuple(texts), parts, time.perf_counter() - start)
     if model.artifact is not None and task_of(model.artifact.task).transcribes:
         spoken = tuple(model.transcribe(texts))
         return Transcribed(*about, tuple(texts), spoken, time.perf_counter() - start)

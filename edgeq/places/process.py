@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter
 from edgeq.core import child
 from edgeq.core.artifact import Frozen
 from edgeq.core.errors import InvalidInput, Missing, Problem
-from edgeq.core.terms import Effort, Pass, TextOrPair
+from edgeq.core.terms import Continuation, Effort, Pass, TextOrPair
 from edgeq.devices.compute_units import ComputeUnits
 from edgeq.recipe.budgets import Workload
 
@@ -38,7 +38,8 @@ class Request(Frozen):
 
     For a language model, latency and memory are those of its `workload`, with prompts from `text`.
     Quality is its divergence from the artifact `reference` on `samples` windows of the text file
-    `corpus`; or, for `texts`, the logits of every position, written to `outputs`. limits: time
+    `corpus`; or, for `texts`, the logits of every position, written to `outputs`; or, for `asked`,
+    the log-likelihoods of the choices of each question, written there. limits: time
     budgets by key (p50, p90, first_token in seconds; prompt, generation in tokens per second), for
     which the latency pass makes as many runs as a decision needs. `compute_units` are those of a
     Core ML package, as in `edgeq.load`.
@@ -57,6 +58,7 @@ class Request(Frozen):
     workload: Workload | None = None
     reference: Path | None = None
     corpus: Path | None = None
+    asked: tuple[tuple[Continuation, ...], ...] = ()
     compute_units: ComputeUnits | None = None
     limits: dict[str, float] = Field(default_factory=dict)
 

@@ -150,6 +150,12 @@ class QualityBudget(Frozen):
         "the artifact's.",
         examples=["1 %"],
     )
+    f1_drop: Fraction | None = Field(
+        default=None,
+        description="Upper bound of the original's F1 on labelled samples minus the artifact's. "
+        "Classifiers: the mean of the classes' F1. Taggers: F1 over the labelled parts of texts.",
+        examples=["1 %"],
+    )
     top5_drop: Fraction | None = Field(
         default=None,
         description="Classifiers of images: as accuracy_drop, where a right label counts if it is "
@@ -201,6 +207,12 @@ class QualityBudget(Frozen):
         allow_inf_nan=False,
         description="Upper bound of the perplexity divided by the full-precision one.",
         examples=[1.02],
+    )
+    multiple_choice_drop: Fraction | None = Field(
+        default=None,
+        description="Language models: upper bound of the original's share of right answers to "
+        "data.questions minus the artifact's.",
+        examples=["1 %"],
     )
 
 

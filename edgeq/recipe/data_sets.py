@@ -2,14 +2,16 @@
 
 `.txt` has one text per line. `.tsv` (tab) and `.csv` (tab or comma) have a header with the columns
 `sentence1`, `sentence2` and, for a task score, `score`; or `text` and, for the right label of each,
-`label`. `.npz` has one array for each input of the model, all with the same number of samples along
-the first axis. A directory has images or recordings, see `edgeq.recipe.file_sets`.
+`label`. `.jsonl` has an object with a `text` in each line, see `edgeq.recipe.tagged_sets`. `.npz`
+has one array for each input of the model, all with the same number of samples along the first axis.
+A directory has images or recordings, see `edgeq.recipe.file_sets`.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import math
 import unicodedata
 import zipfile
@@ -33,6 +35,7 @@ Array = npt.NDArray[Any]
 
 TEXT_SUFFIXES = (".txt", ".tsv", ".csv")
 PAIR_SUFFIXES = (".tsv", ".csv")
+JSON_SUFFIX = ".jsonl"
 ARRAY_SUFFIXES = (".npz",)
 _PAIR, _SINGLE = ("sentence1", "sentence2"), ("text",)
 _MOST_BYTES = 32 << 20
@@ -62,11 +65,36 @@ def read_texts(path: Path, samples: int | None = None, seed: int = 0) -> list[st
         rows = read_table(path)
         names = _PAIR if has_pairs(path) else _SINGLE
         texts = [row[name] for row in rows for name in names]
+    elif path.suffix == JSON_SUFFIX:
+        texts = [_text_of(f"{path}:{line}", row) for line, row in read_json_lines(path)]
     elif path.suffix == ".txt":
         texts = [line.strip() for line in _lines(path) if line.strip()]
     else:
         raise _unknown_suffix(path, TEXT_SUFFIXES)
     return [texts[index] for index in _choose(path, len(texts), samples, seed)]
+
+
+def read_json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a `.jsonl`, each with the number of its line. Raises InvalidInput."""
+    found = []
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError) as error:
+            what, remedy = f"is not JSON: {error}", 'write one object on each line: {"text": "…"}'
+            raise InvalidInput(Problem(f"{path}:{number}", what, remedy)) from None
+        if row is not None and not isinstance(row, dict):
+            remedy = 'write one object on each line: {"text": "…"}'
+            raise InvalidInput(Problem(f"{path}:{number}", "is not a JSON object", remedy))
+        found += [(number, row)] if row is not None else []
+    return found
+
+
+def _text_of(where: str, row: Mapping[str, Any]) -> str:
+    text = row.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInput(Problem(where, "has no text", 'write {"text": "…"}'))
+    return text
 
 
 def has_pairs(path: Path) -> bool:

@@ -90,6 +90,20 @@ class ModelSpec(Frozen):
         "line, relative to the recipe.",
         examples=[["cat", "dog"]],
     )
+    dimension: int | None = Field(
+        default=None,
+        ge=1,
+        description="For sentence-embedding: keep so many values of each vector, the first ones, "
+        "of a model trained for it (Matryoshka); by default, as the model's files say.",
+        examples=[256],
+    )
+    tokenizer: str | None = Field(
+        default=None,
+        min_length=1,
+        description="For texts and an .onnx file: the directory of its tokenizer.json, relative to "
+        "the recipe; mostly the one that the model was exported to.",
+        examples=["./exported"],
+    )
     function: ClassFunction | None = Field(
         default=None,
         description="For a classifier in an .onnx file: what makes probabilities of its output. "
@@ -168,6 +182,23 @@ class ImportanceRef(Frozen):
     )
 
 
+class QuestionsRef(Frozen):
+    """Multiple-choice questions."""
+
+    path: str = Field(
+        min_length=1,
+        description='A .jsonl, relative to the recipe: {"question": "The sky is", "choices": '
+        '["blue", "made of tin"], "answer": 0} on each line.',
+        examples=["questions.jsonl"],
+    )
+    samples: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of questions to use, chosen deterministically; all by default.",
+        examples=[200],
+    )
+
+
 class SensitivityRef(Frozen):
     """Sensitivities of tensors, measured before."""
 
@@ -193,6 +224,10 @@ class DataSpec(Frozen):
     sensitivity: SensitivityRef | None = Field(
         default=None,
         description="For quantize.fit: the sensitivity of each tensor, instead of measuring it.",
+    )
+    questions: QuestionsRef | None = Field(
+        default=None,
+        description="For text-generation: multiple-choice questions, in addition to evaluation.",
     )
     evaluation: DataRef | None = Field(
         default=None, description="Data that quality is measured on; never used by quantization."

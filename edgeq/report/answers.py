@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rich.table import Table
 
 from edgeq.core.units import format_seconds, format_speed
-from edgeq.pipeline.run import Answer, Boxed, Labelled, Reranked, Transcribed, Written
+from edgeq.pipeline.run import Answer, Boxed, Labelled, Reranked, Tagged, Transcribed, Written
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
 
@@ -44,6 +44,24 @@ def print_labels(labelled: Labelled, console: Console) -> None:
     took = format_seconds(labelled.seconds / len(labelled.texts))
     words = f"{labelled.artifact}: {took} per {labelled.noun} ({_seen(labelled)})"
     console.print(Text(words, style="dim"))
+
+
+def print_tags(tagged: Tagged, console: Console) -> None:
+    """Print each text with its labelled parts, and the time to tag one."""
+    for text, parts in zip(tagged.texts, tagged.answers, strict=True):
+        console.print(Text(text, style="bold"))
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+        table.add_column("label", overflow="fold")
+        table.add_column("probability", justify="right", no_wrap=True)
+        table.add_column("part", overflow="fold")
+        for part in parts:
+            table.add_row(Text(part.label), f"{part.score:.4f}", Text(part.text))
+        if parts:
+            print_table(table, console)
+        else:
+            console.print("no labelled part")
+    took = format_seconds(tagged.seconds / len(tagged.texts))
+    console.print(Text(f"{tagged.artifact}: {took} per text ({_seen(tagged)})", style="dim"))
 
 
 def print_boxes(boxed: Boxed, console: Console) -> None:
@@ -91,7 +109,9 @@ def print_ranking(reranked: Reranked, console: Console) -> None:
     console.print(Text(words, style="dim"))
 
 
-def _seen(result: Answer | Labelled | Boxed | Transcribed | Reranked | Written) -> str:
+def _seen(
+    result: Answer | Labelled | Tagged | Boxed | Transcribed | Reranked | Written,
+) -> str:
     """Name the runtime if it is a reference, whose times differ from an app's runtime."""
     return f"measured here, by {result.runtime}" if result.is_reference else "measured here"
 

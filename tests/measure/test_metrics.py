@@ -26,7 +26,7 @@ def test_labels_are_compared_with_the_original_and_the_truth() -> None:
     assert scores["agreement"].value == 0.9
     assert (scores["accuracy"].value, scores["accuracy"].original) == (0.8, 0.8)
     assert scores["accuracy_drop"].value == 0
-    (change,) = found.changed(THREE)
+    (change,) = found.changed()
     assert (change.text, change.was, change.now) == ("text 9", ("c",), ("a",))
 
 
@@ -53,6 +53,27 @@ def test_macro_f1_is_that_of_scikit_learn() -> None:
         wanted = metrics.f1_score(truth, own, average="macro")
         eye = np.eye(classes, dtype=np.int64)
         assert macro_f1(eye[own], eye[truth]) == pytest.approx(wanted)
+
+
+def test_a_loss_of_macro_f1_is_a_difference_on_the_same_samples() -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    generator = np.random.default_rng(2)
+    truth = generator.integers(0, 3, 60)
+    original, own = (
+        np.where(generator.random(60) < share, truth, (truth + 1) % 3) for share in (0.95, 0.8)
+    )
+    texts = [f"text {index}" for index in range(60)]
+    answers, others = ([np.eye(3)[[each]] for each in labels] for labels in (own, original))
+    right = ["abc"[each] for each in truth]
+    score = scores_of(TEXT_CLASSIFICATION, judged(texts, answers, others, THREE, right))["f1_drop"]
+    wanted, lost = (metrics.f1_score(truth, each, average="macro") for each in (original, own))
+    assert score.value == pytest.approx(wanted - lost)
+    assert score.bounds is not None
+    assert score.bounds.low < score.value < score.bounds.high
+    same = judged(texts, others, others, THREE, right).f1_drop()
+    assert same is not None
+    assert same.bounds is not None
+    assert same.bounds.high > 0.05  # 60 equal samples are no proof of equality
 
 
 @pytest.mark.parametrize("count", [50, 200])

@@ -37,8 +37,8 @@ def test_each_rounding_alone(tmp_path: Path) -> None:
     region = Region(inputs={"x": weight.value}, operators=(weight.uses[0].node,))
     ranges = {"x": (-2.0, 3.1)}
     given = tmp_path, region, ranges, [weight], {"w": quantized}, [{"x": INPUT}]
-    found = harms(*given, limit=0.01)
-    assert harms(*given, limit=0.5) == {}
+    found, together = harms(*given, limit=0.01)
+    assert harms(*given, limit=0.5) == ({}, together)
 
     decoded = tensor.dequantize() / smoothing
     decoded[:, 3] = WEIGHT.T[:, 3]
@@ -49,14 +49,18 @@ def test_each_rounding_alone(tmp_path: Path) -> None:
         "w": pytest.approx(change(INPUT, decoded.T), rel=1e-3),
         "the input of the weight 'w'": pytest.approx(change(smoothed, WEIGHT), rel=1e-3),
     }
+    assert together == pytest.approx(sum(found.values()), rel=0.3)
 
 
 def test_the_most_harmful_is_left_out_first_and_weights_last() -> None:
     each = {"a": 0.02**2, "b": 0.3**2, "w": 0.04**2, "c": 0.03**2}
-    assert too_loud(each, {"w"}, 0.4) == {}
-    assert list(too_loud(each, {"w"}, 0.1)) == ["b"]
-    assert list(too_loud(each, {"w"}, 0.047)) == ["b", "c"]
-    assert too_loud(each, {"w"}, 0.01) == pytest.approx({"b": 0.3, "c": 0.03, "a": 0.02, "w": 0.04})
+    together = sum(each.values())
+    assert too_loud(each, together, {"w"}, 0.4) == {}
+    assert list(too_loud(each, together, {"w"}, 0.1)) == ["b"]
+    assert list(too_loud(each, together, {"w"}, 0.047)) == ["b", "c"]
+    assert list(too_loud(each, together * 4, {"w"}, 0.1)) == ["b", "c"]
+    every = {"b": 0.3, "c": 0.03, "a": 0.02, "w": 0.04}
+    assert too_loud(each, together, {"w"}, 0.01) == pytest.approx(every)
 
 
 def net(path: Path) -> None:

@@ -135,6 +135,7 @@ def test_no_gain_from_the_evaluation_text(tmp_path: Path) -> None:
     A plan reads that text, to refuse passages that are in the calibration data too; what builds
     gets nothing of it but its name.
     """
+    model = tiny_decoders.make(tmp_path / "model", "smollm2", hidden_size=256, num_hidden_layers=1)
     for name in ("calibration", "evaluation"):
         text = " ".join(f"{name} word {n} of a {name} text." for n in range(900))
         (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
@@ -143,7 +144,7 @@ def test_no_gain_from_the_evaluation_text(tmp_path: Path) -> None:
         f"""
 edgeq: 1
 name: audited
-model: {{source: {WREN}, task: text-generation, licence: apache-2.0}}
+model: {{source: {model}, task: text-generation, licence: apache-2.0}}
 data:
   calibration: {{path: calibration.txt, samples: 2}}
   evaluation: {{path: evaluation.txt, samples: 2}}
@@ -151,7 +152,7 @@ quantize: {{default: [int4-b32, {{weights: Q4_K_M, method: gptq}}]}}
 targets:
   - {{format: gguf, devices: [x86-laptop-8gb]}}
   - {{format: onnx, devices: [x86-laptop-8gb]}}
-workload: {{context: 256, prompt: 16, generate: 4}}
+workload: {{context: 128, prompt: 16, generate: 4}}
 """,
         encoding="utf-8",
     )

@@ -192,7 +192,6 @@ def test_a_recipe_survives_json(tmp_path: Path) -> None:
         ),
         ("package:some-model", "hub:owner/name", "3:17", "needs a revision", "hub:owner/name@"),
         ("package:some-model", "./absent", "3:17", "no directory", "relative to the recipe"),
-        ("package:some-model", "./a.onnx", "3:17", "has no tokenizer", "task: tensor"),
         ("calibration.txt", "calibrations.txt", "5:23", "no such file", "'calibration.txt'"),
         ("samples: 2", "samples: 3", "6:22", "has 2 samples, 3 are requested", "samples: 2"),
         ("samples: 2", "samples: 0", "6:47", "must be greater than or equal to 1", "samples: 256"),

@@ -78,14 +78,14 @@ def lstm(path: Path) -> Path:
     """Sequence `(time, n, 32)` → last hidden state through a MatMul."""
     rng = np.random.default_rng(1)
     constants = {
-        "w": _normal(rng, 1, 4 * 64, 32)[:] * 4,
-        "r": _normal(rng, 1, 4 * 64, 64) * 4,
-        "b": _normal(rng, 1, 8 * 64),
-        "out.w": _normal(rng, 64, 80) * 8,
+        "w": _normal(rng, 1, 4 * 256, 32)[:] * 4,
+        "r": _normal(rng, 1, 4 * 256, 256) * 4,
+        "b": _normal(rng, 1, 8 * 256),
+        "out.w": _normal(rng, 256, 80) * 8,
         "axis": np.array([0], np.int64),
     }
     nodes = [
-        helper.make_node("LSTM", ["x", "w", "r", "b"], ["", "h"], "lstm", hidden_size=64),
+        helper.make_node("LSTM", ["x", "w", "r", "b"], ["", "h"], "lstm", hidden_size=256),
         helper.make_node("Squeeze", ["h", "axis"], ["last"], "squeeze"),
         helper.make_node("MatMul", ["last", "out.w"], ["y"], "out"),
     ]

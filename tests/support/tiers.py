@@ -70,6 +70,7 @@ FAST = (
     "measure/test_metrics.py",
     "measure/test_neighbours.py",
     "measure/test_quality.py",
+    "measure/test_tags.py",
     "measure/test_time_budgets.py",
     "pipeline/test_allocate_holdout.py",
     "pipeline/test_allocate_inputs.py",

@@ -12,6 +12,7 @@ from edgeq.core.tasks.task import FirstRecipe, Takes, Task
 from edgeq.core.tasks.tensor import TENSOR
 from edgeq.core.tasks.text_classification import TEXT_CLASSIFICATION
 from edgeq.core.tasks.text_generation import TEXT_GENERATION
+from edgeq.core.tasks.token_classification import TOKEN_CLASSIFICATION
 
 __all__ = [
     "IMAGE_CLASSIFICATION",
@@ -23,6 +24,7 @@ __all__ = [
     "TENSOR",
     "TEXT_CLASSIFICATION",
     "TEXT_GENERATION",
+    "TOKEN_CLASSIFICATION",
     "FirstRecipe",
     "Takes",
     "Task",
@@ -37,6 +39,7 @@ TASKS: Registry[Task] = Registry(
     (
         SENTENCE_EMBEDDING,
         TEXT_CLASSIFICATION,
+        TOKEN_CLASSIFICATION,
         RERANKING,
         TEXT_GENERATION,
         IMAGE_CLASSIFICATION,

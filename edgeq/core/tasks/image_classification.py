@@ -14,8 +14,10 @@ IMAGE_CLASSIFICATION = Task(
     takes="images",
     classifies=True,
     architectures=("ForImageClassification",),
+    auto_class="AutoModelForImageClassification",
+    optimum_task="image-classification",
     verb="classify",
-    metrics=("agreement", "accuracy", "accuracy_drop", "macro_f1", "top5", "top5_drop"),
+    metrics=("agreement", "accuracy", "accuracy_drop", "macro_f1", "f1_drop", "top5", "top5_drop"),
     first_recipe=FirstRecipe(
         formats=("onnx",),
         calibration=("calibration", "a directory with a hundred or more images of your app"),
@@ -25,6 +27,6 @@ IMAGE_CLASSIFICATION = Task(
     ),
     budgets=(
         *("latency.p50", "latency.p90"),
-        *("quality.agreement", "quality.accuracy_drop", "quality.top5_drop"),
+        *("quality.agreement", "quality.accuracy_drop", "quality.f1_drop", "quality.top5_drop"),
     ),
 )

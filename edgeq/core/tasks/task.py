@@ -37,10 +37,10 @@ class Task:
 
     takes: the data that it is calibrated and judged on. generates: whether it generates text token
     by token, with a cache. embeds: whether its answers are vectors that are compared with each
-    other. classifies: whether its answers are labels. detects: whether they are
-    boxes with labels. transcribes: whether they are texts. ranks: whether its answer is one score
-    of a query and a text. has_sentence_head: whether token vectors
-    are pooled as sentence-transformers' files say.
+    other. classifies: whether its answers are labels. tags: whether each token of a text gets one.
+    detects: whether they are boxes with labels. transcribes: whether they are texts. ranks: whether
+    its answer is one score of a query and a text. has_sentence_head: whether token vectors are
+    pooled as sentence-transformers' files say.
 
     architectures: suffixes of the class named in config.json; none for models that exist only as
     .onnx files. auto_class: transformers' class for such a directory. optimum_task: the name used
@@ -71,6 +71,7 @@ class Task:
     generates: bool = False
     embeds: bool = False
     classifies: bool = False
+    tags: bool = False
     detects: bool = False
     transcribes: bool = False
     ranks: bool = False
@@ -91,14 +92,19 @@ class Task:
 
     @property
     def has_labels(self) -> bool:
-        """Whether its answers name classes, which an .onnx file does not say."""
-        return self.classifies or self.detects or self.transcribes
+        """Whether its answers, or parts of them, name classes, which an .onnx file does not say."""
+        return self.classifies or self.tags or self.detects or self.transcribes
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether a tokenizer makes its inputs of texts, each by itself or with a query."""
+        return self.takes in ("texts", "pairs")
 
     @property
     def samples(self) -> str:
         """A word for its samples."""
-        if self.ranks:
-            return "queries"
+        if self.ranks or self.generates:
+            return "queries" if self.ranks else "questions"
         if self.takes == "audio":
             return "recordings"
         return self.takes if self.takes in ("texts", "images") else "samples"

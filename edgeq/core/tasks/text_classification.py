@@ -17,12 +17,15 @@ TEXT_CLASSIFICATION = Task(
     auto_class="AutoModelForSequenceClassification",
     optimum_task="text-classification",
     verb="classify",
-    metrics=("agreement", "accuracy", "accuracy_drop", "macro_f1"),
+    metrics=("agreement", "accuracy", "accuracy_drop", "macro_f1", "f1_drop"),
     first_recipe=FirstRecipe(
         formats=("onnx",),
         calibration=("calibration.txt", "a hundred or more texts of your app, one per line"),
         evaluation=("evaluation.tsv", "other texts in the columns text, label; or without label"),
         budgets=("latency: {p90: 100 ms}", "quality: {agreement: 0.98}"),
     ),
-    budgets=("latency.p50", "latency.p90", "quality.agreement", "quality.accuracy_drop"),
+    budgets=(
+        *("latency.p50", "latency.p90"),
+        *("quality.agreement", "quality.accuracy_drop", "quality.f1_drop"),
+    ),
 )

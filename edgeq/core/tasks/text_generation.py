@@ -25,7 +25,9 @@ TEXT_GENERATION = Task(
         "quality.kl",
         "quality.kl_p99",
         "quality.perplexity",
+        "quality.multiple_choice_drop",
     ),
+    metrics=("multiple_choice", "multiple_choice_norm", "multiple_choice_drop"),
     in_llama_cpp=True,
     first_recipe=FirstRecipe(
         formats=("gguf", "onnx"),

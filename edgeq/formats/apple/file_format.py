@@ -54,7 +54,7 @@ class AppleFormat(FileFormat):
         self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
     ) -> int:
         """See `FileFormat.file_bytes`."""
-        tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
+        tokenizer = model.text.tokenizer.stat().st_size if model.text else 0
         return weights + tokenizer + self.program_bytes(model, context, tensors)
 
     @abstractmethod

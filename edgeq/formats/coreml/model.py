@@ -54,6 +54,7 @@ class CoremlModel(SampleModel):
         if image is not None and image["input"] in given:
             name = image["input"]
             given[name] = pixels(given[name], image["scale"], image["bias"])
+        tokens = next((array.shape[-1] for array in given.values() if array.ndim), 0)
         if self.artifact.text is not None:
             given = {name: self._filled_up(name, array) for name, array in given.items()}
         ready = self._fitted(given)
@@ -66,7 +67,10 @@ class CoremlModel(SampleModel):
         if problems:
             raise InvalidInput(problems)
         answer = self._backend.predict(ready)
-        return {v.name: np.asarray(answer[v.name], v.dtype) for v in self.artifact.outputs}
+        found = {v.name: np.asarray(answer[v.name], v.dtype) for v in self.artifact.outputs}
+        if task_of(self.artifact.task).tags:  # without the answers for padding
+            found = {name: array[:, :tokens] for name, array in found.items()}
+        return found
 
     def facts(self) -> dict[str, Any]:
         """See `Model.facts`."""

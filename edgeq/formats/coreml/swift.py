@@ -204,18 +204,16 @@ def _encoder(
         _TYPES: "[Int32](repeating: 0, count: length)",
     }
     features = [f"            {_text(name)}: row({filled[name]})," for name in inputs]
-    known = ""
+    per_token = task_of(artifact.task).tags
+    noun, known = "embedding" if classes is None else "scores", ""
     if classes is not None:
         labels = ", ".join(map(_text, classes.labels))
         known = (
-            f"    /// What the scores stand for, in their order; {classes.function} makes "
-            f"probabilities of them.\n    public static let labels = [{labels}]\n"
+            f"    /// What the scores{' of a token' if per_token else ''} stand for, in their "
+            f"order; {classes.function} makes probabilities of them.\n"
+            f"    public static let labels = [{labels}]\n"
         )
-    shared = {
-        "noun": "embedding" if classes is None else "scores",
-        "shown": output.shown,
-        "scalar": output.scalar,
-    }
+    shared = {"noun": noun, "shown": output.shown, "scalar": output.scalar}
     body = _Swift(templates.ENCODER).substitute(
         shared,
         classes=known,
@@ -224,6 +222,10 @@ def _encoder(
         closing=_closing(directory),
         features="\n".join(features),
         output=_text(output.name),
+        whose="every token of a text" if per_token else "a text",
+        result=f"Array({noun}.scalars.prefix(tokens.count * Self.labels.count))"
+        if per_token
+        else f"{noun}.scalars",
     )
     return body, _Swift(templates.ENCODER_TEXTS).substitute(shared)
 

@@ -160,7 +160,7 @@ ENCODER = """\
         self.model = model
     }
 
-    /// The %noun (%shown) of a text, as token ids with the tokenizer's special tokens.
+    /// The %noun (%shown) of %whose, as token ids with the tokenizer's special tokens.
     /// Cut a longer text to `lengths.last` tokens before, and keep its last special token.
     public func %noun(of tokens: [Int]) throws -> [%scalar] {
         guard !tokens.isEmpty, let length = Self.lengths.first(where: { $0 >= tokens.count }) else {
@@ -179,7 +179,7 @@ ENCODER = """\
         guard let %noun = output?.shapedArrayValue(of: %scalar.self) else {
             throw Failure.missingOutput(%output)
         }
-        return %noun.scalars
+        return %result
     }
 
     private func answer(to tokens: [Int]) throws -> [%scalar] {

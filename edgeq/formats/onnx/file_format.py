@@ -69,7 +69,7 @@ class Onnx(OnnxStorage, FileFormat):
         self, model: DescribedModel, intent: Intent, context: int, weights: int, tensors: int
     ) -> int:
         """See `FileFormat.file_bytes`."""
-        tokenizer = model.directory.tokenizer.stat().st_size if model.directory else 0
+        tokenizer = model.text.tokenizer.stat().st_size if model.text else 0
         graphs = 2 if model.decoder else 1  # onnxruntime-genai's too
         each = _GRAPH_BYTES_PER_TENSOR * tensors
         return weights + tokenizer + graphs * each + _rotary_bytes(model, context)

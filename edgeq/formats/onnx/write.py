@@ -16,11 +16,10 @@ from edgeq.formats.onnx.adapter import add_adapter
 from edgeq.formats.onnx.quantized import QuantizedWriter
 from edgeq.models.graphs.decoder_joined import join_products
 from edgeq.models.graphs.harm import harms, too_loud
-from edgeq.models.graphs.regions import STORED
 from edgeq.models.graphs.rewriting import save_model
 from edgeq.models.graphs.rounding import ChosenWeights, codes_from_end_to_end
 from edgeq.models.graphs.statistics import input_of
-from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle
+from edgeq.models.graphs.weights import STORED, Decide, Weight, find_weights, settle
 from edgeq.quantize.adapter import Adapter
 from edgeq.quantize.decide import Decision, kept_bytes
 from edgeq.quantize.methods.judged import with_fall_back
@@ -93,8 +92,13 @@ def _too_loud(
     progress("measure what each rounding does to the answers")
     plain = [w for w in chosen.weights if w.role in ("linear", "convolution") and _in_main(w)]
     own = chosen.ranges(statistics)
-    each = harms(float_directory, chosen.region, own, plain, found, feeds, limit)
-    return too_loud(each, found, limit)
+    each, together = harms(float_directory, chosen.region, own, plain, found, feeds, limit)
+    loud = too_loud(each, together, found, limit)
+    if set(found) <= set(
+        loud
+    ):  # nothing would be left of the variant: its check says how bad it is
+        return {name: share for name, share in loud.items() if name not in found}
+    return loud
 
 
 def _in_main(weight: Weight) -> bool:

@@ -19,12 +19,13 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.core.errors import EdgeqError, InvalidInput, Problem
-from edgeq.core.tasks import SENTENCE_EMBEDDING, Task
+from edgeq.core.tasks import IMAGE_CLASSIFICATION, SENTENCE_EMBEDDING, Task
 from edgeq.core.threads import default_threads
 from edgeq.models.graphs.pooling import add_head, apply_head
 from edgeq.models.graphs.rewriting import GraphWriter, save_model
 from edgeq.models.graphs.source import first_line
 from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.image_directory import ImageDirectory
 from edgeq.models.onnx_session import open_session
 from edgeq.models.original.network import open_network
 from edgeq.models.weights import open_weights
@@ -40,6 +41,7 @@ _FUSED_AS = {
 }
 # float32 rounding in another order of summation; a wrong fusion deviates by orders of magnitude.
 _FUSION_TOLERANCE = 1e-4
+_ANONYMOUS = "onnx::"  # torch's exporter begins names so
 
 
 def export_encoder(
@@ -59,12 +61,29 @@ def export_encoder(
         _name_weights(graph, model)
         _plain_residuals(graph)
         if task.has_sentence_head:
-            add_head(graph, model)
+            add_head(graph, model.head, model.hidden_size)
         save_model(graph, destination / "model.onnx")
         _compare(model, exported, destination / "model.onnx", task)
 
 
-def _export(model: ModelDirectory, exported: Path, task: Task) -> None:
+def export_images(model: ImageDirectory, destination: Path) -> None:
+    """Write `model.onnx` and its external data: `pixel_values` of the image's size in, scores out.
+
+    Raises InvalidInput if optimum cannot export the architecture.
+    """
+    with tempfile.TemporaryDirectory(dir=destination, prefix="export-") as folder:
+        exported = Path(folder) / "model.onnx"
+        _export(model, exported, IMAGE_CLASSIFICATION)
+        graph = ir.load(exported)
+        _name_weights(graph, model)
+        _name_folded(graph)
+        pixels = graph.graph.inputs[0]
+        rows = pixels.shape[0] if pixels.shape is not None else "batch_size"
+        pixels.shape = ir.Shape([rows, *model.image.shape[1:]])
+        save_model(graph, destination / "model.onnx")
+
+
+def _export(model: ModelDirectory | ImageDirectory, exported: Path, task: Task) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with _quiet():
         from optimum.exporters.onnx import onnx_export_from_model
@@ -126,7 +145,7 @@ def _fuse(model: ModelDirectory, exported: Path) -> ir.Model:
     return fused
 
 
-def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
+def _name_weights(graph: ir.Model, model: ModelDirectory | ImageDirectory) -> None:
     """Give weights their names in the model's files, which rules and plans use.
 
     The exporter leaves transposed weights anonymous but names nodes after modules
@@ -155,6 +174,20 @@ def _name_weights(graph: ir.Model, model: ModelDirectory) -> None:
     for name, weight in list(graph.graph.initializers.items()):
         if name not in weights and weight.const_value is not None:
             rename(weight, name, transposed=False)
+
+
+def _name_folded(graph: ir.Model) -> None:
+    """Name weights that a norm was folded into, which no file has, after their modules."""
+    initializers = graph.graph.initializers
+    for node in graph.graph:
+        weight = node.inputs[1] if node.op_type == "Conv" else None
+        name = f"{re.sub(r'/Conv$', '', node.name or '').strip('/').replace('/', '.')}.weight"
+        own = (weight.name or "") if weight is not None else ""
+        is_free = own in initializers and name not in initializers
+        if weight is not None and is_free and own.startswith(_ANONYMOUS):
+            initializers.pop(own)
+            weight.name = name
+            initializers[name] = weight
 
 
 def _plain_residuals(graph: ir.Model) -> None:

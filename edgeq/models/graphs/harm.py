@@ -2,7 +2,7 @@
 
 The float graph gets a switch for each tensor that is to be coded and each weight that is rounded;
 one run per switch and sample then tells what it does to the outputs. Errors of separate roundings
-add up like those of chance, in squares.
+add up like those of chance, in squares; where all together do more than that, each counts for more.
 """
 
 from __future__ import annotations
@@ -32,23 +32,27 @@ _NONE, _ALL = 0, -1  # others are numbers of a single rounding
 Ranges = Mapping[str, tuple[float, float]]
 
 
-def too_loud(harms: Mapping[str, float], weights: Container[str], limit: float) -> dict[str, float]:
+def too_loud(
+    harms: Mapping[str, float], together: float, weights: Container[str], limit: float
+) -> dict[str, float]:
     """The roundings to leave out, the most harmful first, so that the others stay below `limit`.
 
-    limit: of the relative error of an answer. weights: their names; left in floats they cost bytes,
-    where others only cost time, so they must be worth it. Returns the error of each alone.
+    together: squared relative error of the answers by all of them. limit: of the relative error of
+    an answer. weights: their names; left in floats they cost bytes, where others only cost time, so
+    they must be worth it. Returns the error of each alone.
     """
 
     def cost(name: str) -> float:
         return harms[name] * (_WORTH_BYTES if name in weights else 1)
 
-    rest, found = sum(harms.values()), {}
+    more = max(1.0, together / max(sum(harms.values()), 1e-30))
+    rest, found = sum(harms.values()) * more, {}
     for name in sorted(harms, key=cost, reverse=True):
         harm = harms[name]
         if rest <= limit**2:
             break
         found[name] = float(np.sqrt(harm))
-        rest -= harm
+        rest -= harm * more
     return found
 
 
@@ -60,10 +64,10 @@ def harms(
     found: Mapping[str, Quantized],
     feeds: Sequence[Feed],
     limit: float,
-) -> dict[str, float]:
-    """The squared relative error of the answers by each rounding alone, by tensor and weight.
+) -> tuple[dict[str, float], float]:
+    """The squared relative error of the answers by each rounding alone, and by all together.
 
-    Empty if all together change them by less than `limit`.
+    By tensor and weight; none if all together change the answers by less than `limit`.
 
     directory: of the float graph. region, ranges: what is coded between convolutions. weights,
     found: what is rounded, with the codes of inputs if those have a static range.
@@ -77,12 +81,14 @@ def harms(
     session = switched.open(directory)
     chosen = feeds[:: max(1, len(feeds) // _SAMPLES)][:_SAMPLES]
     exact = [_answers(session, feed, _NONE) for feed in chosen]
-    if _change([_answers(session, feed, _ALL) for feed in chosen], exact) <= limit**2:
-        return {}
-    return {
+    together = _change([_answers(session, feed, _ALL) for feed in chosen], exact)
+    if together <= limit**2:
+        return {}, together
+    each = {
         name: _change([_answers(session, feed, number) for feed in chosen], exact)
         for number, name in enumerate(switched.names, 1)
     }
+    return each, together
 
 
 def _answers(session: Session, feed: Feed, switch: int) -> list[np.ndarray]:

@@ -12,16 +12,19 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.models.graphs.folding import fold_constants
 from edgeq.models.graphs.normal import normalize, share_transposed
+from edgeq.models.graphs.pooling import add_head
 from edgeq.models.graphs.rewriting import infer_shapes, name_uniquely, save_model
 from edgeq.models.graphs.simplified import simplify
 from edgeq.models.graphs.source import READ_ERRORS, first_line, read_source, unreadable
 from edgeq.models.graphs.wellformed import operator_sets
 from edgeq.models.graphs.widening import widen
+from edgeq.models.sentence_head import SentenceHead
 
 # QuantizeLinear supports a scale per channel from here on.
 _OLDEST_OPSET = 13
 _TARGET_OPSET = 17
 _NEEDS_NO_INPUTS = 4  # the first version of the format in which constants need not be inputs
+_TOKEN_AXES = 3
 WIDENED = "edgeq.widened"
 """Key of ir.Model.meta: whether the file computes in float16 or bfloat16."""
 
@@ -50,9 +53,22 @@ def read_onnx(path: Path) -> ir.Model:
     return model
 
 
-def import_onnx(path: Path, destination: Path) -> None:
-    """Write `model.onnx` and its external data to `destination`, batch norms folded."""
-    save_model(read_onnx(path), destination / MODEL_FILE)
+def import_onnx(path: Path, destination: Path, head: SentenceHead | None = None) -> None:
+    """Write `model.onnx` and its external data to `destination`, batch norms folded.
+
+    head: of a sentence encoder; appended to a graph whose answer is a vector for each token.
+    """
+    model = read_onnx(path)
+    if head is not None and gives_tokens(model):
+        shape = model.graph.outputs[0].shape
+        assert shape is not None and isinstance(shape[-1], int)  # as the recipe was checked
+        add_head(model, head, shape[-1])
+    save_model(model, destination / MODEL_FILE)
+
+
+def gives_tokens(model: ir.Model) -> bool:
+    """Whether the first output has the axes (texts, tokens, width)."""
+    return len(model.graph.outputs[0].shape or ()) == _TOKEN_AXES
 
 
 def _to_ir(proto: onnx.ModelProto, path: Path) -> ir.Model:

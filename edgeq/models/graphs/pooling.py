@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeq.models.graphs.rewriting import GraphWriter
-from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.sentence_head import Dense, Pooling, SentenceHead
 from edgeq.models.weights import Weights
 
@@ -20,9 +19,9 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def add_head(graph: ir.Model, model: ModelDirectory) -> None:
-    """Append the head that turns a text's unmasked tokens into one vector."""
-    head, writer = model.head, GraphWriter(graph)
+def add_head(graph: ir.Model, head: SentenceHead, hidden: int) -> None:
+    """Append the head that turns a text's unmasked tokens, of width `hidden`, into one vector."""
+    writer = GraphWriter(graph)
     mask = next(value for value in graph.graph.inputs if value.name == "attention_mask")
     pooled = _pooled(writer, head.pooling, graph.graph.outputs[0], mask)
     for dense in head.dense:
@@ -35,7 +34,7 @@ def add_head(graph: ir.Model, model: ModelDirectory) -> None:
     pooled.name = "sentence_embedding"
     pooled.dtype = ir.DataType.FLOAT
     rows = mask.shape[0] if mask.shape is not None else "batch_size"
-    pooled.shape = ir.Shape([rows, model.dimension])
+    pooled.shape = ir.Shape([rows, head.width(hidden)])
     graph.graph.outputs[:] = [pooled]
 
 

@@ -36,10 +36,6 @@ _SURROUNDINGS = (*_POOLS, "Conv", "Concat")
 _IR_VERSION = 10  # of the file format, for onnx's inference of shapes
 _ANY_LENGTH = 160  # of an image's side that the file leaves open
 
-STORED = "computed in float32"
-SLOWER = f"{STORED}: onnxruntime's integer kernels are slower here"
-"""The reason for convolutions that the cut leaves in floats."""
-
 
 @dataclass(frozen=True)
 class Region:

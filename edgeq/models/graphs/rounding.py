@@ -12,10 +12,18 @@ from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.steps import Steps
 from edgeq.core.terms import Progress
-from edgeq.models.graphs.regions import SLOWER, STORED, Region, inputs_of, region_of, result_of
+from edgeq.models.graphs.regions import Region, inputs_of, region_of, result_of
 from edgeq.models.graphs.sequential import goes_in_sequence, round_in_sequence
 from edgeq.models.graphs.statistics import watch
-from edgeq.models.graphs.weights import Decide, Weight, find_weights, settle, small_filters
+from edgeq.models.graphs.weights import (
+    SLOWER,
+    STORED,
+    Decide,
+    Weight,
+    find_weights,
+    settle,
+    small_filters,
+)
 from edgeq.quantize.activations import static_range
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import plain_method

@@ -48,6 +48,7 @@ class SentenceTransformersEncoder:
                 device="cpu",
                 local_files_only=True,
                 trust_remote_code=False,
+                truncate_dim=directory.head.truncate,
                 model_kwargs={"dtype": torch.float32, "use_safetensors": True},
             ).eval()
         except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:

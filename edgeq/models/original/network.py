@@ -19,6 +19,7 @@ from edgeq.core.errors import InvalidInput, Problem, missing_extra
 from edgeq.core.tasks import Task
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.image_directory import ImageDirectory
 from edgeq.models.weight_files import WEIGHTS
 from edgeq.models.weights import open_weights
 
@@ -35,7 +36,7 @@ def versions(*packages: str) -> str:
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
 
 
-def open_network(directory: ModelDirectory, task: Task) -> Any:
+def open_network(directory: ModelDirectory | ImageDirectory, task: Task) -> Any:
     """The model as transformers builds it: a torch module in float32, in evaluation mode.
 
     Raises Missing if transformers is not installed, and InvalidInput if it cannot open the model,
@@ -70,7 +71,7 @@ def open_network(directory: ModelDirectory, task: Task) -> Any:
 
 
 @contextlib.contextmanager
-def usual_names(directory: ModelDirectory) -> Iterator[Path]:
+def usual_names(directory: ModelDirectory | ImageDirectory) -> Iterator[Path]:
     """The model's directory; a copy in float32 if its weights have a wrapper's prefix."""
     if not directory.stored_names:
         yield directory.path
@@ -91,7 +92,9 @@ def offline() -> None:
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 
-def refuse_misfits(directory: ModelDirectory, task: Task, report: Mapping[str, Any]) -> None:
+def refuse_misfits(
+    directory: ModelDirectory | ImageDirectory, task: Task, report: Mapping[str, Any]
+) -> None:
     """Raise InvalidInput unless the library used every weight and invented none."""
     mismatched = (name for name, *_ in report["mismatched_keys"])
     lacking = _beyond(task.unused_weights, [*report["missing_keys"], *mismatched])
@@ -116,7 +119,7 @@ def _beyond(known: Iterable[str], names: Iterable[str]) -> list[str]:
     )
 
 
-def config_of(directory: ModelDirectory) -> Any:
+def config_of(directory: ModelDirectory | ImageDirectory) -> Any:
     """The library's own reading of config.json, in keys that the installed version knows."""
     import transformers
 

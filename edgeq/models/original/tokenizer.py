@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.huggingface import TextFiles
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.tokenizer_settings import SETTINGS
 
 
-def open_tokenizer(directory: ModelDirectory) -> OriginalTokenizer:
+def open_tokenizer(directory: TextFiles) -> OriginalTokenizer:
     """The tokenizer of a model directory. Raises InvalidInput if transformers cannot open it."""
     import transformers
 
@@ -28,12 +28,12 @@ def open_tokenizer(directory: ModelDirectory) -> OriginalTokenizer:
     return OriginalTokenizer(opened)
 
 
-def is_in_words_of_5(directory: ModelDirectory) -> bool:
+def is_in_words_of_5(directory: TextFiles) -> bool:
     """Whether transformers 4 is installed, and version 5 wrote files that it cannot open."""
     return bool(_words(directory))
 
 
-def _words(directory: ModelDirectory) -> dict[str, Any]:
+def _words(directory: TextFiles) -> dict[str, Any]:
     """Arguments for version 4 that replace settings written by version 5, on which it fails."""
     import transformers
 

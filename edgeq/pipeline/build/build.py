@@ -169,7 +169,7 @@ class _Builder:
             for each in found
             if file_format(each.artifact.format).runs_anywhere
         }
-        proof = None if self._planned.model.directory else self._stages.onnx_proof()
+        proof = None if self._planned.model.text else self._stages.onnx_proof()
         run_once(built, self._stages.store, proof, self._stages.progress)
 
     def fitted(self, format: Format, fit: FitSpec) -> Built:
@@ -210,13 +210,13 @@ class _Builder:
 
     def _interface_key(self) -> dict[str, Any]:
         """What the recipe declares of an .onnx file, which its record repeats."""
-        given, classes = self._planned.recipe.model, self._planned.model.classes
+        model = self._planned.model
         declared = {
-            "image": given.image,
-            "detection": given.detection,
-            "audio": given.audio,
-            "transcription": given.transcription,
-            "classes": classes if given.image or given.audio else None,
+            "image": model.image,
+            "detection": self._planned.recipe.model.detection,
+            "audio": self._planned.recipe.model.audio,
+            "transcription": self._planned.recipe.model.transcription,
+            "classes": model.classes if model.located.is_file else None,
         }
         return {name: each.model_dump(mode="json") for name, each in declared.items() if each}
 
@@ -242,13 +242,13 @@ class _Builder:
         planned, stages, variant = self._planned, self._stages, intent.variant
         proof = stages.proof()
         made = write(stages, name, intent, destination)
-        directory, decoder = planned.model.directory, planned.model.decoder
+        files, decoder = planned.model.text, planned.model.decoder
         task = task_of(planned.recipe.model.task)
         text = None
-        if directory is not None and decoder is not None:
+        if decoder is not None:
             text = TextSettings(max_tokens=made.max_tokens or decoder.context)
-        elif directory is not None:
-            text = text_settings(directory, made.max_tokens, task)
+        elif files is not None:
+            text = text_settings(files, made.max_tokens, task)
         is_float = variant.weights == "float32"
         calibration = None if is_float else stages.calibration_key()
         artifact = Artifact(
@@ -266,8 +266,8 @@ class _Builder:
             inputs=made.inputs,
             outputs=made.outputs,
             text=text,
-            dimension=directory.dimension if directory and task.has_sentence_head else None,
-            image=planned.recipe.model.image,
+            dimension=int(made.outputs[0].shape[-1]) if task.has_sentence_head else None,
+            image=planned.model.image,
             detection=planned.recipe.model.detection,
             audio=planned.recipe.model.audio,
             transcription=planned.recipe.model.transcription,

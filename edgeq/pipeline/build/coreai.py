@@ -67,13 +67,13 @@ def write_coreai(stages: Stages, name: str, intent: Intent, destination: Path) -
         export_graph_coreai(graph, asset, codes, shapes=shapes, compute=compute)
         sample = _narrow(_sample(stages, shapes))
         inputs, outputs = _values(graph, shapes)
-        longest = model.directory.max_tokens if model.directory else None
+        longest = model.text.max_tokens if model.text else None
     stages.progress(f"{name}: run it once")
     _refuse_overflow(stages, asset, sample)
     files = files_in(asset, destination)
-    if model.directory is not None:
+    if model.text is not None:
         # Swift's tokenizer requires its settings next to it.
-        files += copy_tokenizer(model.directory, destination, settings=True, max_tokens=longest)
+        files += copy_tokenizer(model.text, destination, settings=True, max_tokens=longest)
     first = COREAI.first_release
     return Made(
         files=files,
@@ -94,8 +94,8 @@ def _shapes(stages: Stages) -> Shapes:
     given = stages.planned.recipe.coreai.inputs
     shapes: Shapes = {}
     for value in ir.load(stages.float_graph() / MODEL_FILE).graph.inputs:
-        own = fixed_shape(value.shape or (), stages.planned.recipe.model.file_settings)
-        is_text = stages.planned.model.directory is not None
+        own = fixed_shape(value.shape or (), stages.file_settings)
+        is_text = stages.planned.model.text is not None
         shapes[value.name or ""] = _FREE if is_text else [given.get(value.name or "", own)]
     return shapes
 

@@ -61,13 +61,13 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
     where = planned.document.place(("coreml", "float32"))
     refuse_overflow(package, texts, where, spec.float32)
     files = files_in(package, destination)
-    directory = planned.model.directory
+    text = planned.model.text
     longest = None
-    if directory is not None:
+    if text is not None:
         if planned.model.decoder is None:
-            longest = max(lengths_of(spec, directory.max_tokens))
+            longest = max(lengths_of(spec, text.max_tokens))
         # Swift's tokenizer requires its settings next to it.
-        files += copy_tokenizer(directory, destination, settings=True, max_tokens=longest)
+        files += copy_tokenizer(text, destination, settings=True, max_tokens=longest)
     program = load(package)
     return Made(
         files=files,
@@ -153,16 +153,16 @@ def _shapes(stages: Stages, graph: Path) -> dict[str, Sequence[tuple[int, ...]]]
     import onnx_ir as ir
 
     planned = stages.planned
-    spec, directory = planned.recipe.coreml, planned.model.directory
+    spec, text = planned.recipe.coreml, planned.model.text
     shapes: dict[str, Sequence[tuple[int, ...]]] = {}
     for value in ir.load(graph / MODEL_FILE).graph.inputs:
         assert value.name is not None
-        if directory is not None:
-            shapes[value.name] = [(1, n) for n in lengths_of(spec, directory.max_tokens)]
+        if text is not None:
+            shapes[value.name] = [(1, n) for n in lengths_of(spec, text.max_tokens)]
         elif value.name in spec.inputs:
             shapes[value.name] = [spec.inputs[value.name]]
         else:
-            given = planned.recipe.model.file_settings
+            given = stages.file_settings
             shapes[value.name] = [fixed_shape(value.shape or (), given)]
     return shapes
 

@@ -13,7 +13,7 @@ from edgeq.formats.onnx import write
 from edgeq.formats.onnx.genai import write_genai
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
 from edgeq.formats.written import Made, copy_tokenizer, settings_of
-from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.huggingface import TextFiles
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
 from edgeq.pipeline.recover.recovered import Recovered
@@ -60,15 +60,13 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
             _LOUDEST if stages.task.takes_arrays else None,
         )
     files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
-    directory = stages.planned.model.directory
-    if directory is not None:
+    text = stages.planned.model.text
+    if text is not None:
         decoder = stages.planned.model.decoder
-        longest = None if decoder else directory.max_tokens
-        files += copy_tokenizer(
-            directory, destination, settings=decoder is not None, max_tokens=longest
-        )
+        longest = None if decoder else text.max_tokens
+        files += copy_tokenizer(text, destination, settings=decoder is not None, max_tokens=longest)
         if decoder is not None:
-            files += write_genai(destination, decoder, _begin(directory))
+            files += write_genai(destination, decoder, _begin(text))
     state = stages.planned.recipe.model.carried
     settings = {
         **settings_of(intent),
@@ -76,15 +74,15 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
         "inputs": written.input_codes,
         **recovered.settings,
         **({STATE_KEY: state} if state else {}),
-        **({} if directory else {SAMPLE_KEY: _sample(stages.onnx_proof() / SAMPLE_FILE)}),
+        **({} if text else {SAMPLE_KEY: _sample(stages.onnx_proof() / SAMPLE_FILE)}),
     }
     records = {**written.tensors, **recovered.tensors}
     return Made(files, records, written.inputs, written.outputs, settings)
 
 
-def _begin(directory: ModelDirectory) -> int | None:
+def _begin(text: TextFiles) -> int | None:
     """The token that the tokenizer puts in front of a text."""
-    around = DecoderTokenizer(directory.tokenizer_json()).ids("")
+    around = DecoderTokenizer(text.tokenizer_json()).ids("")
     return around[0] if around else None
 
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgeq.core import canonical
 from edgeq.core.artifact import MODEL_FILE, ImportProof, ValueInfo
+from edgeq.core.audio import AudioSettings
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.images import ImageSettings
 from edgeq.core.store import Store
 from edgeq.core.tasks import TASKS, Task, task_of
 from edgeq.core.terms import Progress, TextOrPair
@@ -150,13 +152,24 @@ class Stages:
         """How the import of an .onnx file compares with it, and a sample that it runs on."""
         from edgeq.pipeline.proof.onnx_request import OnnxProofRequest
         from edgeq.pipeline.proof.onnx_run import run_onnx
+        from edgeq.pipeline.proof.samples import proof_texts
 
         graph, reference = self.float_graph(), self.planned.recipe.data.calibration
         given: dict[str, Any] = {}
-        if reference is not None:
+        if self.planned.model.tokenizer is not None:
+            texts = self._texts(reference) if reference else ()
+            given = {
+                "task": self.task.name,
+                "dimension": self.planned.model.tokenizer.head.truncate,
+                "tokenizer": self.planned.model.tokenizer.path.absolute(),
+                "texts": proof_texts(texts, self.planned.model.tokenizer.max_tokens, self.task),
+            }
+        elif reference is not None:
             path, samples = self.arrays(reference)
             state = self.planned.recipe.model.carried
             given = {"arrays": path.absolute(), "samples": samples, "state": state}
+        if self.planned.model.images is not None:
+            given["images"] = self.planned.model.images.path.absolute()
 
         def make(destination: Path) -> None:
             self.progress("compare the import with the original")
@@ -177,6 +190,7 @@ class Stages:
             "context": self._context if self.planned.model.decoder else None,
             "tools": self.tools,
             **({"state": recipe.model.carried} if recipe.model.carried else {}),
+            **({"dimension": recipe.model.dimension} if recipe.model.dimension else {}),
         }
 
     @property
@@ -194,8 +208,13 @@ class Stages:
             return None
         path = self.planned.path.parent / reference.path
         key = {"sha256": data_sets.content_sha256(path), "samples": reference.samples}
-        settings = self.planned.recipe.model.file_settings
+        settings = self.file_settings
         return {**key, self.task.takes: settings.model_dump(mode="json")} if settings else key
+
+    @property
+    def file_settings(self) -> ImageSettings | AudioSettings | None:
+        """How a file of the data becomes the model's input; None where files hold inputs."""
+        return self.planned.model.image or self.planned.recipe.model.audio
 
     def prepared(self, reference: DataRef) -> Path:
         """The directory of a data set's images or recordings as inputs."""
@@ -211,14 +230,26 @@ class Stages:
         rest = (value_info(value), self.store, self.progress)
         if given.audio is not None:
             return prepared_recordings(folder, reference.samples, given.audio, *rest)
-        assert given.image is not None
-        return prepared_images(folder, reference.samples, given.image, *rest)
+        image = self.planned.model.image
+        assert image is not None
+        return prepared_images(folder, reference.samples, image, *rest)
 
     def arrays(self, reference: DataRef) -> tuple[Path, int | None]:
         """The .npz file of a data set of arrays or files, and how many samples to read of it."""
         if self.task.takes_files:
             return self.prepared(reference) / PREPARED_ARRAYS, None
         return self.planned.path.parent / reference.path, reference.samples
+
+    def _texts(self, reference: DataRef) -> Sequence[TextOrPair]:
+        """The texts of a data set as they are tokenized, after the default prompt."""
+        from edgeq.formats.written import text_settings
+
+        path, files = self.planned.path.parent / reference.path, self.planned.model.text
+        assert files is not None
+        if self.task.ranks:
+            return read_queries(path, reference.samples).pairs
+        texts = data_sets.read_texts(path, reference.samples)
+        return text_settings(files, task=self.task).prompted(texts)
 
     def importance_key(self) -> str | None:
         """SHA-256 of the importance matrix that the recipe names; None if it is to be computed."""
@@ -321,21 +352,17 @@ class Stages:
         from edgeq.formats.onnx.write import value_info
 
         inputs = [value_info(value) for value in ir.load(graph / MODEL_FILE).graph.inputs]
-        directory = self.planned.model.directory
-        if directory is not None:
+        if self.planned.model.text is not None:
+            from edgeq.formats.samples import fit
             from edgeq.formats.text import TextEncoder
-            from edgeq.formats.written import text_settings
 
-            encoder = TextEncoder(directory.tokenizer_json(), directory.max_tokens)
+            files = self.planned.model.text
+            encoder = TextEncoder(files.tokenizer_json(), files.max_tokens)
             names = [value.name for value in inputs]
-            texts: Sequence[TextOrPair]
-            if self.task.ranks:
-                texts = read_queries(path, reference.samples).pairs
-            else:
-                texts = text_settings(directory, task=self.task).prompted(
-                    data_sets.read_texts(path, reference.samples)
-                )
-            return [encoder.feeds(text, names) for text in texts]
+            feeds = (encoder.feeds(text, names) for text in self._texts(reference))
+            return [
+                {value.name: fit(feed[value.name], value) for value in inputs} for feed in feeds
+            ]
         state = self.planned.recipe.model.carried
         if state:
             return _stepped_feeds(path, reference, inputs, state, graph)
@@ -362,7 +389,8 @@ class Stages:
             from edgeq.models.graphs.imported import import_onnx
 
             self.progress(f"import {model.located.path.name}")
-            import_onnx(model.located.path, destination)
+            head = model.tokenizer.head if model.tokenizer and self.task.has_sentence_head else None
+            import_onnx(model.located.path, destination, head)
         elif model.decoder is not None:
             from edgeq.models.graphs.decoder_onnx import export_decoder
 

@@ -124,7 +124,9 @@ def _in_and_out(artifact: Artifact, facts: Facts) -> Iterator[str]:
     elif artifact.detection is not None and artifact.classes is not None:
         yield "\n".join(_boxes(artifact.detection, artifact.classes))
     elif (classes := artifact.classes) is not None:
-        yield "\n".join(_labels(classes, task_of(artifact.task).samples[:-1]))
+        task = task_of(artifact.task)
+        lines = _tags(classes) if task.tags else _labels(classes, task.samples[:-1])
+        yield "\n".join(lines)
     for title, values in (("Inputs", artifact.inputs), ("Outputs", artifact.outputs)):
         if values:
             yield _table(title, values)
@@ -160,6 +162,7 @@ def _texts(artifact: Artifact, text: TextSettings, facts: Facts) -> Iterator[str
         yield "- The output is one score, not a probability. Sort texts by it, the highest first."
     if task.embeds:
         done = "of unit length" if text.normalize else "not normalized"
+        done = "the first values of a longer one, not of unit length" if text.shortened else done
         yield (
             f"- The output is one vector, {done}. Pooling ({text.pooling}) is part of the model: "
             f"add none. Compare vectors by {text.similarity}."
@@ -217,6 +220,19 @@ def _labels(classes: Classes, noun: str) -> Iterator[str]:
         yield f"- Sigmoid turns each score into a probability; the {noun} has all above 0.5."
     else:
         yield f"- The {noun} has the likeliest label."
+
+
+def _tags(classes: Classes) -> Iterator[str]:
+    labels = ", ".join(map(_cell, classes.labels))
+    score = "probability" if classes.function == "none" else "score"
+    yield f"- The output has one {score} for each token and label, labels in this order: {labels}."
+    if classes.function == "softmax":
+        yield "- Softmax over the labels turns a token's scores into probabilities."
+    yield (
+        "- A token has its likeliest label; leave out special tokens and padding. Neighbouring "
+        "tokens whose labels are equal, apart from a leading `B-` or `I-`, are one part of the "
+        "text; `B-` begins another. Tokens labelled `O` are in none."
+    )
 
 
 def _boxes(detection: DetectionSettings, classes: Classes) -> Iterator[str]:

@@ -88,11 +88,14 @@ class QualityObservations(Standpoint):
 
     def score(self, metric: str) -> Observation:
         """A metric of the task."""
-        quality = self.measured.quality
+        quality = self.measured.quality or self.measured.language
         if quality is None:
             return self.no_quality()
         how, reason = self.how(quality.conditions)
         found = quality.scores.get(metric)
+        if found is None and quality is self.measured.language:
+            reason, remedy = "no questions were asked", "add data.questions, or remove this budget"
+            return Observation(how="not run", reason=reason, remedy=remedy)
         if found is None:
             reason, remedy = _without_score(metric, quality.scores)
             return Observation(how="not run", reason=reason, remedy=remedy)
@@ -196,6 +199,9 @@ def _without_score(metric: str, scores: Mapping[str, Score]) -> tuple[str, str]:
     if "queries" in nouns or not nouns:
         what = "the evaluation data have no query with several texts, or no relevance"
         return what, "add a column 'relevance' to them, or remove this budget"
+    if "tokens" in nouns:
+        what = "the evaluation data label no part of a text"
+        return what, "give a .jsonl with 'entities', or remove this budget"
     given = "put each image into a directory named by its label"
     remedy = given if "images" in nouns else "add a column 'label' to them"
     return "the evaluation data have no labels", f"{remedy}, or remove this budget"

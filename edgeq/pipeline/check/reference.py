@@ -15,10 +15,12 @@ from edgeq.core import canonical
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.store import Store
 from edgeq.core.tasks import task_of
-from edgeq.core.terms import Progress
+from edgeq.core.terms import Progress, TextOrPair
 from edgeq.core.units import format_bytes
 from edgeq.formats.onnx.file_format import ONNX
 from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.formats.written import text_settings
+from edgeq.measure.choices import continuations
 from edgeq.measure.inputs import Evaluation, evaluation_texts
 from edgeq.measure.text_passes import corpus_windows
 from edgeq.models.architectures import Decoder
@@ -33,6 +35,7 @@ from edgeq.pipeline.proof.original import run_original, versions
 from edgeq.pipeline.proof.request import AnswersRequest
 from edgeq.quantize.storage import Format
 from edgeq.recipe.query_sets import read_queries
+from edgeq.recipe.question_sets import Question, read_questions
 
 _LARGEST = 8 << 30  # limit on the bytes of recorded answers
 
@@ -45,7 +48,11 @@ def evaluation_of(planned: Planned, store: Store, progress: Progress) -> Evaluat
         return None
     if task_of(planned.recipe.model.task).takes_files:
         return Evaluation(Stages(planned, store, progress).prepared(reference))
-    return Evaluation(planned.path.parent / reference.path, reference.samples)
+    asked = planned.recipe.data.questions
+    questions: tuple[Question, ...] = ()
+    if asked is not None:
+        questions = read_questions(planned.path.parent / asked.path, asked.samples)
+    return Evaluation(planned.path.parent / reference.path, reference.samples, questions)
 
 
 def reference_answers(
@@ -87,22 +94,35 @@ def _onnx_answers(
     planned: Planned, store: Store, progress: Progress, evaluation: Evaluation
 ) -> Path:
     """Record answers of the untouched .onnx file in onnxruntime without optimization."""
-    model, path = planned.model.located.path.absolute(), evaluation.arrays.absolute()
-    state = planned.recipe.model.carried
+    model, task = planned.model.located.path.absolute(), planned.recipe.model.task
+    given: dict[str, Any]
+    if planned.model.tokenizer is not None:
+        settings = text_settings(planned.model.tokenizer, task=task_of(task))
+        texts = [settings.after_prompt(text) for text in _texts(task, evaluation)]
+        dimension = planned.model.tokenizer.head.truncate
+        given = {
+            "texts": texts,
+            "tokenizer": planned.model.tokenizer.path.absolute(),
+            "dimension": dimension,
+        }
+        data: list[Any] = [task, canonical.sha256_of(texts), dimension]
+    else:
+        path, state = evaluation.arrays.absolute(), planned.recipe.model.carried
+        given = {"arrays": path, "samples": evaluation.samples, "state": state}
+        data = [canonical.sha256_of_file(path), evaluation.samples, *state.items()]
+    if planned.model.images is not None:
+        given["images"] = planned.model.images.path.absolute()
+        data.append(versions(planned.model))
     key = {
         "model": planned.model.sha256(),
-        "data": [canonical.sha256_of_file(path), evaluation.samples, *state.items()],
+        "data": data,
         "by": importlib.metadata.version("onnxruntime"),
     }
 
     def make(destination: Path) -> None:
         progress("run the original on the evaluation data")
         to = destination.absolute()
-        run_onnx(
-            OnnxAnswersRequest(
-                model=model, outputs=to, arrays=path, samples=evaluation.samples, state=state
-            )
-        )
+        run_onnx(OnnxAnswersRequest(model=model, outputs=to, task=task, **given))
 
     return store.stage("reference", key, make, describe=planned.plan.source)
 
@@ -122,14 +142,22 @@ def _asked(planned: Planned, directory: ModelDirectory, evaluation: Evaluation) 
     """The texts or windows of the evaluation data, as `AnswersRequest` names them."""
     decoder = planned.model.decoder
     if decoder is None:
-        if task_of(planned.recipe.model.task).ranks:
-            return {"texts": read_queries(evaluation.path, evaluation.samples).pairs}
-        return {"texts": evaluation_texts(evaluation)[0]}
+        dimension = directory.head.truncate
+        texts: dict[str, Any] = {"texts": _texts(planned.recipe.model.task, evaluation)}
+        return {**texts, "dimension": dimension} if dimension else texts
     size = planned.recipe.workload.window
     tokenizer = DecoderTokenizer(directory.tokenizer_json())
     windows = corpus_windows(tokenizer.ids, evaluation.path, evaluation.samples, size)
     _refuse_large(len(windows), size, decoder, evaluation)
-    return {"windows": windows}
+    context = planned.recipe.workload.context
+    asked = continuations(tokenizer.ids, evaluation.questions, context, "data.questions")
+    return {"windows": windows, **({"asked": asked} if asked else {})}
+
+
+def _texts(task: str, evaluation: Evaluation) -> tuple[TextOrPair, ...]:
+    if task_of(task).ranks:
+        return read_queries(evaluation.path, evaluation.samples).pairs
+    return evaluation_texts(evaluation)[0]
 
 
 def _refuse_large(count: int, size: int, decoder: Decoder, evaluation: Evaluation) -> None:

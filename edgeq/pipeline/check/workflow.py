@@ -7,6 +7,7 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -273,11 +274,19 @@ def _verdict_path(planned: Planned, artifact_sha256: str, device: Device, place:
         "budgets": planned.recipe.budgets.model_dump(mode="json"),
         "workload": planned.recipe.workload.model_dump(mode="json"),
         "evaluation": evaluation,
+        "questions": _questions(planned),
         "runtime": os.environ.get("EDGEQ_LLAMA"),
         "code": code_version(),
         "packages": {**BUDGETS.packages, **METRICS.packages, **TASKS.packages},
     }
     return Store().root / "verdict" / f"{canonical.sha256_of(key)}.json"
+
+
+def _questions(planned: Planned) -> list[Any] | None:
+    given = planned.recipe.data.questions
+    if given is None:
+        return None
+    return [canonical.sha256_of_file(planned.path.parent / given.path), given.samples]
 
 
 def _remember(planned: Planned, verdict: Verdict, device: Device, place: Place) -> None:

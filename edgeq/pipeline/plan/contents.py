@@ -11,8 +11,8 @@ from edgeq.pipeline.plan.records import ArtifactPlan
 def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Contents:
     """The contents of a planned artifact of `model`, for the recipe's `task`."""
     weights = {t.name: Weight(t.shape, t.grid, t.bytes) for t in plan.tensors}
-    directory = model.directory
-    longest = directory.max_tokens if directory else 0
+    text = model.text
+    longest = text.max_tokens if text else 0
     sizes = sizes_of_decoder(model.decoder) if model.decoder else None
     return Contents(
         format=plan.format,
@@ -21,7 +21,7 @@ def contents_of_plan(plan: ArtifactPlan, task: str, model: DescribedModel) -> Co
         weights=weights,
         file_bytes=plan.download_bytes,
         sizes=sizes or sizes_of_weights(weights, task, longest),
-        tokenizer_bytes=directory.tokenizer.stat().st_size if directory else 0,
+        tokenizer_bytes=text.tokenizer.stat().st_size if text else 0,
         max_tokens=longest,
         kv=plan.kv,
     )

@@ -1,4 +1,4 @@
-"""The declared interface of an .onnx file, compared with its graph: of a classifier or detector."""
+"""The declared interface of an .onnx file, compared with its graph."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from edgeq.core.audio import AudioSettings, TranscriptionSettings
 from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.images import ImageSettings
-from edgeq.core.tasks import task_of
+from edgeq.core.tasks import Task, task_of
 from edgeq.core.validation_messages import suggest
 from edgeq.core.yamlfile import Document
+from edgeq.models.huggingface import (
+    TEXT_INPUTS,
+    ModelDirectory,
+    TextFiles,
+    read_text_files,
+    with_dimension,
+)
 from edgeq.models.model import DescribedModel
 from edgeq.recipe.checks.interface import labels_of
 from edgeq.recipe.schema import ModelSpec
@@ -23,64 +30,158 @@ from edgeq.recipe.schema import ModelSpec
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+_TEXT_AXES, _TOKEN_AXES = 2, 3  # (texts, values) and (texts, tokens, values)
 _KEEP = ("Identity", "Cast", "Reshape", "Squeeze", "Flatten")  # values stay what they are
 
 
 def with_interface(model: DescribedModel, given: ModelSpec, document: Document) -> DescribedModel:
-    """The model with the classes that the recipe declares, unless it comes from a directory.
+    """The model with the interface that the recipe declares, unless it comes from a directory.
 
-    Raises InvalidInput where labels or image do not fit its graph.
+    Raises InvalidInput where it does not fit the graph, or the tokenizer cannot be read.
     """
-    if not model.located.is_file or not task_of(given.task).has_labels:
+    task = task_of(given.task)
+    if given.dimension is not None and model.directory is not None:
+        return replace(model, directory=_shortened(model.directory, given.dimension, document))
+    declares = model.located.is_file and model.images is None
+    if not declares or not (task.reads_texts or task.has_labels):
         return model
+    if given.source.kind != "file":
+        what = f"model.source: {given.source} has no model directory, but an .onnx file"
+        remedy = f"give its path, and declare its interface: source: {model.located.path}"
+        raise InvalidInput(Problem(document.place(("model", "source")), what, remedy))
     from edgeq.models.graphs.imported import read_onnx
 
     graph = read_onnx(model.located.path).graph
-    labels = labels_of(given, document.path)
-    problems: list[Problem] = []
-    function = given.function or "none"
-    if given.transcription is not None:
-        problems = [*_unfit_symbols(given.transcription, labels, given.function, document)]
-    elif given.detection is None:
-        function, problems = _function(given, graph, document)
-    problems += _misfits(given, graph, labels, document)
+    problems = [*_of_one_answer(given, graph, document)]
+    classes, count, labels = None, 1 if task.ranks else None, ()
+    if task.has_labels:
+        labels = labels_of(given, document.path)
+        function = given.function or "none"
+        if given.transcription is not None:
+            problems += _unfit_symbols(given.transcription, labels, given.function, document)
+        elif given.detection is None:
+            function, contradictions = _function(given, graph, document)
+            problems += contradictions
+        classes, count = Classes(labels=labels, function=function), len(labels)
+    if not problems:
+        answer = value_info_of(graph.outputs[0])
+        if given.audio is not None:
+            taken = value_info_of(graph.inputs[0])
+            problems += _unfit_audio(given.audio, labels, taken, answer, document)
+        elif given.detection is not None:
+            problems += _misfits_of_boxes(given, graph, len(labels), document)
+        else:
+            problems += _unfit_answer(task, answer, count, document)
+        problems += _unfit_inputs(task, given, graph, document)
     if problems:
         raise InvalidInput(problems)
-    return replace(model, classes=Classes(labels=labels, function=function))
+    files = None
+    if task.reads_texts:
+        where = document.place(("model", "tokenizer"))
+        files = read_text_files(document.path.parent / str(given.tokenizer), where)
+        files = with_dimension(files, given.dimension)
+        _require_head(task, model, graph, files, where)
+    return replace(model, classes=classes, tokenizer=files, image=given.image)
 
 
-def _misfits(
-    given: ModelSpec, graph: ir.Graph, labels: tuple[str, ...], document: Document
-) -> Iterator[Problem]:
+def _shortened(directory: ModelDirectory, dimension: int, document: Document) -> ModelDirectory:
+    """Raises InvalidInput for more values than a vector of the model has."""
+    if dimension > directory.dimension:
+        what = f"model.dimension: the model's vectors have {directory.dimension} values"
+        where = document.place(("model", "dimension"))
+        raise InvalidInput(Problem(where, what, "write less, or leave it out"))
+    return with_dimension(directory, dimension)
+
+
+def value_info_of(value: ir.Value) -> ValueInfo:
+    """Name, type and shape of an input or output."""
     from edgeq.formats.onnx.write import value_info
 
-    file = str(given.source)
-    outputs = graph.outputs if given.detection is None else graph.outputs[:1]
-    for noun, values in (("input", graph.inputs), ("output", outputs)):
+    return value_info(value)
+
+
+def _of_one_answer(given: ModelSpec, graph: ir.Graph, document: Document) -> Iterator[Problem]:
+    kinds: dict[str, Any] = {"output": graph.outputs if given.detection is None else [None]}
+    if not task_of(given.task).reads_texts:
+        kinds["input"] = graph.inputs
+    for noun, values in kinds.items():
         if len(values) != 1:
             names = ", ".join(value.name or "" for value in values)
-            what = f"{file} has {len(values)} {noun}s: {names}; {given.task} needs one"
+            what = f"{given.source} has {len(values)} {noun}s: {names}; {given.task} needs one"
             remedy = f"export it with one {noun}, or write 'task: tensor'"
             yield Problem(document.place(("model", "source")), what, remedy)
-            return
-    taken = value_info(graph.inputs[0])
+
+
+def _unfit_answer(
+    task: Task, answer: ValueInfo, count: int | None, document: Document
+) -> Iterator[Problem]:
+    """count: of values for each answer, None for any that the file states."""
+    shape, rows = answer.shape, "(1, classes)" if task.classifies else "(1, width)"
+    rows = "(1, tokens, labels)" if task.tags else rows
+    where = document.place(("model", "labels" if task.has_labels else "source"))
+    axes = (_TEXT_AXES, _TOKEN_AXES) if task.has_sentence_head else (rows.count(",") + 1,)
+    if len(shape) not in axes or not (isinstance(shape[0], str) or shape[0] == 1):
+        what = f"the output {answer.name!r} has the shape {_shown(shape)}, not {rows}"
+        yield Problem(where, what, "export it so, or write 'task: tensor'")
+    elif task.has_labels and isinstance(shape[-1], int) and shape[-1] != count:
+        what = f"model.labels: {count} labels for the model's {shape[-1]} classes"
+        yield Problem(where, what, "name each class, in the order of the output")
+    elif not task.has_labels and (not isinstance(shape[-1], int) or count not in (None, shape[-1])):
+        wanted = "one score" if task.ranks else "a vector of known width"
+        what = f"the output {answer.name!r} has the shape {_shown(shape)}, not {wanted}"
+        yield Problem(where, what, "export it so, or write 'task: tensor'")
+
+
+def _unfit_inputs(
+    task: Task, given: ModelSpec, graph: ir.Graph, document: Document
+) -> Iterator[Problem]:
+    inputs = [value_info_of(value) for value in graph.inputs]
     if given.image is not None:
         place = document.place(("model", "image"))
-        yield from (Problem(place, *words) for words in _unfit_image(given.image, taken))
-    if given.audio is not None:
-        yield from _unfit_audio(given.audio, labels, taken, value_info(graph.outputs[0]), document)
-    elif given.detection is not None:
-        place = document.place(("model", "detection"))
-        found = _unfit_detection(given.detection, len(labels), [*map(value_info, graph.outputs)])
-        yield from (Problem(place, *words) for words in found)
-        if given.function == "softmax" and given.detection.names_class:
-            what = "model.function: softmax needs a score for each label"
-            yield Problem(document.place(("model", "function")), what, "remove it")
-    else:
-        place = document.place(("model", "labels"))
-        yield from (
-            Problem(place, *words) for words in _unfit_labels(labels, value_info(graph.outputs[0]))
-        )
+        yield from (Problem(place, *words) for words in _unfit_image(given.image, inputs[0]))
+    for value in inputs if task.reads_texts else ():
+        remedy = f"export it with {', '.join(TEXT_INPUTS)} of any length, or write 'task: tensor'"
+        free = [size for size in value.shape if isinstance(size, str)]
+        if value.name not in TEXT_INPUTS or not np.issubdtype(np.dtype(value.dtype), np.integer):
+            what = f"{given.source}: no text becomes the input {value.name!r}, {value.dtype}"
+            yield Problem(document.place(("model", "source")), what, remedy)
+        elif len(value.shape) != _TEXT_AXES or value.shape[-1] not in free:
+            what = f"{given.source}: the input {value.name!r} has the shape {_shown(value.shape)}"
+            yield Problem(document.place(("model", "source")), what, remedy)
+
+
+def _require_head(
+    task: Task, model: DescribedModel, graph: ir.Graph, files: TextFiles, where: str
+) -> None:
+    """Raise InvalidInput where no file says how token vectors become the vector of a text."""
+    if not task.has_sentence_head:
+        return
+    if not files.head.files:
+        what = f"{files.path} has no modules.json, which says how tokens become one vector"
+        remedy = "save it: SentenceTransformer(MODEL).save_pretrained(DIR)"
+        raise InvalidInput(Problem(where, what, remedy))
+    answer = value_info_of(graph.outputs[0]).shape
+    if len(answer) == _TOKEN_AXES and "attention_mask" not in {v.name for v in graph.inputs}:
+        what = f"{model.located.path.name} gives a vector for each token, and takes no mask of them"
+        raise InvalidInput(Problem(where, what, "export it with the input attention_mask"))
+    width = answer[-1]
+    assert isinstance(width, int)
+    if len(answer) == _TEXT_AXES and width != files.head.width(width):
+        what = f"{model.located.path.name} gives {width} values, {files.path} says "
+        what += str(files.head.width(width))
+        raise InvalidInput(Problem(where, what, "export the model that the files describe"))
+
+
+def _misfits_of_boxes(
+    given: ModelSpec, graph: ir.Graph, labels: int, document: Document
+) -> Iterator[Problem]:
+    assert given.detection is not None
+    place, outputs = document.place(("model", "detection")), [*map(value_info_of, graph.outputs)]
+    found = _unfit_detection(given.detection, labels, outputs)
+    yield from (Problem(place, *words) for words in found)
+    if given.function == "softmax" and given.detection.names_class:
+        what = "model.function: softmax needs a score for each label"
+        yield Problem(document.place(("model", "function")), what, "remove it")
 
 
 def _unfit_audio(
@@ -125,16 +226,6 @@ def _unfit_symbols(
             what = f"model.transcription: {label!r} is not one of the labels"
             place = document.place(("model", "transcription"))
             yield Problem(place, what, suggest(label, labels))
-
-
-def _unfit_labels(labels: tuple[str, ...], answer: ValueInfo) -> Iterator[tuple[str, str]]:
-    shape = answer.shape
-    if len(shape) != 2 or (not isinstance(shape[0], str) and shape[0] != 1):
-        what = f"the output {answer.name!r} has the shape {_shown(shape)}, not (1, classes)"
-        yield what, "export it so, or write 'task: tensor'"
-    elif isinstance(shape[1], int) and shape[1] != len(labels):
-        what = f"model.labels: {len(labels)} labels for the model's {shape[1]} classes"
-        yield what, "name each class, in the order of the output"
 
 
 def _unfit_detection(
@@ -190,7 +281,9 @@ def _function(
     last = _last_operator(graph.outputs[0])
     found: ClassFunction = given.function or ("none" if last == "Softmax" else "softmax")
     where, what, remedy = document.place(("model", "function")), "", ""
-    if last == "Sigmoid":
+    if found == "sigmoid" and task_of(given.task).tags:
+        what, remedy = "model.function: a token has one label", "remove it"
+    elif last == "Sigmoid":
         what = "the graph ends in Sigmoid: labels are independent of each other"
         remedy = "export it without its last operator and write 'function: sigmoid'"
     elif last == "Softmax" and found != "none":

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from edgeq.core.tasks import task_of
 from edgeq.measure import arrays
+from edgeq.measure.choices import likelihoods
 from edgeq.measure.divergence import noisy_windows
 from edgeq.measure.predictions import following
-from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
+from edgeq.measure.reference import ANSWERS_FILE, CHOICES_FILE, Recorded, write_record
 from edgeq.measure.scoring import score
-from edgeq.models.huggingface import read_directory
+from edgeq.models.huggingface import read_directory, with_dimension
 from edgeq.models.original.decoder import Floats
 from edgeq.models.original.encoder import open_encoder
 from edgeq.pipeline.proof.decoder_original import DecoderOriginal, open_original
@@ -27,9 +28,9 @@ def record_answers(request: AnswersRequest) -> Recorded:
 
 
 def _of_texts(request: AnswersRequest) -> Recorded:
-    original = open_encoder(
-        read_directory(request.directory, str(request.directory)), task_of(request.task)
-    )
+    directory = read_directory(request.directory, str(request.directory))
+    directory = with_dimension(directory, request.dimension)
+    original = open_encoder(directory, task_of(request.task))
     vectors = (original.answer(text) for text in request.texts)
     arrays.write_arrays(request.outputs / ANSWERS_FILE, vectors)
     return Recorded(runtime=original.runtime)
@@ -37,7 +38,9 @@ def _of_texts(request: AnswersRequest) -> Recorded:
 
 def _of_windows(request: AnswersRequest) -> Recorded:
     directory = read_directory(request.directory, str(request.directory))
-    original = open_original(directory, request.gguf, max(map(len, request.windows)))
+    asked = (ids for question in request.asked for ids, _ in question)
+    longest = max(map(len, (*request.windows, *asked)))
+    original = open_original(directory, request.gguf, longest)
     noisy = noisy_windows(len(request.windows))
     noise: dict[int, float] = {}
 
@@ -50,7 +53,13 @@ def _of_windows(request: AnswersRequest) -> Recorded:
             yield np.array(window, np.int32)
             yield whole
 
+    def logits(ids: Sequence[int]) -> Floats:
+        original.clear()
+        return original.append(ids)
+
     arrays.write_arrays(request.outputs / ANSWERS_FILE, answers())
+    if request.asked:
+        arrays.write_arrays(request.outputs / CHOICES_FILE, likelihoods(logits, request.asked))
     return Recorded(runtime=original.runtime, vocabulary=original.vocabulary, noise=noise)
 
 

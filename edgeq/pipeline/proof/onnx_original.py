@@ -15,10 +15,13 @@ from edgeq.core.artifact import ValueInfo
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.threads import default_threads
 from edgeq.formats.samples import fit
+from edgeq.models.graphs.pooling import apply_head
 from edgeq.models.graphs.source import first_line
 from edgeq.models.onnx_session import open_graph, open_session, version
+from edgeq.models.sentence_head import SentenceHead
 
 Array = npt.NDArray[Any]
+_TOKEN_AXES = 3
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
 # Sizes tried for free dimensions if there is no data: of the first axis, and of the others.
 _SIZES = ((2, 8), (1, 8), (1, 1), (1, 16), (1, 64), (1, 224), (1, 16000))
@@ -26,12 +29,16 @@ _SIZES = ((2, 8), (1, 8), (1, 1), (1, 16), (1, 64), (1, 224), (1, 16000))
 
 @dataclass(frozen=True)
 class OnnxOriginal:
-    """An open .onnx file and its interface."""
+    """An open .onnx file and its interface.
+
+    head: of a sentence encoder whose answer is a vector for each token; None for others.
+    """
 
     path: Path
     session: Any
     inputs: tuple[ValueInfo, ...]
     outputs: tuple[ValueInfo, ...]
+    head: SentenceHead | None = None
 
     @property
     def runtime(self) -> str:
@@ -48,6 +55,9 @@ class OnnxOriginal:
             what = f"onnxruntime stops on {shapes}: {first_line(error)}"
             remedy = "give data.calibration samples that the model runs on"
             raise InvalidInput(Problem(str(self.path), what, remedy)) from None
+        if self.head is not None and names is None:
+            pooled = apply_head(found[0], np.asarray(feed["attention_mask"]), self.head)
+            return [pooled.astype(np.float32)]
         return found
 
     def named(self, feed: Mapping[str, Array]) -> dict[str, Array]:
@@ -55,8 +65,11 @@ class OnnxOriginal:
         return dict(zip((value.name for value in self.outputs), self.run(feed), strict=True))
 
 
-def open_original(path: Path) -> OnnxOriginal:
-    """Open the file. Raises InvalidInput if onnxruntime cannot run it."""
+def open_original(path: Path, head: SentenceHead | None = None) -> OnnxOriginal:
+    """Open the file. Raises InvalidInput if onnxruntime cannot run it.
+
+    head: of a sentence encoder, applied where the file's answer is a vector for each token.
+    """
     try:
         session = open_session(path, threads=default_threads(), optimized=True, settings={})
     except InvalidInput as error:
@@ -64,8 +77,11 @@ def open_original(path: Path) -> OnnxOriginal:
         what = f"onnxruntime {version()} cannot run it as the reference: {reason}"
         remedy = "export it with operators and types that onnxruntime supports on CPUs"
         raise InvalidInput(Problem(str(path), what, remedy)) from None
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    return OnnxOriginal(path, session, _values(inputs), _values(outputs))
+    inputs, outputs = _values(session.get_inputs()), _values(session.get_outputs())
+    if head is None or len(outputs[0].shape) != _TOKEN_AXES:
+        return OnnxOriginal(path, session, inputs, outputs)
+    pooled = ValueInfo(name="sentence_embedding", dtype="float32", shape=("batch", "width"))
+    return OnnxOriginal(path, session, inputs, (pooled,), head)
 
 
 def watched(path: Path, names: Sequence[str]) -> OnnxOriginal:

@@ -27,12 +27,18 @@ _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _REMEDY = "nothing was built from it; report it with this line, or export the model another way"
 
 
-def prove_onnx(path: Path, graph: Path, feeds: Sequence[Mapping[str, Array]]) -> ImportProof:
+def prove_onnx(
+    path: Path,
+    graph: Path,
+    feeds: Sequence[Mapping[str, Array]],
+    original: OnnxOriginal | None = None,
+) -> ImportProof:
     """Run the file `path` and the imported graph in the directory `graph` on the samples.
 
-    Raises InvalidInput if interface or answers differ, naming the first operator that does.
+    original: what answers for the file, if not onnxruntime alone. Raises InvalidInput if interface
+    or answers differ, naming the first operator that does.
     """
-    original, imported = open_original(path), open_original(graph / MODEL_FILE)
+    original, imported = original or open_original(path), open_original(graph / MODEL_FILE)
     _refuse_random(path)
     _same_interface(original, imported)
     kind = _kind(path)

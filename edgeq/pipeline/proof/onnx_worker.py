@@ -12,12 +12,23 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from edgeq.core.errors import InvalidInput, Problem
+from edgeq.core.tasks import task_of
+from edgeq.formats.text import TextEncoder
 from edgeq.measure import arrays
 from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
 from edgeq.measure.worker import serve
+from edgeq.models.huggingface import TextFiles, read_text_files, with_dimension
+from edgeq.models.original.network import is_installed, offline
+from edgeq.models.original.tokenizer import open_tokenizer
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, answers, made_up, open_original
 from edgeq.pipeline.proof.onnx_prove import prove_onnx
-from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE, OnnxAnswersRequest, OnnxProofRequest
+from edgeq.pipeline.proof.onnx_request import (
+    SAMPLE_FILE,
+    OnnxAnswersRequest,
+    OnnxProofRequest,
+    OnnxRequest,
+)
+from edgeq.pipeline.proof.tokens import require_same_tokens
 from edgeq.recipe import data_sets
 from edgeq.recipe.sequences import carried, joined, require_state, sequences
 
@@ -30,41 +41,69 @@ Feed = Mapping[str, npt.NDArray[Any]]
 
 def perform(given: bytes) -> dict[str, Any]:
     """Perform a request; the reply is plain JSON. Raises EdgeqError."""
+    offline()
     request = _REQUESTS.validate_json(given)
-    original = open_original(request.model)
+    files = None
+    if request.tokenizer is not None:
+        files = read_text_files(request.tokenizer, str(request.tokenizer))
+        files = with_dimension(files, request.dimension)
+    head = files.head if files and task_of(request.task).has_sentence_head else None
+    original = open_original(request.model, head)
+    if request.images is not None:
+        from edgeq.pipeline.proof.image_original import open_image_original
+
+        original = open_image_original(request.images, request.model)
     require_state(original.inputs, original.outputs, request.state)
     if isinstance(request, OnnxProofRequest):
-        return _prove(original, request)
-    arrays.write_arrays(request.outputs / ANSWERS_FILE, _answers(original, request))
+        return _prove(original, request, files)
+    arrays.write_arrays(request.outputs / ANSWERS_FILE, _answers(original, request, files))
     recorded = Recorded(runtime=original.runtime)
     write_record(request.outputs, recorded)
     return recorded.model_dump(mode="json")
 
 
-def _prove(original: OnnxOriginal, request: OnnxProofRequest) -> dict[str, Any]:
+def _prove(
+    original: OnnxOriginal, request: OnnxProofRequest, files: TextFiles | None
+) -> dict[str, Any]:
+    if files is not None:
+        if is_installed():
+            require_same_tokens(files, open_tokenizer(files))
+        feeds = [*_tokenized(original, request, files)]
+        found = prove_onnx(request.model, request.graph, feeds, original)
+        return found.model_dump(mode="json")
     if request.arrays is None:
-        feeds: list[Feed] = [made_up(original)]
+        feeds = [made_up(original)]
     else:
         feeds = list(itertools.islice(_feeds(original, request), _COMPARED))
     sample: dict[str, Any] = {name: array[None] for name, array in feeds[0].items()}
     np.savez(request.outputs / SAMPLE_FILE, **sample)
-    return prove_onnx(request.model, request.graph, feeds).model_dump(mode="json")
+    return prove_onnx(request.model, request.graph, feeds, original).model_dump(mode="json")
 
 
-def _answers(original: OnnxOriginal, request: OnnxAnswersRequest) -> Iterator[npt.NDArray[Any]]:
+def _tokenized(original: OnnxOriginal, request: OnnxRequest, files: TextFiles) -> Iterator[Feed]:
+    encoder = TextEncoder(files.tokenizer_json(), files.max_tokens)
+    names = [value.name for value in original.inputs]
+    return (encoder.feeds(text, names) for text in request.texts)
+
+
+def _answers(
+    original: OnnxOriginal, request: OnnxAnswersRequest, files: TextFiles | None
+) -> Iterator[npt.NDArray[Any]]:
     """Every output of every sample; of a model with a state, its steps along a first axis."""
+    if files is not None:
+        yield from answers(original, _tokenized(original, request, files))
+        return
     if not request.state:
         yield from answers(original, _feeds(original, request))
         return
     names = [value.name for value in original.outputs]
+    assert request.arrays is not None
     held = data_sets.read_arrays(request.arrays, request.samples)
     for steps in sequences(request.arrays, held, original.inputs, request.state):
         yield from joined(steps, original.named, request.state, names)
 
 
-def _feeds(
-    original: OnnxOriginal, request: OnnxProofRequest | OnnxAnswersRequest
-) -> Iterator[Feed]:
+def _feeds(original: OnnxOriginal, request: OnnxRequest) -> Iterator[Feed]:
     path = request.arrays
     assert path is not None
     held = data_sets.read_arrays(path, request.samples)

@@ -18,7 +18,7 @@ from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.model import DescribedModel
 from edgeq.models.original.network import is_installed
 from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest
-from edgeq.pipeline.proof.samples import TEXTS, decoder_samples, encoder_pairs, encoder_texts
+from edgeq.pipeline.proof.samples import TEXTS, decoder_samples, proof_texts
 from edgeq.places.process import PassFailed, run_worker
 from edgeq.recipe import data_sets
 from edgeq.recipe.query_sets import read_queries
@@ -42,6 +42,8 @@ def versions(model: DescribedModel) -> dict[str, str]:
 
 def reference_of(model: DescribedModel) -> str:
     """The runtime of a model's original here, for a plan."""
+    if model.images is not None:
+        return ", ".join(f"{name} {versions(model)[name]}" for name in ("transformers", "torch"))
     if model.directory is None:
         return f"onnxruntime {importlib.metadata.version('onnxruntime')}, on the file as it is"
     if model.gguf is not None:
@@ -73,14 +75,13 @@ def proof_request(
     assert directory is not None
     paths = {"directory": directory.path.absolute(), "graph": graph.absolute()}
     if model.decoder is None:
-        samples: tuple[TextOrPair, ...]
-        if task_of(task).ranks:
-            pairs = read_queries(calibration).pairs if calibration else ()
-            samples = encoder_pairs(pairs, directory.max_tokens)
-        else:
-            texts = data_sets.read_texts(calibration) if calibration else []
-            samples = encoder_texts(texts, directory.max_tokens)
-        return ProofRequest(**paths, task=task, texts=samples)
+        texts: Sequence[TextOrPair] = ()
+        if calibration:
+            ranks = task_of(task).ranks
+            texts = read_queries(calibration).pairs if ranks else data_sets.read_texts(calibration)
+        samples = proof_texts(texts, directory.max_tokens, task_of(task))
+        dimension = directory.head.truncate
+        return ProofRequest(**paths, task=task, texts=samples, dimension=dimension)
     corpus = data_sets.read_corpus(calibration)[:_CORPUS] if calibration else ""
     ids, first = _tokens(directory, [*TEXTS, corpus])
     turned = rotations(model.decoder)

@@ -12,7 +12,7 @@ from edgeq.core.terms import TextOrPair
 from edgeq.core.threads import default_threads
 from edgeq.formats.onnx.decoder import BoundSession
 from edgeq.formats.text import TextEncoder
-from edgeq.models.huggingface import ModelDirectory, read_directory
+from edgeq.models.huggingface import ModelDirectory, read_directory, with_dimension
 from edgeq.models.onnx_session import Session, open_session
 from edgeq.models.original.encoder import OriginalEncoder, open_encoder
 from edgeq.pipeline.proof.decoder_original import DecoderOriginal, open_original
@@ -34,6 +34,7 @@ def prove(request: ProofRequest) -> ImportProof:
     Raises InvalidInput if they differ beyond float rounding, naming the first weight or step.
     """
     directory = read_directory(request.directory, str(request.directory))
+    directory = with_dimension(directory, request.dimension)
     if request.windows:
         return _prove_decoder(directory, request)
     return _prove_encoder(directory, request)

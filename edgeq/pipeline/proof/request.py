@@ -7,7 +7,7 @@ from typing import Literal
 
 from edgeq.core.artifact import Frozen
 from edgeq.core.tasks import SENTENCE_EMBEDDING
-from edgeq.core.terms import TextOrPair
+from edgeq.core.terms import Continuation, TextOrPair
 from edgeq.places.process import Request
 
 
@@ -22,6 +22,7 @@ class ProofRequest(Frozen):
     """A model directory, its float graph, and samples: texts of an encoder, tokens of a decoder.
 
     gguf: the file that the directory was unpacked from, which llama.cpp runs as the original.
+    dimension: of an embedding, if it is not all of it.
     """
 
     work: Literal["proof"] = "proof"
@@ -29,6 +30,7 @@ class ProofRequest(Frozen):
     gguf: Path | None = None
     graph: Path
     task: str = SENTENCE_EMBEDDING.name
+    dimension: int | None = None
     texts: tuple[TextOrPair, ...] = ()
     windows: tuple[TextSample, ...] = ()
 
@@ -37,7 +39,8 @@ class AnswersRequest(Frozen):
     """Write answers of the model in `directory` to texts, or to windows of token ids, to `outputs`.
 
     outputs: a directory in the layout that `edgeq.measure.reference` reads. gguf: see
-    `ProofRequest`.
+    `ProofRequest`, as for `dimension`. asked: of the choices of questions, whose log-likelihoods
+    are written, too.
     """
 
     work: Literal["reference"] = "reference"
@@ -45,8 +48,10 @@ class AnswersRequest(Frozen):
     gguf: Path | None = None
     outputs: Path
     task: str = SENTENCE_EMBEDDING.name
+    dimension: int | None = None
     texts: tuple[TextOrPair, ...] = ()
     windows: tuple[tuple[int, ...], ...] = ()
+    asked: tuple[tuple[Continuation, ...], ...] = ()
 
 
 class OpenRequest(Frozen):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgeq.core.tasks import Task
+from edgeq.core.terms import TextOrPair
 from edgeq.models.architectures import Decoder
 from edgeq.pipeline.proof.request import TextSample
 
@@ -36,6 +38,16 @@ def encoder_pairs(
     pairs = [*zip(TEXTS, (*TEXTS[1:], TEXTS[0]), strict=True), *chosen]
     long = encoder_texts([text for _, text in ordered], max_tokens)[-1]
     return (*dict.fromkeys(pairs), (TEXTS[0], long), (long, TEXTS[0]))
+
+
+def proof_texts(
+    calibration: Sequence[TextOrPair], max_tokens: int, task: Task
+) -> tuple[TextOrPair, ...]:
+    """Texts, or pairs of a query and a text, for a task."""
+    if task.ranks:
+        pairs = [pair for pair in calibration if not isinstance(pair, str)]
+        return encoder_pairs(pairs, max_tokens)
+    return encoder_texts([text for text in calibration if isinstance(text, str)], max_tokens)
 
 
 def decoder_samples(

@@ -9,7 +9,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.terms import TextOrPair
 from edgeq.formats.hard_texts import texts_with
 from edgeq.formats.tokenizer import encode, open_tokenizer
-from edgeq.models.huggingface import ModelDirectory
+from edgeq.models.huggingface import TextFiles
 
 
 class Original(Protocol):
@@ -24,22 +24,22 @@ class Original(Protocol):
         ...
 
 
-def require_same_tokens(directory: ModelDirectory, original: Original) -> None:
+def require_same_tokens(files: TextFiles, original: Original) -> None:
     """Raise InvalidInput, naming the text, if the two differ in its token ids.
 
     Texts with a token that the embedding has no row for are left out: the original fails on them.
     """
-    tokenizer = open_tokenizer(directory.tokenizer_json())
+    tokenizer = open_tokenizer(files.tokenizer_json())
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    rows = directory.config["vocab_size"]
+    rows = files.config.get("vocab_size", tokenizer.get_vocab_size())
     for text in texts_with(original.added()):
         wanted = original.ids(text)
         found = encode(tokenizer, text, "text")
         if found != wanted and max(wanted, default=0) < rows:
             what = f"the tokenizer is another one in the library: {part(found, wanted, text)}"
             remedy = "save it again: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
-            raise InvalidInput(Problem(str(directory.tokenizer), what, remedy))
+            raise InvalidInput(Problem(str(files.tokenizer), what, remedy))
 
 
 def part(found: Sequence[int], wanted: Sequence[int], text: TextOrPair) -> str:

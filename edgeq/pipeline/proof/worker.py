@@ -18,8 +18,9 @@ def perform(given: bytes) -> dict[str, Any]:
     """Perform a request; the reply is plain JSON. Raises EdgeqError."""
     offline()
     request = _REQUESTS.validate_json(given)
-    if request.windows:
-        # transformers imports it for one way of sampling, which takes as long as torch itself
+    if not (request.directory / "modules.json").is_file():
+        # transformers imports it for one way of sampling, which takes as long as torch itself;
+        # sentence-transformers needs it
         sys.modules["sklearn"] = None  # type: ignore[assignment]
     if isinstance(request, ProofRequest):
         from edgeq.pipeline.proof.prove import prove

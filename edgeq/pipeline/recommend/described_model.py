@@ -106,6 +106,10 @@ def _of_directory(folder: Path, where: str, source: str, config_file: Path | Non
         raise InvalidInput(Problem(str(file), "is not JSON", "download it again")) from None
     if not isinstance(config, dict):
         raise InvalidInput(Problem(str(file), "is not a configuration", "download it again"))
+    stated = task_of_config(config)
+    if stated is not None and stated.takes_images:
+        what = f"is {stated.noun}, whose operators no configuration describes"
+        raise InvalidInput(Problem(where, what, f"run: edgeq new {source}"))
     tokenizer, sizes = folder / "tokenizer.json", sizes_of_config(config, str(file))
     return Subject(
         name=source if ":" in source else file.resolve().parent.name,

@@ -20,8 +20,9 @@ class Storage(ABC):
     otherwise its answers are emulated elsewhere. has_compute_units: whether a caller may choose the
     unit that executes it. takes_adapter: whether it can include a low-rank adapter. has_mixes:
     whether llama.cpp's types are stored. activations: the default of a variant; None for the
-    default of its weights. mixed_weights: placeholder for a variant whose number formats are not
-    chosen yet. kv_types: types of the KV cache that its runtime has, most precise first.
+    default of its weights. takes_graph: whether an .onnx file can be its source. mixed_weights:
+    placeholder for a variant whose number formats are not chosen yet. kv_types: types of the KV
+    cache that its runtime has, most precise first.
     """
 
     name: ClassVar[str]
@@ -30,6 +31,7 @@ class Storage(ABC):
     has_compute_units: ClassVar[bool] = False
     takes_adapter: ClassVar[bool] = True
     has_mixes: ClassVar[bool] = False
+    takes_graph: ClassVar[bool] = True
     activations: ClassVar[Activations | None] = None
     mixed_weights: ClassVar[str] = INT4_B32.name
     kv_types: ClassVar[tuple[KvType, ...]] = ("f32",)

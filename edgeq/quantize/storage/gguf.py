@@ -18,6 +18,7 @@ class GgufStorage(Storage):
     name = "gguf"
     title = "GGUF"
     has_mixes = True
+    takes_graph = False
     mixed_weights = "Q4_K_M"
     kv_types = KV_TYPES
 

@@ -60,14 +60,14 @@ def _check_source(recipe: Recipe, document: Document) -> Iterator[Problem]:
         return
     source, task = recipe.model.source, recipe.model.task
     where = document.place(("model", "source"))
-    takes_file = task_of(task).takes_arrays
+    takes_file = task_of(task).takes_arrays and not task_of(task).auto_class
     if takes_file and source.kind != "file":
         what = f"model.source: the task {task!r} requires an .onnx file, not {str(source)!r}"
         remedy = "give a path that ends in .onnx, or choose another task"
         if task_of(task).takes_files and source.kind == "directory":
             remedy = f"export it: optimum-cli export onnx --model {source.value} EXPORTED"
         yield Problem(where, what, remedy)
-    elif source.kind == "file" and not takes_file:
+    elif source.kind == "file" and task_of(task).generates:
         what = f"model.source: an .onnx file has no tokenizer, which {task} needs"
         yield Problem(where, what, "give the model's directory, or write 'task: tensor'")
     elif source.is_path:
@@ -233,9 +233,12 @@ def _check_targets(recipe: Recipe, document: Document) -> Iterator[Problem]:
 def _check_runtime(recipe: Recipe, document: Document, index: int) -> Iterator[Problem]:
     """A file format whose runtime does not support the task."""
     own, task = storage(recipe.targets[index].format), task_of(recipe.model.task)
+    location: Location = ("targets", index, "format")
+    if recipe.model.source.kind == "file" and not own.takes_graph and own.serves(task):
+        what = f"{document.name(location)}: {own.title} files are written from a model directory"
+        yield Problem(document.place(location), what, "give its directory as model.source")
     if own.serves(task) or document.is_assumed(("model", "task")):
         return
-    location: Location = ("targets", index, "format")
     what = f"{document.name(location)}: no runtime for {own.title} files supports {task.name!r}"
     able = ", ".join(each.name for each in STORAGES.values() if each.serves(task))
     yield Problem(document.place(location), what, f"choose one of: {able}")

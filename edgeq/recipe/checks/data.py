@@ -14,6 +14,8 @@ from edgeq.recipe import data_sets
 from edgeq.recipe.annotations import has_annotations, read_annotations
 from edgeq.recipe.file_sets import ANNOTATIONS_FILE, KNOWLEDGE, TRANSCRIPTS_FILE
 from edgeq.recipe.query_sets import read_queries
+from edgeq.recipe.question_sets import read_questions
+from edgeq.recipe.tagged_sets import read_tagged
 from edgeq.recipe.transcripts import has_transcripts, read_transcripts
 
 if TYPE_CHECKING:
@@ -39,15 +41,16 @@ def check_data(recipe: Recipe, document: Document) -> list[Problem]:
 
 
 def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
-    problems = list(_check_given(recipe, document))
+    problems = [*_check_given(recipe, document), *_check_questions(recipe, document)]
     refs = {"calibration": recipe.data.calibration, "evaluation": recipe.data.evaluation}
     for key, ref in refs.items():
         location: Location = ("data", key, "path")
         if ref is None or document.is_assumed(location):
             continue
         where, name = document.place(location), document.name(location)
-        wanted = _SUFFIXES[task_of(recipe.model.task).takes]
-        takes_files = task_of(recipe.model.task).takes_files
+        task = task_of(recipe.model.task)
+        wanted = (".txt", data_sets.JSON_SUFFIX) if task.tags else _SUFFIXES[task.takes]
+        takes_files = task.takes_files
         suffix = Path(ref.path).suffix
         if suffix not in wanted and not takes_files and not document.is_assumed(("model", "task")):
             what = f"{name}: the task {recipe.model.task!r} does not read {ref.path!r}"
@@ -67,6 +70,30 @@ def _check_data_files(recipe: Recipe, document: Document) -> list[Problem]:
             what = f"{name}: has no scored pairs, which budgets.quality.spearman needs"
             problems.append(Problem(where, what, "give a .tsv: sentence1, sentence2, score"))
     return problems
+
+
+def _check_questions(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Questions that cannot be read or asked, and a budget without any."""
+    given, wanted = recipe.data.questions, recipe.budgets.quality.multiple_choice_drop
+    where = document.place(("data", "questions", "path"))
+    if given is None:
+        if wanted is not None:
+            what = "budgets.quality.multiple_choice_drop: there are no questions"
+            place = document.place(("budgets", "quality", "multiple_choice_drop"))
+            yield Problem(place, what, "add data.questions: {path: questions.jsonl}")
+    elif not task_of(recipe.model.task).generates:
+        what = f"data.questions: the task {recipe.model.task!r} answers none"
+        yield Problem(where, what, "remove it, or write 'task: text-generation'")
+    elif recipe.data.evaluation is None:
+        what = "data.questions: are asked in addition to data.evaluation, and there is none"
+        yield Problem(where, what, "add data.evaluation: {path: evaluation.txt}")
+    else:
+        try:
+            read_questions(document.path.parent / given.path, given.samples)
+        except InvalidInput as error:
+            for each in error.problems:
+                what = f"data.questions: {each.where}: {each.what}"
+                yield Problem(where, what, each.remedy or _RELATIVE)
 
 
 def _check_given(recipe: Recipe, document: Document) -> Iterator[Problem]:
@@ -91,6 +118,9 @@ def _read(path: Path, samples: int | None, task: str) -> bool:
         return False
     if task_of(task).ranks:
         read_queries(path, samples)
+        return False
+    if task_of(task).tags:
+        read_tagged(path, samples)
         return False
     if task_of(task).takes_files:
         _read_files(path, samples, task_of(task))

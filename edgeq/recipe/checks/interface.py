@@ -1,4 +1,4 @@
-"""The declared interface of an .onnx file: labels, and how an image becomes its input."""
+"""The declared interface of an .onnx file: labels, and how text or image become its input."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 _EXAMPLES = {
     "image": "add image: {size: 224, mean: …, deviation: …}, as the model was trained",
+    "tokenizer": "add tokenizer: ./exported, the directory with its tokenizer.json",
     "audio": "add audio: {rate: 16000, seconds: 20, normalize: …}, as the model was trained",
     "transcription": "add transcription: {blank: <pad>, space: '|'}, in the model's labels",
     "detection": "add detection: {boxes: OUTPUT, row: [box, scores], …}, as its outputs are",
     "labels": "add labels: [NAME, …] in the order of the output, or a file with one per line",
 }
 _UNFIT = {
+    "tokenizer": "is for texts and an .onnx file",
     "image": "the task {task!r} takes no images",
     "detection": "the task {task!r} finds no boxes",
     "audio": "the task {task!r} takes no recordings",
@@ -37,11 +39,12 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
     model, task = recipe.model, task_of(recipe.model.task)
     is_file = model.source.kind == "file"
     needed = {
-        "image": task.takes_images,
-        "detection": task.detects,
-        "audio": task.transcribes,
-        "transcription": task.transcribes,
-        "labels": task.has_labels and task.takes_arrays and is_file,
+        "image": task.takes_images and is_file,
+        "detection": task.detects and is_file,
+        "audio": task.transcribes and is_file,
+        "transcription": task.transcribes and is_file,
+        "tokenizer": task.reads_texts and is_file,
+        "labels": task.has_labels and is_file,
         "function": False,
     }
     for key, is_needed in needed.items():
@@ -50,11 +53,16 @@ def check_interface(recipe: Recipe, document: Document) -> Iterator[Problem]:
         fits = is_needed or (key == "function" and needed["labels"])
         if given and not fits:
             why = _UNFIT.get(key, "is for .onnx files whose answers are labels")
+            if key == "image" and task.takes_images:
+                why = "is read from the directory's preprocessor_config.json"
             what = f"model.{key}: {why.format(task=task.name)}"
             yield Problem(where, what, "remove it")
         elif is_needed and not given and not document.is_assumed(("model", key)):
             what = f"model: an .onnx file for {task.name} needs {key!r}"
             yield Problem(where, what, _EXAMPLES[key])
+    if model.dimension is not None and not task.has_sentence_head:
+        what = f"model.dimension: the task {task.name!r} gives no vector of a text"
+        yield Problem(document.place(("model", "dimension")), what, "remove it")
     if needed["labels"] and model.labels is not None:
         try:
             labels_of(model, document.path)

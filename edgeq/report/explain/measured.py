@@ -75,7 +75,7 @@ def facts_of(report: Report) -> Facts:
         places=str(language.divergence.tokens) if language else None,
         likeness=_likeness(measured),
         moved=(str(near.changed), str(near.texts)) if near is not None else None,
-        relabelled=_relabelled(measured) if task.classifies else None,
+        relabelled=_relabelled(measured) if task.classifies or task.tags else None,
         redrawn=_agreement(measured) if task.detects else None,
         proof=_proof(record),
         others=tuple(c.device.name for c in cards if c is not card),

@@ -114,7 +114,9 @@ def _content(report: Report, names: Sequence[str] | None) -> dict[str, Any]:
         "tokens": {n: q.divergence.worst for n, q in languages.items() if q.divergence.worst},
         "tokens_shown": _TOKENS_SHOWN,
         "neighbours": {n: q.neighbours for n, q in qualities.items() if q.neighbours},
-        "labels": {n: q for n, q in qualities.items() if task.classifies or task.transcribes},
+        "labels": {
+            n: q for n, q in qualities.items() if task.classifies or task.tags or task.transcribes
+        },
         "kept": "texts" if task.transcribes else "labels",
         "boxes": {n: q for n, q in qualities.items() if task.detects and "agreement" in q.scores},
         "frontier_note": frontier_note(report),

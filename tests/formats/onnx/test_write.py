@@ -16,8 +16,8 @@ from edgeq.core.errors import InvalidInput
 from edgeq.formats.onnx.quantized import pack_blocks
 from edgeq.formats.onnx.write import Written, write_quantized
 from edgeq.models.graphs.imported import import_onnx
-from edgeq.models.graphs.regions import SLOWER
 from edgeq.models.graphs.rounding import find_codes
+from edgeq.models.graphs.weights import SLOWER
 from edgeq.models.onnx_session import open_session
 from edgeq.quantize.decide import decide
 from edgeq.quantize.methods.nearest import NEAREST
