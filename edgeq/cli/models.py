@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.visible import visible
 from edgeq.report.console import make_console
 from edgeq.report.progress import progress_line
+
+if TYPE_CHECKING:
+    from edgeq.pipeline.run import Sampling
 
 models = typer.Typer(rich_markup_mode="rich")
 
@@ -71,64 +74,48 @@ def run(
 ) -> None:
     """Run a model: rank, tag or classify texts, classify images or find objects in them, continue
     a text, or map arrays."""
-    from edgeq.pipeline.run import (
-        Boxed,
-        Labelled,
-        Reranked,
-        Sampling,
-        Tagged,
-        Transcribed,
-        refuse_unused,
-        run_arrays,
-        run_texts,
-        write_text,
-    )
-    from edgeq.report.answers import (
-        print_boxes,
-        print_labels,
-        print_outputs,
-        print_pace,
-        print_ranking,
-        print_similarity,
-        print_tags,
-        print_texts,
-    )
+    from edgeq.pipeline.run import Sampling, refuse_unused, run_texts
+    from edgeq.report.answers import print_answer
 
-    console = make_console()
     sampling = Sampling(max_tokens, temperature, seed)
     refuse_unused(texts or [], inputs, out, prompt, sampling, chat)
     if prompt is not None:
-        show = _show_nothing if as_json else _show
-        written = write_text(path, prompt, sampling, show, chat=chat)
-        if as_json:
-            print_json(written.summary())
-        else:
-            _show("\n")
-            if sys.stdout.isatty():
-                print_pace(written, make_console(sys.stderr))
-        return
-    if inputs is not None:
-        outputs = run_arrays(path, inputs, out)
-        if as_json:
-            print_json({name: array.tolist() for name, array in outputs.items()})
-        else:
-            print_outputs(outputs, out, console)
-        return
-    answer = run_texts(path, texts or [])
-    if as_json:
-        print_json(answer.summary())
-    elif isinstance(answer, Labelled):
-        print_labels(answer, console)
-    elif isinstance(answer, Tagged):
-        print_tags(answer, console)
-    elif isinstance(answer, Transcribed):
-        print_texts(answer, console)
-    elif isinstance(answer, Boxed):
-        print_boxes(answer, console)
-    elif isinstance(answer, Reranked):
-        print_ranking(answer, console)
+        _continue(path, prompt, sampling, chat, as_json)
+    elif inputs is not None:
+        _map(path, inputs, out, as_json)
     else:
-        print_similarity(answer, console)
+        answer = run_texts(path, texts or [])
+        if as_json:
+            print_json(answer.summary())
+        else:
+            print_answer(answer, make_console())
+
+
+def _continue(path: Path, prompt: str, sampling: Sampling, chat: bool, as_json: bool) -> None:
+    """Print a text as it is continued."""
+    from edgeq.pipeline.run import write_text
+    from edgeq.report.answers import print_pace
+
+    show = _show_nothing if as_json else _show
+    written = write_text(path, prompt, sampling, show, chat=chat)
+    if as_json:
+        print_json(written.summary())
+        return
+    _show("\n")
+    if sys.stdout.isatty():
+        print_pace(written, make_console(sys.stderr))
+
+
+def _map(path: Path, inputs: Path, out: Path | None, as_json: bool) -> None:
+    """Print the outputs for arrays, or write them."""
+    from edgeq.pipeline.run import run_arrays
+    from edgeq.report.answers import print_outputs
+
+    outputs = run_arrays(path, inputs, out)
+    if as_json:
+        print_json({name: array.tolist() for name, array in outputs.items()})
+    else:
+        print_outputs(outputs, out, make_console())
 
 
 @models.command(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import edgeq
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import replacing, writable
 from edgeq.core.tasks import task_of
-from edgeq.formats.base import Classified, Detected, Entity, Ranked
+from edgeq.formats.base import Classified, Detected, Entity, Model, Ranked
 from edgeq.formats.chat import chat_tokens
 from edgeq.formats.language import LanguageModel
 from edgeq.recipe import data_sets
@@ -145,9 +145,10 @@ class Reranked:
         return dataclasses.asdict(self)
 
 
-def run_texts(
-    path: Path, texts: Sequence[str]
-) -> Answer | Labelled | Tagged | Boxed | Transcribed | Reranked:
+Answered: TypeAlias = Answer | Labelled | Tagged | Boxed | Transcribed | Reranked
+
+
+def run_texts(path: Path, texts: Sequence[str]) -> Answered:
     """Embed, classify, tag or rank `texts`, or look at images or listen to recordings of these
     paths.
 
@@ -157,34 +158,24 @@ def run_texts(
     if isinstance(model, LanguageModel):
         what = "is a language model, which continues a text"
         raise InvalidInput(Problem(str(path), what, f'run: edgeq run {path} --prompt "…"'))
-    if not texts:
-        what, given = f"is {model.kind}: it needs sentences", '"a sentence"'
-        if model.artifact is not None and model.artifact.text is None:
-            what, given = f"is {model.kind}: it needs arrays", "--inputs feeds.npz"
-        if model.artifact is not None and model.artifact.image is not None:
-            noun = task_of(model.artifact.task).noun
-            what, given = f"is {noun}: it needs images", "photo.jpg"
-        raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
-    if model.artifact is not None and task_of(model.artifact.task).ranks and len(texts) < 2:
-        what, given = "is a reranker: it needs a query and texts", '"a query" "a text" "another"'
-        raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
+    _require_texts(path, model, texts)
     start = time.perf_counter()
     about = (model.name, model.runtime, model.is_reference)
-    if model.artifact is not None and task_of(model.artifact.task).ranks:
+    task = task_of(model.artifact.task) if model.artifact is not None else None
+    if task is not None and task.ranks:
         ranked = tuple(model.rank(texts[0], texts[1:]))
         return Reranked(*about, texts[0], ranked, time.perf_counter() - start)
-    if model.artifact is not None and task_of(model.artifact.task).classifies:
+    if task is not None and task.classifies:
         answers = tuple(model.classify(texts))
         seconds = time.perf_counter() - start
-        noun = task_of(model.artifact.task).samples[:-1]
-        return Labelled(*about, tuple(texts), answers, seconds, noun)
-    if model.artifact is not None and task_of(model.artifact.task).tags:
+        return Labelled(*about, tuple(texts), answers, seconds, task.samples[:-1])
+    if task is not None and task.tags:
         parts = tuple(model.tag(texts))
         return Tagged(*about, tuple(texts), parts, time.perf_counter() - start)
-    if model.artifact is not None and task_of(model.artifact.task).transcribes:
+    if task is not None and task.transcribes:
         spoken = tuple(model.transcribe(texts))
         return Transcribed(*about, tuple(texts), spoken, time.perf_counter() - start)
-    if model.artifact is not None and task_of(model.artifact.task).detects:
+    if task is not None and task.detects:
         boxes = tuple(map(tuple, model.detect(texts)))
         return Boxed(*about, tuple(texts), boxes, time.perf_counter() - start)
     embeddings = model.embed(list(texts))
@@ -196,6 +187,20 @@ def run_texts(
         embeddings=embeddings,
         seconds=time.perf_counter() - start,
     )
+
+
+def _require_texts(path: Path, model: Model, texts: Sequence[str]) -> None:
+    if not texts:
+        what, given = f"is {model.kind}: it needs sentences", '"a sentence"'
+        if model.artifact is not None and model.artifact.text is None:
+            what, given = f"is {model.kind}: it needs arrays", "--inputs feeds.npz"
+        if model.artifact is not None and model.artifact.image is not None:
+            noun = task_of(model.artifact.task).noun
+            what, given = f"is {noun}: it needs images", "photo.jpg"
+        raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
+    if model.artifact is not None and task_of(model.artifact.task).ranks and len(texts) < 2:
+        what, given = "is a reranker: it needs a query and texts", '"a query" "a text" "another"'
+        raise InvalidInput(Problem(str(path), what, f"run: edgeq run {path} {given}"))
 
 
 @dataclass(frozen=True)

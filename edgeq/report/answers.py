@@ -10,9 +10,34 @@ import numpy.typing as npt
 from rich.table import Table
 
 from edgeq.core.units import format_seconds, format_speed
-from edgeq.pipeline.run import Answer, Boxed, Labelled, Reranked, Tagged, Transcribed, Written
+from edgeq.pipeline.run import (
+    Answer,
+    Answered,
+    Boxed,
+    Labelled,
+    Reranked,
+    Tagged,
+    Transcribed,
+    Written,
+)
 from edgeq.report.console import Console, Text
 from edgeq.report.tables import print_table
+
+
+def print_answer(answer: Answered, console: Console) -> None:
+    """Print what a model makes of texts, images or recordings, and the time for one of them."""
+    if isinstance(answer, Labelled):
+        print_labels(answer, console)
+    elif isinstance(answer, Tagged):
+        print_tags(answer, console)
+    elif isinstance(answer, Transcribed):
+        print_texts(answer, console)
+    elif isinstance(answer, Boxed):
+        print_boxes(answer, console)
+    elif isinstance(answer, Reranked):
+        print_ranking(answer, console)
+    else:
+        print_similarity(answer, console)
 
 
 def print_similarity(answer: Answer, console: Console) -> None:
