@@ -1,11 +1,12 @@
 """What onnxruntime's kernels for images take, in floats and in 8-bit codes.
 
-Nanoseconds of one thread, fitted to onnxruntime 1.31 on x86-64 with AVX512-VNNI:
-165 convolutions of 3 to 256 channels on images of 1 to 160 pixels a side, and the operators between
-them. They are constants, not measured where a model is built, so that a recipe gives the same bytes
-everywhere. What they say holds elsewhere too: a convolution in codes pays from 8 input channels on
-(3 channels take 2 to 3 times as long as in floats), a depthwise one hardly ever by itself, and a
-matrix of 1 × 1 only if what precedes or follows it is in codes as well.
+Nanoseconds of one thread, fitted to onnxruntime 1.31 on x86-64 with AVX512-VNNI: 165 convolutions
+of 3 to 256 channels on images of 1 to 160 pixels a side, and the operators between them. They are
+constants, not measured where a model is built, so that a recipe gives the same bytes everywhere;
+`benchmarks/kernel_costs.py` compares them with the machine it runs on. What they say holds
+elsewhere too: a convolution in codes pays from 8 input channels on (3 channels take 2 to 3 times as
+long as in floats), a depthwise one hardly ever by itself, and a matrix of 1 × 1 only if what
+precedes or follows it is in codes as well.
 """
 
 from __future__ import annotations
