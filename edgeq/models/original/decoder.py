@@ -27,23 +27,32 @@ class OriginalDecoder:
         self.network = open_network(directory, TEXT_GENERATION)
         self.runtime = versions("transformers", "torch")
         self.vocabulary = int(self.network.config.get_text_config().vocab_size)
+        # Hybrid models (Granite 4) have caches of their own: all tokens so far run again instead.
+        self._has_cache = not getattr(self.network, "_is_stateful", False)
         self._cache: Any = None
+        self._seen: list[int] = []
         self.clear()
 
     def clear(self) -> None:
         """Start a new text."""
         from transformers import DynamicCache
 
-        self._cache = DynamicCache(config=self.network.config)
+        self._seen = []
+        self._cache = DynamicCache(config=self.network.config) if self._has_cache else None
 
     def append(self, token_ids: Sequence[int] | npt.NDArray[Any], last: int = 0) -> Floats:
         """Logits after the `last` of `token_ids`, or after each with 0; (tokens, vocabulary)."""
         import torch
 
-        ids = torch.from_numpy(np.asarray(token_ids, np.int64))[None]
+        ids = [*self._seen, *map(int, token_ids)]
+        if not self._has_cache:
+            self._seen, last = ids, last or len(token_ids)
         with torch.inference_mode():
             answer = self.network(
-                input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=last
+                input_ids=torch.tensor([ids]),
+                past_key_values=self._cache,
+                use_cache=self._has_cache,
+                logits_to_keep=last,
             )
         logits: Floats = answer.logits[0].numpy()
         return logits
