@@ -64,13 +64,14 @@ def built(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
         folder / "decoder", "llama", eos_token_id=[3, 5], max_position_embeddings=CONTEXT
     )
     onnx_models.convolutional(folder / "net.onnx")
+    shutil.copy(folder / "net.onnx", folder / "pictures.onnx")
     (folder / "labels.txt").write_text("".join(f"class {n}\n" for n in range(10)))
     cases = {
         "encoder": ("encoder", "sentence-embedding", "lengths: [24, 8]"),
         "decoder": ("decoder", "text-generation", ""),
         "net": ("net.onnx", "tensor", ""),
         "pictures": (
-            "net.onnx",
+            "pictures.onnx",
             "tensor",
             "image: {input: image, scale: 0.0078125, bias: -1}, labels: labels.txt",
         ),
