@@ -6,6 +6,7 @@ They use the API of Core ML's headers for iOS 18; nothing here compiles Swift.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,12 @@ from pathlib import Path, PurePosixPath
 from string import Template
 from typing import Any
 
-from edgeq.core.artifact import COREML_PACKAGE, TOKENIZER_FILE, Artifact
+from edgeq.core.artifact import (
+    COREML_PACKAGE,
+    TOKENIZER_FILE,
+    TOKENIZER_SETTINGS_FILE,
+    Artifact,
+)
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
 from edgeq.core.tasks import task_of
@@ -26,6 +32,12 @@ SWIFT_FILE, PACKAGE_FILE = "EdgeqModel.swift", "Package.swift"
 CONFIGURATION_FILE = "config.json"
 """swift-transformers opens no folder without one; what it reads is in the tokenizer's own files."""
 _TOKENIZERS = "swift-transformers"
+_TOKENIZER_CLASSES = {
+    "WordPiece": "BertTokenizer",
+    "BPE": "GPT2Tokenizer",
+    "Unigram": "T5Tokenizer",
+}
+"""Its classes, by the kind of model in `tokenizer.json`."""
 _IDS, _POSITION, _LOGITS = "input_ids", "position", "logits"
 _MASK, _TYPES = "attention_mask", "token_type_ids"
 # ArrayFeatureType.ArrayDataType of Core ML's FeatureTypes.proto, by Swift's names.
@@ -96,6 +108,9 @@ def swift_files(
     if resources:
         found[CONFIGURATION_FILE] = "{}\n"
         resources.append(CONFIGURATION_FILE)
+        if TOKENIZER_SETTINGS_FILE not in resources:
+            found[TOKENIZER_SETTINGS_FILE] = _tokenizer_settings(directory)
+            resources.append(TOKENIZER_SETTINGS_FILE)
     if has_test:
         resources.append(SELFTEST_FILE)
     lines = [f'.process("{COREML_PACKAGE}")', *(f'.copy("{name}")' for name in resources)]
@@ -228,6 +243,19 @@ def _encoder(
         else f"{noun}.scalars",
     )
     return body, _Swift(templates.ENCODER_TEXTS).substitute(shared)
+
+
+def _tokenizer_settings(directory: Path) -> str:
+    """What swift-transformers asks of `tokenizer_config.json`: which of its classes reads the
+    tokenizer, and for word pieces, whether text becomes lower case.
+    """
+    from tokenizers import Tokenizer
+
+    content = json.loads((directory / TOKENIZER_FILE).read_bytes())
+    normalizer = Tokenizer.from_file(str(directory / TOKENIZER_FILE)).normalizer
+    is_lower = normalizer is not None and normalizer.normalize_str("A") == "a"
+    kind = _TOKENIZER_CLASSES.get(content["model"].get("type", ""), "PreTrainedTokenizer")
+    return json.dumps({"tokenizer_class": kind, "do_lower_case": is_lower}) + "\n"
 
 
 def _closing(directory: Path) -> int:

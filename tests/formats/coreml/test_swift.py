@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import struct
@@ -220,7 +221,10 @@ def test_two_models_have_different_names(built: dict[str, Path]) -> None:
         for path in built.values()
     }
     assert len(found) == len(built)
-    package = swift_files(built["encoder"], read_artifact(built["encoder"]))[PACKAGE_FILE].decode()
+    files = swift_files(built["encoder"], read_artifact(built["encoder"]))
+    package = files[PACKAGE_FILE].decode()
+    settings = json.loads(files["tokenizer_config.json"])
+    assert settings == {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
     assert 'let name = "EdgeqEncoderCoremlFloat16"' in package
     assert '.copy("tokenizer_config.json")' in package and "selftest.json" not in package
 
@@ -296,7 +300,8 @@ def test_the_bundle_holds_the_package_and_the_swift_file(
     record = read_bundle(bundle)
     assert set(record.files) == set(record.artifact.files)
     assert WEIGHTS in record.files and TOKENIZER_FILE in record.files
-    assert set(record.extras) == {SWIFT_FILE, PACKAGE_FILE, CONFIGURATION_FILE}
+    wanted = {SWIFT_FILE, PACKAGE_FILE, CONFIGURATION_FILE, "tokenizer_config.json"}
+    assert set(record.extras) == wanted
     assert [line.device for line in record.limits] == ["iphone-15-pro"] * 4
     with zipfile.ZipFile(bundle) as archive:
         assert archive.namelist() == [BUNDLE_FILE, *sorted(record.contents)]
