@@ -194,7 +194,7 @@ def stated_task(path: Path) -> Task | None:
         meant = next(task for task in TASKS.values() if task.has_sentence_head)
     if meant is None or (meant.reads_texts and _next_to(path, TOKENIZER) is None):
         return None
-    return meant if meant.takes_images or meant.reads_texts else None
+    return None if meant.generates else meant
 
 
 def a_sample(path: Path) -> dict[str, npt.NDArray[Any]]:
