@@ -65,7 +65,7 @@ _SIDE_BY_SIDE = ["-n", str(_PROCESSES), "--dist", "loadfile", "--no-loadscope-re
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, with the build side and the real model; a file's tests share what they build.
+    """All but rare tests, with the build side and the real model; a file's share what they build.
 
     64-bit Arm is set up in the user's cache first, where that can be.
     """
@@ -74,7 +74,8 @@ def tests(session: nox.Session) -> None:
     session.log(done.strip())
     wanted = {*_required(), "arm64"} if "ready" in done else _required()
     environment = {"EDGEQ_REQUIRE": ",".join(wanted)} if wanted else {}
-    session.run("pytest", *(session.posargs or _SIDE_BY_SIDE), env=environment)
+    chosen = session.posargs or ["-m", "not rare", *_SIDE_BY_SIDE]
+    session.run("pytest", *chosen, env=environment)
 
 
 @nox.session

@@ -159,7 +159,7 @@ class Blocks:
             yield
         finally:
             for layer in self.layers:
-                del layer.forward
+                layer.__dict__.pop("forward", None)  # gone where running the first block failed
 
     def _first_gives_tuple(self, call: _Call) -> bool:
         """Whether blocks return a tuple, as the first does when it is run."""
