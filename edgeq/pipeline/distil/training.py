@@ -115,7 +115,7 @@ class Distillation:
     """Steps, evaluations and checkpoints.
 
     parameters: to train, by name. what: in front of what is said of the progress. step: entered
-    while the gradients of a step are added up. eps: AdamW's.
+    while the gradients of a step are added up. betas, eps: AdamW's.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class Distillation:
         progress: Progress,
         what: str,
         step: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
         self._network, self._lessons, self._count, self._seed = network, lessons, count, seed
@@ -141,7 +142,10 @@ class Distillation:
         self._parameters = {name: parameter for name, (parameter, _) in parameters.items()}
         self._peaks = [rate for _, rate in parameters.values()]
         self._optimizer = torch.optim.AdamW(
-            [{"params": [each]} for each in self._parameters.values()], weight_decay=0.0, eps=eps
+            [{"params": [each]} for each in self._parameters.values()],
+            betas=betas,
+            eps=eps,
+            weight_decay=0.0,
         )
 
     def run(self) -> State:
