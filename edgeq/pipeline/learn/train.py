@@ -26,7 +26,6 @@ from edgeq.quantize.statistics import Feed
 METHOD = "learned"
 _ROUNDS = 3  # of all samples, within these limits
 _STEPS = (150, 500)
-# Twice the codes' rate ended at the same distance, with 8 % more at the worst thousandth.
 _CODES_RATE, _SCALES_RATE = 1e-2, 1e-3
 _WHAT = "learn"
 
