@@ -214,7 +214,7 @@ def _killed(name: str, chance: random.Random, room: Room, whole: float) -> str:
         family = Family([*_EDGEQ, *COMMANDS[name]], room.folder, **room.environment)
         moment = chance.uniform(0.0, whole)
         while family.parent.poll() is None and family.cpu_seconds() < moment:
-            time.sleep(0.02)
+            time.sleep(0.1)
         if family.parent.poll() is None:  # else it ended before its moment
             orphans = family.kill_parent()
             return f"outlived its parent: {orphans[0][-120:]}" if orphans else ""
