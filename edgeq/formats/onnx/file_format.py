@@ -13,6 +13,8 @@ from edgeq.formats.package import Package
 from edgeq.models.architectures import DEFAULT_CONTEXT
 from edgeq.models.model import DescribedModel
 from edgeq.quantize.decide import Decision, decide, stored_bytes
+from edgeq.quantize.number_formats.floats import FLOAT32
+from edgeq.quantize.number_formats.integers import INT4_STORED, INT8_STORED
 from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage.onnx import OnnxStorage
 
@@ -47,6 +49,14 @@ class Onnx(OnnxStorage, FileFormat):
             import edgeq.formats.onnx.decoder
         else:
             import edgeq.formats.onnx.model  # noqa: F401
+
+    def expanded_words(self) -> tuple[str, ...]:
+        """See `FileFormat.expanded_words`."""
+        return (INT4_STORED.name, INT8_STORED.name, FLOAT32.name)
+
+    def input_rounding(self, grid: str) -> str:
+        """See `FileFormat.input_rounding`."""
+        return "" if grid in self.expanded_words() else super().input_rounding(grid)
 
     def plan_tensors(
         self, model: DescribedModel, intent: Intent, compute: str

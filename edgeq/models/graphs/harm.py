@@ -222,7 +222,4 @@ def _decoded(weight: Weight, quantized: Quantized) -> Floats:
         rows = rows / inputs.smoothing
     if inputs is not None and quantized.outlier_columns is not None:
         rows[:, list(inputs.outliers)] = quantized.outlier_columns
-    if weight.role == "linear" and weight.uses[0].inputs_first:
-        rows = rows.T
-    decoded: Floats = np.ascontiguousarray(rows.reshape(weight.shape), dtype=np.float32)
-    return decoded
+    return weight.as_stored(rows)

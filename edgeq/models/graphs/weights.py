@@ -118,7 +118,16 @@ class Weight:
             return array.reshape(array.shape[0], -1)
         if self.role == "recurrent":  # (directions, gates × hidden, inputs)
             return array.reshape(-1, array.shape[-1])
-        return np.ascontiguousarray(array.T) if self.uses[0].inputs_first else array
+        return np.ascontiguousarray(array.T) if self._is_turned else array
+
+    def as_stored(self, matrix: Floats) -> Floats:
+        """`matrix`, as by `matrix()`, in the layout of the file."""
+        turned = matrix.T if self._is_turned else matrix
+        return np.ascontiguousarray(turned).reshape(self.shape)
+
+    @property
+    def _is_turned(self) -> bool:
+        return self.role == "linear" and self.uses[0].inputs_first
 
 
 def find_weights(model: ir.Model) -> list[Weight]:
