@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Block = Callable[[str, str], str]
-WIDTH, HEADS, LAYERS, TOKENS, LABELS = 128, 4, 4, 16, 8
-OUTLIERS = (3, 50, 101)
+WIDTH, HEADS, LAYERS, TOKENS, LABELS = 96, 4, 3, 12, 6
+OUTLIERS = (3, 40, 77)
 
 
 class Transformer:
@@ -36,7 +36,7 @@ class Transformer:
         if self._is_pre_norm:
             value = self._norm(value, "last")
         first = self._add("Gather", [value, self._constant("first", np.array(0))], axis=1)
-        self._linear(first, "head", WIDTH, LABELS, 1.0, output="y")
+        self._linear(first, "head", WIDTH, LABELS, self._outlier, output="y")
         stored = [numpy_helper.from_array(array, name) for name, array in self._constants.items()]
         shapes = {"x": [1, TOKENS, WIDTH], "y": [1, LABELS]}
         inputs, outputs = (

@@ -54,18 +54,28 @@ def write_quantized(
     progress: Progress,
     train: Callable[[Codes, frozenset[str]], Codes] | None = None,
     limit: float | None = None,
+    around_mean: bool = False,
 ) -> Written:
     """Quantize `model.onnx` of `float_directory` into `destination`.
 
     decide: by name and shape `(rows, …)`, as in `edgeq.quantize.decide`. feeds: calibration
     samples, required if a choice uses statistics. train: trains the codes of the weights that are
-    named, and returns all. limit: of the answers' relative error by static ranges and rounded
-    weights; the most harmful are left out to keep it. Raises InvalidInput, naming operators and
-    reasons, if quantization is requested and no weight allows it.
+    named, and returns all. limit: of the answers' relative error by coded inputs and rounded
+    weights; the most harmful are left out to keep it. around_mean: as for `harms`. Raises
+    InvalidInput, naming operators and reasons, if quantization is requested and no weight allows
+    it.
     """
     chosen = ChosenWeights(float_directory, decide, find_region=codes_from_end_to_end)
     statistics, found = chosen.quantize(feeds, progress)
-    loud = _too_loud(float_directory, chosen, statistics, found, feeds, limit, progress)
+    loud = {}
+    if limit is not None and feeds and any(q.activations != "float32" for q in found.values()):
+        progress("measure what each rounding does to the answers")
+        plain = [w for w in chosen.weights if w.role in ("linear", "convolution") and _in_main(w)]
+        own = chosen.ranges(statistics)
+        measured = harms(
+            float_directory, chosen.region, own, plain, found, feeds, limit, around_mean
+        )
+        loud = _too_loud(*measured, found, limit)
     if loud:
         chosen = _without(loud, float_directory, decide)
         statistics, found = chosen.quantize(feeds, progress)
@@ -77,26 +87,12 @@ def write_quantized(
 
 
 def _too_loud(
-    float_directory: Path,
-    chosen: ChosenWeights,
-    statistics: Mapping[str, InputStatistics],
-    found: Mapping[str, Quantized],
-    feeds: Sequence[Feed],
-    limit: float | None,
-    progress: Progress,
+    each: Mapping[str, float], together: float, found: Mapping[str, Quantized], limit: float
 ) -> dict[str, float]:
     """What must not be rounded, and its share in the answers' error."""
-    is_static = any(q.activations == "static-uint8" for q in found.values())
-    if limit is None or not feeds or not is_static:
-        return {}
-    progress("measure what each rounding does to the answers")
-    plain = [w for w in chosen.weights if w.role in ("linear", "convolution") and _in_main(w)]
-    own = chosen.ranges(statistics)
-    each, together = harms(float_directory, chosen.region, own, plain, found, feeds, limit)
     loud = too_loud(each, together, found, limit)
-    if set(found) <= set(
-        loud
-    ):  # nothing would be left of the variant: its check says how bad it is
+    if set(found) <= set(loud):
+        # nothing would be left of the variant: its check says how bad it is
         return {name: share for name, share in loud.items() if name not in found}
     return loud
 

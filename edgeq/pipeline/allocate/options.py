@@ -133,5 +133,3 @@ def settled(options: Options, recipe: Recipe, format: Format, fit: FitSpec) -> O
         if chosen:
             found[name] = tuple(chosen[:1])
     return found
-
-
