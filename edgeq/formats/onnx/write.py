@@ -30,6 +30,7 @@ from edgeq.quantize.number_formats.integers import INT8, INT8_STORED, IntegerFor
 from edgeq.quantize.statistics import Feed, InputStatistics
 
 Codes = Mapping[str, QuantizedTensor]
+_TABLES = ("embedding", "tied")  # whose rows are one by one as good as their codes
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def write_quantized(
     loud = {}
     if limit is not None and feeds and any(q.activations != "float32" for q in found.values()):
         progress("measure what each rounding does to the answers")
-        plain = [w for w in chosen.weights if w.role in ("linear", "convolution") and _in_main(w)]
+        plain = [w for w in chosen.weights if w.role not in _TABLES and _in_main(w)]
         own = chosen.ranges(statistics)
         measured = harms(
             float_directory, chosen.region, own, plain, found, feeds, limit, around_mean

@@ -323,10 +323,13 @@ def test_what_is_expanded_is_exactly_what_its_codes_say(
         np.testing.assert_array_equal(found, wanted)
 
 
-def test_a_gru_is_refused_with_operator_and_reason(tmp_path: Path) -> None:
+def test_a_gru_is_stored_in_int8_and_refused_in_int4(tmp_path: Path) -> None:
     source = onnx_models.gru(tmp_path / "m.onnx")
+    _, _, written = quantize(source, tmp_path, "int8-dynamic", sequences(1))
+    notes = {tensor.grid: tensor.note for tensor in written.tensors.values()}
+    assert notes == {"int8-stored": "computed in float32: no integer kernel reads it"}
     with pytest.raises(InvalidInput, match="GRU 'gru': onnxruntime has no quantized kernel"):
-        quantize(source, tmp_path, "int8-dynamic", sequences(1))
+        quantize(source, tmp_path, "int4-b32", sequences(1))
 
 
 @pytest.mark.parametrize(
