@@ -20,6 +20,7 @@ from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats.integers import INT8
 
+NO_RANGES: dict[str, tuple[float, float]] = {}
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.standard_normal((64, 80)).astype(np.float32)
 INPUT = RNG.standard_normal((5, 64)).astype(np.float32)
@@ -60,8 +61,8 @@ def test_the_range_of_each_input(tmp_path: Path) -> None:
     rest[:, 3] = 0
     tensor = NEAREST.round(rest, None, INT8)
     quantized = Quantized(tensor, codes, np.ascontiguousarray(WEIGHT.T[:, [3]]), "dynamic-uint8")
-    given = tmp_path, Region(), {}, [weight], {"w": quantized}
-    found, _ = harms(*given, [{"x": INPUT}], limit=0.001, around_mean=False)
+    given = tmp_path, Region(), NO_RANGES, [weight], {"w": quantized}, [{"x": INPUT}]
+    found, _ = harms(*given, limit=0.001, around_mean=False)
     own = INPUT.copy()
     own[:, 3] = 0
     own = coded(own, float(own.min()), float(own.max()))
@@ -77,7 +78,7 @@ def test_around_the_mean_of_the_answers(tmp_path: Path) -> None:
     codes = InputCodes(None, (), low=-40.0, high=40.0, error=0.0, plain_error=0.0)
     quantized = Quantized(NEAREST.round(WEIGHT.T, None, INT8), codes, None, "static-uint8")
     feeds = [{"x": 10 * INPUT + each * INPUT[::-1]} for each in range(4)]
-    given = tmp_path, Region(), {}, [weight], {"w": quantized}, feeds
+    given = tmp_path, Region(), NO_RANGES, [weight], {"w": quantized}, feeds
     decoded = quantized.tensor.dequantize().T
     exact = np.stack([feed["x"] @ WEIGHT for feed in feeds])
     missed = np.stack([coded(feed["x"], -40.0, 40.0) @ decoded for feed in feeds]) - exact

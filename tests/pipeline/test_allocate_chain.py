@@ -60,9 +60,9 @@ def test_a_changed_weight_changes_what_onnxruntime_computes(
     array = np.random.default_rng(0).standard_normal(feed[1]).astype(np.float32)
     chain = Chain(tmp_path, [{feed[0]: array}], {name})
     weight = chain.weights[name]
-    matrix = np.sign(weight.matrix()) * 0.01
+    matrix = np.sign(weight.matrix()) * np.float32(0.01)
     ((plain,), (changed,)) = (
-        [outputs[chain.outputs[0]] for outputs in chain.run(given)]
+        [outputs[chain.outputs[0]].astype(np.float32) for outputs in chain.run(given)]
         for given in (None, {name: matrix})
     )
     np.testing.assert_allclose(plain, answer(tmp_path / MODEL_FILE, feed[0], array), 1e-4, 1e-5)

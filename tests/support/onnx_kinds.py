@@ -291,6 +291,20 @@ def branch_shares_a_weight() -> Any:
 
 
 @kind
+def mask_of_truths() -> Any:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "product"),
+        helper.make_node("Where", ["mask", "a", "zero"], ["y"], "where"),
+    ]
+    constants = {
+        "w": floats(64, 64),
+        "mask": np.arange(64) % 3 > 0,
+        "zero": np.zeros(1, np.float32),
+    }
+    return model(nodes, [value("x", ["n", 64])], [value("y", ["n", 64])], constants), rows()
+
+
+@kind
 def branch_of_an_open_length() -> Any:
     """Nested, as where PyTorch asks for a tensor's rank; only one branch knows the length."""
     inner = [

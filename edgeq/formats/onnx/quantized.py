@@ -345,8 +345,8 @@ def _pairs(codes: NDArray[np.int8], groups: int, size: int) -> NDArray[np.uint8]
     """Two 4-bit codes in a byte, plus 8: of each group, the first half in the low bits."""
     filled = np.pad(codes, ((0, 0), (0, groups * size - codes.shape[1])))
     shifted = (filled + 8).astype(np.uint8).reshape(-1, groups, size)
-    pairs: NDArray[np.uint8] = shifted[..., : size // 2] | shifted[..., size // 2 :] << 4
-    return pairs
+    pairs = shifted[..., : size // 2] | shifted[..., size // 2 :] << np.uint8(4)
+    return pairs.astype(np.uint8)
 
 
 @dataclass(frozen=True)

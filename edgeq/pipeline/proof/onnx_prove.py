@@ -143,7 +143,8 @@ def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 
 def _is_true(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_type == onnx.TensorProto.BOOL and bool(onnx.numpy_helper.to_array(tensor))
+    is_bool = tensor.data_type == onnx.TensorProto.BOOL
+    return is_bool and onnx.numpy_helper.to_array(tensor).tolist() is True
 
 
 def _same_interface(original: OnnxOriginal, imported: OnnxOriginal) -> None:
