@@ -114,6 +114,15 @@ def weight_scaled_and_reshaped() -> Any:
 
 
 @kind
+def weight_masked() -> Any:
+    """Booleans of more than one value, as masks are."""
+    mask = np.random.default_rng(1).random((64, 96)) > 0.3
+    before = [helper.make_node("Where", ["m", "a", "z"], ["w"])]
+    constants = {"m": mask, "a": floats(64, 96), "z": np.array(0, np.float32)}
+    return _product(["x", "w"], before, constants)
+
+
+@kind
 def weight_in_a_constant_node() -> Any:
     stored = numpy_helper.from_array(floats(64, 96), "w")
     return _product(["x", "w"], [helper.make_node("Constant", [], ["w"], "c", value=stored)], {})
