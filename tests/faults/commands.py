@@ -156,13 +156,13 @@ def _kills(name: str, seeds: Iterable[int], folder: Path) -> Iterator[Run]:
     """Kill a command again and again; then it must end well. Yields once that was seen."""
     sound = _sound()
     with _attacked(sound, folder) as room:
-        whole = _cpu_seconds(name, room)
+        whole, wanted = _cpu_seconds(name, room), room.made()
     left = iter(seeds)
     while batch := list(itertools.islice(left, _KILLS[name])):
         with _attacked(sound, folder) as room:
             begun = time.monotonic()
             broken = [_killed(name, random.Random(seed), room, whole) for seed in batch]
-            broken[-1] = broken[-1] or _aftermath(name, sound, room)
+            broken[-1] = broken[-1] or _aftermath(name, wanted, room)
             seconds = (time.monotonic() - begun) / len(batch)
             yield from (Run(seed, what, seconds) for seed, what in zip(batch, broken, strict=True))
 
@@ -220,12 +220,12 @@ def _killed(name: str, chance: random.Random, room: Room, whole: float) -> str:
             return f"outlived its parent: {orphans[0][-120:]}" if orphans else ""
 
 
-def _aftermath(name: str, sound: Room, room: Room) -> str:
+def _aftermath(name: str, wanted: dict[str, bytes], room: Room) -> str:
     """What does not hold after the next start."""
     done = room.run(COMMANDS[name])
     if done.returncode not in (0, 4):
         return _ending(done)
-    return _differences(sound, room) or _left(room)
+    return _differences(wanted, room) or _left(room)
 
 
 def _power_cut(chance: random.Random, sound: Room, room: Room) -> str:
@@ -235,7 +235,7 @@ def _power_cut(chance: random.Random, sound: Room, room: Room) -> str:
         kept = path.read_bytes()[: chance.choice((0, size, chance.randrange(size)))]
         path.write_bytes(bytes(size) if len(kept) == size else kept)
     done = room.run(COMMANDS["build"])
-    return _ending(done) if done.returncode else _differences(sound, room)
+    return _ending(done) if done.returncode else _differences(_artifacts(sound), room)
 
 
 def _full_disk(chance: random.Random, sound: Room, room: Room) -> str:
@@ -302,17 +302,19 @@ def _clock(chance: random.Random, sound: Room, room: Room) -> str:
         text=True,
         timeout=_SECONDS,
     )
-    return _ending(done) if done.returncode else _differences(sound, room)
+    return _ending(done) if done.returncode else _differences(_artifacts(sound), room)
 
 
 def _ending(done: subprocess.CompletedProcess[str]) -> str:
     return f"status {done.returncode}: {' '.join(done.stderr.split())[-300:]}"
 
 
-def _differences(sound: Room, room: Room) -> str:
-    wanted, found = sound.made(), room.made()
-    if "net.zip" not in found:
-        wanted.pop("net.zip")
+def _artifacts(room: Room) -> dict[str, bytes]:
+    return {name: content for name, content in room.made().items() if name != "net.zip"}
+
+
+def _differences(wanted: dict[str, bytes], room: Room) -> str:
+    found = room.made()
     differing = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
     return f"other bytes: {', '.join(differing)[:300]}" if differing else ""
 

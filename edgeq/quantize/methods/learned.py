@@ -36,8 +36,9 @@ class Learned(RoundingMethod):
 
         A scale per row goes with activations in 8 bits, whose error training would not see.
         """
-        has_groups = isinstance(number_format, IntegerFormat) and bool(number_format.group_size)
-        return has_groups or isinstance(number_format, Palette)
+        if isinstance(number_format, IntegerFormat):
+            return bool(number_format.group_size) and not number_format.is_expanded
+        return isinstance(number_format, Palette)
 
     def starts_from(self, number_format: NumberFormat) -> str:
         """Palettes have tables by k-means, all others GPTQ's codes."""
