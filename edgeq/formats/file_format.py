@@ -114,6 +114,10 @@ class FileFormat(Storage):
         """
         return (INT4_B32.name, INT8_B32.name, FLOAT32.name)
 
+    def expanded_words(self) -> tuple[str, ...]:
+        """The options of tensors that no kernel reads in codes, expanded when a file is opened."""
+        return ()
+
     def weights_word(self, most: str) -> str:
         """The name of a variant whose tensors mostly are `most`, a word of `tensor_words`."""
         return INT8_B32.name

@@ -50,6 +50,17 @@ class Onnx(OnnxStorage, FileFormat):
         else:
             import edgeq.formats.onnx.model  # noqa: F401
 
+    def expanded_words(self) -> tuple[str, ...]:
+        """See `FileFormat.expanded_words`."""
+        from edgeq.quantize.number_formats.floats import FLOAT32
+        from edgeq.quantize.number_formats.integers import INT4_STORED, INT8_STORED
+
+        return (INT4_STORED.name, INT8_STORED.name, FLOAT32.name)
+
+    def input_rounding(self, grid: str) -> str:
+        """See `FileFormat.input_rounding`."""
+        return "" if grid in self.expanded_words() else super().input_rounding(grid)
+
     def plan_tensors(
         self, model: DescribedModel, intent: Intent, compute: str
     ) -> Iterator[TensorPlan]:
