@@ -54,6 +54,7 @@ PLACES = (
     "measure",
     "models/test_decoder_onnx.py",
     "models/test_float_onnx.py",
+    "models/test_original_tokenizer.py",
     "pipeline",
     "places",
     "report/test_browser.py",
