@@ -81,29 +81,34 @@ def plan(recipe: Recipe, as_json: Json = False) -> None:
     from edgeq.core.errors import InvalidInput
     from edgeq.pipeline.check.expected import expected_everywhere
     from edgeq.pipeline.plan.plan import make_plan
+    from edgeq.recipe.parts import has_parts, recipes_in
     from edgeq.report.expectations import print_expected
     from edgeq.report.overview import print_plan
 
-    planned = make_plan(recipe)
-    if planned.recipe.quantize.fit:
-        from edgeq.pipeline.allocate.prospects import foretold
-        from edgeq.pipeline.allocate.workflow import foreseen
+    console, outputs, problems = make_console(), [], []
+    for path in recipes_in(recipe):
+        planned = make_plan(path)
+        if planned.recipe.quantize.fit:
+            from edgeq.pipeline.allocate.prospects import foretold
+            from edgeq.pipeline.allocate.workflow import foreseen
 
-        with progress_line() as progress:
-            planned = foretold(foreseen(planned, progress))
-    estimates = expected_everywhere(planned)
-    refusal = InvalidInput(planned.impossible.values()) if planned.impossible else None
-    if as_json:
-        dumped = {
-            name: {id: each.model_dump(mode="json") for id, each in own.items()}
-            for name, own in estimates.items()
-        }
-        output = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
-        print_json({**output, **refused(refusal)})
-    else:
-        console = make_console()
+            with progress_line() as progress:
+                planned = foretold(foreseen(planned, progress))
+        estimates = expected_everywhere(planned)
+        problems += planned.impossible.values()
+        if as_json:
+            dumped = {
+                name: {id: each.model_dump(mode="json") for id, each in own.items()}
+                for name, own in estimates.items()
+            }
+            outputs.append({**planned.plan.model_dump(mode="json"), "estimates": dumped})
+            continue
         print_plan(planned.plan, list(planned.devices.values()), console)
         print_expected(estimates, planned.devices, console)
+    refusal = InvalidInput(problems) if problems else None
+    if as_json:
+        output = {"parts": outputs} if has_parts(recipe) else outputs[0]
+        print_json({**output, **refused(refusal)})
     end(refusal, as_json)
 
 
@@ -168,7 +173,7 @@ def check(
     from edgeq.core.files import writable, write_text
     from edgeq.pipeline.build.build import Partly
     from edgeq.pipeline.check.verdict import exit_status
-    from edgeq.pipeline.check.workflow import check_recipe
+    from edgeq.pipeline.workflow import check as check_any
     from edgeq.report.junit import junit as to_junit
 
     if junit is not None:
@@ -176,7 +181,7 @@ def check(
     refusal = None
     with progress_line() as progress:
         try:
-            verdicts = check_recipe(recipe, device or [], full, progress, on, limit, artifact or ())
+            verdicts = check_any(recipe, device or [], full, progress, on, limit, artifact or ())
         except Partly as error:
             verdicts, refusal = error.done, error
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
