@@ -78,14 +78,15 @@ def whole(
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
 def plan(recipe: Recipe, as_json: Json = False) -> None:
     """Show every tensor's number format and size, and what to expect, without loading weights."""
-    from edgeq.core.errors import InvalidInput
+    from edgeq.core.errors import InvalidInput, Problem
     from edgeq.pipeline.check.expected import expected_everywhere
     from edgeq.pipeline.plan.plan import make_plan
     from edgeq.recipe.parts import has_parts, recipes_in
     from edgeq.report.expectations import print_expected
     from edgeq.report.overview import print_plan
 
-    console, outputs, problems = make_console(), [], []
+    console, outputs = make_console(), []
+    problems: list[Problem] = []
     for path in recipes_in(recipe):
         planned = make_plan(path)
         if planned.recipe.quantize.fit:
