@@ -40,7 +40,7 @@ def heard(seconds: float, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     time = np.arange(int(16_000 * seconds)) / 16_000
     tones = sum(np.sin(2 * np.pi * hertz * time) for hertz in rng.uniform(100, 4000, 4))
-    return np.round(np.clip(0.1 * tones, -1, 1) * 32767) / 32768
+    return np.asarray(np.round(np.clip(0.1 * tones, -1, 1) * 32767) / 32768)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,6 @@ def test_settings_without_support_are_refused(
     assert message in str(refused.value)
 
 
-@pytest.mark.slow
 def test_a_verdict_counts_words(
     case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
