@@ -74,7 +74,7 @@ def tests(session: nox.Session) -> None:
     session.log(done.strip())
     wanted = {*_required(), "arm64"} if "ready" in done else _required()
     environment = {"EDGEQ_REQUIRE": ",".join(wanted)} if wanted else {}
-    chosen = session.posargs or ["-m", "not rare", *_SIDE_BY_SIDE]
+    chosen = session.posargs or ["-m", "not rare", "--durations=60", *_SIDE_BY_SIDE]
     session.run("pytest", *chosen, env=environment)
 
 

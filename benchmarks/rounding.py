@@ -11,20 +11,27 @@ size: the same seconds per million weights, the same MiB. In width memory should
 a layer. Time cannot quite: making up for a weight's error in all other columns, and the moments to
 do so by, take work in proportion to the columns, so that GPTQ's time per weight and column, the
 table's "ns per weight and column", is what must not grow. Columns are the mean over weights. The
-vocabulary's table is the output layer, too, and rounded with the rest.
+vocabulary's table is the output layer, too, and rounded with the rest. The last column is the time
+that progress said was left after a quarter of it, as a share of what it took. On one core, without
+time spent on waiting for other threads:
+
+    OPENBLAS_NUM_THREADS=1 taskset -c 0 python benchmarks/rounding.py ...
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import re
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from itertools import product
 from pathlib import Path
+from time import perf_counter as clock
+from time import process_time
 
 import numpy as np
 
@@ -98,10 +105,11 @@ def measure(hidden: int, layers: int, vocabulary: int, windows: int) -> dict[str
         def decide(name: str, shape: tuple[int, ...]) -> Decision:
             return decision if "proj" in name or "embed" in name else kept
 
+        said: list[tuple[float, str]] = []
         before = peak_bytes()
-        start, busy = time.perf_counter(), time.process_time()
-        codes = find_codes(folder, decide, feeds, lambda step: None)
-        seconds, busy = time.perf_counter() - start, time.process_time() - busy
+        start, busy = clock(), process_time()
+        codes = find_codes(folder, decide, feeds, lambda step: said.append((clock() - start, step)))
+        seconds, busy = clock() - start, process_time() - busy
     sizes = [tensor.codes.shape for tensor in codes.values()]
     return {
         "weights": int(count),
@@ -109,7 +117,17 @@ def measure(hidden: int, layers: int, vocabulary: int, windows: int) -> dict[str
         "seconds": seconds,
         "cpu": busy,
         "bytes": peak_bytes() - before,
+        "left": foretold(said, seconds),
     }
+
+
+def foretold(said: list[tuple[float, str]], seconds: float) -> float:
+    """The time that was said to be left a quarter of the time in, as a share of what it took."""
+    for at, step in said:
+        found = re.search(r"about ([0-9]+) (s|min) left", step)
+        if found and at > seconds / 4:
+            return int(found[1]) * (60 if found[2] == "min" else 1) / (seconds - at)
+    return math.nan
 
 
 def peak_bytes() -> int:
@@ -137,8 +155,11 @@ def main() -> None:
             )
         )
         return
-    print("                                      CPU s per  CPU ns per weight  peak  float")
-    print("hidden  layers  tokens  weights      s    M weights   and column        MiB  model MiB")
+    print("                                      CPU s per  CPU ns per weight  peak  float  said /")
+    print(
+        "hidden  layers  tokens  weights      s    M weights   and column        MiB  model MiB"
+        "  taken"
+    )
     for hidden, layers, vocabulary in product(given.hidden, given.layers, given.vocabulary):
         words = ["--hidden", hidden, "--layers", layers, "--vocabulary", vocabulary]
         words += ["--windows", given.windows]
@@ -149,7 +170,8 @@ def main() -> None:
         print(
             f"{hidden:6}  {layers:6}  {vocabulary:6}  {millions:6.2f}M  {found['seconds']:5.1f}"
             f"  {found['cpu'] / millions:9.2f}  {found['cpu'] / found['products'] * 1e9:12.3f}"
-            f"  {found['bytes'] / 2**20:9.0f}  {millions * 4e6 / 2**20:9.0f}",
+            f"  {found['bytes'] / 2**20:9.0f}  {millions * 4e6 / 2**20:9.0f}"
+            f"  {found['left']:5.2f}",
             flush=True,
         )
 

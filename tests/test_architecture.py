@@ -183,3 +183,11 @@ def test_a_plan_imports_no_writer_of_a_file_format() -> None:
     assert "edgeq.pipeline.plan.plan" in loaded
     assert not {"onnx", "onnx_ir", "torch", "transformers", "coremltools", "gguf"} & loaded
     assert not [name for name in loaded if ".write" in name and name.startswith("edgeq.formats")]
+
+
+def test_what_runs_a_model_imports_nothing_that_plans_one() -> None:
+    """A worker on a device, whose memory is measured, has no reader of configurations."""
+    program = "import sys, edgeq.measure.worker; print(*sys.modules)"
+    loaded = set(subprocess.check_output([sys.executable, "-c", program], text=True).split())
+    assert "edgeq.formats.registry" in loaded
+    assert not {"edgeq.models.model", "edgeq.models.huggingface", "edgeq.quantize.decide"} & loaded

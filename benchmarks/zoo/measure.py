@@ -52,7 +52,9 @@ def feeds_of(data: Path, model: Path) -> list[Feed]:
     """The samples of a file as the model takes them: what was stacked, apart again."""
     arrays = dict(np.load(data))
     count = len(next(iter(arrays.values())))
-    return [{name: array[index] for name, array in arrays.items()} for index in range(count)]
+    return [
+        {name: np.asarray(array[index]) for name, array in arrays.items()} for index in range(count)
+    ]
 
 
 def measured(model: ZooModel, files: Mapping[str, Path | str], own: Path) -> list[Row]:

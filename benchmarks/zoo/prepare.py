@@ -54,8 +54,7 @@ def prepare(model: ZooModel, packages: Path, own: Path) -> Path:
             for key in samples[0]
         }
         np.savez(own / f"{name}.npz", **arrays)  # type: ignore[arg-type]  # names of inputs
-    pairs = ", ".join(f"{given}: {returned}" for given, returned in model.state.items())
-    state = f", state: {{{pairs}}}" if pairs else ""
+    state = "".join(f", state: {{input: {i}, output: {o}}}" for i, o in model.state.items())
     recipe = RECIPE.format(name=model.name, state=state)
     (own / "recipe.yaml").write_text(recipe, encoding="utf-8")
     return original

@@ -11,6 +11,7 @@ Sent to other machines as text, so only the standard library is imported.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -97,6 +98,15 @@ def limit_memory(most_bytes: int) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         if hard == resource.RLIM_INFINITY or most_bytes < hard:
             resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, hard))
+
+
+def limit_seconds(most: float) -> None:
+    """Be killed by SIGXCPU after this much processor time, however busy the machine is."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(most), math.ceil(most)))
 
 
 def is_child() -> bool:

@@ -43,6 +43,7 @@ DECISIVE_ROOMS = (
     "recipe",
     "pipeline/allocate",
     "pipeline/build",
+    "pipeline/distil",
     "pipeline/plan",
     "pipeline/proof",
     "pipeline/learn",

@@ -13,6 +13,10 @@ TextOrPair: TypeAlias = str | tuple[str, str]
 """What an encoder reads at once: a text, or by a reranker a query and a text."""
 
 
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Inputs that a tokenizer makes of a text, each `(texts, tokens)`."""
+
+
 Continuation: TypeAlias = tuple[tuple[int, ...], int]
 """Token ids of a text, and the position from which on they are scored."""
 

@@ -27,7 +27,7 @@ _BATCH = 512
 
 _IMPORTED = {
     "ONNX Runtime": (35.4, 32.0),
-    "llama.cpp": (28.0, 30.5),
+    "llama.cpp": (32.5, 30.5),
     "Core ML": (35.4, 32.0),
 }
 """Python with the runtime, nothing loaded: MiB that cannot be dropped, MiB of mapped files."""

@@ -9,17 +9,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding
 
 from edgeq.core.artifact import Classes
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.validation_messages import suggest
 from edgeq.formats.base import Aggregation, Entity
-from edgeq.formats.text import TextEncoder
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+    from edgeq.formats.text import TextEncoder
 
 NO_ENTITY = "O"
 Floats = npt.NDArray[np.float64]

@@ -13,16 +13,16 @@ from edgeq.core.errors import NotComputed, Problem
 from edgeq.formats.apple.releases import Release
 from edgeq.formats.base import Model
 from edgeq.formats.package import Package
-from edgeq.models.model import DescribedModel
-from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats.floats import FLOAT32
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8_B32
-from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage import Storage
 
-if TYPE_CHECKING:  # requires the package onnx_ir
+if TYPE_CHECKING:  # what runs a model does without what reads and rounds one
     from edgeq.formats.written import Made, Sources
     from edgeq.models.graphs.weights import Decide, Weight
+    from edgeq.models.model import DescribedModel
+    from edgeq.quantize.decide import Decision
+    from edgeq.quantize.spec import Intent
 
 
 Runtime = Literal["ONNX Runtime", "llama.cpp", "Core ML"]
@@ -113,6 +113,10 @@ class FileFormat(Storage):
         release: of Apple's systems, requested by the recipe.
         """
         return (INT4_B32.name, INT8_B32.name, FLOAT32.name)
+
+    def expanded_words(self) -> tuple[str, ...]:
+        """The options of tensors that no kernel reads in codes, expanded when a file is opened."""
+        return ()
 
     def weights_word(self, most: str) -> str:
         """The name of a variant whose tensors mostly are `most`, a word of `tensor_words`."""

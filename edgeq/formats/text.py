@@ -10,9 +10,8 @@ from tokenizers import Encoding
 
 from edgeq.core.artifact import TextSettings
 from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.terms import TextOrPair
+from edgeq.core.terms import TEXT_INPUTS, TextOrPair
 from edgeq.formats.tokenizer import encoding, open_tokenizer
-from edgeq.models.huggingface import TEXT_INPUTS
 
 # What transformers removes spaces from, in this order.
 _SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")

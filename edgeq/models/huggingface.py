@@ -21,8 +21,6 @@ from edgeq.models.weight_files import TensorFacts, read_tensors, refuse_quantize
 
 # In fairseq, the origin of these, the first token's position is the padding token's plus one.
 _POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
-TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""Inputs that a tokenizer makes of a text."""
 _UNLIMITED = 1e9  # tokens; transformers writes 1e30 where a tokenizer has no limit of its own
 _SMALL_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),

@@ -11,6 +11,7 @@ from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.model import Choice
 from edgeq.quantize.number_formats import number_format
 from edgeq.quantize.number_formats.floats import FloatFormat
+from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.spec import Intent
 
 # Below this many values, scales and the operators to apply them cost more than codes save.
@@ -92,7 +93,8 @@ def stored_bytes(decision: Decision, shape: tuple[int, ...], *, is_table: bool) 
     """Bytes of a weight in an ONNX file: codes and scales, or four bytes per value.
 
     The first axis counts as rows for tables and layers alike, which is how both are stored. Only
-    operators that look rows up accept float16 scales; for the others they are written as float32.
+    operators that look rows up or expand codes accept float16 scales; for the others they are
+    written as float32.
     """
     rows = shape[0] if shape else 1
     columns = 1
@@ -101,5 +103,6 @@ def stored_bytes(decision: Decision, shape: tuple[int, ...], *, is_table: bool) 
     if decision.choice is None:
         return kept_bytes(rows * columns, decision)
     stored = number_format(decision.choice.grid)
-    wider = 0 if is_table else 2 * stored.scale_count(rows, columns)
+    is_narrow = is_table or (isinstance(stored, IntegerFormat) and stored.is_expanded)
+    wider = 0 if is_narrow else 2 * stored.scale_count(rows, columns)
     return stored.nbytes(rows, columns) + wider

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import os
+import select
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +40,7 @@ from tests.support.bundles import unchecked_bundle
 from tests.support.hostile_device import GREETING
 from tests.support.mutants import mutant
 
+_IN_OPEN = 0x20  # sys/inotify.h
 ROOT = Path(__file__).parents[2]
 WREN = ROOT / "recipes" / "wren"
 Mutate = Callable[[bytes, int], bytes]
@@ -86,6 +92,21 @@ class FlippedKind(Kind):
             return bytes(changed)
 
         return flipped
+
+
+class CraftedKind(Kind):
+    """Bundles made to be wrong; every one must be refused, and no file outside them opened."""
+
+    def mutants(self, folder: Path) -> Callable[[int], bytes]:
+        """See `Kind.mutants`. Neighbouring seeds give different kinds."""
+        from tests.support.hostile_bundles import crafted
+
+        _OUTSIDE.write_bytes(bytes(64))
+        bundles = crafted(folder, _OUTSIDE)
+        return lambda seed: bundles[37 * seed % len(bundles)]
+
+
+_OUTSIDE = Path(tempfile.gettempdir(), "outside-of-bundles")
 
 
 class Believed(Exception):
@@ -169,6 +190,26 @@ def _bundle_content(folder: Path) -> bytes:
 def _load(path: Path) -> None:
     edgeq.load(path)
     raise Believed
+
+
+def _crafted(path: Path) -> None:
+    with nobody_opens(_OUTSIDE):
+        _load(path)
+
+
+@contextlib.contextmanager
+def nobody_opens(path: Path) -> Iterator[None]:
+    """Raise if anything, native code as well, opens the file meanwhile."""
+    library = ctypes.CDLL(None, use_errno=True)
+    watch = library.inotify_init1(os.O_NONBLOCK)
+    library.inotify_add_watch(watch, os.fsencode(path), _IN_OPEN)
+    try:
+        yield
+    finally:
+        opened = bool(select.select([watch], [], [], 0)[0])
+        os.close(watch)
+        if opened:
+            raise RuntimeError("a file outside of the bundle was opened")
 
 
 def _record_content(folder: Path) -> bytes:
@@ -317,6 +358,7 @@ KINDS = {
     "records of artifacts": Kind(ARTIFACT_FILE, _record_content, _record),
     "bundles": Kind("bundle.zip", _bundle_content, _load),
     "flipped bits in bundles": FlippedKind("bundle.zip", _bundle_content, _load),
+    "crafted bundles": CraftedKind("bundle.zip", lambda _: b"", _crafted),
     "chat templates": Kind("template.jinja", _template_content, _template),
     "messages of a device": Kind("messages.bin", _wire_content, _wire),
     "signatures": Kind("signed.zip.sig", _signature_content, _signature),

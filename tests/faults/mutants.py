@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,23 @@ from tests.faults.campaign import Campaign, Run
 from tests.faults.files import KINDS, Believed
 
 MOST_SECONDS = 20
+"""Of the processors, by this process and its children: a busy machine must not break a run."""
+LONGEST_SECONDS = 120
+"""By the clock."""
 MOST_MEMORY = 1 << 30
 STATUSES = (0, 2, 3, 4)
+_WHOSE = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 _ROOT = Path(__file__).parents[2]
 
 
 def campaigns() -> list[Campaign]:
     """One for each kind of file."""
-    counts = {"GGUF files, loaded": (0, 60), "messages of a device": (8, 600)}
-    counts |= {"flipped bits in bundles": (40, 1000), "ONNX graphs": (30, 1000)}
+    counts = {"GGUF files, loaded": (0, 1000), "messages of a device": (8, 400)}
+    counts |= {"crafted bundles": (42, 126), "flipped bits in bundles": (40, 1000)}
+    counts |= {"ONNX graphs": (30, 1000)}
     return [
         Campaign(
-            f"mutated {name}" if "flipped" not in name else name,
+            name if name.startswith(("flipped", "crafted")) else f"mutated {name}",
             "refused" if "bundles" in name else "read or refused by name",
             functools.partial(run_mutants, name),
             *counts.get(name, (60, 1000)),
@@ -85,14 +89,14 @@ def main(name: str, *seeds: str) -> None:
     limit_memory(_memory() + MOST_MEMORY)
     for seed in map(int, seeds):
         path.write_bytes(mutants(seed))
-        before, begun = _memory(), time.monotonic()
+        before, begun = _memory(), _cpu_seconds()
         broken = _read(kind.read, path)
+        seconds = _cpu_seconds() - begun
         if _memory() - before > MOST_MEMORY:
             broken = broken or "takes more than 1 GiB"
-        print(
-            json.dumps({"seed": seed, "broken": broken, "seconds": time.monotonic() - begun}),
-            flush=True,
-        )
+        if seconds > MOST_SECONDS:
+            broken = broken or f"takes {seconds:.0f} s"
+        print(json.dumps({"seed": seed, "broken": broken, "seconds": seconds}), flush=True)
 
 
 class _TooLate(BaseException):
@@ -114,12 +118,12 @@ def _read(read: Any, path: Path) -> str:
 
     said = io.StringIO()
     before = signal.signal(signal.SIGALRM, _too_late)
-    signal.alarm(MOST_SECONDS)
+    signal.alarm(LONGEST_SECONDS)
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             status = run_command(command, [])
     except _TooLate:
-        return f"takes more than {MOST_SECONDS} s"
+        return f"takes more than {LONGEST_SECONDS} s"
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
@@ -131,7 +135,13 @@ def _read(read: Any, path: Path) -> str:
 
 
 def _memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most that this process, or a child that ended, had at a time."""
+    return 1024 * max(resource.getrusage(whose).ru_maxrss for whose in _WHOSE)
+
+
+def _cpu_seconds() -> float:
+    used = map(resource.getrusage, _WHOSE)
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,12 @@ pytest.importorskip("jinja2", reason="the extra 'chat' is not installed")
 pytest.importorskip("model_signing", reason="the extra 'signing' is not installed")
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 
+import edgeq
 from tests.faults import commands, mutants
 from tests.faults.campaign import Campaign, Log, Run, carry_out, table, write_table
-from tests.faults.files import KINDS
+from tests.faults.files import KINDS, nobody_opens
+from tests.support import hostile_bundles, samples
+from tests.support.bundles import unchecked_bundle
 
 SHORT = [each for each in (*mutants.campaigns(), *commands.campaigns()) if each.short]
 
@@ -49,8 +52,20 @@ def test_what_breaks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     assert "ZeroDivisionError" in mutants._read(ends, folder)
     assert mutants._read(lambda path: None, folder) == ""
-    monkeypatch.setattr(mutants, "MOST_SECONDS", 1)
+    monkeypatch.setattr(mutants, "LONGEST_SECONDS", 1)
     assert "more than 1 s" in mutants._read(lambda path: [None for _ in itertools.count()], folder)
+
+
+def test_opening_a_file_outside_is_seen_and_a_forgery_itself_is_not_refused(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.touch()
+    with nobody_opens(outside):
+        outside.stat()
+    with pytest.raises(RuntimeError, match="was opened"), nobody_opens(outside):
+        outside.read_bytes()
+    bundle = unchecked_bundle(samples.tensor_artifact(tmp_path / "a", width=16), tmp_path / "b.zip")
+    plain = hostile_bundles.with_record(bundle, tmp_path / "plain.zip", lambda record: None)
+    assert edgeq.load(plain).artifact
 
 
 def test_a_campaign_goes_on_where_it_was_stopped(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import stat
 import struct
 import sys
 import time
@@ -34,6 +33,15 @@ from edgeq.formats.bundle import BUNDLE_FILE, read_bundle
 from edgeq.models.external_data import external_files
 from tests.support import samples
 from tests.support.bundles import unchecked_bundle
+from tests.support.hostile_bundles import (
+    ENTRIES,
+    HIDING,
+    LOCATIONS,
+    NAMES,
+    forged,
+    sealed,
+    with_tensor_elsewhere,
+)
 
 MIB = 1 << 20
 
@@ -57,42 +65,7 @@ def bundled(artifact: Path, out: Path) -> Path:
     return unchecked_bundle(artifact, out)
 
 
-def sealed(path: Path) -> Path:
-    """The same archive with a right digest at its end."""
-    content = path.read_bytes()
-    body = content[: content.rindex(b"PK\5\6") + 20] + struct.pack("<H", 77)
-    path.write_bytes(body + b"edgeq-sha256:" + hashlib.sha256(body).hexdigest().encode())
-    return path
-
-
-def forged(bundle: Path, path: Path, change: Callable[[zipfile.ZipInfo], None]) -> Path:
-    """`bundle` with every entry but the record written as `change` wants it."""
-    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(path, "w") as new:
-        for name in old.namelist():
-            info = zipfile.ZipInfo(name)
-            if name != BUNDLE_FILE:
-                change(info)
-            new.writestr(info, old.read(name))
-    return sealed(path)
-
-
-def compressed(info: zipfile.ZipInfo) -> None:
-    info.compress_type = zipfile.ZIP_DEFLATED
-
-
-def link(info: zipfile.ZipInfo) -> None:
-    info.external_attr = (stat.S_IFLNK | 0o777) << 16
-
-
-def device(info: zipfile.ZipInfo) -> None:
-    info.external_attr = (stat.S_IFCHR | 0o666) << 16
-
-
-def commented(info: zipfile.ZipInfo) -> None:
-    info.comment = b"x"
-
-
-@pytest.mark.parametrize("change", [compressed, link, device, commented])
+@pytest.mark.parametrize("change", ENTRIES)
 def test_entries_that_no_bundle_has_are_refused(
     change: Callable[[zipfile.ZipInfo], None], bundle: Path, tmp_path: Path
 ) -> None:
@@ -128,12 +101,6 @@ def test_overlapping_entries_are_refused(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_bytes(content)
     with pytest.raises(InvalidInput, match="does not start where"):
         edgeq.load(sealed(tmp_path / "bad.zip"))
-
-
-NAMES = [
-    *("con", "NUL", "com1.onnx", "a/aux.txt", "end.", "a./b", "end ", "x" * 300),
-    *("../up", "/root", "a\\b", "c:x", "Model.onnx.DATA", "model.onnx/x"),
-]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -175,60 +142,15 @@ def test_a_directory_holds_the_recorded_files_and_nothing_else(
         edgeq.load(copy)
 
 
-def elsewhere(location: str) -> TensorProto:
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value=location)
-    return tensor
-
-
-def in_initializer(model: onnx.ModelProto, tensor: TensorProto) -> None:
-    model.graph.initializer.append(tensor)
-
-
-def in_constant(model: onnx.ModelProto, tensor: TensorProto) -> None:
-    model.graph.node.append(helper.make_node("Constant", [], ["c"], value=tensor))
-
-
-def in_subgraph(model: onnx.ModelProto, tensor: TensorProto) -> None:
-    then = helper.make_graph([], "then", [], [], [tensor])
-    model.graph.node.append(helper.make_node("If", ["x"], ["c"], then_branch=then))
-
-
-def in_sparse(model: onnx.ModelProto, tensor: TensorProto) -> None:
-    model.graph.sparse_initializer.add().values.CopyFrom(tensor)
-
-
-def in_function(model: onnx.ModelProto, tensor: TensorProto) -> None:
-    function = model.functions.add(name="f", domain="d")
-    function.node.append(helper.make_node("Constant", [], ["c"], value=tensor))
-
-
-def in_training(model: onnx.ModelProto, tensor: TensorProto) -> None:
-    model.training_info.add().initialization.initializer.append(tensor)
-
-
-HIDING: list[Callable[[onnx.ModelProto, TensorProto], None]] = [
-    *(in_initializer, in_constant, in_subgraph, in_sparse, in_function, in_training)
-]
-LOCATIONS = ["/etc/hostname", "../outside", "not-there", "*/_ORT_MEM_ADDR_/*", "./a", "a\\b"]
-
-
 @pytest.mark.parametrize("hide", HIDING)
 def test_external_data_outside_the_record_is_found_wherever_a_tensor_can_lie(
-    hide: Callable[[onnx.ModelProto, TensorProto], None], copy: Path
+    hide: Callable[[onnx.ModelProto, TensorProto], None], artifact: Path, copy: Path
 ) -> None:
-    original = onnx.load(copy / MODEL_FILE, load_external_data=False)
     for location in LOCATIONS:
-        model = onnx.ModelProto()
-        model.CopyFrom(original)
-        hide(model, elsewhere(location))
-        content = model.SerializeToString()
+        changed = Path(shutil.copytree(artifact, copy, dirs_exist_ok=True))
+        content = with_tensor_elsewhere(changed, hide, location)
         assert external_files(content) == {DATA_FILE, location}
-        (copy / MODEL_FILE).write_bytes(content)
-        files = record_files(copy, [MODEL_FILE, DATA_FILE])
-        write_artifact(copy, read_record(copy).model_copy(update={"files": files}))
-        for path in (copy, bundled(copy, copy.parent / "b.zip")):
+        for path in (changed, bundled(changed, changed.parent / "b.zip")):
             with pytest.raises(InvalidInput, match="stores a tensor in"):
                 edgeq.load(path)
 

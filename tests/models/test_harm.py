@@ -20,6 +20,7 @@ from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats.integers import INT8
 
+NO_RANGES: dict[str, tuple[float, float]] = {}
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.standard_normal((64, 80)).astype(np.float32)
 INPUT = RNG.standard_normal((5, 64)).astype(np.float32)
@@ -37,8 +38,8 @@ def test_each_rounding_alone(tmp_path: Path) -> None:
     region = Region(inputs={"x": weight.value}, operators=(weight.uses[0].node,))
     ranges = {"x": (-2.0, 3.1)}
     given = tmp_path, region, ranges, [weight], {"w": quantized}, [{"x": INPUT}]
-    found, together = harms(*given, limit=0.01)
-    assert harms(*given, limit=0.5) == ({}, together)
+    found, together = harms(*given, limit=0.01, around_mean=False)
+    assert harms(*given, limit=0.5, around_mean=False) == ({}, together)
 
     decoded = tensor.dequantize() / smoothing
     decoded[:, 3] = WEIGHT.T[:, 3]
@@ -50,6 +51,43 @@ def test_each_rounding_alone(tmp_path: Path) -> None:
         "the input of the weight 'w'": pytest.approx(change(smoothed, WEIGHT), rel=1e-3),
     }
     assert together == pytest.approx(sum(found.values()), rel=0.3)
+
+
+def test_the_range_of_each_input(tmp_path: Path) -> None:
+    net(tmp_path / MODEL_FILE)
+    (weight,) = find_weights(ir.load(tmp_path / MODEL_FILE))
+    codes = InputCodes(None, (3,), low=None, high=None, error=0.0, plain_error=0.0)
+    rest = WEIGHT.T.copy()
+    rest[:, 3] = 0
+    tensor = NEAREST.round(rest, None, INT8)
+    quantized = Quantized(tensor, codes, np.ascontiguousarray(WEIGHT.T[:, [3]]), "dynamic-uint8")
+    given = tmp_path, Region(), NO_RANGES, [weight], {"w": quantized}, [{"x": INPUT}]
+    found, _ = harms(*given, limit=0.001, around_mean=False)
+    own = INPUT.copy()
+    own[:, 3] = 0
+    own = coded(own, float(own.min()), float(own.max()))
+    own[:, 3] = INPUT[:, 3]
+    wanted = pytest.approx(change(own, WEIGHT), rel=1e-3)
+    assert found["the input of the weight 'w'"] == wanted
+
+
+def test_around_the_mean_of_the_answers(tmp_path: Path) -> None:
+    """Of inputs that differ little from each other, and from zero a lot."""
+    net(tmp_path / MODEL_FILE)
+    (weight,) = find_weights(ir.load(tmp_path / MODEL_FILE))
+    codes = InputCodes(None, (), low=-40.0, high=40.0, error=0.0, plain_error=0.0)
+    quantized = Quantized(NEAREST.round(WEIGHT.T, None, INT8), codes, None, "static-uint8")
+    feeds = [{"x": 10 * INPUT + each * INPUT[::-1]} for each in range(4)]
+    given = tmp_path, Region(), NO_RANGES, [weight], {"w": quantized}, feeds
+    decoded = quantized.tensor.dequantize().T
+    exact = np.stack([feed["x"] @ WEIGHT for feed in feeds])
+    missed = np.stack([coded(feed["x"], -40.0, 40.0) @ decoded for feed in feeds]) - exact
+    _, by_size = harms(*given, limit=1e-6, around_mean=False)
+    _, by_difference = harms(*given, limit=1e-6, around_mean=True)
+    error, size = (each - each.mean(0) for each in (missed, exact))
+    wanted = float(np.square(error).sum() / np.square(size).sum())
+    assert by_difference == pytest.approx(wanted, rel=1e-3)
+    assert by_difference > 10 * by_size
 
 
 def test_the_most_harmful_is_left_out_first_and_weights_last() -> None:

@@ -63,7 +63,7 @@ def write(folder: Path, fit: str, name: str = "recipe.yaml") -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project with a small model and its store."""
     path = tmp_path_factory.mktemp("allocate")
-    tiny_decoders.make(path / "tiny", "smollm2", num_hidden_layers=2)
+    tiny_decoders.make(path / "tiny", "smollm2", num_hidden_layers=1)
     text = tiny_decoders.TEXT.read_text()
     (path / "calibration.txt").write_text(text[:16000])
     (path / "evaluation.txt").write_text(text[50000:60000])

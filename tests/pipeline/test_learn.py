@@ -13,17 +13,17 @@ pytest.importorskip("transformers", reason="recovery is not installed")
 
 import torch
 
+from edgeq.core.errors import InvalidInput
 from edgeq.core.steps import Steps
 from edgeq.core.tasks import SENTENCE_EMBEDDING, TEXT_GENERATION, Task
 from edgeq.core.terms import Progress
+from edgeq.models.architectures import decoder_of
 from edgeq.models.huggingface import read_directory
-from edgeq.models.original.blocks import Blocks
 from edgeq.models.original.network import open_network
 from edgeq.models.original.reproducible import reproducible
 from edgeq.models.weights import open_weights
-from edgeq.pipeline.learn import train, walk
-from edgeq.pipeline.learn.costs import output_costs
-from edgeq.pipeline.learn.walk import Walk
+from edgeq.pipeline.distil.network import Answers, Network, Predictions
+from edgeq.pipeline.learn import train
 from edgeq.quantize.codes import save_codes
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.number_formats import QuantizedTensor, number_format
@@ -54,14 +54,14 @@ def feeds(with_mask: bool = False, count: int = 9) -> list[Feed]:
     return [{"input_ids": each, **mask} for each, mask in zip(ids, masks, strict=True)]
 
 
-def rounded(folder: Path, task: Task, grid: str = "int4-b32") -> dict[str, QuantizedTensor]:
+def rounded(folder: Path, grid: str = "int4-b32") -> dict[str, QuantizedTensor]:
     """Codes of every linear layer's weight, by rounding to nearest."""
     directory = read_directory(folder, "test")
-    weights, names = open_weights(directory), Blocks(directory, task).names
+    weights = open_weights(directory)
     return {
         name: NEAREST.round(weights.read(name), None, number_format(grid))
-        for block in names
-        for name in block
+        for name, facts in directory.tensors.items()
+        if ".layer" in name and len(facts.shape) == 2
     }
 
 
@@ -74,16 +74,16 @@ def learned(
     inputs: list[Feed] | None = None,
     trained: frozenset[str] = frozenset(),
 ) -> dict[str, QuantizedTensor]:
-    place.mkdir(exist_ok=True)
-    spill = place / str(len(list(place.iterdir())))
-    spill.mkdir()
-    blocks = Blocks(read_directory(folder, "test"), task)
+    directory = read_directory(folder, "test")
     samples = inputs or feeds(with_mask=not task.generates)
+    names = sorted(trained or frozenset(start))
     with reproducible(1):
-        costs = output_costs(blocks, task, "mean", samples, spill / "costs", seed=3)
-        both = Walk(blocks, start, trained or frozenset(start), spill, costs, seed=3)
-        both.begin(samples)
-        return both.run(Steps(place / "steps"), progress)
+        network: Network = (
+            Predictions(directory, decoder_of(directory.config, "test"))
+            if task.generates
+            else Answers(directory, task)
+        )
+        return train.train(network, start, names, samples, 3, Steps(place), progress)
 
 
 def lost(
@@ -109,7 +109,7 @@ def lost(
 
 
 def test_learned_codes_are_better_on_new_inputs(model: Path, tmp_path: Path) -> None:
-    start = rounded(model, TEXT_GENERATION)
+    start = rounded(model)
     found = learned(model, start, tmp_path / "run", inputs=feeds(count=27))
     assert list(found) == list(start)
     assert {tensor.method for tensor in found.values()} == {"learned"}
@@ -120,7 +120,7 @@ def test_learned_codes_are_better_on_new_inputs(model: Path, tmp_path: Path) -> 
 
 def test_encoders_are_trained_on_samples_of_any_length(tmp_path: Path) -> None:
     folder = tiny_bert.save_bert(tmp_path / "model")
-    start = rounded(folder, SENTENCE_EMBEDDING)
+    start = rounded(folder)
     found = learned(folder, start, tmp_path / "run", SENTENCE_EMBEDDING)
     new = feeds(with_mask=True)
     before, after = (lost(folder, SENTENCE_EMBEDDING, codes, new) for codes in (start, found))
@@ -130,50 +130,57 @@ def test_encoders_are_trained_on_samples_of_any_length(tmp_path: Path) -> None:
 def test_codes_that_training_cannot_improve_stay(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps so large that they ruin every block."""
+    """Steps so large that they ruin every layer."""
     monkeypatch.setattr(train, "_CODES_RATE", 5.0)
-    start = rounded(model, TEXT_GENERATION)
+    start = rounded(model)
     said: list[str] = []
     found = learned(model, start, tmp_path / "run", progress=said.append)
     assert {tensor.method for tensor in found.values()} == {NEAREST.name}
     for name, tensor in start.items():
         assert np.array_equal(found[name].dequantize(), tensor.dequantize())
-    assert sum("training made nothing better" in line for line in said) == 2
+    assert "nothing better on held-out samples" in said[-1]
 
 
-def test_blocks_that_are_better_alone_and_worse_together_stay(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The last block is judged with all before it, against the model that training began with."""
-    monkeypatch.setattr(walk, "cost", lambda errors, costs: -train.cost(errors, costs))
-    start = rounded(model, TEXT_GENERATION)
-    said: list[str] = []
+def test_what_is_kept_is_what_was_best_on_held_out_samples(model: Path, tmp_path: Path) -> None:
+    """The distance that is said is that of the codes that are stored."""
+    start, said = rounded(model), list[str]()
     found = learned(model, start, tmp_path / "run", progress=said.append)
-    assert sum("error goes from" in line for line in said) == 2
-    assert "no better than before training" in said[-1]
-    assert {tensor.method for tensor in found.values()} == {NEAREST.name}
+    distance = float(said[-1].split(" to ")[1].split()[0])
+    assert lost(model, TEXT_GENERATION, found, [feeds()[7]]) == pytest.approx(distance, rel=1e-3)
+    assert min(float(line.split("KL ")[1].split()[0]) for line in said if ": step" in line) == (
+        distance
+    )
 
 
 def test_an_interrupted_training_comes_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
-    start = rounded(model, TEXT_GENERATION)
+    start = rounded(model)
     undisturbed = learned(model, start, tmp_path / "whole")
 
     def die(step: str) -> None:
-        if step.startswith("learn block 2"):
+        if step.startswith("learn: step 5"):
             raise Killed
 
     with pytest.raises(Killed):
         learned(model, start, tmp_path / "run", progress=die)
     said: list[str] = []
     resumed = learned(model, start, tmp_path / "run", progress=said.append)
-    assert sum("error goes from" in line for line in said) == 1  # the second block's only
+    assert "resume after step 4 of 16" in said[0]
     for name, codes in (("whole", undisturbed), ("resumed", resumed)):
         save_codes(tmp_path / f"{name}.npz", codes)
     assert (tmp_path / "whole.npz").read_bytes() == (tmp_path / "resumed.npz").read_bytes()
 
 
 def test_only_the_weights_that_are_asked_for_are_trained(model: Path, tmp_path: Path) -> None:
-    start = rounded(model, TEXT_GENERATION)
+    start = rounded(model)
     wanted = frozenset(name for name in start if "down_proj" in name)
-    found = learned(model, start, tmp_path / "run", trained=wanted)
+    found = learned(model, start, tmp_path / "run", trained=wanted, inputs=feeds(count=27))
     assert {n for n, tensor in found.items() if tensor.method == "learned"} == wanted
+
+
+def test_a_weight_under_another_name_is_refused(model: Path) -> None:
+    directory = read_directory(model, "test")
+    network = Predictions(directory, decoder_of(directory.config, "test"))
+    with pytest.raises(InvalidInput, match=r"has no weight model\.layers\.0\.mlp\.fused"):
+        network.is_linear("model.layers.0.mlp.fused.weight")
+    assert not network.is_linear("model.embed_tokens.weight")
+    assert not network.is_linear("lm_head.weight")

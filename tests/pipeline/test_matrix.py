@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import psutil
@@ -26,9 +27,10 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 pytest.importorskip("gguf", reason="gguf is not installed")
 
 from edgeq.cli.main import app
-from edgeq.core.errors import InvalidInput
+from edgeq.core.errors import InvalidInput, Problem
+from edgeq.pipeline.build.build import Partly
 from edgeq.pipeline.check.verdict import Verdict, exit_status
-from edgeq.pipeline.matrix import cluster, job
+from edgeq.pipeline.matrix import cluster, job, run
 from edgeq.pipeline.matrix.files import manifest_of
 from edgeq.pipeline.matrix.run import Judged, run_matrix
 from edgeq.places.place import Unreachable
@@ -267,6 +269,21 @@ def test_what_is_asked_for_wrongly_is_refused_before_anything_is_built(tmp_path:
     broken.write_text(recipe.read_text().replace("budgets", "budget"))
     with pytest.raises(InvalidInput, match=r"broken\.yaml"):
         run_matrix([recipe, broken], [], quiet)
+
+
+def test_what_is_possible_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stub instead of a build; the report of what is impossible is the command's own."""
+    problem = Problem("recipe.yaml:6:13", "int8-dynamic quantizes no weight", "write another")
+    row = SimpleNamespace(
+        name="net", devices={}, built=[], refused=[problem], works=lambda *given, **more: ()
+    )
+    monkeypatch.setattr(run, "make_rows", lambda *given: [row])
+    with pytest.raises(Partly) as caught:
+        run_matrix([Path("recipe.yaml")], [], quiet)
+    assert (caught.value.done, caught.value.problems) == ([], (problem,))
+    told = CliRunner().invoke(app, ["matrix", "recipe.yaml", "--json"])
+    assert told.exit_code == 2
+    assert json.loads(told.stdout)["problems"][0]["what"] == problem.what
 
 
 def test_what_dask_sets_for_its_workers_does_not_reach_what_is_measured(

@@ -115,6 +115,22 @@ def test_random_operators_are_named(tmp_path: Path, kind: str, said: str) -> Non
         prove_onnx(tmp_path / "m.onnx", tmp_path / "float", [onnx_kinds.rows()])
 
 
+def test_a_switch_of_dropout_in_another_file_is_read(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Dropout", ["a", "half", "on"], ["y"], "dropped"),
+    ]
+    x, y = onnx_kinds.value("x", [5, 64]), onnx_kinds.value("y", [5, 96])
+    constants = {"w": onnx_kinds.floats(64, 96), "half": np.array(0.5, np.float32)}
+    made = onnx_kinds.model(nodes, [x], [y], {**constants, "on": np.array(True)})
+    path = tmp_path / "m.onnx"
+    onnx.save(made, path, save_as_external_data=True, location="m.data", size_threshold=0)
+    (tmp_path / "float").mkdir()
+    import_onnx(path, tmp_path / "float")
+    with pytest.raises(InvalidInput, match="'dropped' draws random numbers"):
+        prove_onnx(path, tmp_path / "float", [onnx_kinds.rows()])
+
+
 def test_what_onnxruntime_does_not_run_is_refused_in_one_line(tmp_path: Path) -> None:
     made, _ = onnx_kinds.KINDS["recurrent"]()
     made.graph.node[0].attribute.append(helper.make_attribute("layout", 1))

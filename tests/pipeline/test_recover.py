@@ -21,7 +21,7 @@ from edgeq.core.terms import Progress
 from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.weights import Weights
-from edgeq.pipeline.recover.network import Network
+from edgeq.pipeline.distil.network import Predictions
 from edgeq.pipeline.recover.record import Recovery
 from edgeq.pipeline.recover.train import train
 from edgeq.quantize.adapter import Adapter, planned_factors, save_adapter
@@ -55,10 +55,11 @@ def recovered(
 ) -> tuple[Adapter, Recovery]:
     """An adapter for the rounded model in `folder`, from sixteen short windows of random tokens."""
     directory, decoder = opened(folder)
-    windows = np.random.default_rng(0).integers(3, 600, (16, 20)).tolist()
+    windows = np.random.default_rng(0).integers(3, 600, (16, 1, 20))
+    samples = [{"input_ids": window} for window in windows]
     names = list(planned_factors(decoder.tensors(), spec.rank))
     values = rounded(directory, decoder, step)
-    return train(directory, decoder, values, names, windows, spec, Steps(steps), progress, 1)
+    return train(directory, decoder, values, names, samples, spec, Steps(steps), progress, 1)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_an_adapter_gives_something_back(
     judges = torch.from_numpy(windows[7::8])
 
     def scores(change: Callable[[str, Floats], Floats], step: float) -> torch.Tensor:
-        network = Network(directory, decoder)
+        network = Predictions(directory, decoder)
         values = rounded(directory, decoder, step)
         network.freeze((name, change(name, rows)) for name, rows in values)
         with torch.no_grad():

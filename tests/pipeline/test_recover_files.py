@@ -26,7 +26,8 @@ from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.graphs.decoder_onnx import decoder_feeds, export_decoder
 from edgeq.models.huggingface import ModelDirectory, read_directory
 from edgeq.models.onnx_session import open_session
-from edgeq.pipeline.recover.network import Network, approximated
+from edgeq.pipeline.distil.network import Predictions
+from edgeq.pipeline.recover.low_rank import approximated
 from edgeq.quantize.adapter import Factors, load_adapter, planned_factors, save_adapter
 from edgeq.quantize.number_formats import Floats
 from tests.support import tiny_decoders
@@ -62,7 +63,7 @@ class Case:
 
     def expected(self, values: Mapping[str, Floats], share: float = 1.0) -> Floats:
         """Logits by torch, of weights into which the factors are multiplied."""
-        network = Network(self.directory, self.decoder)
+        network = Predictions(self.directory, self.decoder)
         whole = {name: rows.copy() for name, rows in values.items()}
         for name, factors in self.adapter.items():
             up, down = (half.astype(np.float32) for half in (factors.up, factors.down))
@@ -119,7 +120,7 @@ def test_values_are_those_of_the_file(case: Case) -> None:
     names = case.matrices
     exact = write_file(case.folder / "model", case.folder / "exact.gguf")
     coarse = write_file(case.folder / "model", case.folder / "coarse.gguf", "Q4_0")
-    network = Network(case.directory, case.decoder)
+    network = Predictions(case.directory, case.decoder)
     own = dict(network.model.named_parameters(remove_duplicate=False))
     rounded = dict(values_of_file(coarse, case.decoder, names))
     for name, rows in values_of_file(exact, case.decoder, names):

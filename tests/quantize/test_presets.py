@@ -60,7 +60,7 @@ def test_a_rule_can_name_every_grid_and_type_of_its_format() -> None:
         on_coreml = grid_of(word, "coreml", "tensor")
         assert (on_onnx in grids) == (word not in types and word not in apples)
         assert on_onnx is not None or word in (on_gguf, on_coreml)
-        by_apple = (word in apples or word in grids) and word != "int8-stored"
+        by_apple = (word in apples or word in grids) and word not in ("int8-stored", "int4-stored")
         assert (on_coreml == word) == by_apple
     assert all(grid_of(grid, "onnx", "tensor") == grid for grid in grids)
     assert grid_of("int8-dynamic", "gguf", "text-generation") is None

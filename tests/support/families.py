@@ -37,6 +37,19 @@ class Family:
                     found.append(process)
         return found
 
+    def cpu_seconds(self) -> float:
+        """What the parent and its descendants have taken so far; 0 once the parent has ended."""
+        try:
+            parent = psutil.Process(self.parent.pid)
+            own = parent.cpu_times()
+            found = own.user + own.system + own.children_user + own.children_system
+            for process in parent.children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # it ends while it is looked at
+                    found += sum(process.cpu_times()[:2])
+        except psutil.Error:
+            return 0.0
+        return float(found)
+
     def kill_parent(self) -> list[str]:
         """Kill the parent alone; the command lines of those that outlive it by seconds."""
         self.parent.kill()

@@ -114,6 +114,15 @@ def weight_scaled_and_reshaped() -> Any:
 
 
 @kind
+def weight_masked() -> Any:
+    """Booleans of more than one value, as masks are."""
+    mask = np.random.default_rng(1).random((64, 96)) > 0.3
+    before = [helper.make_node("Where", ["m", "a", "z"], ["w"])]
+    constants = {"m": mask, "a": floats(64, 96), "z": np.array(0, np.float32)}
+    return _product(["x", "w"], before, constants)
+
+
+@kind
 def weight_in_a_constant_node() -> Any:
     stored = numpy_helper.from_array(floats(64, 96), "w")
     return _product(["x", "w"], [helper.make_node("Constant", [], ["w"], "c", value=stored)], {})
@@ -288,6 +297,43 @@ def branch_shares_a_weight() -> Any:
     ]
     constants = {"w": floats(64, 64), "zero": np.array(-100, np.float32)}
     return model(nodes, [value("x", [5, 64])], [value("y", [5, 64])], constants), rows()
+
+
+@kind
+def mask_of_truths() -> Any:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "product"),
+        helper.make_node("Where", ["mask", "a", "zero"], ["y"], "where"),
+    ]
+    constants = {
+        "w": floats(64, 64),
+        "mask": np.arange(64) % 3 > 0,
+        "zero": np.zeros(1, np.float32),
+    }
+    return model(nodes, [value("x", ["n", 64])], [value("y", ["n", 64])], constants), rows()
+
+
+@kind
+def branch_of_an_open_length() -> Any:
+    """Nested, as where PyTorch asks for a tensor's rank; only one branch knows the length."""
+    inner = [
+        _body([helper.make_node("Identity", ["r"], [name])], name, [], [value(name, [1, "n"])])
+        for name in ("p", "q")
+    ]
+    choice = helper.make_node("If", ["go"], ["b"], "in", then_branch=inner[0], else_branch=inner[1])
+    nodes = [helper.make_node("ReduceMean", ["c"], ["r"], "mean", axes=[1], keepdims=0), choice]
+    then = _body(nodes, "then", [], [value("b", [1, "n"])])
+    other = _body([helper.make_node("Identity", ["s"], ["e"])], "else", [], [value("e", [1, "n"])])
+    outer = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+        helper.make_node("ReduceMax", ["c"], ["s"], "most", axes=[1], keepdims=0),
+        helper.make_node("ReduceMin", ["s"], ["least"], "least", keepdims=0),
+        helper.make_node("Greater", ["least", "zero"], ["go"], "greater"),
+        helper.make_node("If", ["go"], ["y"], "if", then_branch=then, else_branch=other),
+    ]
+    constants = {"w": floats(64, 64, 1) * 8, "zero": np.array(-100, np.float32)}
+    made = model(outer, [value("x", [1, 64, "n"])], [value("y", [1, "n"])], constants)
+    return made, {"x": RNG.standard_normal((1, 64, 50)).astype(np.float32)}
 
 
 @kind

@@ -6,16 +6,15 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from edgeq.formats.apple.plan import apple_tensors
 from edgeq.formats.file_format import FileFormat, TensorPlan
-from edgeq.models.model import DescribedModel
-from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats.floats import FLOAT16
 from edgeq.quantize.number_formats.integers import INT4_B32, INT8
-from edgeq.quantize.spec import Intent
 
-if TYPE_CHECKING:  # requires the package onnx_ir
+if TYPE_CHECKING:
     from edgeq.models.graphs.weights import Decide, Weight
+    from edgeq.models.model import DescribedModel
+    from edgeq.quantize.decide import Decision
+    from edgeq.quantize.spec import Intent
 
 
 class AppleFormat(FileFormat):
@@ -30,6 +29,8 @@ class AppleFormat(FileFormat):
         self, model: DescribedModel, intent: Intent, compute: str
     ) -> Iterator[TensorPlan]:
         """See `FileFormat.plan_tensors`."""
+        from edgeq.formats.apple.plan import apple_tensors
+
         return apple_tensors(model, intent, compute, self.scales)
 
     def settle(self, weight: Weight, decide: Decide) -> Decision:

@@ -8,18 +8,13 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from edgeq.core.artifact import TOKENIZER_FILE
-from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
-from edgeq.formats.apple.decoder import LOGITS
 from edgeq.formats.base import Floats
-from edgeq.formats.language import Ids, LanguageModel
+from edgeq.formats.language import Ids
 from edgeq.formats.package import Package
-from edgeq.formats.tokenizer_pieces import DecoderTokenizer
-from edgeq.models.architectures import DEFAULT_CONTEXT
+from edgeq.formats.written_decoder import WrittenDecoder
 
 
-class StatefulDecoder(LanguageModel):
+class StatefulDecoder(WrittenDecoder):
     """A decoder whose states are float16 and have the context length of its file."""
 
     cache_type = "f16"
@@ -32,38 +27,9 @@ class StatefulDecoder(LanguageModel):
         threads: int,
         context: int | None,
     ) -> None:
-        """facts: what edgeq stored in the file.
-
-        Raises InvalidInput if the file has no such context, or was not written by edgeq.
-        """
-        artifact = package.artifact
-        if CONTEXT_KEY not in facts or TOKENIZER_FILE not in artifact.files:
-            what = "is not a language model with a cache written by edgeq"
-            raise InvalidInput(Problem(str(package.path), what, "build it again"))
-        longest = int(facts[CONTEXT_KEY])
-        if context is not None and context > longest:
-            what = f"{context} positions are requested, and the file was made for {longest}"
-            remedy = "request fewer, or build it with workload: {context: …}"
-            raise InvalidInput(Problem(artifact.name, what, remedy))
-        scores = next(value for value in artifact.outputs if value.name == LOGITS)
-        super().__init__(
-            name=artifact.name,
-            artifact=artifact,
-            runtime=runtime,
-            threads=threads,
-            vocabulary=int(scores.shape[-1]),
-            context=context or min(DEFAULT_CONTEXT, longest),
-            longest=longest,
-            end_tokens=frozenset(map(int, facts.get(END_KEY, "").split())),
-        )
-        self._tokenizer = DecoderTokenizer(package.read(TOKENIZER_FILE))
-        chat = package.read_chat()
-        self.chat_template, self.special_tokens = chat.template, chat.special_tokens
+        """See `WrittenDecoder`."""
+        super().__init__(package, facts, runtime, threads, context)
         self._used = 0
-
-    def tokens(self, text: str, special: bool = True) -> list[int]:
-        """See `LanguageModel.tokens`."""
-        return self._tokenizer.ids(text, special)
 
     def cache_bytes(self, context: int) -> int:
         """Bytes of all states: a file has its whole context."""
@@ -80,9 +46,6 @@ class StatefulDecoder(LanguageModel):
     @abstractmethod
     def _call(self, piece: Ids, count: int) -> Floats:
         """Logits of every token of `piece`, in a call of `count` tokens."""
-
-    def _piece(self, token_id: int) -> bytes:
-        return self._tokenizer.piece(token_id)
 
     def _append(self, token_ids: Ids, every: bool) -> Floats:
         logits = np.empty((len(token_ids) if every else 1, self.vocabulary), np.float32)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from edgeq.core.artifact import COREAI_ASSET
 from edgeq.formats.apple.file_format import AppleFormat
 from edgeq.formats.apple.releases import Release
 from edgeq.formats.base import Model
 from edgeq.formats.package import Package
-from edgeq.models.model import DescribedModel
 from edgeq.quantize.number_formats.floats import FLOAT16
 from edgeq.quantize.storage.coreai import CoreaiStorage
+
+if TYPE_CHECKING:
+    from edgeq.models.model import DescribedModel
 
 _BYTES_PER_TENSOR = 500
 """Of operators around each weight, and small constants."""

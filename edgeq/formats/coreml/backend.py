@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
-from edgeq.core.errors import missing_extra
 from edgeq.formats.base import Array
 from edgeq.formats.coreml.coremltools import load_coremltools
 from edgeq.formats.coreml.executor import Interface, load, read_interface
@@ -70,10 +70,6 @@ class ReferenceBackend(Backend):
 
     def __init__(self, path: Path, threads: int) -> None:
         self.interface = read_interface(path)
-        try:
-            from threadpoolctl import ThreadpoolController
-        except ImportError:
-            raise missing_extra("threadpoolctl", "coreml", "run Core ML packages") from None
         self._libraries = ThreadpoolController()
         self._program = load(path)
         self.threads = threads

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from edgeq.core.artifact import COREML_PACKAGE, Artifact
 from edgeq.formats.apple.file_format import AppleFormat
 from edgeq.formats.base import Model
 from edgeq.formats.coreml.deployment_targets import IOS16
-from edgeq.formats.coreml.sizes import program_bytes
 from edgeq.formats.package import Package
-from edgeq.models.model import DescribedModel
 from edgeq.quantize.number_formats.floats import FLOAT16
 from edgeq.quantize.number_formats.integers import INT8
 from edgeq.quantize.number_formats.palettes import PALETTE4, PALETTE6
 from edgeq.quantize.storage.coreml import CoremlStorage
+
+if TYPE_CHECKING:
+    from edgeq.models.model import DescribedModel
 
 
 class Coreml(CoremlStorage, AppleFormat):
@@ -51,6 +53,8 @@ class Coreml(CoremlStorage, AppleFormat):
 
     def program_bytes(self, model: DescribedModel, context: int, tensors: int) -> int:
         """See `AppleFormat.program_bytes`."""
+        from edgeq.formats.coreml.sizes import program_bytes
+
         return program_bytes(model, context, tensors)
 
     def extras(

@@ -13,14 +13,13 @@ from edgeq.core.threads import default_threads
 from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.formats.package import Package
-from edgeq.models.model import DescribedModel
-from edgeq.quantize.adapter import planned_factors
 from edgeq.quantize.number_formats.kquants import TYPE_OF
-from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage.gguf import GgufStorage
 
 if TYPE_CHECKING:
     from edgeq.formats.gguf.decide import GgufDecision
+    from edgeq.models.model import DescribedModel
+    from edgeq.quantize.spec import Intent
 
 ALIGNMENT = 32
 """Alignment of tensors in a GGUF file in bytes, the format's default."""
@@ -114,6 +113,8 @@ class Gguf(GgufStorage, FileFormat):
 
             recover = intent.variant.recover
             rank = recover.rank if recover else 0
+            from edgeq.quantize.adapter import planned_factors
+
             factors = planned_factors(model.tensors, rank)
             adapter = self.adapter_bytes(model, factors, rank) if recover else 0
             decisions = gguf_decisions(model, intent)

@@ -148,7 +148,7 @@ def _obstacles(decoder: Decoder) -> Iterator[tuple[str, str]]:
         yield f"its activation is {decoder.activation}", other
     if decoder.rope_dim != decoder.head_dim and not known.part_of_head:
         yield "its rotary positions rotate a part of each head", other
-    if family == "phi3" and decoder.heads * decoder.head_dim != decoder.hidden:
+    if known.square and decoder.heads * decoder.head_dim != decoder.hidden:
         yield f"{decoder.heads} heads of {decoder.head_dim} are not {decoder.hidden}", other
     if decoder.query_growth and not known.growth:
         yield "its queries grow with their position", other

@@ -27,8 +27,9 @@ from edgeq.formats.gguf.header import Header
 from edgeq.formats.gguf.sanity import require_sane
 from edgeq.quantize.ggml.llama_api import chosen_build
 
-_SECONDS = 120.0
-_SLOWEST_DISK = 50 << 20  # bytes per second
+_SECONDS = 15.0  # of a processor, for a small file
+_SLOWEST = 2 << 20  # bytes per second: 66 tokens are computed
+_WAITING = 8  # times as long by the clock, on a busy machine
 _STAGE = "tried"
 
 
@@ -75,13 +76,14 @@ def _state(about: os.stat_result) -> tuple[int, ...]:
 
 def _try(header: Header, adapter: Path | None, opened: Mapping[str, Any]) -> None:
     path, size = header.path, header.file_bytes
-    request = json.dumps([str(path), str(adapter or ""), opened, 2 * GIB + 2 * size])
+    seconds = _SECONDS + size / _SLOWEST
+    memory = (1 if opened["context"] is None else 2) * GIB + 2 * size
+    request = json.dumps([str(path), str(adapter or ""), opened, memory, seconds])
     command = child.command("edgeq.formats.gguf.trial_child", request)
-    seconds = _SECONDS + size / _SLOWEST_DISK
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_WAITING * seconds)
     except subprocess.TimeoutExpired:
-        raise _refusal(path, f"does not finish within {seconds:.0f} s") from None
+        raise _refusal(path, f"does not finish within {_WAITING * seconds:.0f} s") from None
     if done.returncode < 0:
         raise _refusal(path, f"is killed by {signal.Signals(-done.returncode).name}")
     if done.returncode == 0:

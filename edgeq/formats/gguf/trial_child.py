@@ -41,11 +41,12 @@ def _ids(model: Any) -> Iterator[int]:
 
 def main(request: str) -> int:
     """Use one file; returns the exit status. Problems go to standard output, as JSON."""
-    path, adapter, opened, memory = json.loads(request)
+    path, adapter, opened, memory, seconds = json.loads(request)
     # The C library may print to standard output, so the reply goes to a duplicate of it.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as reply:
         os.dup2(2, 1)
         child.limit_memory(memory)
+        child.limit_seconds(seconds)
         try:
             _use(Path(path), Path(adapter) if adapter else None, opened)
         except EdgeqError as error:

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq.core.artifact import TOKENIZER_FILE
-from edgeq.core.errors import InvalidInput, Problem
-from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY, SWITCH_KEY
+from edgeq.core.metadata_keys import SWITCH_KEY
 from edgeq.formats.base import Floats
-from edgeq.formats.language import Ids, LanguageModel
+from edgeq.formats.language import Ids
 from edgeq.formats.onnx.prepacked import open_model
 from edgeq.formats.package import Package
-from edgeq.formats.tokenizer_pieces import DecoderTokenizer
+from edgeq.formats.written_decoder import WrittenDecoder
 from edgeq.models import onnx_session
-from edgeq.models.architectures import DEFAULT_CONTEXT
 
 _AT_ONCE = 512
 """Tokens in one run: attention holds heads × tokens × positions numbers, and logits are wide."""
@@ -32,47 +29,18 @@ def open_decoder(package: Package, threads: int, context: int | None = None) -> 
     return OnnxDecoder(package, threads, context)
 
 
-class OnnxDecoder(LanguageModel):
+class OnnxDecoder(WrittenDecoder):
     """A decoder on onnxruntime."""
 
     def __init__(self, package: Package, threads: int, context: int | None) -> None:
         model = open_model(package, threads)
         facts = model.session.get_modelmeta().custom_metadata_map
-        name = package.artifact.name
-        if CONTEXT_KEY not in facts or TOKENIZER_FILE not in package.artifact.files:
-            what = "is not a language model with a cache written by edgeq"
-            raise InvalidInput(Problem(str(package.path), what, "build it again"))
-        longest = int(facts[CONTEXT_KEY])
-        if context is not None and context > longest:
-            what = f"{context} positions are requested, and the file was made for {longest}"
-            remedy = "request fewer, or build it with workload: {context: …}"
-            raise InvalidInput(Problem(name, what, remedy))
-        scores = next(v for v in model.session.get_outputs() if v.name == "logits")
-        super().__init__(
-            name=name,
-            artifact=package.artifact,
-            runtime=f"onnxruntime {onnx_session.version()}",
-            threads=threads,
-            vocabulary=int(scores.shape[-1]),
-            context=context or min(DEFAULT_CONTEXT, longest),
-            longest=longest,
-            end_tokens=frozenset(map(int, facts.get(END_KEY, "").split())),
-        )
+        super().__init__(package, facts, f"onnxruntime {onnx_session.version()}", threads, context)
         self.prepared = model.prepared
         self._model = model  # keeps the folder of an unpacked archive
         self._bound = BoundSession(model.session, self.context)
         self._switch = int(facts[SWITCH_KEY]) if SWITCH_KEY in facts else None
-        self._tokenizer = DecoderTokenizer(package.read(TOKENIZER_FILE))
-        chat = package.read_chat()
-        self.chat_template, self.special_tokens = chat.template, chat.special_tokens
         self._seen: list[Ids] = []
-
-    def tokens(self, text: str, special: bool = True) -> list[int]:
-        """See `LanguageModel.tokens`."""
-        return self._tokenizer.ids(text, special)
-
-    def _piece(self, token_id: int) -> bytes:
-        return self._tokenizer.piece(token_id)
 
     def cache_bytes(self, context: int) -> int:
         """Keys and values in float32; layers with a short window keep few positions."""

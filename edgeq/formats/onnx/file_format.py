@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from edgeq.core.artifact import MODEL_FILE
 from edgeq.core.tasks import task_of
@@ -10,11 +11,12 @@ from edgeq.core.threads import default_threads
 from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.formats.package import Package
-from edgeq.models.architectures import DEFAULT_CONTEXT
-from edgeq.models.model import DescribedModel
-from edgeq.quantize.decide import Decision, decide, stored_bytes
-from edgeq.quantize.spec import Intent
 from edgeq.quantize.storage.onnx import OnnxStorage
+
+if TYPE_CHECKING:
+    from edgeq.models.model import DescribedModel
+    from edgeq.quantize.decide import Decision
+    from edgeq.quantize.spec import Intent
 
 # The graph itself, without weights: measured between 40 and 60 KiB for encoders of 6 to 12 layers.
 _GRAPH_BYTES_PER_TENSOR = 600
@@ -48,10 +50,23 @@ class Onnx(OnnxStorage, FileFormat):
         else:
             import edgeq.formats.onnx.model  # noqa: F401
 
+    def expanded_words(self) -> tuple[str, ...]:
+        """See `FileFormat.expanded_words`."""
+        from edgeq.quantize.number_formats.floats import FLOAT32
+        from edgeq.quantize.number_formats.integers import INT4_STORED, INT8_STORED
+
+        return (INT4_STORED.name, INT8_STORED.name, FLOAT32.name)
+
+    def input_rounding(self, grid: str) -> str:
+        """See `FileFormat.input_rounding`."""
+        return "" if grid in self.expanded_words() else super().input_rounding(grid)
+
     def plan_tensors(
         self, model: DescribedModel, intent: Intent, compute: str
     ) -> Iterator[TensorPlan]:
         """See `FileFormat.plan_tensors`."""
+        from edgeq.quantize.decide import stored_bytes
+
         decisions = _decisions(model, intent)
         for name, shape in model.tensors.items():
             decision = decisions[name]
@@ -77,6 +92,8 @@ class Onnx(OnnxStorage, FileFormat):
 
 def _decisions(model: DescribedModel, intent: Intent) -> dict[str, Decision]:
     """Decided by name alone; if operators are known, limited to what they support and pays."""
+    from edgeq.quantize.decide import decide
+
     if model.weights is None:
         return {name: decide(name, shape, intent) for name, shape in model.tensors.items()}
     from edgeq.models.graphs.rounding import codes_from_end_to_end
@@ -91,6 +108,8 @@ def _rotary_bytes(model: DescribedModel, context: int) -> int:
     """A decoder's ONNX graph has the sines and cosines of every supported position."""
     if model.decoder is None:
         return 0
+    from edgeq.models.architectures import DEFAULT_CONTEXT
+
     positions = min(max(context, DEFAULT_CONTEXT), model.decoder.context)
     tables = 2 if model.decoder.local_rope else 1
     return tables * positions * model.decoder.rope_dim * 4

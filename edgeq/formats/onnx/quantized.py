@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
@@ -20,7 +20,7 @@ from edgeq.models.graphs.weights import Weight, WeightUse
 from edgeq.quantize.activations import InputCodes
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats import Floats, NumberFormat, QuantizedTensor
-from edgeq.quantize.number_formats.integers import INT8_STORED, IntegerFormat
+from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.number_formats.kquants import BlockFormat
 
 _INT8_INPUTS = 4  # the operator's name for it
@@ -50,12 +50,13 @@ class QuantizedWriter:
 
     def write(self, weight: Weight, quantized: Quantized) -> None:
         """Rewrite every use of `weight`; its float constant is then unused."""
-        if quantized.tensor.number_format == INT8_STORED:
-            self._write_stored(weight, quantized.tensor)
+        stored = quantized.tensor.number_format
+        if isinstance(stored, IntegerFormat) and stored.is_expanded:
+            self._write_expanded(weight, quantized.tensor)
             return
-        if quantized.tensor.number_format.group_size is None:
-            _require_bytes(quantized.tensor.number_format)
-        match weight.role, quantized.tensor.number_format.group_size:
+        if stored.group_size is None:
+            _require_bytes(stored)
+        match weight.role, stored.group_size:
             case "linear", None:
                 self._write_linear_int8(weight, quantized)
             case "linear", _:
@@ -69,7 +70,7 @@ class QuantizedWriter:
             case "convolution", None:
                 self._convolutions.write(weight, quantized.tensor)
             case _:
-                raise AssertionError(f"{weight.role} in {quantized.tensor.number_format.name}")
+                raise AssertionError(f"{weight.role} in {stored.name}")
 
     def write_recurrent(
         self, inputs: Weight, states: Weight, found: Mapping[str, Quantized]
@@ -189,26 +190,49 @@ class QuantizedWriter:
         self._coded[key] = made
         return made
 
-    def _write_stored(self, weight: Weight, tensor: QuantizedTensor) -> None:
+    def _write_expanded(self, weight: Weight, tensor: QuantizedTensor) -> None:
         """Codes that onnxruntime expands once, when it opens the file: it computes with floats.
 
-        Not by DequantizeLinear, which it keeps for its integer kernels and runs every time.
+        Not by DequantizeLinear, which it keeps for its integer kernels and runs every time; and in
+        operators of any operator set, which 4-bit types are not.
         """
-        codes, scales = tensor.codes, tensor.scales.astype(np.float32)
-        if weight.role == "linear" and weight.uses[0].inputs_first:
-            codes, scales = np.ascontiguousarray(codes.T), scales.T
+        first, uses = self._writer.graph[0], list(weight.value.uses())
+        (rows, columns), groups = tensor.codes.shape, tensor.scales.shape[1]
+
+        def emit(operator: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+            return self._writer.emit(first, operator, inputs, attributes, name=weight.name)
+
+        def constant(word: str, array: Any) -> ir.Value:
+            return self._writer.constant(f"{weight.name}.{word}", np.asarray(array))
+
+        def floats(value: ir.Value) -> ir.Value:
+            return emit("Cast", value, to=ir.DataType.FLOAT.value)
+
+        stored = tensor.number_format
+        assert isinstance(stored, IntegerFormat)
+        size = stored.group_size or columns
+        if stored.stored_bits == 4:
+            pairs = floats(constant("codes", _pairs(tensor.codes, groups, size)))
+            sixteen = constant("sixteen", np.float32(16))
+            high = emit("Floor", emit("Div", pairs, sixteen))
+            low = emit("Sub", pairs, emit("Mul", high, sixteen))
+            both = emit("Concat", low, high, axis=2)
+            codes = emit("Sub", both, constant("zero", np.float32(8)))
         else:
-            codes = codes.reshape(weight.shape)
-            rows = (*weight.shape[:2], 1) if weight.role == "recurrent" else weight.shape[:1]
-            scales = scales.reshape(*rows, *[1] * (codes.ndim - len(rows)))
-        stored = self._writer.constant(f"{weight.name}.codes", codes)
-        units = self._writer.constant(f"{weight.name}.scales", scales)
-        graph = self._writer.graph
-        floats = self._writer.emit(graph[0], "Cast", [stored], {"to": ir.DataType.FLOAT.value})
-        uses = list(weight.value.uses())
-        expanded = self._writer.emit(graph[0], "Mul", [floats, units])
+            codes = floats(constant("codes", tensor.codes.reshape(rows, groups, size)))
+        scales = floats(constant("scales", tensor.scales.astype(np.float16)[..., None]))
+        whole = emit("Mul", codes, scales)
+        if columns % size:
+            whole = emit("Reshape", whole, constant("filled", np.array([rows, -1])))
+            left = constant("columns", np.arange(columns, dtype=np.int32))
+            whole = emit("Gather", whole, left, axis=1)
+        is_turned = weight.role == "linear" and weight.uses[0].inputs_first
+        shape = (rows, columns) if is_turned else weight.shape
+        whole = emit("Reshape", whole, constant("shape", np.array(shape)))
+        if is_turned:
+            whole = emit("Transpose", whole, perm=[1, 0])
         for use in uses:
-            use.node.replace_input_with(use.idx, expanded)
+            use.node.replace_input_with(use.idx, whole)
 
     def _write_linear_blocks(self, weight: Weight, tensor: QuantizedTensor) -> None:
         codes, scales = self._block_constants(weight, tensor)
@@ -315,6 +339,14 @@ def _input_multiplier(codes: InputCodes | None, weight_columns: int) -> Floats |
     if codes.low is None:
         multiplier[list(codes.outliers)] = 0
     return multiplier
+
+
+def _pairs(codes: NDArray[np.int8], groups: int, size: int) -> NDArray[np.uint8]:
+    """Two 4-bit codes in a byte, plus 8: of each group, the first half in the low bits."""
+    filled = np.pad(codes, ((0, 0), (0, groups * size - codes.shape[1])))
+    shifted = (filled + 8).astype(np.uint8).reshape(-1, groups, size)
+    pairs = shifted[..., : size // 2] | shifted[..., size // 2 :] << np.uint8(4)
+    return pairs.astype(np.uint8)
 
 
 @dataclass(frozen=True)

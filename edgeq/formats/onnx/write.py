@@ -26,10 +26,11 @@ from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.model import Choice, Quantized
 from edgeq.quantize.number_formats import QuantizedTensor
-from edgeq.quantize.number_formats.integers import INT8, INT8_STORED
+from edgeq.quantize.number_formats.integers import INT8, INT8_STORED, IntegerFormat
 from edgeq.quantize.statistics import Feed, InputStatistics
 
 Codes = Mapping[str, QuantizedTensor]
+_TABLES = ("embedding", "tied")  # whose rows are one by one as good as their codes
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,28 @@ def write_quantized(
     progress: Progress,
     train: Callable[[Codes, frozenset[str]], Codes] | None = None,
     limit: float | None = None,
+    around_mean: bool = False,
 ) -> Written:
     """Quantize `model.onnx` of `float_directory` into `destination`.
 
     decide: by name and shape `(rows, …)`, as in `edgeq.quantize.decide`. feeds: calibration
     samples, required if a choice uses statistics. train: trains the codes of the weights that are
-    named, and returns all. limit: of the answers' relative error by static ranges and rounded
-    weights; the most harmful are left out to keep it. Raises InvalidInput, naming operators and
-    reasons, if quantization is requested and no weight allows it.
+    named, and returns all. limit: of the answers' relative error by coded inputs and rounded
+    weights; the most harmful are left out to keep it. around_mean: as for `harms`. Raises
+    InvalidInput, naming operators and reasons, if quantization is requested and no weight allows
+    it.
     """
     chosen = ChosenWeights(float_directory, decide, find_region=codes_from_end_to_end)
     statistics, found = chosen.quantize(feeds, progress)
-    loud = _too_loud(float_directory, chosen, statistics, found, feeds, limit, progress)
+    loud = {}
+    if limit is not None and feeds and any(q.activations != "float32" for q in found.values()):
+        progress("measure what each rounding does to the answers")
+        plain = [w for w in chosen.weights if w.role not in _TABLES and _in_main(w)]
+        own = chosen.ranges(statistics)
+        measured = harms(
+            float_directory, chosen.region, own, plain, found, feeds, limit, around_mean
+        )
+        loud = _too_loud(*measured, found, limit)
     if loud:
         chosen = _without(loud, float_directory, decide)
         statistics, found = chosen.quantize(feeds, progress)
@@ -77,26 +88,12 @@ def write_quantized(
 
 
 def _too_loud(
-    float_directory: Path,
-    chosen: ChosenWeights,
-    statistics: Mapping[str, InputStatistics],
-    found: Mapping[str, Quantized],
-    feeds: Sequence[Feed],
-    limit: float | None,
-    progress: Progress,
+    each: Mapping[str, float], together: float, found: Mapping[str, Quantized], limit: float
 ) -> dict[str, float]:
     """What must not be rounded, and its share in the answers' error."""
-    is_static = any(q.activations == "static-uint8" for q in found.values())
-    if limit is None or not feeds or not is_static:
-        return {}
-    progress("measure what each rounding does to the answers")
-    plain = [w for w in chosen.weights if w.role in ("linear", "convolution") and _in_main(w)]
-    own = chosen.ranges(statistics)
-    each, together = harms(float_directory, chosen.region, own, plain, found, feeds, limit)
     loud = too_loud(each, together, found, limit)
-    if set(found) <= set(
-        loud
-    ):  # nothing would be left of the variant: its check says how bad it is
+    if set(found) <= set(loud):
+        # nothing would be left of the variant: its check says how bad it is
         return {name: share for name, share in loud.items() if name not in found}
     return loud
 
@@ -214,10 +211,11 @@ def _record(
 
 
 def _stored_bytes(weight: Weight, quantized: Quantized) -> int:
-    """Bytes of codes, scales and float columns in the file; only tables can have float16 scales
-    there."""
-    float_columns = quantized.outlier_columns
-    wider = 0 if weight.role == "embedding" else quantized.tensor.scales.size * 2
+    """Bytes of codes, scales and float columns in the file; only tables and what is expanded can
+    have float16 scales there."""
+    float_columns, stored = quantized.outlier_columns, quantized.tensor.number_format
+    is_expanded = isinstance(stored, IntegerFormat) and stored.is_expanded
+    wider = 0 if weight.role == "embedding" or is_expanded else quantized.tensor.scales.size * 2
     return (
         quantized.tensor.nbytes + wider + (float_columns.nbytes if float_columns is not None else 0)
     )

@@ -24,6 +24,7 @@ class LlamaCpp:
     architecture: str
     neighbours: bool = False
     attention_bias: bool = False
+    square: bool = False
     part_of_head: bool = False
     ropes: tuple[str, ...] = ()
     period: int | None = None

@@ -37,11 +37,11 @@ def _read_olmo3(family: Family, config: Settings) -> Decoder:
     return replace(decoder, windows=windows, local_rope=None if local == rope else local)
 
 
-OLMO2 = Family("olmo2", _read_olmo2, LlamaCpp("olmo2", period=4), norms=AFTER)
+OLMO2 = Family("olmo2", _read_olmo2, LlamaCpp("olmo2", square=True, period=4), norms=AFTER)
 OLMO3 = Family(
     "olmo3",
     _read_olmo3,
-    LlamaCpp("olmo2", period=4),
+    LlamaCpp("olmo2", square=True, period=4),
     required=("num_key_value_heads", "sliding_window"),
     norms=AFTER,
 )

@@ -35,7 +35,7 @@ def _read(family: Family, config: Settings) -> Decoder:
 PHI3 = Family(
     "phi3",
     _read,
-    LlamaCpp("phi3", part_of_head=True, ropes=("longrope",)),
+    LlamaCpp("phi3", square=True, part_of_head=True, ropes=("longrope",)),
     required=(),
     fused_qkv=True,
     fused_gate_up=True,

@@ -16,4 +16,4 @@ def _read(family: Family, config: Settings) -> Decoder:
     return replace(decoder, qkv_bias=True, windows=optional_windows(config, decoder.layers))
 
 
-QWEN2 = Family("qwen2", _read, LlamaCpp("qwen2", attention_bias=True))
+QWEN2 = Family("qwen2", _read, LlamaCpp("qwen2", attention_bias=True, square=True))

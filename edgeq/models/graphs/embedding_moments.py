@@ -71,7 +71,12 @@ def _length(feed: Feed) -> int:
 
 
 def _cut(feed: Feed, tokens: int) -> Feed:
-    return {name: value[:, :tokens] if _is_text(value) else value for name, value in feed.items()}
+    """The first tokens of a text, and of masks and other inputs that are as long."""
+    length = _length(feed)
+    return {
+        name: value[:, :tokens] if value.ndim > 1 and value.shape[1] == length else value
+        for name, value in feed.items()
+    }
 
 
 def _is_text(value: Array) -> bool:

@@ -7,25 +7,28 @@ add up like those of chance, in squares; where all together do more than that, e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeq.core.artifact import MODEL_FILE
+from edgeq.core.sampling import spread
+from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.threads import default_threads
 from edgeq.models.graphs.regions import Region
-from edgeq.models.graphs.rewriting import GraphWriter
+from edgeq.models.graphs.rewriting import GraphWriter, save_model
 from edgeq.models.graphs.statistics import input_of
 from edgeq.models.graphs.weights import Weight
-from edgeq.models.onnx_session import Session, open_graph
+from edgeq.models.onnx_session import Session, open_session
 from edgeq.quantize.activations import InputCodes, scale_and_zero_point
 from edgeq.quantize.model import Quantized
 from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
-_SAMPLES = 3
+_SAMPLES, _SAMPLES_AROUND = 3, 8
 _WORTH_BYTES = 0.1
 _SWITCH = "edgeq.switch"
 _NONE, _ALL = 0, -1  # others are numbers of a single rounding
@@ -64,13 +67,16 @@ def harms(
     found: Mapping[str, Quantized],
     feeds: Sequence[Feed],
     limit: float,
+    around_mean: bool,
 ) -> tuple[dict[str, float], float]:
     """The squared relative error of the answers by each rounding alone, and by all together.
 
     By tensor and weight; none if all together change the answers by less than `limit`.
 
     directory: of the float graph. region, ranges: what is coded between convolutions. weights,
-    found: what is rounded, with the codes of inputs if those have a static range.
+    found: what is rounded, with the codes of inputs if those are coded. around_mean: whether errors
+    are relative to how the answers differ from their mean over samples, and that alone: what a
+    classifier's labels and the order of vectors depend on.
     """
     switched = _Switched(directory)
     operators = {str(node.name) for node in region.operators}
@@ -78,16 +84,20 @@ def harms(
         switched.code(name, ranges[name], None if name in region.results else operators)
     for weight in weights:
         switched.round(weight, found[weight.name])
-    session = switched.open(directory)
-    chosen = feeds[:: max(1, len(feeds) // _SAMPLES)][:_SAMPLES]
-    exact = [_answers(session, feed, _NONE) for feed in chosen]
-    together = _change([_answers(session, feed, _ALL) for feed in chosen], exact)
-    if together <= limit**2:
-        return {}, together
-    each = {
-        name: _change([_answers(session, feed, number) for feed in chosen], exact)
-        for number, name in enumerate(switched.names, 1)
-    }
+    chosen = spread(feeds, _SAMPLES_AROUND if around_mean else _SAMPLES)
+    with switched.open() as session:
+
+        def answers(number: int) -> list[list[np.ndarray]]:
+            return [_answers(session, feed, number) for feed in chosen]
+
+        exact = answers(_NONE)
+        together = _change(answers(_ALL), exact, around_mean)
+        if together <= limit**2:
+            return {}, together
+        each = {
+            name: _change(answers(number), exact, around_mean)
+            for number, name in enumerate(switched.names, 1)
+        }
     return each, together
 
 
@@ -96,13 +106,18 @@ def _answers(session: Session, feed: Feed, switch: int) -> list[np.ndarray]:
     return [np.asarray(output, np.float64) for output in outputs if output.dtype.kind == "f"]
 
 
-def _change(found: list[list[np.ndarray]], exact: list[list[np.ndarray]]) -> float:
+def _change(
+    found: list[list[np.ndarray]], exact: list[list[np.ndarray]], around_mean: bool
+) -> float:
     """The largest squared relative error of an output over all samples."""
     worst = 0.0
     for own, wanted in zip(zip(*found, strict=True), zip(*exact, strict=True), strict=True):
         pairs = [(a, b) for a, b in zip(own, wanted, strict=True) if a.shape == b.shape]
-        size = sum(float(np.square(b).sum()) for _, b in pairs)
-        error = sum(float(np.square(a - b).sum()) for a, b in pairs)
+        errors, sizes = [a - b for a, b in pairs], [b for _, b in pairs]
+        if around_mean and len({b.shape for b in sizes}) == 1 and len(sizes) > 1:
+            errors, sizes = ([a - np.mean(each, 0) for a in each] for each in (errors, sizes))
+        size = sum(float(np.square(b).sum()) for b in sizes)
+        error = sum(float(np.square(a).sum()) for a in errors)
         worst = max(worst, error / size if size else 0.0)
     return worst
 
@@ -124,9 +139,13 @@ class _Switched:
         every = self._writer.constant("every", np.array(_ALL, np.int64))
         self._all = self._writer.emit(graph[0], "Equal", [self._switch, every])
 
-    def open(self, directory: Path) -> Session:
-        graph = ir.to_proto(self._model).SerializeToString()
-        return open_graph(graph, directory, threads=default_threads())
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Session]:
+        """Run it from a file, which holds its weights outside of memory."""
+        with TemporaryFolder() as folder:
+            path = Path(folder, MODEL_FILE)
+            save_model(self._model, path)
+            yield open_session(path, threads=default_threads())
 
     def code(self, name: str, range_: tuple[float, float], only: set[str] | None) -> None:
         """A switch for codes of a tensor, for all readers or `only` these."""
@@ -137,10 +156,15 @@ class _Switched:
     def round(self, weight: Weight, quantized: Quantized) -> None:
         """A switch for a weight's codes, and those of what it multiplies."""
         value, inputs = self._values[weight.name], quantized.input_codes
-        stored = self._writer.constant(f"{weight.name}.rounded", _decoded(weight, quantized))
+        decoded = ir.LazyTensor(
+            lambda: ir.tensor(_decoded(weight, quantized)),
+            ir.DataType.FLOAT,
+            ir.Shape(weight.shape),
+        )
+        stored = self._writer.constant(f"{weight.name}.rounded", decoded)
         same = ir.node("Identity", [stored])
         self._replace(weight.name, value, list(value.uses()), lambda: [same])
-        if inputs is None or inputs.low is None or inputs.high is None:
+        if inputs is None:
             return
         self.names.append(input_of(weight.name))
         for use in weight.uses:
@@ -152,7 +176,6 @@ class _Switched:
 
     def _smoothed(self, value: ir.Value, inputs: InputCodes, columns: int) -> list[ir.Node]:
         """The input of a product after its codes: smoothed, and without its outliers."""
-        assert inputs.low is not None and inputs.high is not None
         exact, smoothing = np.zeros(columns, bool), np.ones(columns, np.float32)
         exact[list(inputs.outliers)] = True
         if inputs.smoothing is not None:
@@ -160,9 +183,14 @@ class _Switched:
         factor = self._writer.constant(f"{value.name}.smoothing", smoothing)
         mask = self._writer.constant(f"{value.name}.outliers", exact)
         smooth = ir.node("Div", [value, factor])
-        codes, decoded = self._coded(smooth.outputs[0], (inputs.low, inputs.high))
-        rough = ir.node("Mul", [decoded.outputs[0], factor])
-        return [smooth, codes, decoded, rough, ir.node("Where", [mask, value, rough.outputs[0]])]
+        if inputs.low is None or inputs.high is None:
+            zero = self._writer.constant("zero", np.array(0, np.float32))
+            rest = ir.node("Where", [mask, zero, smooth.outputs[0]])
+            nodes = [smooth, rest, *_coded_as_it_comes(rest.outputs[0])]
+        else:
+            nodes = [smooth, *self._coded(smooth.outputs[0], (inputs.low, inputs.high))]
+        rough = ir.node("Mul", [nodes[-1].outputs[0], factor])
+        return [*nodes, rough, ir.node("Where", [mask, value, rough.outputs[0]])]
 
     def _coded(self, value: ir.Value, range_: tuple[float, float]) -> list[ir.Node]:
         scale, zero = scale_and_zero_point(*range_)
@@ -215,6 +243,12 @@ class _Switched:
             node.replace_input_with(index, chosen.outputs[0])
 
 
+def _coded_as_it_comes(value: ir.Value) -> list[ir.Node]:
+    """Codes of the range that a value turns out to have."""
+    codes = ir.node("DynamicQuantizeLinear", [value], num_outputs=3)
+    return [codes, ir.node("DequantizeLinear", codes.outputs)]
+
+
 def _decoded(weight: Weight, quantized: Quantized) -> Floats:
     """What a weight is after its codes, in the shape of the file."""
     rows, inputs = quantized.tensor.dequantize(), quantized.input_codes
@@ -222,7 +256,4 @@ def _decoded(weight: Weight, quantized: Quantized) -> Floats:
         rows = rows / inputs.smoothing
     if inputs is not None and quantized.outlier_columns is not None:
         rows[:, list(inputs.outliers)] = quantized.outlier_columns
-    if weight.role == "linear" and weight.uses[0].inputs_first:
-        rows = rows.T
-    decoded: Floats = np.ascontiguousarray(rows.reshape(weight.shape), dtype=np.float32)
-    return decoded
+    return weight.as_stored(rows)

@@ -147,7 +147,8 @@ def sizes_of(graph: ir.Graph) -> dict[str, int]:
     Lengths that the inputs leave open are one for the first axis, and as long as an image's side
     for the others.
     """
-    values = [*graph.inputs, *(v for node in graph for v in node.outputs)]
+    everywhere = ir.traversal.RecursiveGraphIterator(graph)
+    values = [*graph.inputs, *(v for node in everywhere for v in node.outputs)]
     stated = [(value, value.shape) for value in values]
     for value in values:
         value.shape = None if value.producer() is not None else _closed(value.shape)

@@ -71,9 +71,10 @@ class GraphWriter:
         *,
         domain: str = "",
         outputs: int = 1,
+        name: str | None = None,
     ) -> ir.Value:
-        """A new node before `before`; returns its first output."""
-        node = self._node(operator, inputs, attributes, domain, outputs, before.name)
+        """A new node before `before`, and called after that or `name`; returns its first output."""
+        node = self._node(operator, inputs, attributes, domain, outputs, name or before.name)
         assert before.graph is not None
         before.graph.insert_before(before, node)
         return node.outputs[0]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeq.core.remaining import Remaining
 from edgeq.core.steps import Steps
@@ -29,6 +30,8 @@ from edgeq.quantize.model import Choice, scalable
 from edgeq.quantize.number_formats import Floats, QuantizedTensor, number_format
 from edgeq.quantize.statistics import Feed, refuse_not_finite
 
+# Of searching scales and moving codes, which go value by value: in multiplications of a product.
+_WORK_PER_WEIGHT = 4000
 _JUDGES = 8  # one in this many samples is held out: it judges the result of the others
 
 
@@ -70,7 +73,7 @@ def round_in_sequence(
         walk = _Walk(directory, Path(folder), weights, fixed, feeds)
         order = sorted(groups, key=walk.place)
         tokens = sum(max(value.size for value in feed.values()) for feed in feeds)
-        left = Remaining([_work(groups[activation], tokens) for activation in order])
+        left = Remaining(_works([groups[activation] for activation in order], tokens))
         for index, activation in enumerate(order):
             group = groups[activation]
             what = f"calibrate layer {index + 1} of {len(order)} on {len(feeds)} samples"
@@ -88,15 +91,21 @@ def round_in_sequence(
         return {**found, **walk.codes}
 
 
-def _work(group: Sequence[tuple[Weight, Choice]], tokens: int) -> float:
-    """Multiplications of one layer's rounding, about: only their ratios count.
+def _works(groups: Sequence[Sequence[tuple[Weight, Choice]]], tokens: int) -> list[float]:
+    """Multiplications of each layer's rounding, about: only their ratios count.
 
-    Both models run, moments are summed over the samples and taken apart, and about eight products
-    of each weight and its moments follow.
+    Both models run what was rounded last, moments are summed over the samples and taken apart, and
+    about seven products of each weight and its moments follow.
     """
-    shapes = [weight.shape_by_rows for weight, _ in group]
-    rows, columns = sum(shape[0] for shape in shapes), shapes[0][-1]
-    return columns * (2 * tokens * (rows + columns) + columns * (8 * rows + 3 * columns))
+    works, before = [], 0
+    for group in groups:
+        shapes = [weight.shape_by_rows for weight, _ in group]
+        columns, size = shapes[0][-1], sum(rows * columns for rows, columns in shapes)
+        moments = 2 * tokens * columns * columns + 4 * columns**3
+        rounding = size * (7 * columns + _WORK_PER_WEIGHT)
+        works.append(2.0 * tokens * before + moments + rounding)
+        before = size
+    return works
 
 
 def _round_tables(
@@ -142,15 +151,13 @@ class _Walk:
         self._known = {weight.name: weight for weight, _ in weights}
         self._known |= {name: weight for name, (weight, _) in fixed.items()}
         self._rounded = {name: tensor for name, (_, tensor) in fixed.items()}
-        for weight, choice in weights:
-            if weight.role == "tied":  # its rows are looked up before its product is reached
-                stored = number_format(choice.grid)
-                matrix = scalable(weight.name, weight.matrix(), stored)
-                self._rounded[weight.name] = plain_method(stored).round(matrix, None, stored)
+        # their rows are looked up before their product is reached
+        self._tied = {w.name: number_format(c.grid) for w, c in weights if w.role == "tied"}
         self._pieces = Pieces(directory, self._known)
         places = [folder / "float", folder / "rounded"]
         for place in places:
             place.mkdir()
+        self._feeds = feeds
         self._float, self._approximate = (Samples(feeds, place) for place in places)
 
     def place(self, activation: str) -> int:
@@ -163,8 +170,7 @@ class _Walk:
         if piece is None:
             return
         self._float.advance(piece, {n: _stored(self._known[n], None) for n in piece.given})
-        rounded = {n: _stored(self._known[n], self._rounded[n]) for n in piece.given}
-        self._approximate.advance(piece, rounded)
+        self._approximate.advance(piece, {name: self._as_rounded(name) for name in piece.given})
 
     def round(
         self, activation: str, group: Sequence[tuple[Weight, Choice]], progress: Progress
@@ -199,6 +205,20 @@ class _Walk:
         for weight, _ in group:
             self._rounded[weight.name] = self.codes[weight.name] = found[weight.name]
 
+    def _as_rounded(self, name: str) -> Floats:
+        """A weight in the rounded model: the value of its codes.
+
+        A tied table has plain codes until its product is reached, where it is looked up.
+        """
+        weight = self._known[name]
+        if name in self._rounded:
+            return _stored(weight, self._rounded[name])
+        stored = self._tied[name]
+        matrix = scalable(name, weight.matrix(), stored)
+        rows = _rows_looked_up(weight, self._feeds)
+        matrix[rows] = plain_method(stored).round(matrix[rows], None, stored).dequantize()
+        return matrix
+
     def _moments(self, activation: str, residual: str | None, label: str) -> Statistics:
         both = (self._float, self._approximate)
         sums = (MomentSums(), MomentSums())
@@ -211,6 +231,14 @@ class _Walk:
         fit = sums[0].result()
         assert fit is not None
         return Statistics.of(fit, sums[1].result() or fit)
+
+
+def _rows_looked_up(weight: Weight, feeds: Sequence[Feed]) -> NDArray[np.integer] | slice:
+    """The rows of a table that the samples look up; all where the graph computes which."""
+    names = [use.activation.name or "" for use in weight.uses if use.role == "embedding"]
+    if any(name not in feed for name in names for feed in feeds):
+        return slice(None)
+    return np.unique(np.concatenate([feed[name].ravel() for name in names for feed in feeds]))
 
 
 def _stored(weight: Weight, tensor: QuantizedTensor | None) -> Floats:

@@ -17,7 +17,7 @@ from edgeq.quantize.methods import plain_method, rounding_method
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.model import Choice
 from edgeq.quantize.number_formats import Floats, number_format
-from edgeq.quantize.number_formats.integers import INT8, INT8_B32, INT8_STORED
+from edgeq.quantize.number_formats.integers import INT8, INT8_B32, INT8_STORED, IntegerFormat
 
 Role = Literal["linear", "convolution", "embedding", "tied", "recurrent", "other"]
 """The use of a weight. `tied`: rows are looked up by one node, and multiplied by another."""
@@ -32,6 +32,7 @@ _CODES = tuple(
 STORED = "computed in float32"
 SLOWER = f"{STORED}: onnxruntime's integer kernels are slower here"
 """The reason for convolutions and recurrent layers that are in floats since that is faster."""
+_UNREAD = f"{STORED}: no integer kernel reads it"
 _INSIDE = f"{STORED}: in a subgraph, which calibration cannot access"
 _STORED = Choice(INT8_STORED.name, NEAREST.name, "float32", None)
 # Four for each value of an LSTM's state. Measured at batch size 1, onnxruntime 1.31, AVX512-VNNI: a
@@ -118,7 +119,16 @@ class Weight:
             return array.reshape(array.shape[0], -1)
         if self.role == "recurrent":  # (directions, gates × hidden, inputs)
             return array.reshape(-1, array.shape[-1])
-        return np.ascontiguousarray(array.T) if self.uses[0].inputs_first else array
+        return np.ascontiguousarray(array.T) if self._is_turned else array
+
+    def as_stored(self, matrix: Floats) -> Floats:
+        """`matrix`, as by `matrix()`, in the layout of the file."""
+        turned = matrix.T if self._is_turned else matrix
+        return np.ascontiguousarray(turned).reshape(self.shape)
+
+    @property
+    def _is_turned(self) -> bool:
+        return self.role == "linear" and self.uses[0].inputs_first
 
 
 def find_weights(model: ir.Model) -> list[Weight]:
@@ -169,11 +179,14 @@ def settle(weight: Weight, decide: Decide) -> Decision:
     choice = decision.choice
     if choice is None:
         return decision
-    if choice.grid == INT8_STORED.name:  # expanded, whatever reads it then
+    grid = number_format(choice.grid)
+    if isinstance(grid, IntegerFormat) and grid.is_expanded:  # whatever reads it then
         return decision
     is_recurrent = weight.role == "recurrent" and choice.grid == INT8.name and not weight.obstacle
     if is_recurrent and weight.shape[1] < _FEW_GATES:
         return Decision(_STORED, SLOWER)
+    if weight.obstacle and choice.grid == INT8.name and _is_of_layers(weight.value):
+        return Decision(_STORED, _UNREAD)
     is_inside = not all(use.in_main_graph for use in weight.uses)
     if weight.role == "convolution" and choice.ranges and is_inside and not weight.obstacle:
         return Decision(_STORED, _INSIDE)
@@ -242,6 +255,18 @@ def _is_weight(value: ir.Value) -> bool:
     return is_float and len(shape) >= 2 and int(np.prod(shape)) >= SMALLEST_WEIGHT
 
 
+def _is_float32(value: ir.Value) -> bool:
+    return value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT
+
+
+def _is_of_layers(value: ir.Value) -> bool:
+    """Whether only layers without integer kernels read it, so that it was trained: no mask or grid
+    of positions, which codes would move.
+    """
+    layers = ("GRU", "RNN", "LSTM", "ConvTranspose")
+    return _is_float32(value) and all(_operator(use.node) in layers for use in value.uses())
+
+
 def _is_stored(node: ir.Node, value: ir.Value) -> bool:
     """Whether a node reads `value` as codes that were quantized before."""
     stored = value.const_value if value.is_initializer() else None
@@ -263,7 +288,7 @@ def _weight(name: str, value: ir.Value, users: list[tuple[ir.Node, int, bool]]) 
     ways = {(use.role, use.inputs_first) for use in uses}
     if len(ways) > 1 and ways != {("embedding", False), ("linear", False)}:
         obstacles.append("its nodes read it in different ways")
-    if value.const_value is not None and value.const_value.dtype != ir.DataType.FLOAT:
+    if not _is_float32(value):
         obstacles.append("the model computes in float16; export it in float32 to quantize it")
     return Weight(name, value, tuple(uses), "; ".join(obstacles))
 

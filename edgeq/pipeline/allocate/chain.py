@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +23,13 @@ _CACHE_OUTPUT = "present."
 class Chain:
     """A float graph and its tensors between pieces for the inputs `feeds`.
 
-    weights: those that can be changed, by name: linear layers and tables.
+    weights: of those that are `given`, the graph's own, by name: they can be changed.
     """
 
-    def __init__(self, directory: Path, feeds: Sequence[Feed]) -> None:
+    def __init__(self, directory: Path, feeds: Sequence[Feed], given: Container[str]) -> None:
         model = ir.load(directory / MODEL_FILE)
-        found = find_weights(model)
-        self.weights: dict[str, Weight] = {
-            weight.name: weight
-            for weight in found
-            if not weight.obstacle and weight.role in ("linear", "embedding", "tied")
-        }
+        found = [weight for weight in find_weights(model) if not weight.stored]
+        self.weights: dict[str, Weight] = {w.name: w for w in found if w.name in given}
         names = [value.name or "" for value in model.graph.outputs]
         self.outputs = tuple(name for name in names if not name.startswith(_CACHE_OUTPUT))
         self._feeds = feeds
@@ -66,7 +62,7 @@ class Chain:
             use.activation.name or ""
             for weight in self.weights.values()
             for use in weight.uses
-            if use.role == "linear" and use.in_main_graph
+            if use.role in ("linear", "convolution") and use.in_main_graph
         }
         ordered = sorted(met, key=pieces.place)
         count = min(_PIECES, len(ordered))
@@ -84,10 +80,8 @@ class Chain:
             yield {n: v for n, v in {**state, **made}.items() if n in keep or n in feed}
 
     def _stored(self, name: str, changed: Mapping[str, Floats]) -> NDArray[np.generic]:
-        """A weight in the graph's layout."""
         weight = self.weights[name]
         if name not in changed:
             assert weight.value.const_value is not None
             return weight.value.const_value.numpy()
-        matrix = changed[name]
-        return np.ascontiguousarray(matrix.T) if weight.uses[0].inputs_first else matrix
+        return weight.as_stored(changed[name])

@@ -127,7 +127,7 @@ class Ground:
     def _holdout(self, count: int) -> Iterator[tuple[Chain, Holdout]]:
         with TemporaryFolder() as folder:
             holdout = Holdout(self._feeds, count, self.model.decoder)
-            chain = Chain(self.stages.float_graph(), holdout.feeds)
+            chain = Chain(self.stages.float_graph(), holdout.feeds, self.options)
             holdout.keep(chain, Path(folder))
             yield chain, holdout
 

@@ -74,28 +74,47 @@ def find_options(
     """
     found: dict[str, dict[str, Option]] = {}
     for word in words(format, recipe):
-        everywhere = intent_of(recipe, format, "fit", dict.fromkeys(model.tensors, word))
-        for tensor in _planned(model, recipe, everywhere):
-            if len(tensor.shape) == 2 and (tensor.method != "none" or tensor.grid == word):
-                option = Option(
-                    file_format(format).stored_word(tensor.grid, word),
-                    tensor.grid,
-                    tensor.method,
-                    _size(format, tensor),
-                    ""
-                    if tensor.method == "none"
-                    else file_format(format).input_rounding(tensor.grid),
-                )
-                found.setdefault(tensor.name, {}).setdefault(option.use, option)
+        for tensor in _all_in(word, model, recipe, format):
+            if len(tensor.shape) == 2:
+                _add(found, tensor, word, format)
+    computed = {name for name, own in found.items() if _is_choice(own)}
+    for word in file_format(format).expanded_words():
+        for tensor in _all_in(word, model, recipe, format):
+            if tensor.name not in computed:
+                _add(found, tensor, word, format)
     options = {
         name: tuple(sorted(own.values(), key=lambda option: option.bytes))
         for name, own in found.items()
-        if any(option.method != "none" for option in own.values())
+        if _is_choice(own)
     }
     if not options:
         what = f"no tensor of the model has a choice in {format}"
         raise InvalidInput(Problem("quantize.fit", what, "write a preset: quantize.default"))
     return options
+
+
+def _all_in(word: str, model: DescribedModel, recipe: Recipe, format: Format) -> list[TensorPlan]:
+    """The plan of a file whose tensors are in `word` as far as they can be."""
+    intent = intent_of(recipe, format, "fit", dict.fromkeys(model.tensors, word))
+    return list(planned_tensors(model, intent, compute_of(recipe, intent)))
+
+
+def _add(
+    found: dict[str, dict[str, Option]], tensor: TensorPlan, word: str, format: Format
+) -> None:
+    """Add to a tensor's options what it was planned as, if that is a choice."""
+    if tensor.method == "none" and tensor.grid != word:
+        return
+    own = file_format(format)
+    rounded = "" if tensor.method == "none" else own.input_rounding(tensor.grid)
+    size = own.stored(tensor.bytes)
+    use = own.stored_word(tensor.grid, word)
+    option = Option(use, tensor.grid, tensor.method, size, rounded)
+    found.setdefault(tensor.name, {}).setdefault(option.use, option)
+
+
+def _is_choice(options: Mapping[str, Option]) -> bool:
+    return any(option.method != "none" for option in options.values())
 
 
 def allowed(options: Options, recipe: Recipe, format: Format, fit: FitSpec) -> Options:
@@ -114,11 +133,3 @@ def settled(options: Options, recipe: Recipe, format: Format, fit: FitSpec) -> O
         if chosen:
             found[name] = tuple(chosen[:1])
     return found
-
-
-def _planned(model: DescribedModel, recipe: Recipe, intent: Intent) -> list[TensorPlan]:
-    return list(planned_tensors(model, intent, compute_of(recipe, intent)))
-
-
-def _size(format: Format, tensor: TensorPlan) -> int:
-    return file_format(format).stored(tensor.bytes)

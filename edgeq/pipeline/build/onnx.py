@@ -22,14 +22,15 @@ from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.spec import Intent
 
 _LOUDEST = 0.08
-"""Relative error of answers that static ranges may make; what is worse stays in floats.
+"""Relative error of answers that coded inputs and weights may make; what is worse stays in floats.
 
-Texts' answers are judged by their order or their labels, which such an error says little about."""
+Vectors are compared with each other and the best label counts, so what matters of these is how they
+differ from their mean."""
 
 
 def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> Made:
     """Write graph, weights and, for texts, the tokenizer into `destination`."""
-    variant = intent.variant
+    variant, task = intent.variant, stages.task
     recovered = Recovered()
     graph = stages.float_graph()
     if variant.weights == "float32":
@@ -57,7 +58,8 @@ def write_onnx(stages: Stages, name: str, intent: Intent, destination: Path) -> 
             stages.feeds(graph),
             lambda step: stages.progress(f"{name}: {step}"),
             lambda codes, trained: stages.trained(codes, trained, name),
-            _LOUDEST if stages.task.takes_arrays else None,
+            _LOUDEST,
+            around_mean=task.classifies or task.embeds or task.ranks,
         )
     files = [file for file in (MODEL_FILE, DATA_FILE) if (destination / file).exists()]
     text = stages.planned.model.text

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.steps import Steps
 from edgeq.core.tasks import Task
-from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
 from edgeq.core.threads import default_threads
 from edgeq.models.model import DescribedModel
@@ -20,7 +18,6 @@ from edgeq.quantize.number_formats import QuantizedTensor
 from edgeq.quantize.statistics import Feed
 
 _SEED = 0
-_COSTS_FILE = "costs.npy"
 
 
 def learn(
@@ -34,38 +31,32 @@ def learn(
 ) -> dict[str, QuantizedTensor]:
     """`start` with the codes of the weights `trained` learned, in its order.
 
-    feeds: calibration samples. steps: of this run; the codes of finished blocks are found there
-    after an interruption. Weights outside the repeated layers keep their codes: tables, the output
-    layer. Raises InvalidInput for a model whose layers torch does not run one after the other.
+    feeds: calibration samples. steps: of this run, which is resumed after an interruption. Weights
+    that torch looks up, and those of the output layer, keep their codes. All weights are in memory,
+    several times: about 40 bytes for each that is trained. Raises InvalidInput for a model that is
+    in no directory, and for one whose files name its layers in another way than transformers.
     """
     if model.directory is None:
-        what = "learned rounding trains a model's layers, and an .onnx file has none"
+        what = "learned rounding trains the layers of a model in a directory, and this is a file"
         raise InvalidInput(Problem("quantize", what, "write 'method: gptq'"))
     # Read once, when torch's OpenMP loads: threads that spin while they wait for others make a
     # busy machine ten times slower (seen on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from edgeq.models.original.blocks import Blocks
     from edgeq.models.original.reproducible import reproducible
-    from edgeq.pipeline.learn.costs import output_costs
-    from edgeq.pipeline.learn.walk import Walk
+    from edgeq.pipeline.distil.network import Answers, Network, Predictions
+    from edgeq.pipeline.learn.train import train
 
-    # a decoder's graph has a cache among its inputs
-    inputs: Sequence[Feed] = feeds
-    if model.decoder:
-        inputs = [{"input_ids": feed["input_ids"]} for feed in feeds]
-    with reproducible(default_threads()), TemporaryFolder() as folder:
-        blocks, pooling = Blocks(model.directory, task), model.directory.head.pooling
-        if not (stored := steps.find(_COSTS_FILE)):
-            progress("learn: measure what errors of each block cost")
-            costs = output_costs(blocks, task, pooling, inputs, Path(folder) / "costs", _SEED)
-            with steps.writing(_COSTS_FILE) as partial:
-                np.save(partial, costs)
-            stored = steps.find(_COSTS_FILE)
-            assert stored is not None
-        costs = np.load(stored)
-        walk = Walk(blocks, start, trained, Path(folder), costs, _SEED)
-        walk.begin(inputs)
-        return walk.run(steps, progress)
+    with reproducible(default_threads()):
+        network: Network
+        inputs: Sequence[Feed] = feeds
+        if model.decoder:
+            network = Predictions(model.directory, model.decoder)
+            # a decoder's graph has a cache among its inputs
+            inputs = [{"input_ids": feed["input_ids"]} for feed in feeds]
+        else:
+            network = Answers(model.directory, task)
+        names = [name for name in start if name in trained and network.is_linear(name)]
+        return train(network, start, names, inputs, _SEED, steps, progress)
 
 
 def digest(tensors: Mapping[str, QuantizedTensor]) -> str:

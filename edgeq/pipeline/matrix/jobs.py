@@ -17,7 +17,7 @@ from edgeq.devices.catalogue import HERE, Device, load_device, matches
 from edgeq.estimate.devices import Estimates
 from edgeq.formats.registry import file_format
 from edgeq.measure.records import Measurement
-from edgeq.pipeline.build.build import Built, build, build_float, settled
+from edgeq.pipeline.build.build import Built, build_float, build_possible, settled
 from edgeq.pipeline.check.cross_cpu import reachable
 from edgeq.pipeline.check.expected import expected
 from edgeq.pipeline.check.judge import Subject, judge
@@ -52,7 +52,10 @@ class Work:
 
 
 class Row:
-    """One recipe, built, and the devices that it is judged for, by id."""
+    """One recipe, built, and the devices that it is judged for, by id.
+
+    refused: the problem of each impossible variant.
+    """
 
     def __init__(self, planned: Planned, devices: Mapping[str, Device], progress: Progress) -> None:
         self.name = planned.recipe.name
@@ -62,10 +65,14 @@ class Row:
             for artifact in planned.plan.artifacts
             if targets(planned, artifact.format, self.devices)
         }
-        self.built = build(planned, Store(), progress, sorted(formats)) if formats else []
+        self.built: list[Built] = []
+        self.refused: list[Problem] = []
+        if formats:
+            self.built, self.refused = build_possible(planned, Store(), progress, sorted(formats))
         self.planned = planned = settled(planned, self.built)
         self._floats = {
-            format: build_float(planned, Store(), progress, format) for format in sorted(formats)
+            format: build_float(planned, Store(), progress, format)
+            for format in sorted({item.artifact.format for item in self.built})
         }
         evaluation = evaluation_of(planned, Store(), progress) if formats else None
         self._evaluation = manifest_of(evaluation.path) if evaluation else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.terms import Progress
 from edgeq.devices.catalogue import HERE
+from edgeq.pipeline.build.build import Partly
 from edgeq.pipeline.check.verdict import Verdict
 from edgeq.pipeline.matrix.job import Outcome
 from edgeq.pipeline.matrix.jobs import Row, Work, make_rows
@@ -64,7 +65,8 @@ def run_matrix(
     as in `edgeq check`; not with a scheduler.
 
     Whatever cannot run gets a verdict `not run` with the reason. Raises InvalidInput and Missing
-    for problems found before anything is measured.
+    for problems found before anything is measured; Partly, with the verdicts of the others, if some
+    variants are impossible.
     """
     _refuse(devices, scheduler, on, out)
     rows = make_rows(recipes, devices, progress)
@@ -83,6 +85,9 @@ def run_matrix(
         cluster = given_cluster(scheduler) if scheduler else local_cluster(_places(left))
         with cluster as workers:
             run.measure(workers, left)
+    refused = [problem for row in rows for problem in row.refused]
+    if refused:
+        raise Partly(refused, run.judged())
     return run.judged()
 
 

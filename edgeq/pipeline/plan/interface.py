@@ -14,10 +14,10 @@ from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.images import ImageSettings
 from edgeq.core.tasks import Task, task_of
+from edgeq.core.terms import TEXT_INPUTS
 from edgeq.core.validation_messages import suggest
 from edgeq.core.yamlfile import Document
 from edgeq.models.huggingface import (
-    TEXT_INPUTS,
     ModelDirectory,
     TextFiles,
     read_text_files,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,10 +118,11 @@ def _constants(model: onnx.ModelProto) -> dict[str, bytes]:
 
 def _refuse_random(path: Path) -> None:
     model = onnx.load(path, load_external_data=False)
-    truths = {tensor.name for tensor in model.graph.initializer if _is_true(tensor)}
+    is_true = functools.partial(_is_true, folder=path.parent)
+    truths = {tensor.name for tensor in model.graph.initializer if is_true(tensor)}
     for node in _nodes(model.graph.node):
         for attribute in node.attribute if node.op_type == "Constant" else ():
-            if attribute.name == "value" and _is_true(attribute.t):
+            if attribute.name == "value" and is_true(attribute.t):
                 truths.update(node.output)
     functions = (node for function in model.functions for node in function.node)
     for node in _nodes([*model.graph.node, *functions]):
@@ -142,8 +145,11 @@ def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
                 yield from _nodes(attribute.g.node)
 
 
-def _is_true(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_type == onnx.TensorProto.BOOL and bool(onnx.numpy_helper.to_array(tensor))
+def _is_true(tensor: onnx.TensorProto, folder: Path) -> bool:
+    """Whether it is a single true; a mask has many values."""
+    if tensor.data_type != onnx.TensorProto.BOOL or math.prod(tensor.dims) != 1:
+        return False
+    return bool(onnx.numpy_helper.to_array(tensor, str(folder)).item())
 
 
 def _same_interface(original: OnnxOriginal, imported: OnnxOriginal) -> None:

@@ -18,7 +18,7 @@ from edgeq.measure import arrays
 from edgeq.measure.reference import ANSWERS_FILE, Recorded, write_record
 from edgeq.measure.worker import serve
 from edgeq.models.huggingface import TextFiles, read_text_files, with_dimension
-from edgeq.models.original.network import is_installed, offline
+from edgeq.models.original.network import do_without, is_installed, offline
 from edgeq.models.original.tokenizer import open_tokenizer
 from edgeq.pipeline.proof.onnx_original import OnnxOriginal, answers, made_up, open_original
 from edgeq.pipeline.proof.onnx_prove import prove_onnx
@@ -67,6 +67,7 @@ def _prove(
 ) -> dict[str, Any]:
     if files is not None:
         if is_installed():
+            do_without("torch", "sklearn", "scipy")
             require_same_tokens(files, open_tokenizer(files))
         feeds = [*_tokenized(original, request, files)]
         found = prove_onnx(request.model, request.graph, feeds, original)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from edgeq.measure.worker import serve
-from edgeq.models.original.network import offline
+from edgeq.models.original.network import do_without, offline
 from edgeq.pipeline.proof.request import AnswersRequest, ProofRequest
 
 _REQUESTS: TypeAdapter[ProofRequest | AnswersRequest] = TypeAdapter(ProofRequest | AnswersRequest)
@@ -19,9 +19,7 @@ def perform(given: bytes) -> dict[str, Any]:
     offline()
     request = _REQUESTS.validate_json(given)
     if not (request.directory / "modules.json").is_file():
-        # transformers imports it for one way of sampling, which takes as long as torch itself;
-        # sentence-transformers needs it
-        sys.modules["sklearn"] = None  # type: ignore[assignment]
+        do_without("sklearn")  # sentence-transformers needs it
     if isinstance(request, ProofRequest):
         from edgeq.pipeline.proof.prove import prove
 

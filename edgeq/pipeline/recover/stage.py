@@ -21,6 +21,7 @@ from edgeq.pipeline.recover.recovered import Recovered
 from edgeq.quantize.adapter import load_adapter, planned_factors, save_adapter
 from edgeq.quantize.number_formats import Floats, QuantizedTensor
 from edgeq.quantize.recover_spec import LEAST, RecoverSpec, too_few
+from edgeq.quantize.statistics import Feed
 
 Values: TypeAlias = Iterator[tuple[str, Floats]]
 """Matrices by their Hugging Face names, float32 `(rows, columns)`, one at a time."""
@@ -84,14 +85,14 @@ def _recover(
 
         model = stages.planned.model
         assert model.directory is not None and model.decoder is not None
-        windows = _windows(stages)
+        samples = _samples(stages)
         with stages.store.workplace("recover", key) as steps:
             adapter, record = train(
                 model.directory,
                 model.decoder,
                 values(),
                 list(planned_factors(model.tensors, spec.rank)),
-                windows,
+                samples,
                 spec,
                 steps,
                 lambda step: stages.progress(f"{describe}: {step}"),
@@ -108,12 +109,12 @@ def _recover(
     return found
 
 
-def _windows(stages: Stages) -> list[list[int]]:
+def _samples(stages: Stages) -> list[Feed]:
     feeds = stages.feeds(stages.float_graph())
     if len(feeds) < LEAST:
         remedy = f"give text for {LEAST} or more, or remove 'recover'"
         raise InvalidInput(Problem("data.calibration", too_few(len(feeds)), remedy))
-    return [feed["input_ids"][0].tolist() for feed in feeds]
+    return [{"input_ids": feed["input_ids"]} for feed in feeds]
 
 
 def _matrices(stages: Stages) -> list[str]:

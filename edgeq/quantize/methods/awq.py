@@ -36,10 +36,10 @@ class Awq(RoundingMethod):
     folds_graph = True
 
     def rounds_onto(self, number_format: NumberFormat) -> bool:
-        """Integers in groups, but not GGUF's own, whose files cannot store a folded graph."""
-        is_integer = isinstance(number_format, IntegerFormat)
-        is_ggufs = isinstance(number_format, BlockFormat)
-        return is_integer and not is_ggufs and number_format.group_size is not None
+        """Integers in groups that products read, but not GGUF's, which store no folded graph."""
+        if not isinstance(number_format, IntegerFormat) or number_format.is_expanded:
+            return False
+        return not isinstance(number_format, BlockFormat) and number_format.group_size is not None
 
     def round(
         self, weight: Floats, statistics: Statistics | None, number_format: NumberFormat

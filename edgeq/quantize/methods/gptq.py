@@ -7,8 +7,11 @@ decreasing input power ("act-order") and scales fixed beforehand.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from edgeq.core.threads import map_in_threads
 from edgeq.quantize.methods.base import RoundingMethod, Statistics
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.methods.objective import Moments, Objective, objective, row_blocks
@@ -17,12 +20,14 @@ from edgeq.quantize.methods.scales import starting_point
 from edgeq.quantize.number_formats.base import Codes, Floats, NumberFormat, QuantizedTensor
 from edgeq.quantize.number_formats.integers import IntegerFormat
 
-_COLUMNS_AT_ONCE = 128
+_COLUMNS_AT_ONCE = 64
 # Fractions of the mean input power, to choose from by held-out samples: a tenth with fifty thousand
 # rows of calibration data, one and more with a few hundred.
 _SMALLER, _USUAL_DAMPING, _LARGER = (0.1,), 0.3, (1.0, 3.0)
-_ROWS_THAT_JUDGE = 512  # rows of a weight at most, spread over it, to choose a damping
-_ROWS_AT_ONCE = 8192  # rows of a table are independent: blocks limit the memory
+_ROWS_THAT_JUDGE = 256  # rows of a weight at most, spread over it, to choose a damping
+# Rows are independent: blocks of them go to threads, and limit the memory of a table. Their size
+# does not depend on the number of threads, so that codes do not either.
+_FEWEST_ROWS, _ROWS_AT_ONCE = 256, 4096
 _SWEEPS = 3  # sweeps of descent after GPTQ; a fourth gains a percent
 
 
@@ -54,10 +59,12 @@ class Gptq(RoundingMethod):
             return NEAREST.round(weight, statistics, number_format)
         assert isinstance(number_format, IntegerFormat)
         moments, damping = best_aim(weight, statistics)
-        parts = [
-            _round_rows(weight[rows], moments.of_rows(rows), damping, number_format)
-            for rows in row_blocks(len(weight), _ROWS_AT_ONCE)
-        ]
+        assert moments.factors.damped(damping).hessian is not None  # once, before threads share it
+        at_once = min(max(len(weight) // 4, _FEWEST_ROWS), _ROWS_AT_ONCE)
+        parts = map_in_threads(
+            lambda rows: _round_rows(weight[rows], moments.of_rows(rows), damping, number_format),
+            row_blocks(len(weight), at_once),
+        )
         codes, scales = (np.concatenate(each) for each in zip(*parts, strict=True))
         return QuantizedTensor(number_format, codes, scales, self.name)
 
@@ -80,7 +87,8 @@ def _round_rows(
 def best_aim(weight: Floats, statistics: Statistics) -> tuple[Moments, float]:
     """Moments and damping whose unrounded weight is best on the held-out samples.
 
-    Among several dampings and the float weight itself.
+    Among several dampings and the float weight itself. Weights that share moments take the damping
+    of the first.
     """
     moments, held_back = statistics.moments, statistics.held_back
     assert moments is not None
@@ -94,6 +102,15 @@ def best_aim(weight: Floats, statistics: Statistics) -> tuple[Moments, float]:
     def error(damping: float) -> float:
         return judge(some + moments.factors.damped(damping).times_inverse(missed))
 
+    if moments.factors.chosen is None:
+        moments.factors.chosen = _best_damping(error)
+    damping = moments.factors.chosen
+    if error(damping) < 0:
+        return moments, damping
+    return moments.as_if_whole(), _USUAL_DAMPING
+
+
+def _best_damping(error: Callable[[float], float]) -> float:
     least, damping = error(_USUAL_DAMPING), _USUAL_DAMPING
     for others in (_LARGER, _SMALLER):  # each costs a factorization: go where it gets better
         for other in others if damping == _USUAL_DAMPING else ():
@@ -101,9 +118,7 @@ def best_aim(weight: Floats, statistics: Statistics) -> tuple[Moments, float]:
             if found >= least:
                 break
             least, damping = found, other
-    if least < 0:
-        return moments, damping
-    return moments.as_if_whole(), _USUAL_DAMPING
+    return damping
 
 
 def feed_errors(target: Objective, number_format: IntegerFormat, scales: Floats) -> Codes:
@@ -130,9 +145,9 @@ def _round_columns(
         stop = min(start + _COLUMNS_AT_ONCE, columns)
         errors = np.empty((stop - start, left.shape[1]), np.float32)
         for j in range(start, stop):
-            code = np.rint((left[j] - offsets[j]) * inverse[j]).clip(*ends)
+            wished = left[j] - upper[start:j, j] @ errors[: j - start] - offsets[j]
+            code = np.rint(wished * inverse[j]).clip(*ends)
             codes[j] = code
-            errors[j - start] = (left[j] - code * steps[j] - offsets[j]) / upper[j, j]
-            left[j + 1 : stop] -= upper[j, j + 1 : stop, None] * errors[j - start]
+            errors[j - start] = (wished - code * steps[j]) / upper[j, j]
         left[stop:] -= upper[start:stop, stop:].T @ errors
     return np.ascontiguousarray(codes.T)

@@ -6,7 +6,7 @@ from edgeq.quantize.methods import ROUNDING_METHODS, plain_method, rounding_meth
 from edgeq.quantize.methods.base import Statistics
 from edgeq.quantize.number_formats.base import Floats, NumberFormat, QuantizedTensor
 
-_ROWS_THAT_JUDGE = 1024  # of a weight at most, spread over it
+_ROWS_THAT_JUDGE = 256  # of a weight at most, spread over it
 
 
 def round_judged(

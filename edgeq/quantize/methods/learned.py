@@ -1,4 +1,4 @@
-"""Learned rounding: codes and scales trained by gradients, a block of layers at a time.
+"""Learned rounding: codes and scales of all layers, trained by gradients from the model's answers.
 
 What trains them is in `edgeq.pipeline.learn`, since it runs the model in torch; here is what it
 starts from.
@@ -15,15 +15,15 @@ from edgeq.quantize.number_formats.palettes import Palette
 
 
 class Learned(RoundingMethod):
-    """Codes of another method, trained against the outputs of the float model's layers."""
+    """Codes of another method, trained against the float model's answers."""
 
     name = "learned"
     title = "learned rounding"
     summary = (
-        "Starting from GPTQ's values, a few hundred training steps move the weights of several "
-        "layers together, until these layers answer more like the original ones."
+        "Starting from GPTQ's values, a few hundred training steps move the weights of all layers "
+        "together, until the model answers more like the original one."
     )
-    source = "Cheng and others, AutoRound, https://arxiv.org/abs/2309.05516"
+    source = "Nagel and others, AdaRound, https://arxiv.org/abs/2004.10568"
     reads = "moments"
     needs_calibration = True
     in_sequence = True
@@ -36,8 +36,9 @@ class Learned(RoundingMethod):
 
         A scale per row goes with activations in 8 bits, whose error training would not see.
         """
-        has_groups = isinstance(number_format, IntegerFormat) and bool(number_format.group_size)
-        return has_groups or isinstance(number_format, Palette)
+        if isinstance(number_format, IntegerFormat):
+            return bool(number_format.group_size) and not number_format.is_expanded
+        return isinstance(number_format, Palette)
 
     def starts_from(self, number_format: NumberFormat) -> str:
         """Palettes have tables by k-means, all others GPTQ's codes."""

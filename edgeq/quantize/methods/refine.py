@@ -17,6 +17,7 @@ from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.number_formats.kquants import BlockFormat
 
 _COLUMNS_AT_ONCE = 256
+_COLUMNS_IN_TURN = 32  # after as many, changes go to the whole block in one product
 
 
 def refine(
@@ -81,16 +82,24 @@ class _State:
         return self._change
 
     def _move_codes(self, steps: Floats) -> None:
-        grid, curvature = self.number_format, np.diag(self._inner)
+        """Each code in turn; a column hears of those moved before it when its own turn comes."""
+        grid, inner, change = self.number_format, self._inner, self._change
         slope = self._slope = self._slope.copy()
         inverse = np.divide(1, steps, out=np.zeros_like(steps), where=steps != 0)
-        for j, code in enumerate(self._codes):
-            wished = np.rint(code + slope[j] * inverse[j] / curvature[j])
-            moved = (wished.clip(grid.lowest, grid.highest) - code) * (inverse[j] != 0)
-            code += moved
-            moved *= steps[j]
-            self._change[j] += moved
-            slope -= self._inner[:, j, None] * moved
+        per_code = inverse / np.diag(inner)[:, None]
+        for start in range(0, len(slope), _COLUMNS_IN_TURN):
+            part = slice(start, min(start + _COLUMNS_IN_TURN, len(slope)))
+            for j in range(part.start, part.stop):
+                code, pull = self._codes[j], slope[j] - inner[j, start:j] @ change[start:j]
+                pull *= per_code[j]
+                pull += code
+                np.rint(pull, out=pull)
+                np.clip(pull, grid.lowest, grid.highest, out=pull)
+                pull -= code
+                pull *= inverse[j] != 0
+                code += pull
+                np.multiply(pull, steps[j], out=change[j])
+            slope -= inner[:, part] @ change[part]
 
     def _scales_at(self, start: int) -> Floats:
         """A copy of the numbers other than codes of the stored block at column `start`."""

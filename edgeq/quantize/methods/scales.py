@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
+from edgeq.core.threads import map_in_threads
 from edgeq.quantize.number_formats.base import Floats, QuantizedTensor
 from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.number_formats.kquants import BlockFormat
@@ -31,32 +29,34 @@ def search_scales(
     """
     rows_at_once = max(1, _VALUES_AT_ONCE // weight.shape[1])
     pieces = [weight[i : i + rows_at_once] for i in range(0, len(weight), rows_at_once)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda piece: _search(piece, number_format, importance), pieces)
-        return np.concatenate(list(found))
+    found = map_in_threads(lambda piece: _search(piece, number_format, importance), pieces)
+    return np.concatenate(found)
 
 
 def _search(weight: Floats, number_format: IntegerFormat, importance: Floats | None) -> Floats:
-    blocks = number_format.split(weight)
-    at = np.abs(blocks).argmax(-1, keepdims=True)
-    extreme = np.take_along_axis(blocks, at, -1)[..., 0]
+    # a block's values first, its place last: what is done to each block is then done in long runs
+    blocks = _places_last(number_format.split(weight))
+    at = np.abs(blocks).argmax(0)[None]
+    extreme = np.take_along_axis(blocks, at, 0)[0]
     importances, extreme_importance = None, np.ones_like(extreme)
     if importance is not None:
-        importances = number_format.split(importance[None, :].astype(np.float32))
-        extreme_importance = np.take_along_axis(importances, at, -1)[..., 0]
+        importances = _places_last(number_format.split(importance[None, :].astype(np.float32)))
+        extreme_importance = np.take_along_axis(importances, at, 0)[0]
     lowest, highest = number_format.lowest, number_format.highest
     least_error = np.full(extreme.shape, np.inf, np.float32)
     best = np.ones(extreme.shape, np.float32)
     codes, missed = np.empty_like(blocks), np.empty_like(blocks)
 
     def try_scales(scales: Floats) -> None:
-        np.divide(blocks, scales[..., None], out=codes)
+        np.divide(blocks, scales, out=codes)
         np.rint(codes, out=codes)
         np.clip(codes, lowest, highest, out=codes)
-        np.multiply(codes, scales[..., None], out=codes)
+        np.multiply(codes, scales, out=codes)
         np.subtract(blocks, codes, out=missed)
-        weighted = missed if importances is None else np.multiply(missed, importances, codes)
-        error = np.einsum("...i,...i->...", weighted, missed)
+        np.square(missed, out=missed)
+        if importances is not None:
+            np.multiply(missed, importances, out=missed)
+        error = missed.sum(0)
         better = error < least_error
         least_error[better] = error[better]
         best[better] = scales[better]
@@ -76,6 +76,11 @@ def _search(weight: Floats, number_format: IntegerFormat, importance: Floats | N
                 break
             try_scales(scales)
     return best
+
+
+def _places_last(blocks: Floats) -> Floats:
+    """`(rows, groups, group_size)` as `(group_size, rows, groups)`."""
+    return np.ascontiguousarray(np.moveaxis(blocks, -1, 0))
 
 
 def starting_point(

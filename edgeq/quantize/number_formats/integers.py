@@ -19,7 +19,8 @@ class IntegerFormat(NumberFormat):
 
     scale_dtype: with float16 a scale is the same in every runtime, since GGUF and Core ML store it
     so and ONNX can. stored_bits: the width of a code in a file, for formats that no runtime packs
-    tighter: 3-bit codes can be stored in 4-bit fields; by default `bits`.
+    tighter: 3-bit codes can be stored in 4-bit fields; by default `bits`. is_expanded: whether a
+    runtime expands the codes to floats once, when it opens the file, whatever reads them.
 
     >>> IntegerFormat("int3-b32", bits=3, group_size=32, stored_bits=4).nbytes(1, 64)
     36
@@ -27,6 +28,7 @@ class IntegerFormat(NumberFormat):
 
     scale_dtype: type[np.floating] = np.float16
     stored_bits: int = 0
+    is_expanded: bool = False
 
     def __post_init__(self) -> None:
         """Fill in the default, which depends on another field."""
@@ -37,7 +39,7 @@ class IntegerFormat(NumberFormat):
     @property
     def takes_adapter(self) -> bool:
         """Layers with one scale per row are integer products, to which nothing is added."""
-        return self.group_size is not None
+        return self.group_size is not None and not self.is_expanded
 
     @property
     def symmetric(self) -> bool:
@@ -108,8 +110,8 @@ class IntegerFormat(NumberFormat):
 
 
 INT8 = IntegerFormat("int8", 8, activations=("dynamic-uint8", "static-uint8", "float32"))
-INT8_STORED = IntegerFormat("int8-stored", 8, activations=("float32",))
-"""The same codes, for weights that a runtime expands to floats once, when it opens the file."""
+INT8_STORED = IntegerFormat("int8-stored", 8, activations=("float32",), is_expanded=True)
+INT4_STORED = IntegerFormat("int4-stored", 4, 32, is_expanded=True)
 INT8_B32 = IntegerFormat("int8-b32", 8, 32)
 INT4_B32 = IntegerFormat("int4-b32", 4, 32, default_method="gptq")
-INTEGERS = (INT8, INT8_STORED, INT8_B32, INT4_B32)
+INTEGERS = (INT8, INT8_STORED, INT8_B32, INT4_STORED, INT4_B32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeq.core.tasks import Task
 from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.number_formats.floats import FLOAT16, FLOAT32
-from edgeq.quantize.number_formats.integers import INT8, INT8_STORED, IntegerFormat
+from edgeq.quantize.number_formats.integers import INT8, IntegerFormat
 from edgeq.quantize.number_formats.palettes import Palette
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.storage.base import Storage
@@ -28,7 +28,9 @@ class CoreaiStorage(Storage):
     def holds(self, variant: Variant) -> bool:
         """See `Storage.holds`."""
         stored = self.weights_of(variant)
-        if variant.activations != "float32" or variant.recover or stored == INT8_STORED:
+        if variant.activations != "float32" or variant.recover:
+            return False
+        if isinstance(stored, IntegerFormat) and stored.is_expanded:
             return False
         if rounding_method(variant.method).folds_graph:
             return False

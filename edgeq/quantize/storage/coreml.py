@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeq.core.tasks import Task
 from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.number_formats.floats import FLOAT16, FLOAT32
-from edgeq.quantize.number_formats.integers import INT8, INT8_STORED, IntegerFormat
+from edgeq.quantize.number_formats.integers import INT8, IntegerFormat
 from edgeq.quantize.number_formats.palettes import Palette
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.storage.base import Storage
@@ -25,7 +25,7 @@ class CoremlStorage(Storage):
     def holds(self, variant: Variant) -> bool:
         """See `Storage.holds`."""
         stored = self.weights_of(variant)
-        if not isinstance(stored, IntegerFormat) or stored == INT8_STORED:
+        if not isinstance(stored, IntegerFormat) or stored.is_expanded:
             return isinstance(stored, Palette) or stored in (FLOAT16, FLOAT32)
         if stored.group_size is None:
             return variant.activations in ("float32", "static-uint8")

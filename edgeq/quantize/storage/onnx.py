@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeq.quantize.number_formats.floats import FLOAT32
-from edgeq.quantize.number_formats.integers import INT8_STORED, IntegerFormat
+from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.presets import Variant
 from edgeq.quantize.storage.base import Storage
 
@@ -19,5 +19,5 @@ class OnnxStorage(Storage):
         stored = self.weights_of(variant)
         if isinstance(stored, IntegerFormat):
             is_grouped = stored.group_size is not None
-            return is_grouped or stored == INT8_STORED or variant.activations != "float32"
+            return is_grouped or stored.is_expanded or variant.activations != "float32"
         return stored == FLOAT32

@@ -212,6 +212,8 @@ def test_longrope_is_scaled_as_in_transformers() -> None:
         ("qwen3", {"attention_bias": True}, "biases"),
         ("llama", {"hidden_act": "gelu_pytorch_tanh"}, "activation is gelu_tanh"),
         ("qwen2", {"rope_scaling": dict(tiny_decoders.LLAMA3_ROPE)}, "only for llama"),
+        ("qwen2", {"head_dim": 32}, "4 heads of 32 are not 256"),
+        ("olmo2", {"head_dim": 32}, "4 heads of 32 are not 256"),
         ("gemma2", {"query_pre_attn_scalar": 100}, "query_pre_attn_scalar is 100, not 32"),
         ("smollm3", {"no_rope_layers": [1, 0, 1, 1, 1]}, "layers without positions"),
         (

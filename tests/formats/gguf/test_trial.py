@@ -16,6 +16,7 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
 
 import edgeq
 from edgeq.core.errors import EdgeqError, InvalidInput
+from edgeq.formats.gguf import trial
 from tests.support.gguf_artifacts import WREN, write_file
 from tests.support.gguf_mutants import GgufMutants
 
@@ -42,6 +43,20 @@ for path in sys.argv[1:]:
             code = 70
         os._exit(code)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+# Imported in the child alone: has it open a file for ever.
+BUSY = """
+import sys
+
+def busy(frame, event, argument):
+    while frame.f_code.co_name == "_use":
+        pass
+
+sys.setprofile(busy)
+sys.path.remove(__file__.rpartition("/")[0])
+del sys.modules["numpy"]
+import numpy
 """
 
 
@@ -83,6 +98,19 @@ def test_what_ends_the_other_process_is_said(
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     with pytest.raises(InvalidInput, match="is killed by SIGABRT"):
         edgeq.load(good)
+
+
+def test_a_file_that_keeps_the_processor_busy_is_refused_on_any_machine(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "numpy.py").write_text(BUSY)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setattr(trial, "_SECONDS", 1.0)
+    begun = os.times()
+    with pytest.raises(InvalidInput, match=r"is killed by SIG(XCPU|KILL)"):
+        edgeq.load(good)
+    assert os.times().children_user - begun.children_user < 10
 
 
 def test_a_file_is_tried_once_until_it_changes(

@@ -1,0 +1,55 @@
+"""Learned rounding from recipe to file: what is recorded, and that formats share the codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnx_ir", reason="the build side is not installed")
+pytest.importorskip("torch", reason="the build side is not installed")
+pytest.importorskip("optimum", reason="the build side is not installed")
+pytest.importorskip("xllamacpp", reason="GGUF is not installed")
+
+from edgeq.core.artifact import Artifact
+from edgeq.pipeline.learn import train
+from edgeq.pipeline.workflow import build_recipe
+from tests.support import tiny_decoders
+
+DECODER = """\
+edgeq: 1
+name: tiny
+model: {source: tiny, task: text-generation}
+data: {calibration: {path: calibration.txt}}
+quantize: {default: {weights: int4-b32, method: learned}}
+targets: [{format: onnx, devices: [here]}, {format: gguf, devices: [here]}]
+workload: {context: 64, prompt: 32, generate: 8}
+"""
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "_STEPS", (16, 16))
+
+
+def built(
+    folder: Path, recipe: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Artifact], list[str]]:
+    """The artifacts, each opened and run once by its runtime, and what was said."""
+    monkeypatch.setenv("EDGEQ_STORE", str(store))
+    (folder / "recipe.yaml").write_text(recipe)
+    said: list[str] = []
+    found = build_recipe(folder / "recipe.yaml", None, said.append)
+    return [item.artifact for item in found], said
+
+
+def test_formats_share_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_decoders.make(tmp_path / "tiny", "smollm2")
+    (tmp_path / "calibration.txt").write_text(tiny_decoders.TEXT.read_text()[:5000])
+    (onnx, gguf), said = built(tmp_path, DECODER, tmp_path / "store", monkeypatch)
+    assert sum("before the first step" in line for line in said) == 1
+    for artifact in (onnx, gguf):
+        methods = {n: t.method for n, t in artifact.tensors.items() if n.endswith("_proj.weight")}
+        assert set(methods.values()) == {"learned"}
+        table = artifact.tensors["model.embed_tokens.weight"]
+        assert table.method != "learned" and table.note
