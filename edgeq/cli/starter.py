@@ -22,15 +22,17 @@ starters = typer.Typer(rich_markup_mode="rich")
 def starter(
     bundle: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)],
     language: Annotated[
-        str, typer.Option(help="The language: cpp, javascript or web.", show_default=False)
+        str,
+        typer.Option(help="cpp, javascript, web, kotlin or csharp.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="The directory to write.", show_default=False)],
     as_json: Json = False,
 ) -> None:
     """Write a small program that runs a bundle, with a self-test that verifies it.
 
-    In C++ (cpp), for Node.js (javascript) or as a page for browsers (web): sentence encoders,
-    classifiers of texts and models of arrays in ONNX; in C++ also language models in GGUF.
+    In C++ (cpp), for Node.js (javascript), as a page for browsers (web), for Android (kotlin) or in
+    C# (csharp): sentence encoders, classifiers of texts and models of arrays in ONNX; in C++ also
+    language models in GGUF.
     """
     from edgeq.pipeline.starters.write import STARTERS, write_starter
 

@@ -1,6 +1,7 @@
 """What native programs are built with in tests: onnxruntime's headers next to the wheel's library.
 
-The package index has the library without headers. An npm package has those, in 150 MB.
+The package index has the library without headers. An npm package has those, in 150 MB, and
+onnxruntime's bindings for C# (sources) and Android.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sysconfig
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import filelock
@@ -22,6 +24,8 @@ from edgeq.core import child
 from edgeq.places.emulated.arm_place import ArmPlace
 
 HEADERS = "com.github.asus4.onnxruntime@0.4.9"
+CSHARP = "package/Runtime"
+ANDROID = "package/Plugins/Android/onnxruntime.aar"
 _INSIDE = "package/Plugins/iOS~/onnxruntime.xcframework/ios-arm64/onnxruntime.framework/Headers"
 
 
@@ -31,38 +35,51 @@ def library() -> Path:
     return found
 
 
-def release(factory: pytest.TempPathFactory) -> Path:
-    """A directory as a release of ONNX Runtime is unpacked: include/ and lib/. Else a skip.
-
-    Made once for all processes of a test run.
-    """
-    for program in ("cmake", "g++", "npm", "tar"):
-        if shutil.which(program) is None:
-            pytest.skip(f"not run: {program} is not installed")
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A directory that `make` fills, once for all processes of a test run."""
     base = factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "onnxruntime-release"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with filelock.FileLock(f"{folder}.lock"):
         if not folder.exists():
-            _make_release(folder)
+            work = folder.with_suffix(".partial")
+            work.mkdir(exist_ok=True)
+            make(work)
+            work.rename(folder)
     return folder
 
 
-def _make_release(folder: Path) -> None:
-    work = folder.with_suffix(".partial")
-    work.mkdir(exist_ok=True)
+def unpack_npm(package: str, folder: Path, *members: str) -> None:
+    """The package's members, or all of it, in `folder`, below `package/`. Else a skip."""
+    for program in ("npm", "tar"):
+        if shutil.which(program) is None:
+            pytest.skip(f"not run: {program} is not installed")
     packed = subprocess.run(
-        ["npm", "pack", HEADERS, "--silent"], cwd=work, capture_output=True, text=True
+        ["npm", "pack", package, "--silent"], cwd=folder, capture_output=True, text=True
     )
     if packed.returncode:
-        pytest.skip(f"not run: npm has no {HEADERS}: {packed.stderr.strip()[-200:]}")
-    archive = work / packed.stdout.split()[-1]
-    subprocess.run(["tar", "xzf", archive.name, _INSIDE], cwd=work, check=True)
+        pytest.skip(f"not run: npm has no {package}: {packed.stderr.strip()[-200:]}")
+    archive = folder / packed.stdout.split()[-1]
+    subprocess.run(["tar", "xzf", archive.name, *members], cwd=folder, check=True)
     archive.unlink()
-    (work / _INSIDE).rename(work / "include")
-    (work / "lib").mkdir()
+
+
+def release(factory: pytest.TempPathFactory) -> Path:
+    """A directory as a release of ONNX Runtime is unpacked: include/ and lib/. Else a skip.
+
+    CSHARP and ANDROID, below it, are its bindings for those.
+    """
+    for program in ("cmake", "g++"):
+        if shutil.which(program) is None:
+            pytest.skip(f"not run: {program} is not installed")
+    return once(factory, "onnxruntime-release", _make_release)
+
+
+def _make_release(folder: Path) -> None:
+    unpack_npm(HEADERS, folder, _INSIDE, CSHARP, ANDROID)
+    (folder / _INSIDE).rename(folder / "include")
+    (folder / "lib").mkdir()
     for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
-        (work / "lib" / name).symlink_to(library())
-    work.rename(folder)
+        (folder / "lib" / name).symlink_to(library())
 
 
 def arm_library(folder: Path) -> Path:

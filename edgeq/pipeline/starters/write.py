@@ -13,18 +13,20 @@ from edgeq.core.files import replacing
 from edgeq.core.validation_messages import suggest
 from edgeq.formats.bundle import BUNDLE_FILE, extract, read_bundle
 from edgeq.formats.selftest import ARRAYS_FILE, SELFTEST_FILE
-from edgeq.pipeline.starters import cpp, javascript
+from edgeq.pipeline.starters import cpp, csharp, javascript, kotlin
 
 BUNDLE_FOLDER = "bundle"
 
 
 class Starter(NamedTuple):
-    """A language's starter: which artifacts it runs, in words too; its files; what to type next."""
+    """A language's starter: which artifacts it runs, in words too; its files; what to type next;
+    where its program wants the bundle."""
 
     runs: Callable[[Artifact], bool]
     words: str
     files: Callable[[Artifact, str, bytes | None], dict[str, bytes]]
     next: str
+    bundle: str = BUNDLE_FOLDER
 
 
 _IN_ONNX = "sentence encoders, classifiers of texts and models of arrays in ONNX"
@@ -47,6 +49,14 @@ STARTERS = {
         javascript.web_files,
         "npm install && node serve.mjs",
     ),
+    "kotlin": Starter(
+        kotlin.runs,
+        _IN_ONNX,
+        kotlin.files,
+        "gradle installDebug",
+        f"{kotlin.ASSETS}/{BUNDLE_FOLDER}",
+    ),
+    "csharp": Starter(csharp.runs, _IN_ONNX, csharp.files, "dotnet run"),
 }
 
 
@@ -72,7 +82,7 @@ def write_starter(bundle: Path, language: str, out: Path) -> Path:
         raise InvalidInput(Problem(str(bundle), "has no self-test", remedy))
     name = re.sub(r"[^a-z0-9]+", "-", artifact.model.name.lower()).strip("-") or "model"
     with replacing(out) as partial:
-        folder = partial / BUNDLE_FOLDER
+        folder = partial / starter.bundle
         folder.mkdir(parents=True)
         extract(bundle, record.contents, folder)
         (folder / BUNDLE_FILE).write_bytes(seal(record.model_dump(mode="json")))
@@ -80,6 +90,6 @@ def write_starter(bundle: Path, language: str, out: Path) -> Path:
         given = arrays.read_bytes() if arrays.is_file() else None
         for file, content in starter.files(artifact, name, given).items():
             path = partial / file
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     return out

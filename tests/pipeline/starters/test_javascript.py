@@ -100,6 +100,23 @@ def test_settings_of_another_cpu_are_taken(encoder: Path, packages: Path, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_outputs_that_are_probabilities_stay(
+    classifier: Path, packages: Path, tmp_path: Path
+) -> None:
+    folder = app(classifier, "javascript", tmp_path / "app", packages)
+    change(folder, "bundle/bundle.json", '"function": "softmax"', '"function": "none"')
+    done = node(folder, "selftest.mjs")
+    assert done.returncode == 0, done.stdout  # of a sample the largest, below one half too
+    shown = node(folder, "main.mjs", TEXTS[0]).stdout.splitlines()[1:]
+    found = {line.split()[1]: float(line.split()[0]) for line in shown}
+    outputs = json.loads((folder / "bundle" / "selftest.json").read_text(encoding="utf-8"))
+    assert found.keys() >= set(outputs["cases"][0]["labels"])
+    wanted = edgeq.load(classifier).classify(TEXTS[:1])[0].probabilities
+    powers = {label: np.exp(score) for label, score in found.items()}
+    shares = {label: power / sum(powers.values()) for label, power in powers.items()}
+    assert shares == pytest.approx(wanted, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("kind", "file", "before", "after"),
     [

@@ -25,7 +25,7 @@ class Model : public TextModel {
   std::vector<std::string> labels(const std::map<std::string, float>& probabilities) const {
     std::vector<std::string> found;
     const auto less = [](const auto& a, const auto& b) { return a.second < b.second; };
-    if (is_softmax())
+    if (function() != "sigmoid")
       return {std::max_element(probabilities.begin(), probabilities.end(), less)->first};
     for (const std::string label : classes().at("labels"))
       if (probabilities.at(label) >= 0.5f) found.push_back(label);
@@ -34,7 +34,7 @@ class Model : public TextModel {
 
  private:
   const Json& classes() const { return record().at("classes"); }
-  bool is_softmax() const { return classes().at("function") == "softmax"; }
+  std::string function() const { return classes().at("function"); }
   std::vector<float> scores(const std::vector<int64_t>& ids) { return run(ids).at(output()).values; }
 
   std::map<std::string, float> probabilities(const std::vector<float>& scores) const {
@@ -43,8 +43,10 @@ class Model : public TextModel {
     for (const float score : scores) sum += std::exp(score - largest);
     std::map<std::string, float> found;
     for (size_t i = 0; i < scores.size(); ++i)
-      found[classes().at("labels").at(i)] = is_softmax() ? std::exp(scores[i] - largest) / sum
-                                                         : 1 / (1 + std::exp(-scores[i]));
+      found[classes().at("labels").at(i)] =
+          function() == "softmax"   ? std::exp(scores[i] - largest) / sum
+          : function() == "sigmoid" ? 1 / (1 + std::exp(-scores[i]))
+                                    : scores[i];
     return found;
   }
 };

@@ -10,7 +10,7 @@ function distance(expected, got) {
     difference += (got[at] - expected.values[i]) ** 2;
     length += expected.values[i] ** 2;
   });
-  return Math.sqrt(difference / length);
+  return difference === 0 ? 0 : Math.sqrt(difference / length);
 }
 
 const isSame = (wanted, got) => wanted == null || String(got) === String(wanted);

@@ -12,14 +12,19 @@ export class Model extends TextModel {
     const largest = Math.max(...scores);
     const powers = Array.from(scores, (score) => Math.exp(score - largest));
     const sum = powers.reduce((total, power) => total + power, 0);
-    const of = (i) => (name === "softmax" ? powers[i] / sum : 1 / (1 + Math.exp(-scores[i])));
+    const functions = {
+      softmax: (i) => powers[i] / sum,
+      sigmoid: (i) => 1 / (1 + Math.exp(-scores[i])),
+      none: (i) => scores[i],
+    };
+    const of = functions[name];
     return Object.fromEntries(labels.map((label, i) => [label, of(i)]));
   }
 
   /** The labels that a text gets: the likeliest, or each above one half where it can have several. */
   labels(probabilities) {
     const { labels, function: name } = this.artifact.classes;
-    if (name !== "softmax") return labels.filter((label) => probabilities[label] >= 0.5);
+    if (name === "sigmoid") return labels.filter((label) => probabilities[label] >= 0.5);
     return [labels.reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a))];
   }
 
