@@ -81,7 +81,10 @@ def test_evaluation_of_another_shape_is_refused(net: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("make", "preset", "operator"),
-    [(onnx_models.gru, "int4-b32", "GRU"), (onnx_models.gru, "int8-b32", "GRU")],
+    [
+        (onnx_models.gru, "{weights: int4-b32, method: nearest}", "GRU"),
+        (onnx_models.gru, "int8-b32", "GRU"),
+    ],
 )
 def test_what_cannot_be_quantized_is_refused_with_its_operator(
     tmp_path: Path, make: Any, preset: str, operator: str

@@ -71,7 +71,14 @@ def write_quantized(
     loud = {}
     if limit is not None and feeds and any(q.activations != "float32" for q in found.values()):
         progress("measure what each rounding does to the answers")
-        plain = [w for w in chosen.weights if w.role not in _TABLES and _in_main(w)]
+        plain = [
+            weight
+            for weight in chosen.weights
+            # weights alone are as coarse as they were asked for
+            if found[weight.name].activations != "float32"
+            and weight.role not in _TABLES
+            and _in_main(weight)
+        ]
         own = chosen.ranges(statistics)
         measured = harms(
             float_directory, chosen.region, own, plain, found, feeds, limit, around_mean
