@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -22,6 +22,7 @@ from edgeq.core.store import default_root
 from edgeq.core.visible import visible_json
 from edgeq.report.console import Text, make_console
 
+_Done = TypeVar("_Done")
 _INTERRUPTED = 130  # a shell's status for Ctrl-C
 _UsageError: type[Any] = typer.BadParameter.__mro__[2]  # typer has its own copy of click
 
@@ -49,6 +50,16 @@ def problems_of(error: EdgeqError) -> dict[str, Any]:
         {"where": each.where, "what": each.what, "remedy": each.remedy} for each in error.problems
     ]
     return {"problems": problems, "exit_status": error.exit_code}
+
+
+def attempted(work: Callable[[], _Done]) -> tuple[_Done, EdgeqError | None]:
+    """What a command does, and what it refused if some variants of a recipe are impossible."""
+    from edgeq.pipeline.build.build import Partly
+
+    try:
+        return work(), None
+    except Partly as error:
+        return error.done, error
 
 
 def refused(refusal: EdgeqError | None) -> dict[str, Any]:

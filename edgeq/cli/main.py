@@ -13,7 +13,7 @@ import edgeq
 from edgeq.cli.allocate import allocating
 from edgeq.cli.bill import bills
 from edgeq.cli.emulate import emulators
-from edgeq.cli.exit import Commands, end, print_json, problems_of, refused
+from edgeq.cli.exit import Commands, attempted, end, print_json, problems_of, refused
 from edgeq.cli.exit import run as run_command
 from edgeq.cli.help import examples, fill_paragraphs
 from edgeq.cli.matrix import matrices
@@ -123,16 +123,11 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Quantize and export every variant of a recipe. Finished builds are reused."""
-    from edgeq.pipeline.build.build import Partly
     from edgeq.pipeline.workflow import build_recipe
     from edgeq.report.overview import print_built
 
-    refusal = None
     with progress_line() as progress:
-        try:
-            built = build_recipe(recipe, target, progress, artifact or ())
-        except Partly as error:
-            built, refusal = error.done, error
+        built, refusal = attempted(lambda: build_recipe(recipe, target, progress, artifact or ()))
     if as_json:
         print_json({"artifacts": [item.summary() for item in built], **refused(refusal)})
     else:
@@ -172,19 +167,16 @@ def check(
 ) -> None:
     """Run every artifact and compare memory, latency, size and quality with the budgets."""
     from edgeq.core.files import writable, write_text
-    from edgeq.pipeline.build.build import Partly
     from edgeq.pipeline.check.verdict import exit_status
     from edgeq.pipeline.workflow import check as check_any
     from edgeq.report.junit import junit as to_junit
 
     if junit is not None:
         writable(junit, "--junit", ".xml")
-    refusal = None
     with progress_line() as progress:
-        try:
-            verdicts = check_any(recipe, device or [], full, progress, on, limit, artifact or ())
-        except Partly as error:
-            verdicts, refusal = error.done, error
+        verdicts, refusal = attempted(
+            lambda: check_any(recipe, device or [], full, progress, on, limit, artifact or ())
+        )
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:
         write_text(junit, to_junit(verdicts))
@@ -230,18 +222,17 @@ def bundle(
     By default it must pass on this machine; edgeq check checks every device of the recipe.
     """
     from edgeq.core.units import format_bytes
-    from edgeq.pipeline.build.build import Partly
     from edgeq.pipeline.workflow import NotPassed, bundle_recipe
     from edgeq.report.overview import print_limits
 
-    console, refusal = make_console(), None
+    console = make_console()
     try:
         with progress_line() as progress:
-            bundled = bundle_recipe(
-                recipe, device, out, artifact, allow_unchecked, progress, full, sign
+            bundled, refusal = attempted(
+                lambda: bundle_recipe(
+                    recipe, device, out, artifact, allow_unchecked, progress, full, sign
+                )
             )
-    except Partly as error:
-        bundled, refusal = error.done, error
     except NotPassed as error:
         if as_json:
             dumped = [verdict.model_dump(mode="json") for verdict in error.verdicts]

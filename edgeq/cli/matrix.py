@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeq.cli.exit import end, print_json, refused
+from edgeq.cli.exit import attempted, end, print_json, refused
 from edgeq.cli.help import examples
 from edgeq.cli.options import Json, devices_option
 from edgeq.report.console import make_console
@@ -61,7 +61,6 @@ def matrix(
     status 3 if a stand-in that EDGEQ_REQUIRE names (arm64,x86-mask,cgroup,ssh,adb) is missing.
     """
     from edgeq.core.files import writable, write_text
-    from edgeq.pipeline.build.build import Partly
     from edgeq.pipeline.check.verdict import exit_status
     from edgeq.pipeline.matrix.run import run_matrix
     from edgeq.places.emulated.required import require_stand_ins
@@ -71,14 +70,12 @@ def matrix(
     require_stand_ins()
     if junit is not None:
         writable(junit, "--junit", ".xml")
-    refusal = None
     with progress_line() as progress:
-        try:
-            judged = run_matrix(
+        judged, refusal = attempted(
+            lambda: run_matrix(
                 recipes, device or [], progress, scheduler=scheduler, out=out, on=on, full=full
             )
-        except Partly as error:
-            judged, refusal = error.done, error
+        )
     verdicts = [each.verdict for each in judged]
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:

@@ -11,7 +11,6 @@ from edgeq.quantize.methods import rounding_method
 from edgeq.quantize.model import Choice
 from edgeq.quantize.number_formats import number_format
 from edgeq.quantize.number_formats.floats import FloatFormat
-from edgeq.quantize.number_formats.integers import IntegerFormat
 from edgeq.quantize.spec import Intent
 
 # Below this many values, scales and the operators to apply them cost more than codes save.
@@ -103,6 +102,5 @@ def stored_bytes(decision: Decision, shape: tuple[int, ...], *, is_table: bool) 
     if decision.choice is None:
         return kept_bytes(rows * columns, decision)
     stored = number_format(decision.choice.grid)
-    is_narrow = is_table or (isinstance(stored, IntegerFormat) and stored.is_expanded)
-    wider = 0 if is_narrow else 2 * stored.scale_count(rows, columns)
+    wider = 0 if is_table or stored.is_expanded else 2 * stored.scale_count(rows, columns)
     return stored.nbytes(rows, columns) + wider

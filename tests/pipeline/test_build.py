@@ -199,7 +199,7 @@ def test_a_build_elsewhere_has_the_same_bytes(
     assert contents(build(tmp_path / "another place", tmp_path / "store")) == reference
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_killed_build_is_resumed_to_the_same_bytes(
     net: Path, tmp_path: Path, reference: dict[str, dict[str, bytes]], seed: int
 ) -> None:

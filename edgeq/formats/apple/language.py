@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
 from edgeq.formats.base import Floats
 from edgeq.formats.language import Ids
-from edgeq.formats.package import Package
 from edgeq.formats.written_decoder import WrittenDecoder
 
 
@@ -18,18 +17,7 @@ class StatefulDecoder(WrittenDecoder):
     """A decoder whose states are float16 and have the context length of its file."""
 
     cache_type = "f16"
-
-    def __init__(
-        self,
-        package: Package,
-        facts: Mapping[str, str],
-        runtime: str,
-        threads: int,
-        context: int | None,
-    ) -> None:
-        """See `WrittenDecoder`."""
-        super().__init__(package, facts, runtime, threads, context)
-        self._used = 0
+    _used = 0  # positions of the cache
 
     def cache_bytes(self, context: int) -> int:
         """Bytes of all states: a file has its whole context."""

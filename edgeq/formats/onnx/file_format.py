@@ -11,6 +11,8 @@ from edgeq.core.threads import default_threads
 from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat, TensorPlan
 from edgeq.formats.package import Package
+from edgeq.quantize.number_formats.floats import FLOAT32
+from edgeq.quantize.number_formats.integers import INT4_STORED, INT8_STORED
 from edgeq.quantize.storage.onnx import OnnxStorage
 
 if TYPE_CHECKING:
@@ -52,9 +54,6 @@ class Onnx(OnnxStorage, FileFormat):
 
     def expanded_words(self) -> tuple[str, ...]:
         """See `FileFormat.expanded_words`."""
-        from edgeq.quantize.number_formats.floats import FLOAT32
-        from edgeq.quantize.number_formats.integers import INT4_STORED, INT8_STORED
-
         return (INT4_STORED.name, INT8_STORED.name, FLOAT32.name)
 
     def input_rounding(self, grid: str) -> str:

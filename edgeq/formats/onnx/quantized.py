@@ -51,7 +51,7 @@ class QuantizedWriter:
     def write(self, weight: Weight, quantized: Quantized) -> None:
         """Rewrite every use of `weight`; its float constant is then unused."""
         stored = quantized.tensor.number_format
-        if isinstance(stored, IntegerFormat) and stored.is_expanded:
+        if stored.is_expanded:
             self._write_expanded(weight, quantized.tensor)
             return
         if stored.group_size is None:

@@ -26,7 +26,7 @@ from edgeq.quantize.methods.judged import with_fall_back
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.model import Choice, Quantized
 from edgeq.quantize.number_formats import QuantizedTensor
-from edgeq.quantize.number_formats.integers import INT8, INT8_STORED, IntegerFormat
+from edgeq.quantize.number_formats.integers import INT8, INT8_STORED
 from edgeq.quantize.statistics import Feed, InputStatistics
 
 Codes = Mapping[str, QuantizedTensor]
@@ -221,8 +221,8 @@ def _stored_bytes(weight: Weight, quantized: Quantized) -> int:
     """Bytes of codes, scales and float columns in the file; only tables and what is expanded can
     have float16 scales there."""
     float_columns, stored = quantized.outlier_columns, quantized.tensor.number_format
-    is_expanded = isinstance(stored, IntegerFormat) and stored.is_expanded
-    wider = 0 if weight.role == "embedding" or is_expanded else quantized.tensor.scales.size * 2
+    is_narrow = weight.role == "embedding" or stored.is_expanded
+    wider = 0 if is_narrow else quantized.tensor.scales.size * 2
     return (
         quantized.tensor.nbytes + wider + (float_columns.nbytes if float_columns is not None else 0)
     )

@@ -17,7 +17,7 @@ from edgeq.quantize.methods import plain_method, rounding_method
 from edgeq.quantize.methods.nearest import NEAREST
 from edgeq.quantize.model import Choice
 from edgeq.quantize.number_formats import Floats, number_format
-from edgeq.quantize.number_formats.integers import INT8, INT8_B32, INT8_STORED, IntegerFormat
+from edgeq.quantize.number_formats.integers import INT8, INT8_B32, INT8_STORED
 
 Role = Literal["linear", "convolution", "embedding", "tied", "recurrent", "other"]
 """The use of a weight. `tied`: rows are looked up by one node, and multiplied by another."""
@@ -179,8 +179,7 @@ def settle(weight: Weight, decide: Decide) -> Decision:
     choice = decision.choice
     if choice is None:
         return decision
-    grid = number_format(choice.grid)
-    if isinstance(grid, IntegerFormat) and grid.is_expanded:  # whatever reads it then
+    if number_format(choice.grid).is_expanded:  # whatever reads it then
         return decision
     is_recurrent = weight.role == "recurrent" and choice.grid == INT8.name and not weight.obstacle
     if is_recurrent and weight.shape[1] < _FEW_GATES:

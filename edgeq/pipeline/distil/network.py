@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ class Network(ABC):
     distance: what `divergence` is, for readers.
     """
 
-    distance: ClassVar[str]
+    distance: str
 
     def __init__(self, directory: ModelDirectory, task: Task) -> None:
         self._directory = directory
@@ -150,11 +149,7 @@ class Answers(Network):
     def __init__(self, directory: ModelDirectory, task: Task) -> None:
         super().__init__(directory, task)
         self._pooling = directory.head.pooling if task.has_sentence_head else None
-
-    @property
-    def distance(self) -> str:  # type: ignore[override]
-        """See `Network`."""
-        return "squared error" if self._pooling is None else "1 - cosine"
+        self.distance = "squared error" if self._pooling is None else "1 - cosine"
 
     def states(self, sample: Feed) -> torch.Tensor:
         """See `Network.states`."""

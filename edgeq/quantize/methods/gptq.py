@@ -59,7 +59,7 @@ class Gptq(RoundingMethod):
             return NEAREST.round(weight, statistics, number_format)
         assert isinstance(number_format, IntegerFormat)
         moments, damping = best_aim(weight, statistics)
-        assert moments.factors.damped(damping).hessian is not None  # once, before threads share it
+        _ = moments.factors.damped(damping).hessian  # once, before threads share it
         at_once = min(max(len(weight) // 4, _FEWEST_ROWS), _ROWS_AT_ONCE)
         parts = map_in_threads(
             lambda rows: _round_rows(weight[rows], moments.of_rows(rows), damping, number_format),

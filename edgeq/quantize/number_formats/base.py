@@ -31,6 +31,12 @@ class NumberFormat:
     activations: tuple[str, ...] = ("float32",)
 
     @property
+    def is_expanded(self) -> bool:
+        """Whether a runtime expands codes to floats once, when it opens the file, whatever reads
+        them."""
+        return False
+
+    @property
     def takes_adapter(self) -> bool:
         """Whether a runtime adds a low-rank adapter to products with such weights."""
         return False

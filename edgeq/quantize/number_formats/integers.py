@@ -19,8 +19,7 @@ class IntegerFormat(NumberFormat):
 
     scale_dtype: with float16 a scale is the same in every runtime, since GGUF and Core ML store it
     so and ONNX can. stored_bits: the width of a code in a file, for formats that no runtime packs
-    tighter: 3-bit codes can be stored in 4-bit fields; by default `bits`. is_expanded: whether a
-    runtime expands the codes to floats once, when it opens the file, whatever reads them.
+    tighter: 3-bit codes can be stored in 4-bit fields; by default `bits`.
 
     >>> IntegerFormat("int3-b32", bits=3, group_size=32, stored_bits=4).nbytes(1, 64)
     36

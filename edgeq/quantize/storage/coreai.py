@@ -28,9 +28,7 @@ class CoreaiStorage(Storage):
     def holds(self, variant: Variant) -> bool:
         """See `Storage.holds`."""
         stored = self.weights_of(variant)
-        if variant.activations != "float32" or variant.recover:
-            return False
-        if isinstance(stored, IntegerFormat) and stored.is_expanded:
+        if variant.activations != "float32" or variant.recover or (stored and stored.is_expanded):
             return False
         if rounding_method(variant.method).folds_graph:
             return False

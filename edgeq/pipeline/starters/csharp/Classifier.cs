@@ -52,10 +52,11 @@ public sealed class Model : TextModel
     private (string Label, float Share)[] Probabilities(Output output)
     {
         var scores = output.Values;
-        var sum = scores.Sum(score => MathF.Exp(score - scores.Max()));
+        var largest = scores.Max();
+        var sum = scores.Sum(score => MathF.Exp(score - largest));
         return names.Zip(scores, (label, score) => (label, function switch
         {
-            "softmax" => MathF.Exp(score - scores.Max()) / sum,
+            "softmax" => MathF.Exp(score - largest) / sum,
             "sigmoid" => 1 / (1 + MathF.Exp(-score)),
             _ => score,
         })).ToArray();
