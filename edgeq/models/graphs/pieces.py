@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ class Samples:
             for name, result in zip(piece.outputs, results, strict=True):
                 made[name].append(result)
         for name in [name for name in self._files if name not in piece.later]:
-            self._files.pop(name).path.unlink()
+            self._files.pop(name).remove()
         self._files.update(made)
 
     def _new(self) -> _Spilled:
@@ -165,20 +166,27 @@ class _Spilled:
     """Consecutive arrays in a file, read with plain reads: mapped pages would count as memory."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._path, self._file = path, path.open("w+b")
         self._places: list[tuple[int, np.dtype[np.generic], tuple[int, ...]]] = []
         self._size = 0
+        self._close = weakref.finalize(self, self._file.close)
 
     def append(self, array: Array) -> None:
-        with self.path.open("ab") as file:
-            file.write(np.ascontiguousarray(array).data)
+        self._file.seek(self._size)
+        self._file.write(np.ascontiguousarray(array).data)
         self._places.append((self._size, array.dtype, array.shape))
         self._size += array.nbytes
 
     def read(self, index: int) -> Array:
         offset, dtype, shape = self._places[index]
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.fromfile(self.path, dtype, count, offset=offset).reshape(shape)
+        array: Array = np.empty(shape, dtype)
+        self._file.seek(offset)
+        self._file.readinto(array.reshape(-1).view(np.uint8).data)
+        return array
+
+    def remove(self) -> None:
+        self._close()
+        self._path.unlink()
 
 
 def _read(node: onnx.NodeProto) -> list[str]:
