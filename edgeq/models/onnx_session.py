@@ -137,7 +137,7 @@ def open_session(
     if optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = _create(model, options)
-    _return_freed_memory()
+    return_freed_memory()
     return session
 
 
@@ -226,8 +226,8 @@ def _register_arena() -> None:
     onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(steps))
 
 
-def _return_freed_memory() -> None:
-    """Return memory freed while opening a session to the OS; only glibc needs a call."""
+def return_freed_memory() -> None:
+    """Return freed memory to the system; only glibc needs a call."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
