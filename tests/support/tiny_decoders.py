@@ -138,6 +138,7 @@ _KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "glm4": ("Glm4", {"head_dim": 64, "partial_rotary_factor": 0.5}, "llama3"),
 }
 FAMILIES = tuple(_KINDS)
+WITHOUT_EXPERTS = tuple(name for name in FAMILIES if name != "qwen3_moe")
 
 
 def make(folder: Path, family: str, **overrides: Any) -> Path:

@@ -76,19 +76,24 @@ def round_in_sequence(
         left = Remaining(_works([groups[activation] for activation in order], tokens))
         for index, activation in enumerate(order):
             group = groups[activation]
-            rest = left.begin(index)
-            progress(f"calibrate layer {index + 1} of {len(order)} on {len(feeds)} samples{rest}")
+            say = _followed_by(left.begin(index), progress)
+            say(f"calibrate layer {index + 1} of {len(order)} on {len(feeds)} samples")
             walk.reach(activation)
             name = f"{index}.npz"
             if kept and (stored := kept.find(name)):
                 walk.take(group, load_codes(stored))
                 continue
-            rounded = walk.round(activation, group, lambda step, rest=rest: progress(step + rest))
+            rounded = walk.round(activation, group, say)
             left.end(index)
             if kept:
                 with kept.writing(name) as partial:
                     save_codes(partial, rounded)
         return {**found, **walk.codes}
+
+
+def _followed_by(words: str, progress: Progress) -> Progress:
+    """Progress with the same words behind every step: a log shows only a few of them."""
+    return lambda step: progress(step + words)
 
 
 def _works(groups: Sequence[Sequence[tuple[Weight, Choice]]], tokens: int) -> list[float]:

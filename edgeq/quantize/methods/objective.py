@@ -177,7 +177,7 @@ class MomentSums:
         """
         self._count += len(seen)
         self._pending.append((wanted, seen, missing))
-        if sum(len(rows) for rows, _, _ in self._pending) >= _ROWS_PER_PRODUCT:
+        if sum(len(rows) for _, rows, _ in self._pending) >= _ROWS_PER_PRODUCT:
             self._multiply()
 
     def result(self) -> Moments | None:
