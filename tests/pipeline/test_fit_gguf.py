@@ -34,6 +34,12 @@ TEXT = Path(__file__).parents[2] / "recipes" / "data" / "wren-calibration.txt"
 Arrays = dict[str, np.ndarray]
 
 
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGEQ_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
 def rewritten(source: Path, out: Path, arch: str, facts: dict[str, int], made: Arrays) -> Path:
     """A file of floats as another architecture. made: tensors in place of those of the same kind,
     `ffn_gate_exps` for `ffn_gate`.
@@ -107,15 +113,14 @@ def test_it_fits_and_what_it_loses_is_measured(
 
 
 def test_what_is_measured_is_measured_once(
-    foreign: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    foreign: Path, text: Path, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stopped command goes on where it was, and another size asks for no pass at all."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(quantize_gguf, "default_threads", lambda: 1)
     monkeypatch.setattr(quantize_gguf, "_LEARNT", 10)
     size = foreign.stat().st_size
     fit_gguf(foreign, tmp_path / "whole.gguf", f"{size // 5} B", text, str)
-    (tmp_path / ".edgeq").rename(tmp_path / "elsewhere")
+    store.rename(tmp_path / "elsewhere")
 
     def run(limit: int, stop: str) -> list[str]:
         steps: list[str] = []
