@@ -20,7 +20,8 @@ def _read(family: Family, config: Settings) -> Decoder:
 
 
 def _experts(config: Settings, layers: int) -> Experts:
-    count = config.whole("num_experts")
+    by_version_5 = "num_local_experts" in config
+    count = config.whole("num_local_experts" if by_version_5 else "num_experts")
     used = config.whole("num_experts_per_tok", largest=count)
     every, dense = config.whole("decoder_sparse_step", 1), config.get("mlp_only_layers", [])
     if not isinstance(dense, list) or not set(map(str, dense)) <= set(map(str, range(layers))):
