@@ -18,6 +18,7 @@ from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 Array = NDArray[np.generic]
+_ROW_BY_ROW = frozenset({"FusedMatMul", "Mul", "QuickGelu", "FastGelu"})
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,25 @@ class Pieces:
         if other in self._constants and readers[0].op_type == "Add":
             return self.added_to(readers[0].output[0], available)
         return other if other in available and available[other].ndim > 1 else None
+
+    def has_chosen_rows(self, name: str) -> bool:
+        """Whether the graph itself chooses the rows of a tensor, as for an expert's layers.
+
+        Two models can then have different rows there, and as many of them by chance.
+        """
+        node = self._made_by(name)
+        while node is not None and node.op_type in _ROW_BY_ROW:
+            node = self._made_by(node.input[0])
+        if node is None or node.op_type != "Gather":
+            return False
+        places = self._made_by(node.input[1])
+        while places is not None and places.op_type == "Squeeze":
+            places = self._made_by(places.input[0])
+        return places is not None and places.op_type == "NonZero"
+
+    def _made_by(self, name: str) -> onnx.NodeProto | None:
+        at = self._maker.get(name)
+        return None if at is None else self._nodes[at]
 
     def until(self, name: str, available: Mapping[str, Array]) -> Piece | None:
         """The piece needed for tensor `name`; None if it is already available.
