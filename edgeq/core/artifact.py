@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from edgeq.core import canonical
-from edgeq.core.audio import AudioSettings, TranscriptionSettings
+from edgeq.core.audio import AudioSettings, DecodingSettings, TranscriptionSettings
 from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import read_bytes
@@ -252,11 +252,20 @@ class Artifact(Frozen):
     transcription: TranscriptionSettings | None = Field(
         default=None, description="How the output becomes a text; null for other models."
     )
+    decoding: DecodingSettings | None = Field(
+        default=None,
+        description="How the parts encoder and decoder write a text; null for other models.",
+    )
     dimension: int | None = Field(
         default=None, description="Dimension of an embedding; null for other models."
     )
     classes: Classes | None = Field(
         default=None, description="The classes of a classifier; null for other models."
+    )
+    parts: dict[str, int] = Field(
+        default_factory=dict,
+        description="The parts of a whole, whose artifacts are in directories of these names, and "
+        "how often each runs for one answer; empty for a single model.",
     )
     weight_bytes: int = Field(
         description="Size of quantized and float weights, without graph and tokenizer."

@@ -17,6 +17,8 @@ from edgeq.quantize.spec import Intent
 SMALLEST_WEIGHT = 4096
 TOO_SMALL = f"fewer than 2 axes or {SMALLEST_WEIGHT} values"
 """The reason for weights that are too small to quantize."""
+_ROUTER = ".mlp.gate.weight"
+_CHOOSES = "it chooses experts, which errors would change"
 ALREADY = "already quantized"
 """The start of the reason for weights that the user's file already stores as integers."""
 
@@ -69,6 +71,8 @@ def decide(name: str, shape: tuple[int, ...], intent: Intent) -> Decision:
         size *= length
     if len(shape) < 2 or size < SMALLEST_WEIGHT:
         return Decision(None, TOO_SMALL)
+    if name.endswith(_ROUTER):
+        return Decision(None, _CHOOSES)
     variant = intent.variant
     exception = intent.exception(name)
     stored_as: Any = variant.weights  # one of our own: GGUF's types are decided elsewhere

@@ -87,7 +87,7 @@ def quantize_weights(
 def scalable(name: str, matrix: Floats, stored: NumberFormat) -> Floats:
     """`matrix`, whose scales the format can hold. Raises InvalidInput where it cannot hold them."""
     if isinstance(stored, IntegerFormat) and stored.scale_dtype is np.float16 and matrix.any():
-        largest = float(np.abs(matrix).max())
+        largest = float(max(matrix.max(), -matrix.min()))  # no copy: tables are large
         if not _SMALLEST_SCALE < largest / stored.highest < _LARGEST_SCALE:
             what = f"has values up to {largest:.3g}, whose scale float16 cannot hold"
             remedy = f"keep it in float: rules: [{{match: {name!r}, use: float32}}]"

@@ -7,9 +7,11 @@ rules and the rounding to its library, or with the method `gptq` to us.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.quantize.decide import decide
 from edgeq.quantize.ggml.mixes import MixFacts, mix_types
 from edgeq.quantize.ggml.types import TYPES, GgmlType, fallback, nbytes
@@ -61,7 +63,11 @@ def decide_gguf(
     weighted = rounding_method(intent.variant.method).needs_calibration
     mixed: Mapping[str, GgmlType] = {}
     if weights in MIXES:
-        stored = [(names[name], shape) for name, shape in tensors.items()]
+        together = Counter(names.values())
+        stored = [
+            (own, (count, *shape) if (count := together[own]) > 1 else shape)
+            for own, shape in ((names[name], shape) for name, shape in tensors.items())
+        ]
         mixed = mix_types(weights, stored, facts, weighted)
     found = {}
     for name, shape in tensors.items():
@@ -72,8 +78,30 @@ def decide_gguf(
             reason, stored_as = exception
             found[name] = _in_type(TYPES[stored_as], shape, intent, reason)
         else:
+<<<<<<< HEAD
             found[name] = _portable(name, shape, intent)
+=======
+            found[name] = _own_grid(name, shape, intent)
+    _require_one_type(found, names)
+>>>>>>> main
     return found
+
+
+def _require_one_type(found: Mapping[str, GgufDecision], names: Mapping[str, str]) -> None:
+    """Raise InvalidInput for experts of one tensor that were decided differently."""
+    types: dict[str, GgmlType] = {}
+    for name, decision in found.items():
+        first = types.setdefault(names[name], decision.type)
+        if decision.type is not first:
+            what = (
+                f"{name} is {decision.type.name}, and another expert of its layer {first.name}: "
+                f"GGUF stores all experts of a layer in one tensor of one type"
+            )
+            remedy = (
+                "write rules that match all of them, such as '*.experts.*'; to fit a mixture into "
+                "a size: edgeq quantize IN.gguf OUT.gguf --size SIZE --text TEXT"
+            )
+            raise InvalidInput(Problem("quantize", what, remedy))
 
 
 def _in_type(wanted: GgmlType, shape: tuple[int, ...], intent: Intent, reason: str) -> GgufDecision:

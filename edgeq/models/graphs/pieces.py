@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgeq.quantize.number_formats import Floats
 from edgeq.quantize.statistics import Feed
 
 Array = NDArray[np.generic]
+_ROW_BY_ROW = frozenset({"FusedMatMul", "Mul", "QuickGelu", "FastGelu"})
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,25 @@ class Pieces:
         if other in self._constants and readers[0].op_type == "Add":
             return self.added_to(readers[0].output[0], available)
         return other if other in available and available[other].ndim > 1 else None
+
+    def has_chosen_rows(self, name: str) -> bool:
+        """Whether the graph itself chooses the rows of a tensor, as for an expert's layers.
+
+        Two models can then have different rows there, and as many of them by chance.
+        """
+        node = self._made_by(name)
+        while node is not None and node.op_type in _ROW_BY_ROW:
+            node = self._made_by(node.input[0])
+        if node is None or node.op_type != "Gather":
+            return False
+        places = self._made_by(node.input[1])
+        while places is not None and places.op_type == "Squeeze":
+            places = self._made_by(places.input[0])
+        return places is not None and places.op_type == "NonZero"
+
+    def _made_by(self, name: str) -> onnx.NodeProto | None:
+        at = self._maker.get(name)
+        return None if at is None else self._nodes[at]
 
     def until(self, name: str, available: Mapping[str, Array]) -> Piece | None:
         """The piece needed for tensor `name`; None if it is already available.
@@ -153,7 +174,7 @@ class Samples:
             for name, result in zip(piece.outputs, results, strict=True):
                 made[name].append(result)
         for name in [name for name in self._files if name not in piece.later]:
-            self._files.pop(name).path.unlink()
+            self._files.pop(name).remove()
         self._files.update(made)
 
     def _new(self) -> _Spilled:
@@ -165,20 +186,27 @@ class _Spilled:
     """Consecutive arrays in a file, read with plain reads: mapped pages would count as memory."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._path, self._file = path, path.open("w+b")
         self._places: list[tuple[int, np.dtype[np.generic], tuple[int, ...]]] = []
         self._size = 0
+        self._close = weakref.finalize(self, self._file.close)
 
     def append(self, array: Array) -> None:
-        with self.path.open("ab") as file:
-            file.write(np.ascontiguousarray(array).data)
+        self._file.seek(self._size)
+        self._file.write(np.ascontiguousarray(array).data)
         self._places.append((self._size, array.dtype, array.shape))
         self._size += array.nbytes
 
     def read(self, index: int) -> Array:
         offset, dtype, shape = self._places[index]
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.fromfile(self.path, dtype, count, offset=offset).reshape(shape)
+        array: Array = np.empty(shape, dtype)
+        self._file.seek(offset)
+        self._file.readinto(array.reshape(-1).view(np.uint8).data)
+        return array
+
+    def remove(self) -> None:
+        self._close()
+        self._path.unlink()
 
 
 def _read(node: onnx.NodeProto) -> list[str]:

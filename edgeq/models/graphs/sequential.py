@@ -76,19 +76,24 @@ def round_in_sequence(
         left = Remaining(_works([groups[activation] for activation in order], tokens))
         for index, activation in enumerate(order):
             group = groups[activation]
-            what = f"calibrate layer {index + 1} of {len(order)} on {len(feeds)} samples"
-            progress(what + left.begin(index))
+            say = _followed_by(left.begin(index), progress)
+            say(f"calibrate layer {index + 1} of {len(order)} on {len(feeds)} samples")
             walk.reach(activation)
             name = f"{index}.npz"
             if kept and (stored := kept.find(name)):
                 walk.take(group, load_codes(stored))
                 continue
-            rounded = walk.round(activation, group, progress)
+            rounded = walk.round(activation, group, say)
             left.end(index)
             if kept:
                 with kept.writing(name) as partial:
                     save_codes(partial, rounded)
         return {**found, **walk.codes}
+
+
+def _followed_by(words: str, progress: Progress) -> Progress:
+    """Progress with the same words behind every step: a log shows only a few of them."""
+    return lambda step: progress(step + words)
 
 
 def _works(groups: Sequence[Sequence[tuple[Weight, Choice]]], tokens: int) -> list[float]:
@@ -222,6 +227,8 @@ class _Walk:
         return matrix
 
     def _moments(self, activation: str, residual: str | None, label: str) -> Statistics:
+        if self._pieces.has_chosen_rows(activation):
+            return self._own_moments(activation, label)
         both = (self._float, self._approximate)
         sums = (MomentSums(), MomentSums())
         pairs = zip(*(samples.values(activation) for samples in both), strict=True)
@@ -230,9 +237,24 @@ class _Walk:
             refuse_not_finite(label, wanted, index)
             missing = next(passing[0]) - next(passing[1]) if passing else None
             sums[index % _JUDGES == _JUDGES - 1].add(wanted, seen, missing)
-        fit = sums[0].result()
-        assert fit is not None
-        return Statistics.of(fit, sums[1].result() or fit)
+        return _halves(sums)
+
+    def _own_moments(self, activation: str, label: str) -> Statistics:
+        """Of the rounded model alone, whose rows are other tokens than the float model's."""
+        sums = (MomentSums(), MomentSums())
+        for index, seen in enumerate(self._approximate.values(activation)):
+            refuse_not_finite(label, seen, index)
+            sums[index % _JUDGES == _JUDGES - 1].add(None, seen)
+        return _halves(sums)
+
+
+def _halves(sums: tuple[MomentSums, MomentSums]) -> Statistics:
+    """Moments to fit and to judge; one half does both if the other saw nothing."""
+    fit, judge = (each.result() for each in sums)
+    found = fit or judge
+    if found is None:
+        return Statistics()  # no token chose this expert
+    return Statistics.of(found, judge or found)
 
 
 def _rows_looked_up(weight: Weight, feeds: Sequence[Feed]) -> NDArray[np.integer] | slice:

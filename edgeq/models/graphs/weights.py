@@ -108,11 +108,11 @@ class Weight:
 
         Raises InvalidInput if it contains NaN or infinity.
         """
-        array = _array(self.value).astype(np.float32)
-        odd = ~np.isfinite(array)
-        if odd.any():
+        array = _array(self.value).astype(np.float32, copy=False)
+        if not all(np.isfinite(rows).all() for rows in array):
             word = "NaN" if np.isnan(array).any() else "infinity"
-            what = f"contains {word} in {int(odd.sum())} of its {array.size} values"
+            odd = array.size - int(np.isfinite(array).sum())
+            what = f"contains {word} in {odd} of its {array.size} values"
             problem = Problem(f"the weight {self.name!r}", what, "train or save the model again")
             raise InvalidInput(problem)
         if self.role in ("convolution", "other"):
@@ -363,5 +363,12 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
 
 
 def _array(value: ir.Value) -> NDArray[np.generic]:
-    assert value.const_value is not None
-    return value.const_value.numpy()
+    """The values, in memory of their own: pages of a mapped file would count as this process's."""
+    stored = value.const_value
+    assert stored is not None
+    if not isinstance(stored, ir.ExternalTensor):
+        return np.array(stored.numpy())
+    shape = _shape(value)
+    count = int(np.prod(shape, dtype=np.int64))
+    found = np.fromfile(stored.path, stored.dtype.numpy(), count, offset=stored.offset or 0)
+    return found.reshape(shape)

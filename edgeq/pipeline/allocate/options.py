@@ -70,8 +70,13 @@ def find_options(
 ) -> dict[str, tuple[Option, ...]]:
     """Options for every tensor of `model` in `format`, ignoring rules.
 
-    Raises InvalidInput if no tensor has a choice.
+    Raises InvalidInput if no tensor has a choice, and for experts that share a tensor in the file.
     """
+    own = file_format(format)
+    if own.has_mixes and model.decoder is not None and model.decoder.experts:
+        what = f"a fit decides for each expert, and {own.title} stores a layer's in one tensor"
+        remedy = "fit the file: edgeq quantize IN.gguf OUT.gguf --size SIZE --text TEXT"
+        raise InvalidInput(Problem("quantize.fit", what, remedy))
     found: dict[str, dict[str, Option]] = {}
     for word in words(format, recipe):
         for tensor in _all_in(word, model, recipe, format):

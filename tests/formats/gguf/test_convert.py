@@ -22,6 +22,7 @@ from edgeq.formats.gguf.names import (
     mix_facts,
 )
 from edgeq.models.architectures import Decoder, decoder_of
+from edgeq.models.architectures.experts import of_all_experts
 from edgeq.models.huggingface import ModelDirectory
 from edgeq.models.sentence_head import SentenceHead
 from edgeq.models.weights import Weights
@@ -61,7 +62,10 @@ def decoder(family: str, **changes: Any) -> Decoder:
 def test_names_are_those_of_the_gguf_package_and_turn_back(family: str) -> None:
     config = config_of(family)
     model_type = config["model_type"]
-    names = gguf_names(config, decoder(family).tensors())
+    names = {
+        (shared[0] if (shared := of_all_experts(name)) else name): stored
+        for name, stored in gguf_names(config, decoder(family).tensors()).items()
+    }
     assert len(set(names.values())) == len(names)
     architecture = next(
         arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture_of(model_type)

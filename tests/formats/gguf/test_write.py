@@ -129,6 +129,7 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
     ("qwen2", {}, 128),
     ("qwen2", {"use_sliding_window": True, "sliding_window": 48, "max_window_layers": 1}, 48),
     ("qwen3", {}, 128),
+    ("qwen3_moe", {}, 128),
     ("phi3", {}, 128),
     ("phi3", {"partial_rotary_factor": 0.5}, 128),
     ("phi3-longrope", {"initializer_range": 0.05}, 300),  # original context: 256
