@@ -81,7 +81,7 @@ def decide_gguf(
 <<<<<<< HEAD
             found[name] = _portable(name, shape, intent)
 =======
-            found[name] = _own_grid(name, shape, intent)
+            found[name] = _portable(name, shape, intent)
     _require_one_type(found, names)
 >>>>>>> main
     return found
