@@ -144,25 +144,16 @@ class _Notes:
 
 def print_built(built: Sequence[Built], console: Console) -> None:
     """Print the artifacts of a build and their directories."""
-<<<<<<< HEAD
-    table = _table("artifact", "size", "number formats", right=["size"])
-    for item in built:
-        number_formats = ", ".join(
-            f"{number_format} {format_bytes(size)}"
-            for number_format, size in item.artifact.bytes_by_number_format().items()
-        )
-        table.add_row(item.artifact.name, format_bytes(item.artifact.bytes), number_formats)
-=======
     table = _table("artifact", "size", "number formats", right=["size"])
     models = {item.artifact.model.sha256: item.artifact.model.name for item in built}
     for item in built:
         model = f"{models[item.artifact.model.sha256]}: " if len(models) > 1 else ""
         number_formats = ", ".join(
-            f"{number_format} {format_bytes(size)}" for number_format, size in item.artifact.bytes_by_number_format().items()
+            f"{number_format} {format_bytes(size)}"
+            for number_format, size in item.artifact.bytes_by_number_format().items()
         )
         name = f"{model}{item.artifact.name}"
         table.add_row(name, format_bytes(item.artifact.bytes), number_formats)
->>>>>>> main
     print_table(table, console)
     notes = {
         note: None

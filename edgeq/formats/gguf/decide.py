@@ -78,12 +78,8 @@ def decide_gguf(
             reason, stored_as = exception
             found[name] = _in_type(TYPES[stored_as], shape, intent, reason)
         else:
-<<<<<<< HEAD
-            found[name] = _portable(name, shape, intent)
-=======
             found[name] = _portable(name, shape, intent)
     _require_one_type(found, names)
->>>>>>> main
     return found
 
 
