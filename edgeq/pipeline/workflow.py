@@ -202,14 +202,16 @@ def _best(
     by_name = {item.artifact.name: item for item in built}
     best = max(verdicts, key=lambda verdict: verdict.nearness)
     if best.exit_status != EXIT_PASS:
-        raise _nothing_passed(verdicts, recipe, device)
+        other = "; --allow-unchecked bundles without a pass"
+        raise _nothing_passed(verdicts, recipe, device, other)
     return by_name[best.artifact], best
 
 
-def _nothing_passed(verdicts: Sequence[Verdict], recipe: Path, device: str) -> NotPassed:
+def _nothing_passed(
+    verdicts: Sequence[Verdict], recipe: Path, device: str, other: str = ""
+) -> NotPassed:
     what = f"nothing passed on {device}, so there is nothing to ship"
-    remedy = "the table shows the next steps; --allow-unchecked bundles without a pass"
-    return NotPassed(verdicts, Problem(str(recipe), what, remedy))
+    return NotPassed(verdicts, Problem(str(recipe), what, f"the table shows the next steps{other}"))
 
 
 def _write(
