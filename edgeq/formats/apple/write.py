@@ -14,6 +14,7 @@ from edgeq.formats.apple import (  # noqa: F401  (they register)
     operators,
     pictures,
     recurrent,
+    regions,
 )
 from edgeq.models.architectures import Decoder, decoder_of
 from edgeq.models.graphs.decoder_onnx import check_weights
