@@ -10,7 +10,6 @@ Core ML's programs run in edgeq's executor, Core AI's in Apple's own runtime.
 
 from __future__ import annotations
 
-import copy
 import sys
 import tempfile
 import warnings
@@ -350,11 +349,10 @@ def answer(kind: str, compute: Any, folder: Path, feed: dict[str, Array]) -> dic
 
 
 def halved(net: Net, wanted: list[Array]) -> float | None:
-    """What PyTorch's own float16 loses; None if it does not run the net so."""
-    model, given = copy.deepcopy(net[0]).half(), (_half(each) for each in net[1])
+    """What PyTorch's own float16 loses, into which it turns the net; None if that does not run."""
     try:
         with torch.no_grad():
-            found = model(*given)
+            found = net[0].half()(*(_half(each) for each in net[1]))
     except RuntimeError:
         return None
     parts = found if isinstance(found, tuple) else (found,)

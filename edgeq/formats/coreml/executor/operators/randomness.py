@@ -35,7 +35,7 @@ def random_categorical(x: Array, mode: str = "logits", size: int = 1, seed: int 
     """`size` classes for every row of `x`, with replacement."""
     scores = np.log(x) if mode == "probs" else x
     noise = _generator(seed).gumbel(size=(*x.shape[:-1], int(size), x.shape[-1]))
-    return (scores[..., None, :] + noise).argmax(-1).astype(np.float32)
+    return np.asarray((scores[..., None, :] + noise).argmax(-1), np.float32)
 
 
 def _generator(seed: int) -> np.random.Generator:
