@@ -66,7 +66,9 @@ def image(size: int, channels: int = 3) -> torch.Tensor:
 
 
 def vision(kind: str, size: int = 64, output: str = "logits", **settings: Any) -> Net:
-    """An image model of transformers."""
+    """An image model of transformers; a classifier has a hundred classes."""
+    if output == "logits":
+        settings = {"num_labels": 100, **settings}
     return hugging_face(kind, output, ("pixel_values",), (image(size),), **settings)
 
 
@@ -348,11 +350,12 @@ def answer(kind: str, compute: Any, folder: Path, feed: dict[str, Array]) -> dic
     return Runtime(asset).run(narrow)
 
 
-def halved(net: Net, wanted: list[Array]) -> float | None:
+def half_loss(net: Net, wanted: list[Array]) -> float | None:
     """What PyTorch's own float16 loses, into which it turns the net; None if that does not run."""
     try:
         with torch.no_grad():
-            found = net[0].half()(*(_half(each) for each in net[1]))
+            halved = net[0].half().train().eval()  # training drops what was computed in float32
+            found = halved(*(_half(each) for each in net[1]))
     except RuntimeError:
         return None
     parts = found if isinstance(found, tuple) else (found,)
@@ -372,7 +375,7 @@ def cells(make: Callable[[], Net]) -> Iterator[tuple[str, bool]]:
         original = open_original(folder / MODEL_FILE)
         names = [value.name for value in original.outputs]
         wanted = dict(zip(names, original.run(feed), strict=True))
-        lost = halved(net, list(wanted.values()))
+        lost = half_loss(net, list(wanted.values()))
         yield ("–" if lost is None else f"{lost:.0e}"), True
         limits = {**LIMITS, "float16": max(LIMITS["float16"], lost or 0.0)}
         for kind, compute in COLUMNS:

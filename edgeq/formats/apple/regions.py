@@ -85,28 +85,12 @@ def _aligned_regions(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     counts = [read.get_int(f"output_{side}", 1) * points for side in ("height", "width")]
     rows = _points(t, f"{name}.rows", boxes, 1, counts[0], (scale, half, sizes[0]))
     columns = _points(t, f"{name}.columns", boxes, 0, counts[1], (scale, half, sizes[1]))
-    emit, total = t.writer.in_float32, int(t.shape(boxes)[0])
-    wide = [
-        emit("reshape", f"{name}.{word}", x=part, shape=shape)
-        for word, part, shape in (
-            ("down", rows[0], [total, counts[0], 1, 1]),
-            ("across", columns[0], [total, 1, counts[1], 1]),
-        )
-    ]
-    nothing = np.zeros((1, *counts, 1), np.float32)
-    grid = [emit("add", f"{name}.{n}", x=part, y=nothing) for n, part in enumerate(wide)][::-1]
-    places = emit("concat", f"{name}.grid", values=grid, axis=-1)
     images = t.emit("gather", f"{name}.images", x=x, indices=numbers, axis=0)
+    places = _crossed(t, name, rows[0], columns[0])
     found = _sampled(t, f"{name}.points", images, places, "bilinear", "border", True)
-    inside = [
-        t.emit("reshape", f"{name}.inside.{n}", x=part, shape=shape)
-        for n, part, shape in (
-            (0, rows[1], [total, 1, counts[0], 1]),
-            (1, columns[1], [total, 1, 1, counts[1]]),
-        )
-    ]
-    for n, part in enumerate(inside):
-        found = t.emit("mul", f"{name}.kept.{n}", x=found, y=part)
+    for word, (_, near), axes in (("down", rows, [1, 3]), ("across", columns, [1, 2])):
+        wide = t.emit("expand_dims", f"{name}.near.{word}", x=near, axes=axes)
+        found = t.emit("mul", f"{name}.kept.{word}", x=found, y=wide)
     return t.emit(
         "avg_pool",
         name,
@@ -117,6 +101,19 @@ def _aligned_regions(t: Translator, node: ir.Node, args: list[Value]) -> Any:
         exclude_padding_from_average=False,
         ceil_mode=False,
     )
+
+
+def _crossed(t: Translator, name: str, rows: Any, columns: Any) -> Any:
+    """(boxes, rows, columns, 2): each column with each row."""
+    emit = t.writer.in_float32
+    down = emit("expand_dims", f"{name}.down", x=rows, axes=[2, 3])
+    across = emit("expand_dims", f"{name}.across", x=columns, axes=[1, 3])
+    nothing = np.zeros((1, t.shape(rows)[1], t.shape(columns)[1], 1), np.float32)
+    parts = [
+        emit("add", f"{name}.{word}.whole", x=part, y=nothing)
+        for word, part in (("across", across), ("down", down))
+    ]
+    return emit("concat", f"{name}.grid", values=parts, axis=-1)
 
 
 def _points(

@@ -9,6 +9,7 @@ from edgeq.core.metadata_keys import CONTEXT_KEY, END_KEY
 from edgeq.formats.apple import (  # noqa: F401  (they register)
     activations,
     einsum,
+    filling,
     indexing,
     layers,
     operators,

@@ -156,7 +156,9 @@ def _scalar(value: ValueInfo) -> str:
 
 
 def _shown(value: ValueInfo) -> str:
-    return f"{_scalar(value)}, {' × '.join(map(str, value.shape)) or 'one number'}"
+    """The type and the sizes; a program has one sample at a time, whatever its graph had."""
+    free = [1 if n == 0 and isinstance(size, str) else size for n, size in enumerate(value.shape)]
+    return f"{_scalar(value)}, {' × '.join(map(str, free)) or 'one number'}"
 
 
 def _check(value: ValueInfo, label: str) -> str:

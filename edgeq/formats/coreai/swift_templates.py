@@ -105,8 +105,9 @@ ENCODER = """\
         self.function = function
     }
 
-    /// The %noun (%shown) of %whose, as token ids with the tokenizer's special tokens.
-    /// Cut a longer text to `longest` tokens before, and keep its last special token.
+    /// The %noun (%shown) of %whose, as token ids with the
+    /// tokenizer's special tokens. Cut a longer text to `longest` tokens before, and keep its last
+    /// special token.
     public func %noun(of tokens: [Int]) async throws -> [Float] {
         let length = tokens.count
         guard length > 0, length <= Self.longest else {

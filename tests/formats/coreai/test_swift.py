@@ -19,7 +19,7 @@ from edgeq.pipeline.plan.plan import make_plan
 from tests.support import onnx_models, tiny_bert, tiny_decoders
 from tests.support.swift_sources import is_balanced, parsed, unknown_calls
 
-CONTEXT = 96
+CONTEXT = 176
 KINDS = ["encoder", "decoder", "net"]
 RECIPE = """\
 edgeq: 1

@@ -66,7 +66,7 @@ def test_parts_are_those_of_onnxruntime(
     low, high = (-0.4, 1.4) if outside else (0.0, 1.0)
     boxes, numbers = corners(rng, 4, low, high), rng.integers(0, 2, 4, np.int32)
     inputs = {"x": x, "roi": boxes, "of": numbers, "size": np.array([height, width], np.int32)}
-    settings = {"extrapolation_value": 0.5, "mode": "bilinear"}
+    settings: dict[str, Any] = {"extrapolation_value": 0.5, "mode": "bilinear"}
     wanted = onnx_answer("CropAndResize", inputs, domain="com.microsoft", **settings)
     ours = boxes
     if kind == "CENTER_SIZE":
@@ -91,10 +91,11 @@ def test_parts_of_pixels_are_those_of_aligned_regions() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 3, 8, 8)).astype(np.float32)
     boxes, numbers = corners(rng, 5, 0, 12), rng.integers(0, 2, 5, np.int64)
-    settings = {"output_height": 3, "output_width": 2, "sampling_ratio": 1, "spatial_scale": 0.5}
     inputs = {"x": x, "rois": boxes[:, [1, 0, 3, 2]].copy(), "of": numbers}
-    mode = {"coordinate_transformation_mode": "output_half_pixel"}
-    wanted = onnx_answer("RoiAlign", inputs, **settings, **mode)
+    wanted = onnx_answer(
+        "RoiAlign", inputs, output_height=3, output_width=2, sampling_ratio=1, spatial_scale=0.5,
+        coordinate_transformation_mode="output_half_pixel",
+    )  # fmt: skip
     found = OPERATORS["crop_resize"](
         x, boxes=boxes, box_indices=numbers, target_height=3, target_width=2,
         spatial_scale=0.5, sampling_mode="OFFSET_CORNERS", pad_value=0.0,

@@ -23,16 +23,17 @@ def saved(function: Any, path: Path) -> Path:
     ct = coremltools()
     from coremltools.converters.mil import Builder
 
-    @Builder.program(input_specs=[Builder.TensorSpec((3, 2))], opset_version=ct.target.iOS17)
+    specs, target = [Builder.TensorSpec((3, 2))], ct.target.iOS17
+
     def program(x: Any) -> Any:
         return function(Builder, x)
 
     made = ct.convert(
-        program,
+        Builder.program(input_specs=specs, opset_version=target)(program),
         convert_to="mlprogram",
         compute_precision=ct.precision.FLOAT32,
         skip_model_load=True,
-        minimum_deployment_target=ct.target.iOS17,
+        minimum_deployment_target=target,
     )
     made.save(str(path))
     return path

@@ -92,6 +92,7 @@ def _last_norm(draw: Draw, n: Numbers, kind: str) -> Case:
     x, first = n.floats(2, 3, 4), n.one_of(1, 2, -1)
     width = x.shape[first:]
     if kind == "LpNormalization":
+        x[0] *= n.one_of(0, 1)
         return Case([x], [], {"axis": n.axis(3), "p": 2})
     if kind == "SkipLayerNormalization":
         more = [n.floats(4), n.one_of(None, n.floats(4)), n.one_of(None, n.floats(4))]

@@ -60,9 +60,10 @@ def _cropped(images: Array, rows: Array, columns: Array, fill: float | None) -> 
     if fill is None:
         rows, columns = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
     inside = np.outer((rows >= 0) & (rows <= height - 1), (columns >= 0) & (columns <= width - 1))
-    across, down = np.meshgrid(columns, rows)
-    grid = (np.broadcast_to(each, (len(images), *inside.shape)) for each in (across, down))
-    values = between(images, *grid, np.float32(0))
+    across, down = (
+        np.broadcast_to(each, (len(images), *inside.shape)) for each in np.meshgrid(columns, rows)
+    )
+    values = between(images, across, down, np.float32(0))
     return np.asarray(np.where(inside, values, np.float32(fill or 0)), np.float32)
 
 
