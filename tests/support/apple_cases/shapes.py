@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from tests.support.apple_cases.base import Case, Draw, Numbers, f32, i64, of
+
+# Apple's package looks for the operator that makes a size. `test_free_sizes` has one.
+_NO_INPUT_IS_A_SIZE = "Core AI"
 
 
 @of("Reshape")
@@ -99,7 +103,21 @@ def _slice(draw: Draw, n: Numbers, kind: str) -> Case:
 def _repeated(draw: Draw, n: Numbers, kind: str) -> Case:
     if kind == "Tile":
         return Case([n.floats(2, 3)], [i64(n.one_of(1, 2), n.one_of(1, 3))])
-    return Case([n.floats(3, 1)], [n.one_of(i64(3, 4), i64(2, 3, 4), i64(1, 1), i64(2, 1, 1))])
+    x = n.one_of(n.floats(3, 1), n.whole(3, 1))
+    if draw(st.booleans()):
+        return Case([x, n.one_of(i64(3, 4), i64(3, 1))], refused=_NO_INPUT_IS_A_SIZE)
+    return Case([x], [n.one_of(i64(3, 4), i64(2, 3, 4), i64(1, 1), i64(2, 1, 1))])
+
+
+@of("ConstantOfShape", "Range")
+def _made(draw: Draw, n: Numbers, kind: str) -> Case:
+    if kind == "Range":
+        begin, step = n.whole(1), n.whole(1, low=1, high=3)
+        return Case([begin, begin + step * n.one_of(1, 4) + n.one_of(0, 1), step])
+    value = n.one_of(f32(1.5), np.array(7, np.int64), np.array(True))
+    fill = numpy_helper.from_array(value.reshape(1))
+    shape = i64(2, n.one_of(1, 3))
+    return Case([shape], [], {"value": fill}, refused=_NO_INPUT_IS_A_SIZE)
 
 
 @of("Pad")
