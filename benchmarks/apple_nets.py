@@ -210,6 +210,13 @@ def _wav2vec(kind: str = "Wav2Vec2Model", **more: Any) -> Net:
     )
 
 
+def _encoder(kind: str, **more: Any) -> Net:
+    """An encoder of texts that is none of those that edgeq exports itself."""
+    return hugging_face(
+        kind, "last_hidden_state", ("input_ids",), (_TOKENS,), vocab_size=99, **_VIT, **more
+    )
+
+
 NETS: dict[str, Callable[[], Net]] = {
     "MobileNet V1": lambda: vision("MobileNetV1ForImageClassification", depth_multiplier=0.25),
     "MobileNet V2": lambda: vision("MobileNetV2ForImageClassification", depth_multiplier=0.25),
@@ -294,6 +301,20 @@ NETS: dict[str, Callable[[], Net]] = {
     "Whisper encoder": _whisper,
     "wav2vec 2": _wav2vec,
     "HuBERT": lambda: _wav2vec("HubertModel"),
+    "DeBERTa V2": lambda: _encoder(
+        "DebertaV2Model",
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+        position_buckets=4,
+        share_att_key=True,
+    ),
+    "ModernBERT": lambda: _encoder(
+        "ModernBertModel",
+        global_attn_every_n_layers=2,
+        local_attention=4,
+        pad_token_id=0,
+        attn_implementation="eager",
+    ),
     "U-Net": lambda: (Unet(), (image(32),)),
     "YOLO-like detector": lambda: (Detector(), (image(64),)),
     "keywords, LSTM": lambda: (Keywords(nn.LSTM), (torch.randn(1, 20, 30),)),
