@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edgeq.formats.apple.graph import Translator, Value, handles
 
+_ALL = np.iinfo(np.int32).max // 2  # beyond any axis
 _HOW = {"linear": "bilinear", "bilinear": "bilinear", "nearest": "nearest"}
 _PADDING = {"zeros": "constant", "border": "border"}
 
@@ -154,9 +155,6 @@ def _points(
     return share, t.writer.cast(near, t.writer.precision(name))
 
 
-_ALL = np.iinfo(np.int32).max // 2
-
-
 @handles("NonMaxSuppression")
 def _suppress(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     """(boxes, 3): image, class and number of every box kept, as many as there are.
@@ -173,26 +171,11 @@ def _suppress(t: Translator, node: ir.Node, args: list[Value]) -> Any:
         raise ValueError("it keeps no box")
     given = boxes if node.attributes.get_int("center_point_box", 0) else _centred(t, name, boxes)
     limit = float(t.array(overlap).reshape(-1)[0])
-    lines, rated = [], []
-    for image in range(images):
-        own = _row(t, f"{name}.{image}.boxes", given, image, 0)
-        turned = emit("transpose", f"{name}.{image}.turned", x=own, perm=[0, 2, 1])
-        for label in range(classes):
-            each = f"{name}.{image}.{label}"
-            score = _row(t, f"{each}.of_image", scores, image, 0)
-            score = _row(t, f"{each}.score", score, label, 1)
-            found = emit(
-                "non_maximum_suppression", each, boxes=turned, scores=score,
-                iou_threshold=limit, max_boxes=kept,
-            )  # fmt: skip
-            lines.append(emit("reshape", f"{each}.line", x=found[2], shape=[kept]))
-            rated.append(emit("reshape", f"{each}.rated", x=found[1], shape=[kept]))
-    places = emit("concat", f"{name}.places", values=lines, axis=0)
+    places, rated = _best(t, name, given, scores, (limit, kept))
     valid = emit("greater_equal", f"{name}.valid", x=places, y=np.int32(0))
     if least is not None:
         floor = float(t.array(least).reshape(-1)[0])
-        above = emit("concat", f"{name}.rated", values=rated, axis=0)
-        above = emit("greater", f"{name}.above", x=above, y=floor)
+        above = emit("greater", f"{name}.above", x=rated, y=floor)
         valid = emit("logical_and", f"{name}.both", x=valid, y=above)
     labels = np.stack(np.unravel_index(np.arange(images * classes), (images, classes)), -1)
     labels = np.repeat(labels, kept, axis=0).astype(np.int32)
@@ -200,6 +183,34 @@ def _suppress(t: Translator, node: ir.Node, args: list[Value]) -> Any:
     rows = emit("concat", f"{name}.rows", values=[labels, column], axis=1)
     chosen = emit("non_zero", f"{name}.chosen", x=t.writer.cast(valid, "int32"))
     return emit("gather_nd", name, x=rows, indices=chosen)
+
+
+def _best(
+    t: Translator, name: str, boxes: Value, scores: Value, limits: tuple[float, int]
+) -> tuple[Any, Any]:
+    """The places of the boxes kept for each class of each image, one after the other, and their
+    scores. limits: of overlaps and of boxes.
+    """
+    emit, (overlap, kept) = t.writer.in_float32, limits
+    images, classes, _ = (int(size) for size in t.shape(scores))
+    places, rated = [], []
+    for image in range(images):
+        own = _row(t, f"{name}.{image}.boxes", boxes, image, 0)
+        turned = emit("transpose", f"{name}.{image}.turned", x=own, perm=[0, 2, 1])
+        ratings = _row(t, f"{name}.{image}.scores", scores, image, 0)
+        for label in range(classes):
+            each = f"{name}.{image}.{label}"
+            score = _row(t, f"{each}.score", ratings, label, 1)
+            found = emit(
+                "non_maximum_suppression", each, boxes=turned, scores=score,
+                iou_threshold=overlap, max_boxes=kept,
+            )  # fmt: skip
+            places.append(emit("reshape", f"{each}.places", x=found[2], shape=[kept]))
+            rated.append(emit("reshape", f"{each}.rated", x=found[1], shape=[kept]))
+    return (
+        emit("concat", f"{name}.places", values=places, axis=0),
+        emit("concat", f"{name}.rated", values=rated, axis=0),
+    )
 
 
 def _row(t: Translator, name: str, x: Value, place: int, axis: int) -> Any:

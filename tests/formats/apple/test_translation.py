@@ -28,6 +28,7 @@ from edgeq.core.errors import InvalidInput
 from edgeq.formats.apple.graph import HANDLERS
 from edgeq.formats.coreai.runtime import Runtime
 from edgeq.formats.coreai.write import export_graph_coreai
+from edgeq.formats.coreml.deployment_targets import IOS16
 from edgeq.formats.coreml.executor import load
 from edgeq.formats.coreml.write import export_graph_coreml
 from edgeq.models.graphs.imported import import_onnx
@@ -93,3 +94,13 @@ def programs(
         return
     export_graph_coreai(graph, asset, {}, shapes={}, compute="float32")
     yield Runtime(asset).run(narrow)
+
+
+def test_an_operator_of_a_later_release_names_the_line_that_allows_it(tmp_path: Path) -> None:
+    boxes, scores = np.ones((1, 2, 4), np.float32), np.ones((1, 1, 2), np.float32)
+    limits = [np.array([1], np.int64), np.array(0.5, np.float32)]
+    model, _ = model_of("NonMaxSuppression", Case([boxes, scores], [*limits]))
+    onnx.save(model, tmp_path / "source.onnx")
+    import_onnx(tmp_path / "source.onnx", tmp_path)
+    with pytest.raises(InvalidInput, match=r"write coreml: \{deployment_target: iOS17\}"):
+        export_graph_coreml(tmp_path, tmp_path / "a.mlpackage", {}, shapes={}, target=IOS16)
