@@ -11,7 +11,7 @@ from edgeq.models.graphs.rounding import Found, find_codes, find_quantized
 from edgeq.models.graphs.weights import Decide, Weight
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.number_formats import QuantizedTensor
-from edgeq.quantize.statistics import Feed
+from edgeq.quantize.statistics import Feed, Observed
 
 
 def settle_apple(weight: Weight, decide: Decide) -> Decision:
@@ -51,6 +51,7 @@ def find_coded_apple(
     decide: Decide,
     feeds: Sequence[Feed],
     progress: Progress,
+    observed: Observed | None = None,
 ) -> Found:
     """Codes of weights as from `find_codes_apple`, and codes of their inputs."""
-    return find_quantized(float_directory, decide, feeds, progress, settle_apple)
+    return find_quantized(float_directory, decide, feeds, progress, settle_apple, observed)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -144,7 +145,7 @@ class Samples:
     def __init__(self, feeds: Sequence[Feed], folder: Path) -> None:
         self._feeds, self._folder = feeds, folder
         self._files: dict[str, _Spilled] = {}
-        self._unread: list[Path] = []
+        self._unread: list[_Spilled] = []
         self._count = 0
 
     def __len__(self) -> int:
@@ -177,14 +178,14 @@ class Samples:
             for name, result in zip(piece.outputs, results, strict=True):
                 made[name].append(result)
         self._unread += [
-            self._files.pop(name).path for name in list(self._files) if name not in piece.later
+            self._files.pop(name) for name in list(self._files) if name not in piece.later
         ]
         self._files.update(made)
 
     def drop(self) -> None:
         """Remove the files of tensors that no later piece reads."""
-        for path in self._unread:
-            path.unlink()
+        for file in self._unread:
+            file.remove()
         self._unread.clear()
 
     def state(self) -> dict[str, Any]:
@@ -198,9 +199,10 @@ class Samples:
             return False
         self._files = {name: file for name, file in found.items() if file is not None}
         known = {file.path for file in self._files.values()}
-        self._unread = [path for path in self._folder.iterdir() if path not in known]
+        for path in self._folder.iterdir():
+            if path not in known:
+                path.unlink()
         self._count = max((int(path.name) for path in known), default=0)
-        self.drop()
         return True
 
     def _new(self) -> _Spilled:
@@ -211,30 +213,33 @@ class Samples:
 class _Spilled:
     """Consecutive arrays in a file, read with plain reads: mapped pages would count as memory."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, mode: Literal["w+b", "r+b"] = "w+b") -> None:
+        self.path, self._file = path, path.open(mode)
         self._places: list[tuple[int, np.dtype[np.generic], tuple[int, ...]]] = []
         self._size = 0
+        self._close = weakref.finalize(self, self._file.close)
 
     @classmethod
     def of(cls, folder: Path, state: Mapping[str, Any]) -> _Spilled | None:
         """The file of a `state`; None if it is not as it was."""
-        found = cls(folder / state["file"])
-        if not found.path.is_file() or canonical.sha256_of_file(found.path) != state["sha256"]:
+        path = folder / state["file"]
+        if not path.is_file() or canonical.sha256_of_file(path) != state["sha256"]:
             return None
+        found = cls(path, "r+b")
         for dtype, shape in state["arrays"]:
             found._place(np.dtype(dtype), tuple(shape))
         return found
 
     def state(self) -> dict[str, Any]:
         """What `of` takes."""
+        self._file.flush()
         arrays = [[dtype.str, list(shape)] for _, dtype, shape in self._places]
         sha256 = canonical.sha256_of_file(self.path)
         return {"file": self.path.name, "sha256": sha256, "arrays": arrays}
 
     def append(self, array: Array) -> None:
-        with self.path.open("ab") as file:
-            file.write(np.ascontiguousarray(array).data)
+        self._file.seek(self._size)
+        self._file.write(np.ascontiguousarray(array).data)
         self._place(array.dtype, array.shape)
 
     def _place(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
@@ -243,8 +248,14 @@ class _Spilled:
 
     def read(self, index: int) -> Array:
         offset, dtype, shape = self._places[index]
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.fromfile(self.path, dtype, count, offset=offset).reshape(shape)
+        array: Array = np.empty(shape, dtype)
+        self._file.seek(offset)
+        self._file.readinto(array.reshape(-1).view(np.uint8).data)
+        return array
+
+    def remove(self) -> None:
+        self._close()
+        self.path.unlink()
 
 
 def _read(node: onnx.NodeProto) -> list[str]:

@@ -103,6 +103,7 @@ def _found(stages: Stages, name: str, intent: Intent) -> Found:
             lambda tensor, _: decisions.get(tensor, Decision(None, "not asked for")),
             stages.feeds(graph),
             lambda step: stages.progress(f"{name}: {step}"),
+            stages.observed,
         )
     codes = apple_codes(stages, name, decisions)
     return Found(

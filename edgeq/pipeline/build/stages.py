@@ -28,7 +28,7 @@ from edgeq.pipeline.plan.plan import Planned
 from edgeq.quantize.decide import Decision
 from edgeq.quantize.methods import ROUNDING_METHODS, rounding_method
 from edgeq.quantize.number_formats import NUMBER_FORMATS
-from edgeq.quantize.statistics import Feed
+from edgeq.quantize.statistics import Feed, Observed
 from edgeq.recipe import data_sets
 from edgeq.recipe.file_sets import PREPARED_ARRAYS
 from edgeq.recipe.query_sets import read_queries
@@ -65,7 +65,10 @@ _PROOF_FILE = "proof.json"
 
 
 class Stages:
-    """The inputs of one plan's artifacts, each made once."""
+    """The inputs of one plan's artifacts, each made once.
+
+    observed: statistics of the float graph on the calibration data, which variants share.
+    """
 
     def __init__(self, planned: Planned, store: Store, progress: Progress) -> None:
         self.planned = planned
@@ -73,6 +76,7 @@ class Stages:
         self.progress = progress
         planned.model.check_values()
         self.model_sha256 = planned.model.sha256()
+        self.observed: Observed = {}
 
     @property
     def model(self) -> DescribedModel:

@@ -1,5 +1,6 @@
 """What onnxruntime computes from a written file is what the codes in it say."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from edgeq.quantize.number_formats.integers import (
     IntegerFormat,
 )
 from edgeq.quantize.spec import Intent, Rule
+from edgeq.quantize.statistics import Observed
 from edgeq.quantize.storage import preset
 from tests.support import onnx_kinds, onnx_models
 
@@ -217,6 +219,31 @@ def test_what_changes_the_answers_most_is_computed_in_floats(tmp_path: Path) -> 
     assert relative_error(run(limited / MODEL_FILE, feed), run(plain, feed)) < plain_error / 2
     notes = {tensor.note for tensor in written.tensors.values()}
     assert any("change the answers" in note for note in notes)
+
+
+def test_variants_share_what_was_observed(tmp_path: Path) -> None:
+    """Other variants in between change no byte, and what was observed is not observed again."""
+    import_onnx(onnx_models.convolutional(tmp_path / "m.onnx"), tmp_path)
+    shared: Observed = {}
+
+    def built(variant: str, observed: Observed | None) -> tuple[dict[str, bytes], bool]:
+        folder, said = tmp_path / f"{variant}-{observed is None}", list[str]()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        intent = Intent(preset(variant, "onnx", "tensor"), "onnx", "tensor")
+        write_quantized(
+            tmp_path, folder, lambda n, s: decide(n, s, intent), images(4), said.append,
+            observed=observed,
+        )  # fmt: skip
+        files = {file.name: file.read_bytes() for file in folder.iterdir()}
+        return files, any(words.startswith("calibrate on") for words in said)
+
+    for variant in ("int8-dynamic", "int8-static", "int4-b32"):
+        alone, _ = built(variant, None)
+        first, _ = built(variant, shared)
+        again, calibrated = built(variant, shared)
+        assert alone == first == again and not calibrated
+    assert shared
 
 
 def operators_at_run_time(model: Path, optimized: Path) -> list[str]:
