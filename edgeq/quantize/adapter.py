@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Halves = NDArray[np.float16]
 
-GRID = "adapter-float16"
+NUMBER_FORMAT = "adapter-float16"
 """Stands for a number format in the records of an adapter's factors."""
 METHOD = "distilled"
 """Stands for a rounding method in those records."""

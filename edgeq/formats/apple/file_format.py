@@ -55,7 +55,7 @@ class AppleFormat(FileFormat):
         """See `FileFormat.weights_word`."""
         return FLOAT16.name
 
-    def input_rounding(self, grid: str) -> str:
+    def input_rounding(self, number_format: str) -> str:
         """Empty: off a Mac, nothing is rounded that the float graph does not round."""
         return ""
 

@@ -1,4 +1,4 @@
-"""The weights of a float graph that Apple's runtimes can read on a grid, and their codes."""
+"""The weights of a float graph that Apple's runtimes can read in codes, and their codes."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def find_codes_apple(
     feeds: Sequence[Feed],
     progress: Progress,
 ) -> dict[str, QuantizedTensor]:
-    """Codes of every weight that `decide` assigns a grid that Apple's runtimes support.
+    """Codes of every weight that `decide` assigns a number format that Apple's runtimes support.
 
-    The same codes as from `edgeq.formats.onnx.write.find_codes` if both formats have the grid.
+    The same codes as from `edgeq.formats.onnx.write.find_codes` if both have the number format.
     """
     return find_codes(float_directory, decide, feeds, progress, settle_apple)
 

@@ -76,7 +76,7 @@ def write_gguf_model(
 
     decisions: for every weight, by Hugging Face name. codes: for those that have their own, rows as
     in the model. importance: by the weights' names in the file. mix: the file's type as a whole, a
-    mix of llama.cpp's or one of our grids. name: the model's; the directory's by default.
+    mix of llama.cpp's or one of our number formats. name: the model's; the directory's by default.
 
     Memory does not grow with the model, except for `codes`. Raises InvalidInput, before anything is
     written, for a model that cannot be converted to GGUF and for a tokenizer that llama.cpp reads
@@ -90,7 +90,7 @@ def write_gguf_model(
     records = {
         own: TensorRecord(
             shape=file.shapes[own],
-            grid=decision.grid if own in codes else file.types[own].name,
+            number_format=decision.number_format if own in codes else file.types[own].name,
             method=codes[own].method if own in codes else decision.method,
             bytes=nbytes(file.types[own], file.shapes[own]),
             note=with_fall_back(decision.reason, decision.method, codes.get(own)),
@@ -266,7 +266,7 @@ def _bytes(values: Floats) -> NDArray[np.uint8]:
 
 
 def _mix_name(mix: str) -> str:
-    """llama.cpp's name for a file's type: the mix's, or that of the type our grid is stored in."""
+    """llama.cpp's name for a file's type: the mix's, or that of the type that holds our format."""
     if mix in STORED_AS:
         return STORED_AS[mix].name
     return mix if mix in MIXES else "F32"

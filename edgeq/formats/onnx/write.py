@@ -212,7 +212,7 @@ def _record(
     quantized = found.get(weight.name)
     return TensorRecord(
         shape=weight.shape,
-        grid=decision.grid,
+        number_format=decision.number_format,
         method=quantized.tensor.method if quantized else "none",
         bytes=_stored_bytes(weight, quantized) if quantized else kept_bytes(size, decision),
         note=with_fall_back(

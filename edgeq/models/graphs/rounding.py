@@ -47,7 +47,7 @@ def find_codes(
     settle: Callable[[Weight, Decide], Decision] = settle,
     kept: Steps | None = None,
 ) -> dict[str, QuantizedTensor]:
-    """The codes of every weight that `decide` assigns a grid, by name.
+    """The codes of every weight that `decide` assigns a number format, by name.
 
     For choices whose activations stay float32: codes are then the complete result for a weight.
     settle: a decision that the format at hand can carry out; by default ONNX's. kept: for this run;
@@ -108,7 +108,7 @@ def codes_from_end_to_end(
     region = region_of([*coded, *small], loud or {})
     alike = decisions[coded[0].name].choice
     assert alike is not None
-    in_codes = replace(alike, method=plain_method(number_format(alike.grid)).name)
+    in_codes = replace(alike, method=plain_method(number_format(alike.number_format)).name)
     in_floats = Choice(INT8_STORED.name, in_codes.method, "float32", None)
     changed = {
         weight.name: Decision(in_floats, _why_floats(weight, loud or {}))

@@ -146,7 +146,7 @@ def _round_tables(
             continue
         progress(f"measure the effect of errors in {weight.name}")
         seen = table_moments(directory, weight, feeds)
-        stored_as = number_format(choice.grid)
+        stored_as = number_format(choice.number_format)
         matrix = scalable(weight.name, weight.matrix(), stored_as)
         tensor = round_judged(matrix, seen, stored_as, choice.method)
         found[weight.name] = tensor
@@ -172,7 +172,9 @@ class _Walk:
         self._known |= {name: weight for name, (weight, _) in fixed.items()}
         self._rounded = {name: tensor for name, (_, tensor) in fixed.items()}
         # their rows are looked up before their product is reached
-        self._tied = {w.name: number_format(c.grid) for w, c in weights if w.role == "tied"}
+        self._tied = {
+            w.name: number_format(c.number_format) for w, c in weights if w.role == "tied"
+        }
         self._pieces = Pieces(directory, self._known)
         places = [folder / "float", folder / "rounded"]
         for place in places:
@@ -242,7 +244,7 @@ class _Walk:
             # rows that are also looked up must not compensate for anything
             if weight.role == "tied":
                 judged = judged.as_if_whole()
-            stored = number_format(choice.grid)
+            stored = number_format(choice.number_format)
             matrix = scalable(weight.name, weight.matrix(), stored)
             tensor = round_judged(matrix, judged, stored, choice.method)
             asked = rounding_method(choice.method).starts_from(stored) or choice.method

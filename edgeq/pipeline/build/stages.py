@@ -277,7 +277,7 @@ class Stages:
     def codes(
         self, decisions: dict[str, Decision], describe: str, settle: Settle | None = None
     ) -> dict[str, QuantizedTensor]:
-        """Codes of every weight that `decisions` put on a grid of ours, by name.
+        """Codes of every weight that `decisions` put in a number format of ours, by name.
 
         settle: what a format makes of a decision once it sees the weight's operators; without it,
         what every format does. The key holds what decides about codes and nothing else: formats
@@ -290,7 +290,7 @@ class Stages:
             started = {name: decision.started() for name, decision in decisions.items()}
             return self.trained(self.codes(started, describe, settle), trained, describe)
         chosen = {
-            name: [decision.grid, decision.method]
+            name: [decision.number_format, decision.method]
             for name, decision in decisions.items()
             if decision.choice is not None
         }
@@ -299,7 +299,7 @@ class Stages:
         )
         key = {
             **self.float_key(),
-            "grids": chosen,
+            "number_formats": chosen,
             "calibration": self.calibration_key() if needs_data else None,
             **({"settled by": settle.__name__} if settle else {}),
             **self.extensions,
