@@ -78,32 +78,38 @@ def whole(
 @app.command(epilog=examples("edgeq plan recipes/minilm.yaml"))
 def plan(recipe: Recipe, as_json: Json = False) -> None:
     """Show every tensor's number format and size, and what to expect, without loading weights."""
-    from edgeq.core.errors import InvalidInput
+    from edgeq.core.errors import InvalidInput, Problem
     from edgeq.pipeline.check.expected import expected_everywhere
     from edgeq.pipeline.plan.plan import make_plan
+    from edgeq.recipe.parts import has_parts, recipes_in
     from edgeq.report.expectations import print_expected
     from edgeq.report.overview import print_plan
 
-    planned = make_plan(recipe)
-    if planned.recipe.quantize.fit:
-        from edgeq.pipeline.allocate.prospects import foretold
-        from edgeq.pipeline.allocate.workflow import foreseen
+    console, outputs = make_console(), []
+    problems: list[Problem] = []
+    for path in recipes_in(recipe):
+        planned = make_plan(path)
+        if planned.recipe.quantize.fit:
+            from edgeq.pipeline.allocate.prospects import foretold
+            from edgeq.pipeline.allocate.workflow import foreseen
 
-        with progress_line() as progress:
-            planned = foretold(foreseen(planned, progress))
-    estimates = expected_everywhere(planned)
-    refusal = InvalidInput(planned.impossible.values()) if planned.impossible else None
-    if as_json:
-        dumped = {
-            name: {id: each.model_dump(mode="json") for id, each in own.items()}
-            for name, own in estimates.items()
-        }
-        output = {**planned.plan.model_dump(mode="json"), "estimates": dumped}
-        print_json({**output, **refused(refusal)})
-    else:
-        console = make_console()
+            with progress_line() as progress:
+                planned = foretold(foreseen(planned, progress))
+        estimates = expected_everywhere(planned)
+        problems += planned.impossible.values()
+        if as_json:
+            dumped = {
+                name: {id: each.model_dump(mode="json") for id, each in own.items()}
+                for name, own in estimates.items()
+            }
+            outputs.append({**planned.plan.model_dump(mode="json"), "estimates": dumped})
+            continue
         print_plan(planned.plan, list(planned.devices.values()), console)
         print_expected(estimates, planned.devices, console)
+    refusal = InvalidInput(problems) if problems else None
+    if as_json:
+        output = {"parts": outputs} if has_parts(recipe) else outputs[0]
+        print_json({**output, **refused(refusal)})
     end(refusal, as_json)
 
 
@@ -162,14 +168,14 @@ def check(
     """Run every artifact and compare memory, latency, size and quality with the budgets."""
     from edgeq.core.files import writable, write_text
     from edgeq.pipeline.check.verdict import exit_status
-    from edgeq.pipeline.check.workflow import check_recipe
+    from edgeq.pipeline.workflow import check as check_any
     from edgeq.report.junit import junit as to_junit
 
     if junit is not None:
         writable(junit, "--junit", ".xml")
     with progress_line() as progress:
         verdicts, refusal = attempted(
-            lambda: check_recipe(recipe, device or [], full, progress, on, limit, artifact or ())
+            lambda: check_any(recipe, device or [], full, progress, on, limit, artifact or ())
         )
     status = exit_status(line.status for verdict in verdicts for line in verdict.lines)
     if junit is not None:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from edgeq.core import canonical
-from edgeq.core.audio import AudioSettings, TranscriptionSettings
+from edgeq.core.audio import AudioSettings, DecodingSettings, TranscriptionSettings
 from edgeq.core.detection import DetectionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import read_bytes
@@ -97,7 +97,7 @@ class TensorRecord(Frozen):
     """How one weight was quantized."""
 
     shape: tuple[int, ...] = Field(description="Shape in the model.")
-    grid: str = Field(description="Number format in the file.")
+    number_format: str = Field(description="Number format in the file.")
     method: str = Field(description="Rounding method.")
     bytes: int = Field(description="Size of codes, scales and zero points in the file.")
     note: str = Field(default="", description="Why it differs from the variant's default.")
@@ -252,11 +252,20 @@ class Artifact(Frozen):
     transcription: TranscriptionSettings | None = Field(
         default=None, description="How the output becomes a text; null for other models."
     )
+    decoding: DecodingSettings | None = Field(
+        default=None,
+        description="How the parts encoder and decoder write a text; null for other models.",
+    )
     dimension: int | None = Field(
         default=None, description="Dimension of an embedding; null for other models."
     )
     classes: Classes | None = Field(
         default=None, description="The classes of a classifier; null for other models."
+    )
+    parts: dict[str, int] = Field(
+        default_factory=dict,
+        description="The parts of a whole, whose artifacts are in directories of these names, and "
+        "how often each runs for one answer; empty for a single model.",
     )
     weight_bytes: int = Field(
         description="Size of quantized and float weights, without graph and tokenizer."
@@ -281,11 +290,11 @@ class Artifact(Frozen):
         """An app's download: the size of every file, in bytes."""
         return sum(file.bytes for file in self.files.values())
 
-    def grid_summary(self) -> dict[str, int]:
-        """Bytes of weights per grid name."""
+    def bytes_by_number_format(self) -> dict[str, int]:
+        """Bytes of weights per number format name."""
         summary: dict[str, int] = {}
         for tensor in self.tensors.values():
-            summary[tensor.grid] = summary.get(tensor.grid, 0) + tensor.bytes
+            summary[tensor.number_format] = summary.get(tensor.number_format, 0) + tensor.bytes
         return dict(sorted(summary.items()))
 
 

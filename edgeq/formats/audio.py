@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeq.core.artifact import ValueInfo
-from edgeq.core.audio import AudioSettings, TranscriptionSettings
+from edgeq.core.audio import AudioSettings, MelSettings, TranscriptionSettings
 from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import read_bytes
 
@@ -48,7 +48,40 @@ def prepared_audio(audio: AnyAudio, settings: AudioSettings, value: ValueInfo, w
         mono = (mono - mono.mean()) / math.sqrt(mono.var() + 1e-7)
     filled = np.zeros((1, settings.samples), value.dtype)
     filled[0, : len(mono)] = mono
-    return filled
+    return filled if settings.mel is None else log_mel(filled, settings.rate, settings.mel)
+
+
+def log_mel(samples: npt.NDArray[Any], rate: int, settings: MelSettings) -> npt.NDArray[Any]:
+    """`MelSettings`, of samples (1, n)."""
+    size, half = settings.window, settings.window // 2
+    padded = np.pad(samples[0].astype(np.float64), half, "reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: settings.hop]
+    frames = frames[: samples.shape[1] // settings.hop]
+    window = np.sin(np.pi * np.arange(size) / size) ** 2
+    powers = np.abs(np.fft.rfft(frames * window)) ** 2
+    bands = powers @ mel_filters(rate, settings)
+    levels = np.log10(np.maximum(bands, 1e-10))
+    levels = (np.maximum(levels, levels.max() - 8) + 4) / 4
+    return np.ascontiguousarray(levels.T[None], samples.dtype)
+
+
+def mel_filters(rate: int, settings: MelSettings) -> Floats:
+    """Triangles (frequencies, bins) that are equally wide on the mel scale, and equal in area.
+
+    The scale of Slaney's Auditory Toolbox: linear up to 1000 Hz, logarithmic from there.
+    """
+    step, break_at = 200 / 3, 1000.0
+    ratio = math.log(6.4) / 27
+    linear = break_at / step
+    top = rate / 2
+    highest = top / step if top < break_at else linear + math.log(top / break_at) / ratio
+    mels = np.linspace(0, highest, settings.bins + 2)
+    corners = np.where(mels < linear, mels * step, break_at * np.exp(ratio * (mels - linear)))
+    frequencies = np.linspace(0, top, settings.window // 2 + 1)[:, None]
+    rising = (frequencies - corners[:-2]) / np.diff(corners)[:-1]
+    falling = (corners[2:] - frequencies) / np.diff(corners)[1:]
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    return np.asarray(triangles * 2 / (corners[2:] - corners[:-2]))
 
 
 def resampled(samples: Floats, rate: int, wanted: int) -> Floats:

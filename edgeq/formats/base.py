@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -83,11 +84,13 @@ class Model:
     `threads`, the number of threads of one run; `runtime`, the name and version of what executes
     it; `system`, the instruction sets that the runtime was built for ("" if it chooses kernels at
     run time); `prepared`, whether weights are mapped from a copy packed for this CPU;
-    `is_reference`, whether a slow, exact executor stands in for the device's runtime.
+    `is_reference`, whether a slow, exact executor stands in for the device's runtime; `parts`, the
+    models of a bundle that has several, by name.
     """
 
     kind = "model"
     verbs = ""
+    parts: Mapping[str, Model] = MappingProxyType({})
     artifact: Artifact | None
     name: str
     threads: int

@@ -10,7 +10,9 @@ from edgeq.core.tasks import task_of
 from edgeq.formats.base import Model
 from edgeq.formats.file_format import FileFormat
 from edgeq.formats.package import open_package
+from edgeq.formats.parts import Parts
 from edgeq.formats.registry import FILE_FORMATS, file_format
+from edgeq.formats.runtime_cache import unpacked
 from edgeq.formats.signature import require_signed
 
 
@@ -35,6 +37,19 @@ def load(
     package = open_package(path)
     artifact = package.artifact
     format = file_format(artifact.format)
+    if artifact.parts:
+        _refuse_context(format, artifact, context)
+        _refuse_units(format, compute_units, artifact.name)
+        folder = unpacked(package, artifact.files)
+        opened = {
+            name: load(folder / name, threads=threads, compute_units=compute_units)
+            for name in artifact.parts
+        }
+        if artifact.decoding is not None:
+            from edgeq.formats.transcriber import Transcriber  # not needed by most models
+
+            return Transcriber(artifact, opened, folder)
+        return Parts(artifact, opened)
     if package.model_name != format.model_file:
         what = f"its record names no {format.model_file}"
         raise InvalidInput(Problem(str(path), what, "build it again"))

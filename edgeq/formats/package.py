@@ -90,7 +90,7 @@ def open_package(path: Path) -> Package:
         what = "holds no artifact" if path.is_dir() else "does not exist"
         remedy = "name an artifact directory that `edgeq build` made, a bundle or a .gguf file"
         raise InvalidInput(Problem(str(path), what, remedy))
-    if not package.model_name:
+    if not package.model_name and not package.artifact.parts:
         what = "its record names no model file"
         raise InvalidInput(Problem(str(path), what, "build it again"))
     return package

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import platformdirs
@@ -75,15 +75,19 @@ def drop_unused(kept: Path) -> None:
 
 
 def model_file(package: Package) -> Path:
-    """The file, or directory, that the runtime opens; archives are unpacked once and cached.
+    """The file, or directory, that the runtime opens; see `unpacked`."""
+    return unpacked(package, package.model_files) / package.model_name
+
+
+def unpacked(package: Package, names: Iterable[str]) -> Path:
+    """The directory with these files; archives are unpacked once and cached.
 
     Cached files are compared with the archive's record, byte by byte, and unpacked again if they
     differ. Raises InvalidInput or Missing if they cannot be written.
     """
-    name = package.model_name
     if not package.zipped:
-        return package.path / name
-    records = {file: package.artifact.files[file] for file in package.model_files}
+        return package.path
+    records = {file: package.artifact.files[file] for file in names}
     key = {file: record.sha256 for file, record in records.items()}
     place = store().place("unpacked", key)
     if place.exists() and not _holds(place, records):
@@ -97,7 +101,7 @@ def model_file(package: Package) -> Path:
     )
     mark_used(made)
     drop_unused(made)
-    return made / name
+    return made
 
 
 def _holds(directory: Path, records: Mapping[str, FileRecord]) -> bool:

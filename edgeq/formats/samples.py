@@ -64,7 +64,7 @@ class SampleModel(Model, ABC):
         encoder = self._encoder
         if self.artifact.dimension is None:
             raise self._unfit("embed")
-        _require_list(texts)
+        require_list(texts)
         result = np.empty((len(texts), self.artifact.dimension or 0), np.float32)
         name = self.artifact.outputs[0].name
         for index, text in enumerate(prompted(self.artifact.text, texts, prompt, prompt_name)):
@@ -78,7 +78,7 @@ class SampleModel(Model, ABC):
         if classes is None or not task_of(self.artifact.task).classifies:
             raise self._unfit("classify")
         is_image = self.artifact.image is not None
-        _require_list(samples, "images" if is_image else "texts")
+        require_list(samples, "images" if is_image else "texts")
         name = self.artifact.outputs[0].name
         found = []
         for index, sample in enumerate(samples):
@@ -96,7 +96,7 @@ class SampleModel(Model, ABC):
         classes, encoder = self.artifact.classes, self._encoder
         if classes is None or not task_of(self.artifact.task).tags:
             raise self._unfit("tag")
-        _require_list(texts)
+        require_list(texts)
         name, found = self.artifact.outputs[0].name, []
         for index, text in enumerate(texts):
             encoded = encoder.encoded(text, f"texts[{index}]")
@@ -109,7 +109,7 @@ class SampleModel(Model, ABC):
         detector = detector_of(self.artifact)
         if detector is None:
             raise self._unfit("detect")
-        _require_list(images, "images")
+        require_list(images, "images")
         answers = []
         for index, given in enumerate(images):
             where = f"images[{index}]"
@@ -124,7 +124,7 @@ class SampleModel(Model, ABC):
         record = self.artifact
         if record.audio is None or record.transcription is None or record.classes is None:
             raise self._unfit("transcribe")
-        _require_list(recordings, "recordings")
+        require_list(recordings, "recordings")
         (value,), texts = record.inputs, []
         for index, given in enumerate(recordings):
             feed = prepared_audio(given, record.audio, value, f"recordings[{index}]")
@@ -136,7 +136,7 @@ class SampleModel(Model, ABC):
         """See `Model.rank`. Pairs are run one at a time, as texts by `embed`."""
         if not task_of(self.artifact.task).ranks:
             raise self._unfit("rank")
-        _require_list(texts)
+        require_list(texts)
         name, found = self.artifact.outputs[0].name, []
         for index, text in enumerate(texts):
             feeds = self._encoder.feeds((query, text), self._inputs, f"texts[{index}]")
@@ -200,7 +200,8 @@ def _classified(classes: Classes, output: Array) -> Classified:
     )
 
 
-def _require_list(given: object, noun: str = "texts") -> None:
+def require_list(given: object, noun: str = "texts") -> None:
+    """Raise InvalidInput for a single text or file instead of a list."""
     if isinstance(given, str | bytes) or not isinstance(given, Sequence):
         examples = {"images": "'photo.jpg'", "recordings": "'speech.wav'"}
         remedy = f"give a list: [{examples.get(noun, repr('a text'))}]"

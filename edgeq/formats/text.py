@@ -13,6 +13,9 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.terms import TEXT_INPUTS, TextOrPair
 from edgeq.formats.tokenizer import encoding, open_tokenizer
 
+# What transformers removes spaces from, in this order.
+_SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+
 
 def prompted(
     settings: TextSettings | None,
@@ -46,6 +49,16 @@ class TextEncoder:
         """Token ids, including special tokens. `where` names the text in errors (InvalidInput)."""
         ids: list[int] = self.encoded(text, where).ids
         return ids
+
+    def text(self, ids: Sequence[int], *, tidy: bool) -> str:
+        """The text of token ids without special tokens, and without spaces around it.
+
+        tidy: see `DecodingSettings`.
+        """
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        for spaced in _SPACED if tidy else ():
+            text = text.replace(spaced, spaced.replace(" ", ""))
+        return text.strip()
 
     def is_inside_word(self, text: str, encoded: Encoding, index: int) -> bool:
         """Whether a token continues a word of `text`, as transformers decides it."""

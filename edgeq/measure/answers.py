@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeq.core.artifact import Artifact
 from edgeq.core.tasks import task_of
 from edgeq.formats.audio import text_of
+from edgeq.formats.base import Array
 from edgeq.formats.detections import detector_of
 from edgeq.measure import arrays, detections, rankings, tags
 from edgeq.measure.inputs import Given
@@ -57,17 +60,25 @@ def _boxes(artifact: Artifact, data: Given, own: Path, original: Path) -> Seen:
 
 def _texts(artifact: Artifact, data: Given, own: Path, original: Path) -> Seen:
     """A repeated recording counts once."""
-    settings, classes, files = artifact.transcription, artifact.classes, data.files
-    if settings is None or classes is None or files is None:
+    files, read = data.files, _reader(artifact, data)
+    if files is None or read is None:
         return Seen()
     first = sorted({name: i for i, name in reversed([*enumerate(files.names)])}.values())
-    texts = [
-        [text_of(output, settings, classes.labels) for output in arrays.read_arrays(file)]
-        for file in (own, original)
-    ]
+    texts = [[*map(read, arrays.read_arrays(file))] for file in (own, original)]
     columns = (files.names, *texts, files.texts)
     names, now, was, truth = (
         None if column is None else tuple(column[index] for index in first) for column in columns
     )
     found = Transcripts(names or (), now or (), was or (), truth)
     return Seen(scores_of(task_of(artifact.task), found), found.changed())
+
+
+def _reader(artifact: Artifact, data: Given) -> Callable[[Array], str] | None:
+    """What makes a text of an output."""
+    settings, classes = artifact.transcription, artifact.classes
+    if settings is not None and classes is not None:
+        return functools.partial(text_of, settings=settings, labels=classes.labels)
+    encoder, decoding = data.encoder, artifact.decoding
+    if encoder is None or decoding is None:
+        return None
+    return lambda tokens: encoder.text(tokens.tolist(), tidy=decoding.tidy)

@@ -38,12 +38,14 @@ class Evaluation:
     """The data set for quality: texts, scored pairs, arrays, prepared images, or one long text.
 
     samples: how many to use; for the long text of a language model, windows. See calibration.data.
-    questions: for language models, in addition.
+    questions: for language models, in addition. only_timed: whether it is only the input of timed
+    runs.
     """
 
     path: Path
     samples: int | None = None
     questions: tuple[Question, ...] = ()
+    only_timed: bool = False
 
     @property
     def arrays(self) -> Path:
@@ -56,7 +58,8 @@ class Given:
     """The inputs of the passes, by `Request`'s names; scores or labels if there are any.
 
     scores: of pairs of sentences, or the relevance of a reranker's texts.
-    spans: the labelled parts of a tagger's texts. encoder: of a tagger's texts.
+    spans: the labelled parts of a tagger's texts. encoder: of a
+    tagger's texts, or a recogniser's.
     questions: and, as a request, the tokens of their choices, `asked`.
     names: of samples that get labels: the texts themselves, or the files of images.
     files: the images or recordings that a model gets, and what is known of them.
@@ -130,10 +133,16 @@ def given_samples(
             first = next(data_sets.feeds(path, held, ranks))
         feed = folder / "feed.npy"
         arrays.write_arrays(feed, [first[value.name] for value in artifact.inputs])
+        if evaluation.only_timed:
+            return Given({"feed": feed})
         judged = {"arrays": path.absolute(), "samples": samples}
         task = task_of(artifact.task)
         if task.detects or task.transcribes:
-            return Given({"feed": feed}, judged, files=_known_files(evaluation, artifact.classes))
+            files, reader = _known_files(evaluation, artifact.classes), None
+            if artifact.decoding is not None:
+                content = (directory / TOKENIZER_FILE).read_bytes()
+                reader = TextEncoder(content, artifact.decoding.length)
+            return Given({"feed": feed}, judged, files=files, encoder=reader)
         labels, names = _of_images(evaluation, artifact.classes)
         return Given({"feed": feed}, judged, labels=labels, names=names)
     texts: tuple[TextOrPair, ...]

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.files import writable, write_text
 from edgeq.core.tasks import (
     OBJECT_DETECTION,
+    SPEECH_RECOGNITION,
     TASKS,
     TENSOR,
     TEXT_GENERATION,
@@ -30,6 +32,7 @@ from edgeq.core.yamlfile import yaml_word
 from edgeq.devices.catalogue import load_device
 from edgeq.formats.registry import file_format
 from edgeq.models.architectures.wrappers import text_part
+from edgeq.models.huggingface import licence_of
 from edgeq.models.jsonfile import read_optional
 from edgeq.models.locate import Located, locate
 from edgeq.models.source import Source, source_named
@@ -42,6 +45,13 @@ from edgeq.pipeline.first_interface import (
     interface_of,
     is_stated_detector,
     stated_task,
+)
+from edgeq.pipeline.first_whisper import (
+    from_base,
+    is_whisper,
+    read_whisper,
+    whole_text,
+    write_parts,
 )
 from edgeq.pipeline.plan.plan import Planned, make_plan
 
@@ -106,16 +116,14 @@ def write_first_recipe(
     """
     source = source_named(model)
     located = locate(source, Path(), model, weights=False)
+    if not located.is_file and is_whisper(located.path) and task in (None, SPEECH_RECOGNITION.name):
+        return _write_whisper(located.path, _name(source), devices, out, evaluation)
     stated = task_of(task) if task else _task(located, model)
     if stated.first_recipe is None:
         remedy = f"copy a recipe of the task {stated.name} from the documentation"
         raise InvalidInput(Problem(model, f"no first recipe for {stated.noun} is known", remedy))
-    bare = Path(source.value).resolve().name.removesuffix(".onnx").lower()
-    name = re.sub(r"[^a-z0-9]+", "-", bare).strip("-") or "model"
-    out = out or Path(f"{name}.yaml")
-    writable(out, "--out", ".yaml")
-    if out.exists():
-        raise InvalidInput(Problem(str(out), "is there already", "name another with --out"))
+    name = _name(source)
+    out = _new_file(out, name)
     first = stated.first_recipe
     needs = [
         Need(given or out.parent / usual, content)
@@ -138,12 +146,43 @@ def write_first_recipe(
     return Written(out, stated.name, missing)
 
 
+def _write_whisper(
+    folder: Path, name: str, devices: Sequence[str], out: Path | None, evaluation: Path | None
+) -> Written:
+    """Write the recipes of an encoder and a decoder, and the one of both."""
+    out, first = _new_file(out, name), SPEECH_RECOGNITION.first_recipe
+    assert first is not None
+    whisper = read_whisper(folder)
+    usual, content = first.evaluation
+    need = Need(evaluation or out.parent / usual, content)
+    targets = _target_lines(_targets(TENSOR, devices))
+    licence = licence_of(folder)
+    recipes = write_parts(folder, out, name, licence, targets)
+    budgets = _budgets(first, [make_plan(recipe) for recipe in recipes.values()])
+    text = whole_text(name, whisper, recipes, folder, out.parent, need.path, budgets)
+    write_text(out, text)
+    return Written(out, SPEECH_RECOGNITION.name, () if need.path.exists() else (need,))
+
+
+def _name(source: Source) -> str:
+    bare = Path(source.value).resolve().name.removesuffix(".onnx").lower()
+    return re.sub(r"[^a-z0-9]+", "-", bare).strip("-") or "model"
+
+
+def _new_file(out: Path | None, name: str) -> Path:
+    """The recipe to write. Raises InvalidInput if it is there already."""
+    out = out or Path(f"{name}.yaml")
+    writable(out, "--out", ".yaml")
+    if out.exists():
+        raise InvalidInput(Problem(str(out), "is there already", "name another with --out"))
+    return out
+
+
 def _from(source: Source, base: Path) -> Source:
     """The same source with a path relative to `base`, as recipes have it."""
     if not source.is_path or Path(source.value).is_absolute():
         return source
-    path = Path(os.path.relpath(source.value, base)).as_posix()
-    return source.model_copy(update={"value": path if path.startswith("..") else f"./{path}"})
+    return source.model_copy(update={"value": from_base(Path(source.value), base)})
 
 
 def _task(located: Located, model: str) -> Task:
@@ -216,7 +255,7 @@ def _planned(draft: _Draft, model: str, located: Located) -> Planned:
         elif draft.task.takes_arrays and located.is_file:
             lines.append("data: {calibration: {path: made-up.npz}}")
             np.savez(Path(folder, "made-up.npz"), **a_sample(located.path))  # type: ignore[arg-type]
-        lines += [f"quantize: {{default: [{draft.quantize[0]}]}}", *_target_lines(draft)]
+        lines += [f"quantize: {{default: [{draft.quantize[0]}]}}", *_target_lines(draft.targets)]
         path = Path(folder, "draft.yaml")
         path.write_text("\n".join(lines), encoding="utf-8")
         try:
@@ -250,10 +289,10 @@ def _text(draft: _Draft, planned: Planned) -> str:
             f"  default: [{', '.join(draft.quantize)}]",
             "",
             '# The file format, and the devices it must fit; "edgeq devices" lists them.',
-            *_target_lines(draft),
+            *_target_lines(draft.targets),
             *_workload(draft, planned),
             "",
-            *_budgets(draft, planned),
+            *_budgets(draft.first, [planned]),
             "",
         ]
     )
@@ -272,9 +311,9 @@ def _model(draft: _Draft, licence: str | None, source: str) -> list[str]:
     ]
 
 
-def _target_lines(draft: _Draft) -> list[str]:
+def _target_lines(targets: Mapping[str, Sequence[str]]) -> list[str]:
     lines = ["targets:"]
-    for format, devices in draft.targets.items():
+    for format, devices in targets.items():
         lines += [f"  - format: {format}", f"    devices: [{', '.join(map(yaml_word, devices))}]"]
     return lines
 
@@ -292,15 +331,21 @@ def _workload(draft: _Draft, planned: Planned) -> list[str]:
     ]
 
 
-def _budgets(draft: _Draft, planned: Planned) -> list[str]:
-    """Limits with room above what 8 bits are estimated to take, within what a device allows."""
-    download = max(artifact.download_bytes for artifact in planned.plan.artifacts)
-    memory = {
-        id: estimates.memory.peak.high
-        for own in expected_everywhere(planned).values()
-        for id, estimates in own.items()
-    }
-    allowed = min(device.app_limit().bytes for device in planned.devices.values())
+def _budgets(first: FirstRecipe, plans: Sequence[Planned]) -> list[str]:
+    """Limits with room above what 8 bits of all models are estimated to take, within what a device
+    allows."""
+    download, memory = 0, Counter[str]()
+    for planned in plans:
+        download += max(artifact.download_bytes for artifact in planned.plan.artifacts)
+        memory.update(
+            {
+                id: estimates.memory.peak.high
+                for own in expected_everywhere(planned).values()
+                for id, estimates in own.items()
+            }
+        )
+    devices = [device for planned in plans for device in planned.devices.values()]
+    allowed = min(device.app_limit().bytes for device in devices)
     lines = [f"# Estimated in 8 bits: a download of {format_bytes(download)}"]
     peak = _LEAST_MEMORY
     if memory:
@@ -313,7 +358,7 @@ def _budgets(draft: _Draft, planned: Planned) -> list[str]:
         "budgets:",
         f"  size: {{download: {math.ceil(1.1 * download / _MIB)} MiB}}",
         f"  memory: {{peak: {min(peak, allowed) // _MIB} MiB}}",
-        *(f"  {budget}" for budget in draft.first.budgets),
+        *(f"  {budget}" for budget in first.budgets),
     ]
 
 

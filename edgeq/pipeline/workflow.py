@@ -19,14 +19,22 @@ from edgeq.formats.signature import sign, signature_of, signer
 from edgeq.pipeline.build.build import Built, Partly, build, build_possible, settled
 from edgeq.pipeline.build.stages import Stages
 from edgeq.pipeline.bundle.app_store_limits import sized
-from edgeq.pipeline.bundle.readme import README_FILE, readme
+from edgeq.pipeline.bundle.readme import README_FILE, readme, readme_of_parts
 from edgeq.pipeline.bundle.selftest import selftest
 from edgeq.pipeline.bundle.unchecked import choose_unchecked
 from edgeq.pipeline.bundle.write import write_bundle
 from edgeq.pipeline.check.verdict import Verdict, exit_status
-from edgeq.pipeline.check.workflow import chosen_devices, chosen_names, kept_verdicts, targets
+from edgeq.pipeline.check.workflow import (
+    check_recipe,
+    chosen_devices,
+    chosen_names,
+    kept_verdicts,
+    targets,
+)
+from edgeq.pipeline.parts import check_parts, kept_parts
 from edgeq.pipeline.plan.plan import Planned, make_plan
 from edgeq.pipeline.proof.onnx_request import SAMPLE_FILE
+from edgeq.recipe.parts import has_parts, recipes_in
 
 
 class NotPassed(EdgeqError):
@@ -70,6 +78,25 @@ class Bundled:
         }
 
 
+def check(
+    recipe: Path,
+    devices: Sequence[str],
+    full: bool,
+    progress: Progress,
+    on: str | None = None,
+    limit: bool = False,
+    names: Sequence[str] = (),
+) -> list[Verdict]:
+    """The verdicts of `check_recipe`, or of `check_parts` for a recipe of parts."""
+    if not has_parts(recipe):
+        return check_recipe(recipe, devices, full, progress, on, limit, names)
+    for option, is_given in (("--limit", limit), ("--on", on is not None and not devices)):
+        if is_given:
+            remedy = "add --device" if option == "--on" else "leave it out, or check each part"
+            raise InvalidInput(Problem(option, f"{recipe} has parts", remedy))
+    return check_parts(recipe, devices, full, progress, on, names)
+
+
 def build_recipe(
     recipe: Path,
     formats: Sequence[str] | None,
@@ -77,6 +104,8 @@ def build_recipe(
     names: Sequence[str] = (),
 ) -> list[Built]:
     """Build every artifact of a recipe, or only artifacts in `formats` and `names`."""
+    if has_parts(recipe):
+        return _build_parts(recipe, formats, progress, names)
     progress("read the recipe")
     planned = make_plan(recipe, weights=True)
     known = {artifact.format for artifact in planned.plan.artifacts}
@@ -85,6 +114,22 @@ def build_recipe(
             what = f"{recipe} has no target of the format {format!r}"
             raise InvalidInput(Problem("--target", what, suggest(format, sorted(known))))
     return build(planned, Store(), progress, formats, chosen_names(planned, names))
+
+
+def _build_parts(
+    recipe: Path, formats: Sequence[str] | None, progress: Progress, names: Sequence[str]
+) -> list[Built]:
+    built: list[Built] = []
+    refused: list[Problem] = []
+    for part in recipes_in(recipe):
+        try:
+            built += build_recipe(part, formats, progress, names)
+        except Partly as error:
+            built += error.done
+            refused += error.problems
+    if refused:
+        raise Partly(refused, built)
+    return built
 
 
 def bundle_recipe(
@@ -109,6 +154,10 @@ def bundle_recipe(
         writable(signature_of(out), "--out")
     progress("read the recipe")
     writable(out, "--out", ".zip")
+    if has_parts(recipe):
+        _refuse_choice(artifact, allow_unchecked)
+        bundled = _bundle_parts(recipe, device, out, progress, full)
+        return replace(bundled, signature=sign(out, by)) if by is not None else bundled
     planned = make_plan(recipe, weights=True)
     chosen = chosen_devices(planned, [device])
     (target,) = chosen.values()
@@ -137,27 +186,30 @@ def bundle_recipe(
     return bundled
 
 
+def _refuse_choice(artifact: str | None, allow_unchecked: bool) -> None:
+    """Raise InvalidInput for an option that a bundle of parts does not have."""
+    for option, given in (("--artifact", artifact), ("--allow-unchecked", allow_unchecked)):
+        if given:
+            what = (
+                "is for a recipe of one model; of parts, the best of each is bundled if it passes"
+            )
+            raise InvalidInput(Problem(option, what, "leave it out"))
+
+
 def _best(
     built: Sequence[Built], verdicts: Sequence[Verdict], recipe: Path, device: str
 ) -> tuple[Built, Verdict]:
     by_name = {item.artifact.name: item for item in built}
-    passed = [verdict for verdict in verdicts if verdict.exit_status == EXIT_PASS]
-    if not passed:
-        what = f"nothing passed on {device}, so there is nothing to ship"
-        remedy = "the table shows the next steps; --allow-unchecked bundles without a pass"
-        raise NotPassed(verdicts, Problem(str(recipe), what, remedy))
-    best = max(passed, key=lambda verdict: _nearness(verdict, by_name[verdict.artifact]))
+    best = max(verdicts, key=lambda verdict: verdict.nearness)
+    if best.exit_status != EXIT_PASS:
+        raise _nothing_passed(verdicts, recipe, device)
     return by_name[best.artifact], best
 
 
-def _nearness(verdict: Verdict, built: Built) -> tuple[float, int]:
-    """Sort key: nearest to full precision, then smallest."""
-    language = verdict.measurement.language
-    if language is not None:
-        return -language.divergence.kl.mean, -built.artifact.bytes
-    quality = verdict.measurement.quality
-    nearest = quality.nearness if quality is not None else float("-inf")
-    return nearest, -built.artifact.bytes
+def _nothing_passed(verdicts: Sequence[Verdict], recipe: Path, device: str) -> NotPassed:
+    what = f"nothing passed on {device}, so there is nothing to ship"
+    remedy = "the table shows the next steps; --allow-unchecked bundles without a pass"
+    return NotPassed(verdicts, Problem(str(recipe), what, remedy))
 
 
 def _write(
@@ -170,24 +222,58 @@ def _write(
     progress: Progress,
 ) -> Bundled:
     plans = {each.name: each for each in planned.plan.artifacts}
-    cache = plans[built.artifact.name].cache_bytes
-    limits = sized(built.artifact, device, verdict, cache)
-    licence_file = next(iter(sorted(planned.model.located.path.glob("LICENSE*"))), None)
-    text = None
-    if licence_file is not None:
-        text = licence_file.read_text(encoding="utf-8", errors="replace")
+    limits = sized(built.artifact, device, verdict, plans[built.artifact.name].cache_bytes)
     write_bundle(
         built.path,
         out,
         recipe_text=planned.path.read_text(encoding="utf-8"),
         verdicts=[verdict.model_dump(mode="json")] if verdict else [],
         licence=planned.plan.licence,
-        licence_text=text,
+        licence_text=_licence_text(planned),
         unchecked=verdict is None,
         limits=limits,
         documents=_documents(planned, built, verdict, progress),
     )
     return Bundled(out, built.artifact.name, chosen_by, built.artifact.bytes, verdict, limits)
+
+
+def _licence_text(planned: Planned) -> str | None:
+    file = next(iter(sorted(planned.model.located.path.glob("LICENSE*"))), None)
+    return file.read_text(encoding="utf-8", errors="replace") if file is not None else None
+
+
+def _bundle_parts(
+    recipe: Path, device: str, out: Path, progress: Progress, full: bool = False
+) -> Bundled:
+    """Bundle the parts' best artifacts. Raises NotPassed, with the verdict, if they failed."""
+    whole = kept_parts(recipe, device, full, progress)
+    artifact, verdict = whole.built.artifact, whole.verdict
+    if verdict.exit_status != EXIT_PASS:
+        raise _nothing_passed([verdict], recipe, device)
+    documents = {README_FILE: readme_of_parts(artifact, verdict)}
+    texts = {}
+    for name, (planned, built, own) in whole.parts.items():
+        for file, content in _documents(planned, built, own, progress).items():
+            documents[f"about/{name}/{file}"] = content
+        documents[f"about/{name}/recipe.yaml"] = planned.path.read_bytes()
+        texts[name] = _licence_text(planned)
+    limits = sized(artifact, whole.device, verdict, None)
+    write_bundle(
+        whole.built.path,
+        out,
+        recipe_text=recipe.read_text(encoding="utf-8"),
+        verdicts=[verdict.model_dump(mode="json")],
+        licence=artifact.model.licence,
+        licence_text="\n\n".join(f"{name}:\n{text}" for name, text in texts.items() if text)
+        or None,
+        unchecked=False,
+        limits=limits,
+        documents=documents,
+    )
+    chosen = "; ".join(
+        f"{name}: {built.artifact.name}" for name, (_, built, _) in whole.parts.items()
+    )
+    return Bundled(out, artifact.name, f"passed, {chosen}", artifact.bytes, verdict, limits)
 
 
 def _documents(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeq.core.errors import Problem
+from edgeq.core.errors import InvalidInput, Problem
 from edgeq.core.yamlfile import Document, by_place, read_yaml, validate
 from edgeq.recipe.checks import consistency
+from edgeq.recipe.parts import names_parts, recipes_in
 from edgeq.recipe.schema import Recipe
 
 
@@ -19,6 +20,10 @@ def load_recipe(path: Path) -> tuple[Recipe | None, Document, list[Problem]]:
     file cannot be read as YAML at all.
     """
     document = read_yaml(path)
+    if names_parts(document):
+        what = "names several models, and this command takes one"
+        remedy = f"give it one of them: {', '.join(map(str, recipes_in(path)))}"
+        raise InvalidInput(Problem(document.place(("parts",), key=True), what, remedy))
     recipe, problems = validate(document, Recipe)
     if recipe is not None:
         problems = by_place(problems + consistency.check(recipe, document))

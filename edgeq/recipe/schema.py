@@ -27,7 +27,8 @@ Compute = Literal["float16", "float32"]
 DeploymentTarget = Literal["iOS16", "iOS17", "iOS18"]
 
 
-def _check_version(value: Any) -> Any:
+def check_version(value: Any) -> Any:
+    """Refuse a schema of another version."""
     if value != 1 or isinstance(value, bool):
         what = f"this edgeq reads recipes of version 1, not {value!r}"
         raise refuse(what, "write 'edgeq: 1', or install an edgeq that reads this version")
@@ -348,7 +349,7 @@ class CoreaiSpec(Frozen):
 class Recipe(Frozen):
     """One model, how to quantize it, where it is to run, and within which budgets."""
 
-    edgeq: Annotated[Literal[1], BeforeValidator(_check_version)] = Field(
+    edgeq: Annotated[Literal[1], BeforeValidator(check_version)] = Field(
         description="The version of this schema.", examples=[1]
     )
     name: Name = Field(

@@ -104,10 +104,12 @@ def test_memory_and_an_adapter_bound_what_it_can_become(tmp_path: Path) -> None:
             assert artifact.download_bytes <= 3 << 20
             continue
         (own,) = [fit for fit in made.recipe.quantize.fit if fit.memory]
-        chosen = {t.name: t.grid for t in prospect.largest.tensors if t.reason == "fit"}
+        chosen = {t.name: t.number_format for t in prospect.largest.tensors if t.reason == "fit"}
         site = Site(made.recipe, made.model, "gguf", made.targets["gguf"], own, {})
         options = allowed(find_options(made.model, made.recipe, "gguf"), made.recipe, "gguf", own)
-        uses = {n: next(o.use for o in options[n] if o.grid == g) for n, g in chosen.items()}
+        uses = {
+            n: next(o.use for o in options[n] if o.number_format == g) for n, g in chosen.items()
+        }
         assert site.exceeded(uses) == []
         widest = {name: each[-1].use for name, each in options.items()}
         assert site.exceeded(widest)

@@ -125,3 +125,15 @@ def gru(path: Path) -> Path:
     nodes = [helper.make_node("GRU", ["x", "w", "r"], ["", "h"], "gru", hidden_size=64)]
     inputs, outputs = [_value("x", ["time", "n", 32])], [_value("h", [1, "n", 64])]
     return _save(path, nodes, inputs, outputs, constants)
+
+
+def product(path: Path, seed: int, width: int, height: int) -> Path:
+    """Row `(n, width)` → `(n, height)`: a MatMul and a bias."""
+    rng = np.random.default_rng(seed)
+    constants = {"w": _normal(rng, width, height), "b": _normal(rng, height)}
+    nodes = [
+        helper.make_node("MatMul", ["row", "w"], ["a"], "product"),
+        helper.make_node("Add", ["a", "b"], ["y"], "bias"),
+    ]
+    inputs, outputs = [_value("row", ["n", width])], [_value("y", ["n", height])]
+    return _save(path, nodes, inputs, outputs, constants)

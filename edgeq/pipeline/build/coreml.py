@@ -93,7 +93,7 @@ def write_coreml(stages: Stages, name: str, intent: Intent, destination: Path) -
 
 
 def _found(stages: Stages, name: str, intent: Intent) -> Found:
-    """Codes of every weight that is on a grid, and of what it multiplies where that is coded."""
+    """Codes of every weight that gets any, and of what it multiplies where that is coded."""
     model = stages.planned.model
     decisions = apple_decisions(model, intent)
     if any(decision.activations != "float32" for decision in decisions.values()):
@@ -103,6 +103,7 @@ def _found(stages: Stages, name: str, intent: Intent) -> Found:
             lambda tensor, _: decisions.get(tensor, Decision(None, "not asked for")),
             stages.feeds(graph),
             lambda step: stages.progress(f"{name}: {step}"),
+            stages.observed,
         )
     codes = apple_codes(stages, name, decisions)
     return Found(

@@ -83,6 +83,29 @@ def readme(
     return ("\n\n".join(parts) + "\n").encode()
 
 
+def readme_of_parts(artifact: Artifact, verdict: Verdict) -> bytes:
+    """What is in a bundle of several models, and where each is described."""
+    rows = ["| part | runs | size | described in |", "|---|---|---|---|"]
+    for name, runs in artifact.parts.items():
+        size = sum(f.bytes for file, f in artifact.files.items() if file.startswith(f"{name}/"))
+        where = f"`about/{name}/{README_FILE}`"
+        rows.append(f"| `{name}/` | {runs} | {format_bytes(size)} | {where} |")
+    title = file_format(artifact.format).title
+    paragraphs = [
+        f"# {artifact.model.name}",
+        f"{len(artifact.parts)} models in {title}, {format_bytes(artifact.bytes)}. "
+        f"Licence of their weights: {artifact.model.licence or 'not stated'}.",
+        "## Parts",
+        "Each is in a directory of its name; how it is used and tested is in a README of its own. "
+        "*Runs*: how often it ran for one answer when the whole was timed.",
+        "\n".join(rows),
+        f'In Python: `edgeq.load("BUNDLE.zip").parts["{next(iter(artifact.parts))}"]`.',
+        "## What was measured",
+        *_measured(verdict),
+    ]
+    return ("\n\n".join(paragraphs) + "\n").encode()
+
+
 def _sentence(noun: str) -> str:
     return noun[:1].upper() + noun[1:]
 

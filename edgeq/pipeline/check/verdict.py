@@ -118,6 +118,17 @@ class Verdict(Frozen):
         "budget, with `--limit`; null without.",
     )
 
+    @property
+    def nearness(self) -> tuple[int, float, int]:
+        """Sort key: nearest to a pass, then to full precision, then smallest."""
+        measured = self.measurement
+        near = float("-inf")
+        if measured.language is not None:
+            near = -measured.language.divergence.kl.mean
+        elif measured.quality is not None:
+            near = measured.quality.nearness
+        return [*_EXIT_STATUS].index(self.status), near, -measured.download_bytes
+
 
 def worst(statuses: Iterable[Status]) -> Status:
     """The deciding status: fail, else inconclusive, else not run, else pass."""

@@ -89,8 +89,8 @@ def verdicts_of(
 ) -> list[Verdict]:
     """Return verdicts of artifacts on devices, in the order of artifacts, and remember each."""
     found: list[Verdict] = []
-    for address, own in _by_place(devices, on).items():
-        with _place(address, own, progress) as place:
+    for address, own in by_place(devices, on).items():
+        with opened(address, own, progress) as place:
             found += _check(planned, built, own, full, place, progress, limit)
     return _in_order(found, built, devices)
 
@@ -107,8 +107,8 @@ def kept_verdicts(
     Inconclusive ones are measured again, and with `full` those that were not measured at length.
     """
     found: list[Verdict] = []
-    for address, own in _by_place(devices, None).items():
-        with _place(address, own, progress) as place:
+    for address, own in by_place(devices, None).items():
+        with opened(address, own, progress) as place:
             missing = []
             for item in built:
                 judged = targets(planned, item.artifact.format, own)
@@ -183,7 +183,7 @@ def _require_format(planned: Planned, device: Device, name: str) -> None:
         raise InvalidInput(Problem("--device", what, f"it runs: {', '.join(device.runtimes)}"))
 
 
-def _by_place(devices: dict[str, Device], on: str | None) -> dict[str, dict[str, Device]]:
+def by_place(devices: dict[str, Device], on: str | None) -> dict[str, dict[str, Device]]:
     """Group devices by the place that runs for them; a stand-in serves one device only."""
     groups: dict[str, dict[str, Device]] = {}
     for id, device in devices.items():
@@ -193,7 +193,8 @@ def _by_place(devices: dict[str, Device], on: str | None) -> dict[str, dict[str,
     return groups
 
 
-def _place(address: str, devices: dict[str, Device], progress: Progress) -> Place:
+def opened(address: str, devices: dict[str, Device], progress: Progress) -> Place:
+    """The place at an address of `by_place`, for these devices."""
     from edgeq.places.emulated.catalogue import stand_in_for
 
     (first, *_) = devices.values()

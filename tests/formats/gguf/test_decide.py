@@ -1,4 +1,4 @@
-"""Which GGUF type a weight gets: rules first, then the mix or the grid; obstacles are told."""
+"""Which GGUF type a weight gets: rules first, then the mix or the variant; obstacles are told."""
 
 from __future__ import annotations
 
