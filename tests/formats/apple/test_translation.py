@@ -98,8 +98,8 @@ def programs(
 
 def test_an_operator_of_a_later_release_names_the_line_that_allows_it(tmp_path: Path) -> None:
     boxes, scores = np.ones((1, 2, 4), np.float32), np.ones((1, 1, 2), np.float32)
-    limits = [np.array([1], np.int64), np.array(0.5, np.float32)]
-    model, _ = model_of("NonMaxSuppression", Case([boxes, scores], [*limits]))
+    limits: list[Array | None] = [np.array([1], np.int64), np.array(0.5, np.float32)]
+    model, _ = model_of("NonMaxSuppression", Case([boxes, scores], limits))
     result = helper.make_tensor_value_info("y0", onnx.TensorProto.INT64, ["kept", 3])
     model.graph.output[0].CopyFrom(result)
     onnx.save(model, tmp_path / "source.onnx")
