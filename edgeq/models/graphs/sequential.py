@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from edgeq.core.remaining import Remaining
 from edgeq.core.steps import Steps
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
+from edgeq.models.architectures.experts import of_all_experts
 from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.pieces import Pieces, Samples
 from edgeq.models.graphs.statistics import input_of
@@ -115,15 +117,18 @@ def _works(groups: Sequence[Sequence[tuple[Weight, Choice]]], tokens: int) -> li
     """Multiplications of each layer's rounding, about: only their ratios count.
 
     Both models run what was rounded last, moments are summed over the samples and taken apart, and
-    about seven products of each weight and its moments follow.
+    about seven products of each weight and its moments follow. An expert gets some of the tokens.
     """
     works, before = [], 0
-    for group in groups:
+    places = [of_all_experts(group[0][0].name) for group in groups]
+    alike = Counter(place[0] for place in places if place)
+    for group, place in zip(groups, places, strict=True):
+        own = tokens // alike[place[0]] if place else tokens
         shapes = [weight.shape_by_rows for weight, _ in group]
         columns, size = shapes[0][-1], sum(rows * columns for rows, columns in shapes)
-        moments = 2 * tokens * columns * columns + 4 * columns**3
+        moments = 2 * own * columns * columns + 4 * columns**3
         rounding = size * (7 * columns + _WORK_PER_WEIGHT)
-        works.append(2.0 * tokens * before + moments + rounding)
+        works.append(2.0 * own * before + moments + rounding)
         before = size
     return works
 
