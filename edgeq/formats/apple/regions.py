@@ -114,7 +114,7 @@ def _crossed(t: Translator, name: str, rows: Any, columns: Any) -> Any:
         emit("add", f"{name}.{word}.whole", x=part, y=nothing)
         for word, part in (("across", across), ("down", down))
     ]
-    return emit("concat", f"{name}.grid", values=parts, axis=-1)
+    return emit("concat", f"{name}.crossed", values=parts, axis=-1)
 
 
 def _points(
