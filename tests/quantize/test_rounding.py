@@ -34,6 +34,14 @@ def moments(seen: np.ndarray, wanted: np.ndarray | None = None) -> Moments:
     return found.as_if_whole() if wanted is None else found
 
 
+def test_an_expert_that_no_token_chose_is_rounded_plainly() -> None:
+    matrix = weights(64, 64)
+    found = round_judged(matrix, Statistics(), INT4_B32, GPTQ.name)
+    plain = NEAREST.round(matrix, None, INT4_B32)
+    np.testing.assert_array_equal(found.codes, plain.codes)
+    assert found.method == NEAREST.name
+
+
 def weights(rows: int, columns: int) -> np.ndarray:
     return np.random.default_rng(9).standard_normal((rows, columns)).astype(np.float32)
 

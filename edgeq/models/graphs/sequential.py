@@ -8,16 +8,23 @@ only tensors needed by later pieces are kept, on disk.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.core import canonical
 from edgeq.core.remaining import Remaining
 from edgeq.core.steps import Steps
 from edgeq.core.temporary import TemporaryFolder
 from edgeq.core.terms import Progress
+from edgeq.models.architectures.experts import of_all_experts
 from edgeq.models.graphs.embedding_moments import looked_up, table_moments
 from edgeq.models.graphs.pieces import Pieces, Samples
 from edgeq.models.graphs.statistics import input_of
@@ -32,6 +39,8 @@ from edgeq.quantize.statistics import Feed, refuse_not_finite
 
 # Of searching scales and moving codes, which go value by value: in multiplications of a product.
 _WORK_PER_WEIGHT = 4000
+_REACHED = "reached.json"
+_SECONDS_BETWEEN_SAVES = 30.0  # hashing what both models made takes a second for 0.6 B weights
 _JUDGES = 8  # one in this many samples is held out: it judges the result of the others
 
 
@@ -69,16 +78,24 @@ def round_in_sequence(
     for weight, choice in weights:
         assert weight.product is not None
         groups.setdefault(weight.product.activation.name or "", []).append((weight, choice))
-    with TemporaryFolder() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = kept.directory("samples") if kept else stack.enter_context(TemporaryFolder())
         walk = _Walk(directory, Path(folder), weights, fixed, feeds)
         order = sorted(groups, key=walk.place)
+        reached, saved = (walk.restore(kept) if kept else -1), time.monotonic()
         tokens = sum(max(value.size for value in feed.values()) for feed in feeds)
         left = Remaining(_works([groups[activation] for activation in order], tokens))
         for index, activation in enumerate(order):
             group = groups[activation]
             say = _followed_by(left.begin(index), progress)
             say(f"calibrate layer {index + 1} of {len(order)} on {len(feeds)} samples")
-            walk.reach(activation)
+            if index > reached:
+                walk.reach(activation)
+                if not kept:
+                    walk.drop()
+                elif time.monotonic() - saved >= _SECONDS_BETWEEN_SAVES:
+                    walk.save(kept, index)
+                    saved = time.monotonic()
             name = f"{index}.npz"
             if kept and (stored := kept.find(name)):
                 walk.take(group, load_codes(stored))
@@ -100,15 +117,18 @@ def _works(groups: Sequence[Sequence[tuple[Weight, Choice]]], tokens: int) -> li
     """Multiplications of each layer's rounding, about: only their ratios count.
 
     Both models run what was rounded last, moments are summed over the samples and taken apart, and
-    about seven products of each weight and its moments follow.
+    about seven products of each weight and its moments follow. An expert gets some of the tokens.
     """
     works, before = [], 0
-    for group in groups:
+    places = [of_all_experts(group[0][0].name) for group in groups]
+    alike = Counter(place[0] for place in places if place)
+    for group, place in zip(groups, places, strict=True):
+        own = tokens // alike[place[0]] if place else tokens
         shapes = [weight.shape_by_rows for weight, _ in group]
         columns, size = shapes[0][-1], sum(rows * columns for rows, columns in shapes)
-        moments = 2 * tokens * columns * columns + 4 * columns**3
+        moments = 2 * own * columns * columns + 4 * columns**3
         rounding = size * (7 * columns + _WORK_PER_WEIGHT)
-        works.append(2.0 * tokens * before + moments + rounding)
+        works.append(2.0 * own * before + moments + rounding)
         before = size
     return works
 
@@ -163,7 +183,7 @@ class _Walk:
         self._pieces = Pieces(directory, self._known)
         places = [folder / "float", folder / "rounded"]
         for place in places:
-            place.mkdir()
+            place.mkdir(exist_ok=True)
         self._feeds = feeds
         self._float, self._approximate = (Samples(feeds, place) for place in places)
 
@@ -178,6 +198,40 @@ class _Walk:
             return
         self._float.advance(piece, {n: _stored(self._known[n], None) for n in piece.given})
         self._approximate.advance(piece, {name: self._as_rounded(name) for name in piece.given})
+
+    def drop(self) -> None:
+        """Remove what later layers do not read."""
+        self._float.drop()
+        self._approximate.drop()
+
+    def save(self, kept: Steps, index: int) -> None:
+        """Keep what both models made up to the input of layer `index`, and nothing before it."""
+        state = {
+            "index": index,
+            "taken": sorted(self._pieces.taken),
+            "float": self._float.state(),
+            "rounded": self._approximate.state(),
+        }
+        with kept.writing(_REACHED) as partial:
+            partial.write_text(canonical.to_json(state), encoding="utf-8")
+        self.drop()
+
+    def restore(self, kept: Steps) -> int:
+        """The layer whose input was reached when it was saved last; -1 for a start anew."""
+        found = kept.find(_REACHED)
+        state: dict[str, Any] = json.loads(found.read_bytes()) if found else {"index": -1}
+        index = int(state["index"])
+        both = {"float": self._float, "rounded": self._approximate}
+        if (
+            index >= 0
+            and all(kept.find(f"{layer}.npz") for layer in range(index))
+            and all(samples.restore(state[name]) for name, samples in both.items())
+        ):
+            self._pieces.taken.update(state["taken"])
+            return index
+        for samples in both.values():
+            samples.restore({})
+        return -1
 
     def round(
         self, activation: str, group: Sequence[tuple[Weight, Choice]], progress: Progress

@@ -218,6 +218,8 @@ def test_longrope_is_scaled_as_in_transformers() -> None:
     ("family", "changes", "what"),
     [
         ("qwen3", {"attention_bias": True}, "biases"),
+        ("qwen3_moe", {"norm_topk_prob": False}, "do not add up to one"),
+        ("qwen3_moe", {"mlp_only_layers": [1]}, "only some of its layers have experts"),
         ("llama", {"hidden_act": "gelu_pytorch_tanh"}, "activation is gelu_tanh"),
         ("qwen2", {"rope_scaling": dict(tiny_decoders.LLAMA3_ROPE)}, "only for llama"),
         ("qwen2", {"head_dim": 32}, "4 heads of 32 are not 256"),
