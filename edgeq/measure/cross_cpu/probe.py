@@ -133,7 +133,7 @@ def make_probe(directory: Path, artifact: Artifact, samples: Sequence[Feed]) -> 
 def _refuse_too_many(artifact: Artifact, model: Any) -> None:
     """Raise InvalidInput for a probe whose inputs and outputs are too large to be compared."""
     values = [*_values(model.graph.input), *_values(model.graph.output)]
-    count = sum(math.prod(value.shape) for value in values)
+    count = sum(math.prod(map(int, value.shape)) for value in values)
     if count > _MOST_VALUES:
         what = f"its operators take and give {count:,} values, and at most {_MOST_VALUES:,} are"
         remedy = "compare whole answers: edgeq check RECIPE --on the device"
@@ -177,8 +177,8 @@ def _take_apart(fused: Any, record: Feed, varying: Set[str]) -> tuple[Any, tuple
     """A graph of the same operators, none of which feeds another.
 
     Without operators on values of `varying` shapes, such as the boxes found: they are no arrays of
-    a data set. Of operators on floats without constants, such as a layer's softmax, one of each
-    kind: codes and weights can saturate in one layer alone, these cannot.
+    a data set. Of operators without constants and codes, such as a layer's softmax, one of each
+    kind: what is quantized can saturate in one layer alone, these cannot.
     """
     onnx = _onnx()
     graph = fused.graph
@@ -195,7 +195,7 @@ def _take_apart(fused: Any, record: Feed, varying: Set[str]) -> tuple[Any, tuple
             continue
         if varying & {*fed, *node.output}:
             continue
-        if len(fed) == len(node.input) and all(_is_float(record[name]) for name in fed):
+        if len(fed) == len(node.input) and all(record[name].itemsize > 1 for name in fed):
             kind = _kind(node, record)
             if kind in kinds:
                 continue
@@ -227,7 +227,8 @@ def _take_apart(fused: Any, record: Feed, varying: Set[str]) -> tuple[Any, tuple
 def _kind(node: Any, record: Feed) -> tuple[Any, ...]:
     """What the kernel of an operator without constants is chosen by."""
     settings = sorted(attribute.SerializeToString() for attribute in node.attribute)
-    values = [(record[name].dtype, record[name].shape) for name in node.input]
+    names = [*node.input, *filter(None, node.output)]
+    values = [(record[name].dtype, record[name].shape) for name in names]
     return node.domain, node.op_type, tuple(settings), tuple(values)
 
 
