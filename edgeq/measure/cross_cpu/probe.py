@@ -177,12 +177,12 @@ def _take_apart(fused: Any, record: Feed, varying: Set[str]) -> tuple[Any, tuple
     """A graph of the same operators, none of which feeds another.
 
     Without operators on values of `varying` shapes, such as the boxes found: they are no arrays of
-    a data set. Of operators without constants and codes, such as a layer's softmax, one of each
-    kind: what is quantized can saturate in one layer alone, these cannot.
+    a data set. Of operators without weights and codes, such as a layer's softmax, one of each kind:
+    what is quantized can saturate in one layer alone, these cannot.
     """
     onnx = _onnx()
     graph = fused.graph
-    constants = {constant.name for constant in graph.initializer}
+    constants = {constant.name: constant for constant in graph.initializer}
     own_codes = _OwnCodes(graph.initializer)
     nodes, operators = [], []
     inputs: dict[str, Any] = {}
@@ -195,10 +195,10 @@ def _take_apart(fused: Any, record: Feed, varying: Set[str]) -> tuple[Any, tuple
             continue
         if varying & {*fed, *node.output}:
             continue
-        if len(fed) == len(node.input) and all(record[name].itemsize > 1 for name in fed):
-            kind = _kind(node, record)
-            if kind in kinds:
-                continue
+        kind = _kind(node, record, constants)
+        if kind in kinds:
+            continue
+        if kind is not None:
             kinds.add(kind)
         alone = onnx.NodeProto()
         alone.CopyFrom(node)
@@ -224,12 +224,19 @@ def _take_apart(fused: Any, record: Feed, varying: Set[str]) -> tuple[Any, tuple
     return model, tuple(operators)
 
 
-def _kind(node: Any, record: Feed) -> tuple[Any, ...]:
-    """What the kernel of an operator without constants is chosen by."""
+def _kind(node: Any, record: Feed, constants: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """What the kernel of an operator is chosen by; None for one with weights or codes."""
+    stated = [constants[name] for name in node.input if name in constants]
+    values = [record[name] for name in (*node.input, *node.output) if name in record]
+    shapes = _onnx().TensorProto.INT64  # or axes, or indices
+    if any(each.data_type != shapes for each in stated) or any(v.itemsize == 1 for v in values):
+        return None
     settings = sorted(attribute.SerializeToString() for attribute in node.attribute)
-    names = [*node.input, *filter(None, node.output)]
-    values = [(record[name].dtype, record[name].shape) for name in names]
-    return node.domain, node.op_type, tuple(settings), tuple(values)
+    return (
+        *(node.domain, node.op_type, *settings),
+        *(_onnx().numpy_helper.to_array(each).tobytes() for each in stated),
+        *((value.dtype, value.shape) for value in values),
+    )
 
 
 def _is_float(array: Array) -> bool:
